@@ -1,0 +1,1 @@
+//! The command line: parses, connects, asks, words the answer.

@@ -1,0 +1,1 @@
+//! Shared listening sockets and the channels to the workers that share them.

@@ -1,0 +1,1 @@
+//! God's hands: the daemon process around the pure supervisor.

@@ -1,0 +1,89 @@
+//! The home (`PMR_HOME`, default `~/.pmr`) and what lies in it.
+
+use std::path::{Path, PathBuf};
+
+/// The home of one daemon: all its sockets, state and logs. A different home is a different daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Home {
+    root: PathBuf,
+}
+
+impl Home {
+    /// The home at `root`, which must be absolute.
+    #[must_use]
+    pub fn new(root: PathBuf) -> Home {
+        Home { root }
+    }
+
+    /// The folder itself, mode 0700.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Socket of the RPC, mode 0600.
+    #[must_use]
+    pub fn rpc_sock(&self) -> PathBuf {
+        self.root.join("rpc.sock")
+    }
+
+    /// Socket of the event stream, mode 0600.
+    #[must_use]
+    pub fn pub_sock(&self) -> PathBuf {
+        self.root.join("pub.sock")
+    }
+
+    /// Pid of the daemon; locked by it while it lives.
+    #[must_use]
+    pub fn pid_file(&self) -> PathBuf {
+        self.root.join("pmr.pid")
+    }
+
+    /// Locked by a command line while it starts a daemon.
+    #[must_use]
+    pub fn spawn_lock(&self) -> PathBuf {
+        self.root.join("spawn.lock")
+    }
+
+    /// The daemon's own log.
+    #[must_use]
+    pub fn daemon_log(&self) -> PathBuf {
+        self.root.join("pmr.log")
+    }
+
+    /// What `save` writes, mode 0600.
+    #[must_use]
+    pub fn dump_file(&self) -> PathBuf {
+        self.root.join("dump.json")
+    }
+
+    /// The dump before the last `save`.
+    #[must_use]
+    pub fn dump_backup(&self) -> PathBuf {
+        self.root.join("dump.json.bak")
+    }
+
+    /// The process list as it was when the daemon was last told to end, mode 0600.
+    #[must_use]
+    pub fn last_state(&self) -> PathBuf {
+        self.root.join("last.json")
+    }
+
+    /// Folder of the apps' logs.
+    #[must_use]
+    pub fn logs(&self) -> PathBuf {
+        self.root.join("logs")
+    }
+
+    /// Folder of the apps' pid files.
+    #[must_use]
+    pub fn pids(&self) -> PathBuf {
+        self.root.join("pids")
+    }
+
+    /// Folder of what pmr loads into Node workers.
+    #[must_use]
+    pub fn preload(&self) -> PathBuf {
+        self.root.join("preload")
+    }
+}

@@ -1,0 +1,100 @@
+//! What happened, as published on `pub.sock`: one JSON object per line.
+
+use serde::{Deserialize, Serialize};
+
+use super::info::{EpochMs, Exit};
+
+/// One event. `seq` grows by one with each event of a daemon's life, so a reader can tell what it missed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Position in the stream, from 1.
+    pub seq: u64,
+    /// When.
+    pub at: EpochMs,
+    /// Which process, if one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process: Option<EventProcess>,
+    /// What.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// The process an event is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventProcess {
+    /// Its id.
+    pub id: u32,
+    /// Its app's name.
+    pub name: String,
+    /// Its app's namespace.
+    pub namespace: String,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum EventKind {
+    /// A process was added to the list.
+    Created,
+    /// A run began.
+    Started {
+        /// Its pid.
+        pid: i32,
+    },
+    /// A run could not begin.
+    StartFailed {
+        /// Why.
+        error: String,
+    },
+    /// A run is ready.
+    Online,
+    /// A run ended.
+    Exited {
+        /// How.
+        exit: Exit,
+        /// True if it had been told to.
+        expected: bool,
+    },
+    /// Too many unstable exits: given up.
+    Errored {
+        /// Why.
+        reason: String,
+    },
+    /// The next start waits.
+    WaitingRestart {
+        /// For this long, in milliseconds.
+        delay_ms: u64,
+    },
+    /// Told to stop.
+    Stopping,
+    /// Stopped.
+    Stopped,
+    /// Removed from the list.
+    Deleted,
+    /// Used more memory than its limit.
+    OverMemory {
+        /// Bytes in use.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The app sent this with `process.send`.
+    Message {
+        /// As it was sent.
+        data: serde_json::Value,
+    },
+    /// The app listens on a shared address.
+    Listening {
+        /// Which.
+        address: String,
+    },
+    /// The process list was saved.
+    Saved,
+    /// The daemon is about to end.
+    ShuttingDown,
+    /// This reader was too slow: so many events before this one were dropped.
+    Lost {
+        /// How many.
+        count: u64,
+    },
+}

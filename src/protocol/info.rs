@@ -1,0 +1,197 @@
+//! What the daemon tells about processes and about what it did.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::spec::{AppSpec, ExecMode};
+
+/// Milliseconds since 1970, for display only: nothing is decided by it.
+pub type EpochMs = u64;
+
+/// What people see of a process's state. Derived from the supervisor's state, never stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Status {
+    /// Started, not ready yet.
+    Launching,
+    /// Running (and ready, where readiness can be told).
+    Online,
+    /// Told to stop, still running.
+    Stopping,
+    /// Not running, by the operator's wish or by its own final exit.
+    Stopped,
+    /// Waiting for its restart delay to pass.
+    WaitingRestart,
+    /// Given up after too many unstable exits.
+    Errored,
+}
+
+impl Status {
+    /// PM2's word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Status::Launching => "launching",
+            Status::Online => "online",
+            Status::Stopping => "stopping",
+            Status::Stopped => "stopped",
+            Status::WaitingRestart => "waiting restart",
+            Status::Errored => "errored",
+        }
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Exit {
+    /// It exited with this code.
+    Code(i32),
+    /// This signal killed it.
+    Signal(i32),
+}
+
+/// One row of `list`: everything but the environment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProcessInfo {
+    /// PM2's `pm_id`.
+    pub id: u32,
+    /// Name of its app.
+    pub name: String,
+    /// Namespace of its app.
+    pub namespace: String,
+    /// Number within the app, what `NODE_APP_INSTANCE` says.
+    pub instance: u32,
+    /// Fork or cluster.
+    pub mode: ExecMode,
+    /// Version of the app itself.
+    pub version: Option<String>,
+    /// Pid of the main process while it lives.
+    pub pid: Option<i32>,
+    /// What people see.
+    pub status: Status,
+    /// Restarts since creation or reset.
+    pub restarts: u32,
+    /// Unstable exits that count at the moment.
+    pub unstable_restarts: u32,
+    /// When the last run began, or was to begin.
+    pub started_at: Option<EpochMs>,
+    /// When the process was added, or reset.
+    pub created_at: EpochMs,
+    /// How the last run ended.
+    pub last_exit: Option<Exit>,
+    /// Why it is not running, or why the last start failed, in a few words.
+    pub reason: Option<String>,
+    /// Resident bytes of the process tree; 0 when not running.
+    pub memory: u64,
+    /// Percent of one processor, of the process tree, since the previous reading; 0 when not running.
+    pub cpu: f32,
+    /// User the process runs as.
+    pub user: String,
+    /// Where standard output goes, unless discarded.
+    pub out_log: Option<PathBuf>,
+    /// Where standard error goes, unless discarded.
+    pub err_log: Option<PathBuf>,
+}
+
+/// Everything about one process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Description {
+    /// The row of `list`.
+    pub info: ProcessInfo,
+    /// The app's spec as it is now.
+    pub spec: AppSpec,
+    /// The variables pmr adds for this process (`pm_id`, `NODE_APP_INSTANCE` …).
+    pub own_env: crate::spec::Env,
+    /// Path of its pid file.
+    pub pid_file: PathBuf,
+    /// What its app listens on through the supervisor.
+    pub listeners: Vec<ListenerInfo>,
+    /// Connections handed to this process and answered for so far.
+    pub connections: u64,
+    /// `process.version` of a Node worker, if it said so.
+    pub node_version: Option<String>,
+}
+
+/// One address a cluster listens on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerInfo {
+    /// `[::]:3000`, `/run/x.sock`, `udp 0.0.0.0:53`.
+    pub address: String,
+    /// How connections get to the workers: `round robin` or `shared handle`.
+    pub mechanism: String,
+    /// How many workers take part now.
+    pub workers: u32,
+}
+
+/// Who answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Version of the daemon.
+    pub version: String,
+    /// Its pid.
+    pub pid: i32,
+    /// When it started.
+    pub started_at: EpochMs,
+    /// Its home.
+    pub home: PathBuf,
+}
+
+/// What became of an action, process by process.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// One line for each process touched, in order of completion.
+    pub lines: Vec<ReportLine>,
+    /// What the operation as a whole came to, where it is not the sum of its lines: superseded, or rolled back.
+    pub notes: Vec<String>,
+}
+
+impl Report {
+    /// True if every process came to what was asked.
+    #[must_use]
+    pub fn succeeded(&self) -> bool {
+        self.lines.iter().all(|line| matches!(line.verdict, Verdict::Done))
+    }
+}
+
+/// What became of one process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportLine {
+    /// Its id.
+    pub id: u32,
+    /// Its app's name.
+    pub name: String,
+    /// What was done: `start`, `reload`, `stop`, `delete`, …
+    pub verb: String,
+    /// How it went.
+    pub verdict: Verdict,
+}
+
+/// How it went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// As asked.
+    Done,
+    /// Not as asked, and why.
+    Failed {
+        /// In words: `exited with code 1 before it was ready`.
+        reason: String,
+        /// True if an older process of the app still serves in its place.
+        old_serves: bool,
+    },
+    /// A later command took over before it was done.
+    Superseded {
+        /// The verb of the later command.
+        by: String,
+    },
+}
+
+/// What `save` wrote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saved {
+    /// The file.
+    pub path: PathBuf,
+    /// How many apps it holds.
+    pub apps: u32,
+    /// How many processes.
+    pub processes: u32,
+}

@@ -1,0 +1,51 @@
+//! What crosses the sockets: the RPC trait, its data, and the events. Pure types; no I/O.
+//!
+//! Data crosses, words do not: the command line words what it gets. The one exception is [`Refusal`], whose `Display`
+//! is the sentence for the user, so that every client says the same.
+//!
+//! Handlers of the daemon only wait: work belongs to the supervisor and goes on when a client hangs up or its deadline
+//! passes (tarpc cancels the handler in both cases).
+
+pub mod action;
+pub mod event;
+pub mod info;
+pub mod refusal;
+pub mod wire;
+
+pub use action::{Action, Changes, Launch, Scale};
+pub use event::{Event, EventKind};
+pub use info::{Description, Exit, Hello, ListenerInfo, ProcessInfo, Report, ReportLine, Saved, Status, Verdict};
+pub use refusal::Refusal;
+
+use crate::spec::AppSpec;
+use crate::spec::target::Selector;
+
+/// Version of this crate, compared between command line and daemon.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The daemon as its clients see it.
+#[tarpc::service]
+pub trait Daemon {
+    /// Who is there. Also the answer to `ping`.
+    async fn hello() -> Hello;
+    /// Bring these apps up: new ones are started, known ones (by namespace and name) take the new spec. Returns when
+    /// each process is ready, or failed.
+    async fn launch(apps: Vec<AppSpec>, how: Launch) -> Result<Report, Refusal>;
+    /// Do something to the processes the selectors name. Returns when it is done.
+    async fn act(action: Action, target: Vec<Selector>) -> Result<Report, Refusal>;
+    /// All processes, by id, without their environments.
+    async fn list() -> Vec<ProcessInfo>;
+    /// Everything known of the processes the selectors name. Environments are included as they are.
+    async fn describe(target: Vec<Selector>) -> Result<Vec<Description>, Refusal>;
+    /// Write the process list to disk. An empty list is refused unless forced.
+    async fn save(force: bool) -> Result<Saved, Refusal>;
+    /// Start what was saved and is not here yet.
+    async fn resurrect() -> Result<Report, Refusal>;
+    /// Stop every app, then end the daemon. The answer comes when all have stopped.
+    async fn shut_down() -> Report;
+}
+
+/// One life of one process: a number never used twice by a daemon. Exits, readiness and samples are reported by run, so
+/// late news about the dead cannot hurt the living.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Run(pub u64);

@@ -1,0 +1,1 @@
+//! An ecosystem file's value → drafts of apps.

@@ -1,0 +1,1 @@
+//! Which interpreter runs which script.

@@ -1,0 +1,1 @@
+//! The table of app keys: spelling, type, and what each sets.

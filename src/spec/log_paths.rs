@@ -1,0 +1,1 @@
+//! Where a process's output goes: PM2's file names.

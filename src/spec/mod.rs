@@ -1,0 +1,207 @@
+//! What an app is, as its owner declared it. Pure data: nothing here touches a file, a clock or a process.
+//!
+//! An [`AppSpec`] is complete and checked: paths are absolute, the interpreter is chosen, `max` has become a number.
+//! It is made once at the edge (the command line resolves flags and config files into it), crosses the socket, is
+//! written to disk, and is trusted from then on.
+//!
+//! Which keys exist, how they are spelled and what values they take stands in one table, [`keys`]; the ecosystem
+//! file, the command line and a restart with changed options all go through it.
+
+pub mod ecosystem;
+pub mod interpreter;
+pub mod keys;
+pub mod log_paths;
+pub mod target;
+pub mod value;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Environment variables, sorted so that output and dumps are stable.
+pub type Env = BTreeMap<String, String>;
+
+/// The namespace of an app that names none.
+pub const DEFAULT_NAMESPACE: &str = "default";
+
+/// An app: one program, run as one or more processes.
+///
+/// Names are unique within a namespace; the pair is what `start` compares to tell a new app from a known one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AppSpec {
+    /// What `list` shows and selectors match. Never empty.
+    pub name: String,
+    /// Group of apps, [`DEFAULT_NAMESPACE`] unless set.
+    pub namespace: String,
+    /// What is executed.
+    pub program: Program,
+    /// Arguments of the program itself (what stood after `--`).
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Absolute working directory.
+    pub cwd: PathBuf,
+    /// Whether the processes share ports.
+    pub mode: ExecMode,
+    /// How many processes are wanted, at least 1.
+    pub instances: u32,
+    /// How connections reach the workers of a cluster.
+    #[serde(default)]
+    pub balance: Balance,
+    /// Environment of the caller at the last `start` or `--update-env`.
+    #[serde(default)]
+    pub base_env: Env,
+    /// Variables the owner declared: env files, `env`, `env_NAME`. They win over `base_env`.
+    #[serde(default)]
+    pub env: Env,
+    /// Name of the variable that holds the instance number.
+    pub instance_var: String,
+    /// When and how often to start again.
+    pub restart: RestartRule,
+    /// How a process is brought to an end.
+    pub stop: StopRule,
+    /// What makes a process ready.
+    pub readiness: Readiness,
+    /// Where its output goes.
+    pub logs: LogSpec,
+    /// False: registered as stopped, started by hand.
+    pub autostart: bool,
+    /// Version of the app itself (its package.json), for display.
+    #[serde(default)]
+    pub version: Option<String>,
+}
+
+/// What is executed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Program {
+    /// `interpreter interpreter_args… script args…`
+    Script {
+        /// Absolute path of the script; symbolic links are kept and followed anew at each start.
+        script: PathBuf,
+        /// Absolute path or a name looked up in the app's own PATH at each start.
+        interpreter: String,
+        /// Arguments that stand before the script.
+        #[serde(default)]
+        interpreter_args: Vec<String>,
+    },
+    /// `binary args…`, executed directly.
+    Binary {
+        /// Absolute path.
+        path: PathBuf,
+    },
+    /// A command line the user wrote, run as `shell -c line`.
+    CommandLine {
+        /// The line as written.
+        line: String,
+        /// Absolute path of the shell.
+        shell: PathBuf,
+    },
+}
+
+/// Whether the processes of an app share their ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExecMode {
+    /// Independent processes.
+    Fork,
+    /// Workers that share what they listen on, through the supervisor.
+    Cluster,
+}
+
+impl ExecMode {
+    /// The word in the `mode` column: `fork` or `cluster`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            ExecMode::Fork => "fork",
+            ExecMode::Cluster => "cluster",
+        }
+    }
+}
+
+/// How connections reach the workers of a cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// The supervisor accepts and deals connections out in turn: even.
+    #[default]
+    RoundRobin,
+    /// Workers accept from one shared listener themselves: fastest, less even.
+    Shared,
+}
+
+/// When and how often a process is started again after it ended by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartRule {
+    /// False: an exit is final.
+    pub autorestart: bool,
+    /// This many unstable exits within `min_uptime × max_restarts` end in `errored`.
+    pub max_restarts: u32,
+    /// An exit sooner than this after the start is unstable.
+    #[serde(with = "value::millis")]
+    pub min_uptime: Duration,
+    /// Fixed wait before a restart.
+    #[serde(with = "value::millis")]
+    pub delay: Duration,
+    /// First wait of the exponential backoff; grows by half each time up to 15 s. Wins over `delay`.
+    #[serde(with = "value::millis_option", default)]
+    pub backoff: Option<Duration>,
+    /// Exit codes after which the process stays down.
+    #[serde(default)]
+    pub stop_exit_codes: Vec<i32>,
+    /// Resident memory of the process tree, in bytes, above which it is replaced.
+    #[serde(default)]
+    pub max_memory: Option<u64>,
+}
+
+/// How a process is brought to an end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopRule {
+    /// Time between the stop signal and SIGKILL.
+    #[serde(with = "value::millis")]
+    pub kill_timeout: Duration,
+    /// Longest time a worker that leaves a living cluster may take to finish what it has, before the stop signal.
+    #[serde(with = "value::millis")]
+    pub drain_timeout: Duration,
+    /// Say `shutdown` on the IPC channel instead of sending a signal.
+    pub with_message: bool,
+    /// Signal the whole process tree rather than the main process alone. SIGKILL always goes to the whole tree.
+    pub tree: bool,
+}
+
+/// What makes a process ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// Ready only when the app says `ready` on its IPC channel.
+    pub wait_ready: bool,
+    /// How long a start waits for readiness. `None`: 3 s at a start; 30 s at a reload, where giving up is costly.
+    #[serde(with = "value::millis_option", default)]
+    pub listen_timeout: Option<Duration>,
+}
+
+/// Where output goes. Paths are made by [`log_paths`], since they may carry the process id.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogSpec {
+    /// Standard output.
+    pub out: LogTarget,
+    /// Standard error.
+    pub err: LogTarget,
+    /// One file for all instances: no `-ID` in the name.
+    pub merge: bool,
+}
+
+/// Where one stream goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogTarget {
+    /// `logs/NAME-out.log` or `logs/NAME-error.log` under the home.
+    #[default]
+    Default,
+    /// A file of the owner's choice, absolute.
+    File(PathBuf),
+    /// Nowhere.
+    Discard,
+}

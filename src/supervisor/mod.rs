@@ -1,0 +1,1 @@
+//! God's mind: decides, does nothing.
