@@ -11,6 +11,7 @@ pub mod ecosystem;
 pub mod interpreter;
 pub mod keys;
 pub mod log_paths;
+pub mod signal;
 pub mod target;
 pub mod value;
 

@@ -1,1 +1,161 @@
-//! God's mind: decides, does nothing.
+//! God's mind. PURE: no clock, no pids, no I/O, nothing to await.
+//!
+//! [`Supervisor::handle`] takes the time and an [`Input`] and returns the [`Effect`]s to carry out;
+//! [`Supervisor::next_deadline`] says when to come back with [`Input::Tick`]. Timeouts go in as `now` and come out as
+//! that one deadline, so there is no timer to cancel and none to forget.
+//!
+//! - [`process`]: one process, goal × state.
+//! - [`restart`]: after an exit, again, later, or give up.
+//! - [`operation`]: verbs that span processes and time, one queue per app, and the tickets they answer.
+//! - [`registry`]: apps, ids, instance numbers, what is written down.
+//! - `asks`: from requests to operations.
+//!
+//! Invariants, checked after every input of the simulation:
+//! - every run spawned is answered for by exactly one process until its tree is gone;
+//! - a goal other than `Up` launches nothing; a handled tick leaves no deadline in the past;
+//! - a reload by itself never leaves fewer ready processes than there were;
+//! - operations on one app queue, but `stop` and `delete` overtake; operations on different apps never wait for each
+//!   other; every ticket is answered exactly once.
+
+mod asks;
+pub mod input;
+pub mod operation;
+pub mod process;
+pub mod registry;
+pub mod restart;
+#[cfg(test)]
+mod simulation;
+
+use std::collections::BTreeMap;
+
+pub use input::{AppId, Ask, Effect, Input, Moment, ProcessId, Proof, Ticket};
+pub use operation::{Kind, Operation};
+pub use process::{Goal, Process, State};
+pub use registry::{App, SavedApp, SavedProcess, Snapshot};
+
+use crate::protocol::{EventKind, Report, Run};
+use process::Scene;
+
+/// All supervision state.
+#[derive(Debug, Default)]
+pub struct Supervisor {
+    apps: BTreeMap<AppId, App>,
+    processes: BTreeMap<ProcessId, Process>,
+    /// Who answers for each run that may be alive.
+    runs: BTreeMap<Run, ProcessId>,
+    /// Tickets whose answer waits for operations.
+    waits: BTreeMap<Ticket, Wait>,
+    last_run: u64,
+    next_app: u32,
+    next_process: u32,
+    closing: bool,
+}
+
+/// A ticket that waits.
+#[derive(Debug, Default)]
+struct Wait {
+    /// Operations not finished yet.
+    open: usize,
+    /// What came of it so far.
+    report: Report,
+}
+
+impl Supervisor {
+    /// Takes in what happened and says what to do.
+    pub fn handle(&mut self, now: Moment, input: Input) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match input {
+            Input::Ask { ticket, ask } => self.ask(now, ticket, ask, &mut effects),
+            Input::Spawned { run } => self.tell(now, run, &mut effects, |process, scene| process.spawned(scene, run)),
+            Input::SpawnFailed { run, error, permanent } => self.tell(now, run, &mut effects, |process, scene| {
+                process.spawn_failed(scene, run, &error, permanent);
+            }),
+            Input::Ready { run, proof } => {
+                self.tell(now, run, &mut effects, |process, scene| process.ready(scene, run, proof));
+            }
+            Input::Drained { run } => self.tell(now, run, &mut effects, |process, scene| process.drained(scene, run)),
+            Input::Exited { run, exit, survivors } => self.tell(now, run, &mut effects, |process, scene| {
+                process.exited(scene, run, exit, survivors);
+            }),
+            Input::Emptied { run } => self.tell(now, run, &mut effects, |process, scene| process.emptied(scene, run)),
+            Input::Sampled { run, memory } => self.sampled(now, run, memory, &mut effects),
+            Input::Tick => self.tick(now, &mut effects),
+        }
+        effects
+    }
+
+    /// When to come back with a tick, if nothing happens before.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Moment> {
+        self.processes.values().filter_map(Process::deadline).min()
+    }
+
+    /// The run's process learns something; then its app's operations go on.
+    fn tell(
+        &mut self,
+        now: Moment,
+        run: Run,
+        effects: &mut Vec<Effect>,
+        happen: impl FnOnce(&mut Process, &mut Scene<'_>),
+    ) {
+        if let Some(id) = self.runs.get(&run).copied() {
+            let app = self.direct(now, id, effects, happen);
+            self.advance(now, app, effects);
+        }
+    }
+
+    /// Lets `act` change a process, keeps the index of runs, and removes the process if that was its end.
+    fn direct(
+        &mut self,
+        now: Moment,
+        id: ProcessId,
+        effects: &mut Vec<Effect>,
+        act: impl FnOnce(&mut Process, &mut Scene<'_>),
+    ) -> AppId {
+        let process = self.processes.get_mut(&id).expect("ids come from the index of processes");
+        let app = process.app;
+        let spec = &self.apps.get(&app).expect("an app outlives its processes").spec;
+        let before: Vec<Run> = process.runs().collect();
+        act(process, &mut Scene { now, spec, effects, last_run: &mut self.last_run });
+        for run in before {
+            self.runs.remove(&run);
+        }
+        self.runs.extend(process.runs().map(|run| (run, id)));
+        if process.goal == Goal::Gone && process.is_empty() && !process.is_active() {
+            self.remove(id, effects);
+        }
+        app
+    }
+
+    fn remove(&mut self, id: ProcessId, effects: &mut Vec<Effect>) {
+        self.processes.remove(&id);
+        effects.push(Effect::Publish { process: id, kind: EventKind::Deleted });
+        effects.push(Effect::ProcessRemoved { process: id });
+        if self.processes.is_empty() {
+            self.next_process = 0;
+        }
+    }
+
+    fn tick(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        let due = |process: &Process| process.deadline().is_some_and(|deadline| deadline <= now);
+        let ids: Vec<ProcessId> = self.processes.values().filter(|process| due(process)).map(|due| due.id).collect();
+        for id in ids {
+            let app = self.direct(now, id, effects, |process, scene| process.tick(scene));
+            self.advance(now, app, effects);
+        }
+    }
+
+    /// A tree over its memory limit is replaced, unless something is being done to its process already.
+    fn sampled(&mut self, now: Moment, run: Run, memory: u64, effects: &mut Vec<Effect>) {
+        let Some(process) = self.runs.get(&run).and_then(|id| self.processes.get(id)) else { return };
+        let (id, app) = (process.id, &self.apps[&process.app]);
+        let Some(limit) = app.spec.restart.max_memory else { return };
+        let serving = matches!(process.state, State::Online(serving) if serving.run == run);
+        if memory <= limit || !serving || app.operations.iter().any(|operation| operation.concerns(id)) {
+            return;
+        }
+        effects.push(Effect::Publish { process: id, kind: EventKind::OverMemory { bytes: memory, limit } });
+        let operation = Operation::new(None, Kind::Reload, vec![id], 1);
+        self.enqueue(now, process.app, operation, effects);
+    }
+}

@@ -1,0 +1,278 @@
+//! From requests to operations. A request is checked as a whole before anything changes.
+
+use std::collections::BTreeMap;
+
+use super::{AppId, Ask, Effect, Kind, Moment, Operation, ProcessId, Snapshot, Supervisor, Ticket, Wait};
+use crate::protocol::{Action, Changes, Launch, Refusal, Report, ReportLine, Scale, Verdict};
+use crate::spec::target::{self, Selector};
+use crate::spec::{AppSpec, keys};
+
+/// Operations to enqueue, with their apps.
+type Plan = Vec<(AppId, Operation)>;
+
+impl Supervisor {
+    pub(super) fn ask(&mut self, now: Moment, ticket: Ticket, ask: Ask, effects: &mut Vec<Effect>) {
+        if self.closing && !matches!(ask, Ask::ShutDown) {
+            return effects.push(Effect::Settle { ticket, answer: Err(Refusal::ShuttingDown) });
+        }
+        self.waits.insert(ticket, Wait::default());
+        let plan = match ask {
+            Ask::Launch { apps, how } => self.launch(now, ticket, apps, how, effects),
+            Ask::Act { action, target } => self.act(now, ticket, &action, &target, effects),
+            Ask::Restore(snapshot) => Ok(self.restore(now, ticket, snapshot, effects)),
+            Ask::ShutDown => Ok(self.close_down(ticket)),
+        };
+        match plan {
+            Ok(plan) => self.set_out(now, ticket, plan, effects),
+            Err(refusal) => {
+                self.waits.remove(&ticket);
+                effects.push(Effect::Settle { ticket, answer: Err(refusal) });
+            }
+        }
+    }
+
+    /// Enqueues the plan; a ticket with nothing to wait for is answered at once.
+    fn set_out(&mut self, now: Moment, ticket: Ticket, plan: Plan, effects: &mut Vec<Effect>) {
+        let wait = self.waits.entry(ticket).or_default();
+        wait.open = plan.len();
+        if plan.is_empty()
+            && let Some(wait) = self.waits.remove(&ticket)
+        {
+            effects.push(Effect::Settle { ticket, answer: Ok(wait.report) });
+        }
+        for (app, operation) in plan {
+            self.enqueue(now, app, operation, effects);
+        }
+    }
+
+    // Launch.
+
+    fn launch(
+        &mut self,
+        now: Moment,
+        ticket: Ticket,
+        apps: Vec<AppSpec>,
+        how: Launch,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Plan, Refusal> {
+        self.check_launch(&apps, how)?;
+        let mut plan = Plan::new();
+        for spec in apps {
+            match self.find(&spec).map(|known| known.id) {
+                None => plan.extend(self.launch_new(now, ticket, spec, effects)),
+                Some(known) => self.launch_known(ticket, known, spec, how, &mut plan),
+            }
+        }
+        Ok(plan)
+    }
+
+    fn check_launch(&self, apps: &[AppSpec], how: Launch) -> Result<(), Refusal> {
+        for (at, spec) in apps.iter().enumerate() {
+            if apps[..at].iter().any(|other| other.name == spec.name && other.namespace == spec.namespace) {
+                let why = format!("two apps are called `{}`; give one another name or namespace", spec.name);
+                return Err(Refusal::BadSetting { key: "name".into(), why });
+            }
+            let Some(known) = self.find(spec) else { continue };
+            let running = self.members(known.id).find(|process| process.is_active());
+            if let (Launch::New, Some(process)) = (how, running) {
+                return Err(Refusal::AlreadyRunning { name: spec.name.clone(), id: process.id.0 });
+            }
+        }
+        Ok(())
+    }
+
+    fn launch_new(
+        &mut self,
+        now: Moment,
+        ticket: Ticket,
+        spec: AppSpec,
+        effects: &mut Vec<Effect>,
+    ) -> Option<(AppId, Operation)> {
+        let (count, autostart) = (spec.instances.max(1), spec.autostart);
+        let app = self.add_app(spec);
+        let ids: Vec<ProcessId> = (0..count).map(|_| self.add_process(now, app, None, effects)).collect();
+        if autostart {
+            return Some((app, Operation::new(Some(ticket), Kind::Start, ids, usize::MAX)));
+        }
+        for id in ids {
+            self.note(ticket, id, Kind::Start.verb(), Verdict::Done);
+        }
+        None
+    }
+
+    fn launch_known(&self, ticket: Ticket, app: AppId, spec: AppSpec, how: Launch, plan: &mut Plan) {
+        let (kind, parallel) = match how {
+            Launch::New => (Kind::Start, usize::MAX),
+            Launch::OrRestart => (Kind::Restart, usize::MAX),
+            Launch::OrReload { parallel } => (Kind::Reload, parallel as usize),
+        };
+        let members = self.staying(app);
+        let rescale = members.len() != spec.instances.max(1) as usize;
+        let scale = Kind::Scale(Scale::To(spec.instances));
+        plan.push((app, Operation::new(Some(ticket), kind, members, parallel).with_spec(Some(spec))));
+        if rescale {
+            plan.push((app, Operation::new(Some(ticket), scale, vec![], usize::MAX)));
+        }
+    }
+
+    // Act.
+
+    fn act(
+        &mut self,
+        now: Moment,
+        ticket: Ticket,
+        action: &Action,
+        target: &[Selector],
+        effects: &mut Vec<Effect>,
+    ) -> Result<Plan, Refusal> {
+        let ids = self.select(target)?;
+        let all = usize::MAX;
+        match action {
+            Action::Start(changes) => self.plan(ticket, Kind::Start, &ids, all, changes),
+            Action::Restart(changes) => self.plan(ticket, Kind::Restart, &ids, all, changes),
+            Action::Reload { changes, parallel } => {
+                self.plan(ticket, Kind::Reload, &ids, (*parallel).max(1) as usize, changes)
+            }
+            Action::Stop => self.plan(ticket, Kind::Stop, &ids, all, &Changes::default()),
+            Action::Delete => self.plan(ticket, Kind::Delete, &ids, all, &Changes::default()),
+            Action::Scale(scale) => self.plan_scale(ticket, &ids, *scale),
+            Action::Reset | Action::Flush | Action::ReopenLogs | Action::Signal(_) => {
+                for id in ids {
+                    self.act_at_once(now, ticket, action, id, effects);
+                }
+                Ok(Plan::new())
+            }
+        }
+    }
+
+    /// The processes the selectors name.
+    pub fn select(&self, target: &[Selector]) -> Result<Vec<ProcessId>, Refusal> {
+        let candidates = self.candidates();
+        if candidates.is_empty() && target.contains(&Selector::All) {
+            return Err(Refusal::Empty);
+        }
+        match target::select(target, &candidates) {
+            Ok(ids) => Ok(ids.into_iter().map(ProcessId).collect()),
+            Err(unmatched) => {
+                let names: Vec<&str> = candidates.iter().map(|candidate| candidate.name).collect();
+                let selector = unmatched.text();
+                Err(Refusal::NoMatch { similar: target::similar(&selector, &names), selector })
+            }
+        }
+    }
+
+    fn plan(
+        &self,
+        ticket: Ticket,
+        kind: Kind,
+        ids: &[ProcessId],
+        parallel: usize,
+        changes: &Changes,
+    ) -> Result<Plan, Refusal> {
+        let by_app = self.by_app(ids);
+        let operation = |(app, members)| {
+            let spec = self.changed(app, changes)?;
+            Ok((app, Operation::new(Some(ticket), kind, members, parallel).with_spec(spec)))
+        };
+        by_app.into_iter().map(operation).collect()
+    }
+
+    /// The app's spec with the changes, on top of what operations before will have put into effect.
+    fn changed(&self, app: AppId, changes: &Changes) -> Result<Option<AppSpec>, Refusal> {
+        if changes.is_empty() {
+            return Ok(None);
+        }
+        let app = &self.apps[&app];
+        let mut spec = AppSpec::clone(app.operations.iter().rev().find_map(Operation::spec).unwrap_or(&app.spec));
+        keys::apply_changes(&mut spec, &changes.settings).map_err(|(key, why)| Refusal::BadSetting { key, why })?;
+        if let Some(base_env) = &changes.base_env {
+            spec.base_env.clone_from(base_env);
+        }
+        Ok(Some(spec))
+    }
+
+    fn plan_scale(&self, ticket: Ticket, ids: &[ProcessId], scale: Scale) -> Result<Plan, Refusal> {
+        let mut plan = Plan::new();
+        for app in self.by_app(ids).into_keys() {
+            let count = u32::try_from(self.staying(app).len()).unwrap_or(u32::MAX);
+            let name = &self.apps[&app].spec.name;
+            match scale {
+                Scale::To(wanted) if wanted == count => {
+                    return Err(Refusal::NothingToDo { name: name.clone(), instances: count });
+                }
+                Scale::To(0) => return Err(too_few(name)),
+                Scale::Down(fewer) if fewer >= count => return Err(too_few(name)),
+                Scale::To(_) | Scale::Up(_) | Scale::Down(_) => {}
+            }
+            plan.push((app, Operation::new(Some(ticket), Kind::Scale(scale), vec![], usize::MAX)));
+        }
+        Ok(plan)
+    }
+
+    fn by_app(&self, ids: &[ProcessId]) -> BTreeMap<AppId, Vec<ProcessId>> {
+        let mut by_app: BTreeMap<AppId, Vec<ProcessId>> = BTreeMap::new();
+        for id in ids {
+            by_app.entry(self.processes[id].app).or_default().push(*id);
+        }
+        by_app
+    }
+
+    /// What takes no time. Log files are the shell's business: it acts on them before it asks.
+    fn act_at_once(&mut self, now: Moment, ticket: Ticket, action: &Action, id: ProcessId, effects: &mut Vec<Effect>) {
+        let process = self.processes.get_mut(&id).expect("ids come from the index of processes");
+        let mut verdict = Verdict::Done;
+        match (action, process.current_run()) {
+            (Action::Reset, _) => process.reset(now),
+            (Action::Signal(signal), Some(run)) => effects.push(Effect::Signal { run, signal: *signal }),
+            (Action::Signal(_), None) => {
+                verdict = Verdict::Failed { reason: "it is not running".to_owned(), old_serves: false };
+            }
+            _ => {}
+        }
+        self.note(ticket, id, action.verb(), verdict);
+    }
+
+    fn note(&mut self, ticket: Ticket, id: ProcessId, verb: &str, verdict: Verdict) {
+        let name = self.processes.get(&id).map(|process| self.apps[&process.app].spec.name.clone());
+        let line = ReportLine { id: id.0, name: name.unwrap_or_default(), verb: verb.to_owned(), verdict };
+        self.waits.entry(ticket).or_default().report.lines.push(line);
+    }
+
+    // The daemon's own life.
+
+    fn restore(&mut self, now: Moment, ticket: Ticket, snapshot: Snapshot, effects: &mut Vec<Effect>) -> Plan {
+        let mut plan = Plan::new();
+        for saved in snapshot.apps {
+            if self.find(&saved.spec).is_some() {
+                let note = format!("`{}` is here already and was left as it is", saved.spec.name);
+                self.waits.entry(ticket).or_default().report.notes.push(note);
+                continue;
+            }
+            if saved.processes.is_empty() {
+                continue;
+            }
+            let app = self.add_app(saved.spec);
+            let mut up = Vec::new();
+            for process in saved.processes {
+                let id = self.add_process(now, app, Some(ProcessId(process.id)), effects);
+                if process.up {
+                    up.push(id);
+                }
+            }
+            if !up.is_empty() {
+                plan.push((app, Operation::new(Some(ticket), Kind::Start, up, usize::MAX)));
+            }
+        }
+        plan
+    }
+
+    fn close_down(&mut self, ticket: Ticket) -> Plan {
+        self.closing = true;
+        let stop = |app: AppId| (app, Operation::new(Some(ticket), Kind::Stop, self.staying(app), usize::MAX));
+        self.apps.keys().copied().map(stop).collect()
+    }
+}
+
+fn too_few(name: &str) -> Refusal {
+    Refusal::BadCount { why: format!("`{name}` keeps at least one process: `pmr stop {name}` stops it") }
+}

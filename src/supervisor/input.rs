@@ -1,0 +1,192 @@
+//! What goes into the supervisor and what comes out of it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::{Action, EventKind, Exit, Launch, Refusal, Report, Run};
+use crate::spec::AppSpec;
+use crate::spec::target::Selector;
+
+/// A point on the machine's monotonic clock, in milliseconds. The shell reads the clock; the supervisor only compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Moment(pub u64);
+
+impl Moment {
+    /// This long after.
+    #[must_use]
+    pub fn after(self, wait: Duration) -> Moment {
+        Moment(self.0.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// How long after `earlier`; zero if it is not.
+    #[must_use]
+    pub fn since(self, earlier: Moment) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// Number of an app within a daemon's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AppId(pub u32);
+
+/// Number of a process, PM2's `pm_id`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ProcessId(pub u32);
+
+/// Where the answer to a request goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// What can happen.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A client asks for something; the answer is an [`Effect::Settle`] with the same ticket, now or later.
+    Ask {
+        /// Names the answer.
+        ticket: Ticket,
+        /// What is asked.
+        ask: Ask,
+    },
+    /// The process of this run exists.
+    Spawned {
+        /// Which.
+        run: Run,
+    },
+    /// The process of this run could not be made.
+    SpawnFailed {
+        /// Which.
+        run: Run,
+        /// The system's words.
+        error: String,
+        /// True if trying again cannot help: the program is missing or may not be executed.
+        permanent: bool,
+    },
+    /// The run says, or shows, that it is ready.
+    Ready {
+        /// Which.
+        run: Run,
+        /// By what.
+        proof: Proof,
+    },
+    /// The run has finished what it had (or its drain time is over).
+    Drained {
+        /// Which.
+        run: Run,
+    },
+    /// The main process of the run ended.
+    Exited {
+        /// Which.
+        run: Run,
+        /// How.
+        exit: Exit,
+        /// True if other processes of its tree live on; [`Input::Emptied`] follows when they are gone.
+        survivors: bool,
+    },
+    /// The last process of the run's tree is gone.
+    Emptied {
+        /// Which.
+        run: Run,
+    },
+    /// Memory of the run's tree was measured.
+    Sampled {
+        /// Which.
+        run: Run,
+        /// Resident bytes.
+        memory: u64,
+    },
+    /// Time passed.
+    Tick,
+}
+
+/// What made a run ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// It listens on a shared address.
+    Listening,
+    /// It said `ready` on its channel.
+    Message,
+}
+
+/// What a client can ask.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// Bring apps up.
+    Launch {
+        /// Which.
+        apps: Vec<AppSpec>,
+        /// What to do with those that are known.
+        how: Launch,
+    },
+    /// Act on processes.
+    Act {
+        /// What to do.
+        action: Action,
+        /// To which.
+        target: Vec<Selector>,
+    },
+    /// Bring back what was written down, but for apps that are here already.
+    Restore(super::Snapshot),
+    /// Stop everything; answer when all is down. From now on every other ask is refused.
+    ShutDown,
+}
+
+/// What the shell is to do. Effects are carried out in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Start a process; answer with [`Input::Spawned`] or [`Input::SpawnFailed`].
+    Spawn {
+        /// The new run.
+        run: Run,
+        /// Whose.
+        process: ProcessId,
+    },
+    /// Take the run out of rotation and let it finish what it has; answer with [`Input::Drained`].
+    Drain {
+        /// Which.
+        run: Run,
+        /// For at most this long.
+        grace: Duration,
+    },
+    /// Take the run out of rotation and ask it to stop, as its spec says.
+    Terminate {
+        /// Which.
+        run: Run,
+    },
+    /// SIGKILL to the whole tree of the run.
+    Kill {
+        /// Which.
+        run: Run,
+    },
+    /// Send a signal to the main process of the run.
+    Signal {
+        /// Which.
+        run: Run,
+        /// Its number.
+        signal: i32,
+    },
+    /// The process is no longer in the list.
+    ProcessRemoved {
+        /// Which.
+        process: ProcessId,
+    },
+    /// The app is no longer in the list: its listeners close.
+    AppRemoved {
+        /// Which.
+        app: AppId,
+    },
+    /// Tell the world.
+    Publish {
+        /// About which process.
+        process: ProcessId,
+        /// What.
+        kind: EventKind,
+    },
+    /// The answer to an ask.
+    Settle {
+        /// Which.
+        ticket: Ticket,
+        /// The answer.
+        answer: Result<Report, Refusal>,
+    },
+}

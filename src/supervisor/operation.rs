@@ -1,0 +1,319 @@
+//! Verbs that span processes and time. Each app has a queue of operations; each operation belongs to a ticket, or to
+//! nobody where the supervisor itself decided on it. A client that hangs up loses the answer, never the operation.
+//!
+//! Operations run one after another, but for `stop` and `delete`: they begin at once and take their processes out of
+//! whatever else was to be done to them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::{AppId, Effect, Goal, Moment, Process, ProcessId, State, Supervisor, Ticket};
+use crate::protocol::{ReportLine, Scale, Verdict};
+use crate::spec::AppSpec;
+
+/// What an operation does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Start what is down, restart what is up.
+    Start,
+    /// Stop, then start.
+    Restart,
+    /// Replace by a ready successor.
+    Reload,
+    /// Stop and keep.
+    Stop,
+    /// Stop and forget.
+    Delete,
+    /// Add or remove processes.
+    Scale(Scale),
+}
+
+impl Kind {
+    /// The verb in reports.
+    #[must_use]
+    pub fn verb(self) -> &'static str {
+        match self {
+            Kind::Start => "start",
+            Kind::Restart => "restart",
+            Kind::Reload => "reload",
+            Kind::Stop => "stop",
+            Kind::Delete => "delete",
+            Kind::Scale(_) => "scale",
+        }
+    }
+
+    fn overtakes(self) -> bool {
+        matches!(self, Kind::Stop | Kind::Delete)
+    }
+}
+
+/// One verb on some processes of one app.
+#[derive(Debug)]
+pub struct Operation {
+    ticket: Option<Ticket>,
+    kind: Kind,
+    /// Not touched yet, in order.
+    pending: VecDeque<ProcessId>,
+    /// Being worked on.
+    active: Vec<ProcessId>,
+    /// How many may be active at once.
+    parallel: usize,
+    /// The spec that takes effect when it begins.
+    spec: Option<Arc<AppSpec>>,
+    /// The spec before that, to return to if a reload fails.
+    previous: Option<Arc<AppSpec>>,
+    begun: bool,
+}
+
+impl Operation {
+    /// An operation that has not begun.
+    #[must_use]
+    pub fn new(ticket: Option<Ticket>, kind: Kind, members: Vec<ProcessId>, parallel: usize) -> Operation {
+        let pending = VecDeque::from(members);
+        let parallel = parallel.max(1);
+        Operation { ticket, kind, pending, active: vec![], parallel, spec: None, previous: None, begun: false }
+    }
+
+    /// The same with a spec that takes effect when it begins.
+    #[must_use]
+    pub fn with_spec(self, spec: Option<AppSpec>) -> Operation {
+        Operation { spec: spec.map(Arc::new), ..self }
+    }
+
+    /// The spec it will put into effect.
+    pub(super) fn spec(&self) -> Option<&Arc<AppSpec>> {
+        self.spec.as_ref()
+    }
+
+    /// True if it has or will have to do with the process.
+    pub(super) fn concerns(&self, id: ProcessId) -> bool {
+        self.pending.contains(&id) || self.active.contains(&id)
+    }
+
+    fn is_over(&self) -> bool {
+        self.begun && self.pending.is_empty() && self.active.is_empty()
+    }
+}
+
+impl Supervisor {
+    /// Puts an operation into its app's queue and lets it begin if it may.
+    pub(super) fn enqueue(&mut self, now: Moment, app: AppId, operation: Operation, effects: &mut Vec<Effect>) {
+        if operation.kind.overtakes() {
+            self.supersede(app, &operation);
+        }
+        let queue = &mut self.apps.get_mut(&app).expect("operations are made for apps that exist").operations;
+        queue.push_back(operation);
+        self.advance(now, app, effects);
+    }
+
+    /// Takes the processes of `newer` out of every operation of the app. What has not begun and has nothing left to do
+    /// never begins, and neither does a scale that waits while the whole app is taken down.
+    fn supersede(&mut self, app: AppId, newer: &Operation) {
+        let whole = self.staying(app).iter().all(|id| newer.concerns(*id));
+        let Some(entry) = self.apps.get_mut(&app) else { return };
+        let mut lines = Vec::new();
+        for operation in &mut entry.operations {
+            let (kind, ticket) = (operation.kind, operation.ticket);
+            let mut taken = |id: &ProcessId| {
+                let stays = !newer.pending.contains(id) || (kind == Kind::Delete && newer.kind == Kind::Stop);
+                if !stays {
+                    let by = newer.kind.verb().to_owned();
+                    let verdict = if kind == newer.kind { None } else { Some(Verdict::Superseded { by }) };
+                    lines.extend(verdict.map(|verdict| (ticket, *id, kind, verdict)));
+                }
+                stays || kind == newer.kind
+            };
+            operation.pending.retain(&mut taken);
+            operation.active.retain(&mut taken);
+            let waits_for_members = matches!(kind, Kind::Scale(_)) && !whole;
+            operation.begun |= operation.pending.is_empty() && !waits_for_members;
+        }
+        for (ticket, id, kind, verdict) in lines {
+            self.report(ticket, app, id, kind, verdict);
+        }
+    }
+
+    /// Carries the app's operations as far as they go, and removes the app when its last process is gone.
+    pub(super) fn advance(&mut self, now: Moment, app: AppId, effects: &mut Vec<Effect>) {
+        let mut queue = match self.apps.get_mut(&app) {
+            Some(entry) => std::mem::take(&mut entry.operations),
+            None => return,
+        };
+        let mut at = 0;
+        while at < queue.len() {
+            let may_run = at == 0 || queue[at].kind.overtakes();
+            if may_run {
+                self.carry_on(now, app, &mut queue[at], effects);
+            }
+            if may_run && queue[at].is_over() {
+                let finished = queue.remove(at).expect("the index is within the queue");
+                self.close(finished.ticket, effects);
+                at = 0;
+            } else {
+                at += 1;
+            }
+        }
+        let entry = self.apps.get_mut(&app).expect("nothing removes an app while its queue is out");
+        entry.operations = queue;
+        if entry.operations.is_empty() && self.members(app).next().is_none() {
+            self.apps.remove(&app);
+            effects.push(Effect::AppRemoved { app });
+        }
+    }
+
+    fn carry_on(&mut self, now: Moment, app: AppId, operation: &mut Operation, effects: &mut Vec<Effect>) {
+        if !operation.begun {
+            self.begin(now, app, operation, effects);
+        }
+        loop {
+            self.collect(app, operation);
+            if operation.active.len() >= operation.parallel {
+                return;
+            }
+            let Some(id) = operation.pending.pop_front() else { return };
+            if self.processes.contains_key(&id) {
+                operation.active.push(id);
+                self.set_off(now, id, operation, effects);
+            }
+        }
+    }
+
+    fn begin(&mut self, now: Moment, app: AppId, operation: &mut Operation, effects: &mut Vec<Effect>) {
+        operation.begun = true;
+        if let Some(spec) = operation.spec.take() {
+            let entry = self.apps.get_mut(&app).expect("its queue is being worked on");
+            operation.previous = Some(std::mem::replace(&mut entry.spec, spec));
+        }
+        if let Kind::Scale(scale) = operation.kind {
+            self.rescale(now, app, scale, operation, effects);
+        }
+    }
+
+    /// Works out which processes come and which go: the newest go first.
+    fn rescale(&mut self, now: Moment, app: AppId, scale: Scale, operation: &mut Operation, effects: &mut Vec<Effect>) {
+        let present = self.staying(app);
+        let count = u32::try_from(present.len()).unwrap_or(u32::MAX);
+        let wanted = match scale {
+            Scale::To(wanted) => wanted,
+            Scale::Up(more) => count.saturating_add(more),
+            Scale::Down(fewer) => count.saturating_sub(fewer),
+        }
+        .max(1);
+        let entry = self.apps.get_mut(&app).expect("its queue is being worked on");
+        Arc::make_mut(&mut entry.spec).instances = wanted;
+        for _ in count..wanted {
+            let id = self.add_process(now, app, None, effects);
+            operation.pending.push_back(id);
+        }
+        for id in present.iter().skip(wanted as usize).rev() {
+            let drain = self.somebody_serves(app, |other| !present[wanted as usize..].contains(&other));
+            operation.active.push(*id);
+            self.direct(now, *id, effects, |process, scene| process.stop(scene, Goal::Gone, drain));
+        }
+    }
+
+    /// Begins the verb on one process.
+    fn set_off(&mut self, now: Moment, id: ProcessId, operation: &Operation, effects: &mut Vec<Effect>) {
+        let goal = match operation.kind {
+            Kind::Stop => Goal::Down,
+            Kind::Delete => Goal::Gone,
+            Kind::Reload => {
+                self.direct(now, id, effects, |process, scene| process.reload(scene));
+                return;
+            }
+            Kind::Start | Kind::Restart | Kind::Scale(_) => {
+                self.direct(now, id, effects, |process, scene| process.restart(scene));
+                return;
+            }
+        };
+        let app = self.processes[&id].app;
+        let drain = self.somebody_serves(app, |other| !operation.concerns(other));
+        self.direct(now, id, effects, |process, scene| process.stop(scene, goal, drain));
+    }
+
+    /// True if another process of the app goes on serving, so that one that leaves has somebody to leave its clients to.
+    fn somebody_serves(&self, app: AppId, counts: impl Fn(ProcessId) -> bool) -> bool {
+        self.members(app)
+            .any(|process| counts(process.id) && process.goal == Goal::Up && matches!(process.state, State::Online(_)))
+    }
+
+    /// Takes note of the active processes that came to an end of their part, good or bad.
+    fn collect(&mut self, app: AppId, operation: &mut Operation) {
+        let mut still = Vec::new();
+        for id in std::mem::take(&mut operation.active) {
+            match outcome(self.processes.get(&id), operation.kind) {
+                None => still.push(id),
+                Some(verdict) => {
+                    if operation.kind == Kind::Reload && verdict != Verdict::Done {
+                        self.give_up_reload(app, operation);
+                    }
+                    self.report(operation.ticket, app, id, operation.kind, verdict);
+                }
+            }
+        }
+        operation.active = still;
+    }
+
+    /// A successor failed: the rest is left as it is, and what restarts from now on restarts as it was.
+    fn give_up_reload(&mut self, app: AppId, operation: &mut Operation) {
+        let untouched = operation.pending.len();
+        operation.pending.clear();
+        if let (Some(previous), Some(entry)) = (operation.previous.take(), self.apps.get_mut(&app)) {
+            entry.spec = previous;
+        }
+        if let Some(wait) = operation.ticket.and_then(|ticket| self.waits.get_mut(&ticket))
+            && untouched > 0
+        {
+            wait.report.notes.push(format!("the reload stopped there: {untouched} more processes were not touched"));
+        }
+    }
+
+    fn report(&mut self, ticket: Option<Ticket>, app: AppId, id: ProcessId, kind: Kind, verdict: Verdict) {
+        let Some(wait) = ticket.and_then(|ticket| self.waits.get_mut(&ticket)) else { return };
+        let name = self.apps.get(&app).map(|app| app.spec.name.clone()).unwrap_or_default();
+        wait.report.lines.push(ReportLine { id: id.0, name, verb: kind.verb().to_owned(), verdict });
+    }
+
+    /// One operation of the ticket is over; with the last, the ticket is answered.
+    fn close(&mut self, ticket: Option<Ticket>, effects: &mut Vec<Effect>) {
+        let Some(ticket) = ticket else { return };
+        let Some(wait) = self.waits.get_mut(&ticket) else { return };
+        wait.open -= 1;
+        if wait.open == 0
+            && let Some(wait) = self.waits.remove(&ticket)
+        {
+            effects.push(Effect::Settle { ticket, answer: Ok(wait.report) });
+        }
+    }
+}
+
+/// What has become of one process under a verb; `None` while that is open.
+fn outcome(process: Option<&Process>, kind: Kind) -> Option<Verdict> {
+    let Some(process) = process else { return Some(Verdict::Done) };
+    match kind {
+        Kind::Stop => (process.is_empty() && !process.is_active()).then_some(Verdict::Done),
+        Kind::Delete => None,
+        Kind::Scale(_) if process.goal == Goal::Gone => None,
+        Kind::Start | Kind::Restart | Kind::Scale(_) => launched(process),
+        Kind::Reload => match launched(process) {
+            Some(Verdict::Done) if !process.retiring.is_empty() => None,
+            verdict => verdict,
+        },
+    }
+}
+
+fn launched(process: &Process) -> Option<Verdict> {
+    let failed = |old_serves| {
+        let reason = process.reason.clone().unwrap_or_else(|| "it did not start".to_owned());
+        Some(Verdict::Failed { reason, old_serves })
+    };
+    match &process.state {
+        State::Online(_) if process.launch_failed => failed(true),
+        State::Online(_) => Some(Verdict::Done),
+        State::Launching { .. } if process.launch_failed => failed(false),
+        State::Launching { .. } | State::Stopping(_) => None,
+        State::Waiting { .. } | State::Errored => failed(false),
+        State::Stopped if process.goal == Goal::Down && !process.launch_failed => Some(Verdict::Done),
+        State::Stopped => failed(false),
+    }
+}

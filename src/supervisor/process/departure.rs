@@ -1,0 +1,103 @@
+//! A run on its way out: drain, stop signal, SIGKILL, each with its time.
+
+use std::time::Duration;
+
+use super::Scene;
+use crate::protocol::{Exit, Run};
+use crate::spec::ExecMode;
+use crate::supervisor::input::{Effect, Moment};
+
+/// How often SIGKILL is repeated while something of the tree lives: a program may fork as we kill.
+const KILL_AGAIN: Duration = Duration::from_secs(1);
+
+/// A run on its way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Departure {
+    /// It.
+    pub run: Run,
+    /// When it was started.
+    pub since: Moment,
+    /// How far it is.
+    pub stage: Stage,
+    /// How its main process ended, once it has; processes of its tree live on.
+    pub exit: Option<Exit>,
+    /// True if it ended by itself and what is left of its tree is being removed.
+    pub unasked: bool,
+}
+
+/// How far a departure is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Out of rotation, finishing what it has.
+    Draining {
+        /// At the latest then.
+        until: Moment,
+    },
+    /// Asked to stop.
+    Terminating {
+        /// SIGKILL comes then.
+        kill_at: Moment,
+    },
+    /// Sent SIGKILL.
+    Killing {
+        /// Again then.
+        again_at: Moment,
+    },
+}
+
+impl Departure {
+    /// Tells a run to go, at once or after a drain.
+    pub(super) fn begin(run: Run, since: Moment, scene: &mut Scene<'_>, drain: bool) -> Departure {
+        let mut departure = Departure {
+            run,
+            since,
+            stage: Stage::Draining { until: scene.now.after(scene.spec.stop.drain_timeout) },
+            exit: None,
+            unasked: false,
+        };
+        if drain && scene.spec.mode == ExecMode::Cluster {
+            scene.effects.push(Effect::Drain { run, grace: scene.spec.stop.drain_timeout });
+        } else {
+            departure.terminate(scene);
+        }
+        departure
+    }
+
+    /// A run that ended by itself and may have left processes behind, which are told to go.
+    pub(super) fn unasked(run: Run, since: Moment, exit: Exit, scene: &Scene<'_>) -> Departure {
+        let stage = Stage::Terminating { kill_at: scene.now.after(scene.spec.stop.kill_timeout) };
+        Departure { run, since, stage, exit: Some(exit), unasked: true }
+    }
+
+    pub(super) fn terminate(&mut self, scene: &mut Scene<'_>) {
+        self.stage = Stage::Terminating { kill_at: scene.now.after(scene.spec.stop.kill_timeout) };
+        scene.effects.push(Effect::Terminate { run: self.run });
+    }
+
+    pub(super) fn hasten(&mut self, scene: &mut Scene<'_>) {
+        if matches!(self.stage, Stage::Draining { .. }) {
+            self.terminate(scene);
+        }
+    }
+
+    pub(super) fn tick(&mut self, scene: &mut Scene<'_>) {
+        if self.deadline() > scene.now {
+            return;
+        }
+        match self.stage {
+            Stage::Draining { .. } => self.terminate(scene),
+            Stage::Terminating { .. } | Stage::Killing { .. } => {
+                self.stage = Stage::Killing { again_at: scene.now.after(KILL_AGAIN) };
+                scene.effects.push(Effect::Kill { run: self.run });
+            }
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Moment {
+        match self.stage {
+            Stage::Draining { until } => until,
+            Stage::Terminating { kill_at } => kill_at,
+            Stage::Killing { again_at } => again_at,
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! One supervised process: goal × state, and its transitions.
+//!
+//! ```text
+//!            launch              ready                stop                 gone
+//!  Stopped ─────────► Launching ───────► Online ───────────► Stopping ───────────► Stopped │ Launching │ (removed)
+//!                      │  ▲  │ ▲           │                  (goal says which)
+//!        exit, too often  │  │ └───────────┘ reload: Launching with an `old` that serves on
+//!                      ▼  │  ▼ exit
+//!                  Errored  Waiting
+//! ```
+//!
+//! A restart is no state: it is `Stopping` with goal `Up`. A reload is no state: it is `Launching` with an `old`. Runs
+//! replaced by a reload are on their way out in `retiring` until the last process of their tree is gone.
+
+mod departure;
+mod events;
+
+pub use departure::{Departure, Stage};
+
+use super::input::{AppId, Effect, Moment, ProcessId};
+use super::restart::History;
+use crate::protocol::{EventKind, Exit, Run};
+use crate::spec::{AppSpec, ExecMode};
+
+/// What the operator wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goal {
+    /// It shall run.
+    Up,
+    /// It shall not.
+    Down,
+    /// It shall not, and be forgotten.
+    Gone,
+}
+
+/// What is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Nothing runs.
+    Stopped,
+    /// A run was started and is not ready yet.
+    Launching {
+        /// It.
+        run: Run,
+        /// When it was started.
+        since: Moment,
+        /// When waiting for its readiness ends; `None`: it may take for ever.
+        ready_by: Option<Moment>,
+        /// The run it is to replace, which still serves.
+        old: Option<Serving>,
+    },
+    /// A run is ready.
+    Online(Serving),
+    /// A run was told to stop, or ended and left processes behind.
+    Stopping(Departure),
+    /// The next start waits.
+    Waiting {
+        /// For this.
+        until: Moment,
+    },
+    /// Given up; only a person brings it back.
+    Errored,
+}
+
+/// A run that is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Serving {
+    /// It.
+    pub run: Run,
+    /// When it was started.
+    pub since: Moment,
+    /// True if it proved ready, false if waiting for proof merely ended: such an app gives none, so no successor need.
+    pub proven: bool,
+}
+
+/// A supervised process.
+#[derive(Clone, Debug)]
+pub struct Process {
+    /// PM2's `pm_id`.
+    pub id: ProcessId,
+    /// Whose it is.
+    pub app: AppId,
+    /// Number within the app.
+    pub instance: u32,
+    /// What the operator wants.
+    pub goal: Goal,
+    /// What is.
+    pub state: State,
+    /// Runs replaced or failed, until the last of their trees is gone.
+    pub retiring: Vec<Departure>,
+    /// Restarts since creation or reset.
+    pub restarts: u32,
+    /// When it was added or reset.
+    pub created: Moment,
+    /// When the last run was started.
+    pub started: Option<Moment>,
+    /// How the last run ended.
+    pub last_exit: Option<Exit>,
+    /// Why it does not run, or why the last launch failed.
+    pub reason: Option<String>,
+    /// True from a launch that failed until the next one that a person asks for.
+    pub launch_failed: bool,
+    /// What the restart decision remembers.
+    pub history: History,
+}
+
+/// What a transition may look at and write to.
+pub struct Scene<'a> {
+    /// The time.
+    pub now: Moment,
+    /// The app's spec.
+    pub spec: &'a AppSpec,
+    /// Where effects go.
+    pub effects: &'a mut Vec<Effect>,
+    /// The last run number given.
+    pub last_run: &'a mut u64,
+}
+
+impl Process {
+    /// A process that was just added, down.
+    #[must_use]
+    pub fn new(id: ProcessId, app: AppId, instance: u32, now: Moment) -> Process {
+        Process {
+            id,
+            app,
+            instance,
+            goal: Goal::Down,
+            state: State::Stopped,
+            retiring: Vec::new(),
+            restarts: 0,
+            created: now,
+            started: None,
+            last_exit: None,
+            reason: None,
+            launch_failed: false,
+            history: History::default(),
+        }
+    }
+
+    // What is asked.
+
+    /// Brings it up, if it is not.
+    pub fn start(&mut self, scene: &mut Scene<'_>) {
+        self.goal = Goal::Up;
+        match self.state {
+            State::Stopped | State::Waiting { .. } | State::Errored => {
+                self.renew();
+                self.launch(scene, None);
+            }
+            State::Launching { .. } | State::Online(_) | State::Stopping(_) => {}
+        }
+    }
+
+    /// Takes it down. With `drain` a ready run may first finish what it has; told again, it may not.
+    pub fn stop(&mut self, scene: &mut Scene<'_>, goal: Goal, drain: bool) {
+        self.goal = if self.goal == Goal::Gone { Goal::Gone } else { goal };
+        self.reason = None;
+        self.hasten(scene);
+        self.depart(scene, drain);
+    }
+
+    /// Stops it and starts it again.
+    pub fn restart(&mut self, scene: &mut Scene<'_>) {
+        self.goal = Goal::Up;
+        match self.state {
+            State::Launching { .. } | State::Online(_) => {
+                self.renew();
+                self.hasten(scene);
+                self.depart(scene, false);
+            }
+            State::Stopping(_) => self.renew(),
+            State::Stopped | State::Waiting { .. } | State::Errored => self.start(scene),
+        }
+    }
+
+    /// Replaces a ready cluster worker by a successor; restarts or starts anything else.
+    pub fn reload(&mut self, scene: &mut Scene<'_>) {
+        match self.state {
+            State::Online(serving) if scene.spec.mode == ExecMode::Cluster => {
+                self.goal = Goal::Up;
+                self.renew();
+                self.restarts += 1;
+                self.launch(scene, Some(serving));
+            }
+            _ => self.restart(scene),
+        }
+    }
+
+    /// Sets the counters to zero.
+    pub fn reset(&mut self, now: Moment) {
+        self.restarts = 0;
+        self.created = now;
+        self.history.clear();
+    }
+
+    // What can be told.
+
+    /// True if nothing of it runs.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.runs().next().is_none()
+    }
+
+    /// True if it runs, or is about to.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        !matches!(self.state, State::Stopped | State::Errored)
+    }
+
+    /// Every run of it that may be alive.
+    pub fn runs(&self) -> impl Iterator<Item = Run> + '_ {
+        let (current, old) = match &self.state {
+            State::Launching { run, old, .. } => (Some(*run), old.map(|old| old.run)),
+            State::Online(serving) => (Some(serving.run), None),
+            State::Stopping(departure) => (Some(departure.run), None),
+            State::Stopped | State::Waiting { .. } | State::Errored => (None, None),
+        };
+        current.into_iter().chain(old).chain(self.retiring.iter().map(|departure| departure.run))
+    }
+
+    /// The run that answers for it at the moment: the old one while its successor is not ready.
+    #[must_use]
+    pub fn current_run(&self) -> Option<Run> {
+        match &self.state {
+            State::Launching { old: Some(old), .. } => Some(old.run),
+            State::Launching { .. }
+            | State::Online(_)
+            | State::Stopping(_)
+            | State::Stopped
+            | State::Waiting { .. }
+            | State::Errored => self.runs().next(),
+        }
+    }
+
+    /// When [`Process::tick`] has something to do.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Moment> {
+        let own = match &self.state {
+            State::Launching { ready_by, .. } => *ready_by,
+            State::Stopping(departure) => Some(departure.deadline()),
+            State::Waiting { until } => Some(*until),
+            State::Stopped | State::Online(_) | State::Errored => None,
+        };
+        own.into_iter().chain(self.retiring.iter().map(Departure::deadline)).min()
+    }
+
+    fn departure_mut(&mut self, run: Run) -> Option<&mut Departure> {
+        let current = match &mut self.state {
+            State::Stopping(departure) => Some(departure),
+            State::Stopped | State::Launching { .. } | State::Online(_) | State::Waiting { .. } | State::Errored => {
+                None
+            }
+        };
+        current.into_iter().chain(&mut self.retiring).find(|departure| departure.run == run)
+    }
+}
+
+impl Scene<'_> {
+    fn publish(&mut self, process: ProcessId, kind: EventKind) {
+        self.effects.push(Effect::Publish { process, kind });
+    }
+}

@@ -1,0 +1,167 @@
+//! Apps, ids, instance numbers; and what is written down to bring them back.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{AppId, Effect, Goal, Moment, Operation, Process, ProcessId, Supervisor};
+use crate::protocol::{EventKind, Run};
+use crate::spec::target::Candidate;
+use crate::spec::{AppSpec, Program};
+
+/// An app and what is being done to it.
+#[derive(Debug)]
+pub struct App {
+    /// Its number.
+    pub id: AppId,
+    /// What it is.
+    pub spec: Arc<AppSpec>,
+    /// Operations under way and waiting, oldest first.
+    pub(super) operations: VecDeque<Operation>,
+}
+
+/// The desired state, as written to disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Version of this format.
+    pub version: u32,
+    /// The apps, by age.
+    pub apps: Vec<SavedApp>,
+}
+
+/// One app in a [`Snapshot`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedApp {
+    /// What it is.
+    pub spec: AppSpec,
+    /// Its processes, by id.
+    pub processes: Vec<SavedProcess>,
+}
+
+/// One process in a [`Snapshot`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedProcess {
+    /// Its id, given again if it is free.
+    pub id: u32,
+    /// Its number within the app.
+    pub instance: u32,
+    /// True if it shall run.
+    pub up: bool,
+}
+
+impl Snapshot {
+    /// The version this build writes and reads.
+    pub const VERSION: u32 = 1;
+}
+
+impl Supervisor {
+    /// All processes, by id.
+    pub fn processes(&self) -> impl Iterator<Item = &Process> {
+        self.processes.values()
+    }
+
+    /// All apps, by age.
+    pub fn apps(&self) -> impl Iterator<Item = &App> {
+        self.apps.values()
+    }
+
+    /// One process.
+    #[must_use]
+    pub fn process(&self, id: ProcessId) -> Option<&Process> {
+        self.processes.get(&id)
+    }
+
+    /// One app.
+    #[must_use]
+    pub fn app(&self, id: AppId) -> Option<&App> {
+        self.apps.get(&id)
+    }
+
+    /// The process that answers for a run.
+    #[must_use]
+    pub fn process_of(&self, run: Run) -> Option<&Process> {
+        self.runs.get(&run).and_then(|id| self.processes.get(id))
+    }
+
+    /// True from the request to shut down.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// The desired state. What errored is wanted up: the next boot may find its cause gone.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let saved = |process: &Process| SavedProcess {
+            id: process.id.0,
+            instance: process.instance,
+            up: process.goal == Goal::Up,
+        };
+        let apps = self.apps.values().map(|app| SavedApp {
+            spec: AppSpec::clone(&app.spec),
+            processes: self.members(app.id).filter(|process| process.goal != Goal::Gone).map(saved).collect(),
+        });
+        Snapshot { version: Snapshot::VERSION, apps: apps.filter(|app| !app.processes.is_empty()).collect() }
+    }
+
+    /// The processes of an app, by id.
+    pub(super) fn members(&self, app: AppId) -> impl Iterator<Item = &Process> {
+        self.processes.values().filter(move |process| process.app == app)
+    }
+
+    /// The processes of an app that stay, by id.
+    pub(super) fn staying(&self, app: AppId) -> Vec<ProcessId> {
+        self.members(app).filter(|process| process.goal != Goal::Gone).map(|process| process.id).collect()
+    }
+
+    /// The app of this namespace and name.
+    pub(super) fn find(&self, spec: &AppSpec) -> Option<&App> {
+        self.apps.values().find(|app| app.spec.namespace == spec.namespace && app.spec.name == spec.name)
+    }
+
+    /// What selectors choose from: everything that is not on its way out of the list.
+    #[must_use]
+    pub fn candidates(&self) -> Vec<Candidate<'_>> {
+        let candidate = |process: &Process| {
+            let spec = &self.apps.get(&process.app)?.spec;
+            let script: Option<&Path> = match &spec.program {
+                Program::Script { script, .. } => Some(script),
+                Program::Binary { path } => Some(path),
+                Program::CommandLine { .. } => None,
+            };
+            Some(Candidate { id: process.id.0, name: &spec.name, namespace: &spec.namespace, script })
+        };
+        self.processes.values().filter(|process| process.goal != Goal::Gone).filter_map(candidate).collect()
+    }
+
+    pub(super) fn add_app(&mut self, spec: AppSpec) -> AppId {
+        let id = AppId(self.next_app);
+        self.next_app += 1;
+        self.apps.insert(id, App { id, spec: Arc::new(spec), operations: VecDeque::new() });
+        id
+    }
+
+    /// Adds a process, down, under `wanted` if that id is free, else under the next.
+    pub(super) fn add_process(
+        &mut self,
+        now: Moment,
+        app: AppId,
+        wanted: Option<ProcessId>,
+        effects: &mut Vec<Effect>,
+    ) -> ProcessId {
+        let free = |id: &ProcessId| !self.processes.contains_key(id);
+        let id = wanted.filter(free).unwrap_or(ProcessId(self.next_process));
+        let instance = self.free_instance(app);
+        self.next_process = self.next_process.max(id.0 + 1);
+        self.processes.insert(id, Process::new(id, app, instance, now));
+        effects.push(Effect::Publish { process: id, kind: EventKind::Created });
+        id
+    }
+
+    fn free_instance(&self, app: AppId) -> u32 {
+        let taken: Vec<u32> = self.members(app).map(|process| process.instance).collect();
+        (0..).find(|instance| !taken.contains(instance)).expect("there are more numbers than processes")
+    }
+}
