@@ -1,2 +1,9 @@
 //! Safe, small wrappers around system calls. A leaf: it knows nothing of pmr, and it is the only place with `unsafe`.
 #![allow(unsafe_code)]
+
+pub mod clock;
+pub mod identity;
+pub mod proc;
+pub mod reap;
+pub mod spawn;
+pub mod tree;

@@ -1,0 +1,292 @@
+//! Carries out what the supervisor decides, one short function an effect.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::environment::{self, Setting};
+use super::god::{God, Reply};
+use crate::cluster::{self, Cluster};
+use crate::os::{clock, identity, proc, spawn, tree};
+use crate::protocol::{Refusal, Report, ReportLine, Run, Verdict};
+use crate::spec::target::Selector;
+use crate::spec::{AppSpec, Env, ExecMode, Program, interpreter, signal};
+use crate::supervisor::{AppId, Effect, Input, Process, ProcessId};
+
+/// A kill is repeated until it finds nothing new, in case the tree grows meanwhile; this often at most.
+const KILL_ROUNDS: usize = 10;
+
+impl God {
+    /// Carries out one effect and returns what the supervisor is to know of it at once.
+    pub(super) fn carry_out(&mut self, effect: Effect) -> Option<Input> {
+        match effect {
+            Effect::Spawn { run, process } => return Some(self.spawn(run, process)),
+            Effect::Drain { run, grace } => match self.cluster_of(run) {
+                Some(cluster) => cluster.drain(run, grace),
+                None => return Some(Input::Drained { run }),
+            },
+            Effect::Terminate { run } => self.terminate(run),
+            Effect::Kill { run } => self.kill(run),
+            Effect::Signal { run, signal } => {
+                if let Some(pid) = self.living.main(run) {
+                    send(pid, signal);
+                }
+            }
+            Effect::ProcessRemoved { process } => drop(self.node_versions.remove(&process)),
+            Effect::AppRemoved { app } => {
+                if let Some(cluster) = self.clusters.remove(&app) {
+                    cluster.close();
+                }
+            }
+            Effect::Publish { process, kind } => self.publish(process, kind),
+            Effect::Settle { ticket, answer } => self.settle(ticket, answer),
+        }
+        None
+    }
+
+    // Start.
+
+    fn spawn(&mut self, run: Run, id: ProcessId) -> Input {
+        let process = self.supervisor.process(id).expect("a spawn is decided for a process that exists");
+        let (app, instance) = (process.app, process.clone());
+        let spec = Arc::clone(&self.supervisor.app(app).expect("an app outlives its processes").spec);
+        match self.start(run, &instance, app, &spec) {
+            Ok(()) => Input::Spawned { run },
+            Err(failure) => {
+                tracing::warn!(process = id.0, "{} could not be started: {}", spec.name, failure.error);
+                Input::SpawnFailed { run, error: failure.error, permanent: failure.permanent }
+            }
+        }
+    }
+
+    fn start(&mut self, run: Run, process: &Process, app: AppId, spec: &AppSpec) -> Result<(), StartFailure> {
+        let (logs, pid_file) = environment::files(&self.home, spec, process);
+        let home = self.home.root();
+        let now = clock::epoch_ms();
+        let setting = Setting { spec, process, home, logs: &logs, pid_file: &pid_file, now };
+        let env = environment::whole(&setting, run, &self.living.mark(run));
+        let command = command_line(spec, self.home.preload().join(cluster::PRELOAD_FILE))?;
+        let argv: Vec<&OsStr> = command.argv.iter().map(OsStr::new).collect();
+
+        let null = File::options().read(true).write(true).open("/dev/null")?;
+        let (out, out_write) = spawn::output_pipe()?;
+        let (err, err_write) = spawn::output_pipe()?;
+        let (channel, theirs) = spawn::channel_pair()?;
+        let stdio = [null.as_fd(), out_write.as_fd(), err_write.as_fd()];
+        let launch = spawn::Launch {
+            program: &command.program,
+            argv: &argv,
+            env: &env,
+            cwd: &spec.cwd,
+            stdio,
+            fourth: Some(theirs.as_fd()),
+        };
+        let pid = spawn::spawn(&launch).map_err(|error| StartFailure::explain(&error, &command.program, &spec.cwd))?;
+        identity::limit_files(pid, self.file_limit);
+
+        self.living.insert(run, pid, app);
+        self.node_versions.remove(&process.id);
+        self.pump(out, logs.out.as_deref());
+        self.pump(err, logs.err.as_deref());
+        self.cluster(app, spec).join(run, channel, spec.mode == ExecMode::Cluster);
+        if let Err(error) = fs::write(&pid_file, pid.to_string()) {
+            tracing::warn!("{}: {error}", pid_file.display());
+        }
+        self.publish(process.id, crate::protocol::EventKind::Started { pid });
+        Ok(())
+    }
+
+    fn pump(&self, pipe: OwnedFd, path: Option<&Path>) {
+        let file = path.map(|path| self.logs.open(path));
+        if let Err(error) = self.logs.pump(pipe, file) {
+            tracing::error!("output cannot be read: {error}");
+        }
+    }
+
+    fn cluster(&mut self, app: AppId, spec: &AppSpec) -> &Cluster {
+        let notices = &self.notices;
+        let cluster = self
+            .clusters
+            .entry(app)
+            .or_insert_with(|| Cluster::new(cluster::Options { balance: spec.balance }, notices.clone()));
+        cluster.set_balance(spec.balance);
+        cluster
+    }
+
+    fn cluster_of(&self, run: Run) -> Option<&Cluster> {
+        self.clusters.get(&self.living.get(run)?.app)
+    }
+
+    // End.
+
+    /// Out of rotation first, then the stop signal to the whole tree, deepest first.
+    fn terminate(&mut self, run: Run) {
+        if let Some(cluster) = self.cluster_of(run) {
+            cluster.exclude(run);
+        }
+        let stop = self.supervisor.process_of(run).and_then(|process| self.supervisor.app(process.app));
+        let (by_message, whole) = stop.map_or((false, true), |app| (app.spec.stop.with_message, app.spec.stop.tree));
+        let main = self.living.main(run);
+        if let (true, Some(_), Some(cluster)) = (by_message, main, self.cluster_of(run)) {
+            cluster.send(run, &serde_json::Value::from("shutdown"));
+            return;
+        }
+        let tree = self.living.tree(run);
+        for pid in tree.iter().rev().filter(|pid| whole || main.is_none_or(|main| main == **pid)) {
+            send(*pid, signal::INT);
+        }
+    }
+
+    fn kill(&mut self, run: Run) {
+        let mut killed = Vec::new();
+        for _ in 0..KILL_ROUNDS {
+            // The dead stay in the tree until they are reaped.
+            let fresh: Vec<i32> = self.living.tree(run).into_iter().filter(|pid| !killed.contains(pid)).collect();
+            if fresh.is_empty() {
+                return;
+            }
+            for pid in &fresh {
+                send(*pid, signal::KILL);
+            }
+            killed.extend(fresh);
+        }
+    }
+
+    /// The main process of a run was reaped.
+    pub(super) fn buried(&mut self, run: Run) {
+        let Some(process) = self.supervisor.process_of(run) else { return };
+        if let Some(cluster) = self.clusters.get(&process.app) {
+            cluster.gone(run);
+        }
+        if process.current_run() == Some(run)
+            && let Some(app) = self.supervisor.app(process.app)
+        {
+            let _ = fs::remove_file(environment::files(&self.home, &app.spec, process).1);
+        }
+    }
+
+    // Limits.
+
+    /// True if memory is to be measured.
+    pub(super) fn has_limits(&self) -> bool {
+        self.supervisor.apps().any(|app| app.spec.restart.max_memory.is_some())
+    }
+
+    /// Measures the trees of all runs.
+    pub(super) fn sample(&mut self) {
+        let roots: Vec<(Run, i32)> = self.living.running().map(|(run, live)| (run, live.pid)).collect();
+        let usage = proc::usage(&roots.iter().map(|(_, pid)| *pid).collect::<Vec<_>>());
+        for (run, pid) in roots {
+            let memory = usage.get(&pid).map_or(0, |(_, resident)| *resident);
+            self.input(Input::Sampled { run, memory });
+        }
+    }
+
+    // Log files.
+
+    pub(super) fn flush_logs(&mut self, target: &[Selector], reply: Reply) {
+        let ids = match self.supervisor.select(target) {
+            Ok(ids) => ids,
+            Err(refusal) => return drop(reply.send(Err(refusal))),
+        };
+        let mut report = Report::default();
+        let mut paths: Vec<PathBuf> = Vec::new();
+        for process in ids.iter().filter_map(|id| self.supervisor.process(*id)) {
+            let Some(app) = self.supervisor.app(process.app) else { continue };
+            let (logs, _) = environment::files(&self.home, &app.spec, process);
+            paths.extend(logs.out.into_iter().chain(logs.err));
+            let (name, verb) = (app.spec.name.clone(), "flush".to_owned());
+            report.lines.push(ReportLine { id: process.id.0, name, verb, verdict: Verdict::Done });
+        }
+        let logs = self.logs.clone();
+        // Ends when the files are flushed; a client that left does not matter.
+        tokio::task::spawn_local(async move {
+            let flushed = logs.flush(&paths).await;
+            let _ = reply.send(flushed.map(|()| report).map_err(|(path, error)| Refusal::Failed {
+                doing: format!("truncating {}", path.display()),
+                error: error.to_string(),
+            }));
+        });
+    }
+
+    pub(super) fn reopen_logs(&mut self, reply: Option<Reply>) {
+        let logs = self.logs.clone();
+        tokio::task::spawn_local(async move {
+            logs.reopen_all().await;
+            if let Some(reply) = reply {
+                let _ = reply.send(Ok(Report::default()));
+            }
+        });
+    }
+}
+
+/// The signal, then SIGCONT: a paused process can only then act on it.
+fn send(pid: i32, number: i32) {
+    match tree::signal(pid, number) {
+        Ok(()) if number == signal::INT => drop(tree::signal(pid, libc::SIGCONT)),
+        Ok(()) => {}
+        Err(error) => tracing::warn!("{} to {pid}: {error}", signal::name(number)),
+    }
+}
+
+/// Why a process could not be made.
+struct StartFailure {
+    error: String,
+    permanent: bool,
+}
+
+impl StartFailure {
+    fn explain(error: &io::Error, program: &Path, cwd: &Path) -> StartFailure {
+        let permanent = matches!(
+            error.kind(),
+            io::ErrorKind::NotFound
+                | io::ErrorKind::PermissionDenied
+                | io::ErrorKind::NotADirectory
+                | io::ErrorKind::InvalidInput
+        ) || error.raw_os_error() == Some(libc::ENOEXEC);
+        let what = if cwd.is_dir() { program } else { cwd };
+        StartFailure { error: format!("{}: {error}", what.display()), permanent }
+    }
+}
+
+impl From<io::Error> for StartFailure {
+    fn from(error: io::Error) -> StartFailure {
+        StartFailure { error: error.to_string(), permanent: false }
+    }
+}
+
+struct CommandLine {
+    program: PathBuf,
+    argv: Vec<String>,
+}
+
+/// The file to execute and its arguments. A Node cluster worker also loads the drain preload.
+fn command_line(spec: &AppSpec, preload: PathBuf) -> Result<CommandLine, StartFailure> {
+    let text = |path: &Path| path.display().to_string();
+    let (program, mut argv) = match &spec.program {
+        Program::Binary { path } => (path.clone(), vec![text(path)]),
+        Program::CommandLine { line, shell } => (shell.clone(), vec![text(shell), "-c".to_owned(), line.clone()]),
+        Program::Script { script, interpreter, interpreter_args } => {
+            let mut argv = vec![interpreter.clone()];
+            argv.extend(interpreter_args.iter().cloned());
+            if spec.mode == ExecMode::Cluster && interpreter::is_node(interpreter) {
+                argv.extend(["--require".to_owned(), text(&preload)]);
+            }
+            argv.push(text(script));
+            (find(interpreter, &spec.base_env, &spec.env, &spec.cwd)?, argv)
+        }
+    };
+    argv.extend(spec.args.iter().cloned());
+    Ok(CommandLine { program, argv })
+}
+
+fn find(interpreter: &str, base: &Env, own: &Env, cwd: &Path) -> Result<PathBuf, StartFailure> {
+    let path = own.get("PATH").or_else(|| base.get("PATH")).map_or("/usr/local/bin:/usr/bin:/bin", String::as_str);
+    spawn::find_program(interpreter, path, cwd).ok_or_else(|| StartFailure {
+        error: format!("the interpreter `{interpreter}` is not in the app's PATH ({path})"),
+        permanent: true,
+    })
+}

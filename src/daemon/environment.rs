@@ -1,0 +1,95 @@
+//! The environment a process is started with.
+//!
+//! From weakest to strongest: the caller's, PM2's descriptive variables, what the owner declared, and what the process
+//! needs from us to work at all.
+
+use std::path::Path;
+
+use super::live::RUN_VARIABLE;
+use crate::protocol::Run;
+use crate::protocol::info::EpochMs;
+use crate::spec::log_paths::{self, LogPaths};
+use crate::spec::{AppSpec, Env, ExecMode, Program};
+use crate::supervisor::Process;
+
+/// Descriptor of the IPC channel in every process we start.
+const CHANNEL_FD: &str = "3";
+
+/// What is needed to make the environment of one run.
+pub struct Setting<'a> {
+    /// The app.
+    pub spec: &'a AppSpec,
+    /// The process.
+    pub process: &'a Process,
+    /// `PMR_HOME`.
+    pub home: &'a Path,
+    /// Where its output goes.
+    pub logs: &'a LogPaths,
+    /// Its pid file.
+    pub pid_file: &'a Path,
+    /// The time.
+    pub now: EpochMs,
+}
+
+/// The variables that describe the process to itself, PM2's and ours. `describe` shows them.
+#[must_use]
+pub fn own(setting: &Setting<'_>) -> Env {
+    let (spec, process) = (setting.spec, setting.process);
+    let mut env = Env::new();
+    let mut put = |name: &str, value: String| env.insert(name.to_owned(), value);
+    put("name", spec.name.clone());
+    put("namespace", spec.namespace.clone());
+    put("pm_id", process.id.0.to_string());
+    put("instances", spec.instances.to_string());
+    put("instance_var", spec.instance_var.clone());
+    put(&spec.instance_var, process.instance.to_string());
+    put("exec_mode", format!("{}_mode", spec.mode.word()));
+    put("status", "launching".to_owned());
+    put("autorestart", spec.restart.autorestart.to_string());
+    put("restart_time", process.restarts.to_string());
+    put("unstable_restarts", process.history.unstable().to_string());
+    put("pm_uptime", setting.now.to_string());
+    put("pm_cwd", spec.cwd.display().to_string());
+    put("pm_pid_path", setting.pid_file.display().to_string());
+    put("PMR_HOME", setting.home.display().to_string());
+    put("PM2_HOME", setting.home.display().to_string());
+    put("PWD", spec.cwd.display().to_string());
+    for (name, path) in [("pm_out_log_path", &setting.logs.out), ("pm_err_log_path", &setting.logs.err)] {
+        put(name, path.as_ref().map_or("/dev/null".to_owned(), |path| path.display().to_string()));
+    }
+    let (file, interpreter) = match &spec.program {
+        Program::Script { script, interpreter, .. } => (script.display().to_string(), interpreter.as_str()),
+        Program::Binary { path } => (path.display().to_string(), "none"),
+        Program::CommandLine { line, .. } => (line.clone(), "none"),
+    };
+    put("pm_exec_path", file);
+    put("exec_interpreter", interpreter.to_owned());
+    env
+}
+
+/// The whole environment of a run, as `NAME=value`.
+#[must_use]
+pub fn whole(setting: &Setting<'_>, run: Run, mark: &str) -> Vec<String> {
+    let spec = setting.spec;
+    let mut env = spec.base_env.clone();
+    env.extend(own(setting));
+    env.extend(spec.env.clone());
+    let mut need = |name: &str, value: String| env.insert(name.to_owned(), value);
+    need("pm_id", setting.process.id.0.to_string());
+    need(&spec.instance_var, setting.process.instance.to_string());
+    need(RUN_VARIABLE, mark.to_owned());
+    need("NODE_CHANNEL_FD", CHANNEL_FD.to_owned());
+    need("NODE_CHANNEL_SERIALIZATION_MODE", "json".to_owned());
+    if spec.mode == ExecMode::Cluster {
+        // Unique among the living, and the worker's `cluster.worker.id`.
+        need("NODE_UNIQUE_ID", run.0.to_string());
+    }
+    env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+/// Where the output of a process goes, and its pid file.
+#[must_use]
+pub fn files(home: &crate::paths::Home, spec: &AppSpec, process: &Process) -> (LogPaths, std::path::PathBuf) {
+    let logs = log_paths::log_paths(&home.logs(), spec, process.id.0);
+    (logs, home.pids().join(log_paths::pid_file_name(spec, process.id.0)))
+}

@@ -1,0 +1,289 @@
+//! The God task: one loop that takes in what happens, asks the supervisor, and has the effects carried out.
+//!
+//! Exits come before readiness, readiness before requests. Handlers are synchronous: nothing here waits for an app.
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::bus::Bus;
+use super::dump;
+use super::live::Living;
+use crate::cluster::{Cluster, Notice};
+use crate::logs::LogFiles;
+use crate::os::{clock, reap};
+use crate::paths::Home;
+use crate::protocol::event::EventProcess;
+use crate::protocol::info::EpochMs;
+use crate::protocol::{Description, EventKind, ProcessInfo, Refusal, Report, Run};
+use crate::spec::target::Selector;
+use crate::supervisor::{AppId, Ask, Input, Moment, ProcessId, Proof, Snapshot, Supervisor, Ticket};
+
+/// How often memory is measured while some app has a limit.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Where an answer goes.
+pub type Reply = oneshot::Sender<Result<Report, Refusal>>;
+
+/// What the RPC handlers ask of God.
+pub enum Command {
+    /// Something for the supervisor; the answer comes when it is done.
+    Ask(Ask, Reply),
+    /// The process list.
+    List(oneshot::Sender<Vec<ProcessInfo>>),
+    /// Everything about some processes.
+    Describe(Vec<Selector>, oneshot::Sender<Result<Vec<Description>, Refusal>>),
+    /// The desired state.
+    Snapshot(oneshot::Sender<Snapshot>),
+    /// Truncate the log files of some processes.
+    Flush(Vec<Selector>, Reply),
+    /// Close and open all log files again.
+    ReopenLogs(Reply),
+    /// Tell subscribers.
+    Publish(EventKind),
+    /// A new subscriber.
+    Subscribe(tokio::net::UnixStream),
+}
+
+/// All state of the daemon, owned by one task.
+pub struct God {
+    pub(super) home: Home,
+    pub(super) user: String,
+    /// The open-file limit we were started with, which is the apps'.
+    pub(super) file_limit: (u64, u64),
+    pub(super) supervisor: Supervisor,
+    pub(super) living: Living,
+    pub(super) clusters: HashMap<AppId, Cluster>,
+    pub(super) notices: mpsc::UnboundedSender<Notice>,
+    pub(super) logs: LogFiles,
+    pub(super) bus: Bus,
+    /// `process.version` of the current run, where it was told.
+    pub(super) node_versions: HashMap<ProcessId, String>,
+    tickets: HashMap<Ticket, Reply>,
+    last_ticket: u64,
+    ending: Option<Ticket>,
+    ended: bool,
+}
+
+/// What God listens to.
+pub struct Sources {
+    /// From RPC handlers and socket servers.
+    pub commands: mpsc::Receiver<Command>,
+    /// From clusters.
+    pub notices: mpsc::UnboundedReceiver<Notice>,
+    children: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+    reopen: Signal,
+}
+
+impl Sources {
+    /// Installs the signal handlers.
+    pub fn new(
+        commands: mpsc::Receiver<Command>,
+        notices: mpsc::UnboundedReceiver<Notice>,
+    ) -> std::io::Result<Sources> {
+        Ok(Sources {
+            commands,
+            notices,
+            children: signal(SignalKind::child())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            reopen: signal(SignalKind::user_defined2())?,
+        })
+    }
+}
+
+impl God {
+    /// A God with nothing to do yet.
+    #[must_use]
+    pub fn new(
+        home: Home,
+        pid: i32,
+        user: String,
+        file_limit: (u64, u64),
+        logs: LogFiles,
+        notices: mpsc::UnboundedSender<Notice>,
+    ) -> God {
+        God {
+            living: Living::new(pid),
+            home,
+            user,
+            file_limit,
+            supervisor: Supervisor::default(),
+            clusters: HashMap::new(),
+            notices,
+            logs,
+            bus: Bus::default(),
+            node_versions: HashMap::new(),
+            tickets: HashMap::new(),
+            last_ticket: 0,
+            ending: None,
+            ended: false,
+        }
+    }
+
+    /// Runs until everything has been stopped on request.
+    pub async fn run(mut self, mut sources: Sources) {
+        let mut sample_at = Instant::now() + SAMPLE_INTERVAL;
+        while !self.ended {
+            let deadline = self.deadline();
+            tokio::select! {
+                biased;
+                _ = sources.children.recv() => self.reap(),
+                Some(notice) = sources.notices.recv() => self.notice(notice),
+                _ = sources.terminate.recv() => self.end("SIGTERM", None),
+                _ = sources.interrupt.recv() => self.end("SIGINT", None),
+                _ = sources.quit.recv() => self.end("SIGQUIT", None),
+                _ = sources.reopen.recv() => self.reopen_logs(None),
+                () = sleep_until(deadline) => self.input(Input::Tick),
+                () = tokio::time::sleep_until(sample_at), if self.has_limits() => {
+                    sample_at = Instant::now() + SAMPLE_INTERVAL;
+                    self.sample();
+                }
+                Some(command) = sources.commands.recv() => self.command(command),
+            }
+        }
+        // The last answers are on their way through tasks of this very thread.
+        for _ in 0..16 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let deadline = self.supervisor.next_deadline()?;
+        Some(Instant::now() + deadline.since(moment()))
+    }
+
+    /// Lets the supervisor decide, and does what it says, and whatever follows from that.
+    pub(super) fn input(&mut self, input: Input) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            for effect in self.supervisor.handle(moment(), input) {
+                inputs.extend(self.carry_out(effect));
+            }
+        }
+    }
+
+    fn reap(&mut self) {
+        while let Some((pid, ended)) = reap::reap_one() {
+            for input in self.living.reaped(pid, ended) {
+                if let Input::Exited { run, .. } = &input {
+                    self.buried(*run);
+                }
+                self.input(input);
+            }
+        }
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Listening { run, address } => {
+                self.publish_of(run, EventKind::Listening { address });
+                self.input(Input::Ready { run, proof: Proof::Listening });
+            }
+            Notice::Message { run, data } => {
+                if data.as_str() == Some("ready") {
+                    self.input(Input::Ready { run, proof: Proof::Message });
+                }
+                self.publish_of(run, EventKind::Message { data });
+            }
+            Notice::Drained { run } => self.input(Input::Drained { run }),
+            Notice::NodeVersion { run, version } => {
+                if let Some(process) = self.supervisor.process_of(run) {
+                    self.node_versions.insert(process.id, version);
+                }
+            }
+            Notice::Online { .. } | Notice::Disconnected { .. } => {}
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        // A client that hung up has no interest in the answer; the work goes on.
+        match command {
+            Command::Ask(Ask::ShutDown, reply) => self.end("a client's request", Some(reply)),
+            Command::Ask(ask, reply) => {
+                let ticket = self.ticket(Some(reply));
+                self.input(Input::Ask { ticket, ask });
+            }
+            Command::List(reply) => drop(reply.send(self.list())),
+            Command::Describe(target, reply) => drop(reply.send(self.describe(&target))),
+            Command::Snapshot(reply) => drop(reply.send(self.supervisor.snapshot())),
+            Command::Flush(target, reply) => self.flush_logs(&target, reply),
+            Command::ReopenLogs(reply) => self.reopen_logs(Some(reply)),
+            Command::Publish(kind) => self.bus.publish(None, kind),
+            Command::Subscribe(stream) => self.bus.subscribe(stream),
+        }
+    }
+
+    fn ticket(&mut self, reply: Option<Reply>) -> Ticket {
+        self.last_ticket += 1;
+        let ticket = Ticket(self.last_ticket);
+        self.tickets.extend(reply.map(|reply| (ticket, reply)));
+        ticket
+    }
+
+    /// Stops everything in order; the loop ends when all is down. The desired state is written down first, so that the
+    /// next boot can bring it back.
+    fn end(&mut self, why: &str, reply: Option<Reply>) {
+        let ticket = self.ticket(reply);
+        if self.ending.is_none() {
+            tracing::info!("ending because of {why}");
+            if let Err(error) = dump::save_last(&self.home, &self.supervisor.snapshot()) {
+                tracing::error!("the process list could not be written to {}: {error}", self.home.root().display());
+            }
+            self.bus.publish(None, EventKind::ShuttingDown);
+        }
+        self.ending = Some(ticket);
+        self.input(Input::Ask { ticket, ask: Ask::ShutDown });
+    }
+
+    pub(super) fn settle(&mut self, ticket: Ticket, answer: Result<Report, Refusal>) {
+        self.ended |= self.ending == Some(ticket);
+        if let Some(reply) = self.tickets.remove(&ticket) {
+            let _ = reply.send(answer);
+        }
+    }
+
+    pub(super) fn publish(&mut self, process: ProcessId, kind: EventKind) {
+        if matches!(kind, EventKind::Exited { .. } | EventKind::Errored { .. } | EventKind::StartFailed { .. }) {
+            tracing::info!(process = process.0, "{kind:?}");
+        }
+        let about = self.supervisor.process(process).and_then(|known| {
+            let spec = &self.supervisor.app(known.app)?.spec;
+            Some(EventProcess { id: process.0, name: spec.name.clone(), namespace: spec.namespace.clone() })
+        });
+        self.bus.publish(about, kind);
+    }
+
+    fn publish_of(&mut self, run: Run, kind: EventKind) {
+        if let Some(process) = self.supervisor.process_of(run).map(|process| process.id) {
+            self.publish(process, kind);
+        }
+    }
+}
+
+/// The supervisor's time.
+#[must_use]
+pub fn moment() -> Moment {
+    Moment(clock::monotonic_ms())
+}
+
+/// A moment as wall time, for display.
+#[must_use]
+pub fn wall(at: Moment) -> EpochMs {
+    clock::epoch_ms().saturating_sub(clock::monotonic_ms().saturating_sub(at.0))
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,149 @@
+//! The runs that are alive: their pids, their trees, and who among our children belongs to whom.
+//!
+//! God adopts orphans, so when a process of a run's tree loses its parent it becomes our child. A run's tree is gone
+//! exactly when its main process has been reaped and no child of ours belongs to it: any survivor's topmost living
+//! ancestor would be one. No tree is ever polled.
+
+use std::collections::HashMap;
+
+use crate::os::reap::Ended;
+use crate::os::{clock, proc, tree};
+use crate::protocol::{Exit, Run};
+use crate::supervisor::{AppId, Input};
+
+/// The variable that marks every process of a run, unless a program cleans its environment.
+pub const RUN_VARIABLE: &str = "PMR_RUN";
+
+/// A run whose main process, or something of its tree, is alive.
+#[derive(Debug)]
+pub struct Live {
+    /// Pid of the main process.
+    pub pid: i32,
+    /// Whose app.
+    pub app: AppId,
+    /// True once the main process has been reaped.
+    exited: bool,
+    /// What else was in the tree when it was last looked at.
+    seen: Vec<i32>,
+    /// The last reading of its processor time: clock ticks, when (monotonic ms), and the percentage it gave.
+    pub last_usage: Option<(u64, u64, f32)>,
+    /// When it was started, in ms of the monotonic clock.
+    pub started: u64,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub struct Living {
+    runs: HashMap<Run, Live>,
+    mains: HashMap<i32, Run>,
+    /// Children of ours that are no main process, and whose tree they belong to.
+    strays: HashMap<i32, Run>,
+    /// Our own pid: environments of different daemons must not be confused.
+    daemon: i32,
+}
+
+impl Living {
+    /// For the daemon with this pid.
+    #[must_use]
+    pub fn new(daemon: i32) -> Living {
+        Living { daemon, ..Living::default() }
+    }
+
+    /// What [`RUN_VARIABLE`] holds for this run.
+    #[must_use]
+    pub fn mark(&self, run: Run) -> String {
+        format!("{}.{}", self.daemon, run.0)
+    }
+
+    /// A run began.
+    pub fn insert(&mut self, run: Run, pid: i32, app: AppId) {
+        self.mains.insert(pid, run);
+        self.runs.insert(
+            run,
+            Live { pid, app, exited: false, seen: vec![], last_usage: None, started: clock::monotonic_ms() },
+        );
+    }
+
+    /// A run that is alive.
+    #[must_use]
+    pub fn get(&self, run: Run) -> Option<&Live> {
+        self.runs.get(&run)
+    }
+
+    /// The runs whose main process is alive.
+    pub fn running(&mut self) -> impl Iterator<Item = (Run, &mut Live)> {
+        self.runs.iter_mut().filter(|(_, live)| !live.exited).map(|(run, live)| (*run, live))
+    }
+
+    /// The main process, while it lives.
+    #[must_use]
+    pub fn main(&self, run: Run) -> Option<i32> {
+        self.runs.get(&run).filter(|live| !live.exited).map(|live| live.pid)
+    }
+
+    /// A child of ours ended. Returns what the supervisor is to know of it.
+    pub fn reaped(&mut self, pid: i32, ended: Ended) -> Vec<Input> {
+        let exit = match ended {
+            Ended::Code(code) => Exit::Code(code),
+            Ended::Signal(number) => Exit::Signal(number),
+        };
+        let stray = self.strays.remove(&pid);
+        let Some(run) = self.mains.remove(&pid) else {
+            // Its own children are ours now: they may keep the run alive.
+            self.adopt();
+            return stray.and_then(|run| self.emptied(run)).into_iter().collect();
+        };
+        if let Some(live) = self.runs.get_mut(&run) {
+            live.exited = true;
+        }
+        self.adopt();
+        let survivors = self.strays.values().any(|of| *of == run);
+        if !survivors {
+            self.runs.remove(&run);
+        }
+        vec![Input::Exited { run, exit, survivors }]
+    }
+
+    fn emptied(&mut self, run: Run) -> Option<Input> {
+        let gone = self.runs.get(&run).is_some_and(|live| live.exited) && !self.strays.values().any(|of| *of == run);
+        gone.then(|| {
+            self.runs.remove(&run);
+            Input::Emptied { run }
+        })
+    }
+
+    /// Every process of the run that can be found, parents before children.
+    pub fn tree(&mut self, run: Run) -> Vec<i32> {
+        self.adopt();
+        let Some(live) = self.runs.get_mut(&run) else { return vec![] };
+        let mut roots: Vec<i32> = if live.exited { vec![] } else { vec![live.pid] };
+        roots.extend(self.strays.iter().filter(|(_, of)| **of == run).map(|(pid, _)| *pid));
+        let tree = tree::descendants(&roots);
+        live.seen.clone_from(&tree);
+        tree
+    }
+
+    /// Finds out whose the children are that came to us as orphans.
+    fn adopt(&mut self) {
+        for pid in tree::children(self.daemon) {
+            if !self.mains.contains_key(&pid)
+                && !self.strays.contains_key(&pid)
+                && let Some(run) = self.owner(pid)
+            {
+                self.strays.insert(pid, run);
+            }
+        }
+    }
+
+    /// By what was seen of trees, by session (every run leads one), or by the mark in the environment.
+    fn owner(&self, pid: i32) -> Option<Run> {
+        if let Some((run, _)) = self.runs.iter().find(|(_, live)| live.seen.contains(&pid)) {
+            return Some(*run);
+        }
+        let session = proc::stat(pid)?.session;
+        if let Some((run, _)) = self.runs.iter().find(|(_, live)| live.pid == session) {
+            return Some(*run);
+        }
+        self.runs.keys().copied().find(|run| tree::has_variable(pid, &format!("{RUN_VARIABLE}={}", self.mark(*run))))
+    }
+}

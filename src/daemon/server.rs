@@ -1,0 +1,80 @@
+//! The two sockets: who may connect, and what becomes of a connection.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tarpc::serde_transport;
+use tarpc::server::{BaseChannel, Channel};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use tokio_util::codec::LengthDelimitedCodec;
+
+use super::god::Command;
+use super::service::Service;
+use crate::os::identity;
+use crate::protocol::Daemon;
+use crate::protocol::wire::{JsonCodec, MAX_FRAME};
+
+/// Requests of one client that may be under way at once.
+const REQUESTS_AT_ONCE: usize = 32;
+/// After a failed accept (out of descriptors), wait this long for some to come back.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// Binds a socket that only its owner can use, in place of a stale one. The caller holds the daemon's lock, so whatever
+/// lies there belongs to nobody.
+pub fn bind(path: &Path) -> io::Result<UnixListener> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Serves the RPC for ever. A connection that talks garbage ends; nobody else notices.
+pub async fn serve_rpc(listener: UnixListener, service: Service) {
+    loop {
+        let stream = accept(&listener).await;
+        // Ends with its connection.
+        tokio::spawn(converse(stream, service.clone()));
+    }
+}
+
+/// Serves the event stream for ever.
+pub async fn serve_events(listener: UnixListener, god: mpsc::Sender<Command>) {
+    loop {
+        let stream = accept(&listener).await;
+        if god.send(Command::Subscribe(stream)).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn converse(stream: UnixStream, service: Service) {
+    let frames = LengthDelimitedCodec::builder().max_frame_length(MAX_FRAME).new_framed(stream);
+    let transport = serde_transport::new(frames, JsonCodec::default());
+    let requests = BaseChannel::with_defaults(transport).execute(service.serve());
+    requests.for_each_concurrent(REQUESTS_AT_ONCE, |handle| handle).await;
+}
+
+/// The next connection of the owner or of root.
+async fn accept(listener: &UnixListener) -> UnixStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => match stream.peer_cred() {
+                Ok(peer) if peer.uid() == identity::uid() || peer.uid() == 0 => return stream,
+                Ok(peer) => tracing::warn!("a connection of user {} was refused", peer.uid()),
+                Err(error) => tracing::warn!("a connection of an unknown user was refused: {error}"),
+            },
+            Err(error) => {
+                tracing::warn!("a connection could not be accepted: {error}");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The RPC as the daemon serves it: every method asks God and waits. A handler may be cancelled at any time, since tarpc
+//! does so when a client hangs up or its deadline passes; the work is God's and goes on.
+
+use tarpc::context::Context;
+use tokio::sync::{mpsc, oneshot};
+
+use super::dump;
+use super::god::Command;
+use crate::paths::Home;
+use crate::protocol::{Action, Daemon, Description, EventKind, Hello, Launch, ProcessInfo, Refusal, Report, Saved};
+use crate::spec::AppSpec;
+use crate::spec::target::Selector;
+use crate::supervisor::Ask;
+
+/// One client's view of the daemon.
+#[derive(Clone)]
+pub struct Service {
+    /// The way to God.
+    pub god: mpsc::Sender<Command>,
+    /// Who we are.
+    pub hello: Hello,
+    /// Where the list is saved.
+    pub home: Home,
+}
+
+impl Service {
+    /// `None` if God has ended.
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.god.send(command(reply)).await.ok()?;
+        answer.await.ok()
+    }
+
+    async fn report(&self, ask: Ask) -> Result<Report, Refusal> {
+        self.ask(|reply| Command::Ask(ask, reply)).await.unwrap_or(Err(Refusal::ShuttingDown))
+    }
+}
+
+impl Daemon for Service {
+    async fn hello(self, _: Context) -> Hello {
+        self.hello
+    }
+
+    async fn launch(self, _: Context, apps: Vec<AppSpec>, how: Launch) -> Result<Report, Refusal> {
+        self.report(Ask::Launch { apps, how }).await
+    }
+
+    async fn act(self, _: Context, action: Action, target: Vec<Selector>) -> Result<Report, Refusal> {
+        match action {
+            Action::Flush => self.ask(|reply| Command::Flush(target, reply)).await,
+            Action::ReopenLogs => self.ask(Command::ReopenLogs).await,
+            action => self.ask(|reply| Command::Ask(Ask::Act { action, target }, reply)).await,
+        }
+        .unwrap_or(Err(Refusal::ShuttingDown))
+    }
+
+    async fn list(self, _: Context) -> Vec<ProcessInfo> {
+        self.ask(Command::List).await.unwrap_or_default()
+    }
+
+    async fn describe(self, _: Context, target: Vec<Selector>) -> Result<Vec<Description>, Refusal> {
+        self.ask(|reply| Command::Describe(target, reply)).await.unwrap_or(Err(Refusal::ShuttingDown))
+    }
+
+    async fn save(self, _: Context, force: bool) -> Result<Saved, Refusal> {
+        let snapshot = self.ask(Command::Snapshot).await.ok_or(Refusal::ShuttingDown)?;
+        if snapshot.apps.is_empty() && !force {
+            return Err(Refusal::NothingToSave);
+        }
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let processes = count(snapshot.apps.iter().map(|app| app.processes.len()).sum());
+        let apps = count(snapshot.apps.len());
+        let home = self.home.clone();
+        let path = on_disk(move || dump::save(&home, &snapshot)).await?;
+        let _ = self.god.send(Command::Publish(EventKind::Saved)).await;
+        Ok(Saved { path, apps, processes })
+    }
+
+    async fn resurrect(self, _: Context) -> Result<Report, Refusal> {
+        let home = self.home.clone();
+        let (snapshot, notes) = on_disk(move || dump::load(&home)).await?;
+        let mut report = self.report(Ask::Restore(snapshot)).await?;
+        report.notes.splice(0..0, notes);
+        Ok(report)
+    }
+
+    async fn shut_down(self, _: Context) -> Report {
+        self.report(Ask::ShutDown).await.unwrap_or_default()
+    }
+}
+
+/// Disk work, off the daemon's one thread.
+async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> Result<T, Refusal> + Send + 'static) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        Err(Refusal::Failed { doing: "working with the saved list".into(), error: error.to_string() })
+    })
+}

@@ -1,0 +1,121 @@
+//! What is told about processes: rows of the list, and everything about one.
+
+use std::collections::HashMap;
+
+use super::environment::{self, Setting};
+use super::god::{God, wall};
+use super::live::Live;
+use crate::os::{clock, proc};
+use crate::protocol::{Description, ProcessInfo, Refusal, Run, Status};
+use crate::spec::AppSpec;
+use crate::spec::target::Selector;
+use crate::supervisor::{Process, State};
+
+/// Processor time is averaged over at least this long, in milliseconds, so that two readings in a row do not show noise.
+const SHORTEST_AVERAGE: u64 = 200;
+
+/// Processor percent and resident bytes of a run's tree.
+type Usage = HashMap<Run, (f32, u64)>;
+
+impl God {
+    /// All processes, by id.
+    pub(super) fn list(&mut self) -> Vec<ProcessInfo> {
+        let usage = self.usage();
+        self.supervisor.processes().filter_map(|process| self.info(process, &usage)).collect()
+    }
+
+    /// Everything about the processes named.
+    pub(super) fn describe(&mut self, target: &[Selector]) -> Result<Vec<Description>, Refusal> {
+        let usage = self.usage();
+        let ids = self.supervisor.select(target)?;
+        let processes = ids.iter().filter_map(|id| self.supervisor.process(*id));
+        Ok(processes.filter_map(|process| self.description(process, &usage)).collect())
+    }
+
+    fn description(&self, process: &Process, usage: &Usage) -> Option<Description> {
+        let spec = &self.supervisor.app(process.app)?.spec;
+        let (logs, pid_file) = environment::files(&self.home, spec, process);
+        let (home, now) = (self.home.root(), process.started.map_or(0, wall));
+        let setting = Setting { spec, process, home, logs: &logs, pid_file: &pid_file, now };
+        let cluster = self.clusters.get(&process.app);
+        let run = process.current_run();
+        Some(Description {
+            info: self.info(process, usage)?,
+            spec: AppSpec::clone(spec),
+            own_env: environment::own(&setting),
+            pid_file: pid_file.clone(),
+            listeners: cluster.map(crate::cluster::Cluster::listeners).unwrap_or_default(),
+            connections: cluster.zip(run).map_or(0, |(cluster, run)| cluster.connections(run)),
+            node_version: self.node_versions.get(&process.id).cloned(),
+        })
+    }
+
+    fn info(&self, process: &Process, usage: &Usage) -> Option<ProcessInfo> {
+        let spec = &self.supervisor.app(process.app)?.spec;
+        let (logs, _) = environment::files(&self.home, spec, process);
+        let run = process.current_run();
+        let (cpu, memory) = run.and_then(|run| usage.get(&run)).copied().unwrap_or_default();
+        Some(ProcessInfo {
+            id: process.id.0,
+            name: spec.name.clone(),
+            namespace: spec.namespace.clone(),
+            instance: process.instance,
+            mode: spec.mode,
+            version: spec.version.clone(),
+            pid: run.and_then(|run| self.living.main(run)),
+            status: status(process),
+            restarts: process.restarts,
+            unstable_restarts: process.history.unstable(),
+            started_at: process.started.map(wall),
+            created_at: wall(process.created),
+            last_exit: process.last_exit,
+            reason: process.reason.clone(),
+            memory,
+            cpu,
+            user: self.user.clone(),
+            out_log: logs.out,
+            err_log: logs.err,
+        })
+    }
+
+    /// Reads `/proc` once for all.
+    fn usage(&mut self) -> Usage {
+        let roots: Vec<i32> = self.living.running().map(|(_, live)| live.pid).collect();
+        if roots.is_empty() {
+            return Usage::new();
+        }
+        let sums = proc::usage(&roots);
+        let now = clock::monotonic_ms();
+        let mut usage = Usage::new();
+        for (run, live) in self.living.running() {
+            let (ticks, resident) = sums.get(&live.pid).copied().unwrap_or_default();
+            usage.insert(run, (percent(live, ticks, now), resident));
+        }
+        usage
+    }
+}
+
+/// Percent of one processor since the reading before; the first time, since the process started.
+fn percent(live: &mut Live, ticks: u64, now: u64) -> f32 {
+    let (before, at, _) = live.last_usage.unwrap_or((0, live.started, 0.0));
+    let span = now.saturating_sub(at);
+    if span < SHORTEST_AVERAGE {
+        return live.last_usage.map_or(0.0, |(_, _, percent)| percent);
+    }
+    let used_ms = ticks.saturating_sub(before) * 1000 / proc::ticks_per_second();
+    let percent = (used_ms as f32 * 1000.0 / span as f32).round() / 10.0;
+    live.last_usage = Some((ticks, now, percent));
+    percent
+}
+
+/// What people see, from the supervisor's state.
+fn status(process: &Process) -> Status {
+    match &process.state {
+        State::Stopped => Status::Stopped,
+        State::Launching { old: Some(_), .. } | State::Online(_) => Status::Online,
+        State::Launching { .. } => Status::Launching,
+        State::Stopping(_) => Status::Stopping,
+        State::Waiting { .. } => Status::WaitingRestart,
+        State::Errored => Status::Errored,
+    }
+}

@@ -1,0 +1,48 @@
+//! Who we are to the kernel: user, session, adopter of orphans, limits.
+
+use std::io;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::{Uid, User};
+
+/// Effective user id.
+#[must_use]
+pub fn uid() -> u32 {
+    Uid::effective().as_raw()
+}
+
+/// Name of the effective user, or its number where it has none.
+#[must_use]
+pub fn user_name() -> String {
+    let uid = Uid::effective();
+    User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
+}
+
+/// Leaves the session and terminal of whoever started us.
+pub fn leave_session() -> io::Result<()> {
+    // A process group leader may not; then there is a session of its own already, or a shell job that wants one.
+    match nix::unistd::setsid() {
+        Ok(_) | Err(nix::errno::Errno::EPERM) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// From now on, descendants whose parent dies become our children, so none escapes unseen.
+pub fn adopt_orphans() -> io::Result<()> {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(io::Error::from)
+}
+
+/// Raises the number of files we may open to what the system permits, and returns the former limit. A daemon holds
+/// several for each process it watches.
+pub fn raise_file_limit() -> io::Result<(u64, u64)> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    Ok((soft, hard))
+}
+
+/// Gives another process this soft and hard limit of open files. One that is gone already needs none.
+pub fn limit_files(pid: i32, (soft, hard): (u64, u64)) {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let limit = Rlimit { current: Some(soft), maximum: Some(hard) };
+    let _ = prlimit(Pid::from_raw(pid), Resource::Nofile, limit);
+}

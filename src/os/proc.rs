@@ -1,0 +1,105 @@
+//! One sweep over `/proc`: parent, processor time and memory of every process.
+
+use std::collections::HashMap;
+use std::fs;
+
+/// What the kernel tells of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Its parent.
+    pub parent: i32,
+    /// Its session.
+    pub session: i32,
+    /// Processor time of it and of the children it waited for, in clock ticks.
+    pub ticks: u64,
+    /// When it started, in clock ticks since boot: with the pid it names a process for certain.
+    pub start: u64,
+    /// Resident memory, in bytes.
+    pub resident: u64,
+}
+
+/// Clock ticks per second.
+#[must_use]
+pub fn ticks_per_second() -> u64 {
+    rustix::param::clock_ticks_per_second()
+}
+
+/// The process, if it exists.
+#[must_use]
+pub fn stat(pid: i32) -> Option<Stat> {
+    parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Every process there is.
+#[must_use]
+pub fn sweep() -> HashMap<i32, Stat> {
+    let Ok(entries) = fs::read_dir("/proc") else { return HashMap::new() };
+    let pid = |entry: fs::DirEntry| entry.file_name().to_str()?.parse::<i32>().ok();
+    entries.flatten().filter_map(pid).filter_map(|pid| Some((pid, stat(pid)?))).collect()
+}
+
+/// Adds up each root's tree: ticks and resident bytes by root. A process belongs to the nearest root above it.
+#[must_use]
+pub fn usage(roots: &[i32]) -> HashMap<i32, (u64, u64)> {
+    let table = sweep();
+    let mut sums: HashMap<i32, (u64, u64)> = roots.iter().map(|root| (*root, (0, 0))).collect();
+    for (pid, stat) in &table {
+        if let Some(root) = root_of(*pid, &table, &sums)
+            && let Some(sum) = sums.get_mut(&root)
+        {
+            sum.0 += stat.ticks;
+            sum.1 += stat.resident;
+        }
+    }
+    sums
+}
+
+fn root_of(pid: i32, table: &HashMap<i32, Stat>, roots: &HashMap<i32, (u64, u64)>) -> Option<i32> {
+    let mut at = pid;
+    // The sweep is no snapshot, so parents could seem to form a ring: a tree is never this deep.
+    for _ in 0..256 {
+        if roots.contains_key(&at) {
+            return Some(at);
+        }
+        at = table.get(&at)?.parent;
+    }
+    None
+}
+
+/// Reads a line of `/proc/PID/stat`. The name in it may hold anything, spaces and brackets included, so fields are
+/// counted from the last bracket.
+fn parse(line: &[u8]) -> Option<Stat> {
+    let after_name = line.iter().rposition(|byte| *byte == b')')? + 2;
+    let text = std::str::from_utf8(line.get(after_name..)?).ok()?;
+    let fields: Vec<&str> = text.split_ascii_whitespace().collect();
+    let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
+    Some(Stat {
+        parent: fields.get(1)?.parse().ok()?,
+        session: fields.get(3)?.parse().ok()?,
+        ticks: number(11)? + number(12)? + number(13)? + number(14)?,
+        start: number(19)?,
+        resident: number(21)? * rustix::param::page_size() as u64,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn we_find_ourselves_and_our_own_sum() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let stat = stat(own).unwrap();
+        assert!(stat.resident > 100_000 && stat.start > 0 && stat.parent > 0);
+        let (_, resident) = usage(&[own])[&own];
+        assert!(resident >= stat.resident / 2);
+    }
+
+    #[test]
+    fn names_with_brackets_and_spaces_do_not_shift_the_fields() {
+        let line = b"7 (a) b (c)) S 1 7 5 0 -1 4194560 1 0 0 0 10 20 3 4 20 0 1 0 999 1000 50 1844";
+        let stat = parse(line).unwrap();
+        assert_eq!((stat.parent, stat.session, stat.ticks, stat.start), (1, 5, 37, 999));
+        assert_eq!(parse(b"garbage"), None);
+    }
+}
