@@ -1,1 +1,3 @@
 //! The command line: parses, connects, asks, words the answer.
+
+pub mod commands;
