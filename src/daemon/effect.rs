@@ -55,10 +55,7 @@ impl God {
         let spec = Arc::clone(&self.supervisor.app(app).expect("an app outlives its processes").spec);
         match self.start(run, &instance, app, &spec) {
             Ok(()) => Input::Spawned { run },
-            Err(failure) => {
-                tracing::warn!(process = id.0, "{} could not be started: {}", spec.name, failure.error);
-                Input::SpawnFailed { run, error: failure.error, permanent: failure.permanent }
-            }
+            Err(failure) => Input::SpawnFailed { run, error: failure.error, permanent: failure.permanent },
         }
     }
 
@@ -68,12 +65,13 @@ impl God {
         let now = clock::epoch_ms();
         let setting = Setting { spec, process, home, logs: &logs, pid_file: &pid_file, now };
         let env = environment::whole(&setting, run, &self.living.mark(run));
-        let command = command_line(spec, self.home.preload().join(cluster::PRELOAD_FILE))?;
+        let command = command_line(spec, self.home.preload().join(super::PRELOAD_FILE))?;
         let argv: Vec<&OsStr> = command.argv.iter().map(OsStr::new).collect();
 
         let null = File::options().read(true).write(true).open("/dev/null")?;
         let (out, out_write) = spawn::output_pipe()?;
         let (err, err_write) = spawn::output_pipe()?;
+        let pipes = [tree::pipe_inode(&out)?, tree::pipe_inode(&err)?];
         let (channel, theirs) = spawn::channel_pair()?;
         let stdio = [null.as_fd(), out_write.as_fd(), err_write.as_fd()];
         let launch = spawn::Launch {
@@ -87,7 +85,7 @@ impl God {
         let pid = spawn::spawn(&launch).map_err(|error| StartFailure::explain(&error, &command.program, &spec.cwd))?;
         identity::limit_files(pid, self.file_limit);
 
-        self.living.insert(run, pid, app);
+        self.living.insert(run, pid, app, pipes);
         self.node_versions.remove(&process.id);
         self.pump(out, logs.out.as_deref());
         self.pump(err, logs.err.as_deref());

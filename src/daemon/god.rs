@@ -21,6 +21,7 @@ use crate::protocol::event::EventProcess;
 use crate::protocol::info::EpochMs;
 use crate::protocol::{Description, EventKind, ProcessInfo, Refusal, Report, Run};
 use crate::spec::target::Selector;
+use crate::supervisor::restart::in_words;
 use crate::supervisor::{AppId, Ask, Input, Moment, ProcessId, Proof, Snapshot, Supervisor, Ticket};
 
 /// How often memory is measured while some app has a limit.
@@ -252,13 +253,13 @@ impl God {
     }
 
     pub(super) fn publish(&mut self, process: ProcessId, kind: EventKind) {
-        if matches!(kind, EventKind::Exited { .. } | EventKind::Errored { .. } | EventKind::StartFailed { .. }) {
-            tracing::info!(process = process.0, "{kind:?}");
-        }
         let about = self.supervisor.process(process).and_then(|known| {
             let spec = &self.supervisor.app(known.app)?.spec;
             Some(EventProcess { id: process.0, name: spec.name.clone(), namespace: spec.namespace.clone() })
         });
+        if let Some(about) = &about {
+            trace(about, &kind);
+        }
         self.bus.publish(about, kind);
     }
 
@@ -266,6 +267,32 @@ impl God {
         if let Some(process) = self.supervisor.process_of(run).map(|process| process.id) {
             self.publish(process, kind);
         }
+    }
+}
+
+/// What an operator wants to find in the daemon's log.
+fn trace(about: &EventProcess, kind: &EventKind) {
+    let who = format_args!("{} ({})", about.name, about.id);
+    match kind {
+        EventKind::Started { pid } => tracing::info!("{who} started as pid {pid}"),
+        EventKind::Exited { exit, expected: true } => tracing::info!("{who} {} when told to stop", in_words(*exit)),
+        EventKind::Exited { exit, expected: false } => tracing::warn!("{who} {}", in_words(*exit)),
+        EventKind::StartFailed { error } => tracing::warn!("{who} could not be started: {error}"),
+        EventKind::Errored { reason } => tracing::error!("{who} {reason}"),
+        EventKind::OverMemory { bytes, limit } => {
+            tracing::warn!("{who} uses {bytes} bytes of memory, more than its limit of {limit}: it is replaced");
+        }
+        EventKind::Deleted => tracing::info!("{who} was deleted"),
+        EventKind::Created
+        | EventKind::Online
+        | EventKind::WaitingRestart { .. }
+        | EventKind::Stopping
+        | EventKind::Stopped
+        | EventKind::Message { .. }
+        | EventKind::Listening { .. }
+        | EventKind::Saved
+        | EventKind::ShuttingDown
+        | EventKind::Lost { .. } => {}
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Live {
     pub app: AppId,
     /// True once the main process has been reaped.
     exited: bool,
+    /// Inodes of the pipes its output goes through.
+    pipes: [u64; 2],
     /// What else was in the tree when it was last looked at.
     seen: Vec<i32>,
     /// The last reading of its processor time: clock ticks, when (monotonic ms), and the percentage it gave.
@@ -56,11 +58,11 @@ impl Living {
     }
 
     /// A run began.
-    pub fn insert(&mut self, run: Run, pid: i32, app: AppId) {
+    pub fn insert(&mut self, run: Run, pid: i32, app: AppId, pipes: [u64; 2]) {
         self.mains.insert(pid, run);
         self.runs.insert(
             run,
-            Live { pid, app, exited: false, seen: vec![], last_usage: None, started: clock::monotonic_ms() },
+            Live { pid, app, exited: false, pipes, seen: vec![], last_usage: None, started: clock::monotonic_ms() },
         );
     }
 
@@ -135,13 +137,17 @@ impl Living {
         }
     }
 
-    /// By what was seen of trees, by session (every run leads one), or by the mark in the environment.
+    /// By what was seen of trees, by session (every run leads one), by the pipe it writes to, or by the mark in its
+    /// environment. One that shed all four cannot be told.
     fn owner(&self, pid: i32) -> Option<Run> {
         if let Some((run, _)) = self.runs.iter().find(|(_, live)| live.seen.contains(&pid)) {
             return Some(*run);
         }
         let session = proc::stat(pid)?.session;
         if let Some((run, _)) = self.runs.iter().find(|(_, live)| live.pid == session) {
+            return Some(*run);
+        }
+        if let Some((run, _)) = self.runs.iter().find(|(_, live)| tree::writes_to(pid, live.pipes)) {
             return Some(*run);
         }
         self.runs.keys().copied().find(|run| tree::has_variable(pid, &format!("{RUN_VARIABLE}={}", self.mark(*run))))

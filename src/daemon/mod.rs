@@ -37,6 +37,9 @@ const COMMANDS_WAITING: usize = 128;
 /// Threads for work on files. One that hangs on a dead disk is lost to the others.
 const FILE_THREADS: usize = 512;
 
+/// What Node workers load, in the home's folder for it; the name changes with the content.
+const PRELOAD_FILE: &str = concat!("drain-", env!("CARGO_PKG_VERSION"), ".cjs");
+
 /// How to run.
 #[derive(Debug)]
 pub struct Options {
@@ -152,7 +155,7 @@ fn serve(home: &Home, resurrect: bool, readiness: &mut Option<File>) -> Result<(
 
 /// Puts what Node workers load where they can: into the home, under a name of this version.
 fn install_preload(home: &Home) -> io::Result<()> {
-    let path = home.preload().join(cluster::PRELOAD_FILE);
+    let path = home.preload().join(PRELOAD_FILE);
     if fs::read(&path).is_ok_and(|there| there == cluster::PRELOAD.as_bytes()) {
         return Ok(());
     }

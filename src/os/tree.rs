@@ -61,6 +61,19 @@ pub fn has_variable(pid: i32, entry: &str) -> bool {
         .is_ok_and(|environ| environ.split(|byte| *byte == 0).any(|variable| variable == entry.as_bytes()))
 }
 
+/// Inode number of a pipe, by which any process that holds an end of it can be told.
+pub fn pipe_inode(pipe: impl std::os::fd::AsFd) -> io::Result<u64> {
+    Ok(rustix::fs::fstat(pipe)?.st_ino)
+}
+
+/// True if standard output or error of the process is one of these pipes.
+#[must_use]
+pub fn writes_to(pid: i32, pipes: [u64; 2]) -> bool {
+    let target = |fd: i32| fs::read_link(format!("/proc/{pid}/fd/{fd}"));
+    let pipe = |fd: i32| target(fd).ok()?.to_str()?.strip_prefix("pipe:[")?.strip_suffix(']')?.parse::<u64>().ok();
+    [1, 2].into_iter().filter_map(pipe).any(|inode| pipes.contains(&inode))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,7 +88,9 @@ mod tests {
             .spawn()
             .unwrap();
         let mut line = String::new();
-        io::BufRead::read_line(&mut io::BufReader::new(shell.stdout.take().unwrap()), &mut line).unwrap();
+        let stdout = shell.stdout.take().unwrap();
+        let pipe = pipe_inode(&stdout).unwrap();
+        io::BufRead::read_line(&mut io::BufReader::new(stdout), &mut line).unwrap();
         let root = i32::try_from(shell.id()).unwrap();
         let tree = descendants(&[root]);
         // `sh -c` may replace itself by its last command, so the inner shell can be the root.
@@ -83,6 +98,7 @@ mod tests {
         assert_eq!(tree[0], root);
         assert!(tree.iter().all(|pid| has_variable(*pid, "TREE_MARK=yes")));
         assert!(!has_variable(root, "TREE_MARK=ye"));
+        assert!(tree.iter().all(|pid| writes_to(*pid, [0, pipe])) && !writes_to(root, [0, pipe + 1]));
         for pid in tree.iter().rev() {
             signal(*pid, 9).unwrap();
         }
