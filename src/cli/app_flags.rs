@@ -83,9 +83,9 @@ fn flags() -> impl Iterator<Item = (&'static Key, &'static Flag)> {
 /// All flags of the table, and those of PM2's that are accepted without effect.
 #[must_use]
 pub fn start_args() -> Vec<Arg> {
-    let ignored = IGNORED_FLAGS.iter().map(|long| {
-        Arg::new(*long).long(*long).hide(true).action(ArgAction::SetTrue).overrides_with(*long)
-    });
+    let ignored = IGNORED_FLAGS
+        .iter()
+        .map(|long| Arg::new(*long).long(*long).hide(true).action(ArgAction::SetTrue).overrides_with(*long));
     flags().map(|(key, flag)| arg(key, flag)).chain(ignored).collect()
 }
 
@@ -106,12 +106,9 @@ fn arg(key: &'static Key, flag: &'static Flag) -> Arg {
             arg.value_name(name).value_parser(checked).overrides_with(flag.long).allow_hyphen_values(true)
         }
         Takes::Repeated(name) => arg.value_name(name).value_parser(checked).action(ArgAction::Append),
-        Takes::Several(name) => arg
-            .value_name(name)
-            .value_parser(checked)
-            .action(ArgAction::Append)
-            .num_args(1..)
-            .value_delimiter(','),
+        Takes::Several(name) => {
+            arg.value_name(name).value_parser(checked).action(ArgAction::Append).num_args(1..).value_delimiter(',')
+        }
         Takes::Nothing(_) => arg.action(ArgAction::SetTrue).overrides_with(flag.long),
     }
 }

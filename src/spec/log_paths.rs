@@ -25,10 +25,7 @@ pub fn log_paths(logs_dir: &Path, spec: &AppSpec, process_id: u32) -> LogPaths {
         LogTarget::Discard => None,
     };
     let numbered = |path: PathBuf| if spec.logs.merge { path } else { with_id(path, process_id) };
-    LogPaths {
-        out: path(&spec.logs.out, "out").map(numbered),
-        err: path(&spec.logs.err, "error").map(numbered),
-    }
+    LogPaths { out: path(&spec.logs.out, "out").map(numbered), err: path(&spec.logs.err, "error").map(numbered) }
 }
 
 /// Name of the file that holds the pid of a process.
@@ -91,7 +88,11 @@ mod tests {
             ("api", LogTarget::File("/v.log/x".into()), false, Some("/v.log/x")),
             ("api", LogTarget::Discard, false, None),
         ] {
-            assert_eq!(paths(name, out.clone(), merge).out.as_deref(), expected.map(Path::new), "{name} {out:?} {merge}");
+            assert_eq!(
+                paths(name, out.clone(), merge).out.as_deref(),
+                expected.map(Path::new),
+                "{name} {out:?} {merge}"
+            );
         }
         assert_eq!(paths("api", LogTarget::Discard, false).err.as_deref(), Some(Path::new("/l/api-error-7.log")));
         assert_eq!(pid_file_name(&AppSpec { name: "a b".into(), ..sample() }, 3), "a-b-3.pid");

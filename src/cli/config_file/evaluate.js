@@ -3,8 +3,8 @@
 const [fd, file, env] = process.argv.slice(1);
 (async () => {
   const module = await import(require('url').pathToFileURL(file));
-  let value = module.default ?? { ...module };
-  if (value.__esModule && value.default) value = value.default;
+  let value = 'default' in module ? module.default : { ...module };
+  if (value?.__esModule && value.default) value = value.default;
   if (typeof value === 'function') value = value(env || undefined);
   const json = Buffer.from(JSON.stringify(await value) ?? 'null');
   for (let at = 0; at < json.length; ) at += require('fs').writeSync(Number(fd), json, at);

@@ -95,7 +95,8 @@ fn no_node(path: &Path) -> InputError {
 fn failed(path: &Path, outcome: &Outcome) -> InputError {
     let ours = |line: &&str| {
         let frame = line.trim_start();
-        !(frame.starts_with("at ") && (frame.contains("node:") || frame.contains("[eval]")) || frame.starts_with("Node.js v"))
+        !(frame.starts_with("at ") && (frame.contains("node:") || frame.contains("[eval]"))
+            || frame.starts_with("Node.js v"))
     };
     let printed: Vec<&str> = outcome.printed.trim_end().lines().filter(ours).take(30).collect();
     let printed = printed.join("\n  ");

@@ -68,7 +68,9 @@ fn value(arg: &str, options: &Options) -> Result<Value, InputError> {
     let path = Path::new(arg);
     if !path.exists() {
         let cwd = std::env::current_dir().unwrap_or_default();
-        return Err(InputError::new(format!("there is no file {arg}")).hint(format!("looked for it in {}", cwd.display())));
+        return Err(
+            InputError::new(format!("there is no file {arg}")).hint(format!("looked for it in {}", cwd.display()))
+        );
     }
     match kind(arg) {
         Some(Kind::JavaScript) => javascript::evaluate(path, options.env_name.as_deref()),

@@ -156,7 +156,11 @@ impl Lookup<'_> {
     /// An interpreter the user named: a path, or a name in PATH.
     fn given(&self, interpreter: &str) -> Result<String, InputError> {
         if !interpreter.contains('/') && !interpreter.starts_with('~') {
-            return if self.has(interpreter) { Ok(interpreter.to_owned()) } else { Err(no_interpreter_called(interpreter)) };
+            return if self.has(interpreter) {
+                Ok(interpreter.to_owned())
+            } else {
+                Err(no_interpreter_called(interpreter))
+            };
         }
         let path = absolute(interpreter, self.cwd, self.context.home());
         if is_executable(&path) {
@@ -201,12 +205,12 @@ impl Lookup<'_> {
         if self.has("bun") {
             return Ok(self.script(file, "bun".to_owned(), Vec::new()));
         }
-        let Some(node) = in_path("node", self.path, self.cwd) else { return Err(runner_missing(file, &["bun", "node"])) };
+        let Some(node) = in_path("node", self.path, self.cwd) else {
+            return Err(runner_missing(file, &["bun", "node"]));
+        };
         let printed = node_version(&node);
         match interpreter::node_version(&printed).and_then(interpreter::typescript_args) {
-            Some(args) => {
-                Ok(self.script(file, "node".to_owned(), args.iter().map(ToString::to_string).collect()))
-            }
+            Some(args) => Ok(self.script(file, "node".to_owned(), args.iter().map(ToString::to_string).collect())),
             None => Err(InputError::new(format!("Node {} does not run {}", printed.trim(), file.display()))
                 .hint("install bun or Node 22.18 and later, or name what runs it: --interpreter tsx")),
         }
@@ -227,7 +231,9 @@ fn read_head(file: &Path) -> std::io::Result<Vec<u8>> {
 fn no_interpreter_called(name: &str) -> InputError {
     let error = InputError::new(format!("the interpreter `{name}` is not in PATH"));
     match name.split_once('@') {
-        Some(("node", _)) => error.hint("give the path of the node to use: --interpreter ~/.nvm/versions/node/…/bin/node"),
+        Some(("node", _)) => {
+            error.hint("give the path of the node to use: --interpreter ~/.nvm/versions/node/…/bin/node")
+        }
         _ => error.hint("install it, or give its path by --interpreter"),
     }
 }

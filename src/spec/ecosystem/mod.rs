@@ -137,7 +137,10 @@ impl Reader<'_> {
     fn app(&mut self, path: &str, value: Value) -> Draft {
         let mut draft = Draft::default();
         let Value::Object(settings) = value else {
-            self.problem(path, format!("expected an object that describes an app, found {}", keys::read::found(&value)));
+            self.problem(
+                path,
+                format!("expected an object that describes an app, found {}", keys::read::found(&value)),
+            );
             return draft;
         };
         let known_before = self.problems.len();
@@ -190,7 +193,8 @@ impl Reader<'_> {
         let Some(name) = &self.options.env_name else { return };
         if !self.env_names.contains(name) {
             let there: Vec<String> = self.env_names.iter().map(|name| format!("`env_{name}`")).collect();
-            let there = if there.is_empty() { "nor any other".to_owned() } else { format!("only {}", there.join(", ")) };
+            let there =
+                if there.is_empty() { "nor any other".to_owned() } else { format!("only {}", there.join(", ")) };
             self.problem("", format!("no app has an `env_{name}`, {there}"));
         }
     }
@@ -222,7 +226,8 @@ impl Reader<'_> {
             .flat_map(|piece| if is_name(piece) { vec![piece] } else { piece.split_whitespace().collect() })
             .collect();
         for stranger in wanted.iter().filter(|word| !is_name(word)) {
-            let there = if all.is_empty() { "there is none".to_owned() } else { format!("there is {}", all.join(", ")) };
+            let there =
+                if all.is_empty() { "there is none".to_owned() } else { format!("there is {}", all.join(", ")) };
             self.problem("", format!("no app is called `{stranger}`, {there}"));
         }
         let meant = |names: &Vec<String>| names.iter().any(|name| wanted.contains(&name.as_str()));

@@ -16,6 +16,12 @@ pub enum Format {
 /// Reads a text. The error says what is wrong, at which line and column.
 pub fn read_text(format: Format, text: &str) -> Result<Value, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if text.trim().is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    if is_too_deep(text) {
+        return Err(format!("it is nested more than {DEEPEST} deep"));
+    }
     match format {
         Format::Json => json5::from_str(text).map_err(|error| error.to_string()),
         Format::Yaml => {
@@ -27,6 +33,22 @@ pub fn read_text(format: Format, text: &str) -> Result<Value, String> {
             Err(error) => Err(error.to_string().trim_end().to_owned()),
         },
     }
+}
+
+/// More levels of brackets than any config has, and few enough for a recursive parser's stack.
+const DEEPEST: usize = 200;
+
+/// Counts open brackets without regard to quotes: a text must hold hundreds of them unclosed to be misjudged.
+fn is_too_deep(text: &str) -> bool {
+    let mut depth = 0_usize;
+    text.bytes().any(|byte| {
+        match byte {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth > DEEPEST
+    })
 }
 
 /// Dates become text, which is all an app's environment could make of them.

@@ -102,7 +102,9 @@ fn modes() {
 
 #[test]
 fn names() {
-    for (path, name) in [("app.js", "app"), ("/a/b/my app.test.js", "my app.test"), ("server", "server"), (".env", ".env")] {
+    for (path, name) in
+        [("app.js", "app"), ("/a/b/my app.test.js", "my app.test"), ("server", "server"), (".env", ".env")]
+    {
         assert_eq!(file_stem(path), name);
     }
     for (line, name) in [
@@ -120,7 +122,9 @@ fn names() {
 
 #[test]
 fn pythons() {
-    for (interpreter, is) in [("python", true), ("python3", true), ("/v/bin/python3.12", true), ("node", false), ("/python/node", false)] {
+    for (interpreter, is) in
+        [("python", true), ("python3", true), ("/v/bin/python3.12", true), ("node", false), ("/python/node", false)]
+    {
         assert_eq!(is_python(interpreter), is, "{interpreter}");
     }
 }

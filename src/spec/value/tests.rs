@@ -37,7 +37,8 @@ fn sizes_are_read_and_refused() {
     ] {
         assert_eq!(parse_bytes(text), Some(bytes), "{text:?}");
     }
-    for text in ["", "M", "-5M", "5X", "5MM", "1.2.3", ".", "1e3", "99999999999999999999", "99999999T", "9999999999.5G"] {
+    for text in ["", "M", "-5M", "5X", "5MM", "1.2.3", ".", "1e3", "99999999999999999999", "99999999T", "9999999999.5G"]
+    {
         assert_eq!(parse_bytes(text), None, "{text:?}");
     }
 }
@@ -70,7 +71,11 @@ fn words_are_split_as_a_shell_would() {
         (r#""say \"hi\"" '\n'"#, &[r#"say "hi""#, r"\n"]),
         ("tab\tand\nline", &["tab", "and", "line"]),
     ] {
-        assert_eq!(split_words(text).as_deref(), Some(&words.iter().map(ToString::to_string).collect::<Vec<_>>()[..]), "{text:?}");
+        assert_eq!(
+            split_words(text).as_deref(),
+            Some(&words.iter().map(ToString::to_string).collect::<Vec<_>>()[..]),
+            "{text:?}"
+        );
     }
     for text in ["don't", "\"open", "a 'b"] {
         assert_eq!(split_words(text), None, "{text:?}");
