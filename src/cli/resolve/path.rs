@@ -12,9 +12,9 @@ pub fn absolute(written: &str, base: &Path, home: Option<&Path>) -> PathBuf {
     let path = base.join(expand_home(PathBuf::from(written), home));
     let tidy = tidied(&path);
     // `a/..` is not here if `a` is a link to elsewhere.
-    let same = || Some(tidy.canonicalize().ok()? == path.canonicalize().ok()?);
+    let same = || path.canonicalize().map_or(true, |real| tidy.canonicalize().is_ok_and(|tidy| tidy == real));
     let climbs = path.components().any(|part| part == Component::ParentDir);
-    if !climbs || same().unwrap_or(true) { tidy } else { path }
+    if !climbs || same() { tidy } else { path }
 }
 
 fn tidied(path: &Path) -> PathBuf {
