@@ -1,2 +1,5 @@
 //! Safe, small wrappers around system calls. A leaf: it knows nothing of pmr, and it is the only place with `unsafe`.
 #![allow(unsafe_code)]
+
+pub mod fdpass;
+pub mod socket;
