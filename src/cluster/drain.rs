@@ -25,20 +25,23 @@ impl State {
     }
 }
 
-/// Waits until the worker is that far, or the time is up. False if it is gone, and with it all need to wait.
-async fn reach(life: &mut watch::Receiver<Life>, goal: Life, until: Instant) -> bool {
-    !matches!(timeout_at(until, life.wait_for(|now| *now >= goal)).await, Ok(Err(_)))
+/// Waits until the worker is that far, or gone, or the time is up.
+async fn reach(life: &mut watch::Receiver<Life>, goal: Life, until: Instant) {
+    let _ = timeout_at(until, life.wait_for(|now| *now >= goal)).await;
 }
 
 async fn drain(shared: Shared, run: Run, mut life: watch::Receiver<Life>, until: Instant) {
-    if ask(&shared, run, Request::Drain) && !reach(&mut life, Life::Drained, until).await {
-        return;
+    if ask(&shared, run, Request::Drain) {
+        reach(&mut life, Life::Drained, until).await;
     }
-    ask(&shared, run, Request::Disconnect);
-    if reach(&mut life, Life::Ended, until).await
-        && let Some(state) = shared.upgrade()
-    {
-        state.borrow().tell(Notice::Drained { run });
+    if ask(&shared, run, Request::Disconnect) {
+        reach(&mut life, Life::Ended, until).await;
+    }
+    let Some(state) = shared.upgrade() else { return };
+    let state = state.borrow();
+    // The exit of one that is gone says it all.
+    if state.members.contains_key(&run) {
+        state.tell(Notice::Drained { run });
     }
 }
 
@@ -47,7 +50,7 @@ enum Request {
     Disconnect,
 }
 
-/// True if the worker can do it.
+/// True if the worker is there and can do it.
 fn ask(shared: &Shared, run: Run, request: Request) -> bool {
     let Some(state) = shared.upgrade() else { return false };
     let mut state = state.borrow_mut();

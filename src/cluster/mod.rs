@@ -171,3 +171,6 @@ impl Cluster {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
