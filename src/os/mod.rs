@@ -2,8 +2,10 @@
 #![allow(unsafe_code)]
 
 pub mod clock;
+pub mod fdpass;
 pub mod identity;
 pub mod proc;
 pub mod reap;
+pub mod socket;
 pub mod spawn;
 pub mod tree;

@@ -1,0 +1,195 @@
+//! Accepts connections and deals them out.
+//!
+//! A listener's task accepts only while a worker has room: otherwise connections wait in the kernel's queue, where they
+//! cost us nothing and are safe from our death. A connection once accepted stays open with us until a worker has said
+//! that it took it.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::rota::{ListenerId, Next};
+use super::state::{Connection, Shared, State};
+use crate::os::socket::Listening;
+use crate::protocol::Run;
+
+/// Pause after all workers turned a connection down; it doubles up to [`LAST_BACKOFF`].
+pub(crate) const FIRST_BACKOFF: Duration = Duration::from_millis(10);
+const LAST_BACKOFF: Duration = Duration::from_millis(50);
+/// Pause when we are out of file descriptors or memory.
+const SHORTAGE: Duration = Duration::from_millis(50);
+
+/// What a listener's task does next.
+enum Step {
+    /// Somebody has room.
+    Accept,
+    /// Nobody has: wait for news.
+    Wait,
+    /// All have turned one down: wait for news, but not for ever.
+    Retry(Instant),
+}
+
+/// The task of one listener. Ends with the cluster; aborted with the listener.
+pub(crate) async fn accept(shared: Shared, id: ListenerId, socket: Rc<AsyncFd<Listening>>, news: Rc<Notify>) {
+    loop {
+        let Some(step) = shared.upgrade().map(|state| state.borrow_mut().step(id)) else { return };
+        match step {
+            Step::Wait => news.notified().await,
+            Step::Retry(at) => {
+                // Both outcomes lead to another look.
+                let _ = tokio::time::timeout_at(at, news.notified()).await;
+            }
+            Step::Accept => {
+                tokio::select! {
+                    () = news.notified() => {}
+                    ready = socket.readable() => {
+                        let Ok(mut ready) = ready else { return };
+                        if let Err(error) = accept_some(&shared, id, &mut ready) {
+                            tracing::warn!(%error, "cannot accept connections: trying again");
+                            tokio::time::sleep(SHORTAGE).await;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Accepts while there are connections and somebody has room for them.
+fn accept_some(
+    shared: &Shared,
+    id: ListenerId,
+    ready: &mut tokio::io::unix::AsyncFdReadyGuard<'_, Listening>,
+) -> io::Result<()> {
+    while let Ok(accepted) = ready.try_io(|socket| socket.get_ref().accept()) {
+        let socket = match accepted {
+            Ok(socket) => socket,
+            Err(error) if is_shortage(&error) => return Err(error),
+            // That one connection is gone already.
+            Err(_) => continue,
+        };
+        let Some(state) = shared.upgrade() else { return Ok(()) };
+        if !state.borrow_mut().arrived(id, socket) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
+impl State {
+    /// A new connection. True if somebody has room for the next.
+    fn arrived(&mut self, id: ListenerId, socket: OwnedFd) -> bool {
+        self.place(Connection { socket: Rc::new(socket), listener: id, refused: Vec::new() });
+        self.nothing_waits(id) && self.rota.has_room(id, self.now())
+    }
+
+    fn nothing_waits(&mut self, id: ListenerId) -> bool {
+        self.listeners.get_mut(&id).and_then(|l| l.dealt()).is_none_or(|dealt| dealt.waiting.is_empty())
+    }
+
+    /// Gives a connection to whose turn it is, or keeps it until somebody can take it.
+    pub(crate) fn place(&mut self, mut connection: Connection) {
+        let id = connection.listener;
+        let Some(listener) = self.listeners.get_mut(&id) else { return };
+        match self.rota.next(id, &connection.refused, self.start.elapsed()) {
+            Next::To(run) => {
+                if let Some(member) = self.members.get_mut(&run) {
+                    member.hand(&listener.key, connection);
+                }
+            }
+            next @ (Next::Wait | Next::AllRefused) => {
+                let Some(dealt) = listener.dealt() else { return };
+                if next == Next::AllRefused {
+                    connection.refused.clear();
+                    dealt.retry_at = Some(Instant::now() + dealt.backoff);
+                    dealt.backoff = (dealt.backoff * 2).min(LAST_BACKOFF);
+                }
+                dealt.waiting.push(connection);
+                dealt.news.notify_one();
+            }
+        }
+    }
+
+    /// Tries to place what waits, then says how to go on.
+    fn step(&mut self, id: ListenerId) -> Step {
+        let now = self.now();
+        let Some(dealt) = self.listeners.get_mut(&id).and_then(|l| l.dealt()) else { return Step::Wait };
+        dealt.idle = false;
+        if let Some(at) = dealt.retry_at.filter(|at| *at > Instant::now()) {
+            return Step::Retry(at);
+        }
+        dealt.retry_at = None;
+        for connection in std::mem::take(&mut dealt.waiting) {
+            self.place(connection);
+        }
+        let has_room = self.rota.has_room(id, now);
+        let Some(dealt) = self.listeners.get_mut(&id).and_then(|l| l.dealt()) else { return Step::Wait };
+        match dealt.retry_at {
+            Some(at) => Step::Retry(at),
+            None if dealt.waiting.is_empty() && has_room => Step::Accept,
+            None => {
+                dealt.idle = true;
+                Step::Wait
+            }
+        }
+    }
+
+    /// A worker took a connection, or turned it down.
+    pub(crate) fn answered(&mut self, run: Run, seq: u64, accepted: bool) {
+        let now = self.now();
+        let Some(member) = self.members.get_mut(&run) else { return };
+        let Some(mut connection) = member.take_back(seq) else { return };
+        self.rota.answered(run, now);
+        if accepted {
+            member.connections += 1;
+            self.taken(connection.listener);
+        } else {
+            connection.refused.push(run);
+            self.place(connection);
+        }
+        self.wake_idle();
+    }
+
+    /// Somebody takes connections there: no need for patience.
+    fn taken(&mut self, id: ListenerId) {
+        let Some(dealt) = self.listeners.get_mut(&id).and_then(|l| l.dealt()) else { return };
+        dealt.backoff = FIRST_BACKOFF;
+        if dealt.retry_at.take().is_some() {
+            dealt.news.notify_one();
+        }
+    }
+
+    /// Who serves this listener has changed.
+    pub(crate) fn news(&mut self, id: ListenerId) {
+        if let Some(dealt) = self.listeners.get_mut(&id).and_then(|l| l.dealt()) {
+            dealt.retry_at = None;
+            dealt.news.notify_one();
+        }
+    }
+
+    /// Who serves has changed everywhere.
+    pub(crate) fn wake_all(&mut self) {
+        let ids: Vec<ListenerId> = self.listeners.keys().copied().collect();
+        for id in ids {
+            self.news(id);
+        }
+    }
+
+    /// A worker has room again.
+    fn wake_idle(&mut self) {
+        for dealt in self.listeners.values_mut().filter_map(|listener| listener.dealt()) {
+            if std::mem::take(&mut dealt.idle) {
+                dealt.news.notify_one();
+            }
+        }
+    }
+}

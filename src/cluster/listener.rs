@@ -1,0 +1,309 @@
+//! The listeners of a cluster: opened when the first worker asks, kept as long as the app exists.
+//!
+//! A listener outlives its workers: while none is there, connections wait in the kernel for the next. It is closed
+//! - when the app as a whole is deleted;
+//! - when the workers close their servers on purpose and go on living. A worker that closes its server may also be on
+//!   its way out (a handler of SIGTERM does just that), so we give the last one [`SECOND_THOUGHTS`] to exit or to listen
+//!   again before we believe it;
+//! - when a new version of the app listens elsewhere: nobody holds the old one for [`FORSAKEN`], while others serve.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::dispatcher;
+use super::node::message::{AddressType, Number, Query};
+use super::rota::ListenerId;
+use super::state::{Connection, State};
+use crate::os::socket::{self, Listening, LocalAddress, Place};
+use crate::protocol::{ListenerInfo, Run};
+use crate::spec::Balance;
+
+/// How long a listener stays after the last worker closed it.
+const SECOND_THOUGHTS: Duration = Duration::from_secs(1);
+/// How long a listener stays that no worker has come back to, while others of the app serve.
+const FORSAKEN: Duration = Duration::from_secs(30);
+/// libuv's flags.
+const IPV6_ONLY: u32 = 1;
+const UDP_REUSE_ADDRESS: u32 = 4;
+
+/// One address the app listens on.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) id: ListenerId,
+    /// What the worker asked for: equal questions share one listener.
+    pub(crate) name: String,
+    /// The name workers know it by, unique, as JSON.
+    pub(crate) key: String,
+    pub(crate) address: LocalAddress,
+    pub(crate) endpoint: Endpoint,
+    /// The first worker's TLS ticket keys, for all.
+    pub(crate) data: Option<Box<RawValue>>,
+    /// Workers that listen on it.
+    pub(crate) holders: Vec<Run>,
+    /// Since when nobody does, and who closed it on purpose, if one did.
+    vacant: Option<Vacant>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Vacant {
+    since: Instant,
+    closed_by: Option<Run>,
+}
+
+/// How connections get to the workers.
+#[derive(Debug)]
+pub(crate) enum Endpoint {
+    /// We accept and deal them out.
+    Dealt(Dealt),
+    /// Each worker accepts for itself.
+    Shared {
+        /// Our copy keeps the queue alive.
+        socket: Rc<OwnedFd>,
+        /// Datagrams.
+        udp: bool,
+        /// Keeps the socket's file, if it has one.
+        _file: Option<Listening>,
+    },
+}
+
+/// A listener whose connections we deal out.
+#[derive(Debug)]
+pub(crate) struct Dealt {
+    pub(crate) socket: Rc<AsyncFd<Listening>>,
+    /// Connections nobody could take yet; they go before new ones.
+    pub(crate) waiting: Vec<Connection>,
+    /// All turned one down: no attempt before that time unless there is news.
+    pub(crate) retry_at: Option<Instant>,
+    pub(crate) backoff: Duration,
+    /// Its task waits for news.
+    pub(crate) idle: bool,
+    pub(crate) news: Rc<Notify>,
+    acceptor: AbortHandle,
+}
+
+impl Dealt {
+    /// The address to tell workers, if it is one of IP.
+    pub(crate) fn ip(&self) -> Option<SocketAddr> {
+        match self.socket.get_ref().address() {
+            LocalAddress::Ip(address) => Some(*address),
+            LocalAddress::Path(_) => None,
+        }
+    }
+}
+
+impl Drop for Dealt {
+    fn drop(&mut self) {
+        self.acceptor.abort();
+    }
+}
+
+impl Listener {
+    pub(crate) fn dealt(&mut self) -> Option<&mut Dealt> {
+        match &mut self.endpoint {
+            Endpoint::Dealt(dealt) => Some(dealt),
+            Endpoint::Shared { .. } => None,
+        }
+    }
+
+    pub(crate) fn info(&self) -> ListenerInfo {
+        let (mechanism, prefix) = match &self.endpoint {
+            Endpoint::Dealt(_) => ("round robin", ""),
+            Endpoint::Shared { udp: false, .. } => ("shared handle", ""),
+            Endpoint::Shared { udp: true, .. } => ("shared handle", "udp "),
+        };
+        ListenerInfo {
+            address: format!("{prefix}{}", self.address),
+            mechanism: mechanism.to_owned(),
+            workers: u32::try_from(self.holders.len()).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+impl Query<'_> {
+    /// Equal for workers that mean the same listener. The n-th `listen(0)` of each means the same port.
+    pub(crate) fn name(&self) -> String {
+        let port = self.port.unwrap_or(-1);
+        let index = if port == 0 { self.index } else { 0 };
+        let address = self.address.as_deref().unwrap_or("*");
+        format!("{address}:{port}:{:?}:{index}", self.address_type)
+    }
+
+    fn place(&self) -> Result<Place, i32> {
+        let (kind, address) = (self.address_type.ok_or(libc::EINVAL)?, self.address.as_deref());
+        match (kind, address) {
+            (AddressType::Unix, Some(path)) => Ok(Place::Unix {
+                path: path.into(),
+                readable_all: self.readable_all == Some(true),
+                writable_all: self.writable_all == Some(true),
+            }),
+            (AddressType::V4 | AddressType::V6, None) => Ok(Place::AnyAddress { port: self.port()? }),
+            (AddressType::V4 | AddressType::V6, Some(_)) => {
+                Ok(Place::Tcp { address: self.ip()?, v6only: self.v6only() })
+            }
+            _ => Err(libc::EINVAL),
+        }
+    }
+
+    fn ip(&self) -> Result<SocketAddr, i32> {
+        let any = if self.address_type == Some(AddressType::Udp6) { "::" } else { "0.0.0.0" };
+        let host = self.address.as_deref().filter(|host| !host.is_empty()).unwrap_or(any);
+        let ip = host.parse().map_err(|_| libc::EINVAL)?;
+        Ok(SocketAddr::new(ip, self.port()?))
+    }
+
+    fn port(&self) -> Result<u16, i32> {
+        self.port.and_then(|port| u16::try_from(port).ok()).ok_or(libc::EINVAL)
+    }
+
+    fn v6only(&self) -> bool {
+        self.flags.unwrap_or(0) & IPV6_ONLY != 0
+    }
+
+    fn is_udp(&self) -> bool {
+        matches!(self.address_type, Some(AddressType::Udp4 | AddressType::Udp6))
+    }
+}
+
+fn errno(error: &std::io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::EINVAL)
+}
+
+impl State {
+    /// Opens a listener that nobody has asked for before.
+    ///
+    /// # Errors
+    /// The errno for the worker.
+    pub(crate) fn open(&mut self, query: &Query<'_>) -> Result<ListenerId, i32> {
+        // A descriptor number means one of the primary's, and none of ours is for apps.
+        if query.fd.is_some_and(|fd| fd >= 0) {
+            return Err(libc::EINVAL);
+        }
+        let id = ListenerId(self.next_listener + 1);
+        let (endpoint, address) = self.endpoint(id, query).inspect_err(|errno| {
+            tracing::debug!(errno, address = query.address.as_deref(), port = query.port, "cannot listen");
+        })?;
+        self.next_listener = id.0;
+        let name = query.name();
+        let key = serde_json::Value::from(format!("{name}#{}", id.0)).to_string();
+        let data = query.data.map(ToOwned::to_owned);
+        self.listeners
+            .insert(id, Listener { id, name, key, address, endpoint, data, holders: Vec::new(), vacant: None });
+        Ok(id)
+    }
+
+    fn endpoint(&self, id: ListenerId, query: &Query<'_>) -> Result<(Endpoint, LocalAddress), i32> {
+        if query.is_udp() {
+            let reuse = query.flags.unwrap_or(0) & UDP_REUSE_ADDRESS != 0;
+            let (socket, at) = socket::bind_udp(query.ip()?, query.v6only(), reuse).map_err(|e| errno(&e))?;
+            return Ok((Endpoint::Shared { socket: Rc::new(socket), udp: true, _file: None }, LocalAddress::Ip(at)));
+        }
+        let backlog = query.backlog.map_or(0, Number::value).clamp(0, i64::from(i32::MAX)) as i32;
+        let listening = Listening::open(&query.place()?, backlog).map_err(|e| errno(&e))?;
+        let address = listening.address().clone();
+        let endpoint = match self.balance {
+            Balance::RoundRobin => self.deal(id, listening).map_err(|e| errno(&e))?,
+            Balance::Shared => share(listening).map_err(|e| errno(&e))?,
+        };
+        Ok((endpoint, address))
+    }
+
+    fn deal(&self, id: ListenerId, listening: Listening) -> std::io::Result<Endpoint> {
+        let socket = Rc::new(listening.watch()?);
+        let news = Rc::new(Notify::new());
+        let task = dispatcher::accept(self.me.clone(), id, Rc::clone(&socket), Rc::clone(&news));
+        let acceptor = tokio::task::spawn_local(task).abort_handle();
+        let (waiting, backoff) = (Vec::new(), dispatcher::FIRST_BACKOFF);
+        Ok(Endpoint::Dealt(Dealt { socket, waiting, retry_at: None, backoff, idle: false, news, acceptor }))
+    }
+
+    /// The worker listens there now.
+    pub(crate) fn claim(&mut self, run: Run, id: ListenerId) {
+        if let Some(listener) = self.listeners.get_mut(&id) {
+            listener.holders.push(run);
+            listener.vacant = None;
+        }
+        if self.listeners.values().any(|listener| listener.vacant.is_some()) {
+            self.look_again_in(FORSAKEN);
+        }
+    }
+
+    /// The worker closed this listener by itself.
+    pub(crate) fn closed(&mut self, run: Run, key: &str) {
+        let key = serde_json::Value::from(key).to_string();
+        let Some(id) = self.listeners.values().find(|listener| listener.key == key).map(|listener| listener.id) else {
+            return;
+        };
+        self.rota.withdraw(id, run);
+        let on_purpose = self.rota.rotates(run);
+        self.release(id, run, on_purpose.then_some(run));
+        self.news(id);
+    }
+
+    /// The worker is gone: its listeners wait for its successor.
+    pub(crate) fn release_listeners(&mut self, run: Run) {
+        self.keep_listeners_closed_by(run);
+        let ids: Vec<ListenerId> = self.listeners.keys().copied().collect();
+        for id in ids {
+            self.release(id, run, None);
+        }
+    }
+
+    /// What this worker closed, it closed because it was to leave.
+    pub(crate) fn keep_listeners_closed_by(&mut self, run: Run) {
+        for vacant in self.listeners.values_mut().filter_map(|listener| listener.vacant.as_mut()) {
+            if vacant.closed_by == Some(run) {
+                vacant.closed_by = None;
+            }
+        }
+    }
+
+    fn release(&mut self, id: ListenerId, run: Run, closed_by: Option<Run>) {
+        let Some(listener) = self.listeners.get_mut(&id) else { return };
+        let before = listener.holders.len();
+        listener.holders.retain(|holder| *holder != run);
+        if before > 0 && listener.holders.is_empty() {
+            listener.vacant = Some(Vacant { since: Instant::now(), closed_by });
+            self.look_again_in(if closed_by.is_some() { SECOND_THOUGHTS } else { FORSAKEN });
+        }
+    }
+
+    fn look_again_in(&self, time: Duration) {
+        let state = self.me.clone();
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(time).await;
+            if let Some(state) = state.upgrade() {
+                state.borrow_mut().close_vacant();
+            }
+        });
+    }
+
+    /// Closes the listeners nobody will come back to.
+    fn close_vacant(&mut self) {
+        let others_serve = self.listeners.values().any(|l| l.holders.iter().any(|run| self.rota.rotates(*run)));
+        let is_over = |vacant: &Vacant| match vacant.closed_by {
+            Some(_) => vacant.since.elapsed() >= SECOND_THOUGHTS,
+            None => others_serve && vacant.since.elapsed() >= FORSAKEN,
+        };
+        let over: Vec<ListenerId> =
+            self.listeners.values().filter(|l| l.vacant.as_ref().is_some_and(is_over)).map(|l| l.id).collect();
+        for id in over {
+            self.rota.close(id);
+            self.listeners.remove(&id);
+        }
+    }
+}
+
+/// The worker gets a copy of the socket; ours keeps its queue, and its file.
+fn share(listening: Listening) -> std::io::Result<Endpoint> {
+    use std::os::fd::AsFd;
+    let socket = Rc::new(listening.as_fd().try_clone_to_owned()?);
+    Ok(Endpoint::Shared { socket, udp: false, _file: Some(listening) })
+}

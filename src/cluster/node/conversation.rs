@@ -1,0 +1,146 @@
+//! What to do about each thing a worker says.
+
+use std::rc::Rc;
+
+use super::channel::Cargo;
+use super::message::{AddressType, FromWorker, Query, parse};
+use super::reply;
+use crate::cluster::Notice;
+use crate::cluster::listener::{Endpoint, Listener};
+use crate::cluster::rota::ListenerId;
+use crate::cluster::state::{Life, State};
+use crate::protocol::Run;
+
+impl State {
+    /// A worker said this line.
+    pub(crate) fn heard(&mut self, run: Run, line: &[u8]) {
+        match parse(line) {
+            Ok(FromWorker::Answer { ack, accepted }) => self.answered(run, ack, accepted),
+            Ok(FromWorker::HandleAck) => {
+                self.members.get(&run).map(|member| member.channel.acknowledged());
+            }
+            Ok(FromWorker::HandleNack) => self.not_arrived(run),
+            Ok(FromWorker::User(data)) => self.tell(Notice::Message { run, data }),
+            Ok(FromWorker::Handle { data }) => {
+                self.say(run, reply::HANDLE_ACK);
+                self.tell(Notice::Message { run, data });
+            }
+            Ok(FromWorker::Online) => self.tell(Notice::Online { run }),
+            Ok(FromWorker::Query(query)) => self.wants_to_listen(run, &query),
+            Ok(FromWorker::Listening(query)) => self.tell(Notice::Listening { run, address: shown(&query) }),
+            Ok(FromWorker::Close { key }) => self.closed(run, &key),
+            Ok(FromWorker::Leaving { seq }) => self.leaving(run, seq),
+            Ok(FromWorker::Hello { version }) => self.preload_is_in(run, version),
+            Ok(FromWorker::Drained) => self.drained(run),
+            Ok(FromWorker::Unknown) => {}
+            Err(_) => self.complain(run, line),
+        }
+    }
+
+    fn say(&self, run: Run, line: &str) {
+        if let Some(member) = self.members.get(&run) {
+            member.say(line);
+        }
+    }
+
+    /// The oldest file under way got lost. If it was a connection, another gets it, for the worker cannot have it.
+    fn not_arrived(&mut self, run: Run) {
+        let lost = self.members.get(&run).and_then(|member| member.channel.acknowledged());
+        if let Some(seq) = lost {
+            self.answered(run, seq, false);
+        }
+    }
+
+    /// It leaves of its own accord. It waits for our answer before it closes anything.
+    fn leaving(&mut self, run: Run, seq: u64) {
+        self.exclude(run);
+        if let Some(member) = self.members.get_mut(&run) {
+            let own = member.next_seq();
+            member.say(reply::acknowledge(seq, own));
+        }
+    }
+
+    fn preload_is_in(&mut self, run: Run, version: String) {
+        if let Some(member) = self.members.get_mut(&run) {
+            member.can_drain = true;
+        }
+        self.tell(Notice::NodeVersion { run, version });
+    }
+
+    fn drained(&mut self, run: Run) {
+        if let Some(member) = self.members.get(&run) {
+            member.life.send_if_modified(|life| std::mem::replace(life, Life::Drained.max(*life)) < *life);
+        }
+    }
+
+    fn complain(&mut self, run: Run, line: &[u8]) {
+        let Some(member) = self.members.get_mut(&run) else { return };
+        if !std::mem::replace(&mut member.complained, true) {
+            let shown = String::from_utf8_lossy(&line[..line.len().min(80)]);
+            tracing::warn!(
+                run = run.0,
+                "a worker wrote something else than JSON to its IPC channel, ignored: {shown:?}"
+            );
+        }
+    }
+
+    fn wants_to_listen(&mut self, run: Run, query: &Query<'_>) {
+        let known = self.listener_for(run, query);
+        let listener = match known.map_or_else(|| self.open(query), Ok) {
+            Ok(listener) => listener,
+            Err(errno) => return self.refuse(run, query, errno),
+        };
+        self.claim(run, listener);
+        let (Some(listener), Some(member)) = (self.listeners.get(&listener), self.members.get_mut(&run)) else {
+            return;
+        };
+        let (line, cargo) = welcome(listener, query.seq, member.next_seq());
+        member.channel.send(line, cargo);
+        // Only now, so that no connection can overtake the answer.
+        if matches!(listener.endpoint, Endpoint::Dealt(_)) && member.shares {
+            let id = listener.id;
+            self.rota.serve(id, run);
+            self.news(id);
+        }
+    }
+
+    fn refuse(&mut self, run: Run, query: &Query<'_>, errno: i32) {
+        if let Some(member) = self.members.get_mut(&run) {
+            let seq = member.next_seq();
+            member.say(reply::failed(query.seq, errno, "\"\"", seq));
+        }
+    }
+
+    /// The listener of this description that this worker does not hold yet.
+    fn listener_for(&self, run: Run, query: &Query<'_>) -> Option<ListenerId> {
+        let name = query.name();
+        self.listeners.values().find(|l| l.name == name && !l.holders.contains(&run)).map(|l| l.id)
+    }
+}
+
+/// The answer to one who may listen, with the socket if it is to accept by itself.
+fn welcome(listener: &Listener, ack: u64, seq: u64) -> (String, Option<Cargo>) {
+    let (key, data) = (&listener.key, listener.data.as_ref().map_or("null", |data| data.get()));
+    match &listener.endpoint {
+        Endpoint::Dealt(dealt) => (reply::listening(ack, key, data, dealt.ip(), seq), None),
+        Endpoint::Shared { socket, udp, .. } => {
+            let cargo = Cargo { file: Rc::clone(socket), connection: None };
+            (reply::shared(ack, key, data, *udp, seq), Some(cargo))
+        }
+    }
+}
+
+/// What the worker says it listens on, for people.
+fn shown(query: &Query<'_>) -> String {
+    let port = query.port.unwrap_or(0);
+    let host = query.address.as_deref();
+    match (query.address_type, host) {
+        (Some(AddressType::Unix), Some(path)) => path.to_owned(),
+        (Some(AddressType::V6), Some(host)) => format!("[{host}]:{port}"),
+        (Some(AddressType::Udp6), Some(host)) => format!("udp [{host}]:{port}"),
+        (Some(AddressType::Udp6), None) => format!("udp [::]:{port}"),
+        (Some(AddressType::Udp4), host) => format!("udp {}:{port}", host.unwrap_or("0.0.0.0")),
+        (_, Some(host)) => format!("{host}:{port}"),
+        (_, None) => format!("[::]:{port}"),
+    }
+}

@@ -1,0 +1,86 @@
+//! Cuts a byte stream into lines, copying only what a read left unfinished.
+
+/// No line of a sane worker is longer; one that is gets dropped, so that it cannot eat the daemon's memory.
+const LONGEST: usize = 64 << 20;
+/// What an unfinished line may leave allocated behind.
+const KEPT: usize = 64 << 10;
+
+/// The unfinished line of a stream.
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
+    partial: Vec<u8>,
+    /// In the middle of a line that was too long.
+    skipping: bool,
+}
+
+impl Lines {
+    /// Takes the next bytes of the stream and calls `each` for every line they complete, without its newline.
+    pub(crate) fn feed(&mut self, mut bytes: &[u8], mut each: impl FnMut(&[u8])) {
+        while let Some(end) = memchr::memchr(b'\n', bytes) {
+            let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
+            bytes = rest;
+            if std::mem::take(&mut self.skipping) {
+                continue;
+            }
+            if self.partial.is_empty() {
+                each(line);
+            } else {
+                self.partial.extend_from_slice(line);
+                each(&self.partial);
+                self.partial.clear();
+                self.partial.shrink_to(KEPT);
+            }
+        }
+        self.keep(bytes);
+    }
+
+    fn keep(&mut self, rest: &[u8]) {
+        if self.skipping {
+            return;
+        }
+        if self.partial.len() + rest.len() > LONGEST {
+            self.partial = Vec::new();
+            self.skipping = true;
+            tracing::warn!("a worker sent a line of more than {} MiB on its channel: dropped", LONGEST >> 20);
+            return;
+        }
+        self.partial.extend_from_slice(rest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fed(pieces: &[&[u8]]) -> Vec<Vec<u8>> {
+        let (mut lines, mut got) = (Lines::default(), Vec::new());
+        for piece in pieces {
+            lines.feed(piece, |line| got.push(line.to_vec()));
+        }
+        got
+    }
+
+    #[test]
+    fn lines_are_the_same_however_they_are_cut() {
+        let text = b"one\n\ntwo two\nthree\nunfinished";
+        let whole = fed(&[text]);
+        assert_eq!(whole, [&b"one"[..], b"", b"two two", b"three"]);
+        for cut in 0..text.len() {
+            assert_eq!(fed(&[&text[..cut], &text[cut..]]), whole, "cut at {cut}");
+        }
+        let bytes: Vec<&[u8]> = text.chunks(1).collect();
+        assert_eq!(fed(&bytes), whole);
+    }
+
+    #[test]
+    fn a_monstrous_line_is_dropped_and_the_next_is_read() {
+        let (mut lines, mut got) = (Lines::default(), Vec::new());
+        let piece = vec![b'x'; 1 << 20];
+        for _ in 0..70 {
+            lines.feed(&piece, |line| got.push(line.to_vec()));
+        }
+        assert!(lines.partial.capacity() == 0);
+        lines.feed(b"end of it\nnext\n", |line| got.push(line.to_vec()));
+        assert_eq!(got, [b"next"]);
+    }
+}

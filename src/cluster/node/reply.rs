@@ -1,0 +1,92 @@
+//! What we say to workers, as lines.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+use serde_json::Value;
+
+/// The acknowledgement of a line that came with a file.
+pub(crate) const HANDLE_ACK: &str = "{\"cmd\":\"NODE_HANDLE_ACK\"}\n";
+/// Asks our preload to let its connections end.
+pub(crate) const DRAIN: &str = "{\"cmd\":\"NODE_PMR\",\"act\":\"drain\"}\n";
+
+/// A connection, to be sent with its socket. `key` is JSON already.
+pub(crate) fn new_connection(key: &str, seq: u64) -> String {
+    let mut line = String::with_capacity(96 + key.len());
+    let _ = writeln!(
+        line,
+        r#"{{"cmd":"NODE_HANDLE","type":"net.Native","msg":{{"cmd":"NODE_CLUSTER","act":"newconn","key":{key},"seq":{seq}}}}}"#
+    );
+    line
+}
+
+/// Asks a worker to close its servers and leave. It stays alive as long as it has something to do.
+pub(crate) fn disconnect(seq: u64) -> String {
+    format!("{{\"cmd\":\"NODE_CLUSTER\",\"act\":\"disconnect\",\"seq\":{seq}}}\n")
+}
+
+/// The bare answer to a question.
+pub(crate) fn acknowledge(ack: u64, seq: u64) -> String {
+    format!("{{\"cmd\":\"NODE_CLUSTER\",\"ack\":{ack},\"seq\":{seq}}}\n")
+}
+
+/// The question was to listen, and it could not be done. `errno` is positive, as the kernel's.
+pub(crate) fn failed(ack: u64, errno: i32, key: &str, seq: u64) -> String {
+    format!(
+        "{{\"cmd\":\"NODE_CLUSTER\",\"ack\":{ack},\"errno\":{},\"key\":{key},\"data\":null,\"seq\":{seq}}}\n",
+        -errno.abs()
+    )
+}
+
+/// The worker listens through us.
+pub(crate) fn listening(ack: u64, key: &str, data: &str, at: Option<SocketAddr>, seq: u64) -> String {
+    let mut line = format!("{{\"cmd\":\"NODE_CLUSTER\",\"ack\":{ack},\"errno\":null,\"key\":{key},\"data\":{data}");
+    if let Some(at) = at {
+        let family = if at.is_ipv6() { "IPv6" } else { "IPv4" };
+        let (ip, port) = (at.ip(), at.port());
+        let _ = write!(line, r#","sockname":{{"address":"{ip}","family":"{family}","port":{port}}}"#);
+    }
+    let _ = writeln!(line, ",\"seq\":{seq}}}");
+    line
+}
+
+/// The worker gets the socket itself, sent with this line.
+pub(crate) fn shared(ack: u64, key: &str, data: &str, udp: bool, seq: u64) -> String {
+    let kind = if udp { "dgram.Native" } else { "net.Native" };
+    format!(
+        "{{\"cmd\":\"NODE_HANDLE\",\"type\":\"{kind}\",\"msg\":{{\"cmd\":\"NODE_CLUSTER\",\"ack\":{ack},\"errno\":0,\"key\":{key},\"data\":{data},\"seq\":{seq}}}}}\n"
+    )
+}
+
+/// A message to the app's own listener. JSON has no raw newlines, so it is one line.
+pub(crate) fn user(message: &Value) -> String {
+    format!("{message}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_is_one_line_of_json() {
+        let at = "[::]:3000".parse().unwrap();
+        let lines = [
+            HANDLE_ACK.to_owned(),
+            DRAIN.to_owned(),
+            new_connection("\"a \\\" b\"", 1),
+            disconnect(2),
+            acknowledge(3, 4),
+            failed(1, 98, "\"k\"", 2),
+            listening(1, "\"k\"", "{\"ticketKeys\":\"x\"}", Some(at), 2),
+            listening(1, "\"k\"", "null", None, 2),
+            shared(1, "\"k\"", "null", true, 2),
+            user(&serde_json::json!({"text": "two\nlines"})),
+        ];
+        for line in lines {
+            assert_eq!(line.matches('\n').count(), 1, "{line}");
+            assert!(line.ends_with('\n'));
+            serde_json::from_str::<Value>(&line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+        assert!(failed(1, 98, "\"k\"", 2).contains("\"errno\":-98"));
+    }
+}

@@ -1,0 +1,94 @@
+// Lets a cluster worker finish without losing a request when its manager asks it to: `{cmd: 'NODE_PMR', act: 'drain'}`.
+//
+// By then no new connection comes. From then on each HTTP/1 response says `Connection: close`, HTTP/2 sessions say
+// GOAWAY, and when the last connection of the last server has ended we answer `drained`. Closing the servers instead
+// would cut keep-alive connections on which a request may be under way.
+//
+// Loaded with --require before the app. It must stay unnoticed: until it is asked to drain it only remembers which
+// servers and HTTP/2 sessions there are, it keeps nothing alive, and it loads no module that is not loaded anyway (an
+// IPC channel needs `net`). Plain old JavaScript, for Node 16 and later.
+'use strict'
+
+const send = process.send
+
+if (typeof send === 'function' && process.connected && require('cluster').isWorker) {
+  const net = require('net')
+  const servers = new Set()
+  const sessions = new Set()
+  let draining = false
+
+  const say = (act, more) => send.call(process, { cmd: 'NODE_PMR', act, ...more }, undefined, undefined, () => {})
+
+  // Servers of every kind (net, tls, http, https, http2) descend from this one.
+  const emit = net.Server.prototype.emit
+  net.Server.prototype.emit = function (event, subject) {
+    if (event === 'listening') {
+      servers.add(this)
+    } else if (event === 'close') {
+      servers.delete(this)
+    } else if (event === 'session' && subject && typeof subject.goaway === 'function') {
+      sessions.add(subject)
+      subject.once('close', () => sessions.delete(subject))
+      if (draining) retire(subject)
+    }
+    const result = emit.apply(this, arguments)
+    // GOAWAY right behind a request: a client that sends one after the other has none on the way that it would cross.
+    if (draining && event === 'stream' && sessions.has(subject.session)) subject.session.close()
+    return result
+  }
+
+  // An idle session gets no more requests to say GOAWAY behind.
+  const retire = (session) => setTimeout(() => session.close(), 1000).unref()
+
+  const closeAfterResponse = () => {
+    const { ServerResponse } = require('http')
+    const { writeHead } = ServerResponse.prototype
+    // Also reaches requests that are being served at this moment.
+    ServerResponse.prototype.writeHead = function (status) {
+      if (status !== 101 && !this.headersSent) {
+        this.shouldKeepAlive = false
+        this.removeHeader('connection') // an explicit `keep-alive` would win
+      }
+      return writeHead.apply(this, arguments)
+    }
+    require('diagnostics_channel').channel('http.server.request.start').subscribe(({ response }) => {
+      response.shouldKeepAlive = false
+    })
+  }
+
+  // A server that accepts for itself (shared handle, `exclusive`) has a real handle. Close only that: http's own
+  // close() would cut idle connections, too. The others' handles are dummies; they get nothing new anyway.
+  const stopAccepting = (server) => {
+    if (server._handle && server._handle.fd >= 0) net.Server.prototype.close.call(server)
+  }
+
+  const drain = () => {
+    draining = true
+    closeAfterResponse()
+    sessions.forEach(retire)
+    servers.forEach(stopAccepting)
+    // Node tells nobody when a server's last connection ends while it is open. Asking costs next to nothing, and only
+    // a worker on its way out does it.
+    const timer = setInterval(() => {
+      let left = servers.size
+      let open = 0
+      const done = () => {
+        if (open > 0) return
+        clearInterval(timer)
+        say('drained')
+      }
+      if (left === 0) return done()
+      for (const server of servers) {
+        server.getConnections((error, count) => {
+          open += error ? 0 : count
+          if (--left === 0) done()
+        })
+      }
+    }, 10)
+  }
+
+  process.on('internalMessage', (message) => {
+    if (message && message.cmd === 'NODE_PMR' && message.act === 'drain' && !draining) drain()
+  })
+  say('hello', { version: process.version })
+}

@@ -1,0 +1,166 @@
+//! Who gets the next connection. Pure: told of joins, answers and the time, it only decides.
+//!
+//! Among the workers that serve a listener, the one with the fewest unanswered connections is next; among equals, the
+//! one that has waited longest for its turn. So idle workers are served strictly in turn, and a busy one is passed over.
+//!
+//! A worker may hold several unanswered connections only while it answers promptly: one that is silent for longer than
+//! [`PATIENCE`] gets no second, so what piles up before a blocked worker stays small and the rest waits in the kernel.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::protocol::Run;
+
+/// The most connections a worker may have been sent and not answered for.
+pub(crate) const WINDOW: u32 = 4;
+/// A worker with something unanswered for this long gets nothing more.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(1);
+
+/// One listener of the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ListenerId(pub(crate) u64);
+
+/// What to do with a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// It is this worker's; the rota counts it as handed over.
+    To(Run),
+    /// Those who might take it are busy, or there are none: it waits for an answer or a newcomer.
+    Wait,
+    /// Everybody in rotation has turned it down.
+    AllRefused,
+}
+
+/// Times are durations since a start of the caller's choice and never go back.
+#[derive(Debug, Default)]
+pub(crate) struct Rota {
+    workers: HashMap<Run, Load>,
+    lists: HashMap<ListenerId, Vec<Entry>>,
+    turn: u64,
+}
+
+#[derive(Debug, Default)]
+struct Load {
+    excluded: bool,
+    unanswered: u32,
+    /// When it last answered, or was given the first of what is unanswered now.
+    progress: Duration,
+}
+
+impl Load {
+    fn is_free(&self, now: Duration) -> bool {
+        self.unanswered == 0 || (self.unanswered < WINDOW && now.saturating_sub(self.progress) <= PATIENCE)
+    }
+}
+
+/// A worker that serves a listener.
+#[derive(Debug)]
+struct Entry {
+    run: Run,
+    /// The turn of its last connection there; 0 before the first.
+    last: u64,
+}
+
+impl Rota {
+    /// A worker is there. It serves nothing yet.
+    pub(crate) fn join(&mut self, run: Run) {
+        self.workers.entry(run).or_default();
+    }
+
+    /// From now on this worker gets nothing, whatever it serves.
+    pub(crate) fn exclude(&mut self, run: Run) {
+        if let Some(load) = self.workers.get_mut(&run) {
+            load.excluded = true;
+        }
+    }
+
+    /// The worker is no more.
+    pub(crate) fn leave(&mut self, run: Run) {
+        self.workers.remove(&run);
+        for list in self.lists.values_mut() {
+            list.retain(|entry| entry.run != run);
+        }
+    }
+
+    /// The worker takes connections of this listener.
+    pub(crate) fn serve(&mut self, listener: ListenerId, run: Run) {
+        let list = self.lists.entry(listener).or_default();
+        if list.iter().all(|entry| entry.run != run) {
+            list.push(Entry { run, last: 0 });
+        }
+    }
+
+    /// The worker takes no more connections of this listener.
+    pub(crate) fn withdraw(&mut self, listener: ListenerId, run: Run) {
+        if let Some(list) = self.lists.get_mut(&listener) {
+            list.retain(|entry| entry.run != run);
+        }
+    }
+
+    /// The listener is no more.
+    pub(crate) fn close(&mut self, listener: ListenerId) {
+        self.lists.remove(&listener);
+    }
+
+    /// True if this worker is in rotation somewhere.
+    pub(crate) fn rotates(&self, run: Run) -> bool {
+        self.workers.get(&run).is_some_and(|load| !load.excluded)
+    }
+
+    /// True if a new connection of this listener could be handed over now.
+    pub(crate) fn has_room(&self, listener: ListenerId, now: Duration) -> bool {
+        self.serving(listener).any(|(_, load)| load.is_free(now))
+    }
+
+    /// Chooses for a connection that the workers in `refused` have turned down.
+    pub(crate) fn next(&mut self, listener: ListenerId, refused: &[Run], now: Duration) -> Next {
+        let chosen = self
+            .serving(listener)
+            .filter(|(entry, load)| load.is_free(now) && !refused.contains(&entry.run))
+            .min_by_key(|(entry, load)| (load.unanswered, entry.last))
+            .map(|(entry, _)| entry.run);
+        match chosen {
+            Some(run) => {
+                self.hand(listener, run, now);
+                Next::To(run)
+            }
+            None if self.all_refused(listener, refused) => Next::AllRefused,
+            None => Next::Wait,
+        }
+    }
+
+    /// The worker answered for one connection, taking or refusing it.
+    pub(crate) fn answered(&mut self, run: Run, now: Duration) {
+        if let Some(load) = self.workers.get_mut(&run) {
+            load.unanswered = load.unanswered.saturating_sub(1);
+            load.progress = now;
+        }
+    }
+
+    fn all_refused(&self, listener: ListenerId, refused: &[Run]) -> bool {
+        !refused.is_empty() && self.serving(listener).all(|(entry, _)| refused.contains(&entry.run))
+    }
+
+    fn hand(&mut self, listener: ListenerId, run: Run, now: Duration) {
+        self.turn += 1;
+        let turn = self.turn;
+        if let Some(entry) = self.lists.get_mut(&listener).and_then(|list| list.iter_mut().find(|e| e.run == run)) {
+            entry.last = turn;
+        }
+        if let Some(load) = self.workers.get_mut(&run) {
+            if load.unanswered == 0 {
+                load.progress = now;
+            }
+            load.unanswered += 1;
+        }
+    }
+
+    /// Those in rotation for this listener.
+    fn serving(&self, listener: ListenerId) -> impl Iterator<Item = (&Entry, &Load)> {
+        let list = self.lists.get(&listener).map_or(&[][..], Vec::as_slice);
+        list.iter().filter_map(|entry| Some((entry, self.workers.get(&entry.run)?))).filter(|(_, load)| !load.excluded)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,208 @@
+//! What a cluster knows: its workers, its listeners, and which connections are between the two.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::OwnedFd;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::Notice;
+use super::listener::Listener;
+use super::node::channel::{Cargo, Channel};
+use super::rota::{ListenerId, Rota};
+use crate::protocol::Run;
+use crate::spec::Balance;
+
+/// State as the tasks of a cluster hold it: they end when the cluster does.
+pub(crate) type Shared = Weak<RefCell<State>>;
+
+/// All a cluster knows.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// Itself, for the tasks it starts.
+    pub(crate) me: Shared,
+    pub(crate) balance: Balance,
+    pub(crate) rota: Rota,
+    pub(crate) members: HashMap<Run, Member>,
+    pub(crate) listeners: BTreeMap<ListenerId, Listener>,
+    pub(crate) next_listener: u64,
+    notices: mpsc::UnboundedSender<Notice>,
+    pub(crate) start: Instant,
+}
+
+/// A worker with a channel.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) channel: Rc<Channel>,
+    pub(crate) shares: bool,
+    pub(crate) life: watch::Sender<Life>,
+    /// Our preload said hello: it can drain.
+    pub(crate) can_drain: bool,
+    /// Handed over, not answered for; a handful at most.
+    pub(crate) pending: Vec<(u64, Connection)>,
+    pub(crate) connections: u64,
+    /// Something unreadable came; said once.
+    pub(crate) complained: bool,
+    seq: u64,
+    reader: Option<AbortHandle>,
+}
+
+/// How far along its way out a worker is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Life {
+    /// It serves.
+    Serving,
+    /// It has seen its last connection end.
+    Drained,
+    /// Its channel is closed.
+    Ended,
+}
+
+/// A connection on its way to a worker.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) socket: Rc<OwnedFd>,
+    pub(crate) listener: ListenerId,
+    /// Who turned it down.
+    pub(crate) refused: Vec<Run>,
+}
+
+impl Member {
+    /// The number of our next message to this worker.
+    pub(crate) fn next_seq(&mut self) -> u64 {
+        self.seq += 1;
+        self.seq
+    }
+
+    /// Sends a line that carries no file.
+    pub(crate) fn say(&self, line: impl Into<String>) {
+        self.channel.send(line, None);
+    }
+
+    /// Takes back a connection it was given, by the number of the hand-over.
+    pub(crate) fn take_back(&mut self, seq: u64) -> Option<Connection> {
+        let at = self.pending.iter().position(|(number, _)| *number == seq)?;
+        Some(self.pending.swap_remove(at).1)
+    }
+
+    /// Hands over a connection.
+    pub(crate) fn hand(&mut self, key: &str, connection: Connection) {
+        let seq = self.next_seq();
+        let cargo = Cargo { file: Rc::clone(&connection.socket), connection: Some(seq) };
+        self.channel.send(super::node::reply::new_connection(key, seq), Some(cargo));
+        self.pending.push((seq, connection));
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        if let Some(reader) = &self.reader {
+            reader.abort();
+        }
+    }
+}
+
+impl State {
+    pub(crate) fn new(balance: Balance, notices: mpsc::UnboundedSender<Notice>) -> Rc<RefCell<State>> {
+        Rc::new_cyclic(|me| {
+            RefCell::new(State {
+                me: me.clone(),
+                balance,
+                rota: Rota::default(),
+                members: HashMap::new(),
+                listeners: BTreeMap::new(),
+                next_listener: 0,
+                notices,
+                start: Instant::now(),
+            })
+        })
+    }
+
+    /// Time as the rota counts it.
+    pub(crate) fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// Tells the owner. One that listens no more is about to drop the cluster.
+    pub(crate) fn tell(&self, notice: Notice) {
+        let _ = self.notices.send(notice);
+    }
+
+    /// A worker arrives.
+    pub(crate) fn join(&mut self, run: Run, channel: Rc<Channel>, shares: bool) {
+        if shares {
+            self.rota.join(run);
+        }
+        let reader = tokio::task::spawn_local(read(self.me.clone(), run, Rc::clone(&channel)));
+        let member = Member {
+            channel,
+            shares,
+            life: watch::Sender::new(Life::Serving),
+            can_drain: false,
+            pending: Vec::new(),
+            connections: 0,
+            complained: false,
+            seq: 0,
+            reader: Some(reader.abort_handle()),
+        };
+        self.members.insert(run, member);
+    }
+
+    /// Out of rotation: nothing new goes to it, and what is not even written to its channel goes to another.
+    pub(crate) fn exclude(&mut self, run: Run) {
+        self.rota.exclude(run);
+        self.keep_listeners_closed_by(run);
+        let Some(member) = self.members.get_mut(&run) else { return };
+        let channel = Rc::clone(&member.channel);
+        let (unsent, sent) = std::mem::take(&mut member.pending).into_iter().partition(|(seq, _)| channel.recall(*seq));
+        member.pending = sent;
+        self.place_all(unsent);
+        // Somebody may be the last who has not refused, or nobody is left: let the waiting connections be looked at.
+        self.wake_all();
+    }
+
+    /// The channel's end was read: the worker is dead, or has disconnected. What it has not answered for, it has not
+    /// read from, and cannot any more.
+    pub(crate) fn ended(&mut self, run: Run) {
+        let Some(member) = self.members.get_mut(&run) else { return };
+        if *member.life.borrow() == Life::Ended {
+            return;
+        }
+        member.life.send_replace(Life::Ended);
+        let pending = std::mem::take(&mut member.pending);
+        self.rota.leave(run);
+        self.release_listeners(run);
+        self.place_all(pending);
+        self.wake_all();
+    }
+
+    fn place_all(&mut self, connections: Vec<(u64, Connection)>) {
+        for (_, connection) in connections {
+            self.place(connection);
+        }
+    }
+}
+
+/// Reads a worker's channel to its end.
+async fn read(shared: Shared, run: Run, channel: Rc<Channel>) {
+    use super::node::channel::Read;
+    loop {
+        let each = |line: &[u8]| {
+            if let Some(state) = shared.upgrade() {
+                state.borrow_mut().heard(run, line);
+            }
+        };
+        if channel.read(each).await == Read::End {
+            break;
+        }
+    }
+    if let Some(state) = shared.upgrade() {
+        let mut state = state.borrow_mut();
+        state.ended(run);
+        state.tell(Notice::Disconnected { run });
+    }
+}

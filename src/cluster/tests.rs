@@ -1,0 +1,176 @@
+//! The cluster against workers played by the test, line by line.
+
+mod dealing;
+mod leaving;
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use super::*;
+use crate::os::fdpass;
+
+/// Longer than anything here takes; what waits that long has hung.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn play<F: Future<Output = ()>>(story: F) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let all = async { tokio::time::timeout(PATIENCE * 3, story).await.expect("the story hung") };
+    tokio::task::LocalSet::new().block_on(&runtime, all);
+}
+
+/// A cluster and what it told.
+struct Stage {
+    cluster: Cluster,
+    notices: UnboundedReceiver<Notice>,
+}
+
+impl Stage {
+    fn new() -> Stage {
+        Stage::with(Balance::RoundRobin)
+    }
+
+    fn with(balance: Balance) -> Stage {
+        let (sender, notices) = unbounded_channel();
+        Stage { cluster: Cluster::new(Options { balance }, sender), notices }
+    }
+
+    fn worker(&self, run: u64) -> Fake {
+        let (ours, theirs) = fdpass::channel_pair().unwrap();
+        self.cluster.join(Run(run), ours, true);
+        Fake::new(theirs)
+    }
+
+    /// A worker that listens on the port everybody shares.
+    async fn listening(&self, run: u64) -> Fake {
+        let mut worker = self.worker(run);
+        worker.listen(0).await;
+        worker
+    }
+
+    async fn notice(&mut self) -> Notice {
+        tokio::time::timeout(PATIENCE, self.notices.recv()).await.expect("no notice came").unwrap()
+    }
+
+    /// True if nothing more was told after all tasks had their say.
+    async fn told_nothing(&mut self) -> bool {
+        quiet().await;
+        self.notices.try_recv().is_err()
+    }
+}
+
+/// Lets the cluster's tasks do what they have to do.
+async fn quiet() {
+    tokio::time::sleep(Duration::from_millis(60)).await;
+}
+
+/// The worker's side of a channel.
+struct Fake {
+    socket: AsyncFd<OwnedFd>,
+    text: RefCell<Vec<u8>>,
+    files: RefCell<VecDeque<OwnedFd>>,
+    key: String,
+    port: u16,
+}
+
+impl Fake {
+    fn new(socket: OwnedFd) -> Fake {
+        let socket = fdpass::watch(socket).unwrap();
+        Fake { socket, text: RefCell::default(), files: RefCell::default(), key: String::new(), port: 0 }
+    }
+
+    fn say(&self, line: &Value) {
+        self.write(format!("{line}\n").as_bytes());
+    }
+
+    fn write(&self, bytes: &[u8]) {
+        assert_eq!(fdpass::send(self.socket.get_ref(), bytes, None).unwrap(), bytes.len());
+    }
+
+    /// The next line, whatever it is; none at the end.
+    async fn next(&self) -> Option<Value> {
+        loop {
+            if let Some(line) = self.take_line() {
+                return Some(line);
+            }
+            let mut ready =
+                tokio::time::timeout(PATIENCE, self.socket.readable()).await.expect("no line came").unwrap();
+            let mut buffer = vec![0; 65536];
+            match ready.try_io(|socket| fdpass::receive(socket.get_ref(), &mut buffer)) {
+                Ok(Ok((0, _))) => return None,
+                Ok(Ok((count, files))) => {
+                    self.text.borrow_mut().extend_from_slice(&buffer[..count]);
+                    self.files.borrow_mut().extend(files);
+                }
+                Ok(Err(error)) => panic!("{error}"),
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn take_line(&self) -> Option<Value> {
+        let mut text = self.text.borrow_mut();
+        let end = text.iter().position(|byte| *byte == b'\n')?;
+        let line: Vec<u8> = text.drain(..=end).collect();
+        Some(serde_json::from_slice(&line).unwrap())
+    }
+
+    fn has_nothing(&self) -> bool {
+        let empty = fdpass::receive(self.socket.get_ref(), &mut [0; 1024]);
+        self.text.borrow().is_empty() && empty.is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
+    async fn query(&self, more: Value) -> Value {
+        let mut query = json!({"cmd": "NODE_CLUSTER", "act": "queryServer", "seq": 77, "index": 0, "data": null,
+            "address": "127.0.0.1", "port": 0, "addressType": 4, "backlog": false});
+        query.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        self.say(&query);
+        self.next().await.unwrap()
+    }
+
+    async fn listen(&mut self, index: u64) {
+        let reply = self.query(json!({ "index": index })).await;
+        assert_eq!((&reply["ack"], &reply["errno"]), (&json!(77), &Value::Null), "{reply}");
+        self.key = reply["key"].as_str().unwrap().to_owned();
+        self.port = reply["sockname"]["port"].as_u64().unwrap() as u16;
+    }
+
+    /// A connection arrives: its number and socket.
+    async fn connection(&self) -> (u64, OwnedFd) {
+        let line = self.next().await.unwrap();
+        assert_eq!((&line["cmd"], &line["msg"]["act"]), (&json!("NODE_HANDLE"), &json!("newconn")), "{line}");
+        assert_eq!(line["msg"]["key"], self.key);
+        let file = self.files.borrow_mut().pop_front().expect("a connection comes with its socket");
+        (line["msg"]["seq"].as_u64().unwrap(), file)
+    }
+
+    fn answer(&self, seq: u64, accepted: bool) {
+        self.say(&json!({"cmd": "NODE_HANDLE_ACK"}));
+        self.say(&json!({"cmd": "NODE_CLUSTER", "ack": seq, "accepted": accepted, "seq": 1}));
+    }
+
+    async fn accept(&self) -> OwnedFd {
+        let (seq, socket) = self.connection().await;
+        self.answer(seq, true);
+        socket
+    }
+
+    fn close(&self) {
+        self.say(&json!({"cmd": "NODE_CLUSTER", "act": "close", "key": self.key, "seq": 5}));
+    }
+
+    fn at(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.at()).unwrap()
+    }
+}

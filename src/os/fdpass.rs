@@ -1,0 +1,115 @@
+//! Passing open files over Unix stream sockets (`SCM_RIGHTS`): one at most with each message, as Node's channels want it.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::cmsg_space;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Files taken from one `recvmsg`. More than these the kernel closes, so that a peer cannot fill our table at one go.
+const FILES_PER_READ: usize = 4;
+
+/// A connected pair of stream sockets, both close-on-exec. The first one is non-blocking: it is ours.
+///
+/// # Errors
+/// Those of `socketpair(2)`: `EMFILE`, `ENFILE`.
+pub fn channel_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    rustix::io::ioctl_fionbio(&ours, true)?;
+    Ok((ours, theirs))
+}
+
+/// A channel's end for awaiting in both directions. Makes it non-blocking.
+///
+/// # Errors
+/// If the runtime cannot watch it.
+pub fn watch(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    // SAFETY: an OwnedFd is one and the same file, open until the AsyncFd drops it.
+    Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE | Interest::WRITABLE) }?)
+}
+
+/// Sends bytes and, with the first of them, a copy of `file`. Returns how many bytes went; if any did, so did the file.
+///
+/// # Errors
+/// `WouldBlock` when the socket is full; `ETOOMANYREFS` when too many files of this user are on their way; `EPIPE` when
+/// the peer is gone. Nothing was sent in each case. Never raises SIGPIPE.
+pub fn send(socket: impl AsFd, bytes: &[u8], file: Option<BorrowedFd<'_>>) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if let Some(file) = &file {
+        let fits = control.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(file)));
+        debug_assert!(fits, "the space is made for one file");
+    }
+    Ok(sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?)
+}
+
+/// Receives bytes and the files that came with them, which are close-on-exec. 0 bytes is the end of the stream.
+///
+/// # Errors
+/// `WouldBlock` when there is nothing; `ECONNRESET` when the peer died with unread bytes.
+pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(FILES_PER_READ))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let got = recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let mut files = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            files.extend(rights);
+        }
+    }
+    Ok((got.bytes, files))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    #[test]
+    fn a_file_arrives_with_its_bytes_and_works() {
+        let (ours, theirs) = channel_pair().unwrap();
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        assert_eq!(send(&ours, b"take this\n", Some(writer.as_fd())).unwrap(), 10);
+        drop(writer);
+        let mut buffer = [0; 64];
+        let (count, mut files) = receive(&theirs, &mut buffer).unwrap();
+        assert_eq!(&buffer[..count], b"take this\n");
+        let file = files.pop().unwrap();
+        assert!(rustix::io::fcntl_getfd(&file).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+        std::fs::File::from(file).write_all(b"x").unwrap();
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "x");
+    }
+
+    #[test]
+    fn plain_bytes_carry_no_file_and_a_full_socket_says_so() {
+        let (ours, theirs) = channel_pair().unwrap();
+        send(&ours, b"plain", None).unwrap();
+        let (count, files) = receive(&theirs, &mut [0; 16]).unwrap();
+        assert_eq!((count, files.len()), (5, 0));
+        let chunk = [7; 65536];
+        let full = loop {
+            if let Err(error) = send(&ours, &chunk, None) {
+                break error;
+            }
+        };
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn a_gone_peer_is_an_error_not_a_signal() {
+        let (ours, theirs) = channel_pair().unwrap();
+        drop(theirs);
+        assert_eq!(send(&ours, b"x", None).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(receive(&ours, &mut [0; 16]).unwrap().0, 0);
+    }
+}

@@ -1,0 +1,324 @@
+//! Listening sockets: TCP on one or both stacks, Unix paths, and bound UDP sockets, made the way servers expect them.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, getsockname, listen,
+    socket_with,
+};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// The shortest accept queue we ask for; the kernel cuts it to `net.core.somaxconn`.
+pub const BACKLOG: i32 = 511;
+
+/// Where a stream socket listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// All addresses of both IP versions; IPv4 alone where the machine has no IPv6.
+    AnyAddress {
+        /// 0: the kernel chooses.
+        port: u16,
+    },
+    /// One address.
+    Tcp {
+        /// Which; port 0: the kernel chooses.
+        address: SocketAddr,
+        /// An IPv6 address takes no IPv4 traffic.
+        v6only: bool,
+    },
+    /// A file name.
+    Unix {
+        /// Absolute path; one that begins with a zero byte is a name in the abstract name space.
+        path: PathBuf,
+        /// Everybody may read.
+        readable_all: bool,
+        /// Everybody may write, which is what a client needs to connect.
+        writable_all: bool,
+    },
+}
+
+/// A listening socket. A Unix path is removed with it, if it is still the one this socket made.
+#[derive(Debug)]
+pub struct Listening {
+    socket: OwnedFd,
+    address: LocalAddress,
+    _file: Option<SocketFile>,
+}
+
+/// Where a socket really listens, for people and for workers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LocalAddress {
+    /// TCP or UDP.
+    Ip(SocketAddr),
+    /// A Unix path.
+    Path(PathBuf),
+}
+
+impl fmt::Display for LocalAddress {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LocalAddress::Ip(address) => address.fmt(out),
+            LocalAddress::Path(path) => path.display().fmt(out),
+        }
+    }
+}
+
+impl Listening {
+    /// Opens a non-blocking, close-on-exec listening socket. `backlog` is raised to [`BACKLOG`].
+    ///
+    /// # Errors
+    /// Those of `socket(2)`, `bind(2)` and `listen(2)`; `AddrInUse` for a Unix path somebody listens on. A path that
+    /// nobody listens on any more is replaced.
+    pub fn open(place: &Place, backlog: i32) -> io::Result<Listening> {
+        let backlog = backlog.max(BACKLOG);
+        match place {
+            Place::AnyAddress { port } => open_any(*port, backlog),
+            Place::Tcp { address, v6only } => open_tcp(*address, *v6only, backlog),
+            Place::Unix { path, readable_all, writable_all } => {
+                open_unix(path, mode_bits(*readable_all, *writable_all), backlog)
+            }
+        }
+    }
+
+    /// The address it listens on, with the port the kernel chose.
+    #[must_use]
+    pub fn address(&self) -> &LocalAddress {
+        &self.address
+    }
+
+    /// The next waiting connection: non-blocking, close-on-exec.
+    ///
+    /// # Errors
+    /// `WouldBlock` when none waits; `EMFILE`, `ENFILE`, `ENOMEM` when we are short of something; `ECONNABORTED` and
+    /// the like when that one connection is gone already.
+    pub fn accept(&self) -> io::Result<OwnedFd> {
+        Ok(accept_with(&self.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?)
+    }
+}
+
+impl Listening {
+    /// The same, for awaiting connections.
+    ///
+    /// # Errors
+    /// If the runtime cannot watch it.
+    pub fn watch(self) -> io::Result<AsyncFd<Listening>> {
+        // SAFETY: `as_raw_fd` is that of the socket owned in a private field that nothing replaces: always the same,
+        // and open until the AsyncFd drops it.
+        Ok(unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) }?)
+    }
+}
+
+impl AsFd for Listening {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl std::os::fd::AsRawFd for Listening {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+/// A bound UDP socket, non-blocking and close-on-exec.
+///
+/// # Errors
+/// Those of `socket(2)` and `bind(2)`.
+pub fn bind_udp(address: SocketAddr, v6only: bool, reuse: bool) -> io::Result<(OwnedFd, SocketAddr)> {
+    let socket = ip_socket(address, SocketType::DGRAM)?;
+    set_socket_reuseaddr(&socket, reuse)?;
+    if address.is_ipv6() {
+        set_ipv6_v6only(&socket, v6only)?;
+    }
+    bind(&socket, &address)?;
+    let local = ip_address(&socket)?;
+    Ok((socket, local))
+}
+
+/// The socket file a Unix listener made, removed on drop unless another has taken its place.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    inode: (u64, u64),
+}
+
+impl SocketFile {
+    fn at(path: &Path) -> io::Result<SocketFile> {
+        Ok(SocketFile { path: path.to_owned(), inode: inode(path)? })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if inode(&self.path).is_ok_and(|now| now == self.inode) {
+            // If it cannot be removed, the next one to listen there finds it stale and removes it.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn inode(path: &Path) -> io::Result<(u64, u64)> {
+    let meta = std::fs::symlink_metadata(path)?;
+    Ok((meta.dev(), meta.ino()))
+}
+
+fn ip_socket(address: SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    Ok(socket_with(family, kind, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?)
+}
+
+fn ip_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
+    Ok(SocketAddr::try_from(getsockname(socket)?)?)
+}
+
+fn open_any(port: u16, backlog: i32) -> io::Result<Listening> {
+    let v6 = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
+    let v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port);
+    open_tcp(v6, false, backlog).or_else(|_| open_tcp(v4, false, backlog))
+}
+
+fn open_tcp(address: SocketAddr, v6only: bool, backlog: i32) -> io::Result<Listening> {
+    let socket = ip_socket(address, SocketType::STREAM)?;
+    set_socket_reuseaddr(&socket, true)?;
+    if address.is_ipv6() {
+        set_ipv6_v6only(&socket, v6only)?;
+    }
+    bind(&socket, &address)?;
+    listen(&socket, backlog)?;
+    let address = LocalAddress::Ip(ip_address(&socket)?);
+    Ok(Listening { socket, address, _file: None })
+}
+
+fn open_unix(path: &Path, add_mode: u32, backlog: i32) -> io::Result<Listening> {
+    let (address, is_file) = unix_address(path)?;
+    let mut socket = unix_socket()?;
+    if let Err(error) = bind(&socket, &address) {
+        if error != rustix::io::Errno::ADDRINUSE || !is_file || !is_stale(path, &address)? {
+            return Err(error.into());
+        }
+        std::fs::remove_file(path)?;
+        socket = unix_socket()?;
+        bind(&socket, &address)?;
+    }
+    let file = if is_file { Some(SocketFile::at(path)?) } else { None };
+    if is_file && add_mode != 0 {
+        let mode = std::fs::symlink_metadata(path)?.permissions().mode();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode | add_mode))?;
+    }
+    listen(&socket, backlog)?;
+    Ok(Listening { socket, address: LocalAddress::Path(path.to_owned()), _file: file })
+}
+
+fn unix_socket() -> io::Result<OwnedFd> {
+    Ok(socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?)
+}
+
+/// The address, and whether a file stands for it.
+fn unix_address(path: &Path) -> io::Result<(SocketAddrUnix, bool)> {
+    use std::os::unix::ffi::OsStrExt;
+    match path.as_os_str().as_bytes().split_first() {
+        Some((0, name)) => Ok((SocketAddrUnix::new_abstract_name(name)?, false)),
+        _ => Ok((SocketAddrUnix::new(path)?, true)),
+    }
+}
+
+/// A socket file whose owner is gone refuses connections. Anything else at that path is not ours to remove.
+fn is_stale(path: &Path, address: &SocketAddrUnix) -> io::Result<bool> {
+    use std::os::unix::fs::FileTypeExt;
+    if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
+        return Ok(false);
+    }
+    Ok(connect(&unix_socket()?, address) == Err(rustix::io::Errno::CONNREFUSED))
+}
+
+fn mode_bits(readable_all: bool, writable_all: bool) -> u32 {
+    let read = if readable_all { 0o444 } else { 0 };
+    let write = if writable_all { 0o222 } else { 0 };
+    read | write
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn port_of(listening: &Listening) -> u16 {
+        match listening.address() {
+            LocalAddress::Ip(address) => address.port(),
+            LocalAddress::Path(_) => panic!("not IP"),
+        }
+    }
+
+    fn unix(path: &Path) -> Place {
+        Place::Unix { path: path.to_owned(), readable_all: false, writable_all: true }
+    }
+
+    #[test]
+    fn any_address_takes_both_stacks_and_a_second_one_is_refused() {
+        let first = Listening::open(&Place::AnyAddress { port: 0 }, 0).unwrap();
+        let port = port_of(&first);
+        assert_ne!(port, 0);
+        let _client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        first.accept().unwrap();
+        assert_eq!(first.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let second = Listening::open(&Place::AnyAddress { port }, 0).unwrap_err();
+        assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn v6only_leaves_the_other_stack_alone() {
+        let place = |port| Place::Tcp { address: format!("[::]:{port}").parse().unwrap(), v6only: true };
+        let Ok(first) = Listening::open(&place(0), 0) else { return };
+        assert!(TcpStream::connect(("127.0.0.1", port_of(&first))).is_err());
+    }
+
+    #[test]
+    fn a_path_in_use_is_refused_a_stale_one_replaced_and_ours_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(path.exists(), "std leaves a stale file behind");
+        let first = Listening::open(&unix(&path), 0).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o222, 0o222);
+        assert_eq!(Listening::open(&unix(&path), 0).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        UnixStream::connect(&path).unwrap();
+        drop(first);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_path_taken_over_by_another_socket_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.sock");
+        let first = Listening::open(&unix(&path), 0).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let _second = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        drop(first);
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_plain_file_in_the_way_is_never_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("precious");
+        std::fs::write(&path, "data").unwrap();
+        assert_eq!(Listening::open(&unix(&path), 0).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "data");
+    }
+
+    #[test]
+    fn udp_tells_its_port() {
+        let (_socket, address) = bind_udp("127.0.0.1:0".parse().unwrap(), false, false).unwrap();
+        assert_ne!(address.port(), 0);
+        assert!(bind_udp(address, false, false).is_err());
+    }
+}
