@@ -16,7 +16,8 @@ use crate::protocol::{Daemon, ReportLine, Verdict};
 #[derive(Clone)]
 struct Fake {
     version: &'static str,
-    slow: bool,
+    /// Presses Ctrl-C instead of doing anything.
+    interrupts: bool,
 }
 
 impl Daemon for Fake {
@@ -27,11 +28,13 @@ impl Daemon for Fake {
         Err(Refusal::AlreadyRunning { name: apps[0].name.clone(), id: 3 })
     }
     async fn act(self, _: context::Context, action: Action, target: Vec<Selector>) -> Result<Report, Refusal> {
-        if self.slow {
+        if self.interrupts {
+            // The client waits by now, so it has its handler.
+            nix::sys::signal::raise(nix::sys::signal::Signal::SIGINT).unwrap();
             std::future::pending::<()>().await;
         }
         let first = target[0].text();
-        if first != "api" && !first.ends_with("/Cargo.toml") {
+        if first != "api" && first != manifest() {
             return Err(Refusal::NoMatch { selector: first, similar: vec!["api".into()] });
         }
         let line = ReportLine { id: 3, name: first, verb: action.verb().into(), verdict: Verdict::Done };
@@ -82,8 +85,12 @@ async fn serve(listener: Rc<UnixListener>, fake: Option<Fake>) {
     }
 }
 
+fn manifest() -> String {
+    std::env::current_dir().unwrap().join("Cargo.toml").to_str().unwrap().to_owned()
+}
+
 fn well() -> Option<Fake> {
-    Some(Fake { version: VERSION, slow: false })
+    Some(Fake { version: VERSION, interrupts: false })
 }
 
 fn ui() -> Ui {
@@ -121,14 +128,13 @@ fn a_word_that_is_a_file_here_is_tried_as_a_script() {
     with(well(), async |home| {
         let client = Client::connect(&home, ui()).await.unwrap();
         let report = client.act(Action::Stop, vec![Selector::Word("src/../Cargo.toml".into())]).await.unwrap();
-        let expected = std::env::current_dir().unwrap().join("Cargo.toml");
-        assert_eq!(report.lines[0].name, expected.to_str().unwrap());
+        assert_eq!(report.lines[0].name, manifest());
     });
 }
 
 #[test]
 fn a_daemon_of_another_version_is_told_about_and_used() {
-    let old = Some(Fake { version: "0.0.1", slow: false });
+    let old = Some(Fake { version: "0.0.1", interrupts: false });
     with(old, async |home| {
         let client = Client::connect(&home, ui()).await.unwrap();
         let hello = client.hello().await.unwrap();
@@ -152,12 +158,26 @@ fn a_daemon_that_does_not_answer_is_named_by_its_pid() {
 }
 
 #[test]
-fn a_daemon_that_hangs_up_is_said_so() {
-    with(well(), async |home| {
+fn ctrl_c_ends_the_waiting() {
+    with(Some(Fake { version: VERSION, interrupts: true }), async |home| {
         let client = Client::connect(&home, ui()).await.unwrap();
-        client.hello().await.unwrap();
-        let slow = RpcError::Shutdown;
-        assert!(Failure::from_rpc("stop", &slow).message.starts_with("the daemon closed the connection during `stop`"));
+        let failure = client.act(Action::Stop, vec![Selector::All]).await.unwrap_err();
+        assert_eq!(failure.kind, Kind::Interrupted);
+        assert!(failure.message.contains("goes on with `stop`"), "{}", failure.message);
+    });
+}
+
+#[test]
+fn a_daemon_that_hangs_up_is_said_so() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let home = Home::new(scratch.path().into());
+    runtime.block_on(async {
+        let listener = UnixListener::bind(home.rpc_sock()).unwrap();
+        let client = Client::connect(&home, ui()).await.unwrap();
+        drop(listener.accept().await.unwrap());
+        let failure = client.list().await.unwrap_err();
+        assert!(failure.message.starts_with("the daemon closed the connection during `hello`"), "{}", failure.message);
     });
 }
 
