@@ -5,13 +5,16 @@
 //! before the daemon is asked: a command should cost about as much as starting a process does.
 
 pub mod app_flags;
+pub mod apps;
 pub mod client;
 pub mod commands;
+pub mod config_file;
 pub mod failure;
 pub mod foreground;
 pub mod home;
 pub mod outcome;
 pub mod progress;
+pub mod resolve;
 pub mod spawn;
 pub mod ui;
 pub mod view;

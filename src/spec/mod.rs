@@ -23,6 +23,9 @@ use serde::{Deserialize, Serialize};
 /// Environment variables, sorted so that output and dumps are stable.
 pub type Env = BTreeMap<String, String>;
 
+/// Name of the variable that holds the instance number, unless the owner chose another.
+pub const DEFAULT_INSTANCE_VAR: &str = "NODE_APP_INSTANCE";
+
 /// The namespace of an app that names none.
 pub const DEFAULT_NAMESPACE: &str = "default";
 
@@ -73,6 +76,19 @@ pub struct AppSpec {
     pub version: Option<String>,
 }
 
+impl AppSpec {
+    /// Takes `env` as the caller's environment, in place of the old one as a whole. What every app is given beneath its
+    /// own settings is added here, so that a start and a later `--update-env` agree: `PWD`, and for Python unbuffered
+    /// output, without which nothing would reach the log until the buffer is full.
+    pub fn set_base_env(&mut self, mut env: Env) {
+        env.insert("PWD".to_owned(), self.cwd.to_string_lossy().into_owned());
+        if self.program.is_python() {
+            env.entry("PYTHONUNBUFFERED".to_owned()).or_insert_with(|| "1".to_owned());
+        }
+        self.base_env = env;
+    }
+}
+
 /// What is executed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -99,6 +115,15 @@ pub enum Program {
         /// Absolute path of the shell.
         shell: PathBuf,
     },
+}
+
+impl Program {
+    fn is_python(&self) -> bool {
+        match self {
+            Program::Script { interpreter, .. } => interpreter::is_python(interpreter),
+            Program::Binary { .. } | Program::CommandLine { .. } => false,
+        }
+    }
 }
 
 /// Whether the processes of an app share their ports.
@@ -157,6 +182,20 @@ pub struct RestartRule {
     pub max_memory: Option<u64>,
 }
 
+impl Default for RestartRule {
+    fn default() -> RestartRule {
+        RestartRule {
+            autorestart: true,
+            max_restarts: 16,
+            min_uptime: Duration::from_secs(1),
+            delay: Duration::ZERO,
+            backoff: None,
+            stop_exit_codes: Vec::new(),
+            max_memory: None,
+        }
+    }
+}
+
 /// How a process is brought to an end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StopRule {
@@ -172,8 +211,19 @@ pub struct StopRule {
     pub tree: bool,
 }
 
+impl Default for StopRule {
+    fn default() -> StopRule {
+        StopRule {
+            kill_timeout: Duration::from_millis(1600),
+            drain_timeout: Duration::from_secs(10),
+            with_message: false,
+            tree: true,
+        }
+    }
+}
+
 /// What makes a process ready.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Readiness {
     /// Ready only when the app says `ready` on its IPC channel.
     pub wait_ready: bool,
@@ -204,4 +254,32 @@ pub enum LogTarget {
     File(PathBuf),
     /// Nowhere.
     Discard,
+}
+
+/// An app as tests want one: `/srv/app.js`, run once by node.
+#[cfg(test)]
+pub(crate) fn sample() -> AppSpec {
+    AppSpec {
+        name: "app".to_owned(),
+        namespace: DEFAULT_NAMESPACE.to_owned(),
+        program: Program::Script {
+            script: "/srv/app.js".into(),
+            interpreter: "node".to_owned(),
+            interpreter_args: Vec::new(),
+        },
+        args: Vec::new(),
+        cwd: "/srv".into(),
+        mode: ExecMode::Fork,
+        instances: 1,
+        balance: Balance::default(),
+        base_env: Env::new(),
+        env: Env::new(),
+        instance_var: DEFAULT_INSTANCE_VAR.to_owned(),
+        restart: RestartRule::default(),
+        stop: StopRule::default(),
+        readiness: Readiness::default(),
+        logs: LogSpec::default(),
+        autostart: true,
+        version: None,
+    }
 }

@@ -1,4 +1,76 @@
-//! Values people write, `300M`, `5s`, `SIGINT`, and how durations stand in files (milliseconds, as in PM2).
+//! Values people write, `300M`, `5s`, `--flag "a b"`, and how durations stand in files (milliseconds, as in PM2).
+
+use std::time::Duration;
+
+/// The longest time a setting may name. What is longer is a slip of the pen, and could overflow a clock.
+pub const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// Reads a time: a bare number is milliseconds, otherwise `500ms`, `10s`, `1h 30m`. Nothing longer than [`LONGEST`].
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let duration = match text.parse::<u64>() {
+        Ok(millis) => Duration::from_millis(millis),
+        Err(_) => humantime::parse_duration(text).ok()?,
+    };
+    (duration <= LONGEST).then_some(duration)
+}
+
+/// Reads a size in bytes: `300M`, `1.5G`, `512kb`, `1048576`. Units are powers of 1024, in either case.
+#[must_use]
+pub fn parse_bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let shift = match unit.trim_start().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => return None,
+    };
+    match number.parse::<u64>() {
+        Ok(whole) => whole.checked_mul(1 << shift),
+        Err(_) if number.contains('.') => scaled(number.parse().ok()?, shift),
+        Err(_) => None,
+    }
+}
+
+/// `number × 2^shift`, cut to a whole number of bytes.
+fn scaled(number: f64, shift: u32) -> Option<u64> {
+    let bytes = number * f64::from(shift).exp2();
+    // Below 2^63 the cast below is exact; above it nobody has that much memory.
+    (bytes < 63_f64.exp2()).then_some(bytes as u64)
+}
+
+/// Splits one string into words as a shell would: spaces part words, quotes of both kinds keep them together, also
+/// inside a word (`k="v w"`). A backslash is itself unless it stands before a quote, a space or a backslash, so that
+/// patterns such as `\d+` pass. `None` if a quote is not closed.
+#[must_use]
+pub fn split_words(text: &str) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote: Option<char> = None;
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        match (c, quote) {
+            (_, Some(open)) if c == open => quote = None,
+            ('"' | '\'', None) => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            ('\\', None | Some('"')) => {
+                let escaped = rest.next_if(|next| matches!(next, '"' | '\'' | '\\' | ' '));
+                word.get_or_insert_default().push(escaped.unwrap_or(c));
+            }
+            (_, None) if c.is_whitespace() => words.extend(word.take()),
+            _ => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    quote.is_none().then_some(words)
+}
 
 /// A [`Duration`](std::time::Duration) as a number of milliseconds, for `#[serde(with = …)]`.
 pub mod millis {
@@ -33,3 +105,6 @@ pub mod millis_option {
         Ok(Option::<u64>::deserialize(deserializer)?.map(Duration::from_millis))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,41 @@
+//! Files of variables.
+
+use std::path::Path;
+
+use super::{InputError, absolute, reason};
+use crate::spec::Env;
+
+/// The variables an owner declares: those of the files, of which the later win, and over them `env`.
+pub(super) fn declared(files: &[String], env: Env, cwd: &Path, home: Option<&Path>) -> Result<Env, InputError> {
+    let mut declared = Env::new();
+    for file in files {
+        read(&absolute(file, cwd, home), &mut declared)?;
+    }
+    declared.extend(env);
+    Ok(declared)
+}
+
+fn read(path: &Path, into: &mut Env) -> Result<(), InputError> {
+    let fail = |why: String| InputError::new(format!("the env file {}: {why}", path.display()));
+    let text = std::fs::read(path).map_err(|error| fail(reason(&error)))?;
+    for pair in dotenvy::from_read_iter(text.as_slice()) {
+        let (name, value) = pair.map_err(|error| fail(describe(error)))?;
+        if value.contains('\0') {
+            return Err(fail(format!("the value of {name} holds a NUL character")));
+        }
+        into.insert(name, value);
+    }
+    Ok(())
+}
+
+/// The error without the value, which may be a secret.
+fn describe(error: dotenvy::Error) -> String {
+    match error {
+        dotenvy::Error::LineParse(line, _) => {
+            let name = line.split('=').next().unwrap_or_default().trim();
+            format!("the line of `{name}` is not `NAME=value`; a value with spaces or # needs quotes")
+        }
+        dotenvy::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => "it is not UTF-8".to_owned(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,53 @@
+//! Paths as people write them → absolute ones; names → programs in PATH.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use crate::spec::log_paths::expand_home;
+
+/// `written` made absolute from `base`, with `~` expanded and `.` and `..` taken out where that changes nothing.
+/// Symbolic links are kept, so that a `current` that moves on is followed at the next start.
+#[must_use]
+pub fn absolute(written: &str, base: &Path, home: Option<&Path>) -> PathBuf {
+    let path = base.join(expand_home(PathBuf::from(written), home));
+    let tidy = tidied(&path);
+    // `a/..` is not here if `a` is a link to elsewhere.
+    let same = || path.canonicalize().map_or(true, |real| tidy.canonicalize().is_ok_and(|tidy| tidy == real));
+    let climbs = path.components().any(|part| part == Component::ParentDir);
+    if !climbs || same() { tidy } else { path }
+}
+
+fn tidied(path: &Path) -> PathBuf {
+    let mut tidy = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                tidy.pop();
+            }
+            Component::CurDir => {}
+            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => tidy.push(part),
+        }
+    }
+    tidy
+}
+
+/// The current directory by the name the shell has for it, which keeps symbolic links.
+pub(super) fn logical(cwd: PathBuf, pwd: Option<&String>) -> PathBuf {
+    match pwd.map(PathBuf::from) {
+        Some(pwd) if pwd.is_absolute() && pwd.canonicalize().is_ok_and(|real| real == cwd) => pwd,
+        _ => cwd,
+    }
+}
+
+/// Whether it is a file somebody may execute.
+pub(super) fn is_executable(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}
+
+/// The program called `name` in a list of directories. `cwd` is where relative ones start.
+pub(super) fn in_path(name: &str, path: &str, cwd: &Path) -> Option<PathBuf> {
+    if name.is_empty() || name.contains('/') {
+        return None;
+    }
+    path.split(':').map(|dir| cwd.join(dir).join(name)).find(|candidate| is_executable(candidate))
+}

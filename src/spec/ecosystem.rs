@@ -1,1 +1,0 @@
-//! An ecosystem file's value → drafts of apps.

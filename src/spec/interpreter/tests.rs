@@ -1,0 +1,130 @@
+//! Interpreters, modes and names, case by case.
+
+use std::path::{Path, PathBuf};
+
+use super::*;
+
+#[test]
+fn extensions() {
+    for (name, runner) in [
+        ("/a/app.js", Some(Runner::OneOf(&["node"]))),
+        ("app.config.mjs", Some(Runner::OneOf(&["node"]))),
+        ("x.py", Some(Runner::OneOf(&["python", "python3"]))),
+        ("x.sh", Some(Runner::OneOf(&["bash", "sh"]))),
+        ("x.ts", Some(Runner::TypeScript)),
+        ("x.tsx", Some(Runner::TypeScriptJsx)),
+        ("x.lua", None),
+        ("js", None),
+        (".js", None),
+        ("x.JS", None),
+    ] {
+        assert_eq!(by_extension(Path::new(name)), runner, "{name}");
+    }
+}
+
+#[test]
+fn first_bytes() {
+    let shebang = |interpreter: &str, args: &[&str]| Head::Shebang {
+        interpreter: interpreter.to_owned(),
+        args: args.iter().map(ToString::to_string).collect(),
+    };
+    for (head, expected) in [
+        ("#!/bin/bash\necho", shebang("/bin/bash", &[])),
+        ("#!/bin/sh -eu -x\n", shebang("/bin/sh", &["-eu -x"])),
+        ("#! /usr/bin/perl \r\n", shebang("/usr/bin/perl", &[])),
+        ("#!/usr/bin/env node\n", shebang("node", &[])),
+        ("#!/usr/bin/env -S deno run --allow-net\n", shebang("deno", &["run", "--allow-net"])),
+        ("#!/usr/bin/env -Sdeno run", shebang("deno", &["run"])),
+        ("#!/usr/bin/env node --inspect", shebang("node", &["--inspect"])),
+        ("#!/usr/bin/env -S A=1 node x", shebang("/usr/bin/env", &["A=1", "node", "x"])),
+        ("#!/usr/bin/env -i sh", shebang("/usr/bin/env", &["-i", "sh"])),
+        ("#!/usr/bin/env", Head::Text),
+        ("#!", Head::Text),
+        ("#!\n", Head::Text),
+        ("#!/usr/bin/env -S 'open", Head::Text),
+        ("console.log(1)", Head::Text),
+        ("", Head::Text),
+        (" #!/bin/sh", Head::Text),
+        ("\u{7f}ELF\u{2}\u{1}\u{1}\0", Head::Binary),
+        ("text\0", Head::Binary),
+    ] {
+        assert_eq!(sniff(head.as_bytes()), expected, "{head:?}");
+    }
+    assert_eq!(sniff(b"#!/bin/\xff\xfe"), shebang("/bin/\u{fffd}\u{fffd}", &[]));
+}
+
+#[test]
+fn versions_that_run_typescript() {
+    for (printed, args) in [
+        ("v20.20.2\n", None),
+        ("v22.5.1", None),
+        ("v22.6.0", Some(&["--experimental-strip-types"] as &[_])),
+        ("v22.17.9", Some(&["--experimental-strip-types"])),
+        ("v22.18.0", Some(&[])),
+        ("v23.5.0", Some(&["--experimental-strip-types"])),
+        ("v23.6.0", Some(&[])),
+        ("v24.0.0-rc.1", Some(&[])),
+        ("v100.1", Some(&[])),
+        ("22.18.0", None),
+        ("vx.y", None),
+        ("", None),
+    ] {
+        assert_eq!(node_version(printed).and_then(typescript_args), args, "{printed:?}");
+    }
+}
+
+fn script(script: &str, interpreter: &str) -> Program {
+    Program::Script { script: PathBuf::from(script), interpreter: interpreter.to_owned(), interpreter_args: Vec::new() }
+}
+
+#[test]
+fn modes() {
+    use ExecMode::{Cluster, Fork};
+    let binary = Program::Binary { path: "/srv/server".into() };
+    let node = script("/a/app.js", "node");
+    for (said, instances, program, mode) in [
+        (None, None, &node, Fork),
+        (None, Some(Instances::Count(1)), &node, Cluster),
+        (None, Some(Instances::Max), &node, Cluster),
+        (None, Some(Instances::AllBut(2)), &node, Cluster),
+        (Some(Fork), Some(Instances::Count(4)), &node, Fork),
+        (Some(Cluster), None, &node, Cluster),
+        (None, Some(Instances::Max), &script("/a/app.js", "/opt/node-22/bin/node"), Cluster),
+        (None, Some(Instances::Max), &script("/a/app.ts", "bun"), Fork),
+        (None, Some(Instances::Max), &script("/a/x.py", "python3"), Fork),
+        (None, Some(Instances::Max), &script("/usr/bin/npm", "node"), Fork),
+        (None, Some(Instances::Max), &binary, Fork),
+        (Some(Cluster), Some(Instances::Max), &binary, Cluster),
+    ] {
+        assert_eq!(exec_mode(said, instances, program), mode, "{said:?} {instances:?} {program:?}");
+    }
+}
+
+#[test]
+fn names() {
+    for (path, name) in
+        [("app.js", "app"), ("/a/b/my app.test.js", "my app.test"), ("server", "server"), (".env", ".env")]
+    {
+        assert_eq!(file_stem(path), name);
+    }
+    for (line, name) in [
+        ("python3 -m http.server 8000", "python3"),
+        ("python3.11 -m x", "python3.11"),
+        ("node /srv/app.js", "node"),
+        ("./run.sh --fast", "run"),
+        ("PORT=80 NODE_ENV=x /usr/bin/npm start", "npm"),
+        ("A=1 ", "A=1"),
+        ("echo don't", "echo"),
+    ] {
+        assert_eq!(command_name(line), name, "{line}");
+    }
+}
+
+#[test]
+fn pythons() {
+    for (interpreter, is) in
+        [("python", true), ("python3", true), ("/v/bin/python3.12", true), ("node", false), ("/python/node", false)]
+    {
+        assert_eq!(is_python(interpreter), is, "{interpreter}");
+    }
+}

@@ -1,1 +1,0 @@
-//! The table of app keys: spelling, type, and what each sets.

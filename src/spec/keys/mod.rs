@@ -1,0 +1,306 @@
+//! App keys: how each is spelled, what values it takes, and what it sets. All of it stands in one table ([`table`]);
+//! config files, the command line and a restart with changed options go through it alike, so a key is added in one
+//! row (and the field it sets).
+
+pub mod read;
+pub mod table;
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+pub use read::Instances;
+use read::Unfit;
+
+use super::{
+    AppSpec, Balance, DEFAULT_INSTANCE_VAR, Env, ExecMode, LogTarget, Program, Readiness, RestartRule, StopRule,
+    interpreter, log_paths, target,
+};
+
+/// What was said about one app so far: by its config file, then by the command line, which overrides.
+///
+/// Nothing is looked up yet: paths are as written and may not exist. Settings that need no looking up have their
+/// defaults from the beginning, so a draft says all there is to say about them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Draft {
+    /// The script, program or command line.
+    pub script: Option<String>,
+    /// The name, unless it is to be derived from the script.
+    pub name: Option<String>,
+    /// The group of apps.
+    pub namespace: Option<String>,
+    /// The working directory.
+    pub cwd: Option<String>,
+    /// Arguments of the app.
+    pub args: Option<Vec<String>>,
+    /// The interpreter; `none` executes the script itself.
+    pub interpreter: Option<String>,
+    /// Arguments of the interpreter.
+    pub interpreter_args: Option<Vec<String>>,
+    /// How many processes.
+    pub instances: Option<Instances>,
+    /// Fork or cluster.
+    pub mode: Option<ExecMode>,
+    /// How connections reach the workers.
+    pub balance: Balance,
+    /// Declared variables, `env_NAME` already merged over `env`.
+    pub env: Env,
+    /// Files of more variables, of which the later win; `env` wins over all.
+    pub env_files: Vec<String>,
+    /// Name of the variable that holds the instance number.
+    pub instance_var: String,
+    /// When to start again.
+    pub restart: RestartRule,
+    /// How to stop.
+    pub stop: StopRule,
+    /// What makes a process ready.
+    pub readiness: Readiness,
+    /// Where standard output goes.
+    pub out: LogTarget,
+    /// Where standard error goes.
+    pub err: LogTarget,
+    /// One log file for all instances.
+    pub merge_logs: Option<bool>,
+    /// False: registered as stopped.
+    pub autostart: bool,
+}
+
+impl Default for Draft {
+    fn default() -> Draft {
+        Draft {
+            script: None,
+            name: None,
+            namespace: None,
+            cwd: None,
+            args: None,
+            interpreter: None,
+            interpreter_args: None,
+            instances: None,
+            mode: None,
+            balance: Balance::default(),
+            env: Env::new(),
+            env_files: Vec::new(),
+            instance_var: DEFAULT_INSTANCE_VAR.to_owned(),
+            restart: RestartRule::default(),
+            stop: StopRule::default(),
+            readiness: Readiness::default(),
+            out: LogTarget::default(),
+            err: LogTarget::default(),
+            merge_logs: None,
+            autostart: true,
+        }
+    }
+}
+
+impl Draft {
+    /// The names the app may come to have, the likeliest first: the one given, or else those its script can give it
+    /// (whether `my app.js` is a file or a command line is only known once it is looked up).
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        match (&self.name, &self.script) {
+            (Some(name), _) => vec![name.clone()],
+            (None, Some(script)) if script.contains(char::is_whitespace) => {
+                vec![interpreter::command_name(script), interpreter::file_stem(script)]
+            }
+            (None, Some(script)) => vec![interpreter::file_stem(script)],
+            (None, None) => Vec::new(),
+        }
+    }
+
+    /// What can still be changed in an app that exists.
+    fn of(spec: &AppSpec) -> Draft {
+        Draft {
+            env: spec.env.clone(),
+            restart: spec.restart.clone(),
+            stop: spec.stop.clone(),
+            readiness: spec.readiness.clone(),
+            out: spec.logs.out.clone(),
+            err: spec.logs.err.clone(),
+            autostart: spec.autostart,
+            ..Draft::default()
+        }
+    }
+
+    /// The counterpart of [`Draft::of`].
+    fn put_into(self, spec: &mut AppSpec) {
+        let home = spec.base_env.get("HOME").map(PathBuf::from);
+        let place = |target| log_paths::place(target, &spec.cwd, home.as_deref());
+        (spec.logs.out, spec.logs.err) = (place(self.out), place(self.err));
+        spec.logs.merge = self.merge_logs.unwrap_or(spec.logs.merge);
+        (spec.env, spec.restart, spec.stop) = (self.env, self.restart, self.stop);
+        (spec.readiness, spec.autostart) = (self.readiness, self.autostart);
+        if let Some(args) = self.args {
+            spec.args = args;
+        }
+        if let (Some(args), Program::Script { interpreter_args, .. }) = (self.interpreter_args, &mut spec.program) {
+            *interpreter_args = args;
+        }
+    }
+}
+
+/// One row of the table.
+#[derive(Debug)]
+pub struct Key {
+    /// How we write it, in snake_case.
+    pub name: &'static str,
+    /// Other spellings, in snake_case. The camelCase of each is accepted as well.
+    pub aliases: &'static [&'static str],
+    /// What values it takes, for the sentence `expected …`.
+    pub expects: &'static str,
+    /// How it is given on the command line, if it can be.
+    pub flag: Option<Flag>,
+    /// Why it cannot be changed by a restart, if so.
+    pub fixed: Option<&'static str>,
+    set: fn(&mut Draft, &Value) -> Result<(), Unfit>,
+}
+
+/// How a key is given on the command line.
+#[derive(Clone, Copy, Debug)]
+pub struct Flag {
+    /// Without the dashes.
+    pub long: &'static str,
+    /// The one-letter form.
+    pub short: Option<char>,
+    /// More long forms.
+    pub aliases: &'static [&'static str],
+    /// What follows it.
+    pub takes: Takes,
+    /// The line in `--help`.
+    pub help: &'static str,
+}
+
+/// What follows a flag. The text is the name of the value in `--help`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// One value.
+    Value(&'static str),
+    /// One value, which may begin with a dash.
+    Dashed(&'static str),
+    /// One value; the flag may be repeated.
+    Repeated(&'static str),
+    /// One or more values, parted by spaces or commas.
+    Several(&'static str),
+    /// None: the presence of the flag sets the key to this.
+    Nothing(bool),
+}
+
+impl Key {
+    /// Sets the key in `draft`, or tells what was expected and what was found. `null` leaves it as it is.
+    pub fn set(&self, draft: &mut Draft, value: &Value) -> Result<(), String> {
+        match value {
+            Value::Null => Ok(()),
+            _ => (self.set)(draft, value).map_err(|Unfit| format!("{}, found {}", self.expected(), read::found(value))),
+        }
+    }
+
+    /// Checks one word of the command line; what was typed is shown by the caller.
+    pub fn check_word(&self, word: &str) -> Result<Value, String> {
+        let value = Value::String(word.to_owned());
+        (self.set)(&mut Draft::default(), &value).map(|()| value).map_err(|Unfit| self.expected())
+    }
+
+    fn expected(&self) -> String {
+        format!("expected {}", self.expects)
+    }
+
+    fn is_spelled(&self, name: &str) -> bool {
+        self.name == name || self.aliases.contains(&name)
+    }
+}
+
+/// What a spelling comes to.
+#[derive(Clone, Debug)]
+pub enum Lookup {
+    /// A key.
+    Known(&'static Key),
+    /// A key of PM2's that changes nothing here: accepted, without effect.
+    Ignored,
+    /// A key of PM2's that is not supported yet. Harmless if its value says `off`.
+    Unsupported,
+    /// No key; and the known spelling nearest to it, if any is near.
+    Unknown {
+        /// Nearest known spelling.
+        nearest: Option<String>,
+    },
+}
+
+/// Finds what a spelling, snake_case or camelCase, stands for.
+#[must_use]
+pub fn look_up(spelling: &str) -> Lookup {
+    let name = snake_case(spelling);
+    if let Some(key) = table::KEYS.iter().find(|key| key.is_spelled(&name)) {
+        Lookup::Known(key)
+    } else if table::IGNORED.contains(&name.as_str()) {
+        Lookup::Ignored
+    } else if table::UNSUPPORTED.contains(&name.as_str()) {
+        Lookup::Unsupported
+    } else {
+        Lookup::Unknown { nearest: nearest(&name, &[]) }
+    }
+}
+
+/// Sentence for a key that is not supported yet.
+#[must_use]
+pub fn unsupported(spelling: &str) -> String {
+    format!("`{spelling}` is a PM2 key that pmr does not support yet")
+}
+
+/// The known spelling, or one of `others`, that is nearest to `name`.
+pub(super) fn nearest(name: &str, others: &[&str]) -> Option<String> {
+    let spelled = name.replace('-', "_").to_lowercase();
+    let keys = table::KEYS.iter().flat_map(|key| std::iter::once(key.name).chain(key.aliases.iter().copied()));
+    let all: Vec<&str> = keys.chain(table::UNSUPPORTED.iter().copied()).chain(others.iter().copied()).collect();
+    // A letter more or less, or two swapped, counts as near also in a short word, where likeness is low.
+    let slip = |known: &&str| spelled.len() > 2 && strsim::osa_distance(known, &spelled) == 1;
+    let slipped = all.iter().copied().find(|known| *known == spelled).or_else(|| all.iter().copied().find(slip));
+    slipped.map(str::to_owned).or_else(|| target::similar(&spelled, &all).into_iter().next())
+}
+
+/// `maxMemoryRestart` → `max_memory_restart`; a name with underscores stays as it is.
+fn snake_case(name: &str) -> String {
+    if name.contains('_') || name.starts_with(|c: char| c.is_ascii_uppercase()) {
+        return name.to_owned();
+    }
+    let mut snake = String::with_capacity(name.len() + 4);
+    for c in name.chars() {
+        if c.is_ascii_uppercase() {
+            snake.push('_');
+        }
+        snake.push(c.to_ascii_lowercase());
+    }
+    snake
+}
+
+/// Changes an existing app as `restart` and `reload` do. All settings are checked before the first is applied: an
+/// error, the key and what is wrong with it, leaves the app as it was.
+pub fn apply_changes(spec: &mut AppSpec, settings: &[(String, Value)]) -> Result<(), (String, String)> {
+    let mut draft = Draft::of(spec);
+    for (name, value) in settings {
+        change(spec, &mut draft, name, value).map_err(|why| (name.clone(), why))?;
+    }
+    draft.put_into(spec);
+    Ok(())
+}
+
+fn change(spec: &AppSpec, draft: &mut Draft, name: &str, value: &Value) -> Result<(), String> {
+    let key = match look_up(name) {
+        Lookup::Known(key) => key,
+        Lookup::Ignored => return Ok(()),
+        Lookup::Unsupported => return Err(unsupported(name)),
+        Lookup::Unknown { .. } => return Err("there is no such setting".to_owned()),
+    };
+    if let Some(why) = key.fixed {
+        return Err(why.to_owned());
+    }
+    match (key.name, &spec.program) {
+        ("args", Program::CommandLine { .. }) => return Err("the app is a command line, which has none".to_owned()),
+        ("interpreter_args", Program::CommandLine { .. } | Program::Binary { .. }) => {
+            return Err("the app has no interpreter".to_owned());
+        }
+        _ => {}
+    }
+    key.set(draft, value)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,235 @@
+//! JSON values → Rust values, with PM2's leniency: `"4000"` is a number, `"a b"` a list of words, `true` in an
+//! environment the text `true`.
+//!
+//! A reader says only that a value does not fit; what would have fitted stands in the key's row.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::spec::value::{parse_bytes, parse_duration, split_words};
+use crate::spec::{Balance, Env, ExecMode, LogTarget};
+
+/// The value does not fit the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unfit;
+
+/// Most processes one app may have: beyond this a number is a slip (a port, say) and would take the machine down.
+pub const MAX_INSTANCES: u32 = 10_000;
+
+/// How many processes are wanted, before the number of processors is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Instances {
+    /// As many as there are processors: `max` or 0.
+    Max,
+    /// This many, at least 1.
+    Count(u32),
+    /// As many as there are processors, less this many: `-1`.
+    AllBut(u32),
+}
+
+impl Instances {
+    /// The number on a machine with `cpus` processors, at least 1.
+    #[must_use]
+    pub fn on(self, cpus: u32) -> u32 {
+        match self {
+            Instances::Max => cpus.max(1),
+            Instances::Count(count) => count,
+            Instances::AllBut(less) => cpus.saturating_sub(less).max(1),
+        }
+    }
+}
+
+/// Puts what was read in its place.
+pub(super) fn put<T>(place: &mut T, read: Result<T, Unfit>) -> Result<(), Unfit> {
+    *place = read?;
+    Ok(())
+}
+
+/// Any string that can be handed to a program: without a NUL character.
+pub(super) fn text(value: &Value) -> Result<String, Unfit> {
+    match value {
+        Value::String(text) if !text.contains('\0') => Ok(text.clone()),
+        _ => Err(Unfit),
+    }
+}
+
+/// A string that says something.
+pub(super) fn word(value: &Value) -> Result<String, Unfit> {
+    text(value).and_then(|text| if text.trim().is_empty() { Err(Unfit) } else { Ok(text) })
+}
+
+/// What stands in lists and messages: one line, not empty, and not the selector that means everything.
+pub(super) fn name(value: &Value) -> Result<String, Unfit> {
+    let name = match value {
+        Value::Number(number) => number_text(number),
+        _ => word(value)?,
+    };
+    if name == "all" || name.chars().any(char::is_control) { Err(Unfit) } else { Ok(name) }
+}
+
+/// The name of an environment variable.
+pub(super) fn variable(value: &Value) -> Result<String, Unfit> {
+    word(value).and_then(|name| if name.contains('=') { Err(Unfit) } else { Ok(name) })
+}
+
+pub(super) fn boolean(value: &Value) -> Result<bool, Unfit> {
+    match value {
+        Value::Bool(flag) => Ok(*flag),
+        Value::String(text) if text == "true" => Ok(true),
+        Value::String(text) if text == "false" => Ok(false),
+        _ => Err(Unfit),
+    }
+}
+
+fn whole(value: &Value) -> Result<i64, Unfit> {
+    match value {
+        Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(whole), _) => Ok(whole),
+            // 1e3 is a whole number too. Beyond 2^53 a float no longer tells which.
+            (None, Some(float)) if float.fract() == 0.0 && float.abs() < 53_f64.exp2() => Ok(float as i64),
+            _ => Err(Unfit),
+        },
+        Value::String(text) => text.trim().parse().map_err(|_| Unfit),
+        _ => Err(Unfit),
+    }
+}
+
+pub(super) fn count(value: &Value) -> Result<u32, Unfit> {
+    whole(value).and_then(|number| u32::try_from(number).map_err(|_| Unfit))
+}
+
+pub(super) fn duration(value: &Value) -> Result<Duration, Unfit> {
+    match value {
+        Value::String(text) => parse_duration(text).ok_or(Unfit),
+        _ => parse_duration(&whole(value)?.to_string()).ok_or(Unfit),
+    }
+}
+
+/// A duration of which zero means: not set.
+pub(super) fn duration_or_none(value: &Value) -> Result<Option<Duration>, Unfit> {
+    duration(value).map(|duration| (!duration.is_zero()).then_some(duration))
+}
+
+/// A size of which zero means: no limit.
+pub(super) fn bytes_or_none(value: &Value) -> Result<Option<u64>, Unfit> {
+    let bytes = match value {
+        Value::String(text) => parse_bytes(text).ok_or(Unfit)?,
+        _ => u64::try_from(whole(value)?).map_err(|_| Unfit)?,
+    };
+    Ok((bytes > 0).then_some(bytes))
+}
+
+pub(super) fn instances(value: &Value) -> Result<Instances, Unfit> {
+    if value.as_str() == Some("max") {
+        return Ok(Instances::Max);
+    }
+    let number = whole(value)?;
+    let size = u32::try_from(number.unsigned_abs()).ok().filter(|size| *size <= MAX_INSTANCES).ok_or(Unfit)?;
+    Ok(match number {
+        0 => Instances::Max,
+        1.. => Instances::Count(size),
+        _ => Instances::AllBut(size),
+    })
+}
+
+pub(super) fn exec_mode(value: &Value) -> Result<ExecMode, Unfit> {
+    match value.as_str() {
+        Some("fork" | "fork_mode") => Ok(ExecMode::Fork),
+        Some("cluster" | "cluster_mode") => Ok(ExecMode::Cluster),
+        _ => Err(Unfit),
+    }
+}
+
+pub(super) fn balance(value: &Value) -> Result<Balance, Unfit> {
+    match value.as_str() {
+        Some("round_robin") => Ok(Balance::RoundRobin),
+        Some("shared") => Ok(Balance::Shared),
+        _ => Err(Unfit),
+    }
+}
+
+/// A list, or a string that is split into words.
+pub(super) fn words(value: &Value) -> Result<Vec<String>, Unfit> {
+    match value {
+        Value::String(line) if !line.contains('\0') => split_words(line).ok_or(Unfit),
+        Value::Array(items) => items.iter().map(scalar).collect(),
+        _ => Err(Unfit),
+    }
+}
+
+/// A list, or a string that is its only item.
+pub(super) fn list(value: &Value) -> Result<Vec<String>, Unfit> {
+    match value {
+        Value::Array(items) => items.iter().map(word).collect(),
+        _ => Ok(vec![word(value)?]),
+    }
+}
+
+pub(super) fn exit_codes(value: &Value) -> Result<Vec<i32>, Unfit> {
+    match value {
+        Value::Array(items) => items.iter().map(exit_code).collect(),
+        Value::String(text) => text.split(',').map(|code| exit_code(&Value::String(code.to_owned()))).collect(),
+        _ => Ok(vec![exit_code(value)?]),
+    }
+}
+
+fn exit_code(value: &Value) -> Result<i32, Unfit> {
+    let code = whole(value)?;
+    u8::try_from(code).map(i32::from).map_err(|_| Unfit)
+}
+
+pub(super) fn log_target(value: &Value) -> Result<LogTarget, Unfit> {
+    let path = word(value)?;
+    Ok(if path == "/dev/null" || path == "NULL" { LogTarget::Discard } else { LogTarget::File(path.into()) })
+}
+
+/// Environment variables. Lists and objects become JSON text and null the word, as in PM2.
+pub(super) fn variables(value: &Value) -> Result<Env, Unfit> {
+    let Value::Object(object) = value else { return Err(Unfit) };
+    let one = |(name, value): (&String, &Value)| {
+        let text = scalar(value).or_else(|_| match value {
+            Value::Null | Value::Array(_) | Value::Object(_) => Ok(value.to_string()),
+            Value::Bool(_) | Value::Number(_) | Value::String(_) => Err(Unfit),
+        })?;
+        Ok((variable(&Value::String(name.clone()))?, text))
+    };
+    object.iter().map(one).collect()
+}
+
+fn scalar(value: &Value) -> Result<String, Unfit> {
+    match value {
+        Value::Bool(flag) => Ok(flag.to_string()),
+        Value::Number(number) => Ok(number_text(number)),
+        _ => text(value),
+    }
+}
+
+/// As JavaScript would print it: `7`, not `7.0`.
+fn number_text(number: &serde_json::Number) -> String {
+    match number.as_f64() {
+        Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 1e15 => format!("{float:.0}"),
+        _ => number.to_string(),
+    }
+}
+
+/// What was found instead, in words.
+pub fn found(value: &Value) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Bool(_) | Value::Number(_) => value.to_string(),
+        Value::String(text) if text.is_empty() => "an empty string".to_owned(),
+        Value::String(text) if text.chars().count() > 60 => {
+            format!("{:?}", text.chars().take(57).chain("...".chars()).collect::<String>())
+        }
+        Value::String(text) => format!("{text:?}"),
+        Value::Array(items) if items.is_empty() => "an empty list".to_owned(),
+        Value::Array(_) => format!("the list {}", brief(value)),
+        Value::Object(_) => "an object".to_owned(),
+    }
+}
+
+fn brief(value: &Value) -> String {
+    let text = value.to_string();
+    if text.chars().count() > 60 { text.chars().take(57).chain("...".chars()).collect() } else { text }
+}

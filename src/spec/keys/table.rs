@@ -1,0 +1,278 @@
+//! The table itself.
+//!
+//! To add a key: give it a field in [`Draft`](super::Draft) (or in one of the rules a draft holds) and a row in
+//! [`KEYS`]; take it out of [`UNSUPPORTED`].
+
+use super::read::{
+    Unfit, balance, boolean, bytes_or_none, count, duration, duration_or_none, exec_mode, exit_codes, instances, list,
+    log_target, name, put, variable, variables, word, words,
+};
+use super::{Draft, Flag, Key, Takes};
+use crate::spec::ExecMode;
+use serde_json::Value;
+use std::time::Duration;
+
+/// All keys, in the order of `--help`.
+pub static KEYS: &[Key] = &[
+    key("script", "the path of a script, a program or a command line", |d, v| put(&mut d.script, word(v).map(Some)))
+        .aliases(&["exec", "cmd", "command"])
+        .fixed(ANEW),
+    key("name", "a name: one line of text, not `all`", |d, v| put(&mut d.name, name(v).map(Some)))
+        .flag(takes("name", "NAME", "Name of the app [default: the script's, without extension]").short('n'))
+        .fixed(ANEW),
+    key("namespace", "a name: one line of text, not `all`", |d, v| put(&mut d.namespace, name(v).map(Some)))
+        .flag(takes("namespace", "NAME", "Group the app belongs to [default: default]"))
+        .fixed(ANEW),
+    key("instances", "a whole number of at most 10000, or \"max\"", |d, v| {
+        put(&mut d.instances, instances(v).map(Some))
+    })
+    .flag(
+        dashed("instances", "N", "How many processes: a number, `max` (or 0) for one per CPU, -1 for one fewer")
+            .short('i'),
+    )
+    .fixed("the number of processes is changed by `pmr scale`"),
+    key("exec_mode", "\"fork\" or \"cluster\"", |d, v| put(&mut d.mode, exec_mode(v).map(Some)))
+        .flag(takes("exec-mode", "MODE", "`cluster`: the processes share their ports; `fork`: they do not"))
+        .fixed(ANEW),
+    key("execute_command", BOOL, |d, v| {
+        if boolean(v)? {
+            d.mode = Some(ExecMode::Fork);
+        }
+        Ok(())
+    })
+    .flag(sets(true, "execute-command", "The same as --exec-mode fork").short('x'))
+    .fixed(ANEW),
+    key("balance", "\"round_robin\" or \"shared\"", |d, v| put(&mut d.balance, balance(v)))
+        .flag(takes("balance", "HOW", "How a cluster's connections are dealt out: `round_robin` or `shared`"))
+        .fixed(ANEW),
+    key("cwd", "the path of a directory", |d, v| put(&mut d.cwd, word(v).map(Some)))
+        .flag(takes("cwd", "DIR", "Working directory of the app [default: where you are]"))
+        .fixed(ANEW),
+    key("args", "a list of strings, or one string with balanced quotes", |d, v| put(&mut d.args, words(v).map(Some))),
+    key("interpreter", "the name or path of an interpreter, or \"none\"", |d, v| {
+        put(&mut d.interpreter, word(v).map(Some))
+    })
+    .aliases(&["exec_interpreter"])
+    .flag(takes("interpreter", "PROGRAM", "What runs the script; `none` executes it directly [default: by extension]"))
+    .fixed(ANEW),
+    key("interpreter_args", "a list of strings, or one string with balanced quotes", |d, v| {
+        put(&mut d.interpreter_args, words(v).map(Some))
+    })
+    .aliases(&["node_args"])
+    .flag(dashed("interpreter-args", "ARGS", "Arguments of the interpreter, in quotes").aliases(&["node-args"])),
+    key("env", "an object of environment variables", |d, v| {
+        d.env.extend(variables(v)?);
+        Ok(())
+    }),
+    key("env_file", "the path of a file, or a list of paths", |d, v| put(&mut d.env_files, list(v)))
+        .flag(repeated("env-file", "FILE", "Read environment variables from FILE (may be repeated)"))
+        .fixed("files of variables are read by `pmr start` only"),
+    key("instance_var", "the name of an environment variable", |d, v| put(&mut d.instance_var, variable(v)))
+        .flag(takes("instance-var", "VAR", "Variable that holds the instance's number [default: NODE_APP_INSTANCE]"))
+        .fixed(ANEW),
+    key("autostart", BOOL, |d, v| put(&mut d.autostart, boolean(v))).flag(sets(
+        false,
+        "no-autostart",
+        "Add the app without starting it",
+    )),
+    key("autorestart", BOOL, |d, v| put(&mut d.restart.autorestart, boolean(v))).flag(sets(
+        false,
+        "no-autorestart",
+        "Do not start the app again when it exits",
+    )),
+    key("max_restarts", "a whole number", |d, v| put(&mut d.restart.max_restarts, count(v))).flag(takes(
+        "max-restarts",
+        "N",
+        "Give up after N unstable restarts [default: 16]",
+    )),
+    key("min_uptime", "a time of at least 100 (milliseconds), such as 5000 or \"5s\"", |d, v| {
+        let time = duration(v)?;
+        if time < Duration::from_millis(100) { Err(Unfit) } else { put(&mut d.restart.min_uptime, Ok(time)) }
+    })
+    .flag(takes("min-uptime", "TIME", "An exit before this is unstable [default: 1s]")),
+    key("restart_delay", TIME, |d, v| put(&mut d.restart.delay, duration(v))).flag(takes(
+        "restart-delay",
+        "TIME",
+        "Wait before each restart [default: 0]",
+    )),
+    key("exp_backoff_restart_delay", TIME, |d, v| put(&mut d.restart.backoff, duration_or_none(v))).flag(takes(
+        "exp-backoff-restart-delay",
+        "TIME",
+        "Wait before a restart, growing by half each time up to 15s",
+    )),
+    key("stop_exit_codes", "exit codes from 0 to 255, one or a list", |d, v| {
+        put(&mut d.restart.stop_exit_codes, exit_codes(v))
+    })
+    .flag(several("stop-exit-codes", "CODE", "Exit codes after which the app is not started again")),
+    key("max_memory_restart", "a size such as \"300M\", \"1G\" or a number of bytes", |d, v| {
+        put(&mut d.restart.max_memory, bytes_or_none(v))
+    })
+    .flag(takes("max-memory-restart", "SIZE", "Replace a process that uses more memory than this, such as 300M")),
+    key("kill_timeout", TIME, |d, v| put(&mut d.stop.kill_timeout, duration(v))).flag(
+        takes("kill-timeout", "TIME", "Time to exit after the stop signal, before SIGKILL [default: 1600]").short('k'),
+    ),
+    key("drain_timeout", TIME, |d, v| put(&mut d.stop.drain_timeout, duration(v))).flag(takes(
+        "drain-timeout",
+        "TIME",
+        "Time for a replaced worker to finish its requests [default: 10s]",
+    )),
+    key("shutdown_with_message", BOOL, |d, v| put(&mut d.stop.with_message, boolean(v))).flag(sets(
+        true,
+        "shutdown-with-message",
+        "Stop with the message `shutdown` in place of a signal",
+    )),
+    key("treekill", BOOL, |d, v| put(&mut d.stop.tree, boolean(v))).flag(sets(
+        false,
+        "no-treekill",
+        "Send the stop signal to the main process only",
+    )),
+    key("wait_ready", BOOL, |d, v| put(&mut d.readiness.wait_ready, boolean(v))).flag(sets(
+        true,
+        "wait-ready",
+        "A process is ready when it sends the message `ready`",
+    )),
+    key("listen_timeout", TIME, |d, v| put(&mut d.readiness.listen_timeout, duration_or_none(v))).flag(takes(
+        "listen-timeout",
+        "TIME",
+        "Longest wait for a process to be ready [default: 3s, at a reload 30s]",
+    )),
+    key("out_file", "the path of a file", |d, v| put(&mut d.out, log_target(v)))
+        .aliases(&["out", "output", "out_log"])
+        .flag(takes("output", "FILE", "Where standard output goes; /dev/null discards it").short('o')),
+    key("error_file", "the path of a file", |d, v| put(&mut d.err, log_target(v)))
+        .aliases(&["error", "err", "err_file", "err_log"])
+        .flag(takes("error", "FILE", "Where standard error goes; /dev/null discards it").short('e')),
+    key("merge_logs", BOOL, |d, v| put(&mut d.merge_logs, boolean(v).map(Some))).aliases(&["combine_logs"]).flag(sets(
+        true,
+        "merge-logs",
+        "One log file for all processes of the app",
+    )),
+];
+
+/// Keys of PM2's that change nothing here: informational, internal, about its monitoring service, or (the last row)
+/// without effect unless `watch` is on, which is refused itself.
+pub static IGNORED: &[&str] = &[
+    "vizion",
+    "pmx",
+    "automation",
+    "source_map_support",
+    "disable_source_map_support",
+    "windows_hide",
+    "windowsHide",
+    "kill_retry_time",
+    "force",
+    "username",
+    "post_update",
+    "exec_timeout",
+    "trace",
+    "disable_trace",
+    "v8",
+    "event_loop_inspector",
+    "deep_monitoring",
+    "io",
+    "install_url",
+    "write",
+    "km_link",
+    "vizion_running",
+    "ignore_watch",
+    "watch_options",
+    "watch_delay",
+];
+
+/// Flags of PM2's that change nothing here.
+pub static IGNORED_FLAGS: &[&str] = &[
+    "no-vizion",
+    "no-pmx",
+    "no-automation",
+    "source-map-support",
+    "disable-source-map-support",
+    "trace",
+    "disable-trace",
+    "v8",
+    "event-loop-inspector",
+    "deep-monitoring",
+];
+
+/// Keys of PM2's that mean something and have no counterpart here yet.
+pub static UNSUPPORTED: &[&str] = &[
+    "name_prefix",
+    "filter_env",
+    "append_env_to_name",
+    "port",
+    "increment_var",
+    "log_file",
+    "log",
+    "pid_file",
+    "pid",
+    "disable_logs",
+    "log_type",
+    "log_date_format",
+    "time",
+    "cron_restart",
+    "cron",
+    "watch",
+    "uid",
+    "user",
+    "gid",
+];
+
+const ANEW: &str = "it is fixed while the app exists: delete the app and start it anew, or start it from a config file";
+const BOOL: &str = "true or false";
+const TIME: &str = "a time: milliseconds, or a text such as \"500ms\", \"10s\" or \"5m\"";
+
+const fn key(name: &'static str, expects: &'static str, set: fn(&mut Draft, &Value) -> Result<(), Unfit>) -> Key {
+    Key { name, aliases: &[], expects, flag: None, fixed: None, set }
+}
+
+impl Key {
+    const fn aliases(mut self, aliases: &'static [&'static str]) -> Key {
+        self.aliases = aliases;
+        self
+    }
+
+    const fn flag(mut self, flag: Flag) -> Key {
+        self.flag = Some(flag);
+        self
+    }
+
+    const fn fixed(mut self, why: &'static str) -> Key {
+        self.fixed = Some(why);
+        self
+    }
+}
+
+const fn flag(long: &'static str, takes: Takes, help: &'static str) -> Flag {
+    Flag { long, short: None, aliases: &[], takes, help }
+}
+
+const fn takes(long: &'static str, value: &'static str, help: &'static str) -> Flag {
+    flag(long, Takes::Value(value), help)
+}
+
+const fn dashed(long: &'static str, value: &'static str, help: &'static str) -> Flag {
+    flag(long, Takes::Dashed(value), help)
+}
+
+const fn repeated(long: &'static str, value: &'static str, help: &'static str) -> Flag {
+    flag(long, Takes::Repeated(value), help)
+}
+
+const fn several(long: &'static str, value: &'static str, help: &'static str) -> Flag {
+    flag(long, Takes::Several(value), help)
+}
+
+const fn sets(to: bool, long: &'static str, help: &'static str) -> Flag {
+    flag(long, Takes::Nothing(to), help)
+}
+
+impl Flag {
+    const fn short(mut self, short: char) -> Flag {
+        self.short = Some(short);
+        self
+    }
+
+    const fn aliases(mut self, aliases: &'static [&'static str]) -> Flag {
+        self.aliases = aliases;
+        self
+    }
+}
