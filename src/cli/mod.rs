@@ -27,9 +27,10 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, Parser, Subcommand};
 
 use self::client::Client;
+use self::commands::logs::LogsArgs;
 use self::commands::{
-    completion, delete, describe, env, flush, id, jlist, kill, list, pid, ping, reload, reload_logs, reset, restart,
-    resurrect, save, scale, signal, start, startup, stop, unstartup,
+    completion, delete, describe, env, flush, id, jlist, kill, list, log_files, pid, ping, reload, reload_logs, reset,
+    restart, resurrect, save, scale, signal, start, startup, stop, unstartup,
 };
 use self::failure::Failure;
 use self::outcome::Outcome;
@@ -84,6 +85,9 @@ enum Command {
     Id(id::Args),
     Pid(pid::Args),
     Env(env::Args),
+    /// Show the last lines of log files, then what comes
+    #[command(visible_alias = "log", after_help = commands::LOGS_EXAMPLES)]
+    Logs(LogsArgs),
     Flush(flush::Args),
     #[command(name = "reloadLogs", aliases = ["reloadlogs", "reload-logs"])]
     ReloadLogs(reload_logs::Args),
@@ -185,6 +189,7 @@ async fn dispatch(command: Command, cx: Context) -> Result<Outcome, Failure> {
         Command::Id(args) => id::run(args, &cx).await,
         Command::Pid(args) => pid::run(args, &cx).await,
         Command::Env(args) => env::run(args, &cx).await,
+        Command::Logs(args) => log_files::run(args, &cx).await,
         Command::Flush(args) => flush::run(args, &cx).await,
         Command::ReloadLogs(args) => reload_logs::run(args, &cx).await,
         Command::Save(args) => save::run(args, &cx).await,

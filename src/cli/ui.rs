@@ -2,7 +2,8 @@
 //!
 //! A reader that goes away (`pmr list | head -1`) is no error: what cannot be written is dropped without a word.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal, StdoutLock, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
@@ -56,6 +57,12 @@ impl Ui {
     /// What was asked for, with a line end.
     pub fn line(&self, text: &str) {
         self.raw(format!("{text}\n").as_bytes());
+    }
+
+    /// Standard output itself, for what comes bit by bit: the stream, its descriptor, whether it shows colours.
+    pub fn stream<T>(&self, through: impl FnOnce(&mut StdoutLock<'_>, BorrowedFd<'_>, bool) -> T) -> T {
+        let out = io::stdout();
+        through(&mut out.lock(), out.as_fd(), self.color_out)
     }
 
     /// A table or text that accompanies an action: left out with `--silent`.

@@ -1,1 +1,149 @@
 //! What apps print: from their pipes to files, and from files to people.
+//!
+//! ```text
+//!  app ─pipe─► Dispatcher (one thread, epoll) ─► Pump::drain on a blocking thread ─► LogFile (O_APPEND)
+//!                                                                                       │
+//!                              `pmr logs`:  Follower (inotify) ─► Splitter ─► Format ◄──┘
+//! ```
+//!
+//! Bytes never pass through the daemon's main thread: it hands the read end of a pipe over and hears of it again when
+//! the pipe has ended. An app that prints nothing costs no thread, no buffer and no task; a disk that hangs stops the
+//! apps that write to it (their pipes fill up) and nobody else. Nothing is done line by line on the way to the file.
+//!
+//! Writing: [`LogFiles`], [`file`], `pump`, `dispatch`. Reading: [`tail`], [`last_lines`], [`split`]. Showing:
+//! [`format`], [`time_format`].
+
+mod dispatch;
+pub mod file;
+pub mod format;
+pub mod last_lines;
+mod pump;
+pub mod split;
+pub mod tail;
+pub mod time_format;
+mod watch;
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tokio::sync::oneshot;
+
+use dispatch::Dispatcher;
+pub use file::LogFile;
+use pump::Pump;
+
+/// All log files that are written to, and the pumps that fill them. Cloning is cheap and gives the same registry.
+#[derive(Clone)]
+pub struct LogFiles {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// Files by path, as long as somebody holds them.
+    open: Mutex<HashMap<PathBuf, Weak<LogFile>>>,
+    dispatcher: Arc<Dispatcher>,
+}
+
+/// A pump at work. Dropping it changes nothing: the pump goes on to the end of its pipe.
+#[derive(Debug)]
+pub struct Pumping(oneshot::Receiver<()>);
+
+impl Pumping {
+    /// Waits until the pipe has ended (every holder of its write end is gone) and all its bytes are in the file.
+    pub async fn finished(self) {
+        // An error means that the pump is gone, which is the same news.
+        let _ = self.0.await;
+    }
+}
+
+impl LogFiles {
+    /// An empty registry. Starts the one thread that waits for output; it ends when the last clone is dropped.
+    ///
+    /// Must be called within a tokio runtime, whose blocking threads do the writing.
+    ///
+    /// # Errors
+    /// When the process or system is out of file descriptors or threads.
+    pub fn new() -> io::Result<LogFiles> {
+        let dispatcher = Dispatcher::start(tokio::runtime::Handle::current())?;
+        Ok(LogFiles { inner: Arc::new(Inner { open: Mutex::default(), dispatcher }) })
+    }
+
+    /// The file at `path`, shared by all who ask for the same path. Touches no disk: the directory and the file are
+    /// made at the first write, and again when that fails or when they were deleted.
+    #[must_use]
+    pub fn open(&self, path: &Path) -> Arc<LogFile> {
+        let mut open = self.inner.lock_open();
+        if let Some(file) = open.get(path).and_then(Weak::upgrade) {
+            return file;
+        }
+        open.retain(|_, file| file.strong_count() > 0);
+        let file = Arc::new(LogFile::new(path.to_owned()));
+        open.insert(path.to_owned(), Arc::downgrade(&file));
+        file
+    }
+
+    /// Moves what comes out of `pipe` to the end of `file` (`None`: to nowhere) until the pipe ends. The process on
+    /// the other side may be gone by then: what it left in the pipe is kept.
+    ///
+    /// # Errors
+    /// When the pipe cannot be watched: the system is out of memory or over its limit of watched descriptors.
+    pub fn pump(&self, pipe: OwnedFd, file: Option<Arc<LogFile>>) -> io::Result<Pumping> {
+        let (done, finished) = oneshot::channel();
+        rustix::io::ioctl_fionbio(&pipe, true)?;
+        self.inner.dispatcher.add(|id| Pump::new(id, pipe, file, done))?;
+        Ok(Pumping(finished))
+    }
+
+    /// Lets go of every file, after an external rotation renamed them: once this returns, nothing more is written to
+    /// the old ones. The new ones are made at the next write. No byte is lost or doubled.
+    pub async fn reopen_all(&self) {
+        let files: Vec<_> = self.inner.lock_open().values().filter_map(Weak::upgrade).collect();
+        run_blocking(move || {
+            // Those on a disk that hangs come last, so that they hold up only each other.
+            let busy: Vec<_> = files.into_iter().filter(|file| !file.try_close()).collect();
+            busy.iter().for_each(|file| file.close());
+        })
+        .await;
+    }
+
+    /// Empties the files at `paths`, in order with what is being written to them. A file that does not exist is fine.
+    ///
+    /// # Errors
+    /// The first path that could not be truncated, after all were tried.
+    pub async fn flush(&self, paths: &[PathBuf]) -> Result<(), (PathBuf, io::Error)> {
+        let files: Vec<_> = paths.iter().map(|path| self.open(path)).collect();
+        run_blocking(move || {
+            let mut first_failure = Ok(());
+            for file in files {
+                if let Err(error) = file.truncate() {
+                    first_failure = first_failure.and(Err((file.path().to_owned(), error)));
+                }
+            }
+            first_failure
+        })
+        .await
+    }
+}
+
+impl Inner {
+    fn lock_open(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, Weak<LogFile>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.dispatcher.quit();
+    }
+}
+
+/// File work, away from the main thread.
+async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.expect("file work neither panics nor outlives the runtime")
+}
+
+#[cfg(test)]
+mod tests;

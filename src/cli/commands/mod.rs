@@ -9,6 +9,8 @@ pub mod id;
 pub mod jlist;
 pub mod kill;
 pub mod list;
+pub mod log_files;
+pub mod logs;
 pub mod pid;
 pub mod ping;
 pub mod reload;
@@ -24,14 +26,16 @@ pub mod startup;
 pub mod stop;
 pub mod unstartup;
 
-use super::Context;
-use super::app_flags::{self, AppFlags, FileChoice};
+use super::app_flags::AppFlags;
 use super::client::Client;
+use super::config_file::is_config_file;
 use super::failure::Failure;
 use super::outcome::{self, Outcome};
+use super::{Context, apps, resolve};
 use crate::protocol::{Action, Changes, Launch, Report};
+use crate::spec::AppSpec;
+use crate::spec::ecosystem::Options;
 use crate::spec::target::Selector;
-use crate::spec::{AppSpec, Env};
 
 /// The commands by what they are for; stands in the help of `pmr` itself.
 pub const OVERVIEW: &str = "\
@@ -53,6 +57,7 @@ See what runs:
   id, pid      Show ids, pids
 
 Logs:
+  logs         Show the last lines of log files, then what comes (log)
   flush        Empty log files
   reloadLogs   Open log files anew after a rotation
 
@@ -70,14 +75,21 @@ The daemon:
 Processes are named by id, app name, namespace, `all` or /regular expression/, several at once.
 `pmr COMMAND --help` shows the options of a command, with examples. PMR_HOME is the home of the daemon (~/.pmr).";
 
+/// Stands in the help of `pmr logs`.
+pub const LOGS_EXAMPLES: &str = "\
+Examples:
+  pmr logs
+  pmr logs api --lines 100 --nostream
+  pmr logs 0 3 --err --timestamp
+  pmr logs PMR                        the daemon's own";
+
 /// The selectors with config files replaced by the names of the apps in them.
 pub fn named(selectors: Vec<Selector>) -> Result<Vec<Selector>, Failure> {
     let mut expanded = Vec::with_capacity(selectors.len());
     for selector in selectors {
         match &selector {
-            Selector::Word(word) if app_flags::is_config_file(word) => {
-                let apps = app_flags::load(word, &FileChoice::default(), &AppFlags::default(), &[])?;
-                expanded.extend(apps.into_iter().map(|app| Selector::Word(app.name)));
+            Selector::Word(word) if is_config_file(word) => {
+                expanded.extend(apps::names_in(word)?.into_iter().map(Selector::Word));
             }
             _ => expanded.push(selector),
         }
@@ -91,19 +103,11 @@ pub fn or_all(selectors: Vec<Selector>) -> Vec<Selector> {
     if selectors.is_empty() { vec![Selector::All] } else { selectors }
 }
 
-/// The caller's environment. What is not UTF-8 cannot cross the socket and is left out.
-#[must_use]
-pub fn caller_env() -> Env {
-    std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect()
-}
-
 /// What can be said about config files on start, restart and reload.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct FileFlags {
     /// With a config file: only these of its apps, separated by commas
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    #[arg(long, value_name = "NAMES")]
     pub only: Vec<String>,
     /// With a config file: merge the variables of `env_NAME`
     #[arg(long, value_name = "NAME")]
@@ -113,8 +117,8 @@ pub struct FileFlags {
 impl FileFlags {
     /// Which apps of a file are meant, with which variables.
     #[must_use]
-    pub fn choice(&self) -> FileChoice<'_> {
-        FileChoice { only: &self.only, env: self.env.as_deref() }
+    pub fn options(self) -> Options {
+        Options { only: self.only, env_name: self.env }
     }
 }
 
@@ -132,20 +136,20 @@ impl Revision {
         targets: Vec<Selector>,
         files: FileFlags,
         flags: AppFlags,
-        args: Vec<String>,
         update_env: bool,
     ) -> Result<Revision, Failure> {
-        let is_file = |selector: &Selector| matches!(selector, Selector::Word(word) if app_flags::is_config_file(word));
+        let is_file = |selector: &Selector| matches!(selector, Selector::Word(word) if is_config_file(word));
         let (configs, known): (Vec<_>, Vec<_>) = targets.into_iter().partition(is_file);
         if configs.is_empty() && (files.env.is_some() || !files.only.is_empty()) {
             return Err(Failure::new("--env and --only choose from a config file, and none was named")
                 .hint("name the config file instead of the app; `--update-env` takes over this shell's environment"));
         }
+        let options = files.options();
         let mut apps = Vec::new();
         for config in &configs {
-            apps.extend(app_flags::load(&config.text(), &files.choice(), &flags, &args)?);
+            apps.extend(apps::of_file(&config.text(), &options, &flags)?);
         }
-        Ok(Revision { apps, known, changes: changes(&flags, &args, update_env) })
+        Ok(Revision { apps, known, changes: changes(flags, update_env)? })
     }
 
     /// Launches the apps of the files, acts on the known processes, and shows the list. Only apps are reason enough to
@@ -175,13 +179,9 @@ fn append(report: &mut Report, more: Report) {
 }
 
 /// What flags, arguments behind `--` and `--update-env` change in an app that is known already.
-#[must_use]
-pub fn changes(flags: &AppFlags, args: &[String], update_env: bool) -> Changes {
-    let mut settings = flags.settings();
-    if !args.is_empty() {
-        settings.push(("args".to_owned(), args.into()));
-    }
-    Changes { settings, base_env: update_env.then(caller_env) }
+pub fn changes(flags: AppFlags, update_env: bool) -> Result<Changes, Failure> {
+    let base_env = if update_env { Some(resolve::Context::current()?.env) } else { None };
+    Ok(Changes { settings: flags.settings, base_env })
 }
 
 /// Does something to processes and shows the list: what stop, delete, scale and the like come to.

@@ -30,7 +30,8 @@ pub struct Args {
 }
 
 /// Runs it.
-pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
-    let revision = Revision::new(args.selectors, args.files, args.flags, args.args, args.update_env)?;
+pub async fn run(mut args: Args, cx: &Context) -> Result<Outcome, Failure> {
+    args.flags.set_args(args.args);
+    let revision = Revision::new(args.selectors, args.files, args.flags, args.update_env)?;
     revision.carry_out(Launch::OrRestart, |changes| Action::Restart(changes), cx).await
 }

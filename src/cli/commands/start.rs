@@ -6,16 +6,16 @@
 use std::path::Path;
 
 use super::super::Context;
-use super::super::app_flags::{self, AppFlags};
+use super::super::app_flags::AppFlags;
+use super::super::apps;
+use super::super::config_file::{find_default, is_config_file};
 use super::super::failure::Failure;
 use super::super::outcome::{self, Outcome};
 use super::{FileFlags, append, changes, id};
 use crate::protocol::{Action, Launch, ProcessInfo, Report};
 use crate::spec::AppSpec;
+use crate::spec::ecosystem::Options;
 use crate::spec::target::Selector;
-
-/// What `start` without a word looks for here, in this order.
-const CONFIG_NAMES: [&str; 7] = ["js", "cjs", "mjs", "json", "yaml", "yml", "toml"];
 
 /// Start apps: scripts, programs, command lines, the apps of a config file, or known ones that are stopped
 #[derive(clap::Args, Debug)]
@@ -69,7 +69,12 @@ pub async fn run(mut args: Args, cx: &Context) -> Result<Outcome, Failure> {
         Some(client) => client.list().await?,
         None => Vec::new(),
     };
-    let plan = plan(&args, &processes)?;
+    args.flags.set_args(std::mem::take(&mut args.args));
+    let options = args.files.options();
+    let mut plan = Plan::default();
+    for word in &args.targets {
+        plan.add(meaning(word, &args.flags, &options, &processes)?);
+    }
     let client = match running {
         Some(client) => client,
         None => cx.daemon_or_start().await?,
@@ -79,7 +84,7 @@ pub async fn run(mut args: Args, cx: &Context) -> Result<Outcome, Failure> {
         append(&mut report, client.launch(plan.files, Launch::OrRestart).await?);
     }
     if !plan.known.is_empty() {
-        let action = Action::Start(changes(&args.flags, &args.args, args.update_env));
+        let action = Action::Start(changes(args.flags, args.update_env)?);
         append(&mut report, client.act(action, plan.known).await?);
     }
     if !plan.new.is_empty() {
@@ -88,26 +93,24 @@ pub async fn run(mut args: Args, cx: &Context) -> Result<Outcome, Failure> {
     outcome::conclude(&report, &client, cx).await
 }
 
-fn plan(args: &Args, processes: &[ProcessInfo]) -> Result<Plan, Failure> {
-    let mut plan = Plan::default();
-    for word in &args.targets {
-        match meaning(word, args, processes)? {
-            Meaning::Known(selector) => plan.known.push(selector),
-            Meaning::File(apps) => plan.files.extend(apps),
-            Meaning::New(app) => plan.new.push(*app),
+impl Plan {
+    fn add(&mut self, meaning: Meaning) {
+        match meaning {
+            Meaning::Known(selector) => self.known.push(selector),
+            Meaning::File(apps) => self.files.extend(apps),
+            Meaning::New(app) => self.new.push(*app),
         }
     }
-    Ok(plan)
 }
 
-fn meaning(word: &str, args: &Args, processes: &[ProcessInfo]) -> Result<Meaning, Failure> {
-    if app_flags::is_config_file(word) {
-        return app_flags::load(word, &args.files.choice(), &args.flags, &args.args).map(Meaning::File);
+fn meaning(word: &str, flags: &AppFlags, options: &Options, processes: &[ProcessInfo]) -> Result<Meaning, Failure> {
+    if is_config_file(word) {
+        return apps::of_file(word, options, flags).map(Meaning::File);
     }
     if let Some(selector) = known(word, processes, Path::new(word).is_file()) {
         return Ok(Meaning::Known(selector));
     }
-    app_flags::resolve(word, &args.flags, &args.args).map(|app| Meaning::New(Box::new(app)))
+    apps::of_script(word, flags).map(|app| Meaning::New(Box::new(app)))
 }
 
 /// The selector that the word is, if it is one: `all`, an id, a pattern that matches, or the name or namespace of
@@ -124,10 +127,9 @@ fn known(word: &str, processes: &[ProcessInfo], is_file: bool) -> Option<Selecto
 }
 
 fn config_here(folder: &Path) -> Result<String, Failure> {
-    let names = CONFIG_NAMES.iter().map(|extension| format!("ecosystem.config.{extension}"));
-    let found = names.into_iter().find(|name| folder.join(name).is_file());
+    let found = find_default(folder).and_then(|path| path.file_name()?.to_str().map(str::to_owned));
     found.ok_or_else(|| {
-        Failure::new("nothing to start was named, and there is no ecosystem.config.js (or .cjs, .mjs, .json, .yaml, .yml, .toml) here")
+        Failure::new("nothing to start was named, and there is no ecosystem.config.js (or .json, .yaml, .toml …) here")
             .hint("`pmr start app.js` starts a script; `pmr start --help` shows more")
     })
 }
