@@ -161,9 +161,8 @@ impl Client {
 
     /// Questions that change nothing go out together with the greeting: one round trip.
     async fn read<T>(&self, verb: &str, question: impl Future<Output = Result<T, RpcError>>) -> Result<T, Failure> {
-        let (greeting, answer) = tokio::join!(self.greet(), question);
-        greeting?;
-        answer.map_err(|error| Failure::from_rpc(verb, &error))
+        let answer = async { question.await.map_err(|error| Failure::from_rpc(verb, &error)) };
+        tokio::try_join!(self.greet(), answer).map(|((), answer)| answer)
     }
 
     /// Does something to the processes named, and waits until it is done. A word that names no process but is a file

@@ -79,8 +79,11 @@ impl Ui {
         }
     }
 
-    /// Something to know, though the command goes on.
+    /// Something to know, though the command goes on; left out with `--silent`.
     pub fn warn(&self, text: &str) {
+        if self.silent {
+            return;
+        }
         self.err(&format!("{} {text}", paint(self.color_err, YELLOW, "warning:")));
     }
 

@@ -151,6 +151,9 @@ fn a_daemon_that_does_not_answer_is_named_by_its_pid() {
         let started = Instant::now();
         let failure = client.act(Action::Stop, vec![Selector::All]).await.unwrap_err();
         assert!(started.elapsed() < GREETING + Duration::from_secs(2));
+        let questioned = client.list().await.unwrap_err();
+        assert!(started.elapsed() < GREETING * 2 + Duration::from_secs(2), "a question waits no longer");
+        assert_eq!(questioned.message, failure.message);
         let pid = std::process::id();
         assert_eq!(failure.message, format!("the daemon (pid {pid}) takes calls but did not answer in 2 s"));
         assert!(failure.hint.unwrap().contains(&format!("kill -9 {pid}")));
@@ -177,7 +180,7 @@ fn a_daemon_that_hangs_up_is_said_so() {
         let client = Client::connect(&home, ui()).await.unwrap();
         drop(listener.accept().await.unwrap());
         let failure = client.list().await.unwrap_err();
-        assert!(failure.message.starts_with("the daemon closed the connection during `hello`"), "{}", failure.message);
+        assert!(failure.message.starts_with("the daemon closed the connection during `"), "{}", failure.message);
     });
 }
 

@@ -115,6 +115,15 @@ pub struct FileFlags {
 }
 
 impl FileFlags {
+    /// Refuses `--only` and `--env` where no file was named: they would do nothing.
+    pub fn check_unused(&self) -> Result<(), Failure> {
+        if self.env.is_none() && self.only.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::new("--env and --only choose from a config file, and none was named")
+            .hint("name the config file instead of the app; `--update-env` takes over this shell's environment"))
+    }
+
     /// Which apps of a file are meant, with which variables.
     #[must_use]
     pub fn options(self) -> Options {
@@ -140,9 +149,8 @@ impl Revision {
     ) -> Result<Revision, Failure> {
         let is_file = |selector: &Selector| matches!(selector, Selector::Word(word) if is_config_file(word));
         let (configs, known): (Vec<_>, Vec<_>) = targets.into_iter().partition(is_file);
-        if configs.is_empty() && (files.env.is_some() || !files.only.is_empty()) {
-            return Err(Failure::new("--env and --only choose from a config file, and none was named")
-                .hint("name the config file instead of the app; `--update-env` takes over this shell's environment"));
+        if configs.is_empty() {
+            files.check_unused()?;
         }
         let options = files.options();
         let mut apps = Vec::new();

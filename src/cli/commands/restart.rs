@@ -33,5 +33,5 @@ pub struct Args {
 pub async fn run(mut args: Args, cx: &Context) -> Result<Outcome, Failure> {
     args.flags.set_args(args.args);
     let revision = Revision::new(args.selectors, args.files, args.flags, args.update_env)?;
-    revision.carry_out(Launch::OrRestart, |changes| Action::Restart(changes), cx).await
+    revision.carry_out(Launch::OrRestart, Action::Restart, cx).await
 }

@@ -70,6 +70,9 @@ pub async fn run(mut args: Args, cx: &Context) -> Result<Outcome, Failure> {
         None => Vec::new(),
     };
     args.flags.set_args(std::mem::take(&mut args.args));
+    if !args.targets.iter().any(|word| is_config_file(word)) {
+        args.files.check_unused()?;
+    }
     let options = args.files.options();
     let mut plan = Plan::default();
     for word in &args.targets {

@@ -50,7 +50,7 @@ pub struct Place {
 }
 
 /// Runs it.
-pub fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
+pub fn run(args: &Args, cx: &Context) -> Result<Outcome, Failure> {
     let boot = Boot { wait_online: args.wait_ip, ..args.place.boot(cx)? };
     if args.print {
         cx.ui.raw(unit::text(&boot).as_bytes());

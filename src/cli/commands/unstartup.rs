@@ -15,7 +15,7 @@ pub struct Args {
 }
 
 /// Runs it.
-pub fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
+pub fn run(args: &Args, cx: &Context) -> Result<Outcome, Failure> {
     let boot = args.place.boot(cx)?;
     if !permitted("unstartup", &boot, cx)? {
         return Ok(Outcome::Incomplete);
