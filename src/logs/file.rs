@@ -65,6 +65,12 @@ impl LogFile {
         &self.path
     }
 
+    /// Bytes dropped since the last write that worked; 0 when all is well.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lock().lost
+    }
+
     pub(super) fn attach(&self) {
         self.writers.fetch_add(1, Ordering::Relaxed);
     }

@@ -1,1 +1,311 @@
-//! Tests.
+//! Pumps and files against real pipes and disks. The bytes must all arrive, in order, whatever happens to the file.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::*;
+
+/// A tokio runtime as the daemon has it, a registry, and a scratch folder.
+struct Scene {
+    runtime: tokio::runtime::Runtime,
+    logs: LogFiles,
+    folder: tempfile::TempDir,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let logs = runtime.block_on(async { LogFiles::new().unwrap() });
+        Scene { runtime, logs, folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn pump(&self, path: &Path) -> (io::PipeWriter, Pumping) {
+        let (reader, writer) = io::pipe().unwrap();
+        let pumping = self.logs.pump(reader.into(), Some(self.logs.open(path))).unwrap();
+        (writer, pumping)
+    }
+
+    fn finish(&self, pumping: Pumping) {
+        let limit = Duration::from_secs(60);
+        self.runtime.block_on(async { tokio::time::timeout(limit, pumping.finished()).await }).expect("the pump ends");
+    }
+}
+
+/// Waits for something that will happen, and fails if it does not.
+fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(30), "never came: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn content(path: &Path) -> Vec<u8> {
+    fs::read(path).unwrap_or_default()
+}
+
+#[test]
+fn the_last_output_of_a_process_that_is_gone_is_kept() {
+    let scene = Scene::new();
+    let path = scene.path("deep/er/x.log");
+    for round in 0..20 {
+        let (reader, writer) = io::pipe().unwrap();
+        let mut command = std::process::Command::new("/bin/sh");
+        let mut child =
+            command.args(["-c", &format!("printf 'last words {round}'; exit 3")]).stdout(writer).spawn().unwrap();
+        drop(command);
+        child.wait().unwrap();
+        let pumping = scene.logs.pump(reader.into(), Some(scene.logs.open(&path))).unwrap();
+        scene.finish(pumping);
+    }
+    let expected: String = (0..20).map(|round| format!("last words {round}")).collect();
+    assert_eq!(String::from_utf8(content(&path)).unwrap(), expected);
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o007, 0, "not for everyone");
+}
+
+#[test]
+fn endless_lines_and_bytes_that_are_no_text_arrive_as_they_are() {
+    let scene = Scene::new();
+    let path = scene.path("x.log");
+    let (mut writer, pumping) = scene.pump(&path);
+    let bytes: Vec<u8> = (0..10_000_000u32)
+        .map(|n| match (n.wrapping_mul(2_654_435_761) >> 24) as u8 {
+            b'\n' => 0xff,
+            byte => byte,
+        })
+        .collect();
+    writer.write_all(&bytes).unwrap();
+    drop(writer);
+    scene.finish(pumping);
+    assert!(content(&path) == bytes);
+}
+
+#[test]
+fn a_prompt_is_there_before_its_line_ends() {
+    let scene = Scene::new();
+    let path = scene.path("x.log");
+    let (mut writer, pumping) = scene.pump(&path);
+    writer.write_all(b"password: ").unwrap();
+    eventually("the prompt", || content(&path) == b"password: ");
+    drop(writer);
+    scene.finish(pumping);
+}
+
+#[test]
+fn lines_of_many_writers_of_one_file_are_never_torn() {
+    const WRITERS: usize = 8;
+    const LINES: usize = 3_000;
+    let scene = Scene::new();
+    let path = scene.path("merged.log");
+    let mut threads = Vec::new();
+    let mut pumps = Vec::new();
+    for writer in 0..WRITERS {
+        let (mut pipe, pumping) = scene.pump(&path);
+        pumps.push(pumping);
+        threads.push(std::thread::spawn(move || {
+            let mut state = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(writer as u64 + 1);
+            for number in 0..LINES {
+                let filling = char::from(b'a' + writer as u8).to_string().repeat((state >> 40) as usize % 3_000);
+                let line = format!("{writer} {number} {filling}\n");
+                // Written in pieces, as unbuffered programs do.
+                for piece in line.as_bytes().chunks((state >> 20) as usize % 700 + 40) {
+                    pipe.write_all(piece).unwrap();
+                }
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            }
+            // The last words have no newline, and must not run into somebody's line.
+            pipe.write_all(format!("{writer} {LINES} bye").as_bytes()).unwrap();
+        }));
+    }
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    pumps.into_iter().for_each(|pumping| scene.finish(pumping));
+    let text = String::from_utf8(content(&path)).unwrap();
+    let mut next: HashMap<usize, usize> = HashMap::new();
+    for line in text.lines() {
+        let mut words = line.splitn(3, ' ');
+        let writer: usize = words.next().unwrap().parse().unwrap();
+        let number: usize = words.next().unwrap().parse().unwrap();
+        let filling = words.next().unwrap();
+        assert!(filling == "bye" || filling.bytes().all(|byte| byte == b'a' + writer as u8), "torn: {line:.60}");
+        assert_eq!(number, *next.entry(writer).or_default(), "lost, doubled or out of order");
+        *next.get_mut(&writer).unwrap() += 1;
+    }
+    assert!(next.len() == WRITERS && next.values().all(|count| *count == LINES + 1), "{next:?}");
+}
+
+#[test]
+fn rotation_keeps_every_line_once_and_in_order() {
+    const ROTATIONS: usize = 25;
+    let scene = Scene::new();
+    let path = scene.path("x.log");
+    let (mut writer, pumping) = scene.pump(&path);
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let producer = std::thread::spawn(move || {
+        let mut number = 0u64;
+        while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+            writeln!(writer, "line {number}").unwrap();
+            number += 1;
+        }
+        number
+    });
+    for rotation in 0..ROTATIONS {
+        eventually("new output", || !content(&path).is_empty());
+        let old = scene.path(&format!("x.log.{rotation}"));
+        fs::rename(&path, &old).unwrap();
+        scene.runtime.block_on(scene.logs.reopen_all());
+        let length = fs::metadata(&old).unwrap().len();
+        eventually("output in the new file", || !content(&path).is_empty());
+        assert_eq!(fs::metadata(&old).unwrap().len(), length, "nothing is written to the old file after the reopening");
+    }
+    drop(stop);
+    let count = producer.join().unwrap();
+    scene.finish(pumping);
+    let mut all = Vec::new();
+    for rotation in 0..ROTATIONS {
+        all.extend(content(&scene.path(&format!("x.log.{rotation}"))));
+    }
+    all.extend(content(&path));
+    let expected: String = (0..count).map(|number| format!("line {number}\n")).collect();
+    assert!(all == expected.as_bytes());
+}
+
+#[test]
+fn a_rotator_that_makes_the_new_file_need_not_say_so() {
+    let scene = Scene::new();
+    let path = scene.path("x.log");
+    let (mut writer, pumping) = scene.pump(&path);
+    writer.write_all(b"one\n").unwrap();
+    eventually("the first line", || content(&path) == b"one\n");
+    let old = scene.path("x.log.1");
+    fs::rename(&path, &old).unwrap();
+    writer.write_all(b"two\n").unwrap();
+    eventually("a half-done rotation to go on in the old file", || content(&old) == b"one\ntwo\n");
+    assert!(!path.exists(), "making the new file is left to the rotator");
+    fs::write(&path, "").unwrap();
+    writer.write_all(b"three\n").unwrap();
+    drop(writer);
+    scene.finish(pumping);
+    assert_eq!(content(&path), b"three\n");
+    assert_eq!(content(&old), b"one\ntwo\n");
+}
+
+#[test]
+fn flush_empties_files_in_order_with_writes() {
+    let scene = Scene::new();
+    let path = scene.path("x.log");
+    let (mut writer, pumping) = scene.pump(&path);
+    for round in 0..50 {
+        writeln!(writer, "before {round}").unwrap();
+        eventually("the line", || content(&path).ends_with(format!("before {round}\n").as_bytes()));
+        let paths = [path.clone(), scene.path("never-there.log"), "/dev/null".into()];
+        scene.runtime.block_on(scene.logs.flush(&paths)).unwrap();
+        assert_eq!(content(&path), b"");
+        writeln!(writer, "after {round}").unwrap();
+        eventually("a whole line at the start", || content(&path) == format!("after {round}\n").as_bytes());
+    }
+    drop(writer);
+    scene.finish(pumping);
+    let failed = scene.runtime.block_on(scene.logs.flush(&[scene.folder.path().to_owned()])).unwrap_err();
+    assert_eq!(failed.0, scene.folder.path());
+}
+
+#[test]
+fn a_deleted_folder_is_made_again() {
+    let scene = Scene::new();
+    let path = scene.path("logs/x.log");
+    let (mut writer, pumping) = scene.pump(&path);
+    writer.write_all(b"one\n").unwrap();
+    eventually("the first line", || content(&path) == b"one\n");
+    fs::remove_dir_all(scene.path("logs")).unwrap();
+    writer.write_all(b"two\n").unwrap();
+    eventually("the second line", || content(&path) == b"two\n");
+    drop(writer);
+    scene.finish(pumping);
+}
+
+#[test]
+fn a_full_disk_stops_no_app_and_the_gap_is_told() {
+    let scene = Scene::new();
+    let path = scene.path("x.log");
+    std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+    let (mut writer, pumping) = scene.pump(&path);
+    // Many times what a pipe holds: the writer would block for ever if nobody took it.
+    writer.write_all(&vec![b'x'; 1_000_000]).unwrap();
+    writer.write_all(b"\n").unwrap();
+    let probe = scene.logs.open(&path);
+    eventually("all of it dropped", || probe.lost() == 1_000_001);
+    // Space again: the path is looked up anew.
+    fs::remove_file(&path).unwrap();
+    writer.write_all(b"on we go\n").unwrap();
+    drop(writer);
+    scene.finish(pumping);
+    let text = String::from_utf8(content(&path)).unwrap();
+    assert_eq!(text, "[pmr] 1000001 bytes of output are missing here: the log could not be written\non we go\n");
+}
+
+#[test]
+fn output_for_nowhere_is_taken_all_the_same() {
+    let scene = Scene::new();
+    let (reader, mut writer) = io::pipe().unwrap();
+    let pumping = scene.logs.pump(reader.into(), None).unwrap();
+    writer.write_all(&vec![b'x'; 1_000_000]).unwrap();
+    drop(writer);
+    scene.finish(pumping);
+}
+
+#[test]
+fn a_writer_that_hangs_holds_up_nobody_else() {
+    let scene = Scene::new();
+    let stuck = scene.path("stuck");
+    nix::unistd::mkfifo(&stuck, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // Opening a FIFO for writing blocks until somebody reads it: a disk that hangs.
+    let (mut victim, victim_pump) = scene.pump(&stuck);
+    victim.write_all(b"held up\n").unwrap();
+    let path = scene.path("x.log");
+    let (mut writer, pumping) = scene.pump(&path);
+    writer.write_all(b"goes on\n").unwrap();
+    eventually("the neighbour's line", || content(&path) == b"goes on\n");
+    drop(writer);
+    scene.finish(pumping);
+    drop(victim);
+    assert_eq!(fs::read(&stuck).unwrap(), b"held up\n", "read once the reader is there");
+    scene.finish(victim_pump);
+}
+
+/// `cargo test --release --lib logs::tests::what_it_costs -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+#[expect(clippy::print_stdout, reason = "its figures are its purpose")]
+fn what_it_costs() {
+    for (name, size, count) in [("64 KB writes", "64k", "1600"), ("100-byte lines", "100", "1000000")] {
+        let scene = Scene::new();
+        let path = scene.path("x.log");
+        let (reader, writer) = io::pipe().unwrap();
+        let pumping = scene.logs.pump(reader.into(), Some(scene.logs.open(&path))).unwrap();
+        let before = own_cpu();
+        let start = std::time::Instant::now();
+        let mut command = std::process::Command::new("dd");
+        command.args(["if=/dev/zero", &format!("bs={size}"), &format!("count={count}"), "status=none"]).stdout(writer);
+        let mut child = command.spawn().unwrap();
+        drop(command);
+        scene.finish(pumping);
+        let (wall, cpu) = (start.elapsed(), own_cpu() - before);
+        child.wait().unwrap();
+        let bytes = fs::metadata(&path).unwrap().len();
+        println!("{name}: {bytes} bytes in {wall:?}, {:?} CPU per 100 MB", cpu.mul_f64(1e8 / bytes as f64));
+    }
+}
+
+fn own_cpu() -> Duration {
+    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).unwrap();
+    let of = |time: nix::sys::time::TimeVal| Duration::from_micros((time.tv_sec() * 1_000_000 + time.tv_usec()) as u64);
+    of(usage.user_time()) + of(usage.system_time())
+}

@@ -72,7 +72,7 @@ pub fn split_words(text: &str) -> Option<Vec<String>> {
     quote.is_none().then_some(words)
 }
 
-/// A [`Duration`](std::time::Duration) as a number of milliseconds, for `#[serde(with = …)]`.
+/// A [`Duration`] as a number of milliseconds, for `#[serde(with = …)]`.
 pub mod millis {
     use std::time::Duration;
 
@@ -89,7 +89,7 @@ pub mod millis {
     }
 }
 
-/// The same for an optional [`Duration`](std::time::Duration).
+/// The same for an optional [`Duration`].
 pub mod millis_option {
     use std::time::Duration;
 

@@ -9,4 +9,9 @@ const [fd, file, env] = process.argv.slice(1);
   const json = Buffer.from(JSON.stringify(await value) ?? 'null');
   for (let at = 0; at < json.length; ) at += require('fs').writeSync(Number(fd), json, at);
   process.exit(0);
-})();
+})().catch((error) => {
+  // Node itself shows the place of a syntax error, which is not in its stack.
+  if (error instanceof SyntaxError) throw error;
+  console.error(error?.stack ?? error);
+  process.exit(1);
+});

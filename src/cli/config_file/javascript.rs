@@ -26,9 +26,9 @@ struct Outcome {
 /// Evaluates a file.
 pub(super) fn evaluate(path: &Path, env_name: Option<&str>) -> Result<Value, InputError> {
     let cannot = |error: std::io::Error| InputError::new(format!("{} cannot be evaluated: {error}", path.display()));
-    let path = std::path::absolute(path).map_err(cannot)?;
-    let run = |args: &[&str]| match run(args, &path, env_name.unwrap_or_default()) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(no_node(&path)),
+    let full = std::path::absolute(path).map_err(cannot)?;
+    let run = |args: &[&str]| match run(args, &full, env_name.unwrap_or_default()) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(no_node(path)),
         result => result.map_err(cannot),
     };
     let mut outcome = run(&[])?;
@@ -40,7 +40,7 @@ pub(super) fn evaluate(path: &Path, env_name: Option<&str>) -> Result<Value, Inp
         }
     }
     if !outcome.status.success() {
-        return Err(failed(&path, &outcome));
+        return Err(failed(path, &outcome));
     }
     match serde_json::from_str(&outcome.json) {
         Ok(Value::Null) | Err(_) => Err(InputError::new(format!("{} exports nothing", path.display()))
@@ -100,7 +100,7 @@ fn failed(path: &Path, outcome: &Outcome) -> InputError {
     };
     let printed: Vec<&str> = outcome.printed.trim_end().lines().filter(ours).take(30).collect();
     let printed = printed.join("\n  ");
-    let error = InputError::new(format!("{} failed ({}):\n  {}", path.display(), outcome.status, printed.trim_end()));
+    let error = InputError::new(format!("{} cannot be evaluated:\n  {}", path.display(), printed.trim_end()));
     match is_module_syntax(&outcome.printed) {
         true => error.hint("the file is a module: give it the ending .config.mjs"),
         false => error,

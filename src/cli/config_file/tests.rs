@@ -111,11 +111,13 @@ fn large_javascript_and_large_noise_do_not_stop_it() {
 fn javascript_that_fails_is_shown() {
     let dir = Dir::new();
     let (message, _) = dir.error("e.config.js", "const x = 1\nmodule.exports = { apps: [ }");
-    assert!(message.starts_with("e.config.js failed (exit status: 1):\n  "), "{message}");
+    assert!(message.starts_with("e.config.js cannot be evaluated:\n  "), "{message}");
     assert!(message.contains("e.config.js:2") && message.contains("SyntaxError: Unexpected token '}'"), "{message}");
     assert!(!message.contains("node:internal") && !message.contains("Node.js v"), "{message}");
     let (message, _) = dir.error("e.config.js", "console.error('look here'); throw new Error('no database')");
     assert!(message.contains("look here") && message.contains("Error: no database"), "{message}");
+    let (message, _) = dir.error("e.config.js", "require('./nope')");
+    assert!(message.contains("Cannot find module './nope'") && !message.contains("node:internal"), "{message}");
     let nothing = "write `module.exports = { apps: [ … ] }` or `export default { apps: [ … ] }`";
     for text in ["module.exports = undefined", "module.exports = () => {}", "module.exports = new Promise(() => {})"] {
         assert_eq!(

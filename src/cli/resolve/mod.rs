@@ -183,6 +183,19 @@ pub fn resolve(draft: Draft, context: &Context) -> Result<AppSpec, InputError> {
     Ok(spec)
 }
 
+/// Completes all the drafts of a file, or none: the error names the app.
+pub fn resolve_all(drafts: Vec<Draft>, context: &Context) -> Result<Vec<AppSpec>, InputError> {
+    let alone = drafts.len() == 1;
+    let one = |draft: Draft| {
+        let name = draft.names().into_iter().next().unwrap_or_default();
+        resolve(draft, context).map_err(|error| match alone {
+            true => error,
+            false => InputError { message: format!("{name}: {}", error.message), ..error },
+        })
+    };
+    drafts.into_iter().map(one).collect()
+}
+
 /// PM2's rule: one log per stream unless a definite number of processes, or a cluster, was asked for.
 fn merges_by_default(draft: &Draft) -> bool {
     matches!(draft.instances, None | Some(Instances::Max)) && draft.mode != Some(ExecMode::Cluster)

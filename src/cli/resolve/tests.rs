@@ -315,3 +315,14 @@ fn names_of_a_config_file_that_is_to_be_stopped() {
     assert_eq!(name(json!({"script": "gone.js"})).as_deref(), Some("gone"));
     assert_eq!(name(json!({"script": "a.js", "cwd": "gone"})).as_deref(), Some("a"));
 }
+
+#[test]
+fn of_several_apps_the_one_that_fails_is_named() {
+    let machine = Machine::with(&["node"]);
+    machine.file("srv/a.js", "");
+    let drafts = |second| vec![draft(&json!({"script": "a.js"})), draft(&json!({"script": second, "name": "web"}))];
+    let names = |specs: Vec<AppSpec>| specs.into_iter().map(|spec| spec.name).collect::<Vec<_>>();
+    assert_eq!(resolve_all(drafts("./a.js"), &machine.context).map(names), Ok(vec!["a".to_owned(), "web".to_owned()]));
+    let error = resolve_all(drafts("/gone.js"), &machine.context).unwrap_err();
+    assert_eq!(error.message, "web: there is no script /gone.js");
+}

@@ -110,10 +110,26 @@ fn syntax_errors_say_where() {
         (Format::Json, "{apps: [", "line 1 column 8"),
         (Format::Yaml, "apps:\n  - script: a.js\n   name: b", "line 3"),
         (Format::Yaml, "a: 1\na: 2", "line 2"),
-        (Format::Toml, "[[apps]]\nscript = a.js\n", "line 2, column"),
+        (Format::Toml, "[[apps]]\nscript = a.js\n", "line 2 column 10"),
     ] {
         let error = read_text(format, text).unwrap_err();
         assert!(error.contains(place), "{error}");
+    }
+}
+
+#[test]
+fn the_place_of_a_syntax_error_is_shown() {
+    let error = read_text(Format::Toml, "[[apps]]\nscript = a.js\n").unwrap_err();
+    let shown = "string values must be quoted, expected literal string at line 2 column 10
+  2 | script = a.js
+               ^";
+    assert_eq!(error, shown);
+    let error = read_text(Format::Json, &format!("{{é: '{}' x}}", "y".repeat(200))).unwrap_err();
+    assert_eq!(error, "expected comma at line 1 column 208");
+    for text in ["\u{2028}{", "{\r\n\r{", "é: [", "\t- [", "= é", "[é]\n'"] {
+        for format in [Format::Json, Format::Yaml, Format::Toml] {
+            let _ = read_text(format, text);
+        }
     }
 }
 

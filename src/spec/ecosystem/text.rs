@@ -13,7 +13,7 @@ pub enum Format {
     Toml,
 }
 
-/// Reads a text. The error says what is wrong, at which line and column.
+/// Reads a text. The error says what is wrong, at which line and column, and shows the place.
 pub fn read_text(format: Format, text: &str) -> Result<Value, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.trim().is_empty() {
@@ -22,17 +22,70 @@ pub fn read_text(format: Format, text: &str) -> Result<Value, String> {
     if is_too_deep(text) {
         return Err(format!("it is nested more than {DEEPEST} deep"));
     }
-    match format {
-        Format::Json => json5::from_str(text).map_err(|error| error.to_string()),
+    let value = match format {
+        Format::Json => json5::from_str(text).map_err(|error| of_json(&error)),
         Format::Yaml => {
             let options = serde_saphyr::options! { strict_booleans: true };
-            serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())
+            serde_saphyr::from_str_with_options(text, options).map_err(|error| of_yaml(&error))
         }
         Format::Toml => match text.parse::<toml::Table>() {
             Ok(table) => Ok(from_toml(toml::Value::Table(table))),
-            Err(error) => Err(error.to_string().trim_end().to_owned()),
+            Err(error) => Err(of_toml(&error, text)),
         },
+    };
+    value.map_err(|mistake| mistake.show(text))
+}
+
+/// A mistake in a text. Lines and columns count from 1, columns in characters.
+struct Mistake {
+    what: String,
+    place: Option<(usize, usize)>,
+}
+
+impl Mistake {
+    /// Says it, and shows the line it is in with a mark beneath.
+    fn show(&self, text: &str) -> String {
+        let Some((line, column)) = self.place else { return self.what.clone() };
+        let shown = text.lines().nth(line.saturating_sub(1)).unwrap_or_default().replace('\t', " ");
+        // A line of which a terminal would show no end is left out.
+        if shown.chars().count() > 160 || shown.chars().any(char::is_control) {
+            return format!("{} at line {line} column {column}", self.what);
+        }
+        let number = line.to_string();
+        let indent = " ".repeat(number.len() + column.saturating_sub(1));
+        format!("{} at line {line} column {column}\n  {number} | {shown}\n     {indent}^", self.what)
     }
+}
+
+fn of_json(error: &json5::Error) -> Mistake {
+    let words = error.to_string();
+    match error.position() {
+        Some(at) => {
+            let what = words.strip_suffix(&format!(" at {at}")).unwrap_or(&words).to_owned();
+            Mistake { what, place: Some((at.line + 1, at.column + 1)) }
+        }
+        None => Mistake { what: words, place: None },
+    }
+}
+
+fn of_yaml(error: &serde_saphyr::Error) -> Mistake {
+    let words = error.without_snippet().render_with_formatter(&serde_saphyr::UserMessageFormatter);
+    let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    match error.location().map(|at| (number(at.line()), number(at.column()))) {
+        Some((line, column)) => {
+            let what = words.replace(&format!(" at line {line}, column {column}"), "");
+            Mistake { what, place: Some((line, column)) }
+        }
+        None => Mistake { what: words, place: None },
+    }
+}
+
+fn of_toml(error: &toml::de::Error, text: &str) -> Mistake {
+    let place = error.span().and_then(|span| text.get(..span.start)).map(|before| {
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+    });
+    Mistake { what: error.message().to_owned(), place }
 }
 
 /// More levels of brackets than any config has, and few enough for a recursive parser's stack.

@@ -1,6 +1,6 @@
 //! The table itself.
 //!
-//! To add a key: give it a field in [`Draft`](super::Draft) (or in one of the rules a draft holds) and a row in
+//! To add a key: give it a field in [`Draft`] (or in one of the rules a draft holds) and a row in
 //! [`KEYS`]; take it out of [`UNSUPPORTED`].
 
 use super::read::{

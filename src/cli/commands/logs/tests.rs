@@ -1,1 +1,156 @@
-//! Tests.
+//! What `pmr logs` prints.
+
+use std::fs::{self, OpenOptions};
+use std::io::{BufRead, BufReader};
+use std::os::fd::AsFd;
+
+use clap::Parser;
+
+use super::*;
+
+#[derive(clap::Parser)]
+struct Line {
+    #[command(flatten)]
+    args: LogsArgs,
+}
+
+fn args(line: &str) -> LogsArgs {
+    Line::try_parse_from(std::iter::once("logs").chain(line.split_whitespace())).unwrap().args
+}
+
+struct Scene {
+    folder: tempfile::TempDir,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        Scene { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn source(&self, id: u32, name: &str, stream: Stream, file: &str) -> LogSource {
+        let process_id = (stream != Stream::Daemon).then_some(id);
+        LogSource { process_id, name: name.into(), stream, path: self.folder.path().join(file) }
+    }
+
+    fn append(&self, file: &str, text: &[u8]) {
+        let path = self.folder.path().join(file);
+        OpenOptions::new().append(true).create(true).open(path).unwrap().write_all(text).unwrap();
+    }
+
+    fn shown(&self, line: &str, sources: &[LogSource]) -> String {
+        let mut out = Vec::new();
+        let screen = Screen { out: &mut out, fd: None, colour: false };
+        run(&args(&format!("{line} --nostream")), sources.to_vec(), screen).unwrap();
+        let folder = format!("{}/", self.folder.path().display());
+        String::from_utf8_lossy(&out).replace(&folder, "")
+    }
+}
+
+#[test]
+fn history_has_headings_labels_and_the_last_lines() {
+    let scene = Scene::new();
+    scene.append("pmr.log", b"started\n");
+    scene.append("out", b"1\n2\nunfinished \xff");
+    let sources = [
+        scene.source(12, "a-long-name", Stream::Out, "out"),
+        scene.source(0, "PMR", Stream::Daemon, "pmr.log"),
+        scene.source(12, "a-long-name", Stream::Err, "missing"),
+    ];
+    let all = scene.shown("--lines 2", &sources);
+    assert_eq!(
+        all,
+        "pmr.log last 2 lines:\nPMR            | started\n\n\
+         missing last 2 lines:\n\n\
+         out last 2 lines:\n12|a-long-name | 2\n12|a-long-name | unfinished \u{fffd}\n\n"
+    );
+    assert_eq!(scene.shown("--raw --lines 1 --out", &sources), "unfinished \u{fffd}\n");
+    assert_eq!(scene.shown("--raw --err", &sources), "");
+    assert_eq!(scene.shown("--lines 0", &sources), "");
+    let json = scene.shown("--json --lines 1 --out", &sources);
+    assert!(
+        json.starts_with("{\"message\":\"unfinished \u{fffd}\",\"timestamp\":null,\"type\":\"out\",\"process_id\":12,")
+    );
+}
+
+#[test]
+fn a_file_that_several_processes_share_is_shown_once() {
+    let scene = Scene::new();
+    scene.append("x", b"hi\n");
+    let sources = [scene.source(1, "api", Stream::Out, "x"), scene.source(1, "api", Stream::Err, "x")];
+    assert_eq!(scene.shown("", &sources), "x last 15 lines:\n1|api      | hi\n\n");
+    let sources = [scene.source(1, "api", Stream::Out, "x"), scene.source(2, "api", Stream::Out, "x")];
+    assert_eq!(scene.shown("", &sources), "x last 15 lines:\napi        | hi\n\n");
+}
+
+#[test]
+fn it_follows_until_its_reader_leaves() {
+    let scene = Scene::new();
+    scene.append("a", b"old\n");
+    let sources = vec![scene.source(0, "a", Stream::Out, "a"), scene.source(1, "b", Stream::Out, "b")];
+    let (reader, mut writer) = io::pipe().unwrap();
+    let printing = std::thread::spawn(move || {
+        let descriptor = writer.try_clone().unwrap();
+        let screen = Screen { out: &mut writer, fd: Some(descriptor.as_fd()), colour: false };
+        run(&args("--timestamp [t]"), sources, screen)
+    });
+    let mut lines = BufReader::new(reader).lines().map(Result::unwrap);
+    // Now it follows: what comes from here on must be seen.
+    assert!(lines.by_ref().any(|line| line == "0|a        | old"));
+    scene.append("a", b"x");
+    scene.append("a", b"x\n");
+    // The second line comes from a file that was not there.
+    let first = lines.by_ref().find(|line| line.contains("| t: x")).unwrap();
+    assert!(first.ends_with("| t: xx") || first.ends_with("| t: x"), "{first}");
+    fs::write(scene.folder.path().join("b"), "y\n").unwrap();
+    assert!(lines.by_ref().any(|line| line == "1|b        | t: y"));
+    drop(lines);
+    printing.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_reader_that_is_gone_is_no_error() {
+    let scene = Scene::new();
+    scene.append("a", &b"line\n".repeat(100_000));
+    let (reader, mut writer) = io::pipe().unwrap();
+    drop(reader);
+    let screen = Screen { out: &mut writer, fd: None, colour: false };
+    let sources = vec![scene.source(0, "a", Stream::Out, "a")];
+    run(&args("--lines 100000"), sources, screen).unwrap();
+}
+
+#[test]
+fn an_unfinished_line_is_not_run_into() {
+    let mut out = Vec::new();
+    let tail = |id, name: &str| Tail {
+        path: PathBuf::new(),
+        speaker: Speaker { process_id: Some(id), name: name.into(), stream: Stream::Out },
+    };
+    let tails = vec![tail(0, "a"), tail(1, "b")];
+    let format = Format { layout: Layout::Labelled { width: 3 }, colour: false, timestamp: None, highlight: None };
+    let mut printer = Printer::new(format, tails, &mut out);
+    let mut say = |number, text: &str, starts, ends| {
+        printer.piece(number, Piece { text: text.as_bytes(), starts, ends }, None).unwrap();
+    };
+    say(0, "name? ", true, false);
+    say(0, "joe", false, true);
+    say(0, "pass", true, false);
+    say(1, "hello", true, true);
+    say(0, "word", false, true);
+    say(0, "more", true, false);
+    say(1, "hello", true, true);
+    say(0, "", false, true);
+    say(1, "end", true, true);
+    printer.flush().unwrap();
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        "0|a | name? joe\n0|a | pass\n1|b | hello\n0|a | word\n0|a | more\n1|b | hello\n1|b | end\n"
+    );
+}
+
+#[test]
+fn the_command_line() {
+    assert_eq!(args("api --timestamp --lines 3").timestamp.as_deref(), Some(time_format::DEFAULT));
+    assert_eq!(args("--timestamp HH:mm api db").selectors, ["api", "db"]);
+    assert!(Line::try_parse_from(["logs", "--err", "--out"]).is_err());
+    assert_eq!((args("--json").history(), args("--json --nostream").history()), (0, 15));
+}
