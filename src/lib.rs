@@ -34,4 +34,5 @@ pub mod os;
 pub mod paths;
 pub mod protocol;
 pub mod spec;
+pub mod startup;
 pub mod supervisor;

@@ -1,6 +1,206 @@
-//! The command line: parses, connects, asks, words the answer.
+//! The command line: reads what was typed, asks the daemon, words the answer.
+//!
+//! Thin on purpose: what decides lives in the daemon. One file for each command in [`commands`], values → text in
+//! [`view`], standard output and error in [`ui`] only. Nothing here starts threads, sets up tracing or reads files
+//! before the daemon is asked: a command should cost about as much as starting a process does.
 
 pub mod app_flags;
+pub mod apps;
+pub mod client;
 pub mod commands;
 pub mod config_file;
+pub mod failure;
+pub mod foreground;
+pub mod home;
+pub mod outcome;
+pub mod progress;
 pub mod resolve;
+pub mod spawn;
+pub mod ui;
+pub mod view;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::error::ErrorKind;
+use clap::{ArgAction, Parser, Subcommand};
+
+use self::client::Client;
+use self::commands::logs::LogsArgs;
+use self::commands::{
+    completion, delete, describe, env, flush, id, jlist, kill, list, log_files, pid, ping, reload, reload_logs, reset,
+    restart, resurrect, save, scale, signal, start, startup, stop, unstartup,
+};
+use self::failure::Failure;
+use self::outcome::Outcome;
+use self::ui::Ui;
+use crate::paths::Home;
+
+/// Runs and watches over apps: several processes on one port, restarts, reloads that lose nothing, logs.
+#[derive(Parser)]
+#[command(
+    name = "pmr",
+    disable_version_flag = true,
+    arg_required_else_help = true,
+    max_term_width = 110,
+    help_template = "{about}\n\n{usage-heading} {usage}\n{after-help}\n\nOptions:\n{options}",
+    after_help = commands::OVERVIEW,
+)]
+pub struct Cli {
+    /// Say nothing but what was asked for by name, and errors
+    #[arg(short, long, global = true)]
+    silent: bool,
+    /// No colours (also with NO_COLOR set)
+    #[arg(long, global = true)]
+    no_color: bool,
+    /// Run the daemon in this process, with this command beside it, and follow the logs; Ctrl-C stops it all
+    #[arg(long, global = true)]
+    no_daemon: bool,
+    /// Print the version
+    #[arg(short = 'v', long, visible_short_alias = 'V', action = ArgAction::Version)]
+    version: Option<bool>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+#[command(version = crate::protocol::VERSION, subcommand_required = true)]
+enum Command {
+    Start(Box<start::Args>),
+    Stop(stop::Args),
+    Restart(Box<restart::Args>),
+    Reload(Box<reload::Args>),
+    #[command(visible_alias = "del")]
+    Delete(delete::Args),
+    Scale(scale::Args),
+    Reset(reset::Args),
+    #[command(name = "sendSignal", aliases = ["sendsignal", "send-signal", "signal"])]
+    SendSignal(signal::Args),
+    #[command(visible_aliases = ["ls", "l", "ps", "status"])]
+    List(list::Args),
+    Jlist(jlist::Args),
+    #[command(visible_aliases = ["show", "info", "desc"])]
+    Describe(describe::Args),
+    Id(id::Args),
+    Pid(pid::Args),
+    Env(env::Args),
+    /// Show the last lines of log files, then what comes
+    #[command(visible_alias = "log", after_help = commands::LOGS_EXAMPLES)]
+    Logs(LogsArgs),
+    Flush(flush::Args),
+    #[command(name = "reloadLogs", aliases = ["reloadlogs", "reload-logs"])]
+    ReloadLogs(reload_logs::Args),
+    #[command(visible_alias = "dump")]
+    Save(save::Args),
+    Resurrect(resurrect::Args),
+    Startup(startup::Args),
+    Unstartup(unstartup::Args),
+    Kill(kill::Args),
+    Ping(ping::Args),
+    Completion(completion::Args),
+}
+
+/// What every command has at hand.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The home this command means.
+    pub home: Home,
+    /// Where it says what it has to say.
+    pub ui: Ui,
+}
+
+impl Context {
+    /// The daemon, which must be running.
+    pub async fn daemon(&self) -> Result<Client, Failure> {
+        Client::connect(&self.home, self.ui).await
+    }
+
+    /// The daemon, if it is running.
+    pub async fn daemon_if_any(&self) -> Result<Option<Client>, Failure> {
+        Client::find(&self.home, self.ui).await
+    }
+
+    /// The daemon, started if it is not running.
+    pub async fn daemon_or_start(&self) -> Result<Client, Failure> {
+        Client::connect_or_start(&self.home, self.ui).await
+    }
+
+    /// Milliseconds since 1970.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Carries out a command line (with the program's name first) and gives its exit code.
+#[must_use]
+pub fn run(args: Vec<OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => return misread(&error),
+    };
+    let ui = Ui::new(cli.silent, cli.no_color);
+    let result = home::of_caller().and_then(|home| block_on(dispatch(cli.command, Context { home, ui })));
+    match result {
+        Ok(outcome) => outcome.code(),
+        Err(failure) => {
+            ui.failure(&failure);
+            failure.code()
+        }
+    }
+}
+
+/// Says why nothing can be done, and gives the exit code for it.
+#[must_use]
+pub fn fail(failure: &Failure) -> ExitCode {
+    Ui::new(false, false).failure(failure);
+    failure.code()
+}
+
+/// Help and version are answers; everything else that clap says is a mistake and ends with 1, as in PM2.
+fn misread(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+    runtime.map_err(|error| Failure::new(format!("starting the runtime: {error}")))?.block_on(work)
+}
+
+async fn dispatch(command: Command, cx: Context) -> Result<Outcome, Failure> {
+    match command {
+        Command::Start(args) => start::run(*args, &cx).await,
+        Command::Stop(args) => stop::run(args, &cx).await,
+        Command::Restart(args) => restart::run(*args, &cx).await,
+        Command::Reload(args) => reload::run(*args, &cx).await,
+        Command::Delete(args) => delete::run(args, &cx).await,
+        Command::Scale(args) => scale::run(args, &cx).await,
+        Command::Reset(args) => reset::run(args, &cx).await,
+        Command::SendSignal(args) => signal::run(args, &cx).await,
+        Command::List(args) => list::run(args, &cx).await,
+        Command::Jlist(args) => jlist::run(args, &cx).await,
+        Command::Describe(args) => describe::run(args, &cx).await,
+        Command::Id(args) => id::run(args, &cx).await,
+        Command::Pid(args) => pid::run(args, &cx).await,
+        Command::Env(args) => env::run(args, &cx).await,
+        Command::Logs(args) => log_files::run(args, &cx).await,
+        Command::Flush(args) => flush::run(args, &cx).await,
+        Command::ReloadLogs(args) => reload_logs::run(args, &cx).await,
+        Command::Save(args) => save::run(args, &cx).await,
+        Command::Resurrect(args) => resurrect::run(args, &cx).await,
+        Command::Startup(args) => startup::run(&args, &cx),
+        Command::Unstartup(args) => unstartup::run(&args, &cx),
+        Command::Kill(args) => kill::run(args, &cx).await,
+        Command::Ping(args) => ping::run(args, &cx).await,
+        Command::Completion(args) => Ok(completion::run(&args, &cx)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 pub mod clock;
+pub mod detach;
 pub mod fdpass;
 pub mod identity;
 pub mod proc;

@@ -1,0 +1,255 @@
+//! The daemon as commands talk to it: connection, deadlines, version, Ctrl-C.
+//!
+//! Work belongs to the daemon: a command that is interrupted or runs out of time has only stopped waiting.
+
+use std::cell::Cell;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tarpc::client::RpcError;
+use tarpc::context;
+use tokio::net::UnixStream;
+use tokio_util::codec::LengthDelimitedCodec;
+
+use super::failure::{Doing, Failure};
+use super::progress;
+use super::spawn::start_daemon;
+use super::ui::Ui;
+use crate::paths::Home;
+use crate::protocol::wire::{JsonCodec, MAX_FRAME};
+use crate::protocol::{Action, DaemonClient, Description, Hello, Launch, ProcessInfo, Refusal, Report, Saved, VERSION};
+use crate::spec::AppSpec;
+use crate::spec::target::Selector;
+
+/// A daemon that is well answers `hello` at once.
+const GREETING: Duration = Duration::from_secs(2);
+/// A list may be long and the machine busy.
+const READING: Duration = Duration::from_secs(5);
+/// An operation takes as long as the apps need: no deadline in practice. (tarpc cannot carry more than two years.)
+const WORKING: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What was found at the socket.
+pub enum Reached {
+    /// Somebody listens.
+    Daemon(UnixStream),
+    /// Nobody does; a socket file left behind counts as nobody.
+    Nobody,
+}
+
+/// Tries the socket once.
+pub async fn reach(home: &Home) -> Result<Reached, Failure> {
+    let path = home.rpc_sock();
+    match UnixStream::connect(&path).await {
+        Ok(stream) => Ok(Reached::Daemon(stream)),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(Reached::Nobody),
+            io::ErrorKind::PermissionDenied => {
+                Err(Failure::new(format!("{} may not be opened: {error}", path.display()))
+                    .hint("only the owner of a daemon can talk to it; is PMR_HOME the one you mean?"))
+            }
+            io::ErrorKind::InvalidInput => Err(Failure::new(format!("{}: {error}", path.display()))
+                .hint("the path of a socket is limited to 107 bytes: set PMR_HOME to a shorter one")),
+            io::ErrorKind::WouldBlock => {
+                Err(Failure::new(format!("the daemon at {} takes no more calls", path.display()))
+                    .hint("it hangs or is very busy; its pid is in pmr.pid"))
+            }
+            _ => Err(error).doing(|| format!("connecting to {}", path.display())),
+        },
+    }
+}
+
+/// A daemon that answered the telephone; whether it talks sense is found out with the first question.
+pub struct Client {
+    rpc: DaemonClient,
+    peer: Option<i32>,
+    greeted: Cell<bool>,
+    ui: Ui,
+    home: Home,
+}
+
+impl Client {
+    /// The daemon of this home, which must be running.
+    pub async fn connect(home: &Home, ui: Ui) -> Result<Client, Failure> {
+        Client::find(home, ui).await?.ok_or_else(|| Failure::no_daemon(home.root()))
+    }
+
+    /// The daemon of this home, if one runs.
+    pub async fn find(home: &Home, ui: Ui) -> Result<Option<Client>, Failure> {
+        Ok(match reach(home).await? {
+            Reached::Daemon(stream) => Some(Client::over(stream, home, ui)),
+            Reached::Nobody => None,
+        })
+    }
+
+    /// The daemon of this home, started if none runs.
+    pub async fn connect_or_start(home: &Home, ui: Ui) -> Result<Client, Failure> {
+        let stream = match reach(home).await? {
+            Reached::Daemon(stream) => stream,
+            Reached::Nobody => start_daemon(home).await?,
+        };
+        Ok(Client::over(stream, home, ui))
+    }
+
+    fn over(stream: UnixStream, home: &Home, ui: Ui) -> Client {
+        let peer = stream.peer_cred().ok().and_then(|credentials| credentials.pid());
+        let framed = LengthDelimitedCodec::builder().max_frame_length(MAX_FRAME).new_framed(stream);
+        let transport = tarpc::serde_transport::new(framed, JsonCodec::default());
+        let rpc = DaemonClient::new(tarpc::client::Config::default(), transport).spawn();
+        Client { rpc, peer, greeted: Cell::new(false), ui, home: home.clone() }
+    }
+
+    /// Pid of the process at the other end, as the kernel knows it.
+    #[must_use]
+    pub fn peer(&self) -> Option<i32> {
+        self.peer
+    }
+
+    /// Who is there. Tells the user once if versions differ.
+    pub async fn hello(&self) -> Result<Hello, Failure> {
+        let hello = self.rpc.hello(within(GREETING)).await.map_err(|error| self.speechless(&error))?;
+        if !self.greeted.replace(true) && hello.version != VERSION {
+            self.ui.warn(&mismatch(&hello));
+        }
+        Ok(hello)
+    }
+
+    async fn greet(&self) -> Result<(), Failure> {
+        if self.greeted.get() { Ok(()) } else { self.hello().await.map(drop) }
+    }
+
+    fn speechless(&self, error: &RpcError) -> Failure {
+        if !matches!(error, RpcError::DeadlineExceeded) {
+            return Failure::from_rpc("hello", error);
+        }
+        let log = self.home.daemon_log();
+        let (who, kill) = match self.peer {
+            Some(pid) => (format!("the daemon (pid {pid})"), format!("kill -9 {pid}")),
+            None => ("the daemon".to_owned(), format!("kill -9 $(cat {})", self.home.pid_file().display())),
+        };
+        Failure::new(format!("{who} takes calls but did not answer in {} s", GREETING.as_secs())).hint(format!(
+            "it may be very busy: try again; {} may say why; if it stays so, `{kill}` ends it and the next command \
+             starts a new one",
+            log.display()
+        ))
+    }
+
+    /// All processes, by id.
+    pub async fn list(&self) -> Result<Vec<ProcessInfo>, Failure> {
+        self.read("list", self.rpc.list(within(READING))).await
+    }
+
+    /// Everything about the processes named.
+    pub async fn describe(&self, target: Vec<Selector>) -> Result<Vec<Description>, Failure> {
+        let asked = target.clone();
+        match self.read("describe", self.rpc.describe(within(READING), target)).await? {
+            Err(Refusal::NoMatch { selector, similar }) => match with_path(&asked, &selector) {
+                Some(again) => Ok(self.read("describe", self.rpc.describe(within(READING), again)).await??),
+                None => Err(Refusal::NoMatch { selector, similar }.into()),
+            },
+            answer => Ok(answer?),
+        }
+    }
+
+    /// Everything about all processes; an empty list is no refusal here.
+    pub async fn describe_all(&self) -> Result<Vec<Description>, Failure> {
+        match self.read("describe", self.rpc.describe(within(READING), vec![Selector::All])).await? {
+            Err(Refusal::Empty) => Ok(Vec::new()),
+            answer => Ok(answer?),
+        }
+    }
+
+    /// Questions that change nothing go out together with the greeting: one round trip.
+    async fn read<T>(&self, verb: &str, question: impl Future<Output = Result<T, RpcError>>) -> Result<T, Failure> {
+        let answer = async { question.await.map_err(|error| Failure::from_rpc(verb, &error)) };
+        tokio::try_join!(self.greet(), answer).map(|((), answer)| answer)
+    }
+
+    /// Does something to the processes named, and waits until it is done. A word that names no process but is a file
+    /// here is taken as the path of a script.
+    pub async fn act(&self, action: Action, target: Vec<Selector>) -> Result<Report, Failure> {
+        let verb = action.verb();
+        match self.work(verb, self.rpc.act(within(WORKING), action.clone(), target.clone())).await? {
+            Err(Refusal::NoMatch { selector, similar }) => match with_path(&target, &selector) {
+                Some(again) => Ok(self.work(verb, self.rpc.act(within(WORKING), action, again)).await??),
+                None => Err(Refusal::NoMatch { selector, similar }.into()),
+            },
+            answer => Ok(answer?),
+        }
+    }
+
+    /// Brings apps up, and waits until each process is ready or failed.
+    pub async fn launch(&self, apps: Vec<AppSpec>, how: Launch) -> Result<Report, Failure> {
+        Ok(self.work("start", self.rpc.launch(within(WORKING), apps, how)).await??)
+    }
+
+    /// Writes the list to disk.
+    pub async fn save(&self, force: bool) -> Result<Saved, Failure> {
+        Ok(self.work("save", self.rpc.save(within(WORKING), force)).await??)
+    }
+
+    /// Starts what was saved.
+    pub async fn resurrect(&self) -> Result<Report, Failure> {
+        Ok(self.work("resurrect", self.rpc.resurrect(within(WORKING))).await??)
+    }
+
+    /// Stops every app and ends the daemon.
+    pub async fn shut_down(&self) -> Result<Report, Failure> {
+        self.work("kill", self.rpc.shut_down(within(WORKING))).await
+    }
+
+    /// Waits for the end of an operation, telling how far it is. Ctrl-C ends the waiting, not the operation.
+    async fn work<T>(&self, verb: &str, operation: impl Future<Output = Result<T, RpcError>>) -> Result<T, Failure> {
+        self.greet().await?;
+        tokio::select! {
+            done = progress::shown(&self.home, self.ui, operation) => {
+                done.map_err(|error| Failure::from_rpc(verb, &error))
+            }
+            _ = tokio::signal::ctrl_c() => Err(Failure::interrupted(verb)),
+        }
+    }
+}
+
+/// The selectors with the one that matched nothing made an absolute path, if it is the name of a file here. Symbolic
+/// links stay: an app is known by the path it was started by.
+fn with_path(target: &[Selector], unmatched: &str) -> Option<Vec<Selector>> {
+    let path = std::path::absolute(unmatched).ok().filter(|path| path.is_file())?;
+    let path = without_dots(&path).to_str()?.to_owned();
+    if path == unmatched {
+        return None;
+    }
+    let named = |selector: &Selector| match selector {
+        Selector::Word(word) if word == unmatched => Selector::Word(path.clone()),
+        other => other.clone(),
+    };
+    Some(target.iter().map(named).collect())
+}
+
+/// An absolute path with each `..` taken together with what stands before it.
+fn without_dots(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => _ = plain.pop(),
+            _ => plain.push(part),
+        }
+    }
+    plain
+}
+
+fn within(limit: Duration) -> context::Context {
+    let mut context = context::current();
+    context.deadline = Instant::now() + limit;
+    context
+}
+
+fn mismatch(hello: &Hello) -> String {
+    format!(
+        "the daemon (pid {}) is version {}, this command is version {VERSION}. The command is carried out all the same. \
+         To change the daemon: `pmr save`, `pmr kill`, `pmr resurrect` (this restarts the apps)",
+        hello.pid, hello.version
+    )
+}
+
+#[cfg(test)]
+mod tests;

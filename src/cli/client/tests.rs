@@ -1,0 +1,204 @@
+//! The client against a small daemon of the test's own, on a socket in a scratch home.
+
+use std::rc::Rc;
+
+use futures_util::StreamExt;
+use tarpc::server::{BaseChannel, Channel};
+use tokio::net::UnixListener;
+use tokio::task::{LocalSet, spawn_local};
+
+use super::super::failure::Kind;
+use super::super::view::sample;
+use super::*;
+use crate::protocol::{Daemon, ReportLine, Verdict};
+
+/// Answers as a daemon would that knows one app, `api` (3), whose script is `/srv/api/app.js`.
+#[derive(Clone)]
+struct Fake {
+    version: &'static str,
+    /// Presses Ctrl-C instead of doing anything.
+    interrupts: bool,
+}
+
+impl Daemon for Fake {
+    async fn hello(self, _: context::Context) -> Hello {
+        Hello { version: self.version.into(), pid: 1, started_at: 0, home: "/h".into() }
+    }
+    async fn launch(self, _: context::Context, apps: Vec<AppSpec>, _: Launch) -> Result<Report, Refusal> {
+        Err(Refusal::AlreadyRunning { name: apps[0].name.clone(), id: 3 })
+    }
+    async fn act(self, _: context::Context, action: Action, target: Vec<Selector>) -> Result<Report, Refusal> {
+        if self.interrupts {
+            // The client waits by now, so it has its handler.
+            nix::sys::signal::raise(nix::sys::signal::Signal::SIGINT).unwrap();
+            std::future::pending::<()>().await;
+        }
+        let first = target[0].text();
+        if first != "api" && first != manifest() {
+            return Err(Refusal::NoMatch { selector: first, similar: vec!["api".into()] });
+        }
+        let line = ReportLine { id: 3, name: first, verb: action.verb().into(), verdict: Verdict::Done };
+        Ok(Report { lines: vec![line], notes: vec![] })
+    }
+    async fn list(self, _: context::Context) -> Vec<ProcessInfo> {
+        vec![sample::info()]
+    }
+    async fn describe(self, _: context::Context, target: Vec<Selector>) -> Result<Vec<Description>, Refusal> {
+        if target == [Selector::All] { Err(Refusal::Empty) } else { Ok(vec![sample::description()]) }
+    }
+    async fn save(self, _: context::Context, _: bool) -> Result<Saved, Refusal> {
+        Err(Refusal::NothingToSave)
+    }
+    async fn resurrect(self, _: context::Context) -> Result<Report, Refusal> {
+        Ok(Report::default())
+    }
+    async fn shut_down(self, _: context::Context) -> Report {
+        Report::default()
+    }
+}
+
+/// Runs `story` with a home in which `fake` answers; without a fake, something accepts and says nothing.
+fn with<F: Future<Output = ()>>(fake: Option<Fake>, story: impl FnOnce(Home) -> F) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let home = Home::new(scratch.path().into());
+    runtime.block_on(LocalSet::new().run_until(async {
+        let listener = Rc::new(UnixListener::bind(home.rpc_sock()).unwrap());
+        let server = spawn_local(serve(Rc::clone(&listener), fake));
+        story(home).await;
+        server.abort();
+    }));
+}
+
+async fn serve(listener: Rc<UnixListener>, fake: Option<Fake>) {
+    let mut mute = Vec::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        let Some(fake) = fake.clone() else {
+            mute.push(stream);
+            continue;
+        };
+        let framed = LengthDelimitedCodec::builder().max_frame_length(MAX_FRAME).new_framed(stream);
+        let channel = BaseChannel::with_defaults(tarpc::serde_transport::new(framed, JsonCodec::default()));
+        spawn_local(channel.execute(fake.serve()).for_each(|answer| async {
+            spawn_local(answer);
+        }));
+    }
+}
+
+fn manifest() -> String {
+    std::env::current_dir().unwrap().join("Cargo.toml").to_str().unwrap().to_owned()
+}
+
+fn well() -> Option<Fake> {
+    Some(Fake { version: VERSION, interrupts: false })
+}
+
+fn ui() -> Ui {
+    Ui::new(true, true)
+}
+
+#[test]
+fn a_list_comes_in_one_round_trip() {
+    with(well(), async |home| {
+        let client = Client::connect(&home, ui()).await.unwrap();
+        assert_eq!(client.list().await.unwrap(), [sample::info()]);
+        assert!(client.greeted.get());
+        assert_eq!(client.peer(), Some(i32::try_from(std::process::id()).unwrap()));
+        assert_eq!(client.describe_all().await.unwrap(), []);
+        let described = client.describe(vec![Selector::Word("api".into())]).await.unwrap();
+        assert_eq!(described, [sample::description()]);
+    });
+}
+
+#[test]
+fn refusals_keep_their_words() {
+    with(well(), async |home| {
+        let client = Client::connect(&home, ui()).await.unwrap();
+        let failure = client.act(Action::Stop, vec![Selector::Word("ap".into())]).await.unwrap_err();
+        assert_eq!(failure.message, "no process or namespace matches `ap`");
+        assert_eq!(failure.hint.as_deref(), Some("did you mean api?"));
+        let failure = client.launch(vec![sample::spec()], Launch::New).await.unwrap_err();
+        assert_eq!(failure.message, "the app `api` is running already (id 3)");
+        assert!(client.save(false).await.unwrap_err().hint.unwrap().contains("--force"));
+    });
+}
+
+#[test]
+fn a_word_that_is_a_file_here_is_tried_as_a_script() {
+    with(well(), async |home| {
+        let client = Client::connect(&home, ui()).await.unwrap();
+        let report = client.act(Action::Stop, vec![Selector::Word("src/../Cargo.toml".into())]).await.unwrap();
+        assert_eq!(report.lines[0].name, manifest());
+    });
+}
+
+#[test]
+fn a_daemon_of_another_version_is_told_about_and_used() {
+    let old = Some(Fake { version: "0.0.1", interrupts: false });
+    with(old, async |home| {
+        let client = Client::connect(&home, ui()).await.unwrap();
+        let hello = client.hello().await.unwrap();
+        let notice = mismatch(&hello);
+        assert!(notice.contains("0.0.1") && notice.contains(VERSION) && notice.contains("pmr kill"), "{notice}");
+        assert_eq!(client.list().await.unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn a_daemon_that_does_not_answer_is_named_by_its_pid() {
+    with(None, async |home| {
+        let client = Client::connect(&home, ui()).await.unwrap();
+        let started = Instant::now();
+        let failure = client.act(Action::Stop, vec![Selector::All]).await.unwrap_err();
+        assert!(started.elapsed() < GREETING + Duration::from_secs(2));
+        let questioned = client.list().await.unwrap_err();
+        assert!(started.elapsed() < GREETING * 2 + Duration::from_secs(2), "a question waits no longer");
+        assert_eq!(questioned.message, failure.message);
+        let pid = std::process::id();
+        assert_eq!(failure.message, format!("the daemon (pid {pid}) takes calls but did not answer in 2 s"));
+        assert!(failure.hint.unwrap().contains(&format!("kill -9 {pid}")));
+    });
+}
+
+#[test]
+fn ctrl_c_ends_the_waiting() {
+    with(Some(Fake { version: VERSION, interrupts: true }), async |home| {
+        let client = Client::connect(&home, ui()).await.unwrap();
+        let failure = client.act(Action::Stop, vec![Selector::All]).await.unwrap_err();
+        assert_eq!(failure.kind, Kind::Interrupted);
+        assert!(failure.message.contains("goes on with `stop`"), "{}", failure.message);
+    });
+}
+
+#[test]
+fn a_daemon_that_hangs_up_is_said_so() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let home = Home::new(scratch.path().into());
+    runtime.block_on(async {
+        let listener = UnixListener::bind(home.rpc_sock()).unwrap();
+        let client = Client::connect(&home, ui()).await.unwrap();
+        drop(listener.accept().await.unwrap());
+        let failure = client.list().await.unwrap_err();
+        assert!(failure.message.starts_with("the daemon closed the connection during `"), "{}", failure.message);
+    });
+}
+
+#[test]
+fn without_a_daemon_the_home_is_named() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let home = Home::new(scratch.path().into());
+    runtime.block_on(async {
+        assert!(Client::find(&home, ui()).await.unwrap().is_none());
+        let failure = Client::connect(&home, ui()).await.err().unwrap();
+        assert_eq!(failure.kind, Kind::NoDaemon);
+        assert_eq!(failure.message, format!("no daemon is running for {}", scratch.path().display()));
+        // A socket that nobody listens on any more is no daemon either.
+        drop(UnixListener::bind(home.rpc_sock()).unwrap());
+        assert!(Client::find(&home, ui()).await.unwrap().is_none());
+        let deep = Home::new(scratch.path().join("x".repeat(120)));
+        let failure = Client::find(&deep, ui()).await.err().unwrap();
+        assert!(failure.hint.unwrap().contains("shorter"));
+    });
+}

@@ -1,0 +1,22 @@
+//! `delete`: down and forgotten.
+
+use super::super::Context;
+use super::super::failure::Failure;
+use super::super::outcome::Outcome;
+use crate::protocol::Action;
+use crate::spec::target::Selector;
+
+/// Stop processes and forget them; their logs stay
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:\n  pmr delete api\n  pmr delete 0 1\n  pmr delete /^test-/\n  pmr delete all")]
+pub struct Args {
+    /// Ids, names, namespaces, `all`, /regular expressions/, a config file
+    #[arg(required = true, value_name = "PROCESS", value_parser = Selector::parse)]
+    selectors: Vec<Selector>,
+}
+
+/// Runs it.
+pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
+    let target = super::named(args.selectors)?;
+    super::act_and_show(&cx.daemon().await?, Action::Delete, target, cx).await
+}

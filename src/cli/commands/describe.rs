@@ -1,0 +1,26 @@
+//! `describe`: everything about processes, for people.
+
+use super::super::Context;
+use super::super::failure::Failure;
+use super::super::outcome::Outcome;
+use super::super::view;
+use crate::spec::target::Selector;
+
+/// Show everything about processes
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:\n  pmr describe api\n  pmr show 0")]
+pub struct Args {
+    /// Ids, names, namespaces, `all`, /regular expressions/
+    #[arg(required = true, value_name = "PROCESS", value_parser = Selector::parse)]
+    selectors: Vec<Selector>,
+    /// Show the values of variables that look like secrets, too
+    #[arg(long)]
+    show_secrets: bool,
+}
+
+/// Runs it.
+pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
+    let described = cx.daemon().await?.describe(args.selectors).await?;
+    cx.ui.line(&view::describe::text(&described, args.show_secrets, cx.now(), cx.ui.look()));
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,26 @@
+//! `env`: the whole environment of processes.
+
+use super::super::Context;
+use super::super::failure::Failure;
+use super::super::outcome::Outcome;
+use super::super::view;
+use crate::spec::target::Selector;
+
+/// Show the environment of processes
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:\n  pmr env 0\n  pmr env api --show-secrets")]
+pub struct Args {
+    /// Ids, names, namespaces, `all`, /regular expressions/
+    #[arg(required = true, value_name = "PROCESS", value_parser = Selector::parse)]
+    selectors: Vec<Selector>,
+    /// Show the values of variables that look like secrets, too
+    #[arg(long)]
+    show_secrets: bool,
+}
+
+/// Runs it.
+pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
+    let described = cx.daemon().await?.describe(args.selectors).await?;
+    cx.ui.line(&view::env::text(&described, args.show_secrets, cx.ui.look()));
+    Ok(Outcome::Done)
+}

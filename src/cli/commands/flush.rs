@@ -1,0 +1,22 @@
+//! `flush`: empty log files.
+
+use super::super::Context;
+use super::super::failure::Failure;
+use super::super::outcome::{self, Outcome};
+use crate::protocol::Action;
+use crate::spec::target::Selector;
+
+/// Empty the log files of processes
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:\n  pmr flush        those of all processes\n  pmr flush api")]
+pub struct Args {
+    /// Ids, names, namespaces, `all`, /regular expressions/; all if none is named
+    #[arg(value_name = "PROCESS", value_parser = Selector::parse)]
+    selectors: Vec<Selector>,
+}
+
+/// Runs it.
+pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
+    let report = cx.daemon().await?.act(Action::Flush, super::or_all(args.selectors)).await?;
+    Ok(outcome::tell(&report, &[], cx))
+}

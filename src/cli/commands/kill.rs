@@ -1,0 +1,49 @@
+//! `kill`: stop everything and end the daemon.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::super::Context;
+use super::super::failure::Failure;
+use super::super::outcome::{self, Outcome};
+use super::save::plural;
+use crate::protocol::Verdict;
+
+/// How long a daemon that has stopped its apps may take to end.
+const LEAVING: Duration = Duration::from_secs(10);
+
+/// Stop all apps and end the daemon; what was saved stays saved
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example:\n  pmr save && pmr kill    and later: pmr resurrect")]
+pub struct Args {}
+
+/// Runs it.
+pub async fn run(_args: Args, cx: &Context) -> Result<Outcome, Failure> {
+    let Some(client) = cx.daemon_if_any().await? else {
+        cx.ui.say(&format!("no daemon is running for {}: nothing to do", cx.home.root().display()));
+        return Ok(Outcome::Done);
+    };
+    let pid = client.peer();
+    // Held from before it is told to end, so that it is this process and no later one of the same pid.
+    let process = pid.and_then(Pid::from_raw).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    let report = client.shut_down().await?;
+    let who = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
+    if process.is_some_and(|process| !ended(&process)) {
+        return Err(Failure::new(format!("the daemon{who} stopped its apps, but does not end"))
+            .hint(format!("see {}", cx.home.daemon_log().display())));
+    }
+    let stopped = report.lines.iter().filter(|line| line.verdict == Verdict::Done).count();
+    let stopped = plural(u32::try_from(stopped).unwrap_or(u32::MAX), "process");
+    let outcome = if report.succeeded() { Outcome::Done } else { outcome::tell(&report, &[], cx) };
+    cx.ui.say(&format!("stopped {stopped}; the daemon{who} has ended"));
+    Ok(outcome)
+}
+
+/// Waits for the end of a process. Nothing else happens meanwhile, so the thread itself may wait.
+fn ended(process: &OwnedFd) -> bool {
+    let limit = Timespec { tv_sec: i64::try_from(LEAVING.as_secs()).unwrap_or(i64::MAX), tv_nsec: 0 };
+    poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&limit)).is_ok_and(|ready| ready > 0)
+}

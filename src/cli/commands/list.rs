@@ -1,0 +1,33 @@
+//! `list`: the processes as a table.
+
+use super::super::Context;
+use super::super::failure::Failure;
+use super::super::outcome::Outcome;
+use super::super::view::list::{Order, blocks, table};
+
+/// Show the processes
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:\n  pmr list\n  pmr ls --sort memory:desc")]
+pub struct Args {
+    /// By what they are sorted: name, id, pid, cpu, memory, uptime, status, …, with `:desc` for the greatest first
+    #[arg(long, value_name = "FIELD", default_value = "name", hide_default_value = true)]
+    sort: Order,
+    /// A block of lines for each process instead of a table
+    #[arg(short, long)]
+    mini_list: bool,
+}
+
+/// Runs it.
+pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
+    let processes = match cx.daemon_if_any().await? {
+        Some(daemon) => daemon.list().await?,
+        None => Vec::new(),
+    };
+    let text = if args.mini_list {
+        blocks(&processes, args.sort, cx.now())
+    } else {
+        table(&processes, args.sort, cx.now(), cx.ui.look())
+    };
+    cx.ui.line(&text);
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,26 @@
+//! `pid`: which pids an app has.
+
+use super::super::Context;
+use super::super::failure::Failure;
+use super::super::outcome::Outcome;
+use super::id::matching;
+use crate::spec::target::Selector;
+
+/// Show the pids of processes, one a line; 0 for one that does not run, an empty line if there is none
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:\n  pmr pid api\n  kill -USR1 $(pmr pid api)")]
+pub struct Args {
+    /// Ids, names, namespaces, `all`, /regular expressions/; all if none is named
+    #[arg(value_name = "PROCESS", value_parser = Selector::parse)]
+    selectors: Vec<Selector>,
+}
+
+/// Runs it.
+pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
+    let processes = cx.daemon().await?.list().await?;
+    let selectors = super::or_all(args.selectors);
+    let pids: Vec<String> =
+        matching(&processes, &selectors).iter().map(|info| info.pid.unwrap_or(0).to_string()).collect();
+    cx.ui.line(&pids.join("\n"));
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,17 @@
+//! `ping`: is the daemon there?
+
+use super::super::Context;
+use super::super::failure::Failure;
+use super::super::outcome::Outcome;
+
+/// Tell whether the daemon runs; never starts it
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example:\n  pmr ping && echo it is there")]
+pub struct Args {}
+
+/// Runs it.
+pub async fn run(_args: Args, cx: &Context) -> Result<Outcome, Failure> {
+    let hello = cx.daemon().await?.hello().await?;
+    cx.ui.line(&format!("pong: version {}, pid {}, home {}", hello.version, hello.pid, hello.home.display()));
+    Ok(Outcome::Done)
+}

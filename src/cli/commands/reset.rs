@@ -1,0 +1,21 @@
+//! `reset`: the restart counters at zero.
+
+use super::super::Context;
+use super::super::failure::Failure;
+use super::super::outcome::Outcome;
+use crate::protocol::Action;
+use crate::spec::target::Selector;
+
+/// Set the restart counters of processes to zero
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:\n  pmr reset api\n  pmr reset all")]
+pub struct Args {
+    /// Ids, names, namespaces, `all`, /regular expressions/
+    #[arg(required = true, value_name = "PROCESS", value_parser = Selector::parse)]
+    selectors: Vec<Selector>,
+}
+
+/// Runs it.
+pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
+    super::act_and_show(&cx.daemon().await?, Action::Reset, args.selectors, cx).await
+}

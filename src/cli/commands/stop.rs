@@ -1,0 +1,24 @@
+//! `stop`: down, but still in the list.
+
+use super::super::Context;
+use super::super::failure::Failure;
+use super::super::outcome::Outcome;
+use crate::protocol::Action;
+use crate::spec::target::Selector;
+
+/// Stop processes and keep them in the list
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  pmr stop api\n  pmr stop 0 3 worker\n  pmr stop ecosystem.config.js\n  pmr stop all"
+)]
+pub struct Args {
+    /// Ids, names, namespaces, `all`, /regular expressions/, a config file
+    #[arg(required = true, value_name = "PROCESS", value_parser = Selector::parse)]
+    selectors: Vec<Selector>,
+}
+
+/// Runs it.
+pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
+    let target = super::named(args.selectors)?;
+    super::act_and_show(&cx.daemon().await?, Action::Stop, target, cx).await
+}

@@ -1,0 +1,33 @@
+//! `unstartup`: no longer started at boot.
+
+use super::super::Context;
+use super::super::failure::Failure;
+use super::super::outcome::Outcome;
+use super::startup::{Place, carry_out, permitted};
+use crate::startup::{systemd, unit};
+
+/// Disable and remove what `startup` installed; what runs goes on running
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:\n  pmr unstartup\n  pmr unstartup -u ann")]
+pub struct Args {
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Runs it.
+pub fn run(args: &Args, cx: &Context) -> Result<Outcome, Failure> {
+    let boot = args.place.boot(cx)?;
+    if !permitted("unstartup", &boot, cx)? {
+        return Ok(Outcome::Incomplete);
+    }
+    let file = unit::file(&boot);
+    if !file.exists() {
+        cx.ui.say(&format!("{} does not exist: nothing to remove", file.display()));
+        return Ok(Outcome::Done);
+    }
+    carry_out(&systemd::disabling(&boot), cx)?;
+    systemd::remove(&boot)?;
+    cx.ui.say(&format!("removed {}", file.display()));
+    carry_out(&systemd::forgetting(&boot), cx)?;
+    Ok(Outcome::Done)
+}

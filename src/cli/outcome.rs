@@ -1,0 +1,87 @@
+//! How a command ended that got as far as doing something, and what is said about it.
+
+use std::process::ExitCode;
+
+use super::Context;
+use super::client::Client;
+use super::failure::Failure;
+use super::spawn::{indent, last_lines};
+use super::view;
+use crate::protocol::{ProcessInfo, Report, ReportLine, Verdict};
+
+/// How many lines of a failed process's standard error are shown.
+const LAST_WORDS: usize = 10;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All was done.
+    Done,
+    /// Something was not; it has been said what.
+    Incomplete,
+}
+
+impl Outcome {
+    /// 0 or 1.
+    #[must_use]
+    pub fn code(self) -> ExitCode {
+        match self {
+            Outcome::Done => ExitCode::SUCCESS,
+            Outcome::Incomplete => ExitCode::FAILURE,
+        }
+    }
+
+    /// Done if and only if the report says so.
+    #[must_use]
+    pub fn of(report: &Report) -> Outcome {
+        if report.succeeded() { Outcome::Done } else { Outcome::Incomplete }
+    }
+
+    /// Done if both are.
+    #[must_use]
+    pub fn and(self, other: Outcome) -> Outcome {
+        if self == Outcome::Done { other } else { self }
+    }
+}
+
+/// Tells what became of an operation: a line for each process, the last words of those that failed.
+pub fn tell(report: &Report, processes: &[ProcessInfo], cx: &Context) -> Outcome {
+    for line in &report.lines {
+        let text = view::report::line(line, cx.ui.look());
+        if line.verdict == Verdict::Done {
+            cx.ui.say(&text);
+        } else {
+            cx.ui.complain(&text);
+            last_words(line, processes, cx);
+        }
+    }
+    for note in &report.notes {
+        cx.ui.say(note);
+    }
+    Outcome::of(report)
+}
+
+fn last_words(line: &ReportLine, processes: &[ProcessInfo], cx: &Context) {
+    if !matches!(line.verdict, Verdict::Failed { .. }) || line.verb == "stop" || line.verb == "delete" {
+        return;
+    }
+    let same = processes.iter().find(|info| info.id == line.id);
+    let kin = || processes.iter().find(|info| info.name == line.name);
+    let Some(path) = same.or_else(kin).and_then(|info| info.err_log.as_ref()) else {
+        return;
+    };
+    let words = last_lines(path, LAST_WORDS);
+    if words.is_empty() {
+        cx.ui.err(&format!("    it wrote nothing to {}", path.display()));
+    } else {
+        cx.ui.err(&format!("    the end of {}:\n{}", path.display(), indent(&words)));
+    }
+}
+
+/// Tells what became of an operation, then shows the list.
+pub async fn conclude(report: &Report, client: &Client, cx: &Context) -> Result<Outcome, Failure> {
+    let processes = client.list().await?;
+    let outcome = tell(report, &processes, cx);
+    cx.ui.show(&view::list::table(&processes, view::list::Order::default(), cx.now(), cx.ui.look()));
+    Ok(outcome)
+}

@@ -1,0 +1,115 @@
+//! What is accepted on the command line, and what not.
+
+use clap::{CommandFactory, Parser};
+
+use super::*;
+
+fn parses(line: &str) -> bool {
+    Cli::try_parse_from(line.split(' ')).is_ok()
+}
+
+#[test]
+fn clap_finds_no_fault_with_the_definition() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn lines_that_are_understood() {
+    for line in [
+        "pmr start",
+        "pmr start app.js --name api -- --port 3000 -s",
+        "pmr start eco.config.js --only a,b --env production",
+        "pmr start api -a",
+        "pmr -s stop all",
+        "pmr stop 0 1 api /^w/ --no-color",
+        "pmr restart api --update-env",
+        "pmr reload api --parallel 4 --no-daemon",
+        "pmr del 3",
+        "pmr scale api -1",
+        "pmr scale api +2",
+        "pmr scale api max",
+        "pmr reset all",
+        "pmr sendSignal SIGUSR2 api",
+        "pmr send-signal 12 api",
+        "pmr l",
+        "pmr ps --sort cpu:desc",
+        "pmr status -m",
+        "pmr jlist --show-secrets",
+        "pmr desc 0",
+        "pmr show api",
+        "pmr id api",
+        "pmr pid",
+        "pmr env 0",
+        "pmr flush",
+        "pmr reloadLogs",
+        "pmr dump --force",
+        "pmr resurrect",
+        "pmr startup systemd -u ann --hp /home/ann --service-name x --print -y",
+        "pmr startup --user",
+        "pmr unstartup -u ann",
+        "pmr kill",
+        "pmr ping",
+        "pmr completion zsh",
+    ] {
+        assert!(
+            parses(line),
+            "{line}: {:?}",
+            Cli::try_parse_from(line.split(' ')).err().map(|error| error.to_string())
+        );
+    }
+}
+
+#[test]
+fn lines_that_are_not() {
+    for line in [
+        "pmr",
+        "pmr nope",
+        "pmr stop",
+        "pmr delete",
+        "pmr scale api",
+        "pmr scale api two",
+        "pmr scale api -0",
+        "pmr sendSignal NOPE api",
+        "pmr sendSignal 9",
+        "pmr reload api --parallel 0",
+        "pmr stop /(/",
+        "pmr list --sort size",
+        "pmr start --nope",
+        "pmr kill now",
+        "pmr completion",
+    ] {
+        assert!(!parses(line), "{line}");
+    }
+}
+
+#[test]
+fn mistakes_end_with_1_and_answers_with_0() {
+    let code = |line: &str| {
+        let error = Cli::try_parse_from(line.split(' ')).err().expect("this is no command to carry out");
+        matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion)
+    };
+    assert!(code("pmr --help") && code("pmr -V") && code("pmr -v") && code("pmr stop --help"));
+    assert!(!code("pmr") && !code("pmr nope"));
+}
+
+#[test]
+fn every_command_has_an_example_and_stands_in_the_overview() {
+    for command in Cli::command().get_subcommands() {
+        let name = command.get_name();
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        assert!(help.contains("Example") && help.contains(&format!("pmr {name}")), "{name}: {help:?}");
+        assert!(command.get_about().is_some(), "{name} says what it does");
+        let names = commands::OVERVIEW.lines().filter_map(|line| line.strip_prefix("  ")?.get(..12));
+        let mentioned = names.flat_map(|names| names.split(',')).any(|one| one.trim() == name);
+        assert!(mentioned, "{name} stands in the overview");
+    }
+}
+
+#[test]
+fn completion_scripts_know_the_commands() {
+    for shell in [clap_complete::Shell::Bash, clap_complete::Shell::Zsh, clap_complete::Shell::Fish] {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "pmr", &mut script);
+        assert!(String::from_utf8(script).unwrap().contains("reloadLogs"), "{shell}");
+    }
+}

@@ -1,0 +1,136 @@
+//! The only holder of standard output and standard error: voice, colour, width, `--silent`.
+//!
+//! A reader that goes away (`pmr list | head -1`) is no error: what cannot be written is dropped without a word.
+
+use std::io::{self, BufRead, IsTerminal, StdoutLock, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Style};
+
+use super::failure::Failure;
+use super::view::Look;
+
+/// What the house puts before its own sentences.
+const VOICE: &str = "[pmr]";
+
+/// Where a command says what it has to say.
+#[derive(Clone, Copy, Debug)]
+pub struct Ui {
+    silent: bool,
+    color_out: bool,
+    color_err: bool,
+}
+
+impl Ui {
+    /// Colour where the stream is a terminal, unless `no_color`, `NO_COLOR` and their like say otherwise. `silent`
+    /// leaves out everything but what was asked for by name, and errors.
+    #[must_use]
+    pub fn new(silent: bool, no_color: bool) -> Ui {
+        let colored = |choice: ColorChoice| !no_color && choice != ColorChoice::Never;
+        Ui {
+            silent,
+            color_out: colored(AutoStream::choice(&io::stdout())),
+            color_err: colored(AutoStream::choice(&io::stderr())),
+        }
+    }
+
+    /// Colour and width of standard output, for the views. A pipe has no width.
+    #[must_use]
+    pub fn look(&self) -> Look {
+        let width = rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col));
+        Look { color: self.color_out, width: width.filter(|columns| *columns > 0) }
+    }
+
+    /// True if somebody watches standard error.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        !self.silent && io::stderr().is_terminal()
+    }
+
+    /// What was asked for, byte for byte, also with `--silent`.
+    pub fn raw(&self, bytes: &[u8]) {
+        let mut out = io::stdout().lock();
+        let _ = out.write_all(bytes).and_then(|()| out.flush());
+    }
+
+    /// What was asked for, with a line end.
+    pub fn line(&self, text: &str) {
+        self.raw(format!("{text}\n").as_bytes());
+    }
+
+    /// Standard output itself, for what comes bit by bit: the stream, its descriptor, whether it shows colours.
+    pub fn stream<T>(&self, through: impl FnOnce(&mut StdoutLock<'_>, BorrowedFd<'_>, bool) -> T) -> T {
+        let out = io::stdout();
+        through(&mut out.lock(), out.as_fd(), self.color_out)
+    }
+
+    /// A table or text that accompanies an action: left out with `--silent`.
+    pub fn show(&self, text: &str) {
+        if !self.silent {
+            self.line(text);
+        }
+    }
+
+    /// A sentence of the house about what was done.
+    pub fn say(&self, text: &str) {
+        if !self.silent {
+            self.line(&format!("{} {text}", paint(self.color_out, GREEN, VOICE)));
+        }
+    }
+
+    /// Something to know, though the command goes on; left out with `--silent`.
+    pub fn warn(&self, text: &str) {
+        if self.silent {
+            return;
+        }
+        self.err(&format!("{} {text}", paint(self.color_err, YELLOW, "warning:")));
+    }
+
+    /// How far things are; standard error, left out with `--silent`.
+    pub fn progress(&self, text: &str) {
+        if !self.silent {
+            self.err(&format!("{} {text}", paint(self.color_err, DIM, VOICE)));
+        }
+    }
+
+    /// What went wrong with one of several.
+    pub fn complain(&self, text: &str) {
+        self.err(&format!("{} {text}", paint(self.color_err, RED, VOICE)));
+    }
+
+    /// What ended the command.
+    pub fn failure(&self, failure: &Failure) {
+        self.err(&format!("{} {}", paint(self.color_err, RED, "error:"), failure.message));
+        if let Some(hint) = &failure.hint {
+            self.err(&format!("{} {hint}", paint(self.color_err, CYAN, "hint:")));
+        }
+    }
+
+    /// Plain text on standard error.
+    pub fn err(&self, text: &str) {
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+
+    /// Asks a question with yes and no. `None` if nobody is there to answer.
+    #[must_use]
+    pub fn ask(&self, question: &str) -> Option<bool> {
+        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+            return None;
+        }
+        let _ = write!(io::stderr().lock(), "{question} [y/N] ");
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer).ok()?;
+        Some(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    }
+}
+
+const GREEN: Style = AnsiColor::Green.on_default();
+const YELLOW: Style = AnsiColor::Yellow.on_default();
+const RED: Style = AnsiColor::Red.on_default().bold();
+const CYAN: Style = AnsiColor::Cyan.on_default();
+const DIM: Style = Style::new().dimmed();
+
+fn paint(color: bool, style: Style, text: &str) -> String {
+    if color { format!("{style}{text}{style:#}") } else { text.to_owned() }
+}

@@ -1,0 +1,191 @@
+//! Everything about one process, for people.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use comfy_table::{Cell, ContentArrangement};
+
+use super::list::running_for;
+use super::quantity::{memory, span, uptime};
+use super::secret::Redactor;
+use super::{Look, TITLE, exit_words, header, status_color};
+use crate::protocol::info::EpochMs;
+use crate::protocol::{Description, ListenerInfo};
+use crate::spec::{AppSpec, Balance, ExecMode, Program};
+
+type Rows = Vec<(&'static str, String)>;
+
+/// The processes one after another, each with a title and its tables.
+#[must_use]
+pub fn text(described: &[Description], show_secrets: bool, now: EpochMs, look: Look) -> String {
+    described.iter().map(|one| process(one, show_secrets, now, look)).collect::<Vec<_>>().join("\n\n")
+}
+
+fn process(one: &Description, show_secrets: bool, now: EpochMs, look: Look) -> String {
+    let info = &one.info;
+    let mut parts = vec![
+        look.paint(TITLE, &format!("Process {} · {} (instance {})", info.id, info.name, info.instance)),
+        table(state(one, now), one, look),
+        look.paint(TITLE, "What it runs"),
+        table(program(&one.spec, one.node_version.as_deref()), one, look),
+        look.paint(TITLE, "Rules"),
+        table(rules(&one.spec), one, look),
+    ];
+    if !one.spec.env.is_empty() {
+        let mut redactor = Redactor::new(show_secrets);
+        parts.push(look.paint(TITLE, "Variables its owner declared"));
+        parts.extend(one.spec.env.iter().map(|(name, value)| format!("  {name}={}", redactor.shown(name, value))));
+    }
+    parts.push(format!("`pmr logs {0}` follows its output, `pmr env {0}` shows its whole environment", info.id));
+    parts.join("\n")
+}
+
+fn table(rows: Rows, one: &Description, look: Look) -> String {
+    let mut table = look.table();
+    if let Some(width) = look.width {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+        table.set_width(u16::try_from(width).unwrap_or(u16::MAX));
+    }
+    for (key, value) in rows {
+        let cell = Cell::new(value);
+        let cell = if key == "status" { cell.fg(status_color(one.info.status)) } else { cell };
+        table.add_row([header(key), cell]);
+    }
+    table.to_string()
+}
+
+fn state(one: &Description, now: EpochMs) -> Rows {
+    let info = &one.info;
+    let mut rows = vec![
+        ("status", info.status.word().to_owned()),
+        ("namespace", info.namespace.clone()),
+        ("version", info.version.clone().unwrap_or_else(|| "N/A".into())),
+        ("pid", info.pid.map_or_else(|| "N/A".into(), |pid| pid.to_string())),
+        ("uptime", running_for(info, now).map_or_else(|| "0".into(), uptime)),
+        ("restarts", info.restarts.to_string()),
+        ("unstable restarts", info.unstable_restarts.to_string()),
+        ("created at", moment(info.created_at)),
+        ("last start", info.started_at.map_or_else(|| "never".into(), moment)),
+        ("last exit", info.last_exit.map_or_else(|| "none".into(), exit_words)),
+    ];
+    if let Some(reason) = &info.reason {
+        rows.push(("reason", reason.clone()));
+    }
+    rows.extend([("cpu", format!("{:.1}%", info.cpu)), ("memory", memory(info.memory))]);
+    if info.mode == ExecMode::Cluster {
+        rows.push(("listens on", listeners(&one.listeners)));
+        rows.push(("connections handled", one.connections.to_string()));
+    }
+    rows.extend([
+        ("out log", path(info.out_log.as_ref())),
+        ("error log", path(info.err_log.as_ref())),
+        ("pid file", one.pid_file.display().to_string()),
+    ]);
+    rows
+}
+
+fn listeners(listeners: &[ListenerInfo]) -> String {
+    if listeners.is_empty() {
+        return "nothing through pmr".into();
+    }
+    let line = |one: &ListenerInfo| {
+        let s = if one.workers == 1 { "" } else { "s" };
+        format!("{} ({}, {} worker{s})", one.address, one.mechanism, one.workers)
+    };
+    listeners.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn program(spec: &AppSpec, node_version: Option<&str>) -> Rows {
+    let mut rows = match &spec.program {
+        Program::Script { script, interpreter, interpreter_args } => vec![
+            ("script", script.display().to_string()),
+            ("interpreter", interpreter.clone()),
+            ("interpreter args", words(interpreter_args)),
+        ],
+        Program::Binary { path } => vec![("program", path.display().to_string())],
+        Program::CommandLine { line, shell } => {
+            vec![("command line", line.clone()), ("shell", shell.display().to_string())]
+        }
+    };
+    rows.extend([
+        ("args", words(&spec.args)),
+        ("cwd", spec.cwd.display().to_string()),
+        ("mode", mode(spec)),
+        ("instances", spec.instances.to_string()),
+        ("instance variable", spec.instance_var.clone()),
+    ]);
+    if let Some(version) = node_version {
+        rows.push(("node version", version.to_owned()));
+    }
+    if let Some(environment) = spec.env.get("NODE_ENV").or_else(|| spec.base_env.get("NODE_ENV")) {
+        rows.push(("NODE_ENV", environment.clone()));
+    }
+    rows
+}
+
+fn mode(spec: &AppSpec) -> String {
+    match (spec.mode, spec.balance) {
+        (ExecMode::Fork, _) => "fork: each process listens for itself".into(),
+        (ExecMode::Cluster, Balance::RoundRobin) => "cluster: pmr deals connections out in turn".into(),
+        (ExecMode::Cluster, Balance::Shared) => "cluster: workers accept from a shared listener".into(),
+    }
+}
+
+fn rules(spec: &AppSpec) -> Rows {
+    let (restart, stop) = (&spec.restart, &spec.stop);
+    vec![
+        ("starts with pmr", yes(spec.autostart)),
+        ("restarts by itself", yes(restart.autorestart)),
+        ("restart delay", delay(restart.delay, restart.backoff)),
+        ("given up after", format!("{} exits sooner than {}", restart.max_restarts, span(restart.min_uptime))),
+        ("stays down after codes", numbers(&restart.stop_exit_codes)),
+        ("memory limit", restart.max_memory.map_or_else(|| "none".into(), memory)),
+        ("ready when", ready(spec)),
+        ("told to stop by", if stop.with_message { "the message `shutdown`".into() } else { "a signal".into() }),
+        ("killed after", span(stop.kill_timeout)),
+        ("drain timeout", span(stop.drain_timeout)),
+        ("stop signal goes to", if stop.tree { "the whole tree".into() } else { "the main process".into() }),
+        ("one log for all instances", yes(spec.logs.merge)),
+    ]
+}
+
+fn delay(fixed: Duration, backoff: Option<Duration>) -> String {
+    match backoff {
+        Some(first) => format!("from {}, growing by half each time up to 15 s", span(first)),
+        None if fixed.is_zero() => "none".into(),
+        None => span(fixed),
+    }
+}
+
+fn ready(spec: &AppSpec) -> String {
+    let limit = match spec.readiness.listen_timeout {
+        Some(timeout) => span(timeout),
+        None => "3 s at a start, 30 s at a reload".into(),
+    };
+    match (spec.readiness.wait_ready, spec.mode) {
+        (true, _) => format!("the app says `ready`; waits for it {limit}"),
+        (false, ExecMode::Cluster) => format!("it listens; waits for it {limit}"),
+        (false, ExecMode::Fork) => "it runs".into(),
+    }
+}
+
+fn moment(at: EpochMs) -> String {
+    let at = i64::try_from(at).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    at.map_or_else(|| "N/A".into(), |at| at.to_string())
+}
+
+fn path(path: Option<&PathBuf>) -> String {
+    path.map_or_else(|| "discarded".into(), |path| path.display().to_string())
+}
+
+fn words(words: &[String]) -> String {
+    if words.is_empty() { "none".into() } else { words.join(" ") }
+}
+
+fn numbers(numbers: &[i32]) -> String {
+    words(&numbers.iter().map(ToString::to_string).collect::<Vec<_>>())
+}
+
+fn yes(yes: bool) -> String {
+    if yes { "yes".into() } else { "no".into() }
+}

@@ -1,0 +1,65 @@
+//! The environment of a process: what it inherited, what its owner declared, what pmr added.
+
+use std::collections::btree_map;
+use std::iter::Peekable;
+
+use super::secret::Redactor;
+use super::{Look, TITLE};
+use crate::protocol::Description;
+use crate::spec::Env;
+
+type Pairs<'a> = Peekable<btree_map::Iter<'a, String, String>>;
+
+/// The variables of a process, sorted by name; where several sources name one, the strongest wins: pmr's own, then the
+/// owner's, then the inherited. The sources are sorted, so nothing is built or copied.
+pub fn of(described: &Description) -> impl Iterator<Item = (&str, &str)> {
+    merged([&described.own_env, &described.spec.env, &described.spec.base_env])
+}
+
+/// `strongest_first` merged by name.
+fn merged<const N: usize>(strongest_first: [&Env; N]) -> impl Iterator<Item = (&str, &str)> {
+    let mut sources: [Pairs<'_>; N] = strongest_first.map(|env| env.iter().peekable());
+    std::iter::from_fn(move || {
+        let next = sources.iter_mut().filter_map(|source| source.peek().map(|(name, _)| *name)).min()?;
+        let mut winner = None;
+        for source in &mut sources {
+            let found = source.next_if(|(name, _)| *name == next);
+            winner = winner.or(found);
+        }
+        winner.map(|(name, value)| (name.as_str(), value.as_str()))
+    })
+}
+
+/// `NAME: value` lines; with several processes each under its own title.
+#[must_use]
+pub fn text(described: &[Description], show_secrets: bool, look: Look) -> String {
+    let mut redactor = Redactor::new(show_secrets);
+    let mut lines = Vec::new();
+    for one in described {
+        if described.len() > 1 {
+            lines.push(look.paint(TITLE, &format!("[{}]({})", one.info.name, one.info.id)));
+        }
+        lines.extend(of(one).map(|(name, value)| format!("{name}: {}", redactor.shown(name, value))));
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(pairs: &[(&str, &str)]) -> Env {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn the_strongest_source_wins() {
+        let (own, declared, base) = (
+            env(&[("B", "own")]),
+            env(&[("A", "declared"), ("B", "no")]),
+            env(&[("A", "no"), ("B", "no"), ("C", "base")]),
+        );
+        let all: Vec<_> = merged([&own, &declared, &base]).collect();
+        assert_eq!(all, [("A", "declared"), ("B", "own"), ("C", "base")]);
+    }
+}

@@ -1,0 +1,89 @@
+//! What people see: values in, text out. Nothing here prints, asks the time or looks at the terminal.
+
+pub mod describe;
+pub mod env;
+pub mod jlist;
+pub mod list;
+pub mod quantity;
+pub mod report;
+pub mod secret;
+
+use anstyle::{AnsiColor, Style};
+use comfy_table::{Cell, Color, ContentLineStyle, LineStyle, Table, TableStyle};
+
+use crate::protocol::{Exit, Status};
+
+/// How text may look where it goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    /// Colours are wanted.
+    pub color: bool,
+    /// Columns of the terminal; `None` where there is none.
+    pub width: Option<usize>,
+}
+
+impl Look {
+    fn table(self) -> Table {
+        let mut table = Table::new();
+        table.load_style(BOX).force_no_tty();
+        if self.color {
+            table.enforce_styling();
+        }
+        table
+    }
+
+    fn paint(self, style: Style, text: &str) -> String {
+        if self.color { format!("{style}{text}{style:#}") } else { text.to_owned() }
+    }
+}
+
+const BOX: TableStyle = TableStyle::new()
+    .top_border(LineStyle::new('┌', '─', '┬', '┐'))
+    .header_lines(ContentLineStyle::new('│', '│', '│'))
+    .header_separator(LineStyle::new('├', '─', '┼', '┤'))
+    .content_lines(ContentLineStyle::new('│', '│', '│'))
+    .bottom_border(LineStyle::new('└', '─', '┴', '┘'));
+
+const GOOD: Style = AnsiColor::Green.on_default();
+const BAD: Style = AnsiColor::Red.on_default();
+const TITLE: Style = AnsiColor::Cyan.on_default().bold();
+
+fn status_color(status: Status) -> Color {
+    match status {
+        Status::Online => Color::Green,
+        Status::Launching => Color::Blue,
+        Status::Stopping | Status::WaitingRestart => Color::Yellow,
+        Status::Stopped | Status::Errored => Color::Red,
+    }
+}
+
+fn header(text: &str) -> Cell {
+    Cell::new(text).fg(Color::Cyan).add_attribute(comfy_table::Attribute::Bold)
+}
+
+/// How a run ended: `code 1`, `signal 9 (SIGKILL)`.
+#[must_use]
+pub fn exit_words(exit: Exit) -> String {
+    match exit {
+        Exit::Code(code) => format!("code {code}"),
+        Exit::Signal(number) => match nix::sys::signal::Signal::try_from(number) {
+            Ok(signal) => format!("signal {number} ({})", signal.as_str()),
+            Err(_) => format!("signal {number}"),
+        },
+    }
+}
+
+/// Text cut to `limit` characters, the last of them `…` where something is missing. What could steer a terminal is
+/// replaced: names and versions come from outside.
+fn cut(text: &str, limit: usize) -> String {
+    let plain = text.chars().map(|character| if character.is_control() { '?' } else { character });
+    if text.chars().count() <= limit {
+        return plain.collect();
+    }
+    plain.take(limit.saturating_sub(1)).chain(['…']).collect()
+}
+
+#[cfg(test)]
+pub(super) mod sample;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! Which variables are not shown unless asked for: those whose name says that they hold a secret, and addresses with a
+//! password in them. Lists get pasted into chats and bug reports.
+
+use std::collections::HashMap;
+
+/// What stands in place of a secret.
+pub const REDACTED: &str = "[redacted]";
+
+const TELLING: [&str; 10] = [
+    "PASSWORD",
+    "PASSWD",
+    "PASSPHRASE",
+    "SECRET",
+    "TOKEN",
+    "API_KEY",
+    "APIKEY",
+    "PRIVATE_KEY",
+    "ACCESS_KEY",
+    "CREDENTIAL",
+];
+
+/// True if a variable of this name is thought to hold a secret.
+#[must_use]
+pub fn is_telling(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    TELLING.iter().any(|word| name.contains(word))
+        || name.split('_').any(|word| word == "PASS" || word == "DSN")
+        || (name.contains("AUTH") && !name.contains("AUTHOR"))
+}
+
+/// True if the value holds an address of the form `scheme://user:password@host`.
+#[must_use]
+pub fn has_password(value: &str) -> bool {
+    value.split("://").skip(1).any(|rest| {
+        let authority = rest.split(['/', '?', '#', ' ']).next().unwrap_or_default();
+        let user = authority.rsplit_once('@').map(|(user, _)| user);
+        user.and_then(|user| user.split_once(':')).is_some_and(|(_, password)| !password.is_empty())
+    })
+}
+
+/// Decides what of an environment is shown. The processes of a list have mostly the same variables, so what a name
+/// tells is remembered.
+pub struct Redactor<'a> {
+    show_secrets: bool,
+    known: HashMap<&'a str, bool>,
+}
+
+impl<'a> Redactor<'a> {
+    /// One that shows everything, or not.
+    #[must_use]
+    pub fn new(show_secrets: bool) -> Redactor<'a> {
+        Redactor { show_secrets, known: HashMap::new() }
+    }
+
+    /// The value as it may be shown.
+    pub fn shown(&mut self, name: &'a str, value: &'a str) -> &'a str {
+        if self.show_secrets || value.is_empty() {
+            return value;
+        }
+        let telling = *self.known.entry(name).or_insert_with(|| is_telling(name));
+        if telling || (value.contains('@') && has_password(value)) { REDACTED } else { value }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_tell() {
+        for name in [
+            "DB_PASSWORD",
+            "passwd",
+            "CLIENT_SECRET",
+            "GITHUB_TOKEN",
+            "apiKey",
+            "STRIPE_API_KEY",
+            "SSH_PRIVATE_KEY",
+            "GOOGLE_CREDENTIALS",
+            "BASIC_AUTH",
+            "DB_PASS",
+            "AWS_ACCESS_KEY_ID",
+        ] {
+            assert!(is_telling(name), "{name}");
+        }
+        for name in ["PATH", "PWD", "GIT_AUTHOR_NAME", "PORT", "NODE_ENV", "COMPASS", "KEYBOARD"] {
+            assert!(!is_telling(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn addresses_with_a_password() {
+        for value in ["postgres://u:p@db/x", "redis://:p@h:6379", "a=1 amqp://g:g@h c", "http://u:p@x@h"] {
+            assert!(has_password(value), "{value}");
+        }
+        for value in ["http://h:80/a@b:c", "me@example.org", "http://user@h", "postgres://u:@h", "a:b@c"] {
+            assert!(!has_password(value), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_redactor_shows_secrets_only_when_told() {
+        assert_eq!(Redactor::new(false).shown("TOKEN", "x"), REDACTED);
+        assert_eq!(Redactor::new(false).shown("URL", "http://a:b@c"), REDACTED);
+        assert_eq!(Redactor::new(false).shown("TOKEN", ""), "");
+        assert_eq!(Redactor::new(true).shown("TOKEN", "x"), "x");
+    }
+}
