@@ -65,7 +65,7 @@ impl God {
         let now = clock::epoch_ms();
         let setting = Setting { spec, process, home, logs: &logs, pid_file: &pid_file, now };
         let env = environment::whole(&setting, run, &self.living.mark(run));
-        let command = command_line(spec, self.home.preload().join(super::PRELOAD_FILE))?;
+        let command = command_line(spec, &self.home.preload().join(super::PRELOAD_FILE))?;
         let argv: Vec<&OsStr> = command.argv.iter().map(OsStr::new).collect();
 
         let null = File::options().read(true).write(true).open("/dev/null")?;
@@ -262,7 +262,7 @@ struct CommandLine {
 }
 
 /// The file to execute and its arguments. A Node cluster worker also loads the drain preload.
-fn command_line(spec: &AppSpec, preload: PathBuf) -> Result<CommandLine, StartFailure> {
+fn command_line(spec: &AppSpec, preload: &Path) -> Result<CommandLine, StartFailure> {
     let text = |path: &Path| path.display().to_string();
     let (program, mut argv) = match &spec.program {
         Program::Binary { path } => (path.clone(), vec![text(path)]),
@@ -271,7 +271,7 @@ fn command_line(spec: &AppSpec, preload: PathBuf) -> Result<CommandLine, StartFa
             let mut argv = vec![interpreter.clone()];
             argv.extend(interpreter_args.iter().cloned());
             if spec.mode == ExecMode::Cluster && interpreter::is_node(interpreter) {
-                argv.extend(["--require".to_owned(), text(&preload)]);
+                argv.extend(["--require".to_owned(), text(preload)]);
             }
             argv.push(text(script));
             (find(interpreter, &spec.base_env, &spec.env, &spec.cwd)?, argv)

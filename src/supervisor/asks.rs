@@ -186,7 +186,7 @@ impl Supervisor {
         let mut spec = AppSpec::clone(app.operations.iter().rev().find_map(Operation::spec).unwrap_or(&app.spec));
         keys::apply_changes(&mut spec, &changes.settings).map_err(|(key, why)| Refusal::BadSetting { key, why })?;
         if let Some(base_env) = &changes.base_env {
-            spec.base_env.clone_from(base_env);
+            spec.set_base_env(base_env.clone());
         }
         Ok(Some(spec))
     }
