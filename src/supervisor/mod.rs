@@ -140,7 +140,7 @@ impl Supervisor {
         let due = |process: &Process| process.deadline().is_some_and(|deadline| deadline <= now);
         let ids: Vec<ProcessId> = self.processes.values().filter(|process| due(process)).map(|due| due.id).collect();
         for id in ids {
-            let app = self.direct(now, id, effects, |process, scene| process.tick(scene));
+            let app = self.direct(now, id, effects, process::Process::tick);
             self.advance(now, app, effects);
         }
     }

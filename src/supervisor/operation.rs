@@ -218,11 +218,11 @@ impl Supervisor {
             Kind::Stop => Goal::Down,
             Kind::Delete => Goal::Gone,
             Kind::Reload => {
-                self.direct(now, id, effects, |process, scene| process.reload(scene));
+                self.direct(now, id, effects, super::process::Process::reload);
                 return;
             }
             Kind::Start | Kind::Restart | Kind::Scale(_) => {
-                self.direct(now, id, effects, |process, scene| process.restart(scene));
+                self.direct(now, id, effects, super::process::Process::restart);
                 return;
             }
         };
