@@ -274,5 +274,5 @@ impl Supervisor {
 }
 
 fn too_few(name: &str) -> Refusal {
-    Refusal::BadCount { why: format!("`{name}` keeps at least one process: `pmr stop {name}` stops it") }
+    Refusal::BadCount { why: format!("`{name}` keeps at least one process: `pmr stop {name}` stops it, `pmr delete {name}` removes it") }
 }

