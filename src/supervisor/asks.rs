@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{AppId, Ask, Effect, Kind, Moment, Operation, ProcessId, Snapshot, Supervisor, Ticket, Wait};
-use crate::protocol::{Action, Changes, Launch, Refusal, Report, ReportLine, Scale, Verdict};
+use crate::protocol::{Action, Changes, Launch, Refusal, ReportLine, Scale, Verdict};
 use crate::spec::target::{self, Selector};
 use crate::spec::{AppSpec, keys};
 

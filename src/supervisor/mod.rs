@@ -30,7 +30,7 @@ use std::collections::BTreeMap;
 
 pub use input::{AppId, Ask, Effect, Input, Moment, ProcessId, Proof, Ticket};
 pub use operation::{Kind, Operation};
-pub use process::{Goal, Process, State};
+pub use process::{Departure, Goal, Process, Serving, Stage, State};
 pub use registry::{App, SavedApp, SavedProcess, Snapshot};
 
 use crate::protocol::{EventKind, Report, Run};

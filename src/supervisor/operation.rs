@@ -51,13 +51,13 @@ impl Kind {
 #[derive(Debug)]
 pub struct Operation {
     ticket: Option<Ticket>,
-    kind: Kind,
+    pub(super) kind: Kind,
     /// Not touched yet, in order.
     pending: VecDeque<ProcessId>,
     /// Being worked on.
     active: Vec<ProcessId>,
     /// How many may be active at once.
-    parallel: usize,
+    pub(super) parallel: usize,
     /// The spec that takes effect when it begins.
     spec: Option<Arc<AppSpec>>,
     /// The spec before that, to return to if a reload fails.
@@ -88,6 +88,12 @@ impl Operation {
     /// True if it has or will have to do with the process.
     pub(super) fn concerns(&self, id: ProcessId) -> bool {
         self.pending.contains(&id) || self.active.contains(&id)
+    }
+
+    /// True if it is being worked on and not one of those that overtake.
+    #[cfg(test)]
+    pub(super) fn is_under_way(&self) -> bool {
+        self.begun && !self.is_over() && !self.kind.overtakes()
     }
 
     fn is_over(&self) -> bool {
