@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{AppId, Ask, Effect, Kind, Moment, Operation, ProcessId, Snapshot, Supervisor, Ticket, Wait};
+use super::{AppId, Ask, Effect, Goal, Kind, Moment, Operation, ProcessId, Snapshot, Supervisor, Ticket, Wait};
 use crate::protocol::{Action, Changes, Launch, Refusal, ReportLine, Scale, Verdict};
 use crate::spec::target::{self, Selector};
 use crate::spec::{AppSpec, keys};
@@ -73,7 +73,7 @@ impl Supervisor {
                 return Err(Refusal::BadSetting { key: "name".into(), why });
             }
             let Some(known) = self.find(spec) else { continue };
-            let running = self.members(known.id).find(|process| process.is_active());
+            let running = self.members(known.id).find(|process| process.goal == Goal::Up && process.is_active());
             if let (Launch::New, Some(process)) = (how, running) {
                 return Err(Refusal::AlreadyRunning { name: spec.name.clone(), id: process.id.0 });
             }
@@ -254,7 +254,7 @@ impl Supervisor {
             let app = self.add_app(saved.spec);
             let mut up = Vec::new();
             for process in saved.processes {
-                let id = self.add_process(now, app, Some(ProcessId(process.id)), effects);
+                let id = self.add_process(now, app, Some(process), effects);
                 if process.up {
                     up.push(id);
                 }

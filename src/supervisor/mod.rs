@@ -136,10 +136,14 @@ impl Supervisor {
         }
     }
 
+    /// Does what is due, until nothing is: what is done for one process lets operations go on, which may do something
+    /// to others, remove them, or give them a timeout of zero.
     fn tick(&mut self, now: Moment, effects: &mut Vec<Effect>) {
-        let due = |process: &Process| process.deadline().is_some_and(|deadline| deadline <= now);
-        let ids: Vec<ProcessId> = self.processes.values().filter(|process| due(process)).map(|due| due.id).collect();
-        for id in ids {
+        loop {
+            let due = |process: &Process| process.deadline().is_some_and(|deadline| deadline <= now);
+            let Some(id) = self.processes.values().find(|process| due(process)).map(|process| process.id) else {
+                return;
+            };
             let app = self.direct(now, id, effects, |process, scene| process.tick(scene));
             self.advance(now, app, effects);
         }

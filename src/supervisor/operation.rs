@@ -131,8 +131,13 @@ impl Supervisor {
             };
             operation.pending.retain(&mut taken);
             operation.active.retain(&mut taken);
-            let waits_for_members = matches!(kind, Kind::Scale(_)) && !whole;
-            operation.begun |= operation.pending.is_empty() && !waits_for_members;
+            let waits = matches!(kind, Kind::Scale(_)) && !operation.begun;
+            if waits && whole {
+                let by = newer.kind.verb();
+                let never = |id: &ProcessId| (ticket, *id, kind, Verdict::Superseded { by: by.to_owned() });
+                lines.extend(newer.pending.iter().map(never));
+            }
+            operation.begun |= operation.pending.is_empty() && (whole || !waits);
         }
         for (ticket, id, kind, verdict) in lines {
             self.report(ticket, app, id, kind, verdict);
@@ -223,11 +228,11 @@ impl Supervisor {
         let goal = match operation.kind {
             Kind::Stop => Goal::Down,
             Kind::Delete => Goal::Gone,
-            Kind::Reload => {
+            Kind::Reload if self.keeps_mode(id, operation) => {
                 self.direct(now, id, effects, |process, scene| process.reload(scene));
                 return;
             }
-            Kind::Start | Kind::Restart | Kind::Scale(_) => {
+            Kind::Reload | Kind::Start | Kind::Restart | Kind::Scale(_) => {
                 self.direct(now, id, effects, |process, scene| process.restart(scene));
                 return;
             }
@@ -237,10 +242,15 @@ impl Supervisor {
         self.direct(now, id, effects, |process, scene| process.stop(scene, goal, drain));
     }
 
+    /// False if the operation makes a cluster of an app that was none, or the reverse: the two cannot serve side by side.
+    fn keeps_mode(&self, id: ProcessId, operation: &Operation) -> bool {
+        let mode = self.apps[&self.processes[&id].app].spec.mode;
+        operation.previous.as_ref().is_none_or(|previous| previous.mode == mode)
+    }
+
     /// True if another process of the app goes on serving, so that one that leaves has somebody to leave its clients to.
     fn somebody_serves(&self, app: AppId, counts: impl Fn(ProcessId) -> bool) -> bool {
-        self.members(app)
-            .any(|process| counts(process.id) && process.goal == Goal::Up && matches!(process.state, State::Online(_)))
+        self.members(app).any(|process| counts(process.id) && process.goal == Goal::Up && process.serves())
     }
 
     /// Takes note of the active processes that came to an end of their part, good or bad.
