@@ -90,6 +90,11 @@ impl Operation {
         self.pending.contains(&id) || self.active.contains(&id)
     }
 
+    /// True if the count of processes will be another when it is over.
+    pub(super) fn changes_count(&self) -> bool {
+        matches!(self.kind, Kind::Scale(_)) && !self.begun
+    }
+
     /// True if it is being worked on and not one of those that overtake.
     #[cfg(test)]
     pub(super) fn is_under_way(&self) -> bool {

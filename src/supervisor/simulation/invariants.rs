@@ -95,7 +95,11 @@ pub fn check_effects(history: &History, effects: &[Effect], before: &[AppId]) {
         match effect {
             Effect::Spawn { run, process } => {
                 let up = supervisor.process(*process).is_some_and(|process| process.goal == Goal::Up);
-                let taken_back = effects[at..].contains(&Effect::Terminate { run: *run });
+                let goes = |later: &Effect| match later {
+                    Effect::Terminate { run: other } | Effect::Drain { run: other, .. } => other == run,
+                    _ => false,
+                };
+                let taken_back = effects[at..].iter().any(goes);
                 assert!(up || taken_back, "{process:?} is started and shall not run");
             }
             Effect::AppRemoved { app } => {
