@@ -50,6 +50,18 @@ const COLUMNS: [&str; 18] = [
 const UNREACHABLE: [(&str, Column, Column, &str); 1] =
     [("Stopped", Column::Spawned, Column::Sampled, "a stopped process has no run that could be heard of")];
 
+/// Cells that chance seldom meets: the news is of a replaced run that is still on its way out while its process has
+/// moved on twice. The table tests of processes meet each.
+const RARE: [(&str, Column); 7] = [
+    ("Launching, unready for good", Column::Drained),
+    ("Launching, old serves", Column::Drained),
+    ("Waiting", Column::Spawned),
+    ("Waiting", Column::SpawnFailed),
+    ("Errored", Column::Spawned),
+    ("Errored", Column::SpawnFailed),
+    ("Errored", Column::Sampled),
+];
+
 /// Counts of inputs by the state of the process they are about.
 #[derive(Clone, Default)]
 pub struct Coverage([[u64; COLUMNS.len()]; ROWS.len()]);
@@ -68,7 +80,10 @@ impl Coverage {
     /// Cells that ought to have been met and were not.
     pub fn holes(&self) -> Vec<String> {
         let cells = (0..ROWS.len()).flat_map(|row| (0..COLUMNS.len()).map(move |column| (row, column)));
-        let missed = cells.filter(|(row, column)| self.0[*row][*column] == 0 && reason(*row, *column).is_none());
+        let rare =
+            |row: usize, column: usize| RARE.iter().any(|(name, rare)| *name == ROWS[row] && *rare as usize == column);
+        let expected = |row: usize, column: usize| reason(row, column).is_none() && !rare(row, column);
+        let missed = cells.filter(|(row, column)| self.0[*row][*column] == 0 && expected(*row, *column));
         missed.map(|(row, column)| format!("{} × {}", ROWS[row], COLUMNS[column])).collect()
     }
 

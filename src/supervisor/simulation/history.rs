@@ -30,6 +30,8 @@ pub struct History {
     pub quiet: BTreeSet<AppId>,
     /// How many processes the last word about an app wanted.
     counts: BTreeMap<AppId, u32>,
+    /// So many in a hundred requests are reloads.
+    reloads: u64,
     /// Reloads only, and only successors fail.
     rolling: bool,
     saved: Snapshot,
@@ -52,6 +54,7 @@ impl History {
             wishes: BTreeMap::new(),
             quiet: BTreeSet::new(),
             counts: BTreeMap::new(),
+            reloads: 0,
             rolling: false,
             saved: Snapshot::default(),
             coverage: Coverage::default(),
@@ -61,15 +64,18 @@ impl History {
 
     /// Lives it from the first request to the shutdown.
     pub fn live(&mut self) {
-        if self.rng.percent(20) {
+        if self.rng.percent(15) {
             self.roll();
+            self.reloads = self.rng.pick(&[0, 70]);
         }
-        let length = 1 << self.rng.below(8);
-        for _ in 0..10 + length {
+        let length = 1 << self.rng.below(7 + self.reloads / 70);
+        for _ in 0..length {
             self.step();
         }
-        self.settle();
-        self.check_wishes();
+        if self.rng.percent(80) {
+            self.settle();
+            self.check_wishes();
+        }
         self.shut_down();
     }
 
@@ -96,14 +102,15 @@ impl History {
             68..72 => drop(self.tell(Input::Tick)),
             72..90 => {
                 let (rng, supervisor) = (&mut self.rng, &self.supervisor);
-                let ask = match self.rolling {
+                let reload = supervisor.apps().next().is_some() && (self.rolling || rng.percent(self.reloads));
+                let ask = match reload {
                     true => wishes::reload(rng, supervisor),
                     false => wishes::ask(rng, supervisor, &self.saved),
                 };
                 self.ask(ask);
             }
-            90..93 => self.rumour(),
-            93..96 => self.sample(),
+            90..92 => self.rumour(),
+            92..96 => self.sample(),
             96..97 => self.saved = self.supervisor.snapshot(),
             97..98 => self.now = self.now.after(self.rng.millis(3_600_000)),
             _ => self.now = self.now.after(self.rng.millis(2_000)),
@@ -182,7 +189,7 @@ impl History {
             trace.extend(effects.iter().map(|effect| format!("    {effect:?}")));
         }
         self.carry_out(&effects);
-        invariants::check(self);
+        invariants::check(self, !effects.is_empty());
         invariants::check_effects(self, &effects, &before);
         if self.rolling {
             assert_eq!(served, invariants::serving(self), "a reload took somebody from the rotation");
@@ -363,7 +370,7 @@ impl History {
 
     fn shut_down(&mut self) {
         let saved = self.supervisor.snapshot();
-        let twice = self.rng.percent(10);
+        let twice = self.rng.percent(15);
         self.ask(Ask::ShutDown);
         if twice {
             self.ask(Ask::ShutDown);
@@ -378,6 +385,9 @@ impl History {
         (self.wishes, self.quiet) = (BTreeMap::new(), BTreeSet::new());
         self.ask(Ask::Restore(saved.clone()));
         assert_eq!(self.supervisor.snapshot(), saved, "what is restored is what was saved");
+        if !twice {
+            return;
+        }
         self.settle();
         let up = |process: &&crate::supervisor::Process| process.goal == Goal::Up;
         let online = self.supervisor.processes().filter(up).all(invariants::serves);

@@ -71,9 +71,8 @@ impl Os {
         let void = match news {
             News::Exit(_) | News::Ready(_) => !body.main,
             News::Crash(_) => !body.main || self.behaves,
-            News::Drained => !body.main || body.terminated.is_some(),
             News::Emptied => body.main,
-            News::Spawned | News::SpawnFailed { .. } => false,
+            News::Spawned | News::SpawnFailed { .. } | News::Drained => false,
         };
         (!void).then_some((at, run, news))
     }
@@ -146,11 +145,12 @@ impl Os {
     fn spawn(&mut self, rng: &mut Rng, now: Moment, run: Run, spec: &AppSpec) {
         assert!(run.0 > self.last_run, "{run:?} was used before");
         self.last_run = run.0;
-        let told_at = now.after(rng.millis(4));
         let wild = !self.behaves;
+        let slow = wild && rng.percent(15);
+        let told_at = now.after(rng.millis(if slow { 8_000 } else { 4 }));
         let body = Body {
             told_at,
-            stillborn: wild && rng.percent(9),
+            stillborn: wild && rng.percent(if slow { 40 } else { 7 }),
             main: true,
             leaves: wild && rng.percent(20),
             obstinate: rng.percent(50),

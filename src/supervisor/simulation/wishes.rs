@@ -18,9 +18,9 @@ const CROWD: usize = 9;
 pub fn spec(rng: &mut Rng, name: &str) -> AppSpec {
     let millis = Duration::from_millis;
     let (kill, drain) = match name {
-        "api" => (1600, 3000),
+        "api" => (1600, 9000),
         "web" => (500, 0),
-        _ => (0, 1000),
+        _ => (0, 4000),
     };
     let base_env = [("TRY".to_owned(), rng.below(100).to_string())].into();
     AppSpec {
@@ -59,9 +59,9 @@ pub fn spec(rng: &mut Rng, name: &str) -> AppSpec {
 pub fn ask(rng: &mut Rng, supervisor: &Supervisor, last: &super::Snapshot) -> Ask {
     let crowded = supervisor.processes().count() >= CROWD;
     match rng.below(100) {
-        0..20 if !crowded => launch(rng),
-        0..4 => launch(rng),
-        4..7 => Ask::Restore(last.clone()),
+        0..4 => Ask::Restore(last.clone()),
+        4..8 => launch(rng),
+        8..24 if !crowded => launch(rng),
         _ => {
             let action = action(rng, crowded);
             Ask::Act { action, target: target(rng, supervisor) }
@@ -126,11 +126,11 @@ fn changes(rng: &mut Rng) -> Changes {
 
 fn target(rng: &mut Rng, supervisor: &Supervisor) -> Vec<Selector> {
     let ids: Vec<u32> = supervisor.processes().map(|process| process.id.0).chain([99]).collect();
-    let one = |rng: &mut Rng| match rng.below(40) {
-        0..6 => Selector::All,
-        6..22 => Selector::Word(rng.pick(&NAMES).to_owned()),
-        22..38 => Selector::Word(rng.pick(&ids).to_string()),
-        38 => Selector::Word("default".to_owned()),
+    let one = |rng: &mut Rng| match rng.below(400) {
+        0..60 => Selector::All,
+        60..220 => Selector::Word(rng.pick(&NAMES).to_owned()),
+        220..390 => Selector::Word(rng.pick(&ids).to_string()),
+        390..399 => Selector::Word("default".to_owned()),
         _ => Selector::Pattern("^w".to_owned()),
     };
     let mut target = vec![one(rng)];
