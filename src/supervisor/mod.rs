@@ -20,6 +20,8 @@
 mod asks;
 pub mod input;
 pub mod operation;
+#[cfg(test)]
+mod play;
 pub mod process;
 pub mod registry;
 pub mod restart;

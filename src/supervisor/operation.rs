@@ -4,6 +4,9 @@
 //! Operations run one after another, but for `stop` and `delete`: they begin at once and take their processes out of
 //! whatever else was to be done to them.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 

@@ -15,6 +15,7 @@ mod rng;
 mod wishes;
 
 use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use super::Snapshot;
@@ -22,6 +23,8 @@ use coverage::Coverage;
 use history::History;
 
 const HISTORIES: u64 = 20_000;
+/// One failed history ends the lives of all.
+static FAILED: AtomicBool = AtomicBool::new(false);
 
 /// Says which history it was when one fails.
 struct Witness {
@@ -32,6 +35,7 @@ struct Witness {
 impl Drop for Witness {
     fn drop(&mut self) {
         if thread::panicking() {
+            FAILED.store(true, Ordering::Relaxed);
             let course = self.history.trace.take().unwrap_or_default().join("\n");
             let _ = writeln!(std::io::stderr(), "{course}\nlive it again with PMR_SIM_SEED={}", self.seed);
         }
@@ -45,7 +49,7 @@ fn number(variable: &str) -> Option<u64> {
 /// Lives the histories of these seeds.
 fn live(seeds: impl Iterator<Item = u64>, traced: bool) -> Coverage {
     let mut coverage = Coverage::default();
-    for seed in seeds {
+    for seed in seeds.take_while(|_| !FAILED.load(Ordering::Relaxed)) {
         let mut witness = Witness { seed, history: History::new(seed, traced) };
         witness.history.live();
         coverage.add(&witness.history.coverage);

@@ -14,6 +14,8 @@
 
 mod departure;
 mod events;
+#[cfg(test)]
+mod tests;
 
 pub use departure::{Departure, Stage};
 
