@@ -13,7 +13,10 @@ fn idle_workers_share_evenly_over_new_connections() {
         }
         let (most, least) = (served.values().max().unwrap(), served.values().min().unwrap());
         assert!(served.len() == 4 && most - least <= 1, "{served:?}");
-        assert_eq!(runs.iter().map(|run| app.cluster.connections(*run)).sum::<u64>(), 42);
+        // The worker's word that it took the last one may still be on its way.
+        while runs.iter().map(|run| app.cluster.connections(*run)).sum::<u64>() < 42 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     });
 }
 
