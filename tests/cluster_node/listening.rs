@@ -109,12 +109,11 @@ fn a_shared_handle_serves_and_survives_replacement() {
         let mut app = App::with(Balance::Shared, "web.cjs", &[]);
         let mut runs = app.spawn_listening(2).await;
         assert_eq!(app.cluster.listeners()[0].mechanism, "shared handle");
-        let port = app.at(0).port().to_string();
-        let load = tokio::task::spawn_local(async move { client("load.cjs", &["keep", &port, "3000"]).await });
+        let load = Load::on(app.at(0), "keep");
         for _ in 0..2 {
             app.replace(&mut runs, Duration::from_secs(5)).await;
         }
-        let result = load.await.unwrap();
+        let result = load.finish().await;
         assert_eq!(result["failed"], 0, "{result}");
     });
 }

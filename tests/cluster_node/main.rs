@@ -174,3 +174,22 @@ async fn client(name: &str, args: &[&str]) -> Value {
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{name}: {error}: {output:?}"))
 }
+
+/// Clients that ask without a pause.
+struct Load(Child);
+
+impl Load {
+    /// `kind`: `keep`, `new` or `h2`.
+    fn on(at: SocketAddr, kind: &str) -> Load {
+        let mut command = Command::new(node());
+        command.arg(script("load.cjs")).args([kind, &at.port().to_string()]);
+        Load(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// Lets every client finish what it has begun, and tells how it went.
+    async fn finish(mut self) -> Value {
+        drop(self.0.stdin.take());
+        let output = tokio::task::spawn_blocking(move || self.0.wait_with_output().unwrap()).await.unwrap();
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}

@@ -1,9 +1,10 @@
-// Clients that ask without a pause for some time: load.cjs KIND PORT MILLISECONDS. KIND is keep, new or h2.
+// Clients that ask without a pause until standard input ends: load.cjs KIND PORT. KIND is keep, new or h2.
 // Prints how many requests went well, how many failed and why, and who answered.
 const http = require('http')
 const http2 = require('http2')
-const [, , kind, port, time] = process.argv
-const until = Date.now() + Number(time)
+const [, , kind, port] = process.argv
+let over = false
+process.stdin.on('end', () => (over = true)).resume()
 const result = { good: 0, failed: 0, reasons: {}, workers: {} }
 
 const agent = new http.Agent({ keepAlive: kind === 'keep', maxSockets: Infinity })
@@ -37,7 +38,7 @@ const overHttp2 = () => {
 
 const clients = Array.from({ length: 8 }, async () => {
   const ask = kind === 'h2' ? overHttp2() : overHttp
-  while (Date.now() < until) {
+  while (!over) {
     await ask().then(
       (pid) => {
         result.good++
