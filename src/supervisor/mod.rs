@@ -146,7 +146,7 @@ impl Supervisor {
             let Some(id) = self.processes.values().find(|process| due(process)).map(|process| process.id) else {
                 return;
             };
-            let app = self.direct(now, id, effects, |process, scene| process.tick(scene));
+            let app = self.direct(now, id, effects, Process::tick);
             self.advance(now, app, effects);
         }
     }

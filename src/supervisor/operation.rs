@@ -53,7 +53,7 @@ impl Kind {
 /// One verb on some processes of one app.
 #[derive(Debug)]
 pub struct Operation {
-    ticket: Option<Ticket>,
+    pub(super) ticket: Option<Ticket>,
     pub(super) kind: Kind,
     /// Not touched yet, in order.
     pending: VecDeque<ProcessId>,
@@ -237,11 +237,11 @@ impl Supervisor {
             Kind::Stop => Goal::Down,
             Kind::Delete => Goal::Gone,
             Kind::Reload if self.keeps_mode(id, operation) => {
-                self.direct(now, id, effects, |process, scene| process.reload(scene));
+                self.direct(now, id, effects, Process::reload);
                 return;
             }
             Kind::Reload | Kind::Start | Kind::Restart | Kind::Scale(_) => {
-                self.direct(now, id, effects, |process, scene| process.restart(scene));
+                self.direct(now, id, effects, Process::restart);
                 return;
             }
         };
