@@ -53,7 +53,7 @@ impl Kind {
 /// One verb on some processes of one app.
 #[derive(Debug)]
 pub struct Operation {
-    ticket: Option<Ticket>,
+    pub(super) ticket: Option<Ticket>,
     pub(super) kind: Kind,
     /// Not touched yet, in order.
     pending: VecDeque<ProcessId>,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::protocol::{Action, Changes, Launch, Refusal, Run, Scale, Verdict};
 use crate::spec::{AppSpec, RestartRule};
 use crate::supervisor::play::{Play, cluster, drain, fork, kill, reload, spawn, terminate};
-use crate::supervisor::{Ask, Goal, Input, ProcessId, State};
+use crate::supervisor::{Ask, Goal, Input, Process, ProcessId, State};
 
 fn start() -> Action {
     Action::Start(Changes::default())
@@ -106,7 +106,7 @@ fn a_reload_goes_one_by_one_and_stops_at_the_first_failure() {
     let report = play.answers.last().unwrap().as_ref().unwrap();
     assert_eq!(report.notes, ["the reload stopped there: 1 more processes were not touched"]);
     assert_eq!(report.lines.len(), 2);
-    assert!(play.supervisor.processes().all(|process| process.serves()));
+    assert!(play.supervisor.processes().all(Process::serves));
 }
 
 #[test]

@@ -200,7 +200,8 @@ fn a_spawn_that_fails_after_the_wait_for_readiness_is_noticed() {
 #[test]
 fn news_of_a_run_on_its_way_out_reach_it_whatever_its_process_does() {
     let rule = RestartRule { delay: Duration::from_secs(1), max_restarts: 1, ..cluster(1).restart };
-    let ways: [(&str, fn(&mut Play)); 3] = [
+    type Way = fn(&mut Play);
+    let ways: [(&str, Way); 3] = [
         ("waiting", |play| drop((play.pass(1500), play.exit(2, 1)))),
         ("errored", |play| drop(play.exit(2, 1))),
         ("launching, old serves", |play| {

@@ -85,7 +85,7 @@ impl History {
         for name in ["api", "web"] {
             let spec = wishes::spec(&mut self.rng, name);
             let apps = vec![AppSpec { mode: ExecMode::Cluster, autostart: true, ..spec }];
-            self.ask(Ask::Launch { apps, how: Launch::New });
+            self.ask(&Ask::Launch { apps, how: Launch::New });
         }
         self.settle();
         (self.os.behaves, self.rolling) = (false, true);
@@ -107,7 +107,7 @@ impl History {
                     true => wishes::reload(rng, supervisor),
                     false => wishes::ask(rng, supervisor, &self.saved),
                 };
-                self.ask(ask);
+                self.ask(&ask);
             }
             90..92 => self.rumour(),
             92..96 => self.sample(),
@@ -240,12 +240,12 @@ impl History {
 
     // The observer.
 
-    fn ask(&mut self, ask: Ask) {
-        let named = self.named(&ask);
+    fn ask(&mut self, ask: &Ask) {
+        let named = self.named(ask);
         for id in &named {
-            self.coverage.note(&self.supervisor.processes[id], column(&ask));
+            self.coverage.note(&self.supervisor.processes[id], column(ask));
         }
-        let before = self.expect(&ask, &named);
+        let before = self.expect(ask, &named);
         self.next_ticket += 1;
         let ticket = Ticket(self.next_ticket);
         self.open.insert(ticket);
@@ -255,7 +255,7 @@ impl History {
         if refused {
             assert_eq!(effects.len(), 1, "a refusal changes nothing");
             (self.wishes, self.quiet, self.counts) = before;
-        } else if let Ask::Launch { apps, .. } = &ask {
+        } else if let Ask::Launch { apps, .. } = ask {
             self.expect_new(apps, &known);
         }
     }
@@ -371,19 +371,19 @@ impl History {
     fn shut_down(&mut self) {
         let saved = self.supervisor.snapshot();
         let twice = self.rng.percent(15);
-        self.ask(Ask::ShutDown);
+        self.ask(&Ask::ShutDown);
         if twice {
-            self.ask(Ask::ShutDown);
+            self.ask(&Ask::ShutDown);
         }
         let late = self.rng.percent(10);
         if late {
-            self.ask(Ask::Restore(saved.clone()));
+            self.ask(&Ask::Restore(saved.clone()));
         }
         self.settle();
         assert!(self.os.bodies.is_empty(), "alive after the shutdown");
         self.supervisor = Supervisor { last_run: self.supervisor.last_run, ..Supervisor::default() };
         (self.wishes, self.quiet) = (BTreeMap::new(), BTreeSet::new());
-        self.ask(Ask::Restore(saved.clone()));
+        self.ask(&Ask::Restore(saved.clone()));
         assert_eq!(self.supervisor.snapshot(), saved, "what is restored is what was saved");
         if !twice {
             return;

@@ -26,6 +26,7 @@ pub fn check(history: &History, changed: bool) {
     if changed {
         apps_are_whole(history);
     }
+    tickets_wait_for_their_operations(history);
     let waiting = history.supervisor.waits.keys();
     assert!(
         history.open.iter().eq(waiting),
@@ -33,6 +34,17 @@ pub fn check(history: &History, changed: bool) {
         history.open,
         history.supervisor.waits
     );
+}
+
+/// A ticket is answered with the last of its operations, and with no earlier one.
+fn tickets_wait_for_their_operations(history: &History) {
+    let operations = || history.supervisor.apps.values().flat_map(|app| &app.operations);
+    for (ticket, wait) in &history.supervisor.waits {
+        let open = operations().filter(|operation| operation.ticket == Some(*ticket)).count();
+        assert_eq!(open, wait.open, "{ticket:?} waits for a wrong count of operations");
+    }
+    let known = |ticket| history.supervisor.waits.contains_key(ticket);
+    assert!(operations().filter_map(|operation| operation.ticket.as_ref()).all(known), "a ticket was answered early");
 }
 
 fn runs_are_answered_for_once(history: &History) {

@@ -118,7 +118,7 @@ impl Os {
             Effect::Terminate { run } => self.terminate(rng, now, *run),
             Effect::Kill { run } => self.kill(rng, now, *run),
             Effect::Signal { run, .. } => {
-                assert!(self.bodies[run].main, "a signal for {run:?}, whose main process ended")
+                assert!(self.bodies[run].main, "a signal for {run:?}, whose main process ended");
             }
             Effect::ProcessRemoved { .. }
             | Effect::AppRemoved { .. }
