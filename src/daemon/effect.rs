@@ -10,11 +10,11 @@ use std::sync::Arc;
 use super::environment::{self, Setting};
 use super::god::{God, Reply};
 use crate::cluster::{self, Cluster};
-use crate::os::{clock, identity, proc, spawn, tree};
+use crate::os::{clock, fdpass, identity, proc, spawn, tree};
 use crate::protocol::{EventKind, Refusal, Report, ReportLine, Run, Verdict};
 use crate::spec::target::Selector;
 use crate::spec::{AppSpec, Env, ExecMode, Program, interpreter, signal};
-use crate::supervisor::{AppId, Effect, Input, Process, ProcessId};
+use crate::supervisor::{AppId, Effect, Goal, Input, Process, ProcessId};
 
 /// A kill is repeated until it finds nothing new, in case the tree grows meanwhile; this often at most.
 const KILL_ROUNDS: usize = 10;
@@ -36,14 +36,12 @@ impl God {
                 }
             }
             Effect::ProcessRemoved { process } => drop(self.node_versions.remove(&process)),
-            Effect::AppRemoved { app } => {
-                if let Some(cluster) = self.clusters.remove(&app) {
-                    cluster.close();
-                }
-            }
+            Effect::AppRemoved { app } => self.close_cluster(app),
             Effect::Publish { process, kind } => {
-                if kind == EventKind::Online {
-                    self.note_pid(process);
+                match kind {
+                    EventKind::Online => self.note_pid(process),
+                    EventKind::Stopped => self.close_if_down(process),
+                    _ => {}
                 }
                 self.publish(process, kind);
             }
@@ -80,7 +78,7 @@ impl God {
         let (out, out_write) = spawn::output_pipe()?;
         let (err, err_write) = spawn::output_pipe()?;
         let pipes = [tree::pipe_inode(&out)?, tree::pipe_inode(&err)?];
-        let (channel, theirs) = spawn::channel_pair()?;
+        let (channel, theirs) = fdpass::channel_pair()?;
         let stdio = [null.as_fd(), out_write.as_fd(), err_write.as_fd()];
         let launch = spawn::Launch {
             program: &command.program,
@@ -124,6 +122,22 @@ impl God {
     }
 
     // End.
+
+    /// An app that is wanted nowhere gives its ports back. While one of its processes is wanted, however dead it is,
+    /// the door stays open and connections wait.
+    fn close_if_down(&mut self, id: ProcessId) {
+        let Some(app) = self.supervisor.process(id).map(|process| process.app) else { return };
+        let is_down = |process: &Process| process.goal != Goal::Up && process.is_empty();
+        if self.supervisor.processes().filter(|process| process.app == app).all(is_down) {
+            self.close_cluster(app);
+        }
+    }
+
+    fn close_cluster(&mut self, app: AppId) {
+        if let Some(cluster) = self.clusters.remove(&app) {
+            cluster.close();
+        }
+    }
 
     /// Out of rotation first, then the stop signal to the whole tree, deepest first.
     fn terminate(&mut self, run: Run) {
