@@ -151,6 +151,18 @@ fn a_worker_over_its_memory_limit_is_reloaded_once() {
 }
 
 #[test]
+fn a_worker_that_waits_for_its_reload_is_not_reloaded_for_its_memory_too() {
+    let restart = RestartRule { max_memory: Some(100), ..cluster(2).restart };
+    let mut play = Play::with(AppSpec { restart, ..cluster(2) });
+    play.act(reload(), "api");
+    assert_eq!(play.hear(Input::Sampled { run: Run(2), memory: 101 }), []);
+    play.ready(3);
+    assert_eq!(play.exit(1, 0), [spawn(4, 1)]);
+    play.ready(4);
+    assert_eq!(play.exit(2, 0), [], "it is over with that");
+}
+
+#[test]
 fn one_tick_does_all_that_is_due_and_all_that_follows() {
     let rule = RestartRule { delay: Duration::from_secs(3), ..cluster(2).restart };
     let mut play = Play::with(AppSpec { restart: rule, ..cluster(2) });

@@ -245,13 +245,14 @@ impl History {
         for id in &named {
             self.coverage.note(&self.supervisor.processes[id], column(ask));
         }
-        let before = self.expect(ask, &named);
+        let (before, closing) = (self.expect(ask, &named), self.supervisor.is_closing());
         self.next_ticket += 1;
         let ticket = Ticket(self.next_ticket);
         self.open.insert(ticket);
         let known: BTreeSet<AppId> = self.supervisor.apps.keys().copied().collect();
         let effects = self.tell(Input::Ask { ticket, ask: ask.clone() });
         let refused = effects.iter().any(|effect| matches!(effect, Effect::Settle { answer: Err(_), .. }));
+        assert!(refused || !closing || matches!(ask, Ask::ShutDown), "a closing daemon takes orders");
         if refused {
             assert_eq!(effects.len(), 1, "a refusal changes nothing");
             (self.wishes, self.quiet, self.counts) = before;
