@@ -151,5 +151,5 @@ fn a_home_that_cannot_be_is_told() {
         pmr::Pmr::new(&pmr::binary(), root, home.work(), words.to_vec()).run()
     };
     start(&file).refuses("file");
-    start(&home.work().join("x".repeat(120))).refuses("108");
+    start(&home.work().join("x".repeat(120))).refuses("set PMR_HOME to a shorter one");
 }

@@ -19,3 +19,4 @@ mod start;
 mod stop;
 mod supervise;
 mod support;
+mod version;

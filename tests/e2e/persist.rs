@@ -23,7 +23,7 @@ fn what_was_saved_comes_back_as_it_was() {
     assert!(home.of("a").iter().all(|row| row.online() && row.restarts == 0));
     assert_eq!((home.one("b").status.as_str(), home.one("b").text("namespace")), ("stopped", "jobs"));
     home.logged("a-out-0.log", "colour:red");
-    home.ok("resurrect").says("everything that was saved is here already");
+    home.ok("resurrect").says("`a` is here already and was left as it is");
     assert_eq!(home.list().len(), 3, "nothing is started twice");
 }
 
