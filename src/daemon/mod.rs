@@ -49,8 +49,6 @@ pub struct Options {
     pub home: Home,
     /// Where to say `ok`, or what is wrong, once it is known. Closed either way.
     pub readiness: Option<OwnedFd>,
-    /// Stay in the caller's session, as under an init system or in a terminal.
-    pub foreground: bool,
     /// Bring back the saved list before saying `ok`.
     pub resurrect: bool,
 }
@@ -58,8 +56,7 @@ pub struct Options {
 /// Runs the daemon until it is told to end. The error is a sentence; it has also been written to the readiness pipe.
 pub fn run(options: Options) -> Result<(), String> {
     let mut readiness = options.readiness.map(File::from);
-    let outcome = prepare(&options.home, options.foreground)
-        .and_then(|_lock| serve(&options.home, options.resurrect, &mut readiness));
+    let outcome = prepare(&options.home).and_then(|_lock| serve(&options.home, options.resurrect, &mut readiness));
     if let Err(error) = &outcome {
         say(&mut readiness, error);
     }
@@ -74,7 +71,7 @@ fn say(readiness: &mut Option<File>, text: &str) {
 }
 
 /// Everything that must hold before we are the daemon of this home. The lock is held as long as the file is open.
-fn prepare(home: &Home, foreground: bool) -> Result<File, String> {
+fn prepare(home: &Home) -> Result<File, String> {
     let root = home.root();
     make_private(root).map_err(at(root))?;
     for folder in [home.logs(), home.pids(), home.preload()] {
@@ -95,9 +92,6 @@ fn prepare(home: &Home, foreground: bool) -> Result<File, String> {
     }
     lock.set_len(0).and_then(|()| lock.write_all(std::process::id().to_string().as_bytes())).map_err(at(&pid_file))?;
     log::start(&home.daemon_log()).map_err(at(&home.daemon_log()))?;
-    if !foreground {
-        identity::leave_session().map_err(|error| format!("leaving the session: {error}"))?;
-    }
     identity::survive_file_size_limit().map_err(|error| format!("ignoring a signal: {error}"))?;
     identity::adopt_orphans().map_err(|error| format!("becoming the parent of orphans: {error}"))?;
     Ok(lock)
