@@ -1,7 +1,8 @@
 //! God's hands: the daemon process around the pure supervisor. Read [`run`] first.
 //!
-//! One thread runs everything that decides or dispatches: the God task, the RPC, the clusters, the readiness of log
-//! pipes. Only work on files goes to a pool of threads that come and go, so a slow disk stops nobody.
+//! One thread runs everything that decides or dispatches: the God task, the RPC, the clusters. It must be the process's
+//! first, which is the one that orphans come to. Only work on files goes to a pool of threads that come and go, so a
+//! slow disk stops nobody.
 
 mod bus;
 mod dump;
@@ -27,7 +28,7 @@ use tokio::task::LocalSet;
 
 use crate::cluster;
 use crate::logs::LogFiles;
-use crate::os::{clock, identity};
+use crate::os::{clock, detach, identity};
 use crate::paths::Home;
 use crate::protocol::{Daemon, Hello, VERSION};
 use god::{God, Shell, Sources};
@@ -92,6 +93,7 @@ fn prepare(home: &Home) -> Result<File, String> {
     }
     lock.set_len(0).and_then(|()| lock.write_all(std::process::id().to_string().as_bytes())).map_err(at(&pid_file))?;
     log::start(&home.daemon_log()).map_err(at(&home.daemon_log()))?;
+    detach::seal_inherited().map_err(|error| format!("sealing inherited files: {error}"))?;
     identity::survive_file_size_limit().map_err(|error| format!("ignoring a signal: {error}"))?;
     identity::adopt_orphans().map_err(|error| format!("becoming the parent of orphans: {error}"))?;
     Ok(lock)
