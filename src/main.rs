@@ -15,6 +15,7 @@ fn main() -> ExitCode {
                 readiness: Some(readiness),
                 foreground: false,
                 resurrect: false,
+                children: None,
                 home: home::of_daemon(&args),
             }),
             Err(_) => ExitCode::FAILURE,
@@ -29,8 +30,8 @@ fn main() -> ExitCode {
 
 fn in_foreground(foreground: Foreground) -> ExitCode {
     let Foreground { home, resurrect, command } = foreground;
-    let (companion, readiness) = Companion::start(command, &home);
-    let served = serve(Options { home, readiness, foreground: true, resurrect });
+    let (companion, readiness, children) = Companion::start(command, &home);
+    let served = serve(Options { home, readiness, foreground: true, resurrect, children });
     companion.end().unwrap_or(served)
 }
 

@@ -18,7 +18,11 @@ fn the_first_command_that_needs_a_daemon_starts_one() {
     assert!(!home.root().exists());
     home.ok(&format!("start {}", app("tell.sh")));
     let pid = home.daemon_pid();
-    home.ok("ping").says(&format!("pong: version {}, pid {pid}, home {}", env!("CARGO_PKG_VERSION"), home.root().display()));
+    home.ok("ping").says(&format!(
+        "pong: version {}, pid {pid}, home {}",
+        env!("CARGO_PKG_VERSION"),
+        home.root().display()
+    ));
     let mode = |path: &str| std::fs::metadata(home.root().join(path)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("."), mode("rpc.sock"), mode("pub.sock"), mode("pmr.log")), (0o700, 0o600, 0o600, 0o600));
     assert_eq!(nix::unistd::getsid(Some(nix::unistd::Pid::from_raw(pid))).unwrap().as_raw(), pid, "its own session");

@@ -98,11 +98,16 @@ fn another_user_is_turned_away() {
         let mut command = Command::new("setpriv");
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&binary).arg(verb);
         let output = command.env("PMR_HOME", home.root()).current_dir("/").output().unwrap();
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout))
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout),
+        )
     };
     let (code, words) = as_nobody("jlist");
     assert!(code == Some(1) && words.contains("ermission denied"), "the home is closed to others: {words}");
-    for (path, mode) in [(home.root().to_owned(), 0o755), (home.root().join("rpc.sock"), 0o666), (home.root().join("pub.sock"), 0o666)] {
+    for (path, mode) in
+        [(home.root().to_owned(), 0o755), (home.root().join("rpc.sock"), 0o666), (home.root().join("pub.sock"), 0o666)]
+    {
         open(&path, mode);
     }
     let (code, words) = as_nobody("jlist");
@@ -112,7 +117,9 @@ fn another_user_is_turned_away() {
     assert!(home.one("tell").online());
     let mut reader = Command::new("setpriv");
     reader.args(["--reuid=65534", "--regid=65534", "--clear-groups", "perl", "-MIO::Socket::UNIX", "-e"]);
-    reader.arg("my $s = IO::Socket::UNIX->new(Peer => shift) or die; alarm 20; my $line = <$s>; print $line // 'nothing'");
+    reader.arg(
+        "my $s = IO::Socket::UNIX->new(Peer => shift) or die; alarm 20; my $line = <$s>; print $line // 'nothing'",
+    );
     let read = reader.arg(home.root().join("pub.sock")).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&read.stdout), "nothing", "{read:?}");
 }
@@ -130,7 +137,22 @@ fn events_are_lines_of_json_in_order() {
     home.ok("delete api");
     let events = events_until(&mut reader, |event| event["event"] == "deleted");
     let kinds: Vec<&str> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
-    let mut wanted = ["created", "started", "online", "saved", "exited", "waiting_restart", "started", "online", "stopping", "exited", "stopped", "deleted"].into_iter().peekable();
+    let mut wanted = [
+        "created",
+        "started",
+        "online",
+        "saved",
+        "exited",
+        "waiting_restart",
+        "started",
+        "online",
+        "stopping",
+        "exited",
+        "stopped",
+        "deleted",
+    ]
+    .into_iter()
+    .peekable();
     for kind in &kinds {
         wanted.next_if_eq(kind);
     }
