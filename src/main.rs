@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use pmr::cli::foreground::{Companion, Foreground};
 use pmr::cli::{self, home};
 use pmr::daemon::{self, Options};
+use pmr::demo::worker;
 use pmr::os::detach;
 
 fn main() -> ExitCode {
@@ -15,11 +16,13 @@ fn main() -> ExitCode {
                 readiness: Some(readiness),
                 foreground: false,
                 resurrect: false,
-                children: None,
                 home: home::of_daemon(&args),
             }),
             Err(_) => ExitCode::FAILURE,
         };
+    }
+    if args.get(1).is_some_and(|arg| arg == worker::PERSONALITY) {
+        return worker::run();
     }
     match Foreground::asked_for(&args) {
         Some(Ok(foreground)) => in_foreground(foreground),
@@ -30,8 +33,8 @@ fn main() -> ExitCode {
 
 fn in_foreground(foreground: Foreground) -> ExitCode {
     let Foreground { home, resurrect, command } = foreground;
-    let (companion, readiness, children) = Companion::start(command, &home);
-    let served = serve(Options { home, readiness, foreground: true, resurrect, children });
+    let (companion, readiness) = Companion::start(command, &home);
+    let served = serve(Options { home, readiness, foreground: true, resurrect });
     companion.end().unwrap_or(served)
 }
 

@@ -6,14 +6,12 @@
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::process::{Child, Command, ExitCode};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::process::{Child, Command, ExitCode, ExitStatus};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use super::failure::Failure;
 use super::home;
-use crate::os::reap::Ended;
 use crate::paths::Home;
 
 /// The daemon is to run in this process.
@@ -65,21 +63,20 @@ struct State {
 
 impl Companion {
     /// Waits beside the daemon until it is ready, then runs `command`, then follows the logs. The fd is for the
-    /// daemon, to say that it is ready; the sender, to tell which children of this process ended, for it reaps them all.
+    /// daemon, to say that it is ready.
     #[must_use]
-    pub fn start(command: Vec<OsString>, home: &Home) -> (Companion, Option<OwnedFd>, Option<Sender<(i32, Ended)>>) {
+    pub fn start(command: Vec<OsString>, home: &Home) -> (Companion, Option<OwnedFd>) {
         let companion = Companion { state: Arc::default() };
         if command.is_empty() {
-            return (companion, None, None);
+            return (companion, None);
         }
         let Ok((news, readiness)) = io::pipe() else {
-            return (companion, None, None);
+            return (companion, None);
         };
-        let (told, endings) = mpsc::channel();
         let state = Arc::clone(&companion.state);
         let root = home.root().as_os_str().to_owned();
-        thread::spawn(move || accompany(&state, news, &endings, &command, &root));
-        (companion, Some(readiness.into()), Some(told))
+        thread::spawn(move || accompany(&state, news, &command, &root));
+        (companion, Some(readiness.into()))
     }
 
     /// The daemon has ended: whatever still runs beside it ends too. The exit code if the command had failed.
@@ -95,28 +92,20 @@ impl Companion {
     }
 }
 
-type Endings = Receiver<(i32, Ended)>;
-
-fn accompany(
-    state: &Mutex<State>,
-    mut news: io::PipeReader,
-    endings: &Endings,
-    command: &[OsString],
-    home: &std::ffi::OsStr,
-) {
+fn accompany(state: &Mutex<State>, mut news: io::PipeReader, command: &[OsString], home: &std::ffi::OsStr) {
     let mut said = String::new();
     if news.read_to_string(&mut said).is_err() || said.trim() != "ok" {
         return;
     }
-    match run(state, endings, command, home) {
-        Some(Ended::Code(0)) => drop(run(state, endings, &["logs".into()], home)),
-        Some(ended) => give_up(state, ended),
+    match run(state, command, home) {
+        Some(status) if status.success() => drop(run(state, &["logs".into()], home)),
+        Some(status) => give_up(state, status),
         None => {}
     }
 }
 
 /// Runs `pmr args…` to its end, unless the daemon has ended before.
-fn run(state: &Mutex<State>, endings: &Endings, args: &[OsString], home: &std::ffi::OsStr) -> Option<Ended> {
+fn run(state: &Mutex<State>, args: &[OsString], home: &std::ffi::OsStr) -> Option<ExitStatus> {
     let pid = {
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.ended {
@@ -125,17 +114,16 @@ fn run(state: &Mutex<State>, endings: &Endings, args: &[OsString], home: &std::f
         let child = Command::new("/proc/self/exe").args(args).env("PMR_HOME", home).spawn().ok()?;
         state.child.insert(child).id()
     };
-    // Waiting for it ourselves would be a race with the daemon, which takes the status of any child.
-    let ended = endings.iter().find(|(child, _)| u32::try_from(*child) == Ok(pid)).map(|(_, ended)| ended)?;
-    state.lock().unwrap_or_else(PoisonError::into_inner).child = None;
-    Some(ended)
+    // The lock is free while the child runs, so that `end` can kill it: wait for it to become reapable first.
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).ok()?)?;
+    let exited = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
+    let _ = rustix::process::waitid(rustix::process::WaitId::Pid(pid), exited);
+    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+    state.child.take()?.wait().ok()
 }
 
-fn give_up(state: &Mutex<State>, ended: Ended) {
-    let code = match ended {
-        Ended::Code(code) => u8::try_from(code).unwrap_or(1),
-        Ended::Signal(_) => 1,
-    };
+fn give_up(state: &Mutex<State>, status: ExitStatus) {
+    let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
     state.lock().unwrap_or_else(PoisonError::into_inner).failed = Some(ExitCode::from(code));
     let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM);
 }

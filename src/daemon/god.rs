@@ -96,8 +96,6 @@ pub struct Sources {
     reopen: Signal,
     /// Whether the terminal that hangs up is ours.
     foreground: bool,
-    /// Told how each child ended.
-    told: Option<std::sync::mpsc::Sender<(i32, reap::Ended)>>,
 }
 
 impl Sources {
@@ -106,7 +104,6 @@ impl Sources {
         commands: mpsc::Receiver<Command>,
         notices: mpsc::UnboundedReceiver<Notice>,
         foreground: bool,
-        told: Option<std::sync::mpsc::Sender<(i32, reap::Ended)>>,
     ) -> std::io::Result<Sources> {
         Ok(Sources {
             commands,
@@ -117,7 +114,6 @@ impl Sources {
             quit: signal(SignalKind::quit())?,
             hangup: signal(SignalKind::hangup())?,
             foreground,
-            told,
             reopen: signal(SignalKind::user_defined2())?,
         })
     }
@@ -148,7 +144,7 @@ impl God {
             let deadline = self.deadline();
             tokio::select! {
                 biased;
-                _ = sources.children.recv() => self.reap(sources.told.as_ref()),
+                _ = sources.children.recv() => self.reap(),
                 Some(notice) = sources.notices.recv() => self.notice(notice),
                 _ = sources.terminate.recv() => self.end("SIGTERM", None),
                 _ = sources.interrupt.recv() => self.end("SIGINT", None),
@@ -184,12 +180,8 @@ impl God {
         }
     }
 
-    fn reap(&mut self, told: Option<&std::sync::mpsc::Sender<(i32, reap::Ended)>>) {
+    fn reap(&mut self) {
         while let Some((pid, ended)) = reap::reap_one() {
-            if let Some(told) = told {
-                // Whoever wanted to know may have left.
-                let _ = told.send((pid, ended));
-            }
             for input in self.living.reaped(pid, ended) {
                 if let Input::Exited { run, .. } = &input {
                     self.buried(*run);

@@ -28,7 +28,6 @@ use tokio::task::LocalSet;
 
 use crate::cluster;
 use crate::logs::LogFiles;
-use crate::os::reap::Ended;
 use crate::os::{clock, detach, identity};
 use crate::paths::Home;
 use crate::protocol::{Daemon, Hello, VERSION};
@@ -55,9 +54,6 @@ pub struct Options {
     pub foreground: bool,
     /// Bring back the saved list before saying `ok`.
     pub resurrect: bool,
-    /// Where to tell of each child that ended, by pid: the daemon takes the exit status of all children of its process,
-    /// also of those it did not start.
-    pub children: Option<std::sync::mpsc::Sender<(i32, Ended)>>,
 }
 
 /// Runs the daemon until it is told to end. The error is a sentence; it has also been written to the readiness pipe.
@@ -131,7 +127,7 @@ fn serve(options: &Options, readiness: &mut Option<File>) -> Result<(), String> 
         let pid_files = PidFiles::new().map_err(|error| format!("preparing the pid files: {error}"))?;
         let (commands, commands_in) = mpsc::channel(COMMANDS_WAITING);
         let (notices, notices_in) = mpsc::unbounded_channel();
-        let sources = Sources::new(commands_in, notices_in, options.foreground, options.children.clone())
+        let sources = Sources::new(commands_in, notices_in, options.foreground)
             .map_err(|error| format!("handling signals: {error}"))?;
         let hello = Hello {
             version: VERSION.to_owned(),
