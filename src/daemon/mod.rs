@@ -50,14 +50,16 @@ pub struct Options {
     pub home: Home,
     /// Where to say `ok`, or what is wrong, once it is known. Closed either way.
     pub readiness: Option<OwnedFd>,
+    /// In a terminal or under an init system: a hang-up ends it.
+    pub foreground: bool,
     /// Bring back the saved list before saying `ok`.
     pub resurrect: bool,
 }
 
 /// Runs the daemon until it is told to end. The error is a sentence; it has also been written to the readiness pipe.
-pub fn run(options: Options) -> Result<(), String> {
-    let mut readiness = options.readiness.map(File::from);
-    let outcome = prepare(&options.home).and_then(|_lock| serve(&options.home, options.resurrect, &mut readiness));
+pub fn run(mut options: Options) -> Result<(), String> {
+    let mut readiness = options.readiness.take().map(File::from);
+    let outcome = prepare(&options.home).and_then(|_lock| serve(&options, &mut readiness));
     if let Err(error) = &outcome {
         say(&mut readiness, error);
     }
@@ -109,7 +111,9 @@ fn make_private(folder: &Path) -> io::Result<()> {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
 }
 
-fn serve(home: &Home, resurrect: bool, readiness: &mut Option<File>) -> Result<(), String> {
+fn serve(options: &Options, readiness: &mut Option<File>) -> Result<(), String> {
+    let Options { home, foreground, resurrect, .. } = options;
+    let (foreground, resurrect) = (*foreground, *resurrect);
     let file_limit = identity::raise_file_limit().map_err(|error| format!("raising the file limit: {error}"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -124,7 +128,8 @@ fn serve(home: &Home, resurrect: bool, readiness: &mut Option<File>) -> Result<(
         let pid_files = PidFiles::new().map_err(|error| format!("preparing the pid files: {error}"))?;
         let (commands, commands_in) = mpsc::channel(COMMANDS_WAITING);
         let (notices, notices_in) = mpsc::unbounded_channel();
-        let sources = Sources::new(commands_in, notices_in).map_err(|error| format!("handling signals: {error}"))?;
+        let sources =
+            Sources::new(commands_in, notices_in, foreground).map_err(|error| format!("handling signals: {error}"))?;
         let hello = Hello {
             version: VERSION.to_owned(),
             pid: i32::try_from(std::process::id()).unwrap_or_default(),

@@ -37,7 +37,7 @@ fn a_release_that_crashes_is_refused_and_the_old_one_serves_on() {
         .code(1)
         .complains("exited with code 7 before it was ready; the old process goes on serving")
         .complains("this release is broken")
-        .says("the other process was not touched");
+        .says("1 other process was not touched");
     let after = home.of("gate");
     assert_eq!(pids(&before), pids(&after));
     assert!(after.iter().all(|row| row.online()), "{after:?}");

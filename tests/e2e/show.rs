@@ -68,7 +68,7 @@ fn the_list_is_sorted_as_asked() {
     assert_eq!(order(""), "abc");
     assert_eq!(order("--sort name:desc"), "cba");
     assert_eq!(order("--sort id"), "bca");
-    assert_eq!(order("--sort uptime:desc"), "acb");
+    assert_eq!(order("--sort uptime:desc"), "bca");
     home.run("list --sort nosuch").refuses("is no field to sort by");
 }
 
