@@ -12,12 +12,9 @@ fn main() -> ExitCode {
     let args: Vec<std::ffi::OsString> = std::env::args_os().collect();
     if args.get(1).is_some_and(|arg| arg == "__daemon") {
         return match detach::detach() {
-            Ok(readiness) => serve(Options {
-                readiness: Some(readiness),
-                foreground: false,
-                resurrect: false,
-                home: home::of_daemon(&args),
-            }),
+            Ok(readiness) => {
+                serve(Options { readiness: Some(readiness), resurrect: false, home: home::of_daemon(&args) })
+            }
             Err(_) => ExitCode::FAILURE,
         };
     }
@@ -34,7 +31,7 @@ fn main() -> ExitCode {
 fn in_foreground(foreground: Foreground) -> ExitCode {
     let Foreground { home, resurrect, command } = foreground;
     let (companion, readiness) = Companion::start(command, &home);
-    let served = serve(Options { home, readiness, foreground: true, resurrect });
+    let served = serve(Options { home, readiness, resurrect });
     companion.end().unwrap_or(served)
 }
 

@@ -14,6 +14,7 @@ pub mod foreground;
 pub mod home;
 pub mod outcome;
 pub mod progress;
+pub mod reach;
 pub mod resolve;
 pub mod spawn;
 pub mod ui;

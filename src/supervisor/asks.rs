@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{AppId, Ask, Effect, Kind, Moment, Operation, ProcessId, Snapshot, Supervisor, Ticket, Wait};
+use super::{App, AppId, Ask, Effect, Goal, Kind, Moment, Operation, ProcessId, Snapshot, Supervisor, Ticket, Wait};
 use crate::protocol::{Action, Changes, Launch, Refusal, ReportLine, Scale, Verdict};
+use crate::spec::keys::read::MAX_INSTANCES;
 use crate::spec::target::{self, Selector};
 use crate::spec::{AppSpec, keys};
 
@@ -73,7 +74,7 @@ impl Supervisor {
                 return Err(Refusal::BadSetting { key: "name".into(), why });
             }
             let Some(known) = self.find(spec) else { continue };
-            let running = self.members(known.id).find(|process| process.is_active());
+            let running = self.members(known.id).find(|process| process.goal == Goal::Up && process.is_active());
             if let (Launch::New, Some(process)) = (how, running) {
                 return Err(Refusal::AlreadyRunning { name: spec.name.clone(), id: process.id.0 });
             }
@@ -107,12 +108,10 @@ impl Supervisor {
             Launch::OrReload { parallel } => (Kind::Reload, parallel as usize),
         };
         let members = self.staying(app);
-        let rescale = members.len() != spec.instances.max(1) as usize;
         let scale = Kind::Scale(Scale::To(spec.instances));
         plan.push((app, Operation::new(Some(ticket), kind, members, parallel).with_spec(Some(spec))));
-        if rescale {
-            plan.push((app, Operation::new(Some(ticket), scale, vec![], usize::MAX)));
-        }
+        // Even where the count fits now: a scale that waits may change it.
+        plan.push((app, Operation::new(Some(ticket), scale, vec![], usize::MAX)));
     }
 
     // Act.
@@ -191,22 +190,22 @@ impl Supervisor {
         Ok(Some(spec))
     }
 
+    /// Apps that have the count already are left alone, unless that is all there is to do.
     fn plan_scale(&self, ticket: Ticket, ids: &[ProcessId], scale: Scale) -> Result<Plan, Refusal> {
         let mut plan = Plan::new();
+        let mut idle = None;
         for app in self.by_app(ids).into_keys() {
             let count = u32::try_from(self.staying(app).len()).unwrap_or(u32::MAX);
-            let name = &self.apps[&app].spec.name;
-            match scale {
-                Scale::To(wanted) if wanted == count => {
-                    return Err(Refusal::NothingToDo { name: name.clone(), instances: count });
-                }
-                Scale::To(0) => return Err(too_few(name)),
-                Scale::Down(fewer) if fewer >= count => return Err(too_few(name)),
-                Scale::To(_) | Scale::Up(_) | Scale::Down(_) => {}
+            let App { spec, operations, .. } = &self.apps[&app];
+            let waiting = operations.iter().any(Operation::changes_count);
+            check_count(&spec.name, count, scale)?;
+            if scale == Scale::Up(0) || scale == Scale::Down(0) || (scale == Scale::To(count) && !waiting) {
+                idle.get_or_insert(Refusal::NothingToDo { name: spec.name.clone(), instances: count });
+            } else {
+                plan.push((app, Operation::new(Some(ticket), Kind::Scale(scale), vec![], usize::MAX)));
             }
-            plan.push((app, Operation::new(Some(ticket), Kind::Scale(scale), vec![], usize::MAX)));
         }
-        Ok(plan)
+        idle.filter(|_| plan.is_empty()).map_or(Ok(plan), Err)
     }
 
     fn by_app(&self, ids: &[ProcessId]) -> BTreeMap<AppId, Vec<ProcessId>> {
@@ -254,7 +253,7 @@ impl Supervisor {
             let app = self.add_app(saved.spec);
             let mut up = Vec::new();
             for process in saved.processes {
-                let id = self.add_process(now, app, Some(ProcessId(process.id)), effects);
+                let id = self.add_process(now, app, Some(process), effects);
                 if process.up {
                     up.push(id);
                 }
@@ -273,6 +272,17 @@ impl Supervisor {
     }
 }
 
-fn too_few(name: &str) -> Refusal {
-    Refusal::BadCount { why: format!("`{name}` keeps at least one process: `pmr stop {name}` stops it") }
+/// An app keeps at least one process and has no more than can be meant.
+fn check_count(name: &str, count: u32, scale: Scale) -> Result<(), Refusal> {
+    let wanted = match scale {
+        Scale::To(wanted) => wanted,
+        Scale::Up(more) => count.saturating_add(more),
+        Scale::Down(fewer) => count.saturating_sub(fewer),
+    };
+    let why = match wanted {
+        0 => format!("`{name}` keeps at least one process: `pmr stop {name}` stops it"),
+        1..=MAX_INSTANCES => return Ok(()),
+        _ => format!("{wanted} processes of `{name}` are too many: {MAX_INSTANCES} at most"),
+    };
+    Err(Refusal::BadCount { why })
 }

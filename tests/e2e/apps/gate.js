@@ -1,0 +1,16 @@
+// A web server of which the file `release` in its directory says what becomes of it: good, crash, mute, slow.
+const fs = require('node:fs')
+const http = require('node:http')
+
+const release = fs.readFileSync('release', 'utf8').trim()
+console.log(`boot ${release}`)
+if (release === 'crash') {
+  console.error('this release is broken')
+  process.exit(7)
+}
+const server = http.createServer((request, response) => response.end(`${process.pid}\n`))
+const listen = () => server.listen(process.env.PORT ?? 0, () => console.log('listens'))
+if (release === 'good') listen()
+if (release === 'slow') setTimeout(listen, 1000)
+if (release === 'mute') setInterval(() => {}, 1000)
+process.on('SIGINT', () => server.listening ? server.close(() => process.exit(0)) : process.exit(0))

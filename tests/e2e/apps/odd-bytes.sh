@@ -1,0 +1,6 @@
+#!/bin/bash
+# Writes what no text should hold: bytes that are no UTF-8, a line of 3,000,000 bytes, and a line without an end.
+printf 'before \xff\xfe\x80 after\n'
+head -c 3000000 /dev/zero | tr '\0' 'z'
+printf '\nunfinished'
+exec sleep 1000

@@ -1,0 +1,7 @@
+#!/bin/bash
+# Tells of the signals it gets.
+trap 'echo got USR1' USR1
+trap 'echo got HUP' HUP
+trap 'echo got INT; exit 0' INT
+echo "listening"
+while true; do sleep 0.05; done

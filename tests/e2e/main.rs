@@ -1,0 +1,18 @@
+//! The real binary, end to end: daemon, commands, apps, files, as a user meets them.
+//!
+//! One module for each story. Each test has a scratch home of its own, waits for conditions and never for time, and
+//! leaves no process behind (see [`support::home`]). Good small apps are those of `examples/`; misbehaving ones live
+//! in `tests/e2e/apps/`.
+
+mod change;
+mod config;
+mod limits;
+mod operation;
+mod persist;
+mod reload;
+mod show;
+mod signals;
+mod start;
+mod stop;
+mod supervise;
+mod support;

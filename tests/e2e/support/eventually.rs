@@ -1,0 +1,24 @@
+//! Waiting for what must come true, with a deadline generous enough for a busy machine.
+
+use std::time::{Duration, Instant};
+
+/// How long anything may take before a test fails.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+const GLANCE: Duration = Duration::from_millis(15);
+
+/// Asks again and again until there is an answer, and returns it. `Err` says what there was instead.
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let start = Instant::now();
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(instead) if start.elapsed() > PATIENCE => panic!("not in {PATIENCE:?}: {what}; instead:\n{instead}"),
+            Err(_) => std::thread::sleep(GLANCE),
+        }
+    }
+}
+
+/// Waits for a condition that has nothing more to say.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    eventually(what, || if holds() { Ok(()) } else { Err(String::new()) });
+}

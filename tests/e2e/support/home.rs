@@ -1,0 +1,168 @@
+//! A scratch home in a short path (a socket's path has 108 bytes at most), and a folder to work in beside it.
+//!
+//! Dropped, it stops its daemon, and fails the test if any process that belongs to the home is left.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use super::listing::{self, Row};
+use super::pmr::{self, Pmr, Ran};
+use super::{eventually, processes};
+
+/// See the module.
+pub struct Home {
+    scratch: TempDir,
+    root: PathBuf,
+    work: PathBuf,
+}
+
+impl Home {
+    pub fn new() -> Home {
+        let scratch = tempfile::Builder::new().prefix("pmr-e2e-").tempdir_in("/tmp").expect("/tmp can be written");
+        let (root, work) = (scratch.path().join("home"), scratch.path().join("work"));
+        std::fs::create_dir(&work).expect("the scratch folder is new");
+        Home { scratch, root, work }
+    }
+
+    /// `PMR_HOME`. The daemon creates it.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The folder commands run in.
+    pub fn work(&self) -> &Path {
+        &self.work
+    }
+
+    /// What holds both.
+    pub fn scratch(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// A file in the work folder.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.work.join(name);
+        std::fs::create_dir_all(path.parent().expect("it is in the work folder")).expect("a folder can be made");
+        std::fs::write(&path, text).expect("a file can be written");
+        path
+    }
+
+    /// A command of these words.
+    pub fn pmr<W: Into<OsString>>(&self, words: impl IntoIterator<Item = W>) -> Pmr {
+        let words = words.into_iter().map(Into::into).collect();
+        Pmr::new(&pmr::binary(), &self.root, &self.work, words)
+    }
+
+    /// Runs the words of a line, which hold no spaces themselves.
+    pub fn run(&self, line: &str) -> Ran {
+        self.pmr(line.split_whitespace()).run()
+    }
+
+    /// The same, and it must succeed.
+    #[track_caller]
+    pub fn ok(&self, line: &str) -> Ran {
+        self.run(line).ok()
+    }
+
+    /// All processes.
+    pub fn list(&self) -> Vec<Row> {
+        let ran = self.run("jlist");
+        assert!(ran.code == Some(0) && ran.err.is_empty(), "{}", ran.story());
+        listing::parse(&ran.out)
+    }
+
+    /// The processes of an app, by id.
+    pub fn of(&self, name: &str) -> Vec<Row> {
+        self.list().into_iter().filter(|row| row.name == name).collect()
+    }
+
+    /// The only process of an app.
+    #[track_caller]
+    pub fn one(&self, name: &str) -> Row {
+        let mut rows = self.of(name);
+        assert_eq!(rows.len(), 1, "{name}: {rows:?}");
+        rows.remove(0)
+    }
+
+    /// Waits until the processes of an app are as wanted, and returns them.
+    pub fn when(&self, name: &str, what: &str, wanted: impl Fn(&[Row]) -> bool) -> Vec<Row> {
+        eventually(&format!("{name}: {what}"), || {
+            let rows = self.of(name);
+            if wanted(&rows) { Ok(rows) } else { Err(self.run("list").out) }
+        })
+    }
+
+    /// Waits until all processes of an app have this status.
+    pub fn status(&self, name: &str, status: &str) -> Vec<Row> {
+        self.when(name, status, |rows| !rows.is_empty() && rows.iter().all(|row| row.status == status))
+    }
+
+    /// What an app wrote, so far. A missing file is empty.
+    pub fn log(&self, file: &str) -> String {
+        let bytes = std::fs::read(self.root.join("logs").join(file)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Waits until an app's log holds this text, and returns all of it.
+    pub fn logged(&self, file: &str, text: &str) -> String {
+        eventually(&format!("{text:?} in {file}"), || {
+            let log = self.log(file);
+            if log.contains(text) { Ok(log) } else { Err(log) }
+        })
+    }
+
+    /// The daemon's pid, from its pid file.
+    pub fn daemon_pid(&self) -> i32 {
+        let text = std::fs::read_to_string(self.root.join("pmr.pid")).expect("the daemon runs");
+        text.trim().parse().expect("a pid file holds a pid")
+    }
+
+    /// Waits until nothing of this home runs any more.
+    pub fn deserted(&self) {
+        eventually("no process of the home is left", || {
+            let left = processes::of_home(&self.root);
+            if left.is_empty() { Ok(()) } else { Err(describe(&left)) }
+        });
+    }
+}
+
+fn describe(pids: &[i32]) -> String {
+    let line = |pid: &i32| format!("{pid} {:?} {}", processes::state(*pid), processes::command_line(*pid));
+    pids.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let log = std::fs::read_to_string(self.root.join("pmr.log")).unwrap_or_default();
+        if std::thread::panicking() {
+            let tail: Vec<&str> = log.lines().rev().take(40).collect();
+            let tail: Vec<&str> = tail.into_iter().rev().collect();
+            eprintln!("the end of the daemon's log:\n{}", tail.join("\n"));
+        }
+        if self.root.join("rpc.sock").exists() {
+            let mut kill = std::process::Command::new(pmr::BINARY);
+            kill.args(["kill", "-s"]).env("PMR_HOME", &self.root);
+            if let Ok(mut child) = kill.spawn() {
+                let deadline = std::time::Instant::now() + Duration::from_secs(20);
+                while child.try_wait().is_ok_and(|status| status.is_none()) && std::time::Instant::now() < deadline {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+        }
+        let left = processes::of_home(&self.root);
+        let told = describe(&left);
+        for pid in &left {
+            processes::signal(*pid, Signal::SIGKILL);
+        }
+        if !std::thread::panicking() {
+            assert!(left.is_empty(), "processes were left behind:\n{told}\nthe daemon's log:\n{log}");
+            assert!(!log.contains("panicked"), "the daemon panicked:\n{log}");
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Processes as the kernel shows them: who belongs to a home, who lives, whose child is whose.
+
+use std::fs;
+use std::path::Path;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// Pids of all living processes (no zombies) whose environment names this home.
+pub fn of_home(root: &Path) -> Vec<i32> {
+    let wanted = format!("PMR_HOME={}", root.display());
+    let has = |pid: &i32| {
+        let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environ.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+    };
+    all().into_iter().filter(has).collect()
+}
+
+fn all() -> Vec<i32> {
+    let entries = fs::read_dir("/proc").expect("/proc is mounted");
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// True while the process exists and is no zombie.
+pub fn lives(pid: i32) -> bool {
+    state(pid).is_some_and(|state| state != 'Z')
+}
+
+/// The letter of the process's state.
+pub fn state(pid: i32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+/// Children of a process, zombies too.
+pub fn children(parent: i32) -> Vec<i32> {
+    let parent_of = |pid: i32| -> Option<i32> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+    };
+    all().into_iter().filter(|pid| parent_of(*pid) == Some(parent)).collect()
+}
+
+/// Sends a signal to a process this test has started, directly or not.
+pub fn signal(pid: i32, signal: Signal) {
+    assert!(pid > 1, "{pid} is no process of ours");
+    let _ = kill(Pid::from_raw(pid), signal);
+}
+
+/// What a process says of itself: its words, parted by spaces.
+pub fn command_line(pid: i32) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).trim_end_matches('\0').replace('\0', " ")
+}
