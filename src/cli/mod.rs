@@ -30,8 +30,8 @@ use clap::{ArgAction, Parser, Subcommand};
 use self::client::Client;
 use self::commands::logs::LogsArgs;
 use self::commands::{
-    completion, delete, demo, describe, env, flush, id, jlist, kill, list, log_files, pid, ping, reload, reload_logs, reset,
-    restart, resurrect, save, scale, signal, start, startup, stop, unstartup,
+    completion, delete, demo, describe, env, flush, id, jlist, kill, list, log_files, pid, ping, reload, reload_logs,
+    reset, restart, resurrect, save, scale, signal, start, startup, stop, unstartup,
 };
 use self::failure::Failure;
 use self::outcome::Outcome;

@@ -48,13 +48,7 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Plan {
-        Plan {
-            keep_alive: 8,
-            fresh: 8,
-            think: Duration::ZERO,
-            limit: Duration::from_secs(5),
-            worker: pid_in_body,
-        }
+        Plan { keep_alive: 8, fresh: 8, think: Duration::ZERO, limit: Duration::from_secs(5), worker: pid_in_body }
     }
 }
 

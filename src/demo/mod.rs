@@ -10,8 +10,9 @@ mod table;
 pub mod worker;
 
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -24,6 +25,8 @@ use crate::paths::Home;
 
 /// The longest path a Unix socket can have.
 const SOCKET_PATH: usize = 107;
+/// Stopping some idle workers takes much less.
+const LEAVING: Duration = Duration::from_secs(15);
 
 /// Runs it. Done if no request was lost but those inside the worker that is killed, and every worker had its share.
 ///
@@ -38,8 +41,10 @@ pub async fn run(ui: Ui) -> Result<Outcome, Failure> {
         told = story::tell(&client, &home, ui) => told,
         stopped = stopped() => Err(stopped),
     };
-    leave(&client, &home, scratch).await?;
+    let left = leave(&client, &home, scratch).await;
+    // Why the story ended comes before why the cleaning up failed.
     let steps = told?;
+    left?;
     ui.line(&table::table(&steps, ui.look()));
     ui.line(&table::verdict(&steps));
     ui.show(table::WHAT_NEXT);
@@ -71,23 +76,21 @@ async fn stopped() -> Failure {
     Failure::interrupted("demo")
 }
 
-/// Ends the daemon and all it runs, then removes the home. If the daemon does not end, the home stays for a look.
+/// Ends the daemon and all it runs, then removes the home. A daemon that does not end is killed, its workers end for
+/// lack of it, and the home stays for a look at the log.
 async fn leave(client: &Client, home: &Home, scratch: TempDir) -> Result<(), Failure> {
-    match kill::end(client, home).await {
-        Ok(_) => remove(scratch),
-        Err(failure) => {
-            let kept = scratch.keep();
-            let hint = format!("`PMR_HOME={} pmr kill` tries again; the log is {}", kept.display(), log_name(home));
-            Err(Failure::new(format!("the demo's daemon could not be ended: {}", failure.message)).hint(hint))
-        }
+    let failure = match tokio::time::timeout(LEAVING, kill::end(client, home)).await {
+        Ok(Ok(_)) => return scratch.close().doing(|| format!("removing {}", home.root().display())),
+        Ok(Err(failure)) => failure.message,
+        Err(_) => format!("it takes longer than {} s", LEAVING.as_secs()),
+    };
+    if let Some(daemon) = client.peer().and_then(Pid::from_raw) {
+        let _ = kill_process(daemon, Signal::KILL);
     }
-}
-
-fn log_name(home: &Home) -> String {
-    home.daemon_log().file_name().unwrap_or_default().display().to_string()
-}
-
-fn remove(scratch: TempDir) -> Result<(), Failure> {
-    let path = scratch.path().to_owned();
-    scratch.close().doing(|| format!("removing {}", Path::new(&path).display()))
+    let kept = scratch.keep();
+    Err(Failure::new(format!("the demo's daemon did not end in order and was killed: {failure}")).hint(format!(
+        "its log is {}; remove {} when you have seen it",
+        home.daemon_log().display(),
+        kept.display()
+    )))
 }

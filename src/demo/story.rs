@@ -28,6 +28,8 @@ const NAME: &str = "demo";
 const CALM: Duration = Duration::from_millis(1200);
 /// A killed worker is replaced in milliseconds; nobody waits longer than this to see it.
 const REPLACED: Duration = Duration::from_secs(10);
+/// Each other step takes well under a second; a daemon that takes longer than this hangs.
+const LONGEST: Duration = Duration::from_secs(20);
 /// Should an event be missed, the list is asked this often.
 const LOOK: Duration = Duration::from_millis(500);
 /// What was sent to a process this soon after its death was sent before the client could know of it.
@@ -68,8 +70,7 @@ impl<'a> Stage<'a> {
     async fn open(client: &'a Client, home: &'a Home, ui: Ui, workers: u32) -> Result<Stage<'a>, Failure> {
         ui.say(&format!("1/5  start {workers} workers of a small web server that is built into pmr"));
         let started = Instant::now();
-        let report = client.launch(vec![app(workers)?], Launch::New).await?;
-        check(&report)?;
+        done(client.launch(vec![app(workers)?], Launch::New)).await?;
         let took = started.elapsed();
         let at = address(client).await?;
         let plan = Plan { think: Duration::from_millis(1), ..Plan::default() };
@@ -94,8 +95,7 @@ impl<'a> Stage<'a> {
     /// A step that is one command.
     async fn act(&mut self, what: String, action: Action) -> Result<(), Failure> {
         let started = Instant::now();
-        let report = self.client.act(action, vec![Selector::Word(NAME.to_owned())]).await?;
-        check(&report)?;
+        done(self.client.act(action, vec![Selector::Word(NAME.to_owned())])).await?;
         self.conclude(what, started.elapsed(), None).await
     }
 
@@ -194,12 +194,19 @@ impl Victim {
 }
 
 fn is_online(line: &str, id: u32) -> bool {
-    serde_json::from_str::<Event>(line).is_ok_and(|event| {
-        event.kind == EventKind::Online && event.process.is_some_and(|process| process.id == id)
-    })
+    serde_json::from_str::<Event>(line)
+        .is_ok_and(|event| event.kind == EventKind::Online && event.process.is_some_and(|process| process.id == id))
 }
 
-/// A step that fails ends the demo with the daemon's reason.
+/// Waits for an operation. One that fails or hangs ends the demo.
+async fn done(operation: impl Future<Output = Result<Report, Failure>>) -> Result<(), Failure> {
+    match timeout(LONGEST, operation).await {
+        Ok(report) => check(&report?),
+        Err(_) => Err(Failure::new(format!("the demo's daemon did not do it in {} s", LONGEST.as_secs()))),
+    }
+}
+
+/// The first reason why a report is not all done.
 fn check(report: &Report) -> Result<(), Failure> {
     let bad = report.lines.iter().find_map(|line| match &line.verdict {
         Verdict::Done => None,

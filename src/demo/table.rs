@@ -115,11 +115,13 @@ pub(super) fn verdict(steps: &[Step]) -> String {
     match sum(|step| step.inside) {
         0 => {}
         1 => lines.push("* 1 request was inside the worker when it was killed: nobody can answer that one.".to_owned()),
-        more => lines
-            .push(format!("* {more} requests were inside the worker when it was killed: nobody can answer those.")),
+        more => {
+            lines.push(format!("* {more} requests were inside the worker when it was killed: nobody can answer those."))
+        }
     }
     match sum(Step::failed) {
-        0 => lines.push(format!("No other request of {requests} failed: none refused, reset, cut short or left hanging.")),
+        0 => lines
+            .push(format!("No other request of {requests} failed: none refused, reset, cut short or left hanging.")),
         failed => lines.push(format!("{} of {requests} requests FAILED: {}.", grouped(failed), kinds(steps))),
     }
     if lines.len() == 1 {
@@ -186,8 +188,10 @@ mod tests {
     fn a_row_tells_how_a_step_went() {
         let killed = step("kill", Counts { answered: 98, reset: 2, ..Counts::default() }, 2, &[("7", 24), ("8", 26)]);
         let table = table(&[good(), killed], PLAIN);
-        let rows: Vec<Vec<&str>> =
-            table.lines().map(|line| line.split('│').map(str::trim).filter(|cell| !cell.is_empty()).collect()).collect();
+        let rows: Vec<Vec<&str>> = table
+            .lines()
+            .map(|line| line.split('│').map(str::trim).filter(|cell| !cell.is_empty()).collect())
+            .collect();
         assert!(rows.contains(&vec!["start 2", "42 ms", "12,346", "6,173", "0", "50 %"]), "{table}");
         assert!(rows.contains(&vec!["kill", "42 ms", "100", "50", "0 (+2 *)", "48–52 %"]), "{table}");
     }

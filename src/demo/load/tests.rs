@@ -64,7 +64,8 @@ fn plan(keep_alive: usize, fresh: usize) -> Plan {
 
 #[test]
 fn answers_are_counted_for_each_kind_and_worker() {
-    let tally = until(server(serve_for_ever), 2, 2, |tally| tally.keep_alive.answered > 20 && tally.fresh.answered > 20);
+    let tally =
+        until(server(serve_for_ever), 2, 2, |tally| tally.keep_alive.answered > 20 && tally.fresh.answered > 20);
     let all = tally.all();
     assert_eq!(all.failed(), 0, "{tally:?}");
     assert_eq!(all.closed_idle, 0);
