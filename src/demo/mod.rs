@@ -1,7 +1,7 @@
 //! `pmr demo`: what pmr does, shown in seconds on a machine that has nothing but pmr.
 //!
 //! A daemon of its own in a scratch home runs a small web server ([`worker`]) as a cluster. [`load`] is on it from the
-//! start to the end, while the [`story`] scales, reloads and kills. Afterwards nothing is left: no process, no file.
+//! start to the end, while the story scales, reloads and kills. Afterwards nothing is left: no process, no file.
 
 mod channel;
 pub mod load;
@@ -45,7 +45,7 @@ pub async fn run(ui: Ui) -> Result<Outcome, Failure> {
     // Why the story ended comes before why the cleaning up failed.
     let steps = told?;
     left?;
-    ui.line(&table::table(&steps, ui.look()));
+    ui.line(&format!("\n{}", table::table(&steps, ui.look())));
     ui.line(&table::verdict(&steps));
     ui.show(table::WHAT_NEXT);
     Ok(if table::promise_held(&steps) { Outcome::Done } else { Outcome::Incomplete })

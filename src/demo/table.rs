@@ -14,7 +14,7 @@ const BAR: u64 = 24;
 const FAIR: u64 = 50;
 
 /// What goes on after the demo.
-pub(super) const WHAT_NEXT: &str = "\
+pub(super) const WHAT_NEXT: &str = "
 Now with an app of yours (any Node app that listens, unchanged):
   pmr start app.js -i max    one worker for each processor, all on the app's port
   pmr list                   see them; also: pmr logs, pmr describe app
@@ -112,20 +112,16 @@ pub(super) fn verdict(steps: &[Step]) -> String {
     let sum = |of: fn(&Step) -> u64| steps.iter().map(of).sum::<u64>();
     let requests = grouped(sum(|step| step.counts.requests()));
     let mut lines = Vec::new();
-    match sum(|step| step.inside) {
-        0 => {}
-        1 => lines.push("* 1 request was inside the worker when it was killed: nobody can answer that one.".to_owned()),
-        more => {
-            lines.push(format!("* {more} requests were inside the worker when it was killed: nobody can answer those."))
-        }
-    }
+    let excused = match sum(|step| step.inside) {
+        0 => None,
+        1 => Some("* 1 request was inside the worker when it was killed: nobody can answer that one.".to_owned()),
+        more => Some(format!("* {more} requests were inside the worker when it was killed: nobody can answer those.")),
+    };
+    let subject = if excused.is_some() { "No other request" } else { "No request" };
+    lines.extend(excused);
     match sum(Step::failed) {
-        0 => lines
-            .push(format!("No other request of {requests} failed: none refused, reset, cut short or left hanging.")),
+        0 => lines.push(format!("{subject} of {requests} failed: none refused, reset, cut short or left hanging.")),
         failed => lines.push(format!("{} of {requests} requests FAILED: {}.", grouped(failed), kinds(steps))),
-    }
-    if lines.len() == 1 {
-        lines[0] = lines[0].replace("No other request", "No request");
     }
     let unfair = steps.iter().filter(|step| !step.is_fair());
     lines.extend(unfair.map(|step| format!("After `{}` a worker got less than half of its share.", step.what)));
@@ -218,7 +214,7 @@ mod tests {
     #[test]
     fn a_worker_without_work_breaks_it() {
         let idle = step("scale", Counts { answered: 10, ..Counts::default() }, 0, &[("7", 10), ("8", 0)]);
-        assert!(!promise_held(&[idle.clone()]));
+        assert!(!promise_held(std::slice::from_ref(&idle)));
         assert!(verdict(&[idle]).contains("After `scale` a worker got less than half of its share."));
         assert!(!promise_held(&[step("none", Counts::default(), 0, &[])]));
     }
