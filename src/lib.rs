@@ -22,6 +22,7 @@
 //! spec (pure: what an app is)  ◄─ protocol (pure: what crosses the socket)  ◄─ supervisor (pure: God's mind)
 //! os (leaf: safe small system-call wrappers)  ◄─ cluster, logs  ◄─ daemon (God task and shell)
 //! cli ─► protocol, spec, os, logs, startup      never daemon, supervisor, cluster
+//! demo: a story told with the command line's own client; its worker and its load serve the tests as well
 //! ```
 //!
 //! `tests/layers.rs` keeps this so, together with the house rules on purity, `unsafe` and file size.
@@ -29,6 +30,7 @@
 pub mod cli;
 pub mod cluster;
 pub mod daemon;
+pub mod demo;
 pub mod logs;
 pub mod os;
 pub mod paths;
