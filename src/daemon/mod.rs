@@ -50,7 +50,7 @@ pub struct Options {
     pub home: Home,
     /// Where to say `ok`, or what is wrong, once it is known. Closed either way.
     pub readiness: Option<OwnedFd>,
-    /// End when the terminal hangs up, which is ours.
+    /// In a terminal or under an init system: a hang-up ends it.
     pub foreground: bool,
     /// Bring back the saved list before saying `ok`.
     pub resurrect: bool,
@@ -112,7 +112,8 @@ fn make_private(folder: &Path) -> io::Result<()> {
 }
 
 fn serve(options: &Options, readiness: &mut Option<File>) -> Result<(), String> {
-    let home = &options.home;
+    let Options { home, foreground, resurrect, .. } = options;
+    let (foreground, resurrect) = (*foreground, *resurrect);
     let file_limit = identity::raise_file_limit().map_err(|error| format!("raising the file limit: {error}"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -127,8 +128,8 @@ fn serve(options: &Options, readiness: &mut Option<File>) -> Result<(), String> 
         let pid_files = PidFiles::new().map_err(|error| format!("preparing the pid files: {error}"))?;
         let (commands, commands_in) = mpsc::channel(COMMANDS_WAITING);
         let (notices, notices_in) = mpsc::unbounded_channel();
-        let sources = Sources::new(commands_in, notices_in, options.foreground)
-            .map_err(|error| format!("handling signals: {error}"))?;
+        let sources =
+            Sources::new(commands_in, notices_in, foreground).map_err(|error| format!("handling signals: {error}"))?;
         let hello = Hello {
             version: VERSION.to_owned(),
             pid: i32::try_from(std::process::id()).unwrap_or_default(),
@@ -143,9 +144,7 @@ fn serve(options: &Options, readiness: &mut Option<File>) -> Result<(), String> 
         let god = God::new(hello.pid, shell);
         let god = tokio::task::spawn_local(god.run(sources));
         tracing::info!("pmr {VERSION} started in {}", home.root().display());
-        if options.resurrect
-            && let Err(refusal) = service.resurrect(Context::current()).await
-        {
+        if resurrect && let Err(refusal) = service.resurrect(Context::current()).await {
             tracing::info!("nothing was brought back: {refusal}");
         }
         say(readiness, "ok");

@@ -280,7 +280,7 @@ fn check_count(name: &str, count: u32, scale: Scale) -> Result<(), Refusal> {
         Scale::Down(fewer) => count.saturating_sub(fewer),
     };
     let why = match wanted {
-        0 => format!("`{name}` keeps at least one process; `pmr stop {name}` stops it, `pmr delete {name}` removes it"),
+        0 => format!("`{name}` keeps at least one process: `pmr stop {name}` stops it, `pmr delete {name}` removes it"),
         1..=MAX_INSTANCES => return Ok(()),
         _ => format!("{wanted} processes of `{name}` are too many: {MAX_INSTANCES} at most"),
     };
