@@ -19,9 +19,8 @@ pub fn of_file(file: &str, options: &Options, flags: &AppFlags) -> Result<Vec<Ap
     let mut drafts = config_file::load(file, options)?;
     flags.apply(&mut drafts)?;
     let context = Context::current()?;
-    let apps: Result<Vec<AppSpec>, InputError> =
-        drafts.into_iter().map(|draft| resolve::resolve(draft, &context)).collect();
-    Ok(apps?)
+    let within = |error: InputError| InputError { message: format!("{file}: {}", error.message), ..error };
+    Ok(resolve::resolve_all(drafts, &context).map_err(within)?)
 }
 
 /// The names of the apps a config file declares, also where their scripts are gone.

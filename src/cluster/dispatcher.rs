@@ -88,7 +88,7 @@ fn is_shortage(error: &io::Error) -> bool {
 impl State {
     /// A new connection. True if somebody has room for the next.
     fn arrived(&mut self, id: ListenerId, socket: OwnedFd) -> bool {
-        self.place(Connection { socket: Rc::new(socket), listener: id, refused: Vec::new() });
+        self.try_place(Connection { socket: Rc::new(socket), listener: id, refused: Vec::new() });
         self.nothing_waits(id) && self.rota.has_room(id, self.now())
     }
 
@@ -96,8 +96,17 @@ impl State {
         self.listeners.get_mut(&id).and_then(|l| l.dealt()).is_none_or(|dealt| dealt.waiting.is_empty())
     }
 
-    /// Gives a connection to whose turn it is, or keeps it until somebody can take it.
-    pub(crate) fn place(&mut self, mut connection: Connection) {
+    /// Gives back a connection that a worker did not take to whose turn it is, or to the listener's task to try again.
+    pub(crate) fn place(&mut self, connection: Connection) {
+        let id = connection.listener;
+        self.try_place(connection);
+        if let Some(dealt) = self.listeners.get_mut(&id).and_then(|l| l.dealt()).filter(|d| !d.waiting.is_empty()) {
+            dealt.news.notify_one();
+        }
+    }
+
+    /// Gives a connection to whose turn it is, or keeps it. Tells nobody: the listener's own task would wake itself.
+    fn try_place(&mut self, mut connection: Connection) {
         let id = connection.listener;
         let Some(listener) = self.listeners.get_mut(&id) else { return };
         match self.rota.next(id, &connection.refused, self.start.elapsed()) {
@@ -114,7 +123,6 @@ impl State {
                     dealt.backoff = (dealt.backoff * 2).min(LAST_BACKOFF);
                 }
                 dealt.waiting.push(connection);
-                dealt.news.notify_one();
             }
         }
     }
@@ -129,7 +137,7 @@ impl State {
         }
         dealt.retry_at = None;
         for connection in std::mem::take(&mut dealt.waiting) {
-            self.place(connection);
+            self.try_place(connection);
         }
         let has_room = self.rota.has_room(id, now);
         let Some(dealt) = self.listeners.get_mut(&id).and_then(|l| l.dealt()) else { return Step::Wait };

@@ -45,6 +45,7 @@ async fn drain(shared: Shared, run: Run, mut life: watch::Receiver<Life>, until:
     }
 }
 
+#[derive(Clone, Copy)]
 enum Request {
     Drain,
     Disconnect,

@@ -47,7 +47,7 @@ if (typeof send === 'function' && process.connected && require('cluster').isWork
     ServerResponse.prototype.writeHead = function (status) {
       if (status !== 101 && !this.headersSent) {
         this.shouldKeepAlive = false
-        this.removeHeader('connection') // an explicit `keep-alive` would win
+        if (this.hasHeader('connection')) this.setHeader('connection', 'close')
       }
       return writeHead.apply(this, arguments)
     }

@@ -1,7 +1,7 @@
 //! Carries out what the supervisor decides, one short function an effect.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -10,11 +10,11 @@ use std::sync::Arc;
 use super::environment::{self, Setting};
 use super::god::{God, Reply};
 use crate::cluster::{self, Cluster};
-use crate::os::{clock, identity, proc, spawn, tree};
-use crate::protocol::{Refusal, Report, ReportLine, Run, Verdict};
+use crate::os::{clock, fdpass, identity, proc, spawn, tree};
+use crate::protocol::{EventKind, Refusal, Report, ReportLine, Run, Verdict};
 use crate::spec::target::Selector;
 use crate::spec::{AppSpec, Env, ExecMode, Program, interpreter, signal};
-use crate::supervisor::{AppId, Effect, Input, Process, ProcessId};
+use crate::supervisor::{AppId, Effect, Goal, Input, Process, ProcessId};
 
 /// A kill is repeated until it finds nothing new, in case the tree grows meanwhile; this often at most.
 const KILL_ROUNDS: usize = 10;
@@ -36,12 +36,15 @@ impl God {
                 }
             }
             Effect::ProcessRemoved { process } => drop(self.node_versions.remove(&process)),
-            Effect::AppRemoved { app } => {
-                if let Some(cluster) = self.clusters.remove(&app) {
-                    cluster.close();
+            Effect::AppRemoved { app } => self.close_cluster(app),
+            Effect::Publish { process, kind } => {
+                match kind {
+                    EventKind::Online => self.note_pid(process),
+                    EventKind::Stopped => self.close_if_down(process),
+                    _ => {}
                 }
+                self.publish(process, kind);
             }
-            Effect::Publish { process, kind } => self.publish(process, kind),
             Effect::Settle { ticket, answer } => self.settle(ticket, answer),
         }
         None
@@ -54,25 +57,28 @@ impl God {
         let (app, instance) = (process.app, process.clone());
         let spec = Arc::clone(&self.supervisor.app(app).expect("an app outlives its processes").spec);
         match self.start(run, &instance, app, &spec) {
-            Ok(()) => Input::Spawned { run },
+            Ok(()) => {
+                self.note_pid(id);
+                Input::Spawned { run }
+            }
             Err(failure) => Input::SpawnFailed { run, error: failure.error, permanent: failure.permanent },
         }
     }
 
     fn start(&mut self, run: Run, process: &Process, app: AppId, spec: &AppSpec) -> Result<(), StartFailure> {
-        let (logs, pid_file) = environment::files(&self.home, spec, process);
-        let home = self.home.root();
+        let (logs, pid_file) = environment::files(&self.shell.home, spec, process);
+        let home = self.shell.home.root();
         let now = clock::epoch_ms();
         let setting = Setting { spec, process, home, logs: &logs, pid_file: &pid_file, now };
         let env = environment::whole(&setting, run, &self.living.mark(run));
-        let command = command_line(spec, &self.home.preload().join(super::PRELOAD_FILE))?;
+        let command = command_line(spec, &self.shell.home.preload().join(super::PRELOAD_FILE))?;
         let argv: Vec<&OsStr> = command.argv.iter().map(OsStr::new).collect();
 
         let null = File::options().read(true).write(true).open("/dev/null")?;
         let (out, out_write) = spawn::output_pipe()?;
         let (err, err_write) = spawn::output_pipe()?;
         let pipes = [tree::pipe_inode(&out)?, tree::pipe_inode(&err)?];
-        let (channel, theirs) = spawn::channel_pair()?;
+        let (channel, theirs) = fdpass::channel_pair()?;
         let stdio = [null.as_fd(), out_write.as_fd(), err_write.as_fd()];
         let launch = spawn::Launch {
             program: &command.program,
@@ -83,29 +89,26 @@ impl God {
             fourth: Some(theirs.as_fd()),
         };
         let pid = spawn::spawn(&launch).map_err(|error| StartFailure::explain(&error, &command.program, &spec.cwd))?;
-        identity::limit_files(pid, self.file_limit);
+        identity::limit_files(pid, self.shell.file_limit);
 
         self.living.insert(run, pid, app, pipes);
         self.node_versions.remove(&process.id);
         self.pump(out, logs.out.as_deref());
         self.pump(err, logs.err.as_deref());
         self.cluster(app, spec).join(run, channel, spec.mode == ExecMode::Cluster);
-        if let Err(error) = fs::write(&pid_file, pid.to_string()) {
-            tracing::warn!("{}: {error}", pid_file.display());
-        }
-        self.publish(process.id, crate::protocol::EventKind::Started { pid });
+        self.publish(process.id, EventKind::Started { pid });
         Ok(())
     }
 
     fn pump(&self, pipe: OwnedFd, path: Option<&Path>) {
-        let file = path.map(|path| self.logs.open(path));
-        if let Err(error) = self.logs.pump(pipe, file) {
+        let file = path.map(|path| self.shell.logs.open(path));
+        if let Err(error) = self.shell.logs.pump(pipe, file) {
             tracing::error!("output cannot be read: {error}");
         }
     }
 
     fn cluster(&mut self, app: AppId, spec: &AppSpec) -> &Cluster {
-        let notices = &self.notices;
+        let notices = &self.shell.notices;
         let cluster = self
             .clusters
             .entry(app)
@@ -119,6 +122,22 @@ impl God {
     }
 
     // End.
+
+    /// An app that is wanted nowhere gives its ports back. While one of its processes is wanted, however dead it is,
+    /// the door stays open and connections wait.
+    fn close_if_down(&mut self, id: ProcessId) {
+        let Some(app) = self.supervisor.process(id).map(|process| process.app) else { return };
+        let is_down = |process: &Process| process.goal != Goal::Up && process.is_empty();
+        if self.supervisor.processes().filter(|process| process.app == app).all(is_down) {
+            self.close_cluster(app);
+        }
+    }
+
+    fn close_cluster(&mut self, app: AppId) {
+        if let Some(cluster) = self.clusters.remove(&app) {
+            cluster.close();
+        }
+    }
 
     /// Out of rotation first, then the stop signal to the whole tree, deepest first.
     fn terminate(&mut self, run: Run) {
@@ -159,11 +178,15 @@ impl God {
         if let Some(cluster) = self.clusters.get(&process.app) {
             cluster.gone(run);
         }
-        if process.current_run() == Some(run)
-            && let Some(app) = self.supervisor.app(process.app)
-        {
-            let _ = fs::remove_file(environment::files(&self.home, &app.spec, process).1);
-        }
+        self.note_pid(process.id);
+    }
+
+    /// Keeps the pid file of a process true: it names the main process that answers for it, or does not exist.
+    fn note_pid(&self, id: ProcessId) {
+        let Some(process) = self.supervisor.process(id) else { return };
+        let Some(app) = self.supervisor.app(process.app) else { return };
+        let (_, path) = environment::files(&self.shell.home, &app.spec, process);
+        self.shell.pid_files.note(path, process.current_run().and_then(|run| self.living.main(run)));
     }
 
     // Limits.
@@ -194,12 +217,12 @@ impl God {
         let mut paths: Vec<PathBuf> = Vec::new();
         for process in ids.iter().filter_map(|id| self.supervisor.process(*id)) {
             let Some(app) = self.supervisor.app(process.app) else { continue };
-            let (logs, _) = environment::files(&self.home, &app.spec, process);
+            let (logs, _) = environment::files(&self.shell.home, &app.spec, process);
             paths.extend(logs.out.into_iter().chain(logs.err));
             let (name, verb) = (app.spec.name.clone(), "flush".to_owned());
             report.lines.push(ReportLine { id: process.id.0, name, verb, verdict: Verdict::Done });
         }
-        let logs = self.logs.clone();
+        let logs = self.shell.logs.clone();
         // Ends when the files are flushed; a client that left does not matter.
         tokio::task::spawn_local(async move {
             let flushed = logs.flush(&paths).await;
@@ -211,7 +234,7 @@ impl God {
     }
 
     pub(super) fn reopen_logs(&mut self, reply: Option<Reply>) {
-        let logs = self.logs.clone();
+        let logs = self.shell.logs.clone();
         tokio::task::spawn_local(async move {
             logs.reopen_all().await;
             if let Some(reply) = reply {

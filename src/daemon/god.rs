@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::bus::Bus;
 use super::dump;
 use super::live::Living;
+use super::pid_files::PidFiles;
 use crate::cluster::{Cluster, Notice};
 use crate::logs::LogFiles;
 use crate::os::{clock, reap};
@@ -50,17 +51,28 @@ pub enum Command {
     Subscribe(tokio::net::UnixStream),
 }
 
+/// What God works with, made before it.
+pub struct Shell {
+    /// Where everything lies.
+    pub home: Home,
+    /// Name of the user the apps run as.
+    pub user: String,
+    /// The open-file limit we were started with, which is the apps'.
+    pub file_limit: (u64, u64),
+    /// Where clusters tell what workers say.
+    pub notices: mpsc::UnboundedSender<Notice>,
+    /// Where output goes.
+    pub logs: LogFiles,
+    /// Where pids are noted.
+    pub pid_files: PidFiles,
+}
+
 /// All state of the daemon, owned by one task.
 pub struct God {
-    pub(super) home: Home,
-    pub(super) user: String,
-    /// The open-file limit we were started with, which is the apps'.
-    pub(super) file_limit: (u64, u64),
+    pub(super) shell: Shell,
     pub(super) supervisor: Supervisor,
     pub(super) living: Living,
     pub(super) clusters: HashMap<AppId, Cluster>,
-    pub(super) notices: mpsc::UnboundedSender<Notice>,
-    pub(super) logs: LogFiles,
     pub(super) bus: Bus,
     /// `process.version` of the current run, where it was told.
     pub(super) node_versions: HashMap<ProcessId, String>,
@@ -102,25 +114,14 @@ impl Sources {
 }
 
 impl God {
-    /// A God with nothing to do yet.
+    /// A God with nothing to do yet, in the process with this pid.
     #[must_use]
-    pub fn new(
-        home: Home,
-        pid: i32,
-        user: String,
-        file_limit: (u64, u64),
-        logs: LogFiles,
-        notices: mpsc::UnboundedSender<Notice>,
-    ) -> God {
+    pub fn new(pid: i32, shell: Shell) -> God {
         God {
+            shell,
             living: Living::new(pid),
-            home,
-            user,
-            file_limit,
             supervisor: Supervisor::default(),
             clusters: HashMap::new(),
-            notices,
-            logs,
             bus: Bus::default(),
             node_versions: HashMap::new(),
             tickets: HashMap::new(),
@@ -236,8 +237,11 @@ impl God {
         let ticket = self.ticket(reply);
         if self.ending.is_none() {
             tracing::info!("ending because of {why}");
-            if let Err(error) = dump::save_last(&self.home, &self.supervisor.snapshot()) {
-                tracing::error!("the process list could not be written to {}: {error}", self.home.root().display());
+            if let Err(error) = dump::save_last(&self.shell.home, &self.supervisor.snapshot()) {
+                tracing::error!(
+                    "the process list could not be written to {}: {error}",
+                    self.shell.home.root().display()
+                );
             }
             self.bus.publish(None, EventKind::ShuttingDown);
         }

@@ -10,6 +10,7 @@ mod environment;
 mod god;
 mod live;
 mod log;
+mod pid_files;
 mod server;
 mod service;
 mod view;
@@ -29,7 +30,8 @@ use crate::logs::LogFiles;
 use crate::os::{clock, identity};
 use crate::paths::Home;
 use crate::protocol::{Daemon, Hello, VERSION};
-use god::{God, Sources};
+use god::{God, Shell, Sources};
+use pid_files::PidFiles;
 use service::Service;
 
 /// Commands that may wait for God before those who send more have to wait.
@@ -96,6 +98,7 @@ fn prepare(home: &Home, foreground: bool) -> Result<File, String> {
     if !foreground {
         identity::leave_session().map_err(|error| format!("leaving the session: {error}"))?;
     }
+    identity::survive_file_size_limit().map_err(|error| format!("ignoring a signal: {error}"))?;
     identity::adopt_orphans().map_err(|error| format!("becoming the parent of orphans: {error}"))?;
     Ok(lock)
 }
@@ -117,11 +120,12 @@ fn serve(home: &Home, resurrect: bool, readiness: &mut Option<File>) -> Result<(
         .max_blocking_threads(FILE_THREADS)
         .build()
         .map_err(|error| format!("starting the runtime: {error}"))?;
-    LocalSet::new().block_on(&runtime, async {
+    let outcome = LocalSet::new().block_on(&runtime, async {
         let rpc = server::bind(&home.rpc_sock()).map_err(at(&home.rpc_sock()))?;
         let events = server::bind(&home.pub_sock()).map_err(at(&home.pub_sock()))?;
         install_preload(home).map_err(at(&home.preload()))?;
         let logs = LogFiles::new().map_err(|error| format!("preparing the log files: {error}"))?;
+        let pid_files = PidFiles::new().map_err(|error| format!("preparing the pid files: {error}"))?;
         let (commands, commands_in) = mpsc::channel(COMMANDS_WAITING);
         let (notices, notices_in) = mpsc::unbounded_channel();
         let sources = Sources::new(commands_in, notices_in).map_err(|error| format!("handling signals: {error}"))?;
@@ -135,7 +139,8 @@ fn serve(home: &Home, resurrect: bool, readiness: &mut Option<File>) -> Result<(
         // Both serve as long as the runtime lives; God decides when that is over.
         tokio::spawn(server::serve_rpc(rpc, service.clone()));
         tokio::spawn(server::serve_events(events, commands));
-        let god = God::new(home.clone(), hello.pid, identity::user_name(), file_limit, logs, notices);
+        let shell = Shell { home: home.clone(), user: identity::user_name(), file_limit, notices, logs, pid_files };
+        let god = God::new(hello.pid, shell);
         let god = tokio::task::spawn_local(god.run(sources));
         tracing::info!("pmr {VERSION} started in {}", home.root().display());
         if resurrect && let Err(refusal) = service.resurrect(Context::current()).await {
@@ -150,7 +155,10 @@ fn serve(home: &Home, resurrect: bool, readiness: &mut Option<File>) -> Result<(
         }
         tracing::info!("ended");
         outcome
-    })
+    });
+    // A write that hangs on a dead disk must not keep us.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// Puts what Node workers load where they can: into the home, under a name of this version.

@@ -34,8 +34,8 @@ impl God {
 
     fn description(&self, process: &Process, usage: &Usage) -> Option<Description> {
         let spec = &self.supervisor.app(process.app)?.spec;
-        let (logs, pid_file) = environment::files(&self.home, spec, process);
-        let (home, now) = (self.home.root(), process.started.map_or(0, wall));
+        let (logs, pid_file) = environment::files(&self.shell.home, spec, process);
+        let (home, now) = (self.shell.home.root(), process.started.map_or(0, wall));
         let setting = Setting { spec, process, home, logs: &logs, pid_file: &pid_file, now };
         let cluster = self.clusters.get(&process.app);
         let run = process.current_run();
@@ -52,7 +52,7 @@ impl God {
 
     fn info(&self, process: &Process, usage: &Usage) -> Option<ProcessInfo> {
         let spec = &self.supervisor.app(process.app)?.spec;
-        let (logs, _) = environment::files(&self.home, spec, process);
+        let (logs, _) = environment::files(&self.shell.home, spec, process);
         let run = process.current_run();
         let (cpu, memory) = run.and_then(|run| usage.get(&run)).copied().unwrap_or_default();
         Some(ProcessInfo {
@@ -72,7 +72,7 @@ impl God {
             reason: process.reason.clone(),
             memory,
             cpu,
-            user: self.user.clone(),
+            user: self.shell.user.clone(),
             out_log: logs.out,
             err_log: logs.err,
         })

@@ -57,7 +57,11 @@ mod tests {
             starts.push(at);
             at += line.len();
         }
-        if lines == 0 { at as u64 } else { starts.iter().rev().take(lines).last().map_or(0, |start| *start as u64) }
+        if lines == 0 {
+            at as u64
+        } else {
+            starts.get(starts.len().saturating_sub(lines)).map_or(0, |start| *start as u64)
+        }
     }
 
     fn check(bytes: &[u8], lines: usize, seed: u64) {

@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn what_is_no_token_stands_for_itself() {
-        assert_eq!(shown("[Day] D [] é %Y"), "Day 5 [] é %Y".replace("%Y", "%Y"));
+        assert_eq!(shown("[Day] D [] é %Y"), "Day 5 [] é %Y");
         assert_eq!(shown("[open D"), "[open 5");
         assert_eq!(shown(""), "");
     }

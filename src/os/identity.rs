@@ -27,6 +27,15 @@ pub fn leave_session() -> io::Result<()> {
     }
 }
 
+/// A write beyond the file size limit (`ulimit -f`) is an error from now on, not our death. Children start with the
+/// default again.
+pub fn survive_file_size_limit() -> io::Result<()> {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: ignoring a signal runs no code of ours in a handler.
+    unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }?;
+    Ok(())
+}
+
 /// From now on, descendants whose parent dies become our children, so none escapes unseen.
 pub fn adopt_orphans() -> io::Result<()> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(io::Error::from)

@@ -61,14 +61,6 @@ pub fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((read, write))
 }
 
-/// A stream socket pair: our end non-blocking, the other plain.
-pub fn channel_pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    rustix::io::ioctl_fionbio(&ours, true)?;
-    Ok((ours, theirs))
-}
-
 /// The file that `name` means: itself if it holds a slash, else the first executable of that name in `path`.
 #[must_use]
 pub fn find_program(name: &str, path: &str, cwd: &Path) -> Option<PathBuf> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{AppId, Ask, Effect, Kind, Moment, Operation, ProcessId, Snapshot, Supervisor, Ticket, Wait};
+use super::{App, AppId, Ask, Effect, Goal, Kind, Moment, Operation, ProcessId, Snapshot, Supervisor, Ticket, Wait};
 use crate::protocol::{Action, Changes, Launch, Refusal, ReportLine, Scale, Verdict};
 use crate::spec::target::{self, Selector};
 use crate::spec::{AppSpec, keys};
@@ -73,7 +73,7 @@ impl Supervisor {
                 return Err(Refusal::BadSetting { key: "name".into(), why });
             }
             let Some(known) = self.find(spec) else { continue };
-            let running = self.members(known.id).find(|process| process.is_active());
+            let running = self.members(known.id).find(|process| process.goal == Goal::Up && process.is_active());
             if let (Launch::New, Some(process)) = (how, running) {
                 return Err(Refusal::AlreadyRunning { name: spec.name.clone(), id: process.id.0 });
             }
@@ -107,12 +107,10 @@ impl Supervisor {
             Launch::OrReload { parallel } => (Kind::Reload, parallel as usize),
         };
         let members = self.staying(app);
-        let rescale = members.len() != spec.instances.max(1) as usize;
         let scale = Kind::Scale(Scale::To(spec.instances));
         plan.push((app, Operation::new(Some(ticket), kind, members, parallel).with_spec(Some(spec))));
-        if rescale {
-            plan.push((app, Operation::new(Some(ticket), scale, vec![], usize::MAX)));
-        }
+        // Even where the count fits now: a scale that waits may change it.
+        plan.push((app, Operation::new(Some(ticket), scale, vec![], usize::MAX)));
     }
 
     // Act.
@@ -195,9 +193,14 @@ impl Supervisor {
         let mut plan = Plan::new();
         for app in self.by_app(ids).into_keys() {
             let count = u32::try_from(self.staying(app).len()).unwrap_or(u32::MAX);
-            let name = &self.apps[&app].spec.name;
+            let App { spec, operations, .. } = &self.apps[&app];
+            let name = &spec.name;
+            let changes = operations.iter().any(Operation::changes_count);
             match scale {
-                Scale::To(wanted) if wanted == count => {
+                Scale::To(wanted) if wanted == count && !changes => {
+                    return Err(Refusal::NothingToDo { name: name.clone(), instances: count });
+                }
+                Scale::Up(0) | Scale::Down(0) => {
                     return Err(Refusal::NothingToDo { name: name.clone(), instances: count });
                 }
                 Scale::To(0) => return Err(too_few(name)),
@@ -254,7 +257,7 @@ impl Supervisor {
             let app = self.add_app(saved.spec);
             let mut up = Vec::new();
             for process in saved.processes {
-                let id = self.add_process(now, app, Some(ProcessId(process.id)), effects);
+                let id = self.add_process(now, app, Some(process), effects);
                 if process.up {
                     up.push(id);
                 }

@@ -20,6 +20,8 @@
 mod asks;
 pub mod input;
 pub mod operation;
+#[cfg(test)]
+mod play;
 pub mod process;
 pub mod registry;
 pub mod restart;
@@ -30,7 +32,7 @@ use std::collections::BTreeMap;
 
 pub use input::{AppId, Ask, Effect, Input, Moment, ProcessId, Proof, Ticket};
 pub use operation::{Kind, Operation};
-pub use process::{Goal, Process, State};
+pub use process::{Departure, Goal, Process, Serving, Stage, State};
 pub use registry::{App, SavedApp, SavedProcess, Snapshot};
 
 use crate::protocol::{EventKind, Report, Run};
@@ -136,11 +138,15 @@ impl Supervisor {
         }
     }
 
+    /// Does what is due, until nothing is: what is done for one process lets operations go on, which may do something
+    /// to others, remove them, or give them a timeout of zero.
     fn tick(&mut self, now: Moment, effects: &mut Vec<Effect>) {
-        let due = |process: &Process| process.deadline().is_some_and(|deadline| deadline <= now);
-        let ids: Vec<ProcessId> = self.processes.values().filter(|process| due(process)).map(|due| due.id).collect();
-        for id in ids {
-            let app = self.direct(now, id, effects, process::Process::tick);
+        loop {
+            let due = |process: &Process| process.deadline().is_some_and(|deadline| deadline <= now);
+            let Some(id) = self.processes.values().find(|process| due(process)).map(|process| process.id) else {
+                return;
+            };
+            let app = self.direct(now, id, effects, Process::tick);
             self.advance(now, app, effects);
         }
     }

@@ -4,6 +4,9 @@
 //! Operations run one after another, but for `stop` and `delete`: they begin at once and take their processes out of
 //! whatever else was to be done to them.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -50,14 +53,14 @@ impl Kind {
 /// One verb on some processes of one app.
 #[derive(Debug)]
 pub struct Operation {
-    ticket: Option<Ticket>,
-    kind: Kind,
+    pub(super) ticket: Option<Ticket>,
+    pub(super) kind: Kind,
     /// Not touched yet, in order.
     pending: VecDeque<ProcessId>,
     /// Being worked on.
     active: Vec<ProcessId>,
     /// How many may be active at once.
-    parallel: usize,
+    pub(super) parallel: usize,
     /// The spec that takes effect when it begins.
     spec: Option<Arc<AppSpec>>,
     /// The spec before that, to return to if a reload fails.
@@ -88,6 +91,17 @@ impl Operation {
     /// True if it has or will have to do with the process.
     pub(super) fn concerns(&self, id: ProcessId) -> bool {
         self.pending.contains(&id) || self.active.contains(&id)
+    }
+
+    /// True if the count of processes will be another when it is over.
+    pub(super) fn changes_count(&self) -> bool {
+        matches!(self.kind, Kind::Scale(_)) && !self.begun
+    }
+
+    /// True if it is being worked on and not one of those that overtake.
+    #[cfg(test)]
+    pub(super) fn is_under_way(&self) -> bool {
+        self.begun && !self.is_over() && !self.kind.overtakes()
     }
 
     fn is_over(&self) -> bool {
@@ -125,8 +139,13 @@ impl Supervisor {
             };
             operation.pending.retain(&mut taken);
             operation.active.retain(&mut taken);
-            let waits_for_members = matches!(kind, Kind::Scale(_)) && !whole;
-            operation.begun |= operation.pending.is_empty() && !waits_for_members;
+            let waits = matches!(kind, Kind::Scale(_)) && !operation.begun;
+            if waits && whole {
+                let by = newer.kind.verb();
+                let never = |id: &ProcessId| (ticket, *id, kind, Verdict::Superseded { by: by.to_owned() });
+                lines.extend(newer.pending.iter().map(never));
+            }
+            operation.begun |= operation.pending.is_empty() && (whole || !waits);
         }
         for (ticket, id, kind, verdict) in lines {
             self.report(ticket, app, id, kind, verdict);
@@ -217,12 +236,12 @@ impl Supervisor {
         let goal = match operation.kind {
             Kind::Stop => Goal::Down,
             Kind::Delete => Goal::Gone,
-            Kind::Reload => {
-                self.direct(now, id, effects, super::process::Process::reload);
+            Kind::Reload if self.keeps_mode(id, operation) => {
+                self.direct(now, id, effects, Process::reload);
                 return;
             }
-            Kind::Start | Kind::Restart | Kind::Scale(_) => {
-                self.direct(now, id, effects, super::process::Process::restart);
+            Kind::Reload | Kind::Start | Kind::Restart | Kind::Scale(_) => {
+                self.direct(now, id, effects, Process::restart);
                 return;
             }
         };
@@ -231,10 +250,15 @@ impl Supervisor {
         self.direct(now, id, effects, |process, scene| process.stop(scene, goal, drain));
     }
 
+    /// False if the operation makes a cluster of an app that was none, or the reverse: the two cannot serve side by side.
+    fn keeps_mode(&self, id: ProcessId, operation: &Operation) -> bool {
+        let mode = self.apps[&self.processes[&id].app].spec.mode;
+        operation.previous.as_ref().is_none_or(|previous| previous.mode == mode)
+    }
+
     /// True if another process of the app goes on serving, so that one that leaves has somebody to leave its clients to.
     fn somebody_serves(&self, app: AppId, counts: impl Fn(ProcessId) -> bool) -> bool {
-        self.members(app)
-            .any(|process| counts(process.id) && process.goal == Goal::Up && matches!(process.state, State::Online(_)))
+        self.members(app).any(|process| counts(process.id) && process.goal == Goal::Up && process.serves())
     }
 
     /// Takes note of the active processes that came to an end of their part, good or bad.

@@ -143,25 +143,29 @@ impl Supervisor {
         id
     }
 
-    /// Adds a process, down, under `wanted` if that id is free, else under the next.
+    /// Adds a process, down, with the numbers it had if they are free, else with the next free ones.
     pub(super) fn add_process(
         &mut self,
         now: Moment,
         app: AppId,
-        wanted: Option<ProcessId>,
+        saved: Option<SavedProcess>,
         effects: &mut Vec<Effect>,
     ) -> ProcessId {
         let free = |id: &ProcessId| !self.processes.contains_key(id);
-        let id = wanted.filter(free).unwrap_or(ProcessId(self.next_process));
-        let instance = self.free_instance(app);
+        let id = saved.map(|saved| ProcessId(saved.id)).filter(free).unwrap_or(ProcessId(self.next_process));
+        let instance = self.free_instance(app, saved.map(|saved| saved.instance));
         self.next_process = self.next_process.max(id.0 + 1);
         self.processes.insert(id, Process::new(id, app, instance, now));
         effects.push(Effect::Publish { process: id, kind: EventKind::Created });
         id
     }
 
-    fn free_instance(&self, app: AppId) -> u32 {
+    fn free_instance(&self, app: AppId, wanted: Option<u32>) -> u32 {
         let taken: Vec<u32> = self.members(app).map(|process| process.instance).collect();
-        (0..).find(|instance| !taken.contains(instance)).expect("there are more numbers than processes")
+        wanted
+            .into_iter()
+            .chain(0..)
+            .find(|instance| !taken.contains(instance))
+            .expect("there are more numbers than processes")
     }
 }

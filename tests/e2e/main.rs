@@ -4,7 +4,15 @@
 //! leaves no process behind (see [`support::home`]). Good small apps are those of `examples/`; misbehaving ones live
 //! in `tests/e2e/apps/`.
 
+mod change;
 mod config;
+mod limits;
+mod operation;
+mod persist;
+mod reload;
+mod show;
+mod signals;
 mod start;
 mod stop;
+mod supervise;
 mod support;

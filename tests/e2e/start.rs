@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use crate::support::{Home, app, example};
+use crate::support::{Home, app, example, processes};
 
 #[test]
 fn a_script_is_run_by_what_its_extension_asks_for() {
@@ -106,9 +106,9 @@ fn waiting_for_ready_means_the_command_ends_when_it_is() {
     assert!(home.one("ready").online());
     assert!(home.log("ready-out.log").contains("warm after 700 ms"), "it was ready when the command ended");
     let late = home.pmr(["start", &example("ready.js"), "--wait-ready", "-n", "late", "--listen-timeout", "300"]);
-    let late = late.env("WARM_UP", "60000").run();
+    let late = late.env("WARM_UP", "60000").run().code(1).says("launching").complains("start: not ready after");
     assert!(late.took.as_secs() < 20, "{late:?}");
-    assert!(home.one("late").online(), "as with PM2, an app that is late is shown online");
+    assert!(processes::lives(home.one("late").pid), "late is not dead");
 }
 
 #[test]

@@ -91,19 +91,20 @@ pub fn run<W: Write>(args: &LogsArgs, files: Vec<LogSource>, screen: Screen<'_, 
 }
 
 fn show<W: Write>(args: &LogsArgs, files: Vec<LogSource>, screen: Screen<'_, W>) -> io::Result<()> {
+    let Screen { out, fd, colour } = screen;
     let tails = tails_of(files.into_iter().filter(|file| args.wants(file.stream)).collect());
     let mut follower = Follower::new()?;
     for tail in &tails {
         let lines = args.history();
         follower.add(&tail.path, lines).map_err(|error| about(&tail.path, &error))?;
     }
-    let mut printer = Printer::new(args.format(&tails, screen.colour), tails, screen.out);
+    let mut printer = Printer::new(args.format(&tails, colour), tails, out);
     if args.history() > 0 {
         for number in 0..printer.tails.len() {
             printer.history(&mut follower, number, args)?;
         }
     }
-    if args.nostream { printer.flush() } else { printer.follow(&mut follower, screen.fd) }
+    if args.nostream { printer.flush() } else { printer.follow(&mut follower, fd) }
 }
 
 impl LogsArgs {

@@ -25,7 +25,7 @@ pub struct Args {
     #[arg(short = 'a', long)]
     update_env: bool,
     /// How many processes of one app are replaced at a time
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     parallel: u32,
     /// Arguments of the app, in place of those it has
     #[arg(last = true, value_name = "ARGS")]

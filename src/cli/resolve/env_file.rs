@@ -2,14 +2,16 @@
 
 use std::path::Path;
 
-use super::{InputError, absolute, reason};
+use super::{Context, InputError, absolute, reason};
 use crate::spec::Env;
 
-/// The variables an owner declares: those of the files, of which the later win, and over them `env`.
-pub(super) fn declared(files: &[String], env: Env, cwd: &Path, home: Option<&Path>) -> Result<Env, InputError> {
+/// The variables an owner declares: those of the files, of which the later win, and over them `env`. A file is looked
+/// for like a script: in the app's directory, then where the user is.
+pub(super) fn declared(files: &[String], env: Env, cwd: &Path, context: &Context) -> Result<Env, InputError> {
     let mut declared = Env::new();
     for file in files {
-        read(&absolute(file, cwd, home), &mut declared)?;
+        let paths = [cwd, context.cwd.as_path()].map(|base| absolute(file, base, context.home()));
+        read(paths.iter().find(|path| path.exists()).unwrap_or(&paths[0]), &mut declared)?;
     }
     declared.extend(env);
     Ok(declared)

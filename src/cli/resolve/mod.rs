@@ -167,7 +167,7 @@ pub fn resolve(draft: Draft, context: &Context) -> Result<AppSpec, InputError> {
         instances: draft.instances.map_or(1, |instances| instances.on(context.cpus)),
         balance: draft.balance,
         base_env: Env::new(),
-        env: env_file::declared(&draft.env_files, draft.env, &cwd, context.home())?,
+        env: env_file::declared(&draft.env_files, draft.env, &cwd, context)?,
         instance_var: draft.instance_var,
         restart: draft.restart,
         stop: draft.stop,

@@ -42,7 +42,7 @@ fn the_dead_workers_connections_go_to_another() {
         let stage = Stage::new();
         let (one, two) = (stage.listening(1).await, stage.listening(2).await);
         let at = one.at();
-        let mut clients = vec![TcpStream::connect(at).unwrap(), TcpStream::connect(at).unwrap()];
+        let mut clients = [TcpStream::connect(at).unwrap(), TcpStream::connect(at).unwrap()];
         let (_, _unread) = one.connection().await;
         two.accept().await;
         drop(one);
@@ -88,6 +88,23 @@ fn what_one_turns_down_another_takes() {
 }
 
 #[test]
+fn one_turned_down_waits_for_the_busy_one_without_spinning() {
+    play(async {
+        let stage = Stage::new();
+        let (one, two) = (stage.listening(1).await, stage.listening(2).await);
+        let _clients = [one.connect(), one.connect()];
+        let (refused, _) = one.connection().await;
+        let (held, _socket) = two.connection().await;
+        quiet().await;
+        one.answer(refused, false);
+        quiet().await;
+        assert!(two.has_nothing() && one.has_nothing());
+        two.answer(held, true);
+        two.accept().await;
+    });
+}
+
+#[test]
 fn what_all_turn_down_waits_instead_of_spinning() {
     play(async {
         let stage = Stage::new();
@@ -105,7 +122,7 @@ fn what_all_turn_down_waits_instead_of_spinning() {
         }
         assert!((4..=40).contains(&offers), "{offers} offers in half a second");
         let taken = async { tokio::join!(refuse_on(&one), two.accept()) };
-        tokio::time::timeout(PATIENCE, taken).await.expect("it is offered again").1;
+        tokio::time::timeout(PATIENCE, taken).await.expect("it is offered again");
     });
 }
 

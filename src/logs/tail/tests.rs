@@ -199,7 +199,11 @@ fn a_quiet_follower_sleeps_and_notices_that_its_reader_left() {
     }));
     assert!(scene.follower.holds());
     let mut pieces = Vec::new();
-    scene.follower.release(&mut |_, piece| Ok(pieces.push((piece.text.to_vec(), piece.ends)))).unwrap();
+    let mut sink = |_, piece: Piece<'_>| {
+        pieces.push((piece.text.to_vec(), piece.ends));
+        Ok(())
+    };
+    scene.follower.release(&mut sink).unwrap();
     assert_eq!(pieces, [(b"prompt> ".to_vec(), false)]);
     let (reader, writer) = std::io::pipe().unwrap();
     assert_eq!(scene.follower.wait(Some(writer.as_fd()), calm).unwrap(), Woken::TimedOut);

@@ -21,8 +21,8 @@ pub struct Departure {
     pub stage: Stage,
     /// How its main process ended, once it has; processes of its tree live on.
     pub exit: Option<Exit>,
-    /// True if it ended by itself and what is left of its tree is being removed.
-    pub unasked: bool,
+    /// How long its main process lived, if it ended by itself and what is left of its tree is being removed.
+    pub unasked: Option<Duration>,
 }
 
 /// How far a departure is.
@@ -53,7 +53,7 @@ impl Departure {
             since,
             stage: Stage::Draining { until: scene.now.after(scene.spec.stop.drain_timeout) },
             exit: None,
-            unasked: false,
+            unasked: None,
         };
         if drain && scene.spec.mode == ExecMode::Cluster {
             scene.effects.push(Effect::Drain { run, grace: scene.spec.stop.drain_timeout });
@@ -66,7 +66,7 @@ impl Departure {
     /// A run that ended by itself and may have left processes behind, which are told to go.
     pub(super) fn unasked(run: Run, since: Moment, exit: Exit, scene: &Scene<'_>) -> Departure {
         let stage = Stage::Terminating { kill_at: scene.now.after(scene.spec.stop.kill_timeout) };
-        Departure { run, since, stage, exit: Some(exit), unasked: true }
+        Departure { run, since, stage, exit: Some(exit), unasked: Some(scene.now.since(since)) }
     }
 
     pub(super) fn terminate(&mut self, scene: &mut Scene<'_>) {

@@ -26,10 +26,16 @@ impl Process {
     /// The process of `run` could not be made.
     pub fn spawn_failed(&mut self, scene: &mut Scene<'_>, run: Run, error: &str, permanent: bool) {
         scene.publish(self.id, EventKind::StartFailed { error: error.to_owned() });
-        let State::Launching { run: current, old, .. } = self.state else { return };
-        if current != run {
-            return;
+        if self.departure_mut(run).is_some() {
+            return self.emptied(scene, run);
         }
+        let old = match &mut self.state {
+            State::Launching { run: current, old, .. } if *current == run => *old,
+            // The news came so late that it was taken for ready.
+            State::Online(serving) if serving.run == run => None,
+            State::Launching { old, .. } => return *old = old.filter(|old| old.run != run),
+            State::Stopped | State::Online(_) | State::Stopping(_) | State::Waiting { .. } | State::Errored => return,
+        };
         self.launch_failed = true;
         self.reason = Some(error.to_owned());
         match old {
@@ -109,8 +115,14 @@ impl Process {
         }
     }
 
-    /// Does what is due.
+    /// Does what is due, and what falls due by that: a timeout may be zero.
     pub fn tick(&mut self, scene: &mut Scene<'_>) {
+        while self.deadline().is_some_and(|deadline| deadline <= scene.now) {
+            self.time_out(scene);
+        }
+    }
+
+    fn time_out(&mut self, scene: &mut Scene<'_>) {
         let mut retiring = std::mem::take(&mut self.retiring);
         for departure in &mut retiring {
             departure.tick(scene);
@@ -218,13 +230,10 @@ impl Process {
 
     /// The run that the state is about is gone.
     fn departed(&mut self, scene: &mut Scene<'_>, departure: &Departure) {
-        match (self.goal, departure.exit) {
-            (Goal::Down | Goal::Gone, _) => self.settle_down(scene),
-            (Goal::Up, Some(exit)) if departure.unasked => {
-                let lived = scene.now.since(departure.since);
-                self.after_end(scene, End::Exited(exit), lived);
-            }
-            (Goal::Up, _) => {
+        match (self.goal, departure.exit, departure.unasked) {
+            (Goal::Down | Goal::Gone, ..) => self.settle_down(scene),
+            (Goal::Up, Some(exit), Some(lived)) => self.after_end(scene, End::Exited(exit), lived),
+            (Goal::Up, ..) => {
                 self.restarts += 1;
                 self.launch(scene, None);
             }
@@ -267,7 +276,12 @@ impl Process {
         }
     }
 
+    /// It is stopped when nothing of it runs: until then it is about what is still on its way out.
     pub(super) fn settle_down(&mut self, scene: &mut Scene<'_>) {
+        if let Some(departure) = self.retiring.pop() {
+            self.state = State::Stopping(departure);
+            return;
+        }
         self.state = State::Stopped;
         scene.publish(self.id, EventKind::Stopped);
     }

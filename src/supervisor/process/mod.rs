@@ -14,6 +14,8 @@
 
 mod departure;
 mod events;
+#[cfg(test)]
+mod tests;
 
 pub use departure::{Departure, Stage};
 
@@ -140,7 +142,7 @@ impl Process {
     // What is asked.
 
     /// Brings it up, if it is not.
-    pub fn start(&mut self, scene: &mut Scene<'_>) {
+    fn start(&mut self, scene: &mut Scene<'_>) {
         self.goal = Goal::Up;
         match self.state {
             State::Stopped | State::Waiting { .. } | State::Errored => {
@@ -162,13 +164,18 @@ impl Process {
     /// Stops it and starts it again.
     pub fn restart(&mut self, scene: &mut Scene<'_>) {
         self.goal = Goal::Up;
-        match self.state {
+        match &mut self.state {
             State::Launching { .. } | State::Online(_) => {
                 self.renew();
                 self.hasten(scene);
                 self.depart(scene, false);
             }
-            State::Stopping(_) => self.renew(),
+            State::Stopping(departure) => {
+                // However it came to its end, it starts again now: a person asked.
+                departure.unasked = None;
+                self.renew();
+                self.hasten(scene);
+            }
             State::Stopped | State::Waiting { .. } | State::Errored => self.start(scene),
         }
     }
@@ -218,18 +225,22 @@ impl Process {
         current.into_iter().chain(old).chain(self.retiring.iter().map(|departure| departure.run))
     }
 
-    /// The run that answers for it at the moment: the old one while its successor is not ready.
+    /// The run that answers for it at the moment, the old one while its successor is not ready; none once its main
+    /// process has ended, whatever else of its tree lives.
     #[must_use]
     pub fn current_run(&self) -> Option<Run> {
         match &self.state {
-            State::Launching { old: Some(old), .. } => Some(old.run),
-            State::Launching { .. }
-            | State::Online(_)
-            | State::Stopping(_)
-            | State::Stopped
-            | State::Waiting { .. }
-            | State::Errored => self.runs().next(),
+            State::Launching { run, old, .. } => Some(old.map_or(*run, |old| old.run)),
+            State::Online(serving) => Some(serving.run),
+            State::Stopping(departure) => departure.exit.is_none().then_some(departure.run),
+            State::Stopped | State::Waiting { .. } | State::Errored => None,
         }
+    }
+
+    /// True if a ready run of it is in the rotation.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        matches!(self.state, State::Online(_) | State::Launching { old: Some(_), .. })
     }
 
     /// When [`Process::tick`] has something to do.

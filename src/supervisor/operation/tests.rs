@@ -1,0 +1,213 @@
+//! Verbs on whole apps, told as short stories.
+
+use std::time::Duration;
+
+use crate::protocol::{Action, Changes, Launch, Refusal, Run, Scale, Verdict};
+use crate::spec::{AppSpec, RestartRule};
+use crate::supervisor::play::{Play, cluster, drain, fork, kill, reload, spawn, terminate};
+use crate::supervisor::{Ask, Goal, Input, Process, ProcessId, State};
+
+fn start() -> Action {
+    Action::Start(Changes::default())
+}
+
+fn ids(play: &Play) -> Vec<u32> {
+    play.supervisor.processes().map(|process| process.id.0).collect()
+}
+
+#[test]
+fn scale_down_removes_the_newest_first_and_drains_them() {
+    let mut play = Play::with(cluster(4));
+    assert_eq!(play.act(Action::Scale(Scale::To(2)), "api"), [drain(4), drain(3)]);
+    play.hear(Input::Drained { run: Run(4) });
+    play.hear(Input::Drained { run: Run(3) });
+    play.exit(3, 0);
+    play.exit(4, 0);
+    assert_eq!(ids(&play), [0, 1]);
+    assert_eq!(play.verdicts(), [(2, Verdict::Done), (3, Verdict::Done)]);
+}
+
+#[test]
+fn scale_up_fills_the_free_instance_numbers() {
+    let mut play = Play::with(fork(3));
+    play.act(Action::Delete, "1");
+    play.exit(2, 0);
+    assert_eq!(play.act(Action::Scale(Scale::Up(2)), "api"), [spawn(4, 3), spawn(5, 4)]);
+    let instances: Vec<u32> = play.supervisor.processes().map(|process| process.instance).collect();
+    assert_eq!(instances, [0, 2, 1, 3]);
+}
+
+#[test]
+fn a_count_that_makes_no_sense_is_refused() {
+    let mut play = Play::with(fork(2));
+    let nothing = Refusal::NothingToDo { name: "api".into(), instances: 2 };
+    for scale in [Scale::To(2), Scale::Up(0), Scale::Down(0)] {
+        play.act(Action::Scale(scale), "api");
+        assert_eq!(play.answers.pop(), Some(Err(nothing.clone())), "{scale:?}");
+    }
+    for scale in [Scale::To(0), Scale::Down(2), Scale::Down(7)] {
+        play.act(Action::Scale(scale), "api");
+        assert!(matches!(play.answers.pop(), Some(Err(Refusal::BadCount { .. }))), "{scale:?}");
+    }
+}
+
+#[test]
+fn a_start_queues_behind_the_stop_that_runs() {
+    let mut play = Play::with(fork(1));
+    play.act(Action::Stop, "api");
+    assert_eq!(play.act(start(), "api"), []);
+    assert_eq!(play.exit(1, 0), [spawn(2, 0)]);
+    play.hear(Input::Spawned { run: Run(2) });
+    assert_eq!(play.answers.len(), 3);
+    assert_eq!((play.process(0).goal, play.process(0).restarts), (Goal::Up, 0), "a start is no restart");
+}
+
+#[test]
+fn a_launch_queues_behind_the_delete_that_runs() {
+    let mut play = Play::with(fork(1));
+    play.act(Action::Delete, "api");
+    assert_eq!(play.launch(fork(2), Launch::New), []);
+    assert_eq!(play.exit(1, 0).len(), 2);
+    play.up();
+    assert_eq!(ids(&play).len(), 2);
+    assert!(play.answers.iter().all(Result::is_ok));
+}
+
+#[test]
+fn what_runs_is_not_launched_twice() {
+    let mut play = Play::with(fork(1));
+    play.launch(fork(1), Launch::New);
+    assert_eq!(play.answers.pop(), Some(Err(Refusal::AlreadyRunning { name: "api".into(), id: 0 })));
+}
+
+#[test]
+fn a_stop_overtakes_what_waits() {
+    let mut play = Play::with(cluster(2));
+    play.act(reload(), "api");
+    play.act(Action::Scale(Scale::To(4)), "api");
+    play.act(Action::Stop, "api");
+    let by = || Verdict::Superseded { by: "stop".to_owned() };
+    assert_eq!(play.verdicts(), [(0, by()), (1, by())], "the scale says so too");
+    for run in [1, 2, 3] {
+        play.exit(run, 0);
+    }
+    assert!(play.supervisor.processes().all(|process| process.state == State::Stopped));
+    assert_eq!((ids(&play).len(), play.answers.len()), (2, 4));
+}
+
+#[test]
+fn a_reload_goes_one_by_one_and_stops_at_the_first_failure() {
+    let mut play = Play::with(cluster(3));
+    assert_eq!(play.act(reload(), "api"), [spawn(4, 0)]);
+    play.ready(4);
+    assert_eq!(play.hear(Input::Drained { run: Run(1) }), [terminate(1)]);
+    assert_eq!(play.exit(1, 0), [spawn(5, 1)]);
+    assert_eq!(play.exit(5, 3), []);
+    let report = play.answers.last().unwrap().as_ref().unwrap();
+    assert_eq!(report.notes, ["the reload stopped there: 1 more processes were not touched"]);
+    assert_eq!(report.lines.len(), 2);
+    assert!(play.supervisor.processes().all(Process::serves));
+}
+
+#[test]
+fn a_failed_reload_brings_the_old_spec_back() {
+    let mut play = Play::with(cluster(1));
+    let fresh = AppSpec { args: vec!["--broken".to_owned()], ..cluster(1) };
+    play.launch(fresh, Launch::OrReload { parallel: 1 });
+    let args = |play: &Play| play.supervisor.apps().next().unwrap().spec.args.clone();
+    assert_eq!(args(&play), ["--broken"]);
+    play.exit(2, 1);
+    assert!(args(&play).is_empty());
+}
+
+#[test]
+fn a_reload_that_makes_a_cluster_of_a_fork_restarts_it() {
+    let mut play = Play::with(fork(1));
+    assert_eq!(play.launch(cluster(1), Launch::OrReload { parallel: 1 }), [terminate(1)]);
+    assert_eq!(play.exit(1, 0), [spawn(2, 0)]);
+}
+
+#[test]
+fn the_last_word_on_the_count_holds_though_scales_wait() {
+    let mut play = Play::with(fork(1));
+    play.act(Action::Restart(Changes::default()), "api");
+    play.act(Action::Scale(Scale::To(3)), "api");
+    play.launch(fork(1), Launch::OrRestart);
+    for run in 1..10 {
+        play.exit(run, 0);
+        play.up();
+    }
+    assert_eq!(ids(&play), [0]);
+}
+
+#[test]
+fn a_worker_over_its_memory_limit_is_reloaded_once() {
+    let restart = RestartRule { max_memory: Some(100), ..cluster(1).restart };
+    let mut play = Play::with(AppSpec { restart, ..cluster(1) });
+    let sample = |memory| Input::Sampled { run: Run(1), memory };
+    assert_eq!(play.hear(sample(100)), []);
+    assert_eq!(play.hear(sample(101)), [spawn(2, 0)]);
+    assert_eq!(play.hear(sample(101)), [], "it is being replaced already");
+}
+
+#[test]
+fn a_worker_that_waits_for_its_reload_is_not_reloaded_for_its_memory_too() {
+    let restart = RestartRule { max_memory: Some(100), ..cluster(2).restart };
+    let mut play = Play::with(AppSpec { restart, ..cluster(2) });
+    play.act(reload(), "api");
+    assert_eq!(play.hear(Input::Sampled { run: Run(2), memory: 101 }), []);
+    play.ready(3);
+    assert_eq!(play.exit(1, 0), [spawn(4, 1)]);
+    play.ready(4);
+    assert_eq!(play.exit(2, 0), [], "it is over with that");
+}
+
+#[test]
+fn one_tick_does_all_that_is_due_and_all_that_follows() {
+    let rule = RestartRule { delay: Duration::from_secs(3), ..cluster(2).restart };
+    let mut play = Play::with(AppSpec { restart: rule, ..cluster(2) });
+    play.pass(2000);
+    play.exit(2, 1);
+    play.act(Action::Restart(Changes::default()), "0");
+    play.exit(1, 0);
+    play.act(Action::Scale(Scale::To(1)), "api");
+    play.pass(3000);
+    assert_eq!(ids(&play), [0], "the process that waited was removed in the tick that was its own");
+}
+
+#[test]
+fn a_shutdown_stops_all_at_once_and_takes_no_more_orders() {
+    let mut play = Play::with(fork(2));
+    assert_eq!(play.ask(Ask::ShutDown), [terminate(1), terminate(2)]);
+    play.act(start(), "api");
+    assert_eq!(play.answers.pop(), Some(Err(Refusal::ShuttingDown)));
+    assert_eq!(play.pass(1600), [kill(1), kill(2)]);
+    play.exit(1, 0);
+    play.exit(2, 0);
+    assert_eq!(play.verdicts(), [(0, Verdict::Done), (1, Verdict::Done)]);
+}
+
+#[test]
+fn what_was_saved_comes_back_with_its_numbers() {
+    let mut play = Play::with(fork(3));
+    play.act(Action::Delete, "0");
+    play.exit(1, 0);
+    play.act(Action::Stop, "2");
+    play.exit(3, 0);
+    let saved = play.supervisor.snapshot();
+    let mut later = Play::with(AppSpec { name: "other".into(), ..fork(1) });
+    assert_eq!(later.ask(Ask::Restore(saved.clone())), [spawn(2, 1)]);
+    let back = later.supervisor.process(ProcessId(2)).expect("its id was free");
+    assert_eq!((back.instance, back.goal), (2, Goal::Down));
+    later.ask(Ask::Restore(saved));
+    assert_eq!(later.answers.last().unwrap().as_ref().unwrap().notes, ["`api` is here already and was left as it is"]);
+}
+
+#[test]
+fn a_signal_needs_somebody_to_receive_it() {
+    let mut play = Play::with(fork(1));
+    assert_eq!(play.act(Action::Signal(12), "0").len(), 1);
+    play.abandon(1);
+    assert_eq!(play.act(Action::Signal(12), "0"), []);
+    assert!(matches!(play.verdicts()[..], [(0, Verdict::Failed { .. })]));
+}

@@ -1,0 +1,158 @@
+//! A small stage for tests: one supervisor, a clock in milliseconds, and the answers it gave.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Ask, Effect, Input, Moment, Process, ProcessId, Proof, State, Supervisor, Ticket};
+use crate::protocol::{Action, Changes, Exit, Launch, Refusal, Report, Run, Verdict};
+use crate::spec::target::Selector;
+use crate::spec::{AppSpec, Balance, ExecMode, LogSpec, Program, Readiness, RestartRule, StopRule};
+
+/// A cluster of so many workers, with PM2's numbers and a drain of 5 s.
+pub fn cluster(instances: u32) -> AppSpec {
+    AppSpec {
+        name: "api".to_owned(),
+        namespace: "default".to_owned(),
+        program: Program::Binary { path: PathBuf::from("/bin/api") },
+        args: vec![],
+        cwd: PathBuf::from("/"),
+        mode: ExecMode::Cluster,
+        instances,
+        balance: Balance::RoundRobin,
+        base_env: std::collections::BTreeMap::new(),
+        env: std::collections::BTreeMap::new(),
+        instance_var: "NODE_APP_INSTANCE".to_owned(),
+        restart: RestartRule {
+            autorestart: true,
+            max_restarts: 16,
+            min_uptime: Duration::from_secs(1),
+            delay: Duration::ZERO,
+            backoff: None,
+            stop_exit_codes: vec![],
+            max_memory: None,
+        },
+        stop: StopRule {
+            kill_timeout: Duration::from_millis(1600),
+            drain_timeout: Duration::from_secs(5),
+            with_message: false,
+            tree: true,
+        },
+        readiness: Readiness { wait_ready: false, listen_timeout: None },
+        logs: LogSpec::default(),
+        autostart: true,
+        version: None,
+    }
+}
+
+/// The same as independent processes.
+pub fn fork(instances: u32) -> AppSpec {
+    AppSpec { mode: ExecMode::Fork, ..cluster(instances) }
+}
+
+pub fn reload() -> Action {
+    Action::Reload { changes: Changes::default(), parallel: 1 }
+}
+
+pub struct Play {
+    pub supervisor: Supervisor,
+    pub now: Moment,
+    /// Answers, oldest first.
+    pub answers: Vec<Result<Report, Refusal>>,
+    tickets: u64,
+}
+
+impl Play {
+    /// A supervisor with this app, its processes ready as runs 1, 2, 3 …
+    pub fn with(spec: AppSpec) -> Play {
+        let mut play = Play { supervisor: Supervisor::default(), now: Moment(1000), answers: vec![], tickets: 0 };
+        play.launch(spec, Launch::New);
+        play.up();
+        play
+    }
+
+    /// Everything that launches says that it is ready.
+    pub fn up(&mut self) {
+        let launching = |process: &Process| match process.state {
+            State::Launching { run, .. } => Some(run),
+            _ => None,
+        };
+        let runs: Vec<Run> = self.supervisor.processes().filter_map(launching).collect();
+        for run in runs {
+            self.hear(Input::Spawned { run });
+            self.ready(run.0);
+        }
+    }
+
+    pub fn launch(&mut self, spec: AppSpec, how: Launch) -> Vec<Effect> {
+        self.ask(Ask::Launch { apps: vec![spec], how })
+    }
+
+    pub fn act(&mut self, action: Action, target: &str) -> Vec<Effect> {
+        let target = vec![Selector::parse(target).expect("a selector")];
+        self.ask(Ask::Act { action, target })
+    }
+
+    pub fn ask(&mut self, ask: Ask) -> Vec<Effect> {
+        self.tickets += 1;
+        self.hear(Input::Ask { ticket: Ticket(self.tickets), ask })
+    }
+
+    /// Effects on runs; answers are put aside, events and removals left out.
+    pub fn hear(&mut self, input: Input) -> Vec<Effect> {
+        let mut effects = self.supervisor.handle(self.now, input);
+        effects.retain(|effect| match effect {
+            Effect::Settle { answer, .. } => {
+                self.answers.push(answer.clone());
+                false
+            }
+            Effect::Publish { .. } | Effect::ProcessRemoved { .. } | Effect::AppRemoved { .. } => false,
+            _ => true,
+        });
+        effects
+    }
+
+    pub fn ready(&mut self, run: u64) -> Vec<Effect> {
+        self.hear(Input::Ready { run: Run(run), proof: Proof::Message })
+    }
+
+    pub fn exit(&mut self, run: u64, code: i32) -> Vec<Effect> {
+        self.hear(Input::Exited { run: Run(run), exit: Exit::Code(code), survivors: false })
+    }
+
+    /// It ends and leaves children behind.
+    pub fn abandon(&mut self, run: u64) -> Vec<Effect> {
+        self.hear(Input::Exited { run: Run(run), exit: Exit::Code(1), survivors: true })
+    }
+
+    /// Time passes.
+    pub fn pass(&mut self, millis: u64) -> Vec<Effect> {
+        self.now = Moment(self.now.0 + millis);
+        self.hear(Input::Tick)
+    }
+
+    pub fn process(&self, id: u32) -> &Process {
+        self.supervisor.process(ProcessId(id)).expect("it is in the list")
+    }
+
+    /// Verdicts of the last answer, in order.
+    pub fn verdicts(&self) -> Vec<(u32, Verdict)> {
+        let report = self.answers.last().expect("an answer").as_ref().expect("no refusal");
+        report.lines.iter().map(|line| (line.id, line.verdict.clone())).collect()
+    }
+}
+
+pub fn spawn(run: u64, process: u32) -> Effect {
+    Effect::Spawn { run: Run(run), process: ProcessId(process) }
+}
+
+pub fn terminate(run: u64) -> Effect {
+    Effect::Terminate { run: Run(run) }
+}
+
+pub fn kill(run: u64) -> Effect {
+    Effect::Kill { run: Run(run) }
+}
+
+pub fn drain(run: u64) -> Effect {
+    Effect::Drain { run: Run(run), grace: Duration::from_secs(5) }
+}

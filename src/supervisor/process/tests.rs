@@ -1,0 +1,236 @@
+//! What one process does, told as short stories.
+
+use std::time::Duration;
+
+use super::{Goal, State};
+use crate::protocol::{Action, Changes, Exit, Run, Verdict};
+use crate::spec::{Readiness, RestartRule};
+use crate::supervisor::play::{Play, cluster, drain, fork, kill, reload, spawn, terminate};
+use crate::supervisor::{Input, Proof};
+
+fn restart() -> Action {
+    Action::Restart(Changes::default())
+}
+
+fn failed(reason: &str, old_serves: bool) -> Verdict {
+    Verdict::Failed { reason: reason.to_owned(), old_serves }
+}
+
+#[test]
+fn a_fork_is_ready_when_it_is_spawned_a_worker_when_it_listens() {
+    let play = Play::with(fork(1));
+    assert_eq!(play.verdicts(), [(0, Verdict::Done)]);
+    let mut play = Play::with(cluster(1));
+    play.exit(1, 1);
+    play.hear(Input::Spawned { run: Run(2) });
+    assert!(matches!(play.process(0).state, State::Launching { .. }));
+    play.hear(Input::Ready { run: Run(2), proof: Proof::Listening });
+    assert!(matches!(play.process(0).state, State::Online(_)));
+}
+
+#[test]
+fn a_worker_that_never_listens_counts_as_ready_after_three_seconds() {
+    let mut play = Play::with(cluster(1));
+    play.exit(1, 1);
+    assert_eq!(play.pass(2999), []);
+    assert!(matches!(play.process(0).state, State::Launching { .. }));
+    play.pass(1);
+    assert!(matches!(play.process(0).state, State::Online(serving) if !serving.proven));
+}
+
+#[test]
+fn wait_ready_wants_the_message_and_says_so_when_it_does_not_come() {
+    let readiness = Readiness { wait_ready: true, listen_timeout: Some(Duration::from_secs(2)) };
+    let mut play = Play::with(cluster(1));
+    play.act(Action::Delete, "all");
+    play.exit(1, 0);
+    play.launch(crate::spec::AppSpec { readiness, ..cluster(1) }, crate::protocol::Launch::New);
+    play.hear(Input::Ready { run: Run(2), proof: Proof::Listening });
+    play.pass(2000);
+    assert_eq!(play.verdicts(), [(0, failed("not ready after 2 s", false))]);
+    assert!(matches!(play.process(0).state, State::Launching { ready_by: None, .. }), "it may still get ready");
+    play.ready(2);
+    assert!(matches!(play.process(0).state, State::Online(_)) && play.process(0).reason.is_none());
+}
+
+#[test]
+fn stop_signals_waits_kills_and_kills_again() {
+    let mut play = Play::with(fork(1));
+    assert_eq!(play.act(Action::Stop, "api"), [terminate(1)]);
+    assert_eq!(play.pass(1599), []);
+    assert_eq!(play.pass(1), [kill(1)]);
+    assert_eq!(play.pass(1000), [kill(1)]);
+    play.exit(1, 0);
+    assert_eq!((play.process(0).goal, &play.process(0).state), (Goal::Down, &State::Stopped));
+    assert_eq!(play.verdicts(), [(0, Verdict::Done)]);
+}
+
+#[test]
+fn a_second_stop_hastens_a_drain() {
+    let mut play = Play::with(cluster(2));
+    assert_eq!(play.act(Action::Stop, "0"), [drain(1)]);
+    assert_eq!(play.act(Action::Stop, "0"), [terminate(1)]);
+    assert_eq!(play.act(Action::Stop, "0"), [], "the stop signal comes once");
+}
+
+#[test]
+fn the_last_worker_is_not_drained_for_there_is_nobody_to_take_over() {
+    let mut play = Play::with(cluster(2));
+    assert_eq!(play.act(Action::Stop, "all"), [terminate(1), terminate(2)]);
+}
+
+#[test]
+fn a_drain_ends_with_the_work_or_with_its_time() {
+    let mut play = Play::with(cluster(3));
+    play.act(Action::Stop, "0");
+    play.act(Action::Stop, "1");
+    assert_eq!(play.hear(Input::Drained { run: Run(1) }), [terminate(1)]);
+    assert_eq!(play.pass(4999), [kill(1)]);
+    assert_eq!(play.pass(1), [kill(1), terminate(2)].split_at(1).1);
+}
+
+#[test]
+fn a_crash_with_leftovers_waits_for_them_before_it_starts_again() {
+    let mut play = Play::with(fork(1));
+    assert_eq!(play.abandon(1), [terminate(1)]);
+    assert_eq!(play.process(0).current_run(), None, "there is no main process to speak of");
+    assert_eq!(play.pass(1600), [kill(1)]);
+    assert_eq!(play.hear(Input::Emptied { run: Run(1) }), [spawn(2, 0)]);
+}
+
+#[test]
+fn a_crash_counts_by_the_life_of_the_program_not_of_its_leftovers() {
+    let restart = RestartRule { max_restarts: 2, ..fork(1).restart };
+    let mut play = Play::with(crate::spec::AppSpec { restart, ..fork(1) });
+    for run in 1..=2 {
+        play.up();
+        play.pass(30);
+        play.abandon(run);
+        play.pass(400);
+        play.hear(Input::Emptied { run: Run(run) });
+    }
+    assert_eq!(play.process(0).state, State::Errored);
+    assert_eq!(play.process(0).reason.as_deref(), Some("exited with code 1; given up after 2 unstable restarts"));
+}
+
+#[test]
+fn a_restart_during_the_clearing_up_starts_it_whatever_the_exit_said() {
+    let restart_rule = RestartRule { autorestart: false, ..fork(1).restart };
+    let mut play = Play::with(crate::spec::AppSpec { restart: restart_rule, ..fork(1) });
+    play.abandon(1);
+    play.act(restart(), "api");
+    assert_eq!(play.hear(Input::Emptied { run: Run(1) }), [spawn(2, 0)]);
+}
+
+#[test]
+fn a_reload_brings_the_successor_up_before_the_old_one_goes() {
+    let mut play = Play::with(cluster(1));
+    assert_eq!(play.act(reload(), "api"), [spawn(2, 0)]);
+    assert_eq!(play.process(0).current_run(), Some(Run(1)), "the old one answers for it");
+    assert_eq!(play.ready(2), [drain(1)]);
+    assert_eq!(play.hear(Input::Drained { run: Run(1) }), [terminate(1)]);
+    assert_eq!(play.answers.len(), 1, "the reload is over when the old one is gone");
+    play.exit(1, 0);
+    assert_eq!(play.verdicts(), [(0, Verdict::Done)]);
+}
+
+#[test]
+fn a_reload_whose_successor_crashes_keeps_the_old_and_says_why() {
+    let mut play = Play::with(cluster(1));
+    play.act(reload(), "api");
+    assert_eq!(play.exit(2, 1), []);
+    assert!(matches!(play.process(0).state, State::Online(serving) if serving.run == Run(1)));
+    assert_eq!(play.verdicts(), [(0, failed("exited with code 1 before it was ready", true))]);
+}
+
+#[test]
+fn a_reload_whose_successor_is_not_ready_in_time_keeps_the_old() {
+    let mut play = Play::with(cluster(1));
+    play.act(reload(), "api");
+    assert_eq!(play.pass(29_999), []);
+    assert_eq!(play.pass(1), [terminate(2)]);
+    assert_eq!(play.verdicts(), [(0, failed("not ready after 30 s", true))]);
+    assert_eq!(play.ready(2), [], "late readiness changes nothing");
+    assert_eq!(play.exit(2, 0), []);
+    assert_eq!(play.process(0).current_run(), Some(Run(1)));
+}
+
+#[test]
+fn the_old_one_may_die_while_its_successor_launches() {
+    let mut play = Play::with(cluster(1));
+    play.act(reload(), "api");
+    assert_eq!(play.exit(1, 1), []);
+    assert_eq!(play.ready(2), []);
+    assert_eq!(play.verdicts(), [(0, Verdict::Done)]);
+}
+
+#[test]
+fn a_stop_in_the_middle_of_a_reload_takes_both_and_is_over_with_both() {
+    let mut play = Play::with(cluster(1));
+    play.act(reload(), "api");
+    let effects = play.act(Action::Stop, "api");
+    assert!(effects.contains(&terminate(1)) && effects.contains(&terminate(2)), "{effects:?}");
+    assert_eq!(play.verdicts(), [(0, Verdict::Superseded { by: "stop".to_owned() })]);
+    play.exit(2, 0);
+    assert!(matches!(play.process(0).state, State::Stopping(_)), "the old one lives");
+    play.exit(1, 0);
+    assert_eq!(play.process(0).state, State::Stopped);
+}
+
+#[test]
+fn a_spawn_that_fails_after_the_stop_leaves_nothing_to_wait_for() {
+    let mut play = Play::with(cluster(1));
+    play.exit(1, 1);
+    play.act(Action::Stop, "api");
+    play.hear(Input::SpawnFailed { run: Run(2), error: "no memory".into(), permanent: false });
+    assert_eq!(play.process(0).state, State::Stopped);
+    assert_eq!(play.verdicts(), [(0, Verdict::Done)]);
+}
+
+#[test]
+fn a_spawn_that_fails_after_the_wait_for_readiness_is_noticed() {
+    let mut play = Play::with(cluster(1));
+    play.exit(1, 1);
+    play.pass(3000);
+    play.hear(Input::SpawnFailed { run: Run(2), error: "no such file".into(), permanent: true });
+    assert_eq!((&play.process(0).state, play.process(0).reason.as_deref()), (&State::Errored, Some("no such file")));
+}
+
+/// Run 1 is replaced and drains, and its process has moved on to each of these states.
+#[test]
+fn news_of_a_run_on_its_way_out_reach_it_whatever_its_process_does() {
+    let rule = RestartRule { delay: Duration::from_secs(1), max_restarts: 1, ..cluster(1).restart };
+    type Way = fn(&mut Play);
+    let ways: [(&str, Way); 3] = [
+        ("waiting", |play| drop((play.pass(1500), play.exit(2, 1)))),
+        ("errored", |play| drop(play.exit(2, 1))),
+        ("launching, old serves", |play| {
+            play.pass(1500);
+            play.exit(2, 1);
+            play.pass(1000);
+            play.ready(3);
+            play.act(reload(), "api");
+        }),
+    ];
+    for (name, way) in ways {
+        let mut play = Play::with(crate::spec::AppSpec { restart: rule.clone(), ..cluster(1) });
+        play.act(reload(), "api");
+        play.ready(2);
+        way(&mut play);
+        assert_eq!(play.hear(Input::Spawned { run: Run(1) }), [], "{name}");
+        assert_eq!(play.hear(Input::Sampled { run: Run(1), memory: 1 << 40 }), [], "{name}");
+        assert_eq!(play.hear(Input::Drained { run: Run(1) }), [terminate(1)], "{name}");
+        let before = play.process(0).state.clone();
+        play.hear(Input::SpawnFailed { run: Run(1), error: "late".into(), permanent: true });
+        assert_eq!(play.process(0).state, before, "{name}");
+        assert!(play.process(0).retiring.is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn signal_deaths_are_recorded_as_signals() {
+    let mut play = Play::with(fork(1));
+    play.hear(Input::Exited { run: Run(1), exit: Exit::Signal(9), survivors: false });
+    assert_eq!(play.process(0).last_exit, Some(Exit::Signal(9)));
+    assert_eq!(play.process(0).reason.as_deref(), Some("was killed by SIGKILL"));
+}

@@ -1,0 +1,155 @@
+//! Which input met which state: a hole in this table is a hole in the proof.
+
+use std::fmt::Write as _;
+
+use crate::protocol::Action;
+use crate::supervisor::{Ask, Goal, Process, Stage, State};
+
+const ROWS: [&str; 10] = [
+    "Stopped",
+    "Launching",
+    "Launching, unready for good",
+    "Launching, old serves",
+    "Online",
+    "Stopping, draining",
+    "Stopping, to stay down",
+    "Stopping, to come back",
+    "Waiting",
+    "Errored",
+];
+
+/// Inputs, as columns of the table.
+#[derive(Clone, Copy)]
+pub enum Column {
+    Launch,
+    Start,
+    Restart,
+    Reload,
+    Stop,
+    Delete,
+    Scale,
+    Other,
+    Restore,
+    ShutDown,
+    Spawned,
+    SpawnFailed,
+    Ready,
+    Drained,
+    Exited,
+    Emptied,
+    Sampled,
+    Tick,
+}
+
+const COLUMNS: [&str; 18] = [
+    "launch", "start", "restart", "reload", "stop", "delete", "scale", "other", "restore", "shutdwn", "Spawned",
+    "SpFail", "Ready", "Drained", "Exited", "Emptied", "Sampled", "Tick",
+];
+
+/// Cells that cannot be met, with the reason. The inputs are columns `from..=to`.
+const UNREACHABLE: [(&str, Column, Column, &str); 1] =
+    [("Stopped", Column::Spawned, Column::Sampled, "a stopped process has no run that could be heard of")];
+
+/// Cells that chance seldom meets: the news is of a replaced run that is still on its way out while its process has
+/// moved on twice. The table tests of processes meet each.
+const RARE: [(&str, Column); 7] = [
+    ("Launching, unready for good", Column::Drained),
+    ("Launching, old serves", Column::Drained),
+    ("Waiting", Column::Spawned),
+    ("Waiting", Column::SpawnFailed),
+    ("Errored", Column::Spawned),
+    ("Errored", Column::SpawnFailed),
+    ("Errored", Column::Sampled),
+];
+
+/// Counts of inputs by the state of the process they are about.
+#[derive(Clone, Default)]
+pub struct Coverage([[u64; COLUMNS.len()]; ROWS.len()]);
+
+impl Coverage {
+    pub fn note(&mut self, process: &Process, input: Column) {
+        self.0[row(process)][input as usize] += 1;
+    }
+
+    pub fn add(&mut self, other: &Coverage) {
+        for (mine, theirs) in self.0.iter_mut().flatten().zip(other.0.iter().flatten()) {
+            *mine += theirs;
+        }
+    }
+
+    /// Cells that ought to have been met and were not.
+    pub fn holes(&self) -> Vec<String> {
+        let cells = (0..ROWS.len()).flat_map(|row| (0..COLUMNS.len()).map(move |column| (row, column)));
+        let rare =
+            |row: usize, column: usize| RARE.iter().any(|(name, rare)| *name == ROWS[row] && *rare as usize == column);
+        let expected = |row: usize, column: usize| reason(row, column).is_none() && !rare(row, column);
+        let missed = cells.filter(|(row, column)| self.0[*row][*column] == 0 && expected(*row, *column));
+        missed.map(|(row, column)| format!("{} × {}", ROWS[row], COLUMNS[column])).collect()
+    }
+
+    /// Cells that were said to be out of reach and were met all the same.
+    pub fn wonders(&self) -> Vec<String> {
+        let cells = (0..ROWS.len()).flat_map(|row| (0..COLUMNS.len()).map(move |column| (row, column)));
+        let met = cells.filter(|(row, column)| self.0[*row][*column] > 0 && reason(*row, *column).is_some());
+        met.map(|(row, column)| format!("{} × {}", ROWS[row], COLUMNS[column])).collect()
+    }
+
+    pub fn table(&self) -> String {
+        let mut text = format!("{:28}", "");
+        for name in COLUMNS {
+            let _ = write!(text, "{name:>9}");
+        }
+        for (row, name) in ROWS.iter().enumerate() {
+            let _ = write!(text, "\n{name:28}");
+            for (column, count) in self.0[row].iter().enumerate() {
+                let cell = if reason(row, column).is_some() { "-".to_owned() } else { count.to_string() };
+                let _ = write!(text, "{cell:>9}");
+            }
+        }
+        for (row, from, to, why) in UNREACHABLE {
+            let _ = write!(text, "\n- {row} × {}..{}: {why}", COLUMNS[from as usize], COLUMNS[to as usize]);
+        }
+        text
+    }
+}
+
+/// Why a cell cannot be met.
+fn reason(row: usize, column: usize) -> Option<&'static str> {
+    let hit = UNREACHABLE
+        .iter()
+        .find(|(name, from, to, _)| *name == ROWS[row] && (*from as usize..=*to as usize).contains(&column));
+    hit.map(|(.., why)| *why)
+}
+
+fn row(process: &Process) -> usize {
+    match &process.state {
+        State::Stopped => 0,
+        State::Launching { old: None, ready_by: Some(_), .. } => 1,
+        State::Launching { old: None, ready_by: None, .. } => 2,
+        State::Launching { old: Some(_), .. } => 3,
+        State::Online(_) => 4,
+        State::Stopping(departure) if matches!(departure.stage, Stage::Draining { .. }) => 5,
+        State::Stopping(_) if process.goal != Goal::Up => 6,
+        State::Stopping(_) => 7,
+        State::Waiting { .. } => 8,
+        State::Errored => 9,
+    }
+}
+
+/// The column of a request.
+pub fn column(ask: &Ask) -> Column {
+    match ask {
+        Ask::Launch { .. } => Column::Launch,
+        Ask::Restore(_) => Column::Restore,
+        Ask::ShutDown => Column::ShutDown,
+        Ask::Act { action, .. } => match action {
+            Action::Start(_) => Column::Start,
+            Action::Restart(_) => Column::Restart,
+            Action::Reload { .. } => Column::Reload,
+            Action::Stop => Column::Stop,
+            Action::Delete => Column::Delete,
+            Action::Scale(_) => Column::Scale,
+            Action::Reset | Action::Signal(_) | Action::Flush | Action::ReopenLogs => Column::Other,
+        },
+    }
+}

@@ -1,0 +1,132 @@
+//! What must hold after every input, whatever happened before.
+
+use std::collections::BTreeMap;
+
+use super::history::History;
+use crate::supervisor::{AppId, Effect, Goal, Kind, Process, State};
+
+/// True if clients of the process are served.
+pub fn serves(process: &Process) -> bool {
+    matches!(process.state, State::Online(_) | State::Launching { old: Some(_), .. })
+}
+
+/// Serving processes of each app.
+pub fn serving(history: &History) -> BTreeMap<AppId, usize> {
+    let mut counts = BTreeMap::new();
+    for process in history.supervisor.processes().filter(|process| serves(process)) {
+        *counts.entry(process.app).or_default() += 1;
+    }
+    counts
+}
+
+/// All that must hold of the state as it is; `changed` if the last input had effects.
+pub fn check(history: &History, changed: bool) {
+    runs_are_answered_for_once(history);
+    goals_and_states_agree(history);
+    if changed {
+        apps_are_whole(history);
+    }
+    tickets_wait_for_their_operations(history);
+    let waiting = history.supervisor.waits.keys();
+    assert!(
+        history.open.iter().eq(waiting),
+        "tickets not answered: {:?}, known: {:?}",
+        history.open,
+        history.supervisor.waits
+    );
+}
+
+/// A ticket is answered with the last of its operations, and with no earlier one.
+fn tickets_wait_for_their_operations(history: &History) {
+    let operations = || history.supervisor.apps.values().flat_map(|app| &app.operations);
+    for (ticket, wait) in &history.supervisor.waits {
+        let open = operations().filter(|operation| operation.ticket == Some(*ticket)).count();
+        assert_eq!(open, wait.open, "{ticket:?} waits for a wrong count of operations");
+    }
+    let known = |ticket| history.supervisor.waits.contains_key(ticket);
+    assert!(operations().filter_map(|operation| operation.ticket.as_ref()).all(known), "a ticket was answered early");
+}
+
+fn runs_are_answered_for_once(history: &History) {
+    let supervisor = &history.supervisor;
+    let mut held = 0;
+    for process in supervisor.processes.values() {
+        for run in process.runs() {
+            held += 1;
+            assert_eq!(supervisor.runs.get(&run), Some(&process.id), "the index errs about {run:?}");
+            assert!(history.os.bodies.contains_key(&run), "{run:?} is dead: {process:?}");
+        }
+    }
+    assert_eq!(held, supervisor.runs.len(), "the index has more than there is: {:?}", supervisor.runs);
+    assert_eq!(held, history.os.bodies.len(), "nobody answers for some of {:?}", history.os.bodies.keys());
+}
+
+fn goals_and_states_agree(history: &History) {
+    for process in history.supervisor.processes() {
+        let fits = match &process.state {
+            State::Stopped => process.goal == Goal::Down && process.is_empty(),
+            State::Launching { .. } | State::Online(_) | State::Waiting { .. } | State::Errored => {
+                process.goal == Goal::Up
+            }
+            State::Stopping(_) => true,
+        };
+        assert!(fits, "goal and state disagree: {process:?}");
+        let most = history.supervisor.apps[&process.app].spec.restart.max_restarts;
+        assert!(process.history.unstable() < most.max(1) + 16, "the history grows: {process:?}");
+        let down = history.wishes.get(&process.id) == Some(&false) || history.quiet.contains(&process.app);
+        assert!(!down || process.goal != Goal::Up, "it was to be down: {process:?}");
+    }
+}
+
+fn apps_are_whole(history: &History) {
+    let supervisor = &history.supervisor;
+    for app in supervisor.apps.values() {
+        let members: Vec<&Process> = supervisor.members(app.id).collect();
+        assert!(!members.is_empty() || !app.operations.is_empty(), "an app of nothing: {app:?}");
+        let mut instances: Vec<u32> = members.iter().map(|process| process.instance).collect();
+        instances.sort_unstable();
+        instances.dedup();
+        assert_eq!(instances.len(), members.len(), "two processes have one instance number: {members:?}");
+        let under_way: Vec<_> = app.operations.iter().filter(|operation| operation.is_under_way()).collect();
+        assert!(under_way.len() <= 1, "operations at the same time: {under_way:?}");
+        let replacing = members.iter().filter(|process| matches!(process.state, State::Launching { old: Some(_), .. }));
+        let most = match under_way.first() {
+            Some(operation) if operation.kind == Kind::Reload => operation.parallel,
+            Some(_) | None => 0,
+        };
+        assert!(replacing.count() <= most, "a reload goes too fast, at most {most}: {members:?}");
+    }
+}
+
+/// What must hold of a list of effects: nothing is started that shall not run, removals are told once and truly.
+pub fn check_effects(history: &History, effects: &[Effect], before: &[AppId]) {
+    let supervisor = &history.supervisor;
+    for (at, effect) in effects.iter().enumerate() {
+        match effect {
+            Effect::Spawn { run, process } => {
+                let up = supervisor.process(*process).is_some_and(|process| process.goal == Goal::Up);
+                let goes = |later: &Effect| match later {
+                    Effect::Terminate { run: other } | Effect::Drain { run: other, .. } => other == run,
+                    _ => false,
+                };
+                let taken_back = effects[at..].iter().any(goes);
+                assert!(up || taken_back, "{process:?} is started and shall not run");
+            }
+            Effect::AppRemoved { app } => {
+                assert!(before.contains(app) && supervisor.app(*app).is_none(), "{app:?} is not gone");
+                assert_eq!(effects.iter().filter(|other| *other == effect).count(), 1, "{app:?} removed twice");
+            }
+            Effect::Publish { .. }
+            | Effect::ProcessRemoved { .. }
+            | Effect::Settle { .. }
+            | Effect::Drain { .. }
+            | Effect::Terminate { .. }
+            | Effect::Kill { .. }
+            | Effect::Signal { .. } => {}
+        }
+    }
+    for app in before {
+        let told = effects.contains(&Effect::AppRemoved { app: *app });
+        assert_eq!(told, supervisor.app(*app).is_none(), "{app:?} went, or stayed, in silence");
+    }
+}

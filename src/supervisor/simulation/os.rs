@@ -1,0 +1,230 @@
+//! The operating system and the shell, simulated: which runs live, what they are like, and what is still to be reported
+//! of them. It also judges each effect: whether a careful shell could carry it out.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::rng::Rng;
+use crate::protocol::{Exit, Run};
+use crate::spec::{AppSpec, ExecMode};
+use crate::supervisor::{Effect, Input, Moment, Proof};
+
+/// One process tree that lives, as far as the supervisor has been told.
+#[derive(Debug)]
+pub struct Body {
+    /// When its `Spawned` or `SpawnFailed` is due; nothing about it comes earlier.
+    told_at: Moment,
+    /// It never came to be; its `SpawnFailed` is on the way.
+    stillborn: bool,
+    /// The main process lives.
+    pub main: bool,
+    /// When the main process ends, others of its tree live on.
+    leaves: bool,
+    /// What it leaves goes by SIGKILL only.
+    obstinate: bool,
+    /// The main process does not hear the stop signal.
+    deaf: bool,
+    /// How long it may take from the stop signal to SIGKILL, and when that signal came.
+    kill_timeout: Duration,
+    terminated: Option<Moment>,
+    drained: bool,
+    killed: bool,
+}
+
+/// What is going to be reported of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    Spawned,
+    SpawnFailed {
+        permanent: bool,
+    },
+    Ready(Proof),
+    Drained,
+    /// It ends because it was told to.
+    Exit(Exit),
+    /// It ends by itself.
+    Crash(Exit),
+    Emptied,
+}
+
+/// All that lives, and what will be heard of it.
+#[derive(Debug, Default)]
+pub struct Os {
+    pub bodies: BTreeMap<Run, Body>,
+    agenda: BTreeMap<(Moment, u64), (Run, News)>,
+    scheduled: u64,
+    last_run: u64,
+    /// From now on everything starts, becomes ready, does not crash, and goes at the latest by SIGKILL.
+    pub behaves: bool,
+}
+
+impl Os {
+    /// When there is news.
+    pub fn next(&self) -> Option<Moment> {
+        self.agenda.keys().next().map(|(at, _)| *at)
+    }
+
+    /// The next news, if it has not become void.
+    pub fn take(&mut self) -> Option<(Moment, Run, News)> {
+        let ((at, _), (run, news)) = self.agenda.pop_first()?;
+        let body = self.bodies.get(&run)?;
+        let void = match news {
+            News::Exit(_) | News::Ready(_) => !body.main,
+            News::Crash(_) => !body.main || self.behaves,
+            News::Emptied => body.main,
+            News::Spawned | News::SpawnFailed { .. } | News::Drained => false,
+        };
+        (!void).then_some((at, run, news))
+    }
+
+    /// Makes the news true and says it in the supervisor's words.
+    pub fn happen(&mut self, rng: &mut Rng, now: Moment, run: Run, news: News) -> Input {
+        match news {
+            News::Spawned => Input::Spawned { run },
+            News::Ready(proof) => Input::Ready { run, proof },
+            News::Drained => Input::Drained { run },
+            News::SpawnFailed { permanent } => {
+                self.bodies.remove(&run);
+                Input::SpawnFailed { run, error: "no such file".into(), permanent }
+            }
+            News::Emptied => {
+                self.bodies.remove(&run);
+                Input::Emptied { run }
+            }
+            News::Exit(exit) | News::Crash(exit) => {
+                let body = self.bodies.get_mut(&run).expect("void news are not delivered");
+                body.main = false;
+                let survivors = body.leaves;
+                let goes = body.killed || (body.terminated.is_some() && !body.obstinate);
+                if !survivors {
+                    self.bodies.remove(&run);
+                } else if goes {
+                    self.plan(now.after(rng.millis(300)), run, News::Emptied);
+                }
+                Input::Exited { run, exit, survivors }
+            }
+        }
+    }
+
+    /// Carries out what concerns runs.
+    pub fn carry_out(&mut self, rng: &mut Rng, now: Moment, spec: Option<&AppSpec>, effect: &Effect) {
+        match effect {
+            Effect::Spawn { run, .. } => self.spawn(rng, now, *run, spec.expect("a process that starts has an app")),
+            Effect::Drain { run, grace } => {
+                let cluster = spec.is_none_or(|spec| spec.mode == ExecMode::Cluster);
+                assert!(cluster, "{run:?} has nothing to be drained of");
+                self.drain(rng, now, *run, *grace);
+            }
+            Effect::Terminate { run } => self.terminate(rng, now, *run),
+            Effect::Kill { run } => self.kill(rng, now, *run),
+            Effect::Signal { run, .. } => {
+                assert!(self.bodies[run].main, "a signal for {run:?}, whose main process ended");
+            }
+            Effect::ProcessRemoved { .. }
+            | Effect::AppRemoved { .. }
+            | Effect::Publish { .. }
+            | Effect::Settle { .. } => {}
+        }
+    }
+
+    /// Lets all that lives behave, deaf as it may be.
+    pub fn calm_down(&mut self, now: Moment) {
+        self.behaves = true;
+        let mains: Vec<Run> = self.bodies.iter().filter(|(_, body)| body.main).map(|(run, _)| *run).collect();
+        for run in mains {
+            let at = self.bodies[&run].told_at.max(now);
+            self.plan(at.after(Duration::from_millis(50)), run, News::Ready(Proof::Message));
+        }
+    }
+
+    fn plan(&mut self, at: Moment, run: Run, news: News) {
+        self.scheduled += 1;
+        self.agenda.insert((at, self.scheduled), (run, news));
+    }
+
+    fn spawn(&mut self, rng: &mut Rng, now: Moment, run: Run, spec: &AppSpec) {
+        assert!(run.0 > self.last_run, "{run:?} was used before");
+        self.last_run = run.0;
+        let wild = !self.behaves;
+        let slow = wild && rng.percent(15);
+        let told_at = now.after(rng.millis(if slow { 8_000 } else { 4 }));
+        let body = Body {
+            told_at,
+            stillborn: wild && rng.percent(if slow { 40 } else { 7 }),
+            main: true,
+            leaves: wild && rng.percent(20),
+            obstinate: rng.percent(50),
+            deaf: wild && rng.percent(15),
+            kill_timeout: spec.stop.kill_timeout,
+            terminated: None,
+            drained: false,
+            killed: false,
+        };
+        if body.stillborn {
+            self.plan(told_at, run, News::SpawnFailed { permanent: rng.percent(35) });
+        } else {
+            self.plan(told_at, run, News::Spawned);
+            self.plan_life(rng, told_at, run);
+        }
+        self.bodies.insert(run, body);
+    }
+
+    fn plan_life(&mut self, rng: &mut Rng, born: Moment, run: Run) {
+        if self.behaves {
+            return self.plan(born.after(Duration::from_millis(50)), run, News::Ready(Proof::Message));
+        }
+        if rng.percent(60) {
+            self.plan(born.after(rng.millis(1500)), run, News::Ready(Proof::Listening));
+        }
+        if rng.percent(60) {
+            self.plan(born.after(rng.millis(4000)), run, News::Ready(Proof::Message));
+        }
+        let lives = match rng.below(10) {
+            0..3 => rng.millis(40),
+            3..5 => rng.millis(8_000),
+            5..7 => rng.millis(60_000),
+            _ => return,
+        };
+        let exit = rng.pick(&[Exit::Code(0), Exit::Code(1), Exit::Signal(9), Exit::Signal(11)]);
+        self.plan(born.after(lives), run, News::Crash(exit));
+    }
+
+    fn drain(&mut self, rng: &mut Rng, now: Moment, run: Run, grace: Duration) {
+        let body = self.bodies.get_mut(&run).expect("only what lives is drained");
+        assert!(body.main && !body.drained && body.terminated.is_none(), "{run:?} is drained out of turn: {body:?}");
+        body.drained = true;
+        if rng.percent(60) {
+            let within = u64::try_from(grace.as_millis()).expect("short") + 1;
+            self.plan(now.after(rng.millis(within)), run, News::Drained);
+        }
+    }
+
+    fn terminate(&mut self, rng: &mut Rng, now: Moment, run: Run) {
+        let body = self.bodies.get_mut(&run).unwrap_or_else(|| panic!("{run:?} is told to stop and does not live"));
+        assert!(body.terminated.is_none(), "{run:?} gets its stop signal twice: programs take that for `at once`");
+        body.terminated = Some(now);
+        if body.stillborn {
+            return;
+        }
+        let at = body.told_at.max(now).after(rng.millis(200));
+        if body.main && !body.deaf {
+            self.plan(at, run, News::Exit(rng.pick(&[Exit::Code(0), Exit::Code(1), Exit::Signal(2)])));
+        } else if !body.main && !body.obstinate {
+            self.plan(at, run, News::Emptied);
+        }
+    }
+
+    fn kill(&mut self, rng: &mut Rng, now: Moment, run: Run) {
+        let body = self.bodies.get_mut(&run).unwrap_or_else(|| panic!("{run:?} is killed and does not live"));
+        let asked = body.terminated.expect("nothing is killed that was not asked to stop");
+        assert!(now >= asked.after(body.kill_timeout), "{run:?} is killed before its time");
+        let escapes = !self.behaves && rng.percent(10);
+        if body.stillborn || escapes {
+            return;
+        }
+        body.killed = true;
+        let at = body.told_at.max(now).after(rng.millis(20));
+        let news = if body.main { News::Exit(Exit::Signal(9)) } else { News::Emptied };
+        self.plan(at, run, news);
+    }
+}

@@ -1,0 +1,141 @@
+//! What clients ask in a simulated history: random apps, verbs and selectors.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::rng::Rng;
+use crate::protocol::{Action, Changes, Launch, Scale};
+use crate::spec::target::Selector;
+use crate::spec::{AppSpec, Balance, ExecMode, LogSpec, Program, Readiness, RestartRule, StopRule};
+use crate::supervisor::{Ask, Supervisor};
+
+/// Names of the simulated apps. How each is stopped is fixed by its name, all else changes with every launch.
+const NAMES: [&str; 3] = ["api", "web", "job"];
+/// From this many processes on, few new ones are asked for.
+const CROWD: usize = 9;
+
+/// An app as random as its rules allow.
+pub fn spec(rng: &mut Rng, name: &str) -> AppSpec {
+    let millis = Duration::from_millis;
+    let (kill, drain) = match name {
+        "api" => (1600, 9000),
+        "web" => (500, 0),
+        _ => (0, 4000),
+    };
+    let base_env = [("TRY".to_owned(), rng.below(100).to_string())].into();
+    AppSpec {
+        name: name.to_owned(),
+        namespace: "default".to_owned(),
+        program: Program::Binary { path: PathBuf::from("/bin/app") },
+        args: vec![],
+        cwd: PathBuf::from("/"),
+        mode: if rng.percent(65) { ExecMode::Cluster } else { ExecMode::Fork },
+        instances: u32::try_from(1 + rng.below(3)).expect("small"),
+        balance: Balance::RoundRobin,
+        base_env,
+        env: std::collections::BTreeMap::new(),
+        instance_var: "NODE_APP_INSTANCE".to_owned(),
+        restart: RestartRule {
+            autorestart: rng.percent(85),
+            max_restarts: rng.pick(&[1, 2, 3, 16]),
+            min_uptime: millis(1000),
+            delay: rng.pick(&[millis(0), millis(0), millis(700)]),
+            backoff: rng.pick(&[None, None, Some(millis(100)), Some(millis(0))]),
+            stop_exit_codes: rng.pick(&[vec![], vec![], vec![0]]),
+            max_memory: rng.pick(&[None, Some(100)]),
+        },
+        stop: StopRule { kill_timeout: millis(kill), drain_timeout: millis(drain), with_message: false, tree: true },
+        readiness: Readiness {
+            wait_ready: rng.percent(35),
+            listen_timeout: rng.pick(&[None, None, Some(millis(400)), Some(millis(0))]),
+        },
+        logs: LogSpec::default(),
+        autostart: rng.percent(92),
+        version: None,
+    }
+}
+
+/// A random request. `last` is a snapshot of this history, to be restored now and then.
+pub fn ask(rng: &mut Rng, supervisor: &Supervisor, last: &super::Snapshot) -> Ask {
+    let crowded = supervisor.processes().count() >= CROWD;
+    match rng.below(100) {
+        0..4 => Ask::Restore(last.clone()),
+        4..8 => launch(rng),
+        8..24 if !crowded => launch(rng),
+        _ => {
+            let action = action(rng, crowded);
+            Ask::Act { action, target: target(rng, supervisor) }
+        }
+    }
+}
+
+/// A request that, for its part, takes nothing down: a reload, by itself or of the config file.
+pub fn reload(rng: &mut Rng, supervisor: &Supervisor) -> Ask {
+    let parallel = u32::try_from(rng.below(4)).expect("small");
+    if rng.percent(70) {
+        return Ask::Act {
+            action: Action::Reload { changes: changes(rng), parallel },
+            target: target(rng, supervisor),
+        };
+    }
+    let known: Vec<AppSpec> = supervisor.apps().map(|app| AppSpec::clone(&app.spec)).collect();
+    let old = rng.pick(&known);
+    let fresh = spec(rng, &old.name);
+    let apps = vec![AppSpec { mode: old.mode, instances: old.instances, ..fresh }];
+    Ask::Launch { apps, how: Launch::OrReload { parallel } }
+}
+
+fn launch(rng: &mut Rng) -> Ask {
+    let first = rng.pick(&NAMES);
+    let mut apps = vec![spec(rng, first)];
+    if rng.percent(25) {
+        let second = rng.pick(&NAMES);
+        apps.push(spec(rng, second));
+    }
+    let parallel = u32::try_from(rng.below(4)).expect("small");
+    Ask::Launch { apps, how: rng.pick(&[Launch::New, Launch::OrRestart, Launch::OrReload { parallel }]) }
+}
+
+fn action(rng: &mut Rng, crowded: bool) -> Action {
+    match rng.below(100) {
+        0..14 => Action::Start(changes(rng)),
+        14..28 => Action::Restart(changes(rng)),
+        28..50 => Action::Reload { changes: changes(rng), parallel: u32::try_from(rng.below(4)).expect("small") },
+        50..65 => Action::Stop,
+        65..74 => Action::Delete,
+        74..88 => Action::Scale(scale(rng, crowded)),
+        88..92 => Action::Reset,
+        92..98 => Action::Signal(10),
+        _ => rng.pick(&[Action::Flush, Action::ReopenLogs]),
+    }
+}
+
+fn scale(rng: &mut Rng, crowded: bool) -> Scale {
+    let count = u32::try_from(rng.below(4)).expect("small");
+    match rng.below(3) {
+        0 => Scale::To(count),
+        1 if !crowded => Scale::Up(count),
+        _ => Scale::Down(count),
+    }
+}
+
+fn changes(rng: &mut Rng) -> Changes {
+    let base_env = rng.percent(20).then(|| [("TRY".to_owned(), rng.below(100).to_string())].into());
+    Changes { settings: vec![], base_env }
+}
+
+fn target(rng: &mut Rng, supervisor: &Supervisor) -> Vec<Selector> {
+    let ids: Vec<u32> = supervisor.processes().map(|process| process.id.0).chain([99]).collect();
+    let one = |rng: &mut Rng| match rng.below(400) {
+        0..60 => Selector::All,
+        60..220 => Selector::Word(rng.pick(&NAMES).to_owned()),
+        220..390 => Selector::Word(rng.pick(&ids).to_string()),
+        390..399 => Selector::Word("default".to_owned()),
+        _ => Selector::Pattern("^w".to_owned()),
+    };
+    let mut target = vec![one(rng)];
+    if rng.percent(15) {
+        target.push(one(rng));
+    }
+    target
+}

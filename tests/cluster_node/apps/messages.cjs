@@ -1,0 +1,10 @@
+// Sends back what it gets; on 'handle' sends a server along, and something behind it.
+const net = require('net')
+process.on('message', (message) => {
+  if (message !== 'handle') return process.send(message)
+  const server = net.createServer().listen({ port: 0, exclusive: true }, () => {
+    process.send({ with: 'a handle' }, server)
+    process.send('behind it')
+  })
+})
+process.send('ready')

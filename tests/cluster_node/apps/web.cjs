@@ -1,0 +1,14 @@
+// An http server that says who served. `?block` stops its event loop, `?slow` answers late.
+const http = require('http')
+
+const server = http.createServer((request, response) => {
+  if (request.url === '/block') {
+    process.send('blocked')
+    for (;;);
+  }
+  const answer = () => response.end(String(process.pid))
+  request.url === '/slow' ? setTimeout(answer, 300) : answer()
+})
+server.keepAliveTimeout = 1000
+if (process.argv[2] === 'one') server.maxConnections = 1
+server.listen(0, '127.0.0.1')

@@ -1,0 +1,114 @@
+//! Messages, and leaving without loss.
+
+use serde_json::json;
+
+use super::*;
+
+const GRACE: Duration = Duration::from_secs(8);
+
+/// Reloads under load; nothing may fail, and several generations must have served.
+async fn reload_under(kind: &'static str, app: &str) {
+    let mut app = App::new(app, &[]);
+    let mut runs = app.spawn_listening(2).await;
+    let load = Load::on(app.at(0), kind);
+    while app.cluster.connections(runs[0]) + app.cluster.connections(runs[1]) < 8 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    for _ in 0..3 {
+        app.replace(&mut runs, GRACE).await;
+    }
+    let result = load.finish().await;
+    assert_eq!(result["failed"], 0, "{result}");
+    assert!(result["workers"].as_object().unwrap().len() >= 4, "{result}");
+}
+
+#[test]
+fn reloads_lose_no_request_on_keep_alive_connections() {
+    play(reload_under("keep", "web.cjs"));
+}
+
+#[test]
+fn reloads_lose_no_request_on_new_connections() {
+    play(reload_under("new", "web.cjs"));
+}
+
+#[test]
+fn reloads_lose_no_request_over_http2() {
+    play(reload_under("h2", "h2.cjs"));
+}
+
+#[test]
+fn a_request_in_progress_is_finished_with_connection_close() {
+    play(async {
+        let mut app = App::new("web.cjs", &[]);
+        let run = app.spawn_listening(1).await[0];
+        let mut stream = TcpStream::connect(app.at(0)).await.unwrap();
+        stream.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        app.cluster.drain(run, GRACE);
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("Connection: close"), "{answer}");
+        app.wait_for(Notice::Drained { run }).await;
+    });
+}
+
+#[test]
+fn a_raw_connection_holds_the_drain_until_it_ends_or_the_time_is_up() {
+    play(async {
+        let mut app = App::new("net.cjs", &[]);
+        let runs = app.spawn_listening(2).await;
+        let mut streams = [TcpStream::connect(app.at(0)).await.unwrap(), TcpStream::connect(app.at(0)).await.unwrap()];
+        for stream in &mut streams {
+            stream.write_all(b"x").await.unwrap();
+            stream.read_exact(&mut [0]).await.unwrap();
+        }
+        // The first connection went to the first worker.
+        app.cluster.drain(runs[0], GRACE);
+        let begin = std::time::Instant::now();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        drop(streams);
+        app.wait_for(Notice::Drained { run: runs[0] }).await;
+        assert!((Duration::from_millis(200)..GRACE / 2).contains(&begin.elapsed()));
+        let _held = TcpStream::connect(app.at(0)).await.unwrap();
+        while app.cluster.connections(runs[1]) < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let begin = std::time::Instant::now();
+        app.cluster.drain(runs[1], Duration::from_millis(400));
+        app.wait_for(Notice::Drained { run: runs[1] }).await;
+        assert!(begin.elapsed() >= Duration::from_millis(400));
+    });
+}
+
+#[test]
+fn messages_pass_both_ways_even_large_ones_and_behind_handles() {
+    play(async {
+        let mut app = App::new("messages.cjs", &[]);
+        let run = app.spawn();
+        assert_eq!(app.message(run).await, "ready");
+        for message in [json!("x".repeat(1 << 20)), json!({"a": [1, null, "é"]}), json!(7), json!("shutdown")] {
+            app.cluster.send(run, &message);
+            assert_eq!(app.message(run).await, message);
+        }
+        app.cluster.send(run, &json!("handle"));
+        assert_eq!(app.message(run).await, json!({"with": "a handle"}));
+        assert_eq!(app.message(run).await, "behind it");
+    });
+}
+
+#[test]
+fn a_worker_may_leave_by_itself_or_listen_again() {
+    play(async {
+        let mut app = App::new("leaver.cjs", &[]);
+        let runs = app.spawn_listening(3).await;
+        for (run, how) in runs.iter().zip(["disconnect", "kill"]) {
+            app.cluster.send(*run, &json!(how));
+            app.wait_for(Notice::Disconnected { run: *run }).await;
+            assert_eq!(app.get().await, "here", "after {how}");
+        }
+        app.cluster.send(runs[2], &json!("again"));
+        while !matches!(app.notice().await, Notice::Listening { .. }) {}
+        assert_eq!(get(app.at(app.cluster.listeners().len() - 1), "/").await, "here");
+    });
+}

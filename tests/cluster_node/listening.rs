@@ -1,0 +1,129 @@
+//! Listening in all ways, and who gets which connection.
+
+use super::*;
+
+#[test]
+fn idle_workers_share_evenly_over_new_connections() {
+    play(async {
+        let mut app = App::new("web.cjs", &[]);
+        let runs = app.spawn_listening(4).await;
+        let mut served: HashMap<String, u32> = HashMap::new();
+        for _ in 0..42 {
+            *served.entry(app.get().await).or_default() += 1;
+        }
+        let (most, least) = (served.values().max().unwrap(), served.values().min().unwrap());
+        assert!(served.len() == 4 && most - least <= 1, "{served:?}");
+        // The worker's word that it took the last one may still be on its way.
+        while runs.iter().map(|run| app.cluster.connections(*run)).sum::<u64>() < 42 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+}
+
+#[test]
+fn a_killed_workers_waiting_connection_is_served_by_another() {
+    play(async {
+        let mut app = App::new("web.cjs", &[]);
+        let blocked = app.spawn_listening(1).await[0];
+        let at = app.at(0);
+        let mut blocker = TcpStream::connect(at).await.unwrap();
+        blocker.write_all(b"GET /block HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        assert_eq!(app.message(blocked).await, "blocked");
+        // These reach the blocked worker's channel, or wait in the kernel.
+        let asks: Vec<_> = (0..20).map(|_| tokio::task::spawn_local(get(at, "/"))).collect();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let other = app.spawn_listening(1).await[0];
+        app.kill(blocked);
+        let pid = app.workers[&other].id().to_string();
+        for ask in asks {
+            assert_eq!(ask.await.unwrap(), pid);
+        }
+    });
+}
+
+#[test]
+fn full_workers_make_connections_wait_without_losing_them() {
+    play(async {
+        let mut app = App::new("web.cjs", &["one"]);
+        app.spawn_listening(2).await;
+        let at = app.at(0);
+        let asks: Vec<_> = (0..6).map(|_| tokio::task::spawn_local(get(at, "/slow"))).collect();
+        for ask in asks {
+            assert!(!ask.await.unwrap().is_empty());
+        }
+    });
+}
+
+#[test]
+fn every_form_of_listen_does_what_node_does() {
+    play(async {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.sock");
+        let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = other.local_addr().unwrap().port().to_string();
+        let mut app = App::new("forms.cjs", &[path.to_str().unwrap(), &taken]);
+        let mut reports = Vec::new();
+        for _ in 0..2 {
+            let run = app.spawn();
+            reports.push(app.message(run).await);
+        }
+        for way in ["any", "anyAgain", "v4", "v6only", "name", "path"] {
+            assert!(reports[0][way].get("code").is_none());
+            assert_eq!(reports[0][way], reports[1][way], "{way}: the same for both workers");
+        }
+        assert_ne!(reports[0]["any"]["port"], reports[0]["anyAgain"]["port"]);
+        assert_ne!(reports[0]["exclusive"]["port"], reports[1]["exclusive"]["port"]);
+        assert_eq!(reports[0]["path"], path.to_str().unwrap());
+        for report in &reports {
+            assert_eq!((&report["taken"], &report["fd"]), (&Value::from("EADDRINUSE"), &Value::from("EINVAL")));
+        }
+        let port = reports[0]["anyAgain"]["port"].as_u64().unwrap() as u16;
+        assert_eq!(get(SocketAddr::from(([127, 0, 0, 1], port)), "/").await, "anyAgain");
+        let mut raw = String::new();
+        tokio::net::UnixStream::connect(&path).await.unwrap().read_to_string(&mut raw).await.unwrap();
+        assert_eq!(raw, "raw");
+    });
+}
+
+#[test]
+fn datagrams_reach_workers_through_a_shared_socket() {
+    play(async {
+        let mut app = App::new("udp.cjs", &[]);
+        let mut runs = app.spawn_listening(2).await;
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        for round in 0..2 {
+            socket.send_to(b"hello", app.at(0)).await.unwrap();
+            let mut buffer = [0; 64];
+            let count = tokio::time::timeout(PATIENCE, socket.recv(&mut buffer)).await.expect("no answer").unwrap();
+            assert!(buffer[..count].ends_with(b" hello"));
+            if round == 0 {
+                app.replace(&mut runs, Duration::from_secs(5)).await;
+            }
+        }
+    });
+}
+
+#[test]
+fn a_shared_handle_serves_and_survives_replacement() {
+    play(async {
+        let mut app = App::with(Balance::Shared, "web.cjs", &[]);
+        let mut runs = app.spawn_listening(2).await;
+        assert_eq!(app.cluster.listeners()[0].mechanism, "shared handle");
+        let load = Load::on(app.at(0), "keep");
+        for _ in 0..2 {
+            app.replace(&mut runs, Duration::from_secs(5)).await;
+        }
+        let result = load.finish().await;
+        assert_eq!(result["failed"], 0, "{result}");
+    });
+}
+
+#[test]
+fn tls_sessions_are_resumed_by_any_worker() {
+    play(async {
+        let mut app = App::new("tls.cjs", &[]);
+        app.spawn_listening(3).await;
+        let result = client("tls-client.cjs", &[&app.at(0).port().to_string()]).await;
+        assert_eq!(result, serde_json::json!({"resumed": 6, "workers": 3}));
+    });
+}

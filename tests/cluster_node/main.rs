@@ -1,0 +1,195 @@
+//! The cluster with real Node workers: unmodified apps, spawned with nothing but an IPC descriptor and the preload.
+//! `PMR_TEST_NODE` names another Node than the one in PATH.
+
+mod leaving;
+mod listening;
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use pmr::cluster::{Cluster, Notice, Options, PRELOAD};
+use pmr::os::fdpass;
+use pmr::protocol::Run;
+use pmr::spec::Balance;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+/// What takes longer has hung.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn play<F: Future<Output = ()>>(story: F) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let all = async { tokio::time::timeout(PATIENCE * 3, story).await.expect("the story hung") };
+    tokio::task::LocalSet::new().block_on(&runtime, all);
+}
+
+fn node() -> String {
+    std::env::var("PMR_TEST_NODE").unwrap_or_else(|_| "node".to_owned())
+}
+
+fn script(name: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "tests/cluster_node/apps", name].iter().collect()
+}
+
+/// An app, its cluster and its workers, which are killed at the end.
+struct App {
+    cluster: Cluster,
+    notices: UnboundedReceiver<Notice>,
+    script: PathBuf,
+    args: Vec<String>,
+    dir: tempfile::TempDir,
+    workers: HashMap<Run, Child>,
+    last: Cell<u64>,
+}
+
+impl App {
+    fn new(name: &str, args: &[&str]) -> App {
+        App::with(Balance::RoundRobin, name, args)
+    }
+
+    fn with(balance: Balance, name: &str, args: &[&str]) -> App {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("preload.cjs"), PRELOAD).unwrap();
+        let (sender, notices) = unbounded_channel();
+        let cluster = Cluster::new(Options { balance }, sender);
+        let args = args.iter().map(ToString::to_string).collect();
+        App { cluster, notices, script: script(name), args, dir, workers: HashMap::new(), last: Cell::new(0) }
+    }
+
+    /// Starts a worker.
+    fn spawn(&mut self) -> Run {
+        let run = Run(self.last.get() + 1);
+        self.last.set(run.0);
+        let (ours, theirs) = fdpass::channel_pair().unwrap();
+        // The shell moves the channel to descriptor 3.
+        let child = Command::new("sh")
+            .args(["-c", "exec 3<&0 0</dev/null; exec \"$0\" \"$@\""])
+            .arg(node())
+            .arg("--require")
+            .arg(self.dir.path().join("preload.cjs"))
+            .arg(&self.script)
+            .args(&self.args)
+            .env("NODE_CHANNEL_FD", "3")
+            .env("NODE_UNIQUE_ID", run.0.to_string())
+            .stdin(Stdio::from(theirs))
+            .spawn()
+            .unwrap();
+        self.cluster.join(run, ours, true);
+        self.workers.insert(run, child);
+        run
+    }
+
+    /// Starts workers and waits until each listens.
+    async fn spawn_listening(&mut self, count: usize) -> Vec<Run> {
+        let runs: Vec<Run> = (0..count).map(|_| self.spawn()).collect();
+        let mut missing = runs.clone();
+        while !missing.is_empty() {
+            if let Notice::Listening { run, .. } = self.notice().await {
+                missing.retain(|r| *r != run);
+            }
+        }
+        runs
+    }
+
+    async fn notice(&mut self) -> Notice {
+        tokio::time::timeout(PATIENCE, self.notices.recv()).await.expect("no notice came").expect("the cluster is here")
+    }
+
+    /// The next message of this worker's app.
+    async fn message(&mut self, from: Run) -> Value {
+        loop {
+            match self.notice().await {
+                Notice::Message { run, data } if run == from => return data,
+                _ => {}
+            }
+        }
+    }
+
+    async fn wait_for(&mut self, wanted: Notice) {
+        while self.notice().await != wanted {}
+    }
+
+    /// SIGKILL, and the news of it.
+    fn kill(&mut self, run: Run) {
+        let mut child = self.workers.remove(&run).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        self.cluster.gone(run);
+    }
+
+    /// What a reload does: successors first, then the old ones leave.
+    async fn replace(&mut self, old: &mut Vec<Run>, grace: Duration) {
+        let new = self.spawn_listening(old.len()).await;
+        for run in std::mem::replace(old, new) {
+            self.cluster.drain(run, grace);
+            self.wait_for(Notice::Drained { run }).await;
+            self.kill(run);
+        }
+    }
+
+    /// Where the n-th listener is.
+    fn at(&self, listener: usize) -> SocketAddr {
+        let port = self.cluster.listeners()[listener].address.rsplit(':').next().unwrap().parse().unwrap();
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    /// Asks with a connection of its own; the body of the answer.
+    async fn get(&self) -> String {
+        get(self.at(0), "/").await
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        for child in self.workers.values_mut() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+async fn get(at: SocketAddr, path: &str) -> String {
+    let ask = async {
+        let mut stream = TcpStream::connect(at).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()
+    };
+    tokio::time::timeout(PATIENCE, ask).await.expect("the request hung")
+}
+
+/// Runs a client of ours to its end; it prints JSON.
+async fn client(name: &str, args: &[&str]) -> Value {
+    let mut command = Command::new(node());
+    command.arg(script(name)).args(args).stderr(Stdio::inherit());
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{name}: {error}: {output:?}"))
+}
+
+/// Clients that ask without a pause.
+struct Load(Child);
+
+impl Load {
+    /// `kind`: `keep`, `new` or `h2`.
+    fn on(at: SocketAddr, kind: &str) -> Load {
+        let mut command = Command::new(node());
+        command.arg(script("load.cjs")).args([kind, &at.port().to_string()]);
+        Load(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// Lets every client finish what it has begun, and tells how it went.
+    async fn finish(mut self) -> Value {
+        drop(self.0.stdin.take());
+        let output = tokio::task::spawn_blocking(move || self.0.wait_with_output().unwrap()).await.unwrap();
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}

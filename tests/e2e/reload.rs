@@ -1,0 +1,100 @@
+//! Reload: successors first, and the old ones serve on when a new release is no good.
+
+use crate::support::listing::{ids, pids};
+use crate::support::{Home, app, http};
+
+/// A home with the app `gate` of two workers of a good release, and its port.
+pub fn serving(words: &str) -> (Home, u16) {
+    let home = Home::new();
+    let port = http::free_port();
+    home.write("release", "good");
+    let line = format!("start {} -i 2 --merge-logs {words}", app("gate.js"));
+    home.pmr(line.split_whitespace()).env("PORT", port.to_string()).run().ok();
+    (home, port)
+}
+
+#[test]
+fn every_worker_is_replaced_and_the_port_answers_throughout() {
+    let (home, port) = serving("");
+    let before = home.of("gate");
+    home.ok("reload gate").says("[gate](0) ✓").says("[gate](1) ✓");
+    let after = home.of("gate");
+    assert_eq!(ids(&before), ids(&after));
+    assert!(pids(&after).iter().all(|pid| !pids(&before).contains(pid)), "{before:?} {after:?}");
+    assert!(after.iter().all(|row| row.online() && row.restarts == 1));
+    let answered = http::get(port, "/").unwrap().parse().unwrap();
+    assert!(pids(&after).contains(&answered));
+    home.ok("reload all --parallel 2");
+    assert!(home.of("gate").iter().all(|row| row.restarts == 2));
+}
+
+#[test]
+fn a_release_that_crashes_is_refused_and_the_old_one_serves_on() {
+    let (home, port) = serving("");
+    let before = home.of("gate");
+    home.write("release", "crash");
+    home.run("reload gate")
+        .code(1)
+        .complains("exited with code 7 before it was ready; the old process goes on serving")
+        .complains("this release is broken")
+        .says("the other process was not touched");
+    let after = home.of("gate");
+    assert_eq!(pids(&before), pids(&after));
+    assert!(after.iter().all(|row| row.online()), "{after:?}");
+    assert!(after.iter().all(|row| row.env("pm_uptime") == before[row.id as usize].env("pm_uptime")), "{after:?}");
+    assert!(http::get(port, "/").is_ok());
+    home.write("release", "good");
+    home.ok("reload gate");
+    assert!(pids(&home.of("gate")).iter().all(|pid| !pids(&before).contains(pid)));
+}
+
+#[test]
+fn a_release_that_never_listens_is_refused_and_the_old_one_serves_on() {
+    let (home, port) = serving("--listen-timeout 700");
+    let before = home.of("gate");
+    home.write("release", "mute");
+    home.run("reload gate").code(1).complains("not ready after").complains("the old process goes on serving");
+    assert_eq!(pids(&before), pids(&home.of("gate")));
+    assert!(http::get(port, "/").is_ok());
+}
+
+#[test]
+fn a_stop_beats_a_reload_in_flight() {
+    let (home, _) = serving("--listen-timeout 60s");
+    home.write("release", "mute");
+    let reload = home.pmr(["reload", "gate"]).spawn();
+    home.logged("gate-out.log", "boot mute");
+    home.ok("stop gate");
+    let ran = reload.wait(crate::support::eventually::PATIENCE).code(1);
+    assert!(ran.err.contains("a later `stop` took over"), "{}", ran.story());
+    assert!(home.of("gate").iter().all(|row| row.status == "stopped" && row.pid == 0));
+}
+
+#[test]
+fn a_reload_takes_new_settings_and_a_config_file() {
+    let (home, _) = serving("");
+    home.ok("reload gate --kill-timeout 4s -- some args");
+    let row = &home.of("gate")[0];
+    assert_eq!((row.env("kill_timeout").as_u64(), row.env("args")[0].as_str()), (Some(4000), Some("some")));
+    let script = app("gate.js");
+    home.write("g.config.js", &format!("module.exports = [{{ name: 'gate', script: '{script}', instances: 3, env: {{ SIZE: 'L' }} }}]"));
+    home.ok("reload g.config.js");
+    let rows = home.of("gate");
+    assert_eq!((rows.len(), rows[0].text("SIZE"), rows.iter().all(|row| row.online())), (3, "L", true));
+    home.ok("reload 0");
+    home.run("reload g.config.js --only nosuch").refuses("nosuch");
+    home.run("reload gate --parallel 0").refuses("0 is not in");
+}
+
+#[test]
+fn what_is_stopped_or_no_cluster_is_restarted() {
+    let home = Home::new();
+    home.ok(&format!("start {}", app("tell.sh")));
+    let before = home.one("tell");
+    home.ok("reload tell");
+    let after = home.one("tell");
+    assert!(after.pid != before.pid && after.restarts == 1);
+    home.ok("stop tell");
+    home.ok("reload tell");
+    assert!(home.one("tell").online());
+}

@@ -1,0 +1,118 @@
+//! What happens when an app ends by itself: restarts, counters, delays, giving up, and what is remembered of it.
+
+use nix::sys::signal::Signal;
+
+use crate::support::{Home, app, processes};
+
+#[test]
+fn a_crash_loop_ends_as_errored_after_sixteen_unstable_exits() {
+    let home = Home::new();
+    home.ok(&format!("start {} -- 3", app("crash.sh")));
+    let row = &home.status("crash", "errored")[0];
+    assert_eq!((row.restarts, row.pid, row.env("exit_code").as_i64()), (15, 0, Some(3)));
+    assert_eq!(home.log("crash-error.log").matches("last words").count(), 16, "no output of a fast exit is lost");
+    assert_eq!(home.log("crash-out.log").matches("started with code 3").count(), 16);
+    home.ok("describe crash").says("exited with code 3; given up after 16 unstable restarts").says("code 3");
+    home.ok("list").says("errored");
+    home.ok("restart crash");
+    let row = &home.when("crash", "errored again", |rows| rows[0].status == "errored" && rows[0].restarts > 15)[0];
+    assert!(row.restarts >= 30, "a manual restart begins the count anew: {row:?}");
+}
+
+#[test]
+fn the_number_of_unstable_restarts_can_be_chosen() {
+    let home = Home::new();
+    home.ok(&format!("start {} --max-restarts 3", app("crash.sh")));
+    assert_eq!(home.status("crash", "errored")[0].restarts, 2);
+    home.ok(&format!("start {} -n stable --max-restarts 2 --min-uptime 100ms -- 0.3 1", app("leaver.sh")));
+    home.when("stable", "exits later than min-uptime do not count", |rows| rows[0].restarts >= 5 && rows[0].online());
+}
+
+#[test]
+fn a_clean_exit_restarts_too_unless_told_otherwise() {
+    let home = Home::new();
+    let leaver = app("leaver.sh");
+    home.ok(&format!("start {leaver} -n again -- 0.2 0"));
+    home.ok(&format!("start {leaver} -n once --no-autorestart -- 0.2 0"));
+    home.ok(&format!("start {leaver} -n coded --stop-exit-codes 0,5 -- 0.2 5"));
+    home.ok(&format!("start {leaver} -n other --stop-exit-codes 5 --restart-delay 50 -- 0.2 6"));
+    let once = &home.status("once", "stopped")[0];
+    assert_eq!((once.restarts, once.env("exit_code").as_i64()), (0, Some(0)));
+    let coded = &home.status("coded", "stopped")[0];
+    assert_eq!((coded.restarts, coded.env("exit_code").as_i64()), (0, Some(5)));
+    home.when("again", "restarted", |rows| rows[0].restarts >= 2);
+    home.when("other", "restarted", |rows| rows[0].restarts >= 2);
+    home.run("describe once").ok().says("code 0");
+}
+
+#[test]
+fn a_restart_can_wait_and_is_shown_waiting() {
+    let home = Home::new();
+    home.ok(&format!("start {} -n fixed --restart-delay 60s", app("crash.sh")));
+    let row = &home.status("fixed", "waiting restart")[0];
+    assert_eq!((row.pid, row.env("restart_delay").as_u64()), (0, Some(60_000)));
+    home.ok("list").says("waiting restart");
+    home.ok("stop fixed");
+    assert_eq!(home.one("fixed").status, "stopped", "stop beats a restart that waits");
+    home.ok(&format!("start {} -n growing --exp-backoff-restart-delay 40ms --max-restarts 5", app("crash.sh")));
+    home.status("growing", "errored");
+    let log = std::fs::read_to_string(home.root().join("pmr.log")).unwrap();
+    assert!(log.contains("growing"), "{log}");
+    home.ok(&format!("start {} -n slow --exp-backoff-restart-delay 10s", app("crash.sh")));
+    home.status("slow", "waiting restart");
+    home.ok("start slow");
+    assert_eq!(home.log("slow-out.log").matches("started").count(), 2, "a start does not wait for the delay");
+}
+
+#[test]
+fn a_death_by_signal_is_recorded_as_one() {
+    let home = Home::new();
+    home.ok(&format!("start {} --restart-delay 60s", app("tell.sh")));
+    home.logged("tell-out.log", "args");
+    processes::signal(home.one("tell").pid, Signal::SIGKILL);
+    let row = &home.status("tell", "waiting restart")[0];
+    assert_eq!(row.env("exit_signal").as_i64(), Some(9));
+    home.ok("describe tell").says("signal 9 (SIGKILL)");
+}
+
+#[test]
+fn a_killed_process_is_replaced_and_counted() {
+    let home = Home::new();
+    home.ok(&format!("start {}", app("tell.sh")));
+    let before = home.one("tell");
+    processes::signal(before.pid, Signal::SIGKILL);
+    let after = &home.when("tell", "replaced", |rows| rows[0].online() && rows[0].pid != before.pid)[0];
+    assert_eq!((after.id, after.restarts), (before.id, 1));
+    home.ok("reset tell").says("[tell](0) ✓");
+    let reset = home.one("tell");
+    assert_eq!((reset.restarts, reset.pid), (0, after.pid));
+    home.run("reset nosuch").refuses("no process or namespace matches `nosuch`");
+}
+
+#[test]
+fn the_guards_hold_after_a_resurrection() {
+    let home = Home::new();
+    home.write("fragile.sh", "test -f healthy || exit 9; exec sleep 1000");
+    home.write("healthy", "");
+    home.ok("start fragile.sh --max-restarts 4");
+    home.ok("save");
+    home.ok("kill");
+    std::fs::remove_file(home.work().join("healthy")).unwrap();
+    home.run("resurrect");
+    let row = &home.status("fragile", "errored")[0];
+    assert_eq!(row.restarts, 3, "as many as before the resurrection");
+}
+
+#[test]
+fn a_program_that_is_gone_is_told_and_does_not_hold_up_the_daemon() {
+    let home = Home::new();
+    let script = home.write("gone.sh", "#!/bin/bash\nexec sleep 1000");
+    home.ok("start gone.sh --interpreter /bin/bash --max-restarts 2");
+    std::fs::remove_dir_all(home.work()).unwrap();
+    let restarted = home.pmr(["restart", "gone"]).within(home.scratch()).run();
+    assert!(!script.exists() && restarted.code == Some(1), "{}", restarted.story());
+    let row = home.pmr(["jlist"]).within(home.scratch()).run();
+    assert!(row.out.contains("\"status\":\"errored\""), "{}", row.story());
+    home.pmr(["describe", "gone"]).within(home.scratch()).run().ok().says("reason");
+    std::fs::create_dir(home.work()).unwrap();
+}
