@@ -3,22 +3,20 @@ const net = require('node:net')
 const readline = require('node:readline')
 
 const open = new Set()
-let leaving = false
 
 const server = net.createServer((socket) => {
   open.add(socket)
-  socket.on('error', () => {}).on('close', () => open.delete(socket))
-  readline.createInterface({ input: socket }).on('line', (line) => {
-    socket.write(`${process.pid} ${line}\n`)
-    if (leaving) socket.end() // behind an answer: who asks one thing after the other has nothing on the way
-  })
+  socket.on('close', () => open.delete(socket))
+  const lines = readline.createInterface({ input: socket })
+  lines.on('line', (line) => socket.write(`${process.pid} ${line}\n`))
+  lines.on('error', () => {}) // the client has gone
 })
 server.listen(process.env.PORT)
 
+// Nobody but the protocol itself can tell clients to ask no more here. They are served until they hang up.
 if (process.env.GRACEFUL !== 'no') {
   process.on('SIGINT', () => {
-    leaving = true
     server.close(() => process.exit(0))
-    setTimeout(() => open.forEach((socket) => socket.end()), 500) // those that ask nothing
+    open.forEach((socket) => socket.write('bye\n'))
   })
 }

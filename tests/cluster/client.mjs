@@ -17,7 +17,7 @@ const LIMIT = 5000
 const THINK = 4
 const { kind, mode, port, clients = 1, count = Infinity } = JSON.parse(process.argv[2])
 const require = createRequire(new URL('../../examples/node/package.json', import.meta.url))
-const tally = { answered: 0, connections: 0, by: {}, failed: [] }
+const tally = { answered: 0, by: {}, failed: [] }
 
 class Failure extends Error {
   constructor(how, what) {
@@ -60,10 +60,6 @@ const overHttp = (module) => async () => {
           response.statusCode === 200 ? resolve(body) : reject(new Failure('wrong', `${response.statusCode} ${body}`)),
         )
       })
-      request.on('socket', (socket) => {
-        if (!socket.counted) tally.connections++
-        socket.counted = true
-      })
       request.on('error', (error) => reject(named(error, begun)))
     })
   return { ask, ended: () => false, close: () => (request?.destroy(), agent.destroy()) }
@@ -88,24 +84,23 @@ const overHttp2 = () =>
         stream.end()
       })
     session.on('error', (error) => reject(named(error)))
-    session.on('connect', () => {
-      tally.connections++
-      resolve({ ask, ended: () => session.closed || session.destroyed, close: () => session.destroy() })
-    })
+    const ended = () => session.closed || session.destroyed
+    session.on('connect', () => resolve({ ask, ended, close: () => session.destroy() }))
   })
 
-// For protocols whose answers carry no number: one question at a time, the next answer is its.
-const inTurn = (send, ended, close) => {
+// For the protocols of the examples: one question at a time, the next answer is its. `bye` means: ask no more here.
+const inTurn = (send, closed, close) => {
   let waiting
+  let bye = false
   return {
     ask: (text) =>
       new Promise((resolve, reject) => {
         waiting = { resolve, reject }
         send(text)
       }),
-    answer: (text) => waiting?.resolve(text),
+    hear: (text) => (text === 'bye' ? (bye = true) : waiting?.resolve(text)),
     fail: (error) => waiting?.reject(error),
-    ended,
+    ended: () => bye || closed(),
     close,
   }
 }
@@ -115,15 +110,12 @@ const overNet = () =>
     const socket = net.connect(port, '127.0.0.1')
     const over = () => socket.readableEnded || socket.destroyed
     const turns = inTurn((text) => socket.write(`${text}\n`), over, () => socket.destroy())
-    socket.on('connect', () => {
-      tally.connections++
-      resolve(turns)
-    })
+    socket.on('connect', () => resolve(turns))
     let text = ''
     socket.setEncoding('utf8').on('data', (more) => {
-      text += more
-      if (text.endsWith('\n')) turns.answer(text)
-      if (text.endsWith('\n')) text = ''
+      const lines = (text + more).split('\n')
+      text = lines.pop()
+      lines.forEach(turns.hear)
     })
     socket.on('error', (error) => (reject(named(error)), turns.fail(named(error, text !== ''))))
     socket.on('end', () => turns.fail(new Failure(text ? 'truncated' : 'reset', 'ended')))
@@ -134,11 +126,8 @@ const overWs = () =>
     const { WebSocket } = require('ws')
     const socket = new WebSocket(`ws://127.0.0.1:${port}/`)
     const turns = inTurn((text) => socket.send(text), () => socket.readyState !== WebSocket.OPEN, () => socket.terminate())
-    socket.on('open', () => {
-      tally.connections++
-      resolve(turns)
-    })
-    socket.on('message', (data) => turns.answer(String(data)))
+    socket.on('open', () => resolve(turns))
+    socket.on('message', (data) => turns.hear(String(data)))
     socket.on('error', (error) => (reject(named(error)), turns.fail(named(error))))
     socket.on('close', (code) => (reject(new Failure('reset', 'closed')), turns.fail(new Failure('reset', `closed: ${code}`))))
   })
@@ -153,6 +142,7 @@ const client = async () => {
   for (let n = 0; n < count && !stopping; n++) {
     try {
       if (!connection || connection.ended()) {
+        connection?.close()
         connection = pid = undefined
         connection = await inTime(open(), 'connecting', () => {})
       }

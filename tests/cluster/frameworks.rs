@@ -1,7 +1,7 @@
 //! Each framework and protocol on the installed Node, and all of them on all.
 
 use crate::load::Kind;
-use crate::story::{Case, turn};
+use crate::story::Case;
 
 /// Every app of `examples/node`.
 const APPS: [(&str, Kind); 10] = [
@@ -20,7 +20,6 @@ const APPS: [(&str, Kind); 10] = [
 fn both(app: usize) {
     let (file, kind) = APPS[app];
     for case in [Case::new(file, kind), Case::new(file, kind).abrupt()] {
-        let _turn = turn();
         println!("{}", case.tell());
     }
 }
@@ -83,7 +82,6 @@ fn the_whole_matrix() {
     for (file, kind) in APPS {
         for node in [None, Some(18), Some(22), Some(24)] {
             for graceful in [true, false] {
-                let _turn = turn();
                 println!("{}", Case { file, kind, node, graceful }.tell());
             }
         }

@@ -31,8 +31,6 @@ pub enum Mode {
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Tally {
     pub answered: u64,
-    /// Connections that were opened.
-    pub connections: u64,
     /// Answers by pid of the worker.
     pub by: BTreeMap<i32, u64>,
     pub failed: Vec<Failed>,

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -50,12 +49,6 @@ pub struct Outcome {
 pub struct App {
     pub home: Home,
     pub port: u16,
-}
-
-/// So many stories at once as there are processors for their workers and clients.
-pub fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Case {

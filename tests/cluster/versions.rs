@@ -1,10 +1,9 @@
 //! The Node versions that npm packages ship, each with another app: `frameworks` has a test for all of them on all.
 
 use crate::load::Kind;
-use crate::story::{Case, turn};
+use crate::story::Case;
 
 fn told(case: Case) {
-    let _turn = turn();
     println!("{}", case.tell());
 }
 
