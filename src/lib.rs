@@ -16,19 +16,56 @@
 //! no I/O and nothing to await, so tests live through many thousand random histories of it in seconds, no slow app can
 //! hold up another, and its state can be written down after any input. [`daemon`] feeds it and carries the effects out.
 //!
+//! A supervised process is a *goal* (what the operator wants: up, down, gone) and a *state* (what is). Each life of it
+//! is a [`protocol::Run`], a number never used twice; exits, readiness and samples are reported by run, so late news
+//! about the dead cannot hurt the living. Verbs that span processes and time are operations, queued per app, each with
+//! a ticket that answers whoever asked; who hangs up loses the answer, never the operation.
+//!
+//! ## One way through the house
+//!
+//! `pmr reload api`: [`cli`] parses and asks, [`daemon`]'s service puts the question to the God task, which asks the
+//! [`supervisor`]: `Online` becomes `Launching` with the old run beside it, and out comes `Spawn`. The God task starts
+//! the process; it asks for its port on its channel, which [`cluster`] answers; its first `listening` comes back as
+//! `Ready`, and out comes `Drain` for the old run: no new connections, the last ones end with a response, then the stop
+//! signal, then, when the last process of its tree is gone, the answer to the command.
+//!
+//! ## Where what lives
+//!
+//! - [`spec`]: what an app is; the table of keys that config files and flags are read with; selectors.
+//! - [`protocol`]: the RPC, its data, the events. Data crosses the socket; the command line finds the words.
+//! - [`supervisor`]: processes, restart policy, operations, and the simulation that tests them.
+//! - [`os`]: small safe wrappers around system calls; the only place with `unsafe`.
+//! - [`cluster`]: listeners, who gets the next connection, and Node's cluster protocol as its primary.
+//! - [`logs`]: from pipes to files, and from files to people. Log bytes never pass through the God task.
+//! - [`daemon`]: the God task, its effects, the sockets, what is on disk.
+//! - [`cli`]: one file per command; [`startup`]: the unit for the system's boot; [`demo`]: `pmr demo`.
+//!
 //! ## Layers
 //!
 //! ```text
 //! spec (pure: what an app is)  ◄─ protocol (pure: what crosses the socket)  ◄─ supervisor (pure: God's mind)
 //! os (leaf: safe small system-call wrappers)  ◄─ cluster, logs  ◄─ daemon (God task and shell)
-//! cli ─► protocol, spec, os, logs, startup      never daemon, supervisor, cluster
+//! cli ─► protocol, spec, os, logs, startup, demo      never daemon, supervisor, cluster
 //! ```
 //!
 //! `tests/layers.rs` keeps this so, together with the house rules on purity, `unsafe` and file size.
+//!
+//! ## Invariants
+//!
+//! 1. A running app is stopped by nothing but its operator, its own exit, a limit its owner set, or shutdown.
+//! 2. No request is refused, reset or left hanging by a reload or a scale; when a worker is killed, only the requests
+//!    inside it fail.
+//! 3. Every process we started is known or reaped, children in sessions of their own included.
+//! 4. `stop` beats any restart in flight; operations on different apps never wait for each other.
+//! 5. Crash loops end in `errored`, after a resurrect, too.
+//! 6. Log bytes are neither lost nor doubled; a slow disk blocks at most its own app, and never God.
+//! 7. What is read back at boot is written to a temporary file, synced and renamed; a broken file is set aside.
+//! 8. Only the owner and root can talk to the daemon.
 
 pub mod cli;
 pub mod cluster;
 pub mod daemon;
+pub mod demo;
 pub mod logs;
 pub mod os;
 pub mod paths;

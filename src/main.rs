@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use pmr::cli::foreground::{Companion, Foreground};
 use pmr::cli::{self, home};
 use pmr::daemon::{self, Options};
+use pmr::demo::worker;
 use pmr::os::detach;
 
 fn main() -> ExitCode {
@@ -19,6 +20,9 @@ fn main() -> ExitCode {
             }),
             Err(_) => ExitCode::FAILURE,
         };
+    }
+    if args.get(1).is_some_and(|arg| arg == worker::PERSONALITY) {
+        return worker::run();
     }
     match Foreground::asked_for(&args) {
         Some(Ok(foreground)) => in_foreground(foreground),

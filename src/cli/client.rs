@@ -3,7 +3,6 @@
 //! Work belongs to the daemon: a command that is interrupted or runs out of time has only stopped waiting.
 
 use std::cell::Cell;
-use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,8 +11,9 @@ use tarpc::context;
 use tokio::net::UnixStream;
 use tokio_util::codec::LengthDelimitedCodec;
 
-use super::failure::{Doing, Failure};
+use super::failure::Failure;
 use super::progress;
+use super::reach::{Reached, reach};
 use super::spawn::start_daemon;
 use super::ui::Ui;
 use crate::paths::Home;
@@ -28,36 +28,6 @@ const GREETING: Duration = Duration::from_secs(2);
 const READING: Duration = Duration::from_secs(5);
 /// An operation takes as long as the apps need: no deadline in practice. (tarpc cannot carry more than two years.)
 const WORKING: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// What was found at the socket.
-pub enum Reached {
-    /// Somebody listens.
-    Daemon(UnixStream),
-    /// Nobody does; a socket file left behind counts as nobody.
-    Nobody,
-}
-
-/// Tries the socket once.
-pub async fn reach(home: &Home) -> Result<Reached, Failure> {
-    let path = home.rpc_sock();
-    match UnixStream::connect(&path).await {
-        Ok(stream) => Ok(Reached::Daemon(stream)),
-        Err(error) => match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(Reached::Nobody),
-            io::ErrorKind::PermissionDenied => {
-                Err(Failure::new(format!("{} may not be opened: {error}", path.display()))
-                    .hint("only the owner of a daemon can talk to it; is PMR_HOME the one you mean?"))
-            }
-            io::ErrorKind::InvalidInput => Err(Failure::new(format!("{}: {error}", path.display()))
-                .hint("the path of a socket is limited to 107 bytes: set PMR_HOME to a shorter one")),
-            io::ErrorKind::WouldBlock => {
-                Err(Failure::new(format!("the daemon at {} takes no more calls", path.display()))
-                    .hint("it hangs or is very busy; its pid is in pmr.pid"))
-            }
-            _ => Err(error).doing(|| format!("connecting to {}", path.display())),
-        },
-    }
-}
 
 /// A daemon that answered the telephone; whether it talks sense is found out with the first question.
 pub struct Client {

@@ -14,6 +14,7 @@ pub mod foreground;
 pub mod home;
 pub mod outcome;
 pub mod progress;
+pub mod reach;
 pub mod resolve;
 pub mod spawn;
 pub mod ui;
@@ -29,8 +30,8 @@ use clap::{ArgAction, Parser, Subcommand};
 use self::client::Client;
 use self::commands::logs::LogsArgs;
 use self::commands::{
-    completion, delete, describe, env, flush, id, jlist, kill, list, log_files, pid, ping, reload, reload_logs, reset,
-    restart, resurrect, save, scale, signal, start, startup, stop, unstartup,
+    completion, delete, demo, describe, env, flush, id, jlist, kill, list, log_files, pid, ping, reload, reload_logs,
+    reset, restart, resurrect, save, scale, signal, start, startup, stop, unstartup,
 };
 use self::failure::Failure;
 use self::outcome::Outcome;
@@ -99,6 +100,7 @@ enum Command {
     Kill(kill::Args),
     Ping(ping::Args),
     Completion(completion::Args),
+    Demo(demo::Args),
 }
 
 /// What every command has at hand.
@@ -198,6 +200,7 @@ async fn dispatch(command: Command, cx: Context) -> Result<Outcome, Failure> {
         Command::Unstartup(args) => unstartup::run(&args, &cx),
         Command::Kill(args) => kill::run(args, &cx).await,
         Command::Ping(args) => ping::run(args, &cx).await,
+        Command::Demo(args) => demo::run(args, &cx).await,
         Command::Completion(args) => Ok(completion::run(&args, &cx)),
     }
 }

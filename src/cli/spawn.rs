@@ -12,9 +12,9 @@ use std::process::Child;
 
 use tokio::net::UnixStream;
 
-use super::client::{Reached, reach};
 use super::failure::{Doing, Failure};
 use super::home;
+use super::reach::{Reached, reach};
 use crate::os::detach;
 use crate::paths::Home;
 
@@ -23,7 +23,9 @@ const LAST_WORDS: usize = 8;
 
 /// A connection to the daemon of this home, which is started unless somebody else was faster.
 pub async fn start_daemon(home: &Home) -> Result<UnixStream, Failure> {
-    start(home, Path::new("/proc/self/exe")).await
+    // By its own name, for `ps`; where that file has been replaced meanwhile, by what is running.
+    let own = std::env::current_exe().ok().filter(|path| path.exists());
+    start(home, own.as_deref().unwrap_or(Path::new("/proc/self/exe"))).await
 }
 
 async fn start(home: &Home, program: &Path) -> Result<UnixStream, Failure> {

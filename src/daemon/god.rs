@@ -92,7 +92,10 @@ pub struct Sources {
     terminate: Signal,
     interrupt: Signal,
     quit: Signal,
+    hangup: Signal,
     reopen: Signal,
+    /// Whether the terminal that hangs up is ours.
+    foreground: bool,
 }
 
 impl Sources {
@@ -100,6 +103,7 @@ impl Sources {
     pub fn new(
         commands: mpsc::Receiver<Command>,
         notices: mpsc::UnboundedReceiver<Notice>,
+        foreground: bool,
     ) -> std::io::Result<Sources> {
         Ok(Sources {
             commands,
@@ -108,6 +112,8 @@ impl Sources {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             quit: signal(SignalKind::quit())?,
+            hangup: signal(SignalKind::hangup())?,
+            foreground,
             reopen: signal(SignalKind::user_defined2())?,
         })
     }
@@ -143,6 +149,7 @@ impl God {
                 _ = sources.terminate.recv() => self.end("SIGTERM", None),
                 _ = sources.interrupt.recv() => self.end("SIGINT", None),
                 _ = sources.quit.recv() => self.end("SIGQUIT", None),
+                _ = sources.hangup.recv() => if sources.foreground { self.end("SIGHUP", None) },
                 _ = sources.reopen.recv() => self.reopen_logs(None),
                 () = sleep_until(deadline) => self.input(Input::Tick),
                 () = tokio::time::sleep_until(sample_at), if self.has_limits() => {

@@ -1,7 +1,8 @@
 //! God's hands: the daemon process around the pure supervisor. Read [`run`] first.
 //!
-//! One thread runs everything that decides or dispatches: the God task, the RPC, the clusters, the readiness of log
-//! pipes. Only work on files goes to a pool of threads that come and go, so a slow disk stops nobody.
+//! One thread runs everything that decides or dispatches: the God task, the RPC, the clusters. It must be the process's
+//! first, which is the one that orphans come to. Only work on files goes to a pool of threads that come and go, so a
+//! slow disk stops nobody.
 
 mod bus;
 mod dump;
@@ -27,7 +28,7 @@ use tokio::task::LocalSet;
 
 use crate::cluster;
 use crate::logs::LogFiles;
-use crate::os::{clock, identity};
+use crate::os::{clock, detach, identity};
 use crate::paths::Home;
 use crate::protocol::{Daemon, Hello, VERSION};
 use god::{God, Shell, Sources};
@@ -49,17 +50,16 @@ pub struct Options {
     pub home: Home,
     /// Where to say `ok`, or what is wrong, once it is known. Closed either way.
     pub readiness: Option<OwnedFd>,
-    /// Stay in the caller's session, as under an init system or in a terminal.
+    /// In a terminal or under an init system: a hang-up ends it.
     pub foreground: bool,
     /// Bring back the saved list before saying `ok`.
     pub resurrect: bool,
 }
 
 /// Runs the daemon until it is told to end. The error is a sentence; it has also been written to the readiness pipe.
-pub fn run(options: Options) -> Result<(), String> {
-    let mut readiness = options.readiness.map(File::from);
-    let outcome = prepare(&options.home, options.foreground)
-        .and_then(|_lock| serve(&options.home, options.resurrect, &mut readiness));
+pub fn run(mut options: Options) -> Result<(), String> {
+    let mut readiness = options.readiness.take().map(File::from);
+    let outcome = prepare(&options.home).and_then(|_lock| serve(&options, &mut readiness));
     if let Err(error) = &outcome {
         say(&mut readiness, error);
     }
@@ -74,7 +74,7 @@ fn say(readiness: &mut Option<File>, text: &str) {
 }
 
 /// Everything that must hold before we are the daemon of this home. The lock is held as long as the file is open.
-fn prepare(home: &Home, foreground: bool) -> Result<File, String> {
+fn prepare(home: &Home) -> Result<File, String> {
     let root = home.root();
     make_private(root).map_err(at(root))?;
     for folder in [home.logs(), home.pids(), home.preload()] {
@@ -95,9 +95,7 @@ fn prepare(home: &Home, foreground: bool) -> Result<File, String> {
     }
     lock.set_len(0).and_then(|()| lock.write_all(std::process::id().to_string().as_bytes())).map_err(at(&pid_file))?;
     log::start(&home.daemon_log()).map_err(at(&home.daemon_log()))?;
-    if !foreground {
-        identity::leave_session().map_err(|error| format!("leaving the session: {error}"))?;
-    }
+    detach::seal_inherited().map_err(|error| format!("sealing inherited files: {error}"))?;
     identity::survive_file_size_limit().map_err(|error| format!("ignoring a signal: {error}"))?;
     identity::adopt_orphans().map_err(|error| format!("becoming the parent of orphans: {error}"))?;
     Ok(lock)
@@ -113,7 +111,9 @@ fn make_private(folder: &Path) -> io::Result<()> {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
 }
 
-fn serve(home: &Home, resurrect: bool, readiness: &mut Option<File>) -> Result<(), String> {
+fn serve(options: &Options, readiness: &mut Option<File>) -> Result<(), String> {
+    let Options { home, foreground, resurrect, .. } = options;
+    let (foreground, resurrect) = (*foreground, *resurrect);
     let file_limit = identity::raise_file_limit().map_err(|error| format!("raising the file limit: {error}"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -128,7 +128,8 @@ fn serve(home: &Home, resurrect: bool, readiness: &mut Option<File>) -> Result<(
         let pid_files = PidFiles::new().map_err(|error| format!("preparing the pid files: {error}"))?;
         let (commands, commands_in) = mpsc::channel(COMMANDS_WAITING);
         let (notices, notices_in) = mpsc::unbounded_channel();
-        let sources = Sources::new(commands_in, notices_in).map_err(|error| format!("handling signals: {error}"))?;
+        let sources =
+            Sources::new(commands_in, notices_in, foreground).map_err(|error| format!("handling signals: {error}"))?;
         let hello = Hello {
             version: VERSION.to_owned(),
             pid: i32::try_from(std::process::id()).unwrap_or_default(),

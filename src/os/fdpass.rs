@@ -25,6 +25,17 @@ pub fn channel_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((ours, theirs))
 }
 
+/// A file this process was started with, by its number: a close-on-exec duplicate of it. The original stays open.
+///
+/// # Errors
+/// `EBADF` if there is none of this number.
+pub fn inherited(number: u16) -> io::Result<OwnedFd> {
+    // SAFETY: borrowed for one call only, which finds out by itself whether such a file is open, and changes nothing
+    // about it.
+    let original = unsafe { BorrowedFd::borrow_raw(i32::from(number)) };
+    Ok(rustix::io::fcntl_dupfd_cloexec(original, 3)?)
+}
+
 /// A channel's end for awaiting in both directions. Makes it non-blocking.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! Who we are to the kernel: user, session, adopter of orphans, limits.
+//! Who we are to the kernel: user, adopter of orphans, limits.
 
 use std::io;
 
@@ -16,15 +16,6 @@ pub fn uid() -> u32 {
 pub fn user_name() -> String {
     let uid = Uid::effective();
     User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
-}
-
-/// Leaves the session and terminal of whoever started us.
-pub fn leave_session() -> io::Result<()> {
-    // A process group leader may not; then there is a session of its own already, or a shell job that wants one.
-    match nix::unistd::setsid() {
-        Ok(_) | Err(nix::errno::Errno::EPERM) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// A write beyond the file size limit (`ulimit -f`) is an error from now on, not our death. Children start with the

@@ -13,18 +13,52 @@ pub enum Ended {
     Signal(i32),
 }
 
-/// Reaps one child that has ended, if there is one. Never blocks.
+/// Reaps one child of this thread that has ended, if there is one. Never blocks.
 ///
-/// Takes any child: nothing else in the process may wait for children.
+/// Orphans that come to a process become children of its first thread. Children that other threads made are left to
+/// them.
 #[must_use]
 pub fn reap_one() -> Option<(i32, Ended)> {
     loop {
-        return match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
+        return match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WNOTHREAD)) {
             Ok(WaitStatus::Exited(pid, code)) => Some((pid.as_raw(), Ended::Code(code))),
             Ok(WaitStatus::Signaled(pid, signal, _)) => Some((pid.as_raw(), Ended::Signal(signal as i32))),
             Err(Errno::EINTR) => continue,
             // StillAlive, and ECHILD where there are no children at all.
             Ok(_) | Err(_) => None,
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn children_of_other_threads_are_left_to_them() {
+        let theirs = std::thread::spawn(|| Command::new("true").spawn().unwrap());
+        let mut child = theirs.join().unwrap();
+        let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap());
+        let ended = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
+        rustix::process::waitid(rustix::process::WaitId::Pid(pid.unwrap()), ended).unwrap();
+        assert_eq!(reap_one(), None);
+        assert!(child.wait().unwrap().success());
+    }
+
+    #[test]
+    fn exit_codes_and_signals_are_told_apart() {
+        let reap = |line: &str| {
+            #[allow(clippy::zombie_processes)] // Reaped by what is tested.
+            let child = Command::new("sh").args(["-c", line]).spawn().unwrap();
+            loop {
+                match reap_one() {
+                    Some((pid, ended)) if pid == i32::try_from(child.id()).unwrap() => return ended,
+                    _ => std::thread::yield_now(),
+                }
+            }
+        };
+        assert_eq!(reap("exit 3"), Ended::Code(3));
+        assert_eq!(reap("kill -9 $$"), Ended::Signal(9));
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{App, AppId, Ask, Effect, Goal, Kind, Moment, Operation, ProcessId, Snapshot, Supervisor, Ticket, Wait};
 use crate::protocol::{Action, Changes, Launch, Refusal, ReportLine, Scale, Verdict};
+use crate::spec::keys::read::MAX_INSTANCES;
 use crate::spec::target::{self, Selector};
 use crate::spec::{AppSpec, keys};
 
@@ -189,27 +190,22 @@ impl Supervisor {
         Ok(Some(spec))
     }
 
+    /// Apps that have the count already are left alone, unless that is all there is to do.
     fn plan_scale(&self, ticket: Ticket, ids: &[ProcessId], scale: Scale) -> Result<Plan, Refusal> {
         let mut plan = Plan::new();
+        let mut idle = None;
         for app in self.by_app(ids).into_keys() {
             let count = u32::try_from(self.staying(app).len()).unwrap_or(u32::MAX);
             let App { spec, operations, .. } = &self.apps[&app];
-            let name = &spec.name;
-            let changes = operations.iter().any(Operation::changes_count);
-            match scale {
-                Scale::To(wanted) if wanted == count && !changes => {
-                    return Err(Refusal::NothingToDo { name: name.clone(), instances: count });
-                }
-                Scale::Up(0) | Scale::Down(0) => {
-                    return Err(Refusal::NothingToDo { name: name.clone(), instances: count });
-                }
-                Scale::To(0) => return Err(too_few(name)),
-                Scale::Down(fewer) if fewer >= count => return Err(too_few(name)),
-                Scale::To(_) | Scale::Up(_) | Scale::Down(_) => {}
+            let waiting = operations.iter().any(Operation::changes_count);
+            check_count(&spec.name, count, scale)?;
+            if scale == Scale::Up(0) || scale == Scale::Down(0) || (scale == Scale::To(count) && !waiting) {
+                idle.get_or_insert(Refusal::NothingToDo { name: spec.name.clone(), instances: count });
+            } else {
+                plan.push((app, Operation::new(Some(ticket), Kind::Scale(scale), vec![], usize::MAX)));
             }
-            plan.push((app, Operation::new(Some(ticket), Kind::Scale(scale), vec![], usize::MAX)));
         }
-        Ok(plan)
+        idle.filter(|_| plan.is_empty()).map_or(Ok(plan), Err)
     }
 
     fn by_app(&self, ids: &[ProcessId]) -> BTreeMap<AppId, Vec<ProcessId>> {
@@ -276,6 +272,17 @@ impl Supervisor {
     }
 }
 
-fn too_few(name: &str) -> Refusal {
-    Refusal::BadCount { why: format!("`{name}` keeps at least one process: `pmr stop {name}` stops it") }
+/// An app keeps at least one process and has no more than can be meant.
+fn check_count(name: &str, count: u32, scale: Scale) -> Result<(), Refusal> {
+    let wanted = match scale {
+        Scale::To(wanted) => wanted,
+        Scale::Up(more) => count.saturating_add(more),
+        Scale::Down(fewer) => count.saturating_sub(fewer),
+    };
+    let why = match wanted {
+        0 => format!("`{name}` keeps at least one process: `pmr stop {name}` stops it, `pmr delete {name}` removes it"),
+        1..=MAX_INSTANCES => return Ok(()),
+        _ => format!("{wanted} processes of `{name}` are too many: {MAX_INSTANCES} at most"),
+    };
+    Err(Refusal::BadCount { why })
 }

@@ -288,7 +288,11 @@ impl Supervisor {
         if let Some(wait) = operation.ticket.and_then(|ticket| self.waits.get_mut(&ticket))
             && untouched > 0
         {
-            wait.report.notes.push(format!("the reload stopped there: {untouched} more processes were not touched"));
+            let rest = match untouched {
+                1 => "1 other process was".to_owned(),
+                more => format!("{more} other processes were"),
+            };
+            wait.report.notes.push(format!("the reload stopped there: {rest} not touched"));
         }
     }
 

@@ -124,15 +124,7 @@ mod tests {
     use super::*;
 
     fn rule() -> RestartRule {
-        RestartRule {
-            autorestart: true,
-            max_restarts: 16,
-            min_uptime: Duration::from_secs(1),
-            delay: Duration::ZERO,
-            backoff: None,
-            stop_exit_codes: vec![],
-            max_memory: None,
-        }
+        RestartRule::default()
     }
 
     const CRASH: End = End::Exited(Exit::Code(1));

@@ -131,7 +131,8 @@ fn scaling_works_without_a_cluster_and_refuses_nonsense() {
     home.run("scale tell +0").refuses("changes nothing");
     home.run("scale nosuch 2").refuses("no process or namespace matches");
     home.run("scale tell").refuses("required");
-    assert_eq!(home.of("tell").len(), 3);
-    home.ok("scale tell -9");
-    assert_eq!(ids(&home.of("tell")), [0], "one stays");
+    home.run("scale tell -9").refuses("keeps at least one process");
+    assert_eq!(ids(&home.of("tell")), [0, 1, 2]);
+    home.ok("scale tell -2");
+    assert_eq!(ids(&home.of("tell")), [0]);
 }

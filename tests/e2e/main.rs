@@ -6,13 +6,17 @@
 
 mod change;
 mod config;
+mod daemon;
 mod limits;
+mod logs;
 mod operation;
 mod persist;
 mod reload;
 mod show;
 mod signals;
+mod sockets;
 mod start;
 mod stop;
 mod supervise;
 mod support;
+mod version;

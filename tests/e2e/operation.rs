@@ -55,14 +55,15 @@ fn a_frozen_command_holds_up_nobody() {
 #[test]
 fn a_hung_app_delays_no_other() {
     let home = Home::new();
-    home.ok(&format!("start {} -k 60s", app("stubborn.sh")));
-    home.logged("stubborn-out.log", "stubborn");
-    let stop = home.pmr(["stop", "stubborn"]).spawn();
-    home.status("stubborn", "stopping");
+    home.write("deaf.sh", "trap '' INT\necho deaf\nexec sleep 1000\n");
+    home.ok("start deaf.sh -k 60s");
+    home.logged("deaf-out.log", "deaf");
+    let stop = home.pmr(["stop", "deaf"]).spawn();
+    home.status("deaf", "stopping");
     let started = home.ok(&format!("start {}", app("tell.sh")));
     assert!(started.took < PATIENCE / 2, "{:?}", started.took);
     home.ok("restart tell");
     home.ok("delete tell");
-    crate::support::processes::signal(home.one("stubborn").pid, Signal::SIGKILL);
+    crate::support::processes::signal(home.one("deaf").pid, Signal::SIGKILL);
     stop.wait(PATIENCE).ok();
 }

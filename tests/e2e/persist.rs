@@ -15,7 +15,7 @@ fn what_was_saved_comes_back_as_it_was() {
     home.ok("stop b");
     home.ok("save").says("saved 2 apps (3 processes) in").says("dump.json");
     home.ok(&format!("start {} -n unsaved", app("tell.sh")));
-    home.ok("kill").says("stopped 3 processes; the daemon");
+    home.ok("kill").says("processes; the daemon (pid");
     home.deserted();
     home.ok("resurrect").says("[a](");
     let rows = home.list();
@@ -23,7 +23,7 @@ fn what_was_saved_comes_back_as_it_was() {
     assert!(home.of("a").iter().all(|row| row.online() && row.restarts == 0));
     assert_eq!((home.one("b").status.as_str(), home.one("b").text("namespace")), ("stopped", "jobs"));
     home.logged("a-out-0.log", "colour:red");
-    home.ok("resurrect").says("everything that was saved is here already");
+    home.ok("resurrect").says("`a` is here already and was left as it is");
     assert_eq!(home.list().len(), 3, "nothing is started twice");
 }
 
@@ -110,5 +110,5 @@ fn where_systemd_does_not_run_nothing_is_installed() {
     }
     let home = Home::new();
     home.run("startup -y").refuses("systemd does not run this system").complains("pmr resurrect --no-daemon");
-    home.run("unstartup -y").refuses("systemd does not run this system");
+    home.run("unstartup").refuses("systemd does not run this system");
 }

@@ -7,10 +7,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::super::Context;
+use super::super::client::Client;
 use super::super::failure::Failure;
 use super::super::outcome::{self, Outcome};
 use super::save::plural;
-use crate::protocol::Verdict;
+use crate::paths::Home;
+use crate::protocol::{Report, Verdict};
 
 /// How long a daemon that has stopped its apps may take to end.
 const LEAVING: Duration = Duration::from_secs(10);
@@ -27,19 +29,27 @@ pub async fn run(_args: Args, cx: &Context) -> Result<Outcome, Failure> {
         return Ok(Outcome::Done);
     };
     let pid = client.peer();
-    // Held from before it is told to end, so that it is this process and no later one of the same pid.
-    let process = pid.and_then(Pid::from_raw).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-    let report = client.shut_down().await?;
+    let report = end(&client, &cx.home).await?;
     let who = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
-    if process.is_some_and(|process| !ended(&process)) {
-        return Err(Failure::new(format!("the daemon{who} stopped its apps, but does not end"))
-            .hint(format!("see {}", cx.home.daemon_log().display())));
-    }
     let stopped = report.lines.iter().filter(|line| line.verdict == Verdict::Done).count();
     let stopped = plural(u32::try_from(stopped).unwrap_or(u32::MAX), "process");
     let outcome = if report.succeeded() { Outcome::Done } else { outcome::tell(&report, &[], cx) };
     cx.ui.say(&format!("stopped {stopped}; the daemon{who} has ended"));
     Ok(outcome)
+}
+
+/// Stops every app, ends the daemon, and returns when its process is gone.
+pub async fn end(client: &Client, home: &Home) -> Result<Report, Failure> {
+    let pid = client.peer();
+    // Held from before it is told to end, so that it is this process and no later one of the same pid.
+    let process = pid.and_then(Pid::from_raw).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    let report = client.shut_down().await?;
+    if process.is_some_and(|process| !ended(&process)) {
+        let who = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
+        return Err(Failure::new(format!("the daemon{who} stopped its apps, but does not end"))
+            .hint(format!("see {}", home.daemon_log().display())));
+    }
+    Ok(report)
 }
 
 /// Waits for the end of a process. Nothing else happens meanwhile, so the thread itself may wait.

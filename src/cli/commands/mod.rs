@@ -2,6 +2,7 @@
 
 pub mod completion;
 pub mod delete;
+pub mod demo;
 pub mod describe;
 pub mod env;
 pub mod flush;
@@ -39,6 +40,9 @@ use crate::spec::target::Selector;
 
 /// The commands by what they are for; stands in the help of `pmr` itself.
 pub const OVERVIEW: &str = "\
+First of all:
+  demo         Show a cluster under load being scaled, reloaded and killed
+
 Run apps:
   start        Start apps: a script, a program, a command line, a config file, or known ones
   restart      Stop and start processes

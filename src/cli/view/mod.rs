@@ -23,7 +23,9 @@ pub struct Look {
 }
 
 impl Look {
-    fn table(self) -> Table {
+    /// An empty table in the house's style.
+    #[must_use]
+    pub fn table(self) -> Table {
         let mut table = Table::new();
         table.load_style(BOX).force_no_tty();
         if self.color {
@@ -57,7 +59,9 @@ fn status_color(status: Status) -> Color {
     }
 }
 
-fn header(text: &str) -> Cell {
+/// A cell of a table's first row.
+#[must_use]
+pub fn header(text: &str) -> Cell {
     Cell::new(text).fg(Color::Cyan).add_attribute(comfy_table::Attribute::Bold)
 }
 

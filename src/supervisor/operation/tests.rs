@@ -104,7 +104,7 @@ fn a_reload_goes_one_by_one_and_stops_at_the_first_failure() {
     assert_eq!(play.exit(1, 0), [spawn(5, 1)]);
     assert_eq!(play.exit(5, 3), []);
     let report = play.answers.last().unwrap().as_ref().unwrap();
-    assert_eq!(report.notes, ["the reload stopped there: 1 more processes were not touched"]);
+    assert_eq!(report.notes, ["the reload stopped there: 1 other process was not touched"]);
     assert_eq!(report.lines.len(), 2);
     assert!(play.supervisor.processes().all(Process::serves));
 }

@@ -184,7 +184,7 @@ impl Process {
             Some(serving) if scene.spec.readiness.wait_ready || serving.proven => {
                 let departure = Departure::begin(*run, *since, scene, false);
                 self.retiring.push(departure);
-                self.state = State::Online(serving);
+                self.serve_on(serving);
                 self.launch_failed = true;
                 self.reason = Some(waited);
             }
@@ -207,8 +207,14 @@ impl Process {
             return self.ended_unasked(scene, departure, survivors);
         };
         self.reason = departure.exit.map(|exit| format!("{} before it was ready", in_words(exit)));
-        self.state = State::Online(old);
+        self.serve_on(old);
         self.retire_leftovers(scene, departure, survivors);
+    }
+
+    /// The old run stays: it is the last that was started again.
+    fn serve_on(&mut self, old: Serving) {
+        self.started = Some(old.since);
+        self.state = State::Online(old);
     }
 
     fn ended_unasked(&mut self, scene: &mut Scene<'_>, departure: Departure, survivors: bool) {

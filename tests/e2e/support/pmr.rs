@@ -1,7 +1,7 @@
-//! One run of the binary: arguments, environment, directory and standard input in; exit code and both streams out.
+//! One run of the binary: arguments, environment and directory in; exit code and both streams out.
 
 use std::ffi::OsString;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -22,7 +22,6 @@ const STRANGE: &[&str] = &["NO_COLOR", "CLICOLOR_FORCE", "pm_id", "NODE_APP_INST
 pub struct Pmr {
     command: Command,
     words: Vec<OsString>,
-    input: Vec<u8>,
     limit: Duration,
 }
 
@@ -44,7 +43,7 @@ impl Pmr {
         for name in STRANGE {
             command.env_remove(name);
         }
-        Pmr { command, words, input: Vec::new(), limit: PATIENCE }
+        Pmr { command, words, limit: PATIENCE }
     }
 
     pub fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Pmr {
@@ -57,11 +56,6 @@ impl Pmr {
         self
     }
 
-    pub fn stdin(mut self, text: &str) -> Pmr {
-        self.input = text.as_bytes().to_vec();
-        self
-    }
-
     /// Runs it to its end. Fails the test if it takes too long, or if a process it left behind holds its output: a
     /// shell's `$(pmr start app.js)` would hang.
     pub fn run(self) -> Ran {
@@ -71,13 +65,9 @@ impl Pmr {
 
     /// Starts it and goes on.
     pub fn spawn(mut self) -> Running {
-        self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let start = Instant::now();
         let mut child = self.command.spawn().expect("the binary under test can be started");
-        let mut stdin = child.stdin.take().expect("it was piped");
-        // A command that reads nothing closes the pipe, which is no error.
-        let _ = stdin.write_all(&self.input);
-        drop(stdin);
         let out = gather(child.stdout.take().expect("it was piped"));
         let err = gather(child.stderr.take().expect("it was piped"));
         Running { words: self.words, start, child, out, err, said: String::new(), complained: String::new() }

@@ -1,0 +1,18 @@
+//! `demo`: show what pmr does, with nothing else installed.
+
+use super::super::Context;
+use super::super::failure::Failure;
+use super::super::outcome::Outcome;
+
+/// Show a cluster under load being scaled, reloaded and killed, without a lost request
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Runs about 10 seconds with a daemon of its own in a temporary folder, on a port of 127.0.0.1, \
+                        and leaves nothing behind.\n\nExample:\n  pmr demo"
+)]
+pub struct Args {}
+
+/// Runs it.
+pub async fn run(_args: Args, cx: &Context) -> Result<Outcome, Failure> {
+    crate::demo::run(cx.ui).await
+}

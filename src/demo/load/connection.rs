@@ -1,0 +1,94 @@
+//! One connection of a client, and what can become of a request on it.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Bytes;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{CONNECTION, HOST, HeaderMap};
+use hyper::{Request, StatusCode, Version};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+use super::{Loss, WhoAnswered};
+
+/// An open connection.
+pub(super) struct Connection {
+    sender: SendRequest<Empty<Bytes>>,
+    driver: JoinHandle<()>,
+    /// Who answered on it last.
+    pub(super) worker: Option<String>,
+}
+
+/// What became of a request.
+pub(super) enum Outcome {
+    /// A complete response with status 200 came.
+    Answered(Connection, State),
+    /// It did not.
+    Lost(Loss),
+}
+
+/// Whether a connection takes another request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// It does, as far as is known.
+    Open,
+    /// The server said that it will close it.
+    Closing,
+}
+
+impl Connection {
+    /// Connects. Waiting for it must be limited by the caller.
+    pub(super) async fn open(at: SocketAddr) -> Result<Connection, Loss> {
+        let stream = TcpStream::connect(at).await.map_err(|error| match error.kind() {
+            ErrorKind::ConnectionReset => Loss::Reset,
+            ErrorKind::TimedOut => Loss::Hung,
+            _ => Loss::Refused,
+        })?;
+        // Only makes it slower if it fails.
+        let _ = stream.set_nodelay(true);
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|_| Loss::Reset)?;
+        // Errors reach the request they belong to.
+        let driver = tokio::spawn(async move { drop(connection.await) });
+        Ok(Connection { sender, driver, worker: None })
+    }
+
+    /// True if the server has closed it while nothing was asked.
+    pub(super) async fn is_closed(&mut self) -> bool {
+        self.sender.ready().await.is_err()
+    }
+
+    /// Sends a request and reads the whole response.
+    pub(super) async fn ask(mut self, at: SocketAddr, keep: bool, who: WhoAnswered) -> Outcome {
+        let mut request = Request::builder().uri("/").header(HOST, at.to_string());
+        if !keep {
+            request = request.header(CONNECTION, "close");
+        }
+        let request = request.body(Empty::new()).expect("the parts are valid");
+        let (head, body) = match self.sender.send_request(request).await {
+            Ok(response) => response.into_parts(),
+            Err(error) if error.is_parse() => return Outcome::Lost(Loss::Bad),
+            Err(_) => return Outcome::Lost(Loss::Reset),
+        };
+        let Ok(body) = body.collect().await else { return Outcome::Lost(Loss::Truncated) };
+        if head.status != StatusCode::OK {
+            return Outcome::Lost(Loss::Bad);
+        }
+        self.worker = who(&head.headers, &body.to_bytes());
+        let ends = head.version == Version::HTTP_10 || says_close(&head.headers);
+        Outcome::Answered(self, if ends { State::Closing } else { State::Open })
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+fn says_close(headers: &HeaderMap) -> bool {
+    let words = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    words.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case("close"))
+}

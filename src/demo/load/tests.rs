@@ -1,0 +1,260 @@
+//! Each counter against a server that misbehaves on purpose.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::mpsc;
+
+use super::*;
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const WHOLE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{\"pid\":7}";
+const LAST: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 9\r\n\r\n{\"pid\":7}";
+
+/// A server that treats each connection with `treat`, one thread each.
+fn server(treat: fn(TcpStream)) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || treat(stream));
+        }
+    });
+    at
+}
+
+/// Reads one request; false at the end.
+fn request(stream: &mut TcpStream) -> bool {
+    let (mut text, mut byte) = (Vec::new(), [0]);
+    while !text.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut byte) {
+            Ok(1) => text.push(byte[0]),
+            _ => return false,
+        }
+    }
+    true
+}
+
+fn answer(stream: &mut TcpStream, text: &str) {
+    let _ = stream.write_all(text.as_bytes());
+}
+
+fn serve_for_ever(mut stream: TcpStream) {
+    while request(&mut stream) {
+        answer(&mut stream, WHOLE);
+    }
+}
+
+/// Load with these clients until `enough`.
+fn until(at: SocketAddr, keep_alive: usize, fresh: usize, enough: fn(&Tally) -> bool) -> Tally {
+    let load = Load::start(at, plan(keep_alive, fresh)).unwrap();
+    let since = Instant::now();
+    while !enough(&load.tally()) {
+        assert!(since.elapsed() < PATIENCE, "not enough: {:?}", load.tally());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    load.stop()
+}
+
+fn plan(keep_alive: usize, fresh: usize) -> Plan {
+    Plan { keep_alive, fresh, limit: Duration::from_millis(200), ..Plan::default() }
+}
+
+#[test]
+fn answers_are_counted_for_each_kind_and_worker() {
+    let tally =
+        until(server(serve_for_ever), 2, 2, |tally| tally.keep_alive.answered > 20 && tally.fresh.answered > 20);
+    let all = tally.all();
+    assert_eq!(all.failed(), 0, "{tally:?}");
+    assert_eq!(all.closed_idle, 0);
+    assert_eq!(all.workers, BTreeMap::from([("7".to_owned(), all.answered)]));
+}
+
+#[test]
+fn kept_connections_are_kept_and_fresh_ones_are_not() {
+    static CONNECTIONS: Mutex<usize> = Mutex::new(0);
+    let at = server(|stream| {
+        *CONNECTIONS.lock().unwrap() += 1;
+        serve_for_ever(stream);
+    });
+    let _ = until(at, 3, 0, |tally| tally.keep_alive.answered > 30);
+    assert_eq!(*CONNECTIONS.lock().unwrap(), 3);
+    let tally = until(at, 0, 1, |tally| tally.fresh.answered > 10);
+    assert_eq!(*CONNECTIONS.lock().unwrap() as u64, 3 + tally.fresh.answered);
+}
+
+#[test]
+fn nobody_at_the_port_is_refused() {
+    let at = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let tally = until(at, 1, 1, |tally| tally.all().refused >= 4);
+    assert!(tally.keep_alive.refused > 0 && tally.fresh.refused > 0);
+    assert_eq!(tally.all().requests(), tally.all().refused, "{tally:?}");
+}
+
+#[test]
+fn a_connection_closed_before_the_answer_is_reset() {
+    let at = server(|mut stream| {
+        request(&mut stream);
+    });
+    let tally = until(at, 1, 1, |tally| tally.keep_alive.reset > 1 && tally.fresh.reset > 1);
+    assert_eq!(tally.all().requests(), tally.all().reset, "{tally:?}");
+    assert!(tally.losses.iter().all(|lost| lost.loss == Loss::Reset && lost.worker.is_none()));
+}
+
+#[test]
+fn a_kept_connection_closed_under_a_request_is_reset_and_its_worker_is_known() {
+    let at = server(|mut stream| {
+        if request(&mut stream) {
+            answer(&mut stream, WHOLE);
+        }
+        request(&mut stream);
+    });
+    let tally = until(at, 1, 0, |tally| tally.keep_alive.reset > 2);
+    assert_eq!(tally.keep_alive.closed_idle, 0);
+    assert!(tally.losses.iter().all(|lost| lost.worker.as_deref() == Some("7")), "{:?}", tally.losses);
+    assert!(tally.losses.iter().all(|lost| lost.sent <= lost.noticed));
+}
+
+#[test]
+fn a_connection_that_was_announced_to_close_is_replaced_without_loss() {
+    let at = server(|mut stream| {
+        if request(&mut stream) {
+            answer(&mut stream, LAST);
+        }
+    });
+    let tally = until(at, 1, 0, |tally| tally.keep_alive.answered > 10);
+    assert_eq!((tally.keep_alive.failed(), tally.keep_alive.closed_idle), (0, 0), "{tally:?}");
+}
+
+#[test]
+fn a_connection_closed_between_requests_loses_nothing_and_is_told() {
+    let at = server(|mut stream| {
+        if request(&mut stream) {
+            answer(&mut stream, WHOLE);
+        }
+    });
+    let think = Duration::from_millis(30);
+    let load = Load::start(at, Plan { think, ..plan(1, 0) }).unwrap();
+    let since = Instant::now();
+    while load.tally().keep_alive.closed_idle < 3 {
+        assert!(since.elapsed() < PATIENCE, "{:?}", load.tally());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let tally = load.stop();
+    assert_eq!(tally.keep_alive.failed(), 0, "{tally:?}");
+}
+
+#[test]
+fn half_a_body_is_truncated() {
+    let at = server(|mut stream| {
+        if request(&mut stream) {
+            answer(&mut stream, &WHOLE[..WHOLE.len() - 4]);
+        }
+    });
+    let tally = until(at, 1, 1, |tally| tally.keep_alive.truncated > 1 && tally.fresh.truncated > 1);
+    assert_eq!(tally.all().requests(), tally.all().truncated, "{tally:?}");
+}
+
+#[test]
+fn half_a_chunked_body_is_truncated() {
+    let at = server(|mut stream| {
+        if request(&mut stream) {
+            answer(&mut stream, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n");
+        }
+    });
+    let tally = until(at, 0, 1, |tally| tally.fresh.truncated > 1);
+    assert_eq!(tally.all().requests(), tally.all().truncated, "{tally:?}");
+}
+
+#[test]
+fn silence_is_hung() {
+    let at = server(|mut stream| {
+        request(&mut stream);
+        // Until the client hangs up.
+        let _ = stream.read(&mut [0]);
+    });
+    let tally = until(at, 1, 1, |tally| tally.keep_alive.hung > 0 && tally.fresh.hung > 0);
+    assert_eq!(tally.all().requests(), tally.all().hung, "{tally:?}");
+}
+
+#[test]
+fn a_body_that_never_ends_is_hung() {
+    let at = server(|mut stream| {
+        if request(&mut stream) {
+            answer(&mut stream, &WHOLE[..WHOLE.len() - 4]);
+        }
+        let _ = stream.read(&mut [0]);
+    });
+    let tally = until(at, 1, 0, |tally| tally.keep_alive.hung > 0);
+    assert_eq!(tally.all().requests(), tally.all().hung, "{tally:?}");
+}
+
+#[test]
+fn other_statuses_and_nonsense_are_bad() {
+    let error = server(|mut stream| {
+        while request(&mut stream) {
+            answer(&mut stream, "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    let nonsense = server(|mut stream| {
+        if request(&mut stream) {
+            answer(&mut stream, "hello, I am no web server\r\n\r\n");
+            let _ = stream.shutdown(Shutdown::Write);
+        }
+    });
+    for at in [error, nonsense] {
+        let tally = until(at, 1, 1, |tally| tally.keep_alive.bad > 1 && tally.fresh.bad > 1);
+        assert_eq!(tally.all().requests(), tally.all().bad, "{tally:?}");
+    }
+}
+
+#[test]
+fn a_later_tally_less_an_earlier_one_is_what_came_between() {
+    let load = Load::start(server(serve_for_ever), plan(1, 1)).unwrap();
+    let since = Instant::now();
+    let enough = |floor: u64| {
+        while load.tally().all().answered < floor {
+            assert!(since.elapsed() < PATIENCE);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        load.tally()
+    };
+    let first = enough(10);
+    let second = enough(first.all().answered + 10);
+    let between = second.since(&first);
+    assert_eq!(between.all().answered, second.all().answered - first.all().answered);
+    assert_eq!(between.all().workers["7"], between.all().answered);
+}
+
+#[test]
+fn stopping_waits_for_requests_on_their_way_and_not_for_thinking_clients() {
+    let (started, has_started) = mpsc::channel();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    let slow = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        request(&mut stream);
+        started.send(()).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        answer(&mut stream, WHOLE);
+        stream
+    });
+    let think = Duration::from_secs(3600);
+    let load = Load::start(at, Plan { think, limit: PATIENCE, ..plan(1, 0) }).unwrap();
+    has_started.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(load.stop().keep_alive.answered, 1);
+    drop(slow.join().unwrap());
+}
+
+#[test]
+fn workers_are_told_by_body_or_header() {
+    let mut headers = HeaderMap::new();
+    assert_eq!(pid_in_body(&headers, b"{\"pid\":12,\"instance\":\"0\"}").as_deref(), Some("12"));
+    assert_eq!(pid_in_body(&headers, b"hello"), None);
+    headers.insert("x-pid", "34".parse().unwrap());
+    assert_eq!(worker_in_header(&headers, b"").as_deref(), Some("34"));
+    headers.insert("x-worker", "2".parse().unwrap());
+    assert_eq!(worker_in_header(&headers, b"").as_deref(), Some("2"));
+}

@@ -1,0 +1,159 @@
+//! The daemon's own life: who starts it, who finds it, who ends it.
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::Signal;
+
+use crate::support::eventually::{PATIENCE, until};
+use crate::support::{Home, app, example, pmr, processes};
+
+#[test]
+fn the_first_command_that_needs_a_daemon_starts_one() {
+    let home = Home::new();
+    home.run("ping").refuses("no daemon is running for");
+    home.ok("kill").says("nothing to do");
+    home.ok("list");
+    assert!(!home.root().exists());
+    home.ok(&format!("start {}", app("tell.sh")));
+    let pid = home.daemon_pid();
+    home.ok("ping").says(&format!(
+        "pong: version {}, pid {pid}, home {}",
+        env!("CARGO_PKG_VERSION"),
+        home.root().display()
+    ));
+    let mode = |path: &str| std::fs::metadata(home.root().join(path)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("."), mode("rpc.sock"), mode("pub.sock"), mode("pmr.log")), (0o700, 0o600, 0o600, 0o600));
+    assert_eq!(nix::unistd::getsid(Some(nix::unistd::Pid::from_raw(pid))).unwrap().as_raw(), pid, "its own session");
+    home.ok("kill").says(&format!("the daemon (pid {pid}) has ended"));
+    home.deserted();
+    assert!(!home.root().join("rpc.sock").exists() && !home.root().join("pmr.pid").exists());
+}
+
+#[test]
+fn many_commands_at_once_get_one_daemon() {
+    for _ in 0..5 {
+        let home = Home::new();
+        let names: Vec<String> = (0..8).map(|n| format!("app-{n}")).collect();
+        let commands: Vec<_> =
+            names.iter().map(|name| home.pmr(["start", &app("tell.sh"), "-n", name]).spawn()).collect();
+        for command in commands {
+            command.wait(PATIENCE).ok();
+        }
+        let mut found: Vec<_> = home.list().into_iter().map(|row| row.name).collect();
+        found.sort();
+        assert_eq!(found, names);
+        let daemons = processes::of_home(home.root()).into_iter().map(processes::command_line);
+        assert_eq!(daemons.filter(|line| line.contains("__daemon")).count(), 1);
+    }
+}
+
+#[test]
+fn what_a_dead_daemon_left_is_no_obstacle() {
+    let home = Home::new();
+    std::fs::create_dir(home.root()).unwrap();
+    drop(UnixListener::bind(home.root().join("rpc.sock")).unwrap());
+    drop(UnixListener::bind(home.root().join("pub.sock")).unwrap());
+    std::fs::write(home.root().join("pmr.pid"), "1").unwrap();
+    home.run("ping").refuses("no daemon is running");
+    home.ok("kill").says("nothing to do");
+    home.ok(&format!("start {}", app("tell.sh")));
+    assert!(home.one("tell").online());
+    let killed = home.daemon_pid();
+    // Only its apps are ended after it by hand: what becomes of them is not told here.
+    let app = home.one("tell").pid;
+    processes::signal(killed, Signal::SIGKILL);
+    until("it is dead", || !processes::lives(killed));
+    processes::signal(app, Signal::SIGKILL);
+    home.run("ping").refuses("no daemon is running");
+    home.ok(&format!("start {}", crate::support::app("tell.sh")));
+    assert_ne!(home.daemon_pid(), killed);
+}
+
+#[test]
+fn a_second_daemon_is_refused() {
+    let home = Home::new();
+    home.ok(&format!("start {}", app("tell.sh")));
+    let pid = home.daemon_pid();
+    home.run("ping --no-daemon").refuses(&format!("a daemon (pid {pid}) runs in"));
+    home.ok("ping");
+    assert!(home.one("tell").online());
+}
+
+#[test]
+fn in_the_foreground_it_runs_the_command_shows_the_logs_and_ends_with_ctrl_c() {
+    let home = Home::new();
+    let mut daemon = home.pmr(["start", &app("usr.sh"), "--no-daemon"]).spawn();
+    daemon.says("listening");
+    assert_eq!(home.daemon_pid(), daemon.pid(), "the daemon is this very process");
+    let pid = home.one("usr").pid;
+    daemon.signal(Signal::SIGINT);
+    daemon.wait(PATIENCE).ok();
+    assert!(!processes::lives(pid));
+    assert!(home.log("usr-out.log").contains("got INT"));
+    home.deserted();
+    let mut again = home.pmr(["resurrect", "--no-daemon"]).spawn();
+    home.when("usr", "is brought back", |rows| rows.len() == 1 && rows[0].online());
+    again.signal(Signal::SIGTERM);
+    assert!(again.pid() > 0);
+    again.says("");
+    again.wait(PATIENCE).ok();
+    home.deserted();
+    home.pmr(["start", "nosuch.js", "--no-daemon"]).run().refuses("nosuch.js");
+    home.deserted();
+}
+
+#[test]
+fn a_hangup_ends_neither_daemon_nor_apps() {
+    let home = Home::new();
+    home.ok(&format!("start {}", app("tell.sh")));
+    let before = home.one("tell").pid;
+    processes::signal(home.daemon_pid(), Signal::SIGHUP);
+    home.ok("ping");
+    assert_eq!(home.one("tell").pid, before);
+}
+
+#[test]
+fn a_terminal_that_closes_takes_its_foreground_daemon_along_in_order() {
+    let home = Home::new();
+    let mut daemon = home.pmr(["start", &app("usr.sh"), "--no-daemon"]).spawn();
+    daemon.says("listening");
+    daemon.signal(Signal::SIGHUP);
+    daemon.wait(PATIENCE);
+    home.deserted();
+    assert!(home.log("usr-out.log").contains("got INT"));
+}
+
+#[test]
+fn the_output_of_a_command_ends_with_the_command() {
+    // `pmr` in a pipe or `$(…)`: the daemon it leaves behind must not hold the pipe open.
+    let home = Home::new();
+    let line = format!("echo \"$({} start {} | wc -l)\"", pmr::BINARY, app("tell.sh"));
+    let mut shell = Command::new("bash");
+    shell.args(["-c", &line]).env("PMR_HOME", home.root()).stdin(Stdio::null());
+    let output = shell.output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "6\n", "{output:?}");
+}
+
+#[test]
+fn a_worker_of_one_home_can_command_another() {
+    let (outer, inner) = (Home::new(), Home::new());
+    let command = format!("{} start {} && sleep 1000", pmr::BINARY, example("ticker.sh"));
+    outer.pmr(["start", &command, "-n", "nested"]).env("HOME", "/tmp").run().ok();
+    let log = outer.logged("nested-out.log", "ticker");
+    assert!(log.contains("is running already") || log.contains("✓"), "{log}");
+    assert!(outer.of("ticker").len() == 1 && !inner.root().exists(), "PMR_HOME of the worker is its own daemon's");
+}
+
+#[test]
+fn a_home_that_cannot_be_is_told() {
+    let home = Home::new();
+    let file = home.write("file", "");
+    let start = |root: &std::path::Path| {
+        let words = ["start".into(), app("tell.sh").into()];
+        pmr::Pmr::new(&pmr::binary(), root, home.work(), words.to_vec()).run()
+    };
+    start(&file).refuses("file");
+    start(&home.work().join("x".repeat(120))).refuses("set PMR_HOME to a shorter one");
+}

@@ -1,0 +1,87 @@
+//! A daemon of another version: the command works, and says so.
+
+use std::sync::mpsc;
+
+use futures_util::StreamExt;
+use pmr::protocol::wire::{JsonCodec, MAX_FRAME};
+use pmr::protocol::{Action, Daemon, Description, Hello, Launch, ProcessInfo, Refusal, Report, Saved};
+use pmr::spec::AppSpec;
+use pmr::spec::target::Selector;
+use tarpc::context::Context;
+use tarpc::server::{BaseChannel, Channel};
+use tokio::net::UnixListener;
+use tokio_util::codec::LengthDelimitedCodec;
+
+use crate::support::Home;
+
+/// A daemon of some later day that knows no process.
+#[derive(Clone)]
+struct Later;
+
+impl Daemon for Later {
+    async fn hello(self, _: Context) -> Hello {
+        Hello { version: "99.1.0".into(), pid: 1, started_at: 0, home: "/h".into() }
+    }
+    async fn launch(self, _: Context, _: Vec<AppSpec>, _: Launch) -> Result<Report, Refusal> {
+        Err(Refusal::ShuttingDown)
+    }
+    async fn act(self, _: Context, _: Action, _: Vec<Selector>) -> Result<Report, Refusal> {
+        Err(Refusal::Empty)
+    }
+    async fn list(self, _: Context) -> Vec<ProcessInfo> {
+        vec![]
+    }
+    async fn describe(self, _: Context, _: Vec<Selector>) -> Result<Vec<Description>, Refusal> {
+        Ok(vec![])
+    }
+    async fn save(self, _: Context, _: bool) -> Result<Saved, Refusal> {
+        Err(Refusal::NothingToSave)
+    }
+    async fn resurrect(self, _: Context) -> Result<Report, Refusal> {
+        Ok(Report::default())
+    }
+    async fn shut_down(self, _: Context) -> Report {
+        Report::default()
+    }
+}
+
+/// Serves on the home's socket until the sender is dropped.
+fn serve(path: std::path::PathBuf) -> mpsc::Sender<()> {
+    let (alive, ended) = mpsc::channel::<()>();
+    let (ready, listening) = mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = UnixListener::bind(path).unwrap();
+            ready.send(()).unwrap();
+            let serving = tokio::spawn(async move {
+                while let Ok((stream, _)) = listener.accept().await {
+                    let framed = LengthDelimitedCodec::builder().max_frame_length(MAX_FRAME).new_framed(stream);
+                    let transport = tarpc::serde_transport::new(framed, JsonCodec::default());
+                    let answers = BaseChannel::with_defaults(transport).execute(Later.serve());
+                    tokio::spawn(answers.for_each(|answer| async { drop(tokio::spawn(answer)) }));
+                }
+            });
+            let _ = tokio::task::spawn_blocking(move || ended.recv()).await;
+            serving.abort();
+        });
+    });
+    listening.recv().unwrap();
+    alive
+}
+
+#[test]
+fn commands_and_daemon_of_different_versions_still_talk_and_say_so() {
+    let home = Home::new();
+    std::fs::create_dir(home.root()).unwrap();
+    let alive = serve(home.root().join("rpc.sock"));
+    let list = home.ok("list");
+    for text in ["99.1.0", env!("CARGO_PKG_VERSION")] {
+        assert!(list.err.contains(text), "{}", list.story());
+    }
+    let jlist = home.ok("jlist");
+    assert_eq!(jlist.out, "[]", "the notice is not in the way of JSON");
+    home.run("stop all").refuses("there are no processes").complains("99.1.0");
+    std::fs::remove_file(home.root().join("rpc.sock")).unwrap();
+    drop(alive);
+}
