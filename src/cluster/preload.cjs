@@ -14,7 +14,7 @@ const send = process.send
 if (typeof send === 'function' && process.connected && require('cluster').isWorker) {
   const net = require('net')
   const servers = new Set()
-  const sessions = new Set()
+  const sessions = new Map() // how many streams of each are open
   let draining = false
 
   const say = (act, more) => send.call(process, { cmd: 'NODE_PMR', act, ...more }, undefined, undefined, () => {})
@@ -27,18 +27,35 @@ if (typeof send === 'function' && process.connected && require('cluster').isWork
     } else if (event === 'close') {
       servers.delete(this)
     } else if (event === 'session' && subject && typeof subject.goaway === 'function') {
-      sessions.add(subject)
+      sessions.set(subject, 0)
       subject.once('close', () => sessions.delete(subject))
       if (draining) retire(subject)
     }
+    const session = event === 'stream' && subject ? subject.session : undefined
+    if (sessions.has(session)) count(session, subject)
     const result = emit.apply(this, arguments)
     // GOAWAY right behind a request: a client that sends one after the other has none on the way that it would cross.
-    if (draining && event === 'stream' && sessions.has(subject.session)) subject.session.close()
+    if (draining && sessions.has(session) && !session.destroyed) session.goaway()
     return result
   }
 
-  // An idle session gets no more requests to say GOAWAY behind.
-  const retire = (session) => setTimeout(() => session.close(), 1000).unref()
+  const count = (session, stream) => {
+    sessions.set(session, sessions.get(session) + 1)
+    stream.once('close', () => {
+      if (!sessions.has(session)) return
+      sessions.set(session, sessions.get(session) - 1)
+      if (draining) retire(session)
+    })
+  }
+
+  // A client that was told GOAWAY hangs up when it has its answers. One that does not, or asks nothing we could say it
+  // behind, is hung up on when nothing has been under way for a while; not sooner, for Node 18's `close()` hangs up
+  // before the end of the last answer is sent.
+  const retire = (session) => {
+    setTimeout(() => {
+      if (sessions.get(session) === 0) session.close()
+    }, 1000).unref()
+  }
 
   const closeAfterResponse = () => {
     const { ServerResponse } = require('http')
@@ -65,7 +82,7 @@ if (typeof send === 'function' && process.connected && require('cluster').isWork
   const drain = () => {
     draining = true
     closeAfterResponse()
-    sessions.forEach(retire)
+    for (const session of sessions.keys()) retire(session)
     servers.forEach(stopAccepting)
     // Node tells nobody when a server's last connection ends while it is open. Asking costs next to nothing, and only
     // a worker on its way out does it.

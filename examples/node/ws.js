@@ -1,0 +1,15 @@
+// WebSockets, with `ws`: each message is answered by one.   npm ci && PORT=3000 pmr start ws.js -i 4
+const { WebSocketServer } = require('ws')
+
+const server = new WebSocketServer({ port: process.env.PORT })
+server.on('connection', (socket) => {
+  socket.on('message', (message) => socket.send(`${process.pid} ${message}`))
+})
+
+// Nobody but the app itself can tell clients to ask no more here. They are served until they hang up.
+if (process.env.GRACEFUL !== 'no') {
+  process.on('SIGINT', () => {
+    server.close(() => process.exit(0))
+    server.clients.forEach((socket) => socket.send('bye'))
+  })
+}

@@ -1,0 +1,120 @@
+//! The load client, which is `client.mjs`, and what it counted.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde::Deserialize;
+
+use crate::support::eventually;
+
+/// What the server speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Http,
+    Https,
+    Http2,
+    Net,
+    Ws,
+}
+
+/// How connections are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// One request after the other on each, until the server ends it.
+    Keep,
+    /// A new one for each request.
+    New,
+}
+
+/// What became of the requests.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Tally {
+    pub answered: u64,
+    /// Answers by pid of the worker.
+    pub by: BTreeMap<i32, u64>,
+    pub failed: Vec<Failed>,
+}
+
+/// A request without a whole answer.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(dead_code, reason = "read where an assertion fails")]
+pub struct Failed {
+    /// `refused`, `reset`, `truncated`, `hung` or `wrong`.
+    pub how: String,
+    pub what: String,
+    /// Who answered on this connection before, if anybody did.
+    pub pid: Option<i32>,
+    /// Milliseconds since the start of the load.
+    pub at: u64,
+}
+
+impl Tally {
+    /// What failed after an earlier tally.
+    pub fn since(&self, before: &Tally) -> Vec<Failed> {
+        self.failed[before.failed.len()..].to_vec()
+    }
+}
+
+/// A running client. Dropped, it is killed.
+pub struct Load {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Load {
+    /// So many clients at once, until [`Load::stop`].
+    pub fn start(kind: Kind, mode: Mode, port: u16, clients: usize) -> Load {
+        Load::spawn(kind, mode, port, &format!(r#""clients":{clients}"#))
+    }
+
+    /// So many requests, one after the other.
+    pub fn count(kind: Kind, mode: Mode, port: u16, count: usize) -> Tally {
+        Load::spawn(kind, mode, port, &format!(r#""count":{count}"#)).read()
+    }
+
+    fn spawn(kind: Kind, mode: Mode, port: u16, more: &str) -> Load {
+        let (kind, mode) = (format!("{kind:?}").to_lowercase(), format!("{mode:?}").to_lowercase());
+        let what = format!(r#"{{"kind":"{kind}","mode":"{mode}","port":{port},{more}}}"#);
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cluster/client.mjs");
+        let mut node = Command::new("node");
+        let node = node.args(["--no-warnings", script, &what]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = node.spawn().expect("node is installed");
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take().expect("it was piped"));
+        Load { child, stdin, lines: BufReader::new(stdout).lines() }
+    }
+
+    /// What there is so far.
+    pub fn tally(&mut self) -> Tally {
+        let stdin = self.stdin.as_mut().expect("it is closed by the end only");
+        stdin.write_all(b"\n").expect("the client lives");
+        self.read()
+    }
+
+    fn read(&mut self) -> Tally {
+        let line = self.lines.next().expect("the client lives").expect("it writes text");
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line}"))
+    }
+
+    /// Waits until the tally is as wanted, and returns it.
+    pub fn until(&mut self, what: &str, wanted: impl Fn(&Tally) -> bool) -> Tally {
+        eventually(what, || {
+            let tally = self.tally();
+            if wanted(&tally) { Ok(tally) } else { Err(format!("{tally:?}")) }
+        })
+    }
+
+    /// Lets requests under way come to their end, and returns all there was.
+    pub fn stop(mut self) -> Tally {
+        self.stdin = None;
+        self.read()
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,213 @@
+//! What every app lives through.
+
+use std::fmt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::load::{Failed, Kind, Load, Mode, Tally};
+use crate::packages;
+use crate::support::http::free_port;
+use crate::support::{Home, eventually, processes};
+
+/// Workers of each app.
+const WORKERS: usize = 4;
+/// Clients of each mode.
+const CLIENTS: usize = 6;
+const RELOADS: usize = 5;
+/// Connections that are opened one after the other on idle workers.
+const IDLE_CONNECTIONS: usize = 40;
+/// Where no protocol tells clients to go: they stay until then.
+const SHORT_DRAIN: &str = "500ms";
+
+/// An app on a Node.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// A file of `examples/node`.
+    pub file: &'static str,
+    pub kind: Kind,
+    /// `None` for the installed one.
+    pub node: Option<u32>,
+    /// True if the app finishes what it has on SIGINT, false if SIGINT ends it.
+    pub graceful: bool,
+}
+
+/// What it came to.
+#[derive(Debug)]
+pub struct Outcome {
+    case: Case,
+    spread: Vec<u64>,
+    /// Of both modes.
+    killed: Vec<Failed>,
+    reloaded: [Vec<Failed>; 2],
+    answered: [u64; 2],
+    reload: Duration,
+}
+
+/// A clustered app with its home.
+pub struct App {
+    pub home: Home,
+    pub port: u16,
+}
+
+impl Case {
+    pub fn new(file: &'static str, kind: Kind) -> Case {
+        Case { file, kind, node: None, graceful: true }
+    }
+
+    pub fn abrupt(self) -> Case {
+        Case { graceful: false, ..self }
+    }
+
+    pub fn on(self, node: u32) -> Case {
+        Case { node: Some(node), ..self }
+    }
+
+    /// True if the protocol has words for "ask no more here".
+    fn says_goodbye(self) -> bool {
+        match self.kind {
+            Kind::Http | Kind::Https | Kind::Http2 => true,
+            Kind::Net | Kind::Ws => false,
+        }
+    }
+
+    /// The app under pmr, all workers ready.
+    pub fn start(self) -> App {
+        let script = packages::examples().join(self.file).display().to_string();
+        let (home, port) = (Home::new(), free_port());
+        let interpreter = packages::node(self.node);
+        let mut words = vec!["start", &script, "-i", "4", "--name", "app", "--interpreter", &interpreter];
+        if !self.says_goodbye() {
+            words.extend(["--drain-timeout", SHORT_DRAIN]);
+        }
+        let [key, cert] = certificate(&home);
+        let command = home.pmr(words).env("PORT", port.to_string()).env("TLS_KEY", key).env("TLS_CERT", cert);
+        command.env("GRACEFUL", if self.graceful { "yes" } else { "no" }).run().ok();
+        let app = App { home, port };
+        app.pids();
+        app
+    }
+
+    /// The story. Asserts all that must hold, and tells the rest.
+    pub fn tell(self) -> Outcome {
+        let app = self.start();
+        let spread = self.spread(&app);
+        let mut loads = [Mode::Keep, Mode::New].map(|mode| Load::start(self.kind, mode, app.port, CLIENTS));
+        for load in &mut loads {
+            load.until("load on all workers", |tally| tally.by.len() == WORKERS && tally.answered > 100);
+        }
+        let killed = self.kill(&app, &mut loads);
+        let before = loads.each_mut().map(Load::tally);
+        let start = Instant::now();
+        for _ in 0..RELOADS {
+            app.reload();
+        }
+        let reload = start.elapsed() / RELOADS as u32;
+        app.settled();
+        let after = loads.map(Load::stop);
+        let reloaded = [0, 1].map(|mode| after[mode].since(&before[mode]));
+        let answered = after.map(|tally| tally.answered);
+        let outcome = Outcome { case: self, spread, killed, reloaded, answered, reload };
+        outcome.check();
+        outcome
+    }
+
+    /// Idle workers get the same number of connections.
+    fn spread(self, app: &App) -> Vec<u64> {
+        let tally = Load::count(self.kind, Mode::New, app.port, IDLE_CONNECTIONS);
+        assert!(tally.failed.is_empty(), "{self:?}: {:?}", tally.failed);
+        let spread: Vec<u64> = app.pids().iter().map(|pid| tally.by.get(pid).copied().unwrap_or(0)).collect();
+        let share = (IDLE_CONNECTIONS / WORKERS) as u64;
+        assert_eq!(spread, [share; WORKERS], "{self:?}: connections per worker");
+        spread
+    }
+
+    /// A killed worker takes only what is inside it along, and its successor gets connections.
+    fn kill(self, app: &App, loads: &mut [Load; 2]) -> Vec<Failed> {
+        let victim = app.pids()[1];
+        let before = loads.each_mut().map(Load::tally);
+        processes::signal(victim, Signal::SIGKILL);
+        let successor = app.pids_when("replaced", |pids| !pids.contains(&victim))[1];
+        let [keep, new] = loads;
+        let joined = |tally: &Tally| tally.by.contains_key(&successor);
+        new.until("the successor gets connections", joined);
+        let failed = [keep.tally().since(&before[0]), new.tally().since(&before[1])];
+        for failed in &failed {
+            let inside = |failed: &Failed| {
+                matches!(&*failed.how, "reset" | "truncated") && failed.pid.is_none_or(|pid| pid == victim)
+            };
+            assert!(failed.len() <= CLIENTS && failed.iter().all(inside), "{self:?}, killed {victim}: {failed:?}");
+        }
+        failed.concat()
+    }
+}
+
+impl App {
+    /// Pids of the workers, all of them ready, by instance.
+    pub fn pids(&self) -> Vec<i32> {
+        self.pids_when("all workers online", |_| true)
+    }
+
+    fn pids_when(&self, what: &str, wanted: impl Fn(&[i32]) -> bool) -> Vec<i32> {
+        let pids = |rows: &[crate::support::listing::Row]| rows.iter().map(|row| row.pid).collect::<Vec<_>>();
+        let rows = self.home.when("app", what, |rows| {
+            rows.len() == WORKERS && rows.iter().all(|row| row.online()) && wanted(&pids(rows))
+        });
+        pids(&rows)
+    }
+
+    /// All workers are replaced.
+    pub fn reload(&self) {
+        let before = self.pids();
+        self.home.ok("reload app");
+        self.pids_when("all replaced", |pids| pids.iter().all(|pid| !before.contains(pid)));
+    }
+
+    /// Waits until those that were replaced are gone.
+    pub fn settled(&self) {
+        let daemon = self.home.daemon_pid();
+        eventually("only the new workers are left", || {
+            let children = processes::children(daemon);
+            if children.len() == WORKERS { Ok(()) } else { Err(format!("{children:?}")) }
+        });
+    }
+}
+
+impl Outcome {
+    /// What no manager can prevent, for clients of each mode in all reloads; see [`Case::says_goodbye`].
+    ///
+    /// An app that SIGINT ends in the midst, and whose protocol has no word for "ask no more here", drops what is
+    /// inside it at that moment: at most one request of each client for each worker that goes.
+    fn unpreventable(&self) -> usize {
+        if self.case.graceful || self.case.says_goodbye() { 0 } else { CLIENTS * WORKERS * RELOADS }
+    }
+
+    fn check(&self) {
+        for failed in &self.reloaded {
+            assert!(failed.iter().all(|failed| failed.how == "reset" || failed.how == "truncated"), "{self:?}");
+            assert!(failed.len() <= self.unpreventable(), "{self:?}");
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Outcome { case, spread, killed, reloaded, answered, reload } = self;
+        let node = case.node.map_or("installed".to_owned(), |version| version.to_string());
+        let kind = if case.graceful { "graceful" } else { "abrupt" };
+        let (keep, new) = (reloaded[0].len(), reloaded[1].len());
+        write!(f, "| {} | {node} | {kind} | {spread:?} | {} | {keep} of {}", case.file, killed.len(), answered[0])?;
+        write!(f, " | {new} of {} | {:.1} s |", answered[1], reload.as_secs_f32())
+    }
+}
+
+/// A key and a certificate for `localhost`, made anew: no secret lies in the repository.
+fn certificate(home: &Home) -> [String; 2] {
+    let [key, cert] = ["key.pem", "cert.pem"].map(|name| home.work().join(name).display().to_string());
+    let words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost";
+    let mut openssl = Command::new("openssl");
+    let output = openssl.args(words.split(' ')).args(["-keyout", &key, "-out", &cert]).output();
+    assert!(output.expect("openssl is installed").status.success(), "a certificate is made");
+    [key, cert]
+}
