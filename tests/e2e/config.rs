@@ -81,10 +81,22 @@ fn a_file_with_a_mistake_starts_nothing() {
     let script = app("tell.sh");
     let good = format!("{{ name: 'good', script: '{script}' }}");
     for (name, text, error) in [
-        ("key.config.js", format!("module.exports = [{good}, {{ script: '{script}', instancs: 2 }}]"), "did you mean `instances`?"),
-        ("type.config.js", format!("module.exports = [{good}, {{ script: '{script}', instances: 'x' }}]"), "[1].instances: expected a whole number"),
+        (
+            "key.config.js",
+            format!("module.exports = [{good}, {{ script: '{script}', instancs: 2 }}]"),
+            "did you mean `instances`?",
+        ),
+        (
+            "type.config.js",
+            format!("module.exports = [{good}, {{ script: '{script}', instances: 'x' }}]"),
+            "[1].instances: expected a whole number",
+        ),
         ("noscript.config.js", format!("module.exports = [{good}, {{ name: 'x' }}]"), "script"),
-        ("missing.config.js", format!("module.exports = [{good}, {{ name: 'x', script: './nosuch.js' }}]"), "nosuch.js"),
+        (
+            "missing.config.js",
+            format!("module.exports = [{good}, {{ name: 'x', script: './nosuch.js' }}]"),
+            "nosuch.js",
+        ),
         ("twice.config.js", format!("module.exports = [{good}, {good}]"), "good"),
         ("throws.config.js", "throw new Error('cannot read the moon')".to_owned(), "cannot read the moon"),
         ("syntax.config.js", "module.exports = {".to_owned(), "syntax.config.js"),

@@ -22,7 +22,10 @@ fn a_process_above_its_memory_limit_is_restarted() {
 fn one_below_it_is_left_alone_and_so_is_one_without() {
     let home = Home::new();
     let port = http::free_port();
-    home.pmr(["start", &example("http/server.js"), "--max-memory-restart", "1G"]).env("PORT", port.to_string()).run().ok();
+    home.pmr(["start", &example("http/server.js"), "--max-memory-restart", "1G"])
+        .env("PORT", port.to_string())
+        .run()
+        .ok();
     home.ok(&format!("start {} -n free -- 150", app("hog.js")));
     let before: Vec<_> = home.list().into_iter().map(|row| row.pid).collect();
     // Longer than the interval of sampling: the time itself is what is tested here.

@@ -77,7 +77,10 @@ fn a_reload_takes_new_settings_and_a_config_file() {
     let row = &home.of("gate")[0];
     assert_eq!((row.env("kill_timeout").as_u64(), row.env("args")[0].as_str()), (Some(4000), Some("some")));
     let script = app("gate.js");
-    home.write("g.config.js", &format!("module.exports = [{{ name: 'gate', script: '{script}', instances: 3, env: {{ SIZE: 'L' }} }}]"));
+    home.write(
+        "g.config.js",
+        &format!("module.exports = [{{ name: 'gate', script: '{script}', instances: 3, env: {{ SIZE: 'L' }} }}]"),
+    );
     home.ok("reload g.config.js");
     let rows = home.of("gate");
     assert_eq!((rows.len(), rows[0].text("SIZE"), rows.iter().all(|row| row.online())), (3, "L", true));

@@ -6,8 +6,29 @@ use std::process::{Command, Stdio};
 use crate::support::{Home, app, pmr, processes};
 
 const VERBS: &[&str] = &[
-    "start", "stop", "restart", "reload", "delete", "scale", "reset", "sendSignal", "list", "jlist", "describe", "id",
-    "pid", "env", "logs", "flush", "reloadLogs", "save", "resurrect", "startup", "unstartup", "kill", "ping",
+    "start",
+    "stop",
+    "restart",
+    "reload",
+    "delete",
+    "scale",
+    "reset",
+    "sendSignal",
+    "list",
+    "jlist",
+    "describe",
+    "id",
+    "pid",
+    "env",
+    "logs",
+    "flush",
+    "reloadLogs",
+    "save",
+    "resurrect",
+    "startup",
+    "unstartup",
+    "kill",
+    "ping",
     "completion",
 ];
 
@@ -39,7 +60,10 @@ fn the_list_is_sorted_as_asked() {
     }
     let order = |words: &str| -> String {
         let list = home.ok(&format!("list {words}")).out;
-        list.lines().filter(|line| line.contains("default")).map(|line| line.split('│').nth(2).unwrap().trim().to_owned()).collect()
+        list.lines()
+            .filter(|line| line.contains("default"))
+            .map(|line| line.split('│').nth(2).unwrap().trim().to_owned())
+            .collect()
     };
     assert_eq!(order(""), "abc");
     assert_eq!(order("--sort name:desc"), "cba");
@@ -79,9 +103,32 @@ fn jlist_is_json_alone_in_the_shape_scripts_know() {
     let top: BTreeSet<&str> = row.json.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(top, BTreeSet::from(["monit", "name", "pid", "pm2_env", "pm_id"]));
     for key in [
-        "args", "autorestart", "created_at", "exec_interpreter", "exec_mode", "instances", "kill_timeout", "merge_logs", "name",
-        "namespace", "node_args", "pm_cwd", "pm_err_log_path", "pm_exec_path", "pm_out_log_path", "pm_pid_path", "pm_uptime",
-        "restart_time", "status", "treekill", "unstable_restarts", "username", "version", "watch", "axm_monitor", "env",
+        "args",
+        "autorestart",
+        "created_at",
+        "exec_interpreter",
+        "exec_mode",
+        "instances",
+        "kill_timeout",
+        "merge_logs",
+        "name",
+        "namespace",
+        "node_args",
+        "pm_cwd",
+        "pm_err_log_path",
+        "pm_exec_path",
+        "pm_out_log_path",
+        "pm_pid_path",
+        "pm_uptime",
+        "restart_time",
+        "status",
+        "treekill",
+        "unstable_restarts",
+        "username",
+        "version",
+        "watch",
+        "axm_monitor",
+        "env",
     ] {
         assert!(!row.env(key).is_null(), "{key}");
     }
@@ -97,7 +144,18 @@ fn a_description_is_complete_under_all_its_names() {
     let pid = home.one("api").pid.to_string();
     for verb in ["describe", "show", "info", "desc"] {
         let shown = home.ok(&format!("{verb} api"));
-        for text in ["online", pid.as_str(), "tell.js", "node", "--flag", "300.0mb", "3 s", "api-out.log", "api-error.log", "root"] {
+        for text in [
+            "online",
+            pid.as_str(),
+            "tell.js",
+            "node",
+            "--flag",
+            "300.0mb",
+            "3 s",
+            "api-out.log",
+            "api-error.log",
+            "root",
+        ] {
             let text = if text == "root" { "api-0.pid" } else { text };
             assert!(shown.out.contains(text), "{text}: {}", shown.story());
         }

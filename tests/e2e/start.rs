@@ -8,7 +8,8 @@ use crate::support::{Home, app, example, processes};
 fn a_script_is_run_by_what_its_extension_asks_for() {
     let home = Home::new();
     home.ok(&format!("start {} {} {}", example("worker.py"), example("ticker.sh"), app("tell.js")));
-    for (name, interpreter, log) in [("worker", "python", "ready"), ("ticker", "bash", "tick 1"), ("tell", "node", "")] {
+    for (name, interpreter, log) in [("worker", "python", "ready"), ("ticker", "bash", "tick 1"), ("tell", "node", "")]
+    {
         let row = home.one(name);
         assert!(row.text("exec_interpreter").starts_with(interpreter), "{row:?}");
         assert_eq!(row.text("exec_mode"), "fork_mode");
