@@ -2,8 +2,8 @@
 //!
 //! A reader that goes away (`pmr list | head -1`) is no error: what cannot be written is dropped without a word.
 
-use std::io::{self, BufRead, IsTerminal, StdoutLock, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::os::fd::{AsFd, OwnedFd};
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
@@ -59,10 +59,13 @@ impl Ui {
         self.raw(format!("{text}\n").as_bytes());
     }
 
-    /// Standard output itself, for what comes bit by bit: the stream, its descriptor, whether it shows colours.
-    pub fn stream<T>(&self, through: impl FnOnce(&mut StdoutLock<'_>, BorrowedFd<'_>, bool) -> T) -> T {
-        let out = io::stdout();
-        through(&mut out.lock(), out.as_fd(), self.color_out)
+    /// The streams themselves, for what comes bit by bit.
+    #[must_use]
+    pub fn screen(&self) -> Screen<'static> {
+        let out = io::stdout().lock();
+        // Only to learn that the reader left: not worth failing for.
+        let fd = out.as_fd().try_clone_to_owned().ok();
+        Screen { out: Box::new(out), err: Box::new(io::stderr()), fd, colour: self.color_out }
     }
 
     /// A table or text that accompanies an action: left out with `--silent`.
@@ -123,6 +126,18 @@ impl Ui {
         io::stdin().lock().read_line(&mut answer).ok()?;
         Some(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
     }
+}
+
+/// Where lines go as they come.
+pub struct Screen<'a> {
+    /// Takes what was asked for.
+    pub out: Box<dyn Write + 'a>,
+    /// Takes errors.
+    pub err: Box<dyn Write + 'a>,
+    /// The descriptor behind `out`, where there is one.
+    pub fd: Option<OwnedFd>,
+    /// Whether `out` shows colours.
+    pub colour: bool,
 }
 
 const GREEN: Style = AnsiColor::Green.on_default();

@@ -20,19 +20,41 @@ use super::last_lines::start_of_last_lines;
 use super::split::{Piece, Sink, Splitter};
 use super::watch::{Change, Watch};
 
+mod ends;
+
 pub use super::watch::Woken;
+pub use ends::Ends;
 
 /// Bytes read at a time.
 const BLOCK: usize = 64 << 10;
 /// Bytes one file may bring before the next has its turn.
 const TURN: u64 = 256 << 10;
+/// In place of a file's number: the name that is waited for without being read.
+const AWAITED: usize = usize::MAX;
+
+/// Where in a file to begin.
+#[derive(Clone, Copy, Debug)]
+pub enum Start<'a> {
+    /// At the last so many lines.
+    LastLines(usize),
+    /// At what came since.
+    Since(&'a Ends),
+}
 
 /// Several files, read as they grow. Files are known by number, from 0 in order of [`Follower::add`].
 #[derive(Debug)]
 pub struct Follower {
     watch: Watch,
     files: Vec<Followed>,
+    awaited: Option<Awaited>,
     buffer: Box<[u8]>,
+}
+
+#[derive(Debug)]
+struct Awaited {
+    path: PathBuf,
+    /// The folder to watch may be another one now.
+    moved: bool,
 }
 
 /// Takes what is new: the number of the file, and a line of it or a part of one.
@@ -66,14 +88,25 @@ impl Follower {
     /// # Errors
     /// When the kernel allows this user no more watchers.
     pub fn new() -> io::Result<Follower> {
-        Ok(Follower { watch: Watch::new()?, files: Vec::new(), buffer: vec![0; BLOCK].into() })
+        Ok(Follower { watch: Watch::new()?, files: Vec::new(), awaited: None, buffer: vec![0; BLOCK].into() })
     }
 
-    /// Follows the file at `path` from its last `lines` lines on. It need not exist.
+    /// Has [`Follower::wait`] also wake up when `path`, which is not read, may have come to name something or something
+    /// else, or had its mode set. Its folder need not exist.
+    ///
+    /// # Errors
+    /// When it cannot be watched.
+    pub fn wake_for(&mut self, path: &Path) -> io::Result<()> {
+        self.watch.watch_name(path, AWAITED)?;
+        self.awaited = Some(Awaited { path: path.to_owned(), moved: false });
+        Ok(())
+    }
+
+    /// Follows the file at `path`. It need not exist; what comes to exist is read from its first byte.
     ///
     /// # Errors
     /// When it exists and cannot be opened, or cannot be watched.
-    pub fn add(&mut self, path: &Path, lines: usize) -> io::Result<usize> {
+    pub fn add(&mut self, path: &Path, start: Start<'_>) -> io::Result<usize> {
         let number = self.files.len();
         self.files.push(Followed {
             path: path.to_owned(),
@@ -84,7 +117,10 @@ impl Follower {
         });
         self.look_for_new(number).inspect_err(|_| self.files.truncate(number))?;
         if let Some(first) = self.files[number].generations.front_mut() {
-            first.offset = start_of_last_lines(&first.file, lines)?;
+            first.offset = match start {
+                Start::LastLines(lines) => start_of_last_lines(&first.file, lines)?,
+                Start::Since(ends) => ends.start_in(path, &first.file.metadata()?),
+            };
         }
         Ok(number)
     }
@@ -106,6 +142,11 @@ impl Follower {
     /// Those of the files and of the sink.
     pub fn read(&mut self, sink: NumberedSink<'_>) -> io::Result<bool> {
         self.take_changes()?;
+        if let Some(awaited) = &mut self.awaited
+            && std::mem::take(&mut awaited.moved)
+        {
+            self.watch.watch_name(&awaited.path, AWAITED)?;
+        }
         for number in 0..self.files.len() {
             if std::mem::take(&mut self.files[number].renamed) {
                 self.look_for_new(number)?;
@@ -144,18 +185,28 @@ impl Follower {
         self.files.iter().any(|file| file.lines.holds())
     }
 
-    /// Sleeps until a file changes, `reader` (the other side of our output) hangs up, or `limit` has passed.
+    /// Sleeps until a file changes, `source` has something to read or has ended, `reader` (the other side of our output)
+    /// hangs up, or `limit` has passed.
     ///
     /// # Errors
     /// Those of poll(2).
-    pub fn wait(&self, reader: Option<BorrowedFd<'_>>, limit: Option<Duration>) -> io::Result<Woken> {
-        self.watch.wait(reader, limit)
+    pub fn wait(
+        &self,
+        source: Option<BorrowedFd<'_>>,
+        reader: Option<BorrowedFd<'_>>,
+        limit: Option<Duration>,
+    ) -> io::Result<Woken> {
+        self.watch.wait(source, reader, limit)
     }
 
     fn take_changes(&mut self) -> io::Result<()> {
-        let Follower { watch, files, .. } = self;
+        let Follower { watch, files, awaited, .. } = self;
         watch.changes(&mut |who, change| {
+            if let (None | Some(AWAITED), Some(awaited)) = (who, &mut *awaited) {
+                awaited.moved = true;
+            }
             let touched = match who {
+                Some(AWAITED) => &mut [][..],
                 Some(number) => &mut files[number..=number],
                 None => &mut files[..],
             };

@@ -24,7 +24,7 @@ pub(super) enum Change {
 /// Why a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Woken {
-    /// Something changed.
+    /// Something changed, or can be read.
     Changed,
     /// Nobody reads the output any more.
     HungUp,
@@ -71,7 +71,8 @@ impl Watch {
     }
 
     fn watch_nearest(&mut self, path: &Path, who: usize) -> io::Result<Option<i32>> {
-        let made = WatchFlags::CREATE | WatchFlags::MOVED_TO;
+        // A socket has its name before it takes calls: who made it sets its mode when it does.
+        let made = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ATTRIB;
         let gone = WatchFlags::DELETE | WatchFlags::MOVED_FROM | WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF;
         for folder in path.ancestors().skip(1) {
             match self.add(folder, made | gone | WatchFlags::ONLYDIR, who) {
@@ -134,17 +135,28 @@ impl Watch {
         }
     }
 
-    /// Sleeps until something changes, `reader` hangs up, or the time is over.
-    pub(super) fn wait(&self, reader: Option<BorrowedFd<'_>>, limit: Option<Duration>) -> io::Result<Woken> {
+    /// Sleeps until something changes, `source` can be read, `reader` hangs up, or the time is over.
+    pub(super) fn wait(
+        &self,
+        source: Option<BorrowedFd<'_>>,
+        reader: Option<BorrowedFd<'_>>,
+        limit: Option<Duration>,
+    ) -> io::Result<Woken> {
         let limit = limit.map(|limit| Timespec::try_from(limit).unwrap_or(Timespec { tv_sec: 3600, tv_nsec: 0 }));
         let mut watched = vec![PollFd::new(&self.inotify, PollFlags::IN)];
+        watched.extend(source.map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN)));
         // No event asked for: an error or a hang-up is told all the same.
         watched.extend(reader.map(|reader| PollFd::from_borrowed_fd(reader, PollFlags::empty())));
-        match poll(&mut watched, limit.as_ref()) {
-            Ok(0) => Ok(Woken::TimedOut),
-            Ok(_) if watched.get(1).is_some_and(|reader| !reader.revents().is_empty()) => Ok(Woken::HungUp),
-            Ok(_) | Err(Errno::INTR) => Ok(Woken::Changed),
-            Err(error) => Err(error.into()),
-        }
+        let count = match poll(&mut watched, limit.as_ref()) {
+            Ok(count) => count,
+            Err(Errno::INTR) => return Ok(Woken::Changed),
+            Err(error) => return Err(error.into()),
+        };
+        let hung_up = reader.is_some() && watched.last().is_some_and(|reader| !reader.revents().is_empty());
+        Ok(match (count, hung_up) {
+            (0, _) => Woken::TimedOut,
+            (_, true) => Woken::HungUp,
+            (_, false) => Woken::Changed,
+        })
     }
 }

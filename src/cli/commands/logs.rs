@@ -2,17 +2,22 @@
 //!
 //! Reads the files itself; the daemon only says which they are, and need not even run.
 
-use std::io::{self, Write};
-use std::os::fd::BorrowedFd;
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use jiff::Zoned;
 
+use super::super::ui::Screen;
 use crate::logs::format::{Format, Layout, Speaker, Stream};
-use crate::logs::split::Piece;
-use crate::logs::tail::{Follower, Woken};
+use crate::logs::tail::{Ends, Follower, Start, Woken};
 use crate::logs::time_format::{self, TimeFormat};
+
+mod printer;
+
+use printer::Printer;
 
 /// Lines shown of each file before what comes, unless told otherwise.
 const DEFAULT_LINES: usize = 15;
@@ -20,8 +25,6 @@ const DEFAULT_LINES: usize = 15;
 const LABEL_WIDTH: usize = 10;
 /// An unfinished line (a prompt) is shown when nothing came for so long.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// Output is written at the latest when this many bytes have gathered.
-const BATCH: usize = 64 << 10;
 
 /// What the user asked for.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -38,7 +41,7 @@ pub struct LogsArgs {
     /// Only standard output
     #[arg(long)]
     pub out: bool,
-    /// The lines alone, without labels and headings
+    /// The lines alone, without labels and headings; those of standard error go to standard error
     #[arg(long)]
     pub raw: bool,
     /// One JSON object for each line
@@ -68,43 +71,127 @@ pub struct LogSource {
     pub path: PathBuf,
 }
 
-/// Where the lines go.
-pub struct Screen<'a, W> {
-    /// Takes the bytes.
-    pub out: &'a mut W,
-    /// The descriptor behind `out`, where there is one: when its reader goes away, so do we, even if nothing is said.
-    pub fd: Option<BorrowedFd<'a>>,
-    /// Whether it shows colours.
-    pub colour: bool,
+/// Files on the screen.
+pub struct View<'a> {
+    args: &'a LogsArgs,
+    follower: Follower,
+    /// Its tails have the numbers that the follower gave their files.
+    printer: Printer<'a>,
+    numbers: HashMap<PathBuf, usize>,
+    /// Our output: when its reader goes away, so do we, even if nothing is said.
+    output: Option<OwnedFd>,
+    shown: bool,
 }
 
-/// Shows the last lines of the files and, unless told not to, what comes. Returns when its reader has hung up, or at
-/// once with `--nostream`.
-///
-/// # Errors
-/// Files that exist and cannot be read or watched, and failing output. That the reader is gone is no error.
-pub fn run<W: Write>(args: &LogsArgs, files: Vec<LogSource>, screen: Screen<'_, W>) -> io::Result<()> {
-    match show(args, files, screen) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
+impl<'a> View<'a> {
+    /// Shows the last lines of the files, and with `--nostream` also the beginnings of unfinished ones.
+    ///
+    /// # Errors
+    /// Files that exist and cannot be read or watched, and failing output.
+    pub fn open(args: &'a LogsArgs, files: Vec<LogSource>, mut screen: Screen<'a>) -> io::Result<View<'a>> {
+        let (follower, output) = (Follower::new()?, screen.fd.take());
+        let printer = Printer::new(args.format(screen.colour), screen);
+        let mut view = View { args, follower, printer, numbers: HashMap::new(), output, shown: false };
+        let mut tails = args.tails(files);
+        let written =
+            |path: &Path| std::fs::metadata(path).and_then(|file| file.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+        // The daemon's first, then those that have been quiet longest, so that the newest lines stand last.
+        tails.sort_by_cached_key(|tail| (tail.speaker.stream != Stream::Daemon, written(&tail.path)));
+        for tail in tails {
+            view.add(tail, Start::LastLines(args.history()))?;
+        }
+        view.widen();
+        if args.history() > 0 {
+            (0..view.printer.tails.len()).try_for_each(|number| view.history(number))?;
+        }
+        Ok(view)
     }
-}
 
-fn show<W: Write>(args: &LogsArgs, files: Vec<LogSource>, screen: Screen<'_, W>) -> io::Result<()> {
-    let Screen { out, fd, colour } = screen;
-    let tails = tails_of(files.into_iter().filter(|file| args.wants(file.stream)).collect());
-    let mut follower = Follower::new()?;
-    for tail in &tails {
-        let lines = args.history();
-        follower.add(&tail.path, lines).map_err(|error| about(&tail.path, &error))?;
+    /// True if some line was there to show.
+    #[must_use]
+    pub fn has_shown(&self) -> bool {
+        self.shown
     }
-    let mut printer = Printer::new(args.format(&tails, colour), tails, out);
-    if args.history() > 0 {
-        for number in 0..printer.tails.len() {
-            printer.history(&mut follower, number, args)?;
+
+    /// Has [`View::turn`] wake up when `path` may have come to be a socket that takes calls.
+    ///
+    /// # Errors
+    /// When it cannot be watched.
+    pub fn wake_for(&mut self, path: &Path) -> io::Result<()> {
+        self.follower.wake_for(path)
+    }
+
+    /// Shows also these files, from where they ended then. Whose a file is that is known already, is told anew.
+    ///
+    /// # Errors
+    /// Files that exist and cannot be read or watched.
+    pub fn meet(&mut self, files: Vec<LogSource>, ends: &Ends) -> io::Result<()> {
+        for tail in self.args.tails(files) {
+            match self.numbers.get(&tail.path) {
+                Some(number) => self.printer.tails[*number] = tail,
+                None => self.add(tail, Start::Since(ends))?,
+            }
+        }
+        self.widen();
+        Ok(())
+    }
+
+    /// Shows what is new. If that was all there is, sleeps until there may be more, or `news` can be read.
+    ///
+    /// # Errors
+    /// Those of the files and of the output.
+    pub fn turn(&mut self, news: Option<BorrowedFd<'_>>) -> io::Result<Woken> {
+        let View { follower, printer, output, .. } = self;
+        // One clock reading for each wake-up: it is when we saw the line, not when the app wrote it.
+        let now = Zoned::now();
+        if follower.read(&mut |number, piece| printer.piece(number, piece, Some(&now)))? {
+            return Ok(Woken::Changed);
+        }
+        printer.flush()?;
+        let patience = (printer.format.layout != Layout::Json && follower.holds()).then_some(PATIENCE);
+        let woken = follower.wait(news, output.as_ref().map(AsFd::as_fd), patience)?;
+        if woken == Woken::TimedOut {
+            follower.release(&mut |number, piece| printer.piece(number, piece, Some(&now)))?;
+        }
+        Ok(woken)
+    }
+
+    fn add(&mut self, tail: Tail, start: Start<'_>) -> io::Result<()> {
+        let number = self.follower.add(&tail.path, start).map_err(|error| about(&tail.path, &error))?;
+        self.numbers.insert(tail.path.clone(), number);
+        self.printer.tails.push(tail);
+        Ok(())
+    }
+
+    fn widen(&mut self) {
+        if let Layout::Labelled { width } = &mut self.printer.format.layout {
+            let widths = self.printer.tails.iter().map(|tail| tail.speaker.label().chars().count());
+            *width = widths.max().unwrap_or(0).max(*width);
         }
     }
-    if args.nostream { printer.flush() } else { printer.follow(&mut follower, fd) }
+
+    /// The last lines of a file, under a heading if there are any.
+    fn history(&mut self, number: usize) -> io::Result<()> {
+        let View { args, follower, printer, shown, .. } = self;
+        let labelled = matches!(printer.format.layout, Layout::Labelled { .. });
+        let heading = format!("{} last {} lines:", printer.tails[number].path.display(), args.history());
+        let mut some = false;
+        let mut show = |piece: crate::logs::split::Piece<'_>| {
+            if !std::mem::replace(&mut some, true) && labelled {
+                printer.line(&heading);
+            }
+            printer.piece(number, piece, None)
+        };
+        follower.catch_up(number, &mut show)?;
+        if args.nostream {
+            follower.finish(number, &mut show)?;
+        }
+        if some && labelled {
+            printer.line("");
+        }
+        *shown |= some;
+        printer.flush()
+    }
 }
 
 impl LogsArgs {
@@ -116,21 +203,44 @@ impl LogsArgs {
         }
     }
 
-    /// PM2's JSON has no lines from before, since their time is not known.
-    fn history(&self) -> usize {
+    /// Last lines to show of each file. PM2's JSON has no lines from before, since their time is not known.
+    #[must_use]
+    pub fn history(&self) -> usize {
         let default = if self.json && !self.nostream { 0 } else { DEFAULT_LINES };
         self.lines.unwrap_or(default)
     }
 
-    fn format(&self, tails: &[Tail], colour: bool) -> Format {
-        let widest = tails.iter().map(|tail| tail.speaker.label().chars().count()).max().unwrap_or(0);
+    fn format(&self, colour: bool) -> Format {
         let layout = match (self.json, self.raw) {
             (true, _) => Layout::Json,
             (false, true) => Layout::Raw,
-            (false, false) => Layout::Labelled { width: widest.max(LABEL_WIDTH) },
+            (false, false) => Layout::Labelled { width: LABEL_WIDTH },
         };
         let timestamp = self.timestamp.as_deref().map(TimeFormat::parse);
         Format { layout, colour, timestamp, highlight: self.highlight.clone() }
+    }
+
+    /// One tail for each file that is wanted. A file that several processes share loses their ids: which of them wrote
+    /// a line, nobody knows.
+    fn tails(&self, sources: Vec<LogSource>) -> Vec<Tail> {
+        let mut tails: Vec<Tail> = Vec::new();
+        let mut numbers: HashMap<PathBuf, usize> = HashMap::new();
+        for LogSource { process_id, name, stream, path } in sources {
+            if !self.wants(stream) {
+                continue;
+            }
+            match numbers.get(&path) {
+                Some(number) => {
+                    let known = &mut tails[*number].speaker.process_id;
+                    *known = known.filter(|id| Some(*id) == process_id);
+                }
+                None => {
+                    numbers.insert(path.clone(), tails.len());
+                    tails.push(Tail { path, speaker: Speaker { process_id, name, stream } });
+                }
+            }
+        }
+        tails
     }
 }
 
@@ -138,104 +248,6 @@ impl LogsArgs {
 struct Tail {
     path: PathBuf,
     speaker: Speaker,
-}
-
-/// One tail for each file, the daemon's first, then those that have been quiet longest, so that the newest lines stand
-/// last. A file that several processes share loses their ids: which of them wrote a line, nobody knows.
-fn tails_of(sources: Vec<LogSource>) -> Vec<Tail> {
-    let mut tails: Vec<Tail> = Vec::new();
-    for source in sources {
-        let LogSource { process_id, name, stream, path } = source;
-        match tails.iter_mut().find(|tail| tail.path == path) {
-            Some(known) if known.speaker.process_id != process_id => known.speaker.process_id = None,
-            Some(_) => {}
-            None => tails.push(Tail { path, speaker: Speaker { process_id, name, stream } }),
-        }
-    }
-    let written =
-        |path: &Path| std::fs::metadata(path).and_then(|file| file.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-    tails.sort_by_cached_key(|tail| (tail.speaker.stream != Stream::Daemon, written(&tail.path)));
-    tails
-}
-
-/// Shows pieces, and keeps lines of different files apart when one is unfinished.
-struct Printer<'a, W> {
-    format: Format,
-    tails: Vec<Tail>,
-    out: &'a mut W,
-    batch: Vec<u8>,
-    /// The file whose unfinished line the cursor stands behind.
-    open: Option<usize>,
-}
-
-impl<'a, W: Write> Printer<'a, W> {
-    fn new(format: Format, tails: Vec<Tail>, out: &'a mut W) -> Printer<'a, W> {
-        Printer { format, tails, out, batch: Vec::new(), open: None }
-    }
-
-    fn history(&mut self, follower: &mut Follower, number: usize, args: &LogsArgs) -> io::Result<()> {
-        let path = self.tails[number].path.clone();
-        let headed = matches!(self.format.layout, Layout::Labelled { .. });
-        if headed {
-            writeln!(self.batch, "{} last {} lines:", path.display(), args.history())?;
-        }
-        follower.catch_up(number, &mut |piece| self.piece(number, piece, None))?;
-        if args.nostream {
-            follower.finish(number, &mut |piece| self.piece(number, piece, None))?;
-        }
-        if headed {
-            self.batch.push(b'\n');
-        }
-        self.flush()
-    }
-
-    fn follow(&mut self, follower: &mut Follower, reader: Option<BorrowedFd<'_>>) -> io::Result<()> {
-        loop {
-            // One clock reading for each wake-up: it is when we saw the line, not when the app wrote it.
-            let now = Zoned::now();
-            let more = follower.read(&mut |number, piece| self.piece(number, piece, Some(&now)))?;
-            if more {
-                continue;
-            }
-            self.flush()?;
-            let patience = (self.format.layout != Layout::Json && follower.holds()).then_some(PATIENCE);
-            match follower.wait(reader, patience)? {
-                Woken::Changed => {}
-                Woken::HungUp => return Ok(()),
-                Woken::TimedOut => {
-                    follower.release(&mut |number, piece| self.piece(number, piece, Some(&now)))?;
-                }
-            }
-        }
-    }
-
-    fn piece(&mut self, number: usize, piece: Piece<'_>, at: Option<&Zoned>) -> io::Result<()> {
-        let speaker = &self.tails[number].speaker;
-        if self.format.layout != Layout::Json {
-            let interrupted = self.open.is_some_and(|open| open != number);
-            if interrupted || (piece.starts && self.open.is_some()) {
-                self.batch.push(b'\n');
-            }
-            let goes_on_elsewhere = !piece.starts && self.open != Some(number);
-            if goes_on_elsewhere && piece.text.is_empty() {
-                // The rest of an interrupted line is its newline, and that has been written.
-                self.open = None;
-                return Ok(());
-            }
-            if goes_on_elsewhere {
-                self.format.begin(&mut self.batch, speaker, at);
-            }
-            self.open = (!piece.ends).then_some(number);
-        }
-        self.format.piece(&mut self.batch, speaker, piece, at);
-        if self.batch.len() >= BATCH { self.flush() } else { Ok(()) }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.write_all(&self.batch)?;
-        self.batch.clear();
-        self.out.flush()
-    }
 }
 
 fn about(path: &Path, error: &io::Error) -> io::Error {

@@ -30,7 +30,7 @@ impl Scene {
     }
 
     fn follow(&mut self, name: &str, lines: usize) {
-        self.follower.add(&self.folder.path().join(name), lines).unwrap();
+        self.follower.add(&self.folder.path().join(name), Start::LastLines(lines)).unwrap();
     }
 
     /// Reads all there is at present, without waiting.
@@ -49,7 +49,7 @@ impl Scene {
     fn wait_for(&mut self, count: usize) {
         self.look();
         while self.seen.len() < count {
-            let woken = self.follower.wait(None, Some(Duration::from_secs(30))).unwrap();
+            let woken = self.follower.wait(None, None, Some(Duration::from_secs(30))).unwrap();
             assert_eq!(woken, Woken::Changed, "nothing came after {:?}", self.seen.last());
             self.look();
         }
@@ -177,7 +177,7 @@ fn one_path_twice_and_things_that_are_no_files() {
     scene.follow("a", 0);
     scene.follow("a", 0);
     scene.follow("", 15);
-    let number = scene.follower.add(Path::new("/dev/null"), 15).unwrap();
+    let number = scene.follower.add(Path::new("/dev/null"), Start::LastLines(15)).unwrap();
     scene.follower.catch_up(number, &mut |_| panic!("nothing in /dev/null")).unwrap();
     scene.append("a", "x\n");
     scene.wait_for(2);
@@ -195,7 +195,7 @@ fn a_quiet_follower_sleeps_and_notices_that_its_reader_left() {
     let calm = Some(Duration::from_millis(20));
     assert!((0..50).any(|_| {
         scene.look();
-        scene.follower.wait(None, calm).unwrap() == Woken::TimedOut
+        scene.follower.wait(None, None, calm).unwrap() == Woken::TimedOut
     }));
     assert!(scene.follower.holds());
     let mut pieces = Vec::new();
@@ -206,7 +206,67 @@ fn a_quiet_follower_sleeps_and_notices_that_its_reader_left() {
     scene.follower.release(&mut sink).unwrap();
     assert_eq!(pieces, [(b"prompt> ".to_vec(), false)]);
     let (reader, writer) = std::io::pipe().unwrap();
-    assert_eq!(scene.follower.wait(Some(writer.as_fd()), calm).unwrap(), Woken::TimedOut);
+    assert_eq!(scene.follower.wait(None, Some(writer.as_fd()), calm).unwrap(), Woken::TimedOut);
     drop(reader);
-    assert_eq!(scene.follower.wait(Some(writer.as_fd()), None).unwrap(), Woken::HungUp);
+    assert_eq!(scene.follower.wait(None, Some(writer.as_fd()), None).unwrap(), Woken::HungUp);
+}
+
+#[test]
+fn what_came_since_a_moment_and_nothing_from_before() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let mut scene = Scene::new();
+    for name in ["grown", "emptied", "replaced"] {
+        scene.append(name, "from before\n");
+    }
+    fs::write(elsewhere.path().join("old"), "from before\n").unwrap();
+    let ends = Ends::of(scene.folder.path()).unwrap();
+    scene.append("grown", "grown\n");
+    fs::write(scene.path("emptied"), "emptied\n").unwrap();
+    fs::rename(scene.path("replaced"), scene.path("replaced.1")).unwrap();
+    scene.append("replaced", "a new file, longer than before\n");
+    scene.append("new", "new\n");
+    for name in ["grown", "emptied", "replaced", "new", "not yet"] {
+        scene.follower.add(&scene.folder.path().join(name), Start::Since(&ends)).unwrap();
+    }
+    scene.follower.add(&elsewhere.path().join("old"), Start::Since(&ends)).unwrap();
+    scene.look();
+    assert_eq!(scene.lines(), ["grown", "emptied", "a new file, longer than before", "new"]);
+    scene.append("not yet", "at last\n");
+    scene.wait_for(5);
+    assert!(Ends::of(&scene.path("nowhere")).is_ok(), "no folder, no files");
+}
+
+#[test]
+fn it_wakes_for_a_socket_that_takes_calls() {
+    use std::os::fd::AsFd;
+    use std::os::unix::net::{UnixListener, UnixStream};
+    let mut scene = Scene::new();
+    let path = scene.path("home/sock");
+    scene.follower.wake_for(&path).unwrap();
+    let (made, called) = (path.clone(), std::sync::mpsc::channel::<()>());
+    let server = std::thread::spawn(move || {
+        fs::create_dir(made.parent().unwrap()).unwrap();
+        let listener = UnixListener::bind(&made).unwrap();
+        fs::set_permissions(&made, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let accepted = listener.accept().unwrap();
+        called.1.recv().unwrap_err();
+        drop(accepted);
+    });
+    let limit = Some(Duration::from_secs(30));
+    let socket = loop {
+        scene.look();
+        match UnixStream::connect(&path) {
+            Ok(socket) => break socket,
+            Err(_) => assert_eq!(scene.follower.wait(None, None, limit).unwrap(), Woken::Changed),
+        }
+    };
+    // Calm, until the other side ends the call.
+    let calm = Some(Duration::from_millis(20));
+    assert!((0..50).any(|_| {
+        scene.look();
+        scene.follower.wait(Some(socket.as_fd()), None, calm).unwrap() == Woken::TimedOut
+    }));
+    drop(called.0);
+    assert_eq!(scene.follower.wait(Some(socket.as_fd()), None, limit).unwrap(), Woken::Changed);
+    server.join().unwrap();
 }

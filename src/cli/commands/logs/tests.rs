@@ -1,12 +1,13 @@
 //! What `pmr logs` prints.
 
 use std::fs::{self, OpenOptions};
-use std::io::{BufRead, BufReader};
-use std::os::fd::AsFd;
+use std::io::{BufRead, BufReader, Write};
+use std::thread::JoinHandle;
 
 use clap::Parser;
 
 use super::*;
+use crate::logs::split::Piece;
 
 #[derive(clap::Parser)]
 struct Line {
@@ -37,13 +38,25 @@ impl Scene {
         OpenOptions::new().append(true).create(true).open(path).unwrap().write_all(text).unwrap();
     }
 
-    fn shown(&self, line: &str, sources: &[LogSource]) -> String {
-        let mut out = Vec::new();
-        let screen = Screen { out: &mut out, fd: None, colour: false };
-        run(&args(&format!("{line} --nostream")), sources.to_vec(), screen).unwrap();
+    /// Standard output and standard error.
+    fn streams(&self, line: &str, sources: &[LogSource]) -> (String, String) {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let args = args(&format!("{line} --nostream"));
+        View::open(&args, sources.to_vec(), screen(&mut out, &mut err)).unwrap();
         let folder = format!("{}/", self.folder.path().display());
-        String::from_utf8_lossy(&out).replace(&folder, "")
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).replace(&folder, "");
+        (text(out), text(err))
     }
+
+    fn shown(&self, line: &str, sources: &[LogSource]) -> String {
+        let (out, err) = self.streams(line, sources);
+        assert_eq!(err, "");
+        out
+    }
+}
+
+fn screen<'a>(out: impl Write + 'a, err: impl Write + 'a) -> Screen<'a> {
+    Screen { out: Box::new(out), err: Box::new(err), fd: None, colour: false }
 }
 
 #[test]
@@ -60,7 +73,6 @@ fn history_has_headings_labels_and_the_last_lines() {
     assert_eq!(
         all,
         "pmr.log last 2 lines:\nPMR            | started\n\n\
-         missing last 2 lines:\n\n\
          out last 2 lines:\n12|a-long-name | 2\n12|a-long-name | unfinished \u{fffd}\n\n"
     );
     assert_eq!(scene.shown("--raw --lines 1 --out", &sources), "unfinished \u{fffd}\n");
@@ -73,6 +85,16 @@ fn history_has_headings_labels_and_the_last_lines() {
 }
 
 #[test]
+fn raw_lines_go_where_the_app_wrote_them() {
+    let scene = Scene::new();
+    scene.append("out", b"fine\nunfinished");
+    scene.append("err", b"bad\n");
+    let sources = [scene.source(1, "api", Stream::Out, "out"), scene.source(1, "api", Stream::Err, "err")];
+    assert_eq!(scene.streams("--raw", &sources), ("fine\nunfinished\n".into(), "bad\n".into()));
+    assert!(scene.shown("", &sources).contains("1|api      | bad\n"), "labelled lines stay together");
+}
+
+#[test]
 fn a_file_that_several_processes_share_is_shown_once() {
     let scene = Scene::new();
     scene.append("x", b"hi\n");
@@ -82,18 +104,24 @@ fn a_file_that_several_processes_share_is_shown_once() {
     assert_eq!(scene.shown("", &sources), "x last 15 lines:\napi        | hi\n\n");
 }
 
+/// Follows in a thread until the reader leaves.
+fn following(line: &'static str, sources: Vec<LogSource>) -> (impl Iterator<Item = String>, JoinHandle<()>) {
+    let (reader, writer) = io::pipe().unwrap();
+    let thread = std::thread::spawn(move || {
+        let fd = Some(writer.try_clone().unwrap().into());
+        let args = args(line);
+        let mut view = View::open(&args, sources, Screen { fd, ..screen(writer, io::sink()) }).unwrap();
+        while view.turn(None).unwrap() != Woken::HungUp {}
+    });
+    (BufReader::new(reader).lines().map(Result::unwrap), thread)
+}
+
 #[test]
 fn it_follows_until_its_reader_leaves() {
     let scene = Scene::new();
     scene.append("a", b"old\n");
     let sources = vec![scene.source(0, "a", Stream::Out, "a"), scene.source(1, "b", Stream::Out, "b")];
-    let (reader, mut writer) = io::pipe().unwrap();
-    let printing = std::thread::spawn(move || {
-        let descriptor = writer.try_clone().unwrap();
-        let screen = Screen { out: &mut writer, fd: Some(descriptor.as_fd()), colour: false };
-        run(&args("--timestamp [t]"), sources, screen)
-    });
-    let mut lines = BufReader::new(reader).lines().map(Result::unwrap);
+    let (mut lines, thread) = following("--timestamp [t]", sources);
     // Now it follows: what comes from here on must be seen.
     assert!(lines.by_ref().any(|line| line == "0|a        | old"));
     scene.append("a", b"x");
@@ -104,18 +132,44 @@ fn it_follows_until_its_reader_leaves() {
     fs::write(scene.folder.path().join("b"), "y\n").unwrap();
     assert!(lines.by_ref().any(|line| line == "1|b        | t: y"));
     drop(lines);
-    printing.join().unwrap().unwrap();
+    thread.join().unwrap();
 }
 
 #[test]
-fn a_reader_that_is_gone_is_no_error() {
+fn newcomers_are_shown_from_when_we_came_and_the_known_get_their_new_ids() {
+    let scene = Scene::new();
+    scene.append("b", b"before our time\n");
+    let mut out = Vec::new();
+    let args = args("--out");
+    let source = |id, name: &str, file| scene.source(id, name, Stream::Out, file);
+    let ends = Ends::of(scene.folder.path()).unwrap();
+    let mut view = View::open(&args, vec![source(3, "a", "a")], screen(&mut out, io::sink())).unwrap();
+    scene.append("b", b"first\n");
+    let newcomers = vec![source(0, "a", "a"), source(12, "a-long-name", "b"), source(12, "x", "b")];
+    view.meet(newcomers, &ends).unwrap();
+    view.meet(vec![scene.source(5, "unwanted", Stream::Err, "c")], &ends).unwrap();
+    scene.append("c", b"unwanted\n");
+    let (reader, writer) = io::pipe().unwrap();
+    // A reader that left lets each turn end at once.
+    drop(reader);
+    view.output = Some(writer.into());
+    assert_eq!(view.turn(None).unwrap(), Woken::HungUp);
+    scene.append("a", b"again\n");
+    assert_eq!(view.turn(None).unwrap(), Woken::HungUp);
+    drop(view);
+    assert_eq!(String::from_utf8(out).unwrap(), "12|a-long-name | first\n0|a            | again\n");
+}
+
+#[test]
+fn a_reader_that_is_gone_is_a_broken_pipe() {
     let scene = Scene::new();
     scene.append("a", &b"line\n".repeat(100_000));
-    let (reader, mut writer) = io::pipe().unwrap();
+    let (reader, writer) = io::pipe().unwrap();
     drop(reader);
-    let screen = Screen { out: &mut writer, fd: None, colour: false };
-    let sources = vec![scene.source(0, "a", Stream::Out, "a")];
-    run(&args("--lines 100000"), sources, screen).unwrap();
+    let args = args("--lines 100000");
+    let opened = View::open(&args, vec![scene.source(0, "a", Stream::Out, "a")], screen(writer, io::sink()));
+    // As such it is told to the caller, which is silent about it.
+    assert_eq!(opened.err().map(|error| error.kind()), Some(io::ErrorKind::BrokenPipe));
 }
 
 #[test]
@@ -125,9 +179,9 @@ fn an_unfinished_line_is_not_run_into() {
         path: PathBuf::new(),
         speaker: Speaker { process_id: Some(id), name: name.into(), stream: Stream::Out },
     };
-    let tails = vec![tail(0, "a"), tail(1, "b")];
     let format = Format { layout: Layout::Labelled { width: 3 }, colour: false, timestamp: None, highlight: None };
-    let mut printer = Printer::new(format, tails, &mut out);
+    let mut printer = Printer::new(format, screen(&mut out, io::sink()));
+    printer.tails = vec![tail(0, "a"), tail(1, "b")];
     let mut say = |number, text: &str, starts, ends| {
         printer.piece(number, Piece { text: text.as_bytes(), starts, ends }, None).unwrap();
     };
@@ -141,6 +195,7 @@ fn an_unfinished_line_is_not_run_into() {
     say(0, "", false, true);
     say(1, "end", true, true);
     printer.flush().unwrap();
+    drop(printer);
     assert_eq!(
         String::from_utf8(out).unwrap(),
         "0|a | name? joe\n0|a | pass\n1|b | hello\n0|a | word\n0|a | more\n1|b | hello\n1|b | end\n"

@@ -1,0 +1,160 @@
+//! Who comes while logs are followed: told by the daemon's events, read without waiting, so that whoever waits for
+//! files can wait for them in the same breath. The daemon may come, go and come again meanwhile.
+
+use std::collections::HashSet;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+use super::Wanted;
+use crate::cli::Context;
+use crate::cli::client::Client;
+use crate::cli::failure::{Doing, Failure};
+use crate::protocol::event::EventProcess;
+use crate::protocol::{Event, EventKind, ProcessInfo};
+
+/// The line to the daemon, if there is one.
+pub struct News<'a> {
+    cx: &'a Context,
+    wanted: &'a Wanted,
+    link: Option<Link>,
+    /// Ids and names in the last answer.
+    known: HashSet<(u32, String)>,
+}
+
+struct Link {
+    daemon: Client,
+    events: Events<UnixStream>,
+}
+
+/// The lines of an event stream that does not block.
+struct Events<S> {
+    stream: S,
+    /// The beginning of a line.
+    unread: Vec<u8>,
+}
+
+impl<'a> News<'a> {
+    /// Calls the daemon. The processes it has, if it runs.
+    pub async fn open(wanted: &'a Wanted, cx: &'a Context) -> Result<(News<'a>, Option<Vec<ProcessInfo>>), Failure> {
+        let mut news = News { cx, wanted, link: Link::open(cx).await?, known: HashSet::new() };
+        let processes = news.ask().await?;
+        Ok((news, processes))
+    }
+
+    /// Can be read when there is something to learn. `None` while no daemon is known to run.
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.link.as_ref().map(|link| link.events.stream.as_fd())
+    }
+
+    /// All processes, if some may be there that were not before. A daemon that does not answer is left alone until the
+    /// next call.
+    pub async fn processes(&mut self) -> Option<Vec<ProcessInfo>> {
+        let News { wanted, known, .. } = self;
+        let is_news =
+            |process: &EventProcess| wanted.may_mean(process) && !known.contains(&(process.id, process.name.clone()));
+        match self.link.as_mut().map(|link| link.events.tell(is_news)) {
+            Some(Ok(false)) => return None,
+            Some(Ok(true)) => {}
+            Some(Err(_)) | None => self.link = Link::open(self.cx).await.ok().flatten(),
+        }
+        match self.ask().await {
+            Ok(processes) => processes,
+            Err(_) => {
+                self.link = None;
+                None
+            }
+        }
+    }
+
+    async fn ask(&mut self) -> Result<Option<Vec<ProcessInfo>>, Failure> {
+        let Some(link) = &self.link else { return Ok(None) };
+        let processes = link.daemon.list().await?;
+        self.known = processes.iter().map(|info| (info.id, info.name.clone())).collect();
+        Ok(Some(processes))
+    }
+}
+
+impl Link {
+    /// Subscribes before anything is asked: what the answer does not hold yet will be told.
+    async fn open(cx: &Context) -> Result<Option<Link>, Failure> {
+        let Some(daemon) = cx.daemon_if_any().await? else { return Ok(None) };
+        let path = cx.home.pub_sock();
+        let stream = UnixStream::connect(&path).and_then(|stream| stream.set_nonblocking(true).map(|()| stream));
+        let stream = stream.doing(|| format!("connecting to {}", path.display()))?;
+        Ok(Some(Link { daemon, events: Events { stream, unread: Vec::new() } }))
+    }
+}
+
+impl<S: Read> Events<S> {
+    /// Reads what is there. True if it tells of somebody new, or that something was missed. The end of the stream is an
+    /// error.
+    fn tell(&mut self, is_news: impl Fn(&EventProcess) -> bool) -> io::Result<bool> {
+        let mut block = [0; 8 << 10];
+        loop {
+            match self.stream.read(&mut block) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => self.unread.extend_from_slice(&block[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let whole = memchr::memrchr(b'\n', &self.unread).map_or(0, |newline| newline + 1);
+        let news = self.unread[..whole].split(|byte| *byte == b'\n').any(|line| tells_news(line, &is_news));
+        self.unread.drain(..whole);
+        Ok(news)
+    }
+}
+
+/// Events that a newer daemon knows and we do not are no news.
+fn tells_news(line: &[u8], is_news: impl Fn(&EventProcess) -> bool) -> bool {
+    let Ok(event) = serde_json::from_slice::<Event>(line) else { return false };
+    match event.kind {
+        // A restart can give a process another name, and with it other files.
+        EventKind::Created | EventKind::Started { .. } => event.process.as_ref().is_some_and(is_news),
+        EventKind::Lost { .. } => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives one chunk with each look, and ends after the last.
+    struct Chunks(Vec<&'static str>, bool);
+
+    impl Read for Chunks {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if std::mem::replace(&mut self.1, false) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.1 = true;
+            if self.0.is_empty() {
+                return Ok(0);
+            }
+            let chunk = self.0.remove(0).as_bytes();
+            buffer[..chunk.len()].copy_from_slice(chunk);
+            Ok(chunk.len())
+        }
+    }
+
+    #[test]
+    fn only_those_who_are_new_are_news() {
+        let chunks = vec![
+            r#"{"seq":1,"at":0,"process":{"id":0,"name":"api","namespace":"x"},"event":"started","pid":3}"#,
+            "\n{\"seq\":2,\"at\":0,\"process\":{\"id\":7,\"name\":\"api\",\"namespace\":\"x\"},\"event\":\"online\"}\n",
+            "{\"seq\":3,\"at\":0,\"process\":{\"id\":7,\"name\":\"api\",\"namespace\":\"x\"},\"eve",
+            "nt\":\"created\"}\n{\"seq\":4",
+            ",\"at\":0,\"event\":\"lost\",\"count\":2}\n",
+            "{\"seq\":5,\"at\":0,\"event\":\"from the future\"}\nnonsense\n",
+        ];
+        let looks = chunks.len();
+        let mut events = Events { stream: Chunks(chunks, false), unread: Vec::new() };
+        let mut tell = || events.tell(|process| process.id == 7);
+        let told: Vec<bool> = (0..looks).map(|_| tell().unwrap()).collect();
+        assert_eq!(told, [false, false, false, true, true, false]);
+        assert_eq!(tell().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+}
