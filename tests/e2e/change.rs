@@ -1,5 +1,6 @@
 //! Restart, delete, scale, changed options and environments, and all the ways to name processes.
 
+use crate::support::eventually::until;
 use crate::support::listing::{ids, pids};
 use crate::support::{Home, app, example, http};
 
@@ -92,7 +93,7 @@ fn deleting_forgets_the_process_and_keeps_its_logs() {
     assert_eq!(ids(&home.list()), [1, 2]);
     home.ok("delete a b");
     assert!(home.list().is_empty() && home.log("a-out-0.log").contains("args"));
-    assert_eq!(std::fs::read_dir(home.root().join("pids")).unwrap().count(), 0, "pid files are gone");
+    until("pid files are gone", || std::fs::read_dir(home.root().join("pids")).unwrap().count() == 0);
 }
 
 #[test]
