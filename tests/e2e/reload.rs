@@ -40,7 +40,7 @@ fn a_release_that_crashes_is_refused_and_the_old_one_serves_on() {
         .says("1 other process was not touched");
     let after = home.of("gate");
     assert_eq!(pids(&before), pids(&after));
-    assert!(after.iter().all(|row| row.online()), "{after:?}");
+    assert!(after.iter().all(Row::online), "{after:?}");
     let since = |row: &Row| row.env("pm_uptime").as_u64().unwrap();
     let same = |row: &Row| since(row).abs_diff(since(&before[row.id as usize])) < 100;
     assert!(
@@ -89,7 +89,7 @@ fn a_reload_takes_new_settings_and_a_config_file() {
     );
     home.ok("reload g.config.js");
     let rows = home.of("gate");
-    assert_eq!((rows.len(), rows[0].text("SIZE"), rows.iter().all(|row| row.online())), (3, "L", true));
+    assert_eq!((rows.len(), rows[0].text("SIZE"), rows.iter().all(Row::online)), (3, "L", true));
     home.ok("reload 0");
     home.run("reload g.config.js --only nosuch").refuses("nosuch");
     home.run("reload gate --parallel 0").refuses("0 is not in");
