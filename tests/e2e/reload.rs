@@ -8,7 +8,7 @@ pub fn serving(words: &str) -> (Home, u16) {
     let home = Home::new();
     let port = http::free_port();
     home.write("release", "good");
-    let line = format!("start {} -i 2 --merge-logs {words}", app("gate.js"));
+    let line = format!("start {} -i 2 --merge-logs --listen-timeout 60s {words}", app("gate.js"));
     home.pmr(line.split_whitespace()).env("PORT", port.to_string()).run().ok();
     (home, port)
 }
@@ -56,17 +56,20 @@ fn a_release_that_crashes_is_refused_and_the_old_one_serves_on() {
 
 #[test]
 fn a_release_that_never_listens_is_refused_and_the_old_one_serves_on() {
-    let (home, port) = serving("--listen-timeout 700");
+    let (home, port) = serving("");
     let before = home.of("gate");
     home.write("release", "mute");
-    home.run("reload gate").code(1).complains("not ready after").complains("the old process goes on serving");
+    home.run("reload gate --listen-timeout 700")
+        .code(1)
+        .complains("not ready after")
+        .complains("the old process goes on serving");
     assert_eq!(pids(&before), pids(&home.of("gate")));
     assert!(http::get(port, "/").is_ok());
 }
 
 #[test]
 fn a_stop_beats_a_reload_in_flight() {
-    let (home, _) = serving("--listen-timeout 60s");
+    let (home, _) = serving("");
     home.write("release", "mute");
     let reload = home.pmr(["reload", "gate"]).spawn();
     home.logged("gate-out.log", "boot mute");
