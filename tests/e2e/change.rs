@@ -1,6 +1,7 @@
 //! Restart, delete, scale, changed options and environments, and all the ways to name processes.
 
-use crate::support::listing::{ids, pids};
+use crate::support::eventually::until;
+use crate::support::listing::{Row, ids, pids};
 use crate::support::{Home, app, example, http};
 
 #[test]
@@ -75,7 +76,7 @@ fn an_unknown_selector_among_known_ones_changes_nothing() {
     home.run("stop /(/").refuses("is not a regular expression");
     home.run("stop").refuses("required");
     let after = home.list();
-    assert_eq!((pids(&before), after.iter().all(|row| row.online())), (pids(&after), true));
+    assert_eq!((pids(&before), after.iter().all(Row::online)), (pids(&after), true));
     home.ok("delete all");
     for line in ["stop", "restart", "reload", "delete"] {
         home.run(&format!("{line} all")).refuses("there are no processes");
@@ -92,7 +93,7 @@ fn deleting_forgets_the_process_and_keeps_its_logs() {
     assert_eq!(ids(&home.list()), [1, 2]);
     home.ok("delete a b");
     assert!(home.list().is_empty() && home.log("a-out-0.log").contains("args"));
-    assert_eq!(std::fs::read_dir(home.root().join("pids")).unwrap().count(), 0, "pid files are gone");
+    until("pid files are gone", || std::fs::read_dir(home.root().join("pids")).unwrap().count() == 0);
 }
 
 #[test]
@@ -103,7 +104,7 @@ fn a_cluster_is_scaled_up_and_down_newest_first() {
     let first = home.of("api");
     home.ok("scale api 5");
     assert_eq!(ids(&home.of("api")), [0, 1, 2, 3, 4]);
-    assert!(home.of("api").iter().all(|row| row.online()));
+    assert!(home.of("api").iter().all(Row::online));
     home.ok("scale api -2");
     assert_eq!(ids(&home.of("api")), [0, 1, 2], "the newest go");
     home.ok("scale api +1");

@@ -8,7 +8,7 @@ pub fn serving(words: &str) -> (Home, u16) {
     let home = Home::new();
     let port = http::free_port();
     home.write("release", "good");
-    let line = format!("start {} -i 2 --merge-logs {words}", app("gate.js"));
+    let line = format!("start {} -i 2 --merge-logs --listen-timeout 60s {words}", app("gate.js"));
     home.pmr(line.split_whitespace()).env("PORT", port.to_string()).run().ok();
     (home, port)
 }
@@ -40,7 +40,7 @@ fn a_release_that_crashes_is_refused_and_the_old_one_serves_on() {
         .says("1 other process was not touched");
     let after = home.of("gate");
     assert_eq!(pids(&before), pids(&after));
-    assert!(after.iter().all(|row| row.online()), "{after:?}");
+    assert!(after.iter().all(Row::online), "{after:?}");
     let since = |row: &Row| row.env("pm_uptime").as_u64().unwrap();
     let same = |row: &Row| since(row).abs_diff(since(&before[row.id as usize])) < 100;
     assert!(
@@ -56,17 +56,20 @@ fn a_release_that_crashes_is_refused_and_the_old_one_serves_on() {
 
 #[test]
 fn a_release_that_never_listens_is_refused_and_the_old_one_serves_on() {
-    let (home, port) = serving("--listen-timeout 700");
+    let (home, port) = serving("");
     let before = home.of("gate");
     home.write("release", "mute");
-    home.run("reload gate").code(1).complains("not ready after").complains("the old process goes on serving");
+    home.run("reload gate --listen-timeout 700")
+        .code(1)
+        .complains("not ready after")
+        .complains("the old process goes on serving");
     assert_eq!(pids(&before), pids(&home.of("gate")));
     assert!(http::get(port, "/").is_ok());
 }
 
 #[test]
 fn a_stop_beats_a_reload_in_flight() {
-    let (home, _) = serving("--listen-timeout 60s");
+    let (home, _) = serving("");
     home.write("release", "mute");
     let reload = home.pmr(["reload", "gate"]).spawn();
     home.logged("gate-out.log", "boot mute");
@@ -89,7 +92,7 @@ fn a_reload_takes_new_settings_and_a_config_file() {
     );
     home.ok("reload g.config.js");
     let rows = home.of("gate");
-    assert_eq!((rows.len(), rows[0].text("SIZE"), rows.iter().all(|row| row.online())), (3, "L", true));
+    assert_eq!((rows.len(), rows[0].text("SIZE"), rows.iter().all(Row::online)), (3, "L", true));
     home.ok("reload 0");
     home.run("reload g.config.js --only nosuch").refuses("nosuch");
     home.run("reload gate --parallel 0").refuses("0 is not in");

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 
+use crate::support::eventually::until;
 use crate::support::{Home, app, pmr, processes};
 
 const VERBS: &[&str] = &[
@@ -133,7 +134,8 @@ fn jlist_is_json_alone_in_the_shape_scripts_know() {
         assert!(!row.env(key).is_null(), "{key}");
     }
     assert!(row.json["monit"]["memory"].is_u64() && row.json["monit"]["cpu"].is_number());
-    assert_eq!(std::fs::read_to_string(row.text("pm_pid_path")).unwrap().trim(), row.pid.to_string());
+    let written = || std::fs::read_to_string(row.text("pm_pid_path")).unwrap_or_default();
+    until("the pid file", || written().trim() == row.pid.to_string());
     assert_eq!(row.text("pm_exec_path"), app("tell.js"));
 }
 

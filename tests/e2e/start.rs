@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use crate::support::listing::Row;
 use crate::support::{Home, app, example, processes};
 
 #[test]
@@ -167,7 +168,7 @@ fn known_apps_are_started_again_by_id_name_namespace_pattern_or_all() {
         home.ok("stop all");
         assert!(home.list().iter().all(|row| row.status == "stopped" && row.pid == 0));
         home.ok(&format!("start {words}"));
-        assert!(home.list().iter().all(|row| row.online()), "{words}");
+        assert!(home.list().iter().all(Row::online), "{words}");
     }
     let before = home.one("first");
     home.ok("start first");

@@ -3,6 +3,7 @@
 //! Dropped, it stops its daemon, and fails the test if any process that belongs to the home is left.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -141,7 +142,7 @@ impl Drop for Home {
         if std::thread::panicking() {
             let tail: Vec<&str> = log.lines().rev().take(40).collect();
             let tail: Vec<&str> = tail.into_iter().rev().collect();
-            eprintln!("the end of the daemon's log:\n{}", tail.join("\n"));
+            let _ = writeln!(std::io::stderr(), "the end of the daemon's log:\n{}", tail.join("\n"));
         }
         if self.root.join("rpc.sock").exists() {
             let mut kill = std::process::Command::new(pmr::BINARY);
