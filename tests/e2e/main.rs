@@ -7,6 +7,7 @@
 mod change;
 mod config;
 mod limits;
+mod logs;
 mod operation;
 mod persist;
 mod reload;
