@@ -1,5 +1,6 @@
 //! How a command ended that got as far as doing something, and what is said about it.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use super::Context;
@@ -46,13 +47,17 @@ impl Outcome {
 
 /// Tells what became of an operation: a line for each process, the last words of those that failed.
 pub fn tell(report: &Report, processes: &[ProcessInfo], cx: &Context) -> Outcome {
+    let mut shown = Vec::new();
     for line in &report.lines {
         let text = view::report::line(line, cx.ui.look());
         if line.verdict == Verdict::Done {
             cx.ui.say(&text);
         } else {
             cx.ui.complain(&text);
-            last_words(line, processes, cx);
+            if let Some(path) = error_log(line, processes).filter(|path| !shown.contains(path)) {
+                last_words(path, cx);
+                shown.push(path);
+            }
         }
     }
     for note in &report.notes {
@@ -61,15 +66,17 @@ pub fn tell(report: &Report, processes: &[ProcessInfo], cx: &Context) -> Outcome
     Outcome::of(report)
 }
 
-fn last_words(line: &ReportLine, processes: &[ProcessInfo], cx: &Context) {
+/// Where a process that failed to start may have said why. Several can share one file.
+fn error_log<'a>(line: &ReportLine, processes: &'a [ProcessInfo]) -> Option<&'a Path> {
     if !matches!(line.verdict, Verdict::Failed { .. }) || line.verb == "stop" || line.verb == "delete" {
-        return;
+        return None;
     }
     let same = processes.iter().find(|info| info.id == line.id);
     let kin = || processes.iter().find(|info| info.name == line.name);
-    let Some(path) = same.or_else(kin).and_then(|info| info.err_log.as_ref()) else {
-        return;
-    };
+    same.or_else(kin)?.err_log.as_deref()
+}
+
+fn last_words(path: &Path, cx: &Context) {
     let words = last_lines(path, LAST_WORDS);
     if words.is_empty() {
         cx.ui.err(&format!("    it wrote nothing to {}", path.display()));

@@ -7,6 +7,7 @@
 mod change;
 mod config;
 mod daemon;
+mod follow;
 mod limits;
 mod logs;
 mod operation;

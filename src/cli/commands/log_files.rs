@@ -20,20 +20,19 @@ use crate::spec::target::{Candidate, Selector, similar};
 /// The name by which the daemon's own log is asked for, and shown.
 const DAEMON: &str = "PMR";
 
-/// Runs `logs`. Without a daemon its own log can still be read, and a daemon to come be waited for. That nobody reads
-/// the output any more is no error.
+/// Runs `logs`. Without a daemon its own log can still be read, and a daemon to come be waited for.
 pub async fn run(args: LogsArgs, cx: &Context) -> Result<Outcome, Failure> {
     let wanted = Wanted::parse(&args.selectors)?;
-    let shown = if args.nostream { show(&args, &wanted, cx).await? } else { follow(&args, &wanted, cx).await? };
-    match shown {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        other => other.doing(|| "reading the logs".into())?,
+    if args.nostream {
+        show(&args, &wanted, cx).await?
+    } else {
+        follow(&args, &wanted, cx).await?
     }
     Ok(Outcome::Done)
 }
 
 /// What is there.
-async fn show(args: &LogsArgs, wanted: &Wanted, cx: &Context) -> Result<io::Result<()>, Failure> {
+async fn show(args: &LogsArgs, wanted: &Wanted, cx: &Context) -> Result<(), Failure> {
     let processes = match cx.daemon_if_any().await? {
         Some(daemon) => daemon.list().await?,
         None if wanted.daemon && cx.home.daemon_log().exists() => Vec::new(),
@@ -41,14 +40,14 @@ async fn show(args: &LogsArgs, wanted: &Wanted, cx: &Context) -> Result<io::Resu
     };
     wanted.check(&processes)?;
     let view = View::open(args, wanted.files(&processes, &cx.home), cx.ui.screen());
-    if view.as_ref().is_ok_and(|view| !view.has_shown()) && args.history() > 0 {
+    if view.as_ref().is_ok_and(View::lacks_lines) {
         cx.ui.progress("nothing has been logged yet");
     }
-    Ok(view.map(drop))
+    told(view.map(drop))
 }
 
 /// What is there, then what comes, also from processes and daemons that come.
-async fn follow(args: &LogsArgs, wanted: &Wanted, cx: &Context) -> Result<io::Result<()>, Failure> {
+async fn follow(args: &LogsArgs, wanted: &Wanted, cx: &Context) -> Result<(), Failure> {
     let ends = Ends::of(&cx.home.logs()).doing(|| format!("reading {}", cx.home.logs().display()))?;
     let (mut news, processes) = News::open(wanted, cx).await?;
     match &processes {
@@ -58,21 +57,32 @@ async fn follow(args: &LogsArgs, wanted: &Wanted, cx: &Context) -> Result<io::Re
         }
         None => return Err(Failure::no_daemon(cx.home.root())),
     }
-    let files = wanted.files(&processes.unwrap_or_default(), &cx.home);
     let followed = async {
+        let files = wanted.files(processes.as_deref().unwrap_or_default(), &cx.home);
         let mut view = View::open(args, files, cx.ui.screen())?;
+        if processes.is_some() && view.lacks_lines() {
+            cx.ui.progress("nothing has been logged yet: waiting for what comes");
+        }
         view.wake_for(&cx.home.pub_sock())?;
-        // What came to be before we were watching.
-        let mut woken = Woken::Changed;
-        while woken != Woken::HungUp {
+        // The first look is for what came to be before we were watching.
+        loop {
             if let Some(processes) = news.processes().await {
                 view.meet(wanted.files(&processes, &cx.home), &ends)?;
             }
-            woken = view.turn(news.descriptor())?;
+            if view.turn(news.descriptor())? == Woken::HungUp {
+                return Ok(());
+            }
         }
-        Ok(())
     };
-    Ok(followed.await)
+    told(followed.await)
+}
+
+/// That nobody reads the output any more is no failure.
+fn told(result: io::Result<()>) -> Result<(), Failure> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.doing(|| "reading the logs".into()),
+    }
 }
 
 /// Whose logs the user asked for.

@@ -1,6 +1,7 @@
 //! `pmr logs`: the last lines of log files, then what comes.
 //!
-//! Reads the files itself; the daemon only says which they are, and need not even run.
+//! Reads the files itself; whose they are it is told by [`log_files`](super::log_files), at the start and again when
+//! processes come.
 
 use std::collections::HashMap;
 use std::io;
@@ -107,10 +108,10 @@ impl<'a> View<'a> {
         Ok(view)
     }
 
-    /// True if some line was there to show.
+    /// True if last lines were to be shown and there were none.
     #[must_use]
-    pub fn has_shown(&self) -> bool {
-        self.shown
+    pub fn lacks_lines(&self) -> bool {
+        !self.shown && self.args.history() > 0
     }
 
     /// Has [`View::turn`] wake up when `path` may have come to be a socket that takes calls.
@@ -203,9 +204,8 @@ impl LogsArgs {
         }
     }
 
-    /// Last lines to show of each file. PM2's JSON has no lines from before, since their time is not known.
-    #[must_use]
-    pub fn history(&self) -> usize {
+    /// PM2's JSON has no lines from before, since their time is not known.
+    fn history(&self) -> usize {
         let default = if self.json && !self.nostream { 0 } else { DEFAULT_LINES };
         self.lines.unwrap_or(default)
     }

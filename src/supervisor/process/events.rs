@@ -39,7 +39,7 @@ impl Process {
         self.launch_failed = true;
         self.reason = Some(error.to_owned());
         match old {
-            Some(serving) => self.state = State::Online(serving),
+            Some(serving) => self.serve_on(serving),
             None => self.after_end(scene, End::NotSpawned { permanent }, Duration::ZERO),
         }
     }
@@ -211,9 +211,10 @@ impl Process {
         self.retire_leftovers(scene, departure, survivors);
     }
 
-    /// The old run stays: it is the last that was started again.
+    /// The old run stays: it is the last that was started again, and no restart has come of it.
     fn serve_on(&mut self, old: Serving) {
         self.started = Some(old.since);
+        self.restarts = self.restarts.saturating_sub(1);
         self.state = State::Online(old);
     }
 
@@ -331,5 +332,5 @@ impl Process {
 }
 
 fn seconds(span: Duration) -> String {
-    format!("{} s", span.as_millis().div_ceil(100) as f64 / 10.0)
+    format!("{} s", ((span.as_millis() + 50) / 100) as f64 / 10.0)
 }
