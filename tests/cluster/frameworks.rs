@@ -17,61 +17,69 @@ const APPS: [(&str, Kind); 10] = [
     ("ws.js", Kind::Ws),
 ];
 
-fn both(app: usize) {
-    let (file, kind) = APPS[app];
-    for case in [Case::new(file, kind), Case::new(file, kind).abrupt()] {
-        println!("{}", case.tell());
-    }
+fn told(case: Case) {
+    println!("{}", case.tell());
+}
+
+fn graceful(file: &str) -> Case {
+    let (file, kind) = APPS.into_iter().find(|(name, _)| *name == file).expect("the table has all examples");
+    Case::new(file, kind)
+}
+
+/// With and without a handler of SIGINT.
+fn told_both(file: &str) {
+    told(graceful(file));
+    told(graceful(file).abrupt());
 }
 
 #[test]
 fn express() {
-    both(0);
+    told(graceful("express.js"));
 }
 
 #[test]
 fn koa() {
-    both(1);
+    told(graceful("koa.js").abrupt());
 }
 
 #[test]
 fn fastify() {
-    both(2);
+    told(graceful("fastify.mjs"));
 }
 
 #[test]
 fn hono() {
-    both(3);
+    told(graceful("hono.mjs").abrupt());
 }
 
 #[test]
 fn nest() {
-    both(4);
+    told(graceful("nest.js"));
 }
 
 #[test]
 fn plain_http() {
-    both(5);
+    told_both("http.js");
 }
 
 #[test]
 fn https() {
-    both(6);
+    told(graceful("https.js"));
 }
 
 #[test]
 fn http2() {
-    both(7);
+    told_both("http2.js");
 }
 
 #[test]
 fn raw_net() {
-    both(8);
+    told_both("net.js");
 }
 
 #[test]
 fn websockets() {
-    both(9);
+    told_both("ws.js");
 }
 
 #[test]
@@ -82,7 +90,7 @@ fn the_whole_matrix() {
     for (file, kind) in APPS {
         for node in [None, Some(18), Some(22), Some(24)] {
             for graceful in [true, false] {
-                println!("{}", Case { file, kind, node, graceful }.tell());
+                told(Case { file, kind, node, graceful });
             }
         }
     }
