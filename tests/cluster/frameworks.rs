@@ -1,5 +1,8 @@
 //! Each framework and protocol on the installed Node, and all of them on all.
 
+use std::sync::Mutex;
+use std::{panic, thread};
+
 use crate::load::Kind;
 use crate::story::Case;
 
@@ -17,73 +20,96 @@ const APPS: [(&str, Kind); 10] = [
     ("ws.js", Kind::Ws),
 ];
 
-fn both(app: usize) {
-    let (file, kind) = APPS[app];
-    for case in [Case::new(file, kind), Case::new(file, kind).abrupt()] {
-        println!("{}", case.tell());
-    }
+fn told(case: Case) {
+    println!("{}", case.tell());
+}
+
+fn graceful(file: &str) -> Case {
+    let (file, kind) = APPS.into_iter().find(|(name, _)| *name == file).expect("the table has all examples");
+    Case::new(file, kind)
+}
+
+/// With and without a handler of SIGINT.
+fn told_both(file: &str) {
+    told(graceful(file));
+    told(graceful(file).abrupt());
 }
 
 #[test]
 fn express() {
-    both(0);
+    told(graceful("express.js"));
 }
 
 #[test]
 fn koa() {
-    both(1);
+    told(graceful("koa.js").abrupt());
 }
 
 #[test]
 fn fastify() {
-    both(2);
+    told(graceful("fastify.mjs"));
 }
 
 #[test]
 fn hono() {
-    both(3);
+    told(graceful("hono.mjs").abrupt());
 }
 
 #[test]
 fn nest() {
-    both(4);
+    told(graceful("nest.js"));
 }
 
 #[test]
 fn plain_http() {
-    both(5);
+    told_both("http.js");
 }
 
 #[test]
 fn https() {
-    both(6);
+    told(graceful("https.js"));
 }
 
 #[test]
 fn http2() {
-    both(7);
+    told_both("http2.js");
 }
 
 #[test]
 fn raw_net() {
-    both(8);
+    told_both("net.js");
 }
 
 #[test]
 fn websockets() {
-    both(9);
+    told_both("ws.js");
 }
 
 #[test]
-#[ignore = "ten minutes: every app, both kinds, on every Node version"]
+#[ignore = "long: every app, both kinds, on every Node version"]
 fn the_whole_matrix() {
-    println!("| app | Node | on SIGINT | idle spread | failed by kill -9 | reload ×5, kept alive | new | a reload |");
+    println!(
+        "| app | Node | on SIGINT | idle spread | lost by kill -9 | lost by 5 reloads, kept alive | new | a reload |"
+    );
     println!("|---|---|---|---|---|---|---|---|");
-    for (file, kind) in APPS {
-        for node in [None, Some(18), Some(22), Some(24)] {
-            for graceful in [true, false] {
-                println!("{}", Case { file, kind, node, graceful }.tell());
+    let nodes = [None, Some(18), Some(22), Some(24)];
+    let cases = APPS.into_iter().flat_map(|(file, kind)| {
+        nodes.into_iter().flat_map(move |node| [true, false].map(|graceful| Case { file, kind, node, graceful }))
+    });
+    let cases = Mutex::new(cases);
+    let next = || cases.lock().expect("nothing panics while it is locked").next();
+    let failed = Mutex::new(Vec::new());
+    let work = || {
+        while let Some(case) = next() {
+            if panic::catch_unwind(|| told(case)).is_err() {
+                failed.lock().expect("nothing panics while it is locked").push(case);
             }
         }
-    }
+    };
+    thread::scope(|scope| {
+        scope.spawn(work);
+        scope.spawn(work);
+    });
+    let failed = failed.into_inner().expect("nothing panics while it is locked");
+    assert!(failed.is_empty(), "{failed:#?}");
 }

@@ -4,7 +4,7 @@
 //! worker killed with -9 costs at most the requests inside it and is replaced; five reloads under load, on connections
 //! kept alive and on a new one for each request, cost nothing. `cargo test --test cluster` tells it for each framework
 //! on the Node at hand and for a few of them on the Node versions 18, 22 and 24 that npm packages ship. All on all, with
-//! a table in the end (about ten minutes on two cores):
+//! a row of a table for each (a quarter of an hour on two idle cores):
 //!
 //! ```text
 //! cargo test --test cluster -- --ignored --nocapture
