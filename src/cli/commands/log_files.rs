@@ -24,9 +24,9 @@ const DAEMON: &str = "PMR";
 pub async fn run(args: LogsArgs, cx: &Context) -> Result<Outcome, Failure> {
     let wanted = Wanted::parse(&args.selectors)?;
     if args.nostream {
-        show(&args, &wanted, cx).await?
+        show(&args, &wanted, cx).await?;
     } else {
-        follow(&args, &wanted, cx).await?
+        follow(&args, &wanted, cx).await?;
     }
     Ok(Outcome::Done)
 }
