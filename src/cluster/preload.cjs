@@ -50,10 +50,14 @@ if (typeof send === 'function' && process.connected && require('cluster').isWork
 
   // A client that was told GOAWAY hangs up when it has its answers. One that does not, or asks nothing we could say it
   // behind, is hung up on when nothing has been under way for a while; not sooner, for Node 18's `close()` hangs up
-  // before the end of the last answer is sent.
+  // before the end of the last answer is sent. Node calls that itself when the client says GOAWAY in its turn.
   const retire = (session) => {
+    session.close = (done) => {
+      if (typeof done === 'function') session.once('close', done)
+      retire(session)
+    }
     setTimeout(() => {
-      if (sessions.get(session) === 0) session.close()
+      if (sessions.get(session) === 0) Object.getPrototypeOf(session).close.call(session)
     }, 1000).unref()
   }
 

@@ -10,6 +10,8 @@
 //! cargo test --test cluster -- --ignored --nocapture
 //! ```
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the table is what the long test is for")]
+
 mod frameworks;
 mod load;
 mod packages;

@@ -152,7 +152,7 @@ impl App {
     fn pids_when(&self, what: &str, wanted: impl Fn(&[i32]) -> bool) -> Vec<i32> {
         let pids = |rows: &[crate::support::listing::Row]| rows.iter().map(|row| row.pid).collect::<Vec<_>>();
         let rows = self.home.when("app", what, |rows| {
-            rows.len() == WORKERS && rows.iter().all(|row| row.online()) && wanted(&pids(rows))
+            rows.len() == WORKERS && rows.iter().all(crate::support::listing::Row::online) && wanted(&pids(rows))
         });
         pids(&rows)
     }
