@@ -10,8 +10,8 @@
 //! the pipe has ended. An app that prints nothing costs no thread, no buffer and no task; a disk that hangs stops the
 //! apps that write to it (their pipes fill up) and nobody else. Nothing is done line by line on the way to the file.
 //!
-//! Writing: [`LogFiles`], [`file`], `pump`, `dispatch`. Reading: [`tail`], [`last_lines`], [`split`]. Showing:
-//! [`format`], [`time_format`].
+//! Writing: [`LogFiles`], [`mod@file`], `pump`, `dispatch`. Reading: [`tail`], [`last_lines`], [`split`]. Showing:
+//! [`mod@format`], [`time_format`].
 
 mod dispatch;
 pub mod file;
