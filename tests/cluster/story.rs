@@ -94,9 +94,9 @@ impl Case {
         let app = self.start();
         let spread = self.spread(&app);
         let mut loads = [Mode::Keep, Mode::New].map(|mode| Load::start(self.kind, mode, app.port, CLIENTS));
-        for load in &mut loads {
-            load.until("load on all workers", |tally| tally.by.len() == WORKERS && tally.answered > 100);
-        }
+        let [keep, new] = &mut loads;
+        keep.until("load on connections kept alive", |tally| tally.answered > 100);
+        new.until("load on all workers", |tally| tally.by.len() == WORKERS && tally.answered > 100);
         let killed = self.kill(&app, &mut loads);
         let before = loads.each_mut().map(Load::tally);
         let start = Instant::now();
