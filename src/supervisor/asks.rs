@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    App, AppId, Ask, Effect, Goal, Kind, Moment, Operation, Process, ProcessId, Snapshot, Supervisor, Ticket, Wait,
-};
+use super::{App, AppId, Ask, Effect, Goal, Kind, Moment, Operation, ProcessId, Snapshot, Supervisor, Ticket, Wait};
 use crate::protocol::{Action, Changes, Launch, Refusal, ReportLine, Scale, Verdict};
 use crate::spec::keys::read::MAX_INSTANCES;
 use crate::spec::target::{self, Selector};
@@ -269,11 +267,8 @@ impl Supervisor {
 
     fn close_down(&mut self, ticket: Ticket) -> Plan {
         self.closing = true;
-        let up = |app: AppId| {
-            let runs = |process: &&Process| process.is_active() || !process.is_empty();
-            self.members(app).filter(runs).map(|process| process.id).collect()
-        };
-        let stop = |app: AppId| (app, Operation::new(Some(ticket), Kind::Stop, up(app), usize::MAX));
+        // Those that are down, too: a start may wait in the queue.
+        let stop = |app: AppId| (app, Operation::new(Some(ticket), Kind::Stop, self.staying(app), usize::MAX));
         self.apps.keys().copied().map(stop).collect()
     }
 }

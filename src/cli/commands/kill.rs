@@ -32,9 +32,12 @@ pub async fn run(_args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let report = end(&client, &cx.home).await?;
     let who = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
     let stopped = report.lines.iter().filter(|line| line.verdict == Verdict::Done).count();
-    let stopped = plural(u32::try_from(stopped).unwrap_or(u32::MAX), "process");
+    let stopped = match stopped {
+        0 => String::new(),
+        some => format!("{} stopped; ", plural(u32::try_from(some).unwrap_or(u32::MAX), "process")),
+    };
     let outcome = if report.succeeded() { Outcome::Done } else { outcome::tell(&report, &[], cx) };
-    cx.ui.say(&format!("stopped {stopped}; the daemon{who} has ended"));
+    cx.ui.say(&format!("{stopped}the daemon{who} has ended"));
     Ok(outcome)
 }
 
