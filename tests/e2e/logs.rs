@@ -59,7 +59,7 @@ fn the_last_lines_are_shown_with_labels_or_raw_or_as_json() {
     assert_eq!(lines(" | err"), ["err 3", "err 4"]);
     assert!(!shown.out.contains("args:"), "the other app is not shown");
     assert_eq!(home.ok("logs speak --nostream --lines 1 --raw --out").out, "out 4\n");
-    assert_eq!(home.ok("log speak --nostream --lines 1 --raw --err").out, "err 4\n");
+    assert_eq!(home.ok("log speak --nostream --lines 1 --raw --err").err, "err 4\n");
     home.ok("logs --nostream").says("pmr.log last 15 lines:").says("args:0").says("out 1");
     home.ok("logs PMR --nostream").says("started in");
     home.ok("logs 0 other --nostream --lines 1").says("out 4").says("colour:");

@@ -15,7 +15,7 @@ fn what_was_saved_comes_back_as_it_was() {
     home.ok("stop b");
     home.ok("save").says("saved 2 apps (3 processes) in").says("dump.json");
     home.ok(&format!("start {} -n unsaved", app("tell.sh")));
-    home.ok("kill").says("processes; the daemon (pid");
+    home.ok("kill").says("4 processes stopped; the daemon (pid");
     home.deserted();
     home.ok("resurrect").says("[a](");
     let rows = home.list();

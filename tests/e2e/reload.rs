@@ -1,5 +1,6 @@
 //! Reload: successors first, and the old ones serve on when a new release is no good.
 
+use crate::support::eventually::until;
 use crate::support::listing::{Row, ids, pids};
 use crate::support::{Home, app, http};
 
@@ -11,6 +12,21 @@ pub fn serving(words: &str) -> (Home, u16) {
     let line = format!("start {} -i 2 --merge-logs --listen-timeout 60s {words}", app("gate.js"));
     home.pmr(line.split_whitespace()).env("PORT", port.to_string()).run().ok();
     (home, port)
+}
+
+#[test]
+fn a_stopped_app_gives_its_port_back_and_a_dead_one_keeps_it() {
+    let (home, port) = serving("");
+    home.ok("stop 0");
+    assert!(http::get(port, "/").is_ok(), "the other worker serves");
+    home.ok("stop gate");
+    until("the port is free", || std::net::TcpListener::bind(("127.0.0.1", port)).is_ok());
+    home.ok("start gate");
+    assert!(http::get(port, "/").is_ok());
+    home.write("release", "crash");
+    home.ok("sendSignal KILL gate");
+    home.when("gate", "given up", |rows| rows.iter().all(|row| row.status == "errored"));
+    assert!(std::net::TcpListener::bind(("127.0.0.1", port)).is_err(), "connections wait for a worker to come");
 }
 
 #[test]
