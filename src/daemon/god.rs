@@ -286,7 +286,7 @@ fn trace(about: &EventProcess, kind: &EventKind) {
     let who = format_args!("{} ({})", about.name, about.id);
     match kind {
         EventKind::Started { pid } => tracing::info!("{who} started as pid {pid}"),
-        EventKind::Exited { exit, expected: true } => tracing::info!("{who} {} when told to stop", in_words(*exit)),
+        EventKind::Exited { exit, expected: true } => tracing::info!("{who} was told to stop, and {}", in_words(*exit)),
         EventKind::Exited { exit, expected: false } => tracing::warn!("{who} {}", in_words(*exit)),
         EventKind::StartFailed { error } => tracing::warn!("{who} could not be started: {error}"),
         EventKind::Errored { reason } => tracing::error!("{who} {reason}"),
