@@ -114,10 +114,10 @@ impl Client {
         let asked = target.clone();
         match self.read("describe", self.rpc.describe(within(READING), target)).await? {
             Err(Refusal::NoMatch { selector, similar }) => match with_path(&asked, &selector) {
-                Some(again) => Ok(self.read("describe", self.rpc.describe(within(READING), again)).await??),
+                Some(again) => Ok(self.read("describe", self.rpc.describe(within(READING), again)).await??.into()),
                 None => Err(Refusal::NoMatch { selector, similar }.into()),
             },
-            answer => Ok(answer?),
+            answer => Ok(answer?.into()),
         }
     }
 
@@ -125,7 +125,7 @@ impl Client {
     pub async fn describe_all(&self) -> Result<Vec<Description>, Failure> {
         match self.read("describe", self.rpc.describe(within(READING), vec![Selector::All])).await? {
             Err(Refusal::Empty) => Ok(Vec::new()),
-            answer => Ok(answer?),
+            answer => Ok(answer?.into()),
         }
     }
 

@@ -71,7 +71,7 @@ pub fn own(setting: &Setting<'_>) -> Env {
 #[must_use]
 pub fn whole(setting: &Setting<'_>, run: Run, mark: &str) -> Vec<String> {
     let spec = setting.spec;
-    let mut env = spec.base_env.clone();
+    let mut env = Env::clone(&spec.base_env);
     env.extend(own(setting));
     env.extend(spec.env.clone());
     let mut need = |name: &str, value: String| env.insert(name.to_owned(), value);

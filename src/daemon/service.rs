@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::dump;
 use super::god::Command;
 use crate::paths::Home;
-use crate::protocol::{Action, Daemon, Description, EventKind, Hello, Launch, ProcessInfo, Refusal, Report, Saved};
+use crate::protocol::{Action, Daemon, Described, EventKind, Hello, Launch, ProcessInfo, Refusal, Report, Saved};
 use crate::spec::AppSpec;
 use crate::spec::target::Selector;
 use crate::supervisor::Ask;
@@ -58,8 +58,9 @@ impl Daemon for Service {
         self.ask(Command::List).await.unwrap_or_default()
     }
 
-    async fn describe(self, _: Context, target: Vec<Selector>) -> Result<Vec<Description>, Refusal> {
-        self.ask(|reply| Command::Describe(target, reply)).await.unwrap_or(Err(Refusal::ShuttingDown))
+    async fn describe(self, _: Context, target: Vec<Selector>) -> Result<Described, Refusal> {
+        let described = self.ask(|reply| Command::Describe(target, reply)).await;
+        described.unwrap_or(Err(Refusal::ShuttingDown)).map(Described::from)
     }
 
     async fn save(self, _: Context, force: bool) -> Result<Saved, Refusal> {

@@ -1,10 +1,11 @@
 //! What the daemon tells about processes and about what it did.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{AppSpec, ExecMode};
+use crate::spec::{AppSpec, Env, ExecMode};
 
 /// Milliseconds since 1970, for display only: nothing is decided by it.
 pub type EpochMs = u64;
@@ -101,7 +102,7 @@ pub struct Description {
     /// The app's spec as it is now.
     pub spec: AppSpec,
     /// The variables pmr adds for this process (`pm_id`, `NODE_APP_INSTANCE` …).
-    pub own_env: crate::spec::Env,
+    pub own_env: Env,
     /// Path of its pid file.
     pub pid_file: PathBuf,
     /// What its app listens on through the supervisor.
@@ -110,6 +111,42 @@ pub struct Description {
     pub connections: u64,
     /// `process.version` of a Node worker, if it said so.
     pub node_version: Option<String>,
+}
+
+/// What `describe` answers. Processes of one shell share their inherited environment, which is most of what there is to
+/// tell: it crosses once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Described {
+    envs: Vec<Arc<Env>>,
+    /// Each without its `base_env`, of which the number among `envs` stands beside it.
+    processes: Vec<(usize, Description)>,
+}
+
+impl From<Vec<Description>> for Described {
+    fn from(descriptions: Vec<Description>) -> Described {
+        let mut envs: Vec<Arc<Env>> = Vec::new();
+        let mut apart = |mut one: Description| {
+            let env = std::mem::take(&mut one.spec.base_env);
+            let known = envs.iter().position(|other| Arc::ptr_eq(other, &env));
+            let number = known.unwrap_or_else(|| {
+                envs.push(env);
+                envs.len() - 1
+            });
+            (number, one)
+        };
+        let processes = descriptions.into_iter().map(&mut apart).collect();
+        Described { envs, processes }
+    }
+}
+
+impl From<Described> for Vec<Description> {
+    fn from(Described { envs, processes }: Described) -> Vec<Description> {
+        let join = |(number, mut one): (usize, Description)| {
+            one.spec.base_env = envs.get(number).map(Arc::clone).unwrap_or_default();
+            one
+        };
+        processes.into_iter().map(join).collect()
+    }
 }
 
 /// One address a cluster listens on.

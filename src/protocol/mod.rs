@@ -14,7 +14,9 @@ pub mod wire;
 
 pub use action::{Action, Changes, Launch, Scale};
 pub use event::{Event, EventKind};
-pub use info::{Description, Exit, Hello, ListenerInfo, ProcessInfo, Report, ReportLine, Saved, Status, Verdict};
+pub use info::{
+    Described, Description, Exit, Hello, ListenerInfo, ProcessInfo, Report, ReportLine, Saved, Status, Verdict,
+};
 pub use refusal::Refusal;
 
 use crate::spec::AppSpec;
@@ -36,7 +38,7 @@ pub trait Daemon {
     /// All processes, by id, without their environments.
     async fn list() -> Vec<ProcessInfo>;
     /// Everything known of the processes the selectors name. Environments are included as they are.
-    async fn describe(target: Vec<Selector>) -> Result<Vec<Description>, Refusal>;
+    async fn describe(target: Vec<Selector>) -> Result<Described, Refusal>;
     /// Write the process list to disk. An empty list is refused unless forced.
     async fn save(force: bool) -> Result<Saved, Refusal>;
     /// Start what was saved and is not here yet.

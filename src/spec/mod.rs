@@ -17,6 +17,7 @@ pub mod value;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -54,9 +55,9 @@ pub struct AppSpec {
     /// How connections reach the workers of a cluster.
     #[serde(default)]
     pub balance: Balance,
-    /// Environment of the caller at the last `start` or `--update-env`.
+    /// Environment of the caller at the last `start` or `--update-env`. Apps started from one shell share it.
     #[serde(default)]
-    pub base_env: Env,
+    pub base_env: Arc<Env>,
     /// Variables the owner declared: env files, `env`, `env_NAME`. They win over `base_env`.
     #[serde(default)]
     pub env: Env,
@@ -79,14 +80,13 @@ pub struct AppSpec {
 
 impl AppSpec {
     /// Takes `env` as the caller's environment, in place of the old one as a whole. What every app is given beneath its
-    /// own settings is added here, so that a start and a later `--update-env` agree: `PWD`, and for Python unbuffered
-    /// output, without which nothing would reach the log until the buffer is full.
+    /// own settings is added here, so that a start and a later `--update-env` agree: for Python unbuffered output,
+    /// without which nothing would reach the log until the buffer is full.
     pub fn set_base_env(&mut self, mut env: Env) {
-        env.insert("PWD".to_owned(), self.cwd.to_string_lossy().into_owned());
         if self.program.is_python() {
             env.entry("PYTHONUNBUFFERED".to_owned()).or_insert_with(|| "1".to_owned());
         }
-        self.base_env = env;
+        self.base_env = Arc::new(env);
     }
 }
 
@@ -273,7 +273,7 @@ pub(crate) fn sample() -> AppSpec {
         mode: ExecMode::Fork,
         instances: 1,
         balance: Balance::default(),
-        base_env: Env::new(),
+        base_env: Arc::default(),
         env: Env::new(),
         instance_var: DEFAULT_INSTANCE_VAR.to_owned(),
         restart: RestartRule::default(),

@@ -1,6 +1,7 @@
 //! From requests to operations. A request is checked as a whole before anything changes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{App, AppId, Ask, Effect, Goal, Kind, Moment, Operation, ProcessId, Snapshot, Supervisor, Ticket, Wait};
 use crate::protocol::{Action, Changes, Launch, Refusal, ReportLine, Scale, Verdict};
@@ -58,13 +59,22 @@ impl Supervisor {
     ) -> Result<Plan, Refusal> {
         self.check_launch(&apps, how)?;
         let mut plan = Plan::new();
-        for spec in apps {
+        for mut spec in apps {
+            self.share_env(&mut spec);
             match self.find(&spec).map(|known| known.id) {
                 None => plan.extend(self.launch_new(now, ticket, spec, effects)),
                 Some(known) => self.launch_known(ticket, known, spec, how, &mut plan),
             }
         }
         Ok(plan)
+    }
+
+    /// Apps started from one shell have the same environment: it is kept once, with whichever app had it last.
+    fn share_env(&self, spec: &mut AppSpec) {
+        let same = [self.find(spec), self.apps.values().next_back()].into_iter().flatten();
+        if let Some(app) = same.map(|app| &app.spec).find(|other| other.base_env == spec.base_env) {
+            spec.base_env = Arc::clone(&app.base_env);
+        }
     }
 
     fn check_launch(&self, apps: &[AppSpec], how: Launch) -> Result<(), Refusal> {
@@ -241,7 +251,8 @@ impl Supervisor {
 
     fn restore(&mut self, now: Moment, ticket: Ticket, snapshot: Snapshot, effects: &mut Vec<Effect>) -> Plan {
         let mut plan = Plan::new();
-        for saved in snapshot.apps {
+        for mut saved in snapshot.apps {
+            self.share_env(&mut saved.spec);
             if self.find(&saved.spec).is_some() {
                 let note = format!("`{}` is here already and was left as it is", saved.spec.name);
                 self.waits.entry(ticket).or_default().report.notes.push(note);

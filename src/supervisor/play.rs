@@ -19,7 +19,7 @@ pub fn cluster(instances: u32) -> AppSpec {
         mode: ExecMode::Cluster,
         instances,
         balance: Balance::RoundRobin,
-        base_env: std::collections::BTreeMap::new(),
+        base_env: std::sync::Arc::default(),
         env: std::collections::BTreeMap::new(),
         instance_var: "NODE_APP_INSTANCE".to_owned(),
         restart: RestartRule {

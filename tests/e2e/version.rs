@@ -4,7 +4,7 @@ use std::sync::mpsc;
 
 use futures_util::StreamExt;
 use pmr::protocol::wire::{JsonCodec, MAX_FRAME};
-use pmr::protocol::{Action, Daemon, Description, Hello, Launch, ProcessInfo, Refusal, Report, Saved};
+use pmr::protocol::{Action, Daemon, Described, Hello, Launch, ProcessInfo, Refusal, Report, Saved};
 use pmr::spec::AppSpec;
 use pmr::spec::target::Selector;
 use tarpc::context::Context;
@@ -31,8 +31,8 @@ impl Daemon for Later {
     async fn list(self, _: Context) -> Vec<ProcessInfo> {
         vec![]
     }
-    async fn describe(self, _: Context, _: Vec<Selector>) -> Result<Vec<Description>, Refusal> {
-        Ok(vec![])
+    async fn describe(self, _: Context, _: Vec<Selector>) -> Result<Described, Refusal> {
+        Ok(vec![].into())
     }
     async fn save(self, _: Context, _: bool) -> Result<Saved, Refusal> {
         Err(Refusal::NothingToSave)

@@ -10,7 +10,7 @@ use tokio::task::{LocalSet, spawn_local};
 use super::super::failure::Kind;
 use super::super::view::sample;
 use super::*;
-use crate::protocol::{Daemon, ReportLine, Verdict};
+use crate::protocol::{Daemon, Described, ReportLine, Verdict};
 
 /// Answers as a daemon would that knows one app, `api` (3), whose script is `/srv/api/app.js`.
 #[derive(Clone)]
@@ -43,8 +43,8 @@ impl Daemon for Fake {
     async fn list(self, _: context::Context) -> Vec<ProcessInfo> {
         vec![sample::info()]
     }
-    async fn describe(self, _: context::Context, target: Vec<Selector>) -> Result<Vec<Description>, Refusal> {
-        if target == [Selector::All] { Err(Refusal::Empty) } else { Ok(vec![sample::description()]) }
+    async fn describe(self, _: context::Context, target: Vec<Selector>) -> Result<Described, Refusal> {
+        if target == [Selector::All] { Err(Refusal::Empty) } else { Ok(vec![sample::description()].into()) }
     }
     async fn save(self, _: context::Context, _: bool) -> Result<Saved, Refusal> {
         Err(Refusal::NothingToSave)

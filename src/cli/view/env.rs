@@ -46,7 +46,21 @@ pub fn text(described: &[Description], show_secrets: bool, look: Look) -> String
 
 #[cfg(test)]
 mod tests {
+    use super::super::sample;
     use super::*;
+    use crate::protocol::Described;
+
+    #[test]
+    fn an_environment_crosses_once_and_comes_back_to_all_that_share_it() {
+        let one = sample::description();
+        let mut other = sample::description();
+        other.spec.base_env = std::sync::Arc::default();
+        let all = vec![one.clone(), one.clone(), other, one];
+        let sent = serde_json::to_string(&Described::from(all.clone())).unwrap();
+        assert_eq!(sent.matches("/home/ann").count(), 1, "{sent}");
+        let received: Described = serde_json::from_str(&sent).unwrap();
+        assert_eq!(Vec::from(received), all);
+    }
 
     fn env(pairs: &[(&str, &str)]) -> Env {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()

@@ -287,7 +287,7 @@ mod tests {
         assert!(RESERVED.is_sorted());
         let mut one = sample::description();
         one.spec.env.clear();
-        one.spec.base_env.clear();
+        one.spec.base_env = std::sync::Arc::default();
         one.own_env.clear();
         one.info.last_exit = Some(Exit::Signal(9));
         one.spec.restart.backoff = Some(std::time::Duration::from_millis(100));

@@ -233,7 +233,7 @@ fn no_value_makes_any_key_panic() {
 fn changes_are_applied_together() {
     let mut spec = sample();
     spec.env.insert("KEPT".into(), "1".into());
-    spec.base_env.insert("HOME".into(), "/home/u".into());
+    std::sync::Arc::make_mut(&mut spec.base_env).insert("HOME".into(), "/home/u".into());
     let settings = [
         ("max_memory_restart", json!("300M")),
         ("args", json!(["new", "args"])),
@@ -252,7 +252,7 @@ fn changes_are_applied_together() {
     let Program::Script { interpreter_args, .. } = &mut expected.program else { panic!() };
     interpreter_args.push("--inspect".into());
     expected.env = [("KEPT".into(), "1".into()), ("ADDED".into(), "2".into())].into();
-    expected.base_env.insert("HOME".into(), "/home/u".into());
+    std::sync::Arc::make_mut(&mut expected.base_env).insert("HOME".into(), "/home/u".into());
     expected.logs.out = LogTarget::File("/srv/logs/x.log".into());
     expected.logs.err = LogTarget::File("/home/u/e.log".into());
     expected.readiness.wait_ready = true;

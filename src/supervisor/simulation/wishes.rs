@@ -22,7 +22,7 @@ pub fn spec(rng: &mut Rng, name: &str) -> AppSpec {
         "web" => (500, 0),
         _ => (0, 4000),
     };
-    let base_env = [("TRY".to_owned(), rng.below(100).to_string())].into();
+    let base_env = std::sync::Arc::new([("TRY".to_owned(), rng.below(100).to_string())].into());
     AppSpec {
         name: name.to_owned(),
         namespace: "default".to_owned(),
