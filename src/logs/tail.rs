@@ -142,10 +142,13 @@ impl Follower {
     /// Those of the files and of the sink.
     pub fn read(&mut self, sink: NumberedSink<'_>) -> io::Result<bool> {
         self.take_changes()?;
+        let mut look_again = false;
         if let Some(awaited) = &mut self.awaited
             && std::mem::take(&mut awaited.moved)
         {
             self.watch.watch_name(&awaited.path, AWAITED)?;
+            // What is waited for may have come before the new watch stood.
+            look_again = true;
         }
         for number in 0..self.files.len() {
             if std::mem::take(&mut self.files[number].renamed) {
@@ -157,7 +160,7 @@ impl Follower {
                 file.read(TURN, &mut self.buffer, &mut self.watch, number, sink)?;
             }
         }
-        Ok(self.files.iter().any(|file| file.dirty))
+        Ok(look_again || self.files.iter().any(|file| file.dirty))
     }
 
     /// Hands on lines that have begun and not ended.

@@ -237,6 +237,18 @@ fn what_came_since_a_moment_and_nothing_from_before() {
 }
 
 #[test]
+fn what_came_before_the_watch_stood_is_looked_for() {
+    let mut scene = Scene::new();
+    let path = scene.path("home/sock");
+    scene.follower.wake_for(&path).unwrap();
+    fs::create_dir(path.parent().unwrap()).unwrap();
+    assert_eq!(scene.follower.wait(None, None, Some(Duration::from_secs(30))).unwrap(), Woken::Changed);
+    // The folder is not watched yet: no event will tell of this.
+    fs::write(&path, "").unwrap();
+    assert!(scene.follower.read(&mut |_, _| Ok(())).unwrap(), "the caller is to look again");
+}
+
+#[test]
 fn it_wakes_for_a_socket_that_takes_calls() {
     use std::os::fd::AsFd;
     use std::os::unix::net::{UnixListener, UnixStream};
