@@ -135,6 +135,24 @@ impl FileFlags {
     }
 }
 
+/// What restart and reload are asked with.
+#[derive(clap::Args, Debug)]
+pub struct Asked {
+    /// Ids, names, namespaces, `all`, /regular expressions/, config files
+    #[arg(required = true, value_name = "PROCESS", value_parser = Selector::parse)]
+    selectors: Vec<Selector>,
+    #[command(flatten)]
+    flags: AppFlags,
+    #[command(flatten)]
+    files: FileFlags,
+    /// Take over the environment of this shell
+    #[arg(short = 'a', long)]
+    update_env: bool,
+    /// Arguments of the app, in place of those it has
+    #[arg(last = true, value_name = "ARGS")]
+    args: Vec<String>,
+}
+
 /// What restart and reload share: what was typed, told apart and worked out.
 pub struct Revision {
     apps: Vec<AppSpec>,
@@ -145,14 +163,11 @@ pub struct Revision {
 impl Revision {
     /// Tells config files from selectors and reads the files. `--only` and `--env` without a file are refused: they
     /// would do nothing.
-    pub fn new(
-        targets: Vec<Selector>,
-        files: FileFlags,
-        flags: AppFlags,
-        update_env: bool,
-    ) -> Result<Revision, Failure> {
+    pub fn new(asked: Asked) -> Result<Revision, Failure> {
+        let Asked { selectors, mut flags, files, update_env, args } = asked;
+        flags.set_args(args);
         let is_file = |selector: &Selector| matches!(selector, Selector::Word(word) if is_config_file(word));
-        let (configs, known): (Vec<_>, Vec<_>) = targets.into_iter().partition(is_file);
+        let (configs, known): (Vec<_>, Vec<_>) = selectors.into_iter().partition(is_file);
         if configs.is_empty() {
             files.check_unused()?;
         }
