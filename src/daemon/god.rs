@@ -181,13 +181,12 @@ impl God {
     }
 
     fn reap(&mut self) {
-        while let Some((pid, ended)) = reap::reap_one() {
-            for input in self.living.reaped(pid, ended) {
-                if let Input::Exited { run, .. } = &input {
-                    self.buried(*run);
-                }
-                self.input(input);
+        let dead: Vec<_> = std::iter::from_fn(reap::reap_one).collect();
+        for input in self.living.reaped(&dead) {
+            if let Input::Exited { run, .. } = &input {
+                self.buried(*run);
             }
+            self.input(input);
         }
     }
 

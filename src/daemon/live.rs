@@ -83,31 +83,38 @@ impl Living {
         self.runs.get(&run).filter(|live| !live.exited).map(|live| live.pid)
     }
 
-    /// A child of ours ended. Returns what the supervisor is to know of it.
-    pub fn reaped(&mut self, pid: i32, ended: Ended) -> Vec<Input> {
-        let exit = match ended {
-            Ended::Code(code) => Exit::Code(code),
-            Ended::Signal(number) => Exit::Signal(number),
-        };
-        let stray = self.strays.remove(&pid);
-        let Some(run) = self.mains.remove(&pid) else {
-            // Its own children are ours now: they may keep the run alive.
-            self.adopt();
-            return stray.and_then(|run| self.emptied(run)).into_iter().collect();
-        };
-        if let Some(live) = self.runs.get_mut(&run) {
-            live.exited = true;
+    /// Children of ours ended. Returns what the supervisor is to know of it. Who is whose is looked up once for all.
+    pub fn reaped(&mut self, dead: &[(i32, Ended)]) -> Vec<Input> {
+        let (mut exits, mut touched) = (Vec::new(), Vec::new());
+        for (pid, ended) in dead {
+            touched.extend(self.strays.remove(pid));
+            if let Some(run) = self.mains.remove(pid) {
+                exits.push((run, exit(*ended)));
+                if let Some(live) = self.runs.get_mut(&run) {
+                    live.exited = true;
+                }
+            }
         }
+        // Their own children are ours now: they may keep a run alive.
         self.adopt();
-        let survivors = self.strays.values().any(|of| *of == run);
-        if !survivors {
-            self.runs.remove(&run);
+        let mut news = Vec::new();
+        for (run, exit) in exits {
+            let survivors = self.has_strays(run);
+            if !survivors {
+                self.runs.remove(&run);
+            }
+            news.push(Input::Exited { run, exit, survivors });
         }
-        vec![Input::Exited { run, exit, survivors }]
+        news.extend(touched.into_iter().filter_map(|run| self.emptied(run)));
+        news
+    }
+
+    fn has_strays(&self, run: Run) -> bool {
+        self.strays.values().any(|of| *of == run)
     }
 
     fn emptied(&mut self, run: Run) -> Option<Input> {
-        let gone = self.runs.get(&run).is_some_and(|live| live.exited) && !self.strays.values().any(|of| *of == run);
+        let gone = self.runs.get(&run).is_some_and(|live| live.exited) && !self.has_strays(run);
         gone.then(|| {
             self.runs.remove(&run);
             Input::Emptied { run }
@@ -151,5 +158,12 @@ impl Living {
             return Some(*run);
         }
         self.runs.keys().copied().find(|run| tree::has_variable(pid, &format!("{RUN_VARIABLE}={}", self.mark(*run))))
+    }
+}
+
+fn exit(ended: Ended) -> Exit {
+    match ended {
+        Ended::Code(code) => Exit::Code(code),
+        Ended::Signal(number) => Exit::Signal(number),
     }
 }
