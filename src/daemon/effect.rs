@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::environment::{self, Setting};
 use super::god::{God, Reply};
 use crate::cluster::{self, Cluster};
-use crate::os::{clock, fdpass, identity, proc, spawn, tree};
+use crate::os::{clock, fdpass, identity, proc, program, spawn, tree};
 use crate::protocol::{EventKind, Refusal, Report, ReportLine, Run, Verdict};
 use crate::spec::target::Selector;
 use crate::spec::{AppSpec, Env, ExecMode, Program, interpreter, signal};
@@ -306,7 +306,7 @@ fn command_line(spec: &AppSpec, preload: &Path) -> Result<CommandLine, StartFail
 
 fn find(interpreter: &str, base: &Env, own: &Env, cwd: &Path) -> Result<PathBuf, StartFailure> {
     let path = own.get("PATH").or_else(|| base.get("PATH")).map_or("/usr/local/bin:/usr/bin:/bin", String::as_str);
-    spawn::find_program(interpreter, path, cwd).ok_or_else(|| StartFailure {
+    program::find(interpreter, path, cwd).ok_or_else(|| StartFailure {
         error: format!("the interpreter `{interpreter}` is not in the app's PATH ({path})"),
         permanent: true,
     })

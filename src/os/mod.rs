@@ -6,6 +6,7 @@ pub mod detach;
 pub mod fdpass;
 pub mod identity;
 pub mod proc;
+pub mod program;
 pub mod reap;
 pub mod socket;
 pub mod spawn;

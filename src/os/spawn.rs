@@ -6,7 +6,7 @@ use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What to start.
 #[derive(Debug)]
@@ -59,17 +59,6 @@ pub fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     rustix::io::ioctl_fionbio(&read, true)?;
     Ok((read, write))
-}
-
-/// The file that `name` means: itself if it holds a slash, else the first executable of that name in `path`.
-#[must_use]
-pub fn find_program(name: &str, path: &str, cwd: &Path) -> Option<PathBuf> {
-    if name.contains('/') {
-        return Some(cwd.join(name));
-    }
-    let executable =
-        |file: &PathBuf| file.is_file() && rustix::fs::access(file.as_path(), rustix::fs::Access::EXEC_OK).is_ok();
-    path.split(':').map(|folder| cwd.join(folder).join(name)).find(executable)
 }
 
 struct Actions(libc::posix_spawn_file_actions_t);
@@ -203,13 +192,5 @@ mod tests {
         assert_eq!(try_it("/bin/sh", "/no/such/folder"), io::ErrorKind::NotFound);
         assert_eq!(try_it("/etc/passwd", "/"), io::ErrorKind::PermissionDenied);
         assert_eq!(try_it("/bin/s\0h", "/"), io::ErrorKind::InvalidInput);
-    }
-
-    #[test]
-    fn programs_are_found_in_the_path_given() {
-        let found = |name: &str| find_program(name, "/nowhere:/usr/bin:/bin", Path::new("/tmp"));
-        assert!(found("sh").is_some_and(|file| file.ends_with("bin/sh")));
-        assert_eq!(found("no-such-program"), None);
-        assert_eq!(found("./x"), Some(PathBuf::from("/tmp/./x")));
     }
 }

@@ -6,8 +6,9 @@ pub mod systemd;
 pub mod unit;
 
 use std::ffi::OsStr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+use crate::os::program::is_executable;
 
 /// Folders a unit's PATH always ends with.
 const STANDARD: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
@@ -67,12 +68,10 @@ pub fn lasting_path(exe: &Path, path: &OsStr) -> PathBuf {
     entries.into_iter().find(leads_here).unwrap_or(real)
 }
 
-fn is_executable(path: &Path) -> bool {
-    path.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]

@@ -1,6 +1,5 @@
-//! Paths as people write them → absolute ones; names → programs in PATH.
+//! Paths as people write them → absolute ones.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use crate::spec::log_paths::expand_home;
@@ -37,17 +36,4 @@ pub(super) fn logical(cwd: PathBuf, pwd: Option<&String>) -> PathBuf {
         Some(pwd) if pwd.is_absolute() && pwd.canonicalize().is_ok_and(|real| real == cwd) => pwd,
         _ => cwd,
     }
-}
-
-/// Whether it is a file somebody may execute.
-pub(super) fn is_executable(path: &Path) -> bool {
-    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
-}
-
-/// The program called `name` in a list of directories. `cwd` is where relative ones start.
-pub(super) fn in_path(name: &str, path: &str, cwd: &Path) -> Option<PathBuf> {
-    if name.is_empty() || name.contains('/') {
-        return None;
-    }
-    path.split(':').map(|dir| cwd.join(dir).join(name)).find(|candidate| is_executable(candidate))
 }

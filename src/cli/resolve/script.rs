@@ -3,8 +3,9 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::path::{absolute, in_path, is_executable};
+use super::path::absolute;
 use super::{Context, InputError, reason};
+use crate::os::program::{in_path, is_executable};
 use crate::spec::interpreter::{self, Head, Runner};
 use crate::spec::keys::Draft;
 use crate::spec::{AppSpec, Program};
