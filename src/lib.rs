@@ -66,6 +66,7 @@ pub mod cli;
 pub mod cluster;
 pub mod daemon;
 pub mod demo;
+pub mod keeper;
 pub mod logs;
 pub mod os;
 pub mod paths;

@@ -16,11 +16,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("protocol", &["spec"]),
     ("supervisor", &["spec", "protocol"]),
     ("logs", &["os", "spec", "protocol", "paths"]),
-    ("cluster", &["os", "spec", "protocol"]),
+    ("keeper", &["os"]),
+    ("cluster", &["os", "keeper", "spec", "protocol"]),
     ("startup", &["os", "spec", "paths"]),
     ("demo", &["protocol", "spec", "paths", "os", "cli"]),
     ("cli", &["protocol", "spec", "os", "paths", "logs", "startup", "demo"]),
-    ("daemon", &["spec", "protocol", "supervisor", "os", "cluster", "logs", "paths"]),
+    ("daemon", &["spec", "protocol", "supervisor", "os", "keeper", "cluster", "logs", "paths"]),
 ];
 
 /// Folders that decide and do nothing. Single files elsewhere join them by the word PURE in their `//!` lines.

@@ -4,10 +4,14 @@
 pub mod clock;
 pub mod detach;
 pub mod fdpass;
+pub mod files;
 pub mod identity;
 pub mod proc;
 pub mod program;
 pub mod reap;
+pub mod shared;
+pub mod signals;
 pub mod socket;
 pub mod spawn;
 pub mod tree;
+pub mod twin;

@@ -1,5 +1,9 @@
 //! Finding programs: what may be executed, and what a name means in a PATH.
 
+use std::ffi::{CString, OsStr};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
@@ -23,6 +27,25 @@ pub fn in_path(name: &str, path: &str, cwd: &Path) -> Option<PathBuf> {
 #[must_use]
 pub fn find(name: &str, path: &str, cwd: &Path) -> Option<PathBuf> {
     if name.contains('/') { Some(cwd.join(name)) } else { in_path(name, path, cwd) }
+}
+
+/// Puts the program in an open file in the place of this one, with our environment. Returns only if that fails.
+pub fn execute(program: impl AsFd, args: &[&OsStr]) -> io::Error {
+    let c_string = |text: &OsStr| CString::new(text.as_bytes());
+    let args: Result<Vec<CString>, _> = args.iter().map(|arg| c_string(arg)).collect();
+    let env = std::env::vars_os().map(|(name, value)| {
+        let mut entry = name;
+        entry.push("=");
+        entry.push(value);
+        c_string(&entry)
+    });
+    match (args, env.collect::<Result<Vec<CString>, _>>()) {
+        (Ok(args), Ok(env)) => match nix::unistd::fexecve(program, &args, &env) {
+            Ok(never) => match never {},
+            Err(errno) => errno.into(),
+        },
+        _ => io::ErrorKind::InvalidInput.into(),
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,184 @@
+//! How children ended, from the keeper, who reaps them, to God, who wants to know.
+//!
+//! The socket between them is the memory: what no God has taken yet waits in it, also for the next God. He looks at a
+//! message first and takes it away when he has acted on it, so none is lost with him; that he may see one twice does no
+//! harm, since the run it belonged to has ended then.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
+use tokio::io::unix::AsyncFd;
+
+use crate::os::fdpass;
+use crate::os::reap::Ended;
+
+/// A child that was reaped, and how it ended.
+pub type Exit = (i32, Ended);
+
+/// Exits in one message at most.
+const AT_ONCE: usize = 64;
+/// Bytes of one exit: pid, 0 for a code and 1 for a signal, the code or signal; each an i32 LE.
+const ENTRY: usize = 12;
+/// Exits kept while nobody takes any.
+const KEPT: usize = 1 << 16;
+
+/// Both ends: God's, the keeper's.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+}
+
+/// The keeper's end.
+#[derive(Debug)]
+pub struct Outbox {
+    socket: OwnedFd,
+    unsent: VecDeque<Exit>,
+    forgotten: u64,
+}
+
+impl Outbox {
+    /// With nothing to be sent.
+    #[must_use]
+    pub fn new(socket: OwnedFd) -> Outbox {
+        Outbox { socket, unsent: VecDeque::new(), forgotten: 0 }
+    }
+
+    /// Takes in an exit. Beyond a bound, which only a machine full of dying processes without a God reaches, the oldest
+    /// is forgotten: the next God finds that the process is gone, not how it ended.
+    pub fn add(&mut self, exit: Exit) {
+        if self.unsent.len() == KEPT {
+            self.unsent.pop_front();
+            self.forgotten += 1;
+        }
+        self.unsent.push_back(exit);
+    }
+
+    /// Sends what there is room for. True if nothing is left.
+    pub fn flush(&mut self) -> bool {
+        while !self.unsent.is_empty() {
+            let count = self.unsent.len().min(AT_ONCE);
+            let message: Vec<u8> = self.unsent.iter().take(count).flat_map(|exit| encode(*exit)).collect();
+            if send(&self.socket, &message, SendFlags::DONTWAIT | SendFlags::NOSIGNAL).is_err() {
+                return false;
+            }
+            self.unsent.drain(..count);
+        }
+        true
+    }
+
+    /// How many were forgotten.
+    #[must_use]
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+}
+
+/// God's end.
+#[derive(Debug)]
+pub struct Inbox {
+    socket: AsyncFd<OwnedFd>,
+}
+
+impl Inbox {
+    /// Must be called inside the runtime.
+    pub fn new(socket: OwnedFd) -> io::Result<Inbox> {
+        Ok(Inbox { socket: fdpass::watch(socket)? })
+    }
+
+    /// The exits of the oldest message, which stays where it is until [`Inbox::take`]. Waits for one.
+    pub async fn look(&self) -> Vec<Exit> {
+        loop {
+            let Ok(mut ready) = self.socket.readable().await else { return std::future::pending().await };
+            match self.peek() {
+                Some(exits) => return exits,
+                None => ready.clear_ready(),
+            }
+        }
+    }
+
+    /// The same without waiting.
+    #[must_use]
+    pub fn peek(&self) -> Option<Vec<Exit>> {
+        let mut message = [0; AT_ONCE * ENTRY];
+        let count = recv(self.socket.as_fd(), &mut message, RecvFlags::PEEK | RecvFlags::DONTWAIT).ok()?.0;
+        (count > 0).then(|| message[..count].as_chunks().0.iter().map(decode).collect())
+    }
+
+    /// Takes the oldest message away.
+    pub fn take(&self) {
+        let mut nothing = [0; 1];
+        // Cannot fail after a look: nobody else takes any.
+        let _ = recv(self.socket.as_fd(), &mut nothing, RecvFlags::DONTWAIT | RecvFlags::TRUNC);
+    }
+}
+
+fn encode((pid, ended): Exit) -> [u8; ENTRY] {
+    let (kind, value) = match ended {
+        Ended::Code(code) => (0, code),
+        Ended::Signal(number) => (1, number),
+    };
+    let mut entry = [0; ENTRY];
+    for (at, number) in [pid, kind, value].into_iter().enumerate() {
+        entry[at * 4..at * 4 + 4].copy_from_slice(&number.to_le_bytes());
+    }
+    entry
+}
+
+fn decode(entry: &[u8; ENTRY]) -> Exit {
+    let number = |at: usize| i32::from_le_bytes([entry[at], entry[at + 1], entry[at + 2], entry[at + 3]]);
+    let ended = if number(4) == 0 { Ended::Code(number(8)) } else { Ended::Signal(number(8)) };
+    (number(0), ended)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn exits_wait_until_they_are_taken_and_come_in_order() {
+        let (theirs, ours) = pair().unwrap();
+        let mut outbox = Outbox::new(ours);
+        outbox.add((7, Ended::Code(3)));
+        outbox.add((8, Ended::Signal(9)));
+        assert!(outbox.flush());
+        outbox.add((9, Ended::Code(0)));
+        assert!(outbox.flush());
+        let second = theirs.try_clone().unwrap();
+        let dead = Inbox::new(theirs).unwrap();
+        let first = vec![(7, Ended::Code(3)), (8, Ended::Signal(9))];
+        assert_eq!(dead.look().await, first);
+        drop(dead);
+        let heir = Inbox::new(second).unwrap();
+        assert_eq!(heir.look().await, first, "the first reader died before it took them");
+        heir.take();
+        assert_eq!(heir.look().await, [(9, Ended::Code(0))]);
+        heir.take();
+        assert_eq!(heir.peek(), None);
+    }
+
+    #[tokio::test]
+    async fn without_a_reader_they_are_kept_up_to_a_bound() {
+        let (theirs, ours) = pair().unwrap();
+        let mut outbox = Outbox::new(ours);
+        for pid in 0..(KEPT as i32 * 2) {
+            outbox.add((pid, Ended::Code(0)));
+            if pid % 1000 == 0 {
+                outbox.flush();
+            }
+        }
+        assert!(!outbox.flush(), "the socket is full");
+        assert!(outbox.unsent.len() <= KEPT && outbox.forgotten() > 0);
+        let inbox = Inbox::new(theirs).unwrap();
+        let mut last = -1;
+        while let Some(exits) = inbox.peek() {
+            for (pid, _) in exits {
+                assert!(pid > last);
+                last = pid;
+            }
+            inbox.take();
+            outbox.flush();
+        }
+        assert_eq!(last, KEPT as i32 * 2 - 1);
+    }
+}

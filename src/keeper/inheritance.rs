@@ -1,0 +1,114 @@
+//! What a God finds when his life begins: the records and open files of the one before him.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
+
+use super::frames::Records;
+use super::ledger;
+use super::region::{Pillar, Place, Region, Word};
+use super::{FIRST, Trial};
+use crate::os::files::{self, FileId};
+use crate::os::reap::Ended;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Inheritance {
+    /// The memory shared with the keeper.
+    pub region: Rc<Region>,
+    /// The records of the God before; none at first.
+    pub records: Records,
+    /// The files he kept, by name.
+    pub files: HashMap<String, OwnedFd>,
+    /// Connections he had written down, and where they were.
+    pub connections: Vec<(OwnedFd, Place)>,
+    /// Whatever else he had open. A connection that was accepted just before his end is among it.
+    pub rest: Vec<OwnedFd>,
+    /// Where exits are read from.
+    pub exits: OwnedFd,
+    /// Where to say that we are ready, for the first God only.
+    pub readiness: Option<OwnedFd>,
+    /// The God before, if there was one.
+    pub previous: Option<Previous>,
+    /// Pid of the keeper.
+    pub keeper: i32,
+}
+
+/// How the God before came to his end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Previous {
+    /// His exit; `None` if his keeper died before him.
+    pub ended: Option<Ended>,
+    /// When, in ms of the monotonic clock.
+    pub at: u64,
+    /// Where the last upgrade stands.
+    pub trial: Trial,
+}
+
+impl Inheritance {
+    /// Takes over everything. To be called first thing in God's process.
+    pub(super) fn take(region: Rc<Region>, readiness: Option<RawFd>, keeper: i32) -> io::Result<Inheritance> {
+        let pillars: Vec<RawFd> = Pillar::ALL.iter().filter_map(|pillar| region.pillar(*pillar)).collect();
+        let owned = [region.file().as_raw_fd()].into_iter().chain(pillars).chain(readiness);
+        let mut open = files::claim(&owned.collect::<Vec<_>>())?;
+        let records = match region.pillar(Pillar::Ledger) {
+            Some(number) => with_file(number, |file| ledger::read(file))?,
+            None => Records::new(),
+        };
+        let files = kept(&records, &mut open);
+        let places: BTreeMap<RawFd, Place> =
+            open.keys().filter_map(|number| Some((*number, region.place(*number)?))).collect();
+        let connections =
+            places.into_iter().filter_map(|(number, place)| Some((open.remove(&number)?, place))).collect();
+        let exits = region.pillar(Pillar::ExitsOut).and_then(files::take).ok_or(io::ErrorKind::NotFound)?;
+        let previous = (region.get(Word::Generation) > FIRST).then(|| Previous {
+            ended: super::decode_end(region.get(Word::LastEnd)),
+            at: region.get(Word::EndedAt),
+            trial: Trial::of(&region),
+        });
+        let rest = open.into_values().collect();
+        let readiness = readiness.and_then(files::take);
+        Ok(Inheritance { region, records, files, connections, rest, exits, readiness, previous, keeper })
+    }
+}
+
+/// Looks at a file that stays open, whoever owns it.
+fn with_file<T>(number: RawFd, look: impl FnOnce(&OwnedFd) -> T) -> T {
+    use std::os::fd::IntoRawFd;
+    let file = files::take(number).expect("pillars are open");
+    let seen = look(&file);
+    let _ = file.into_raw_fd();
+    seen
+}
+
+fn kept(records: &Records, open: &mut BTreeMap<RawFd, OwnedFd>) -> HashMap<String, OwnedFd> {
+    let mut files = HashMap::new();
+    for (name, id) in ledger::kept(records) {
+        if open.get(&id.number).and_then(|file| FileId::of(file).ok()) == Some(id)
+            && let Some(file) = open.remove(&id.number)
+        {
+            files.insert(name.to_owned(), file);
+        }
+    }
+    files
+}
+
+/// Lets the program that is executed next have all of it: pillars, kept files, connections on their way.
+pub(super) fn bequeath(region: &Region) -> io::Result<()> {
+    files::inherit_number(region.file().as_raw_fd());
+    let pillars: Vec<RawFd> = Pillar::ALL.iter().filter_map(|pillar| region.pillar(*pillar)).collect();
+    pillars.iter().for_each(|number| files::inherit_number(*number));
+    if let Some(ledger) = region.pillar(Pillar::Ledger) {
+        let records = with_file(ledger, |file| ledger::read(file))?;
+        ledger::kept(&records).for_each(|(_, id)| files::inherit_number(id.number));
+    }
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        if let Some(number) = entry?.file_name().to_str().and_then(|name| name.parse().ok())
+            && region.place(number).is_some()
+        {
+            files::inherit_number(number);
+        }
+    }
+    Ok(())
+}

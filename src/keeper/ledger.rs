@@ -1,0 +1,284 @@
+//! God's state as it is now, where it outlives him: records in a file without a name, which the keeper has open, too.
+//!
+//! Writing costs one system call and no disk; what is on disk for the next boot is written from here, at leisure. A God
+//! that was killed while he wrote leaves a frame that does not count.
+//!
+//! Files are kept by name: the record `fd/NAME` says under which number, and what lies there, so that a number that was
+//! given again is not taken for what it was.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::rc::Rc;
+
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+
+use super::frames::{self, Records};
+use super::region::{Pillar, Region};
+use crate::os::files::FileId;
+
+/// Before this many bytes nothing is compacted.
+const SMALL: u64 = 1 << 20;
+/// A file this many times as long as what counts in it is compacted.
+const SLACK: u64 = 4;
+/// Key of the record with the version of the format.
+const FORMAT: &str = "format";
+/// The version this build writes. It reads this one and those before.
+pub const FORMAT_VERSION: u32 = 1;
+/// What keys of kept files begin with.
+const FILE: &str = "fd/";
+
+/// Who else wants what is written: (key, JSON) pairs as one payload.
+pub type Tap = Box<dyn Fn(&[u8])>;
+
+/// The records of one God. Clones are the same ledger.
+#[derive(Clone)]
+pub struct Ledger {
+    inner: Rc<RefCell<Inner>>,
+}
+
+struct Inner {
+    region: Rc<Region>,
+    file: OwnedFd,
+    /// Bytes in the file that count as written.
+    length: u64,
+    /// Length of the last record of each key.
+    sizes: HashMap<String, usize>,
+    /// Their sum.
+    live: u64,
+    /// Records that are not written yet.
+    payload: Vec<u8>,
+    tap: Option<Tap>,
+}
+
+impl std::fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ledger").field("records", &self.inner.borrow().sizes.len()).finish()
+    }
+}
+
+/// Reads all records of a ledger's file.
+pub fn read(file: impl AsFd) -> io::Result<Records> {
+    let mut records = Records::new();
+    frames::read(&contents(file.as_fd())?, &mut records);
+    Ok(records)
+}
+
+/// The version of the format a ledger was written in.
+#[must_use]
+pub fn format(records: &Records) -> u32 {
+    records.get(FORMAT).and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// The files kept in a ledger: name and where it is.
+pub fn kept(records: &Records) -> impl Iterator<Item = (&str, FileId)> {
+    records
+        .range(FILE.to_owned()..)
+        .map_while(|(key, json)| Some((key.strip_prefix(FILE)?, json)))
+        .filter_map(|(name, json)| Some((name, serde_json::from_str(json).ok()?)))
+}
+
+fn contents(file: std::os::fd::BorrowedFd<'_>) -> io::Result<Vec<u8>> {
+    let length = usize::try_from(rustix::fs::fstat(file)?.st_size).unwrap_or(0);
+    let mut bytes = vec![0; length];
+    let mut at = 0;
+    while at < length {
+        match rustix::io::pread(file, &mut bytes[at..], at as u64)? {
+            0 => break,
+            count => at += count,
+        }
+    }
+    bytes.truncate(at);
+    Ok(bytes)
+}
+
+impl Ledger {
+    /// A new ledger with these records, which becomes the one that the next God reads.
+    pub fn start(region: Rc<Region>, records: &Records) -> io::Result<Ledger> {
+        let file = create()?;
+        let inner = Inner { region, file, length: 0, sizes: HashMap::new(), live: 0, payload: Vec::new(), tap: None };
+        let ledger = Ledger { inner: Rc::new(RefCell::new(inner)) };
+        ledger.put(FORMAT, &FORMAT_VERSION.to_string());
+        for (key, json) in records.iter().filter(|(key, _)| *key != FORMAT) {
+            ledger.put(key, json);
+        }
+        let mut inner = ledger.inner.borrow_mut();
+        inner.write()?;
+        inner.region.set_pillar(Pillar::Ledger, Some(inner.file.as_raw_fd()));
+        drop(inner);
+        Ok(ledger)
+    }
+
+    /// Writes a record, with the next [`Ledger::commit`]. `json` has no raw line breaks.
+    pub fn put(&self, key: &str, json: &str) {
+        self.inner.borrow_mut().add(key, Some(json));
+    }
+
+    /// Removes a record, with the next [`Ledger::commit`].
+    pub fn remove(&self, key: &str) {
+        self.inner.borrow_mut().add(key, None);
+    }
+
+    /// Keeps an open file under a name, at once: a God who comes after us finds it. It must stay open under its number
+    /// until [`Ledger::release`].
+    pub fn keep(&self, name: &str, file: impl AsFd) {
+        let json = FileId::of(file).map_err(io::Error::from).and_then(|id| Ok(serde_json::to_string(&id)?));
+        match json {
+            Ok(json) => {
+                self.put(&format!("{FILE}{name}"), &json);
+                self.commit();
+            }
+            Err(error) => tracing::error!(name, %error, "a file cannot be kept for the next daemon"),
+        }
+    }
+
+    /// Keeps a file no longer. To be called before it is closed.
+    pub fn release(&self, name: &str) {
+        let key = format!("{FILE}{name}");
+        if self.inner.borrow().sizes.contains_key(&key) {
+            self.remove(&key);
+            self.commit();
+        }
+    }
+
+    /// Writes what was put and removed since the last time, whole or not at all. Should the memory be short, it stays
+    /// for the next time.
+    pub fn commit(&self) {
+        let mut inner = self.inner.borrow_mut();
+        if inner.payload.is_empty() {
+            return;
+        }
+        if let Err(error) = inner.write().and_then(|()| inner.compact_if_long()) {
+            tracing::error!(%error, "the daemon's state cannot be written to memory: trying again with the next change");
+        }
+    }
+
+    /// From now on `tap` gets what is written, too.
+    pub fn set_tap(&self, tap: Tap) {
+        self.inner.borrow_mut().tap = Some(tap);
+    }
+
+    /// A descriptor of the file as it is now, for reading.
+    pub fn file(&self) -> io::Result<OwnedFd> {
+        self.inner.borrow().file.try_clone()
+    }
+}
+
+impl Inner {
+    fn add(&mut self, key: &str, json: Option<&str>) {
+        let before = self.payload.len();
+        frames::add(&mut self.payload, key, json);
+        let size = self.payload.len() - before;
+        let old = match json {
+            Some(_) => self.sizes.insert(key.to_owned(), size),
+            None => self.sizes.remove(key),
+        };
+        self.live += if json.is_some() { size as u64 } else { 0 };
+        self.live -= old.unwrap_or(0) as u64;
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        let frame = frames::frame(&self.payload);
+        append(&self.file, self.length, &frame)?;
+        self.length += frame.len() as u64;
+        if let Some(tap) = &self.tap {
+            tap(&self.payload);
+        }
+        self.payload.clear();
+        self.payload.shrink_to(64 << 10);
+        Ok(())
+    }
+
+    /// Writes what counts to a new file, which takes the place of the old one in one step.
+    fn compact_if_long(&mut self) -> io::Result<()> {
+        if self.length < SMALL || self.length < self.live * SLACK {
+            return Ok(());
+        }
+        let mut payload = Vec::new();
+        for (key, json) in read(&self.file)? {
+            frames::add(&mut payload, &key, Some(&json));
+        }
+        let (file, frame) = (create()?, frames::frame(&payload));
+        append(&file, 0, &frame)?;
+        self.region.set_pillar(Pillar::Ledger, Some(file.as_raw_fd()));
+        self.file = file;
+        self.length = frame.len() as u64;
+        Ok(())
+    }
+}
+
+fn create() -> io::Result<OwnedFd> {
+    Ok(memfd_create("pmr-ledger", MemfdFlags::CLOEXEC)?)
+}
+
+/// Writes all of it there, or leaves the file as long as it was.
+fn append(file: &OwnedFd, at: u64, bytes: &[u8]) -> io::Result<()> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match rustix::io::pwrite(file, &bytes[written..], at + written as u64) {
+            Ok(count) if count > 0 => written += count,
+            Err(rustix::io::Errno::INTR) => {}
+            failed => {
+                let _ = ftruncate(file, at);
+                return Err(failed.err().map_or(io::ErrorKind::WriteZero.into(), io::Error::from));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start(records: &[(&str, &str)]) -> (Rc<Region>, Ledger) {
+        let region = Rc::new(Region::new().unwrap());
+        let records = records.iter().map(|(key, json)| ((*key).to_owned(), (*json).to_owned())).collect();
+        (region.clone(), Ledger::start(region, &records).unwrap())
+    }
+
+    fn written(ledger: &Ledger) -> Records {
+        let mut records = read(ledger.file().unwrap()).unwrap();
+        records.remove(FORMAT);
+        records
+    }
+
+    #[test]
+    fn what_is_committed_is_there_and_what_is_not_is_not() {
+        let (_region, ledger) = start(&[("a", "1")]);
+        ledger.put("b", "2");
+        ledger.remove("a");
+        assert_eq!(written(&ledger), Records::from([("a".into(), "1".into())]));
+        ledger.commit();
+        assert_eq!(written(&ledger), Records::from([("b".into(), "2".into())]));
+        assert_eq!(format(&read(ledger.file().unwrap()).unwrap()), FORMAT_VERSION);
+    }
+
+    #[test]
+    fn files_are_kept_by_name_until_released() {
+        let (_region, ledger) = start(&[]);
+        let file = std::fs::File::open("/dev/null").unwrap();
+        ledger.keep("log/7/out", &file);
+        let records = read(ledger.file().unwrap()).unwrap();
+        let all: Vec<_> = kept(&records).collect();
+        assert_eq!(all, [("log/7/out", FileId::of(&file).unwrap())]);
+        ledger.release("log/7/out");
+        ledger.release("never kept");
+        assert!(written(&ledger).is_empty());
+    }
+
+    #[test]
+    fn it_stays_short_and_the_region_always_names_the_file_that_counts() {
+        let (region, ledger) = start(&[("stays", "1")]);
+        let long = format!("\"{}\"", "x".repeat(1000));
+        for round in 0..5000 {
+            ledger.put(&format!("k{}", round % 7), &long);
+            ledger.commit();
+        }
+        let file = ledger.file().unwrap();
+        assert!(rustix::fs::fstat(&file).unwrap().st_size < 2 * SMALL as i64);
+        assert_eq!(written(&ledger).len(), 8);
+        assert_eq!(region.pillar(Pillar::Ledger), Some(ledger.inner.borrow().file.as_raw_fd()));
+    }
+}

@@ -1,0 +1,162 @@
+//! The keeper: the small parent of God and of every process he starts.
+//!
+//! ```text
+//!  keeper ──starts again──► God ──starts──► workers
+//!    │  ▲                    │                 │
+//!    │  └──── their parent, whoever started them and whatever becomes of God
+//!    └── one table of open files, shared with God
+//! ```
+//!
+//! God is a twin of the keeper's ([`crate::os::twin`]): both see one table of open files. So God's death, at whatever
+//! instruction, closes nothing: listeners, workers' channels, log pipes and connections just accepted stay open under
+//! the numbers they had. What each number is stands in the [`ledger`], a file in memory that God appends his state to;
+//! where each connection is on its way stands in the [`region`], memory that both have mapped. The next God takes all
+//! of it over ([`inheritance`]) and goes on. While there is none, connections wait in the kernel's queues, output in the
+//! pipes, and exits ([`exits`]) in a socket.
+//!
+//! Why no messages to store and fetch files, as with systemd's `FDSTORE`: a file would be lost between the call that
+//! made it and the one that stored it, and each connection would cost two more system calls. Here there is no such gap.
+//!
+//! One road leads out of every accident: the keeper executes a program, which finds the open files and the region's
+//! number, and starts a God.
+//! - God died: the keeper starts the next.
+//! - An upgrade: God ends with [`UPGRADE`], the keeper executes the new program; should its God die before he has stood
+//!   his [`Trial`], the old program is executed again.
+//! - The keeper died: God notices, and executes himself as the keeper.
+//!
+//! The keeper answers nobody and decides nothing about apps: also what programs ask of the kernel through us is God's to
+//! answer, since what they wait for lies in the shared table and is answered by the next God.
+
+pub mod exits;
+pub mod frames;
+pub mod inheritance;
+pub mod ledger;
+pub mod region;
+mod watch;
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
+
+pub use frames::Records;
+pub use inheritance::{Inheritance, Previous};
+pub use ledger::Ledger;
+pub use region::{Pillar, Place, Region, Word};
+pub use watch::run;
+
+use crate::os::files;
+use crate::os::reap::Ended;
+
+/// Exit code of a God who wants the program behind [`Pillar::Program`] to go on.
+pub const UPGRADE: i32 = 75;
+/// The first generation.
+const FIRST: u64 = 1;
+
+/// Where an upgrade stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trial {
+    /// None was asked for, or the last one is over and done.
+    #[default]
+    None,
+    /// The new program runs; the old one takes over again should God die.
+    Running,
+    /// The new program could not be executed.
+    NotExecuted,
+    /// The new program's God died, and the old one is back.
+    Failed,
+}
+
+impl Trial {
+    /// As written down.
+    #[must_use]
+    pub fn of(region: &Region) -> Trial {
+        match region.get(Word::Upgrade) {
+            1 => Trial::Running,
+            2 => Trial::NotExecuted,
+            3 => Trial::Failed,
+            _ => Trial::None,
+        }
+    }
+
+    /// Writes it down.
+    pub fn note(self, region: &Region) {
+        let word = match self {
+            Trial::None => 0,
+            Trial::Running => 1,
+            Trial::NotExecuted => 2,
+            Trial::Failed => 3,
+        };
+        region.set(Word::Upgrade, word);
+    }
+}
+
+/// What the keeper's life begins with: nothing, or what another program left.
+#[derive(Debug)]
+pub struct Estate {
+    region: Rc<Region>,
+    readiness: Option<RawFd>,
+}
+
+impl Estate {
+    /// A new house. The lock is the locked pid file; `readiness` is for the first God.
+    pub fn found(lock: File, readiness: Option<OwnedFd>) -> io::Result<Estate> {
+        let region = Region::new()?;
+        let (out, into) = exits::pair()?;
+        let pillars = [(Pillar::Lock, lock.into()), (Pillar::ExitsOut, out), (Pillar::ExitsIn, into)];
+        for (pillar, file) in pillars {
+            let file: OwnedFd = file;
+            region.set_pillar(pillar, Some(file.into_raw_fd()));
+        }
+        Ok(Estate { region: Rc::new(region), readiness: readiness.map(IntoRawFd::into_raw_fd) })
+    }
+
+    /// The house of the program that executed us.
+    pub fn resume(region: RawFd) -> io::Result<Estate> {
+        let file = files::take(region).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Estate { region: Rc::new(Region::open(file)?), readiness: None })
+    }
+}
+
+/// Executes a program, given as an open file, as the keeper that goes on with all of this; `name` and `home` are for its
+/// command line. Returns only if that fails.
+pub fn execute(region: &Region, program: &impl AsFd, home: &OsStr) -> io::Error {
+    let number = region.file().as_raw_fd().to_string();
+    let args: [&OsStr; 6] =
+        ["pmr".as_ref(), PERSONALITY.as_ref(), "--home".as_ref(), home, RESUME.as_ref(), number.as_ref()];
+    if let Err(error) = inheritance::bequeath(region) {
+        return error;
+    }
+    crate::os::program::execute(program, &args)
+}
+
+/// First argument of a program that is to be keeper and God.
+pub const PERSONALITY: &str = "__daemon";
+/// The argument before the number of the region's file.
+const RESUME: &str = "--resume";
+
+/// The number after [`RESUME`], if the program was executed to go on.
+#[must_use]
+pub fn resumed(args: &[OsString]) -> Option<RawFd> {
+    let at = args.iter().position(|arg| arg == RESUME)?;
+    args.get(at + 1)?.to_str()?.parse().ok()
+}
+
+fn encode_end(ended: Option<Ended>) -> u64 {
+    let part = |number: i32| u64::from(number.unsigned_abs());
+    match ended {
+        None => 0,
+        Some(Ended::Code(code)) => 1 << 32 | part(code),
+        Some(Ended::Signal(number)) => 2 << 32 | part(number),
+    }
+}
+
+fn decode_end(word: u64) -> Option<Ended> {
+    let number = i32::try_from(word & 0xffff_ffff).ok()?;
+    match word >> 32 {
+        1 => Some(Ended::Code(number)),
+        2 => Some(Ended::Signal(number)),
+        _ => None,
+    }
+}

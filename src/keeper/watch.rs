@@ -1,0 +1,220 @@
+//! The keeper's one loop: start God, reap whoever ends, pass signals on, start God again.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::exits::Outbox;
+use super::inheritance::Inheritance;
+use super::region::{Pillar, Region, Word};
+use super::{Estate, Trial, UPGRADE, encode_end, execute};
+use crate::os::reap::{self, Ended};
+use crate::os::signals::{self, Awaited};
+use crate::os::{clock, files, identity, tree, twin};
+
+/// A God who lived shorter than this is not started again at once.
+const SHORT_LIFE: Duration = Duration::from_secs(1);
+/// The first wait then; it doubles up to the last.
+const FIRST_WAIT: Duration = Duration::from_millis(20);
+const LAST_WAIT: Duration = Duration::from_secs(5);
+/// How long exits wait for room in a socket that nobody reads.
+const FLUSH_AGAIN: Duration = Duration::from_millis(20);
+/// What a process ends with that could not do what it is for.
+const FAILURE: i32 = 1;
+
+/// Signals that are God's affair.
+const PASSED_ON: [Signal; 5] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGUSR2];
+
+struct Keeper {
+    region: Rc<Region>,
+    home: OsString,
+    signals: Awaited,
+    exits: Outbox,
+    /// A process beside God whose failure ends us, and what it ended with.
+    companion: Option<i32>,
+    companion_failed: Option<i32>,
+    wait: Duration,
+}
+
+/// Lives as the keeper until God has ended for good, and returns the exit code. `god` is God's life; it runs in a
+/// process of its own and returns that one's exit code. A `companion` is a child of ours that God cannot go on without.
+///
+/// Must be called in a process with one thread.
+pub fn run(estate: Estate, home: &OsStr, companion: Option<i32>, god: impl Fn(Inheritance) -> i32) -> i32 {
+    let Estate { region, readiness } = estate;
+    let prepared = Keeper::new(region, home.to_owned(), companion);
+    let Ok(mut keeper) = prepared else { return FAILURE };
+    let mut readiness = readiness;
+    loop {
+        match keeper.one_god(readiness.take(), &god) {
+            Next::Again => keeper.pause(),
+            Next::End(code) => return keeper.companion_failed.unwrap_or(code),
+        }
+    }
+}
+
+enum Next {
+    Again,
+    End(i32),
+}
+
+impl Keeper {
+    fn new(region: Rc<Region>, home: OsString, companion: Option<i32>) -> std::io::Result<Keeper> {
+        crate::os::detach::seal_inherited()?;
+        identity::adopt_orphans()?;
+        let all: Vec<Signal> = PASSED_ON.into_iter().chain([Signal::SIGCHLD]).collect();
+        let signals = Awaited::block(&all)?;
+        let exits = region.pillar(Pillar::ExitsIn).and_then(files::take).ok_or(std::io::ErrorKind::NotFound)?;
+        let wait = Duration::ZERO;
+        Ok(Keeper { region, home, signals, exits: Outbox::new(exits), companion, companion_failed: None, wait })
+    }
+
+    /// From a God's start to his end, and what follows from it.
+    fn one_god(&mut self, readiness: Option<i32>, god: &impl Fn(Inheritance) -> i32) -> Next {
+        self.region.set(Word::Generation, self.region.get(Word::Generation) + 1);
+        let begun = clock::monotonic_ms();
+        let keeper = i32::try_from(std::process::id()).unwrap_or_default();
+        let region = Rc::clone(&self.region);
+        let started = twin::start(|| match begin(region, readiness, keeper) {
+            Ok(inheritance) => god(inheritance),
+            Err(_) => FAILURE,
+        });
+        let Ok(pid) = started else {
+            // Out of processes or memory: apps run on, and we try again.
+            self.lengthen_wait();
+            return Next::Again;
+        };
+        self.region.set(Word::God, u64::try_from(pid).unwrap_or_default());
+        let ended = self.watch(pid);
+        let now = clock::monotonic_ms();
+        self.region.set(Word::EndedAt, now);
+        self.region.set(Word::LastEnd, encode_end(Some(ended)));
+        if Duration::from_millis(now - begun) < SHORT_LIFE {
+            self.lengthen_wait();
+        } else {
+            self.wait = Duration::ZERO;
+        }
+        self.after(ended)
+    }
+
+    fn after(&mut self, ended: Ended) -> Next {
+        match ended {
+            Ended::Code(0) => self.end(0),
+            Ended::Code(UPGRADE) => {
+                self.upgrade();
+                Next::Again
+            }
+            _ if Trial::of(&self.region) == Trial::Running => {
+                self.go_back();
+                Next::Again
+            }
+            // One that was never ready has said why, and nothing depends on us yet.
+            Ended::Code(code) if self.region.get(Word::Ready) == 0 => self.end(code),
+            Ended::Signal(_) if self.region.get(Word::Ready) == 0 => self.end(FAILURE),
+            Ended::Code(_) | Ended::Signal(_) => Next::Again,
+        }
+    }
+
+    fn end(&mut self, code: i32) -> Next {
+        if let Some(companion) = self.companion.take() {
+            // It may have ended in this very moment.
+            let _ = tree::signal(companion, libc::SIGKILL);
+        }
+        Next::End(code)
+    }
+
+    /// Executes the program God has chosen, and keeps ours to return to.
+    fn upgrade(&mut self) {
+        let Some(program) = self.take_pillar(Pillar::Program) else { return };
+        let Ok(own) = File::open("/proc/self/exe") else { return };
+        self.region.set_pillar(Pillar::ProgramBefore, Some(own.as_raw_fd()));
+        Trial::Running.note(&self.region);
+        self.execute(&program);
+        Trial::NotExecuted.note(&self.region);
+        self.region.set_pillar(Pillar::ProgramBefore, None);
+    }
+
+    /// Executes the program before the upgrade.
+    fn go_back(&mut self) {
+        Trial::Failed.note(&self.region);
+        if let Some(program) = self.take_pillar(Pillar::ProgramBefore) {
+            self.execute(&program);
+        }
+    }
+
+    fn take_pillar(&self, pillar: Pillar) -> Option<OwnedFd> {
+        let file = files::take(self.region.pillar(pillar)?);
+        self.region.set_pillar(pillar, None);
+        file
+    }
+
+    /// Does not return if it works. The exits that wait go into the socket before, for there is no other way for them.
+    fn execute(&mut self, program: &OwnedFd) {
+        self.exits.flush();
+        let _ = execute(&self.region, program, &self.home);
+        // Nobody but us has the files now.
+        let _ = crate::os::detach::seal_inherited();
+    }
+
+    /// Reaps and passes signals on until God has ended.
+    fn watch(&mut self, god: i32) -> Ended {
+        let mut all_sent = true;
+        loop {
+            let limit = (!all_sent).then_some(FLUSH_AGAIN);
+            if let Some(signal) = self.signals.next(limit)
+                && signal != Signal::SIGCHLD
+            {
+                // He may have ended in this very moment.
+                let _ = tree::signal(god, signal as i32);
+            }
+            let ended = self.reap(god);
+            all_sent = self.exits.flush();
+            self.region.set(Word::ForgottenExits, self.exits.forgotten());
+            if let Some(ended) = ended {
+                return ended;
+            }
+        }
+    }
+
+    /// Reaps everybody who has ended. One signal may stand for several.
+    fn reap(&mut self, god: i32) -> Option<Ended> {
+        let mut end_of_god = None;
+        while let Some((pid, ended)) = reap::reap_one() {
+            if pid == god {
+                end_of_god = Some(ended);
+            } else if self.companion == Some(pid) {
+                self.companion = None;
+                if ended != Ended::Code(0) {
+                    self.companion_failed = Some(if let Ended::Code(code) = ended { code } else { FAILURE });
+                    let _ = tree::signal(god, libc::SIGTERM);
+                }
+            } else {
+                self.exits.add((pid, ended));
+            }
+        }
+        end_of_god
+    }
+
+    fn lengthen_wait(&mut self) {
+        self.wait = (self.wait * 2).clamp(FIRST_WAIT, LAST_WAIT);
+    }
+
+    /// Waits before the next start, if the last ones were in vain. Whoever ends meanwhile is reaped when it is over.
+    fn pause(&self) {
+        if self.wait > FIRST_WAIT {
+            std::thread::sleep(self.wait);
+        }
+    }
+}
+
+/// The first steps of God's process.
+fn begin(region: Rc<Region>, readiness: Option<i32>, keeper: i32) -> std::io::Result<Inheritance> {
+    // What a terminal sends reaches the keeper, who passes it on: once.
+    let _ = rustix::process::setpgid(None, None);
+    signals::unblock_all()?;
+    Inheritance::take(region, readiness, keeper)
+}
