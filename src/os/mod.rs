@@ -5,6 +5,7 @@ pub mod clock;
 pub mod detach;
 pub mod fdpass;
 pub mod identity;
+pub mod pidfd;
 pub mod proc;
 pub mod program;
 pub mod reap;
