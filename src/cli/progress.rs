@@ -51,6 +51,7 @@ fn sentence(event: &Event) -> Option<String> {
         EventKind::StartFailed { error } => format!("could not start: {error}"),
         EventKind::Exited { exit: Exit::Code(code), expected: false } => format!("exited with code {code}"),
         EventKind::Exited { exit: Exit::Signal(signal), expected: false } => format!("killed by signal {signal}"),
+        EventKind::Exited { exit: Exit::Unknown, expected: false } => "ended with an unknown status".to_owned(),
         EventKind::Errored { reason } => format!("given up: {reason}"),
         EventKind::WaitingRestart { delay_ms } => format!("starts again in {delay_ms} ms"),
         EventKind::Stopping => "stopping".to_owned(),
@@ -85,6 +86,8 @@ mod tests {
         assert_eq!(told(EventKind::Online).as_deref(), Some("api (3) online"));
         let crash = EventKind::Exited { exit: Exit::Signal(9), expected: false };
         assert_eq!(told(crash).as_deref(), Some("api (3) killed by signal 9"));
+        let unseen = EventKind::Exited { exit: Exit::Unknown, expected: false };
+        assert_eq!(told(unseen).as_deref(), Some("api (3) ended with an unknown status"));
         assert_eq!(told(EventKind::Exited { exit: Exit::Code(0), expected: true }), None);
         assert_eq!(told(EventKind::Saved), None);
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::environment::{self, Setting};
 use super::god::{God, Reply};
 use crate::cluster::{self, Cluster};
-use crate::os::{clock, fdpass, identity, proc, program, spawn, tree};
+use crate::os::{clock, fdpass, proc, program, spawn, tree};
 use crate::protocol::{EventKind, Refusal, Report, ReportLine, Run, Verdict};
 use crate::spec::target::Selector;
 use crate::spec::{AppSpec, Env, ExecMode, Program, interpreter, signal};
@@ -79,17 +79,19 @@ impl God {
         let (err, err_write) = spawn::output_pipe()?;
         let pipes = [tree::pipe_inode(&out)?, tree::pipe_inode(&err)?];
         let (channel, theirs) = fdpass::channel_pair()?;
-        let stdio = [null.as_fd(), out_write.as_fd(), err_write.as_fd()];
+        let (soft, hard) = self.shell.file_limit;
+        let files = spawn::Rlimit { resource: spawn::Resource::Nofile, soft, hard };
         let launch = spawn::Launch {
             program: &command.program,
             argv: &argv,
             env: &env,
+            pid_slot: None,
             cwd: &spec.cwd,
-            stdio,
-            fourth: Some(theirs.as_fd()),
+            fds: &[null.as_fd(), out_write.as_fd(), err_write.as_fd(), theirs.as_fd()],
+            sibling: false,
+            confinement: spawn::Confinement { rlimits: &[files], ..spawn::Confinement::default() },
         };
-        let pid = spawn::spawn(&launch).map_err(|error| StartFailure::explain(&error, &command.program, &spec.cwd))?;
-        identity::limit_files(pid, self.shell.file_limit);
+        let pid = spawn::spawn(&launch).map_err(|failure| StartFailure::explain(&failure))?.pid;
 
         self.living.insert(run, pid, app, pipes);
         self.node_versions.remove(&process.id);
@@ -260,7 +262,8 @@ struct StartFailure {
 }
 
 impl StartFailure {
-    fn explain(error: &io::Error, program: &Path, cwd: &Path) -> StartFailure {
+    fn explain(failure: &spawn::Failure) -> StartFailure {
+        let error = &failure.error;
         let permanent = matches!(
             error.kind(),
             io::ErrorKind::NotFound
@@ -268,8 +271,7 @@ impl StartFailure {
                 | io::ErrorKind::NotADirectory
                 | io::ErrorKind::InvalidInput
         ) || error.raw_os_error() == Some(libc::ENOEXEC);
-        let what = if cwd.is_dir() { program } else { cwd };
-        StartFailure { error: format!("{}: {error}", what.display()), permanent }
+        StartFailure { error: failure.to_string(), permanent }
     }
 }
 

@@ -39,10 +39,3 @@ pub fn raise_file_limit() -> io::Result<(u64, u64)> {
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     Ok((soft, hard))
 }
-
-/// Gives another process this soft and hard limit of open files. One that is gone already needs none.
-pub fn limit_files(pid: i32, (soft, hard): (u64, u64)) {
-    use rustix::process::{Pid, Resource, Rlimit, prlimit};
-    let limit = Rlimit { current: Some(soft), maximum: Some(hard) };
-    let _ = prlimit(Pid::from_raw(pid), Resource::Nofile, limit);
-}

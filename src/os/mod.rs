@@ -6,6 +6,7 @@ pub mod detach;
 pub mod fdpass;
 pub mod files;
 pub mod identity;
+pub mod pidfd;
 pub mod proc;
 pub mod program;
 pub mod reap;

@@ -13,6 +13,18 @@ pub enum Ended {
     Signal(i32),
 }
 
+impl Ended {
+    /// From the number that `wait` gives.
+    #[must_use]
+    pub fn from_status(status: i32) -> Ended {
+        if libc::WIFSIGNALED(status) {
+            Ended::Signal(libc::WTERMSIG(status))
+        } else {
+            Ended::Code(libc::WEXITSTATUS(status))
+        }
+    }
+}
+
 /// Reaps one child of this thread that has ended, if there is one. Never blocks.
 ///
 /// Orphans that come to a process become children of its first thread. Children that other threads made are left to
@@ -28,6 +40,11 @@ pub fn reap_one() -> Option<(i32, Ended)> {
             Ok(_) | Err(_) => None,
         };
     }
+}
+
+/// Waits for this child's end and forgets it. To be called for one that ends at once.
+pub fn reap(pid: i32) {
+    while waitpid(Pid::from_raw(pid), Some(WaitPidFlag::__WALL)) == Err(Errno::EINTR) {}
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ pub fn signal(pid: i32, number: i32) -> io::Result<()> {
     }
 }
 
-fn signal_from(number: i32) -> Option<Signal> {
+pub(super) fn signal_from(number: i32) -> Option<Signal> {
     // Named signals are safe; the C library keeps the first real-time signals for itself.
     Signal::from_named_raw(number).or_else(|| {
         let own = libc::SIGRTMIN()..=libc::SIGRTMAX();

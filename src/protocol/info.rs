@@ -49,6 +49,8 @@ pub enum Exit {
     Code(i32),
     /// This signal killed it.
     Signal(i32),
+    /// It ended while no daemon watched, and nobody can tell how.
+    Unknown,
 }
 
 /// One row of `list`: everything but the environment.

@@ -35,7 +35,6 @@ pub const DEFAULT_NAMESPACE: &str = "default";
 ///
 /// Names are unique within a namespace; the pair is what `start` compares to tell a new app from a known one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct AppSpec {
     /// What `list` shows and selectors match. Never empty.
     pub name: String,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::persist::RecordKey;
 use super::{App, AppId, Ask, Effect, Goal, Kind, Moment, Operation, ProcessId, Snapshot, Supervisor, Ticket, Wait};
 use crate::protocol::{Action, Changes, Launch, Refusal, ReportLine, Scale, Verdict};
 use crate::spec::keys::read::MAX_INSTANCES;
@@ -192,7 +193,9 @@ impl Supervisor {
             return Ok(None);
         }
         let app = &self.apps[&app];
-        let mut spec = AppSpec::clone(app.operations.iter().rev().find_map(Operation::spec).unwrap_or(&app.spec));
+        let mut spec = AppSpec::clone(
+            app.operations.iter().rev().find_map(|operation| operation.spec.as_ref()).unwrap_or(&app.spec),
+        );
         keys::apply_changes(&mut spec, &changes.settings).map_err(|(key, why)| Refusal::BadSetting { key, why })?;
         if let Some(base_env) = &changes.base_env {
             spec.set_base_env(base_env.clone());
@@ -231,7 +234,10 @@ impl Supervisor {
         let process = self.processes.get_mut(&id).expect("ids come from the index of processes");
         let mut verdict = Verdict::Done;
         match (action, process.current_run()) {
-            (Action::Reset, _) => process.reset(now),
+            (Action::Reset, _) => {
+                process.reset(now);
+                self.touch(RecordKey::Process(id));
+            }
             (Action::Signal(signal), Some(run)) => effects.push(Effect::Signal { run, signal: *signal }),
             (Action::Signal(_), None) => {
                 verdict = Verdict::Failed { reason: "it is not running".to_owned(), old_serves: false };
@@ -278,6 +284,7 @@ impl Supervisor {
 
     fn close_down(&mut self, ticket: Ticket) -> Plan {
         self.closing = true;
+        self.touch(RecordKey::Meta);
         // Those that are down, too: a start may wait in the queue.
         let stop = |app: AppId| (app, Operation::new(Some(ticket), Kind::Stop, self.staying(app), usize::MAX));
         self.apps.keys().copied().map(stop).collect()

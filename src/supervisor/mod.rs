@@ -9,6 +9,7 @@
 //! - [`operation`]: verbs that span processes and time, one queue per app, and the tickets they answer.
 //! - [`registry`]: apps, ids, instance numbers, what is written down.
 //! - `asks`: from requests to operations.
+//! - [`persist`]: all of it as records, written as it changes, read by the next daemon.
 //!
 //! Invariants, checked after every input of the simulation:
 //! - every run spawned is answered for by exactly one process until its tree is gone;
@@ -20,6 +21,7 @@
 mod asks;
 pub mod input;
 pub mod operation;
+pub mod persist;
 #[cfg(test)]
 mod play;
 pub mod process;
@@ -28,10 +30,11 @@ pub mod restart;
 #[cfg(test)]
 mod simulation;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use input::{AppId, Ask, Effect, Input, Moment, ProcessId, Proof, Ticket};
 pub use operation::{Kind, Operation};
+pub use persist::{RecordKey, Unreadable};
 pub use process::{Departure, Goal, Process, Serving, Stage, State};
 pub use registry::{App, SavedApp, SavedProcess, Snapshot};
 
@@ -51,6 +54,8 @@ pub struct Supervisor {
     next_app: u32,
     next_process: u32,
     closing: bool,
+    /// Records that are not what was last handed out.
+    dirty: BTreeSet<RecordKey>,
 }
 
 /// A ticket that waits.
@@ -118,7 +123,12 @@ impl Supervisor {
         let app = process.app;
         let spec = &self.apps.get(&app).expect("an app outlives its processes").spec;
         let before: Vec<Run> = process.runs().collect();
+        let last_run = self.last_run;
         act(process, &mut Scene { now, spec, effects, last_run: &mut self.last_run });
+        self.dirty.insert(RecordKey::Process(id));
+        if self.last_run != last_run {
+            self.dirty.insert(RecordKey::Meta);
+        }
         for run in before {
             self.runs.remove(&run);
         }
@@ -131,10 +141,12 @@ impl Supervisor {
 
     fn remove(&mut self, id: ProcessId, effects: &mut Vec<Effect>) {
         self.processes.remove(&id);
+        self.touch(RecordKey::Process(id));
         effects.push(Effect::Publish { process: id, kind: EventKind::Deleted });
         effects.push(Effect::ProcessRemoved { process: id });
         if self.processes.is_empty() {
             self.next_process = 0;
+            self.touch(RecordKey::Meta);
         }
     }
 

@@ -10,12 +10,16 @@ mod tests;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
+use super::persist::RecordKey;
 use super::{AppId, Effect, Goal, Moment, Process, ProcessId, State, Supervisor, Ticket};
 use crate::protocol::{ReportLine, Scale, Verdict};
 use crate::spec::AppSpec;
 
 /// What an operation does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Start what is down, restart what is up.
     Start,
@@ -50,22 +54,38 @@ impl Kind {
     }
 }
 
-/// One verb on some processes of one app.
-#[derive(Debug)]
+/// One verb on some processes of one app. Its record leaves out the ticket, whose client is gone when it is read, and
+/// the specs, which stand with the app's.
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Operation {
+    #[serde(skip)]
     pub(super) ticket: Option<Ticket>,
     pub(super) kind: Kind,
     /// Not touched yet, in order.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     pending: VecDeque<ProcessId>,
     /// Being worked on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     active: Vec<ProcessId>,
     /// How many may be active at once.
+    #[serde(default = "all", skip_serializing_if = "is_all")]
     pub(super) parallel: usize,
     /// The spec that takes effect when it begins.
-    spec: Option<Arc<AppSpec>>,
+    #[serde(skip)]
+    pub(super) spec: Option<Arc<AppSpec>>,
     /// The spec before that, to return to if a reload fails.
-    previous: Option<Arc<AppSpec>>,
+    #[serde(skip)]
+    pub(super) previous: Option<Arc<AppSpec>>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     begun: bool,
+}
+
+fn all() -> usize {
+    usize::MAX
+}
+
+fn is_all(parallel: &usize) -> bool {
+    *parallel == all()
 }
 
 impl Operation {
@@ -83,14 +103,19 @@ impl Operation {
         Operation { spec: spec.map(Arc::new), ..self }
     }
 
-    /// The spec it will put into effect.
-    pub(super) fn spec(&self) -> Option<&Arc<AppSpec>> {
-        self.spec.as_ref()
-    }
-
     /// True if it has or will have to do with the process.
     pub(super) fn concerns(&self, id: ProcessId) -> bool {
         self.pending.contains(&id) || self.active.contains(&id)
+    }
+
+    /// True if it has specs to put into effect, or to return to.
+    pub(super) fn has_specs(&self) -> bool {
+        self.spec.is_some() || self.previous.is_some()
+    }
+
+    /// True if it will start the process and has not come to it yet.
+    pub(super) fn will_start(&self, id: ProcessId) -> bool {
+        !self.kind.overtakes() && self.pending.contains(&id)
     }
 
     /// True if the count of processes will be another when it is over.
@@ -114,6 +139,9 @@ impl Supervisor {
     pub(super) fn enqueue(&mut self, now: Moment, app: AppId, operation: Operation, effects: &mut Vec<Effect>) {
         if operation.kind.overtakes() {
             self.supersede(app, &operation);
+        }
+        if operation.has_specs() {
+            self.touch(RecordKey::Spec(app));
         }
         let queue = &mut self.apps.get_mut(&app).expect("operations are made for apps that exist").operations;
         queue.push_back(operation);
@@ -158,6 +186,9 @@ impl Supervisor {
             Some(entry) => std::mem::take(&mut entry.operations),
             None => return,
         };
+        if !queue.is_empty() {
+            self.touch(RecordKey::Work(app));
+        }
         let mut at = 0;
         while at < queue.len() {
             let may_run = at == 0 || queue[at].kind.overtakes();
@@ -165,6 +196,10 @@ impl Supervisor {
                 self.carry_on(now, app, &mut queue[at], effects);
             }
             if may_run && queue[at].is_over() {
+                // What operations have stands beside the app's spec by their places in the queue.
+                if queue.iter().any(Operation::has_specs) {
+                    self.touch(RecordKey::Spec(app));
+                }
                 let finished = queue.remove(at).expect("the index is within the queue");
                 self.close(finished.ticket, effects);
                 at = 0;
@@ -176,6 +211,7 @@ impl Supervisor {
         entry.operations = queue;
         if entry.operations.is_empty() && self.members(app).next().is_none() {
             self.apps.remove(&app);
+            self.touch(RecordKey::Spec(app));
             effects.push(Effect::AppRemoved { app });
         }
     }
@@ -202,6 +238,7 @@ impl Supervisor {
         if let Some(spec) = operation.spec.take() {
             let entry = self.apps.get_mut(&app).expect("its queue is being worked on");
             operation.previous = Some(std::mem::replace(&mut entry.spec, spec));
+            self.touch(RecordKey::Spec(app));
         }
         if let Kind::Scale(scale) = operation.kind {
             self.rescale(now, app, scale, operation, effects);
@@ -220,6 +257,7 @@ impl Supervisor {
         .max(1);
         let entry = self.apps.get_mut(&app).expect("its queue is being worked on");
         Arc::make_mut(&mut entry.spec).instances = wanted;
+        self.touch(RecordKey::Spec(app));
         for _ in count..wanted {
             let id = self.add_process(now, app, None, effects);
             operation.pending.push_back(id);
@@ -284,6 +322,7 @@ impl Supervisor {
         operation.pending.clear();
         if let (Some(previous), Some(entry)) = (operation.previous.take(), self.apps.get_mut(&app)) {
             entry.spec = previous;
+            self.touch(RecordKey::Spec(app));
         }
         if let Some(wait) = operation.ticket.and_then(|ticket| self.waits.get_mut(&ticket))
             && untouched > 0

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::persist::RecordKey;
 use super::{AppId, Effect, Goal, Moment, Operation, Process, ProcessId, Supervisor};
 use crate::protocol::{EventKind, Run};
 use crate::spec::target::Candidate;
@@ -91,19 +92,24 @@ impl Supervisor {
         self.closing
     }
 
-    /// The desired state. What errored is wanted up: the next boot may find its cause gone.
+    /// The desired state. What errored is wanted up: the next boot may find its cause gone. So is what a start, restart,
+    /// reload or scale that waits is going to start.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let saved = |process: &Process| SavedProcess {
             id: process.id.0,
             instance: process.instance,
-            up: process.goal == Goal::Up,
+            up: process.goal == Goal::Up || self.will_start(process),
         };
         let apps = self.apps.values().map(|app| SavedApp {
             spec: AppSpec::clone(&app.spec),
             processes: self.members(app.id).filter(|process| process.goal != Goal::Gone).map(saved).collect(),
         });
         Snapshot { version: Snapshot::VERSION, apps: apps.filter(|app| !app.processes.is_empty()).collect() }
+    }
+
+    fn will_start(&self, process: &Process) -> bool {
+        self.apps[&process.app].operations.iter().any(|operation| operation.will_start(process.id))
     }
 
     /// The processes of an app, by id.
@@ -139,6 +145,8 @@ impl Supervisor {
     pub(super) fn add_app(&mut self, spec: AppSpec) -> AppId {
         let id = AppId(self.next_app);
         self.next_app += 1;
+        self.touch(RecordKey::Meta);
+        self.touch(RecordKey::Spec(id));
         self.apps.insert(id, App { id, spec: Arc::new(spec), operations: VecDeque::new() });
         id
     }
@@ -155,6 +163,8 @@ impl Supervisor {
         let id = saved.map(|saved| ProcessId(saved.id)).filter(free).unwrap_or(ProcessId(self.next_process));
         let instance = self.free_instance(app, saved.map(|saved| saved.instance));
         self.next_process = self.next_process.max(id.0 + 1);
+        self.touch(RecordKey::Meta);
+        self.touch(RecordKey::Process(id));
         self.processes.insert(id, Process::new(id, app, instance, now));
         effects.push(Effect::Publish { process: id, kind: EventKind::Created });
         id

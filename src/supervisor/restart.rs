@@ -4,13 +4,21 @@
 //! `max_restarts` unstable exits within a window of `min_uptime × max_restarts` end in `errored`. PM2 opens that window
 //! only once, at creation, so its guard is dead afterwards and after a resurrect; here it slides, so it always holds.
 //! An app whose restarts are slowed by a delay or backoff beyond that rate is tried for ever, as its owner asked.
+//!
+//! A run that ended while no daemon watched ([`Exit::Unknown`]) is taken for a crash: an app started again that meant to
+//! end is seen and put right, one left down that had crashed is an outage. So no `stop_exit_codes` apply, but
+//! `autorestart = false` does: there any end is final. Its lifetime is counted to the moment of the finding, the longest
+//! it can have been: it is unstable only if it cannot have lived long, and each such end takes a death of the daemon,
+//! so no crash loop hides behind it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::input::Moment;
 use crate::protocol::Exit;
-use crate::spec::{RestartRule, signal};
+use crate::spec::{RestartRule, signal, value};
 
 /// Longest wait of the exponential backoff.
 const BACKOFF_CEILING: Duration = Duration::from_secs(15);
@@ -20,11 +28,13 @@ const BACKOFF_RESET: Duration = Duration::from_secs(30);
 const SPAWN_RETRY: Duration = Duration::from_millis(100);
 
 /// What a process remembers of its past for the decision.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
     /// Unstable exits within the window, oldest first; never longer than `max_restarts`.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     unstable: VecDeque<Moment>,
     /// Last wait of the backoff.
+    #[serde(with = "value::millis_option", default, skip_serializing_if = "Option::is_none")]
     wait: Option<Duration>,
 }
 
@@ -58,6 +68,11 @@ impl History {
     #[must_use]
     pub fn unstable(&self) -> u32 {
         u32::try_from(self.unstable.len()).unwrap_or(u32::MAX)
+    }
+
+    /// True if nothing is remembered.
+    pub(super) fn is_empty(&self) -> bool {
+        *self == History::default()
     }
 
     /// Decides, and remembers what the next decision needs.
@@ -116,6 +131,7 @@ pub fn in_words(exit: Exit) -> String {
     match exit {
         Exit::Code(code) => format!("exited with code {code}"),
         Exit::Signal(number) => format!("was killed by {}", signal::name(number)),
+        Exit::Unknown => "ended with an unknown status".to_owned(),
     }
 }
 
@@ -209,6 +225,20 @@ mod tests {
         assert_eq!(history.decide(&on_zero, CRASH, Duration::ZERO, Moment(0)), Decision::Now);
         let killed = End::Exited(Exit::Signal(9));
         assert_eq!(history.decide(&on_zero, killed, Duration::ZERO, Moment(0)), Decision::Now, "a signal is no code 0");
+    }
+
+    #[test]
+    fn an_end_nobody_saw_is_a_crash_and_unstable_only_if_it_must_be() {
+        let unseen = End::Exited(Exit::Unknown);
+        let (short, long) = (Duration::from_millis(999), Duration::from_secs(1));
+        let mut history = History::default();
+        let on_zero = RestartRule { stop_exit_codes: vec![0], ..rule() };
+        assert_eq!(history.decide(&on_zero, unseen, long, Moment(0)), Decision::Now);
+        assert_eq!(history.unstable(), 0);
+        assert_eq!(history.decide(&on_zero, unseen, short, Moment(0)), Decision::Now);
+        assert_eq!(history.unstable(), 1);
+        let once = RestartRule { autorestart: false, ..rule() };
+        assert_eq!(history.decide(&once, unseen, long, Moment(0)), Decision::StayDown);
     }
 
     #[test]

@@ -207,7 +207,7 @@ fn pm2_env<'a>(one: &'a Description, variables: &'a [(&'a str, &'a str)]) -> Pm2
         Some(Exit::Code(code)) => (Some(code), None),
         // PM2 says 0 for a signal death, and scripts expect a number.
         Some(Exit::Signal(signal)) => (Some(0), Some(signal)),
-        None => (None, None),
+        Some(Exit::Unknown) | None => (None, None),
     };
     Pm2Env {
         mirror: Mirror(variables, &spec.instance_var),

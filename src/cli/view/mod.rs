@@ -74,6 +74,7 @@ pub fn exit_words(exit: Exit) -> String {
             Ok(signal) => format!("signal {number} ({})", signal.as_str()),
             Err(_) => format!("signal {number}"),
         },
+        Exit::Unknown => "unknown".to_owned(),
     }
 }
 

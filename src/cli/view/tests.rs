@@ -156,4 +156,5 @@ fn exits_have_words() {
     assert_eq!(exit_words(Exit::Code(1)), "code 1");
     assert_eq!(exit_words(Exit::Signal(9)), "signal 9 (SIGKILL)");
     assert_eq!(exit_words(Exit::Signal(40)), "signal 40");
+    assert_eq!(exit_words(Exit::Unknown), "unknown");
 }

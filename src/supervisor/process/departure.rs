@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Scene;
 use crate::protocol::{Exit, Run};
-use crate::spec::ExecMode;
+use crate::spec::{ExecMode, value};
 use crate::supervisor::input::{Effect, Moment};
 
 /// How often SIGKILL is repeated while something of the tree lives: a program may fork as we kill.
 const KILL_AGAIN: Duration = Duration::from_secs(1);
 
 /// A run on its way out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Departure {
     /// It.
     pub run: Run,
@@ -20,13 +22,16 @@ pub struct Departure {
     /// How far it is.
     pub stage: Stage,
     /// How its main process ended, once it has; processes of its tree live on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<Exit>,
     /// How long its main process lived, if it ended by itself and what is left of its tree is being removed.
+    #[serde(with = "value::millis_option", default, skip_serializing_if = "Option::is_none")]
     pub unasked: Option<Duration>,
 }
 
 /// How far a departure is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// Out of rotation, finishing what it has.
     Draining {

@@ -19,13 +19,16 @@ mod tests;
 
 pub use departure::{Departure, Stage};
 
+use serde::{Deserialize, Serialize};
+
 use super::input::{AppId, Effect, Moment, ProcessId};
 use super::restart::History;
 use crate::protocol::{EventKind, Exit, Run};
 use crate::spec::{AppSpec, ExecMode};
 
 /// What the operator wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Goal {
     /// It shall run.
     Up,
@@ -36,7 +39,8 @@ pub enum Goal {
 }
 
 /// What is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum State {
     /// Nothing runs.
     Stopped,
@@ -47,8 +51,10 @@ pub enum State {
         /// When it was started.
         since: Moment,
         /// When waiting for its readiness ends; `None`: it may take for ever.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         ready_by: Option<Moment>,
         /// The run it is to replace, which still serves.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         old: Option<Serving>,
     },
     /// A run is ready.
@@ -65,7 +71,7 @@ pub enum State {
 }
 
 /// A run that is ready.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Serving {
     /// It.
     pub run: Run,
@@ -75,8 +81,8 @@ pub struct Serving {
     pub proven: bool,
 }
 
-/// A supervised process.
-#[derive(Clone, Debug)]
+/// A supervised process. Written down as a record: what is not said there is as it is in a process just added.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Process {
     /// PM2's `pm_id`.
     pub id: ProcessId,
@@ -89,20 +95,27 @@ pub struct Process {
     /// What is.
     pub state: State,
     /// Runs replaced or failed, until the last of their trees is gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retiring: Vec<Departure>,
     /// Restarts since creation or reset.
+    #[serde(default)]
     pub restarts: u32,
     /// When it was added or reset.
     pub created: Moment,
     /// When the last run was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<Moment>,
     /// How the last run ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_exit: Option<Exit>,
     /// Why it does not run, or why the last launch failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// True from a launch that failed until the next one that a person asks for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub launch_failed: bool,
     /// What the restart decision remembers.
+    #[serde(default, skip_serializing_if = "History::is_empty")]
     pub history: History,
 }
 
