@@ -46,8 +46,8 @@ pub use ledger::Ledger;
 pub use region::{Pillar, Place, Region, Word};
 pub use watch::run;
 
-use crate::os::files;
 use crate::os::reap::Ended;
+use crate::os::{files, identity};
 
 /// Exit code of a God who wants the program behind [`Pillar::Program`] to go on.
 pub const UPGRADE: i32 = 75;
@@ -103,6 +103,9 @@ impl Estate {
     /// A new house. The lock is the locked pid file; `readiness` is for the first God.
     pub fn found(lock: File, readiness: Option<OwnedFd>) -> io::Result<Estate> {
         let region = Region::new()?;
+        let (soft, hard) = identity::raise_file_limit()?;
+        region.set(Word::FileLimitSoft, soft);
+        region.set(Word::FileLimitHard, hard);
         let (out, into) = exits::pair()?;
         let pillars = [(Pillar::Lock, lock.into()), (Pillar::ExitsOut, out), (Pillar::ExitsIn, into)];
         for (pillar, file) in pillars {

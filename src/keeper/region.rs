@@ -37,6 +37,10 @@ pub enum Word {
     Upgrade = 7,
     /// Exits the keeper had to forget because no God came to hear of them.
     ForgottenExits = 8,
+    /// The soft limit of open files that the first keeper was started with, which is the apps'.
+    FileLimitSoft = 9,
+    /// The hard one.
+    FileLimitHard = 10,
 }
 
 /// Open files with one meaning each; they are in the table under these words.

@@ -120,9 +120,9 @@ impl Keeper {
     }
 
     fn end(&mut self, code: i32) -> Next {
-        if let Some(companion) = self.companion.take() {
+        for pid in self.companion.take().map(|companion| tree::descendants(&[companion])).into_iter().flatten() {
             // It may have ended in this very moment.
-            let _ = tree::signal(companion, libc::SIGKILL);
+            let _ = tree::signal(pid, libc::SIGKILL);
         }
         Next::End(code)
     }
@@ -188,8 +188,9 @@ impl Keeper {
                 end_of_god = Some(ended);
             } else if self.companion == Some(pid) {
                 self.companion = None;
-                if ended != Ended::Code(0) {
-                    self.companion_failed = Some(if let Ended::Code(code) = ended { code } else { FAILURE });
+                // A signal was a person's, or a terminal's: no failure of what it ran.
+                if let Ended::Code(code @ 1..) = ended {
+                    self.companion_failed = Some(code);
                     let _ = tree::signal(god, libc::SIGTERM);
                 }
             } else {

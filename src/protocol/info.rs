@@ -169,6 +169,12 @@ pub struct Hello {
     pub version: String,
     /// Its pid.
     pub pid: i32,
+    /// Pid of its keeper, which starts it again should it die.
+    #[serde(default)]
+    pub keeper: i32,
+    /// How many daemons this keeper, and those before it, have started.
+    #[serde(default)]
+    pub generation: u64,
     /// When it started.
     pub started_at: EpochMs,
     /// Its home.

@@ -43,13 +43,13 @@ pub async fn run(_args: Args, cx: &Context) -> Result<Outcome, Failure> {
 
 /// Stops every app, ends the daemon, and returns when its process is gone.
 pub async fn end(client: &Client, home: &Home) -> Result<Report, Failure> {
-    let pid = client.peer();
+    // The keeper is the last to go.
+    let pid = client.hello().await?.keeper;
     // Held from before it is told to end, so that it is this process and no later one of the same pid.
-    let process = pid.and_then(Pid::from_raw).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    let process = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     let report = client.shut_down().await?;
     if process.is_some_and(|process| !ended(&process)) {
-        let who = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
-        return Err(Failure::new(format!("the daemon{who} stopped its apps, but does not end"))
+        return Err(Failure::new(format!("the daemon (pid {pid}) stopped its apps, but does not end"))
             .hint(format!("see {}", home.daemon_log().display())));
     }
     Ok(report)
