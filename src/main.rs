@@ -10,7 +10,6 @@ use pmr::daemon::{self, Options};
 use pmr::demo::worker;
 use pmr::keeper::{self, Estate};
 use pmr::os::detach;
-use pmr::paths::Home;
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
@@ -31,10 +30,10 @@ fn main() -> ExitCode {
 fn keep(args: &[OsString]) -> ExitCode {
     let options = Options { home: home::of_daemon(args), foreground: false, resurrect: false };
     if let Some(region) = keeper::resumed(args) {
-        return Estate::resume(region).map_or(ExitCode::FAILURE, |estate| live(estate, None, options));
+        return Estate::resume(region).map_or(ExitCode::FAILURE, |estate| live(estate, None, &options));
     }
     match detach::detach() {
-        Ok(readiness) => found(Some(readiness), None, options),
+        Ok(readiness) => found(Some(readiness), None, &options),
         Err(_) => ExitCode::FAILURE,
     }
 }
@@ -45,25 +44,24 @@ fn in_foreground(foreground: Foreground) -> ExitCode {
         Err(failure) => return cli::fail(&failure),
     };
     let Foreground { home, resurrect, .. } = foreground;
-    found(readiness, companion, Options { home, foreground: true, resurrect })
+    found(readiness, companion, &Options { home, foreground: true, resurrect })
 }
 
-fn found(readiness: Option<OwnedFd>, companion: Option<i32>, options: Options) -> ExitCode {
+fn found(readiness: Option<OwnedFd>, companion: Option<i32>, options: &Options) -> ExitCode {
     match daemon::found(&options.home, readiness) {
         Ok(estate) => live(estate, companion, options),
         Err(error) => cli::fail(&error.into()),
     }
 }
 
-fn live(estate: Estate, companion: Option<i32>, options: Options) -> ExitCode {
-    let home: Home = options.home.clone();
-    let god = |inheritance| match daemon::run(options.clone(), inheritance) {
+fn live(estate: Estate, companion: Option<i32>, options: &Options) -> ExitCode {
+    let god = |inheritance| match daemon::run(options, inheritance) {
         Ok(()) => 0,
         Err(error) => {
             let _ = cli::fail(&error.into());
             1
         }
     };
-    let code = keeper::run(estate, home.root().as_os_str(), companion, god);
+    let code = keeper::run(estate, options.home.root().as_os_str(), companion, god);
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }

@@ -76,9 +76,9 @@ pub fn found(home: &Home, readiness: Option<OwnedFd>) -> Result<Estate, String> 
 
 /// God's life, in a process of his own: until he is told to end. The error is a sentence; it has also been written to the
 /// readiness pipe, if there is one.
-pub fn run(options: Options, mut inheritance: Inheritance) -> Result<(), String> {
+pub fn run(options: &Options, mut inheritance: Inheritance) -> Result<(), String> {
     let mut readiness = inheritance.readiness.take().map(File::from);
-    let outcome = prepare(&options.home).and_then(|()| serve(&options, inheritance, &mut readiness));
+    let outcome = prepare(&options.home).and_then(|()| serve(options, inheritance, &mut readiness));
     if let Err(error) = &outcome {
         tracing::error!("the daemon ends: {error}");
         say(&mut readiness, error);
