@@ -165,8 +165,8 @@ async fn live(options: &Options, mut legacy: Inheritance, readiness: &mut Option
     let (region, keeper) = (Rc::clone(&legacy.region), legacy.keeper);
     let hello = Hello {
         version: VERSION.to_owned(),
-        pid: i32::try_from(std::process::id()).unwrap_or_default(),
-        keeper,
+        pid: keeper,
+        god: i32::try_from(std::process::id()).unwrap_or_default(),
         generation: region.get(Word::Generation),
         started_at: clock::epoch_ms(),
         home: home.root().to_owned(),

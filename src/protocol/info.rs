@@ -167,12 +167,12 @@ pub struct ListenerInfo {
 pub struct Hello {
     /// Version of the daemon.
     pub version: String,
-    /// Its pid.
+    /// Its pid: that of the keeper, which stays the same when God dies.
     pub pid: i32,
-    /// Pid of its keeper, which starts it again should it die.
+    /// Pid of God, who answers.
     #[serde(default)]
-    pub keeper: i32,
-    /// How many daemons this keeper, and those before it, have started.
+    pub god: i32,
+    /// How many Gods there were so far.
     #[serde(default)]
     pub generation: u64,
     /// When it started.

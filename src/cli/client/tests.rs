@@ -22,7 +22,7 @@ struct Fake {
 
 impl Daemon for Fake {
     async fn hello(self, _: context::Context) -> Hello {
-        Hello { version: self.version.into(), pid: 1, keeper: 0, generation: 1, started_at: 0, home: "/h".into() }
+        Hello { version: self.version.into(), pid: 1, god: 2, generation: 1, started_at: 0, home: "/h".into() }
     }
     async fn launch(self, _: context::Context, apps: Vec<AppSpec>, _: Launch) -> Result<Report, Refusal> {
         Err(Refusal::AlreadyRunning { name: apps[0].name.clone(), id: 3 })

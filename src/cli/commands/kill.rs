@@ -42,9 +42,7 @@ pub async fn run(_args: Args, cx: &Context) -> Result<Outcome, Failure> {
 
 /// Stops every app, ends the daemon, and returns when its process is gone.
 pub async fn end(client: &Client, home: &Home) -> Result<Report, Failure> {
-    // The keeper is the last to go. Daemons of old have none.
-    let hello = client.hello().await?;
-    let pid = if hello.keeper == 0 { hello.pid } else { hello.keeper };
+    let pid = client.hello().await?.pid;
     // Held from before it is told to end, so that it is this process and no later one of the same pid.
     let process = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     let report = client.shut_down().await?;
