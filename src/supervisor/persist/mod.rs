@@ -143,7 +143,7 @@ struct MetaRecord {
 #[derive(Serialize, Deserialize)]
 struct SpecRecord {
     spec: Arc<AppSpec>,
-    /// One for each operation in the queue; none at all if none has any.
+    /// Of the operations that have some, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     operations: Vec<OperationSpecs>,
 }
@@ -159,12 +159,17 @@ struct OperationSpecs {
 #[derive(Deserialize)]
 struct WorkRecord {
     operations: VecDeque<Operation>,
+    /// Places of those whose specs stand with the app's.
+    #[serde(default)]
+    specs: Vec<usize>,
 }
 
 /// The same, borrowed for writing.
 #[derive(Serialize)]
 struct WorkRecordRef<'a> {
     operations: &'a VecDeque<Operation>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    specs: Vec<usize>,
 }
 
 impl From<&App> for SpecRecord {
@@ -173,9 +178,8 @@ impl From<&App> for SpecRecord {
             spec: operation.spec.clone(),
             previous: operation.previous.clone(),
         };
-        let any = app.operations.iter().any(Operation::has_specs);
-        let operations = if any { app.operations.iter().map(specs).collect() } else { vec![] };
-        SpecRecord { spec: Arc::clone(&app.spec), operations }
+        let operations = app.operations.iter().filter(|operation| operation.has_specs()).map(specs);
+        SpecRecord { spec: Arc::clone(&app.spec), operations: operations.collect() }
     }
 }
 
@@ -214,7 +218,9 @@ impl Supervisor {
             RecordKey::Spec(id) => self.apps.get(&id).map(|app| json(&SpecRecord::from(app))),
             RecordKey::Work(id) => {
                 let operations = &self.apps.get(&id)?.operations;
-                (!operations.is_empty()).then(|| json(&WorkRecordRef { operations }))
+                let places = operations.iter().enumerate().filter(|(_, operation)| operation.has_specs());
+                let specs = places.map(|(at, _)| at).collect();
+                (!operations.is_empty()).then(|| json(&WorkRecordRef { operations, specs }))
             }
             RecordKey::Process(id) => self.processes.get(&id).map(json),
         }
