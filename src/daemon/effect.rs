@@ -108,11 +108,10 @@ impl God {
     }
 
     fn cluster(&mut self, app: AppId, spec: &AppSpec) -> &Cluster {
-        let notices = &self.shell.notices;
-        let cluster = self
-            .clusters
-            .entry(app)
-            .or_insert_with(|| Cluster::new(cluster::Options { balance: spec.balance }, notices.clone()));
+        let (memory, notices) = (&self.shell.memory, &self.shell.notices);
+        let options = cluster::Options { balance: spec.balance };
+        let cluster =
+            self.clusters.entry(app).or_insert_with(|| Cluster::new(options, app.0, memory.clone(), notices.clone()));
         cluster.set_balance(spec.balance);
         cluster
     }

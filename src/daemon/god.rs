@@ -14,7 +14,7 @@ use super::bus::Bus;
 use super::dump;
 use super::live::Living;
 use super::pid_files::PidFiles;
-use crate::cluster::{Cluster, Notice};
+use crate::cluster::{Cluster, Memory, Notice};
 use crate::logs::LogFiles;
 use crate::os::{clock, reap};
 use crate::paths::Home;
@@ -59,6 +59,8 @@ pub struct Shell {
     pub user: String,
     /// The open-file limit we were started with, which is the apps'.
     pub file_limit: (u64, u64),
+    /// Where clusters are written down.
+    pub memory: Memory,
     /// Where clusters tell what workers say.
     pub notices: mpsc::UnboundedSender<Notice>,
     /// Where output goes.

@@ -21,12 +21,14 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::rc::Rc;
 
 use tarpc::context::Context;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use crate::cluster;
+use crate::keeper::{Ledger, Records, Region};
 use crate::logs::LogFiles;
 use crate::os::{clock, detach, identity};
 use crate::paths::Home;
@@ -140,7 +142,9 @@ fn serve(options: &Options, readiness: &mut Option<File>) -> Result<(), String> 
         // Both serve as long as the runtime lives; God decides when that is over.
         tokio::spawn(server::serve_rpc(rpc, service.clone()));
         tokio::spawn(server::serve_events(events, commands));
-        let shell = Shell { home: home.clone(), user: identity::user_name(), file_limit, notices, logs, pid_files };
+        let memory = memory().map_err(|error| format!("preparing the daemon's memory: {error}"))?;
+        let user = identity::user_name();
+        let shell = Shell { home: home.clone(), user, file_limit, memory, notices, logs, pid_files };
         let god = God::new(hello.pid, shell);
         let god = tokio::task::spawn_local(god.run(sources));
         tracing::info!("pmr {VERSION} started in {}", home.root().display());
@@ -160,6 +164,13 @@ fn serve(options: &Options, readiness: &mut Option<File>) -> Result<(), String> 
     // A write that hangs on a dead disk must not keep us.
     runtime.shutdown_background();
     outcome
+}
+
+/// Where clusters are written down.
+fn memory() -> io::Result<cluster::Memory> {
+    let region = Rc::new(Region::new()?);
+    let ledger = Ledger::start(Rc::clone(&region), &Records::new())?;
+    Ok(cluster::Memory { ledger, region })
 }
 
 /// Puts what Node workers load where they can: into the home, under a name of this version.
