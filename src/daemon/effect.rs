@@ -94,11 +94,11 @@ impl God {
         };
         // Before there is a process: what it says and waits for must outlive us from its first moment.
         let names = output_names(run);
-        self.shell.ledger.keep(&names[0], &out);
-        self.shell.ledger.keep(&names[1], &err);
+        self.shell.memory.ledger.keep(&names[0], &out);
+        self.shell.memory.ledger.keep(&names[1], &err);
         let started = spawn::spawn(&launch);
         if started.is_err() {
-            names.iter().for_each(|name| self.shell.ledger.release(name));
+            names.iter().for_each(|name| self.shell.memory.ledger.release(name));
         }
         let spawned = started.map_err(|failure| StartFailure::explain(&failure))?;
         let pid = spawned.pid;
@@ -118,7 +118,7 @@ impl God {
     /// Moves what comes out of a pipe, kept under this name until it has ended, to a file.
     pub(super) fn pump(&self, name: String, pipe: OwnedFd, path: Option<&Path>) {
         let file = path.map(|path| self.shell.logs.open(path));
-        let ledger = self.shell.ledger.clone();
+        let ledger = self.shell.memory.ledger.clone();
         match self.shell.logs.pump(pipe, file) {
             // Ends with the pipe. Its number may be somebody else's by then; the record says what it was.
             Ok(pumping) => drop(tokio::task::spawn_local(async move {
@@ -133,11 +133,10 @@ impl God {
     }
 
     fn cluster(&mut self, app: AppId, spec: &AppSpec) -> &Cluster {
-        let notices = &self.shell.notices;
-        let cluster = self
-            .clusters
-            .entry(app)
-            .or_insert_with(|| Cluster::new(cluster::Options { balance: spec.balance }, notices.clone()));
+        let (memory, notices) = (&self.shell.memory, &self.shell.notices);
+        let options = cluster::Options { balance: spec.balance };
+        let cluster =
+            self.clusters.entry(app).or_insert_with(|| Cluster::new(options, app.0, memory.clone(), notices.clone()));
         cluster.set_balance(spec.balance);
         cluster
     }

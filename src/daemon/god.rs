@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
-use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -16,9 +15,8 @@ use super::bus::Bus;
 use super::dump;
 use super::live::Living;
 use super::pid_files::PidFiles;
-use crate::cluster::{Cluster, Notice};
+use crate::cluster::{Cluster, Memory, Notice};
 use crate::keeper::exits::Inbox;
-use crate::keeper::{Ledger, Region};
 use crate::logs::LogFiles;
 use crate::os::reap::Ended;
 use crate::os::{clock, twin};
@@ -74,9 +72,7 @@ pub struct Shell {
     /// Where pids are noted.
     pub pid_files: PidFiles,
     /// Where the state is written down.
-    pub ledger: Ledger,
-    /// The memory shared with the keeper.
-    pub region: Rc<Region>,
+    pub memory: Memory,
     /// Pid of the keeper.
     pub keeper: i32,
     /// Where ends of processes are told that are not the keeper's children.
@@ -158,7 +154,7 @@ impl God {
     #[must_use]
     pub fn new(lineage: String, shell: Shell) -> God {
         God {
-            living: Living::new(shell.keeper, lineage, shell.ledger.clone()),
+            living: Living::new(shell.keeper, lineage, shell.memory.ledger.clone()),
             shell,
             supervisor: Supervisor::default(),
             clusters: HashMap::new(),
@@ -238,7 +234,7 @@ impl God {
 
     /// What the supervisor changed, as one piece.
     pub(super) fn write_down(&mut self) {
-        let ledger = &self.shell.ledger;
+        let ledger = &self.shell.memory.ledger;
         for (key, json) in self.supervisor.changes() {
             match json {
                 Some(json) => ledger.put(&key.to_string(), &json),

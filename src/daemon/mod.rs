@@ -29,7 +29,7 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
-use crate::cluster;
+use crate::cluster::{self, Memory};
 use crate::keeper::exits::Inbox;
 use crate::keeper::{Estate, Inheritance, Ledger, Pillar, Word};
 use crate::logs::LogFiles;
@@ -173,16 +173,16 @@ async fn live(options: &Options, mut legacy: Inheritance, readiness: &mut Option
     };
     let service = Service { god: commands.clone(), hello, home: home.clone() };
     let user = identity::user_name();
-    let shell = Shell { home: home.clone(), user, file_limit, notices, logs, pid_files, ledger, region, keeper, ends };
+    let memory = Memory { ledger, region };
+    let shell = Shell { home: home.clone(), user, file_limit, notices, logs, pid_files, memory, keeper, ends };
     let mut god = God::new(lineage, shell);
     let previous = legacy.previous;
     if let Some(previous) = previous {
-        let legacy = Legacy { records: legacy.records, files: legacy.files, previous };
+        let Inheritance { records, files, connections, rest, .. } = legacy;
+        let legacy = Legacy { records, files, connections, rest, previous };
         god.revive(legacy, &exits).map_err(|error| format!("going on after the daemon before: {error}"))?;
     }
-    // What nobody took over is closed.
-    drop((legacy.connections, legacy.rest));
-    god.shell.region.set(Word::Ready, 1);
+    god.shell.memory.region.set(Word::Ready, 1);
     let orphaned = watch_keeper(keeper).map_err(|error| format!("watching the keeper: {error}"))?;
     let channels = Channels { commands: commands_in, notices: notices_in, exits, ends: ends_in, orphaned };
     let sources = Sources::new(channels, options.foreground).map_err(|error| format!("handling signals: {error}"))?;

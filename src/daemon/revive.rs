@@ -7,12 +7,14 @@ use std::os::fd::OwnedFd;
 
 use super::god::{God, moment};
 use super::live::{self, Live};
+use crate::cluster::{self, Cluster};
 use crate::keeper::exits::Inbox;
-use crate::keeper::{Previous, Records};
+use crate::keeper::{Place, Previous, Records};
 use crate::os::reap::Ended;
 use crate::os::{clock, pidfd, proc, tree};
 use crate::protocol::{EventKind, Exit, Run};
-use crate::supervisor::{Effect, Input, ProcessId, RecordKey, Supervisor};
+use crate::spec::Balance;
+use crate::supervisor::{AppId, Effect, Input, ProcessId, RecordKey, Supervisor};
 
 /// What the God before left to this one.
 pub struct Legacy {
@@ -20,6 +22,10 @@ pub struct Legacy {
     pub records: Records,
     /// The files he kept, by name.
     pub files: HashMap<String, OwnedFd>,
+    /// Connections he had written down.
+    pub connections: Vec<(OwnedFd, Place)>,
+    /// Whatever else he had open.
+    pub rest: Vec<OwnedFd>,
     /// His end.
     pub previous: Previous,
 }
@@ -33,6 +39,7 @@ impl God {
         let records = legacy.records.iter().filter_map(|(key, json)| Some((key.parse::<RecordKey>().ok()?, &**json)));
         self.supervisor = Supervisor::from_records(records).map_err(|error| error.to_string())?;
         self.find_runs(&legacy.records);
+        self.find_clusters(&mut legacy);
         self.take_over_output(&mut legacy.files);
         self.find_marked();
         for effect in self.supervisor.unfinished(moment()) {
@@ -68,6 +75,25 @@ impl God {
             self.living.hold(run, process);
         }
         self.living.insert(run, live);
+    }
+
+    /// The listeners, the channels to workers, and the connections between the two.
+    fn find_clusters(&mut self, legacy: &mut Legacy) {
+        let apps: Vec<(AppId, Balance)> = self.supervisor.apps().map(|app| (app.id, app.spec.balance)).collect();
+        for (app, balance) in apps {
+            let Some(record) = legacy.records.get(&cluster::record_key(app.0)) else { continue };
+            let left = cluster::Legacy {
+                record,
+                files: &mut legacy.files,
+                connections: &mut legacy.connections,
+                rest: &mut legacy.rest,
+            };
+            let (memory, notices) = (self.shell.memory.clone(), self.shell.notices.clone());
+            match Cluster::revive(cluster::Options { balance }, app.0, memory, notices, left) {
+                Ok(cluster) => drop(self.clusters.insert(app, cluster)),
+                Err(error) => tracing::error!("the listeners of app {} are lost: {error}", app.0),
+            }
+        }
     }
 
     /// Processes that were started in the last moment, before their pid was written down, and such as nobody answers
@@ -172,7 +198,9 @@ impl God {
     pub(super) fn replace_keeper(&mut self) {
         tracing::warn!("the keeper died: this process takes its place, and another daemon goes on");
         let error = match std::fs::File::open("/proc/self/exe") {
-            Ok(program) => crate::keeper::execute(&self.shell.region, &program, self.shell.home.root().as_os_str()),
+            Ok(program) => {
+                crate::keeper::execute(&self.shell.memory.region, &program, self.shell.home.root().as_os_str())
+            }
             Err(error) => error,
         };
         tracing::error!("no new keeper could be made, so apps will not outlive this daemon: {error}");
