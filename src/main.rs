@@ -1,12 +1,12 @@
 //! argv → personality → exit code. Nothing is done before it is known which program this shall be.
 
 use std::ffi::OsString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 
 use pmr::cli::foreground::{self, Foreground};
 use pmr::cli::{self, home};
-use pmr::daemon::{self, Options};
+use pmr::daemon::{self, Options, upgrade};
 use pmr::demo::worker;
 use pmr::keeper::{self, Estate};
 use pmr::os::detach;
@@ -17,12 +17,22 @@ fn main() -> ExitCode {
     match personality {
         keeper::PERSONALITY => keep(&args),
         worker::PERSONALITY => worker::run(),
+        upgrade::EXAMINATION => examine(),
         foreground::COMPANION => foreground::accompany(&args),
         _ => match Foreground::asked_for(&args) {
             Some(Ok(foreground)) => in_foreground(foreground),
             Some(Err(failure)) => cli::fail(&failure),
             None => cli::run(args),
         },
+    }
+}
+
+/// Whether this program can go on with the state of a daemon, which lies in the file that is its standard input.
+fn examine() -> ExitCode {
+    let ledger = std::io::stdin().as_fd().try_clone_to_owned().map_err(|error| error.to_string());
+    match ledger.and_then(|ledger| upgrade::examine(&ledger)) {
+        Ok(certificate) => cli::answer(&certificate),
+        Err(error) => cli::fail(&error.into()),
     }
 }
 

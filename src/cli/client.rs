@@ -18,7 +18,9 @@ use super::spawn::start_daemon;
 use super::ui::Ui;
 use crate::paths::Home;
 use crate::protocol::wire::{JsonCodec, MAX_FRAME};
-use crate::protocol::{Action, DaemonClient, Description, Hello, Launch, ProcessInfo, Refusal, Report, Saved, VERSION};
+use crate::protocol::{
+    Action, DaemonClient, Description, Hello, Launch, ProcessInfo, Refusal, Report, Saved, Successor, Upgraded, VERSION,
+};
 use crate::spec::AppSpec;
 use crate::spec::target::Selector;
 
@@ -82,6 +84,22 @@ impl Client {
             self.ui.warn(&mismatch(&hello));
         }
         Ok(hello)
+    }
+
+    /// Who is there, whatever version it is.
+    pub async fn hello_unchecked(&self) -> Result<Hello, Failure> {
+        self.greeted.set(true);
+        self.hello().await
+    }
+
+    /// Lets the daemon hand over to another program, or only finds out whether it could.
+    pub async fn upgrade(&self, program: PathBuf, check: bool) -> Result<Successor, Failure> {
+        Ok(self.work("update", self.rpc.upgrade(within(WORKING), program, check)).await??)
+    }
+
+    /// What came of the last upgrade, when that is known.
+    pub async fn upgraded(&self) -> Result<Upgraded, Failure> {
+        self.rpc.upgraded(within(WORKING)).await.map_err(|error| Failure::from_rpc("update", &error))
     }
 
     async fn greet(&self) -> Result<(), Failure> {
@@ -216,7 +234,7 @@ fn within(limit: Duration) -> context::Context {
 fn mismatch(hello: &Hello) -> String {
     format!(
         "the daemon (pid {}) is version {}, this command is version {VERSION}. The command is carried out all the same. \
-         To change the daemon: `pmr save`, `pmr kill`, `pmr resurrect` (this restarts the apps)",
+         `pmr update` lets the daemon go over to this version; the apps run on",
         hello.pid, hello.version
     )
 }

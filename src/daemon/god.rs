@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
+use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -15,6 +17,7 @@ use super::bus::Bus;
 use super::dump;
 use super::live::Living;
 use super::pid_files::PidFiles;
+use super::upgrade::Outcome;
 use crate::cluster::{Cluster, Memory, Notice};
 use crate::keeper::exits::Inbox;
 use crate::logs::LogFiles;
@@ -23,7 +26,7 @@ use crate::os::{clock, twin};
 use crate::paths::Home;
 use crate::protocol::event::EventProcess;
 use crate::protocol::info::EpochMs;
-use crate::protocol::{Description, EventKind, Exit, ProcessInfo, Refusal, Report, Run};
+use crate::protocol::{Description, EventKind, Exit, ProcessInfo, Refusal, Report, Run, Successor, Upgraded};
 use crate::spec::target::Selector;
 use crate::supervisor::restart::in_words;
 use crate::supervisor::{AppId, Ask, Input, Moment, ProcessId, Proof, Snapshot, Supervisor, Ticket};
@@ -53,6 +56,12 @@ pub enum Command {
     ReopenLogs(Reply),
     /// Tell subscribers.
     Publish(EventKind),
+    /// The ledger as it is, for a program that may take over.
+    Ledger(oneshot::Sender<std::io::Result<OwnedFd>>),
+    /// Hand over to this program, of this version.
+    HandOver(File, String, oneshot::Sender<Result<Successor, Refusal>>),
+    /// What came of the last upgrade.
+    Upgraded(oneshot::Sender<Upgraded>),
     /// A new subscriber.
     Subscribe(tokio::net::UnixStream),
 }
@@ -75,8 +84,6 @@ pub struct Shell {
     pub memory: Memory,
     /// Pid of the keeper.
     pub keeper: i32,
-    /// Where ends of processes are told that are not the keeper's children.
-    pub ends: mpsc::UnboundedSender<(i32, Exit)>,
 }
 
 /// All state of the daemon, owned by one task.
@@ -92,6 +99,9 @@ pub struct God {
     last_ticket: u64,
     ending: Option<Ticket>,
     ended: bool,
+    /// When the trial of this program is over, and what is to be said of it then.
+    pub(super) trial: Option<(Instant, Upgraded)>,
+    pub(super) upgrade: Outcome,
 }
 
 /// What God listens to.
@@ -152,9 +162,9 @@ impl Sources {
 impl God {
     /// A God with nothing to do yet, of this lineage.
     #[must_use]
-    pub fn new(lineage: String, shell: Shell) -> God {
+    pub fn new(lineage: String, ends: mpsc::UnboundedSender<(i32, Exit)>, shell: Shell) -> God {
         God {
-            living: Living::new(shell.keeper, lineage, shell.memory.ledger.clone()),
+            living: Living::new(shell.keeper, lineage, shell.memory.ledger.clone(), ends),
             shell,
             supervisor: Supervisor::default(),
             clusters: HashMap::new(),
@@ -164,6 +174,8 @@ impl God {
             last_ticket: 0,
             ending: None,
             ended: false,
+            trial: None,
+            upgrade: Outcome::default(),
         }
     }
 
@@ -192,6 +204,7 @@ impl God {
                 _ = sources.reopen.recv() => self.reopen_logs(None),
                 _ = &mut sources.orphaned => self.replace_keeper(),
                 () = sleep_until(deadline) => self.input(Input::Tick),
+                () = sleep_until(self.trial.as_ref().map(|(over, _)| *over)) => self.stood_trial(),
                 () = tokio::time::sleep_until(sample_at), if self.has_limits() => {
                     sample_at = Instant::now() + SAMPLE_INTERVAL;
                     self.sample();
@@ -285,6 +298,9 @@ impl God {
             Command::Flush(target, reply) => self.flush_logs(&target, reply),
             Command::ReopenLogs(reply) => self.reopen_logs(Some(reply)),
             Command::Publish(kind) => self.bus.publish(None, kind),
+            Command::Ledger(reply) => drop(reply.send(self.shell.memory.ledger.file())),
+            Command::HandOver(program, version, reply) => self.hand_over(program, version, reply),
+            Command::Upgraded(reply) => self.tell_upgrade(reply),
             Command::Subscribe(stream) => self.bus.subscribe(stream),
         }
     }

@@ -14,6 +14,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::keeper::Ledger;
 use crate::os::reap::Ended;
@@ -98,12 +99,14 @@ pub struct Living {
     /// Names this line of daemons: environments of different ones must not be confused.
     lineage: String,
     ledger: Ledger,
+    /// Where ends are told that the keeper does not hear of.
+    ends: UnboundedSender<(i32, Exit)>,
 }
 
 impl Living {
     /// Nobody yet.
     #[must_use]
-    pub fn new(keeper: i32, lineage: String, ledger: Ledger) -> Living {
+    pub fn new(keeper: i32, lineage: String, ledger: Ledger, ends: UnboundedSender<(i32, Exit)>) -> Living {
         let god = i32::try_from(std::process::id()).unwrap_or_default();
         Living {
             runs: HashMap::new(),
@@ -115,6 +118,7 @@ impl Living {
             god,
             lineage,
             ledger,
+            ends,
         }
     }
 
@@ -248,13 +252,30 @@ impl Living {
         gone.map(|live| live.pid).collect()
     }
 
-    /// Processes of ours whose parent is not the keeper: nobody will tell us of their ends.
-    pub fn strangers(&mut self) -> Vec<i32> {
+    /// Looks for main processes whose parent is not the keeper: nobody else will tell us of their ends.
+    pub fn watch_strangers(&mut self) {
         let mains = self.mains.keys().copied();
         let parents: Vec<(i32, i32)> =
             mains.filter_map(|pid| Some((pid, proc::stat(pid)?.parent))).filter(|(_, at)| *at != self.keeper).collect();
-        self.parents.extend(parents.iter().map(|(_, parent)| *parent));
-        parents.into_iter().map(|(pid, _)| pid).collect()
+        for (pid, parent) in parents {
+            self.parents.insert(parent);
+            self.watch(pid);
+        }
+    }
+
+    /// Tells the end of a process that is no child of the keeper's.
+    fn watch(&self, pid: i32) {
+        let ends = self.ends.clone();
+        match pidfd::open(pid).and_then(pidfd::watch) {
+            // Ends with the process.
+            Ok(process) => drop(tokio::task::spawn_local(async move {
+                let ended = pidfd::ended(&process).await.map_or(Exit::Unknown, exit);
+                // Nobody hears it any more once God has ended.
+                let _ = ends.send((pid, ended));
+            })),
+            // It has ended this very moment.
+            Err(_) => drop(ends.send((pid, Exit::Unknown))),
+        }
     }
 
     /// Children of the keeper that carry a mark of ours, and their runs, but for those that are known.
@@ -279,13 +300,17 @@ impl Living {
 
     /// Finds out whose the children are that came to the keeper as orphans.
     fn adopt(&mut self) {
-        for pid in self.parents.iter().flat_map(|parent| tree::children(*parent)).collect::<Vec<_>>() {
+        let children = |parent: &i32| tree::children(*parent).into_iter().map(|pid| (pid, *parent)).collect::<Vec<_>>();
+        for (pid, parent) in self.parents.iter().flat_map(children).collect::<Vec<_>>() {
             if pid != self.god
                 && !self.mains.contains_key(&pid)
                 && !self.strays.contains_key(&pid)
                 && let Some(run) = self.owner(pid)
             {
                 self.strays.insert(pid, run);
+                if parent != self.keeper {
+                    self.watch(pid);
+                }
             }
         }
     }

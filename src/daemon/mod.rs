@@ -15,6 +15,7 @@ mod pid_files;
 mod revive;
 mod server;
 mod service;
+pub mod upgrade;
 mod view;
 
 use std::fs::{self, File};
@@ -31,7 +32,7 @@ use tokio::task::LocalSet;
 
 use crate::cluster::{self, Memory};
 use crate::keeper::exits::Inbox;
-use crate::keeper::{Estate, Inheritance, Ledger, Pillar, Word};
+use crate::keeper::{Estate, Inheritance, Ledger, Pillar, Trial, Word};
 use crate::logs::LogFiles;
 use crate::os::{clock, files, identity, pidfd};
 use crate::paths::Home;
@@ -174,14 +175,15 @@ async fn live(options: &Options, mut legacy: Inheritance, readiness: &mut Option
     let service = Service { god: commands.clone(), hello, home: home.clone() };
     let user = identity::user_name();
     let memory = Memory { ledger, region };
-    let shell = Shell { home: home.clone(), user, file_limit, notices, logs, pid_files, memory, keeper, ends };
-    let mut god = God::new(lineage, shell);
+    let shell = Shell { home: home.clone(), user, file_limit, notices, logs, pid_files, memory, keeper };
+    let mut god = God::new(lineage, ends, shell);
     let previous = legacy.previous;
     if let Some(previous) = previous {
         let Inheritance { records, files, connections, rest, .. } = legacy;
         let legacy = Legacy { records, files, connections, rest, previous };
         god.revive(legacy, &exits).map_err(|error| format!("going on after the daemon before: {error}"))?;
     }
+    god.judge(previous);
     god.shell.memory.region.set(Word::Ready, 1);
     let orphaned = watch_keeper(keeper).map_err(|error| format!("watching the keeper: {error}"))?;
     let channels = Channels { commands: commands_in, notices: notices_in, exits, ends: ends_in, orphaned };
@@ -212,7 +214,12 @@ async fn live(options: &Options, mut legacy: Inheritance, readiness: &mut Option
 fn start_ledger(legacy: &Inheritance, lineage: &str) -> io::Result<Ledger> {
     let before = legacy.region.pillar(Pillar::Ledger);
     let ledger = Ledger::start(Rc::clone(&legacy.region), &legacy.records)?;
-    drop(before.and_then(files::take));
+    let on_trial = legacy.previous.is_some_and(|previous| previous.trial == Trial::Running);
+    if on_trial && legacy.region.pillar(Pillar::LedgerBefore).is_none() {
+        legacy.region.set_pillar(Pillar::LedgerBefore, before);
+    } else {
+        drop(before.and_then(files::take));
+    }
     ledger.put(LINEAGE, lineage);
     ledger.commit();
     Ok(ledger)

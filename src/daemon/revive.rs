@@ -9,12 +9,12 @@ use super::god::{God, moment};
 use super::live::{self, Live};
 use crate::cluster::{self, Cluster};
 use crate::keeper::exits::Inbox;
-use crate::keeper::{Place, Previous, Records};
+use crate::keeper::{Place, Previous, Records, Word};
 use crate::os::reap::Ended;
 use crate::os::{clock, pidfd, proc, tree};
 use crate::protocol::{EventKind, Exit, Run};
 use crate::spec::Balance;
-use crate::supervisor::{AppId, Effect, Input, ProcessId, RecordKey, Supervisor};
+use crate::supervisor::{AppId, Effect, Input, ProcessId};
 
 /// What the God before left to this one.
 pub struct Legacy {
@@ -36,8 +36,7 @@ impl God {
     /// # Errors
     /// The records cannot be read.
     pub fn revive(&mut self, mut legacy: Legacy, exits: &Inbox) -> Result<(), String> {
-        let records = legacy.records.iter().filter_map(|(key, json)| Some((key.parse::<RecordKey>().ok()?, &**json)));
-        self.supervisor = Supervisor::from_records(records).map_err(|error| error.to_string())?;
+        self.supervisor = super::upgrade::read(&legacy.records)?;
         self.find_runs(&legacy.records);
         self.find_clusters(&mut legacy);
         self.take_over_output(&mut legacy.files);
@@ -50,7 +49,7 @@ impl God {
             exits.take();
         }
         self.bury_unseen();
-        self.watch_strangers();
+        self.living.watch_strangers();
         if self.supervisor.is_closing() {
             self.end("the daemon before", None);
         }
@@ -165,26 +164,10 @@ impl God {
         self.all_inputs(news);
     }
 
-    /// Processes that are nobody's children who would tell us: their ends are waited for.
-    fn watch_strangers(&mut self) {
-        for pid in self.living.strangers() {
-            let ends = self.shell.ends.clone();
-            match pidfd::open(pid).and_then(pidfd::watch) {
-                // Ends with the process.
-                Ok(process) => drop(tokio::task::spawn_local(async move {
-                    let exit = pidfd::ended(&process).await.map_or(Exit::Unknown, live::exit);
-                    // Nobody hears it any more once God has ended.
-                    let _ = ends.send((pid, exit));
-                })),
-                Err(error) => tracing::error!("pid {pid} cannot be watched: {error}"),
-            }
-        }
-    }
-
     fn tell(&mut self, previous: Previous) {
         let after = previous.ended.map(live::exit);
         let gap_ms = clock::monotonic_ms().saturating_sub(previous.at);
-        let runs = u32::try_from(self.living.running().count()).unwrap_or(u32::MAX);
+        let runs = self.running();
         let how = match previous.ended {
             Some(Ended::Signal(number)) => format!("was killed by {}", crate::spec::signal::name(number)),
             Some(Ended::Code(code)) => format!("ended with code {code}"),
@@ -197,10 +180,11 @@ impl God {
     /// Becomes the keeper, as the keeper has died, and lets another God go on. Comes back only if that fails.
     pub(super) fn replace_keeper(&mut self) {
         tracing::warn!("the keeper died: this process takes its place, and another daemon goes on");
+        let region = &self.shell.memory.region;
+        region.set(Word::LastEnd, 0);
+        region.set(Word::EndedAt, clock::monotonic_ms());
         let error = match std::fs::File::open("/proc/self/exe") {
-            Ok(program) => {
-                crate::keeper::execute(&self.shell.memory.region, &program, self.shell.home.root().as_os_str())
-            }
+            Ok(program) => crate::keeper::execute(region, &program, self.shell.home.root().as_os_str()),
             Err(error) => error,
         };
         tracing::error!("no new keeper could be made, so apps will not outlive this daemon: {error}");

@@ -21,7 +21,7 @@
 //! number, and starts a God.
 //! - God died: the keeper starts the next.
 //! - An upgrade: God ends with [`UPGRADE`], the keeper executes the new program; should its God die before he has stood
-//!   his [`Trial`], the old program is executed again.
+//!   his [`Trial`], or the new keeper before it has a God (`guard`), the old program is executed again.
 //! - The keeper died: God notices, and executes himself as the keeper.
 //!
 //! The keeper answers nobody and decides nothing about apps: also what programs ask of the kernel through us is God's to
@@ -29,6 +29,7 @@
 
 pub mod exits;
 pub mod frames;
+mod guard;
 pub mod inheritance;
 pub mod ledger;
 pub mod region;
@@ -43,7 +44,7 @@ use std::rc::Rc;
 pub use frames::Records;
 pub use inheritance::{Inheritance, Previous};
 pub use ledger::Ledger;
-pub use region::{Pillar, Place, Region, Word};
+pub use region::{LAYOUT, Pillar, Place, Region, Word};
 pub use watch::run;
 
 use crate::os::reap::Ended;
@@ -144,6 +145,17 @@ const RESUME: &str = "--resume";
 pub fn resumed(args: &[OsString]) -> Option<RawFd> {
     let at = args.iter().position(|arg| arg == RESUME)?;
     args.get(at + 1)?.to_str()?.parse().ok()
+}
+
+/// The new program stays, or the old one is back: what was kept for the way back is let go.
+pub fn end_trial(region: &Region, keeper: i32) {
+    Trial::None.note(region);
+    guard::tell(region, keeper, false);
+    for pillar in [Pillar::ProgramBefore, Pillar::LedgerBefore] {
+        let file = region.pillar(pillar).and_then(files::take);
+        region.set_pillar(pillar, None);
+        drop(file);
+    }
 }
 
 fn encode_end(ended: Option<Ended>) -> u64 {
