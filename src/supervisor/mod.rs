@@ -85,6 +85,7 @@ impl Supervisor {
                 process.exited(scene, run, exit, survivors);
             }),
             Input::Emptied { run } => self.tell(now, run, &mut effects, |process, scene| process.emptied(scene, run)),
+            Input::Late { run } => self.tell(now, run, &mut effects, |process, scene| process.late(scene, run)),
             Input::Sampled { run, memory } => self.sampled(now, run, memory, &mut effects),
             Input::Tick => self.tick(now, &mut effects),
         }

@@ -8,8 +8,10 @@
 //! hold, a shutdown must leave nothing alive, and what was saved before must come back.
 
 mod coverage;
+mod death;
 mod history;
 mod invariants;
+mod observer;
 mod os;
 mod rng;
 mod wishes;
