@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use super::coverage::Column;
 use super::history::History;
 use super::os::News;
-use crate::protocol::{Exit, Run};
-use crate::supervisor::{Ask, Effect, Input, RecordKey, Supervisor, Ticket};
+use crate::protocol::{EventKind, Exit, Run};
+use crate::supervisor::{Ask, Effect, Input, Moment, Process, RecordKey, State, Supervisor, Ticket};
 
 /// So many inputs is a twin led along.
 const TWIN_LIVES: u32 = 8;
@@ -208,6 +208,8 @@ impl History {
                 self.carry_out(std::slice::from_ref(&effect));
                 if starts || matches!(effect, Effect::Terminate { .. }) {
                     self.hand_over(&Input::Late { run });
+                    let began = self.supervisor.process_of(run).and_then(|process| launched_at(process, run));
+                    assert!(began.is_none_or(|began| began == self.now), "{run:?} is older than it can be");
                 }
             } else if starts {
                 self.hand_over(&Input::Spawned { run });
@@ -224,13 +226,31 @@ impl History {
                 Some(_) => true,
                 None => false,
             };
-            self.hand_over(&Input::Exited { run, exit: Exit::Unknown, survivors });
+            let known = self.supervisor.process_of(run).is_some_and(|process| exit_is_known(process, run));
+            let effects = self.hand_over(&Input::Exited { run, exit: Exit::Unknown, survivors });
+            let ends = |effect: &Effect| matches!(effect, Effect::Publish { kind: EventKind::Exited { .. }, .. });
+            assert!(!known || !effects.iter().any(ends), "{run:?} ends twice");
         }
     }
 
     /// An input as any other, while not all is in order yet.
-    fn hand_over(&mut self, input: &Input) {
+    fn hand_over(&mut self, input: &Input) -> Vec<Effect> {
         let effects = self.decide(input);
         self.carry_out(&effects);
+        effects
     }
+}
+
+fn launched_at(process: &Process, run: Run) -> Option<Moment> {
+    let State::Launching { run: current, since, .. } = process.state else { return None };
+    (current == run).then_some(since)
+}
+
+fn exit_is_known(process: &Process, run: Run) -> bool {
+    let current = match &process.state {
+        State::Stopping(departure) => Some(departure),
+        State::Stopped | State::Launching { .. } | State::Online(_) | State::Waiting { .. } | State::Errored => None,
+    };
+    let mut departures = current.into_iter().chain(&process.retiring);
+    departures.any(|departure| departure.run == run && departure.exit.is_some())
 }
