@@ -142,18 +142,16 @@ impl God {
 
     /// Carries out what the God before may not have come to.
     fn finish(&mut self, effect: Effect) {
-        let news = match effect {
-            Effect::Spawn { run, process } => Some(self.spawn_unless_there(run, process)),
-            Effect::Terminate { run } if self.living.get(run).is_some_and(|live| live.told_to_stop) => None,
-            effect => self.carry_out(effect),
+        let (news, late) = match effect {
+            Effect::Spawn { run, .. } if self.living.get(run).is_some() => (Some(Input::Spawned { run }), None),
+            Effect::Spawn { run, process } => (Some(self.spawn(run, process)), Some(run)),
+            Effect::Terminate { run } if self.living.get(run).is_none_or(|live| live.told_to_stop) => (None, None),
+            Effect::Terminate { run } => (self.carry_out(effect), Some(run)),
+            effect => (self.carry_out(effect), None),
         };
-        if let Some(news) = news {
-            self.input(news);
+        for input in news.into_iter().chain(late.map(|run| Input::Late { run })) {
+            self.input(input);
         }
-    }
-
-    fn spawn_unless_there(&mut self, run: Run, process: ProcessId) -> Input {
-        if self.living.get(run).is_some() { Input::Spawned { run } } else { self.spawn(run, process) }
     }
 
     /// Processes whose end nobody told of.
