@@ -215,6 +215,7 @@ impl State {
             return;
         }
         member.life.send_replace(Life::Ended);
+        member.channel.abandon();
         let pending = std::mem::take(&mut member.pending);
         self.rota.leave(run);
         self.release_listeners(run);

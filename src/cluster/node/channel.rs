@@ -118,6 +118,11 @@ impl Channel {
         self.outgoing.borrow_mut().recall(connection)
     }
 
+    /// The worker hears no more: what was to be sent is forgotten, and the files with it.
+    pub(crate) fn abandon(&self) {
+        self.outgoing.borrow_mut().abandon();
+    }
+
     /// Waits until there may be something to read, and reads once.
     pub(crate) async fn read(&self, each: impl FnMut(&[u8])) -> Read {
         let Ok(mut ready) = self.socket.readable().await else { return Read::End };

@@ -158,6 +158,11 @@ impl Outgoing {
         self.queue.len() < before
     }
 
+    /// Forgets all that is not written.
+    pub(crate) fn abandon(&mut self) {
+        self.queue.clear();
+    }
+
     /// Writes as much as may go now.
     pub(crate) fn write(&mut self, socket: &OwnedFd) -> Progress {
         while let Some(mut parcel) = self.queue.pop_front() {
