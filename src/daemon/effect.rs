@@ -11,6 +11,7 @@ use super::environment::{self, Setting};
 use super::god::{God, Reply};
 use super::live::Live;
 use crate::cluster::{self, Cluster};
+use crate::logs::Pumping;
 use crate::os::{clock, fdpass, pidfd, proc, program, spawn, tree};
 use crate::protocol::{EventKind, Refusal, Report, ReportLine, Run, Verdict};
 use crate::spec::target::Selector;
@@ -108,28 +109,33 @@ impl God {
         self.living.hold(run, spawned.pidfd);
         self.node_versions.remove(&process.id);
         for ((name, pipe), path) in names.into_iter().zip([out, err]).zip(logs) {
-            self.pump(name, pipe, path.as_deref());
+            self.pump(vec![(name, pipe)], path.as_deref());
         }
         self.cluster(app, spec).join(run, channel, spec.mode == ExecMode::Cluster);
         self.publish(process.id, EventKind::Started { pid });
         Ok(())
     }
 
-    /// Moves what comes out of a pipe, kept under this name until it has ended, to a file.
-    pub(super) fn pump(&self, name: String, pipe: OwnedFd, path: Option<&Path>) {
+    /// Moves what comes out of pipes, each kept under its name until it has ended, to a file.
+    pub(super) fn pump(&self, pipes: Vec<(String, OwnedFd)>, path: Option<&Path>) {
         let file = path.map(|path| self.shell.logs.open(path));
-        let ledger = self.shell.memory.ledger.clone();
-        match self.shell.logs.pump(pipe, file) {
-            // Ends with the pipe. Its number may be somebody else's by then; the record says what it was.
-            Ok(pumping) => drop(tokio::task::spawn_local(async move {
-                pumping.finished().await;
-                ledger.release(&name);
-            })),
+        let (names, pipes): (Vec<_>, Vec<_>) = pipes.into_iter().unzip();
+        match self.shell.logs.pump_all(pipes.into_iter().map(|pipe| (pipe, file.clone()))) {
+            Ok(pumping) => names.into_iter().zip(pumping).for_each(|(name, pumping)| self.release_after(name, pumping)),
             Err(error) => {
-                ledger.release(&name);
+                names.iter().for_each(|name| self.shell.memory.ledger.release(name));
                 tracing::error!("output cannot be read: {error}");
             }
         }
+    }
+
+    /// Ends with the pipe. Its number may be somebody else's by then; the record says what it was.
+    fn release_after(&self, name: String, pumping: Pumping) {
+        let ledger = self.shell.memory.ledger.clone();
+        tokio::task::spawn_local(async move {
+            pumping.finished().await;
+            ledger.release(&name);
+        });
     }
 
     fn cluster(&mut self, app: AppId, spec: &AppSpec) -> &Cluster {

@@ -1,9 +1,10 @@
 //! A God's first deed when there was one before him: taking over what runs. See [`crate::supervisor::persist`] for the
 //! order and its reasons.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use super::god::{God, moment};
 use super::live::{self, Live};
@@ -121,14 +122,19 @@ impl God {
     /// Output of all runs, also of those that have ended: what is in the pipes belongs to the logs.
     fn take_over_output(&mut self, files: &mut HashMap<String, OwnedFd>) {
         let names: Vec<String> = files.keys().filter(|name| name.starts_with("log/")).cloned().collect();
+        // By file, since a line that was cut must be finished before another pipe adds to its file.
+        let mut by_file: BTreeMap<Option<PathBuf>, Vec<(String, OwnedFd)>> = BTreeMap::new();
         for name in names {
             let (Some(pipe), Some(path)) = (files.remove(&name), self.output_path(&name)) else { continue };
-            self.pump(name, pipe, path.as_deref());
+            by_file.entry(path).or_default().push((name, pipe));
+        }
+        for (path, pipes) in by_file {
+            self.pump(pipes, path.as_deref());
         }
     }
 
     /// Where the output kept under this name goes.
-    fn output_path(&self, name: &str) -> Option<Option<std::path::PathBuf>> {
+    fn output_path(&self, name: &str) -> Option<Option<PathBuf>> {
         let run = Run(name.split('/').nth(1)?.parse().ok()?);
         let stream = usize::from(!name.ends_with("out"));
         if let Some(live) = self.living.get(run) {

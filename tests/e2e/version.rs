@@ -1,10 +1,13 @@
 //! A daemon of another version: the command works, and says so.
 
+use std::path::PathBuf;
 use std::sync::mpsc;
 
 use futures_util::StreamExt;
 use pmr::protocol::wire::{JsonCodec, MAX_FRAME};
-use pmr::protocol::{Action, Daemon, Described, Hello, Launch, ProcessInfo, Refusal, Report, Saved};
+use pmr::protocol::{
+    Action, Daemon, Described, Hello, Launch, ProcessInfo, Refusal, Report, Saved, Successor, Upgraded,
+};
 use pmr::spec::AppSpec;
 use pmr::spec::target::Selector;
 use tarpc::context::Context;
@@ -39,6 +42,12 @@ impl Daemon for Later {
     }
     async fn resurrect(self, _: Context) -> Result<Report, Refusal> {
         Ok(Report::default())
+    }
+    async fn upgrade(self, _: Context, _: PathBuf, _: bool) -> Result<Successor, Refusal> {
+        unreachable!("a command of another version asked for nothing but what it was told to")
+    }
+    async fn upgraded(self, _: Context) -> Upgraded {
+        unreachable!("see above")
     }
     async fn shut_down(self, _: Context) -> Report {
         Report::default()

@@ -52,10 +52,10 @@ impl Daemon for Fake {
     async fn resurrect(self, _: context::Context) -> Result<Report, Refusal> {
         Ok(Report::default())
     }
-    async fn upgrade(self, _: Context, _: PathBuf, _: bool) -> Result<Successor, Refusal> {
+    async fn upgrade(self, _: context::Context, _: PathBuf, _: bool) -> Result<Successor, Refusal> {
         Err(Refusal::ShuttingDown)
     }
-    async fn upgraded(self, _: Context) -> Upgraded {
+    async fn upgraded(self, _: context::Context) -> Upgraded {
         Upgraded::NotAsked
     }
     async fn shut_down(self, _: context::Context) -> Report {
