@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::confine::Confined;
 use super::environment::{self, Setting};
 use super::god::{God, Reply};
 use crate::cluster::{self, Cluster};
@@ -70,7 +71,10 @@ impl God {
         let home = self.shell.home.root();
         let now = clock::epoch_ms();
         let setting = Setting { spec, process, home, logs: &logs, pid_file: &pid_file, now };
-        let env = environment::whole(&setting, run, &self.living.mark(run));
+        let mut confined = Confined::new(&self.shell.cgroups, self.shell.file_limit, run, &spec.confinement)
+            .map_err(|error| StartFailure { error, permanent: true })?;
+        let mut env = environment::whole(&setting, run, &self.living.mark(run));
+        confined.tell(&mut env, &spec.env);
         let command = command_line(spec, &self.shell.home.preload().join(super::PRELOAD_FILE))?;
         let argv: Vec<&OsStr> = command.argv.iter().map(OsStr::new).collect();
 
@@ -79,8 +83,7 @@ impl God {
         let (err, err_write) = spawn::output_pipe()?;
         let pipes = [tree::pipe_inode(&out)?, tree::pipe_inode(&err)?];
         let (channel, theirs) = fdpass::channel_pair()?;
-        let (soft, hard) = self.shell.file_limit;
-        let files = spawn::Rlimit { resource: spawn::Resource::Nofile, soft, hard };
+        confined.give(&[out_write.as_fd(), err_write.as_fd()]);
         let launch = spawn::Launch {
             program: &command.program,
             argv: &argv,
@@ -89,11 +92,12 @@ impl God {
             cwd: &spec.cwd,
             fds: &[null.as_fd(), out_write.as_fd(), err_write.as_fd(), theirs.as_fd()],
             sibling: false,
-            confinement: spawn::Confinement { rlimits: &[files], ..spawn::Confinement::default() },
+            confinement: spawn::Confinement::default(),
         };
-        let pid = spawn::spawn(&launch).map_err(|failure| StartFailure::explain(&failure))?.pid;
+        let pid = confined.spawn(&launch).map_err(|failure| StartFailure::explain(&failure))?.pid;
 
         self.living.insert(run, pid, app, pipes);
+        self.living.confine(run, confined.group);
         self.node_versions.remove(&process.id);
         self.pump(out, logs.out.as_deref());
         self.pump(err, logs.err.as_deref());
@@ -160,6 +164,7 @@ impl God {
     }
 
     fn kill(&mut self, run: Run) {
+        self.living.kill_group(run);
         let mut killed = Vec::new();
         for _ in 0..KILL_ROUNDS {
             // The dead stay in the tree until they are reaped.

@@ -16,6 +16,7 @@ use super::live::Living;
 use super::pid_files::PidFiles;
 use crate::cluster::{Cluster, Notice};
 use crate::logs::LogFiles;
+use crate::os::cgroup::Cgroups;
 use crate::os::{clock, reap};
 use crate::paths::Home;
 use crate::protocol::event::EventProcess;
@@ -59,6 +60,8 @@ pub struct Shell {
     pub user: String,
     /// The open-file limit we were started with, which is the apps'.
     pub file_limit: (u64, u64),
+    /// Where the groups of runs are made.
+    pub cgroups: Cgroups,
     /// Where clusters tell what workers say.
     pub notices: mpsc::UnboundedSender<Notice>,
     /// Where output goes.

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use crate::os::cgroup::{Cgroup, Membership};
 use crate::os::reap::Ended;
 use crate::os::{clock, proc, tree};
 use crate::protocol::{Exit, Run};
@@ -25,6 +26,8 @@ pub struct Live {
     exited: bool,
     /// Inodes of the pipes its output goes through.
     pipes: [u64; 2],
+    /// Where all its processes are, if the machine has such groups.
+    group: Option<Cgroup>,
     /// What else was in the tree when it was last looked at.
     seen: Vec<i32>,
     /// The last reading of its processor time: clock ticks, when (monotonic ms), and the percentage it gave.
@@ -62,8 +65,31 @@ impl Living {
         self.mains.insert(pid, run);
         self.runs.insert(
             run,
-            Live { pid, app, exited: false, pipes, seen: vec![], last_usage: None, started: clock::monotonic_ms() },
+            Live {
+                pid,
+                app,
+                exited: false,
+                pipes,
+                group: None,
+                seen: vec![],
+                last_usage: None,
+                started: clock::monotonic_ms(),
+            },
         );
+    }
+
+    /// All processes of the run are in this group, which goes when the run does.
+    pub fn confine(&mut self, run: Run, group: Option<Cgroup>) {
+        if let Some(live) = self.runs.get_mut(&run) {
+            live.group = group;
+        }
+    }
+
+    /// SIGKILL to all in the run's group.
+    pub fn kill_group(&self, run: Run) {
+        if let Some(group) = self.runs.get(&run).and_then(|live| live.group.as_ref()) {
+            group.kill();
+        }
     }
 
     /// A run that is alive.
@@ -89,10 +115,9 @@ impl Living {
         for (pid, ended) in dead {
             touched.extend(self.strays.remove(pid));
             if let Some(run) = self.mains.remove(pid) {
-                exits.push((run, exit(*ended)));
-                if let Some(live) = self.runs.get_mut(&run) {
-                    live.exited = true;
-                }
+                let Some(live) = self.runs.get_mut(&run) else { continue };
+                live.exited = true;
+                exits.push((run, exit(*ended, live.group.as_ref())));
             }
         }
         // Their own children are ours now: they may keep a run alive.
@@ -127,7 +152,13 @@ impl Living {
         let Some(live) = self.runs.get_mut(&run) else { return vec![] };
         let mut roots: Vec<i32> = if live.exited { vec![] } else { vec![live.pid] };
         roots.extend(self.strays.iter().filter(|(_, of)| **of == run).map(|(pid, _)| *pid));
-        let tree = tree::descendants(&roots);
+        let mut tree = tree::descendants(&roots);
+        let hidden = live.group.iter().flat_map(Cgroup::procs).filter(|pid| *pid != self.daemon);
+        for pid in hidden {
+            if !tree.contains(&pid) {
+                tree.push(pid);
+            }
+        }
         live.seen.clone_from(&tree);
         tree
     }
@@ -144,9 +175,14 @@ impl Living {
         }
     }
 
-    /// By what was seen of trees, by session (every run leads one), by the pipe it writes to, or by the mark in its
-    /// environment. One that shed all four cannot be told.
+    /// By its group, and where there is none by what was seen of trees, by session (every run leads one), by the pipe
+    /// it writes to, or by the mark in its environment. One that shed all five cannot be told.
     fn owner(&self, pid: i32) -> Option<Run> {
+        let groups = Membership::of(pid);
+        let is_member = |live: &Live| live.group.as_ref().is_some_and(|group| group.holds(&groups));
+        if let Some((run, _)) = self.runs.iter().find(|(_, live)| is_member(live)) {
+            return Some(*run);
+        }
         if let Some((run, _)) = self.runs.iter().find(|(_, live)| live.seen.contains(&pid)) {
             return Some(*run);
         }
@@ -161,9 +197,15 @@ impl Living {
     }
 }
 
-fn exit(ended: Ended) -> Exit {
+fn exit(ended: Ended, group: Option<&Cgroup>) -> Exit {
     match ended {
         Ended::Code(code) => Exit::Code(code),
+        Ended::Signal(libc::SIGKILL) => {
+            match group.filter(|group| group.oom_kills() > 0).and_then(Cgroup::memory_limit) {
+                Some(limit) => Exit::OutOfMemory { limit },
+                None => Exit::Signal(libc::SIGKILL),
+            }
+        }
         Ended::Signal(number) => Exit::Signal(number),
     }
 }

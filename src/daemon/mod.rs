@@ -5,6 +5,7 @@
 //! slow disk stops nobody.
 
 mod bus;
+mod confine;
 mod dump;
 mod effect;
 mod environment;
@@ -28,6 +29,7 @@ use tokio::task::LocalSet;
 
 use crate::cluster;
 use crate::logs::LogFiles;
+use crate::os::cgroup::Cgroups;
 use crate::os::{clock, detach, identity};
 use crate::paths::Home;
 use crate::protocol::{Daemon, Hello, VERSION};
@@ -140,7 +142,10 @@ fn serve(options: &Options, readiness: &mut Option<File>) -> Result<(), String> 
         // Both serve as long as the runtime lives; God decides when that is over.
         tokio::spawn(server::serve_rpc(rpc, service.clone()));
         tokio::spawn(server::serve_events(events, commands));
-        let shell = Shell { home: home.clone(), user: identity::user_name(), file_limit, notices, logs, pid_files };
+        let cgroups = Cgroups::discover(home.root());
+        tracing::info!("{}", cgroups.describe());
+        let shell =
+            Shell { home: home.clone(), user: identity::user_name(), file_limit, notices, logs, pid_files, cgroups };
         let god = God::new(hello.pid, shell);
         let god = tokio::task::spawn_local(god.run(sources));
         tracing::info!("pmr {VERSION} started in {}", home.root().display());

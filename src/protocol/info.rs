@@ -49,6 +49,11 @@ pub enum Exit {
     Code(i32),
     /// This signal killed it.
     Signal(i32),
+    /// The kernel killed it (by SIGKILL), since it took more memory than its limit.
+    OutOfMemory {
+        /// The limit, in bytes.
+        limit: u64,
+    },
 }
 
 /// One row of `list`: everything but the environment.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::input::Moment;
 use crate::protocol::Exit;
-use crate::spec::{RestartRule, signal};
+use crate::spec::{RestartRule, signal, value};
 
 /// Longest wait of the exponential backoff.
 const BACKOFF_CEILING: Duration = Duration::from_secs(15);
@@ -116,6 +116,9 @@ pub fn in_words(exit: Exit) -> String {
     match exit {
         Exit::Code(code) => format!("exited with code {code}"),
         Exit::Signal(number) => format!("was killed by {}", signal::name(number)),
+        Exit::OutOfMemory { limit } => {
+            format!("was killed by the kernel: it used more than its limit of {} of memory", value::megabytes(limit))
+        }
     }
 }
 

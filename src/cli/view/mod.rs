@@ -12,6 +12,7 @@ use anstyle::{AnsiColor, Style};
 use comfy_table::{Cell, Color, ContentLineStyle, LineStyle, Table, TableStyle};
 
 use crate::protocol::{Exit, Status};
+use crate::spec::value;
 
 /// How text may look where it goes.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +75,9 @@ pub fn exit_words(exit: Exit) -> String {
             Ok(signal) => format!("signal {number} ({})", signal.as_str()),
             Err(_) => format!("signal {number}"),
         },
+        Exit::OutOfMemory { limit } => {
+            format!("killed by the kernel for using more than {} of memory", value::megabytes(limit))
+        }
     }
 }
 
