@@ -1,5 +1,6 @@
 //! From what an app's owner allows it to what the kernel is told when a process starts.
 
+use std::io;
 use std::os::fd::BorrowedFd;
 
 use crate::os::cgroup::{Cgroup, Cgroups, Entry, Limits};
@@ -22,13 +23,16 @@ impl<'a> Confined<'a> {
     /// Makes the group of the run and finds out who its user is.
     ///
     /// # Errors
-    /// In words: what the owner asked for and cannot have here.
-    pub fn new(cgroups: &Cgroups, files: (u64, u64), run: Run, rules: &'a Confinement) -> Result<Confined<'a>, String> {
+    /// In words: what the owner asked for and cannot have here. `NotFound` and `Unsupported` will be so next time, too.
+    pub fn new(cgroups: &Cgroups, files: (u64, u64), run: Run, rules: &'a Confinement) -> io::Result<Confined<'a>> {
         let account = identity::account(rules.user.as_deref(), rules.group.as_deref())?;
         let limits = Limits { memory: rules.memory, cpu: rules.cpu, pids: rules.pids };
-        let group = cgroups.create(run.0, &limits).map_err(|refused| refused.to_string())?;
+        let group =
+            cgroups.create(run.0, &limits).map_err(|refused| io::Error::new(io::ErrorKind::Unsupported, refused))?;
         let entry = match group.as_ref().map(Cgroup::entry) {
-            Some(Err(error)) if limits != Limits::default() => return Err(format!("its control group: {error}")),
+            Some(Err(error)) if limits != Limits::default() => {
+                return Err(io::Error::other(format!("its control group: {error}")));
+            }
             entry => entry.and_then(Result::ok),
         };
         let (soft, hard) = rules.nofile.map_or(files, |limit| (u64::from(limit), u64::from(limit)));

@@ -71,8 +71,7 @@ impl God {
         let home = self.shell.home.root();
         let now = clock::epoch_ms();
         let setting = Setting { spec, process, home, logs: &logs, pid_file: &pid_file, now };
-        let mut confined = Confined::new(&self.shell.cgroups, self.shell.file_limit, run, &spec.confinement)
-            .map_err(|error| StartFailure { error, permanent: true })?;
+        let mut confined = Confined::new(&self.shell.cgroups, self.shell.file_limit, run, &spec.confinement)?;
         let mut env = environment::whole(&setting, run, &self.living.mark(run));
         confined.tell(&mut env, &spec.env);
         let command = command_line(spec, &self.shell.home.preload().join(super::PRELOAD_FILE))?;
@@ -268,21 +267,25 @@ struct StartFailure {
 
 impl StartFailure {
     fn explain(failure: &spawn::Failure) -> StartFailure {
-        let error = &failure.error;
-        let permanent = matches!(
-            error.kind(),
-            io::ErrorKind::NotFound
-                | io::ErrorKind::PermissionDenied
-                | io::ErrorKind::NotADirectory
-                | io::ErrorKind::InvalidInput
-        ) || error.raw_os_error() == Some(libc::ENOEXEC);
-        StartFailure { error: failure.to_string(), permanent }
+        StartFailure { error: failure.to_string(), permanent: is_permanent(&failure.error) }
     }
+}
+
+/// True if trying again cannot help.
+fn is_permanent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound
+            | io::ErrorKind::PermissionDenied
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::Unsupported
+    ) || error.raw_os_error() == Some(libc::ENOEXEC)
 }
 
 impl From<io::Error> for StartFailure {
     fn from(error: io::Error) -> StartFailure {
-        StartFailure { error: error.to_string(), permanent: false }
+        StartFailure { error: error.to_string(), permanent: is_permanent(&error) }
     }
 }
 

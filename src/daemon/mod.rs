@@ -144,6 +144,8 @@ fn serve(options: &Options, readiness: &mut Option<File>) -> Result<(), String> 
         tokio::spawn(server::serve_events(events, commands));
         let cgroups = Cgroups::discover(home.root());
         tracing::info!("{}", cgroups.describe());
+        // Empty groups of an earlier life go when they are let go of; those with processes stay.
+        drop(cgroups.leftovers());
         let shell =
             Shell { home: home.clone(), user: identity::user_name(), file_limit, notices, logs, pid_files, cgroups };
         let god = God::new(hello.pid, shell);

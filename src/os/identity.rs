@@ -59,8 +59,8 @@ pub struct Account {
 /// if that is who we are. Looks into the system's databases, which may be across a network.
 ///
 /// # Errors
-/// In words, if there is none of this name.
-pub fn account(user: Option<&str>, group: Option<&str>) -> Result<Option<Account>, String> {
+/// `NotFound`, in words, if there is none of this name; whatever else went wrong may be better next time.
+pub fn account(user: Option<&str>, group: Option<&str>) -> io::Result<Option<Account>> {
     if user.is_none() && group.is_none() {
         return Ok(None);
     }
@@ -71,7 +71,9 @@ pub fn account(user: Option<&str>, group: Option<&str>) -> Result<Option<Account
     let gid = match (group, &known) {
         (Some(text), _) => find_group(text)?,
         (None, Some(known)) => known.gid,
-        (None, None) => return Err(format!("user {uid} has no entry among the users: name its group with `gid`, too")),
+        (None, None) => {
+            return Err(missing(&format!("group of user {uid}, who is no known user: name one with `gid`")));
+        }
     };
     if !Uid::effective().is_root() && (uid, gid) == (Uid::effective(), Gid::effective()) {
         return Ok(None);
@@ -86,20 +88,22 @@ pub fn account(user: Option<&str>, group: Option<&str>) -> Result<Option<Account
     }))
 }
 
-fn find_user(text: &str) -> Result<(Uid, Option<User>), String> {
-    let failed = |error| format!("looking for the user `{text}`: {error}");
-    if let Some(known) = User::from_name(text).map_err(failed)? {
-        return Ok((known.uid, Some(known)));
-    }
-    let uid = Uid::from_raw(text.parse().map_err(|_| format!("there is no user `{text}`"))?);
-    Ok((uid, User::from_uid(uid).map_err(failed)?))
+fn missing(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("there is no {what}"))
 }
 
-fn find_group(text: &str) -> Result<Gid, String> {
-    let known = Group::from_name(text).map_err(|error| format!("looking for the group `{text}`: {error}"))?;
-    match known {
+fn find_user(text: &str) -> io::Result<(Uid, Option<User>)> {
+    if let Some(known) = User::from_name(text)? {
+        return Ok((known.uid, Some(known)));
+    }
+    let uid = Uid::from_raw(text.parse().map_err(|_| missing(&format!("user `{text}`")))?);
+    Ok((uid, User::from_uid(uid)?))
+}
+
+fn find_group(text: &str) -> io::Result<Gid> {
+    match Group::from_name(text)? {
         Some(known) => Ok(known.gid),
-        None => text.parse().map(Gid::from_raw).map_err(|_| format!("there is no group `{text}`")),
+        None => text.parse().map(Gid::from_raw).map_err(|_| missing(&format!("group `{text}`"))),
     }
 }
 
@@ -117,18 +121,20 @@ mod tests {
 
     #[test]
     fn users_and_groups_are_found_by_name_and_number() {
-        assert_eq!(account(None, None), Ok(None));
+        assert_eq!(account(None, None).unwrap(), None);
         let root = account(Some("root"), Some("0")).unwrap().unwrap();
         assert_eq!((root.credentials.uid, root.credentials.gid), (0, 0));
         assert_eq!((root.name.as_deref(), root.home.as_deref()), (Some("root"), Some("/root")));
         assert_eq!(account(Some("0"), Some("root")).unwrap().unwrap(), root);
         let stranger = account(Some("4000000"), Some("4000001")).unwrap().unwrap();
         assert_eq!(stranger.credentials, Credentials { uid: 4_000_000, gid: 4_000_001, groups: vec![4_000_001] });
-        assert_eq!(
-            account(Some("4000000"), None).unwrap_err(),
-            "user 4000000 has no entry among the users: name its group with `gid`, too"
-        );
-        assert_eq!(account(Some("no such"), None).unwrap_err(), "there is no user `no such`");
-        assert_eq!(account(None, Some("no such")).unwrap_err(), "there is no group `no such`");
+        for (user, group, why) in [
+            (Some("4000000"), None, "there is no group of user 4000000, who is no known user: name one with `gid`"),
+            (Some("no such"), None, "there is no user `no such`"),
+            (None, Some("no such"), "there is no group `no such`"),
+        ] {
+            let error = account(user, group).unwrap_err();
+            assert_eq!((error.kind(), error.to_string().as_str()), (io::ErrorKind::NotFound, why));
+        }
     }
 }

@@ -108,6 +108,13 @@ pub(super) fn count_or_none(value: &Value) -> Result<Option<u32>, Unfit> {
 /// With fewer files than this no program can start.
 const FEWEST_FILES: u32 = 16;
 
+/// With less memory than this no program can start; a smaller number was meant as megabytes.
+const LEAST_MEMORY: u64 = 1 << 20;
+
+pub(super) fn memory_limit(value: &Value) -> Result<Option<u64>, Unfit> {
+    bytes_or_none(value).and_then(|limit| if limit.is_some_and(|n| n < LEAST_MEMORY) { Err(Unfit) } else { Ok(limit) })
+}
+
 pub(super) fn nofile(value: &Value) -> Result<Option<u32>, Unfit> {
     count_or_none(value).and_then(|limit| if limit.is_some_and(|n| n < FEWEST_FILES) { Err(Unfit) } else { Ok(limit) })
 }
@@ -134,7 +141,7 @@ pub(super) fn limits(confinement: &mut Confinement, value: &Value) -> Result<(),
     for (name, value) in object {
         match name.as_str() {
             _ if value.is_null() => {}
-            "memory" => put(&mut confinement.memory, bytes_or_none(value))?,
+            "memory" => put(&mut confinement.memory, memory_limit(value))?,
             "cpu" => put(&mut confinement.cpu, cpu(value))?,
             "pids" => put(&mut confinement.pids, count_or_none(value))?,
             "nofile" => put(&mut confinement.nofile, nofile(value))?,

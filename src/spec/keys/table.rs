@@ -5,8 +5,8 @@
 
 use super::read::{
     Unfit, balance, boolean, bytes_or_none, count, count_or_none, cpu, duration, duration_or_none, exec_mode,
-    exit_codes, instances, limits, list, log_target, name, name_or_number, nofile, paths, put, variable, variables,
-    word, words,
+    exit_codes, instances, limits, list, log_target, memory_limit, name, name_or_number, nofile, paths, put, variable,
+    variables, word, words,
 };
 use super::{Draft, Flag, Key, Takes};
 use crate::spec::ExecMode;
@@ -114,8 +114,8 @@ pub static KEYS: &[Key] = &[
         "an object of `memory` (\"300M\"), `cpu` (1.5 or \"150%\"), `pids` and `nofile` (whole numbers)",
         |d, v| limits(&mut d.confinement, v),
     ),
-    key("max_memory", "a size such as \"300M\", \"1G\" or a number of bytes", |d, v| {
-        put(&mut d.confinement.memory, bytes_or_none(v))
+    key("max_memory", "a size of at least 1M, such as \"300M\" or \"1G\"", |d, v| {
+        put(&mut d.confinement.memory, memory_limit(v))
     })
     .flag(takes(
         "max-memory",

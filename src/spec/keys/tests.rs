@@ -211,6 +211,7 @@ fn what_does_not_fit_is_told() {
             json!(-1),
             r#"expected processors, such as 0.5 or 2, or a percentage of one, such as "150%", found -1"#,
         ),
+        ("max_memory", json!(300), r#"expected a size of at least 1M, such as "300M" or "1G", found 300"#),
         ("nofile", json!(3), "expected a whole number of at least 16, found 3"),
         ("uid", json!(-1), "expected the name or number of a user, found -1"),
         (
