@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
 
 use crate::os::cgroup::{Cgroup, Cgroups, Entry, Limits};
 use crate::os::identity::{self, Account};
@@ -49,6 +50,12 @@ impl<'a> Confined<'a> {
                 env.push(format!("{name}={value}"));
             }
         }
+    }
+
+    /// What a Node worker is to load, where its user can read it; `own` for our own.
+    pub fn preload(&self, own: PathBuf) -> PathBuf {
+        // Where that cannot be written, nobody else can be started either, and that failure says more.
+        if self.account.is_some() { super::install_public_preload().unwrap_or(own) } else { own }
     }
 
     /// Lets another user open its output once more by `/dev/stdout`. If that fails, few miss it.

@@ -21,7 +21,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tarpc::context::Context;
 use tokio::sync::mpsc;
@@ -125,7 +125,7 @@ fn serve(options: &Options, readiness: &mut Option<File>) -> Result<(), String> 
     let outcome = LocalSet::new().block_on(&runtime, async {
         let rpc = server::bind(&home.rpc_sock()).map_err(at(&home.rpc_sock()))?;
         let events = server::bind(&home.pub_sock()).map_err(at(&home.pub_sock()))?;
-        install_preload(home).map_err(at(&home.preload()))?;
+        install_preload(&home.preload()).map_err(at(&home.preload()))?;
         let logs = LogFiles::new().map_err(|error| format!("preparing the log files: {error}"))?;
         let pid_files = PidFiles::new().map_err(|error| format!("preparing the pid files: {error}"))?;
         let (commands, commands_in) = mpsc::channel(COMMANDS_WAITING);
@@ -169,16 +169,26 @@ fn serve(options: &Options, readiness: &mut Option<File>) -> Result<(), String> 
     outcome
 }
 
-/// Puts what Node workers load where they can: into the home, under a name of this version.
-fn install_preload(home: &Home) -> io::Result<()> {
-    let path = home.preload().join(PRELOAD_FILE);
+/// Puts what Node workers load into a folder, under a name of this version, and returns its path.
+fn install_preload(folder: &Path) -> io::Result<PathBuf> {
+    let path = folder.join(PRELOAD_FILE);
     if fs::read(&path).is_ok_and(|there| there == cluster::PRELOAD.as_bytes()) {
-        return Ok(());
+        return Ok(path);
     }
-    let mut file = tempfile::NamedTempFile::new_in(home.preload())?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(cluster::PRELOAD.as_bytes())?;
+    file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
     file.persist(&path)?;
-    Ok(())
+    Ok(path)
+}
+
+/// The same for workers of other users, who cannot enter the home: in a folder that all can read and only root, for
+/// whom alone there are such workers, can change.
+fn install_public_preload() -> io::Result<PathBuf> {
+    let folder = Path::new("/run/pmr");
+    fs::DirBuilder::new().recursive(true).create(folder)?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+    install_preload(folder)
 }
 
 fn at(path: &Path) -> impl Fn(io::Error) -> String + '_ {

@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::Write;
 
-use crate::support::{Home, eventually, processes};
+use crate::support::{Home, eventually, example, http, processes};
 
 /// Starts a shell's line as the app `it`, in `/`, and returns the command's run.
 fn start(home: &Home, line: &str, flags: &str) -> crate::support::pmr::Ran {
@@ -137,6 +137,25 @@ fn an_app_runs_as_the_user_it_is_given() {
     assert_eq!(log, format!("{}\n{group}\n{groups}\n{home_of} nobody\nagain\nend\n", nobody.uid));
     assert_eq!(home.one("it").text("username"), "nobody");
     start(&home, line, "-n other --uid nosuchuser").refuses("there is no user `nosuchuser`");
+}
+
+#[test]
+fn node_workers_may_be_somebody_else() {
+    let home = Home::new();
+    if !is_root() {
+        return;
+    }
+    let port = http::free_port();
+    home.pmr(["start", &example("http/server.js"), "-i", "2", "--uid", "nobody"])
+        .env("PORT", port.to_string())
+        .run()
+        .ok();
+    let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap().uid;
+    for row in home.status("server", "online") {
+        let status = fs::read_to_string(format!("/proc/{}/status", row.pid)).unwrap();
+        assert!(status.contains(&format!("Uid:\t{nobody}\t{nobody}\t")), "{status}");
+    }
+    http::get(port, "/").unwrap();
 }
 
 #[test]
