@@ -6,6 +6,7 @@
 
 mod change;
 mod config;
+mod confine;
 mod daemon;
 mod follow;
 mod limits;
