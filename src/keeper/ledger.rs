@@ -123,7 +123,7 @@ impl Ledger {
     /// Keeps an open file under a name, at once: a God who comes after us finds it. It must stay open under its number
     /// until [`Ledger::release`].
     pub fn keep(&self, name: &str, file: impl AsFd) {
-        let json = FileId::of(file).map_err(io::Error::from).and_then(|id| Ok(serde_json::to_string(&id)?));
+        let json = FileId::of(file).and_then(|id| Ok(serde_json::to_string(&id)?));
         match json {
             Ok(json) => {
                 self.put(&format!("{FILE}{name}"), &json);

@@ -1,6 +1,7 @@
 //! God dies again and again while real Node workers serve: no request fails.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -119,7 +120,8 @@ fn cost_of_a_connection() {
         }
         let (count, cost) = (taken(&app) - from, spent() - before);
         let result = load.finish().await;
-        println!("{cost:?} for {count} connections: {:?} for 10,000; {result}", cost * 10_000 / count as u32);
+        let of_10_000 = cost * 10_000 / count as u32;
+        writeln!(std::io::stderr(), "{of_10_000:?} for 10,000 connections; {result}").unwrap();
     });
 }
 
