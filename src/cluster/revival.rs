@@ -8,7 +8,6 @@
 //! Written down is what *was about to be done*, so all of this may happen twice: another God may die in the middle.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
@@ -50,7 +49,6 @@ pub(crate) fn revive(
                 state.reopen(known, file);
             }
         }
-        state.release_unknown(files);
         state.note();
         let connections = state.take_written_down(connections, rest);
         let unnoticed = state.take_unnoticed(rest);
@@ -116,13 +114,7 @@ impl State {
         }
         let KnownListener { name, key, address, data, .. } = known;
         self.next_listener = self.next_listener.max(id.0);
-        self.listeners.insert(id, Listener { id, name, key, address, _kept: kept, endpoint, data, holders, vacant });
-    }
-
-    /// A listener that was opened, and not written down before the end, nobody was told of.
-    fn release_unknown(&self, files: &HashMap<String, OwnedFd>) {
-        let unknown = files.keys().filter(|name| self.book.is_listener(name));
-        unknown.for_each(|name| self.book.memory.ledger.release(name));
+        self.listeners.insert(id, Listener { id, name, key, address, kept, endpoint, data, holders, vacant });
     }
 
     /// The connections of ours, and where they are. One whose address is not its listener's is something else that has
