@@ -30,9 +30,8 @@ pub(crate) fn revive(
     balance: Balance,
     book: Book,
     notices: UnboundedSender<Notice>,
-    legacy: Legacy<'_>,
+    Legacy { record, files, connections, rest }: Legacy<'_>,
 ) -> Result<Rc<RefCell<State>>, String> {
-    let Legacy { record, files, connections, rest } = legacy;
     let record: Record = serde_json::from_str(record).map_err(|error| format!("its record: {error}"))?;
     let shared = State::new(balance, book, notices);
     {
