@@ -145,7 +145,7 @@ fn a_daemon_of_another_version_is_told_about_and_used() {
         let client = Client::connect(&home, ui()).await.unwrap();
         let hello = client.hello().await.unwrap();
         let notice = mismatch(&hello);
-        assert!(notice.contains("0.0.1") && notice.contains(VERSION) && notice.contains("pmr kill"), "{notice}");
+        assert!(notice.contains("0.0.1") && notice.contains(VERSION) && notice.contains("pmr update"), "{notice}");
         assert_eq!(client.list().await.unwrap().len(), 1);
     });
 }
