@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -11,16 +12,19 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::bus::Bus;
-use super::dump;
+use super::desired::{Ending, Fingerprints};
+use super::dump::SavedList;
+use super::journal::Journal;
 use super::live::Living;
 use super::pid_files::PidFiles;
 use crate::cluster::{Cluster, Notice};
+use crate::keeper::Ledger;
 use crate::logs::LogFiles;
 use crate::os::{clock, reap};
 use crate::paths::Home;
 use crate::protocol::event::EventProcess;
 use crate::protocol::info::EpochMs;
-use crate::protocol::{Description, EventKind, ProcessInfo, Refusal, Report, Run};
+use crate::protocol::{Description, EventKind, ProcessInfo, Refusal, Report, Run, Standing};
 use crate::spec::target::Selector;
 use crate::supervisor::restart::in_words;
 use crate::supervisor::{AppId, Ask, Input, Moment, ProcessId, Proof, Snapshot, Supervisor, Ticket};
@@ -39,6 +43,8 @@ pub enum Command {
     List(oneshot::Sender<Vec<ProcessInfo>>),
     /// Everything about some processes.
     Describe(Vec<Selector>, oneshot::Sender<Result<Vec<Description>, Refusal>>),
+    /// What an operator should know about the daemon itself.
+    Standing(oneshot::Sender<Standing>),
     /// The desired state.
     Snapshot(oneshot::Sender<Snapshot>),
     /// Truncate the log files of some processes.
@@ -65,7 +71,16 @@ pub struct Shell {
     pub logs: LogFiles,
     /// Where pids are noted.
     pub pid_files: PidFiles,
+    /// What the next God goes on with.
+    pub ledger: Ledger,
+    /// What the next boot goes on with.
+    pub journal: Journal,
+    /// What was saved last.
+    pub saved: Saved,
 }
+
+/// The saved list, as far as it is known; set by whoever saves.
+pub type Saved = Arc<Mutex<Option<SavedList>>>;
 
 /// All state of the daemon, owned by one task.
 pub struct God {
@@ -76,6 +91,7 @@ pub struct God {
     pub(super) bus: Bus,
     /// `process.version` of the current run, where it was told.
     pub(super) node_versions: HashMap<ProcessId, String>,
+    pub(super) fingerprints: Fingerprints,
     tickets: HashMap<Ticket, Reply>,
     last_ticket: u64,
     ending: Option<Ticket>,
@@ -130,6 +146,7 @@ impl God {
             clusters: HashMap::new(),
             bus: Bus::default(),
             node_versions: HashMap::new(),
+            fingerprints: Fingerprints::default(),
             tickets: HashMap::new(),
             last_ticket: 0,
             ending: None,
@@ -174,10 +191,23 @@ impl God {
     pub(super) fn input(&mut self, input: Input) {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
-            for effect in self.supervisor.handle(moment(), input) {
+            let effects = self.supervisor.handle(moment(), input);
+            self.write_down();
+            for effect in effects {
                 inputs.extend(self.carry_out(effect));
             }
         }
+    }
+
+    /// Writes down what changed, before anything is done about it.
+    fn write_down(&mut self) {
+        for (key, record) in self.supervisor.changes() {
+            match record {
+                Some(json) => self.shell.ledger.put(&key.to_string(), &json),
+                None => self.shell.ledger.remove(&key.to_string()),
+            }
+        }
+        self.shell.ledger.commit();
     }
 
     fn reap(&mut self) {
@@ -222,6 +252,7 @@ impl God {
             }
             Command::List(reply) => drop(reply.send(self.list())),
             Command::Describe(target, reply) => drop(reply.send(self.describe(&target))),
+            Command::Standing(reply) => drop(reply.send(self.standing())),
             Command::Snapshot(reply) => drop(reply.send(self.supervisor.snapshot())),
             Command::Flush(target, reply) => self.flush_logs(&target, reply),
             Command::ReopenLogs(reply) => self.reopen_logs(Some(reply)),
@@ -243,11 +274,8 @@ impl God {
         let ticket = self.ticket(reply);
         if self.ending.is_none() {
             tracing::info!("ending because of {why}");
-            if let Err(error) = dump::save_last(&self.shell.home, &self.supervisor.snapshot()) {
-                tracing::error!(
-                    "the process list could not be written to {}: {error}",
-                    self.shell.home.root().display()
-                );
+            if !self.supervisor.is_closing() {
+                Ending::note(clock::epoch_ms(), &self.supervisor, &self.shell.ledger);
             }
             self.bus.publish(None, EventKind::ShuttingDown);
         }

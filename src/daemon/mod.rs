@@ -5,10 +5,12 @@
 //! slow disk stops nobody.
 
 mod bus;
-mod dump;
+pub mod desired;
+pub mod dump;
 mod effect;
 mod environment;
 mod god;
+pub mod journal;
 mod live;
 mod log;
 mod pid_files;
@@ -21,17 +23,21 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::rc::Rc;
+use std::sync::PoisonError;
 
 use tarpc::context::Context;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use crate::cluster;
+use crate::keeper::{Ledger, Records, Region};
 use crate::logs::LogFiles;
 use crate::os::{clock, detach, identity};
 use crate::paths::Home;
-use crate::protocol::{Daemon, Hello, VERSION};
-use god::{God, Shell, Sources};
+use crate::protocol::{Daemon, Hello, Standing, VERSION};
+use god::{God, Saved, Shell, Sources};
+use journal::Journal;
 use pid_files::PidFiles;
 use service::Service;
 
@@ -135,12 +141,24 @@ fn serve(options: &Options, readiness: &mut Option<File>) -> Result<(), String> 
             pid: i32::try_from(std::process::id()).unwrap_or_default(),
             started_at: clock::epoch_ms(),
             home: home.root().to_owned(),
+            standing: Standing::default(),
         };
-        let service = Service { god: commands.clone(), hello: hello.clone(), home: home.clone() };
+        let region = Region::new().map_err(|error| format!("making memory for the state: {error}"))?;
+        let inherited = Records::new();
+        let ledger =
+            Ledger::start(Rc::new(region), &inherited).map_err(|error| format!("starting the ledger: {error}"))?;
+        let journal =
+            Journal::start(home, &ledger, &inherited).map_err(|error| format!("starting the journal: {error}"))?;
+        let saved = Saved::default();
+        know_saved(home.clone(), saved.clone());
+        let lineage = journal.lineage().to_owned();
+        let service =
+            Service { god: commands.clone(), hello: hello.clone(), home: home.clone(), saved: saved.clone(), lineage };
         // Both serve as long as the runtime lives; God decides when that is over.
         tokio::spawn(server::serve_rpc(rpc, service.clone()));
         tokio::spawn(server::serve_events(events, commands));
-        let shell = Shell { home: home.clone(), user: identity::user_name(), file_limit, notices, logs, pid_files };
+        let user = identity::user_name();
+        let shell = Shell { home: home.clone(), user, file_limit, notices, logs, pid_files, ledger, journal, saved };
         let god = God::new(hello.pid, shell);
         let god = tokio::task::spawn_local(god.run(sources));
         tracing::info!("pmr {VERSION} started in {}", home.root().display());
@@ -160,6 +178,17 @@ fn serve(options: &Options, readiness: &mut Option<File>) -> Result<(), String> 
     // A write that hangs on a dead disk must not keep us.
     runtime.shutdown_background();
     outcome
+}
+
+/// Finds out what was saved, beside everything else.
+fn know_saved(home: Home, saved: Saved) {
+    // Ends when the file is read; nobody waits for it.
+    tokio::task::spawn_blocking(move || {
+        let found = dump::saved(&home);
+        let mut saved = saved.lock().unwrap_or_else(PoisonError::into_inner);
+        // Somebody may have saved meanwhile.
+        *saved = saved.or(found);
+    });
 }
 
 /// Puts what Node workers load where they can: into the home, under a name of this version.
