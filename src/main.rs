@@ -1,43 +1,77 @@
 //! argv → personality → exit code. Nothing is done before it is known which program this shall be.
 
+use std::ffi::OsString;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 
-use pmr::cli::foreground::{Companion, Foreground};
+use pmr::cli::foreground::{self, Foreground};
 use pmr::cli::{self, home};
-use pmr::daemon::{self, Options};
+use pmr::daemon::{self, Options, upgrade};
 use pmr::demo::worker;
+use pmr::keeper::{self, Estate};
 use pmr::os::detach;
 
 fn main() -> ExitCode {
-    let args: Vec<std::ffi::OsString> = std::env::args_os().collect();
-    if args.get(1).is_some_and(|arg| arg == "__daemon") {
-        return match detach::detach() {
-            Ok(readiness) => serve(Options {
-                readiness: Some(readiness),
-                foreground: false,
-                resurrect: false,
-                home: home::of_daemon(&args),
-            }),
-            Err(_) => ExitCode::FAILURE,
-        };
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let personality = args.get(1).and_then(|arg| arg.to_str()).unwrap_or_default();
+    match personality {
+        keeper::PERSONALITY => keep(&args),
+        worker::PERSONALITY => worker::run(),
+        upgrade::EXAMINATION => examine(),
+        foreground::COMPANION => foreground::accompany(&args),
+        _ => match Foreground::asked_for(&args) {
+            Some(Ok(foreground)) => in_foreground(foreground),
+            Some(Err(failure)) => cli::fail(&failure),
+            None => cli::run(args),
+        },
     }
-    if args.get(1).is_some_and(|arg| arg == worker::PERSONALITY) {
-        return worker::run();
+}
+
+/// Whether this program can go on with the state of a daemon, which lies in the file that is its standard input.
+fn examine() -> ExitCode {
+    let ledger = std::io::stdin().as_fd().try_clone_to_owned().map_err(|error| error.to_string());
+    match ledger.and_then(|ledger| upgrade::examine(&ledger)) {
+        Ok(certificate) => cli::answer(&certificate),
+        Err(error) => cli::fail(&error.into()),
     }
-    match Foreground::asked_for(&args) {
-        Some(Ok(foreground)) => in_foreground(foreground),
-        Some(Err(failure)) => cli::fail(&failure),
-        None => cli::run(args),
+}
+
+/// The daemon in the background, new or going on after another program.
+fn keep(args: &[OsString]) -> ExitCode {
+    let options = Options { home: home::of_daemon(args), foreground: false, resurrect: false };
+    if let Some(region) = keeper::resumed(args) {
+        return Estate::resume(region).map_or(ExitCode::FAILURE, |estate| live(estate, None, &options));
+    }
+    match detach::detach() {
+        Ok(readiness) => found(Some(readiness), None, &options),
+        Err(_) => ExitCode::FAILURE,
     }
 }
 
 fn in_foreground(foreground: Foreground) -> ExitCode {
-    let Foreground { home, resurrect, command } = foreground;
-    let (companion, readiness) = Companion::start(command, &home);
-    let served = serve(Options { home, readiness, foreground: true, resurrect });
-    companion.end().unwrap_or(served)
+    let (companion, readiness) = match foreground.start_companion() {
+        Ok(started) => started,
+        Err(failure) => return cli::fail(&failure),
+    };
+    let Foreground { home, resurrect, .. } = foreground;
+    found(readiness, companion, &Options { home, foreground: true, resurrect })
 }
 
-fn serve(options: Options) -> ExitCode {
-    daemon::run(options).map_or_else(|error| cli::fail(&error.into()), |()| ExitCode::SUCCESS)
+fn found(readiness: Option<OwnedFd>, companion: Option<i32>, options: &Options) -> ExitCode {
+    match daemon::found(&options.home, readiness) {
+        Ok(estate) => live(estate, companion, options),
+        Err(error) => cli::fail(&error.into()),
+    }
+}
+
+fn live(estate: Estate, companion: Option<i32>, options: &Options) -> ExitCode {
+    let god = |inheritance| match daemon::run(options, inheritance) {
+        Ok(()) => 0,
+        Err(error) => {
+            let _ = cli::fail(&error.into());
+            1
+        }
+    };
+    let code = keeper::run(estate, options.home.root().as_os_str(), companion, god);
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
 }

@@ -21,7 +21,8 @@ use super::view;
 use crate::paths::Home;
 use crate::protocol::wire::{JsonCodec, MAX_FRAME};
 use crate::protocol::{
-    Action, DaemonClient, Description, Hello, Launch, ProcessInfo, Refusal, Report, Saved, Standing, VERSION,
+    Action, DaemonClient, Description, Hello, Launch, ProcessInfo, Refusal, Report, Saved, Standing, Successor,
+    Upgraded, VERSION,
 };
 use crate::settings::Settings;
 use crate::spec::AppSpec;
@@ -105,6 +106,23 @@ impl Client {
     pub fn unsaved(&self) -> Option<String> {
         let saved = self.greeted.get()?.unsaved?;
         Some(view::standing::unsaved(saved, self.has_autosave(), &Zoned::now()))
+    }
+
+    /// Who is there, whatever version it is.
+    pub async fn hello_unchecked(&self) -> Result<Hello, Failure> {
+        // Whoever was greeted is not told of versions again.
+        let _ = self.greeted.set(Standing::default());
+        self.hello().await
+    }
+
+    /// Lets the daemon hand over to another program, or only finds out whether it could.
+    pub async fn upgrade(&self, program: PathBuf, check: bool) -> Result<Successor, Failure> {
+        Ok(self.work("update", self.rpc.upgrade(within(WORKING), program, check)).await??)
+    }
+
+    /// What came of the last upgrade, when that is known.
+    pub async fn upgraded(&self) -> Result<Upgraded, Failure> {
+        self.rpc.upgraded(within(WORKING)).await.map_err(|error| Failure::from_rpc("update", &error))
     }
 
     async fn greet(&self) -> Result<(), Failure> {
@@ -239,7 +257,7 @@ fn within(limit: Duration) -> context::Context {
 fn mismatch(hello: &Hello) -> String {
     format!(
         "the daemon (pid {}) is version {}, this command is version {VERSION}. The command is carried out all the same. \
-         To change the daemon: `pmr save`, `pmr kill`, `pmr resurrect` (this restarts the apps)",
+         `pmr update` lets the daemon go over to this version; the apps run on",
         hello.pid, hello.version
     )
 }

@@ -1,17 +1,17 @@
-//! `--no-daemon`: the daemon in this very process, and the command that was typed as a child beside it.
+//! `--no-daemon`: the daemon under this very process, and the command that was typed in a process beside it.
 //!
-//! The child runs when the daemon is ready; if it succeeds its place is taken by `pmr logs`, if it fails the daemon is
-//! told to end. Ctrl-C reaches the daemon, which stops the apps in order, and the log reader, which just ends.
+//! It runs when the daemon is ready; if it succeeds `pmr logs` follows, if it fails the daemon is told to end. Ctrl-C
+//! reaches the daemon, which stops the apps in order, and the log reader, which just ends.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
-use std::process::{Child, Command, ExitCode, ExitStatus};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::process::{Command, ExitCode, ExitStatus};
 
-use super::failure::Failure;
+use super::failure::{Doing, Failure};
 use super::home;
+use crate::os::files;
 use crate::paths::Home;
 
 /// The daemon is to run in this process.
@@ -49,83 +49,57 @@ fn beside(args: &[OsString]) -> Option<Vec<OsString>> {
     Some(command)
 }
 
-/// What runs beside a daemon in the foreground.
-pub struct Companion {
-    state: Arc<Mutex<State>>,
-}
+/// First argument of the process beside a daemon in the foreground.
+pub const COMPANION: &str = "__companion";
 
-#[derive(Default)]
-struct State {
-    child: Option<Child>,
-    failed: Option<ExitCode>,
-    ended: bool,
-}
-
-impl Companion {
-    /// Waits beside the daemon until it is ready, then runs `command`, then follows the logs. The fd is for the
-    /// daemon, to say that it is ready.
-    #[must_use]
-    pub fn start(command: Vec<OsString>, home: &Home) -> (Companion, Option<OwnedFd>) {
-        let companion = Companion { state: Arc::default() };
-        if command.is_empty() {
-            return (companion, None);
+impl Foreground {
+    /// Starts what is to run beside the daemon, if anything: it waits until the daemon is ready. Returns its pid and
+    /// where the daemon is to say that it is.
+    pub fn start_companion(&self) -> Result<(Option<i32>, Option<OwnedFd>), Failure> {
+        if self.command.is_empty() {
+            return Ok((None, None));
         }
-        let Ok((news, readiness)) = io::pipe() else {
-            return (companion, None);
-        };
-        let state = Arc::clone(&companion.state);
-        let root = home.root().as_os_str().to_owned();
-        thread::spawn(move || accompany(&state, news, &command, &root));
-        (companion, Some(readiness.into()))
-    }
-
-    /// The daemon has ended: whatever still runs beside it ends too. The exit code if the command had failed.
-    #[must_use]
-    pub fn end(self) -> Option<ExitCode> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.ended = true;
-        if let Some(child) = &mut state.child {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        state.failed
+        let doing = || "starting the command beside the daemon".to_owned();
+        let (news, readiness) = io::pipe().doing(doing)?;
+        files::inherit(&news, true).doing(doing)?;
+        let child = Command::new("/proc/self/exe")
+            .arg(COMPANION)
+            .arg(news.as_raw_fd().to_string())
+            .arg("--home")
+            .arg(self.home.root())
+            .args(&self.command)
+            .spawn()
+            .doing(doing)?;
+        Ok((i32::try_from(child.id()).ok(), Some(readiness.into())))
     }
 }
 
-fn accompany(state: &Mutex<State>, mut news: io::PipeReader, command: &[OsString], home: &std::ffi::OsStr) {
-    let mut said = String::new();
-    if news.read_to_string(&mut said).is_err() || said.trim() != "ok" {
-        return;
-    }
-    match run(state, command, home) {
-        Some(status) if status.success() => drop(run(state, &["logs".into()], home)),
-        Some(status) => give_up(state, status),
-        None => {}
-    }
-}
-
-/// Runs `pmr args…` to its end, unless the daemon has ended before.
-fn run(state: &Mutex<State>, args: &[OsString], home: &std::ffi::OsStr) -> Option<ExitStatus> {
-    let pid = {
-        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.ended {
-            return None;
-        }
-        let child = Command::new("/proc/self/exe").args(args).env("PMR_HOME", home).spawn().ok()?;
-        state.child.insert(child).id()
+/// The life of the process beside the daemon: waits until that is ready, runs the command, and follows the logs. Its
+/// exit code is the command's, if that failed.
+#[must_use]
+pub fn accompany(args: &[OsString]) -> ExitCode {
+    let news = args.get(2).and_then(|number| number.to_str()?.parse().ok()).and_then(files::take);
+    let (Some(news), Some(home), Some(command)) = (news, args.get(4), args.get(5..)) else {
+        return ExitCode::FAILURE;
     };
-    // The lock is free while the child runs, so that `end` can kill it: wait for it to become reapable first.
-    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).ok()?)?;
-    let exited = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
-    let _ = rustix::process::waitid(rustix::process::WaitId::Pid(pid), exited);
-    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-    state.child.take()?.wait().ok()
+    let mut said = String::new();
+    if File::from(news).read_to_string(&mut said).is_err() || said.trim() != "ok" {
+        // The daemon says itself what is wrong.
+        return ExitCode::SUCCESS;
+    }
+    match run(command, home) {
+        Ok(status) if status.success() => {
+            // However it ends, the daemon goes on.
+            let _ = run(&["logs".into()], home);
+            ExitCode::SUCCESS
+        }
+        Ok(status) => ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)),
+        Err(_) => ExitCode::FAILURE,
+    }
 }
 
-fn give_up(state: &Mutex<State>, status: ExitStatus) {
-    let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
-    state.lock().unwrap_or_else(PoisonError::into_inner).failed = Some(ExitCode::from(code));
-    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM);
+fn run(args: &[OsString], home: &std::ffi::OsStr) -> io::Result<ExitStatus> {
+    Command::new("/proc/self/exe").args(args).env("PMR_HOME", home).status()
 }
 
 #[cfg(test)]

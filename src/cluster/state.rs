@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::Notice;
 use super::listener::Listener;
+use super::memory::Book;
 use super::node::channel::{Cargo, Channel};
 use super::rota::{ListenerId, Rota};
 use crate::protocol::Run;
@@ -30,6 +31,7 @@ pub(crate) struct State {
     pub(crate) members: HashMap<Run, Member>,
     pub(crate) listeners: BTreeMap<ListenerId, Listener>,
     pub(crate) next_listener: u64,
+    pub(crate) book: Book,
     notices: mpsc::UnboundedSender<Notice>,
     pub(crate) start: Instant,
 }
@@ -107,7 +109,7 @@ impl Drop for Member {
 }
 
 impl State {
-    pub(crate) fn new(balance: Balance, notices: mpsc::UnboundedSender<Notice>) -> Rc<RefCell<State>> {
+    pub(crate) fn new(balance: Balance, book: Book, notices: mpsc::UnboundedSender<Notice>) -> Rc<RefCell<State>> {
         Rc::new_cyclic(|me| {
             RefCell::new(State {
                 me: me.clone(),
@@ -116,6 +118,7 @@ impl State {
                 members: HashMap::new(),
                 listeners: BTreeMap::new(),
                 next_listener: 0,
+                book,
                 notices,
                 start: Instant::now(),
             })

@@ -15,6 +15,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
+use crate::keeper::{Ledger, Records, Region};
 use crate::os::fdpass;
 
 /// Longer than anything here takes; what waits that long has hung.
@@ -39,7 +40,9 @@ impl Stage {
 
     fn with(balance: Balance) -> Stage {
         let (sender, notices) = unbounded_channel();
-        Stage { cluster: Cluster::new(Options { balance }, sender), notices }
+        let region = Rc::new(Region::new().unwrap());
+        let ledger = Ledger::start(Rc::clone(&region), &Records::new()).unwrap();
+        Stage { cluster: Cluster::new(Options { balance }, 1, Memory { ledger, region }, sender), notices }
     }
 
     fn worker(&self, run: u64) -> Fake {

@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use super::environment::{self, Setting};
 use super::god::{God, Reply};
+use super::live::Live;
 use crate::cluster::{self, Cluster};
-use crate::os::{clock, fdpass, proc, program, spawn, tree};
+use crate::os::{clock, fdpass, pidfd, proc, program, spawn, tree};
 use crate::protocol::{EventKind, Refusal, Report, ReportLine, Run, Verdict};
 use crate::spec::target::Selector;
 use crate::spec::{AppSpec, Env, ExecMode, Program, interpreter, signal};
@@ -32,7 +33,7 @@ impl God {
             Effect::Kill { run } => self.kill(run),
             Effect::Signal { run, signal } => {
                 if let Some(pid) = self.living.main(run) {
-                    send(pid, signal);
+                    self.send(run, pid, signal);
                 }
             }
             Effect::ProcessRemoved { process } => drop(self.node_versions.remove(&process)),
@@ -52,7 +53,7 @@ impl God {
 
     // Start.
 
-    fn spawn(&mut self, run: Run, id: ProcessId) -> Input {
+    pub(super) fn spawn(&mut self, run: Run, id: ProcessId) -> Input {
         let process = self.supervisor.process(id).expect("a spawn is decided for a process that exists");
         let (app, instance) = (process.app, process.clone());
         let spec = Arc::clone(&self.supervisor.app(app).expect("an app outlives its processes").spec);
@@ -88,33 +89,54 @@ impl God {
             pid_slot: None,
             cwd: &spec.cwd,
             fds: &[null.as_fd(), out_write.as_fd(), err_write.as_fd(), theirs.as_fd()],
-            sibling: false,
+            sibling: true,
             confinement: spawn::Confinement { rlimits: &[files], ..spawn::Confinement::default() },
         };
-        let pid = spawn::spawn(&launch).map_err(|failure| StartFailure::explain(&failure))?.pid;
+        // Before there is a process: what it says and waits for must outlive us from its first moment.
+        let names = output_names(run);
+        self.shell.memory.ledger.keep(&names[0], &out);
+        self.shell.memory.ledger.keep(&names[1], &err);
+        let started = spawn::spawn(&launch);
+        if started.is_err() {
+            names.iter().for_each(|name| self.shell.memory.ledger.release(name));
+        }
+        let spawned = started.map_err(|failure| StartFailure::explain(&failure))?;
+        let pid = spawned.pid;
 
-        self.living.insert(run, pid, app, pipes);
+        let logs = [logs.out, logs.err];
+        self.living.insert(run, Live::new(pid, app, pipes, logs.clone()));
+        self.living.hold(run, spawned.pidfd);
         self.node_versions.remove(&process.id);
-        self.pump(out, logs.out.as_deref());
-        self.pump(err, logs.err.as_deref());
+        for ((name, pipe), path) in names.into_iter().zip([out, err]).zip(logs) {
+            self.pump(name, pipe, path.as_deref());
+        }
         self.cluster(app, spec).join(run, channel, spec.mode == ExecMode::Cluster);
         self.publish(process.id, EventKind::Started { pid });
         Ok(())
     }
 
-    fn pump(&self, pipe: OwnedFd, path: Option<&Path>) {
+    /// Moves what comes out of a pipe, kept under this name until it has ended, to a file.
+    pub(super) fn pump(&self, name: String, pipe: OwnedFd, path: Option<&Path>) {
         let file = path.map(|path| self.shell.logs.open(path));
-        if let Err(error) = self.shell.logs.pump(pipe, file) {
-            tracing::error!("output cannot be read: {error}");
+        let ledger = self.shell.memory.ledger.clone();
+        match self.shell.logs.pump(pipe, file) {
+            // Ends with the pipe. Its number may be somebody else's by then; the record says what it was.
+            Ok(pumping) => drop(tokio::task::spawn_local(async move {
+                pumping.finished().await;
+                ledger.release(&name);
+            })),
+            Err(error) => {
+                ledger.release(&name);
+                tracing::error!("output cannot be read: {error}");
+            }
         }
     }
 
     fn cluster(&mut self, app: AppId, spec: &AppSpec) -> &Cluster {
-        let notices = &self.shell.notices;
-        let cluster = self
-            .clusters
-            .entry(app)
-            .or_insert_with(|| Cluster::new(cluster::Options { balance: spec.balance }, notices.clone()));
+        let (memory, notices) = (&self.shell.memory, &self.shell.notices);
+        let options = cluster::Options { balance: spec.balance };
+        let cluster =
+            self.clusters.entry(app).or_insert_with(|| Cluster::new(options, app.0, memory.clone(), notices.clone()));
         cluster.set_balance(spec.balance);
         cluster
     }
@@ -143,6 +165,7 @@ impl God {
 
     /// Out of rotation first, then the stop signal to the whole tree, deepest first.
     fn terminate(&mut self, run: Run) {
+        self.living.told_to_stop(run);
         if let Some(cluster) = self.cluster_of(run) {
             cluster.exclude(run);
         }
@@ -155,7 +178,25 @@ impl God {
         }
         let tree = self.living.tree(run);
         for pid in tree.iter().rev().filter(|pid| whole || main.is_none_or(|main| main == **pid)) {
-            send(*pid, signal::INT);
+            self.send(run, *pid, signal::INT);
+        }
+    }
+
+    /// The signal, then SIGCONT: a paused process can only then act on it. To the main process by a descriptor that
+    /// never means another; the rest of a tree was looked at just now.
+    fn send(&self, run: Run, pid: i32, number: i32) {
+        let outcome = match self.living.pidfd(run, pid) {
+            Some(process) => pidfd::signal(process, number).and_then(|()| match number {
+                signal::INT => pidfd::signal(process, libc::SIGCONT),
+                _ => Ok(()),
+            }),
+            None => tree::signal(pid, number).and_then(|()| match number {
+                signal::INT => tree::signal(pid, libc::SIGCONT),
+                _ => Ok(()),
+            }),
+        };
+        if let Err(error) = outcome {
+            tracing::warn!("{} to {pid}: {error}", signal::name(number));
         }
     }
 
@@ -168,7 +209,7 @@ impl God {
                 return;
             }
             for pid in &fresh {
-                send(*pid, signal::KILL);
+                self.send(run, *pid, signal::KILL);
             }
             killed.extend(fresh);
         }
@@ -246,13 +287,9 @@ impl God {
     }
 }
 
-/// The signal, then SIGCONT: a paused process can only then act on it.
-fn send(pid: i32, number: i32) {
-    match tree::signal(pid, number) {
-        Ok(()) if number == signal::INT => drop(tree::signal(pid, libc::SIGCONT)),
-        Ok(()) => {}
-        Err(error) => tracing::warn!("{} to {pid}: {error}", signal::name(number)),
-    }
+/// The names under which the ends of a run's output pipes are kept.
+pub(super) fn output_names(run: Run) -> [String; 2] {
+    ["out", "err"].map(|stream| format!("log/{}/{stream}", run.0))
 }
 
 /// Why a process could not be made.

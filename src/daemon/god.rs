@@ -1,9 +1,12 @@
 //! The God task: one loop that takes in what happens, asks the supervisor, and has the effects carried out.
 //!
 //! Exits come before readiness, readiness before requests. Handlers are synchronous: nothing here waits for an app.
+//! What the supervisor changed is written down before the first effect is carried out, see [`crate::supervisor::persist`].
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
+use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,20 +20,25 @@ use super::dump::SavedList;
 use super::journal::Journal;
 use super::live::Living;
 use super::pid_files::PidFiles;
-use crate::cluster::{Cluster, Notice};
-use crate::keeper::Ledger;
+use super::upgrade::Outcome;
+use crate::cluster::{Cluster, Memory, Notice};
+use crate::keeper::exits::Inbox;
 use crate::logs::LogFiles;
-use crate::os::{clock, reap};
+use crate::os::reap::Ended;
+use crate::os::{clock, twin};
 use crate::paths::Home;
 use crate::protocol::event::EventProcess;
 use crate::protocol::info::EpochMs;
-use crate::protocol::{Description, EventKind, ProcessInfo, Refusal, Report, Run, Standing};
+use crate::protocol::{Description, EventKind, Exit, ProcessInfo, Refusal, Report, Run, Standing, Successor, Upgraded};
 use crate::spec::target::Selector;
 use crate::supervisor::restart::in_words;
 use crate::supervisor::{AppId, Ask, Input, Moment, ProcessId, Proof, Snapshot, Supervisor, Ticket};
 
 /// How often memory is measured while some app has a limit.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Exit code of a God whose task panicked.
+const PANICKED: i32 = 101;
 
 /// Where an answer goes.
 pub type Reply = oneshot::Sender<Result<Report, Refusal>>;
@@ -53,6 +61,12 @@ pub enum Command {
     ReopenLogs(Reply),
     /// Tell subscribers.
     Publish(EventKind),
+    /// The ledger as it is, for a program that may take over.
+    Ledger(oneshot::Sender<std::io::Result<OwnedFd>>),
+    /// Hand over to this program, of this version.
+    HandOver(File, String, oneshot::Sender<Result<Successor, Refusal>>),
+    /// What came of the last upgrade.
+    Upgraded(oneshot::Sender<Upgraded>),
     /// A new subscriber.
     Subscribe(tokio::net::UnixStream),
 }
@@ -71,8 +85,10 @@ pub struct Shell {
     pub logs: LogFiles,
     /// Where pids are noted.
     pub pid_files: PidFiles,
-    /// What the next God goes on with.
-    pub ledger: Ledger,
+    /// Where the state is written down.
+    pub memory: Memory,
+    /// Pid of the keeper.
+    pub keeper: i32,
     /// What the next boot goes on with.
     pub journal: Journal,
     /// What was saved last.
@@ -96,6 +112,9 @@ pub struct God {
     last_ticket: u64,
     ending: Option<Ticket>,
     ended: bool,
+    /// When the trial of this program is over, and what is to be said of it then.
+    pub(super) trial: Option<(Instant, Upgraded)>,
+    pub(super) upgrade: Outcome,
 }
 
 /// What God listens to.
@@ -104,7 +123,12 @@ pub struct Sources {
     pub commands: mpsc::Receiver<Command>,
     /// From clusters.
     pub notices: mpsc::UnboundedReceiver<Notice>,
-    children: Signal,
+    /// How children of the keeper ended.
+    pub exits: Inbox,
+    /// How other processes ended.
+    pub ends: mpsc::UnboundedReceiver<(i32, Exit)>,
+    /// Comes when the keeper has died.
+    pub orphaned: oneshot::Receiver<()>,
     terminate: Signal,
     interrupt: Signal,
     quit: Signal,
@@ -114,17 +138,30 @@ pub struct Sources {
     foreground: bool,
 }
 
+/// What [`Sources`] are made of, but for the signals.
+pub struct Channels {
+    /// See [`Sources`].
+    pub commands: mpsc::Receiver<Command>,
+    /// See [`Sources`].
+    pub notices: mpsc::UnboundedReceiver<Notice>,
+    /// See [`Sources`].
+    pub exits: Inbox,
+    /// See [`Sources`].
+    pub ends: mpsc::UnboundedReceiver<(i32, Exit)>,
+    /// See [`Sources`].
+    pub orphaned: oneshot::Receiver<()>,
+}
+
 impl Sources {
     /// Installs the signal handlers.
-    pub fn new(
-        commands: mpsc::Receiver<Command>,
-        notices: mpsc::UnboundedReceiver<Notice>,
-        foreground: bool,
-    ) -> std::io::Result<Sources> {
+    pub fn new(channels: Channels, foreground: bool) -> std::io::Result<Sources> {
+        let Channels { commands, notices, exits, ends, orphaned } = channels;
         Ok(Sources {
             commands,
             notices,
-            children: signal(SignalKind::child())?,
+            exits,
+            ends,
+            orphaned,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             quit: signal(SignalKind::quit())?,
@@ -136,12 +173,12 @@ impl Sources {
 }
 
 impl God {
-    /// A God with nothing to do yet, in the process with this pid.
+    /// A God with nothing to do yet, of this lineage.
     #[must_use]
-    pub fn new(pid: i32, shell: Shell) -> God {
+    pub fn new(lineage: String, ends: mpsc::UnboundedSender<(i32, Exit)>, shell: Shell) -> God {
         God {
+            living: Living::new(shell.keeper, lineage, shell.memory.ledger.clone(), ends),
             shell,
-            living: Living::new(pid),
             supervisor: Supervisor::default(),
             clusters: HashMap::new(),
             bus: Bus::default(),
@@ -151,24 +188,37 @@ impl God {
             last_ticket: 0,
             ending: None,
             ended: false,
+            trial: None,
+            upgrade: Outcome::default(),
         }
     }
 
     /// Runs until everything has been stopped on request.
     pub async fn run(mut self, mut sources: Sources) {
+        // Dropped before all else, so that a mistake of ours closes nothing of what the next God needs.
+        let _fate = Fate;
         let mut sample_at = Instant::now() + SAMPLE_INTERVAL;
         while !self.ended {
             let deadline = self.deadline();
             tokio::select! {
                 biased;
-                _ = sources.children.recv() => self.reap(),
+                dead = sources.exits.look() => {
+                    self.reap(&dead);
+                    sources.exits.take();
+                }
+                Some((pid, exit)) = sources.ends.recv() => {
+                    let news = self.living.ended(&[(pid, exit)]);
+                    self.all_inputs(news);
+                }
                 Some(notice) = sources.notices.recv() => self.notice(notice),
                 _ = sources.terminate.recv() => self.end("SIGTERM", None),
                 _ = sources.interrupt.recv() => self.end("SIGINT", None),
                 _ = sources.quit.recv() => self.end("SIGQUIT", None),
                 _ = sources.hangup.recv() => if sources.foreground { self.end("SIGHUP", None) },
                 _ = sources.reopen.recv() => self.reopen_logs(None),
+                _ = &mut sources.orphaned => self.replace_keeper(),
                 () = sleep_until(deadline) => self.input(Input::Tick),
+                () = sleep_until(self.trial.as_ref().map(|(over, _)| *over)) => self.stood_trial(),
                 () = tokio::time::sleep_until(sample_at), if self.has_limits() => {
                     sample_at = Instant::now() + SAMPLE_INTERVAL;
                     self.sample();
@@ -199,25 +249,31 @@ impl God {
         }
     }
 
-    /// Writes down what changed, before anything is done about it.
-    fn write_down(&mut self) {
-        for (key, record) in self.supervisor.changes() {
-            match record {
-                Some(json) => self.shell.ledger.put(&key.to_string(), &json),
-                None => self.shell.ledger.remove(&key.to_string()),
-            }
-        }
-        self.shell.ledger.commit();
-    }
-
-    fn reap(&mut self) {
-        let dead: Vec<_> = std::iter::from_fn(reap::reap_one).collect();
-        for input in self.living.reaped(&dead) {
+    /// Takes in what happened to runs, main processes buried first.
+    pub(super) fn all_inputs(&mut self, inputs: Vec<Input>) {
+        for input in inputs {
             if let Input::Exited { run, .. } = &input {
                 self.buried(*run);
             }
             self.input(input);
         }
+    }
+
+    /// What the supervisor changed, as one piece.
+    pub(super) fn write_down(&mut self) {
+        let ledger = &self.shell.memory.ledger;
+        for (key, json) in self.supervisor.changes() {
+            match json {
+                Some(json) => ledger.put(&key.to_string(), &json),
+                None => ledger.remove(&key.to_string()),
+            }
+        }
+        ledger.commit();
+    }
+
+    pub(super) fn reap(&mut self, dead: &[(i32, Ended)]) {
+        let news = self.living.reaped(dead);
+        self.all_inputs(news);
     }
 
     fn notice(&mut self, notice: Notice) {
@@ -257,6 +313,9 @@ impl God {
             Command::Flush(target, reply) => self.flush_logs(&target, reply),
             Command::ReopenLogs(reply) => self.reopen_logs(Some(reply)),
             Command::Publish(kind) => self.bus.publish(None, kind),
+            Command::Ledger(reply) => drop(reply.send(self.shell.memory.ledger.file())),
+            Command::HandOver(program, version, reply) => self.hand_over(program, version, reply),
+            Command::Upgraded(reply) => self.tell_upgrade(reply),
             Command::Subscribe(stream) => self.bus.subscribe(stream),
         }
     }
@@ -270,12 +329,12 @@ impl God {
 
     /// Stops everything in order; the loop ends when all is down. The desired state is written down first, so that the
     /// next boot can bring it back.
-    fn end(&mut self, why: &str, reply: Option<Reply>) {
+    pub(super) fn end(&mut self, why: &str, reply: Option<Reply>) {
         let ticket = self.ticket(reply);
         if self.ending.is_none() {
             tracing::info!("ending because of {why}");
             if !self.supervisor.is_closing() {
-                Ending::note(clock::epoch_ms(), &self.supervisor, &self.shell.ledger);
+                Ending::note(clock::epoch_ms(), &self.supervisor, &self.shell.memory.ledger);
             }
             self.bus.publish(None, EventKind::ShuttingDown);
         }
@@ -308,6 +367,17 @@ impl God {
     }
 }
 
+/// A God whose task panics is gone at once, with nothing closed: the next one goes on.
+struct Fate;
+
+impl Drop for Fate {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            twin::leave(PANICKED);
+        }
+    }
+}
+
 /// What an operator wants to find in the daemon's log.
 fn trace(about: &EventProcess, kind: &EventKind) {
     let who = format_args!("{} ({})", about.name, about.id);
@@ -329,6 +399,7 @@ fn trace(about: &EventProcess, kind: &EventKind) {
         | EventKind::Message { .. }
         | EventKind::Listening { .. }
         | EventKind::Saved
+        | EventKind::Recovered { .. }
         | EventKind::ShuttingDown
         | EventKind::Lost { .. } => {}
     }

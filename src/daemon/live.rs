@@ -1,69 +1,174 @@
-//! The runs that are alive: their pids, their trees, and who among our children belongs to whom.
+//! The runs that are alive: their pids, their trees, and who among the keeper's children belongs to whom.
 //!
-//! God adopts orphans, so when a process of a run's tree loses its parent it becomes our child. A run's tree is gone
-//! exactly when its main process has been reaped and no child of ours belongs to it: any survivor's topmost living
-//! ancestor would be one. No tree is ever polled.
+//! The keeper is the parent of every process we start and adopts orphans, so when a process of a run's tree loses its
+//! parent it becomes the keeper's child. A run's tree is gone exactly when its main process has been reaped and no child
+//! of the keeper's belongs to it: any survivor's topmost living ancestor would be one. No tree is ever polled.
+//!
+//! After the keeper's own death his children are somebody else's. Their new parents are looked at, too, and as nobody
+//! tells us of their ends, we watch for them.
+//!
+//! Every run is written down in the ledger, under `live/RUN`, so that the next God knows it by pid and start time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::keeper::Ledger;
 use crate::os::reap::Ended;
-use crate::os::{clock, proc, tree};
+use crate::os::{clock, pidfd, proc, tree};
 use crate::protocol::{Exit, Run};
 use crate::supervisor::{AppId, Input};
 
 /// The variable that marks every process of a run, unless a program cleans its environment.
 pub const RUN_VARIABLE: &str = "PMR_RUN";
+/// What keys of runs begin with.
+pub const KEY: &str = "live/";
 
 /// A run whose main process, or something of its tree, is alive.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Live {
     /// Pid of the main process.
     pub pid: i32,
+    /// When that started, in clock ticks since boot: with the pid it names the process for certain.
+    pub start: u64,
     /// Whose app.
     pub app: AppId,
     /// True once the main process has been reaped.
+    #[serde(default)]
     exited: bool,
     /// Inodes of the pipes its output goes through.
+    #[serde(default)]
     pipes: [u64; 2],
+    /// The files its output goes to.
+    #[serde(default)]
+    pub logs: [Option<PathBuf>; 2],
+    /// True once it was asked to stop.
+    #[serde(default)]
+    pub told_to_stop: bool,
     /// What else was in the tree when it was last looked at.
+    #[serde(skip)]
     seen: Vec<i32>,
     /// The last reading of its processor time: clock ticks, when (monotonic ms), and the percentage it gave.
+    #[serde(skip)]
     pub last_usage: Option<(u64, u64, f32)>,
     /// When it was started, in ms of the monotonic clock.
     pub started: u64,
 }
 
+impl Live {
+    /// A run whose main process has this pid.
+    #[must_use]
+    pub fn new(pid: i32, app: AppId, pipes: [u64; 2], logs: [Option<PathBuf>; 2]) -> Live {
+        Live {
+            pid,
+            start: pidfd::start_time(pid).unwrap_or_default(),
+            app,
+            exited: false,
+            pipes,
+            logs,
+            told_to_stop: false,
+            seen: vec![],
+            last_usage: None,
+            started: clock::monotonic_ms(),
+        }
+    }
+
+    /// True if the main process has not been reaped and is there.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        !self.exited && pidfd::start_time(self.pid) == Some(self.start)
+    }
+}
+
 /// All of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Living {
     runs: HashMap<Run, Live>,
     mains: HashMap<i32, Run>,
-    /// Children of ours that are no main process, and whose tree they belong to.
+    /// The main processes, held, so that no signal goes to another of the same pid.
+    pidfds: HashMap<Run, OwnedFd>,
+    /// Children of the keeper that are no main process, and whose tree they belong to.
     strays: HashMap<i32, Run>,
-    /// Our own pid: environments of different daemons must not be confused.
-    daemon: i32,
+    /// Whose children are looked at: the keeper, and who has adopted children of one that died.
+    parents: BTreeSet<i32>,
+    keeper: i32,
+    god: i32,
+    /// Names this line of daemons: environments of different ones must not be confused.
+    lineage: String,
+    ledger: Ledger,
+    /// Where ends are told that the keeper does not hear of.
+    ends: UnboundedSender<(i32, Exit)>,
 }
 
 impl Living {
-    /// For the daemon with this pid.
+    /// Nobody yet.
     #[must_use]
-    pub fn new(daemon: i32) -> Living {
-        Living { daemon, ..Living::default() }
+    pub fn new(keeper: i32, lineage: String, ledger: Ledger, ends: UnboundedSender<(i32, Exit)>) -> Living {
+        let god = i32::try_from(std::process::id()).unwrap_or_default();
+        Living {
+            runs: HashMap::new(),
+            mains: HashMap::new(),
+            pidfds: HashMap::new(),
+            strays: HashMap::new(),
+            parents: BTreeSet::from([keeper]),
+            keeper,
+            god,
+            lineage,
+            ledger,
+            ends,
+        }
     }
 
     /// What [`RUN_VARIABLE`] holds for this run.
     #[must_use]
     pub fn mark(&self, run: Run) -> String {
-        format!("{}.{}", self.daemon, run.0)
+        format!("{}.{}", self.lineage, run.0)
     }
 
-    /// A run began.
-    pub fn insert(&mut self, run: Run, pid: i32, app: AppId, pipes: [u64; 2]) {
-        self.mains.insert(pid, run);
-        self.runs.insert(
-            run,
-            Live { pid, app, exited: false, pipes, seen: vec![], last_usage: None, started: clock::monotonic_ms() },
-        );
+    /// A run began, or is found again.
+    pub fn insert(&mut self, run: Run, live: Live) {
+        if !live.exited {
+            self.mains.insert(live.pid, run);
+        }
+        self.runs.insert(run, live);
+        self.write_down(run);
+    }
+
+    /// Holds the main process of a run.
+    pub fn hold(&mut self, run: Run, pidfd: OwnedFd) {
+        self.pidfds.insert(run, pidfd);
+    }
+
+    /// The main process of a run as it is held, if this is its pid.
+    #[must_use]
+    pub fn pidfd(&self, run: Run, pid: i32) -> Option<&OwnedFd> {
+        self.main(run).filter(|main| *main == pid).and(self.pidfds.get(&run))
+    }
+
+    /// Notes that the run was asked to stop.
+    pub fn told_to_stop(&mut self, run: Run) {
+        if let Some(live) = self.runs.get_mut(&run) {
+            live.told_to_stop = true;
+            self.write_down(run);
+        }
+    }
+
+    fn write_down(&self, run: Run) {
+        let json = self.runs.get(&run).and_then(|live| serde_json::to_string(live).ok());
+        let key = format!("{KEY}{}", run.0);
+        match json {
+            Some(json) => self.ledger.put(&key, &json),
+            None => self.ledger.remove(&key),
+        }
+        self.ledger.commit();
+    }
+
+    fn forget(&mut self, run: Run) {
+        self.runs.remove(&run);
+        self.write_down(run);
     }
 
     /// A run that is alive.
@@ -83,25 +188,35 @@ impl Living {
         self.runs.get(&run).filter(|live| !live.exited).map(|live| live.pid)
     }
 
-    /// Children of ours ended. Returns what the supervisor is to know of it. Who is whose is looked up once for all.
+    /// Children of the keeper's ended. Returns what the supervisor is to know of it. Who is whose is looked up once for
+    /// all.
     pub fn reaped(&mut self, dead: &[(i32, Ended)]) -> Vec<Input> {
+        let ends: Vec<(i32, Exit)> = dead.iter().map(|(pid, ended)| (*pid, exit(*ended))).collect();
+        self.ended(&ends)
+    }
+
+    /// Processes ended, children of the keeper's or not.
+    pub fn ended(&mut self, dead: &[(i32, Exit)]) -> Vec<Input> {
         let (mut exits, mut touched) = (Vec::new(), Vec::new());
-        for (pid, ended) in dead {
+        for (pid, exit) in dead {
             touched.extend(self.strays.remove(pid));
             if let Some(run) = self.mains.remove(pid) {
-                exits.push((run, exit(*ended)));
+                self.pidfds.remove(&run);
+                exits.push((run, *exit));
                 if let Some(live) = self.runs.get_mut(&run) {
                     live.exited = true;
                 }
             }
         }
-        // Their own children are ours now: they may keep a run alive.
+        // Their own children are the keeper's now: they may keep a run alive.
         self.adopt();
         let mut news = Vec::new();
         for (run, exit) in exits {
             let survivors = self.has_strays(run);
-            if !survivors {
-                self.runs.remove(&run);
+            if survivors {
+                self.write_down(run);
+            } else {
+                self.forget(run);
             }
             news.push(Input::Exited { run, exit, survivors });
         }
@@ -116,9 +231,60 @@ impl Living {
     fn emptied(&mut self, run: Run) -> Option<Input> {
         let gone = self.runs.get(&run).is_some_and(|live| live.exited) && !self.has_strays(run);
         gone.then(|| {
-            self.runs.remove(&run);
+            self.forget(run);
             Input::Emptied { run }
         })
+    }
+
+    // After the God before.
+
+    /// Runs whose last process ended unseen.
+    pub fn emptied_unseen(&mut self) -> Vec<Input> {
+        self.adopt();
+        let exited: Vec<Run> = self.runs.iter().filter(|(_, live)| live.exited).map(|(run, _)| *run).collect();
+        exited.into_iter().filter_map(|run| self.emptied(run)).collect()
+    }
+
+    /// Main processes that are not there any more, though nobody told of their end.
+    #[must_use]
+    pub fn gone_unseen(&self) -> Vec<i32> {
+        let gone = self.runs.values().filter(|live| !live.exited && !live.is_there());
+        gone.map(|live| live.pid).collect()
+    }
+
+    /// Looks for main processes whose parent is not the keeper: nobody else will tell us of their ends.
+    pub fn watch_strangers(&mut self) {
+        let mains = self.mains.keys().copied();
+        let parents: Vec<(i32, i32)> =
+            mains.filter_map(|pid| Some((pid, proc::stat(pid)?.parent))).filter(|(_, at)| *at != self.keeper).collect();
+        for (pid, parent) in parents {
+            self.parents.insert(parent);
+            self.watch(pid);
+        }
+    }
+
+    /// Tells the end of a process that is no child of the keeper's.
+    fn watch(&self, pid: i32) {
+        let ends = self.ends.clone();
+        match pidfd::open(pid).and_then(pidfd::watch) {
+            // Ends with the process.
+            Ok(process) => drop(tokio::task::spawn_local(async move {
+                let ended = pidfd::ended(&process).await.map_or(Exit::Unknown, exit);
+                // Nobody hears it any more once God has ended.
+                let _ = ends.send((pid, ended));
+            })),
+            // It has ended this very moment.
+            Err(_) => drop(ends.send((pid, Exit::Unknown))),
+        }
+    }
+
+    /// Children of the keeper that carry a mark of ours, and their runs, but for those that are known.
+    #[must_use]
+    pub fn marked(&self) -> Vec<(i32, Run)> {
+        let unknown = tree::children(self.keeper).into_iter().filter(|pid| !self.mains.contains_key(pid));
+        let prefix = format!("{RUN_VARIABLE}={}.", self.lineage);
+        let marked = unknown.filter_map(|pid| Some((pid, Run(tree::variable(pid, &prefix)?.parse().ok()?))));
+        marked.filter(|(_, run)| !self.runs.contains_key(run)).collect()
     }
 
     /// Every process of the run that can be found, parents before children.
@@ -132,14 +298,19 @@ impl Living {
         tree
     }
 
-    /// Finds out whose the children are that came to us as orphans.
+    /// Finds out whose the children are that came to the keeper as orphans.
     fn adopt(&mut self) {
-        for pid in tree::children(self.daemon) {
-            if !self.mains.contains_key(&pid)
+        let children = |parent: &i32| tree::children(*parent).into_iter().map(|pid| (pid, *parent)).collect::<Vec<_>>();
+        for (pid, parent) in self.parents.iter().flat_map(children).collect::<Vec<_>>() {
+            if pid != self.god
+                && !self.mains.contains_key(&pid)
                 && !self.strays.contains_key(&pid)
                 && let Some(run) = self.owner(pid)
             {
                 self.strays.insert(pid, run);
+                if parent != self.keeper {
+                    self.watch(pid);
+                }
             }
         }
     }
@@ -161,7 +332,8 @@ impl Living {
     }
 }
 
-fn exit(ended: Ended) -> Exit {
+/// In the words of the protocol.
+pub fn exit(ended: Ended) -> Exit {
     match ended {
         Ended::Code(code) => Exit::Code(code),
         Ended::Signal(number) => Exit::Signal(number),

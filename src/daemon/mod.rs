@@ -1,8 +1,8 @@
 //! God's hands: the daemon process around the pure supervisor. Read [`run`] first.
 //!
-//! One thread runs everything that decides or dispatches: the God task, the RPC, the clusters. It must be the process's
-//! first, which is the one that orphans come to. Only work on files goes to a pool of threads that come and go, so a
-//! slow disk stops nobody.
+//! One thread runs everything that decides or dispatches: the God task, the RPC, the clusters. Only work on files goes to
+//! a pool of threads that come and go, so a slow disk stops nobody. The process itself is one of several, one after the
+//! other, that the [`crate::keeper`] starts.
 
 mod bus;
 pub mod desired;
@@ -14,8 +14,10 @@ pub mod journal;
 mod live;
 mod log;
 mod pid_files;
+mod revive;
 mod server;
 mod service;
+pub mod upgrade;
 mod view;
 
 use std::fs::{self, File};
@@ -27,18 +29,21 @@ use std::rc::Rc;
 use std::sync::PoisonError;
 
 use tarpc::context::Context;
-use tokio::sync::mpsc;
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
-use crate::cluster;
-use crate::keeper::{Ledger, Records, Region};
+use crate::cluster::{self, Memory};
+use crate::keeper::exits::Inbox;
+use crate::keeper::{Estate, Inheritance, Ledger, Pillar, Trial, Word};
 use crate::logs::LogFiles;
-use crate::os::{clock, detach, identity};
+use crate::os::{clock, files, identity, pidfd};
 use crate::paths::Home;
 use crate::protocol::{Daemon, Hello, Standing, VERSION};
-use god::{God, Saved, Shell, Sources};
+use god::{Channels, God, Saved, Shell, Sources};
 use journal::Journal;
 use pid_files::PidFiles;
+use revive::Legacy;
 use service::Service;
 
 /// Commands that may wait for God before those who send more have to wait.
@@ -46,27 +51,41 @@ const COMMANDS_WAITING: usize = 128;
 /// Threads for work on files. One that hangs on a dead disk is lost to the others.
 const FILE_THREADS: usize = 512;
 
+/// Key of the record with the name of this line of daemons.
+const LINEAGE: &str = "lineage";
 /// What Node workers load, in the home's folder for it; the name changes with the content.
 const PRELOAD_FILE: &str = concat!("drain-", env!("CARGO_PKG_VERSION"), ".cjs");
 
 /// How to run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Whose daemon it is.
     pub home: Home,
-    /// Where to say `ok`, or what is wrong, once it is known. Closed either way.
-    pub readiness: Option<OwnedFd>,
     /// In a terminal or under an init system: a hang-up ends it.
     pub foreground: bool,
     /// Bring back the saved list before saying `ok`.
     pub resurrect: bool,
 }
 
-/// Runs the daemon until it is told to end. The error is a sentence; it has also been written to the readiness pipe.
-pub fn run(mut options: Options) -> Result<(), String> {
-    let mut readiness = options.readiness.take().map(File::from);
-    let outcome = prepare(&options.home).and_then(|_lock| serve(&options, &mut readiness));
+/// Makes this process the one daemon of its home, before there is a God. The error is a sentence; it has also been
+/// written to `readiness`.
+pub fn found(home: &Home, readiness: Option<OwnedFd>) -> Result<Estate, String> {
+    match lock(home) {
+        Ok(lock) => Estate::found(lock, readiness).map_err(|error| format!("preparing the keeper: {error}")),
+        Err(error) => {
+            say(&mut readiness.map(File::from), &error);
+            Err(error)
+        }
+    }
+}
+
+/// God's life, in a process of his own: until he is told to end. The error is a sentence; it has also been written to the
+/// readiness pipe, if there is one.
+pub fn run(options: &Options, mut inheritance: Inheritance) -> Result<(), String> {
+    let mut readiness = inheritance.readiness.take().map(File::from);
+    let outcome = prepare(&options.home).and_then(|()| serve(options, inheritance, &mut readiness));
     if let Err(error) = &outcome {
+        tracing::error!("the daemon ends: {error}");
         say(&mut readiness, error);
     }
     outcome
@@ -79,13 +98,10 @@ fn say(readiness: &mut Option<File>, text: &str) {
     }
 }
 
-/// Everything that must hold before we are the daemon of this home. The lock is held as long as the file is open.
-fn prepare(home: &Home) -> Result<File, String> {
+/// Locks the pid file, which makes us the daemon of this home as long as it is open.
+fn lock(home: &Home) -> Result<File, String> {
     let root = home.root();
     make_private(root).map_err(at(root))?;
-    for folder in [home.logs(), home.pids(), home.preload()] {
-        make_private(&folder).map_err(at(&folder))?;
-    }
     let pid_file = home.pid_file();
     let mut lock = File::options()
         .read(true)
@@ -100,11 +116,16 @@ fn prepare(home: &Home) -> Result<File, String> {
         return Err(format!("a daemon (pid {}) runs in {} already", pid.trim(), root.display()));
     }
     lock.set_len(0).and_then(|()| lock.write_all(std::process::id().to_string().as_bytes())).map_err(at(&pid_file))?;
-    log::start(&home.daemon_log()).map_err(at(&home.daemon_log()))?;
-    detach::seal_inherited().map_err(|error| format!("sealing inherited files: {error}"))?;
-    identity::survive_file_size_limit().map_err(|error| format!("ignoring a signal: {error}"))?;
-    identity::adopt_orphans().map_err(|error| format!("becoming the parent of orphans: {error}"))?;
     Ok(lock)
+}
+
+/// Everything that must hold before God can live.
+fn prepare(home: &Home) -> Result<(), String> {
+    for folder in [home.root().to_owned(), home.logs(), home.pids(), home.preload()] {
+        make_private(&folder).map_err(at(&folder))?;
+    }
+    log::start(&home.daemon_log()).map_err(at(&home.daemon_log()))?;
+    identity::survive_file_size_limit().map_err(|error| format!("ignoring a signal: {error}"))
 }
 
 /// Makes a folder that only its owner can enter, or makes it so.
@@ -117,64 +138,13 @@ fn make_private(folder: &Path) -> io::Result<()> {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
 }
 
-fn serve(options: &Options, readiness: &mut Option<File>) -> Result<(), String> {
-    let Options { home, foreground, resurrect, .. } = options;
-    let (foreground, resurrect) = (*foreground, *resurrect);
-    let file_limit = identity::raise_file_limit().map_err(|error| format!("raising the file limit: {error}"))?;
+fn serve(options: &Options, inheritance: Inheritance, readiness: &mut Option<File>) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(FILE_THREADS)
         .build()
         .map_err(|error| format!("starting the runtime: {error}"))?;
-    let outcome = LocalSet::new().block_on(&runtime, async {
-        let rpc = server::bind(&home.rpc_sock()).map_err(at(&home.rpc_sock()))?;
-        let events = server::bind(&home.pub_sock()).map_err(at(&home.pub_sock()))?;
-        install_preload(home).map_err(at(&home.preload()))?;
-        let logs = LogFiles::new().map_err(|error| format!("preparing the log files: {error}"))?;
-        let pid_files = PidFiles::new().map_err(|error| format!("preparing the pid files: {error}"))?;
-        let (commands, commands_in) = mpsc::channel(COMMANDS_WAITING);
-        let (notices, notices_in) = mpsc::unbounded_channel();
-        let sources =
-            Sources::new(commands_in, notices_in, foreground).map_err(|error| format!("handling signals: {error}"))?;
-        let hello = Hello {
-            version: VERSION.to_owned(),
-            pid: i32::try_from(std::process::id()).unwrap_or_default(),
-            started_at: clock::epoch_ms(),
-            home: home.root().to_owned(),
-            standing: Standing::default(),
-        };
-        let region = Region::new().map_err(|error| format!("making memory for the state: {error}"))?;
-        let inherited = Records::new();
-        let ledger =
-            Ledger::start(Rc::new(region), &inherited).map_err(|error| format!("starting the ledger: {error}"))?;
-        let journal =
-            Journal::start(home, &ledger, &inherited).map_err(|error| format!("starting the journal: {error}"))?;
-        let saved = Saved::default();
-        know_saved(home.clone(), saved.clone());
-        let lineage = journal.lineage().to_owned();
-        let service =
-            Service { god: commands.clone(), hello: hello.clone(), home: home.clone(), saved: saved.clone(), lineage };
-        // Both serve as long as the runtime lives; God decides when that is over.
-        tokio::spawn(server::serve_rpc(rpc, service.clone()));
-        tokio::spawn(server::serve_events(events, commands));
-        let user = identity::user_name();
-        let shell = Shell { home: home.clone(), user, file_limit, notices, logs, pid_files, ledger, journal, saved };
-        let god = God::new(hello.pid, shell);
-        let god = tokio::task::spawn_local(god.run(sources));
-        tracing::info!("pmr {VERSION} started in {}", home.root().display());
-        if resurrect && let Err(refusal) = service.resurrect(Context::current()).await {
-            tracing::info!("nothing was brought back: {refusal}");
-        }
-        say(readiness, "ok");
-        // Without an init system that waits for it there is nobody to tell.
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        let outcome = god.await.map_err(|error| format!("the God task failed: {error}"));
-        for path in [home.rpc_sock(), home.pub_sock(), home.pid_file()] {
-            let _ = fs::remove_file(path);
-        }
-        tracing::info!("ended");
-        outcome
-    });
+    let outcome = LocalSet::new().block_on(&runtime, live(options, inheritance, readiness));
     // A write that hangs on a dead disk must not keep us.
     runtime.shutdown_background();
     outcome
@@ -189,6 +159,126 @@ fn know_saved(home: Home, saved: Saved) {
         // Somebody may have saved meanwhile.
         *saved = saved.or(found);
     });
+}
+
+async fn live(options: &Options, mut legacy: Inheritance, readiness: &mut Option<File>) -> Result<(), String> {
+    let home = &options.home;
+    let file_limit = (legacy.region.get(Word::FileLimitSoft), legacy.region.get(Word::FileLimitHard));
+    let lineage = match legacy.records.get(LINEAGE) {
+        Some(lineage) => lineage.clone(),
+        None => revive::new_lineage().map_err(|error| format!("naming this daemon: {error}"))?,
+    };
+    let ledger = start_ledger(&legacy, &lineage).map_err(|error| format!("preparing the ledger: {error}"))?;
+    let rpc = socket(&mut legacy, &ledger, "rpc", &home.rpc_sock())?;
+    let events = socket(&mut legacy, &ledger, "pub", &home.pub_sock())?;
+    install_preload(home).or_else(|error| tolerate(&legacy, &at(&home.preload())(error)))?;
+    let logs = LogFiles::new().map_err(|error| format!("preparing the log files: {error}"))?;
+    let pid_files = PidFiles::new().map_err(|error| format!("preparing the pid files: {error}"))?;
+    let (commands, commands_in) = mpsc::channel(COMMANDS_WAITING);
+    let (notices, notices_in) = mpsc::unbounded_channel();
+    let (ends, ends_in) = mpsc::unbounded_channel();
+    let exits = Inbox::new(legacy.exits).map_err(|error| format!("hearing of exits: {error}"))?;
+    let (region, keeper) = (Rc::clone(&legacy.region), legacy.keeper);
+    let hello = Hello {
+        version: VERSION.to_owned(),
+        pid: keeper,
+        god: i32::try_from(std::process::id()).unwrap_or_default(),
+        generation: region.get(Word::Generation),
+        started_at: clock::epoch_ms(),
+        home: home.root().to_owned(),
+        standing: Standing::default(),
+    };
+    let journal = Journal::start(home, &ledger, &lineage, !legacy.records.is_empty())
+        .map_err(|error| format!("starting the journal: {error}"))?;
+    let saved = Saved::default();
+    know_saved(home.clone(), saved.clone());
+    let (god, home_of) = (commands.clone(), home.clone());
+    let service = Service { god, hello, home: home_of, saved: saved.clone(), lineage: lineage.clone() };
+    let user = identity::user_name();
+    let memory = Memory { ledger, region };
+    let shell =
+        Shell { home: home.clone(), user, file_limit, notices, logs, pid_files, memory, keeper, journal, saved };
+    let mut god = God::new(lineage, ends, shell);
+    let previous = legacy.previous;
+    if let Some(previous) = previous {
+        let Inheritance { records, files, connections, rest, .. } = legacy;
+        let legacy = Legacy { records, files, connections, rest, previous };
+        god.revive(legacy, &exits).map_err(|error| format!("going on after the daemon before: {error}"))?;
+    }
+    god.judge(previous);
+    god.shell.memory.region.set(Word::Ready, 1);
+    let orphaned = watch_keeper(keeper).map_err(|error| format!("watching the keeper: {error}"))?;
+    let channels = Channels { commands: commands_in, notices: notices_in, exits, ends: ends_in, orphaned };
+    let sources = Sources::new(channels, options.foreground).map_err(|error| format!("handling signals: {error}"))?;
+    // Both serve as long as the runtime lives; God decides when that is over.
+    tokio::spawn(server::serve_rpc(rpc, service.clone()));
+    tokio::spawn(server::serve_events(events, commands));
+    let god = tokio::task::spawn_local(god.run(sources));
+    tracing::info!("pmr {VERSION} started in {}", home.root().display());
+    if previous.is_none()
+        && options.resurrect
+        && let Err(refusal) = service.resurrect(Context::current()).await
+    {
+        tracing::info!("nothing was brought back: {refusal}");
+    }
+    say(readiness, "ok");
+    // Without an init system that waits for it there is nobody to tell.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let outcome = god.await.map_err(|error| format!("the God task failed: {error}"));
+    for path in [home.rpc_sock(), home.pub_sock(), home.pid_file()] {
+        let _ = fs::remove_file(path);
+    }
+    tracing::info!("ended");
+    outcome
+}
+
+/// Makes the ledger of this God from the one before, whose file is closed.
+fn start_ledger(legacy: &Inheritance, lineage: &str) -> io::Result<Ledger> {
+    let before = legacy.region.pillar(Pillar::Ledger);
+    let ledger = Ledger::start(Rc::clone(&legacy.region), &legacy.records)?;
+    let on_trial = legacy.previous.is_some_and(|previous| previous.trial == Trial::Running);
+    if on_trial && legacy.region.pillar(Pillar::LedgerBefore).is_none() {
+        legacy.region.set_pillar(Pillar::LedgerBefore, before);
+    } else {
+        drop(before.and_then(files::take));
+    }
+    ledger.put(LINEAGE, lineage);
+    ledger.commit();
+    Ok(ledger)
+}
+
+/// One of our sockets: the one that was kept, which has taken calls all the while, or a new one.
+fn socket(legacy: &mut Inheritance, ledger: &Ledger, name: &str, path: &Path) -> Result<UnixListener, String> {
+    match legacy.files.remove(name) {
+        Some(kept) => server::resume(kept).map_err(at(path)),
+        None => {
+            let listener = server::bind(path).map_err(at(path))?;
+            ledger.keep(name, &listener);
+            Ok(listener)
+        }
+    }
+}
+
+/// What would keep a first daemon from starting must not keep one that has apps to look after.
+fn tolerate(legacy: &Inheritance, trouble: &str) -> Result<(), String> {
+    if legacy.previous.is_none() {
+        return Err(trouble.to_owned());
+    }
+    tracing::error!("{trouble}: going on without");
+    Ok(())
+}
+
+/// Tells when the keeper has died.
+fn watch_keeper(keeper: i32) -> io::Result<oneshot::Receiver<()>> {
+    let (told, orphaned) = oneshot::channel();
+    let keeper = pidfd::watch(pidfd::open(keeper)?)?;
+    // Ends with the keeper, or with us.
+    tokio::task::spawn_local(async move {
+        if keeper.readable().await.is_ok() {
+            let _ = told.send(());
+        }
+    });
+    Ok(orphaned)
 }
 
 /// Puts what Node workers load where they can: into the home, under a name of this version.

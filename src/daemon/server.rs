@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -19,6 +20,8 @@ use crate::os::identity;
 use crate::protocol::Daemon;
 use crate::protocol::wire::{JsonCodec, MAX_FRAME};
 
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1024;
 /// Requests of one client that may be under way at once.
 const REQUESTS_AT_ONCE: usize = 32;
 /// After a failed accept (out of descriptors), wait this long for some to come back.
@@ -34,6 +37,15 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     Ok(listener)
+}
+
+/// Goes on with a socket that another daemon bound. Who asks the kernel for the other end of a connection gets our pid from
+/// now on.
+pub fn resume(socket: OwnedFd) -> io::Result<UnixListener> {
+    rustix::net::listen(&socket, BACKLOG)?;
+    let listener = std::os::unix::net::UnixListener::from(socket);
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
 }
 
 /// Serves the RPC for ever. A connection that talks garbage ends; nobody else notices.

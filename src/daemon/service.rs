@@ -1,6 +1,7 @@
 //! The RPC as the daemon serves it: every method asks God and waits. A handler may be cancelled at any time, since tarpc
 //! does so when a client hangs up or its deadline passes; the work is God's and goes on.
 
+use std::path::PathBuf;
 use std::sync::PoisonError;
 
 use tarpc::context::Context;
@@ -9,9 +10,12 @@ use tokio::sync::{mpsc, oneshot};
 use super::desired::Fingerprint;
 use super::dump::{self, SavedList};
 use super::god::{Command, Saved as KnownList};
+use super::upgrade;
 use crate::os::clock;
 use crate::paths::Home;
-use crate::protocol::{Action, Daemon, Described, EventKind, Hello, Launch, ProcessInfo, Refusal, Report, Saved};
+use crate::protocol::{
+    Action, Daemon, Described, EventKind, Hello, Launch, ProcessInfo, Refusal, Report, Saved, Successor, Upgraded,
+};
 use crate::spec::AppSpec;
 use crate::spec::target::Selector;
 use crate::supervisor::Ask;
@@ -98,6 +102,23 @@ impl Daemon for Service {
         let mut report = self.report(Ask::Restore(snapshot)).await?;
         report.notes.splice(0..0, notes);
         Ok(report)
+    }
+
+    async fn upgrade(self, _: Context, program: PathBuf, check: bool) -> Result<Successor, Refusal> {
+        let failed = |error: String| Refusal::Failed { doing: "reading the state".into(), error };
+        let ledger = self.ask(Command::Ledger).await.ok_or(Refusal::ShuttingDown)?;
+        let ledger = ledger.map_err(|error| failed(error.to_string()))?;
+        let (file, version) = on_disk(move || upgrade::ask(&program, ledger)).await?;
+        if check {
+            let list = self.ask(Command::List).await.ok_or(Refusal::ShuttingDown)?;
+            let runs = list.iter().filter(|process| process.pid.is_some()).count();
+            return Ok(Successor { version, runs: u32::try_from(runs).unwrap_or(u32::MAX) });
+        }
+        self.ask(|reply| Command::HandOver(file, version, reply)).await.unwrap_or(Err(Refusal::ShuttingDown))
+    }
+
+    async fn upgraded(self, _: Context) -> Upgraded {
+        self.ask(Command::Upgraded).await.unwrap_or(Upgraded::NotAsked)
     }
 
     async fn shut_down(self, _: Context) -> Report {

@@ -52,10 +52,7 @@ impl Inheritance {
         let pillars: Vec<RawFd> = Pillar::ALL.iter().filter_map(|pillar| region.pillar(*pillar)).collect();
         let owned = [region.file().as_raw_fd()].into_iter().chain(pillars).chain(readiness);
         let mut open = files::claim(&owned.collect::<Vec<_>>())?;
-        let records = match region.pillar(Pillar::Ledger) {
-            Some(number) => with_file(number, |file| ledger::read(file))?,
-            None => Records::new(),
-        };
+        let records = records_of(&region)?;
         let files = kept(&records, &mut open);
         let places: BTreeMap<RawFd, Place> =
             open.keys().filter_map(|number| Some((*number, region.place(*number)?))).collect();
@@ -73,13 +70,19 @@ impl Inheritance {
     }
 }
 
-/// Looks at a file that stays open, whoever owns it.
-fn with_file<T>(number: RawFd, look: impl FnOnce(&OwnedFd) -> T) -> T {
-    use std::os::fd::IntoRawFd;
-    let file = files::take(number).expect("pillars are open");
-    let seen = look(&file);
-    let _ = file.into_raw_fd();
-    seen
+/// The records of the God before, or after an upgrade that failed, where we cannot read his, of the one before him.
+fn records_of(region: &Region) -> io::Result<Records> {
+    let Some(number) = region.pillar(Pillar::Ledger) else { return Ok(Records::new()) };
+    let records = read(number)?;
+    match region.pillar(Pillar::LedgerBefore) {
+        Some(before) if ledger::format(&records) > ledger::FORMAT_VERSION => read(before),
+        _ => Ok(records),
+    }
+}
+
+/// The records in the ledger of this number.
+fn read(number: RawFd) -> io::Result<Records> {
+    files::look_at(number, |file| ledger::read(file)).unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()))
 }
 
 fn kept(records: &Records, open: &mut BTreeMap<RawFd, OwnedFd>) -> HashMap<String, OwnedFd> {
@@ -100,7 +103,7 @@ pub(super) fn bequeath(region: &Region) -> io::Result<()> {
     let pillars: Vec<RawFd> = Pillar::ALL.iter().filter_map(|pillar| region.pillar(*pillar)).collect();
     pillars.iter().for_each(|number| files::inherit_number(*number));
     if let Some(ledger) = region.pillar(Pillar::Ledger) {
-        let records = with_file(ledger, |file| ledger::read(file))?;
+        let records = read(ledger)?;
         ledger::kept(&records).for_each(|(_, id)| files::inherit_number(id.number));
     }
     for entry in std::fs::read_dir("/proc/self/fd")? {

@@ -21,7 +21,7 @@
 //! number, and starts a God.
 //! - God died: the keeper starts the next.
 //! - An upgrade: God ends with [`UPGRADE`], the keeper executes the new program; should its God die before he has stood
-//!   his [`Trial`], the old program is executed again.
+//!   his [`Trial`], or the new keeper before it has a God (`guard`), the old program is executed again.
 //! - The keeper died: God notices, and executes himself as the keeper.
 //!
 //! The keeper answers nobody and decides nothing about apps: also what programs ask of the kernel through us is God's to
@@ -29,6 +29,7 @@
 
 pub mod exits;
 pub mod frames;
+mod guard;
 pub mod inheritance;
 pub mod ledger;
 pub mod region;
@@ -43,11 +44,11 @@ use std::rc::Rc;
 pub use frames::Records;
 pub use inheritance::{Inheritance, Previous};
 pub use ledger::Ledger;
-pub use region::{Pillar, Place, Region, Word};
+pub use region::{LAYOUT, Pillar, Place, Region, Word};
 pub use watch::run;
 
-use crate::os::files;
 use crate::os::reap::Ended;
+use crate::os::{files, identity};
 
 /// Exit code of a God who wants the program behind [`Pillar::Program`] to go on.
 pub const UPGRADE: i32 = 75;
@@ -103,6 +104,9 @@ impl Estate {
     /// A new house. The lock is the locked pid file; `readiness` is for the first God.
     pub fn found(lock: File, readiness: Option<OwnedFd>) -> io::Result<Estate> {
         let region = Region::new()?;
+        let (soft, hard) = identity::raise_file_limit()?;
+        region.set(Word::FileLimitSoft, soft);
+        region.set(Word::FileLimitHard, hard);
         let (out, into) = exits::pair()?;
         let pillars = [(Pillar::Lock, lock.into()), (Pillar::ExitsOut, out), (Pillar::ExitsIn, into)];
         for (pillar, file) in pillars {
@@ -141,6 +145,17 @@ const RESUME: &str = "--resume";
 pub fn resumed(args: &[OsString]) -> Option<RawFd> {
     let at = args.iter().position(|arg| arg == RESUME)?;
     args.get(at + 1)?.to_str()?.parse().ok()
+}
+
+/// The new program stays, or the old one is back: what was kept for the way back is let go.
+pub fn end_trial(region: &Region, keeper: i32) {
+    Trial::None.note(region);
+    guard::tell(region, keeper, false);
+    for pillar in [Pillar::ProgramBefore, Pillar::LedgerBefore] {
+        let file = region.pillar(pillar).and_then(files::take);
+        region.set_pillar(pillar, None);
+        drop(file);
+    }
 }
 
 fn encode_end(ended: Option<Ended>) -> u64 {

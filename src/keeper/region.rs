@@ -12,7 +12,7 @@ use crate::os::shared::Words;
 
 const MAGIC: u64 = 0x706d_725f_6b65_6570;
 /// Of the layout. A keeper of another version that finds another number starts from the disk.
-const VERSION: u64 = 1;
+pub const LAYOUT: u64 = 1;
 /// Words before the table of connections.
 const HEADER: usize = 64;
 const SLOT: usize = 4;
@@ -37,6 +37,12 @@ pub enum Word {
     Upgrade = 7,
     /// Exits the keeper had to forget because no God came to hear of them.
     ForgottenExits = 8,
+    /// The soft limit of open files that the first keeper was started with, which is the apps'.
+    FileLimitSoft = 9,
+    /// The hard one.
+    FileLimitHard = 10,
+    /// Pid of the guard of an upgrade.
+    Guard = 11,
 }
 
 /// Open files with one meaning each; they are in the table under these words.
@@ -108,7 +114,7 @@ impl Region {
     /// A new one.
     pub fn new() -> io::Result<Region> {
         let words = Words::new("pmr", HEADER + SLOTS * SLOT)?;
-        words.at(1).store(VERSION, Ordering::Release);
+        words.at(1).store(LAYOUT, Ordering::Release);
         words.at(0).store(MAGIC, Ordering::Release);
         Ok(Region { words })
     }
@@ -117,7 +123,7 @@ impl Region {
     pub fn open(file: OwnedFd) -> io::Result<Region> {
         let words = Words::open(file)?;
         let sound = words.count() == HEADER + SLOTS * SLOT && words.at(0).load(Ordering::Acquire) == MAGIC;
-        if !sound || words.at(1).load(Ordering::Acquire) != VERSION {
+        if !sound || words.at(1).load(Ordering::Acquire) != LAYOUT {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the shared memory has another layout"));
         }
         Ok(Region { words })

@@ -9,6 +9,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::exits::Outbox;
+use super::guard;
 use super::inheritance::Inheritance;
 use super::region::{Pillar, Region, Word};
 use super::{Estate, Trial, UPGRADE, encode_end, execute};
@@ -31,6 +32,7 @@ const PASSED_ON: [Signal; 5] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT
 
 struct Keeper {
     region: Rc<Region>,
+    own_pid: i32,
     home: OsString,
     signals: Awaited,
     exits: Outbox,
@@ -68,17 +70,23 @@ impl Keeper {
         identity::adopt_orphans()?;
         let all: Vec<Signal> = PASSED_ON.into_iter().chain([Signal::SIGCHLD]).collect();
         let signals = Awaited::block(&all)?;
+        let own_pid = i32::try_from(std::process::id()).unwrap_or_default();
+        guard::tell(&region, own_pid, Trial::of(&region) == Trial::Running);
+        if let Some(lock) = region.pillar(Pillar::Lock) {
+            // Who takes the pid from there to find a daemon that hangs needs the right one; nobody else depends on it.
+            let _ = files::look_at(lock, |file| files::rewrite(file, own_pid.to_string().as_bytes()));
+        }
         let exits = region.pillar(Pillar::ExitsIn).and_then(files::take).ok_or(std::io::ErrorKind::NotFound)?;
         let wait = Duration::ZERO;
-        Ok(Keeper { region, home, signals, exits: Outbox::new(exits), companion, companion_failed: None, wait })
+        let exits = Outbox::new(exits);
+        Ok(Keeper { region, own_pid, home, signals, exits, companion, companion_failed: None, wait })
     }
 
     /// From a God's start to his end, and what follows from it.
     fn one_god(&mut self, readiness: Option<i32>, god: &impl Fn(Inheritance) -> i32) -> Next {
         self.region.set(Word::Generation, self.region.get(Word::Generation) + 1);
         let begun = clock::monotonic_ms();
-        let keeper = i32::try_from(std::process::id()).unwrap_or_default();
-        let region = Rc::clone(&self.region);
+        let (region, keeper) = (Rc::clone(&self.region), self.own_pid);
         let started = twin::start(|| match begin(region, readiness, keeper) {
             Ok(inheritance) => god(inheritance),
             Err(_) => FAILURE,
@@ -120,9 +128,9 @@ impl Keeper {
     }
 
     fn end(&mut self, code: i32) -> Next {
-        if let Some(companion) = self.companion.take() {
+        for pid in self.companion.take().map(|companion| tree::descendants(&[companion])).into_iter().flatten() {
             // It may have ended in this very moment.
-            let _ = tree::signal(companion, libc::SIGKILL);
+            let _ = tree::signal(pid, libc::SIGKILL);
         }
         Next::End(code)
     }
@@ -133,8 +141,11 @@ impl Keeper {
         let Ok(own) = File::open("/proc/self/exe") else { return };
         self.region.set_pillar(Pillar::ProgramBefore, Some(own.as_raw_fd()));
         Trial::Running.note(&self.region);
+        // Without a guard it is tried all the same: what he guards against is a new keeper that dies at once.
+        let _ = guard::post(&self.region, &self.home);
         self.execute(&program);
         Trial::NotExecuted.note(&self.region);
+        guard::tell(&self.region, self.own_pid, false);
         self.region.set_pillar(Pillar::ProgramBefore, None);
     }
 
@@ -188,8 +199,9 @@ impl Keeper {
                 end_of_god = Some(ended);
             } else if self.companion == Some(pid) {
                 self.companion = None;
-                if ended != Ended::Code(0) {
-                    self.companion_failed = Some(if let Ended::Code(code) = ended { code } else { FAILURE });
+                // A signal was a person's, or a terminal's: no failure of what it ran.
+                if let Ended::Code(code @ 1..) = ended {
+                    self.companion_failed = Some(code);
                     let _ = tree::signal(god, libc::SIGTERM);
                 }
             } else {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
@@ -56,6 +56,22 @@ pub fn take(number: RawFd) -> Option<OwnedFd> {
     fcntl_getfd(unsafe { BorrowedFd::borrow_raw(number) }).ok()?;
     // SAFETY: it is open, and by the caller's promise nobody here owns it.
     Some(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Looks at the file of this number, whoever owns it here; `None` if nothing is open there.
+pub fn look_at<T>(number: RawFd, look: impl FnOnce(BorrowedFd<'_>) -> T) -> Option<T> {
+    let file = take(number)?;
+    let seen = look(file.as_fd());
+    // It stays its owner's.
+    let _ = file.into_raw_fd();
+    Some(seen)
+}
+
+/// Makes this the whole content of a file.
+pub fn rewrite(file: impl AsFd, content: &[u8]) -> io::Result<()> {
+    rustix::fs::ftruncate(&file, 0)?;
+    rustix::io::pwrite(&file, content, 0)?;
+    Ok(())
 }
 
 static CLAIMED: AtomicBool = AtomicBool::new(false);

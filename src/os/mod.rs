@@ -1,6 +1,7 @@
 //! Safe, small wrappers around system calls. A leaf: it knows nothing of pmr, and it is the only place with `unsafe`.
 #![allow(unsafe_code)]
 
+pub mod cgroup;
 pub mod clock;
 pub mod detach;
 pub mod fdpass;

@@ -71,6 +71,20 @@ pub fn exit_status(pidfd: impl AsFd) -> Option<Ended> {
     (result == 0 && info.mask & wanted != 0).then(|| Ended::from_status(info.exit_code))
 }
 
+/// Waits for the end, and tells how it ended if the kernel still knows. Whoever reaps it may take a moment.
+pub async fn ended(process: &AsyncFd<OwnedFd>) -> Option<Ended> {
+    const PATIENCE: u32 = 20;
+    // An error means that nobody can wait for it; it is gone as far as we are concerned.
+    let _ = process.readable().await;
+    for _ in 0..PATIENCE {
+        if let Some(ended) = exit_status(process.get_ref()) {
+            return Some(ended);
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use std::process::{Child, Command};

@@ -61,6 +61,14 @@ pub fn has_variable(pid: i32, entry: &str) -> bool {
         .is_ok_and(|environ| environ.split(|byte| *byte == 0).any(|variable| variable == entry.as_bytes()))
 }
 
+/// The rest of the variable that begins like this in the environment the process was started with.
+#[must_use]
+pub fn variable(pid: i32, beginning: &str) -> Option<String> {
+    let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let rest = environ.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(beginning.as_bytes()))?;
+    String::from_utf8(rest.to_owned()).ok()
+}
+
 /// Inode number of a pipe, by which any process that holds an end of it can be told.
 pub fn pipe_inode(pipe: impl std::os::fd::AsFd) -> io::Result<u64> {
     Ok(rustix::fs::fstat(pipe)?.st_ino)

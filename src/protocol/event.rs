@@ -90,6 +90,15 @@ pub enum EventKind {
     },
     /// The process list was saved.
     Saved,
+    /// The daemon died, and a new one has taken over what ran.
+    Recovered {
+        /// How the one before ended; `None` if nobody saw.
+        after: Option<Exit>,
+        /// From its end to now, in milliseconds.
+        gap_ms: u64,
+        /// How many runs went on.
+        runs: u32,
+    },
     /// The daemon is about to end.
     ShuttingDown,
     /// This reader was too slow: so many events before this one were dropped.

@@ -167,8 +167,14 @@ pub struct ListenerInfo {
 pub struct Hello {
     /// Version of the daemon.
     pub version: String,
-    /// Its pid.
+    /// Its pid: that of the keeper, which stays the same when God dies.
     pub pid: i32,
+    /// Pid of God, who answers.
+    #[serde(default)]
+    pub god: i32,
+    /// How many Gods there were so far.
+    #[serde(default)]
+    pub generation: u64,
     /// When it started.
     pub started_at: EpochMs,
     /// Its home.

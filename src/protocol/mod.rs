@@ -10,6 +10,7 @@ pub mod action;
 pub mod event;
 pub mod info;
 pub mod refusal;
+pub mod upgrade;
 pub mod wire;
 
 pub use action::{Action, Changes, Launch, Scale};
@@ -19,6 +20,9 @@ pub use info::{
     Unwritten, Verdict,
 };
 pub use refusal::Refusal;
+pub use upgrade::{Successor, Upgraded};
+
+use std::path::PathBuf;
 
 use crate::spec::AppSpec;
 use crate::spec::target::Selector;
@@ -44,6 +48,11 @@ pub trait Daemon {
     async fn save(force: bool) -> Result<Saved, Refusal>;
     /// Start what was saved and is not here yet.
     async fn resurrect() -> Result<Report, Refusal>;
+    /// Hand everything over to this program, if it can go on with it: the answer comes just before. Only find out
+    /// whether it can if `check`.
+    async fn upgrade(program: PathBuf, check: bool) -> Result<Successor, Refusal>;
+    /// What came of the last upgrade. The answer comes when the trial of the new program is over.
+    async fn upgraded() -> Upgraded;
     /// Stop every app, then end the daemon. The answer comes when all have stopped.
     async fn shut_down() -> Report;
 }

@@ -95,6 +95,12 @@ pub enum Input {
         /// Resident bytes.
         memory: u64,
     },
+    /// What a daemon that died was to do for this run, its start or its stop signal, was done only now: its time counts
+    /// from now.
+    Late {
+        /// Which.
+        run: Run,
+    },
     /// Time passed.
     Tick,
 }

@@ -16,7 +16,8 @@
 //! - a goal other than `Up` launches nothing; a handled tick leaves no deadline in the past;
 //! - a reload by itself never leaves fewer ready processes than there were;
 //! - operations on one app queue, but `stop` and `delete` overtake; operations on different apps never wait for each
-//!   other; every ticket is answered exactly once.
+//!   other; every ticket is answered exactly once;
+//! - a supervisor read back from its records does what the one that wrote them would have done.
 
 mod asks;
 pub mod input;
@@ -85,6 +86,7 @@ impl Supervisor {
                 process.exited(scene, run, exit, survivors);
             }),
             Input::Emptied { run } => self.tell(now, run, &mut effects, |process, scene| process.emptied(scene, run)),
+            Input::Late { run } => self.tell(now, run, &mut effects, |process, scene| process.late(scene, run)),
             Input::Sampled { run, memory } => self.sampled(now, run, memory, &mut effects),
             Input::Tick => self.tick(now, &mut effects),
         }
@@ -125,6 +127,7 @@ impl Supervisor {
         let before: Vec<Run> = process.runs().collect();
         let last_run = self.last_run;
         act(process, &mut Scene { now, spec, effects, last_run: &mut self.last_run });
+        // Also where it is removed below.
         self.dirty.insert(RecordKey::Process(id));
         if self.last_run != last_run {
             self.dirty.insert(RecordKey::Meta);
@@ -141,7 +144,6 @@ impl Supervisor {
 
     fn remove(&mut self, id: ProcessId, effects: &mut Vec<Effect>) {
         self.processes.remove(&id);
-        self.touch(RecordKey::Process(id));
         effects.push(Effect::Publish { process: id, kind: EventKind::Deleted });
         effects.push(Effect::ProcessRemoved { process: id });
         if self.processes.is_empty() {

@@ -197,11 +197,10 @@ impl Supervisor {
                 self.carry_on(now, app, &mut queue[at], effects);
             }
             if may_run && queue[at].is_over() {
-                // What operations have stands beside the app's spec by their places in the queue.
-                if queue.iter().any(Operation::has_specs) {
+                let finished = queue.remove(at).expect("the index is within the queue");
+                if finished.has_specs() {
                     self.touch(RecordKey::Spec(app));
                 }
-                let finished = queue.remove(at).expect("the index is within the queue");
                 self.close(finished.ticket, effects);
                 at = 0;
             } else {

@@ -1,15 +1,17 @@
 //! Thousands of random lives of the supervisor in virtual time, with the invariants checked after every input.
 //!
 //! Everything is random but repeatable: requests, crashes, deaf programs, leftovers, failed starts, late and stale news,
-//! early and late ticks, jumps of the clock. A failing history names its seed; `PMR_SIM_SEED=17 cargo test simulation`
+//! early and late ticks, jumps of the clock, deaths of the daemon. A failing history names its seed; `PMR_SIM_SEED=17 cargo test simulation`
 //! lives that one again and prints its course, `PMR_SIM_HISTORIES=1000000` lives more.
 //!
 //! Then the world calms down and all must come to rest with every ticket answered, the last word of the operator must
 //! hold, a shutdown must leave nothing alive, and what was saved before must come back.
 
 mod coverage;
+mod death;
 mod history;
 mod invariants;
+mod observer;
 mod os;
 mod rng;
 mod wishes;

@@ -50,10 +50,12 @@ fn what_ran_comes_back_after_the_machine_lost_its_power() {
     let home = Home::new();
     home.ok(&format!("start {} -n api -i 2", app("tell.sh")));
     written(&home, "api");
-    for pid in processes::of_home(home.root()) {
-        processes::signal(pid, Signal::SIGKILL);
-    }
-    home.deserted();
+    // One of them may start another while the rest is being killed.
+    until("all are dead", || {
+        let left = processes::of_home(home.root());
+        left.iter().for_each(|pid| processes::signal(*pid, Signal::SIGKILL));
+        left.is_empty()
+    });
     let journal = home.root().join("journal");
     let mut bytes = std::fs::read(&journal).unwrap();
     bytes.extend(*b"\x40\0\0\0half a frame");

@@ -22,7 +22,15 @@ struct Fake {
 
 impl Daemon for Fake {
     async fn hello(self, _: context::Context) -> Hello {
-        Hello { version: self.version.into(), pid: 1, started_at: 0, home: "/h".into(), standing: Standing::default() }
+        Hello {
+            version: self.version.into(),
+            pid: 1,
+            god: 2,
+            generation: 1,
+            started_at: 0,
+            home: "/h".into(),
+            standing: Standing::default(),
+        }
     }
     async fn launch(self, _: context::Context, apps: Vec<AppSpec>, _: Launch) -> Result<Report, Refusal> {
         Err(Refusal::AlreadyRunning { name: apps[0].name.clone(), id: 3 })

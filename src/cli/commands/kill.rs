@@ -28,28 +28,26 @@ pub async fn run(_args: Args, cx: &Context) -> Result<Outcome, Failure> {
         cx.ui.say(&format!("no daemon is running for {}: nothing to do", cx.home.root().display()));
         return Ok(Outcome::Done);
     };
-    let pid = client.peer();
+    let pid = client.hello().await?.pid;
     let report = end(&client, &cx.home).await?;
-    let who = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
     let stopped = report.lines.iter().filter(|line| line.verdict == Verdict::Done).count();
     let stopped = match stopped {
         0 => String::new(),
         some => format!("{} stopped; ", plural(u32::try_from(some).unwrap_or(u32::MAX), "process")),
     };
     let outcome = if report.succeeded() { Outcome::Done } else { outcome::tell(&report, &[], cx) };
-    cx.ui.say(&format!("{stopped}the daemon{who} has ended"));
+    cx.ui.say(&format!("{stopped}the daemon (pid {pid}) has ended"));
     Ok(outcome)
 }
 
 /// Stops every app, ends the daemon, and returns when its process is gone.
 pub async fn end(client: &Client, home: &Home) -> Result<Report, Failure> {
-    let pid = client.peer();
+    let pid = client.hello().await?.pid;
     // Held from before it is told to end, so that it is this process and no later one of the same pid.
-    let process = pid.and_then(Pid::from_raw).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    let process = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     let report = client.shut_down().await?;
     if process.is_some_and(|process| !ended(&process)) {
-        let who = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
-        return Err(Failure::new(format!("the daemon{who} stopped its apps, but does not end"))
+        return Err(Failure::new(format!("the daemon (pid {pid}) stopped its apps, but does not end"))
             .hint(format!("see {}", home.daemon_log().display())));
     }
     Ok(report)

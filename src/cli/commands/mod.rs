@@ -28,6 +28,7 @@ pub mod start;
 pub mod startup;
 pub mod stop;
 pub mod unstartup;
+pub mod update;
 
 use super::app_flags::AppFlags;
 use super::client::Client;
@@ -76,6 +77,7 @@ Keep and boot:
 The daemon:
   ping         Tell whether it runs
   set, get     Change and show settings: autosave
+  update       Let it go over to this version, with every app running on
   kill         Stop all apps and end it
   completion   Print a completion script for a shell
 

@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 pub use read::{Loaded, lineage, load};
 
 use crate::keeper::ledger::Tap;
-use crate::keeper::{Ledger, Records, frames};
+use crate::keeper::{Ledger, frames};
 use crate::paths::Home;
 use crate::protocol::info::EpochMs;
 use writer::Writer;
@@ -43,8 +43,6 @@ use writer::Writer;
 const FORMAT: u32 = 1;
 /// Key of the first record of the file.
 const HEAD: &str = "journal";
-/// Key of the ledger's record that says whose line a daemon is of.
-const LINEAGE: &str = "lineage";
 /// Keys of what is not there any more when our processes are gone: open files, and who had which connection.
 const FLEETING: [&str; 2] = ["fd/", "cluster/"];
 /// Keys of what changes when an operator asks for something.
@@ -114,16 +112,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Journal {
-    /// Writes down what is committed to the ledger, from now on. `inherited` is what the ledger began with: with a
-    /// lineage in it, the journal goes on; else it is that of a new line.
-    pub fn start(home: &Home, ledger: &Ledger, inherited: &Records) -> io::Result<Journal> {
-        let lineage: String = match inherited.get(LINEAGE).and_then(|text| serde_json::from_str(text).ok()) {
-            Some(lineage) => lineage,
-            None => kernel_random("uuid")?,
-        };
-        ledger.put(LINEAGE, &serde_json::Value::from(lineage.as_str()).to_string());
-        ledger.commit();
-        let inbox = Mutex::new(Inbox { overflown: !inherited.is_empty(), ..Inbox::default() });
+    /// Writes down what is committed to the ledger, from now on. Goes on with the journal of this line, if that is what
+    /// lies there; `inherited` if the ledger has records of it already.
+    pub fn start(home: &Home, ledger: &Ledger, lineage: &str, inherited: bool) -> io::Result<Journal> {
+        let inbox = Mutex::new(Inbox { overflown: inherited, ..Inbox::default() });
+        let lineage = lineage.to_owned();
         let (path, before, state) = (home.journal(), home.journal_before(), Mutex::default());
         let shared = Arc::new(Shared { path, before, lineage, inbox, state });
         let (ended_in, ended) = mpsc::channel();
@@ -147,12 +140,6 @@ impl Journal {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.shared.path
-    }
-
-    /// Of which line this daemon is.
-    #[must_use]
-    pub fn lineage(&self) -> &str {
-        &self.shared.lineage
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-use super::{FORMAT, HEAD, Head, LINEAGE, kernel_random};
+use super::{FORMAT, HEAD, Head, kernel_random};
 use crate::keeper::{Records, frames};
 use crate::os::replace;
 use crate::protocol::info::EpochMs;
@@ -55,7 +55,6 @@ pub fn load(path: &Path) -> io::Result<(Option<Loaded>, Vec<String>)> {
         tracing::info!("{}: the last {} bytes were not whole", path.display(), bytes.len() - good);
     }
     let same_boot = kernel_random("boot_id").is_ok_and(|boot| boot == head.boot);
-    records.insert(LINEAGE.to_owned(), serde_json::Value::from(head.lineage.as_str()).to_string());
     Ok((Some(Loaded { records, same_boot, lineage: head.lineage, at, notes }), vec![]))
 }
 

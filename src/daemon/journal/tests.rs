@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::*;
-use crate::keeper::{Region, ledger};
+use crate::keeper::{Records, Region, ledger};
 
 struct Scene {
     folder: tempfile::TempDir,
@@ -28,7 +28,10 @@ struct Life {
 impl Scene {
     fn live(&self, inherited: &Records) -> Life {
         let ledger = Ledger::start(Rc::new(Region::new().unwrap()), inherited).unwrap();
-        let journal = Journal::start(&self.home, &ledger, inherited).unwrap();
+        let lineage = inherited.get("lineage").cloned().unwrap_or_else(|| kernel_random("uuid").unwrap());
+        ledger.put("lineage", &lineage);
+        ledger.commit();
+        let journal = Journal::start(&self.home, &ledger, &lineage, !inherited.is_empty()).unwrap();
         Life { ledger, journal }
     }
 
@@ -41,7 +44,7 @@ impl Scene {
     /// The records but for those of the house.
     fn records(&self) -> Records {
         let mut records = self.loaded().records;
-        records.retain(|key, _| key != LINEAGE && key != "format");
+        records.retain(|key, _| key != "lineage" && key != "format");
         records
     }
 
@@ -92,7 +95,7 @@ fn what_is_committed_is_on_disk_but_for_what_dies_with_us() {
     scene.comes_to(&[("mind", "1"), ("spec/0", "3"), ("live/1", "6")]);
     let loaded = scene.loaded();
     assert!(loaded.same_boot);
-    assert_eq!((loaded.lineage.as_str(), life.journal.state()), (life.journal.lineage(), JournalState::Whole));
+    assert_eq!((&loaded.lineage, life.journal.state()), (&loaded.records["lineage"], JournalState::Whole));
     use std::os::unix::fs::PermissionsExt;
     assert_eq!(fs::metadata(scene.home.journal()).unwrap().permissions().mode() & 0o777, 0o600);
 }
@@ -127,10 +130,10 @@ fn who_goes_on_with_the_records_goes_on_with_the_journal() {
     scene.live(&Records::new()).put("spec/0", "1");
     let before = scene.loaded();
     let life = scene.live(&before.records);
-    assert_eq!(life.journal.lineage(), before.lineage);
     life.ledger.remove("spec/0");
     life.ledger.commit();
     drop(life);
+    assert_eq!(scene.loaded().lineage, before.lineage);
     assert!(scene.records().is_empty(), "also what was deleted is written down");
     assert_eq!(scene.names(), ["journal"]);
 }

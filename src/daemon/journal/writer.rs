@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{FORMAT, HEAD, Head, Inbox, JournalState, LINEAGE, Shared, is_lasting, lock, read};
+use super::{FORMAT, HEAD, Head, Inbox, JournalState, Shared, is_lasting, lock, read};
 use crate::keeper::{Records, frames, ledger};
 use crate::os::{clock, replace};
 
@@ -130,7 +130,7 @@ impl Writer {
     /// Puts all that is in the ledger in the place of the file.
     fn write_all(&mut self) -> io::Result<()> {
         let Some(mut records) = self.all()? else { return Ok(()) };
-        records.retain(|key, _| is_lasting(key.as_bytes()) && key != LINEAGE);
+        records.retain(|key, _| is_lasting(key.as_bytes()));
         let there = read::head(&self.shared.path);
         let ours = self.open.is_some() || matches!(&there, Ok(Some(head)) if head.lineage == self.shared.lineage);
         if !ours {

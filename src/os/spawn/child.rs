@@ -4,6 +4,7 @@
 
 use std::ffi::CString;
 
+use super::isolate::Isolation;
 use super::{Credentials, Rlimit, Step};
 
 /// Everything the child needs, put together before it is born.
@@ -22,6 +23,7 @@ pub(super) struct Plan {
     pub(super) rlimits: Vec<Rlimit>,
     pub(super) credentials: Option<Credentials>,
     pub(super) no_new_privs: bool,
+    pub(super) isolation: Option<Isolation>,
     /// Written by the child: the step that failed, and the number of the error.
     pub(super) failure: Option<(Step, i32)>,
 }
@@ -62,6 +64,9 @@ fn prepare(plan: &mut Plan) -> Result<(), Step> {
     // SAFETY: no pointers.
     check(unsafe { libc::setsid() }, Step::Session)?;
     join_cgroups(plan)?;
+    if let Some(isolation) = &plan.isolation {
+        isolation.enter()?;
+    }
     place_descriptors(&mut plan.fds)?;
     for limit in &plan.rlimits {
         set_limit(limit)?;
@@ -86,12 +91,12 @@ fn execute(plan: &Plan) -> Step {
     Step::Execute
 }
 
-fn errno() -> i32 {
+pub(super) fn errno() -> i32 {
     // SAFETY: the variable belongs to the thread that sleeps until we are done.
     unsafe { *libc::__errno_location() }
 }
 
-fn check(result: impl Into<i64>, step: Step) -> Result<(), Step> {
+pub(super) fn check(result: impl Into<i64>, step: Step) -> Result<(), Step> {
     if result.into() < 0 { Err(step) } else { Ok(()) }
 }
 

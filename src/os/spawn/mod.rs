@@ -6,6 +6,7 @@
 
 mod child;
 mod clone;
+mod isolate;
 #[cfg(test)]
 mod tests;
 
@@ -14,7 +15,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use rustix::process::Resource;
 
@@ -55,6 +56,11 @@ pub struct Confinement<'a> {
     pub credentials: Option<&'a Credentials>,
     /// True if no program it executes can gain privileges.
     pub no_new_privs: bool,
+    /// What it can read and not change, with all beneath. Without privileges it takes a user namespace, in which other
+    /// users than its own have no names.
+    pub read_only: &'a [PathBuf],
+    /// True if `/tmp` and `/var/tmp` are empty, its own, and gone with it.
+    pub private_tmp: bool,
 }
 
 /// A limit the kernel keeps for each process.
@@ -99,6 +105,12 @@ pub enum Step {
     Session,
     /// Entering a cgroup.
     Cgroup,
+    /// Seeing the files in a way of its own.
+    Namespace,
+    /// Protecting the path of this number.
+    ReadOnly(usize),
+    /// Giving it a `/tmp` of its own.
+    PrivateTmp,
     /// Placing its descriptors.
     Descriptors,
     /// Setting this limit.
@@ -135,6 +147,12 @@ impl Failure {
             Step::Clone => "making a process".to_owned(),
             Step::Session => "making a session".to_owned(),
             Step::Cgroup => "joining its control group".to_owned(),
+            Step::Namespace => "making a mount namespace, for read-only paths or a private /tmp".to_owned(),
+            Step::ReadOnly(number) => {
+                let path = launch.confinement.read_only.get(number).map(|path| path.display().to_string());
+                format!("making {} read-only", path.unwrap_or_default())
+            }
+            Step::PrivateTmp => "making a private /tmp".to_owned(),
             Step::Descriptors => "placing its file descriptors".to_owned(),
             Step::Limit(resource) => format!("setting its limit of {}", name(resource)),
             Step::Folder => format!("changing to folder {}", launch.cwd.display()),
@@ -182,7 +200,7 @@ pub fn spawn(launch: &Launch<'_>) -> Result<Spawned, Failure> {
 }
 
 fn run(launch: &Launch<'_>, plan: &mut Plan, way: Way) -> Result<Spawned, Failure> {
-    let dumpable = launch.confinement.credentials.map(|_| Dumpable::read());
+    let dumpable = Dumpable::read();
     let made = clone::clone(way, plan, launch.sibling, launch.confinement.cgroup);
     drop(dumpable);
     let spawned = made.map_err(|error| Failure::new(launch, Step::Clone, error))?;
@@ -218,6 +236,7 @@ fn plan(launch: &Launch<'_>) -> io::Result<Plan> {
         rlimits: launch.confinement.rlimits.to_vec(),
         credentials: launch.confinement.credentials.cloned(),
         no_new_privs: launch.confinement.no_new_privs,
+        isolation: isolate::Isolation::new(launch.confinement.read_only, launch.confinement.private_tmp)?,
         failure: None,
     })
 }

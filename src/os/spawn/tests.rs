@@ -212,6 +212,43 @@ fn new_privileges_can_be_given_up() {
 }
 
 #[test]
+fn paths_can_be_protected_and_tmp_be_its_own() {
+    // Both as we are and, if we are root, as nobody in particular: that takes a user namespace.
+    in_a_process_of_its_own("paths_can_be_protected_and_tmp_be_its_own", || {
+        files_are_isolated();
+        if crate::os::identity::uid() == 0 {
+            let nobody = nix::unistd::Uid::from_raw(65534);
+            nix::unistd::setresuid(nobody, nobody, nobody).unwrap();
+            // Who changes its user hides its files in /proc, even from itself.
+            // SAFETY: the call takes numbers only.
+            assert_eq!(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) }, 0);
+            files_are_isolated();
+        }
+    });
+}
+
+fn files_are_isolated() {
+    let folder = tempfile::tempdir_in("/var/tmp").unwrap();
+    fs::write(folder.path().join("kept"), "").unwrap();
+    let seen_here = tempfile::NamedTempFile::new_in("/tmp").unwrap();
+    let read_only = [folder.path().to_owned()];
+    let text = "touch new 2>/dev/null; ls; ls -A /tmp | wc -l; touch /tmp/mine; ls /tmp; id -u";
+    for way in WAYS {
+        let protected = Confinement { read_only: &read_only, ..Confinement::default() };
+        let (_, said) = said(way, &Launch { cwd: folder.path(), ..confined(protected) }, "touch new 2>/dev/null; ls");
+        assert_eq!(said, "kept\n", "nothing new");
+        let both = Confinement { private_tmp: true, ..protected };
+        let (_, said) = super::tests::said(way, &Launch { cwd: Path::new("/usr"), ..confined(both) }, text);
+        let uid = crate::os::identity::uid();
+        assert!(said.ends_with(&format!("\n0\nmine\n{uid}\n")), "{said}");
+        assert!(seen_here.path().exists() && !Path::new("/tmp/mine").exists(), "ours is as it was");
+        let missing = [PathBuf::from("/no/such/folder")];
+        let refused = failure(way, &confined(Confinement { read_only: &missing, ..Confinement::default() }));
+        assert_eq!(refused.to_string(), "making /no/such/folder read-only: No such file or directory (os error 2)");
+    }
+}
+
+#[test]
 fn a_container_that_forbids_clone3_is_no_obstacle() {
     in_a_process_of_its_own("a_container_that_forbids_clone3_is_no_obstacle", || {
         for errno in [libc::ENOSYS, libc::EPERM] {

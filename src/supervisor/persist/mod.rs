@@ -10,20 +10,23 @@
 //! # What the shell must do
 //!
 //! *Records before effects.* The changes of one input are written as one piece, which is read back as a whole or not at
-//! all, before the first effect of that input is carried out. Then a daemon that dies in between leaves intentions that
-//! were not carried out, which [`Supervisor::unfinished`] names, each of which may be carried out twice or can be told to
-//! be done already. In the other order it would leave deeds that nobody remembers: a process that nobody answers for, a
-//! stop that looks like a crash and is followed by a restart.
+//! all, before the first effect of that input is carried out. Then a daemon that dies in between leaves intentions, which
+//! [`Supervisor::unfinished`] names. In the other order it would leave deeds that nobody remembers: a process that nobody
+//! answers for, a stop that looks like a crash and is followed by a restart. Events, signals asked for and answers that
+//! were not sent are lost: who would have heard them is cut off, too.
 //!
 //! A new daemon, before anything else:
 //! 1. reads the records, [`Supervisor::from_records`];
 //! 2. kills the trees of *stray runs*, those that live and for which [`Supervisor::process_of`] has nobody. There are
 //!    none unless the last records were lost all the same (a full disk). Their numbers and those of exits not told yet
 //!    are not given again: [`Supervisor::skip_runs_to`];
-//! 3. carries out [`Supervisor::unfinished`]: a `Spawn` only if that run was not started before, and it answers `Spawned`
-//!    in either case, since the news may be lost; what concerns runs that are no longer there is left out;
-//! 4. tells what happened in between, in order, and `Exited` for each run of a process that is no longer there and is
-//!    not to be spawned, with [`Exit::Unknown`](crate::protocol::Exit) if nobody knows how it ended;
+//! 3. carries out [`Supervisor::unfinished`]: a `Spawn` only if that run was not started before, a `Terminate` only if
+//!    the stop signal was not sent before (two mean *at once* to many programs), `Drain` and `Kill` in any case, nothing
+//!    for runs that are no longer there. For a `Spawn` or `Terminate` done now it tells [`Input::Late`], and `Spawned` for
+//!    every `Spawn`, done now or before, since that news may be lost;
+//! 4. tells what happened in between, in order, and `Exited` for each run of a process whose main process is no longer
+//!    there (see [`Process::runs`]), with [`Exit::Unknown`](crate::protocol::Exit) if nobody knows how it ended. An end
+//!    that was told before stands: told again, it is only news of what it left behind;
 //! 5. tells again who is ready, as far as it knows; twice does no harm;
 //! 6. if [`Supervisor::is_closing`], asks for the shutdown again, to hear when it is done;
 //! 7. closes what it holds for apps that are not here.
@@ -43,6 +46,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{App, AppId, Departure, Effect, Moment, Operation, ProcessId, Stage, State, Supervisor};
+#[cfg(doc)]
+use super::{Input, Process};
 use crate::protocol::Run;
 use crate::spec::AppSpec;
 
@@ -143,7 +148,7 @@ struct MetaRecord {
 #[derive(Serialize, Deserialize)]
 struct SpecRecord {
     spec: Arc<AppSpec>,
-    /// One for each operation in the queue; none at all if none has any.
+    /// Of the operations that have some, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     operations: Vec<OperationSpecs>,
 }
@@ -159,12 +164,17 @@ struct OperationSpecs {
 #[derive(Deserialize)]
 struct WorkRecord {
     operations: VecDeque<Operation>,
+    /// Places of those whose specs stand with the app's.
+    #[serde(default)]
+    specs: Vec<usize>,
 }
 
 /// The same, borrowed for writing.
 #[derive(Serialize)]
 struct WorkRecordRef<'a> {
     operations: &'a VecDeque<Operation>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    specs: Vec<usize>,
 }
 
 impl From<&App> for SpecRecord {
@@ -173,9 +183,8 @@ impl From<&App> for SpecRecord {
             spec: operation.spec.clone(),
             previous: operation.previous.clone(),
         };
-        let any = app.operations.iter().any(Operation::has_specs);
-        let operations = if any { app.operations.iter().map(specs).collect() } else { vec![] };
-        SpecRecord { spec: Arc::clone(&app.spec), operations }
+        let operations = app.operations.iter().filter(|operation| operation.has_specs()).map(specs);
+        SpecRecord { spec: Arc::clone(&app.spec), operations: operations.collect() }
     }
 }
 
@@ -214,7 +223,9 @@ impl Supervisor {
             RecordKey::Spec(id) => self.apps.get(&id).map(|app| json(&SpecRecord::from(app))),
             RecordKey::Work(id) => {
                 let operations = &self.apps.get(&id)?.operations;
-                (!operations.is_empty()).then(|| json(&WorkRecordRef { operations }))
+                let places = operations.iter().enumerate().filter(|(_, operation)| operation.has_specs());
+                let specs = places.map(|(at, _)| at).collect();
+                (!operations.is_empty()).then(|| json(&WorkRecordRef { operations, specs }))
             }
             RecordKey::Process(id) => self.processes.get(&id).map(json),
         }

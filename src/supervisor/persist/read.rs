@@ -79,10 +79,11 @@ impl Reading {
         let app = self.supervisor.apps.get_mut(&id).ok_or("its app is not there")?;
         app.operations = record.operations;
         let planned = self.planned.remove(&id).unwrap_or_default();
-        if !planned.is_empty() && planned.len() != app.operations.len() {
+        if planned.len() != record.specs.len() {
             return Err("its operations are not those of the app's specs".to_owned());
         }
-        for (operation, specs) in app.operations.iter_mut().zip(planned) {
+        for (at, specs) in record.specs.into_iter().zip(planned) {
+            let operation = app.operations.get_mut(at).ok_or("it has specs for more operations than there are")?;
             (operation.spec, operation.previous) = (specs.spec, specs.previous);
         }
         Ok(())

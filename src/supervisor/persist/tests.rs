@@ -9,7 +9,7 @@ use super::*;
 use crate::protocol::{Action, Changes, Exit, Launch, Scale};
 use crate::spec::AppSpec;
 use crate::supervisor::play::{Play, cluster, drain, fork, kill, reload, spawn, terminate};
-use crate::supervisor::{Goal, Input, Kind};
+use crate::supervisor::{Goal, Input, Kind, Process};
 
 /// What a store has of them.
 type Store = BTreeMap<RecordKey, String>;
@@ -151,6 +151,49 @@ fn departures_are_told_what_their_stage_is() {
     assert_eq!(play.hear(unknown), []);
     assert_eq!(play.process(1).last_exit, Some(Exit::Unknown));
     assert_eq!(play.pass(1600), [kill(1), kill(3)]);
+}
+
+#[test]
+fn what_is_done_late_has_its_whole_time() {
+    let mut play = Play::with(fork(1));
+    play.act(Action::Stop, "api");
+    die(&mut play);
+    play.pass(1500);
+    play.hear(Input::Late { run: Run(1) });
+    assert_eq!((play.pass(1599), play.pass(1)), (vec![], vec![kill(1)]));
+    play.exit(1, 0);
+    play.act(Action::Start(Changes::default()), "api");
+    play.now = play.now.after(Duration::from_secs(60));
+    play.hear(Input::Late { run: Run(2) });
+    let Process { started, state: State::Launching { since, ready_by, .. }, .. } = play.process(0) else { panic!() };
+    let by = play.now.after(Duration::from_secs(3));
+    assert_eq!((*started, *since, *ready_by), (Some(play.now), play.now, Some(by)));
+}
+
+#[test]
+fn an_end_that_was_told_stands() {
+    let mut play = Play::with(AppSpec { name: "job".to_owned(), ..fork(1) });
+    play.abandon(1);
+    die(&mut play);
+    let again = |survivors| Input::Exited { run: Run(1), exit: Exit::Unknown, survivors };
+    assert_eq!(play.hear(again(true)), []);
+    assert_eq!(play.hear(again(false)), [spawn(2, 0)]);
+    assert_eq!(play.process(0).last_exit, Some(Exit::Code(1)));
+}
+
+#[test]
+fn a_start_that_waits_is_saved_as_up() {
+    let mut play = Play::with(cluster(2));
+    play.act(Action::Stop, "1");
+    play.exit(2, 0);
+    play.act(reload(), "0");
+    play.act(Action::Start(Changes::default()), "1");
+    assert_eq!(play.process(1).goal, Goal::Down, "it waits for the reload");
+    let up =
+        |play: &Play| play.supervisor.snapshot().apps[0].processes.iter().map(|saved| saved.up).collect::<Vec<_>>();
+    assert_eq!(up(&play), [true, true]);
+    play.act(Action::Stop, "1");
+    assert_eq!(up(&play), [true, false], "the last word counts");
 }
 
 #[test]

@@ -79,6 +79,13 @@ impl Departure {
         scene.effects.push(Effect::Terminate { run: self.run });
     }
 
+    /// Its stop signal was sent only now.
+    pub(super) fn late(&mut self, scene: &Scene<'_>) {
+        if let Stage::Terminating { kill_at } = &mut self.stage {
+            *kill_at = scene.now.after(scene.spec.stop.kill_timeout);
+        }
+    }
+
     pub(super) fn hasten(&mut self, scene: &mut Scene<'_>) {
         if matches!(self.stage, Stage::Draining { .. }) {
             self.terminate(scene);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Departure, Goal, Process, Scene, Serving, Stage, State};
 use crate::protocol::{EventKind, Exit, Run};
 use crate::spec::ExecMode;
-use crate::supervisor::input::{Effect, Proof};
+use crate::supervisor::input::{Effect, Moment, Proof};
 use crate::supervisor::restart::{Decision, End, in_words};
 
 /// How long a start waits for readiness unless the spec says otherwise.
@@ -60,8 +60,27 @@ impl Process {
         }
     }
 
-    /// The main process of `run` ended.
+    /// What was to be done for `run` was done only now.
+    pub fn late(&mut self, scene: &mut Scene<'_>, run: Run) {
+        if let Some(departure) = self.departure_mut(run) {
+            departure.late(scene);
+        }
+        if let State::Launching { run: current, since, ready_by: by, old } = &mut self.state
+            && *current == run
+        {
+            (*since, *by) = (scene.now, Some(ready_by(scene, *old)));
+            self.started = Some(scene.now);
+        }
+    }
+
+    /// The main process of `run` ended. Told again, it can only be news of what it left behind.
     pub fn exited(&mut self, scene: &mut Scene<'_>, run: Run, exit: Exit, survivors: bool) {
+        if self.departure_mut(run).is_some_and(|departure| departure.exit.is_some()) {
+            if !survivors {
+                self.emptied(scene, run);
+            }
+            return;
+        }
         let expected = self.departure_mut(run).is_some();
         scene.publish(self.id, EventKind::Exited { exit, expected });
         if let Some(departure) = self.departure_mut(run) {
@@ -144,12 +163,8 @@ impl Process {
     pub(super) fn launch(&mut self, scene: &mut Scene<'_>, old: Option<Serving>) {
         *scene.last_run += 1;
         let run = Run(*scene.last_run);
-        let patience = scene.spec.readiness.listen_timeout.unwrap_or(match old {
-            Some(serving) if serving.proven => RELOAD_PATIENCE,
-            Some(_) | None => START_PATIENCE,
-        });
         self.started = Some(scene.now);
-        self.state = State::Launching { run, since: scene.now, ready_by: Some(scene.now.after(patience)), old };
+        self.state = State::Launching { run, since: scene.now, ready_by: Some(ready_by(scene, old)), old };
         scene.effects.push(Effect::Spawn { run, process: self.id });
     }
 
@@ -329,6 +344,15 @@ impl Process {
         self.launch_failed = false;
         self.reason = None;
     }
+}
+
+/// When waiting for the readiness of a run that starts now ends.
+fn ready_by(scene: &Scene<'_>, old: Option<Serving>) -> Moment {
+    let patience = scene.spec.readiness.listen_timeout.unwrap_or(match old {
+        Some(serving) if serving.proven => RELOAD_PATIENCE,
+        Some(_) | None => START_PATIENCE,
+    });
+    scene.now.after(patience)
 }
 
 fn seconds(span: Duration) -> String {

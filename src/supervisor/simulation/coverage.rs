@@ -39,11 +39,12 @@ pub enum Column {
     Emptied,
     Sampled,
     Tick,
+    Death,
 }
 
-const COLUMNS: [&str; 18] = [
+const COLUMNS: [&str; 19] = [
     "launch", "start", "restart", "reload", "stop", "delete", "scale", "other", "restore", "shutdwn", "Spawned",
-    "SpFail", "Ready", "Drained", "Exited", "Emptied", "Sampled", "Tick",
+    "SpFail", "Ready", "Drained", "Exited", "Emptied", "Sampled", "Tick", "Death",
 ];
 
 /// Cells that cannot be met, with the reason. The inputs are columns `from..=to`.

@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::coverage::{Column, Coverage, column};
+use super::coverage::{Column, Coverage};
+use super::death::{Store, Twin};
 use super::invariants;
+use super::observer::Book;
 use super::os::{News, Os};
 use super::rng::Rng;
 use super::{Snapshot, wishes};
-use crate::protocol::{Action, Launch, Run, Scale};
+use crate::protocol::{Launch, Run};
 use crate::spec::{AppSpec, ExecMode};
-use crate::supervisor::{AppId, Ask, Effect, Goal, Input, Moment, ProcessId, Proof, State, Supervisor, Ticket};
+use crate::supervisor::{AppId, Ask, Effect, Goal, Input, Moment, Proof, State, Supervisor, Ticket};
 
 /// After the chaos everything must settle within this much virtual time.
 const SETTLES_WITHIN: Duration = Duration::from_secs(300);
@@ -19,21 +21,22 @@ const SETTLES_WITHIN: Duration = Duration::from_secs(300);
 pub struct History {
     pub supervisor: Supervisor,
     pub os: Os,
-    rng: Rng,
-    now: Moment,
-    next_ticket: u64,
+    pub rng: Rng,
+    pub now: Moment,
+    pub next_ticket: u64,
     /// Tickets not answered yet.
     pub open: BTreeSet<Ticket>,
-    /// What the last word about a process was: shall it run? Not known after a reload.
-    pub wishes: BTreeMap<ProcessId, bool>,
-    /// Apps told to be down as a whole.
-    pub quiet: BTreeSet<AppId>,
-    /// How many processes the last word about an app wanted.
-    counts: BTreeMap<AppId, u32>,
+    pub book: Book,
+    /// The book before the request that is being put.
+    pub book_before: Option<Book>,
     /// So many in a hundred requests are reloads.
     reloads: u64,
     /// Reloads only, and only successors fail.
-    rolling: bool,
+    pub rolling: bool,
+    /// The daemon dies of so many in a hundred inputs.
+    pub mortal: u64,
+    pub store: Store,
+    pub twin: Option<Twin>,
     saved: Snapshot,
     pub coverage: Coverage,
     /// The last inputs and effects, kept only when asked for.
@@ -51,11 +54,13 @@ impl History {
             now,
             next_ticket: 0,
             open: BTreeSet::new(),
-            wishes: BTreeMap::new(),
-            quiet: BTreeSet::new(),
-            counts: BTreeMap::new(),
+            book: Book::default(),
+            book_before: None,
             reloads: 0,
             rolling: false,
+            mortal: 0,
+            store: Store::default(),
+            twin: None,
             saved: Snapshot::default(),
             coverage: Coverage::default(),
             trace: traced.then(Vec::new),
@@ -64,6 +69,7 @@ impl History {
 
     /// Lives it from the first request to the shutdown.
     pub fn live(&mut self) {
+        self.mortal = self.rng.pick(&[0, 0, 1, 3]);
         if self.rng.percent(15) {
             self.roll();
             self.reloads = self.rng.pick(&[0, 70]);
@@ -99,7 +105,7 @@ impl History {
         match self.rng.below(100) {
             0..50 => self.hear(),
             50..68 => self.wait(),
-            68..72 => drop(self.tell(Input::Tick)),
+            68..72 => drop(self.tell(&Input::Tick)),
             72..90 => {
                 let (rng, supervisor) = (&mut self.rng, &self.supervisor);
                 let reload = supervisor.apps().next().is_some() && (self.rolling || rng.percent(self.reloads));
@@ -125,7 +131,7 @@ impl History {
         }
         self.now = self.now.max(at);
         let input = self.os.happen(&mut self.rng, self.now, run, news);
-        self.tell(input);
+        self.tell(&input);
     }
 
     fn is_successor(&self, run: Run) -> bool {
@@ -143,7 +149,7 @@ impl History {
         if self.rng.percent(30) {
             self.now = self.now.after(self.rng.millis(3_000));
         }
-        self.tell(Input::Tick);
+        self.tell(&Input::Tick);
     }
 
     /// News of a run that is long dead, or never was.
@@ -153,7 +159,7 @@ impl History {
             return;
         }
         let exit = crate::protocol::Exit::Code(1);
-        let input = match self.rng.below(8) {
+        let input = match self.rng.below(9) {
             0 => Input::Spawned { run },
             1 => Input::SpawnFailed { run, error: "late".into(), permanent: true },
             2 => Input::Ready { run, proof: Proof::Listening },
@@ -161,9 +167,10 @@ impl History {
             4 => Input::Drained { run },
             5 => Input::Exited { run, exit, survivors: self.rng.percent(50) },
             6 => Input::Emptied { run },
+            7 => Input::Late { run },
             _ => Input::Sampled { run, memory: 1 << 40 },
         };
-        let effects = self.tell(input);
+        let effects = self.tell(&input);
         assert!(effects.is_empty(), "news of the dead had effects: {effects:?}");
     }
 
@@ -171,26 +178,28 @@ impl History {
         let runs: Vec<Run> = self.os.bodies.keys().copied().collect();
         if !runs.is_empty() {
             let input = Input::Sampled { run: self.rng.pick(&runs), memory: self.rng.pick(&[1, 1 << 30]) };
-            self.tell(input);
+            self.tell(&input);
         }
     }
 
     /// Hands over one input, carries out what follows, and checks everything.
-    fn tell(&mut self, input: Input) -> Vec<Effect> {
-        self.cover(&input);
+    pub fn tell(&mut self, input: &Input) -> Vec<Effect> {
+        self.cover(input);
         let is_tick = matches!(input, Input::Tick);
-        if let Some(trace) = &mut self.trace {
-            trace.push(format!("{:?} {input:?}", self.now));
-        }
+        let fate = self.fate();
         let before: Vec<AppId> = self.supervisor.apps.keys().copied().collect();
         let served = if self.rolling { invariants::serving(self) } else { BTreeMap::new() };
-        let effects = self.supervisor.handle(self.now, input);
-        if let Some(trace) = &mut self.trace {
-            trace.extend(effects.iter().map(|effect| format!("    {effect:?}")));
-        }
-        self.carry_out(&effects);
-        invariants::check(self, !effects.is_empty());
+        let effects = self.decide(input);
         invariants::check_effects(self, &effects, &before);
+        match fate {
+            None => self.carry_out(&effects),
+            Some(death) => {
+                let done = self.rng.below(effects.len() as u64 + 1);
+                self.carry_out(&effects[..usize::try_from(done).expect("few")]);
+                self.die(death, input);
+            }
+        }
+        invariants::check(self, fate.is_some() || !effects.is_empty());
         if self.rolling {
             assert_eq!(served, invariants::serving(self), "a reload took somebody from the rotation");
         }
@@ -199,7 +208,7 @@ impl History {
         effects
     }
 
-    fn carry_out(&mut self, effects: &[Effect]) {
+    pub fn carry_out(&mut self, effects: &[Effect]) {
         for effect in effects {
             let spec = match effect {
                 Effect::Spawn { process, .. } => self.supervisor.process(*process).map(|process| process.app),
@@ -211,7 +220,7 @@ impl History {
             match effect {
                 Effect::Settle { ticket, .. } => assert!(self.open.remove(ticket), "{ticket:?} is answered twice"),
                 Effect::ProcessRemoved { process } => {
-                    self.wishes.remove(process);
+                    self.book.wishes.remove(process);
                 }
                 _ => {}
             }
@@ -231,105 +240,10 @@ impl History {
                 let all = self.supervisor.processes.values();
                 return all.for_each(|process| self.coverage.note(process, Column::Tick));
             }
-            Input::Ask { .. } => return,
+            Input::Ask { .. } | Input::Late { .. } => return,
         };
         if let Some(process) = self.supervisor.process_of(*run) {
             self.coverage.note(process, column);
-        }
-    }
-
-    // The observer.
-
-    fn ask(&mut self, ask: &Ask) {
-        let named = self.named(ask);
-        for id in &named {
-            self.coverage.note(&self.supervisor.processes[id], column(ask));
-        }
-        let (before, closing) = (self.expect(ask, &named), self.supervisor.is_closing());
-        self.next_ticket += 1;
-        let ticket = Ticket(self.next_ticket);
-        self.open.insert(ticket);
-        let known: BTreeSet<AppId> = self.supervisor.apps.keys().copied().collect();
-        let effects = self.tell(Input::Ask { ticket, ask: ask.clone() });
-        let refused = effects.iter().any(|effect| matches!(effect, Effect::Settle { answer: Err(_), .. }));
-        assert!(refused || !closing || matches!(ask, Ask::ShutDown), "a closing daemon takes orders");
-        if refused {
-            assert_eq!(effects.len(), 1, "a refusal changes nothing");
-            (self.wishes, self.quiet, self.counts) = before;
-        } else if let Ask::Launch { apps, .. } = ask {
-            self.expect_new(apps, &known);
-        }
-    }
-
-    /// The processes a request is about.
-    fn named(&self, ask: &Ask) -> Vec<ProcessId> {
-        match ask {
-            Ask::Act { target, .. } => self.supervisor.select(target).unwrap_or_default(),
-            Ask::Launch { apps, .. } => {
-                let known = apps.iter().filter_map(|spec| self.supervisor.find(spec));
-                known.flat_map(|app| self.supervisor.staying(app.id)).collect()
-            }
-            Ask::Restore(_) | Ask::ShutDown => self.supervisor.processes.keys().copied().collect(),
-        }
-    }
-
-    /// Writes down what the request wants, and returns the book as it was, in case it is refused.
-    #[allow(clippy::type_complexity)]
-    fn expect(
-        &mut self,
-        ask: &Ask,
-        named: &[ProcessId],
-    ) -> (BTreeMap<ProcessId, bool>, BTreeSet<AppId>, BTreeMap<AppId, u32>) {
-        let before = (self.wishes.clone(), self.quiet.clone(), self.counts.clone());
-        let apps: BTreeSet<AppId> = named.iter().map(|id| self.supervisor.processes[id].app).collect();
-        let wish = match ask {
-            Ask::Act { action: Action::Start(_) | Action::Restart(_), .. } => Some(true),
-            Ask::Launch { how: Launch::New | Launch::OrRestart, .. } => Some(true),
-            Ask::Act { action: Action::Stop | Action::Delete, .. } | Ask::ShutDown => Some(false),
-            Ask::Act { action: Action::Reload { .. }, .. } | Ask::Launch { .. } => None,
-            Ask::Act { action: Action::Scale(scale), .. } => {
-                for app in apps {
-                    self.quiet.remove(&app);
-                    match scale {
-                        Scale::To(count) => drop(self.counts.insert(app, *count)),
-                        Scale::Up(_) | Scale::Down(_) => drop(self.counts.remove(&app)),
-                    }
-                }
-                return before;
-            }
-            Ask::Act { .. } | Ask::Restore(_) => return before,
-        };
-        for id in named {
-            match wish {
-                Some(wish) => self.wishes.insert(*id, wish),
-                None => self.wishes.remove(id),
-            };
-        }
-        for app in apps {
-            let whole = self.supervisor.staying(app).iter().all(|id| named.contains(id));
-            if wish == Some(false) {
-                self.counts.remove(&app);
-                if whole {
-                    self.quiet.insert(app);
-                }
-            } else {
-                self.quiet.remove(&app);
-            }
-        }
-        before
-    }
-
-    /// What a launch wants of apps that were not there, and how many it wants of each.
-    fn expect_new(&mut self, specs: &[AppSpec], known: &BTreeSet<AppId>) {
-        for spec in specs {
-            let Some(app) = self.supervisor.find(spec).map(|app| app.id) else { continue };
-            self.quiet.remove(&app);
-            self.counts.insert(app, spec.instances);
-            if !known.contains(&app) {
-                for id in self.supervisor.staying(app) {
-                    self.wishes.insert(id, spec.autostart);
-                }
-            }
         }
     }
 
@@ -344,28 +258,15 @@ impl History {
                 self.hear();
             } else {
                 self.now = self.now.max(next);
-                self.tell(Input::Tick);
+                self.tell(&Input::Tick);
             }
             assert!(self.now <= latest, "it does not settle: {:?}", self.supervisor);
         }
         assert!(self.open.is_empty(), "never answered: {:?}", self.supervisor.waits);
+        assert!(self.supervisor.apps().all(|app| app.operations.is_empty()), "never done: {:?}", self.supervisor.apps);
         for process in self.supervisor.processes() {
             let rests = matches!(process.state, State::Stopped | State::Online(_) | State::Errored);
             assert!(rests && process.retiring.is_empty(), "not at rest: {process:?}");
-        }
-    }
-
-    /// The last word of the operator holds, but for what ended by itself and is not to come back.
-    fn check_wishes(&self) {
-        for process in self.supervisor.processes() {
-            let rule = &self.supervisor.apps[&process.app].spec.restart;
-            let may_end = !rule.autorestart || !rule.stop_exit_codes.is_empty() || process.last_exit.is_some();
-            let up = self.wishes.get(&process.id) == Some(&true);
-            assert!(!up || process.goal == Goal::Up || may_end, "it was to be up: {process:?}");
-        }
-        for (app, count) in &self.counts {
-            let staying = u32::try_from(self.supervisor.staying(*app).len()).expect("few");
-            assert!(self.supervisor.app(*app).is_none() || staying == *count, "{app:?} has {staying}, not {count}");
         }
     }
 
@@ -373,6 +274,9 @@ impl History {
         let saved = self.supervisor.snapshot();
         let twice = self.rng.percent(15);
         self.ask(&Ask::ShutDown);
+        while !self.supervisor.is_closing() {
+            self.ask(&Ask::ShutDown);
+        }
         if twice {
             self.ask(&Ask::ShutDown);
         }
@@ -382,8 +286,9 @@ impl History {
         }
         self.settle();
         assert!(self.os.bodies.is_empty(), "alive after the shutdown");
+        (self.mortal, self.twin) = (0, None);
         self.supervisor = Supervisor { last_run: self.supervisor.last_run, ..Supervisor::default() };
-        (self.wishes, self.quiet) = (BTreeMap::new(), BTreeSet::new());
+        self.book = Book::default();
         self.ask(&Ask::Restore(saved.clone()));
         assert_eq!(self.supervisor.snapshot(), saved, "what is restored is what was saved");
         if !twice {

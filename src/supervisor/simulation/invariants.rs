@@ -73,7 +73,7 @@ fn goals_and_states_agree(history: &History) {
         assert!(fits, "goal and state disagree: {process:?}");
         let most = history.supervisor.apps[&process.app].spec.restart.max_restarts;
         assert!(process.history.unstable() < most.max(1) + 16, "the history grows: {process:?}");
-        let down = history.wishes.get(&process.id) == Some(&false) || history.quiet.contains(&process.app);
+        let down = history.book.wishes.get(&process.id) == Some(&false) || history.book.quiet.contains(&process.app);
         assert!(!down || process.goal != Goal::Up, "it was to be down: {process:?}");
     }
 }

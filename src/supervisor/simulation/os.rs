@@ -1,7 +1,7 @@
 //! The operating system and the shell, simulated: which runs live, what they are like, and what is still to be reported
 //! of them. It also judges each effect: whether a careful shell could carry it out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::rng::Rng;
@@ -27,6 +27,8 @@ pub struct Body {
     /// How long it may take from the stop signal to SIGKILL, and when that signal came.
     kill_timeout: Duration,
     terminated: Option<Moment>,
+    /// Its stop signal came from a daemon that died; the next one, told to send it, will know.
+    told_by_the_dead: bool,
     drained: bool,
     killed: bool,
 }
@@ -53,7 +55,10 @@ pub struct Os {
     pub bodies: BTreeMap<Run, Body>,
     agenda: BTreeMap<(Moment, u64), (Run, News)>,
     scheduled: u64,
-    last_run: u64,
+    /// Runs that were started.
+    started: BTreeSet<Run>,
+    /// A new daemon is not done yet: what it does may be about runs that are not there.
+    pub reviving: bool,
     /// From now on everything starts, becomes ready, does not crash, and goes at the latest by SIGKILL.
     pub behaves: bool,
 }
@@ -108,11 +113,19 @@ impl Os {
 
     /// Carries out what concerns runs.
     pub fn carry_out(&mut self, rng: &mut Rng, now: Moment, spec: Option<&AppSpec>, effect: &Effect) {
+        let about = match effect {
+            Effect::Drain { run, .. } | Effect::Terminate { run } | Effect::Kill { run } => Some(run),
+            _ => None,
+        };
+        if self.reviving && about.is_some_and(|run| !self.bodies.contains_key(run)) {
+            return;
+        }
         match effect {
             Effect::Spawn { run, .. } => self.spawn(rng, now, *run, spec.expect("a process that starts has an app")),
             Effect::Drain { run, grace } => {
                 let cluster = spec.is_none_or(|spec| spec.mode == ExecMode::Cluster);
-                assert!(cluster, "{run:?} has nothing to be drained of");
+                // A drain goes on when a restart makes the app no cluster.
+                assert!(cluster || self.reviving, "{run:?} has nothing to be drained of");
                 self.drain(rng, now, *run, *grace);
             }
             Effect::Terminate { run } => self.terminate(rng, now, *run),
@@ -137,14 +150,58 @@ impl Os {
         }
     }
 
+    // The daemon dies.
+
+    /// Nobody is there to report what was not started, or to see to drains.
+    pub fn orphan(&mut self) {
+        let stillborn: Vec<Run> = self.bodies.iter().filter(|(_, body)| body.stillborn).map(|(run, _)| *run).collect();
+        for run in stillborn {
+            self.bodies.remove(&run);
+            self.never_was(run);
+        }
+        for body in self.bodies.values_mut() {
+            body.drained = false;
+            body.told_by_the_dead = body.terminated.is_some();
+        }
+        self.agenda.retain(|_, (_, news)| *news != News::Drained);
+    }
+
+    /// The run did not come to be, and nobody was told.
+    pub fn never_was(&mut self, run: Run) {
+        self.started.remove(&run);
+        self.agenda.retain(|_, (other, _)| *other != run);
+    }
+
+    /// Ends at once all that nobody answers for.
+    pub fn kill_strays(&mut self, is_known: impl Fn(Run) -> bool) {
+        self.bodies.retain(|run, _| is_known(*run));
+    }
+
+    /// The last run anybody heard of.
+    pub fn last_run(&self) -> Run {
+        self.started.last().copied().unwrap_or(Run(0))
+    }
+
+    pub fn was_started(&self, run: Run) -> bool {
+        self.started.contains(&run)
+    }
+
+    /// True if a stop signal for the run were one too many, or for nobody.
+    pub fn was_told_to_stop(&self, run: Run) -> bool {
+        self.bodies.get(&run).is_none_or(|body| body.terminated.is_some())
+    }
+
+    pub fn can_drain(&self, run: Run) -> bool {
+        self.bodies.get(&run).is_some_and(|body| body.main && body.terminated.is_none())
+    }
+
     fn plan(&mut self, at: Moment, run: Run, news: News) {
         self.scheduled += 1;
         self.agenda.insert((at, self.scheduled), (run, news));
     }
 
     fn spawn(&mut self, rng: &mut Rng, now: Moment, run: Run, spec: &AppSpec) {
-        assert!(run.0 > self.last_run, "{run:?} was used before");
-        self.last_run = run.0;
+        assert!(self.started.insert(run), "{run:?} was used before");
         let wild = !self.behaves;
         let slow = wild && rng.percent(15);
         let told_at = now.after(rng.millis(if slow { 8_000 } else { 4 }));
@@ -157,6 +214,7 @@ impl Os {
             deaf: wild && rng.percent(15),
             kill_timeout: spec.stop.kill_timeout,
             terminated: None,
+            told_by_the_dead: false,
             drained: false,
             killed: false,
         };
@@ -191,7 +249,11 @@ impl Os {
 
     fn drain(&mut self, rng: &mut Rng, now: Moment, run: Run, grace: Duration) {
         let body = self.bodies.get_mut(&run).expect("only what lives is drained");
-        assert!(body.main && !body.drained && body.terminated.is_none(), "{run:?} is drained out of turn: {body:?}");
+        if self.reviving && !body.main {
+            return;
+        }
+        let stays = body.terminated.is_none() || body.told_by_the_dead;
+        assert!(body.main && !body.drained && stays, "{run:?} is drained out of turn: {body:?}");
         body.drained = true;
         if rng.percent(60) {
             let within = u64::try_from(grace.as_millis()).expect("short") + 1;
@@ -201,6 +263,9 @@ impl Os {
 
     fn terminate(&mut self, rng: &mut Rng, now: Moment, run: Run) {
         let body = self.bodies.get_mut(&run).unwrap_or_else(|| panic!("{run:?} is told to stop and does not live"));
+        if std::mem::take(&mut body.told_by_the_dead) {
+            return;
+        }
         assert!(body.terminated.is_none(), "{run:?} gets its stop signal twice: programs take that for `at once`");
         body.terminated = Some(now);
         if body.stillborn {
@@ -216,6 +281,10 @@ impl Os {
 
     fn kill(&mut self, rng: &mut Rng, now: Moment, run: Run) {
         let body = self.bodies.get_mut(&run).unwrap_or_else(|| panic!("{run:?} is killed and does not live"));
+        // Only the new daemon may kill what was not asked to stop: the signal may have been due together with this.
+        if self.reviving {
+            body.terminated.get_or_insert(now);
+        }
         let asked = body.terminated.expect("nothing is killed that was not asked to stop");
         assert!(now >= asked.after(body.kill_timeout), "{run:?} is killed before its time");
         let escapes = !self.behaves && rng.percent(10);

@@ -122,6 +122,17 @@ impl Home {
         text.trim().parse().expect("a pid file holds a pid")
     }
 
+    /// The pid of God, who is the keeper's child and bears his name.
+    pub fn god_pid(&self) -> i32 {
+        let keeper = self.daemon_pid();
+        let own = processes::command_line(keeper);
+        let gods = || processes::children(keeper).into_iter().filter(|pid| processes::command_line(*pid) == own);
+        eventually("the keeper has one God", || match gods().collect::<Vec<_>>()[..] {
+            [god] => Ok(god),
+            ref other => Err(format!("{other:?}")),
+        })
+    }
+
     /// Waits until nothing of this home runs any more.
     pub fn deserted(&self) {
         eventually("no process of the home is left", || {

@@ -1,0 +1,93 @@
+//! `update`: the daemon goes over to another program while every app runs on.
+
+use std::path::PathBuf;
+
+use super::super::Context;
+use super::super::client::Client;
+use super::super::failure::{Doing, Failure};
+use super::super::outcome::Outcome;
+use super::save::plural;
+use crate::protocol::{Exit, Hello, Upgraded};
+use crate::spec::signal;
+
+/// Let the daemon go over to this version of pmr (or another program); no app is stopped, no request is lost
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+The new program must be able to read the state; it is asked first. Should it die in its first seconds, the daemon goes
+back to the program before by itself. While one takes over from the other, connections and log lines wait.
+
+Examples:
+  pmr update              after a new pmr was installed
+  pmr update --check      only see whether it could")]
+pub struct Args {
+    /// Only find out whether it can take over
+    #[arg(long)]
+    check: bool,
+    /// Another pmr than this one
+    #[arg(value_name = "PROGRAM")]
+    program: Option<PathBuf>,
+}
+
+/// Runs it.
+pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
+    let program = match args.program {
+        Some(program) => std::path::absolute(&program).doing(|| format!("finding {}", program.display()))?,
+        None => std::env::current_exe().doing(|| "finding this program".into())?,
+    };
+    let client = cx.daemon().await?;
+    let before = client.hello_unchecked().await?;
+    let successor = client.upgrade(program.clone(), args.check).await?;
+    let runs = plural(successor.runs, "process");
+    if args.check {
+        cx.ui.line(&format!(
+            "{} (version {}) can take over: {runs} would run on",
+            program.display(),
+            successor.version
+        ));
+        return Ok(Outcome::Done);
+    }
+    let (after, upgraded) = settled(&before, cx).await?;
+    let unchanged = format!("; version {} goes on, and no app was touched", after.version);
+    match upgraded {
+        Upgraded::Done { gap_ms, runs } => {
+            let runs = plural(runs, "process");
+            cx.ui.say(&format!(
+                "the daemon (pid {}) went from version {} to {}; {runs} ran on; it was away for {gap_ms} ms",
+                after.pid, before.version, after.version
+            ));
+            Ok(Outcome::Done)
+        }
+        Upgraded::NotExecuted => Err(Failure::new(format!("{} could not be executed{unchanged}", program.display()))),
+        Upgraded::Failed { exit } => {
+            let how = match exit {
+                Some(Exit::Code(code)) => format!("ended with code {code}"),
+                Some(Exit::Signal(number)) => format!("was killed by {}", signal::name(number)),
+                Some(Exit::Unknown) | None => "died".to_owned(),
+            };
+            Err(Failure::new(format!(
+                "the daemon of version {} {how} in its first seconds{unchanged}",
+                successor.version
+            ))
+            .hint(format!("see {}", cx.home.daemon_log().display())))
+        }
+        Upgraded::NotAsked => Err(Failure::new(format!("the daemon was replaced meanwhile{unchanged}"))),
+    }
+}
+
+/// Waits for the end of the trial. Each God who dies in it ends the connection, and the next one answers.
+async fn settled(before: &Hello, cx: &Context) -> Result<(Hello, Upgraded), Failure> {
+    const GODS: u64 = 8;
+    loop {
+        let client = Client::connect(&cx.home, cx.ui).await?;
+        let asked = async { Ok::<_, Failure>((client.hello_unchecked().await?, client.upgraded().await?)) };
+        match asked.await {
+            Ok((now, upgraded)) if now.generation > before.generation => return Ok((now, upgraded)),
+            // It is the one before, about to leave.
+            Ok(_) => tokio::task::yield_now().await,
+            Err(failure) => match client.hello_unchecked().await {
+                Ok(now) if now.generation > before.generation + GODS => return Err(failure),
+                Ok(_) | Err(_) => {}
+            },
+        }
+    }
+}

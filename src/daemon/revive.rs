@@ -1,0 +1,197 @@
+//! A God's first deed when there was one before him: taking over what runs. See [`crate::supervisor::persist`] for the
+//! order and its reasons.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use super::god::{God, moment};
+use super::live::{self, Live};
+use crate::cluster::{self, Cluster};
+use crate::keeper::exits::Inbox;
+use crate::keeper::{Place, Previous, Records, Word};
+use crate::os::reap::Ended;
+use crate::os::{clock, pidfd, proc, tree};
+use crate::protocol::{EventKind, Exit, Run};
+use crate::spec::Balance;
+use crate::supervisor::{AppId, Effect, Input, ProcessId};
+
+/// What the God before left to this one.
+pub struct Legacy {
+    /// What he wrote down.
+    pub records: Records,
+    /// The files he kept, by name.
+    pub files: HashMap<String, OwnedFd>,
+    /// Connections he had written down.
+    pub connections: Vec<(OwnedFd, Place)>,
+    /// Whatever else he had open.
+    pub rest: Vec<OwnedFd>,
+    /// His end.
+    pub previous: Previous,
+}
+
+impl God {
+    /// Goes on where the God before was.
+    ///
+    /// # Errors
+    /// The records cannot be read.
+    pub fn revive(&mut self, mut legacy: Legacy, exits: &Inbox) -> Result<(), String> {
+        self.supervisor = super::upgrade::read(&legacy.records)?;
+        self.find_runs(&legacy.records);
+        self.find_clusters(&mut legacy);
+        self.take_over_output(&mut legacy.files);
+        self.find_marked();
+        for effect in self.supervisor.unfinished(moment()) {
+            self.finish(effect);
+        }
+        while let Some(dead) = exits.peek() {
+            self.reap(&dead);
+            exits.take();
+        }
+        self.bury_unseen();
+        self.living.watch_strangers();
+        if self.supervisor.is_closing() {
+            self.end("the daemon before", None);
+        }
+        self.tell(legacy.previous);
+        Ok(())
+    }
+
+    /// The runs that were written down.
+    fn find_runs(&mut self, records: &Records) {
+        for (key, json) in records {
+            let Some(run) = key.strip_prefix(live::KEY).and_then(|run| run.parse().ok()).map(Run) else { continue };
+            match serde_json::from_str::<Live>(json) {
+                Ok(live) => self.take_over(run, live),
+                Err(error) => tracing::error!("the record of run {} cannot be read: {error}", run.0),
+            }
+        }
+    }
+
+    fn take_over(&mut self, run: Run, live: Live) {
+        self.supervisor.skip_runs_to(run);
+        if let Some(process) = pidfd::reopen(live.pid, live.start) {
+            self.living.hold(run, process);
+        }
+        self.living.insert(run, live);
+    }
+
+    /// The listeners, the channels to workers, and the connections between the two.
+    fn find_clusters(&mut self, legacy: &mut Legacy) {
+        let apps: Vec<(AppId, Balance)> = self.supervisor.apps().map(|app| (app.id, app.spec.balance)).collect();
+        for (app, balance) in apps {
+            let Some(record) = legacy.records.get(&cluster::record_key(app.0)) else { continue };
+            let left = cluster::Legacy {
+                record,
+                files: &mut legacy.files,
+                connections: &mut legacy.connections,
+                rest: &mut legacy.rest,
+            };
+            let (memory, notices) = (self.shell.memory.clone(), self.shell.notices.clone());
+            match Cluster::revive(cluster::Options { balance }, app.0, memory, notices, left) {
+                Ok(cluster) => drop(self.clusters.insert(app, cluster)),
+                Err(error) => tracing::error!("the listeners of app {} are lost: {error}", app.0),
+            }
+        }
+    }
+
+    /// Processes that were started in the last moment, before their pid was written down, and such as nobody answers
+    /// for, which go.
+    fn find_marked(&mut self) {
+        for (pid, run) in self.living.marked() {
+            let leads = proc::stat(pid).is_some_and(|stat| stat.session == pid);
+            match self.supervisor.process_of(run).map(|process| process.app) {
+                Some(app) if leads => {
+                    let logs =
+                        ["out", "err"].map(|stream| self.output_path(&format!("log/{}/{stream}", run.0)).flatten());
+                    self.take_over(run, Live::new(pid, app, [0; 2], logs));
+                }
+                Some(_) => {}
+                None => {
+                    tracing::warn!("pid {pid} was started as run {}, of which nothing is known: it is killed", run.0);
+                    for pid in tree::descendants(&[pid]) {
+                        // It may have ended in this very moment.
+                        let _ = tree::signal(pid, libc::SIGKILL);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Output of all runs, also of those that have ended: what is in the pipes belongs to the logs.
+    fn take_over_output(&mut self, files: &mut HashMap<String, OwnedFd>) {
+        let names: Vec<String> = files.keys().filter(|name| name.starts_with("log/")).cloned().collect();
+        for name in names {
+            let (Some(pipe), Some(path)) = (files.remove(&name), self.output_path(&name)) else { continue };
+            self.pump(name, pipe, path.as_deref());
+        }
+    }
+
+    /// Where the output kept under this name goes.
+    fn output_path(&self, name: &str) -> Option<Option<std::path::PathBuf>> {
+        let run = Run(name.split('/').nth(1)?.parse().ok()?);
+        let stream = usize::from(!name.ends_with("out"));
+        if let Some(live) = self.living.get(run) {
+            return Some(live.logs[stream].clone());
+        }
+        let process = self.supervisor.process_of(run)?;
+        let spec = &self.supervisor.app(process.app)?.spec;
+        let (logs, _) = super::environment::files(&self.shell.home, spec, process);
+        Some([logs.out, logs.err][stream].clone())
+    }
+
+    /// Carries out what the God before may not have come to.
+    fn finish(&mut self, effect: Effect) {
+        let (news, late) = match effect {
+            Effect::Spawn { run, .. } if self.living.get(run).is_some() => (Some(Input::Spawned { run }), None),
+            Effect::Spawn { run, process } => (Some(self.spawn(run, process)), Some(run)),
+            Effect::Terminate { run } if self.living.get(run).is_none_or(|live| live.told_to_stop) => (None, None),
+            Effect::Terminate { run } => (self.carry_out(effect), Some(run)),
+            effect => (self.carry_out(effect), None),
+        };
+        for input in news.into_iter().chain(late.map(|run| Input::Late { run })) {
+            self.input(input);
+        }
+    }
+
+    /// Processes whose end nobody told of.
+    fn bury_unseen(&mut self) {
+        let gone: Vec<(i32, Exit)> = self.living.gone_unseen().into_iter().map(|pid| (pid, Exit::Unknown)).collect();
+        let mut news = self.living.ended(&gone);
+        news.extend(self.living.emptied_unseen());
+        self.all_inputs(news);
+    }
+
+    fn tell(&mut self, previous: Previous) {
+        let after = previous.ended.map(live::exit);
+        let gap_ms = clock::monotonic_ms().saturating_sub(previous.at);
+        let runs = self.running();
+        let how = match previous.ended {
+            Some(Ended::Signal(number)) => format!("was killed by {}", crate::spec::signal::name(number)),
+            Some(Ended::Code(code)) => format!("ended with code {code}"),
+            None => "lost its keeper".to_owned(),
+        };
+        tracing::warn!("the daemon {how}; {runs} processes ran on and are taken over, {gap_ms} ms later");
+        self.bus.publish(None, EventKind::Recovered { after, gap_ms, runs });
+    }
+
+    /// Becomes the keeper, as the keeper has died, and lets another God go on. Comes back only if that fails.
+    pub(super) fn replace_keeper(&mut self) {
+        tracing::warn!("the keeper died: this process takes its place, and another daemon goes on");
+        let region = &self.shell.memory.region;
+        region.set(Word::LastEnd, 0);
+        region.set(Word::EndedAt, clock::monotonic_ms());
+        let error = match std::fs::File::open("/proc/self/exe") {
+            Ok(program) => crate::keeper::execute(region, &program, self.shell.home.root().as_os_str()),
+            Err(error) => error,
+        };
+        tracing::error!("no new keeper could be made, so apps will not outlive this daemon: {error}");
+    }
+}
+
+/// The name of a line of daemons: no two homes, and no two beginnings of one, have the same.
+pub fn new_lineage() -> io::Result<String> {
+    let mut bytes = [0; 8];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    Ok(format!("{:016x}", u64::from_ne_bytes(bytes)))
+}

@@ -1,0 +1,121 @@
+//! Real groups, where this machine has any. What is refused elsewhere is checked by its words.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::AsFd;
+
+use super::*;
+use crate::os::reap;
+use crate::os::spawn::{self, Confinement, Launch, Spawned};
+
+fn here() -> (tempfile::TempDir, Cgroups) {
+    let home = tempfile::tempdir().unwrap();
+    let cgroups = Cgroups::discover(home.path());
+    (home, cgroups)
+}
+
+fn start(line: &str, group: &Cgroup) -> Spawned {
+    let null = File::options().read(true).write(true).open("/dev/null").unwrap();
+    let entry = group.entry().unwrap();
+    spawn::spawn(&Launch {
+        program: Path::new("/bin/sh"),
+        argv: &["sh", "-c", line].map(OsStr::new),
+        env: &["PATH=/usr/bin:/bin".to_owned()],
+        pid_slot: None,
+        cwd: Path::new("/"),
+        fds: &[null.as_fd(); 3],
+        sibling: false,
+        confinement: Confinement { cgroup: entry.folder(), cgroup_procs: &entry.procs(), ..Confinement::default() },
+    })
+    .unwrap()
+}
+
+/// As a process is reaped that ended or was killed.
+fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let start = std::time::Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < std::time::Duration::from_secs(20), "{what}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn all_of_a_run_are_found_and_killed_and_the_group_goes() {
+    let (home, cgroups) = here();
+    let Some(group) = cgroups.create(7, &Limits::default()).unwrap() else {
+        return assert!(cgroups.describe().starts_with("control groups: none"));
+    };
+    let pid = start("setsid env -i sleep 300 & setsid env -i sleep 300 & wait", &group).pid;
+    eventually("three in the group", || group.procs().len() == 3);
+    let procs = group.procs();
+    assert!(procs.contains(&pid) && procs.iter().all(|pid| group.holds(&Membership::of(*pid))));
+    assert!(!group.holds(&Membership::of(1)) && !group.holds(&Membership::of(-1)));
+    assert!(!group.remove(), "it is not empty");
+    // A successor finds it, by what was written down or by looking.
+    let found = Cgroups::discover(home.path()).leftovers();
+    assert_eq!(found, [Cgroup::reopen(group.paths()).unwrap()]);
+    drop(found);
+    let second = cgroups.create(7, &Limits::default()).unwrap().unwrap();
+    assert!(second.paths()[0].ends_with("run-7.2"), "{second:?}");
+    drop(second);
+    group.kill();
+    reap::reap(pid);
+    eventually("the group is empty", || group.procs().is_empty());
+    let path = group.paths()[0].clone();
+    eventually("the group can be removed", || group.remove());
+    drop((group, cgroups));
+    assert!(!path.exists() && !path.parent().unwrap().exists(), "nothing is left");
+}
+
+#[test]
+fn limits_are_set_or_refused_in_words() {
+    let (_home, cgroups) = here();
+    let cases: [(&str, Limits, &[&str]); 3] = [
+        ("memory", Limits { memory: Some(64 << 20), ..Limits::default() }, &["67108864"]),
+        ("cpu", Limits { cpu: Some(1500), ..Limits::default() }, &["150000 100000", "150000"]),
+        ("pids", Limits { pids: Some(9), ..Limits::default() }, &["9"]),
+    ];
+    for (controller, limits, expected) in cases {
+        if !cgroups.delegated(controller) && cgroups.separate(controller).is_none() {
+            let refused = cgroups.create(1, &limits).unwrap_err().to_string();
+            assert!(refused.contains(&format!("no `{controller}` cgroup controller")), "{refused}");
+            continue;
+        }
+        let group = cgroups.create(1, &limits).unwrap().unwrap();
+        let files = ["memory.max", "memory.limit_in_bytes", "cpu.max", "cpu.cfs_quota_us", "pids.max"];
+        let held = group.paths().iter().flat_map(|path| files.map(|file| path.join(file)));
+        let held: Vec<_> = held.filter_map(|file| fs::read_to_string(file).ok()).collect();
+        assert!(held.iter().any(|text| expected.contains(&text.trim())), "{controller}: {held:?}");
+        assert_eq!(group.memory_limit(), limits.memory);
+    }
+}
+
+#[test]
+fn who_takes_too_much_memory_is_killed_and_counted() {
+    let (_home, cgroups) = here();
+    let Ok(Some(group)) = cgroups.create(1, &Limits { memory: Some(24 << 20), ..Limits::default() }) else { return };
+    assert_eq!(group.oom_kills(), 0);
+    let pid = start("x=0123456789abcdef; while :; do x=$x$x; done", &group).pid;
+    let status = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None).unwrap();
+    assert!(matches!(status, nix::sys::wait::WaitStatus::Signaled(_, nix::sys::signal::Signal::SIGKILL, _)));
+    assert_eq!(group.oom_kills(), 1);
+}
+
+#[test]
+fn a_fork_bomb_is_held_and_killed() {
+    let (_home, cgroups) = here();
+    let Ok(Some(group)) = cgroups.create(1, &Limits { pids: Some(12), ..Limits::default() }) else { return };
+    // The shell gives up at the first refusal; what it started stays.
+    let pid = start("while :; do sleep 300 & done", &group).pid;
+    eventually("the bomb is at its limit", || group.procs().len() >= 11);
+    assert!(group.procs().len() <= 12);
+    group.kill();
+    reap::reap(pid);
+    eventually("the group is empty", || group.remove());
+}
+
+#[test]
+fn the_hash_is_the_known_one() {
+    assert_eq!(fnv(b""), 0x811c_9dc5);
+    assert_eq!(fnv(b"foobar"), 0xbf9c_f968);
+}

@@ -1,0 +1,256 @@
+//! The daemon dies at any instant of a history, and the next one goes on from its records, doing what the shell must do
+//! (see [`crate::supervisor::persist`]).
+//!
+//! It dies with an input taken in and written down, and its effects carried out, all or the first few. Or the last
+//! records are lost while their effects stand. The system lives on: programs start, end and are told nothing. Who was
+//! revived is then led along with who never died, a twin given the same inputs, and must do the same.
+
+use std::collections::BTreeMap;
+
+use super::coverage::Column;
+use super::history::History;
+use super::os::News;
+use crate::protocol::{EventKind, Exit, Run};
+use crate::supervisor::{Ask, Effect, Input, Moment, Process, RecordKey, State, Supervisor, Ticket};
+
+/// So many inputs is a twin led along.
+const TWIN_LIVES: u32 = 8;
+
+/// How the daemon is going to die of an input.
+#[derive(Clone, Copy)]
+pub enum Death {
+    /// Its records are written, its effects carried out in part or all.
+    Recorded,
+    /// Its effects are carried out in part or all, its records lost.
+    Lost,
+}
+
+/// The supervisor that did not die.
+pub struct Twin {
+    supervisor: Supervisor,
+    inputs: u32,
+}
+
+/// What was written down.
+#[derive(Default)]
+pub struct Store(BTreeMap<RecordKey, String>);
+
+impl Store {
+    pub fn write(&mut self, supervisor: &mut Supervisor) {
+        for (key, text) in supervisor.changes() {
+            match text {
+                Some(text) => self.0.insert(key, text),
+                None => self.0.remove(&key),
+            };
+        }
+        assert!(supervisor.changes().is_empty(), "changes are handed out twice");
+    }
+
+    fn read(&self) -> Supervisor {
+        let records = self.0.iter().map(|(key, text)| (*key, text.as_str()));
+        Supervisor::from_records(records).expect("what was written can be read")
+    }
+
+    fn check(&self, supervisor: &Supervisor) {
+        let whole: BTreeMap<RecordKey, String> = supervisor.all_records().collect();
+        // Before the first change there are no records, not even of the counters.
+        let fresh = self.0.is_empty() && whole.len() == 1;
+        assert!(fresh || self.0 == whole, "what was written is not what is: {:?}, {whole:?}", self.0);
+    }
+}
+
+impl History {
+    /// Whether the daemon is to die of the next input.
+    pub fn fate(&mut self) -> Option<Death> {
+        if !self.rng.percent(self.mortal) {
+            return None;
+        }
+        self.store.write(&mut self.supervisor);
+        Some(if !self.rolling && self.rng.percent(30) { Death::Lost } else { Death::Recorded })
+    }
+
+    /// Lets supervisor and twin take in an input.
+    pub fn decide(&mut self, input: &Input) -> Vec<Effect> {
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:?} {input:?}", self.now));
+        }
+        let effects = self.supervisor.handle(self.now, input.clone());
+        if let Some(trace) = &mut self.trace {
+            trace.extend(effects.iter().map(|effect| format!("    {effect:?}")));
+        }
+        if let Some(mut twin) = self.twin.take() {
+            let mut same = twin.supervisor.handle(self.now, input.clone());
+            // The twin still answers what was asked before.
+            same.retain(|effect| !matches!(effect, Effect::Settle { ticket, .. } if !self.open.contains(ticket)));
+            assert_eq!(effects, same, "the revived does not do what it did before");
+            assert_eq!(self.supervisor.next_deadline(), twin.supervisor.next_deadline());
+            twin.inputs += 1;
+            if twin.inputs < TWIN_LIVES {
+                self.twin = Some(twin);
+            } else {
+                assert!(self.supervisor.all_records().eq(twin.supervisor.all_records()), "the twins grow apart");
+            }
+        }
+        effects
+    }
+
+    /// The daemon is gone, the system goes on for a while, and the next daemon takes over.
+    pub fn die(&mut self, death: Death, input: &Input) {
+        for process in self.supervisor.processes.values() {
+            self.coverage.note(process, Column::Death);
+        }
+        if let Some(trace) = &mut self.trace {
+            trace.push(match death {
+                Death::Recorded => "the daemon dies".to_owned(),
+                Death::Lost => "the daemon dies and its last records are lost".to_owned(),
+            });
+        }
+        match death {
+            Death::Recorded => {
+                self.store.write(&mut self.supervisor);
+                self.store.check(&self.supervisor);
+                self.forget_the_gone();
+            }
+            Death::Lost => {
+                if let Some(before) = self.book_before.take() {
+                    self.book = before;
+                }
+                if let Input::SpawnFailed { run, .. } = input {
+                    self.os.never_was(*run);
+                }
+            }
+        }
+        let revived = self.store.read();
+        self.store.check(&revived);
+        let dead = std::mem::replace(&mut self.supervisor, revived);
+        self.twin = None;
+        if let Death::Recorded = death {
+            assert_eq!(self.supervisor.next_deadline(), dead.next_deadline());
+            self.twin = Some(Twin { supervisor: dead, inputs: 0 });
+        }
+        self.open.clear();
+        self.os.orphan();
+        let backlog = self.gap();
+        self.revive(backlog);
+    }
+
+    /// What happens with nobody there: news that wait for the next daemon, in order.
+    fn gap(&mut self) -> Vec<Input> {
+        let longest = match self.rng.below(10) {
+            _ if self.rolling => 1,
+            0..5 => 1,
+            5..9 => 400,
+            _ if self.os.behaves => 1,
+            _ => 60_000,
+        };
+        let end = self.now.after(self.rng.millis(longest));
+        // Whoever keeps exits and messages for the daemon may have died with it.
+        let forgotten = self.rng.percent(30);
+        let mut backlog = Vec::new();
+        while self.os.next().is_some_and(|at| at <= end) && !self.rolling {
+            let Some((at, run, news)) = self.os.take() else { continue };
+            self.now = self.now.max(at);
+            match (self.os.happen(&mut self.rng, self.now, run, news), news) {
+                (_, News::Spawned) => {}
+                (_, News::Ready(_)) if forgotten => {}
+                (Input::Exited { run, survivors, .. }, _) if forgotten => {
+                    backlog.push(Input::Exited { run, exit: Exit::Unknown, survivors });
+                }
+                (input, _) => backlog.push(input),
+            }
+        }
+        self.now = self.now.max(end);
+        backlog
+    }
+
+    /// What the shell of the new daemon does before it listens to anybody.
+    fn revive(&mut self, backlog: Vec<Input>) {
+        let known = &self.supervisor.runs;
+        self.os.kill_strays(|run| known.contains_key(&run));
+        self.supervisor.skip_runs_to(self.os.last_run());
+        if let Some(twin) = &mut self.twin {
+            twin.supervisor.skip_runs_to(self.os.last_run());
+        }
+        self.os.reviving = true;
+        self.finish();
+        for input in backlog {
+            self.hand_over(&input);
+        }
+        self.bury();
+        self.os.reviving = false;
+        if self.os.behaves {
+            self.os.calm_down(self.now);
+        }
+        if self.supervisor.is_closing() && self.rng.percent(50) {
+            self.next_ticket += 1;
+            self.open.insert(Ticket(self.next_ticket));
+            self.hand_over(&Input::Ask { ticket: Ticket(self.next_ticket), ask: Ask::ShutDown });
+        }
+        if self.supervisor.next_deadline().is_some_and(|deadline| deadline <= self.now) {
+            self.hand_over(&Input::Tick);
+        }
+    }
+
+    /// Carries out what the dead daemon had not.
+    fn finish(&mut self) {
+        let unfinished = self.supervisor.unfinished(self.now);
+        assert_eq!(unfinished, self.supervisor.unfinished(self.now), "the order is left to chance");
+        for effect in unfinished {
+            let (run, done) = match effect {
+                Effect::Spawn { run, .. } => (run, self.os.was_started(run)),
+                Effect::Terminate { run } => (run, self.os.was_told_to_stop(run)),
+                Effect::Drain { run, .. } => (run, !self.os.can_drain(run)),
+                Effect::Kill { run } => (run, !self.os.bodies.contains_key(&run)),
+                other => panic!("not for the dead to leave undone: {other:?}"),
+            };
+            let starts = matches!(effect, Effect::Spawn { .. });
+            if !done {
+                self.carry_out(std::slice::from_ref(&effect));
+                if starts || matches!(effect, Effect::Terminate { .. }) {
+                    self.hand_over(&Input::Late { run });
+                    let began = self.supervisor.process_of(run).and_then(|process| launched_at(process, run));
+                    assert!(began.is_none_or(|began| began == self.now), "{run:?} is older than it can be");
+                }
+            } else if starts {
+                self.hand_over(&Input::Spawned { run });
+            }
+        }
+    }
+
+    /// Tells of every run whose end nobody told of.
+    fn bury(&mut self) {
+        let runs: Vec<Run> = self.supervisor.runs.keys().copied().collect();
+        for run in runs {
+            let survivors = match self.os.bodies.get(&run) {
+                Some(body) if body.main => continue,
+                Some(_) => true,
+                None => false,
+            };
+            let known = self.supervisor.process_of(run).is_some_and(|process| exit_is_known(process, run));
+            let effects = self.hand_over(&Input::Exited { run, exit: Exit::Unknown, survivors });
+            let ends = |effect: &Effect| matches!(effect, Effect::Publish { kind: EventKind::Exited { .. }, .. });
+            assert!(!known || !effects.iter().any(ends), "{run:?} ends twice");
+        }
+    }
+
+    /// An input as any other, while not all is in order yet.
+    fn hand_over(&mut self, input: &Input) -> Vec<Effect> {
+        let effects = self.decide(input);
+        self.carry_out(&effects);
+        effects
+    }
+}
+
+fn launched_at(process: &Process, run: Run) -> Option<Moment> {
+    let State::Launching { run: current, since, .. } = process.state else { return None };
+    (current == run).then_some(since)
+}
+
+fn exit_is_known(process: &Process, run: Run) -> bool {
+    let current = match &process.state {
+        State::Stopping(departure) => Some(departure),
+        State::Stopped | State::Launching { .. } | State::Online(_) | State::Waiting { .. } | State::Errored => None,
+    };
+    let mut departures = current.into_iter().chain(&process.retiring);
+    departures.any(|departure| departure.run == run && departure.exit.is_some())
+}

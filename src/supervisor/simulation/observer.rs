@@ -1,0 +1,137 @@
+//! An observer who knows only the requests: what became of each process must agree with the last word about it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::coverage::column;
+use super::history::History;
+use crate::protocol::{Action, Launch, Scale};
+use crate::spec::AppSpec;
+use crate::supervisor::{AppId, Ask, Effect, Goal, Input, ProcessId, Ticket};
+
+/// What the observer expects.
+#[derive(Clone, Default)]
+pub struct Book {
+    /// What the last word about a process was: shall it run? Not known after a reload.
+    pub wishes: BTreeMap<ProcessId, bool>,
+    /// Apps told to be down as a whole.
+    pub quiet: BTreeSet<AppId>,
+    /// How many processes the last word about an app wanted.
+    counts: BTreeMap<AppId, u32>,
+}
+
+impl History {
+    pub fn ask(&mut self, ask: &Ask) {
+        let named = self.named(ask);
+        for id in &named {
+            self.coverage.note(&self.supervisor.processes[id], column(ask));
+        }
+        let (before, closing) = (self.book.clone(), self.supervisor.is_closing());
+        self.expect(ask, &named);
+        self.book_before = Some(before.clone());
+        self.next_ticket += 1;
+        let ticket = Ticket(self.next_ticket);
+        self.open.insert(ticket);
+        let known: BTreeSet<AppId> = self.supervisor.apps.keys().copied().collect();
+        let effects = self.tell(&Input::Ask { ticket, ask: ask.clone() });
+        let forgotten = self.book_before.take().is_none();
+        let refused = effects.iter().any(|effect| matches!(effect, Effect::Settle { answer: Err(_), .. }));
+        assert!(refused || !closing || matches!(ask, Ask::ShutDown), "a closing daemon takes orders");
+        if refused {
+            assert_eq!(effects.len(), 1, "a refusal changes nothing");
+            self.book = before;
+            self.forget_the_gone();
+        } else if let (Ask::Launch { apps, .. }, false) = (ask, forgotten) {
+            self.expect_new(apps, &known);
+        }
+    }
+
+    /// Numbers are given again when nobody has them.
+    pub fn forget_the_gone(&mut self) {
+        let processes = &self.supervisor.processes;
+        self.book.wishes.retain(|id, _| processes.contains_key(id));
+    }
+
+    /// The processes a request is about.
+    fn named(&self, ask: &Ask) -> Vec<ProcessId> {
+        match ask {
+            Ask::Act { target, .. } => self.supervisor.select(target).unwrap_or_default(),
+            Ask::Launch { apps, .. } => {
+                let known = apps.iter().filter_map(|spec| self.supervisor.find(spec));
+                known.flat_map(|app| self.supervisor.staying(app.id)).collect()
+            }
+            Ask::Restore(_) | Ask::ShutDown => self.supervisor.processes.keys().copied().collect(),
+        }
+    }
+
+    /// Writes down what the request wants.
+    fn expect(&mut self, ask: &Ask, named: &[ProcessId]) {
+        let apps: BTreeSet<AppId> = named.iter().map(|id| self.supervisor.processes[id].app).collect();
+        if let Ask::Launch { apps, .. } = ask {
+            for known in apps.iter().filter_map(|spec| self.supervisor.find(spec)) {
+                self.book.quiet.remove(&known.id);
+            }
+        }
+        let wish = match ask {
+            Ask::Act { action: Action::Start(_) | Action::Restart(_), .. } => Some(true),
+            Ask::Launch { how: Launch::New | Launch::OrRestart, .. } => Some(true),
+            Ask::Act { action: Action::Stop | Action::Delete, .. } | Ask::ShutDown => Some(false),
+            Ask::Act { action: Action::Reload { .. }, .. } | Ask::Launch { .. } => None,
+            Ask::Act { action: Action::Scale(scale), .. } => {
+                for app in apps {
+                    self.book.quiet.remove(&app);
+                    match scale {
+                        Scale::To(count) => drop(self.book.counts.insert(app, *count)),
+                        Scale::Up(_) | Scale::Down(_) => drop(self.book.counts.remove(&app)),
+                    }
+                }
+                return;
+            }
+            Ask::Act { .. } | Ask::Restore(_) => return,
+        };
+        for id in named {
+            match wish {
+                Some(wish) => self.book.wishes.insert(*id, wish),
+                None => self.book.wishes.remove(id),
+            };
+        }
+        for app in apps {
+            let whole = self.supervisor.staying(app).iter().all(|id| named.contains(id));
+            if wish == Some(false) {
+                self.book.counts.remove(&app);
+                if whole {
+                    self.book.quiet.insert(app);
+                }
+            } else {
+                self.book.quiet.remove(&app);
+            }
+        }
+    }
+
+    /// What a launch wants of apps that were not there, and how many it wants of each.
+    fn expect_new(&mut self, specs: &[AppSpec], known: &BTreeSet<AppId>) {
+        for spec in specs {
+            let Some(app) = self.supervisor.find(spec).map(|app| app.id) else { continue };
+            self.book.quiet.remove(&app);
+            self.book.counts.insert(app, spec.instances);
+            if !known.contains(&app) {
+                for id in self.supervisor.staying(app) {
+                    self.book.wishes.insert(id, spec.autostart);
+                }
+            }
+        }
+    }
+
+    /// The last word of the operator holds, but for what ended by itself and is not to come back.
+    pub fn check_wishes(&self) {
+        for process in self.supervisor.processes() {
+            let rule = &self.supervisor.apps[&process.app].spec.restart;
+            let may_end = !rule.autorestart || !rule.stop_exit_codes.is_empty() || process.last_exit.is_some();
+            let up = self.book.wishes.get(&process.id) == Some(&true);
+            assert!(!up || process.goal == Goal::Up || may_end, "it was to be up: {process:?}");
+        }
+        for (app, count) in &self.book.counts {
+            let staying = u32::try_from(self.supervisor.staying(*app).len()).expect("few");
+            assert!(self.supervisor.app(*app).is_none() || staying == *count, "{app:?} has {staying}, not {count}");
+        }
+    }
+}
