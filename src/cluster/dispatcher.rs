@@ -5,7 +5,6 @@
 //! that it took it.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::memory::Accepted;
 use super::rota::{ListenerId, Next};
 use super::state::{Connection, Shared, State};
 use crate::os::socket::Listening;
@@ -73,8 +73,11 @@ fn accept_some(
             // That one connection is gone already.
             Err(_) => continue,
         };
+        // Before anything else, so that a God who is killed leaves it under the name it has.
         let Some(state) = shared.upgrade() else { return Ok(()) };
-        if !state.borrow_mut().arrived(id, socket) {
+        let mut state = state.borrow_mut();
+        let socket = Accepted::new(socket, id, &state.book);
+        if !state.arrived(id, socket) {
             break;
         }
     }
@@ -87,7 +90,7 @@ fn is_shortage(error: &io::Error) -> bool {
 
 impl State {
     /// A new connection. True if somebody has room for the next.
-    fn arrived(&mut self, id: ListenerId, socket: OwnedFd) -> bool {
+    fn arrived(&mut self, id: ListenerId, socket: Accepted) -> bool {
         self.try_place(Connection { socket: Rc::new(socket), listener: id, refused: Vec::new() });
         self.nothing_waits(id) && self.rota.has_room(id, self.now())
     }
@@ -98,6 +101,7 @@ impl State {
 
     /// Gives back a connection that a worker did not take to whose turn it is, or to the listener's task to try again.
     pub(crate) fn place(&mut self, connection: Connection) {
+        connection.socket.waits();
         let id = connection.listener;
         self.try_place(connection);
         if let Some(dealt) = self.listeners.get_mut(&id).and_then(|l| l.dealt()).filter(|d| !d.waiting.is_empty()) {
@@ -155,6 +159,9 @@ impl State {
     pub(crate) fn answered(&mut self, run: Run, seq: u64, accepted: bool) {
         let now = self.now();
         let Some(member) = self.members.get_mut(&run) else { return };
+        if member.channel.settle(seq) {
+            return self.settled(run, seq);
+        }
         let Some(mut connection) = member.take_back(seq) else { return };
         self.rota.answered(run, now);
         if accepted {
@@ -164,6 +171,21 @@ impl State {
             connection.refused.push(run);
             self.place(connection);
         }
+        self.wake_idle();
+    }
+
+    /// The worker answered the question with this number: what we thought it had before that and it has not answered
+    /// for, it never got.
+    fn settled(&mut self, run: Run, question: u64) {
+        let now = self.now();
+        let Some(member) = self.members.get_mut(&run) else { return };
+        let (never_sent, pending) =
+            std::mem::take(&mut member.pending).into_iter().partition(|(seq, _)| *seq < question);
+        member.pending = pending;
+        let never_sent: Vec<(u64, Connection)> = never_sent;
+        never_sent.iter().for_each(|_| self.rota.answered(run, now));
+        self.place_all(never_sent);
+        self.disconnect_if_unheard(run);
         self.wake_idle();
     }
 

@@ -25,6 +25,24 @@ impl State {
     }
 }
 
+impl State {
+    fn say_disconnect(&mut self, run: Run) {
+        if let Some(member) = self.members.get_mut(&run) {
+            let seq = member.next_seq();
+            member.say(reply::disconnect(seq));
+        }
+    }
+
+    /// A worker told to disconnect closes its servers before it says anything else. One that answered a question, and
+    /// has not closed them, was noted as told by a God who was killed before he told it.
+    pub(crate) fn disconnect_if_unheard(&mut self, run: Run) {
+        let told = self.members.get(&run).is_some_and(|member| member.asked_to_disconnect);
+        if told && self.listeners.values().any(|listener| listener.is_held_by(run)) {
+            self.say_disconnect(run);
+        }
+    }
+}
+
 /// Waits until the worker is that far, or gone, or the time is up.
 async fn reach(life: &mut watch::Receiver<Life>, goal: Life, until: Instant) {
     let _ = timeout_at(until, life.wait_for(|now| *now >= goal)).await;
@@ -57,12 +75,21 @@ fn ask(shared: &Shared, run: Run, request: Request) -> bool {
     let mut state = state.borrow_mut();
     let Some(member) = state.members.get_mut(&run) else { return false };
     match request {
-        Request::Drain if !member.can_drain => return false,
-        Request::Drain => member.say(reply::DRAIN),
-        Request::Disconnect => {
-            let seq = member.next_seq();
-            member.say(reply::disconnect(seq));
+        Request::Drain if member.node.is_none() => return false,
+        // Asked twice it does no harm, so it is noted afterwards.
+        Request::Drain if !member.asked_to_drain => {
+            member.asked_to_drain = true;
+            member.say(reply::DRAIN);
+            state.note();
         }
+        // Asked twice, Node hangs up at once, so it is noted before.
+        Request::Disconnect if !member.asked_to_disconnect => {
+            member.asked_to_disconnect = true;
+            state.note();
+            state.say_disconnect(run);
+        }
+        // By the God before us.
+        Request::Drain | Request::Disconnect => {}
     }
     true
 }

@@ -8,10 +8,11 @@
 //! - when a new version of the app listens elsewhere: nobody holds the old one for [`FORSAKEN`], while others serve.
 
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
@@ -19,10 +20,12 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::dispatcher;
+use super::memory::Kept;
 use super::node::message::{AddressType, Number, Query};
 use super::rota::ListenerId;
 use super::state::{Connection, State};
-use crate::os::socket::{self, Listening, LocalAddress, Place};
+use crate::os::clock;
+use crate::os::socket::{self, Listening, LocalAddress, Place, SocketFile};
 use crate::protocol::{ListenerInfo, Run};
 use crate::spec::Balance;
 
@@ -43,19 +46,46 @@ pub(crate) struct Listener {
     /// The name workers know it by, unique, as JSON.
     pub(crate) key: String,
     pub(crate) address: LocalAddress,
+    /// Dropped before the socket.
+    pub(crate) _kept: Kept,
     pub(crate) endpoint: Endpoint,
     /// The first worker's TLS ticket keys, for all.
     pub(crate) data: Option<Box<RawValue>>,
     /// Workers that listen on it.
-    pub(crate) holders: Vec<Run>,
+    pub(crate) holders: Vec<Holder>,
     /// Since when nobody does, and who closed it on purpose, if one did.
-    vacant: Option<Vacant>,
+    pub(crate) vacant: Option<Vacant>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Vacant {
-    since: Instant,
+/// A worker that listens somewhere.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Holder {
+    pub(crate) run: Run,
+    /// The number of its question, so that the same question is known again.
+    pub(crate) asked: u64,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Vacant {
+    /// In ms of the monotonic clock.
+    since: u64,
+    #[serde(default)]
     closed_by: Option<Run>,
+}
+
+impl Vacant {
+    /// From now on.
+    pub(crate) fn now(closed_by: Option<Run>) -> Vacant {
+        Vacant { since: clock::monotonic_ms(), closed_by }
+    }
+
+    fn lasts(&self) -> Duration {
+        Duration::from_millis(clock::monotonic_ms().saturating_sub(self.since))
+    }
+
+    fn patience(&self) -> Duration {
+        if self.closed_by.is_some() { SECOND_THOUGHTS } else { FORSAKEN }
+    }
 }
 
 /// How connections get to the workers.
@@ -69,8 +99,8 @@ pub(crate) enum Endpoint {
         socket: Rc<OwnedFd>,
         /// Datagrams.
         udp: bool,
-        /// Keeps the socket's file, if it has one.
-        _file: Option<Listening>,
+        /// The socket's file, if it has one.
+        file: Option<SocketFile>,
     },
 }
 
@@ -87,6 +117,30 @@ pub(crate) struct Dealt {
     pub(crate) idle: bool,
     pub(crate) news: Rc<Notify>,
     acceptor: AbortHandle,
+}
+
+impl Endpoint {
+    /// Each worker gets a copy of the socket; ours keeps its queue, and its file.
+    pub(crate) fn share(listening: Listening) -> Endpoint {
+        let (socket, file) = listening.into_parts();
+        Endpoint::Shared { socket: Rc::new(socket), udp: false, file }
+    }
+
+    /// The socket that listens.
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        match self {
+            Endpoint::Dealt(dealt) => dealt.socket.get_ref().as_fd(),
+            Endpoint::Shared { socket, .. } => socket.as_fd(),
+        }
+    }
+
+    /// The file it made at a Unix path.
+    pub(crate) fn file(&self) -> Option<&SocketFile> {
+        match self {
+            Endpoint::Dealt(dealt) => dealt.socket.get_ref().file(),
+            Endpoint::Shared { file, .. } => file.as_ref(),
+        }
+    }
 }
 
 impl Dealt {
@@ -111,6 +165,11 @@ impl Listener {
             Endpoint::Dealt(dealt) => Some(dealt),
             Endpoint::Shared { .. } => None,
         }
+    }
+
+    /// True if this worker listens there.
+    pub(crate) fn is_held_by(&self, run: Run) -> bool {
+        self.holders.iter().any(|holder| holder.run == run)
     }
 
     pub(crate) fn info(&self) -> ListenerInfo {
@@ -194,8 +253,10 @@ impl State {
         let name = query.name();
         let key = serde_json::Value::from(format!("{name}#{}", id.0)).to_string();
         let data = query.data.map(ToOwned::to_owned);
+        let kept = self.book.keep(self.book.listener_name(id), endpoint.socket());
+        let holders = Vec::new();
         self.listeners
-            .insert(id, Listener { id, name, key, address, endpoint, data, holders: Vec::new(), vacant: None });
+            .insert(id, Listener { id, name, key, address, _kept: kept, endpoint, data, holders, vacant: None });
         Ok(id)
     }
 
@@ -203,19 +264,20 @@ impl State {
         if query.is_udp() {
             let reuse = query.flags.unwrap_or(0) & UDP_REUSE_ADDRESS != 0;
             let (socket, at) = socket::bind_udp(query.ip()?, query.v6only(), reuse).map_err(|e| errno(&e))?;
-            return Ok((Endpoint::Shared { socket: Rc::new(socket), udp: true, _file: None }, LocalAddress::Ip(at)));
+            let endpoint = Endpoint::Shared { socket: Rc::new(socket), udp: true, file: None };
+            return Ok((endpoint, LocalAddress::Ip(at)));
         }
         let backlog = query.backlog.map_or(0, Number::value).clamp(0, i64::from(i32::MAX)) as i32;
         let listening = Listening::open(&query.place()?, backlog).map_err(|e| errno(&e))?;
         let address = listening.address().clone();
         let endpoint = match self.balance {
             Balance::RoundRobin => self.deal(id, listening).map_err(|e| errno(&e))?,
-            Balance::Shared => share(listening).map_err(|e| errno(&e))?,
+            Balance::Shared => Endpoint::share(listening),
         };
         Ok((endpoint, address))
     }
 
-    fn deal(&self, id: ListenerId, listening: Listening) -> std::io::Result<Endpoint> {
+    pub(crate) fn deal(&self, id: ListenerId, listening: Listening) -> std::io::Result<Endpoint> {
         let socket = Rc::new(listening.watch()?);
         let news = Rc::new(Notify::new());
         let task = dispatcher::accept(self.me.clone(), id, Rc::clone(&socket), Rc::clone(&news));
@@ -225,11 +287,12 @@ impl State {
     }
 
     /// The worker listens there now.
-    pub(crate) fn claim(&mut self, run: Run, id: ListenerId) {
-        if let Some(listener) = self.listeners.get_mut(&id) {
-            listener.holders.push(run);
+    pub(crate) fn claim(&mut self, run: Run, asked: u64, id: ListenerId) {
+        if let Some(listener) = self.listeners.get_mut(&id).filter(|listener| !listener.is_held_by(run)) {
+            listener.holders.push(Holder { run, asked });
             listener.vacant = None;
         }
+        self.note();
         if self.listeners.values().any(|listener| listener.vacant.is_some()) {
             self.look_again_in(FORSAKEN);
         }
@@ -244,6 +307,7 @@ impl State {
         self.rota.withdraw(id, run);
         let on_purpose = self.rota.rotates(run);
         self.release(id, run, on_purpose.then_some(run));
+        self.note();
         self.news(id);
     }
 
@@ -268,10 +332,18 @@ impl State {
     fn release(&mut self, id: ListenerId, run: Run, closed_by: Option<Run>) {
         let Some(listener) = self.listeners.get_mut(&id) else { return };
         let before = listener.holders.len();
-        listener.holders.retain(|holder| *holder != run);
+        listener.holders.retain(|holder| holder.run != run);
         if before > 0 && listener.holders.is_empty() {
-            listener.vacant = Some(Vacant { since: Instant::now(), closed_by });
-            self.look_again_in(if closed_by.is_some() { SECOND_THOUGHTS } else { FORSAKEN });
+            let vacant = Vacant::now(closed_by);
+            listener.vacant = Some(vacant);
+            self.look_again_in(vacant.patience());
+        }
+    }
+
+    /// Goes on waiting where another God began to.
+    pub(crate) fn resume_patience(&self) {
+        for vacant in self.listeners.values().filter_map(|listener| listener.vacant.as_ref()) {
+            self.look_again_in(vacant.patience().saturating_sub(vacant.lasts()));
         }
     }
 
@@ -287,23 +359,25 @@ impl State {
 
     /// Closes the listeners nobody will come back to.
     fn close_vacant(&mut self) {
-        let others_serve = self.listeners.values().any(|l| l.holders.iter().any(|run| self.rota.rotates(*run)));
+        let others_serve =
+            self.listeners.values().any(|l| l.holders.iter().any(|holder| self.rota.rotates(holder.run)));
         let is_over = |vacant: &Vacant| match vacant.closed_by {
-            Some(_) => vacant.since.elapsed() >= SECOND_THOUGHTS,
-            None => others_serve && vacant.since.elapsed() >= FORSAKEN,
+            Some(_) => vacant.lasts() >= vacant.patience(),
+            None => others_serve && vacant.lasts() >= vacant.patience(),
         };
         let over: Vec<ListenerId> =
             self.listeners.values().filter(|l| l.vacant.as_ref().is_some_and(is_over)).map(|l| l.id).collect();
-        for id in over {
-            self.rota.close(id);
-            self.listeners.remove(&id);
+        self.close_listeners(&over);
+    }
+
+    /// Closes these.
+    pub(crate) fn close_listeners(&mut self, ids: &[ListenerId]) {
+        for id in ids {
+            self.rota.close(*id);
+            self.listeners.remove(id);
+        }
+        if !ids.is_empty() {
+            self.note();
         }
     }
-}
-
-/// The worker gets a copy of the socket; ours keeps its queue, and its file.
-fn share(listening: Listening) -> std::io::Result<Endpoint> {
-    use std::os::fd::AsFd;
-    let socket = Rc::new(listening.as_fd().try_clone_to_owned()?);
-    Ok(Endpoint::Shared { socket, udp: false, _file: Some(listening) })
 }

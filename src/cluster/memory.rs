@@ -70,6 +70,13 @@ impl Book {
         format!("listen/{}/{}", self.app, id.0)
     }
 
+    /// True if that is the name of one of our listeners.
+    pub(crate) fn is_listener(&self, name: &str) -> bool {
+        name.strip_prefix("listen/")
+            .and_then(|rest| rest.split_once('/'))
+            .is_some_and(|(app, _)| app.parse() == Ok(self.app))
+    }
+
     /// Puts the record; written with the next commit.
     pub(crate) fn put(&self, json: &str) {
         self.memory.ledger.put(&record_key(self.app), json);
@@ -130,6 +137,15 @@ impl Accepted {
         let (listener, region) = (book.slot_of(listener), Rc::clone(&book.memory.region));
         let accepted = Accepted { socket: Some(socket), listener, region };
         accepted.waits();
+        accepted
+    }
+
+    /// Taken over from another God, who wrote down where it is.
+    pub(crate) fn known(socket: OwnedFd, listener: ListenerId, place: Place, book: &Book) -> Accepted {
+        let (listener, region) = (book.slot_of(listener), Rc::clone(&book.memory.region));
+        let accepted = Accepted { socket: Some(socket), listener, region };
+        // It has its place already, but for one that comes with another number.
+        accepted.put(place);
         accepted
     }
 

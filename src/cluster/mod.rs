@@ -17,6 +17,8 @@ mod drain;
 mod listener;
 mod memory;
 mod node;
+mod record;
+mod revival;
 mod rota;
 mod state;
 
@@ -113,8 +115,8 @@ impl Cluster {
         notices: UnboundedSender<Notice>,
         legacy: Legacy<'_>,
     ) -> Result<Cluster, String> {
-        let _ = Cluster::new(options, app, memory, notices);
-        Err(format!("the record cannot be read: {}", legacy.record))
+        let book = Book { app, memory };
+        Ok(Cluster { state: revival::revive(options.balance, book, notices, legacy)? })
     }
 
     /// A worker was started with the other end of `channel` as its IPC descriptor. With `shares` it takes part in the
@@ -123,8 +125,12 @@ impl Cluster {
     /// Must be called inside the runtime's `LocalSet`.
     pub fn join(&self, run: Run, channel: OwnedFd, shares: bool) {
         let mut state = self.state.borrow_mut();
-        match Channel::new(channel) {
-            Ok(channel) => state.join(run, channel, shares),
+        let kept = state.book.keep(channel_name(run), &channel);
+        match Channel::new(channel, run, kept) {
+            Ok(channel) => {
+                state.join(run, channel, shares);
+                state.note();
+            }
             Err(error) => {
                 tracing::error!(run = run.0, %error, "cannot watch the IPC channel of a worker: closed");
                 state.tell(Notice::Disconnected { run });
@@ -157,10 +163,14 @@ impl Cluster {
         let Some(channel) = self.state.borrow().members.get(&run).map(|member| Rc::clone(&member.channel)) else {
             return;
         };
-        while channel.read_now(|line| self.state.borrow_mut().heard(run, line)) == Read::Some {}
+        while channel.read_now(|line| self.state.borrow_mut().heard(run, line)) == Read::Some {
+            self.state.borrow_mut().lines_taken(run);
+        }
         let mut state = self.state.borrow_mut();
         state.ended(run);
         state.members.remove(&run);
+        state.note();
+        channel.release();
     }
 
     /// What the app listens on through us.
@@ -184,10 +194,7 @@ impl Cluster {
     pub fn close(&self) {
         let mut state = self.state.borrow_mut();
         let ids: Vec<_> = state.listeners.keys().copied().collect();
-        for id in ids {
-            state.rota.close(id);
-            state.listeners.remove(&id);
-        }
+        state.close_listeners(&ids);
     }
 }
 

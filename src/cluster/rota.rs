@@ -74,6 +74,14 @@ impl Rota {
         }
     }
 
+    /// The worker has so many connections unanswered, given to it by another God.
+    pub(crate) fn resume(&mut self, run: Run, unanswered: u32, now: Duration) {
+        if let Some(load) = self.workers.get_mut(&run) {
+            load.unanswered += unanswered;
+            load.progress = now;
+        }
+    }
+
     /// The worker is no more.
     pub(crate) fn leave(&mut self, run: Run) {
         self.workers.remove(&run);

@@ -1,8 +1,7 @@
 //! What a cluster knows: its workers, its listeners, and which connections are between the two.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
-use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -12,8 +11,9 @@ use tokio::time::Instant;
 
 use super::Notice;
 use super::listener::Listener;
-use super::memory::Book;
-use super::node::channel::{Cargo, Channel};
+use super::memory::{Accepted, Book};
+use super::node::channel::{Channel, Read};
+use super::node::outgoing::Cargo;
 use super::rota::{ListenerId, Rota};
 use crate::protocol::Run;
 use crate::spec::Balance;
@@ -34,6 +34,7 @@ pub(crate) struct State {
     pub(crate) book: Book,
     notices: mpsc::UnboundedSender<Notice>,
     pub(crate) start: Instant,
+    seq: Rc<Cell<u64>>,
 }
 
 /// A worker with a channel.
@@ -42,15 +43,26 @@ pub(crate) struct Member {
     pub(crate) channel: Rc<Channel>,
     pub(crate) shares: bool,
     pub(crate) life: watch::Sender<Life>,
-    /// Our preload said hello: it can drain.
-    pub(crate) can_drain: bool,
+    /// Our preload said hello, with `process.version`: it can drain.
+    pub(crate) node: Option<String>,
+    /// [`super::node::reply::DRAIN`] was sent.
+    pub(crate) asked_to_drain: bool,
+    /// It was told to disconnect, or is just about to be.
+    pub(crate) asked_to_disconnect: bool,
+    /// Where it said it listens.
+    pub(crate) listening: Vec<String>,
+    /// It said `ready`.
+    pub(crate) ready: bool,
+    /// It sent a file; that was acknowledged, and its line is still to be taken away.
+    pub(crate) file_acknowledged: bool,
     /// Handed over, not answered for; a handful at most.
     pub(crate) pending: Vec<(u64, Connection)>,
     pub(crate) connections: u64,
     /// Something unreadable came; said once.
     pub(crate) complained: bool,
-    seq: u64,
-    reader: Option<AbortHandle>,
+    /// The cluster's.
+    seq: Rc<Cell<u64>>,
+    reader: AbortHandle,
 }
 
 /// How far along its way out a worker is.
@@ -67,17 +79,17 @@ pub(crate) enum Life {
 /// A connection on its way to a worker.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    pub(crate) socket: Rc<OwnedFd>,
+    pub(crate) socket: Rc<Accepted>,
     pub(crate) listener: ListenerId,
     /// Who turned it down.
     pub(crate) refused: Vec<Run>,
 }
 
 impl Member {
-    /// The number of our next message to this worker.
+    /// The number of our next message. No other in the cluster has it, nor had one of an earlier God.
     pub(crate) fn next_seq(&mut self) -> u64 {
-        self.seq += 1;
-        self.seq
+        self.seq.set(self.seq.get() + 1);
+        self.seq.get()
     }
 
     /// Sends a line that carries no file.
@@ -93,23 +105,43 @@ impl Member {
 
     /// Hands over a connection.
     pub(crate) fn hand(&mut self, key: &str, connection: Connection) {
+        self.be_sure();
         let seq = self.next_seq();
-        let cargo = Cargo { file: Rc::clone(&connection.socket), connection: Some(seq) };
+        let cargo = Cargo::Connection { socket: Rc::clone(&connection.socket), seq };
         self.channel.send(super::node::reply::new_connection(key, seq), Some(cargo));
         self.pending.push((seq, connection));
+    }
+
+    /// Sends a line with a file that is no connection.
+    pub(crate) fn send_file(&mut self, line: String, cargo: Cargo) {
+        self.be_sure();
+        self.channel.send(line, Some(cargo));
+    }
+
+    /// Asks the question that a channel taken over begins with, if it was not asked yet.
+    pub(crate) fn be_sure(&mut self) {
+        if self.channel.is_unsure() {
+            let seq = self.next_seq();
+            self.channel.ask(seq);
+        }
     }
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
-        if let Some(reader) = &self.reader {
-            reader.abort();
-        }
+        self.reader.abort();
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.book.remove();
     }
 }
 
 impl State {
     pub(crate) fn new(balance: Balance, book: Book, notices: mpsc::UnboundedSender<Notice>) -> Rc<RefCell<State>> {
+        let seq = Rc::new(Cell::new(book.first_seq()));
         Rc::new_cyclic(|me| {
             RefCell::new(State {
                 me: me.clone(),
@@ -121,6 +153,7 @@ impl State {
                 book,
                 notices,
                 start: Instant::now(),
+                seq,
             })
         })
     }
@@ -145,12 +178,17 @@ impl State {
             channel,
             shares,
             life: watch::Sender::new(Life::Serving),
-            can_drain: false,
+            node: None,
+            asked_to_drain: false,
+            asked_to_disconnect: false,
+            listening: Vec::new(),
+            ready: false,
+            file_acknowledged: false,
             pending: Vec::new(),
             connections: 0,
             complained: false,
-            seq: 0,
-            reader: Some(reader.abort_handle()),
+            seq: Rc::clone(&self.seq),
+            reader: reader.abort_handle(),
         };
         self.members.insert(run, member);
     }
@@ -159,6 +197,7 @@ impl State {
     pub(crate) fn exclude(&mut self, run: Run) {
         self.rota.exclude(run);
         self.keep_listeners_closed_by(run);
+        self.note();
         let Some(member) = self.members.get_mut(&run) else { return };
         let channel = Rc::clone(&member.channel);
         let (unsent, sent) = std::mem::take(&mut member.pending).into_iter().partition(|(seq, _)| channel.recall(*seq));
@@ -176,14 +215,16 @@ impl State {
             return;
         }
         member.life.send_replace(Life::Ended);
+        member.channel.abandon();
         let pending = std::mem::take(&mut member.pending);
         self.rota.leave(run);
         self.release_listeners(run);
+        self.note();
         self.place_all(pending);
         self.wake_all();
     }
 
-    fn place_all(&mut self, connections: Vec<(u64, Connection)>) {
+    pub(crate) fn place_all(&mut self, connections: Vec<(u64, Connection)>) {
         for (_, connection) in connections {
             self.place(connection);
         }
@@ -192,7 +233,6 @@ impl State {
 
 /// Reads a worker's channel to its end.
 async fn read(shared: Shared, run: Run, channel: Rc<Channel>) {
-    use super::node::channel::Read;
     loop {
         let each = |line: &[u8]| {
             if let Some(state) = shared.upgrade() {
@@ -201,6 +241,9 @@ async fn read(shared: Shared, run: Run, channel: Rc<Channel>) {
         };
         if channel.read(each).await == Read::End {
             break;
+        }
+        if let Some(state) = shared.upgrade() {
+            state.borrow_mut().lines_taken(run);
         }
     }
     if let Some(state) = shared.upgrade() {

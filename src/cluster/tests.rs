@@ -1,10 +1,13 @@
 //! The cluster against workers played by the test, line by line.
 
 mod dealing;
+mod dying;
 mod leaving;
+mod outliving;
+mod surviving;
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
@@ -15,7 +18,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
-use crate::keeper::{Ledger, Records, Region};
+use crate::keeper::{Ledger, Place, Records, Region, Word, ledger};
 use crate::os::fdpass;
 
 /// Longer than anything here takes; what waits that long has hung.
@@ -31,6 +34,59 @@ fn play<F: Future<Output = ()>>(story: F) {
 struct Stage {
     cluster: Cluster,
     notices: UnboundedReceiver<Notice>,
+    memory: Memory,
+    balance: Balance,
+}
+
+const APP: u32 = 7;
+
+/// What a God leaves who was killed.
+struct Remains {
+    records: Records,
+    files: HashMap<String, OwnedFd>,
+    connections: Vec<(OwnedFd, Place)>,
+    rest: Vec<OwnedFd>,
+    generation: u64,
+    balance: Balance,
+}
+
+impl Remains {
+    /// Changes the cluster's record.
+    fn edit(&mut self, change: impl FnOnce(&mut Value)) {
+        let text = self.records.get_mut(&record_key(APP)).unwrap();
+        let mut record = serde_json::from_str(text).unwrap();
+        change(&mut record);
+        *text = record.to_string();
+    }
+
+    /// The next God.
+    fn revive(mut self) -> Stage {
+        let memory = memory(self.generation + 1, &self.records);
+        let (sender, notices) = unbounded_channel();
+        let legacy = Legacy {
+            record: &self.records[&record_key(APP)],
+            files: &mut self.files,
+            connections: &mut self.connections,
+            rest: &mut self.rest,
+        };
+        let options = Options { balance: self.balance };
+        let cluster = Cluster::revive(options, APP, memory.clone(), sender, legacy).unwrap();
+        assert!(self.files.is_empty() && self.connections.is_empty() && self.rest.is_empty(), "all is taken over");
+        Stage { cluster, notices, memory, balance: self.balance }
+    }
+}
+
+fn memory(generation: u64, records: &Records) -> Memory {
+    let region = Rc::new(Region::new().unwrap());
+    region.set(Word::Generation, generation);
+    // Copies have other numbers.
+    let records = records.iter().filter(|(key, _)| !key.starts_with("fd/")).map(|(k, v)| (k.clone(), v.clone()));
+    Memory { ledger: Ledger::start(Rc::clone(&region), &records.collect()).unwrap(), region }
+}
+
+/// A copy of an open file, by its number.
+fn copy(number: i32) -> OwnedFd {
+    fdpass::inherited(u16::try_from(number).unwrap()).unwrap()
 }
 
 impl Stage {
@@ -40,9 +96,35 @@ impl Stage {
 
     fn with(balance: Balance) -> Stage {
         let (sender, notices) = unbounded_channel();
-        let region = Rc::new(Region::new().unwrap());
-        let ledger = Ledger::start(Rc::clone(&region), &Records::new()).unwrap();
-        Stage { cluster: Cluster::new(Options { balance }, 1, Memory { ledger, region }, sender), notices }
+        let memory = memory(1, &Records::new());
+        Stage { cluster: Cluster::new(Options { balance }, APP, memory.clone(), sender), notices, memory, balance }
+    }
+
+    fn records(&self) -> Records {
+        ledger::read(self.memory.ledger.file().unwrap()).unwrap()
+    }
+
+    /// God is killed, here and now. What he had open stays open as copies of it.
+    async fn die(self) -> Remains {
+        let records = self.records();
+        let files = ledger::kept(&records).map(|(name, id)| (name.to_owned(), copy(id.number))).collect();
+        let open = std::fs::read_dir("/proc/self/fd").unwrap();
+        let numbers: Vec<i32> = open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+        let region = &self.memory.region;
+        let placed = numbers.into_iter().filter_map(|number| Some((number, region.place(number)?)));
+        let connections = placed.map(|(number, place)| (copy(number), place)).collect();
+        let generation = region.get(Word::Generation);
+        let remains = Remains { records, files, connections, rest: Vec::new(), generation, balance: self.balance };
+        drop(self);
+        // His tasks end.
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
+        }
+        remains
+    }
+
+    async fn reborn(self) -> Stage {
+        self.die().await.revive()
     }
 
     fn worker(&self, run: u64) -> Fake {
@@ -81,12 +163,21 @@ struct Fake {
     files: RefCell<VecDeque<OwnedFd>>,
     key: String,
     port: u16,
+    /// Of its last question.
+    seq: Cell<u64>,
 }
 
 impl Fake {
     fn new(socket: OwnedFd) -> Fake {
         let socket = fdpass::watch(socket).unwrap();
-        Fake { socket, text: RefCell::default(), files: RefCell::default(), key: String::new(), port: 0 }
+        Fake {
+            socket,
+            text: RefCell::default(),
+            files: RefCell::default(),
+            key: String::new(),
+            port: 0,
+            seq: Cell::new(0),
+        }
     }
 
     fn say(&self, line: &Value) {
@@ -118,6 +209,15 @@ impl Fake {
         }
     }
 
+    /// Takes in what is there.
+    fn receive_now(&self) {
+        let mut buffer = vec![0; 65536];
+        if let Ok((count, files)) = fdpass::receive(self.socket.get_ref(), &mut buffer) {
+            self.text.borrow_mut().extend_from_slice(&buffer[..count]);
+            self.files.borrow_mut().extend(files);
+        }
+    }
+
     fn take_line(&self) -> Option<Value> {
         let mut text = self.text.borrow_mut();
         let end = text.iter().position(|byte| *byte == b'\n')?;
@@ -131,16 +231,22 @@ impl Fake {
     }
 
     async fn query(&self, more: Value) -> Value {
-        let mut query = json!({"cmd": "NODE_CLUSTER", "act": "queryServer", "seq": 77, "index": 0, "data": null,
+        self.ask(&more);
+        self.next().await.unwrap()
+    }
+
+    /// A question to listen.
+    fn ask(&self, more: &Value) {
+        self.seq.set(self.seq.get() + 1);
+        let mut query = json!({"cmd": "NODE_CLUSTER", "act": "queryServer", "seq": self.seq.get(), "index": 0, "data": null,
             "address": "127.0.0.1", "port": 0, "addressType": 4, "backlog": false});
         query.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         self.say(&query);
-        self.next().await.unwrap()
     }
 
     async fn listen(&mut self, index: u64) {
         let reply = self.query(json!({ "index": index })).await;
-        assert_eq!((&reply["ack"], &reply["errno"]), (&json!(77), &Value::Null), "{reply}");
+        assert_eq!((&reply["ack"], &reply["errno"]), (&json!(self.seq.get()), &Value::Null), "{reply}");
         self.key = reply["key"].as_str().unwrap().to_owned();
         self.port = reply["sockname"]["port"].as_u64().unwrap() as u16;
     }
@@ -152,6 +258,14 @@ impl Fake {
         assert_eq!(line["msg"]["key"], self.key);
         let file = self.files.borrow_mut().pop_front().expect("a connection comes with its socket");
         (line["msg"]["seq"].as_u64().unwrap(), file)
+    }
+
+    /// The question of a new God comes next: it is turned down, as by Node.
+    async fn reassure(&self) {
+        let line = self.next().await.unwrap();
+        assert_eq!((&line["cmd"], &line["msg"]["key"]), (&json!("NODE_HANDLE"), &json!("")), "{line}");
+        self.files.borrow_mut().pop_front().expect("Node wants something to close");
+        self.answer(line["msg"]["seq"].as_u64().unwrap(), false);
     }
 
     fn answer(&self, seq: u64, accepted: bool) {

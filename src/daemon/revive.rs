@@ -14,7 +14,7 @@ use crate::os::reap::Ended;
 use crate::os::{clock, pidfd, proc, tree};
 use crate::protocol::{EventKind, Exit, Run};
 use crate::spec::Balance;
-use crate::supervisor::{AppId, Effect, Input, ProcessId};
+use crate::supervisor::{AppId, Effect, Input};
 
 /// What the God before left to this one.
 pub struct Legacy {

@@ -4,7 +4,7 @@
 //! thread, even while the pipe is being drained. Here a pipe is armed for one event, stays silent while a blocking
 //! thread drains it, and is armed again by that thread. The main thread never hears of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,20 +13,30 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
 use tokio::runtime::Handle;
 
-use super::file::Writer;
 use super::pump::{Drained, Pump};
 
-/// What the event of `quit` carries; pumps count from 1.
+/// What the event of `quit` carries.
 const QUIT: u64 = 0;
+/// What the event of `timer` carries; pumps count from the next.
+const TIMER: u64 = 1;
+/// How long an app may have to wait whose write does not fit behind what is held back in its pipe.
+const LOOK_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 /// Enough for a thread that calls three functions.
 const STACK: usize = 64 << 10;
 
 pub(super) struct Dispatcher {
     epoll: OwnedFd,
     quit: OwnedFd,
-    pumps: Mutex<HashMap<Writer, Arc<Pump>>>,
+    pumps: Mutex<HashMap<u64, Arc<Pump>>>,
+    /// Runs while something is held back.
+    timer: OwnedFd,
+    /// Pumps to be looked at when the timer fires.
+    held: Mutex<HashSet<u64>>,
     next: AtomicU64,
     runtime: Handle,
 }
@@ -37,20 +47,21 @@ impl Dispatcher {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let quit = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(&epoll, &quit, EventData::new_u64(QUIT), EventFlags::IN)?;
-        let pumps = Mutex::default();
-        let dispatcher = Arc::new(Dispatcher { epoll, quit, pumps, next: AtomicU64::new(QUIT + 1), runtime });
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+        epoll::add(&epoll, &timer, EventData::new_u64(TIMER), EventFlags::IN)?;
+        let (pumps, held, next) = (Mutex::default(), Mutex::default(), AtomicU64::new(TIMER + 1));
+        let dispatcher = Arc::new(Dispatcher { epoll, quit, pumps, timer, held, next, runtime });
         let this = dispatcher.clone();
         std::thread::Builder::new().name("logs".into()).stack_size(STACK).spawn(move || this.run())?;
         Ok(dispatcher)
     }
 
-    /// Watches the pipe of the pump that `make` returns for its number.
-    pub(super) fn add(&self, make: impl FnOnce(Writer) -> Pump) -> io::Result<()> {
+    /// Watches the pipe of the pump.
+    pub(super) fn add(&self, pump: Pump) -> io::Result<()> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let pump = make(id);
         // Under the lock, so that an event that comes at once finds the pump in the table.
         let mut pumps = self.lock_pumps();
-        epoll::add(&self.epoll, pump.pipe(), EventData::new_u64(id), Self::armed())?;
+        epoll::add(&self.epoll, pump.watched(), EventData::new_u64(id), Self::armed())?;
         pumps.insert(id, Arc::new(pump));
         Ok(())
     }
@@ -75,38 +86,73 @@ impl Dispatcher {
             for event in &events {
                 match event.data.u64() {
                     QUIT => return,
+                    TIMER => self.look_again(),
                     id => self.hand_out(id),
                 }
             }
         }
     }
 
-    fn hand_out(self: &Arc<Self>, id: Writer) {
+    fn hand_out(self: &Arc<Self>, id: u64) {
         let Some(pump) = self.lock_pumps().get(&id).cloned() else { return };
         let this = self.clone();
         self.runtime.spawn_blocking(move || this.serve(id, &pump));
     }
 
-    fn serve(&self, id: Writer, pump: &Pump) {
-        let ended = match pump.drain() {
-            Drained::Ended => true,
-            Drained::ForNow => {
-                let armed = epoll::modify(&self.epoll, pump.pipe(), EventData::new_u64(id), Self::armed());
-                armed.inspect_err(|error| tracing::error!(%error, "cannot watch an app's output any more")).is_err()
-            }
+    fn serve(self: &Arc<Self>, id: u64, pump: &Pump) {
+        let watched = match pump.drain() {
+            Drained::TurnOver => return self.hand_out(id),
+            Drained::Idle => epoll::modify(&self.epoll, pump.watched(), EventData::new_u64(id), Self::armed()),
+            Drained::Held => self.hold(id, pump),
+            Drained::Ended => return self.remove(id, pump),
         };
-        if ended {
-            // Fails only if it was not watched, which is what is wanted.
-            let _ = epoll::delete(&self.epoll, pump.pipe());
-            self.lock_pumps().remove(&id);
+        if let Err(error) = watched {
+            tracing::error!(%error, "cannot watch an app's output any more");
+            self.remove(id, pump);
         }
+    }
+
+    /// Watches what tells of news only, no longer the pipe, in which what is held back would fire. And looks again soon:
+    /// of a write that is longer than the pipe there are no news before it is done.
+    fn hold(&self, id: u64, pump: &Pump) -> rustix::io::Result<()> {
+        match epoll::modify(&self.epoll, pump.watched(), EventData::new_u64(id), Self::armed()) {
+            Err(Errno::NOENT) => {
+                epoll::delete(&self.epoll, pump.pipe())?;
+                epoll::add(&self.epoll, pump.watched(), EventData::new_u64(id), Self::armed())?;
+            }
+            result => result?,
+        }
+        let mut held = self.lock_held();
+        if held.is_empty() {
+            let once = Itimerspec { it_interval: Timespec::default(), it_value: LOOK_AGAIN };
+            timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;
+        }
+        held.insert(id);
+        Ok(())
+    }
+
+    fn look_again(self: &Arc<Self>) {
+        // Nothing to read would mean nothing to do.
+        let _ = rustix::io::read(&self.timer, &mut [0; 8]);
+        let held = std::mem::take(&mut *self.lock_held());
+        held.into_iter().for_each(|id| self.hand_out(id));
+    }
+
+    fn remove(&self, id: u64, pump: &Pump) {
+        // Fails only if it was not watched, which is what is wanted.
+        let _ = epoll::delete(&self.epoll, pump.watched());
+        self.lock_pumps().remove(&id);
     }
 
     fn armed() -> EventFlags {
         EventFlags::IN | EventFlags::ONESHOT
     }
 
-    fn lock_pumps(&self) -> MutexGuard<'_, HashMap<Writer, Arc<Pump>>> {
+    fn lock_held(&self) -> MutexGuard<'_, HashSet<u64>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_pumps(&self) -> MutexGuard<'_, HashMap<u64, Arc<Pump>>> {
         self.pumps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

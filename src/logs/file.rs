@@ -3,60 +3,51 @@
 //! A write that fails never stops the app. Its bytes are dropped and counted, the daemon's log says so once, and when
 //! writing works again the first thing written is a line that says how much is missing.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 
-/// Mode of new log files. Readable by the group, so that a log shipper can be let in, but not by everyone: apps print
-/// secrets.
-const FILE_MODE: u32 = 0o640;
-/// Mode of new log directories, for the same reason.
-const DIR_MODE: u32 = 0o750;
+use super::append::{Failed, Open, identity_of};
+use super::pipe::{Pipe, Ready};
 
-/// Who writes: the number of a pump.
-pub(super) type Writer = u64;
-
-/// A log file and all that is known of its end.
+/// A log file and who writes to it.
 #[derive(Debug)]
 pub struct LogFile {
     path: PathBuf,
     /// Pumps that write to it at present.
     writers: AtomicUsize,
+    /// The pipe that wrote last, so that an unfinished line at the end is its. That pipe bears the mark which tells a
+    /// successor the same. Not part of `state`, for this lock is never held while the disk works.
+    last: Mutex<Weak<Pipe>>,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     open: Option<Open>,
-    /// The file ends in the middle of a line of this writer.
-    unfinished: Option<Writer>,
     /// Bytes dropped since the last write that worked.
     lost: u64,
-    /// Which file `unfinished` is about.
-    last: Option<Identity>,
 }
 
-#[derive(Debug)]
-struct Open {
-    file: File,
-    identity: Identity,
-}
-
-/// Device and inode.
-type Identity = (u64, u64);
-
-/// A write that failed, and how many of its bytes are in the file all the same.
-struct Failed {
-    written: usize,
-    error: io::Error,
+/// What came of an attempt to move bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// So many are out of the pipe, into the file or lost.
+    Bytes(usize),
+    /// The pipe holds the beginning of a line, and nothing else.
+    Unfinished,
+    /// The pipe holds nothing at present.
+    Nothing,
+    /// The pipe has ended.
+    Ended,
 }
 
 impl LogFile {
     pub(super) fn new(path: PathBuf) -> LogFile {
-        LogFile { path, writers: AtomicUsize::new(0), state: Mutex::default() }
+        LogFile { path, writers: AtomicUsize::new(0), last: Mutex::default(), state: Mutex::default() }
     }
 
     /// Where it is.
@@ -71,81 +62,136 @@ impl LogFile {
         self.lock().lost
     }
 
-    pub(super) fn attach(&self) {
+    /// Another pipe leads here from now on. Never waits for the disk.
+    pub(super) fn attach(&self, pipe: &Arc<Pipe>) {
         self.writers.fetch_add(1, Ordering::Relaxed);
+        if pipe.is_marked() {
+            *self.last() = Arc::downgrade(pipe);
+        }
     }
 
-    /// The writer is done. A line it left unfinished is ended if others write here, for theirs would run into it.
-    pub(super) fn detach(&self, writer: Writer) {
-        let mut state = self.lock();
-        if self.is_shared() && state.unfinished == Some(writer) {
-            self.append_locked(&mut state, writer, &[b"\n"]);
-        }
+    pub(super) fn detach(&self) {
         self.writers.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// The pipe has ended. A line it left unfinished is ended if others write here, for theirs would run into it.
+    pub(super) fn end(&self, pipe: &Arc<Pipe>) {
+        let mut state = self.lock();
+        if self.is_shared() && self.is_last(pipe) {
+            let ended = self.ensure_open(&mut state).and_then(|open| match open.ends_midline() {
+                true => open.write(b"\n"),
+                false => Ok(()),
+            });
+            if let Err(error) = ended {
+                tracing::debug!(path = %self.path.display(), %error, "a last line stays unfinished");
+            }
+        }
+    }
+
     /// True if lines of several writers meet in it.
-    pub(super) fn is_shared(&self) -> bool {
+    fn is_shared(&self) -> bool {
         self.writers.load(Ordering::Relaxed) > 1
     }
 
-    /// Writes the parts one after the other, with nobody else's bytes between them. Blocks as long as the disk does.
-    pub(super) fn append(&self, writer: Writer, parts: &[&[u8]]) {
-        self.append_locked(&mut self.lock(), writer, parts);
+    /// Moves what is in the pipe to the end of the file, as far as it is fit to go there. Blocks as long as the disk
+    /// does.
+    ///
+    /// # Errors
+    /// When the pipe cannot be read.
+    pub(super) fn take_from(&self, pipe: &Arc<Pipe>) -> rustix::io::Result<Taken> {
+        let mut state = self.lock();
+        let ready = if self.is_shared() { pipe.ready_lines() } else { pipe.ready() };
+        self.take_ready(&mut state, pipe, ready?)
     }
 
-    fn append_locked(&self, state: &mut State, writer: Writer, parts: &[&[u8]]) {
-        if let Err(failed) = self.try_append(state, writer, parts) {
-            // Opened anew for the next try: the handle itself may be what is stale.
-            state.open = None;
-            let total: usize = parts.iter().map(|part| part.len()).sum();
-            if state.lost == 0 {
-                tracing::warn!(path = %self.path.display(), error = %failed.error,
-                    "cannot write this log: output is dropped until it works again");
-            }
-            state.lost += (total - failed.written) as u64;
+    /// As [`LogFile::take_from`], unfinished lines included.
+    pub(super) fn take_unfinished(&self, pipe: &Arc<Pipe>) -> rustix::io::Result<Taken> {
+        let mut state = self.lock();
+        self.take_ready(&mut state, pipe, pipe.ready()?)
+    }
+
+    fn take_ready(&self, state: &mut State, pipe: &Arc<Pipe>, ready: Ready) -> rustix::io::Result<Taken> {
+        let length = match ready {
+            Ready::Bytes(length) => length,
+            Ready::Unfinished => return Ok(Taken::Unfinished),
+            Ready::Nothing => return Ok(Taken::Nothing),
+            Ready::Ended => return Ok(Taken::Ended),
+        };
+        match self.try_take(state, pipe, length) {
+            Ok(moved) => Ok(Taken::Bytes(moved)),
+            Err(failed) if failed.is_empty_pipe() => Ok(Taken::Nothing),
+            Err(failed) => self.lose(state, pipe, length, &failed).map(Taken::Bytes),
         }
     }
 
-    fn try_append(&self, state: &mut State, writer: Writer, parts: &[&[u8]]) -> Result<(), Failed> {
-        self.ensure_open(state).map_err(|error| Failed { written: 0, error })?;
-        if self.is_shared() && state.unfinished.is_some_and(|owner| owner != writer) {
-            state.write(writer, b"\n").map_err(|failed| Failed { written: 0, ..failed })?;
+    /// Drops what could not be written, so that the app goes on.
+    fn lose(&self, state: &mut State, pipe: &Pipe, length: usize, failed: &Failed) -> rustix::io::Result<usize> {
+        // Opened anew for the next try: the handle itself may be what is stale.
+        state.open = None;
+        if state.lost == 0 {
+            tracing::warn!(path = %self.path.display(), error = %failed.error,
+                "cannot write this log: output is dropped until it works again");
+        }
+        let dropped = match failed.taken {
+            0 => pipe.read(length, <[u8]>::len)?,
+            taken => taken,
+        };
+        state.lost += dropped as u64;
+        Ok(dropped)
+    }
+
+    fn try_take(&self, state: &mut State, pipe: &Arc<Pipe>, length: usize) -> Result<usize, Failed> {
+        self.ensure_open(state)?;
+        if !self.is_last(pipe) {
+            self.change_writer(state, pipe)?;
         }
         if state.lost > 0 {
-            self.confess(state, writer).map_err(|failed| Failed { written: 0, ..failed })?;
+            self.confess(state)?;
         }
-        let mut before = 0;
-        for part in parts {
-            state.write(writer, part).map_err(|failed| Failed { written: before + failed.written, ..failed })?;
-            before += part.len();
+        self.ensure_open(state)?.take(pipe, length)
+    }
+
+    /// Ends the line of the pipe that wrote last: with the rest of it, if its pipe has that, for a kill of the daemon
+    /// may have cut it anywhere. Each step can be the last one, so the marks change in this order.
+    fn change_writer(&self, state: &mut State, pipe: &Arc<Pipe>) -> Result<(), Failed> {
+        let last = self.last().upgrade();
+        let open = self.ensure_open(state)?;
+        let cut = self.is_shared() && open.ends_midline();
+        if let Some(last) = last {
+            if cut && let Some(rest) = last.rest_of_line() {
+                open.take(&last, rest)?;
+            }
+            last.unmark();
         }
+        if cut && open.ends_midline() {
+            open.write(b"\n")?;
+        }
+        pipe.mark();
+        *self.last() = Arc::downgrade(pipe);
         Ok(())
     }
 
+    fn is_last(&self, pipe: &Arc<Pipe>) -> bool {
+        std::ptr::eq(self.last().as_ptr(), Arc::as_ptr(pipe))
+    }
+
     /// Says in the file how much is missing at this place.
-    fn confess(&self, state: &mut State, writer: Writer) -> Result<(), Failed> {
+    fn confess(&self, state: &mut State) -> io::Result<()> {
         let lost = state.lost;
-        let line_break = if state.unfinished.is_some() { "\n" } else { "" };
+        let open = self.ensure_open(state)?;
+        let line_break = if open.ends_midline() { "\n" } else { "" };
         let line = format!("{line_break}[pmr] {lost} bytes of output are missing here: the log could not be written\n");
-        state.write(writer, line.as_bytes())?;
+        open.write(line.as_bytes())?;
         state.lost = 0;
         tracing::warn!(path = %self.path.display(), lost, "this log can be written again");
         Ok(())
     }
 
-    fn ensure_open(&self, state: &mut State) -> io::Result<()> {
-        if state.open.is_some() {
-            return Ok(());
+    fn ensure_open<'a>(&self, state: &'a mut State) -> io::Result<&'a mut Open> {
+        match &mut state.open {
+            Some(open) => Ok(open),
+            closed => Ok(closed.insert(Open::new(&self.path)?)),
         }
-        let file = open_or_create(&self.path)?;
-        let identity = identity_of(&file.metadata()?);
-        if state.last != Some(identity) {
-            state.unfinished = None;
-        }
-        state.last = Some(identity);
-        state.open = Some(Open { file, identity });
-        Ok(())
     }
 
     /// Lets go of the file if it was deleted, or if its path names another one by now. A file that was renamed with
@@ -157,9 +203,7 @@ impl LogFile {
         let Some(open) = &state.open else { return };
         let replaced = match std::fs::metadata(&self.path) {
             Ok(metadata) => identity_of(&metadata) != open.identity,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                open.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => open.is_deleted(),
             Err(_) => false,
         };
         if replaced {
@@ -184,11 +228,11 @@ impl LogFile {
 
     /// Empties the file, after the write that is under way.
     pub(super) fn truncate(&self) -> io::Result<()> {
-        let mut state = self.lock();
+        let _writing = self.lock();
         // Non-blocking for the sake of a FIFO that nobody reads.
         let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
         match OpenOptions::new().write(true).truncate(true).custom_flags(flags).open(&self.path) {
-            Ok(_) => state.unfinished = None,
+            Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) if error.raw_os_error() == Some(libc::ENXIO) => {}
             Err(error) => return Err(error),
@@ -196,46 +240,11 @@ impl LogFile {
         Ok(())
     }
 
+    fn last(&self) -> MutexGuard<'_, Weak<Pipe>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-impl State {
-    /// Appends all of `bytes`, remembering how the file ends even when only some could be written.
-    fn write(&mut self, writer: Writer, bytes: &[u8]) -> Result<(), Failed> {
-        let open = self.open.as_mut().expect("opened by ensure_open under the same lock");
-        let mut written = 0;
-        let outcome = loop {
-            if written == bytes.len() {
-                break Ok(());
-            }
-            match open.file.write(&bytes[written..]) {
-                Ok(0) => break Err(io::Error::from(io::ErrorKind::WriteZero)),
-                Ok(n) => written += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => break Err(error),
-            }
-        };
-        if let Some(last) = bytes[..written].last() {
-            self.unfinished = (*last != b'\n').then_some(writer);
-        }
-        outcome.map_err(|error| Failed { written, error })
-    }
-}
-
-fn open_or_create(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.append(true).create(true).mode(FILE_MODE).custom_flags(libc::O_NOCTTY);
-    match (options.open(path), path.parent()) {
-        (Err(error), Some(folder)) if error.kind() == io::ErrorKind::NotFound => {
-            DirBuilder::new().recursive(true).mode(DIR_MODE).create(folder)?;
-            options.open(path)
-        }
-        (result, _) => result,
-    }
-}
-
-fn identity_of(metadata: &std::fs::Metadata) -> Identity {
-    (metadata.dev(), metadata.ino())
 }

@@ -1,22 +1,25 @@
 //! What apps print: from their pipes to files, and from files to people.
 //!
 //! ```text
-//!  app ─pipe─► Dispatcher (one thread, epoll) ─► Pump::drain on a blocking thread ─► LogFile (O_APPEND)
-//!                                                                                       │
-//!                              `pmr logs`:  Follower (inotify) ─► Splitter ─► Format ◄──┘
+//!  app ─pipe─► Dispatcher (one thread, epoll) ─► Pump::drain on a blocking thread ═splice═► LogFile
+//!                                                                                             │
+//!                                    `pmr logs`:  Follower (inotify) ─► Splitter ─► Format ◄──┘
 //! ```
 //!
 //! Bytes never pass through the daemon's main thread: it hands the read end of a pipe over and hears of it again when
 //! the pipe has ended. An app that prints nothing costs no thread, no buffer and no task; a disk that hangs stops the
-//! apps that write to it (their pipes fill up) and nobody else. Nothing is done line by line on the way to the file.
+//! apps that write to it (their pipes fill up) and nobody else. Nothing is done line by line on the way to the file. No
+//! byte is in the daemon's memory only, so it can be killed at any time: its successor reads on where it stopped.
 //!
-//! Writing: [`LogFiles`], [`mod@file`], `pump`, `dispatch`. Reading: [`tail`], [`last_lines`], [`split`]. Showing:
+//! Writing: [`LogFiles`], [`mod@file`], `append`, `pipe`, `pump`, `dispatch`. Reading: [`tail`], [`last_lines`], [`split`]. Showing:
 //! [`mod@format`], [`time_format`].
 
+mod append;
 mod dispatch;
 pub mod file;
 pub mod format;
 pub mod last_lines;
+mod pipe;
 mod pump;
 pub mod split;
 pub mod tail;
@@ -33,6 +36,7 @@ use tokio::sync::oneshot;
 
 use dispatch::Dispatcher;
 pub use file::LogFile;
+use pipe::Pipe;
 use pump::Pump;
 
 /// All log files that are written to, and the pumps that fill them. Cloning is cheap and gives the same registry.
@@ -89,12 +93,24 @@ impl LogFiles {
     /// the other side may be gone by then: what it left in the pipe is kept.
     ///
     /// # Errors
-    /// When the pipe cannot be watched: the system is out of memory or over its limit of watched descriptors.
+    /// When it is no pipe, or cannot be watched: the system is out of memory or over its limit of watched descriptors.
     pub fn pump(&self, pipe: OwnedFd, file: Option<Arc<LogFile>>) -> io::Result<Pumping> {
-        let (done, finished) = oneshot::channel();
-        rustix::io::ioctl_fionbio(&pipe, true)?;
-        self.inner.dispatcher.add(|id| Pump::new(id, pipe, file, done))?;
-        Ok(Pumping(finished))
+        let mut pumping = self.pump_all([(pipe, file)])?;
+        Ok(pumping.pop().expect("one for each pipe"))
+    }
+
+    /// As [`LogFiles::pump`], for pipes that a dead daemon read before. Those that lead to the same file must come in
+    /// one call: a line that the death cut is completed first, and for that all must be known before a byte is moved.
+    ///
+    /// # Errors
+    /// As there. The pipes before the one that failed are at work, the others are closed.
+    pub fn pump_all(
+        &self,
+        pipes: impl IntoIterator<Item = (OwnedFd, Option<Arc<LogFile>>)>,
+    ) -> io::Result<Vec<Pumping>> {
+        let prepared: io::Result<Vec<_>> = pipes.into_iter().map(|(pipe, file)| prepare(pipe, file)).collect();
+        let watch = |(pump, pumping)| self.inner.dispatcher.add(pump).map(|()| pumping);
+        prepared?.into_iter().map(watch).collect()
     }
 
     /// Lets go of every file, after an external rotation renamed them: once this returns, nothing more is written to
@@ -138,6 +154,11 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.dispatcher.quit();
     }
+}
+
+fn prepare(pipe: OwnedFd, file: Option<Arc<LogFile>>) -> io::Result<(Pump, Pumping)> {
+    let (done, finished) = oneshot::channel();
+    Ok((Pump::new(Pipe::new(pipe)?, file, done), Pumping(finished)))
 }
 
 /// File work, away from the main thread.

@@ -3,23 +3,21 @@
 //! Drained on a blocking thread, whenever the dispatcher sees bytes. A file with one writer gets the bytes as they
 //! come, so a prompt without a newline is there at once. In a file that several pipes share (`merge_logs`, or stdout
 //! and stderr in one file) a line must not end up inside another, so what stands after the last newline is held back
-//! until its line is complete, too long, or the pipe ends.
+//! until its line is complete, too long, or the pipe ends. It stays in the pipe, which outlives the daemon.
 
-use std::cell::RefCell;
-use std::mem::MaybeUninit;
+use std::fs::File;
+use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use tokio::sync::oneshot;
 
-use super::file::{LogFile, Writer};
+use super::file::{LogFile, Taken};
+use super::pipe::{CHUNK, Pipe, Ready};
 
-/// Bytes read at a time: what a pipe holds by default.
-const CHUNK: usize = 64 << 10;
-/// Longest unfinished line held back for a shared file; a longer one is written in pieces.
-const MAX_HELD: usize = 64 << 10;
 /// After so many bytes a drain gives its thread back, so that a thousand apps that never pause take turns.
 const TURN: usize = 4 << 20;
 /// An app that prints again within this time of its last output is chatty ...
@@ -27,125 +25,154 @@ const CHATTY: Duration = Duration::from_millis(1);
 /// ... and its output is given this long to gather before it is fetched: one wake-up and one write for many lines.
 const GATHER: Duration = Duration::from_micros(250);
 
-thread_local! {
-    /// One buffer for each blocking thread, gone with it ten idle seconds later. Never zeroed: short output touches
-    /// one page of it.
-    static BUFFER: RefCell<Box<[MaybeUninit<u8>]>> = RefCell::new(Box::new_uninit_slice(CHUNK));
-}
-
 /// How a drain ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Drained {
-    /// The pipe is empty, or others shall have their turn: watch it again.
-    ForNow,
+    /// Others shall have their turn; there is more.
+    TurnOver,
+    /// Nothing to be done at present: watch it again.
+    Idle,
+    /// As `Idle`, but the beginning of a line is held back, which must not fire: watch for news only.
+    Held,
     /// The pipe has ended and all its bytes are delivered.
     Ended,
 }
 
 /// A pipe and where its bytes go.
 pub(super) struct Pump {
-    id: Writer,
-    pipe: OwnedFd,
+    pipe: Arc<Pipe>,
     file: Option<Arc<LogFile>>,
+    /// Set once the pipe has held back the beginning of a line.
+    news: OnceLock<News>,
     /// Never contended: the dispatcher hands a pump to one thread at a time.
-    state: Mutex<State>,
-}
-
-struct State {
-    /// The beginning of a line, for shared files.
-    held: Vec<u8>,
-    last_output: Option<Instant>,
+    last_output: Mutex<Option<Instant>>,
     /// Dropped at the end, which is the signal.
     _done: oneshot::Sender<()>,
 }
 
+/// Becomes readable when a write to a pipe is done, whatever is in it already. Not while a long write waits for room:
+/// the kernel tells readers of that only if the pipe was empty before.
+struct News(OwnedFd);
+
 impl Pump {
-    /// `pipe` must be non-blocking.
-    pub(super) fn new(id: Writer, pipe: OwnedFd, file: Option<Arc<LogFile>>, done: oneshot::Sender<()>) -> Pump {
+    pub(super) fn new(pipe: Pipe, file: Option<Arc<LogFile>>, done: oneshot::Sender<()>) -> Pump {
+        let pipe = Arc::new(pipe);
         if let Some(file) = &file {
-            file.attach();
+            file.attach(&pipe);
         }
-        Pump { id, pipe, file, state: Mutex::new(State { held: Vec::new(), last_output: None, _done: done }) }
+        Pump { pipe, file, news: OnceLock::new(), last_output: Mutex::default(), _done: done }
     }
 
     pub(super) fn pipe(&self) -> &OwnedFd {
-        &self.pipe
+        self.pipe.fd()
+    }
+
+    /// What to watch for the next output.
+    pub(super) fn watched(&self) -> &OwnedFd {
+        self.news.get().map_or(self.pipe.fd(), |news| &news.0)
     }
 
     /// Moves what is there. Blocks as long as the disk does.
     pub(super) fn drain(&self) -> Drained {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last_output = self.last_output.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = &self.file {
             file.notice_replacement();
         }
-        let chatty = state.last_output.is_some_and(|last| last.elapsed() < CHATTY);
-        let drained = BUFFER.with_borrow_mut(|buffer| self.move_bytes(&mut state.held, buffer, chatty));
-        state.last_output = Some(Instant::now());
-        if drained == Drained::Ended {
-            self.finish(&mut state.held);
+        if let Some(news) = self.news.get() {
+            news.forget();
         }
-        state.held.shrink_to_fit();
+        let chatty = last_output.is_some_and(|last| last.elapsed() < CHATTY);
+        let drained = self.move_bytes(chatty).unwrap_or_else(|error| {
+            tracing::warn!(%error, file = ?self.file, "cannot read an app's output any more");
+            Drained::Ended
+        });
+        *last_output = Some(Instant::now());
+        if let (Drained::Ended, Some(file)) = (&drained, &self.file) {
+            file.end(&self.pipe);
+        }
         drained
     }
 
-    fn move_bytes(&self, held: &mut Vec<u8>, buffer: &mut [MaybeUninit<u8>], chatty: bool) -> Drained {
+    fn move_bytes(&self, chatty: bool) -> rustix::io::Result<Drained> {
         let mut moved = 0;
         let mut gathered = true;
         loop {
-            match rustix::io::read(&self.pipe, &mut *buffer) {
-                Ok(([], _)) => return Drained::Ended,
-                Ok((bytes, _)) => {
-                    moved += bytes.len();
+            let idle = match self.take()? {
+                Taken::Bytes(count) => {
+                    moved += count;
                     gathered = false;
-                    self.deliver(held, bytes);
                     if moved >= TURN {
-                        return Drained::ForNow;
+                        return Ok(Drained::TurnOver);
                     }
+                    continue;
                 }
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) if chatty && !gathered => {
-                    gathered = true;
-                    std::thread::sleep(GATHER);
-                }
-                Err(Errno::AGAIN) => return Drained::ForNow,
-                // EIO is how a terminal says that its other side is gone.
-                Err(Errno::IO) => return Drained::Ended,
-                Err(error) => {
-                    tracing::warn!(%error, file = ?self.file, "cannot read an app's output any more");
-                    return Drained::Ended;
-                }
+                Taken::Ended => return Ok(Drained::Ended),
+                Taken::Nothing => Drained::Idle,
+                Taken::Unfinished => Drained::Held,
+            };
+            if !chatty || gathered {
+                return if idle == Drained::Held { self.hold() } else { Ok(idle) };
             }
+            gathered = true;
+            std::thread::sleep(GATHER);
         }
     }
 
-    fn deliver(&self, held: &mut Vec<u8>, bytes: &[u8]) {
-        let Some(file) = &self.file else { return };
-        let ready = if file.is_shared() { memchr::memrchr(b'\n', bytes).map_or(0, |end| end + 1) } else { bytes.len() };
-        if ready > 0 {
-            file.append(self.id, &[held, &bytes[..ready]]);
-            held.clear();
+    /// Leaves the beginning of a line where it is, if its growth can be watched.
+    fn hold(&self) -> rustix::io::Result<Drained> {
+        if self.news.get().is_some() {
+            return Ok(Drained::Held);
         }
-        held.extend_from_slice(&bytes[ready..]);
-        if held.len() > MAX_HELD {
-            file.append(self.id, &[held]);
-            held.clear();
+        match (News::of(&self.pipe), &self.file) {
+            (Ok(news), _) => Ok(self.news.set(news).map_or(Drained::Idle, |()| Drained::Held)),
+            (Err(_), Some(file)) => file.take_unfinished(&self.pipe).map(|_| Drained::Idle),
+            (Err(_), None) => Ok(Drained::Idle),
         }
     }
 
-    fn finish(&self, held: &mut Vec<u8>) {
-        let Some(file) = &self.file else { return };
-        if !held.is_empty() {
-            file.append(self.id, &[held]);
-            held.clear();
+    fn take(&self) -> rustix::io::Result<Taken> {
+        match &self.file {
+            Some(file) => file.take_from(&self.pipe),
+            None => discard(&self.pipe),
         }
     }
 }
 
-/// Comes before the fields are dropped, so the file is left in order when the end is signalled.
 impl Drop for Pump {
     fn drop(&mut self) {
         if let Some(file) = &self.file {
-            file.detach(self.id);
+            file.detach();
         }
     }
+}
+
+impl News {
+    /// An edge-triggered epoll around the pipe. Being an epoll, it can be watched itself, and then fires for writes
+    /// since [`News::forget`] alone: level-triggered, the bytes that are held back would fire for ever.
+    fn of(pipe: &Pipe) -> io::Result<News> {
+        let edges = epoll::create(CreateFlags::CLOEXEC)?;
+        epoll::add(&edges, pipe.fd(), EventData::new_u64(0), EventFlags::IN | EventFlags::ET)?;
+        Ok(News(edges))
+    }
+
+    /// What was written up to now is no news any more. To be called before the pipe is looked at.
+    fn forget(&self) {
+        let mut events = Vec::with_capacity(1);
+        // A failure means news that are none: a drain in vain.
+        let _ = epoll::wait(&self.0, rustix::buffer::spare_capacity(&mut events), Some(&Timespec::default()));
+    }
+}
+
+/// Takes bytes that are for nobody, without looking at them where the kernel can do that.
+fn discard(pipe: &Pipe) -> rustix::io::Result<Taken> {
+    static NOWHERE: OnceLock<Option<File>> = OnceLock::new();
+    let count = match pipe.ready()? {
+        Ready::Bytes(_) => match NOWHERE.get_or_init(|| File::options().write(true).open("/dev/null").ok()) {
+            Some(nowhere) => pipe.splice(nowhere, None, CHUNK)?,
+            None => pipe.read(CHUNK, <[u8]>::len)?,
+        },
+        Ready::Unfinished | Ready::Nothing => return Ok(Taken::Nothing),
+        Ready::Ended => return Ok(Taken::Ended),
+    };
+    Ok(Taken::Bytes(count))
 }

@@ -8,6 +8,10 @@ use std::time::Duration;
 
 use super::*;
 
+mod held;
+mod kill;
+mod truncate;
+
 /// A tokio runtime as the daemon has it, a registry, and a scratch folder.
 struct Scene {
     runtime: tokio::runtime::Runtime,
@@ -106,10 +110,9 @@ fn lines_of_many_writers_of_one_file_are_never_torn() {
     let scene = Scene::new();
     let path = scene.path("merged.log");
     let mut threads = Vec::new();
-    let mut pumps = Vec::new();
-    for writer in 0..WRITERS {
-        let (mut pipe, pumping) = scene.pump(&path);
-        pumps.push(pumping);
+    // All known before the first byte comes: a file with one writer is written to without regard to lines.
+    let (pipes, pumps): (Vec<_>, Vec<_>) = (0..WRITERS).map(|_| scene.pump(&path)).unzip();
+    for (writer, mut pipe) in pipes.into_iter().enumerate() {
         threads.push(std::thread::spawn(move || {
             let mut state = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(writer as u64 + 1);
             for number in 0..LINES {

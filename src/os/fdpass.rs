@@ -2,12 +2,12 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::cmsg_space;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, sendmsg, socketpair,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -78,6 +78,49 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<O
     Ok((got.bytes, files))
 }
 
+/// Looks at the next bytes, which stay where they are. Returns how many there are, 0 at the end of the stream, and
+/// whether a file is with the last of them; what comes behind a file is not seen before that is taken.
+///
+/// # Errors
+/// Those of [`receive`].
+pub fn peek(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    let got = recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut RecvAncillaryBuffer::default(), flags)?;
+    // There is no room for it, so the kernel says that it was left out.
+    Ok((got.bytes, got.flags.contains(ReturnFlags::CTRUNC)))
+}
+
+/// Takes away as many bytes as fit, which must be there. Files that are with them are closed.
+///
+/// # Errors
+/// Those of [`receive`].
+pub fn take(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<()> {
+    let mut taken = 0;
+    while taken < buffer.len() {
+        match recv(&socket, &mut buffer[taken..], RecvFlags::DONTWAIT) {
+            Ok((0, _)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok((count, _)) => taken += count,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// How many bytes we sent that the peer has not read: never too few, and more than there are, for it counts what the
+/// kernel spends on them. 0 if all was read.
+///
+/// # Errors
+/// If it is no socket.
+pub fn unread(socket: impl AsFd) -> io::Result<u64> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the descriptor is open, and the call writes one int to where it is told.
+    match unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) } {
+        0 => Ok(u64::try_from(bytes).unwrap_or(0)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
@@ -114,6 +157,30 @@ mod tests {
             }
         };
         assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn what_is_looked_at_stays_until_it_is_taken() {
+        let (ours, theirs) = channel_pair().unwrap();
+        assert_eq!(unread(&ours).unwrap(), 0);
+        send(&ours, b"plain", None).unwrap();
+        send(&ours, b"file", Some(ours.as_fd())).unwrap();
+        send(&ours, b"behind", None).unwrap();
+        assert!(unread(&ours).unwrap() >= 15);
+        let mut buffer = [0; 64];
+        for _ in 0..2 {
+            assert_eq!(peek(&theirs, &mut buffer).unwrap(), (9, true));
+            assert_eq!(&buffer[..9], b"plainfile");
+        }
+        take(&theirs, &mut buffer[..5]).unwrap();
+        assert_eq!(peek(&theirs, &mut buffer).unwrap(), (4, true));
+        take(&theirs, &mut buffer[..4]).unwrap();
+        assert_eq!(peek(&theirs, &mut buffer).unwrap(), (6, false));
+        take(&theirs, &mut buffer[..6]).unwrap();
+        assert_eq!(peek(&theirs, &mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(unread(&ours).unwrap(), 0);
+        drop(ours);
+        assert_eq!(peek(&theirs, &mut buffer).unwrap(), (0, false));
     }
 
     #[test]

@@ -1,17 +1,20 @@
 //! Listening sockets: TCP on one or both stacks, Unix paths, and bound UDP sockets, made the way servers expect them.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr};
+use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr, socket_acceptconn, socket_type};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, getsockname, listen,
     socket_with,
 };
+use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -49,11 +52,12 @@ pub enum Place {
 pub struct Listening {
     socket: OwnedFd,
     address: LocalAddress,
-    _file: Option<SocketFile>,
+    file: Option<SocketFile>,
 }
 
 /// Where a socket really listens, for people and for workers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum LocalAddress {
     /// TCP or UDP.
     Ip(SocketAddr),
@@ -68,6 +72,41 @@ impl fmt::Display for LocalAddress {
             LocalAddress::Path(path) => path.display().fmt(out),
         }
     }
+}
+
+impl LocalAddress {
+    /// True if a socket with this address may have been accepted by one that listens on ours.
+    #[must_use]
+    pub fn covers(&self, other: &LocalAddress) -> bool {
+        match (self, other) {
+            (LocalAddress::Ip(own), LocalAddress::Ip(at)) => {
+                let any = own.ip().is_unspecified() && own.is_ipv4() == at.is_ipv4();
+                own.port() == at.port() && (any || own.ip() == at.ip())
+            }
+            (LocalAddress::Path(own), LocalAddress::Path(at)) => own == at,
+            (LocalAddress::Ip(_), LocalAddress::Path(_)) | (LocalAddress::Path(_), LocalAddress::Ip(_)) => false,
+        }
+    }
+}
+
+/// Our own address of a stream socket that does not listen; `None` for any other file.
+#[must_use]
+pub fn address_of_connection(file: impl AsFd) -> Option<LocalAddress> {
+    let file = file.as_fd();
+    if socket_type(file).ok()? != SocketType::STREAM || socket_acceptconn(file).ok()? {
+        return None;
+    }
+    let address = getsockname(file).ok()?;
+    if let Ok(ip) = SocketAddr::try_from(address.clone()) {
+        return Some(LocalAddress::Ip(ip));
+    }
+    let address = SocketAddrUnix::try_from(address).ok()?;
+    let path = match (address.path_bytes(), address.abstract_name()) {
+        (Some(path), _) => path.to_vec(),
+        (None, Some(name)) => [b"\0", name].concat(),
+        (None, None) => return None,
+    };
+    Some(LocalAddress::Path(OsString::from_vec(path).into()))
 }
 
 impl Listening {
@@ -104,6 +143,24 @@ impl Listening {
 }
 
 impl Listening {
+    /// A listening socket that another process opened; `file` is the one it made at a Unix path.
+    #[must_use]
+    pub fn adopt(socket: OwnedFd, address: LocalAddress, file: Option<SocketFile>) -> Listening {
+        Listening { socket, address, file }
+    }
+
+    /// The file it made at a Unix path.
+    #[must_use]
+    pub fn file(&self) -> Option<&SocketFile> {
+        self.file.as_ref()
+    }
+
+    /// Socket and file by themselves.
+    #[must_use]
+    pub fn into_parts(self) -> (OwnedFd, Option<SocketFile>) {
+        (self.socket, self.file)
+    }
+
     /// The same, for awaiting connections.
     ///
     /// # Errors
@@ -144,22 +201,40 @@ pub fn bind_udp(address: SocketAddr, v6only: bool, reuse: bool) -> io::Result<(O
 
 /// The socket file a Unix listener made, removed on drop unless another has taken its place.
 #[derive(Debug)]
-struct SocketFile {
+pub struct SocketFile {
+    id: SocketFileId,
+}
+
+/// A file at a path, and not another that has taken its place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketFileId {
     path: PathBuf,
     inode: (u64, u64),
 }
 
 impl SocketFile {
+    /// The one another process made, to be removed by us from now on.
+    #[must_use]
+    pub fn adopt(id: SocketFileId) -> SocketFile {
+        SocketFile { id }
+    }
+
+    /// Which it is.
+    #[must_use]
+    pub fn id(&self) -> &SocketFileId {
+        &self.id
+    }
+
     fn at(path: &Path) -> io::Result<SocketFile> {
-        Ok(SocketFile { path: path.to_owned(), inode: inode(path)? })
+        Ok(SocketFile { id: SocketFileId { path: path.to_owned(), inode: inode(path)? } })
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if inode(&self.path).is_ok_and(|now| now == self.inode) {
+        if inode(&self.id.path).is_ok_and(|now| now == self.id.inode) {
             // If it cannot be removed, the next one to listen there finds it stale and removes it.
-            let _ = std::fs::remove_file(&self.path);
+            let _ = std::fs::remove_file(&self.id.path);
         }
     }
 }
@@ -193,7 +268,7 @@ fn open_tcp(address: SocketAddr, v6only: bool, backlog: i32) -> io::Result<Liste
     bind(&socket, &address)?;
     listen(&socket, backlog)?;
     let address = LocalAddress::Ip(ip_address(&socket)?);
-    Ok(Listening { socket, address, _file: None })
+    Ok(Listening { socket, address, file: None })
 }
 
 fn open_unix(path: &Path, add_mode: u32, backlog: i32) -> io::Result<Listening> {
@@ -213,7 +288,7 @@ fn open_unix(path: &Path, add_mode: u32, backlog: i32) -> io::Result<Listening> 
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode | add_mode))?;
     }
     listen(&socket, backlog)?;
-    Ok(Listening { socket, address: LocalAddress::Path(path.to_owned()), _file: file })
+    Ok(Listening { socket, address: LocalAddress::Path(path.to_owned()), file })
 }
 
 fn unix_socket() -> io::Result<OwnedFd> {

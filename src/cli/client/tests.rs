@@ -60,6 +60,12 @@ impl Daemon for Fake {
     async fn resurrect(self, _: context::Context) -> Result<Report, Refusal> {
         Ok(Report::default())
     }
+    async fn upgrade(self, _: Context, _: PathBuf, _: bool) -> Result<Successor, Refusal> {
+        Err(Refusal::ShuttingDown)
+    }
+    async fn upgraded(self, _: Context) -> Upgraded {
+        Upgraded::NotAsked
+    }
     async fn shut_down(self, _: context::Context) -> Report {
         Report::default()
     }

@@ -1,26 +1,27 @@
-//! One worker's channel: lines out in order, some with a file; lines in.
+//! One worker's channel: lines out, lines in.
 //!
 //! A line goes straight to the kernel if nothing is before it, so the usual hand-over is one system call and no wake-up.
-//! Files wait at a gate: Node reads 64 KiB at a time and keeps one file aside, so a second file may be on its way only
-//! while all unread bytes fit well into one such piece. What was read we know from the acknowledgements, which come in
-//! order, one for each file.
+//! Which line may go when is [`super::outgoing`]'s affair.
+//!
+//! What comes in is looked at first, acted upon, and only then taken away, whole lines at a time: a God killed before
+//! that leaves it to his successor, who may see a line again that was acted upon already. Only a line longer than one
+//! read is collected here, and lost with God. That costs no system call: a read that was not filled is known to have
+//! emptied the socket.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::cell::{Cell, RefCell};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
 
 use super::lines::Lines;
+use super::outgoing::{Cargo, Outgoing, Progress};
+use crate::cluster::memory::Kept;
 use crate::os::fdpass;
+use crate::protocol::Run;
 
-/// Unread bytes up to which more than one file may be on its way: a read of Node's less a margin.
-const ONE_READ: u64 = 48 << 10;
-/// Files on their way at once, at most.
-const FILES_AT_ONCE: usize = 16;
 /// Bytes read at a time. On the stack, so a quiet worker costs no buffer.
 const READ: usize = 16 << 10;
 /// Pause when the kernel has too many files of ours on their way.
@@ -29,109 +30,108 @@ const TOO_MANY_FILES: Duration = Duration::from_millis(10);
 /// Our end of a worker's channel.
 #[derive(Debug)]
 pub(crate) struct Channel {
+    /// Dropped before the socket.
+    kept: RefCell<Option<Kept>>,
     socket: AsyncFd<OwnedFd>,
     incoming: RefCell<Lines>,
     outgoing: RefCell<Outgoing>,
-}
-
-/// A file to be sent.
-#[derive(Clone, Debug)]
-pub(crate) struct Cargo {
-    /// The file. We keep it open until the worker has answered for it.
-    pub(crate) file: Rc<OwnedFd>,
-    /// The number of the hand-over, if it is a connection.
-    pub(crate) connection: Option<u64>,
-}
-
-#[derive(Debug, Default)]
-struct Outgoing {
-    queue: VecDeque<Parcel>,
-    /// Bytes written since the start, and how many of them were surely read.
-    written: u64,
-    read: u64,
-    /// Files written and not acknowledged, in order.
-    under_way: VecDeque<UnderWay>,
     /// A task waits to go on writing.
-    waiting: bool,
-}
-
-#[derive(Debug)]
-struct Parcel {
-    bytes: Vec<u8>,
-    sent: usize,
-    cargo: Option<Cargo>,
-}
-
-#[derive(Debug)]
-struct UnderWay {
-    /// Position in the stream after its line.
-    end: u64,
-    connection: Option<u64>,
-}
-
-/// How far writing got.
-enum Progress {
-    /// All is written, or waits for an acknowledgement.
-    Done,
-    /// The socket is full.
-    Full,
-    /// The kernel wants us to come back.
-    Later,
+    waiting: Cell<bool>,
 }
 
 /// What a read brought.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Read {
-    /// Bytes; there may be more.
+    /// Lines; there may be more.
     Some,
-    /// Nothing now.
+    /// Nothing more now.
     Empty,
+    /// The beginning of a line.
+    Unfinished,
     /// The worker's end is closed.
     End,
 }
 
 impl Channel {
-    /// Takes over our end of the socket pair. Must be called inside the runtime.
+    /// Takes over our end of a new socket pair. Must be called inside the runtime.
     ///
     /// # Errors
     /// If it cannot be watched.
-    pub(crate) fn new(socket: OwnedFd) -> io::Result<Rc<Channel>> {
-        let socket = fdpass::watch(socket)?;
-        Ok(Rc::new(Channel { socket, incoming: RefCell::default(), outgoing: RefCell::default() }))
+    pub(crate) fn new(socket: OwnedFd, run: Run, kept: Kept) -> io::Result<Rc<Channel>> {
+        Channel::with(socket, Outgoing::new(run), kept)
+    }
+
+    /// Takes over a channel that another God used.
+    ///
+    /// # Errors
+    /// If it cannot be watched.
+    pub(crate) fn resume(socket: OwnedFd, run: Run, kept: Kept) -> io::Result<Rc<Channel>> {
+        Channel::with(socket, Outgoing::resumed(run), kept)
+    }
+
+    fn with(socket: OwnedFd, outgoing: Outgoing, kept: Kept) -> io::Result<Rc<Channel>> {
+        let (socket, outgoing) = (fdpass::watch(socket)?, RefCell::new(outgoing));
+        let kept = RefCell::new(Some(kept));
+        Ok(Rc::new(Channel { kept, socket, incoming: RefCell::default(), outgoing, waiting: Cell::new(false) }))
+    }
+
+    /// The worker is no more: nobody needs to find this again.
+    pub(crate) fn release(&self) {
+        drop(self.kept.borrow_mut().take());
     }
 
     /// Sends a line, now or as soon as the worker reads on. To a dead worker it goes nowhere: the reader finds the end.
     pub(crate) fn send(self: &Rc<Self>, line: impl Into<String>, cargo: Option<Cargo>) {
-        let parcel = Parcel { bytes: line.into().into_bytes(), sent: 0, cargo };
-        self.outgoing.borrow_mut().queue.push_back(parcel);
+        self.outgoing.borrow_mut().add(line.into(), cargo);
         self.push_on();
     }
 
-    /// The worker read the oldest file under way, or missed it. Returns the connection it was.
+    /// True if [`Channel::ask`] must come before any file.
+    pub(crate) fn is_unsure(&self) -> bool {
+        self.outgoing.borrow().is_unsure()
+    }
+
+    /// Sends the question with this number.
+    pub(crate) fn ask(self: &Rc<Self>, seq: u64) {
+        self.outgoing.borrow_mut().ask(super::reply::question(seq), seq);
+        self.push_on();
+    }
+
+    /// True if this number is that of the question.
+    pub(crate) fn settle(self: &Rc<Self>, answered: u64) -> bool {
+        let settled = self.outgoing.borrow_mut().settle(answered);
+        if settled {
+            self.push_on();
+        }
+        settled
+    }
+
+    /// The worker read the oldest file under way, or missed it. Returns the connection it was, if that is known.
     pub(crate) fn acknowledged(self: &Rc<Self>) -> Option<u64> {
-        let connection = {
-            let mut out = self.outgoing.borrow_mut();
-            let oldest = out.under_way.pop_front()?;
-            out.read = oldest.end;
-            oldest.connection
-        };
+        let connection = self.outgoing.borrow_mut().acknowledged();
         self.push_on();
         connection
     }
 
     /// Forgets a connection that is not written yet; false if it is on its way.
     pub(crate) fn recall(&self, connection: u64) -> bool {
-        let queue = &mut self.outgoing.borrow_mut().queue;
-        let before = queue.len();
-        queue.retain(|p| p.sent > 0 || p.cargo.as_ref().and_then(|c| c.connection) != Some(connection));
-        queue.len() < before
+        self.outgoing.borrow_mut().recall(connection)
+    }
+
+    /// The worker hears no more: what was to be sent is forgotten, and the files with it.
+    pub(crate) fn abandon(&self) {
+        self.outgoing.borrow_mut().abandon();
     }
 
     /// Waits until there may be something to read, and reads once.
     pub(crate) async fn read(&self, each: impl FnMut(&[u8])) -> Read {
         let Ok(mut ready) = self.socket.readable().await else { return Read::End };
+        let closed = ready.ready().is_read_closed();
         let got = self.read_now(each);
-        if got == Read::Empty {
+        if got == Read::Unfinished && closed {
+            return Read::End;
+        }
+        if got != Read::Some {
             ready.clear_ready();
         }
         got
@@ -140,29 +140,36 @@ impl Channel {
     /// Reads once, without waiting. Files that come along are closed.
     pub(crate) fn read_now(&self, each: impl FnMut(&[u8])) -> Read {
         let mut buffer = [0; READ];
-        match fdpass::receive(self.socket.get_ref(), &mut buffer) {
-            Ok((0, _)) => Read::End,
-            Ok((count, _)) => {
-                self.incoming.borrow_mut().feed(&buffer[..count], each);
-                Read::Some
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Read::Empty,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Read::Some,
-            Err(_) => Read::End,
+        let (count, with_file) = match fdpass::peek(self.socket.get_ref(), &mut buffer) {
+            Ok((0, _)) => return Read::End,
+            Ok(seen) => seen,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Read::Empty,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Read::Some,
+            Err(_) => return Read::End,
+        };
+        // The kernel stops after a file, and where the buffer ends.
+        let may_be_more = with_file || count == READ;
+        let batch = batch(&buffer[..count], with_file, may_be_more);
+        if batch == 0 {
+            return Read::Unfinished;
         }
+        self.incoming.borrow_mut().feed(&buffer[..batch], each);
+        if fdpass::take(self.socket.get_ref(), &mut buffer[..batch]).is_err() {
+            return Read::End;
+        }
+        if may_be_more { Read::Some } else { Read::Empty }
     }
 
     fn push_on(self: &Rc<Self>) {
-        let mut out = self.outgoing.borrow_mut();
-        if out.waiting {
+        if self.waiting.get() {
             return;
         }
-        let pause = match out.write(self.socket.get_ref()) {
+        let pause = match self.outgoing.borrow_mut().write(self.socket.get_ref()) {
             Progress::Done => return,
             Progress::Full => None,
             Progress::Later => Some(TOO_MANY_FILES),
         };
-        out.waiting = true;
+        self.waiting.set(true);
         // The task must not keep the channel of a worker that is gone.
         let channel = Rc::downgrade(self);
         tokio::task::spawn_local(async move {
@@ -183,10 +190,9 @@ impl Channel {
 
     async fn write_when_possible(&self) -> Progress {
         let Ok(mut ready) = self.socket.writable().await else { return Progress::Done };
-        let mut out = self.outgoing.borrow_mut();
-        let progress = out.write(self.socket.get_ref());
+        let progress = self.outgoing.borrow_mut().write(self.socket.get_ref());
         match progress {
-            Progress::Done => out.waiting = false,
+            Progress::Done => self.waiting.set(false),
             Progress::Full => ready.clear_ready(),
             Progress::Later => {}
         }
@@ -194,51 +200,10 @@ impl Channel {
     }
 }
 
-impl Outgoing {
-    /// Writes as much as may go now.
-    fn write(&mut self, socket: &OwnedFd) -> Progress {
-        while let Some(mut parcel) = self.queue.pop_front() {
-            if parcel.sent == 0 && parcel.cargo.is_some() && !self.gate_is_open(parcel.bytes.len()) {
-                self.queue.push_front(parcel);
-                return Progress::Done;
-            }
-            match self.write_parcel(socket, &mut parcel) {
-                Ok(()) => {}
-                Err(progress) => {
-                    self.queue.push_front(parcel);
-                    return progress;
-                }
-            }
-        }
-        Progress::Done
-    }
-
-    fn write_parcel(&mut self, socket: &OwnedFd, parcel: &mut Parcel) -> Result<(), Progress> {
-        while parcel.sent < parcel.bytes.len() {
-            let file = parcel.cargo.as_ref().filter(|_| parcel.sent == 0).map(|cargo| cargo.file.as_fd());
-            match fdpass::send(socket, &parcel.bytes[parcel.sent..], file) {
-                Ok(count) => {
-                    parcel.sent += count;
-                    self.written += count as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(Progress::Full),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.raw_os_error() == Some(libc::ETOOMANYREFS) => return Err(Progress::Later),
-                // The worker's end is closed. The reader learns it, too, and clears up.
-                Err(_) => {
-                    self.queue.clear();
-                    return Ok(());
-                }
-            }
-        }
-        if let Some(cargo) = &parcel.cargo {
-            self.under_way.push_back(UnderWay { end: self.written, connection: cargo.connection });
-        }
-        Ok(())
-    }
-
-    fn gate_is_open(&self, length: usize) -> bool {
-        let unread = self.written - self.read + length as u64;
-        self.under_way.is_empty() || (self.under_way.len() < FILES_AT_ONCE && unread <= ONE_READ)
-    }
+/// How many of these bytes to act upon: whole lines. A line that came with a file goes alone, so that a successor who sees
+/// it again sees it first. A line that no read holds whole goes in pieces.
+fn batch(bytes: &[u8], with_file: bool, may_be_more: bool) -> usize {
+    let Some(end) = memchr::memrchr(b'\n', bytes) else { return if may_be_more { bytes.len() } else { 0 } };
+    let before = memchr::memrchr(b'\n', &bytes[..end]).filter(|_| with_file);
+    before.unwrap_or(end) + 1
 }

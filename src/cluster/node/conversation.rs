@@ -2,14 +2,19 @@
 
 use std::rc::Rc;
 
-use super::channel::Cargo;
+use serde_json::Value;
+
 use super::message::{AddressType, FromWorker, Query, parse};
+use super::outgoing::Cargo;
 use super::reply;
 use crate::cluster::Notice;
-use crate::cluster::listener::{Endpoint, Listener};
+use crate::cluster::listener::{Endpoint, Holder, Listener};
 use crate::cluster::rota::ListenerId;
 use crate::cluster::state::{Life, State};
 use crate::protocol::Run;
+
+/// What an app says that wants to be waited for.
+pub(crate) const READY: &str = "ready";
 
 impl State {
     /// A worker said this line.
@@ -20,14 +25,14 @@ impl State {
                 self.members.get(&run).map(|member| member.channel.acknowledged());
             }
             Ok(FromWorker::HandleNack) => self.not_arrived(run),
-            Ok(FromWorker::User(data)) => self.tell(Notice::Message { run, data }),
+            Ok(FromWorker::User(data)) => self.said(run, data),
             Ok(FromWorker::Handle { data }) => {
-                self.say(run, reply::HANDLE_ACK);
-                self.tell(Notice::Message { run, data });
+                self.acknowledge_file(run);
+                self.said(run, data);
             }
             Ok(FromWorker::Online) => self.tell(Notice::Online { run }),
             Ok(FromWorker::Query(query)) => self.wants_to_listen(run, &query),
-            Ok(FromWorker::Listening(query)) => self.tell(Notice::Listening { run, address: shown(&query) }),
+            Ok(FromWorker::Listening(query)) => self.listens(run, shown(&query)),
             Ok(FromWorker::Close { key }) => self.closed(run, &key),
             Ok(FromWorker::Leaving { seq }) => self.leaving(run, seq),
             Ok(FromWorker::Hello { version }) => self.preload_is_in(run, version),
@@ -37,9 +42,42 @@ impl State {
         }
     }
 
-    fn say(&self, run: Run, line: &str) {
-        if let Some(member) = self.members.get(&run) {
-            member.say(line);
+    /// The app's own message.
+    fn said(&mut self, run: Run, data: Value) {
+        if data.as_str() == Some(READY)
+            && let Some(member) = self.members.get_mut(&run).filter(|member| !member.ready)
+        {
+            member.ready = true;
+            self.note();
+        }
+        self.tell(Notice::Message { run, data });
+    }
+
+    fn listens(&mut self, run: Run, address: String) {
+        if let Some(member) = self.members.get_mut(&run).filter(|member| !member.listening.contains(&address)) {
+            member.listening.push(address.clone());
+            self.note();
+        }
+        self.tell(Notice::Listening { run, address });
+    }
+
+    /// It sent a file and says nothing more before we have acknowledged it; twice, and it aborts. So that is noted
+    /// before, until its line is taken away.
+    fn acknowledge_file(&mut self, run: Run) {
+        if let Some(member) = self.members.get_mut(&run).filter(|member| !member.file_acknowledged) {
+            member.file_acknowledged = true;
+            self.note();
+            if let Some(member) = self.members.get(&run) {
+                member.say(reply::HANDLE_ACK);
+            }
+        }
+    }
+
+    /// What it said so far will not be heard again.
+    pub(crate) fn lines_taken(&mut self, run: Run) {
+        if let Some(member) = self.members.get_mut(&run).filter(|member| member.file_acknowledged) {
+            member.file_acknowledged = false;
+            self.note();
         }
     }
 
@@ -62,7 +100,8 @@ impl State {
 
     fn preload_is_in(&mut self, run: Run, version: String) {
         if let Some(member) = self.members.get_mut(&run) {
-            member.can_drain = true;
+            member.node = Some(version.clone());
+            self.note();
         }
         self.tell(Notice::NodeVersion { run, version });
     }
@@ -70,6 +109,7 @@ impl State {
     fn drained(&mut self, run: Run) {
         if let Some(member) = self.members.get(&run) {
             member.life.send_if_modified(|life| std::mem::replace(life, Life::Drained.max(*life)) < *life);
+            self.note();
         }
     }
 
@@ -90,12 +130,15 @@ impl State {
             Ok(listener) => listener,
             Err(errno) => return self.refuse(run, query, errno),
         };
-        self.claim(run, listener);
+        self.claim(run, query.seq, listener);
         let (Some(listener), Some(member)) = (self.listeners.get(&listener), self.members.get_mut(&run)) else {
             return;
         };
         let (line, cargo) = welcome(listener, query.seq, member.next_seq());
-        member.channel.send(line, cargo);
+        match cargo {
+            Some(cargo) => member.send_file(line, cargo),
+            None => member.say(line),
+        }
         // Only now, so that no connection can overtake the answer.
         if matches!(listener.endpoint, Endpoint::Dealt(_)) && member.shares {
             let id = listener.id;
@@ -111,10 +154,14 @@ impl State {
         }
     }
 
-    /// The listener of this description that this worker does not hold yet.
+    /// The listener of this description that this worker does not hold yet, or holds because of this very question,
+    /// which the God before us heard, too.
     fn listener_for(&self, run: Run, query: &Query<'_>) -> Option<ListenerId> {
         let name = query.name();
-        self.listeners.values().find(|l| l.name == name && !l.holders.contains(&run)).map(|l| l.id)
+        let mut known = self.listeners.values().filter(|listener| listener.name == name);
+        let asked = |holder: &Holder| holder.run == run && holder.asked == query.seq;
+        let again = known.clone().find(|listener| listener.holders.iter().any(asked));
+        again.or_else(|| known.find(|listener| !listener.is_held_by(run))).map(|listener| listener.id)
     }
 }
 
@@ -124,8 +171,7 @@ fn welcome(listener: &Listener, ack: u64, seq: u64) -> (String, Option<Cargo>) {
     match &listener.endpoint {
         Endpoint::Dealt(dealt) => (reply::listening(ack, key, data, dealt.ip(), seq), None),
         Endpoint::Shared { socket, udp, .. } => {
-            let cargo = Cargo { file: Rc::clone(socket), connection: None };
-            (reply::shared(ack, key, data, *udp, seq), Some(cargo))
+            (reply::shared(ack, key, data, *udp, seq), Some(Cargo::Socket(Rc::clone(socket))))
         }
     }
 }

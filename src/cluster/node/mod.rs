@@ -7,7 +7,7 @@
 //! Three rules of the wire that are easy to break:
 //! - Each line that carries a file is acknowledged with `NODE_HANDLE_ACK`. Until we do, a worker that sent us one holds
 //!   back all it has to say; and an acknowledgement nobody asked for makes the worker abort.
-//! - A worker reads in pieces of 64 KiB and keeps one file at a time: [`channel`] never lets a second line with a file
+//! - A worker reads in pieces of 64 KiB and keeps one file at a time: [`outgoing`] never lets a second line with a file
 //!   follow while a piece might end inside it.
 //! - A connection whose answer we have not seen has not been read from: it may go to another once the worker is dead.
 
@@ -15,4 +15,5 @@ pub(super) mod channel;
 pub(super) mod conversation;
 pub(super) mod lines;
 pub(super) mod message;
+pub(super) mod outgoing;
 pub(super) mod reply;

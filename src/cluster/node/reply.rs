@@ -20,6 +20,12 @@ pub(crate) fn new_connection(key: &str, seq: u64) -> String {
     line
 }
 
+/// A connection for a listener that does not exist: the worker turns it down, after what it was sent before. It comes
+/// with a socket, too, since Node closes what it turns down without a look whether it is there.
+pub(crate) fn question(seq: u64) -> String {
+    new_connection("\"\"", seq)
+}
+
 /// Asks a worker to close its servers and leave. It stays alive as long as it has something to do.
 pub(crate) fn disconnect(seq: u64) -> String {
     format!("{{\"cmd\":\"NODE_CLUSTER\",\"act\":\"disconnect\",\"seq\":{seq}}}\n")
@@ -74,6 +80,7 @@ mod tests {
             HANDLE_ACK.to_owned(),
             DRAIN.to_owned(),
             new_connection("\"a \\\" b\"", 1),
+            question(1),
             disconnect(2),
             acknowledge(3, 4),
             failed(1, 98, "\"k\"", 2),
