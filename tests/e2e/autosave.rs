@@ -65,6 +65,22 @@ fn what_ran_comes_back_after_the_machine_lost_its_power() {
 }
 
 #[test]
+fn the_next_god_goes_on_with_the_journal() {
+    let home = Home::new();
+    home.ok(&format!("start {} -n a", app("tell.sh")));
+    written(&home, "a");
+    let before = home.god_pid();
+    processes::signal(before, Signal::SIGKILL);
+    until("there is another", || !processes::lives(before));
+    home.ok(&format!("start {} -n b", app("tell.sh")));
+    written(&home, "b");
+    assert!(!home.root().join("journal.before").exists(), "it is one journal");
+    shut_down(&home);
+    home.ok("resurrect");
+    assert_eq!(home.list().len(), 2);
+}
+
+#[test]
 fn a_daemon_that_is_used_otherwise_does_not_forget_what_ran() {
     let home = Home::new();
     home.ok(&format!("start {} -n before", app("tell.sh")));

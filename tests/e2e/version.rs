@@ -4,7 +4,9 @@ use std::sync::mpsc;
 
 use futures_util::StreamExt;
 use pmr::protocol::wire::{JsonCodec, MAX_FRAME};
-use pmr::protocol::{Action, Daemon, Described, Hello, Launch, ProcessInfo, Refusal, Report, Saved};
+use pmr::protocol::{
+    Action, Daemon, Described, Hello, Launch, ProcessInfo, Refusal, Report, Saved, Successor, Upgraded,
+};
 use pmr::spec::AppSpec;
 use pmr::spec::target::Selector;
 use tarpc::context::Context;
@@ -50,6 +52,12 @@ impl Daemon for Later {
     }
     async fn shut_down(self, _: Context) -> Report {
         Report::default()
+    }
+    async fn upgrade(self, _: Context, _: std::path::PathBuf, _: bool) -> Result<Successor, Refusal> {
+        Err(Refusal::ShuttingDown)
+    }
+    async fn upgraded(self, _: Context) -> Upgraded {
+        Upgraded::NotAsked
     }
 }
 

@@ -60,10 +60,10 @@ impl Daemon for Fake {
     async fn resurrect(self, _: context::Context) -> Result<Report, Refusal> {
         Ok(Report::default())
     }
-    async fn upgrade(self, _: Context, _: PathBuf, _: bool) -> Result<Successor, Refusal> {
+    async fn upgrade(self, _: context::Context, _: PathBuf, _: bool) -> Result<Successor, Refusal> {
         Err(Refusal::ShuttingDown)
     }
-    async fn upgraded(self, _: Context) -> Upgraded {
+    async fn upgraded(self, _: context::Context) -> Upgraded {
         Upgraded::NotAsked
     }
     async fn shut_down(self, _: context::Context) -> Report {
@@ -153,7 +153,7 @@ fn a_daemon_of_another_version_is_told_about_and_used() {
         let client = Client::connect(&home, ui()).await.unwrap();
         let hello = client.hello().await.unwrap();
         let notice = mismatch(&hello);
-        assert!(notice.contains("0.0.1") && notice.contains(VERSION) && notice.contains("pmr kill"), "{notice}");
+        assert!(notice.contains("0.0.1") && notice.contains(VERSION) && notice.contains("pmr update"), "{notice}");
         assert_eq!(client.list().await.unwrap().len(), 1);
     });
 }
