@@ -9,6 +9,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use super::desired::{self, Fingerprint};
@@ -19,6 +20,9 @@ use crate::protocol::Refusal;
 use crate::protocol::info::EpochMs;
 use crate::settings::Settings;
 use crate::supervisor::Snapshot;
+
+/// The saved list, as far as it is known; set by whoever saves.
+pub type Saved = Arc<Mutex<Option<SavedList>>>;
 
 /// What is known of the saved list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,10 +7,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::confine::Confined;
 use super::environment::{self, Setting};
 use super::god::{God, Reply};
 use super::live::Live;
 use crate::cluster::{self, Cluster};
+use crate::logs::Pumping;
 use crate::os::{clock, fdpass, pidfd, proc, program, spawn, tree};
 use crate::protocol::{EventKind, Refusal, Report, ReportLine, Run, Verdict};
 use crate::spec::target::Selector;
@@ -71,8 +73,10 @@ impl God {
         let home = self.shell.home.root();
         let now = clock::epoch_ms();
         let setting = Setting { spec, process, home, logs: &logs, pid_file: &pid_file, now };
-        let env = environment::whole(&setting, run, &self.living.mark(run));
-        let command = command_line(spec, &self.shell.home.preload().join(super::PRELOAD_FILE))?;
+        let mut confined = Confined::new(&self.shell.cgroups, self.shell.file_limit, run, &spec.confinement)?;
+        let mut env = environment::whole(&setting, run, &self.living.mark(run));
+        confined.tell(&mut env, &spec.env);
+        let command = command_line(spec, &confined.preload(self.shell.home.preload().join(super::PRELOAD_FILE)))?;
         let argv: Vec<&OsStr> = command.argv.iter().map(OsStr::new).collect();
 
         let null = File::options().read(true).write(true).open("/dev/null")?;
@@ -80,8 +84,7 @@ impl God {
         let (err, err_write) = spawn::output_pipe()?;
         let pipes = [tree::pipe_inode(&out)?, tree::pipe_inode(&err)?];
         let (channel, theirs) = fdpass::channel_pair()?;
-        let (soft, hard) = self.shell.file_limit;
-        let files = spawn::Rlimit { resource: spawn::Resource::Nofile, soft, hard };
+        confined.give(&[out_write.as_fd(), err_write.as_fd()]);
         let launch = spawn::Launch {
             program: &command.program,
             argv: &argv,
@@ -90,13 +93,13 @@ impl God {
             cwd: &spec.cwd,
             fds: &[null.as_fd(), out_write.as_fd(), err_write.as_fd(), theirs.as_fd()],
             sibling: true,
-            confinement: spawn::Confinement { rlimits: &[files], ..spawn::Confinement::default() },
+            confinement: spawn::Confinement::default(),
         };
         // Before there is a process: what it says and waits for must outlive us from its first moment.
         let names = output_names(run);
         self.shell.memory.ledger.keep(&names[0], &out);
         self.shell.memory.ledger.keep(&names[1], &err);
-        let started = spawn::spawn(&launch);
+        let started = confined.spawn(&launch);
         if started.is_err() {
             names.iter().for_each(|name| self.shell.memory.ledger.release(name));
         }
@@ -104,32 +107,38 @@ impl God {
         let pid = spawned.pid;
 
         let logs = [logs.out, logs.err];
+        self.living.confine(run, confined.group);
         self.living.insert(run, Live::new(pid, app, pipes, logs.clone()));
         self.living.hold(run, spawned.pidfd);
         self.node_versions.remove(&process.id);
         for ((name, pipe), path) in names.into_iter().zip([out, err]).zip(logs) {
-            self.pump(name, pipe, path.as_deref());
+            self.pump(vec![(name, pipe)], path.as_deref());
         }
         self.cluster(app, spec).join(run, channel, spec.mode == ExecMode::Cluster);
         self.publish(process.id, EventKind::Started { pid });
         Ok(())
     }
 
-    /// Moves what comes out of a pipe, kept under this name until it has ended, to a file.
-    pub(super) fn pump(&self, name: String, pipe: OwnedFd, path: Option<&Path>) {
+    /// Moves what comes out of pipes, each kept under its name until it has ended, to a file.
+    pub(super) fn pump(&self, pipes: Vec<(String, OwnedFd)>, path: Option<&Path>) {
         let file = path.map(|path| self.shell.logs.open(path));
-        let ledger = self.shell.memory.ledger.clone();
-        match self.shell.logs.pump(pipe, file) {
-            // Ends with the pipe. Its number may be somebody else's by then; the record says what it was.
-            Ok(pumping) => drop(tokio::task::spawn_local(async move {
-                pumping.finished().await;
-                ledger.release(&name);
-            })),
+        let (names, pipes): (Vec<_>, Vec<_>) = pipes.into_iter().unzip();
+        match self.shell.logs.pump_all(pipes.into_iter().map(|pipe| (pipe, file.clone()))) {
+            Ok(pumping) => names.into_iter().zip(pumping).for_each(|(name, pumping)| self.release_after(name, pumping)),
             Err(error) => {
-                ledger.release(&name);
+                names.iter().for_each(|name| self.shell.memory.ledger.release(name));
                 tracing::error!("output cannot be read: {error}");
             }
         }
+    }
+
+    /// Ends with the pipe. Its number may be somebody else's by then; the record says what it was.
+    fn release_after(&self, name: String, pumping: Pumping) {
+        let ledger = self.shell.memory.ledger.clone();
+        tokio::task::spawn_local(async move {
+            pumping.finished().await;
+            ledger.release(&name);
+        });
     }
 
     fn cluster(&mut self, app: AppId, spec: &AppSpec) -> &Cluster {
@@ -201,6 +210,7 @@ impl God {
     }
 
     fn kill(&mut self, run: Run) {
+        self.living.kill_group(run);
         let mut killed = Vec::new();
         for _ in 0..KILL_ROUNDS {
             // The dead stay in the tree until they are reaped.
@@ -300,21 +310,25 @@ struct StartFailure {
 
 impl StartFailure {
     fn explain(failure: &spawn::Failure) -> StartFailure {
-        let error = &failure.error;
-        let permanent = matches!(
-            error.kind(),
-            io::ErrorKind::NotFound
-                | io::ErrorKind::PermissionDenied
-                | io::ErrorKind::NotADirectory
-                | io::ErrorKind::InvalidInput
-        ) || error.raw_os_error() == Some(libc::ENOEXEC);
-        StartFailure { error: failure.to_string(), permanent }
+        StartFailure { error: failure.to_string(), permanent: is_permanent(&failure.error) }
     }
+}
+
+/// True if trying again cannot help.
+fn is_permanent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound
+            | io::ErrorKind::PermissionDenied
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::Unsupported
+    ) || error.raw_os_error() == Some(libc::ENOEXEC)
 }
 
 impl From<io::Error> for StartFailure {
     fn from(error: io::Error) -> StartFailure {
-        StartFailure { error: error.to_string(), permanent: false }
+        StartFailure { error: error.to_string(), permanent: is_permanent(&error) }
     }
 }
 

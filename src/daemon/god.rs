@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -16,22 +15,23 @@ use tokio::time::Instant;
 
 use super::bus::Bus;
 use super::desired::{Ending, Fingerprints};
-use super::dump::SavedList;
+use super::dump::Saved;
 use super::journal::Journal;
-use super::live::Living;
+use super::live::{End, Living};
+use super::log;
 use super::pid_files::PidFiles;
 use super::upgrade::Outcome;
 use crate::cluster::{Cluster, Memory, Notice};
 use crate::keeper::exits::Inbox;
 use crate::logs::LogFiles;
+use crate::os::cgroup::Cgroups;
 use crate::os::reap::Ended;
 use crate::os::{clock, twin};
 use crate::paths::Home;
 use crate::protocol::event::EventProcess;
 use crate::protocol::info::EpochMs;
-use crate::protocol::{Description, EventKind, Exit, ProcessInfo, Refusal, Report, Run, Standing, Successor, Upgraded};
+use crate::protocol::{Description, EventKind, ProcessInfo, Refusal, Report, Run, Standing, Successor, Upgraded};
 use crate::spec::target::Selector;
-use crate::supervisor::restart::in_words;
 use crate::supervisor::{AppId, Ask, Input, Moment, ProcessId, Proof, Snapshot, Supervisor, Ticket};
 
 /// How often memory is measured while some app has a limit.
@@ -79,6 +79,8 @@ pub struct Shell {
     pub user: String,
     /// The open-file limit we were started with, which is the apps'.
     pub file_limit: (u64, u64),
+    /// Where the groups of runs are made.
+    pub cgroups: Cgroups,
     /// Where clusters tell what workers say.
     pub notices: mpsc::UnboundedSender<Notice>,
     /// Where output goes.
@@ -94,9 +96,6 @@ pub struct Shell {
     /// What was saved last.
     pub saved: Saved,
 }
-
-/// The saved list, as far as it is known; set by whoever saves.
-pub type Saved = Arc<Mutex<Option<SavedList>>>;
 
 /// All state of the daemon, owned by one task.
 pub struct God {
@@ -126,7 +125,7 @@ pub struct Sources {
     /// How children of the keeper ended.
     pub exits: Inbox,
     /// How other processes ended.
-    pub ends: mpsc::UnboundedReceiver<(i32, Exit)>,
+    pub ends: mpsc::UnboundedReceiver<End>,
     /// Comes when the keeper has died.
     pub orphaned: oneshot::Receiver<()>,
     terminate: Signal,
@@ -147,7 +146,7 @@ pub struct Channels {
     /// See [`Sources`].
     pub exits: Inbox,
     /// See [`Sources`].
-    pub ends: mpsc::UnboundedReceiver<(i32, Exit)>,
+    pub ends: mpsc::UnboundedReceiver<End>,
     /// See [`Sources`].
     pub orphaned: oneshot::Receiver<()>,
 }
@@ -175,7 +174,7 @@ impl Sources {
 impl God {
     /// A God with nothing to do yet, of this lineage.
     #[must_use]
-    pub fn new(lineage: String, ends: mpsc::UnboundedSender<(i32, Exit)>, shell: Shell) -> God {
+    pub fn new(lineage: String, ends: mpsc::UnboundedSender<End>, shell: Shell) -> God {
         God {
             living: Living::new(shell.keeper, lineage, shell.memory.ledger.clone(), ends),
             shell,
@@ -206,8 +205,8 @@ impl God {
                     self.reap(&dead);
                     sources.exits.take();
                 }
-                Some((pid, exit)) = sources.ends.recv() => {
-                    let news = self.living.ended(&[(pid, exit)]);
+                Some(end) = sources.ends.recv() => {
+                    let news = self.living.ended(&[end]);
                     self.all_inputs(news);
                 }
                 Some(notice) = sources.notices.recv() => self.notice(notice),
@@ -355,7 +354,7 @@ impl God {
             Some(EventProcess { id: process.0, name: spec.name.clone(), namespace: spec.namespace.clone() })
         });
         if let Some(about) = &about {
-            trace(about, &kind);
+            log::event(about, &kind);
         }
         self.bus.publish(about, kind);
     }
@@ -375,33 +374,6 @@ impl Drop for Fate {
         if std::thread::panicking() {
             twin::leave(PANICKED);
         }
-    }
-}
-
-/// What an operator wants to find in the daemon's log.
-fn trace(about: &EventProcess, kind: &EventKind) {
-    let who = format_args!("{} ({})", about.name, about.id);
-    match kind {
-        EventKind::Started { pid } => tracing::info!("{who} started as pid {pid}"),
-        EventKind::Exited { exit, expected: true } => tracing::info!("{who} was told to stop, and {}", in_words(*exit)),
-        EventKind::Exited { exit, expected: false } => tracing::warn!("{who} {}", in_words(*exit)),
-        EventKind::StartFailed { error } => tracing::warn!("{who} could not be started: {error}"),
-        EventKind::Errored { reason } => tracing::error!("{who} {reason}"),
-        EventKind::OverMemory { bytes, limit } => {
-            tracing::warn!("{who} uses {bytes} bytes of memory, more than its limit of {limit}: it is replaced");
-        }
-        EventKind::Deleted => tracing::info!("{who} was deleted"),
-        EventKind::Created
-        | EventKind::Online
-        | EventKind::WaitingRestart { .. }
-        | EventKind::Stopping
-        | EventKind::Stopped
-        | EventKind::Message { .. }
-        | EventKind::Listening { .. }
-        | EventKind::Saved
-        | EventKind::Recovered { .. }
-        | EventKind::ShuttingDown
-        | EventKind::Lost { .. } => {}
     }
 }
 

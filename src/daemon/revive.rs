@@ -1,18 +1,20 @@
 //! A God's first deed when there was one before him: taking over what runs. See [`crate::supervisor::persist`] for the
 //! order and its reasons.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use super::god::{God, moment};
 use super::live::{self, Live};
 use crate::cluster::{self, Cluster};
 use crate::keeper::exits::Inbox;
 use crate::keeper::{Place, Previous, Records, Word};
+use crate::os::cgroup::Cgroup;
 use crate::os::reap::Ended;
 use crate::os::{clock, pidfd, proc, tree};
-use crate::protocol::{EventKind, Exit, Run};
+use crate::protocol::{EventKind, Run};
 use crate::spec::Balance;
 use crate::supervisor::{AppId, Effect, Input};
 
@@ -61,8 +63,11 @@ impl God {
     fn find_runs(&mut self, records: &Records) {
         for (key, json) in records {
             let Some(run) = key.strip_prefix(live::KEY).and_then(|run| run.parse().ok()).map(Run) else { continue };
-            match serde_json::from_str::<Live>(json) {
-                Ok(live) => self.take_over(run, live),
+            match serde_json::from_str::<live::Record>(json) {
+                Ok(live::Record { live, group }) => {
+                    self.living.confine(run, Cgroup::reopen(&group));
+                    self.take_over(run, live);
+                }
                 Err(error) => tracing::error!("the record of run {} cannot be read: {error}", run.0),
             }
         }
@@ -121,14 +126,19 @@ impl God {
     /// Output of all runs, also of those that have ended: what is in the pipes belongs to the logs.
     fn take_over_output(&mut self, files: &mut HashMap<String, OwnedFd>) {
         let names: Vec<String> = files.keys().filter(|name| name.starts_with("log/")).cloned().collect();
+        // By file, since a line that was cut must be finished before another pipe adds to its file.
+        let mut by_file: BTreeMap<Option<PathBuf>, Vec<(String, OwnedFd)>> = BTreeMap::new();
         for name in names {
             let (Some(pipe), Some(path)) = (files.remove(&name), self.output_path(&name)) else { continue };
-            self.pump(name, pipe, path.as_deref());
+            by_file.entry(path).or_default().push((name, pipe));
+        }
+        for (path, pipes) in by_file {
+            self.pump(pipes, path.as_deref());
         }
     }
 
     /// Where the output kept under this name goes.
-    fn output_path(&self, name: &str) -> Option<Option<std::path::PathBuf>> {
+    fn output_path(&self, name: &str) -> Option<Option<PathBuf>> {
         let run = Run(name.split('/').nth(1)?.parse().ok()?);
         let stream = usize::from(!name.ends_with("out"));
         if let Some(live) = self.living.get(run) {
@@ -156,14 +166,14 @@ impl God {
 
     /// Processes whose end nobody told of.
     fn bury_unseen(&mut self) {
-        let gone: Vec<(i32, Exit)> = self.living.gone_unseen().into_iter().map(|pid| (pid, Exit::Unknown)).collect();
+        let gone: Vec<live::End> = self.living.gone_unseen().into_iter().map(|pid| (pid, None)).collect();
         let mut news = self.living.ended(&gone);
         news.extend(self.living.emptied_unseen());
         self.all_inputs(news);
     }
 
     fn tell(&mut self, previous: Previous) {
-        let after = previous.ended.map(live::exit);
+        let after = previous.ended.map(|ended| live::exit(Some(ended), None));
         let gap_ms = clock::monotonic_ms().saturating_sub(previous.at);
         let runs = self.running();
         let how = match previous.ended {

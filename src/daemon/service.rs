@@ -8,8 +8,8 @@ use tarpc::context::Context;
 use tokio::sync::{mpsc, oneshot};
 
 use super::desired::Fingerprint;
-use super::dump::{self, SavedList};
-use super::god::{Command, Saved as KnownList};
+use super::dump::{self, Saved as KnownList, SavedList};
+use super::god::Command;
 use super::upgrade;
 use crate::os::clock;
 use crate::paths::Home;

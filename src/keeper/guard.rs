@@ -28,7 +28,7 @@ const ALONE: Signal = Signal::SIGHUP;
 pub(super) fn post(region: &Rc<Region>, home: &OsStr) -> std::io::Result<()> {
     let keeper = i32::try_from(std::process::id()).unwrap_or_default();
     let pid = twin::start(|| {
-        stand(Rc::clone(region), home, keeper);
+        stand(region, home, keeper);
         0
     })?;
     region.set(Word::Guard, u64::try_from(pid).unwrap_or_default());
@@ -47,22 +47,22 @@ pub(super) fn tell(region: &Region, keeper: i32, apart: bool) {
     }
 }
 
-fn stand(region: Rc<Region>, home: &OsStr, keeper: i32) {
+fn stand(region: &Rc<Region>, home: &OsStr, keeper: i32) {
     let Ok(signals) = Awaited::block(&[APART, DONE, ALONE]) else { return };
     if rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::HUP)).is_err() {
         return;
     }
     // It may have died before we asked to be told.
     if proc::stat(keeper).is_none() {
-        return take_over(&region, home, &pillars(&region));
+        return take_over(region, home, &pillars(region));
     }
-    let ours = pillars(&region);
+    let ours = pillars(region);
     let mut held = None;
     loop {
         match signals.next(None) {
             // What goes on without us must end without us: connections of workers, above all.
             Some(APART) => {
-                held = Inheritance::take(Rc::clone(&region), None, keeper).ok().map(|mut left| {
+                held = Inheritance::take(Rc::clone(region), None, keeper).ok().map(|mut left| {
                     left.rest.clear();
                     left.connections.retain(|(_, place)| matches!(place, super::Place::Waiting { .. }));
                     left
@@ -73,7 +73,7 @@ fn stand(region: Rc<Region>, home: &OsStr, keeper: i32) {
                 if held.is_some() && proc::stat(god).is_some() {
                     return;
                 }
-                return take_over(&region, home, &ours);
+                return take_over(region, home, &ours);
             }
             Some(_) => return,
             None => {}

@@ -18,7 +18,7 @@ use crate::os::signals::{self, Awaited};
 use crate::os::{clock, files, identity, tree, twin};
 
 /// A God who lived shorter than this is not started again at once.
-const SHORT_LIFE: Duration = Duration::from_secs(1);
+const SHORT_LIFE: Duration = Duration::from_millis(250);
 /// The first wait then; it doubles up to the last.
 const FIRST_WAIT: Duration = Duration::from_millis(20);
 const LAST_WAIT: Duration = Duration::from_secs(5);

@@ -7,6 +7,7 @@
 mod autosave;
 mod change;
 mod config;
+mod confine;
 mod daemon;
 mod follow;
 mod limits;

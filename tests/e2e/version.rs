@@ -1,5 +1,6 @@
 //! A daemon of another version: the command works, and says so.
 
+use std::path::PathBuf;
 use std::sync::mpsc;
 
 use futures_util::StreamExt;
@@ -49,6 +50,12 @@ impl Daemon for Later {
     }
     async fn resurrect(self, _: Context) -> Result<Report, Refusal> {
         Ok(Report::default())
+    }
+    async fn upgrade(self, _: Context, _: PathBuf, _: bool) -> Result<Successor, Refusal> {
+        unreachable!("a command of another version asked for nothing but what it was told to")
+    }
+    async fn upgraded(self, _: Context) -> Upgraded {
+        unreachable!("see above")
     }
     async fn shut_down(self, _: Context) -> Report {
         Report::default()
