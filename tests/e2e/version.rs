@@ -60,12 +60,6 @@ impl Daemon for Later {
     async fn shut_down(self, _: Context) -> Report {
         Report::default()
     }
-    async fn upgrade(self, _: Context, _: std::path::PathBuf, _: bool) -> Result<Successor, Refusal> {
-        Err(Refusal::ShuttingDown)
-    }
-    async fn upgraded(self, _: Context) -> Upgraded {
-        Upgraded::NotAsked
-    }
 }
 
 /// Serves on the home's socket until the sender is dropped.
