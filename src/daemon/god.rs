@@ -9,7 +9,6 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -20,9 +19,9 @@ use super::journal::Journal;
 use super::live::{End, Living};
 use super::log;
 use super::pid_files::PidFiles;
+use super::sources::Sources;
 use super::upgrade::Outcome;
 use crate::cluster::{Cluster, Memory, Notice};
-use crate::keeper::exits::Inbox;
 use crate::logs::LogFiles;
 use crate::os::cgroup::Cgroups;
 use crate::os::reap::Ended;
@@ -114,61 +113,6 @@ pub struct God {
     /// When the trial of this program is over, and what is to be said of it then.
     pub(super) trial: Option<(Instant, Upgraded)>,
     pub(super) upgrade: Outcome,
-}
-
-/// What God listens to.
-pub struct Sources {
-    /// From RPC handlers and socket servers.
-    pub commands: mpsc::Receiver<Command>,
-    /// From clusters.
-    pub notices: mpsc::UnboundedReceiver<Notice>,
-    /// How children of the keeper ended.
-    pub exits: Inbox,
-    /// How other processes ended.
-    pub ends: mpsc::UnboundedReceiver<End>,
-    /// Comes when the keeper has died.
-    pub orphaned: oneshot::Receiver<()>,
-    terminate: Signal,
-    interrupt: Signal,
-    quit: Signal,
-    hangup: Signal,
-    reopen: Signal,
-    /// Whether the terminal that hangs up is ours.
-    foreground: bool,
-}
-
-/// What [`Sources`] are made of, but for the signals.
-pub struct Channels {
-    /// See [`Sources`].
-    pub commands: mpsc::Receiver<Command>,
-    /// See [`Sources`].
-    pub notices: mpsc::UnboundedReceiver<Notice>,
-    /// See [`Sources`].
-    pub exits: Inbox,
-    /// See [`Sources`].
-    pub ends: mpsc::UnboundedReceiver<End>,
-    /// See [`Sources`].
-    pub orphaned: oneshot::Receiver<()>,
-}
-
-impl Sources {
-    /// Installs the signal handlers.
-    pub fn new(channels: Channels, foreground: bool) -> std::io::Result<Sources> {
-        let Channels { commands, notices, exits, ends, orphaned } = channels;
-        Ok(Sources {
-            commands,
-            notices,
-            exits,
-            ends,
-            orphaned,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
-            hangup: signal(SignalKind::hangup())?,
-            foreground,
-            reopen: signal(SignalKind::user_defined2())?,
-        })
-    }
 }
 
 impl God {

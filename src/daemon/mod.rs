@@ -4,6 +4,7 @@
 //! a pool of threads that come and go, so a slow disk stops nobody. The process itself is one of several, one after the
 //! other, that the [`crate::keeper`] starts.
 
+mod adopt;
 mod bus;
 mod confine;
 pub mod desired;
@@ -18,6 +19,7 @@ mod pid_files;
 mod revive;
 mod server;
 mod service;
+mod sources;
 pub mod upgrade;
 mod view;
 
@@ -43,11 +45,12 @@ use crate::os::{clock, files, identity, pidfd};
 use crate::paths::Home;
 use crate::protocol::{Daemon, Hello, Standing, VERSION};
 use dump::Saved;
-use god::{Channels, God, Shell, Sources};
+use god::{God, Shell};
 use journal::Journal;
 use pid_files::PidFiles;
 use revive::Legacy;
 use service::Service;
+use sources::{Channels, Sources};
 
 /// Commands that may wait for God before those who send more have to wait.
 const COMMANDS_WAITING: usize = 128;
@@ -166,6 +169,7 @@ fn know_saved(home: Home, saved: Saved) {
 
 async fn live(options: &Options, mut legacy: Inheritance, readiness: &mut Option<File>) -> Result<(), String> {
     let home = &options.home;
+    adopt::inherit(home, &mut legacy);
     let file_limit = (legacy.region.get(Word::FileLimitSoft), legacy.region.get(Word::FileLimitHard));
     let lineage = match legacy.records.get(LINEAGE) {
         Some(lineage) => lineage.clone(),
