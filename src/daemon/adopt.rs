@@ -22,11 +22,7 @@ pub fn inherit(home: &Home, inheritance: &mut Inheritance) {
     if inheritance.previous.is_some() {
         return;
     }
-    let Some(records) = journal::load(&home.journal()).ok().and_then(|(loaded, _)| loaded) else { return };
-    if !records.same_boot {
-        return;
-    }
-    let records = records.records;
+    let records = journal::of_this_boot(&home.journal());
     let survivors = survivors(&records);
     if survivors.is_empty() {
         return;

@@ -246,8 +246,7 @@ async fn live(options: &Options, mut legacy: Inheritance, readiness: &mut Option
         tracing::info!("nothing was brought back: {refusal}");
     }
     say(readiness, "ok");
-    // Without an init system that waits for it there is nobody to tell.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    crate::keeper::tell_ready(keeper);
     let outcome = god.await.map_err(|error| format!("the God task failed: {error}"));
     for path in [home.rpc_sock(), home.pub_sock(), home.pid_file()] {
         let _ = fs::remove_file(path);
