@@ -402,7 +402,7 @@ pub fn moment() -> Moment {
 /// A moment as wall time, for display.
 #[must_use]
 pub fn wall(at: Moment) -> EpochMs {
-    clock::epoch_ms().saturating_sub(clock::monotonic_ms().saturating_sub(at.0))
+    clock::epoch_of(at.0)
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

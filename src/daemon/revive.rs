@@ -178,7 +178,7 @@ impl God {
             None => "lost its keeper".to_owned(),
         };
         tracing::warn!("the daemon {how}; {runs} processes ran on and are taken over, {gap_ms} ms later");
-        self.bus.publish(None, EventKind::Recovered { after, gap_ms, runs });
+        self.bus.greet_with(EventKind::Recovered { after, gap_ms, runs });
     }
 
     /// Becomes the keeper, as the keeper has died, and lets another God go on. Comes back only if that fails.

@@ -6,9 +6,13 @@
 
 mod change;
 mod config;
+mod crash;
 mod daemon;
 mod follow;
 mod limits;
+#[allow(dead_code, reason = "shared with the tests of real Node apps, which use all of it")]
+#[path = "../cluster/load.rs"]
+mod load;
 mod logs;
 mod operation;
 mod persist;

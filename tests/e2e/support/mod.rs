@@ -1,5 +1,6 @@
 //! What the stories need: a scratch home, commands with a time limit, waiting for conditions, reading the list.
 
+pub mod counting;
 pub mod eventually;
 pub mod home;
 pub mod http;

@@ -1,0 +1,11 @@
+# Numbers its lines: one that is lost or comes twice shows.
+import os
+import sys
+import time
+
+pause = float(sys.argv[1]) if len(sys.argv) > 1 else 0.01
+number = 0
+while True:
+    number += 1
+    print(os.getpid(), number, flush=True)
+    time.sleep(pause)
