@@ -12,6 +12,7 @@ use tokio::net::UnixStream;
 use super::ui::Ui;
 use crate::paths::Home;
 use crate::protocol::{Event, EventKind, Exit};
+use crate::spec::value;
 
 /// Operations shorter than this pass without a word.
 const BLINK: Duration = Duration::from_millis(300);
@@ -52,6 +53,9 @@ fn sentence(event: &Event) -> Option<String> {
         EventKind::Exited { exit: Exit::Code(code), expected: false } => format!("exited with code {code}"),
         EventKind::Exited { exit: Exit::Signal(signal), expected: false } => format!("killed by signal {signal}"),
         EventKind::Exited { exit: Exit::Unknown, expected: false } => "ended with an unknown status".to_owned(),
+        EventKind::Exited { exit: Exit::OutOfMemory { limit }, expected: false } => {
+            format!("killed by the kernel: it used more than its limit of {} of memory", value::megabytes(*limit))
+        }
         EventKind::Errored { reason } => format!("given up: {reason}"),
         EventKind::WaitingRestart { delay_ms } => format!("starts again in {delay_ms} ms"),
         EventKind::Stopping => "stopping".to_owned(),

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::confine::Confined;
 use super::environment::{self, Setting};
 use super::god::{God, Reply};
 use super::live::Live;
@@ -72,8 +73,10 @@ impl God {
         let home = self.shell.home.root();
         let now = clock::epoch_ms();
         let setting = Setting { spec, process, home, logs: &logs, pid_file: &pid_file, now };
-        let env = environment::whole(&setting, run, &self.living.mark(run));
-        let command = command_line(spec, &self.shell.home.preload().join(super::PRELOAD_FILE))?;
+        let mut confined = Confined::new(&self.shell.cgroups, self.shell.file_limit, run, &spec.confinement)?;
+        let mut env = environment::whole(&setting, run, &self.living.mark(run));
+        confined.tell(&mut env, &spec.env);
+        let command = command_line(spec, &confined.preload(self.shell.home.preload().join(super::PRELOAD_FILE)))?;
         let argv: Vec<&OsStr> = command.argv.iter().map(OsStr::new).collect();
 
         let null = File::options().read(true).write(true).open("/dev/null")?;
@@ -81,8 +84,7 @@ impl God {
         let (err, err_write) = spawn::output_pipe()?;
         let pipes = [tree::pipe_inode(&out)?, tree::pipe_inode(&err)?];
         let (channel, theirs) = fdpass::channel_pair()?;
-        let (soft, hard) = self.shell.file_limit;
-        let files = spawn::Rlimit { resource: spawn::Resource::Nofile, soft, hard };
+        confined.give(&[out_write.as_fd(), err_write.as_fd()]);
         let launch = spawn::Launch {
             program: &command.program,
             argv: &argv,
@@ -91,13 +93,13 @@ impl God {
             cwd: &spec.cwd,
             fds: &[null.as_fd(), out_write.as_fd(), err_write.as_fd(), theirs.as_fd()],
             sibling: true,
-            confinement: spawn::Confinement { rlimits: &[files], ..spawn::Confinement::default() },
+            confinement: spawn::Confinement::default(),
         };
         // Before there is a process: what it says and waits for must outlive us from its first moment.
         let names = output_names(run);
         self.shell.memory.ledger.keep(&names[0], &out);
         self.shell.memory.ledger.keep(&names[1], &err);
-        let started = spawn::spawn(&launch);
+        let started = confined.spawn(&launch);
         if started.is_err() {
             names.iter().for_each(|name| self.shell.memory.ledger.release(name));
         }
@@ -105,6 +107,7 @@ impl God {
         let pid = spawned.pid;
 
         let logs = [logs.out, logs.err];
+        self.living.confine(run, confined.group);
         self.living.insert(run, Live::new(pid, app, pipes, logs.clone()));
         self.living.hold(run, spawned.pidfd);
         self.node_versions.remove(&process.id);
@@ -207,6 +210,7 @@ impl God {
     }
 
     fn kill(&mut self, run: Run) {
+        self.living.kill_group(run);
         let mut killed = Vec::new();
         for _ in 0..KILL_ROUNDS {
             // The dead stay in the tree until they are reaped.
@@ -306,21 +310,25 @@ struct StartFailure {
 
 impl StartFailure {
     fn explain(failure: &spawn::Failure) -> StartFailure {
-        let error = &failure.error;
-        let permanent = matches!(
-            error.kind(),
-            io::ErrorKind::NotFound
-                | io::ErrorKind::PermissionDenied
-                | io::ErrorKind::NotADirectory
-                | io::ErrorKind::InvalidInput
-        ) || error.raw_os_error() == Some(libc::ENOEXEC);
-        StartFailure { error: failure.to_string(), permanent }
+        StartFailure { error: failure.to_string(), permanent: is_permanent(&failure.error) }
     }
+}
+
+/// True if trying again cannot help.
+fn is_permanent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound
+            | io::ErrorKind::PermissionDenied
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::Unsupported
+    ) || error.raw_os_error() == Some(libc::ENOEXEC)
 }
 
 impl From<io::Error> for StartFailure {
     fn from(error: io::Error) -> StartFailure {
-        StartFailure { error: error.to_string(), permanent: false }
+        StartFailure { error: error.to_string(), permanent: is_permanent(&error) }
     }
 }
 

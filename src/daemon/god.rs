@@ -15,18 +15,19 @@ use tokio::time::Instant;
 
 use super::bus::Bus;
 use super::dump;
-use super::live::Living;
+use super::live::{End, Living};
 use super::pid_files::PidFiles;
 use super::upgrade::Outcome;
 use crate::cluster::{Cluster, Memory, Notice};
 use crate::keeper::exits::Inbox;
 use crate::logs::LogFiles;
+use crate::os::cgroup::Cgroups;
 use crate::os::reap::Ended;
 use crate::os::{clock, twin};
 use crate::paths::Home;
 use crate::protocol::event::EventProcess;
 use crate::protocol::info::EpochMs;
-use crate::protocol::{Description, EventKind, Exit, ProcessInfo, Refusal, Report, Run, Successor, Upgraded};
+use crate::protocol::{Description, EventKind, ProcessInfo, Refusal, Report, Run, Successor, Upgraded};
 use crate::spec::target::Selector;
 use crate::supervisor::restart::in_words;
 use crate::supervisor::{AppId, Ask, Input, Moment, ProcessId, Proof, Snapshot, Supervisor, Ticket};
@@ -74,6 +75,8 @@ pub struct Shell {
     pub user: String,
     /// The open-file limit we were started with, which is the apps'.
     pub file_limit: (u64, u64),
+    /// Where the groups of runs are made.
+    pub cgroups: Cgroups,
     /// Where clusters tell what workers say.
     pub notices: mpsc::UnboundedSender<Notice>,
     /// Where output goes.
@@ -113,7 +116,7 @@ pub struct Sources {
     /// How children of the keeper ended.
     pub exits: Inbox,
     /// How other processes ended.
-    pub ends: mpsc::UnboundedReceiver<(i32, Exit)>,
+    pub ends: mpsc::UnboundedReceiver<End>,
     /// Comes when the keeper has died.
     pub orphaned: oneshot::Receiver<()>,
     terminate: Signal,
@@ -134,7 +137,7 @@ pub struct Channels {
     /// See [`Sources`].
     pub exits: Inbox,
     /// See [`Sources`].
-    pub ends: mpsc::UnboundedReceiver<(i32, Exit)>,
+    pub ends: mpsc::UnboundedReceiver<End>,
     /// See [`Sources`].
     pub orphaned: oneshot::Receiver<()>,
 }
@@ -162,7 +165,7 @@ impl Sources {
 impl God {
     /// A God with nothing to do yet, of this lineage.
     #[must_use]
-    pub fn new(lineage: String, ends: mpsc::UnboundedSender<(i32, Exit)>, shell: Shell) -> God {
+    pub fn new(lineage: String, ends: mpsc::UnboundedSender<End>, shell: Shell) -> God {
         God {
             living: Living::new(shell.keeper, lineage, shell.memory.ledger.clone(), ends),
             shell,
@@ -192,8 +195,8 @@ impl God {
                     self.reap(&dead);
                     sources.exits.take();
                 }
-                Some((pid, exit)) = sources.ends.recv() => {
-                    let news = self.living.ended(&[(pid, exit)]);
+                Some(end) = sources.ends.recv() => {
+                    let news = self.living.ended(&[end]);
                     self.all_inputs(news);
                 }
                 Some(notice) = sources.notices.recv() => self.notice(notice),

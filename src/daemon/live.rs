@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::keeper::Ledger;
+use crate::os::cgroup::{Cgroup, Membership};
 use crate::os::reap::Ended;
 use crate::os::{clock, pidfd, proc, tree};
 use crate::protocol::{Exit, Run};
@@ -26,6 +27,28 @@ use crate::supervisor::{AppId, Input};
 pub const RUN_VARIABLE: &str = "PMR_RUN";
 /// What keys of runs begin with.
 pub const KEY: &str = "live/";
+
+/// A process that ended, and how if anybody knows.
+pub type End = (i32, Option<Ended>);
+
+/// The record of a run, and the folders of its group.
+#[derive(Deserialize)]
+pub struct Record {
+    /// The run.
+    #[serde(flatten)]
+    pub live: Live,
+    /// Its group's folders, none if it has no group.
+    #[serde(default)]
+    pub group: Vec<PathBuf>,
+}
+
+/// The same, borrowed for writing.
+#[derive(Serialize)]
+struct RecordRef<'a> {
+    #[serde(flatten)]
+    live: &'a Live,
+    group: &'a [PathBuf],
+}
 
 /// A run whose main process, or something of its tree, is alive.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -90,6 +113,8 @@ pub struct Living {
     mains: HashMap<i32, Run>,
     /// The main processes, held, so that no signal goes to another of the same pid.
     pidfds: HashMap<Run, OwnedFd>,
+    /// Where all processes of a run are, if the machine has such groups.
+    groups: HashMap<Run, Cgroup>,
     /// Children of the keeper that are no main process, and whose tree they belong to.
     strays: HashMap<i32, Run>,
     /// Whose children are looked at: the keeper, and who has adopted children of one that died.
@@ -100,18 +125,19 @@ pub struct Living {
     lineage: String,
     ledger: Ledger,
     /// Where ends are told that the keeper does not hear of.
-    ends: UnboundedSender<(i32, Exit)>,
+    ends: UnboundedSender<End>,
 }
 
 impl Living {
     /// Nobody yet.
     #[must_use]
-    pub fn new(keeper: i32, lineage: String, ledger: Ledger, ends: UnboundedSender<(i32, Exit)>) -> Living {
+    pub fn new(keeper: i32, lineage: String, ledger: Ledger, ends: UnboundedSender<End>) -> Living {
         let god = i32::try_from(std::process::id()).unwrap_or_default();
         Living {
             runs: HashMap::new(),
             mains: HashMap::new(),
             pidfds: HashMap::new(),
+            groups: HashMap::new(),
             strays: HashMap::new(),
             parents: BTreeSet::from([keeper]),
             keeper,
@@ -157,7 +183,9 @@ impl Living {
     }
 
     fn write_down(&self, run: Run) {
-        let json = self.runs.get(&run).and_then(|live| serde_json::to_string(live).ok());
+        let paths = self.groups.get(&run).map(Cgroup::paths).unwrap_or_default();
+        let record = self.runs.get(&run).map(|live| RecordRef { live, group: paths });
+        let json = record.and_then(|record| serde_json::to_string(&record).ok());
         let key = format!("{KEY}{}", run.0);
         match json {
             Some(json) => self.ledger.put(&key, &json),
@@ -168,7 +196,21 @@ impl Living {
 
     fn forget(&mut self, run: Run) {
         self.runs.remove(&run);
+        // Nobody is in it any more, so it goes.
+        self.groups.remove(&run);
         self.write_down(run);
+    }
+
+    /// All processes of the run are in this group, which goes when the run does.
+    pub fn confine(&mut self, run: Run, group: Option<Cgroup>) {
+        self.groups.extend(group.map(|group| (run, group)));
+    }
+
+    /// SIGKILL to all in the run's group.
+    pub fn kill_group(&self, run: Run) {
+        if let Some(group) = self.groups.get(&run) {
+            group.kill();
+        }
     }
 
     /// A run that is alive.
@@ -191,21 +233,21 @@ impl Living {
     /// Children of the keeper's ended. Returns what the supervisor is to know of it. Who is whose is looked up once for
     /// all.
     pub fn reaped(&mut self, dead: &[(i32, Ended)]) -> Vec<Input> {
-        let ends: Vec<(i32, Exit)> = dead.iter().map(|(pid, ended)| (*pid, exit(*ended))).collect();
+        let ends: Vec<End> = dead.iter().map(|(pid, ended)| (*pid, Some(*ended))).collect();
         self.ended(&ends)
     }
 
     /// Processes ended, children of the keeper's or not.
-    pub fn ended(&mut self, dead: &[(i32, Exit)]) -> Vec<Input> {
+    pub fn ended(&mut self, dead: &[End]) -> Vec<Input> {
         let (mut exits, mut touched) = (Vec::new(), Vec::new());
-        for (pid, exit) in dead {
+        for (pid, ended) in dead {
             touched.extend(self.strays.remove(pid));
             if let Some(run) = self.mains.remove(pid) {
                 self.pidfds.remove(&run);
-                exits.push((run, *exit));
                 if let Some(live) = self.runs.get_mut(&run) {
                     live.exited = true;
                 }
+                exits.push((run, exit(*ended, self.groups.get(&run))));
             }
         }
         // Their own children are the keeper's now: they may keep a run alive.
@@ -269,12 +311,11 @@ impl Living {
         match pidfd::open(pid).and_then(pidfd::watch) {
             // Ends with the process.
             Ok(process) => drop(tokio::task::spawn_local(async move {
-                let ended = pidfd::ended(&process).await.map_or(Exit::Unknown, exit);
                 // Nobody hears it any more once God has ended.
-                let _ = ends.send((pid, ended));
+                let _ = ends.send((pid, pidfd::ended(&process).await));
             })),
             // It has ended this very moment.
-            Err(_) => drop(ends.send((pid, Exit::Unknown))),
+            Err(_) => drop(ends.send((pid, None))),
         }
     }
 
@@ -293,7 +334,18 @@ impl Living {
         let Some(live) = self.runs.get_mut(&run) else { return vec![] };
         let mut roots: Vec<i32> = if live.exited { vec![] } else { vec![live.pid] };
         roots.extend(self.strays.iter().filter(|(_, of)| **of == run).map(|(pid, _)| *pid));
-        let tree = tree::descendants(&roots);
+        let mut tree = tree::descendants(&roots);
+        let hidden = self
+            .groups
+            .get(&run)
+            .into_iter()
+            .flat_map(Cgroup::procs)
+            .filter(|pid| ![self.god, self.keeper].contains(pid));
+        for pid in hidden {
+            if !tree.contains(&pid) {
+                tree.push(pid);
+            }
+        }
         live.seen.clone_from(&tree);
         tree
     }
@@ -315,9 +367,13 @@ impl Living {
         }
     }
 
-    /// By what was seen of trees, by session (every run leads one), by the pipe it writes to, or by the mark in its
-    /// environment. One that shed all four cannot be told.
+    /// By its group, and where there is none by what was seen of trees, by session (every run leads one), by the pipe
+    /// it writes to, or by the mark in its environment. One that shed all five cannot be told.
     fn owner(&self, pid: i32) -> Option<Run> {
+        let groups = Membership::of(pid);
+        if let Some((run, _)) = self.groups.iter().find(|(_, group)| group.holds(&groups)) {
+            return Some(*run);
+        }
         if let Some((run, _)) = self.runs.iter().find(|(_, live)| live.seen.contains(&pid)) {
             return Some(*run);
         }
@@ -333,9 +389,16 @@ impl Living {
 }
 
 /// In the words of the protocol.
-pub fn exit(ended: Ended) -> Exit {
+pub fn exit(ended: Option<Ended>, group: Option<&Cgroup>) -> Exit {
     match ended {
-        Ended::Code(code) => Exit::Code(code),
-        Ended::Signal(number) => Exit::Signal(number),
+        None => Exit::Unknown,
+        Some(Ended::Code(code)) => Exit::Code(code),
+        Some(Ended::Signal(libc::SIGKILL)) => {
+            match group.filter(|group| group.oom_kills() > 0).and_then(Cgroup::memory_limit) {
+                Some(limit) => Exit::OutOfMemory { limit },
+                None => Exit::Signal(libc::SIGKILL),
+            }
+        }
+        Some(Ended::Signal(number)) => Exit::Signal(number),
     }
 }

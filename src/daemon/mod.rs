@@ -5,6 +5,7 @@
 //! other, that the [`crate::keeper`] starts.
 
 mod bus;
+mod confine;
 mod dump;
 mod effect;
 mod environment;
@@ -22,7 +23,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use tarpc::context::Context;
@@ -34,6 +35,7 @@ use crate::cluster::{self, Memory};
 use crate::keeper::exits::Inbox;
 use crate::keeper::{Estate, Inheritance, Ledger, Pillar, Trial, Word};
 use crate::logs::LogFiles;
+use crate::os::cgroup::Cgroups;
 use crate::os::{clock, files, identity, pidfd};
 use crate::paths::Home;
 use crate::protocol::{Daemon, Hello, VERSION};
@@ -156,7 +158,9 @@ async fn live(options: &Options, mut legacy: Inheritance, readiness: &mut Option
     let ledger = start_ledger(&legacy, &lineage).map_err(|error| format!("preparing the ledger: {error}"))?;
     let rpc = socket(&mut legacy, &ledger, "rpc", &home.rpc_sock())?;
     let events = socket(&mut legacy, &ledger, "pub", &home.pub_sock())?;
-    install_preload(home).or_else(|error| tolerate(&legacy, &at(&home.preload())(error)))?;
+    if let Err(error) = install_preload(&home.preload()) {
+        tolerate(&legacy, &at(&home.preload())(error))?;
+    }
     let logs = LogFiles::new().map_err(|error| format!("preparing the log files: {error}"))?;
     let pid_files = PidFiles::new().map_err(|error| format!("preparing the pid files: {error}"))?;
     let (commands, commands_in) = mpsc::channel(COMMANDS_WAITING);
@@ -175,7 +179,9 @@ async fn live(options: &Options, mut legacy: Inheritance, readiness: &mut Option
     let service = Service { god: commands.clone(), hello, home: home.clone() };
     let user = identity::user_name();
     let memory = Memory { ledger, region };
-    let shell = Shell { home: home.clone(), user, file_limit, notices, logs, pid_files, memory, keeper };
+    let cgroups = Cgroups::discover(home.root());
+    tracing::info!("{}", cgroups.describe());
+    let shell = Shell { home: home.clone(), user, file_limit, notices, logs, pid_files, memory, keeper, cgroups };
     let mut god = God::new(lineage, ends, shell);
     let previous = legacy.previous;
     if let Some(previous) = previous {
@@ -183,6 +189,8 @@ async fn live(options: &Options, mut legacy: Inheritance, readiness: &mut Option
         let legacy = Legacy { records, files, connections, rest, previous };
         god.revive(legacy, &exits).map_err(|error| format!("going on after the daemon before: {error}"))?;
     }
+    // Empty groups of an earlier life go when they are let go of; those with processes stay.
+    drop(god.shell.cgroups.leftovers());
     god.judge(previous);
     god.shell.memory.region.set(Word::Ready, 1);
     let orphaned = watch_keeper(keeper).map_err(|error| format!("watching the keeper: {error}"))?;
@@ -259,16 +267,26 @@ fn watch_keeper(keeper: i32) -> io::Result<oneshot::Receiver<()>> {
     Ok(orphaned)
 }
 
-/// Puts what Node workers load where they can: into the home, under a name of this version.
-fn install_preload(home: &Home) -> io::Result<()> {
-    let path = home.preload().join(PRELOAD_FILE);
+/// Puts what Node workers load into a folder, under a name of this version, and returns its path.
+fn install_preload(folder: &Path) -> io::Result<PathBuf> {
+    let path = folder.join(PRELOAD_FILE);
     if fs::read(&path).is_ok_and(|there| there == cluster::PRELOAD.as_bytes()) {
-        return Ok(());
+        return Ok(path);
     }
-    let mut file = tempfile::NamedTempFile::new_in(home.preload())?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(cluster::PRELOAD.as_bytes())?;
+    file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
     file.persist(&path)?;
-    Ok(())
+    Ok(path)
+}
+
+/// The same for workers of other users, who cannot enter the home: in a folder that all can read and only root, for
+/// whom alone there are such workers, can change.
+fn install_public_preload() -> io::Result<PathBuf> {
+    let folder = Path::new("/run/pmr");
+    fs::DirBuilder::new().recursive(true).create(folder)?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+    install_preload(folder)
 }
 
 fn at(path: &Path) -> impl Fn(io::Error) -> String + '_ {

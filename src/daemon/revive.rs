@@ -11,9 +11,10 @@ use super::live::{self, Live};
 use crate::cluster::{self, Cluster};
 use crate::keeper::exits::Inbox;
 use crate::keeper::{Place, Previous, Records, Word};
+use crate::os::cgroup::Cgroup;
 use crate::os::reap::Ended;
 use crate::os::{clock, pidfd, proc, tree};
-use crate::protocol::{EventKind, Exit, Run};
+use crate::protocol::{EventKind, Run};
 use crate::spec::Balance;
 use crate::supervisor::{AppId, Effect, Input};
 
@@ -62,8 +63,11 @@ impl God {
     fn find_runs(&mut self, records: &Records) {
         for (key, json) in records {
             let Some(run) = key.strip_prefix(live::KEY).and_then(|run| run.parse().ok()).map(Run) else { continue };
-            match serde_json::from_str::<Live>(json) {
-                Ok(live) => self.take_over(run, live),
+            match serde_json::from_str::<live::Record>(json) {
+                Ok(live::Record { live, group }) => {
+                    self.living.confine(run, Cgroup::reopen(&group));
+                    self.take_over(run, live);
+                }
                 Err(error) => tracing::error!("the record of run {} cannot be read: {error}", run.0),
             }
         }
@@ -162,14 +166,14 @@ impl God {
 
     /// Processes whose end nobody told of.
     fn bury_unseen(&mut self) {
-        let gone: Vec<(i32, Exit)> = self.living.gone_unseen().into_iter().map(|pid| (pid, Exit::Unknown)).collect();
+        let gone: Vec<live::End> = self.living.gone_unseen().into_iter().map(|pid| (pid, None)).collect();
         let mut news = self.living.ended(&gone);
         news.extend(self.living.emptied_unseen());
         self.all_inputs(news);
     }
 
     fn tell(&mut self, previous: Previous) {
-        let after = previous.ended.map(live::exit);
+        let after = previous.ended.map(|ended| live::exit(Some(ended), None));
         let gap_ms = clock::monotonic_ms().saturating_sub(previous.at);
         let runs = self.running();
         let how = match previous.ended {

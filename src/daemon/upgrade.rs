@@ -109,9 +109,9 @@ impl God {
             Trial::None => Some(Upgraded::NotAsked),
             Trial::Running => None,
             Trial::NotExecuted => Some(Upgraded::NotExecuted),
-            Trial::Failed => {
-                Some(Upgraded::Failed { exit: previous.and_then(|previous| previous.ended).map(live::exit) })
-            }
+            Trial::Failed => Some(Upgraded::Failed {
+                exit: previous.and_then(|previous| previous.ended).map(|ended| live::exit(Some(ended), None)),
+            }),
         };
         match trial {
             Trial::None => {}

@@ -72,7 +72,7 @@ impl God {
             reason: process.reason.clone(),
             memory,
             cpu,
-            user: self.shell.user.clone(),
+            user: spec.confinement.user.as_ref().unwrap_or(&self.shell.user).clone(),
             out_log: logs.out,
             err_log: logs.err,
         })

@@ -240,6 +240,7 @@ fn app(instances: u32) -> Result<AppSpec, Failure> {
         instance_var: DEFAULT_INSTANCE_VAR.to_owned(),
         restart: RestartRule::default(),
         stop: StopRule::default(),
+        confinement: crate::spec::Confinement::default(),
         readiness: Readiness::default(),
         logs: LogSpec::default(),
         autostart: true,

@@ -17,9 +17,9 @@ use crate::os::reap::{self, Ended};
 use crate::os::signals::{self, Awaited};
 use crate::os::{clock, files, identity, tree, twin};
 
-/// A God who lived shorter than this is not followed at once by the next.
-const SHORT_LIFE: Duration = Duration::from_millis(200);
-/// The first wait then; it doubles up to the last, which clients of the apps can bear.
+/// A God who lived shorter than this is not started again at once.
+const SHORT_LIFE: Duration = Duration::from_millis(250);
+/// The first wait then; it doubles up to the last.
 const FIRST_WAIT: Duration = Duration::from_millis(20);
 const LAST_WAIT: Duration = Duration::from_secs(1);
 /// How long exits wait for room in a socket that nobody reads.

@@ -51,6 +51,11 @@ pub enum Exit {
     Signal(i32),
     /// It ended while no daemon watched, and nobody can tell how.
     Unknown,
+    /// The kernel killed it (by SIGKILL), since it took more memory than its limit.
+    OutOfMemory {
+        /// The limit, in bytes.
+        limit: u64,
+    },
 }
 
 /// One row of `list`: everything but the environment.

@@ -7,6 +7,7 @@
 //! Which keys exist, how they are spelled and what values they take stands in one table, [`keys`]; the ecosystem
 //! file, the command line and a restart with changed options all go through it.
 
+pub mod confinement;
 pub mod ecosystem;
 pub mod interpreter;
 pub mod keys;
@@ -21,6 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use confinement::Confinement;
 
 /// Environment variables, sorted so that output and dumps are stable.
 pub type Env = BTreeMap<String, String>;
@@ -68,6 +71,9 @@ pub struct AppSpec {
     pub stop: StopRule,
     /// What makes a process ready.
     pub readiness: Readiness,
+    /// What a process may use and touch, and who it is.
+    #[serde(default)]
+    pub confinement: Confinement,
     /// Where its output goes.
     pub logs: LogSpec,
     /// False: registered as stopped, started by hand.
@@ -278,6 +284,7 @@ pub(crate) fn sample() -> AppSpec {
         restart: RestartRule::default(),
         stop: StopRule::default(),
         readiness: Readiness::default(),
+        confinement: Confinement::default(),
         logs: LogSpec::default(),
         autostart: true,
         version: None,

@@ -44,6 +44,16 @@ fn scaled(number: f64, shift: u32) -> Option<u64> {
     (bytes < 63_f64.exp2()).then_some(bytes as u64)
 }
 
+/// A size in words: `300 MB`, `1.5 MB`.
+#[must_use]
+pub fn megabytes(bytes: u64) -> String {
+    const MEGABYTE: u64 = 1 << 20;
+    if bytes.is_multiple_of(MEGABYTE) {
+        return format!("{} MB", bytes / MEGABYTE);
+    }
+    format!("{:.1} MB", bytes as f64 / MEGABYTE as f64)
+}
+
 /// Splits one string into words as a shell would: spaces part words, quotes of both kinds keep them together, also
 /// inside a word (`k="v w"`). A backslash is itself unless it stands before a quote, a space or a backslash, so that
 /// patterns such as `\d+` pass. `None` if a quote is not closed.

@@ -132,6 +132,9 @@ pub fn in_words(exit: Exit) -> String {
         Exit::Code(code) => format!("exited with code {code}"),
         Exit::Signal(number) => format!("was killed by {}", signal::name(number)),
         Exit::Unknown => "ended with an unknown status".to_owned(),
+        Exit::OutOfMemory { limit } => {
+            format!("was killed by the kernel: it used more than its limit of {} of memory", value::megabytes(limit))
+        }
     }
 }
 

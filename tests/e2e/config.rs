@@ -119,9 +119,9 @@ fn a_mistake_leaves_what_runs_alone() {
     file(&format!("module.exports = [{{ name: 'a', script: '{}' }}]", app("tell.sh")));
     home.ok("start shop.config.js");
     let before = home.one("a");
-    file(&format!("module.exports = [{{ name: 'a', script: '{}', maxMemory: 1 }}]", app("tell.sh")));
+    file(&format!("module.exports = [{{ name: 'a', script: '{}', maxMemroy: 1 }}]", app("tell.sh")));
     for verb in ["start", "restart", "reload"] {
-        home.run(&format!("{verb} shop.config.js")).refuses("maxMemory: unknown key");
+        home.run(&format!("{verb} shop.config.js")).refuses("maxMemroy: unknown key");
     }
     let after = home.one("a");
     assert_eq!((after.pid, after.restarts, after.online()), (before.pid, before.restarts, true));

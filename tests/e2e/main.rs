@@ -6,6 +6,7 @@
 
 mod change;
 mod config;
+mod confine;
 mod crash;
 mod daemon;
 mod follow;

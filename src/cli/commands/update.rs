@@ -6,9 +6,9 @@ use super::super::Context;
 use super::super::client::Client;
 use super::super::failure::{Doing, Failure};
 use super::super::outcome::Outcome;
+use super::super::view::exit_words;
 use super::save::plural;
-use crate::protocol::{Exit, Hello, Upgraded};
-use crate::spec::signal;
+use crate::protocol::{Hello, Upgraded};
 
 /// Let the daemon go over to this version of pmr (or another program); no app is stopped, no request is lost
 #[derive(clap::Args, Debug)]
@@ -59,11 +59,7 @@ pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
         }
         Upgraded::NotExecuted => Err(Failure::new(format!("{} could not be executed{unchanged}", program.display()))),
         Upgraded::Failed { exit } => {
-            let how = match exit {
-                Some(Exit::Code(code)) => format!("ended with code {code}"),
-                Some(Exit::Signal(number)) => format!("was killed by {}", signal::name(number)),
-                Some(Exit::Unknown) | None => "died".to_owned(),
-            };
+            let how = exit.map_or_else(|| "died".to_owned(), |exit| format!("died ({})", exit_words(exit)));
             Err(Failure::new(format!(
                 "the daemon of version {} {how} in its first seconds{unchanged}",
                 successor.version

@@ -13,7 +13,9 @@ use serde_json::Value;
 pub use path::absolute;
 
 use crate::spec::keys::Draft;
-use crate::spec::{AppSpec, DEFAULT_NAMESPACE, Env, ExecMode, LogSpec, interpreter, keys::Instances, log_paths};
+use crate::spec::{
+    AppSpec, Confinement, DEFAULT_NAMESPACE, Env, ExecMode, LogSpec, interpreter, keys::Instances, log_paths,
+};
 use script::Found;
 
 /// What the user gave cannot be used.
@@ -172,6 +174,7 @@ pub fn resolve(draft: Draft, context: &Context) -> Result<AppSpec, InputError> {
         restart: draft.restart,
         stop: draft.stop,
         readiness: draft.readiness,
+        confinement: confinement(draft.confinement, &cwd, context),
         logs: LogSpec { out: place(draft.out), err: place(draft.err), merge },
         autostart: draft.autostart,
         version: version(found.path().and_then(Path::parent).unwrap_or(&cwd)),
@@ -194,6 +197,13 @@ pub fn resolve_all(drafts: Vec<Draft>, context: &Context) -> Result<Vec<AppSpec>
         })
     };
     drafts.into_iter().map(one).collect()
+}
+
+fn confinement(mut confinement: Confinement, cwd: &Path, context: &Context) -> Confinement {
+    for path in &mut confinement.read_only_paths {
+        *path = absolute(&path.to_string_lossy(), cwd, context.home());
+    }
+    confinement
 }
 
 /// PM2's rule: one log per stream unless a definite number of processes, or a cluster, was asked for.

@@ -11,7 +11,7 @@ use super::secret::Redactor;
 use super::{Look, TITLE, exit_words, header, status_color};
 use crate::protocol::info::EpochMs;
 use crate::protocol::{Description, ListenerInfo};
-use crate::spec::{AppSpec, Balance, ExecMode, Program};
+use crate::spec::{AppSpec, Balance, Confinement, ExecMode, Program};
 
 type Rows = Vec<(&'static str, String)>;
 
@@ -133,7 +133,7 @@ fn mode(spec: &AppSpec) -> String {
 
 fn rules(spec: &AppSpec) -> Rows {
     let (restart, stop) = (&spec.restart, &spec.stop);
-    vec![
+    let mut rows = vec![
         ("starts with pmr", yes(spec.autostart)),
         ("restarts by itself", yes(restart.autorestart)),
         ("restart delay", delay(restart.delay, restart.backoff)),
@@ -146,7 +146,26 @@ fn rules(spec: &AppSpec) -> Rows {
         ("drain timeout", span(stop.drain_timeout)),
         ("stop signal goes to", if stop.tree { "the whole tree".into() } else { "the main process".into() }),
         ("one log for all instances", yes(spec.logs.merge)),
-    ]
+    ];
+    rows.extend(confinement(&spec.confinement));
+    rows
+}
+
+/// What was asked for, and nothing of the rest. Each limit is for one process with all it starts.
+fn confinement(rules: &Confinement) -> Rows {
+    let mut rows = Vec::new();
+    let mut add = |name, value: Option<String>| rows.extend(value.map(|value| (name, value)));
+    add("killed above", rules.memory.map(|bytes| format!("{} of memory", memory(bytes))));
+    add("processor limit", rules.cpu.map(|thousandths| format!("{}% of one", f64::from(thousandths) / 10.0)));
+    add("most processes and threads", rules.pids.map(|count| count.to_string()));
+    add("most open files", rules.nofile.map(|count| count.to_string()));
+    add("runs as user", rules.user.clone());
+    add("runs with group", rules.group.clone());
+    add("can gain privileges", rules.no_new_privs.then(|| yes(false)));
+    let paths = rules.read_only_paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
+    add("cannot change", (!paths.is_empty()).then(|| paths.join("\n")));
+    add("has its own /tmp", rules.private_tmp.then(|| yes(true)));
+    rows
 }
 
 fn delay(fixed: Duration, backoff: Option<Duration>) -> String {

@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 use super::env;
 use super::secret::Redactor;
 use crate::protocol::{Description, Exit, Status};
-use crate::spec::{ExecMode, Program};
+use crate::spec::{ExecMode, Program, signal};
 
 /// Keys of `pm2_env` that are the manager's own: a variable of the same name stands only under `env`.
 const RESERVED: [&str; 46] = [
@@ -207,6 +207,7 @@ fn pm2_env<'a>(one: &'a Description, variables: &'a [(&'a str, &'a str)]) -> Pm2
         Some(Exit::Code(code)) => (Some(code), None),
         // PM2 says 0 for a signal death, and scripts expect a number.
         Some(Exit::Signal(signal)) => (Some(0), Some(signal)),
+        Some(Exit::OutOfMemory { .. }) => (Some(0), Some(signal::KILL)),
         Some(Exit::Unknown) | None => (None, None),
     };
     Pm2Env {

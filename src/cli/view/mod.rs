@@ -12,6 +12,7 @@ use anstyle::{AnsiColor, Style};
 use comfy_table::{Cell, Color, ContentLineStyle, LineStyle, Table, TableStyle};
 
 use crate::protocol::{Exit, Status};
+use crate::spec::value;
 
 /// How text may look where it goes.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +76,9 @@ pub fn exit_words(exit: Exit) -> String {
             Err(_) => format!("signal {number}"),
         },
         Exit::Unknown => "unknown".to_owned(),
+        Exit::OutOfMemory { limit } => {
+            format!("killed by the kernel for using more than {} of memory", value::megabytes(limit))
+        }
     }
 }
 

@@ -66,6 +66,7 @@ pub fn spec() -> AppSpec {
             with_message: false,
             tree: true,
         },
+        confinement: crate::spec::Confinement::default(),
         readiness: Readiness { wait_ready: false, listen_timeout: None },
         logs: LogSpec::default(),
         autostart: true,

@@ -88,6 +88,7 @@ impl Cgroups {
         let mut cgroups = Cgroups::default();
         for Place { unified, controllers, folder } in place::places(&read("mountinfo"), &read("cgroup")) {
             let Some(tree) = Tree::new(&folder, &name) else { continue };
+            tree.leave_run(&folder);
             if unified {
                 cgroups.unified = Some(tree);
             } else if controllers.iter().any(|name| name == "cpu" || GROUPING.contains(&name.as_str())) {
@@ -216,11 +217,22 @@ impl Tree {
     /// `None` if we may make no groups there.
     fn new(folder: &Path, name: &str) -> Option<Tree> {
         // A daemon that took over, or was started by one of its own apps, is inside already.
-        let own = folder.ancestors().find(|part| part.file_name().is_some_and(|last| last == name));
-        let own = own.and_then(Path::parent).unwrap_or(folder).to_owned();
+        let base = folder.ancestors().find(|part| part.file_name().is_some_and(|last| last == name));
+        let own = base.and_then(Path::parent).unwrap_or(folder).to_owned();
         // Making a folder may be allowed where moving processes is not.
         let ours = |path: &Path| rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
         (ours(&own) && ours(&own.join("cgroup.procs"))).then(|| Tree { base: own.join(name), own })
+    }
+
+    /// A daemon that was started by one of its own apps is in that app's group: it leaves it, or it would be counted
+    /// and killed with the app.
+    fn leave_run(&self, folder: &Path) {
+        let Ok(inner) = folder.strip_prefix(&self.base) else { return };
+        if !inner.starts_with(OWN) {
+            let to_own = fs::write(self.own.join("cgroup.procs"), "0");
+            // With controllers handed down, only the innermost groups may hold processes.
+            let _ = to_own.or_else(|_| fs::write(self.make(OWN)?.join("cgroup.procs"), "0"));
+        }
     }
 
     fn make(&self, name: &str) -> io::Result<PathBuf> {

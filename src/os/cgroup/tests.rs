@@ -114,6 +114,54 @@ fn a_fork_bomb_is_held_and_killed() {
     eventually("the group is empty", || group.remove());
 }
 
+/// A folder that looks like the group we are in, on v2, with these processes.
+fn pretended(procs: &str) -> (tempfile::TempDir, Tree) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("cgroup.controllers"), "cpu memory pids\n").unwrap();
+    fs::write(folder.path().join("cgroup.procs"), procs).unwrap();
+    let tree = Tree::new(folder.path(), "pmr-0").unwrap();
+    (folder, tree)
+}
+
+#[test]
+fn controllers_are_handed_down_from_group_to_group() {
+    let (folder, tree) = pretended("");
+    assert!(tree.has("memory") && !tree.has("mem") && !tree.has("io"));
+    tree.enable("memory").unwrap();
+    for group in ["", "pmr-0"] {
+        let file = folder.path().join(group).join("cgroup.subtree_control");
+        assert_eq!(fs::read_to_string(file).unwrap(), "+memory");
+    }
+}
+
+#[test]
+fn we_make_room_by_stepping_aside_and_move_nobody_else() {
+    let own = std::process::id();
+    let (folder, tree) = pretended(&format!("{own}\n"));
+    assert!(tree.step_aside().unwrap());
+    assert_eq!(fs::read_to_string(folder.path().join("pmr-0/daemon/cgroup.procs")).unwrap(), own.to_string());
+    let (folder, tree) = pretended(&format!("{own}\n1\n"));
+    assert!(!tree.step_aside().unwrap());
+    assert!(!folder.path().join("pmr-0/daemon").exists());
+}
+
+#[test]
+fn a_daemon_within_its_own_groups_makes_them_beside_each_other_and_leaves_those_of_runs() {
+    let (folder, _) = pretended("");
+    for (within, left) in [("pmr-0/run-3/nested", true), ("pmr-0/daemon", false), ("other", false)] {
+        fs::write(folder.path().join("cgroup.procs"), "").unwrap();
+        let place = folder.path().join(within);
+        fs::create_dir_all(&place).unwrap();
+        fs::write(place.join("cgroup.procs"), "").unwrap();
+        let tree = Tree::new(&place, "pmr-0").unwrap();
+        let base = if within == "other" { place.join("pmr-0") } else { folder.path().join("pmr-0") };
+        assert_eq!(tree.base, base);
+        tree.leave_run(&place);
+        let moved = fs::read_to_string(folder.path().join("cgroup.procs")).unwrap();
+        assert_eq!(moved == "0", left, "{within}");
+    }
+}
+
 #[test]
 fn the_hash_is_the_known_one() {
     assert_eq!(fnv(b""), 0x811c_9dc5);

@@ -98,7 +98,8 @@ extern "C" fn enter(plan: *mut c_void) -> c_int {
 
 fn made(pid: i32, pidfd: c_int) -> io::Result<Spawned> {
     if pidfd < 0 {
-        return Err(io::Error::new(io::ErrorKind::Unsupported, "this kernel cannot hold on to a process"));
+        // Before Linux 5.2 the flag meant nothing.
+        return Ok(Spawned { pid, pidfd: crate::os::pidfd::open(pid)? });
     }
     // SAFETY: the kernel made it for us just now.
     Ok(Spawned { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })

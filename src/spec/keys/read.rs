@@ -3,12 +3,13 @@
 //!
 //! A reader says only that a value does not fit; what would have fitted stands in the key's row.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::spec::value::{parse_bytes, parse_duration, split_words};
-use crate::spec::{Balance, Env, ExecMode, LogTarget};
+use crate::spec::{Balance, Confinement, Env, ExecMode, LogTarget};
 
 /// The value does not fit the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +98,69 @@ fn whole(value: &Value) -> Result<i64, Unfit> {
 
 pub(super) fn count(value: &Value) -> Result<u32, Unfit> {
     whole(value).and_then(|number| u32::try_from(number).map_err(|_| Unfit))
+}
+
+/// A count of which zero means: no limit.
+pub(super) fn count_or_none(value: &Value) -> Result<Option<u32>, Unfit> {
+    count(value).map(|count| (count > 0).then_some(count))
+}
+
+/// With fewer files than this no program can start.
+const FEWEST_FILES: u32 = 16;
+
+/// With less memory than this no program can start; a smaller number was meant as megabytes.
+const LEAST_MEMORY: u64 = 1 << 20;
+
+pub(super) fn memory_limit(value: &Value) -> Result<Option<u64>, Unfit> {
+    bytes_or_none(value).and_then(|limit| if limit.is_some_and(|n| n < LEAST_MEMORY) { Err(Unfit) } else { Ok(limit) })
+}
+
+pub(super) fn nofile(value: &Value) -> Result<Option<u32>, Unfit> {
+    count_or_none(value).and_then(|limit| if limit.is_some_and(|n| n < FEWEST_FILES) { Err(Unfit) } else { Ok(limit) })
+}
+
+/// Processor time in thousandths of one processor, of which zero means: no limit.
+pub(super) fn cpu(value: &Value) -> Result<Option<u32>, Unfit> {
+    let (number, unit) = match value {
+        Value::Number(number) => (number.as_f64().ok_or(Unfit)?, 1000.0),
+        Value::String(text) => match text.trim().strip_suffix('%') {
+            Some(percent) => (percent.trim_end().parse().map_err(|_| Unfit)?, 10.0),
+            None => (text.trim().parse().map_err(|_| Unfit)?, 1000.0),
+        },
+        _ => return Err(Unfit),
+    };
+    let thousandths = (number * unit).round();
+    // More processors than this no machine has; below a hundredth of one the kernel takes no limit.
+    let fits = number == 0.0 || (10.0..=10_000_000.0).contains(&thousandths);
+    if fits { Ok((number > 0.0).then_some(thousandths as u32)) } else { Err(Unfit) }
+}
+
+/// All limits in one object.
+pub(super) fn limits(confinement: &mut Confinement, value: &Value) -> Result<(), Unfit> {
+    let Value::Object(object) = value else { return Err(Unfit) };
+    for (name, value) in object {
+        match name.as_str() {
+            _ if value.is_null() => {}
+            "memory" => put(&mut confinement.memory, memory_limit(value))?,
+            "cpu" => put(&mut confinement.cpu, cpu(value))?,
+            "pids" => put(&mut confinement.pids, count_or_none(value))?,
+            "nofile" => put(&mut confinement.nofile, nofile(value))?,
+            _ => return Err(Unfit),
+        }
+    }
+    Ok(())
+}
+
+/// Of a user or a group.
+pub(super) fn name_or_number(value: &Value) -> Result<String, Unfit> {
+    match value {
+        Value::Number(_) => count(value).map(|number| number.to_string()),
+        _ => word(value),
+    }
+}
+
+pub(super) fn paths(value: &Value) -> Result<Vec<PathBuf>, Unfit> {
+    list(value).map(|paths| paths.into_iter().map(PathBuf::from).collect())
 }
 
 pub(super) fn duration(value: &Value) -> Result<Duration, Unfit> {

@@ -4,8 +4,9 @@
 //! [`KEYS`]; take it out of [`UNSUPPORTED`].
 
 use super::read::{
-    Unfit, balance, boolean, bytes_or_none, count, duration, duration_or_none, exec_mode, exit_codes, instances, list,
-    log_target, name, put, variable, variables, word, words,
+    Unfit, balance, boolean, bytes_or_none, count, count_or_none, cpu, duration, duration_or_none, exec_mode,
+    exit_codes, instances, limits, list, log_target, memory_limit, name, name_or_number, nofile, paths, put, variable,
+    variables, word, words,
 };
 use super::{Draft, Flag, Key, Takes};
 use crate::spec::ExecMode;
@@ -108,6 +109,51 @@ pub static KEYS: &[Key] = &[
         put(&mut d.restart.max_memory, bytes_or_none(v))
     })
     .flag(takes("max-memory-restart", "SIZE", "Replace a process that uses more memory than this, such as 300M")),
+    key(
+        "limits",
+        "an object of `memory` (\"300M\"), `cpu` (1.5 or \"150%\"), `pids` and `nofile` (whole numbers)",
+        |d, v| limits(&mut d.confinement, v),
+    ),
+    key("max_memory", "a size of at least 1M, such as \"300M\" or \"1G\"", |d, v| {
+        put(&mut d.confinement.memory, memory_limit(v))
+    })
+    .flag(takes(
+        "max-memory",
+        "SIZE",
+        "The kernel kills a process that takes more memory than this, such as 300M",
+    )),
+    key("cpu", "processors, such as 0.5 or 2, or a percentage of one, such as \"150%\"", |d, v| {
+        put(&mut d.confinement.cpu, cpu(v))
+    })
+    .flag(takes("cpu", "CPUS", "Processor time a process may use: 0.5, or 50%, is half of one processor")),
+    key("pids", "a whole number", |d, v| put(&mut d.confinement.pids, count_or_none(v))).flag(takes(
+        "pids",
+        "N",
+        "How many processes and threads a process may become, itself included",
+    )),
+    key("nofile", "a whole number of at least 16", |d, v| put(&mut d.confinement.nofile, nofile(v))).flag(takes(
+        "nofile",
+        "N",
+        "How many files a process may have open",
+    )),
+    key("uid", "the name or number of a user", |d, v| put(&mut d.confinement.user, name_or_number(v).map(Some)))
+        .aliases(&["user"])
+        .flag(takes("uid", "USER", "Run the app as this user, by name or number").aliases(&["user"])),
+    key("gid", "the name or number of a group", |d, v| put(&mut d.confinement.group, name_or_number(v).map(Some)))
+        .aliases(&["group"])
+        .flag(takes("gid", "GROUP", "Run the app with this group [default: the user's]").aliases(&["group"])),
+    key("no_new_privs", BOOL, |d, v| put(&mut d.confinement.no_new_privs, boolean(v))).flag(sets(
+        true,
+        "no-new-privs",
+        "Nothing the app executes gains privileges",
+    )),
+    key("read_only_paths", "a path, or a list of paths", |d, v| put(&mut d.confinement.read_only_paths, paths(v)))
+        .flag(repeated("read-only-path", "PATH", "The app cannot change PATH or anything in it (may be repeated)")),
+    key("private_tmp", BOOL, |d, v| put(&mut d.confinement.private_tmp, boolean(v))).flag(sets(
+        true,
+        "private-tmp",
+        "The app has /tmp and /var/tmp for itself",
+    )),
     key("kill_timeout", TIME, |d, v| put(&mut d.stop.kill_timeout, duration(v))).flag(
         takes("kill-timeout", "TIME", "Time to exit after the stop signal, before SIGKILL [default: 1600]").short('k'),
     ),
@@ -211,9 +257,6 @@ pub static UNSUPPORTED: &[&str] = &[
     "cron_restart",
     "cron",
     "watch",
-    "uid",
-    "user",
-    "gid",
 ];
 
 const ANEW: &str = "it is fixed while the app exists: delete the app and start it anew, or start it from a config file";

@@ -49,6 +49,7 @@ pub fn spec(rng: &mut Rng, name: &str) -> AppSpec {
             wait_ready: rng.percent(35),
             listen_timeout: rng.pick(&[None, None, Some(millis(400)), Some(millis(0))]),
         },
+        confinement: crate::spec::Confinement::default(),
         logs: LogSpec::default(),
         autostart: rng.percent(92),
         version: None,
