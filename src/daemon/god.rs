@@ -23,7 +23,7 @@ use crate::keeper::exits::Inbox;
 use crate::logs::LogFiles;
 use crate::os::cgroup::Cgroups;
 use crate::os::reap::Ended;
-use crate::os::{clock, twin};
+use crate::os::{clock, killpoint, twin};
 use crate::paths::Home;
 use crate::protocol::event::EventProcess;
 use crate::protocol::info::EpochMs;
@@ -193,6 +193,7 @@ impl God {
                 biased;
                 dead = sources.exits.look() => {
                     self.reap(&dead);
+                    killpoint::pass("reaped");
                     sources.exits.take();
                 }
                 Some(end) = sources.ends.recv() => {
@@ -231,7 +232,9 @@ impl God {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
             let effects = self.supervisor.handle(moment(), input);
+            killpoint::pass("decided");
             self.write_down();
+            killpoint::pass("written-down");
             for effect in effects {
                 inputs.extend(self.carry_out(effect));
             }

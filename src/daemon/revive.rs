@@ -13,7 +13,7 @@ use crate::keeper::exits::Inbox;
 use crate::keeper::{Place, Previous, Records, Word};
 use crate::os::cgroup::Cgroup;
 use crate::os::reap::Ended;
-use crate::os::{clock, pidfd, proc, tree};
+use crate::os::{clock, killpoint, pidfd, proc, tree};
 use crate::protocol::{EventKind, Run};
 use crate::spec::Balance;
 use crate::supervisor::{AppId, Effect, Input};
@@ -42,6 +42,7 @@ impl God {
         self.find_runs(&legacy.records);
         self.find_clusters(&mut legacy);
         self.take_over_output(&mut legacy.files);
+        killpoint::pass("reviving");
         self.find_marked();
         for effect in self.supervisor.unfinished(moment()) {
             self.finish(effect);
@@ -50,6 +51,7 @@ impl God {
             self.reap(&dead);
             exits.take();
         }
+        killpoint::pass("revived");
         self.bury_unseen();
         self.living.watch_strangers();
         if self.supervisor.is_closing() {

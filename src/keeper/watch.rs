@@ -15,7 +15,7 @@ use super::region::{Pillar, Region, Word};
 use super::{Estate, Trial, UPGRADE, encode_end, execute};
 use crate::os::reap::{self, Ended};
 use crate::os::signals::{self, Awaited};
-use crate::os::{clock, files, identity, tree, twin};
+use crate::os::{clock, files, identity, killpoint, tree, twin};
 
 /// A God who lived shorter than this is not started again at once.
 const SHORT_LIFE: Duration = Duration::from_millis(250);
@@ -88,7 +88,10 @@ impl Keeper {
         let begun = clock::monotonic_ms();
         let (region, keeper) = (Rc::clone(&self.region), self.own_pid);
         let started = twin::start(|| match begin(region, readiness, keeper) {
-            Ok(inheritance) => god(inheritance),
+            Ok(inheritance) => {
+                killpoint::arm(self.home.as_ref());
+                god(inheritance)
+            }
             Err(_) => FAILURE,
         });
         let Ok(pid) = started else {

@@ -7,5 +7,6 @@ pause = float(sys.argv[1]) if len(sys.argv) > 1 else 0.01
 number = 0
 while True:
     number += 1
-    print(os.getpid(), number, flush=True)
+    # In one piece, whatever signal comes.
+    os.write(1, f"{os.getpid()} {number}\n".encode())
     time.sleep(pause)

@@ -1,6 +1,9 @@
 //! The daemon is killed, and nobody notices: neither apps nor their clients nor those who read their logs.
 
 mod god;
+mod keeper;
+mod points;
+mod update;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -28,15 +31,9 @@ struct Visitors([Load; 2]);
 
 impl Town {
     fn new() -> Town {
-        Town::with("")
-    }
-
-    /// With points in the daemon at which it dies; see [`pmr::os::killpoint`].
-    fn with(failpoints: &str) -> Town {
         let (home, port) = (Home::new(), http::free_port());
         let begin = |line: &str| {
-            let command = home.pmr(line.split_whitespace()).env("PORT", port.to_string());
-            command.env("FAILPOINTS", failpoints).run().ok();
+            home.pmr(line.split_whitespace()).env("PORT", port.to_string()).run().ok();
         };
         begin(&format!("start {} -n shell", app("count.sh")));
         begin(&format!("start {} -n python", app("count.py")));

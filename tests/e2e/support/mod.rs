@@ -5,6 +5,7 @@ pub mod eventually;
 pub mod home;
 pub mod http;
 pub mod listing;
+pub mod order;
 pub mod pmr;
 pub mod processes;
 
