@@ -31,13 +31,14 @@
 //!
 //! ## Where what lives
 //!
+//! - [`settings`]: what `pmr set` sets, on disk.
 //! - [`spec`]: what an app is; the table of keys that config files and flags are read with; selectors.
 //! - [`protocol`]: the RPC, its data, the events. Data crosses the socket; the command line finds the words.
 //! - [`supervisor`]: processes, restart policy, operations, and the simulation that tests them.
 //! - [`os`]: small safe wrappers around system calls; the only place with `unsafe`.
 //! - [`cluster`]: listeners, who gets the next connection, and Node's cluster protocol as its primary.
 //! - [`logs`]: from pipes to files, and from files to people. Log bytes never pass through the God task.
-//! - [`daemon`]: the God task, its effects, the sockets, what is on disk.
+//! - [`daemon`]: the God task, its effects, the sockets, what is on disk: the journal and the saved list.
 //! - [`cli`]: one file per command; [`startup`]: the unit for the system's boot; [`demo`]: `pmr demo`.
 //!
 //! ## Layers
@@ -59,7 +60,8 @@
 //! 4. `stop` beats any restart in flight; operations on different apps never wait for each other.
 //! 5. Crash loops end in `errored`, after a resurrect, too.
 //! 6. Log bytes are neither lost nor doubled; a slow disk blocks at most its own app, and never God.
-//! 7. What is read back at boot is written to a temporary file, synced and renamed; a broken file is set aside.
+//! 7. What runs comes back after a reboot. Files are written to a temporary one, synced and renamed, or appended to with
+//!    checksums; a broken one is set aside. A disk that fails is told, and hurts no app.
 //! 8. Only the owner and root can talk to the daemon.
 
 pub mod cli;
@@ -71,6 +73,7 @@ pub mod logs;
 pub mod os;
 pub mod paths;
 pub mod protocol;
+pub mod settings;
 pub mod spec;
 pub mod startup;
 pub mod supervisor;

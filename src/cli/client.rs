@@ -2,10 +2,11 @@
 //!
 //! Work belongs to the daemon: a command that is interrupted or runs out of time has only stopped waiting.
 
-use std::cell::Cell;
+use std::cell::OnceCell;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use jiff::Zoned;
 use tarpc::client::RpcError;
 use tarpc::context;
 use tokio::net::UnixStream;
@@ -16,11 +17,14 @@ use super::progress;
 use super::reach::{Reached, reach};
 use super::spawn::start_daemon;
 use super::ui::Ui;
+use super::view;
 use crate::paths::Home;
 use crate::protocol::wire::{JsonCodec, MAX_FRAME};
 use crate::protocol::{
-    Action, DaemonClient, Description, Hello, Launch, ProcessInfo, Refusal, Report, Saved, Successor, Upgraded, VERSION,
+    Action, DaemonClient, Description, Hello, Launch, ProcessInfo, Refusal, Report, Saved, Standing, Successor,
+    Upgraded, VERSION,
 };
+use crate::settings::Settings;
 use crate::spec::AppSpec;
 use crate::spec::target::Selector;
 
@@ -35,7 +39,8 @@ const WORKING: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct Client {
     rpc: DaemonClient,
     peer: Option<i32>,
-    greeted: Cell<bool>,
+    /// What it told of itself, once it was asked.
+    greeted: OnceCell<Standing>,
     ui: Ui,
     home: Home,
 }
@@ -68,7 +73,7 @@ impl Client {
         let framed = LengthDelimitedCodec::builder().max_frame_length(MAX_FRAME).new_framed(stream);
         let transport = tarpc::serde_transport::new(framed, JsonCodec::default());
         let rpc = DaemonClient::new(tarpc::client::Config::default(), transport).spawn();
-        Client { rpc, peer, greeted: Cell::new(false), ui, home: home.clone() }
+        Client { rpc, peer, greeted: OnceCell::new(), ui, home: home.clone() }
     }
 
     /// Pid of the process at the other end, as the kernel knows it.
@@ -77,18 +82,36 @@ impl Client {
         self.peer
     }
 
-    /// Who is there. Tells the user once if versions differ.
+    /// Who is there. Tells the user once if versions differ, or if something is wrong with the daemon.
     pub async fn hello(&self) -> Result<Hello, Failure> {
         let hello = self.rpc.hello(within(GREETING)).await.map_err(|error| self.speechless(&error))?;
-        if !self.greeted.replace(true) && hello.version != VERSION {
-            self.ui.warn(&mismatch(&hello));
+        if self.greeted.set(hello.standing.clone()).is_ok() {
+            if hello.version != VERSION {
+                self.ui.warn(&mismatch(&hello));
+            }
+            if let Some(unwritten) = &hello.standing.unwritten {
+                self.ui.warn(&view::standing::unwritten(unwritten, self.has_autosave(), &Zoned::now()));
+            }
         }
         Ok(hello)
     }
 
+    /// True if what runs comes back after a reboot, saved or not.
+    fn has_autosave(&self) -> bool {
+        Settings::read(&self.home).is_ok_and(|settings| settings.autosave)
+    }
+
+    /// If what runs is not what was saved: what a reboot would bring back, in a sentence.
+    #[must_use]
+    pub fn unsaved(&self) -> Option<String> {
+        let saved = self.greeted.get()?.unsaved?;
+        Some(view::standing::unsaved(saved, self.has_autosave(), &Zoned::now()))
+    }
+
     /// Who is there, whatever version it is.
     pub async fn hello_unchecked(&self) -> Result<Hello, Failure> {
-        self.greeted.set(true);
+        // Whoever was greeted is not told of versions again.
+        let _ = self.greeted.set(Standing::default());
         self.hello().await
     }
 
@@ -103,7 +126,7 @@ impl Client {
     }
 
     async fn greet(&self) -> Result<(), Failure> {
-        if self.greeted.get() { Ok(()) } else { self.hello().await.map(drop) }
+        if self.greeted.get().is_some() { Ok(()) } else { self.hello().await.map(drop) }
     }
 
     fn speechless(&self, error: &RpcError) -> Failure {

@@ -99,9 +99,11 @@ impl God {
         let names = output_names(run);
         self.shell.memory.ledger.keep(&names[0], &out);
         self.shell.memory.ledger.keep(&names[1], &err);
+        let channel_name = cluster::channel_name(run);
+        self.shell.memory.ledger.keep(&channel_name, &channel);
         let started = confined.spawn(&launch);
         if started.is_err() {
-            names.iter().for_each(|name| self.shell.memory.ledger.release(name));
+            names.iter().chain([&channel_name]).for_each(|name| self.shell.memory.ledger.release(name));
         }
         let spawned = started.map_err(|failure| StartFailure::explain(&failure))?;
         killpoint::pass("spawned");
@@ -142,7 +144,7 @@ impl God {
         });
     }
 
-    fn cluster(&mut self, app: AppId, spec: &AppSpec) -> &Cluster {
+    pub(super) fn cluster(&mut self, app: AppId, spec: &AppSpec) -> &Cluster {
         let (memory, notices) = (&self.shell.memory, &self.shell.notices);
         let options = cluster::Options { balance: spec.balance };
         let cluster =

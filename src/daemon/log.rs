@@ -13,6 +13,10 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
+use crate::protocol::EventKind;
+use crate::protocol::event::EventProcess;
+use crate::supervisor::restart::in_words;
+
 const LARGEST: u64 = 10 << 20;
 const KEPT: u32 = 3;
 const QUEUED_LINES: usize = 1024;
@@ -38,6 +42,33 @@ pub fn start(path: &Path) -> io::Result<()> {
     // A second daemon in one process (tests) keeps the first one's log.
     let _ = tracing::subscriber::set_global_default(subscriber);
     Ok(())
+}
+
+/// What an operator wants to find in the daemon's log.
+pub fn event(about: &EventProcess, kind: &EventKind) {
+    let who = format_args!("{} ({})", about.name, about.id);
+    match kind {
+        EventKind::Started { pid } => tracing::info!("{who} started as pid {pid}"),
+        EventKind::Exited { exit, expected: true } => tracing::info!("{who} was told to stop, and {}", in_words(*exit)),
+        EventKind::Exited { exit, expected: false } => tracing::warn!("{who} {}", in_words(*exit)),
+        EventKind::StartFailed { error } => tracing::warn!("{who} could not be started: {error}"),
+        EventKind::Errored { reason } => tracing::error!("{who} {reason}"),
+        EventKind::OverMemory { bytes, limit } => {
+            tracing::warn!("{who} uses {bytes} bytes of memory, more than its limit of {limit}: it is replaced");
+        }
+        EventKind::Deleted => tracing::info!("{who} was deleted"),
+        EventKind::Created
+        | EventKind::Online
+        | EventKind::WaitingRestart { .. }
+        | EventKind::Stopping
+        | EventKind::Stopped
+        | EventKind::Message { .. }
+        | EventKind::Listening { .. }
+        | EventKind::Saved
+        | EventKind::Recovered { .. }
+        | EventKind::ShuttingDown
+        | EventKind::Lost { .. } => {}
+    }
 }
 
 struct LocalTime;

@@ -4,18 +4,22 @@
 //! a pool of threads that come and go, so a slow disk stops nobody. The process itself is one of several, one after the
 //! other, that the [`crate::keeper`] starts.
 
+mod adopt;
 mod bus;
 mod confine;
-mod dump;
+pub mod desired;
+pub mod dump;
 mod effect;
 mod environment;
 mod god;
+pub mod journal;
 mod live;
 mod log;
 mod pid_files;
 mod revive;
 mod server;
 mod service;
+mod sources;
 pub mod upgrade;
 mod view;
 
@@ -25,6 +29,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::PoisonError;
 
 use tarpc::context::Context;
 use tokio::net::UnixListener;
@@ -38,11 +43,14 @@ use crate::logs::LogFiles;
 use crate::os::cgroup::Cgroups;
 use crate::os::{clock, files, identity, pidfd};
 use crate::paths::Home;
-use crate::protocol::{Daemon, Hello, VERSION};
-use god::{Channels, God, Shell, Sources};
+use crate::protocol::{Daemon, Hello, Standing, VERSION};
+use dump::Saved;
+use god::{God, Shell};
+use journal::Journal;
 use pid_files::PidFiles;
 use revive::Legacy;
 use service::Service;
+use sources::{Channels, Sources};
 
 /// Commands that may wait for God before those who send more have to wait.
 const COMMANDS_WAITING: usize = 128;
@@ -148,8 +156,20 @@ fn serve(options: &Options, inheritance: Inheritance, readiness: &mut Option<Fil
     outcome
 }
 
+/// Finds out what was saved, beside everything else.
+fn know_saved(home: Home, saved: Saved) {
+    // Ends when the file is read; nobody waits for it.
+    tokio::task::spawn_blocking(move || {
+        let found = dump::saved(&home);
+        let mut saved = saved.lock().unwrap_or_else(PoisonError::into_inner);
+        // Somebody may have saved meanwhile.
+        *saved = saved.or(found);
+    });
+}
+
 async fn live(options: &Options, mut legacy: Inheritance, readiness: &mut Option<File>) -> Result<(), String> {
     let home = &options.home;
+    adopt::inherit(home, &mut legacy);
     let file_limit = (legacy.region.get(Word::FileLimitSoft), legacy.region.get(Word::FileLimitHard));
     let lineage = match legacy.records.get(LINEAGE) {
         Some(lineage) => lineage.clone(),
@@ -175,13 +195,31 @@ async fn live(options: &Options, mut legacy: Inheritance, readiness: &mut Option
         generation: region.get(Word::Generation),
         started_at: clock::epoch_ms(),
         home: home.root().to_owned(),
+        standing: Standing::default(),
     };
-    let service = Service { god: commands.clone(), hello, home: home.clone() };
+    let journal = Journal::start(home, &ledger, &lineage, !legacy.records.is_empty())
+        .map_err(|error| format!("starting the journal: {error}"))?;
+    let saved = Saved::default();
+    know_saved(home.clone(), saved.clone());
+    let (god, home_of) = (commands.clone(), home.clone());
+    let service = Service { god, hello, home: home_of, saved: saved.clone(), lineage: lineage.clone() };
     let user = identity::user_name();
     let memory = Memory { ledger, region };
     let cgroups = Cgroups::discover(home.root());
     tracing::info!("{}", cgroups.describe());
-    let shell = Shell { home: home.clone(), user, file_limit, notices, logs, pid_files, memory, keeper, cgroups };
+    let shell = Shell {
+        home: home.clone(),
+        user,
+        file_limit,
+        notices,
+        logs,
+        pid_files,
+        memory,
+        keeper,
+        cgroups,
+        journal,
+        saved,
+    };
     let mut god = God::new(lineage, ends, shell);
     let previous = legacy.previous;
     if let Some(previous) = previous {

@@ -12,6 +12,7 @@ pub mod pidfd;
 pub mod proc;
 pub mod program;
 pub mod reap;
+pub mod replace;
 pub mod shared;
 pub mod signals;
 pub mod socket;

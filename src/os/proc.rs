@@ -6,6 +6,8 @@ use std::fs;
 /// What the kernel tells of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
+    /// True if it has ended and waits to be reaped.
+    pub zombie: bool,
     /// Its parent.
     pub parent: i32,
     /// Its session.
@@ -74,6 +76,7 @@ fn parse(line: &[u8]) -> Option<Stat> {
     let fields: Vec<&str> = text.split_ascii_whitespace().collect();
     let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
     Some(Stat {
+        zombie: matches!(*fields.first()?, "Z" | "X"),
         parent: fields.get(1)?.parse().ok()?,
         session: fields.get(3)?.parse().ok()?,
         ticks: number(11)? + number(12)? + number(13)? + number(14)?,

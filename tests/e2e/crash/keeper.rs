@@ -109,7 +109,6 @@ fn a_stopped_god_is_no_obstacle_to_a_new_keeper() {
 }
 
 #[test]
-#[ignore = "programs that outlive keeper and God are not taken over by the next daemon"]
 fn when_both_die_nothing_is_started_twice() {
     let home = Home::new();
     for name in ["a", "b"] {
