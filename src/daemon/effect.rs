@@ -13,7 +13,7 @@ use super::god::{God, Reply};
 use super::live::Live;
 use crate::cluster::{self, Cluster};
 use crate::logs::Pumping;
-use crate::os::{clock, fdpass, pidfd, proc, program, spawn, tree};
+use crate::os::{clock, fdpass, killpoint, pidfd, proc, program, spawn, tree};
 use crate::protocol::{EventKind, Refusal, Report, ReportLine, Run, Verdict};
 use crate::spec::target::Selector;
 use crate::spec::{AppSpec, Env, ExecMode, Program, interpreter, signal};
@@ -106,6 +106,7 @@ impl God {
             names.iter().chain([&channel_name]).for_each(|name| self.shell.memory.ledger.release(name));
         }
         let spawned = started.map_err(|failure| StartFailure::explain(&failure))?;
+        killpoint::pass("spawned");
         let pid = spawned.pid;
 
         let logs = [logs.out, logs.err];
@@ -176,7 +177,9 @@ impl God {
 
     /// Out of rotation first, then the stop signal to the whole tree, deepest first.
     fn terminate(&mut self, run: Run) {
+        killpoint::pass("terminating");
         self.living.told_to_stop(run);
+        killpoint::pass("told-to-stop");
         if let Some(cluster) = self.cluster_of(run) {
             cluster.exclude(run);
         }

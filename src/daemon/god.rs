@@ -25,7 +25,7 @@ use crate::cluster::{Cluster, Memory, Notice};
 use crate::logs::LogFiles;
 use crate::os::cgroup::Cgroups;
 use crate::os::reap::Ended;
-use crate::os::{clock, twin};
+use crate::os::{clock, killpoint, twin};
 use crate::paths::Home;
 use crate::protocol::event::EventProcess;
 use crate::protocol::info::EpochMs;
@@ -147,6 +147,7 @@ impl God {
                 biased;
                 dead = sources.exits.look() => {
                     self.reap(&dead);
+                    killpoint::pass("reaped");
                     sources.exits.take();
                 }
                 Some(end) = sources.ends.recv() => {
@@ -185,7 +186,9 @@ impl God {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
             let effects = self.supervisor.handle(moment(), input);
+            killpoint::pass("decided");
             self.write_down();
+            killpoint::pass("written-down");
             for effect in effects {
                 inputs.extend(self.carry_out(effect));
             }
@@ -330,7 +333,7 @@ pub fn moment() -> Moment {
 /// A moment as wall time, for display.
 #[must_use]
 pub fn wall(at: Moment) -> EpochMs {
-    clock::epoch_ms().saturating_sub(clock::monotonic_ms().saturating_sub(at.0))
+    clock::epoch_of(at.0)
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

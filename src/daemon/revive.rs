@@ -14,7 +14,7 @@ use crate::keeper::exits::Inbox;
 use crate::keeper::{Place, Previous, Records, Word};
 use crate::os::cgroup::Cgroup;
 use crate::os::reap::Ended;
-use crate::os::{clock, pidfd, proc, tree};
+use crate::os::{clock, killpoint, pidfd, proc, tree};
 use crate::protocol::{EventKind, Run};
 use crate::spec::{Balance, ExecMode};
 use crate::supervisor::{AppId, Effect, Input};
@@ -43,6 +43,7 @@ impl God {
         self.find_runs(&legacy.records);
         self.find_clusters(&mut legacy);
         self.take_over_output(&mut legacy.files);
+        killpoint::pass("reviving");
         self.find_marked();
         self.tell(legacy.previous);
         self.take_over_channels(&mut legacy.files);
@@ -54,6 +55,7 @@ impl God {
             self.reap(&dead);
             exits.take();
         }
+        killpoint::pass("revived");
         self.bury_unseen();
         self.living.watch_strangers();
         if self.supervisor.is_closing() {
@@ -213,7 +215,7 @@ impl God {
             None => "is gone without a word".to_owned(),
         };
         tracing::warn!("the daemon {how}; {runs} processes ran on and are taken over, {gap_ms} ms later");
-        self.bus.publish(None, EventKind::Recovered { after, gap_ms, runs });
+        self.bus.greet_with(EventKind::Recovered { after, gap_ms, runs });
     }
 
     /// Becomes the keeper, as the keeper has died, and lets another God go on. Comes back only if that fails.

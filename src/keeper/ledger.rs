@@ -17,6 +17,7 @@ use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use super::frames::{self, Records};
 use super::region::{Pillar, Region};
 use crate::os::files::FileId;
+use crate::os::killpoint;
 
 /// Before this many bytes nothing is compacted.
 const SMALL: u64 = 1 << 20;
@@ -120,7 +121,9 @@ impl Ledger {
         }
         let mut inner = ledger.inner.borrow_mut();
         inner.write()?;
+        killpoint::pass("ledger-written");
         inner.region.set_pillar(Pillar::Ledger, Some(inner.file.as_raw_fd()));
+        killpoint::pass("ledger-started");
         drop(inner);
         Ok(ledger)
     }
@@ -218,8 +221,10 @@ impl Inner {
         }
         let (file, frame) = (create()?, frames::frame(&payload));
         append(&file, 0, &frame)?;
+        killpoint::pass("compacting");
         let second = self.tap.is_some().then(|| file.try_clone()).transpose()?;
         self.region.set_pillar(Pillar::Ledger, Some(file.as_raw_fd()));
+        killpoint::pass("compacted");
         self.file = file;
         self.length = frame.len() as u64;
         if let (Some(tap), Some(second)) = (&self.tap, second) {

@@ -15,13 +15,13 @@ use super::region::{Pillar, Region, Word};
 use super::{Estate, Trial, UPGRADE, encode_end, execute};
 use crate::os::reap::{self, Ended};
 use crate::os::signals::{self, Awaited};
-use crate::os::{clock, files, identity, tree, twin};
+use crate::os::{clock, files, identity, killpoint, tree, twin};
 
 /// A God who lived shorter than this is not started again at once.
 const SHORT_LIFE: Duration = Duration::from_millis(250);
 /// The first wait then; it doubles up to the last.
 const FIRST_WAIT: Duration = Duration::from_millis(20);
-const LAST_WAIT: Duration = Duration::from_secs(5);
+const LAST_WAIT: Duration = Duration::from_secs(1);
 /// How long exits wait for room in a socket that nobody reads.
 const FLUSH_AGAIN: Duration = Duration::from_millis(20);
 /// What a process ends with that could not do what it is for.
@@ -91,7 +91,10 @@ impl Keeper {
         let begun = clock::monotonic_ms();
         let (region, keeper) = (Rc::clone(&self.region), self.own_pid);
         let started = twin::start(|| match begin(region, readiness, keeper) {
-            Ok(inheritance) => god(inheritance),
+            Ok(inheritance) => {
+                killpoint::arm(self.home.as_ref());
+                god(inheritance)
+            }
             Err(_) => FAILURE,
         });
         let Ok(pid) = started else {

@@ -7,6 +7,7 @@ pub mod detach;
 pub mod fdpass;
 pub mod files;
 pub mod identity;
+pub mod killpoint;
 pub mod pidfd;
 pub mod proc;
 pub mod program;

@@ -8,9 +8,13 @@ mod autosave;
 mod change;
 mod config;
 mod confine;
+mod crash;
 mod daemon;
 mod follow;
 mod limits;
+#[allow(dead_code, reason = "shared with the tests of real Node apps, which use all of it")]
+#[path = "../cluster/load.rs"]
+mod load;
 mod logs;
 mod operation;
 mod persist;
