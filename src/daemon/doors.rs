@@ -13,7 +13,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::thread::Builder;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
@@ -27,6 +27,8 @@ use crate::paths::Home;
 
 /// Whoever deletes files in the home has come to an end when nothing was deleted for so long.
 const QUIET: Duration = Duration::from_millis(200);
+/// How often to look meanwhile whether the home itself is gone.
+const GLANCE: Duration = Duration::from_millis(2);
 /// What cannot be made at present is tried again after this time.
 const AGAIN: Duration = Duration::from_secs(1);
 /// How often to look where the kernel cannot tell.
@@ -138,9 +140,19 @@ impl Attendant {
             if !well {
                 wait(watch.as_ref(), Some(AGAIN));
             }
-            // In a folder that is being emptied, what is made would be in the way; once it is gone, nobody may be faster.
-            while self.home.root().exists() && wait(watch.as_ref(), Some(QUIET)) {}
+            self.let_finish(watch.as_ref());
             well = self.made.is_closed() || self.make_well();
+        }
+    }
+
+    /// Waits while somebody is deleting: in a folder that is being emptied, what is made would be in the way. Once the
+    /// folder is gone nobody else may be faster to make it; not every file system tells of that.
+    fn let_finish(&self, watch: Option<&OwnedFd>) {
+        let mut since = Instant::now();
+        while since.elapsed() < QUIET && self.home.root().exists() {
+            if wait(watch, Some(GLANCE)) {
+                since = Instant::now();
+            }
         }
     }
 
