@@ -13,6 +13,7 @@ use tokio::net::UnixStream;
 use tokio_util::codec::LengthDelimitedCodec;
 
 use super::failure::Failure;
+use super::paused;
 use super::progress;
 use super::reach::{Reached, reach};
 use super::spawn::start_daemon;
@@ -133,14 +134,17 @@ impl Client {
         if !matches!(error, RpcError::DeadlineExceeded) {
             return Failure::from_rpc("hello", error);
         }
+        if let Some(paused) = paused::find(&self.home, self.peer) {
+            return Failure::new(paused.sentence()).hint(paused.hint());
+        }
         let log = self.home.daemon_log();
         let (who, kill) = match self.peer {
             Some(pid) => (format!("the daemon (pid {pid})"), format!("kill -9 {pid}")),
             None => ("the daemon".to_owned(), format!("kill -9 $(cat {})", self.home.pid_file().display())),
         };
         Failure::new(format!("{who} takes calls but did not answer in {} s", GREETING.as_secs())).hint(format!(
-            "it may be very busy: try again; {} may say why; if it stays so, `{kill}` ends it and the next command \
-             starts a new one",
+            "it may be very busy: try again; {} may say why; if it stays so, `{kill}` ends it, and \
+             another goes on in its place while the apps run",
             log.display()
         ))
     }
@@ -217,6 +221,7 @@ impl Client {
                 done.map_err(|error| Failure::from_rpc(verb, &error))
             }
             _ = tokio::signal::ctrl_c() => Err(Failure::interrupted(verb)),
+            never = paused::tell(&self.home, self.peer, self.ui) => match never {},
         }
     }
 }

@@ -42,7 +42,7 @@ fn survivors(records: &Records) -> Vec<(Run, live::Live)> {
         let run = Run(key.strip_prefix(live::KEY)?.parse().ok()?);
         Some((run, serde_json::from_str::<live::Record>(json).ok()?.live))
     });
-    runs.filter(|(_, live)| live.stat().is_some_and(|stat| !stat.zombie)).collect()
+    runs.filter(|(_, live)| live.stat().is_some_and(|stat| !stat.is_zombie())).collect()
 }
 
 /// Our ends of the pipes it writes to, by the names they are kept under.

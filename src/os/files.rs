@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
@@ -74,6 +76,19 @@ pub fn rewrite(file: impl AsFd, content: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// True if some process holds the lock that `File::lock` takes. Takes none itself, which could be in somebody's way.
+#[must_use]
+pub fn is_locked(path: &Path) -> bool {
+    let Ok(known) = fs::metadata(path) else { return false };
+    let end = format!(":{}", known.ino());
+    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+    let holds = |line: &str| {
+        let mut words = line.split_ascii_whitespace().skip(1);
+        words.next() == Some("FLOCK") && words.any(|word| word.ends_with(&end))
+    };
+    locks.lines().any(holds)
+}
+
 static CLAIMED: AtomicBool = AtomicBool::new(false);
 
 /// Takes over every open file beyond the standard three, by number, but for those in `except`, which have owners.
@@ -108,6 +123,19 @@ mod tests {
         assert_eq!(id, FileId::of(&first).unwrap());
         let other = fs::File::open("/proc/self/stat").unwrap();
         assert_ne!(FileId { number: id.number, ..FileId::of(&other).unwrap() }, id);
+    }
+
+    #[test]
+    fn a_lock_is_seen_without_taking_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        assert!(!is_locked(&path));
+        let file = fs::File::create(&path).unwrap();
+        assert!(!is_locked(&path));
+        file.lock().unwrap();
+        assert!(is_locked(&path));
+        drop(file);
+        assert!(!is_locked(&path));
     }
 
     #[test]
