@@ -77,7 +77,7 @@ impl Keeper {
         guard::tell(&region, own_pid, Trial::of(&region) == Trial::Running);
         if let Some(lock) = region.pillar(Pillar::Lock) {
             // Who takes the pid from there to find a daemon that hangs needs the right one; nobody else depends on it.
-            let _ = files::look_at(lock, |file| files::rewrite(file, own_pid.to_string().as_bytes()));
+            let _ = files::look_at(lock, |file| files::write_pid(file, own_pid));
         }
         let exits = region.pillar(Pillar::ExitsIn).and_then(files::take).ok_or(std::io::ErrorKind::NotFound)?;
         let wait = Duration::ZERO;
