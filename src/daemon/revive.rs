@@ -17,7 +17,7 @@ use crate::os::reap::Ended;
 use crate::os::{clock, killpoint, pidfd, proc, tree};
 use crate::protocol::{EventKind, Run};
 use crate::spec::{Balance, ExecMode};
-use crate::supervisor::{AppId, Effect, Input};
+use crate::supervisor::{AppId, Effect, Input, Supervisor};
 
 /// What the God before left to this one.
 pub struct Legacy {
@@ -34,12 +34,9 @@ pub struct Legacy {
 }
 
 impl God {
-    /// Goes on where the God before was.
-    ///
-    /// # Errors
-    /// The records cannot be read.
-    pub fn revive(&mut self, mut legacy: Legacy, exits: &Inbox) -> Result<(), String> {
-        self.supervisor = super::upgrade::read(&legacy.records)?;
+    /// Goes on where the God before was, whose mind is `supervisor`.
+    pub fn revive(&mut self, supervisor: Supervisor, mut legacy: Legacy, exits: &Inbox) {
+        self.supervisor = supervisor;
         self.find_runs(&legacy.records);
         self.find_clusters(&mut legacy);
         self.take_over_output(&mut legacy.files);
@@ -61,7 +58,6 @@ impl God {
         if self.supervisor.is_closing() {
             self.end("the daemon before", None);
         }
-        Ok(())
     }
 
     /// The runs that were written down.
