@@ -29,6 +29,10 @@ pub fn counted_with_gaps(log: &str) -> BTreeMap<i32, u64> {
     let mut reached = BTreeMap::new();
     for (pid, number) in log.lines().filter_map(parse) {
         let last = reached.entry(pid).or_insert(0);
+        let is_cut = number < *last && (*last + 1).to_string().starts_with(&number.to_string());
+        if is_cut {
+            continue;
+        }
         assert!(number > *last, "after {last} of {pid} comes {number}");
         *last = number;
     }

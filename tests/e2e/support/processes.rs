@@ -41,6 +41,13 @@ pub fn children(parent: i32) -> Vec<i32> {
     all().into_iter().filter(|pid| parent_of(*pid) == Some(parent)).collect()
 }
 
+/// Processes of a home whose parent is none: their keeper has died.
+pub fn adopted(root: &Path) -> Vec<i32> {
+    let all = of_home(root);
+    let has_parent: Vec<i32> = all.iter().flat_map(|parent| children(*parent)).collect();
+    all.into_iter().filter(|pid| !has_parent.contains(pid)).collect()
+}
+
 /// Sends a signal to a process this test has started, directly or not.
 pub fn signal(pid: i32, signal: Signal) {
     assert!(pid > 1, "{pid} is no process of ours");
@@ -57,6 +64,14 @@ pub fn command_line(pid: i32) -> String {
 pub fn open_files(pid: i32) -> Vec<String> {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     entries.filter_map(|entry| Some(fs::read_link(entry.path()).ok()?.display().to_string())).collect()
+}
+
+/// How many files a process has open, but for pipes to itself: threads of the daemon that look at output have one each,
+/// and come and go.
+pub fn lasting_files(pid: i32) -> usize {
+    let all = open_files(pid);
+    let is_private = |file: &String| file.starts_with("pipe:") && all.iter().filter(|other| *other == file).count() > 1;
+    all.iter().filter(|file| !is_private(file)).count()
 }
 
 /// Bytes of memory a process occupies.
