@@ -13,6 +13,7 @@ pub mod failure;
 pub mod foreground;
 pub mod home;
 pub mod outcome;
+pub mod paused;
 pub mod progress;
 pub mod reach;
 pub mod resolve;

@@ -22,11 +22,7 @@ pub fn inherit(home: &Home, inheritance: &mut Inheritance) {
     if inheritance.previous.is_some() {
         return;
     }
-    let Some(records) = journal::load(&home.journal()).ok().and_then(|(loaded, _)| loaded) else { return };
-    if !records.same_boot {
-        return;
-    }
-    let records = records.records;
+    let records = journal::of_this_boot(&home.journal());
     let survivors = survivors(&records);
     if survivors.is_empty() {
         return;
@@ -46,7 +42,7 @@ fn survivors(records: &Records) -> Vec<(Run, live::Live)> {
         let run = Run(key.strip_prefix(live::KEY)?.parse().ok()?);
         Some((run, serde_json::from_str::<live::Record>(json).ok()?.live))
     });
-    runs.filter(|(_, live)| live.stat().is_some_and(|stat| !stat.zombie)).collect()
+    runs.filter(|(_, live)| live.stat().is_some_and(|stat| !stat.is_zombie())).collect()
 }
 
 /// Our ends of the pipes it writes to, by the names they are kept under.

@@ -76,7 +76,8 @@ impl God {
         let mut confined = Confined::new(&self.shell.cgroups, self.shell.file_limit, run, &spec.confinement)?;
         let mut env = environment::whole(&setting, run, &self.living.mark(run));
         confined.tell(&mut env, &spec.env);
-        let command = command_line(spec, &confined.preload(self.shell.home.preload().join(super::PRELOAD_FILE)))?;
+        let command =
+            command_line(spec, &confined.preload(self.shell.home.preload().join(super::premises::PRELOAD_FILE)))?;
         let argv: Vec<&OsStr> = command.argv.iter().map(OsStr::new).collect();
 
         let null = File::options().read(true).write(true).open("/dev/null")?;

@@ -312,7 +312,7 @@ impl Living {
         for (pid, parent) in self.parents.iter().flat_map(children).collect::<Vec<_>>() {
             // What ended under another parent than the keeper is that one's to bury.
             if pid != self.god
-                && (parent == self.keeper || proc::stat(pid).is_some_and(|stat| !stat.zombie))
+                && (parent == self.keeper || proc::stat(pid).is_some_and(|stat| !stat.is_zombie()))
                 && !self.mains.contains_key(&pid)
                 && !self.strays.contains_key(&pid)
                 && let Some(run) = self.owner(pid)

@@ -210,7 +210,7 @@ impl God {
     fn tell(&mut self, previous: Previous) {
         let after = previous.ended.map(|ended| live::exit(Some(ended), None));
         let gap_ms = clock::monotonic_ms().saturating_sub(previous.at);
-        let lives = |live: &Live| live.stat().is_some_and(|stat| !stat.zombie);
+        let lives = |live: &Live| live.stat().is_some_and(|stat| !stat.is_zombie());
         let runs = self.living.running().filter(|(_, live)| lives(live)).count();
         let runs = u32::try_from(runs).unwrap_or(u32::MAX);
         let how = match previous.ended {

@@ -30,6 +30,9 @@ const FAILURE: i32 = 1;
 /// Signals that are God's affair.
 const PASSED_ON: [Signal; 5] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGUSR2];
 
+/// Comes from a God who is ready.
+pub(super) const READY: Signal = Signal::SIGUSR1;
+
 struct Keeper {
     region: Rc<Region>,
     own_pid: i32,
@@ -68,13 +71,13 @@ impl Keeper {
     fn new(region: Rc<Region>, home: OsString, companion: Option<i32>) -> std::io::Result<Keeper> {
         crate::os::detach::seal_inherited()?;
         identity::adopt_orphans()?;
-        let all: Vec<Signal> = PASSED_ON.into_iter().chain([Signal::SIGCHLD]).collect();
+        let all: Vec<Signal> = PASSED_ON.into_iter().chain([Signal::SIGCHLD, READY]).collect();
         let signals = Awaited::block(&all)?;
         let own_pid = i32::try_from(std::process::id()).unwrap_or_default();
         guard::tell(&region, own_pid, Trial::of(&region) == Trial::Running);
         if let Some(lock) = region.pillar(Pillar::Lock) {
             // Who takes the pid from there to find a daemon that hangs needs the right one; nobody else depends on it.
-            let _ = files::look_at(lock, |file| files::rewrite(file, own_pid.to_string().as_bytes()));
+            let _ = files::look_at(lock, |file| files::write_pid(file, own_pid));
         }
         let exits = region.pillar(Pillar::ExitsIn).and_then(files::take).ok_or(std::io::ErrorKind::NotFound)?;
         let wait = Duration::ZERO;
@@ -179,11 +182,12 @@ impl Keeper {
         let mut all_sent = true;
         loop {
             let limit = (!all_sent).then_some(FLUSH_AGAIN);
-            if let Some(signal) = self.signals.next(limit)
-                && signal != Signal::SIGCHLD
-            {
+            match self.signals.next(limit) {
+                None | Some(Signal::SIGCHLD) => {}
+                // Without an init system that waits for it there is nobody to tell.
+                Some(READY) => drop(sd_notify::notify(&[sd_notify::NotifyState::Ready])),
                 // He may have ended in this very moment.
-                let _ = tree::signal(god, signal as i32);
+                Some(signal) => drop(tree::signal(god, signal as i32)),
             }
             let ended = self.reap(god);
             all_sent = self.exits.flush();

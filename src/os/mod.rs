@@ -17,5 +17,6 @@ pub mod shared;
 pub mod signals;
 pub mod socket;
 pub mod spawn;
+pub mod threads;
 pub mod tree;
 pub mod twin;

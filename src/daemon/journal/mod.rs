@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use read::{Loaded, lineage, load};
+pub use read::{Loaded, lineage, load, of_this_boot};
 
 use crate::keeper::ledger::Tap;
 use crate::keeper::{Ledger, frames};

@@ -54,8 +54,25 @@ pub fn load(path: &Path) -> io::Result<(Option<Loaded>, Vec<String>)> {
         // The daemon or the machine went down in the middle of a write.
         tracing::info!("{}: the last {} bytes were not whole", path.display(), bytes.len() - good);
     }
-    let same_boot = kernel_random("boot_id").is_ok_and(|boot| boot == head.boot);
+    let same_boot = is_this_boot(&head);
     Ok((Some(Loaded { records, same_boot, lineage: head.lineage, at, notes }), vec![]))
+}
+
+/// The records of a journal of this boot, as far as they are good; none otherwise. Changes nothing: what is damaged is
+/// [`load`]'s affair.
+#[must_use]
+pub fn of_this_boot(path: &Path) -> Records {
+    let mut records = Records::new();
+    if head(path).ok().flatten().is_some_and(|head| is_this_boot(&head))
+        && let Ok(bytes) = fs::read(path)
+    {
+        frames::read(&bytes, &mut records);
+    }
+    records
+}
+
+fn is_this_boot(head: &Head) -> bool {
+    kernel_random("boot_id").is_ok_and(|boot| boot == head.boot)
 }
 
 /// Which daemon's journal lies there, if it can be told.

@@ -17,7 +17,7 @@ impl Living {
     /// Main processes that are not there any more, though nobody told of their end.
     #[must_use]
     pub fn gone_unseen(&self) -> Vec<i32> {
-        let is_there = |live: &Live| live.stat().is_some_and(|stat| !stat.zombie || stat.parent == self.keeper);
+        let is_there = |live: &Live| live.stat().is_some_and(|stat| !stat.is_zombie() || stat.parent == self.keeper);
         let gone = self.runs.values().filter(|live| !live.exited && !is_there(live));
         gone.map(|live| live.pid).collect()
     }
