@@ -41,6 +41,7 @@ impl God {
     pub fn revive(&mut self, mut legacy: Legacy, exits: &Inbox) -> Result<(), String> {
         self.supervisor = super::upgrade::read(&legacy.records)?;
         self.find_runs(&legacy.records);
+        self.living.find_parents(&legacy.records, legacy.previous.ended.is_none());
         self.find_clusters(&mut legacy);
         self.take_over_output(&mut legacy.files);
         killpoint::pass("reviving");

@@ -10,6 +10,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the history of a failed walk is its whole worth")]
 
 mod disk;
+mod gaps;
 mod history;
 mod step;
 mod town;

@@ -6,10 +6,11 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::disk::Disk;
+use crate::gaps::counted_with_gaps;
 use crate::history::History;
 use crate::load::{Kind, Load, Mode, Tally};
 use crate::step::{Command, SINGLES, Step};
-use crate::support::counting::{counted, counted_with_gaps};
+use crate::support::counting::counted;
 use crate::support::eventually::PATIENCE;
 use crate::support::listing::Row;
 use crate::support::order::in_order;
@@ -332,7 +333,7 @@ impl Town {
             let now = look();
             let grown = now.keeper > first.keeper + GROWTH || now.god > first.god + GROWTH;
             // Each is watched, as nobody else would tell of its end.
-            let adopted = processes::adopted(self.home.root()).len();
+            let adopted = adopted(self.home.root()).len();
             if now.files <= first.files + FILES_TO_AND_FRO + adopted && !grown {
                 return Ok(now);
             }
@@ -350,6 +351,13 @@ impl Town {
 /// A command that found nothing to do is refused, and was carried out before.
 fn is_done(ran: &pmr::Ran) -> bool {
     ran.code == Some(0) || ran.err.contains("nothing to do")
+}
+
+/// Processes of a home whose parent is none: their keeper has died.
+fn adopted(root: &std::path::Path) -> Vec<i32> {
+    let all = processes::of_home(root);
+    let has_parent: Vec<i32> = all.iter().flat_map(|parent| processes::children(*parent)).collect();
+    all.into_iter().filter(|pid| !has_parent.contains(pid)).collect()
 }
 
 /// The words of a command, and of a second one where it takes two.

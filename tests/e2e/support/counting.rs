@@ -17,24 +17,8 @@ pub fn counted(log: &str) -> BTreeMap<i32, u64> {
     reached
 }
 
-fn parse(line: &str) -> Option<(i32, u64)> {
+/// The pid and the number of a line.
+pub fn parse(line: &str) -> Option<(i32, u64)> {
     let (pid, number) = line.split_once(' ')?;
     Some((pid.parse().ok()?, number.parse().ok()?))
-}
-
-/// The same for a log that could not be written at times: lines may be missing or cut, and the daemon says where; but
-/// none comes twice or too late.
-#[track_caller]
-pub fn counted_with_gaps(log: &str) -> BTreeMap<i32, u64> {
-    let mut reached = BTreeMap::new();
-    for (pid, number) in log.lines().filter_map(parse) {
-        let last = reached.entry(pid).or_insert(0);
-        let is_cut = number < *last && (*last + 1).to_string().starts_with(&number.to_string());
-        if is_cut {
-            continue;
-        }
-        assert!(number > *last, "after {last} of {pid} comes {number}");
-        *last = number;
-    }
-    reached
 }

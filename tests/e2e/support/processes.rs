@@ -41,13 +41,6 @@ pub fn children(parent: i32) -> Vec<i32> {
     all().into_iter().filter(|pid| parent_of(*pid) == Some(parent)).collect()
 }
 
-/// Processes of a home whose parent is none: their keeper has died.
-pub fn adopted(root: &Path) -> Vec<i32> {
-    let all = of_home(root);
-    let has_parent: Vec<i32> = all.iter().flat_map(|parent| children(*parent)).collect();
-    all.into_iter().filter(|pid| !has_parent.contains(pid)).collect()
-}
-
 /// Sends a signal to a process this test has started, directly or not.
 pub fn signal(pid: i32, signal: Signal) {
     assert!(pid > 1, "{pid} is no process of ours");
