@@ -25,7 +25,8 @@ use crate::cluster::{Cluster, Memory, Notice};
 use crate::logs::LogFiles;
 use crate::os::cgroup::Cgroups;
 use crate::os::reap::Ended;
-use crate::os::{clock, killpoint, twin};
+use crate::os::threads::Threads;
+use crate::os::{clock, killpoint};
 use crate::paths::Home;
 use crate::protocol::event::EventProcess;
 use crate::protocol::info::EpochMs;
@@ -35,9 +36,6 @@ use crate::supervisor::{AppId, Ask, Input, Moment, ProcessId, Proof, Snapshot, S
 
 /// How often memory is measured while some app has a limit.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
-
-/// Exit code of a God whose task panicked.
-const PANICKED: i32 = 101;
 
 /// Where an answer goes.
 pub type Reply = oneshot::Sender<Result<Report, Refusal>>;
@@ -88,6 +86,8 @@ pub struct Shell {
     pub pid_files: PidFiles,
     /// Where the state is written down.
     pub memory: Memory,
+    /// Threads for work on files.
+    pub threads: Threads,
     /// Pid of the keeper.
     pub keeper: i32,
     /// What the next boot goes on with.
@@ -138,8 +138,6 @@ impl God {
 
     /// Runs until everything has been stopped on request.
     pub async fn run(mut self, mut sources: Sources) {
-        // Dropped before all else, so that a mistake of ours closes nothing of what the next God needs.
-        let _fate = Fate;
         let mut sample_at = Instant::now() + SAMPLE_INTERVAL;
         while !self.ended {
             let deadline = self.deadline();
@@ -314,17 +312,6 @@ impl God {
     fn publish_of(&mut self, run: Run, kind: EventKind) {
         if let Some(process) = self.supervisor.process_of(run).map(|process| process.id) {
             self.publish(process, kind);
-        }
-    }
-}
-
-/// A God whose task panics is gone at once, with nothing closed: the next one goes on.
-struct Fate;
-
-impl Drop for Fate {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            twin::leave(PANICKED);
         }
     }
 }

@@ -73,11 +73,16 @@ pub fn event(about: &EventProcess, kind: &EventKind) {
     }
 }
 
+/// The time as lines begin with it.
+pub fn now() -> String {
+    jiff::Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
+}
+
 struct LocalTime;
 
 impl FormatTime for LocalTime {
     fn format_time(&self, out: &mut Writer<'_>) -> std::fmt::Result {
-        write!(out, "{}", jiff::Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%.3f%:z"))
+        out.write_str(&now())
     }
 }
 

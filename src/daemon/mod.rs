@@ -5,6 +5,7 @@
 //! other, that the [`crate::keeper`] starts.
 
 mod adopt;
+mod birth;
 mod bus;
 mod confine;
 pub mod desired;
@@ -16,6 +17,7 @@ mod god;
 pub mod journal;
 mod live;
 mod log;
+mod panics;
 mod pid_files;
 mod premises;
 mod revive;
@@ -26,34 +28,18 @@ pub mod upgrade;
 mod view;
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::fd::OwnedFd;
-use std::path::Path;
-use std::rc::Rc;
-use std::sync::PoisonError;
 
 use tarpc::context::Context;
-use tokio::net::UnixListener;
-use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
-use crate::cluster::Memory;
-use crate::keeper::exits::Inbox;
-use crate::keeper::{Estate, Inheritance, Ledger, Pillar, Trial, Word};
-use crate::logs::LogFiles;
-use crate::os::cgroup::Cgroups;
-use crate::os::threads::Threads;
-use crate::os::{clock, files, identity, pidfd};
+use crate::keeper::{Estate, Inheritance};
+use crate::os::identity;
 use crate::paths::Home;
-use crate::protocol::{Daemon, Hello, Standing, VERSION};
-use dump::Saved;
-use god::{God, Shell};
-use journal::Journal;
-use pid_files::PidFiles;
+use crate::protocol::{Daemon, VERSION};
+use birth::Born;
 use premises::at;
-use revive::Legacy;
-use service::Service;
-use sources::{Channels, Sources};
 
 /// Commands that may wait for God before those who send more have to wait.
 const COMMANDS_WAITING: usize = 128;
@@ -120,6 +106,7 @@ fn prepare(home: &Home, first: bool) -> Result<(), String> {
 }
 
 fn serve(options: &Options, inheritance: Inheritance, readiness: &mut Option<File>) -> Result<(), String> {
+    panics::end_god(&options.home);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -130,91 +117,16 @@ fn serve(options: &Options, inheritance: Inheritance, readiness: &mut Option<Fil
     outcome
 }
 
-/// Finds out what was saved, beside everything else.
-fn know_saved(threads: &Threads, home: Home, saved: Saved) {
-    // Ends when the file is read; nobody waits for it.
-    threads.run(move || {
-        let found = dump::saved(&home);
-        let mut saved = saved.lock().unwrap_or_else(PoisonError::into_inner);
-        // Somebody may have saved meanwhile.
-        *saved = saved.or(found);
-    });
-}
-
-async fn live(options: &Options, mut legacy: Inheritance, readiness: &mut Option<File>) -> Result<(), String> {
+async fn live(options: &Options, legacy: Inheritance, readiness: &mut Option<File>) -> Result<(), String> {
     let home = &options.home;
-    adopt::inherit(home, &mut legacy);
-    let file_limit = (legacy.region.get(Word::FileLimitSoft), legacy.region.get(Word::FileLimitHard));
-    let lineage = match legacy.records.get(LINEAGE) {
-        Some(lineage) => lineage.clone(),
-        None => revive::new_lineage().map_err(|error| format!("naming this daemon: {error}"))?,
-    };
-    let ledger = start_ledger(&legacy, &lineage).map_err(|error| format!("preparing the ledger: {error}"))?;
-    let rpc = socket(&mut legacy, &ledger, "rpc", &home.rpc_sock())?;
-    let events = socket(&mut legacy, &ledger, "pub", &home.pub_sock())?;
-    let threads = Threads::start("files", FILE_THREADS).map_err(|error| format!("preparing threads: {error}"))?;
-    let logs = LogFiles::new(threads.clone()).map_err(|error| format!("preparing the log files: {error}"))?;
-    let pid_files = PidFiles::new().map_err(|error| format!("preparing the pid files: {error}"))?;
-    let (commands, commands_in) = mpsc::channel(COMMANDS_WAITING);
-    let (notices, notices_in) = mpsc::unbounded_channel();
-    let (ends, ends_in) = mpsc::unbounded_channel();
-    let exits = Inbox::new(legacy.exits).map_err(|error| format!("hearing of exits: {error}"))?;
-    let (region, keeper) = (Rc::clone(&legacy.region), legacy.keeper);
-    let hello = Hello {
-        version: VERSION.to_owned(),
-        pid: keeper,
-        god: i32::try_from(std::process::id()).unwrap_or_default(),
-        generation: region.get(Word::Generation),
-        started_at: clock::epoch_ms(),
-        home: home.root().to_owned(),
-        standing: Standing::default(),
-    };
-    let journal = Journal::start(home, &ledger, &lineage, !legacy.records.is_empty())
-        .map_err(|error| format!("starting the journal: {error}"))?;
-    let saved = Saved::default();
-    know_saved(&threads, home.clone(), saved.clone());
-    let (god, home_of) = (commands.clone(), home.clone());
-    let service = Service { god, hello, home: home_of, saved: saved.clone(), lineage: lineage.clone(), threads };
-    let user = identity::user_name();
-    let memory = Memory { ledger, region };
-    let cgroups = Cgroups::discover(home.root());
-    tracing::info!("{}", cgroups.describe());
-    let shell = Shell {
-        home: home.clone(),
-        user,
-        file_limit,
-        notices,
-        logs,
-        pid_files,
-        memory,
-        keeper,
-        cgroups,
-        journal,
-        saved,
-    };
-    let mut god = God::new(lineage, ends, shell);
-    let previous = legacy.previous;
-    if let Some(previous) = previous {
-        let Inheritance { records, files, connections, rest, .. } = legacy;
-        let legacy = Legacy { records, files, connections, rest, previous };
-        god.revive(legacy, &exits).map_err(|error| format!("going on after the daemon before: {error}"))?;
-    }
-    // Empty groups of an earlier life go when they are let go of; those with processes stay.
-    drop(god.shell.cgroups.leftovers());
-    god.judge(previous);
-    god.shell.memory.region.set(Word::Ready, 1);
-    let shared = (god.shell.memory.ledger.clone(), god.shell.memory.region.clone());
-    let (attendance, rpc, events) = doors::attend(home.clone(), keeper, previous.is_some(), shared, (rpc, events))
-        .map_err(|error| format!("watching the home: {error}"))?;
-    let orphaned = watch_keeper(keeper).map_err(|error| format!("watching the keeper: {error}"))?;
-    let channels = Channels { commands: commands_in, notices: notices_in, exits, ends: ends_in, orphaned };
-    let sources = Sources::new(channels, options.foreground).map_err(|error| format!("handling signals: {error}"))?;
+    let Born { god, sources, service, rpc, events, attendance, is_heir } = birth::bear(options, legacy)?;
+    let keeper = service.hello.pid;
     // Both serve as long as the runtime lives; God decides when that is over.
     tokio::spawn(server::serve_rpc(rpc, service.clone()));
-    tokio::spawn(server::serve_events(events, commands));
+    tokio::spawn(server::serve_events(events, service.god.clone()));
     let god = tokio::task::spawn_local(god.run(sources));
     tracing::info!("pmr {VERSION} started in {}", home.root().display());
-    if previous.is_none()
+    if !is_heir
         && options.resurrect
         && let Err(refusal) = service.resurrect(Context::current()).await
     {
@@ -229,44 +141,4 @@ async fn live(options: &Options, mut legacy: Inheritance, readiness: &mut Option
     }
     tracing::info!("ended");
     outcome
-}
-
-/// Makes the ledger of this God from the one before, whose file is closed.
-fn start_ledger(legacy: &Inheritance, lineage: &str) -> io::Result<Ledger> {
-    let before = legacy.region.pillar(Pillar::Ledger);
-    let ledger = Ledger::start(Rc::clone(&legacy.region), &legacy.records)?;
-    let on_trial = legacy.previous.is_some_and(|previous| previous.trial == Trial::Running);
-    if on_trial && legacy.region.pillar(Pillar::LedgerBefore).is_none() {
-        legacy.region.set_pillar(Pillar::LedgerBefore, before);
-    } else {
-        drop(before.and_then(files::take));
-    }
-    ledger.put(LINEAGE, lineage);
-    ledger.commit();
-    Ok(ledger)
-}
-
-/// One of our sockets: the one that was kept, which has taken calls all the while, or a new one.
-fn socket(legacy: &mut Inheritance, ledger: &Ledger, name: &str, path: &Path) -> Result<UnixListener, String> {
-    match legacy.files.remove(name) {
-        Some(kept) => server::resume(kept).map_err(at(path)),
-        None => {
-            let listener = server::bind(path).and_then(UnixListener::from_std).map_err(at(path))?;
-            ledger.keep(name, &listener);
-            Ok(listener)
-        }
-    }
-}
-
-/// Tells when the keeper has died.
-fn watch_keeper(keeper: i32) -> io::Result<oneshot::Receiver<()>> {
-    let (told, orphaned) = oneshot::channel();
-    let keeper = pidfd::watch(pidfd::open(keeper)?)?;
-    // Ends with the keeper, or with us.
-    tokio::task::spawn_local(async move {
-        if keeper.readable().await.is_ok() {
-            let _ = told.send(());
-        }
-    });
-    Ok(orphaned)
 }

@@ -17,7 +17,7 @@ use crate::os::reap::Ended;
 use crate::os::{clock, killpoint, pidfd, proc, tree};
 use crate::protocol::{EventKind, Exit, Run};
 use crate::spec::{Balance, ExecMode};
-use crate::supervisor::{AppId, Effect, Input, Process};
+use crate::supervisor::{AppId, Effect, Input, Process, Supervisor};
 
 /// What the God before left to this one.
 pub struct Legacy {
@@ -34,12 +34,9 @@ pub struct Legacy {
 }
 
 impl God {
-    /// Goes on where the God before was.
-    ///
-    /// # Errors
-    /// The records cannot be read.
-    pub fn revive(&mut self, mut legacy: Legacy, exits: &Inbox) -> Result<(), String> {
-        self.supervisor = super::upgrade::read(&legacy.records)?;
+    /// Goes on where the God before was, whose mind is `supervisor`.
+    pub fn revive(&mut self, supervisor: Supervisor, mut legacy: Legacy, exits: &Inbox) {
+        self.supervisor = supervisor;
         self.find_runs(&legacy.records);
         self.living.find_parents(&legacy.records, legacy.previous.ended.is_none());
         self.find_clusters(&mut legacy);
@@ -62,7 +59,6 @@ impl God {
         if self.supervisor.is_closing() {
             self.end("the daemon before", None);
         }
-        Ok(())
     }
 
     /// The runs that were written down.

@@ -15,6 +15,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio_util::codec::LengthDelimitedCodec;
 
 use super::god::Command;
+use super::panics;
 use super::service::Service;
 use crate::os::identity;
 use crate::protocol::Daemon;
@@ -78,7 +79,7 @@ pub async fn serve_rpc(mut door: Door, service: Service) {
     loop {
         let stream = accept(&mut door).await;
         // Ends with its connection.
-        tokio::spawn(converse(stream, service.clone()));
+        tokio::spawn(panics::on_its_own(converse(stream, service.clone())));
     }
 }
 

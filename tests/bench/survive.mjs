@@ -132,7 +132,7 @@ const measure = async (what, home, count, die) => {
     const times = await die()
     control.push(times.control)
     if (times.away !== undefined) away.push(times.away)
-    await pause(100 + Math.random() * 200)
+    await pause(300 + Math.random() * 300)
   }
   const tallies = await Promise.all(loads.map((one) => one.stop()))
   const after = await home.apps()
@@ -189,17 +189,24 @@ const pmr = async () => {
     if (failed) throw new Error(complaint)
     return { control: performance.now() - start, away: Number(/away for (\d+) ms/.exec(out + complaint)?.[1]) }
   }
-  const pings = []
-  for (let n = 0; n < 20; n++) {
-    const start = performance.now()
-    await answers()
-    pings.push(performance.now() - start)
+  try {
+    await measureAll()
+  } finally {
+    await ask('kill')
+    fs.rmSync(folder, { recursive: true })
   }
-  console.log(`a ping of a daemon that lives takes ${spread(pings)} ms`)
-  if (options.only !== 'update') await measure('pmr: kill -9 of God', home, times, kill)
-  if (options.only !== 'kill') await measure('pmr: update (3 s of trial included)', home, times, update)
-  await ask('kill')
-  fs.rmSync(folder, { recursive: true })
+
+  async function measureAll() {
+    const pings = []
+    for (let n = 0; n < 20; n++) {
+      const start = performance.now()
+      await answers()
+      pings.push(performance.now() - start)
+    }
+    console.log(`a ping of a daemon that lives takes ${spread(pings)} ms`)
+    if (options.only !== 'update') await measure('pmr: kill -9 of God', home, times, kill)
+    if (options.only !== 'kill') await measure('pmr: update (3 s of trial included)', home, times, update)
+  }
 }
 
 const pm2 = async () => {
@@ -219,11 +226,14 @@ const pm2 = async () => {
     await pause(3000)
     return { control }
   }
-  await measure('PM2: kill -9 of its daemon', home, 1, kill)
-  for (const { pid } of apps) console.log(`PM2: ${pid} ${lives(pid) ? 'lives on, unknown to the new daemon' : 'is dead'}`)
-  await ask('kill')
-  for (const { pid } of apps.filter(({ pid }) => lives(pid))) process.kill(pid, 'SIGKILL')
-  fs.rmSync(folder, { recursive: true })
+  try {
+    await measure('PM2: kill -9 of its daemon', home, 1, kill)
+    for (const { pid } of apps) console.log(`PM2: ${pid} ${lives(pid) ? 'lives on' : 'is dead'}`)
+  } finally {
+    await ask('kill')
+    for (const { pid } of apps.filter(({ pid }) => lives(pid))) process.kill(pid, 'SIGKILL')
+    fs.rmSync(folder, { recursive: true })
+  }
 }
 
 await (options.pm2 ? pm2() : pmr())
