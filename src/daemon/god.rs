@@ -196,8 +196,13 @@ impl God {
     /// Takes in what happened to runs, main processes buried first.
     pub(super) fn all_inputs(&mut self, inputs: Vec<Input>) {
         for input in inputs {
-            if let Input::Exited { run, .. } = &input {
-                self.buried(*run);
+            match &input {
+                Input::Exited { run, .. } => {
+                    self.buried(*run);
+                    self.living.put(*run);
+                }
+                Input::Emptied { run } => self.living.put(*run),
+                _ => {}
             }
             self.input(input);
         }

@@ -186,6 +186,13 @@ impl Living {
     }
 
     fn write_down(&self, run: Run) {
+        self.put(run);
+        self.ledger.commit();
+    }
+
+    /// Puts what is known of a run into the ledger; written with the next commit. After [`Living::ended`] that is to be
+    /// the one with what the supervisor makes of the news: an end that is written down alone is told to nobody.
+    pub fn put(&self, run: Run) {
         let paths = self.groups.get(&run).map(Cgroup::paths).unwrap_or_default();
         let record = self.runs.get(&run).map(|live| RecordRef { live, group: paths });
         let json = record.and_then(|record| serde_json::to_string(&record).ok());
@@ -194,14 +201,12 @@ impl Living {
             Some(json) => self.ledger.put(&key, &json),
             None => self.ledger.remove(&key),
         }
-        self.ledger.commit();
     }
 
     fn forget(&mut self, run: Run) {
         self.runs.remove(&run);
         // Nobody is in it any more, so it goes.
         self.groups.remove(&run);
-        self.write_down(run);
     }
 
     /// All processes of the run are in this group, which goes when the run does.
@@ -258,9 +263,7 @@ impl Living {
         let mut news = Vec::new();
         for (run, exit) in exits {
             let survivors = self.has_strays(run);
-            if survivors {
-                self.write_down(run);
-            } else {
+            if !survivors {
                 self.forget(run);
             }
             news.push(Input::Exited { run, exit, survivors });

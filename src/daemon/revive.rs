@@ -15,9 +15,9 @@ use crate::keeper::{Place, Previous, Records, Word};
 use crate::os::cgroup::Cgroup;
 use crate::os::reap::Ended;
 use crate::os::{clock, killpoint, pidfd, proc, tree};
-use crate::protocol::{EventKind, Run};
+use crate::protocol::{EventKind, Exit, Run};
 use crate::spec::{Balance, ExecMode};
-use crate::supervisor::{AppId, Effect, Input, Supervisor};
+use crate::supervisor::{AppId, Effect, Input, Process, Supervisor};
 
 /// What the God before left to this one.
 pub struct Legacy {
@@ -38,6 +38,7 @@ impl God {
     pub fn revive(&mut self, supervisor: Supervisor, mut legacy: Legacy, exits: &Inbox) {
         self.supervisor = supervisor;
         self.find_runs(&legacy.records);
+        self.living.find_parents(&legacy.records, legacy.previous.ended.is_none());
         self.find_clusters(&mut legacy);
         self.take_over_output(&mut legacy.files);
         killpoint::pass("reviving");
@@ -197,6 +198,10 @@ impl God {
         let mut news = self.living.ended(&gone);
         news.extend(self.living.emptied_unseen());
         self.all_inputs(news);
+        let known = self.supervisor.processes().flat_map(Process::runs);
+        let lost: Vec<Run> = known.filter(|run| self.living.get(*run).is_none()).collect();
+        let ended = |run| Input::Exited { run, exit: Exit::Unknown, survivors: false };
+        self.all_inputs(lost.into_iter().map(ended).collect());
     }
 
     fn tell(&mut self, previous: Previous) {

@@ -2,9 +2,13 @@
 //! no more, processes that were never written down.
 
 use super::{Live, Living, RUN_VARIABLE};
+use crate::keeper::Records;
 use crate::os::{pidfd, proc, tree};
 use crate::protocol::Run;
 use crate::supervisor::Input;
+
+/// Key of the record of who has children of ours beside the keeper.
+const PARENTS: &str = "parents";
 
 impl Living {
     /// Runs whose last process ended unseen.
@@ -22,15 +26,28 @@ impl Living {
         gone.map(|live| live.pid).collect()
     }
 
-    /// Looks for main processes whose parent is not the keeper: nobody else will tell us of their ends.
-    pub fn watch_strangers(&mut self) {
-        let mains = self.mains.keys().copied();
-        let parents: Vec<(i32, i32)> =
-            mains.filter_map(|pid| Some((pid, proc::stat(pid)?.parent))).filter(|(_, at)| *at != self.keeper).collect();
-        for (pid, parent) in parents {
-            self.parents.insert(parent);
-            self.watch(pid);
+    /// Finds out whose the children of keepers that died are now: of whom they were known to be, of the parents of main
+    /// processes, and if the last keeper has died (`orphaned`), of the present one's parent, for he was the last one's
+    /// child, too. To be called before any end is looked into: what a main process left behind is found there.
+    pub fn find_parents(&mut self, records: &Records, orphaned: bool) {
+        let known = records.get(PARENTS).and_then(|json| serde_json::from_str::<Vec<i32>>(json).ok());
+        self.parents.extend(known.into_iter().flatten());
+        let of_mains = self.mains.keys().filter_map(|pid| Some(proc::stat(*pid)?.parent));
+        let of_keeper = orphaned.then(|| proc::stat(self.keeper).map(|stat| stat.parent)).flatten();
+        let found: Vec<i32> = of_mains.chain(of_keeper).collect();
+        self.parents.extend(found);
+        let others: Vec<&i32> = self.parents.iter().filter(|parent| **parent != self.keeper).collect();
+        if let (false, Ok(json)) = (others.is_empty(), serde_json::to_string(&others)) {
+            self.ledger.put(PARENTS, &json);
+            self.ledger.commit();
         }
+    }
+
+    /// Watches main processes whose parent is not the keeper: nobody else will tell us of their ends.
+    pub fn watch_strangers(&self) {
+        let parent = |pid: &i32| proc::stat(*pid).map(|stat| stat.parent);
+        let strangers = self.mains.keys().filter(|pid| parent(pid).is_some_and(|parent| parent != self.keeper));
+        strangers.for_each(|pid| self.watch(*pid));
     }
 
     /// Tells the end of a process that is no child of the keeper's.
@@ -47,10 +64,12 @@ impl Living {
         }
     }
 
-    /// Children of the keeper that carry a mark of ours, and their runs, but for those that are known.
+    /// Children of the keeper, or of who has adopted them, that carry a mark of ours, and their runs, but for those that
+    /// are known.
     #[must_use]
     pub fn marked(&self) -> Vec<(i32, Run)> {
-        let unknown = tree::children(self.keeper).into_iter().filter(|pid| !self.mains.contains_key(pid));
+        let children = self.parents.iter().flat_map(|parent| tree::children(*parent));
+        let unknown = children.filter(|pid| !self.mains.contains_key(pid));
         let prefix = format!("{RUN_VARIABLE}={}.", self.lineage);
         let marked = unknown.filter_map(|pid| Some((pid, Run(tree::variable(pid, &prefix)?.parse().ok()?))));
         marked.filter(|(_, run)| !self.runs.contains_key(run)).collect()

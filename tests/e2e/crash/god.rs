@@ -189,7 +189,7 @@ fn fifty_deaths_leave_nothing_behind() {
     // The first succession may open what the first God did not need.
     town.kill_god();
     town.logs_go_on();
-    let open = || (open_files(keeper), open_files(town.home.god_pid()));
+    let open = || [keeper, town.home.god_pid()].map(processes::lasting_files);
     let before = crate::support::eventually("a count that stays", || {
         let (first, second) = (open(), open());
         if first == second { Ok(first) } else { Err(format!("{first:?} {second:?}")) }
@@ -206,8 +206,4 @@ fn fifty_deaths_leave_nothing_behind() {
     let grown = processes::resident(keeper).saturating_sub(memory);
     assert!(grown < 2 << 20, "the keeper has grown by {grown} bytes");
     assert_eq!(town.home.list().iter().map(|row| row.restarts).sum::<u64>(), 0);
-}
-
-fn open_files(pid: i32) -> usize {
-    processes::open_files(pid).len()
 }

@@ -4,6 +4,7 @@ use nix::sys::signal::Signal;
 
 use super::{Town, answers, assert_same, facts, kill_god};
 use crate::support::eventually::until;
+use crate::support::order::in_order;
 use crate::support::{Home, app, eventually, http, processes};
 
 /// Kills the keeper, and waits until there is another one who answers.
@@ -71,6 +72,21 @@ fn life_goes_on_as_ever() {
     kill_god(&home);
     kill_keeper(&home);
     assert_eq!(home.list().iter().map(|row| row.restarts).collect::<Vec<_>>(), [1, 1, 0, 1]);
+}
+
+#[test]
+fn what_an_orphan_leaves_behind_is_found() {
+    let home = Home::new();
+    home.ok(&format!("start {}", app("forest.sh")));
+    home.logged("forest-out.log", "grown");
+    kill_keeper(&home);
+    let (god, pid) = (home.god_pid(), home.one("forest").pid);
+    processes::signal(god, Signal::SIGSTOP);
+    processes::signal(pid, Signal::SIGKILL);
+    until("it is dead", || !processes::lives(pid));
+    processes::signal(god, Signal::SIGKILL);
+    home.when("forest", "restarted", |rows| rows[0].online() && rows[0].pid != pid);
+    in_order(&home);
 }
 
 fn is_of_forest(pid: i32) -> bool {

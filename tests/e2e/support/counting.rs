@@ -17,7 +17,8 @@ pub fn counted(log: &str) -> BTreeMap<i32, u64> {
     reached
 }
 
-fn parse(line: &str) -> Option<(i32, u64)> {
+/// The pid and the number of a line.
+pub fn parse(line: &str) -> Option<(i32, u64)> {
     let (pid, number) = line.split_once(' ')?;
     Some((pid.parse().ok()?, number.parse().ok()?))
 }
