@@ -52,6 +52,9 @@ const COMMANDS_WAITING: usize = 128;
 /// Threads for work on files. One that hangs on a dead disk is lost to the others.
 const FILE_THREADS: usize = 512;
 
+/// Files left for the next God to begin with.
+const FILES_SPARED: u64 = 64;
+
 /// Key of the record with the name of this line of daemons.
 const LINEAGE: &str = "lineage";
 
@@ -171,8 +174,9 @@ async fn live(options: &Options, mut legacy: Inheritance, readiness: &mut Option
     let orphaned = watch_keeper(keeper).map_err(|error| format!("watching the keeper: {error}"))?;
     let channels = Channels { commands: commands_in, notices: notices_in, exits, ends: ends_in, orphaned };
     let sources = Sources::new(channels, options.foreground).map_err(|error| format!("handling signals: {error}"))?;
+    let own_files = identity::spare_files(FILES_SPARED).map_err(|error| format!("limiting our files: {error}"))?;
     // Both serve as long as the runtime lives; God decides when that is over.
-    tokio::spawn(server::serve_rpc(rpc, service.clone()));
+    tokio::spawn(server::serve_rpc(rpc, service.clone(), own_files));
     tokio::spawn(server::serve_events(events, commands));
     let god = tokio::task::spawn_local(god.run(sources));
     tracing::info!("pmr {VERSION} started in {}", home.root().display());
