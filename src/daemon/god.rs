@@ -359,7 +359,7 @@ impl God {
 }
 
 /// A God whose task panics is gone at once, with nothing closed: the next one goes on.
-struct Fate;
+pub struct Fate;
 
 impl Drop for Fate {
     fn drop(&mut self) {

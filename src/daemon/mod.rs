@@ -38,10 +38,10 @@ use crate::keeper::{Estate, Inheritance, Ledger, Pillar, Trial, Word};
 use crate::logs::LogFiles;
 use crate::os::cgroup::Cgroups;
 use crate::os::threads::Threads;
-use crate::os::{clock, files, identity, pidfd};
+use crate::os::{clock, files, identity, pidfd, twin};
 use crate::paths::Home;
 use crate::protocol::{Daemon, Hello, VERSION};
-use god::{Channels, God, Shell, Sources};
+use god::{Channels, Fate, God, Shell, Sources};
 use pid_files::PidFiles;
 use premises::at;
 use revive::Legacy;
@@ -82,17 +82,29 @@ pub fn found(home: &Home, readiness: Option<OwnedFd>) -> Result<Estate, String> 
     }
 }
 
+/// Why a God cannot live. From the moment it is known he has his open files to himself: on his way out he closes all of
+/// them, and the next God needs what they share with the keeper.
+struct Doom(String);
+
+impl From<String> for Doom {
+    fn from(why: String) -> Doom {
+        twin::part();
+        Doom(why)
+    }
+}
+
 /// God's life, in a process of his own: until he is told to end. The error is a sentence; it has also been written to the
 /// readiness pipe, if there is one.
 pub fn run(options: &Options, mut inheritance: Inheritance) -> Result<(), String> {
     let mut readiness = inheritance.readiness.take().map(File::from);
     let outcome = prepare(&options.home, inheritance.previous.is_none())
+        .map_err(Doom::from)
         .and_then(|()| serve(options, inheritance, &mut readiness));
-    if let Err(error) = &outcome {
+    outcome.map_err(|Doom(error)| {
         tracing::error!("the daemon ends: {error}");
-        say(&mut readiness, error);
-    }
-    outcome
+        say(&mut readiness, &error);
+        error
+    })
 }
 
 /// Tells who started us, once; they may have given up waiting.
@@ -114,7 +126,7 @@ fn prepare(home: &Home, first: bool) -> Result<(), String> {
     identity::survive_file_size_limit().map_err(|error| format!("ignoring a signal: {error}"))
 }
 
-fn serve(options: &Options, inheritance: Inheritance, readiness: &mut Option<File>) -> Result<(), String> {
+fn serve(options: &Options, inheritance: Inheritance, readiness: &mut Option<File>) -> Result<(), Doom> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -125,7 +137,7 @@ fn serve(options: &Options, inheritance: Inheritance, readiness: &mut Option<Fil
     outcome
 }
 
-async fn live(options: &Options, mut legacy: Inheritance, readiness: &mut Option<File>) -> Result<(), String> {
+async fn live(options: &Options, mut legacy: Inheritance, readiness: &mut Option<File>) -> Result<(), Doom> {
     let home = &options.home;
     let file_limit = (legacy.region.get(Word::FileLimitSoft), legacy.region.get(Word::FileLimitHard));
     let lineage = match legacy.records.get(LINEAGE) {
@@ -158,6 +170,8 @@ async fn live(options: &Options, mut legacy: Inheritance, readiness: &mut Option
     tracing::info!("{}", cgroups.describe());
     let shell = Shell { home: home.clone(), user, file_limit, notices, logs, pid_files, memory, keeper, cgroups };
     let mut god = God::new(lineage, ends, shell);
+    // Dropped first should this go wrong.
+    let _fate = Fate;
     let previous = legacy.previous;
     if let Some(previous) = previous {
         let Inheritance { records, files, connections, rest, .. } = legacy;
@@ -195,7 +209,7 @@ async fn live(options: &Options, mut legacy: Inheritance, readiness: &mut Option
         let _ = fs::remove_file(path);
     }
     tracing::info!("ended");
-    outcome
+    Ok(outcome?)
 }
 
 /// Makes the ledger of this God from the one before, whose file is closed.

@@ -87,7 +87,7 @@ pub async fn serve_rpc(mut door: Door, service: Service, files: u64) {
             tracing::warn!("{most} clients are connected, as many as are served at once: more wait until one leaves");
         }
         // Nobody closes it.
-        let Ok(place) Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         let stream = accept(&mut door).await;
         let conversation = converse(stream, service.clone());
         // Ends with its connection.
