@@ -104,10 +104,11 @@ impl Client {
     /// Calls again where the daemon died while we talked to it: another goes on in its place. What is asked of it changes
     /// nothing, so it may be asked twice.
     async fn call_again(&self, lost: &Line) -> Result<(), Failure> {
-        if self.line.borrow().call == lost.call
-            && let Reached::Daemon(stream) = reach(&self.home).await?
-        {
-            *self.line.borrow_mut() = Line::over(stream, lost.call + 1);
+        if self.line.borrow().call == lost.call {
+            match reach(&self.home).await? {
+                Reached::Daemon(stream) => *self.line.borrow_mut() = Line::over(stream, lost.call + 1),
+                Reached::Nobody => return Err(Failure::no_daemon(self.home.root())),
+            }
         }
         Ok(())
     }
@@ -221,8 +222,9 @@ impl Client {
         question: impl AsyncFn(DaemonClient) -> Result<T, RpcError>,
     ) -> Result<T, Failure> {
         let line = self.line();
-        let (greeted, answer) = tokio::join!(self.greet(), question(line.rpc.clone()));
-        greeted?;
+        // A daemon that does not greet is waited for no longer.
+        let (greeting, asking) = (self.greet(), async { Ok(question(line.rpc.clone()).await) });
+        let ((), answer) = tokio::try_join!(greeting, asking)?;
         let answer = match answer {
             Err(error) if is_cut(&error) => {
                 self.call_again(&line).await?;
