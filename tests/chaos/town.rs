@@ -124,7 +124,7 @@ impl Town {
             }),
             Step::UpdateDuring(command) => self.disturb(*command, |town| drop(town.home.run("update"))),
             Step::Freeze(pause) => self.freeze(*pause),
-            Step::FullDisk => self.with_full_disk(|town| town.wait_for_work()),
+            Step::FullDisk => self.with_full_disk(Town::wait_for_work),
             Step::KillOnFullDisk => self.with_full_disk(Town::kill_god),
             Step::Point(point, command) => {
                 std::fs::write(self.home.root().join("failpoints"), format!("{point}=return")).expect("there is room");
