@@ -37,6 +37,7 @@ enum Step {
 
 /// The task of one listener. Ends with the cluster; aborted with the listener.
 pub(crate) async fn accept(shared: Shared, id: ListenerId, socket: Rc<AsyncFd<Listening>>, news: Rc<Notify>) {
+    let mut short = false;
     loop {
         let Some(step) = shared.upgrade().map(|state| state.borrow_mut().step(id)) else { return };
         match step {
@@ -50,10 +51,14 @@ pub(crate) async fn accept(shared: Shared, id: ListenerId, socket: Rc<AsyncFd<Li
                     () = news.notified() => {}
                     ready = socket.readable() => {
                         let Ok(mut ready) = ready else { return };
-                        if let Err(error) = accept_some(&shared, id, &mut ready) {
-                            tracing::warn!(%error, "cannot accept connections: trying again");
+                        let accepted = accept_some(&shared, id, &mut ready);
+                        if let Err(error) = &accepted {
+                            if !short {
+                                tracing::warn!(%error, "connections cannot be accepted and wait: trying again");
+                            }
                             tokio::time::sleep(SHORTAGE).await;
                         }
+                        short = accepted.is_err();
                     }
                 }
             }

@@ -1,7 +1,7 @@
 //! From what a God inherits to a God who lives.
 //!
 //! What he inherits is open in the table he shares with the keeper: if he let go of it, it would be closed for all who come
-//! after him. So an heir who cannot begin his life ends it at once, without cleaning up ([`OrLeave`]); the keeper tries
+//! after him. So one who cannot begin parts from that table before he lets go of anything ([`Needed`]); the keeper tries
 //! again.
 
 use std::fmt;
@@ -35,9 +35,6 @@ use crate::os::{clock, files, identity, pidfd, twin};
 use crate::paths::Home;
 use crate::protocol::{Hello, Standing, VERSION};
 
-/// Exit code of an heir who could not begin.
-const STILLBORN: i32 = 1;
-
 /// A God and all he needs.
 pub struct Born {
     /// He.
@@ -56,21 +53,18 @@ pub struct Born {
     pub is_heir: bool,
 }
 
-/// What must not fail.
-trait OrLeave<T> {
-    /// The error as a sentence; an heir leaves instead.
-    fn or_leave(self, is_heir: bool, doing: impl fmt::Display) -> Result<T, String>;
+/// What a God cannot do without.
+pub trait Needed<T> {
+    /// The error as a sentence. From then on he has his open files to himself: on his way out he closes all of them, and
+    /// the next God needs what they shared with the keeper.
+    fn needed(self, doing: impl fmt::Display) -> Result<T, String>;
 }
 
-impl<T, E: fmt::Display> OrLeave<T> for Result<T, E> {
-    fn or_leave(self, is_heir: bool, doing: impl fmt::Display) -> Result<T, String> {
+impl<T, E: fmt::Display> Needed<T> for Result<T, E> {
+    fn needed(self, doing: impl fmt::Display) -> Result<T, String> {
         self.map_err(|error| {
-            let sentence = format!("{doing}: {error}");
-            if is_heir {
-                tracing::error!("{sentence}");
-                twin::leave(STILLBORN);
-            }
-            sentence
+            twin::part();
+            format!("{doing}: {error}")
         })
     }
 }
@@ -80,19 +74,19 @@ pub fn bear(options: &Options, mut legacy: Inheritance) -> Result<Born, String> 
     let home = &options.home;
     adopt::inherit(home, &mut legacy);
     let is_heir = legacy.previous.is_some();
-    let supervisor = upgrade::read(&legacy.records).or_leave(is_heir, "going on after the daemon before")?;
+    let supervisor = upgrade::read(&legacy.records).needed("going on after the daemon before")?;
     let lineage = match legacy.records.get(LINEAGE) {
         Some(lineage) => lineage.clone(),
-        None => revive::new_lineage().or_leave(is_heir, "naming this daemon")?,
+        None => revive::new_lineage().needed("naming this daemon")?,
     };
-    let ledger = start_ledger(&legacy, &lineage).or_leave(is_heir, "preparing the ledger")?;
-    let rpc = socket(&mut legacy, &ledger, "rpc", &home.rpc_sock()).or_leave(is_heir, "opening the socket")?;
-    let events = socket(&mut legacy, &ledger, "pub", &home.pub_sock()).or_leave(is_heir, "opening the socket")?;
+    let ledger = start_ledger(&legacy, &lineage).needed("preparing the ledger")?;
+    let rpc = socket(&mut legacy, &ledger, "rpc", &home.rpc_sock()).needed("opening the socket")?;
+    let events = socket(&mut legacy, &ledger, "pub", &home.pub_sock()).needed("opening the socket")?;
     let (commands, commands_in) = mpsc::channel(COMMANDS_WAITING);
     let (notices, notices_in) = mpsc::unbounded_channel();
     let (ends, ends_in) = mpsc::unbounded_channel();
-    let exits = inbox(&mut legacy).or_leave(is_heir, "hearing of exits")?;
-    let shell = shell(home, &legacy, ledger, &lineage, notices).or_leave(is_heir, "preparing the daemon")?;
+    let exits = inbox(&mut legacy).needed("hearing of exits")?;
+    let shell = shell(home, &legacy, ledger, &lineage, notices).needed("preparing the daemon")?;
     let service = Service {
         god: commands,
         hello: hello(home, &legacy),
@@ -102,9 +96,9 @@ pub fn bear(options: &Options, mut legacy: Inheritance) -> Result<Born, String> 
         threads: shell.threads.clone(),
     };
     let shared = (shell.memory.ledger.clone(), Rc::clone(&legacy.region));
-    let (attendance, rpc, events) = doors::attend(home.clone(), legacy.keeper, is_heir, shared, (rpc, events))
-        .or_leave(is_heir, "watching the home")?;
-    let orphaned = watch_keeper(legacy.keeper).or_leave(is_heir, "watching the keeper")?;
+    let (attendance, rpc, events) =
+        doors::attend(home.clone(), legacy.keeper, is_heir, shared, (rpc, events)).needed("watching the home")?;
+    let orphaned = watch_keeper(legacy.keeper).needed("watching the keeper")?;
     let mut god = God::new(lineage, ends, shell);
     let previous = legacy.previous;
     if let Some(previous) = previous {
@@ -116,7 +110,7 @@ pub fn bear(options: &Options, mut legacy: Inheritance) -> Result<Born, String> 
     god.judge(previous);
     god.shell.memory.region.set(Word::Ready, 1);
     let channels = Channels { commands: commands_in, notices: notices_in, exits, ends: ends_in, orphaned };
-    let sources = Sources::new(channels, options.foreground).or_leave(is_heir, "handling signals")?;
+    let sources = Sources::new(channels, options.foreground).needed("handling signals")?;
     Ok(Born { god, sources, service, rpc, events, attendance, is_heir })
 }
 

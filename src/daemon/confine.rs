@@ -70,7 +70,12 @@ impl<'a> Confined<'a> {
         let started = self.try_spawn(launch);
         let limited = self.rules.memory.is_some() || self.rules.cpu.is_some() || self.rules.pids.is_some();
         match started {
-            Err(failure) if matches!(failure.step, Step::Clone | Step::Cgroup) && self.entry.is_some() && !limited => {
+            Err(failure)
+                if matches!(failure.step, Step::Clone | Step::Cgroup)
+                    && !is_shortage(&failure.error)
+                    && self.entry.is_some()
+                    && !limited =>
+            {
                 tracing::warn!("a process is started without its control group: {failure}");
                 (self.entry, self.group) = (None, None);
                 self.try_spawn(launch)
@@ -92,4 +97,9 @@ impl<'a> Confined<'a> {
         };
         spawn::spawn(&Launch { confinement, ..*launch })
     }
+}
+
+/// Of processes or memory: without a group it would be no better.
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM))
 }

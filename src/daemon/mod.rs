@@ -38,13 +38,16 @@ use crate::keeper::{Estate, Inheritance};
 use crate::os::identity;
 use crate::paths::Home;
 use crate::protocol::{Daemon, VERSION};
-use birth::Born;
+use birth::{Born, Needed};
 use premises::at;
 
 /// Commands that may wait for God before those who send more have to wait.
 const COMMANDS_WAITING: usize = 128;
 /// Threads for work on files. One that hangs on a dead disk is lost to the others.
 const FILE_THREADS: usize = 512;
+
+/// Files left for the next God to begin with.
+const FILES_SPARED: u64 = 64;
 
 /// Key of the record with the name of this line of daemons.
 const LINEAGE: &str = "lineage";
@@ -78,6 +81,7 @@ pub fn found(home: &Home, readiness: Option<OwnedFd>) -> Result<Estate, String> 
 pub fn run(options: &Options, mut inheritance: Inheritance) -> Result<(), String> {
     let mut readiness = inheritance.readiness.take().map(File::from);
     let outcome = prepare(&options.home, inheritance.previous.is_none())
+        .needed("preparing the home")
         .and_then(|()| serve(options, inheritance, &mut readiness));
     if let Err(error) = &outcome {
         tracing::error!("the daemon ends: {error}");
@@ -107,10 +111,7 @@ fn prepare(home: &Home, first: bool) -> Result<(), String> {
 
 fn serve(options: &Options, inheritance: Inheritance, readiness: &mut Option<File>) -> Result<(), String> {
     panics::end_god(&options.home);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("starting the runtime: {error}"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().needed("starting the runtime")?;
     let outcome = LocalSet::new().block_on(&runtime, live(options, inheritance, readiness));
     // A write that hangs on a dead disk must not keep us.
     runtime.shutdown_background();
@@ -121,8 +122,9 @@ async fn live(options: &Options, legacy: Inheritance, readiness: &mut Option<Fil
     let home = &options.home;
     let Born { god, sources, service, rpc, events, attendance, is_heir } = birth::bear(options, legacy)?;
     let keeper = service.hello.pid;
+    let own_files = identity::spare_files(FILES_SPARED).needed("limiting our files")?;
     // Both serve as long as the runtime lives; God decides when that is over.
-    tokio::spawn(server::serve_rpc(rpc, service.clone()));
+    tokio::spawn(server::serve_rpc(rpc, service.clone(), own_files));
     tokio::spawn(server::serve_events(events, service.god.clone()));
     let god = tokio::task::spawn_local(god.run(sources));
     tracing::info!("pmr {VERSION} started in {}", home.root().display());

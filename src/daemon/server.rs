@@ -5,12 +5,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use tarpc::serde_transport;
 use tarpc::server::{BaseChannel, Channel};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio_util::codec::LengthDelimitedCodec;
 
@@ -25,6 +27,8 @@ use crate::protocol::wire::{JsonCodec, MAX_FRAME};
 const BACKLOG: i32 = 1024;
 /// Requests of one client that may be under way at once.
 const REQUESTS_AT_ONCE: usize = 32;
+/// Clients served at once; more wait.
+const MOST_CLIENTS: usize = 1024;
 /// After a failed accept (out of descriptors), wait this long for some to come back.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -74,12 +78,24 @@ impl Door {
     }
 }
 
-/// Serves the RPC for ever. A connection that talks garbage ends; nobody else notices.
-pub async fn serve_rpc(mut door: Door, service: Service) {
+/// Serves the RPC for ever. A connection that talks garbage ends; nobody else notices. Of the files we may open, so many
+/// as `files`, all clients together get a quarter: the rest is for the apps.
+pub async fn serve_rpc(mut door: Door, service: Service, files: u64) {
+    let most = usize::try_from(files / 4).unwrap_or(MOST_CLIENTS).min(MOST_CLIENTS);
+    let room = Arc::new(Semaphore::new(most));
     loop {
+        if room.available_permits() == 0 {
+            tracing::warn!("{most} clients are connected, as many as are served at once: more wait until one leaves");
+        }
+        // Nobody closes it.
+        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         let stream = accept(&mut door).await;
+        let conversation = converse(stream, service.clone());
         // Ends with its connection.
-        tokio::spawn(panics::on_its_own(converse(stream, service.clone())));
+        tokio::spawn(async move {
+            panics::on_its_own(conversation).await;
+            drop(place);
+        });
     }
 }
 
@@ -102,6 +118,7 @@ async fn converse(stream: UnixStream, service: Service) {
 
 /// The next connection of the owner or of root.
 async fn accept(door: &mut Door) -> UnixStream {
+    let mut short = false;
     loop {
         match door.try_accept().await {
             Ok(stream) => match stream.peer_cred() {
@@ -110,7 +127,10 @@ async fn accept(door: &mut Door) -> UnixStream {
                 Err(error) => tracing::warn!("a connection of an unknown user was refused: {error}"),
             },
             Err(error) => {
-                tracing::warn!("a connection could not be accepted: {error}");
+                if !short {
+                    tracing::warn!("a client cannot be accepted and waits: {error}");
+                }
+                short = true;
                 tokio::time::sleep(ACCEPT_RETRY).await;
             }
         }

@@ -23,7 +23,7 @@ pub struct Inheritance {
     pub files: HashMap<String, OwnedFd>,
     /// Connections he had written down, and where they were.
     pub connections: Vec<(OwnedFd, Place)>,
-    /// Whatever else he had open. A connection that was accepted just before his end is among it.
+    /// Whatever sockets he had open besides. A connection that was accepted just before his end is among them.
     pub rest: Vec<OwnedFd>,
     /// Where exits are read from.
     pub exits: Option<OwnedFd>,
@@ -64,7 +64,9 @@ impl Inheritance {
             at: region.get(Word::EndedAt),
             trial: Trial::of(&region),
         });
-        let rest = open.into_values().collect();
+        // The others are of no use and make room: he may have had as many open as there can be.
+        let is_socket = |file: &OwnedFd| files::is_socket(file);
+        let rest = open.into_values().filter(is_socket).collect();
         let readiness = readiness.and_then(files::take);
         Ok(Inheritance { region, records, files, connections, rest, exits, readiness, previous, keeper })
     }

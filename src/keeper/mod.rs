@@ -119,6 +119,7 @@ impl Estate {
     /// The house of the program that executed us.
     pub fn resume(region: RawFd) -> io::Result<Estate> {
         let file = files::take(region).ok_or(io::ErrorKind::NotFound)?;
+        identity::raise_file_limit()?;
         Ok(Estate { region: Rc::new(Region::open(file)?), readiness: None })
     }
 }

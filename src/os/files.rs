@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::fs::FileType;
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,12 @@ impl FileId {
         let known = rustix::fs::fstat(file)?;
         Ok(FileId { number: file.as_raw_fd(), device: known.st_dev, inode: known.st_ino })
     }
+}
+
+/// True if it is a socket.
+#[must_use]
+pub fn is_socket(file: impl AsFd) -> bool {
+    rustix::fs::fstat(file).is_ok_and(|known| FileType::from_raw_mode(known.st_mode) == FileType::Socket)
 }
 
 /// Whether programs we execute get this file.

@@ -51,6 +51,18 @@ unsafe fn clone(flags: libc::c_ulong, thread_number: *mut libc::c_int) -> libc::
     }
 }
 
+/// Parts this thread from the shared table: it goes on with a copy, so that what it closes is closed for nobody else.
+pub fn part() {
+    // SAFETY: changes no memory; every open file keeps its number and its owner. It fails only for want of memory, and
+    // then nothing has changed.
+    if unsafe { libc::unshare(libc::CLONE_FILES) } != 0 {
+        leave(PARTLESS);
+    }
+}
+
+/// Exit code of a process that had to end at once, since whatever it did would have closed files of its twin.
+const PARTLESS: i32 = 102;
+
 /// Ends this process at once, running nothing and closing nothing: what it shares with its twin stays as it is.
 pub fn leave(code: i32) -> ! {
     // SAFETY: ends the process; nothing of it is used afterwards.
