@@ -5,20 +5,26 @@
 use crate::support::eventually::until;
 use crate::support::listing::Row;
 use crate::support::order::in_order;
-use crate::support::{app, processes};
+use crate::support::{Home, app, processes};
 
-use super::{Town, answers};
+use super::{Town, answers, kill_god};
 
 /// How often a command is given again because God died before he answered.
 const PATIENCE: u32 = 20;
 
-impl Town {
-    /// Lets the next God, and him alone, die at this point.
-    fn arm(&self, points: &str) {
-        std::fs::write(self.home.root().join("failpoints"), points).expect("the home can be written");
-        self.kill_god();
-    }
+/// Lets the next God, and him alone, die at these points.
+fn arm(home: &Home, points: &str) {
+    std::fs::write(home.root().join("failpoints"), points).expect("the home can be written");
+    kill_god(home);
+}
 
+/// Where Gods have died.
+fn fatal_points(home: &Home) -> Vec<String> {
+    let notes = std::fs::read_to_string(home.root().join("killpoints")).unwrap_or_default();
+    notes.lines().map(ToOwned::to_owned).collect()
+}
+
+impl Town {
     /// Gives a command until it succeeds, and tells how often that was.
     fn insist(&self, line: &str) -> u32 {
         (1..=PATIENCE)
@@ -41,12 +47,6 @@ impl Town {
         starts
     }
 
-    /// Where Gods have died.
-    fn fatal_points(&self) -> Vec<String> {
-        let notes = std::fs::read_to_string(self.home.root().join("killpoints")).unwrap_or_default();
-        notes.lines().map(ToOwned::to_owned).collect()
-    }
-
     fn is_well(&self, starts: u32) {
         let web = self.home.when("web", "both workers online", |rows| rows.len() == 2 && rows.iter().all(Row::online));
         assert!(web.iter().all(|row| row.restarts >= 1), "{web:?}");
@@ -61,7 +61,7 @@ impl Town {
 fn once(point: &str) {
     let town = Town::new();
     let mut visitors = town.visitors();
-    town.arm(&format!("{point}=return"));
+    arm(&town.home, &format!("{point}=return"));
     let starts = town.bustle();
     if point.starts_with("hand") && point.contains("-over") {
         town.home.run("update");
@@ -70,7 +70,7 @@ fn once(point: &str) {
     town.is_well(starts);
     visitors.are_served();
     visitors.leave_content();
-    assert_eq!(town.fatal_points(), [point]);
+    assert_eq!(fatal_points(&town.home), [point]);
 }
 
 macro_rules! points {
@@ -102,6 +102,32 @@ points! {
     handed_over_to_a_program: "handed-over",
 }
 
+/// The state is written anew when much of what was written does not count any more.
+fn while_compacting(point: &str) {
+    const APPS: usize = 40;
+    let home = Home::new();
+    let script = app("tell.sh");
+    home.write("many.json", &format!(r#"{{"apps": [{{"name": "many", "script": "{script}", "instances": {APPS}}}]}}"#));
+    home.ok("start many.json");
+    arm(&home, &format!("{point}=return"));
+    until("God has died of it", || {
+        home.run("restart many");
+        fatal_points(&home) == [point]
+    });
+    home.when("many", "all online", |rows| rows.len() == APPS && rows.iter().all(Row::online));
+    in_order(&home);
+}
+
+#[test]
+fn a_compacted_ledger_that_is_not_the_one() {
+    while_compacting("compacting");
+}
+
+#[test]
+fn a_ledger_just_compacted() {
+    while_compacting("compacted");
+}
+
 /// Each God dies sooner or later, at any of the points.
 #[test]
 fn now_and_then_everywhere() {
@@ -112,14 +138,14 @@ fn now_and_then_everywhere() {
     let mut visitors = town.visitors();
     let mut starts = 0;
     for _ in 0..10 {
-        town.arm(RATE);
+        arm(&town.home, RATE);
         starts += town.bustle();
     }
     town.kill_god();
     town.is_well(starts);
     visitors.are_served();
     visitors.leave_content();
-    let points = town.fatal_points();
+    let points = fatal_points(&town.home);
     assert!(points.len() > 3, "{points:?}");
 }
 
@@ -136,7 +162,7 @@ fn in_a_file_that_several_share() {
     let lines = || std::fs::read_to_string(&file).unwrap_or_default();
     for point in ["unmarked", "spliced", "unmarked", "spliced"] {
         let before = lines().len();
-        town.arm(&format!("{point}=20*off->return"));
+        arm(&town.home, &format!("{point}=20*off->return"));
         until("there is more", || lines().len() > before + 2000);
     }
     for row in town.home.of("s") {
