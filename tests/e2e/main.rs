@@ -8,6 +8,7 @@ mod change;
 mod config;
 mod confine;
 mod daemon;
+mod faults;
 mod follow;
 mod limits;
 mod logs;
