@@ -49,7 +49,7 @@ fn a_home_that_was_deleted_is_made_again() {
 fn node_workers_start_in_a_home_that_was_deleted() {
     let home = Home::new();
     let port = http::free_port();
-    home.pmr(["start", &crate::support::example("http.js"), "-n", "web", "-i", "2"])
+    home.pmr(["start", &crate::support::example("http/server.js"), "-n", "web", "-i", "2"])
         .env("PORT", port.to_string())
         .run()
         .ok();
