@@ -13,6 +13,10 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
+use crate::protocol::EventKind;
+use crate::protocol::event::EventProcess;
+use crate::supervisor::restart::in_words;
+
 const LARGEST: u64 = 10 << 20;
 const KEPT: u32 = 3;
 const QUEUED_LINES: usize = 1024;
@@ -42,11 +46,43 @@ pub fn start(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// What an operator wants to find in the daemon's log.
+pub fn event(about: &EventProcess, kind: &EventKind) {
+    let who = format_args!("{} ({})", about.name, about.id);
+    match kind {
+        EventKind::Started { pid } => tracing::info!("{who} started as pid {pid}"),
+        EventKind::Exited { exit, expected: true } => tracing::info!("{who} was told to stop, and {}", in_words(*exit)),
+        EventKind::Exited { exit, expected: false } => tracing::warn!("{who} {}", in_words(*exit)),
+        EventKind::StartFailed { error } => tracing::warn!("{who} could not be started: {error}"),
+        EventKind::Errored { reason } => tracing::error!("{who} {reason}"),
+        EventKind::OverMemory { bytes, limit } => {
+            tracing::warn!("{who} uses {bytes} bytes of memory, more than its limit of {limit}: it is replaced");
+        }
+        EventKind::Deleted => tracing::info!("{who} was deleted"),
+        EventKind::Created
+        | EventKind::Online
+        | EventKind::WaitingRestart { .. }
+        | EventKind::Stopping
+        | EventKind::Stopped
+        | EventKind::Message { .. }
+        | EventKind::Listening { .. }
+        | EventKind::Saved
+        | EventKind::Recovered { .. }
+        | EventKind::ShuttingDown
+        | EventKind::Lost { .. } => {}
+    }
+}
+
+/// The time as lines begin with it.
+pub fn now() -> String {
+    jiff::Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
+}
+
 struct LocalTime;
 
 impl FormatTime for LocalTime {
     fn format_time(&self, out: &mut Writer<'_>) -> std::fmt::Result {
-        write!(out, "{}", jiff::Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%.3f%:z"))
+        out.write_str(&now())
     }
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 
 use crate::cluster;
-use crate::os::identity;
+use crate::os::{files, identity};
 use crate::paths::Home;
 
 /// What Node workers load, in the home's folder for it; the name changes with the content.
@@ -17,7 +17,7 @@ pub fn lock(home: &Home, pid: i32) -> Result<File, String> {
     let root = home.root();
     make_private(root).map_err(at(root))?;
     let pid_file = home.pid_file();
-    let mut lock = File::options()
+    let lock = File::options()
         .read(true)
         .write(true)
         .create(true)
@@ -29,7 +29,7 @@ pub fn lock(home: &Home, pid: i32) -> Result<File, String> {
         let pid = fs::read_to_string(&pid_file).unwrap_or_default();
         return Err(format!("a daemon (pid {}) runs in {} already", pid.trim(), root.display()));
     }
-    lock.set_len(0).and_then(|()| lock.write_all(pid.to_string().as_bytes())).map_err(at(&pid_file))?;
+    files::write_pid(&lock, pid).map_err(at(&pid_file))?;
     Ok(lock)
 }
 

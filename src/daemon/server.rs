@@ -17,6 +17,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio_util::codec::LengthDelimitedCodec;
 
 use super::god::Command;
+use super::panics;
 use super::service::Service;
 use crate::os::identity;
 use crate::protocol::Daemon;
@@ -92,7 +93,7 @@ pub async fn serve_rpc(mut door: Door, service: Service, files: u64) {
         let conversation = converse(stream, service.clone());
         // Ends with its connection.
         tokio::spawn(async move {
-            conversation.await;
+            panics::on_its_own(conversation).await;
             drop(place);
         });
     }

@@ -76,11 +76,12 @@ pub fn look_at<T>(number: RawFd, look: impl FnOnce(BorrowedFd<'_>) -> T) -> Opti
     Some(seen)
 }
 
-/// Makes this the whole content of a file.
-pub fn rewrite(file: impl AsFd, content: &[u8]) -> io::Result<()> {
-    rustix::fs::ftruncate(&file, 0)?;
-    rustix::io::pwrite(&file, content, 0)?;
-    Ok(())
+/// Writes a pid to a pid file, in a form that is always as long: whoever reads finds the one before or this one, never
+/// half of it.
+pub fn write_pid(file: impl AsFd, pid: i32) -> io::Result<()> {
+    let text = format!("{pid:<10}\n");
+    rustix::io::pwrite(&file, text.as_bytes(), 0)?;
+    Ok(rustix::fs::ftruncate(&file, text.len() as u64)?)
 }
 
 /// True if some process holds the lock that `File::lock` takes. Takes none itself, which could be in somebody's way.

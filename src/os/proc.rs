@@ -20,6 +20,14 @@ pub struct Stat {
     pub resident: u64,
 }
 
+impl Stat {
+    /// True if it has ended and waits to be reaped.
+    #[must_use]
+    pub fn is_zombie(&self) -> bool {
+        matches!(self.state, 'Z' | 'X')
+    }
+}
+
 /// Clock ticks per second.
 #[must_use]
 pub fn ticks_per_second() -> u64 {

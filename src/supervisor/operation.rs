@@ -114,7 +114,8 @@ impl Operation {
     }
 
     /// True if it will start the process and has not come to it yet.
-    pub(super) fn will_start(&self, id: ProcessId) -> bool {
+    #[must_use]
+    pub fn will_start(&self, id: ProcessId) -> bool {
         !self.kind.overtakes() && self.pending.contains(&id)
     }
 

@@ -167,11 +167,10 @@ const client = async () => {
   connection?.close()
 }
 
-const tell = () => process.stdout.write(`${JSON.stringify(tally)}\n`)
+const tell = (then) => process.stdout.write(`${JSON.stringify(tally)}\n`, then)
 const all = Promise.all(Array.from({ length: clients }, client))
 createInterface({ input: process.stdin })
-  .on('line', tell)
+  .on('line', () => tell())
   .on('close', () => (stopping = true))
 await all
-tell()
-process.exit(0)
+tell(() => process.exit(0))

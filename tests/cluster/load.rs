@@ -38,7 +38,7 @@ pub struct Tally {
 
 /// A request without a whole answer.
 #[derive(Clone, Debug, Deserialize)]
-#[expect(dead_code, reason = "read where an assertion fails")]
+#[allow(dead_code, reason = "read where an assertion fails")]
 pub struct Failed {
     /// `refused`, `reset`, `truncated`, `hung` or `wrong`.
     pub how: String,

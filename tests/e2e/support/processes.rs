@@ -52,3 +52,23 @@ pub fn command_line(pid: i32) -> String {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&bytes).trim_end_matches('\0').replace('\0', " ")
 }
+
+/// What a process has open: targets of its descriptors.
+pub fn open_files(pid: i32) -> Vec<String> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| Some(fs::read_link(entry.path()).ok()?.display().to_string())).collect()
+}
+
+/// How many files a process has open, but for pipes to itself: threads of the daemon that look at output have one each,
+/// and come and go.
+pub fn lasting_files(pid: i32) -> usize {
+    let all = open_files(pid);
+    let is_private = |file: &String| file.starts_with("pipe:") && all.iter().filter(|other| *other == file).count() > 1;
+    all.iter().filter(|file| !is_private(file)).count()
+}
+
+/// Bytes of memory a process occupies.
+pub fn resident(pid: i32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
+}

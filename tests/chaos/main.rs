@@ -1,0 +1,70 @@
+//! Everything at once, in an order that a seed decides: daemons and workers killed, programs exchanged, apps reloaded,
+//! scaled, stopped and started, the disk full, all under load; and nothing is lost, doubled or left behind.
+//!
+//! `cargo test --test chaos` takes a short walk. A long one, and the walk of a failure again:
+//!
+//! ```text
+//! PMR_CHAOS_STEPS=400 PMR_CHAOS_SEED=7 cargo test --test chaos -- --ignored --nocapture
+//! ```
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the history of a failed walk is its whole worth")]
+
+mod disk;
+mod gaps;
+mod history;
+mod step;
+mod town;
+
+#[allow(dead_code, reason = "shared with the tests of real Node apps, which use all of it")]
+#[path = "../cluster/load.rs"]
+mod load;
+#[allow(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
+#[path = "../e2e/support/mod.rs"]
+mod support;
+
+use history::History;
+use step::Step;
+use town::Town;
+
+/// Steps between two looks at everything.
+const STAGE: usize = 10;
+
+fn number(variable: &str, otherwise: u64) -> u64 {
+    match std::env::var(variable) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number")),
+        Err(_) => otherwise,
+    }
+}
+
+fn walk(seed: u64, steps: usize) {
+    let mut history = History::new(seed);
+    let mut dice = fastrand::Rng::with_seed(seed);
+    let mut town = Town::new();
+    town.rest(&mut history);
+    let mut left = steps;
+    while left > 0 {
+        town.open();
+        for _ in 0..left.min(STAGE) {
+            let step = Step::random(&mut dice);
+            history.begins(&step);
+            town.take(&step);
+            town.untouched_live_on();
+        }
+        left -= left.min(STAGE);
+        town.rest(&mut history);
+    }
+    history.ends();
+    town.close();
+}
+
+#[test]
+fn a_short_walk() {
+    walk(number("PMR_CHAOS_SEED", 1), 20);
+}
+
+#[test]
+#[ignore = "as long as it is told to be"]
+fn a_long_walk() {
+    let steps = number("PMR_CHAOS_STEPS", 200);
+    walk(number("PMR_CHAOS_SEED", 1), usize::try_from(steps).expect("it is small"));
+}

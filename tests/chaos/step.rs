@@ -1,0 +1,96 @@
+//! The steps of a walk.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+/// What is done to the daemon, or asked of it.
+#[derive(Clone, Debug)]
+pub enum Step {
+    KillGod,
+    /// Several times, as soon as the next one is there.
+    KillGods(u8),
+    KillKeeper,
+    /// Both, one shortly after the other.
+    KillKeeperThenGod(Duration),
+    KillWorker(usize),
+    KillApp(&'static str),
+    Update,
+    UpdateToCopy,
+    Command(Command),
+    /// The command is given, and God killed while he is at it.
+    KillDuring(Command, Duration),
+    /// God is on his way to a new program when the command is given.
+    UpdateDuring(Command),
+    Freeze(Duration),
+    FullDisk,
+    /// God dies while the disk is full.
+    KillOnFullDisk,
+    /// The next God dies here, and a command leads him there.
+    Point(&'static str, Command),
+}
+
+/// What is asked. All of them may be asked again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    Reload,
+    Scale(usize),
+    StopAndStart(&'static str),
+    Restart(&'static str),
+}
+
+/// Apps with one process.
+pub const SINGLES: [&str; 4] = ["shell", "python", "forest", "stubborn"];
+
+const POINTS: [&str; 15] = [
+    "decided",
+    "written-down",
+    "spawned",
+    "terminating",
+    "told-to-stop",
+    "reaped",
+    "reviving",
+    "revived",
+    "ledger-written",
+    "ledger-started",
+    "accepted",
+    "handing",
+    "handed",
+    "heard",
+    "spliced",
+];
+
+impl Command {
+    fn random(dice: &mut Rng) -> Command {
+        let single = SINGLES[dice.usize(..SINGLES.len())];
+        match dice.u8(..7) {
+            0 | 1 => Command::Reload,
+            2 | 3 => Command::Scale(dice.usize(2..=4)),
+            4 => Command::StopAndStart(single),
+            _ => Command::Restart(single),
+        }
+    }
+}
+
+impl Step {
+    pub fn random(dice: &mut Rng) -> Step {
+        let moment = |dice: &mut Rng, most| Duration::from_micros(dice.u64(..most));
+        match dice.u8(..36) {
+            0..5 => Step::KillGod,
+            5..7 => Step::KillGods(dice.u8(2..6)),
+            7..9 => Step::KillKeeper,
+            9 => Step::KillKeeperThenGod(moment(dice, 30_000)),
+            10..12 => Step::KillWorker(dice.usize(..4)),
+            12..14 => Step::KillApp(SINGLES[dice.usize(..SINGLES.len())]),
+            14 => Step::Update,
+            15 => Step::UpdateToCopy,
+            16..21 => Step::Command(Command::random(dice)),
+            21..27 => Step::KillDuring(Command::random(dice), moment(dice, 120_000)),
+            27 => Step::UpdateDuring(Command::random(dice)),
+            28..30 => Step::Freeze(moment(dice, 600_000)),
+            30 => Step::FullDisk,
+            31 => Step::KillOnFullDisk,
+            _ => Step::Point(POINTS[dice.usize(..POINTS.len())], Command::random(dice)),
+        }
+    }
+}
