@@ -36,7 +36,7 @@ use rustix::net::{Shutdown, SocketType, getsockname, listen, shutdown};
 use serde::{Deserialize, Serialize};
 
 use extended::{Extended, PLACES};
-pub use shared::{Key, copy_blocking, is_multipath, share, single_path};
+pub use shared::{Key, copy_blocking, is_multipath, is_shared, share, single_path};
 use shared::{listens, set_option};
 
 /// The shortest queue a shared TCP socket gets, whatever the program asks for: Python's 5 makes clients wait for

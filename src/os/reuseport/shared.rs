@@ -64,6 +64,12 @@ pub fn share(socket: impl AsFd) -> io::Result<()> {
     Ok(set_socket_reuseport(socket, true)?)
 }
 
+/// True if the program itself allowed others to bind to its address, before we did.
+#[must_use]
+pub fn is_shared(socket: impl AsFd) -> bool {
+    rustix::net::sockopt::socket_reuseport(socket).unwrap_or(false)
+}
+
 /// True if the socket is TCP over several paths, whose port can be shared, but not by a balancer of ours.
 #[must_use]
 pub fn is_multipath(socket: impl AsFd) -> bool {

@@ -72,8 +72,8 @@ pub fn ability(user: Option<&Credentials>) -> io::Result<Ability> {
     let number = theirs.as_raw_fd();
     drop(theirs);
     let found = examine(pid, &ours, number);
-    // It waits for this.
-    drop(ours);
+    // It waits for a word. If it is gone already, so be it.
+    let _ = fdpass::send(&ours, b"go", None);
     reap::reap(pid);
     found
 }
@@ -93,13 +93,15 @@ fn start(channel: &OwnedFd, user: Option<&Credentials>) -> io::Result<i32> {
     }
 }
 
-/// The child's life: as that of a worker until its program starts, then waiting for our end of the channel to close.
+/// The child's life: as that of a worker until its program starts, then waiting for a word of ours. Our end of the
+/// channel would not be closed with us, since the child has a copy; so it ends with us by a signal.
 fn live(channel: &OwnedFd, user: Option<&Credentials>) {
     let installed = install();
     let became = user.map_or(Ok(()), spawn::become_user);
-    // A program that is executed can be looked into again; here, none is.
+    // Changing the user forgets that signal, and hides us from being looked into, which executing a program would undo.
     // SAFETY: the calls take numbers only.
     let limited = unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
         libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0);
         libc::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
     };
