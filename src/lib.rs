@@ -4,10 +4,12 @@
 //! state; it forks the workers, holds the listening sockets their apps share, and passes accepted connections to them.
 //!
 //! ```text
-//!  pmr (CLI) ──tarpc over rpc.sock──►  God  ──fork/exec──►  workers
-//!    │                                  │ ▲                   ▲
-//!    │ tails log files itself           │ │ connections       │ fd 3: IPC channel
-//!    └─◄──events (NDJSON) pub.sock──────┘ └───────────────────┘
+//!  pmr (CLI) ──tarpc over rpc.sock──►  God  ──clone/exec──►  workers
+//!    │                                 ║│ ▲                   ▲
+//!    │ tails log files itself          ║│ │ connections       │ fd 3: IPC channel
+//!    └─◄──events (NDJSON) pub.sock─────║┘ └───────────────────┘
+//!                                      ║ one table of open files
+//!                                    keeper  (starts God again; parent of all)
 //! ```
 //!
 //! ## Deciding apart from doing
@@ -21,6 +23,13 @@
 //! about the dead cannot hurt the living. Verbs that span processes and time are operations, queued per app, each with
 //! a ticket that answers whoever asked; who hangs up loses the answer, never the operation.
 //!
+//! ## Nobody is needed alive
+//!
+//! The [`keeper`] is the daemon's first process. God is a copy of it that shares its table of open files, so his death
+//! closes nothing; his state is in a file in memory, record by record, before he acts on it. The next God finds both and
+//! goes on: the same road serves a crash, an upgrade to another program, and the death of the keeper, whose place God
+//! then takes. Should both die, the journal on disk knows who lives, by pid and start time.
+//!
 //! ## One way through the house
 //!
 //! `pmr reload api`: [`cli`] parses and asks, [`daemon`]'s service puts the question to the God task, which asks the
@@ -31,20 +40,22 @@
 //!
 //! ## Where what lives
 //!
+//! - [`settings`]: what `pmr set` sets, on disk.
 //! - [`spec`]: what an app is; the table of keys that config files and flags are read with; selectors.
 //! - [`protocol`]: the RPC, its data, the events. Data crosses the socket; the command line finds the words.
 //! - [`supervisor`]: processes, restart policy, operations, and the simulation that tests them.
 //! - [`os`]: small safe wrappers around system calls; the only place with `unsafe`.
+//! - [`keeper`]: what outlives God, and who starts him again.
 //! - [`cluster`]: listeners, who gets the next connection, and Node's cluster protocol as its primary.
 //! - [`logs`]: from pipes to files, and from files to people. Log bytes never pass through the God task.
-//! - [`daemon`]: the God task, its effects, the sockets, what is on disk.
+//! - [`daemon`]: the God task, its effects, the sockets, what is on disk: the journal and the saved list.
 //! - [`cli`]: one file per command; [`startup`]: the unit for the system's boot; [`demo`]: `pmr demo`.
 //!
 //! ## Layers
 //!
 //! ```text
 //! spec (pure: what an app is)  ◄─ protocol (pure: what crosses the socket)  ◄─ supervisor (pure: God's mind)
-//! os (leaf: safe small system-call wrappers)  ◄─ cluster, logs  ◄─ daemon (God task and shell)
+//! os (leaf: safe small system-call wrappers)  ◄─ keeper, logs  ◄─ cluster  ◄─ daemon (God task and shell)
 //! cli ─► protocol, spec, os, logs, startup, demo      never daemon, supervisor, cluster
 //! ```
 //!
@@ -59,8 +70,10 @@
 //! 4. `stop` beats any restart in flight; operations on different apps never wait for each other.
 //! 5. Crash loops end in `errored`, after a resurrect, too.
 //! 6. Log bytes are neither lost nor doubled; a slow disk blocks at most its own app, and never God.
-//! 7. What is read back at boot is written to a temporary file, synced and renamed; a broken file is set aside.
-//! 8. Only the owner and root can talk to the daemon.
+//! 7. What runs comes back after a reboot. Files are written to a temporary one, synced and renamed, or appended to with
+//!    checksums; a broken one is set aside. A disk that fails is told, and hurts no app.
+//! 8. God may die at any instruction: no app is restarted, no request refused, no log byte lost, no second copy started.
+//! 9. Only the owner and root can talk to the daemon.
 
 pub mod cli;
 pub mod cluster;
@@ -71,6 +84,7 @@ pub mod logs;
 pub mod os;
 pub mod paths;
 pub mod protocol;
+pub mod settings;
 pub mod spec;
 pub mod startup;
 pub mod supervisor;

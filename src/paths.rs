@@ -63,7 +63,25 @@ impl Home {
         self.root.join("dump.json.bak")
     }
 
-    /// The process list as it was when the daemon was last told to end, mode 0600.
+    /// The daemon's state as it changes, mode 0600.
+    #[must_use]
+    pub fn journal(&self) -> PathBuf {
+        self.root.join("journal")
+    }
+
+    /// The journal of the daemon before, whose apps were not brought back.
+    #[must_use]
+    pub fn journal_before(&self) -> PathBuf {
+        self.root.join("journal.before")
+    }
+
+    /// What `set` sets, mode 0600.
+    #[must_use]
+    pub fn settings(&self) -> PathBuf {
+        self.root.join("settings.json")
+    }
+
+    /// The process list as the first builds wrote it when the daemon was told to end.
     #[must_use]
     pub fn last_state(&self) -> PathBuf {
         self.root.join("last.json")

@@ -15,13 +15,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("paths", &[]),
     ("protocol", &["spec"]),
     ("supervisor", &["spec", "protocol"]),
+    ("settings", &["os", "paths", "spec"]),
     ("logs", &["os", "spec", "protocol", "paths"]),
     ("keeper", &["os"]),
     ("cluster", &["os", "keeper", "spec", "protocol"]),
     ("startup", &["os", "spec", "paths"]),
     ("demo", &["protocol", "spec", "paths", "os", "cli"]),
-    ("cli", &["protocol", "spec", "os", "paths", "logs", "startup", "demo"]),
-    ("daemon", &["spec", "protocol", "supervisor", "os", "keeper", "cluster", "logs", "paths"]),
+    ("cli", &["protocol", "spec", "os", "paths", "logs", "settings", "startup", "demo"]),
+    ("daemon", &["spec", "protocol", "supervisor", "os", "keeper", "cluster", "logs", "paths", "settings"]),
 ];
 
 /// Folders that decide and do nothing. Single files elsewhere join them by the word PURE in their `//!` lines.

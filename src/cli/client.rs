@@ -2,25 +2,30 @@
 //!
 //! Work belongs to the daemon: a command that is interrupted or runs out of time has only stopped waiting.
 
-use std::cell::Cell;
+use std::cell::{OnceCell, RefCell};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use jiff::Zoned;
 use tarpc::client::RpcError;
 use tarpc::context;
 use tokio::net::UnixStream;
 use tokio_util::codec::LengthDelimitedCodec;
 
 use super::failure::Failure;
+use super::paused;
 use super::progress;
 use super::reach::{Reached, reach};
 use super::spawn::start_daemon;
 use super::ui::Ui;
+use super::view;
 use crate::paths::Home;
 use crate::protocol::wire::{JsonCodec, MAX_FRAME};
 use crate::protocol::{
-    Action, DaemonClient, Description, Hello, Launch, ProcessInfo, Refusal, Report, Saved, Successor, Upgraded, VERSION,
+    Action, DaemonClient, Description, Hello, Launch, ProcessInfo, Refusal, Report, Saved, Standing, Successor,
+    Upgraded, VERSION,
 };
+use crate::settings::Settings;
 use crate::spec::AppSpec;
 use crate::spec::target::Selector;
 
@@ -33,11 +38,30 @@ const WORKING: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A daemon that answered the telephone; whether it talks sense is found out with the first question.
 pub struct Client {
-    rpc: DaemonClient,
-    peer: Option<i32>,
-    greeted: Cell<bool>,
+    line: RefCell<Line>,
+    /// What it told of itself, once it was asked.
+    greeted: OnceCell<Standing>,
     ui: Ui,
     home: Home,
+}
+
+/// A connection.
+#[derive(Clone)]
+struct Line {
+    rpc: DaemonClient,
+    peer: Option<i32>,
+    /// How often the daemon was called.
+    call: u32,
+}
+
+impl Line {
+    fn over(stream: UnixStream, call: u32) -> Line {
+        let peer = stream.peer_cred().ok().and_then(|credentials| credentials.pid());
+        let framed = LengthDelimitedCodec::builder().max_frame_length(MAX_FRAME).new_framed(stream);
+        let transport = tarpc::serde_transport::new(framed, JsonCodec::default());
+        let rpc = DaemonClient::new(tarpc::client::Config::default(), transport).spawn();
+        Line { rpc, peer, call }
+    }
 }
 
 impl Client {
@@ -64,75 +88,117 @@ impl Client {
     }
 
     fn over(stream: UnixStream, home: &Home, ui: Ui) -> Client {
-        let peer = stream.peer_cred().ok().and_then(|credentials| credentials.pid());
-        let framed = LengthDelimitedCodec::builder().max_frame_length(MAX_FRAME).new_framed(stream);
-        let transport = tarpc::serde_transport::new(framed, JsonCodec::default());
-        let rpc = DaemonClient::new(tarpc::client::Config::default(), transport).spawn();
-        Client { rpc, peer, greeted: Cell::new(false), ui, home: home.clone() }
+        Client { line: RefCell::new(Line::over(stream, 1)), greeted: OnceCell::new(), ui, home: home.clone() }
     }
 
     /// Pid of the process at the other end, as the kernel knows it.
     #[must_use]
     pub fn peer(&self) -> Option<i32> {
-        self.peer
+        self.line.borrow().peer
     }
 
-    /// Who is there. Tells the user once if versions differ.
+    fn line(&self) -> Line {
+        self.line.borrow().clone()
+    }
+
+    /// Calls again where the daemon died while we talked to it: another goes on in its place. What is asked of it changes
+    /// nothing, so it may be asked twice.
+    async fn call_again(&self, lost: &Line) -> Result<(), Failure> {
+        if self.line.borrow().call == lost.call
+            && let Reached::Daemon(stream) = reach(&self.home).await?
+        {
+            *self.line.borrow_mut() = Line::over(stream, lost.call + 1);
+        }
+        Ok(())
+    }
+
+    /// Who is there. Tells the user once if versions differ, or if something is wrong with the daemon.
     pub async fn hello(&self) -> Result<Hello, Failure> {
-        let hello = self.rpc.hello(within(GREETING)).await.map_err(|error| self.speechless(&error))?;
-        if !self.greeted.replace(true) && hello.version != VERSION {
-            self.ui.warn(&mismatch(&hello));
+        let line = self.line();
+        let hello = match line.rpc.hello(within(GREETING)).await {
+            Err(error) if is_cut(&error) => {
+                self.call_again(&line).await?;
+                self.line().rpc.hello(within(GREETING)).await
+            }
+            answer => answer,
+        };
+        let hello = hello.map_err(|error| self.speechless(&error))?;
+        if self.greeted.set(hello.standing.clone()).is_ok() {
+            if hello.version != VERSION {
+                self.ui.warn(&mismatch(&hello));
+            }
+            if let Some(unwritten) = &hello.standing.unwritten {
+                self.ui.warn(&view::standing::unwritten(unwritten, self.has_autosave(), &Zoned::now()));
+            }
         }
         Ok(hello)
     }
 
+    /// True if what runs comes back after a reboot, saved or not.
+    fn has_autosave(&self) -> bool {
+        Settings::read(&self.home).is_ok_and(|settings| settings.autosave)
+    }
+
+    /// If what runs is not what was saved: what a reboot would bring back, in a sentence.
+    #[must_use]
+    pub fn unsaved(&self) -> Option<String> {
+        let saved = self.greeted.get()?.unsaved?;
+        Some(view::standing::unsaved(saved, self.has_autosave(), &Zoned::now()))
+    }
+
     /// Who is there, whatever version it is.
     pub async fn hello_unchecked(&self) -> Result<Hello, Failure> {
-        self.greeted.set(true);
+        // Whoever was greeted is not told of versions again.
+        let _ = self.greeted.set(Standing::default());
         self.hello().await
     }
 
     /// Lets the daemon hand over to another program, or only finds out whether it could.
     pub async fn upgrade(&self, program: PathBuf, check: bool) -> Result<Successor, Failure> {
-        Ok(self.work("update", self.rpc.upgrade(within(WORKING), program, check)).await??)
+        Ok(self.work("update", self.line().rpc.upgrade(within(WORKING), program, check)).await??)
     }
 
     /// What came of the last upgrade, when that is known.
     pub async fn upgraded(&self) -> Result<Upgraded, Failure> {
-        self.rpc.upgraded(within(WORKING)).await.map_err(|error| Failure::from_rpc("update", &error))
+        self.line().rpc.upgraded(within(WORKING)).await.map_err(|error| Failure::from_rpc("update", &error))
     }
 
     async fn greet(&self) -> Result<(), Failure> {
-        if self.greeted.get() { Ok(()) } else { self.hello().await.map(drop) }
+        if self.greeted.get().is_some() { Ok(()) } else { self.hello().await.map(drop) }
     }
 
     fn speechless(&self, error: &RpcError) -> Failure {
         if !matches!(error, RpcError::DeadlineExceeded) {
             return Failure::from_rpc("hello", error);
         }
+        if let Some(paused) = paused::find(&self.home, self.peer()) {
+            return Failure::new(paused.sentence()).hint(paused.hint());
+        }
         let log = self.home.daemon_log();
-        let (who, kill) = match self.peer {
+        let (who, kill) = match self.peer() {
             Some(pid) => (format!("the daemon (pid {pid})"), format!("kill -9 {pid}")),
             None => ("the daemon".to_owned(), format!("kill -9 $(cat {})", self.home.pid_file().display())),
         };
         Failure::new(format!("{who} takes calls but did not answer in {} s", GREETING.as_secs())).hint(format!(
-            "it may be very busy: try again; {} may say why; if it stays so, `{kill}` ends it and the next command \
-             starts a new one",
+            "it may be very busy: try again; {} may say why; if it stays so, `{kill}` ends it, and \
+             another goes on in its place while the apps run",
             log.display()
         ))
     }
 
     /// All processes, by id.
     pub async fn list(&self) -> Result<Vec<ProcessInfo>, Failure> {
-        self.read("list", self.rpc.list(within(READING))).await
+        self.read("list", async |rpc| rpc.list(within(READING)).await).await
     }
 
     /// Everything about the processes named.
     pub async fn describe(&self, target: Vec<Selector>) -> Result<Vec<Description>, Failure> {
-        let asked = target.clone();
-        match self.read("describe", self.rpc.describe(within(READING), target)).await? {
-            Err(Refusal::NoMatch { selector, similar }) => match with_path(&asked, &selector) {
-                Some(again) => Ok(self.read("describe", self.rpc.describe(within(READING), again)).await??.into()),
+        let ask = async |target: &Vec<Selector>| {
+            self.read("describe", async |rpc| rpc.describe(within(READING), target.clone()).await).await
+        };
+        match ask(&target).await? {
+            Err(Refusal::NoMatch { selector, similar }) => match with_path(&target, &selector) {
+                Some(again) => Ok(ask(&again).await??.into()),
                 None => Err(Refusal::NoMatch { selector, similar }.into()),
             },
             answer => Ok(answer?.into()),
@@ -141,25 +207,39 @@ impl Client {
 
     /// Everything about all processes; an empty list is no refusal here.
     pub async fn describe_all(&self) -> Result<Vec<Description>, Failure> {
-        match self.read("describe", self.rpc.describe(within(READING), vec![Selector::All])).await? {
+        let all = async |rpc: DaemonClient| rpc.describe(within(READING), vec![Selector::All]).await;
+        match self.read("describe", all).await? {
             Err(Refusal::Empty) => Ok(Vec::new()),
             answer => Ok(answer?.into()),
         }
     }
 
     /// Questions that change nothing go out together with the greeting: one round trip.
-    async fn read<T>(&self, verb: &str, question: impl Future<Output = Result<T, RpcError>>) -> Result<T, Failure> {
-        let answer = async { question.await.map_err(|error| Failure::from_rpc(verb, &error)) };
-        tokio::try_join!(self.greet(), answer).map(|((), answer)| answer)
+    async fn read<T>(
+        &self,
+        verb: &str,
+        question: impl AsyncFn(DaemonClient) -> Result<T, RpcError>,
+    ) -> Result<T, Failure> {
+        let line = self.line();
+        let (greeted, answer) = tokio::join!(self.greet(), question(line.rpc.clone()));
+        greeted?;
+        let answer = match answer {
+            Err(error) if is_cut(&error) => {
+                self.call_again(&line).await?;
+                question(self.line().rpc).await
+            }
+            answer => answer,
+        };
+        answer.map_err(|error| Failure::from_rpc(verb, &error))
     }
 
     /// Does something to the processes named, and waits until it is done. A word that names no process but is a file
     /// here is taken as the path of a script.
     pub async fn act(&self, action: Action, target: Vec<Selector>) -> Result<Report, Failure> {
         let verb = action.verb();
-        match self.work(verb, self.rpc.act(within(WORKING), action.clone(), target.clone())).await? {
+        match self.work(verb, self.line().rpc.act(within(WORKING), action.clone(), target.clone())).await? {
             Err(Refusal::NoMatch { selector, similar }) => match with_path(&target, &selector) {
-                Some(again) => Ok(self.work(verb, self.rpc.act(within(WORKING), action, again)).await??),
+                Some(again) => Ok(self.work(verb, self.line().rpc.act(within(WORKING), action, again)).await??),
                 None => Err(Refusal::NoMatch { selector, similar }.into()),
             },
             answer => Ok(answer?),
@@ -168,22 +248,34 @@ impl Client {
 
     /// Brings apps up, and waits until each process is ready or failed.
     pub async fn launch(&self, apps: Vec<AppSpec>, how: Launch) -> Result<Report, Failure> {
-        Ok(self.work("start", self.rpc.launch(within(WORKING), apps, how)).await??)
+        Ok(self.work("start", self.line().rpc.launch(within(WORKING), apps, how)).await??)
     }
 
     /// Writes the list to disk.
     pub async fn save(&self, force: bool) -> Result<Saved, Failure> {
-        Ok(self.work("save", self.rpc.save(within(WORKING), force)).await??)
+        Ok(self.work("save", self.line().rpc.save(within(WORKING), force)).await??)
     }
 
     /// Starts what was saved.
     pub async fn resurrect(&self) -> Result<Report, Failure> {
-        Ok(self.work("resurrect", self.rpc.resurrect(within(WORKING))).await??)
+        Ok(self.work("resurrect", self.line().rpc.resurrect(within(WORKING))).await??)
     }
 
     /// Stops every app and ends the daemon.
     pub async fn shut_down(&self) -> Result<Report, Failure> {
-        self.work("kill", self.rpc.shut_down(within(WORKING))).await
+        self.work("kill", self.line().rpc.shut_down(within(WORKING))).await
+    }
+
+    /// The daemon died while it was at something. Another may have gone on with it, but its answer is lost.
+    async fn cut_off(&self, verb: &str, error: &RpcError) -> Failure {
+        let Ok(Reached::Daemon(stream)) = reach(&self.home).await else { return Failure::from_rpc(verb, error) };
+        match Line::over(stream, 0).rpc.hello(within(GREETING)).await {
+            Ok(hello) if hello.generation > 1 => Failure::new(format!(
+                "the daemon died while it was at `{verb}`, and another has taken over and goes on with it"
+            ))
+            .hint("the apps run on; `pmr list` shows how far it is"),
+            Ok(_) | Err(_) => Failure::from_rpc(verb, error),
+        }
     }
 
     /// Waits for the end of an operation, telling how far it is. Ctrl-C ends the waiting, not the operation.
@@ -191,11 +283,20 @@ impl Client {
         self.greet().await?;
         tokio::select! {
             done = progress::shown(&self.home, self.ui, operation) => {
-                done.map_err(|error| Failure::from_rpc(verb, &error))
+                match done {
+                    Err(error) if is_cut(&error) => Err(self.cut_off(verb, &error).await),
+                    done => done.map_err(|error| Failure::from_rpc(verb, &error)),
+                }
             }
             _ = tokio::signal::ctrl_c() => Err(Failure::interrupted(verb)),
+            never = paused::tell(&self.home, self.peer(), self.ui) => match never {},
         }
     }
+}
+
+/// The connection ended, and with it, most likely, the daemon.
+fn is_cut(error: &RpcError) -> bool {
+    matches!(error, RpcError::Shutdown | RpcError::Send(_) | RpcError::Channel(_))
 }
 
 /// The selectors with the one that matched nothing made an absolute path, if it is the name of a file here. Symbolic

@@ -13,6 +13,7 @@ pub mod failure;
 pub mod foreground;
 pub mod home;
 pub mod outcome;
+pub mod paused;
 pub mod progress;
 pub mod reach;
 pub mod resolve;
@@ -30,8 +31,8 @@ use clap::{ArgAction, Parser, Subcommand};
 use self::client::Client;
 use self::commands::logs::LogsArgs;
 use self::commands::{
-    completion, delete, demo, describe, env, flush, id, jlist, kill, list, log_files, pid, ping, reload, reload_logs,
-    reset, restart, resurrect, save, scale, signal, start, startup, stop, unstartup, update,
+    completion, delete, demo, describe, env, flush, get, id, jlist, kill, list, log_files, pid, ping, reload,
+    reload_logs, reset, restart, resurrect, save, scale, set, signal, start, startup, stop, unstartup, update,
 };
 use self::failure::Failure;
 use self::outcome::Outcome;
@@ -99,6 +100,8 @@ enum Command {
     Unstartup(unstartup::Args),
     Kill(kill::Args),
     Ping(ping::Args),
+    Get(get::Args),
+    Set(set::Args),
     #[command(alias = "updatePM2")]
     Update(update::Args),
     Completion(completion::Args),
@@ -210,6 +213,8 @@ async fn dispatch(command: Command, cx: Context) -> Result<Outcome, Failure> {
         Command::Unstartup(args) => unstartup::run(&args, &cx),
         Command::Kill(args) => kill::run(args, &cx).await,
         Command::Ping(args) => ping::run(args, &cx).await,
+        Command::Get(args) => get::run(&args, &cx),
+        Command::Set(args) => set::run(&args, &cx),
         Command::Demo(args) => demo::run(args, &cx).await,
         Command::Completion(args) => Ok(completion::run(&args, &cx)),
     }

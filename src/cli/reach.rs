@@ -1,11 +1,19 @@
-//! One try at the daemon's socket, and what each failure means.
+//! The way to the daemon's socket, and what each failure on it means.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use tokio::net::UnixStream;
 
 use super::failure::{Doing, Failure};
+use super::paused;
+use crate::os::files;
 use crate::paths::Home;
+
+/// How long a daemon that runs may be without a socket: it is about to start, to end, or to make one that was deleted.
+const WITHOUT_SOCKET: Duration = Duration::from_secs(3);
+/// How long to wait before the next try.
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// What was found at the socket.
 pub enum Reached {
@@ -15,8 +23,36 @@ pub enum Reached {
     Nobody,
 }
 
-/// Tries the socket once.
+/// Tries the socket once; more often as long as a daemon holds the home's lock.
 pub async fn reach(home: &Home) -> Result<Reached, Failure> {
+    let start = Instant::now();
+    loop {
+        match once(home).await? {
+            Reached::Nobody if files::is_locked(&home.pid_file()) => {}
+            reached => return Ok(reached),
+        }
+        if start.elapsed() > WITHOUT_SOCKET {
+            return Err(unreachable(home));
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+fn unreachable(home: &Home) -> Failure {
+    let pid = std::fs::read_to_string(home.pid_file()).unwrap_or_default();
+    let failure = Failure::new(format!(
+        "the daemon (pid {}) runs, but nobody can reach it: its socket {} is missing",
+        pid.trim(),
+        home.rpc_sock().display()
+    ));
+    match paused::find(home, None) {
+        Some(paused) => failure.hint(format!("{}; {}", paused.sentence(), paused.hint())),
+        None => failure
+            .hint(format!("it makes a new one as soon as it can; {} may say why not", home.daemon_log().display())),
+    }
+}
+
+async fn once(home: &Home) -> Result<Reached, Failure> {
     let path = home.rpc_sock();
     match UnixStream::connect(&path).await {
         Ok(stream) => Ok(Reached::Daemon(stream)),

@@ -49,6 +49,9 @@ fn lines_that_are_understood() {
         "pmr unstartup -u ann",
         "pmr kill",
         "pmr ping",
+        "pmr set autosave off",
+        "pmr get",
+        "pmr get autosave",
         "pmr completion zsh",
     ] {
         assert!(
@@ -76,6 +79,9 @@ fn lines_that_are_not() {
         "pmr list --sort size",
         "pmr start --nope",
         "pmr kill now",
+        "pmr set",
+        "pmr set autosave",
+        "pmr set autosaev on",
         "pmr completion",
     ] {
         assert!(!parses(line), "{line}");

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::memory::Accepted;
 use super::rota::{ListenerId, Next};
 use super::state::{Connection, Shared, State};
+use crate::os::killpoint;
 use crate::os::socket::Listening;
 use crate::protocol::Run;
 
@@ -76,6 +77,7 @@ fn accept_some(
         // Before anything else, so that a God who is killed leaves it under the name it has.
         let Some(state) = shared.upgrade() else { return Ok(()) };
         let mut state = state.borrow_mut();
+        killpoint::pass("accepted");
         let socket = Accepted::new(socket, id, &state.book);
         if !state.arrived(id, socket) {
             break;

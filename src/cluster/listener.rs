@@ -47,7 +47,7 @@ pub(crate) struct Listener {
     pub(crate) key: String,
     pub(crate) address: LocalAddress,
     /// Dropped before the socket.
-    pub(crate) _kept: Kept,
+    pub(crate) kept: Kept,
     pub(crate) endpoint: Endpoint,
     /// The first worker's TLS ticket keys, for all.
     pub(crate) data: Option<Box<RawValue>>,
@@ -253,10 +253,12 @@ impl State {
         let name = query.name();
         let key = serde_json::Value::from(format!("{name}#{}", id.0)).to_string();
         let data = query.data.map(ToOwned::to_owned);
-        let kept = self.book.keep(self.book.listener_name(id), endpoint.socket());
+        let kept = self.book.guard(self.book.listener_name(id));
         let holders = Vec::new();
-        self.listeners
-            .insert(id, Listener { id, name, key, address, _kept: kept, endpoint, data, holders, vacant: None });
+        self.listeners.insert(id, Listener { id, name, key, address, kept, endpoint, data, holders, vacant: None });
+        self.put_record();
+        let listener = &self.listeners[&id];
+        listener.kept.keep(listener.endpoint.socket());
         Ok(id)
     }
 

@@ -61,20 +61,19 @@ impl Book {
     /// Keeps a file as long as the guard lives, which must be dropped before the file is closed. What was put into the
     /// ledger before is written with it.
     pub(crate) fn keep(&self, name: String, file: impl AsFd) -> Kept {
-        self.memory.ledger.keep(&name, file);
+        let kept = self.guard(name);
+        kept.keep(file);
+        kept
+    }
+
+    /// The guard of a file that is to be kept.
+    pub(crate) fn guard(&self, name: String) -> Kept {
         Kept { name, ledger: self.memory.ledger.clone() }
     }
 
     /// The name a listener's socket is kept under.
     pub(crate) fn listener_name(&self, id: ListenerId) -> String {
         format!("listen/{}/{}", self.app, id.0)
-    }
-
-    /// True if that is the name of one of our listeners.
-    pub(crate) fn is_listener(&self, name: &str) -> bool {
-        name.strip_prefix("listen/")
-            .and_then(|rest| rest.split_once('/'))
-            .is_some_and(|(app, _)| app.parse() == Ok(self.app))
     }
 
     /// Puts the record; written with the next commit.
@@ -114,6 +113,13 @@ impl Book {
 pub(crate) struct Kept {
     name: String,
     ledger: Ledger,
+}
+
+impl Kept {
+    /// Keeps the file from now on. What was put into the ledger before is written with it, both or neither.
+    pub(crate) fn keep(&self, file: impl AsFd) {
+        self.ledger.keep(&self.name, file);
+    }
 }
 
 impl Drop for Kept {

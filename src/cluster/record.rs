@@ -80,11 +80,14 @@ pub(crate) struct KnownMember {
 impl State {
     /// Writes down what is known now.
     pub(crate) fn note(&self) {
+        self.put_record();
+        self.book.commit();
+    }
+
+    /// The same, to be written with the next commit.
+    pub(crate) fn put_record(&self) {
         match serde_json::to_string(&self.record()) {
-            Ok(json) => {
-                self.book.put(&json);
-                self.book.commit();
-            }
+            Ok(json) => self.book.put(&json),
             Err(error) => tracing::error!(%error, "the state of a cluster cannot be written down"),
         }
     }

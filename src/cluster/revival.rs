@@ -30,28 +30,27 @@ pub(crate) fn revive(
     balance: Balance,
     book: Book,
     notices: UnboundedSender<Notice>,
-    legacy: Legacy<'_>,
+    Legacy { record, files, connections, rest }: Legacy<'_>,
 ) -> Result<Rc<RefCell<State>>, String> {
-    let record: Record = serde_json::from_str(legacy.record).map_err(|error| format!("its record: {error}"))?;
+    let record: Record = serde_json::from_str(record).map_err(|error| format!("its record: {error}"))?;
     let shared = State::new(balance, book, notices);
     {
         let mut state = shared.borrow_mut();
         state.next_listener = record.next_listener;
         for member in record.members {
-            if let Some(file) = legacy.files.remove(&channel_name(member.run)) {
+            if let Some(file) = files.remove(&channel_name(member.run)) {
                 state.rejoin(member, file);
             }
         }
         for known in record.listeners {
             let name = state.book.listener_name(ListenerId(known.id));
-            if let Some(file) = legacy.files.remove(&name) {
+            if let Some(file) = files.remove(&name) {
                 state.reopen(known, file);
             }
         }
-        state.release_unknown(&legacy);
         state.note();
-        let connections = state.take_written_down(legacy.connections, legacy.rest);
-        let unnoticed = state.take_unnoticed(legacy.rest);
+        let connections = state.take_written_down(connections, rest);
+        let unnoticed = state.take_unnoticed(rest);
         state.resume_connections(connections, unnoticed);
         state.ask_where_in_doubt();
         state.resume_patience();
@@ -114,13 +113,7 @@ impl State {
         }
         let KnownListener { name, key, address, data, .. } = known;
         self.next_listener = self.next_listener.max(id.0);
-        self.listeners.insert(id, Listener { id, name, key, address, _kept: kept, endpoint, data, holders, vacant });
-    }
-
-    /// A listener that was opened, and not written down before the end, nobody was told of.
-    fn release_unknown(&self, legacy: &Legacy<'_>) {
-        let unknown = legacy.files.keys().filter(|name| self.book.is_listener(name));
-        unknown.for_each(|name| self.book.memory.ledger.release(name));
+        self.listeners.insert(id, Listener { id, name, key, address, kept, endpoint, data, holders, vacant });
     }
 
     /// The connections of ours, and where they are. One whose address is not its listener's is something else that has

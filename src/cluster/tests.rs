@@ -156,6 +156,13 @@ async fn quiet() {
     tokio::time::sleep(Duration::from_millis(60)).await;
 }
 
+/// Waits until God has read what the worker wrote.
+async fn heard(worker: &Fake) {
+    while fdpass::unread(worker.socket.get_ref()).unwrap() > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 /// The worker's side of a channel.
 struct Fake {
     socket: AsyncFd<OwnedFd>,

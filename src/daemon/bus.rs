@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -17,11 +18,16 @@ use crate::protocol::{Event, EventKind};
 /// 150 bytes that bounds its cost to us at about 100 KB.
 const BACKLOG: usize = 256;
 
+/// Who lost their connection with the daemon before have come back by then.
+const REUNION: Duration = Duration::from_secs(5);
+
 /// Who listens.
 #[derive(Default)]
 pub struct Bus {
     seq: u64,
     subscribers: VecDeque<Subscriber>,
+    /// What those are told first who come before that time.
+    greeting: Option<(Instant, Arc<str>)>,
 }
 
 struct Subscriber {
@@ -44,10 +50,23 @@ impl Bus {
         }
     }
 
+    /// Tells how this daemon came to be to those who come soon: subscribers of the one before, above all, whose
+    /// connections ended with him.
+    pub fn greet_with(&mut self, kind: EventKind) {
+        self.seq += 1;
+        let line = line(&Event { seq: self.seq, at: clock::epoch_ms(), process: None, kind });
+        self.greeting = Some((Instant::now() + REUNION, line));
+    }
+
     /// A new subscriber, served until it goes away.
     pub fn subscribe(&mut self, stream: UnixStream) {
         let (lines, queue) = mpsc::channel(BACKLOG);
-        self.subscribers.push_back(Subscriber { lines, lost: 0 });
+        let mut subscriber = Subscriber { lines, lost: 0 };
+        self.greeting.take_if(|(until, _)| *until < Instant::now());
+        if let Some((_, line)) = &self.greeting {
+            subscriber.offer(self.seq, line);
+        }
+        self.subscribers.push_back(subscriber);
         // Ends when the peer hangs up, or when the bus is dropped.
         tokio::task::spawn_local(serve(stream, queue));
     }

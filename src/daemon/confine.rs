@@ -55,7 +55,7 @@ impl<'a> Confined<'a> {
     /// What a Node worker is to load, where its user can read it; `own` for our own.
     pub fn preload(&self, own: PathBuf) -> PathBuf {
         // Where that cannot be written, nobody else can be started either, and that failure says more.
-        if self.account.is_some() { super::install_public_preload().unwrap_or(own) } else { own }
+        if self.account.is_some() { super::premises::install_public_preload().unwrap_or(own) } else { own }
     }
 
     /// Lets another user open its output once more by `/dev/stdout`. If that fails, few miss it.

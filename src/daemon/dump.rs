@@ -1,66 +1,136 @@
-//! The process list on disk. Written as temporary file, fsync, rename, with the previous one kept; a file that cannot be
-//! read is set aside, never deleted, and the previous one is used, loudly.
+//! The saved list on disk, and which list comes back after a reboot. A file that cannot be read is set aside, never
+//! deleted, and the next best is used, loudly.
+//!
+//! Two lists can come back: what ran when the daemon before ended (its journal), and what `pmr save` wrote. With
+//! `autosave` it is the first, else the second; where that one is missing or empty, the other. Asked for in the middle of a
+//! daemon's life, what was saved later than the daemon before ended comes first in either case: whoever saves, deletes and
+//! resurrects wants back what he saved.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
-use crate::os::clock;
+use super::desired::{self, Fingerprint};
+use super::journal;
+use crate::os::replace;
 use crate::paths::Home;
 use crate::protocol::Refusal;
+use crate::protocol::info::EpochMs;
+use crate::settings::Settings;
 use crate::supervisor::Snapshot;
+
+/// The saved list, as far as it is known; set by whoever saves.
+pub type Saved = Arc<Mutex<Option<SavedList>>>;
+
+/// What is known of the saved list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SavedList {
+    /// When it was saved.
+    pub at: EpochMs,
+    /// What it holds.
+    pub fingerprint: Fingerprint,
+}
 
 /// Writes what `save` asks for, and keeps the list before it as backup.
 pub fn save(home: &Home, snapshot: &Snapshot) -> Result<PathBuf, Refusal> {
     let path = home.dump_file();
-    keep_backup(&path, &home.dump_backup())
+    replace::keep_as(&path, &home.dump_backup())
         .and_then(|()| write(&path, snapshot))
         .map_err(|error| failed("writing", &path, &error))?;
     Ok(path)
 }
 
-/// Writes the list as it is when the daemon is told to end.
-pub fn save_last(home: &Home, snapshot: &Snapshot) -> io::Result<()> {
-    write(&home.last_state(), snapshot)
+/// The list that was saved last, if it can be read.
+#[must_use]
+pub fn saved(home: &Home) -> Option<SavedList> {
+    let path = home.dump_file();
+    let snapshot = read(&path).ok()??;
+    let at = modified(&path)?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    Some(SavedList { at: u64::try_from(at.as_millis()).ok()?, fingerprint: Fingerprint::of(&snapshot) })
 }
 
-/// What `resurrect` brings back: the saved list, else its backup, else the list when the daemon last ended. Notes tell
-/// of what could not be used.
-pub fn load(home: &Home) -> Result<(Snapshot, Vec<String>), Refusal> {
+/// Where a list can come from.
+enum Source {
+    /// What ran when the daemon before ended.
+    Ran(PathBuf),
+    /// A list that was saved, or what the first builds wrote at their end.
+    File(PathBuf),
+}
+
+/// The list that comes back in the daemon of this line. Notes tell which it is, and of what could not be used.
+pub fn load(home: &Home, lineage: &str) -> Result<(Snapshot, Vec<String>), Refusal> {
     let mut notes = Vec::new();
-    for path in [home.dump_file(), home.dump_backup(), home.last_state()] {
-        match read(&path) {
-            Ok(Some(snapshot)) => return Ok((snapshot, notes)),
-            Ok(None) => {}
-            Err(why) => notes.push(set_aside(&path, &why)),
+    let settings = Settings::read(home).unwrap_or_else(|why| {
+        tracing::warn!("{why}; autosave is taken to be on");
+        notes.push(format!("{why}; autosave is taken to be on"));
+        Settings::default()
+    });
+    for source in sources(home, settings.autosave, lineage) {
+        if let Some((snapshot, told)) = source.read(&mut notes) {
+            notes.push(told);
+            return Ok((snapshot, notes));
         }
     }
     match notes.is_empty() {
         true => Err(Refusal::NothingSaved { path: home.dump_file().display().to_string() }),
-        false => Err(Refusal::Failed { doing: "reading the saved list".into(), error: notes.join("; ") }),
+        false => Err(Refusal::Failed { doing: "reading what ran and what was saved".into(), error: notes.join("; ") }),
     }
+}
+
+/// Best first.
+fn sources(home: &Home, autosave: bool, lineage: &str) -> Vec<Source> {
+    let (dump, before) = (home.dump_file(), home.journal_before());
+    // Once we have written our own journal, that of the daemon before has another name.
+    let begun = journal::lineage(&home.journal()).is_some_and(|owner| owner == lineage);
+    let saved_since = begun && modified(&dump) > modified(&before);
+    let ran = Source::Ran(if begun { before } else { home.journal() });
+    let saved = [dump, home.dump_backup()].map(Source::File);
+    let mut sources = Vec::from(saved);
+    sources.insert(if autosave && !saved_since { 0 } else { sources.len() }, ran);
+    sources.push(Source::File(home.last_state()));
+    sources
+}
+
+impl Source {
+    /// The list and where it is from, in words; `None` if there is none, with notes if that is a pity.
+    fn read(self, notes: &mut Vec<String>) -> Option<(Snapshot, String)> {
+        match self {
+            Source::Ran(path) => {
+                let loaded = journal::load(&path)
+                    .unwrap_or_else(|error| (None, vec![format!("{} could not be read: {error}", path.display())]));
+                notes.extend(loaded.1);
+                let journal = loaded.0?;
+                let (snapshot, unread) = desired::of_records(&journal.records);
+                notes.extend(journal.notes.into_iter().chain(unread));
+                // A list from which all was deleted is no reason to bring back nothing: the saved one may be meant.
+                (!snapshot.apps.is_empty())
+                    .then(|| (snapshot, "this is what ran when the daemon last ended".to_owned()))
+            }
+            Source::File(path) => match read(&path) {
+                Ok(snapshot) => snapshot.map(|snapshot| (snapshot, format!("this is the list in {}", path.display()))),
+                Err(why) => {
+                    notes.push(set_aside(&path, &why));
+                    None
+                }
+            },
+        }
+    }
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    fs::metadata(path).and_then(|known| known.modified()).ok()
 }
 
 fn write(path: &Path, snapshot: &Snapshot) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    // Created with mode 0600: it holds environments.
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    serde_json::to_writer_pretty(&mut file, snapshot)?;
-    file.write_all(b"\n")?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    File::open(folder)?.sync_all()
-}
-
-/// The backup is another name of the old file, so that at no instant neither exists.
-fn keep_backup(path: &Path, backup: &Path) -> io::Result<()> {
-    let spare = backup.with_extension("new");
-    let _ = fs::remove_file(&spare);
-    match fs::hard_link(path, &spare) {
-        Ok(()) => fs::rename(&spare, backup),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    }
+    // For its owner alone: it holds environments.
+    replace::replace(path, |file| {
+        let mut text = serde_json::to_vec_pretty(snapshot)?;
+        text.push(b'\n');
+        file.write_all(&text)
+    })?;
+    Ok(())
 }
 
 fn read(path: &Path) -> Result<Option<Snapshot>, String> {
@@ -77,7 +147,7 @@ fn read(path: &Path) -> Result<Option<Snapshot>, String> {
 }
 
 fn set_aside(path: &Path, why: &str) -> String {
-    let aside = path.with_extension(format!("broken-{}", clock::epoch_ms()));
+    let aside = replace::aside(path);
     let note = match fs::rename(path, &aside) {
         Ok(()) => format!("{} could not be used ({why}); it was set aside as {}", path.display(), aside.display()),
         Err(error) => format!("{} could not be used ({why}) nor set aside ({error})", path.display()),
@@ -91,53 +161,4 @@ fn failed(verb: &str, path: &Path, error: &io::Error) -> Refusal {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::PermissionsExt;
-
-    fn home() -> (tempfile::TempDir, Home) {
-        let folder = tempfile::tempdir().unwrap();
-        let home = Home::new(folder.path().to_owned());
-        (folder, home)
-    }
-
-    fn marked(version: u32) -> Snapshot {
-        Snapshot { version, apps: vec![] }
-    }
-
-    #[test]
-    fn what_is_saved_comes_back_and_is_private() {
-        let (_folder, home) = home();
-        let path = save(&home, &marked(1)).unwrap();
-        assert_eq!(load(&home).unwrap(), (marked(1), vec![]));
-        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
-    }
-
-    #[test]
-    fn a_broken_file_is_set_aside_and_the_one_before_is_used() {
-        let (folder, home) = home();
-        save(&home, &marked(0)).unwrap();
-        save(&home, &marked(1)).unwrap();
-        fs::write(home.dump_file(), "{\"version\": 1, \"app").unwrap();
-        let (snapshot, notes) = load(&home).unwrap();
-        assert_eq!(snapshot, marked(0));
-        assert!(notes[0].contains("set aside"), "{notes:?}");
-        let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert!(names.iter().any(|name| name.to_string_lossy().contains("broken-")), "{names:?}");
-    }
-
-    #[test]
-    fn a_later_format_is_not_guessed_at() {
-        let (_folder, home) = home();
-        save(&home, &marked(Snapshot::VERSION + 1)).unwrap();
-        assert!(matches!(load(&home), Err(Refusal::Failed { .. })));
-    }
-
-    #[test]
-    fn nothing_saved_says_where_it_looked_and_the_last_state_is_the_last_resort() {
-        let (_folder, home) = home();
-        assert!(matches!(load(&home), Err(Refusal::NothingSaved { .. })));
-        save_last(&home, &marked(1)).unwrap();
-        assert_eq!(load(&home).unwrap().0, marked(1));
-    }
-}
+mod tests;

@@ -13,7 +13,7 @@ use super::god::{God, Reply};
 use super::live::Live;
 use crate::cluster::{self, Cluster};
 use crate::logs::Pumping;
-use crate::os::{clock, fdpass, pidfd, proc, program, spawn, tree};
+use crate::os::{clock, fdpass, killpoint, pidfd, proc, program, spawn, tree};
 use crate::protocol::{EventKind, Refusal, Report, ReportLine, Run, Verdict};
 use crate::spec::target::Selector;
 use crate::spec::{AppSpec, Env, ExecMode, Program, interpreter, signal};
@@ -76,7 +76,8 @@ impl God {
         let mut confined = Confined::new(&self.shell.cgroups, self.shell.file_limit, run, &spec.confinement)?;
         let mut env = environment::whole(&setting, run, &self.living.mark(run));
         confined.tell(&mut env, &spec.env);
-        let command = command_line(spec, &confined.preload(self.shell.home.preload().join(super::PRELOAD_FILE)))?;
+        let command =
+            command_line(spec, &confined.preload(self.shell.home.preload().join(super::premises::PRELOAD_FILE)))?;
         let argv: Vec<&OsStr> = command.argv.iter().map(OsStr::new).collect();
 
         let null = File::options().read(true).write(true).open("/dev/null")?;
@@ -99,11 +100,14 @@ impl God {
         let names = output_names(run);
         self.shell.memory.ledger.keep(&names[0], &out);
         self.shell.memory.ledger.keep(&names[1], &err);
+        let channel_name = cluster::channel_name(run);
+        self.shell.memory.ledger.keep(&channel_name, &channel);
         let started = confined.spawn(&launch);
         if started.is_err() {
-            names.iter().for_each(|name| self.shell.memory.ledger.release(name));
+            names.iter().chain([&channel_name]).for_each(|name| self.shell.memory.ledger.release(name));
         }
         let spawned = started.map_err(|failure| StartFailure::explain(&failure))?;
+        killpoint::pass("spawned");
         let pid = spawned.pid;
 
         let logs = [logs.out, logs.err];
@@ -141,7 +145,7 @@ impl God {
         });
     }
 
-    fn cluster(&mut self, app: AppId, spec: &AppSpec) -> &Cluster {
+    pub(super) fn cluster(&mut self, app: AppId, spec: &AppSpec) -> &Cluster {
         let (memory, notices) = (&self.shell.memory, &self.shell.notices);
         let options = cluster::Options { balance: spec.balance };
         let cluster =
@@ -174,7 +178,9 @@ impl God {
 
     /// Out of rotation first, then the stop signal to the whole tree, deepest first.
     fn terminate(&mut self, run: Run) {
+        killpoint::pass("terminating");
         self.living.told_to_stop(run);
+        killpoint::pass("told-to-stop");
         if let Some(cluster) = self.cluster_of(run) {
             cluster.exclude(run);
         }

@@ -9,34 +9,33 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::bus::Bus;
-use super::dump;
+use super::desired::{Ending, Fingerprints};
+use super::dump::Saved;
+use super::journal::Journal;
 use super::live::{End, Living};
+use super::log;
 use super::pid_files::PidFiles;
+use super::sources::Sources;
 use super::upgrade::Outcome;
 use crate::cluster::{Cluster, Memory, Notice};
-use crate::keeper::exits::Inbox;
 use crate::logs::LogFiles;
 use crate::os::cgroup::Cgroups;
 use crate::os::reap::Ended;
-use crate::os::{clock, twin};
+use crate::os::threads::Threads;
+use crate::os::{clock, killpoint};
 use crate::paths::Home;
 use crate::protocol::event::EventProcess;
 use crate::protocol::info::EpochMs;
-use crate::protocol::{Description, EventKind, ProcessInfo, Refusal, Report, Run, Successor, Upgraded};
+use crate::protocol::{Description, EventKind, ProcessInfo, Refusal, Report, Run, Standing, Successor, Upgraded};
 use crate::spec::target::Selector;
-use crate::supervisor::restart::in_words;
 use crate::supervisor::{AppId, Ask, Input, Moment, ProcessId, Proof, Snapshot, Supervisor, Ticket};
 
 /// How often memory is measured while some app has a limit.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
-
-/// Exit code of a God whose task panicked.
-const PANICKED: i32 = 101;
 
 /// Where an answer goes.
 pub type Reply = oneshot::Sender<Result<Report, Refusal>>;
@@ -49,6 +48,8 @@ pub enum Command {
     List(oneshot::Sender<Vec<ProcessInfo>>),
     /// Everything about some processes.
     Describe(Vec<Selector>, oneshot::Sender<Result<Vec<Description>, Refusal>>),
+    /// What an operator should know about the daemon itself.
+    Standing(oneshot::Sender<Standing>),
     /// The desired state.
     Snapshot(oneshot::Sender<Snapshot>),
     /// Truncate the log files of some processes.
@@ -85,8 +86,14 @@ pub struct Shell {
     pub pid_files: PidFiles,
     /// Where the state is written down.
     pub memory: Memory,
+    /// Threads for work on files.
+    pub threads: Threads,
     /// Pid of the keeper.
     pub keeper: i32,
+    /// What the next boot goes on with.
+    pub journal: Journal,
+    /// What was saved last.
+    pub saved: Saved,
 }
 
 /// All state of the daemon, owned by one task.
@@ -98,6 +105,7 @@ pub struct God {
     pub(super) bus: Bus,
     /// `process.version` of the current run, where it was told.
     pub(super) node_versions: HashMap<ProcessId, String>,
+    pub(super) fingerprints: Fingerprints,
     tickets: HashMap<Ticket, Reply>,
     last_ticket: u64,
     ending: Option<Ticket>,
@@ -105,61 +113,6 @@ pub struct God {
     /// When the trial of this program is over, and what is to be said of it then.
     pub(super) trial: Option<(Instant, Upgraded)>,
     pub(super) upgrade: Outcome,
-}
-
-/// What God listens to.
-pub struct Sources {
-    /// From RPC handlers and socket servers.
-    pub commands: mpsc::Receiver<Command>,
-    /// From clusters.
-    pub notices: mpsc::UnboundedReceiver<Notice>,
-    /// How children of the keeper ended.
-    pub exits: Inbox,
-    /// How other processes ended.
-    pub ends: mpsc::UnboundedReceiver<End>,
-    /// Comes when the keeper has died.
-    pub orphaned: oneshot::Receiver<()>,
-    terminate: Signal,
-    interrupt: Signal,
-    quit: Signal,
-    hangup: Signal,
-    reopen: Signal,
-    /// Whether the terminal that hangs up is ours.
-    foreground: bool,
-}
-
-/// What [`Sources`] are made of, but for the signals.
-pub struct Channels {
-    /// See [`Sources`].
-    pub commands: mpsc::Receiver<Command>,
-    /// See [`Sources`].
-    pub notices: mpsc::UnboundedReceiver<Notice>,
-    /// See [`Sources`].
-    pub exits: Inbox,
-    /// See [`Sources`].
-    pub ends: mpsc::UnboundedReceiver<End>,
-    /// See [`Sources`].
-    pub orphaned: oneshot::Receiver<()>,
-}
-
-impl Sources {
-    /// Installs the signal handlers.
-    pub fn new(channels: Channels, foreground: bool) -> std::io::Result<Sources> {
-        let Channels { commands, notices, exits, ends, orphaned } = channels;
-        Ok(Sources {
-            commands,
-            notices,
-            exits,
-            ends,
-            orphaned,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
-            hangup: signal(SignalKind::hangup())?,
-            foreground,
-            reopen: signal(SignalKind::user_defined2())?,
-        })
-    }
 }
 
 impl God {
@@ -173,6 +126,7 @@ impl God {
             clusters: HashMap::new(),
             bus: Bus::default(),
             node_versions: HashMap::new(),
+            fingerprints: Fingerprints::default(),
             tickets: HashMap::new(),
             last_ticket: 0,
             ending: None,
@@ -184,8 +138,6 @@ impl God {
 
     /// Runs until everything has been stopped on request.
     pub async fn run(mut self, mut sources: Sources) {
-        // Dropped before all else, so that a mistake of ours closes nothing of what the next God needs.
-        let _fate = Fate;
         let mut sample_at = Instant::now() + SAMPLE_INTERVAL;
         while !self.ended {
             let deadline = self.deadline();
@@ -193,6 +145,7 @@ impl God {
                 biased;
                 dead = sources.exits.look() => {
                     self.reap(&dead);
+                    killpoint::pass("reaped");
                     sources.exits.take();
                 }
                 Some(end) = sources.ends.recv() => {
@@ -231,7 +184,9 @@ impl God {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
             let effects = self.supervisor.handle(moment(), input);
+            killpoint::pass("decided");
             self.write_down();
+            killpoint::pass("written-down");
             for effect in effects {
                 inputs.extend(self.carry_out(effect));
             }
@@ -297,6 +252,7 @@ impl God {
             }
             Command::List(reply) => drop(reply.send(self.list())),
             Command::Describe(target, reply) => drop(reply.send(self.describe(&target))),
+            Command::Standing(reply) => drop(reply.send(self.standing())),
             Command::Snapshot(reply) => drop(reply.send(self.supervisor.snapshot())),
             Command::Flush(target, reply) => self.flush_logs(&target, reply),
             Command::ReopenLogs(reply) => self.reopen_logs(Some(reply)),
@@ -321,11 +277,8 @@ impl God {
         let ticket = self.ticket(reply);
         if self.ending.is_none() {
             tracing::info!("ending because of {why}");
-            if let Err(error) = dump::save_last(&self.shell.home, &self.supervisor.snapshot()) {
-                tracing::error!(
-                    "the process list could not be written to {}: {error}",
-                    self.shell.home.root().display()
-                );
+            if !self.supervisor.is_closing() {
+                Ending::note(clock::epoch_ms(), &self.supervisor, &self.shell.memory.ledger);
             }
             self.bus.publish(None, EventKind::ShuttingDown);
         }
@@ -346,7 +299,7 @@ impl God {
             Some(EventProcess { id: process.0, name: spec.name.clone(), namespace: spec.namespace.clone() })
         });
         if let Some(about) = &about {
-            trace(about, &kind);
+            log::event(about, &kind);
         }
         self.bus.publish(about, kind);
     }
@@ -355,44 +308,6 @@ impl God {
         if let Some(process) = self.supervisor.process_of(run).map(|process| process.id) {
             self.publish(process, kind);
         }
-    }
-}
-
-/// A God whose task panics is gone at once, with nothing closed: the next one goes on.
-struct Fate;
-
-impl Drop for Fate {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            twin::leave(PANICKED);
-        }
-    }
-}
-
-/// What an operator wants to find in the daemon's log.
-fn trace(about: &EventProcess, kind: &EventKind) {
-    let who = format_args!("{} ({})", about.name, about.id);
-    match kind {
-        EventKind::Started { pid } => tracing::info!("{who} started as pid {pid}"),
-        EventKind::Exited { exit, expected: true } => tracing::info!("{who} was told to stop, and {}", in_words(*exit)),
-        EventKind::Exited { exit, expected: false } => tracing::warn!("{who} {}", in_words(*exit)),
-        EventKind::StartFailed { error } => tracing::warn!("{who} could not be started: {error}"),
-        EventKind::Errored { reason } => tracing::error!("{who} {reason}"),
-        EventKind::OverMemory { bytes, limit } => {
-            tracing::warn!("{who} uses {bytes} bytes of memory, more than its limit of {limit}: it is replaced");
-        }
-        EventKind::Deleted => tracing::info!("{who} was deleted"),
-        EventKind::Created
-        | EventKind::Online
-        | EventKind::WaitingRestart { .. }
-        | EventKind::Stopping
-        | EventKind::Stopped
-        | EventKind::Message { .. }
-        | EventKind::Listening { .. }
-        | EventKind::Saved
-        | EventKind::Recovered { .. }
-        | EventKind::ShuttingDown
-        | EventKind::Lost { .. } => {}
     }
 }
 
@@ -405,7 +320,7 @@ pub fn moment() -> Moment {
 /// A moment as wall time, for display.
 #[must_use]
 pub fn wall(at: Moment) -> EpochMs {
-    clock::epoch_ms().saturating_sub(clock::monotonic_ms().saturating_sub(at.0))
+    clock::epoch_of(at.0)
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

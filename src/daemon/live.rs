@@ -9,6 +9,8 @@
 //!
 //! Every run is written down in the ledger, under `live/RUN`, so that the next God knows it by pid and start time.
 
+mod heir;
+
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -18,8 +20,9 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::keeper::Ledger;
 use crate::os::cgroup::{Cgroup, Membership};
+use crate::os::proc::{self, Stat};
 use crate::os::reap::Ended;
-use crate::os::{clock, pidfd, proc, tree};
+use crate::os::{clock, pidfd, tree};
 use crate::protocol::{Exit, Run};
 use crate::supervisor::{AppId, Input};
 
@@ -64,7 +67,7 @@ pub struct Live {
     exited: bool,
     /// Inodes of the pipes its output goes through.
     #[serde(default)]
-    pipes: [u64; 2],
+    pub pipes: [u64; 2],
     /// The files its output goes to.
     #[serde(default)]
     pub logs: [Option<PathBuf>; 2],
@@ -99,10 +102,10 @@ impl Live {
         }
     }
 
-    /// True if the main process has not been reaped and is there.
+    /// The main process, if it has not been reaped. It may have ended.
     #[must_use]
-    pub fn is_there(&self) -> bool {
-        !self.exited && pidfd::start_time(self.pid) == Some(self.start)
+    pub fn stat(&self) -> Option<Stat> {
+        proc::stat(self.pid).filter(|stat| !self.exited && stat.start == self.start)
     }
 }
 
@@ -278,56 +281,6 @@ impl Living {
         })
     }
 
-    // After the God before.
-
-    /// Runs whose last process ended unseen.
-    pub fn emptied_unseen(&mut self) -> Vec<Input> {
-        self.adopt();
-        let exited: Vec<Run> = self.runs.iter().filter(|(_, live)| live.exited).map(|(run, _)| *run).collect();
-        exited.into_iter().filter_map(|run| self.emptied(run)).collect()
-    }
-
-    /// Main processes that are not there any more, though nobody told of their end.
-    #[must_use]
-    pub fn gone_unseen(&self) -> Vec<i32> {
-        let gone = self.runs.values().filter(|live| !live.exited && !live.is_there());
-        gone.map(|live| live.pid).collect()
-    }
-
-    /// Looks for main processes whose parent is not the keeper: nobody else will tell us of their ends.
-    pub fn watch_strangers(&mut self) {
-        let mains = self.mains.keys().copied();
-        let parents: Vec<(i32, i32)> =
-            mains.filter_map(|pid| Some((pid, proc::stat(pid)?.parent))).filter(|(_, at)| *at != self.keeper).collect();
-        for (pid, parent) in parents {
-            self.parents.insert(parent);
-            self.watch(pid);
-        }
-    }
-
-    /// Tells the end of a process that is no child of the keeper's.
-    fn watch(&self, pid: i32) {
-        let ends = self.ends.clone();
-        match pidfd::open(pid).and_then(pidfd::watch) {
-            // Ends with the process.
-            Ok(process) => drop(tokio::task::spawn_local(async move {
-                // Nobody hears it any more once God has ended.
-                let _ = ends.send((pid, pidfd::ended(&process).await));
-            })),
-            // It has ended this very moment.
-            Err(_) => drop(ends.send((pid, None))),
-        }
-    }
-
-    /// Children of the keeper that carry a mark of ours, and their runs, but for those that are known.
-    #[must_use]
-    pub fn marked(&self) -> Vec<(i32, Run)> {
-        let unknown = tree::children(self.keeper).into_iter().filter(|pid| !self.mains.contains_key(pid));
-        let prefix = format!("{RUN_VARIABLE}={}.", self.lineage);
-        let marked = unknown.filter_map(|pid| Some((pid, Run(tree::variable(pid, &prefix)?.parse().ok()?))));
-        marked.filter(|(_, run)| !self.runs.contains_key(run)).collect()
-    }
-
     /// Every process of the run that can be found, parents before children.
     pub fn tree(&mut self, run: Run) -> Vec<i32> {
         self.adopt();
@@ -354,7 +307,9 @@ impl Living {
     fn adopt(&mut self) {
         let children = |parent: &i32| tree::children(*parent).into_iter().map(|pid| (pid, *parent)).collect::<Vec<_>>();
         for (pid, parent) in self.parents.iter().flat_map(children).collect::<Vec<_>>() {
+            // What ended under another parent than the keeper is that one's to bury.
             if pid != self.god
+                && (parent == self.keeper || proc::stat(pid).is_some_and(|stat| !stat.is_zombie()))
                 && !self.mains.contains_key(&pid)
                 && !self.strays.contains_key(&pid)
                 && let Some(run) = self.owner(pid)

@@ -13,18 +13,24 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
+use crate::protocol::EventKind;
+use crate::protocol::event::EventProcess;
+use crate::supervisor::restart::in_words;
+
 const LARGEST: u64 = 10 << 20;
 const KEPT: u32 = 3;
 const QUEUED_LINES: usize = 1024;
 
-/// Sends everything that is traced from now on to `path`. Nothing is traced before this.
+/// Sends everything that is traced from now on to `path`, as soon as that can be written. Nothing is traced before this.
+///
+/// # Errors
+/// When there can be no thread for it.
 pub fn start(path: &Path) -> io::Result<()> {
-    let mut file = Rotating::open(path.to_owned())?;
+    let mut file = Rotating::new(path.to_owned());
     let (lines, queue) = mpsc::sync_channel::<Vec<u8>>(QUEUED_LINES);
     std::thread::Builder::new().name("log".into()).stack_size(64 << 10).spawn(move || {
         for line in queue {
-            // A log that cannot be written has nowhere to complain.
-            let _ = file.write(&line);
+            file.write(&line);
         }
     })?;
     let queue = Queue { lines, lost: Arc::default() };
@@ -40,11 +46,43 @@ pub fn start(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// What an operator wants to find in the daemon's log.
+pub fn event(about: &EventProcess, kind: &EventKind) {
+    let who = format_args!("{} ({})", about.name, about.id);
+    match kind {
+        EventKind::Started { pid } => tracing::info!("{who} started as pid {pid}"),
+        EventKind::Exited { exit, expected: true } => tracing::info!("{who} was told to stop, and {}", in_words(*exit)),
+        EventKind::Exited { exit, expected: false } => tracing::warn!("{who} {}", in_words(*exit)),
+        EventKind::StartFailed { error } => tracing::warn!("{who} could not be started: {error}"),
+        EventKind::Errored { reason } => tracing::error!("{who} {reason}"),
+        EventKind::OverMemory { bytes, limit } => {
+            tracing::warn!("{who} uses {bytes} bytes of memory, more than its limit of {limit}: it is replaced");
+        }
+        EventKind::Deleted => tracing::info!("{who} was deleted"),
+        EventKind::Created
+        | EventKind::Online
+        | EventKind::WaitingRestart { .. }
+        | EventKind::Stopping
+        | EventKind::Stopped
+        | EventKind::Message { .. }
+        | EventKind::Listening { .. }
+        | EventKind::Saved
+        | EventKind::Recovered { .. }
+        | EventKind::ShuttingDown
+        | EventKind::Lost { .. } => {}
+    }
+}
+
+/// The time as lines begin with it.
+pub fn now() -> String {
+    jiff::Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
+}
+
 struct LocalTime;
 
 impl FormatTime for LocalTime {
     fn format_time(&self, out: &mut Writer<'_>) -> std::fmt::Result {
-        write!(out, "{}", jiff::Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%.3f%:z"))
+        out.write_str(&now())
     }
 }
 
@@ -84,34 +122,68 @@ impl Write for Queue {
 
 struct Rotating {
     path: PathBuf,
-    file: File,
-    size: u64,
+    /// The file and its size; none before the first line, and after a write that failed.
+    open: Option<(File, u64)>,
+    /// Lines that could not be written. A log has nowhere to complain but in itself, later.
+    lost: u64,
+}
+
+/// True if a daemon could write its log there.
+pub fn check(path: &Path) -> io::Result<()> {
+    open(path).map(drop)
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    File::options().create(true).append(true).mode(0o600).open(path)
 }
 
 impl Rotating {
-    fn open(path: PathBuf) -> io::Result<Rotating> {
-        use std::os::unix::fs::OpenOptionsExt;
-        let file = File::options().create(true).append(true).mode(0o600).open(&path)?;
-        let size = file.metadata()?.len();
-        Ok(Rotating { path, file, size })
+    fn new(path: PathBuf) -> Rotating {
+        Rotating { path, open: None, lost: 0 }
     }
 
-    fn write(&mut self, line: &[u8]) -> io::Result<()> {
-        if self.size > LARGEST {
-            self.rotate()?;
+    fn write(&mut self, line: &[u8]) {
+        match self.try_write(line) {
+            Ok(()) => self.lost = 0,
+            Err(_) => {
+                self.lost += 1;
+                self.open = None;
+            }
         }
-        self.size += line.len() as u64;
-        self.file.write_all(line)
     }
 
-    fn rotate(&mut self) -> io::Result<()> {
+    fn try_write(&mut self, line: &[u8]) -> io::Result<()> {
+        use std::os::unix::fs::MetadataExt;
+        let deleted = |file: &File| file.metadata().is_ok_and(|known| known.nlink() == 0);
+        let (mut file, mut size) = match self.open.take() {
+            Some((file, size)) if size <= LARGEST && !deleted(&file) => (file, size),
+            Some((_, size)) if size > LARGEST => (self.rotate()?, 0),
+            Some(_) | None => {
+                let file = open(&self.path)?;
+                let size = file.metadata()?.len();
+                (file, size)
+            }
+        };
+        let mut text = Vec::new();
+        if self.lost > 0 {
+            // The last of them may stand there in part.
+            text = format!("\n({} lines are missing here: the log could not be written)\n", self.lost).into_bytes();
+        }
+        text.extend_from_slice(line);
+        file.write_all(&text)?;
+        size += text.len() as u64;
+        self.open = Some((file, size));
+        Ok(())
+    }
+
+    fn rotate(&self) -> io::Result<File> {
         let numbered = |number: u32| self.path.with_extension(format!("log.{number}"));
         for number in (1..KEPT).rev() {
             let _ = fs::rename(numbered(number), numbered(number + 1));
         }
         fs::rename(&self.path, numbered(1))?;
-        *self = Rotating::open(self.path.clone())?;
-        Ok(())
+        open(&self.path)
     }
 }
 
@@ -123,15 +195,33 @@ mod tests {
     fn it_rotates_and_keeps_three() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pmr.log");
-        let mut log = Rotating::open(path.clone()).unwrap();
+        let mut log = Rotating::new(path.clone());
         for round in 0..6 {
-            log.write(format!("round {round}\n").as_bytes()).unwrap();
-            log.size = LARGEST + 1;
+            log.write(format!("round {round}\n").as_bytes());
+            log.open.as_mut().unwrap().1 = LARGEST + 1;
         }
         let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
         assert_eq!(read("pmr.log"), "round 5\n");
         assert_eq!(read("pmr.log.1"), "round 4\n");
         assert_eq!(read("pmr.log.3"), "round 2\n");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_counted_and_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pmr.log");
+        let mut log = Rotating::new(path.clone());
+        fs::create_dir(&path).unwrap();
+        log.write(b"one\n");
+        log.write(b"two\n");
+        fs::remove_dir(&path).unwrap();
+        log.write(b"three\n");
+        log.write(b"four\n");
+        let expected = "\n(2 lines are missing here: the log could not be written)\nthree\nfour\n";
+        assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+        fs::remove_file(&path).unwrap();
+        log.write(b"five\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "five\n", "a deleted file is made again");
     }
 }

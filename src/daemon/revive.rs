@@ -3,20 +3,21 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::god::{God, moment};
 use super::live::{self, Live};
-use crate::cluster::{self, Cluster};
+use crate::cluster::{self, Cluster, Memory};
 use crate::keeper::exits::Inbox;
 use crate::keeper::{Place, Previous, Records, Word};
 use crate::os::cgroup::Cgroup;
 use crate::os::reap::Ended;
-use crate::os::{clock, pidfd, proc, tree};
+use crate::os::{clock, killpoint, pidfd, proc, tree};
 use crate::protocol::{EventKind, Run};
-use crate::spec::Balance;
-use crate::supervisor::{AppId, Effect, Input};
+use crate::spec::{Balance, ExecMode};
+use crate::supervisor::{AppId, Effect, Input, Supervisor};
 
 /// What the God before left to this one.
 pub struct Legacy {
@@ -33,16 +34,17 @@ pub struct Legacy {
 }
 
 impl God {
-    /// Goes on where the God before was.
-    ///
-    /// # Errors
-    /// The records cannot be read.
-    pub fn revive(&mut self, mut legacy: Legacy, exits: &Inbox) -> Result<(), String> {
-        self.supervisor = super::upgrade::read(&legacy.records)?;
+    /// Goes on where the God before was, whose mind is `supervisor`.
+    pub fn revive(&mut self, supervisor: Supervisor, mut legacy: Legacy, exits: &Inbox) {
+        self.supervisor = supervisor;
         self.find_runs(&legacy.records);
         self.find_clusters(&mut legacy);
         self.take_over_output(&mut legacy.files);
+        killpoint::pass("reviving");
         self.find_marked();
+        self.tell(legacy.previous);
+        self.take_over_channels(&mut legacy.files);
+        self.drop_rest(legacy.files, legacy.connections, legacy.rest);
         for effect in self.supervisor.unfinished(moment()) {
             self.finish(effect);
         }
@@ -50,13 +52,12 @@ impl God {
             self.reap(&dead);
             exits.take();
         }
+        killpoint::pass("revived");
         self.bury_unseen();
         self.living.watch_strangers();
         if self.supervisor.is_closing() {
             self.end("the daemon before", None);
         }
-        self.tell(legacy.previous);
-        Ok(())
     }
 
     /// The runs that were written down.
@@ -130,6 +131,7 @@ impl God {
         let mut by_file: BTreeMap<Option<PathBuf>, Vec<(String, OwnedFd)>> = BTreeMap::new();
         for name in names {
             let (Some(pipe), Some(path)) = (files.remove(&name), self.output_path(&name)) else { continue };
+            self.shell.memory.ledger.keep(&name, &pipe);
             by_file.entry(path).or_default().push((name, pipe));
         }
         for (path, pipes) in by_file {
@@ -148,6 +150,31 @@ impl God {
         let spec = &self.supervisor.app(process.app)?.spec;
         let (logs, _) = super::environment::files(&self.shell.home, spec, process);
         Some([logs.out, logs.err][stream].clone())
+    }
+
+    /// Channels of processes that were started in the last moment: their clusters do not know them yet.
+    fn take_over_channels(&mut self, files: &mut HashMap<String, OwnedFd>) {
+        let runs: Vec<(Run, AppId)> = self.living.running().map(|(run, live)| (run, live.app)).collect();
+        for (run, app) in runs {
+            let Some(channel) = files.remove(&cluster::channel_name(run)) else { continue };
+            let Some(spec) = self.supervisor.app(app).map(|app| Arc::clone(&app.spec)) else { continue };
+            self.cluster(app, &spec).join(run, channel, spec.mode == ExecMode::Cluster);
+        }
+    }
+
+    /// What nobody took over is closed, and nobody looks for it any more.
+    fn drop_rest(&self, files: HashMap<String, OwnedFd>, connections: Vec<(OwnedFd, Place)>, rest: Vec<OwnedFd>) {
+        let Memory { ledger, region } = &self.shell.memory;
+        for (name, file) in files {
+            ledger.release(&name);
+            drop(file);
+        }
+        for (connection, _) in connections {
+            let number = connection.as_raw_fd();
+            drop(connection);
+            region.clear(number);
+        }
+        drop(rest);
     }
 
     /// Carries out what the God before may not have come to.
@@ -175,14 +202,16 @@ impl God {
     fn tell(&mut self, previous: Previous) {
         let after = previous.ended.map(|ended| live::exit(Some(ended), None));
         let gap_ms = clock::monotonic_ms().saturating_sub(previous.at);
-        let runs = self.running();
+        let lives = |live: &Live| live.stat().is_some_and(|stat| !stat.is_zombie());
+        let runs = self.living.running().filter(|(_, live)| lives(live)).count();
+        let runs = u32::try_from(runs).unwrap_or(u32::MAX);
         let how = match previous.ended {
             Some(Ended::Signal(number)) => format!("was killed by {}", crate::spec::signal::name(number)),
             Some(Ended::Code(code)) => format!("ended with code {code}"),
-            None => "lost its keeper".to_owned(),
+            None => "is gone without a word".to_owned(),
         };
         tracing::warn!("the daemon {how}; {runs} processes ran on and are taken over, {gap_ms} ms later");
-        self.bus.publish(None, EventKind::Recovered { after, gap_ms, runs });
+        self.bus.greet_with(EventKind::Recovered { after, gap_ms, runs });
     }
 
     /// Becomes the keeper, as the keeper has died, and lets another God go on. Comes back only if that fails.

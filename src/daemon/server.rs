@@ -11,10 +11,11 @@ use futures_util::StreamExt;
 use tarpc::serde_transport;
 use tarpc::server::{BaseChannel, Channel};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio_util::codec::LengthDelimitedCodec;
 
 use super::god::Command;
+use super::panics;
 use super::service::Service;
 use crate::os::identity;
 use crate::protocol::Daemon;
@@ -29,12 +30,13 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// Binds a socket that only its owner can use, in place of a stale one. The caller holds the daemon's lock, so whatever
 /// lies there belongs to nobody.
-pub fn bind(path: &Path) -> io::Result<UnixListener> {
+pub fn bind(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    let listener = UnixListener::bind(path)?;
+    let listener = std::os::unix::net::UnixListener::bind(path)?;
+    listener.set_nonblocking(true)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }
@@ -48,19 +50,43 @@ pub fn resume(socket: OwnedFd) -> io::Result<UnixListener> {
     UnixListener::from_std(listener)
 }
 
+/// A listening socket, and those that take its place.
+pub struct Door {
+    listener: UnixListener,
+    anew: UnboundedReceiver<UnixListener>,
+}
+
+impl Door {
+    /// A door with this socket.
+    #[must_use]
+    pub fn new(listener: UnixListener, anew: UnboundedReceiver<UnixListener>) -> Door {
+        Door { listener, anew }
+    }
+
+    async fn try_accept(&mut self) -> io::Result<UnixStream> {
+        loop {
+            tokio::select! {
+                biased;
+                Some(anew) = self.anew.recv() => self.listener = anew,
+                accepted = self.listener.accept() => return accepted.map(|(stream, _)| stream),
+            }
+        }
+    }
+}
+
 /// Serves the RPC for ever. A connection that talks garbage ends; nobody else notices.
-pub async fn serve_rpc(listener: UnixListener, service: Service) {
+pub async fn serve_rpc(mut door: Door, service: Service) {
     loop {
-        let stream = accept(&listener).await;
+        let stream = accept(&mut door).await;
         // Ends with its connection.
-        tokio::spawn(converse(stream, service.clone()));
+        tokio::spawn(panics::on_its_own(converse(stream, service.clone())));
     }
 }
 
 /// Serves the event stream for ever.
-pub async fn serve_events(listener: UnixListener, god: mpsc::Sender<Command>) {
+pub async fn serve_events(mut door: Door, god: mpsc::Sender<Command>) {
     loop {
-        let stream = accept(&listener).await;
+        let stream = accept(&mut door).await;
         if god.send(Command::Subscribe(stream)).await.is_err() {
             return;
         }
@@ -75,10 +101,10 @@ async fn converse(stream: UnixStream, service: Service) {
 }
 
 /// The next connection of the owner or of root.
-async fn accept(listener: &UnixListener) -> UnixStream {
+async fn accept(door: &mut Door) -> UnixStream {
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => match stream.peer_cred() {
+        match door.try_accept().await {
+            Ok(stream) => match stream.peer_cred() {
                 Ok(peer) if peer.uid() == identity::uid() || peer.uid() == 0 => return stream,
                 Ok(peer) => tracing::warn!("a connection of user {} was refused", peer.uid()),
                 Err(error) => tracing::warn!("a connection of an unknown user was refused: {error}"),

@@ -2,13 +2,17 @@
 //! does so when a client hangs up or its deadline passes; the work is God's and goes on.
 
 use std::path::PathBuf;
+use std::sync::PoisonError;
 
 use tarpc::context::Context;
 use tokio::sync::{mpsc, oneshot};
 
-use super::dump;
+use super::desired::Fingerprint;
+use super::dump::{self, Saved as KnownList, SavedList};
 use super::god::Command;
 use super::upgrade;
+use crate::os::clock;
+use crate::os::threads::Threads;
 use crate::paths::Home;
 use crate::protocol::{
     Action, Daemon, Described, EventKind, Hello, Launch, ProcessInfo, Refusal, Report, Saved, Successor, Upgraded,
@@ -26,6 +30,12 @@ pub struct Service {
     pub hello: Hello,
     /// Where the list is saved.
     pub home: Home,
+    /// What was saved last.
+    pub saved: KnownList,
+    /// Of which line this daemon is.
+    pub lineage: String,
+    /// Where disks are waited for.
+    pub threads: Threads,
 }
 
 impl Service {
@@ -36,6 +46,15 @@ impl Service {
         answer.await.ok()
     }
 
+    /// Disk work, off the daemon's one thread.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let mistake = || Refusal::Failed { doing: "working with files".into(), error: "a mistake in pmr".into() };
+        self.threads.outcome(work).await.unwrap_or_else(|| Err(mistake()))
+    }
+
     async fn report(&self, ask: Ask) -> Result<Report, Refusal> {
         self.ask(|reply| Command::Ask(ask, reply)).await.unwrap_or(Err(Refusal::ShuttingDown))
     }
@@ -43,7 +62,8 @@ impl Service {
 
 impl Daemon for Service {
     async fn hello(self, _: Context) -> Hello {
-        self.hello
+        let standing = self.ask(Command::Standing).await.unwrap_or_default();
+        Hello { standing, ..self.hello }
     }
 
     async fn launch(self, _: Context, apps: Vec<AppSpec>, how: Launch) -> Result<Report, Refusal> {
@@ -76,15 +96,22 @@ impl Daemon for Service {
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let processes = count(snapshot.apps.iter().map(|app| app.processes.len()).sum());
         let apps = count(snapshot.apps.len());
-        let home = self.home.clone();
-        let path = on_disk(move || dump::save(&home, &snapshot)).await?;
+        let (home, known) = (self.home.clone(), self.saved.clone());
+        let path = self
+            .on_disk(move || {
+                let path = dump::save(&home, &snapshot)?;
+                let saved = SavedList { at: clock::epoch_ms(), fingerprint: Fingerprint::of(&snapshot) };
+                *known.lock().unwrap_or_else(PoisonError::into_inner) = Some(saved);
+                Ok(path)
+            })
+            .await?;
         let _ = self.god.send(Command::Publish(EventKind::Saved)).await;
         Ok(Saved { path, apps, processes })
     }
 
     async fn resurrect(self, _: Context) -> Result<Report, Refusal> {
-        let home = self.home.clone();
-        let (snapshot, notes) = on_disk(move || dump::load(&home)).await?;
+        let (home, lineage) = (self.home.clone(), self.lineage.clone());
+        let (snapshot, notes) = self.on_disk(move || dump::load(&home, &lineage)).await?;
         let mut report = self.report(Ask::Restore(snapshot)).await?;
         report.notes.splice(0..0, notes);
         Ok(report)
@@ -94,7 +121,7 @@ impl Daemon for Service {
         let failed = |error: String| Refusal::Failed { doing: "reading the state".into(), error };
         let ledger = self.ask(Command::Ledger).await.ok_or(Refusal::ShuttingDown)?;
         let ledger = ledger.map_err(|error| failed(error.to_string()))?;
-        let (file, version) = on_disk(move || upgrade::ask(&program, ledger)).await?;
+        let (file, version) = self.on_disk(move || upgrade::ask(&program, ledger)).await?;
         if check {
             let list = self.ask(Command::List).await.ok_or(Refusal::ShuttingDown)?;
             let runs = list.iter().filter(|process| process.pid.is_some()).count();
@@ -110,11 +137,4 @@ impl Daemon for Service {
     async fn shut_down(self, _: Context) -> Report {
         self.report(Ask::ShutDown).await.unwrap_or_default()
     }
-}
-
-/// Disk work, off the daemon's one thread.
-async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> Result<T, Refusal> + Send + 'static) -> Result<T, Refusal> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
-        Err(Refusal::Failed { doing: "working with the saved list".into(), error: error.to_string() })
-    })
 }

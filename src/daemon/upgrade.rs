@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use super::god::God;
 use super::live;
 use crate::keeper::{self, LAYOUT, Pillar, Previous, Records, Trial, UPGRADE, ledger};
-use crate::os::{clock, pidfd, twin};
+use crate::os::{clock, killpoint, pidfd, twin};
 use crate::protocol::{Refusal, Successor, Upgraded, VERSION};
 use crate::supervisor::{RecordKey, Supervisor};
 
@@ -118,6 +118,7 @@ impl God {
             Trial::Running => {
                 let (now, runs) = (clock::monotonic_ms(), self.running());
                 let gap_ms = previous.map_or(0, |previous| now.saturating_sub(previous.at));
+                killpoint::pass("trial");
                 self.trial = Some((tokio::time::Instant::now() + TRIAL, Upgraded::Done { gap_ms, runs }));
             }
             Trial::NotExecuted | Trial::Failed => {
@@ -171,7 +172,9 @@ impl God {
             for _ in 0..16 {
                 tokio::task::yield_now().await;
             }
+            killpoint::pass("handing-over");
             region.set_pillar(Pillar::Program, Some(program.into_raw_fd()));
+            killpoint::pass("handed-over");
             twin::leave(UPGRADE);
         });
     }

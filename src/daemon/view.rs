@@ -1,12 +1,15 @@
 //! What is told about processes: rows of the list, and everything about one.
 
 use std::collections::HashMap;
+use std::sync::PoisonError;
 
+use super::dump::SavedList;
 use super::environment::{self, Setting};
 use super::god::{God, wall};
+use super::journal::JournalState;
 use super::live::Live;
 use crate::os::{clock, proc};
-use crate::protocol::{Description, ProcessInfo, Refusal, Run, Status};
+use crate::protocol::{Description, ProcessInfo, Refusal, Run, Standing, Status, Unwritten};
 use crate::spec::AppSpec;
 use crate::spec::target::Selector;
 use crate::supervisor::{Process, State};
@@ -30,6 +33,21 @@ impl God {
         let ids = self.supervisor.select(target)?;
         let processes = ids.iter().filter_map(|id| self.supervisor.process(*id));
         Ok(processes.filter_map(|process| self.description(process, &usage)).collect())
+    }
+
+    /// What an operator should know about the daemon itself.
+    pub(super) fn standing(&mut self) -> Standing {
+        let unwritten = match self.shell.journal.state() {
+            JournalState::Whole => None,
+            JournalState::Broken { error, since } => {
+                Some(Unwritten { path: self.shell.journal.path().to_owned(), error, since })
+            }
+        };
+        let saved = *self.shell.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        // On the way down nothing is wanted as it was.
+        let saved = saved.filter(|_| !self.supervisor.is_closing());
+        let other = |saved: &SavedList| saved.fingerprint != self.fingerprints.of(&self.supervisor);
+        Standing { unwritten, unsaved: saved.filter(other).map(|saved| saved.at) }
     }
 
     fn description(&self, process: &Process, usage: &Usage) -> Option<Description> {

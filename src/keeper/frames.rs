@@ -68,6 +68,12 @@ pub fn read(bytes: &[u8], records: &mut Records) -> usize {
     at
 }
 
+/// True if somewhere in there a whole frame begins: what stands before it was damaged, not merely cut off.
+#[must_use]
+pub fn any_in(bytes: &[u8]) -> bool {
+    (0..bytes.len()).any(|at| payload_at(bytes, at).is_some())
+}
+
 /// The payload of the frame that begins there, if it is whole.
 fn payload_at(bytes: &[u8], at: usize) -> Option<&[u8]> {
     let header = bytes.get(at..at + HEADER)?;
@@ -110,6 +116,16 @@ mod tests {
             assert_eq!(good, if cut < first { 0 } else { first }, "cut at {cut}");
             assert_eq!(records.len(), if cut < first { 0 } else { 2 });
         }
+    }
+
+    #[test]
+    fn damage_is_told_from_a_cut() {
+        let whole = sample();
+        let first = HEADER + u32::from_le_bytes(whole[..4].try_into().unwrap()) as usize;
+        for cut in 1..whole.len() {
+            assert_eq!(any_in(&whole[cut..]), cut <= first, "without the first {cut} bytes");
+        }
+        assert!(!any_in(&[0; 64]));
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub struct Inheritance {
     /// Whatever else he had open. A connection that was accepted just before his end is among it.
     pub rest: Vec<OwnedFd>,
     /// Where exits are read from.
-    pub exits: OwnedFd,
+    pub exits: Option<OwnedFd>,
     /// Where to say that we are ready, for the first God only.
     pub readiness: Option<OwnedFd>,
     /// The God before, if there was one.
@@ -58,7 +58,7 @@ impl Inheritance {
             open.keys().filter_map(|number| Some((*number, region.place(*number)?))).collect();
         let connections =
             places.into_iter().filter_map(|(number, place)| Some((open.remove(&number)?, place))).collect();
-        let exits = region.pillar(Pillar::ExitsOut).and_then(files::take).ok_or(io::ErrorKind::NotFound)?;
+        let exits = region.pillar(Pillar::ExitsOut).and_then(files::take);
         let previous = (region.get(Word::Generation) > FIRST).then(|| Previous {
             ended: super::decode_end(region.get(Word::LastEnd)),
             at: region.get(Word::EndedAt),

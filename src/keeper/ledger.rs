@@ -17,6 +17,7 @@ use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use super::frames::{self, Records};
 use super::region::{Pillar, Region};
 use crate::os::files::FileId;
+use crate::os::killpoint;
 
 /// Before this many bytes nothing is compacted.
 const SMALL: u64 = 1 << 20;
@@ -29,8 +30,13 @@ pub const FORMAT_VERSION: u32 = 1;
 /// What keys of kept files begin with.
 const FILE: &str = "fd/";
 
-/// Who else wants what is written: (key, JSON) pairs as one payload.
-pub type Tap = Box<dyn Fn(&[u8])>;
+/// Who else wants what is written.
+pub trait Tap {
+    /// These records were written, as one payload (see [`frames`]).
+    fn written(&self, payload: &[u8]);
+    /// From now on the records are in this file: all that were written and all that will be.
+    fn moved(&self, file: OwnedFd);
+}
 
 /// The records of one God. Clones are the same ledger.
 #[derive(Clone)]
@@ -49,7 +55,7 @@ struct Inner {
     live: u64,
     /// Records that are not written yet.
     payload: Vec<u8>,
-    tap: Option<Tap>,
+    tap: Option<Box<dyn Tap>>,
 }
 
 impl std::fmt::Debug for Ledger {
@@ -60,8 +66,19 @@ impl std::fmt::Debug for Ledger {
 
 /// Reads all records of a ledger's file.
 pub fn read(file: impl AsFd) -> io::Result<Records> {
+    let length = length(&file)?;
+    read_first(file, length)
+}
+
+/// How many bytes a ledger's file has.
+pub fn length(file: impl AsFd) -> io::Result<usize> {
+    Ok(usize::try_from(rustix::fs::fstat(file)?.st_size).unwrap_or(0))
+}
+
+/// Reads the records as they were when the file had so many bytes.
+pub fn read_first(file: impl AsFd, length: usize) -> io::Result<Records> {
     let mut records = Records::new();
-    frames::read(&contents(file.as_fd())?, &mut records);
+    frames::read(&contents(file.as_fd(), length)?, &mut records);
     Ok(records)
 }
 
@@ -79,8 +96,7 @@ pub fn kept(records: &Records) -> impl Iterator<Item = (&str, FileId)> {
         .filter_map(|(name, json)| Some((name, serde_json::from_str(json).ok()?)))
 }
 
-fn contents(file: std::os::fd::BorrowedFd<'_>) -> io::Result<Vec<u8>> {
-    let length = usize::try_from(rustix::fs::fstat(file)?.st_size).unwrap_or(0);
+fn contents(file: std::os::fd::BorrowedFd<'_>, length: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; length];
     let mut at = 0;
     while at < length {
@@ -105,7 +121,9 @@ impl Ledger {
         }
         let mut inner = ledger.inner.borrow_mut();
         inner.write()?;
+        killpoint::pass("ledger-written");
         inner.region.set_pillar(Pillar::Ledger, Some(inner.file.as_raw_fd()));
+        killpoint::pass("ledger-started");
         drop(inner);
         Ok(ledger)
     }
@@ -154,9 +172,11 @@ impl Ledger {
         }
     }
 
-    /// From now on `tap` gets what is written, too.
-    pub fn set_tap(&self, tap: Tap) {
+    /// From now on `tap` gets what is written, too, and at once the file with what was.
+    pub fn set_tap(&self, tap: Box<dyn Tap>) -> io::Result<()> {
+        tap.moved(self.file()?);
         self.inner.borrow_mut().tap = Some(tap);
+        Ok(())
     }
 
     /// A descriptor of the file as it is now, for reading.
@@ -183,7 +203,7 @@ impl Inner {
         append(&self.file, self.length, &frame)?;
         self.length += frame.len() as u64;
         if let Some(tap) = &self.tap {
-            tap(&self.payload);
+            tap.written(&self.payload);
         }
         self.payload.clear();
         self.payload.shrink_to(64 << 10);
@@ -201,9 +221,15 @@ impl Inner {
         }
         let (file, frame) = (create()?, frames::frame(&payload));
         append(&file, 0, &frame)?;
+        killpoint::pass("compacting");
+        let second = self.tap.is_some().then(|| file.try_clone()).transpose()?;
         self.region.set_pillar(Pillar::Ledger, Some(file.as_raw_fd()));
+        killpoint::pass("compacted");
         self.file = file;
         self.length = frame.len() as u64;
+        if let (Some(tap), Some(second)) = (&self.tap, second) {
+            tap.moved(second);
+        }
         Ok(())
     }
 }
@@ -266,6 +292,37 @@ mod tests {
         ledger.release("log/7/out");
         ledger.release("never kept");
         assert!(written(&ledger).is_empty());
+    }
+
+    /// Hears of everything.
+    #[derive(Clone, Default)]
+    struct Ear(Rc<RefCell<(Records, Option<OwnedFd>, usize)>>);
+
+    impl Tap for Ear {
+        fn written(&self, payload: &[u8]) {
+            frames::read(&frames::frame(payload), &mut self.0.borrow_mut().0);
+        }
+
+        fn moved(&self, file: OwnedFd) {
+            let mut heard = self.0.borrow_mut();
+            (heard.1, heard.2) = (Some(file), heard.2 + 1);
+        }
+    }
+
+    #[test]
+    fn a_tap_hears_of_every_record_and_always_has_the_file() {
+        let (_region, ledger) = start(&[("before", "1")]);
+        let ear = Ear::default();
+        ledger.set_tap(Box::new(ear.clone())).unwrap();
+        let long = format!("\"{}\"", "x".repeat(100_000));
+        for round in 0..50 {
+            ledger.put(&format!("k{}", round % 3), &long);
+            ledger.commit();
+            let heard = ear.0.borrow();
+            assert_eq!(read(heard.1.as_ref().unwrap()).unwrap(), read(ledger.file().unwrap()).unwrap());
+        }
+        let heard = ear.0.borrow();
+        assert!(heard.0.len() == 3 && heard.2 > 1, "it moved {} times", heard.2);
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub use region::{LAYOUT, Pillar, Place, Region, Word};
 pub use watch::run;
 
 use crate::os::reap::Ended;
-use crate::os::{files, identity};
+use crate::os::{files, identity, tree};
 
 /// Exit code of a God who wants the program behind [`Pillar::Program`] to go on.
 pub const UPGRADE: i32 = 75;
@@ -145,6 +145,12 @@ const RESUME: &str = "--resume";
 pub fn resumed(args: &[OsString]) -> Option<RawFd> {
     let at = args.iter().position(|arg| arg == RESUME)?;
     args.get(at + 1)?.to_str()?.parse().ok()
+}
+
+/// Has the keeper tell an init system that waits for it that a God is ready. Only he may: he is the process it started.
+pub fn tell_ready(keeper: i32) {
+    // Fails only if he is dead, and then a God follows who tells his own.
+    let _ = tree::signal(keeper, watch::READY as i32);
 }
 
 /// The new program stays, or the old one is back: what was kept for the way back is let go.

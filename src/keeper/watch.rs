@@ -15,13 +15,13 @@ use super::region::{Pillar, Region, Word};
 use super::{Estate, Trial, UPGRADE, encode_end, execute};
 use crate::os::reap::{self, Ended};
 use crate::os::signals::{self, Awaited};
-use crate::os::{clock, files, identity, tree, twin};
+use crate::os::{clock, files, identity, killpoint, tree, twin};
 
 /// A God who lived shorter than this is not started again at once.
 const SHORT_LIFE: Duration = Duration::from_millis(250);
 /// The first wait then; it doubles up to the last.
 const FIRST_WAIT: Duration = Duration::from_millis(20);
-const LAST_WAIT: Duration = Duration::from_secs(5);
+const LAST_WAIT: Duration = Duration::from_secs(1);
 /// How long exits wait for room in a socket that nobody reads.
 const FLUSH_AGAIN: Duration = Duration::from_millis(20);
 /// What a process ends with that could not do what it is for.
@@ -29,6 +29,9 @@ const FAILURE: i32 = 1;
 
 /// Signals that are God's affair.
 const PASSED_ON: [Signal; 5] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGUSR2];
+
+/// Comes from a God who is ready.
+pub(super) const READY: Signal = Signal::SIGUSR1;
 
 struct Keeper {
     region: Rc<Region>,
@@ -68,13 +71,13 @@ impl Keeper {
     fn new(region: Rc<Region>, home: OsString, companion: Option<i32>) -> std::io::Result<Keeper> {
         crate::os::detach::seal_inherited()?;
         identity::adopt_orphans()?;
-        let all: Vec<Signal> = PASSED_ON.into_iter().chain([Signal::SIGCHLD]).collect();
+        let all: Vec<Signal> = PASSED_ON.into_iter().chain([Signal::SIGCHLD, READY]).collect();
         let signals = Awaited::block(&all)?;
         let own_pid = i32::try_from(std::process::id()).unwrap_or_default();
         guard::tell(&region, own_pid, Trial::of(&region) == Trial::Running);
         if let Some(lock) = region.pillar(Pillar::Lock) {
             // Who takes the pid from there to find a daemon that hangs needs the right one; nobody else depends on it.
-            let _ = files::look_at(lock, |file| files::rewrite(file, own_pid.to_string().as_bytes()));
+            let _ = files::look_at(lock, |file| files::write_pid(file, own_pid));
         }
         let exits = region.pillar(Pillar::ExitsIn).and_then(files::take).ok_or(std::io::ErrorKind::NotFound)?;
         let wait = Duration::ZERO;
@@ -88,7 +91,10 @@ impl Keeper {
         let begun = clock::monotonic_ms();
         let (region, keeper) = (Rc::clone(&self.region), self.own_pid);
         let started = twin::start(|| match begin(region, readiness, keeper) {
-            Ok(inheritance) => god(inheritance),
+            Ok(inheritance) => {
+                killpoint::arm(self.home.as_ref());
+                god(inheritance)
+            }
             Err(_) => FAILURE,
         });
         let Ok(pid) = started else {
@@ -176,11 +182,12 @@ impl Keeper {
         let mut all_sent = true;
         loop {
             let limit = (!all_sent).then_some(FLUSH_AGAIN);
-            if let Some(signal) = self.signals.next(limit)
-                && signal != Signal::SIGCHLD
-            {
+            match self.signals.next(limit) {
+                None | Some(Signal::SIGCHLD) => {}
+                // Without an init system that waits for it there is nobody to tell.
+                Some(READY) => drop(sd_notify::notify(&[sd_notify::NotifyState::Ready])),
                 // He may have ended in this very moment.
-                let _ = tree::signal(god, signal as i32);
+                Some(signal) => drop(tree::signal(god, signal as i32)),
             }
             let ended = self.reap(god);
             all_sent = self.exits.flush();

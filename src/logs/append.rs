@@ -15,6 +15,7 @@ use rustix::fs::{OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::pipe::{Pipe, retry, with_buffer};
+use crate::os::killpoint;
 
 /// Mode of new log files. Readable by the group, so that a log shipper can be let in, but not by everyone: apps print
 /// secrets.
@@ -97,6 +98,7 @@ impl Open {
                 before = self.byte_before(end);
             }
             let moved = retry(|| pipe.splice(file, Some(&mut end.clone()), length))?;
+            killpoint::pass("spliced");
             let truncated = moved > 0 && self.byte_before(end) == Some(0) && before.is_some_and(|byte| byte != 0);
             if truncated {
                 self.move_to_start(end, moved)?;

@@ -9,6 +9,8 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::pump::{Drained, Pump};
+use crate::os::threads::Threads;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::OwnedFd;
@@ -16,9 +18,6 @@ use rustix::io::Errno;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
-use tokio::runtime::Handle;
-
-use super::pump::{Drained, Pump};
 
 /// What the event of `quit` carries.
 const QUIT: u64 = 0;
@@ -38,19 +37,19 @@ pub(super) struct Dispatcher {
     /// Pumps to be looked at when the timer fires.
     held: Mutex<HashSet<u64>>,
     next: AtomicU64,
-    runtime: Handle,
+    threads: Threads,
 }
 
 impl Dispatcher {
-    /// Starts the thread. Draining is done on the blocking threads of `runtime`.
-    pub(super) fn start(runtime: Handle) -> io::Result<Arc<Dispatcher>> {
+    /// Starts the thread. Draining is done on `threads`.
+    pub(super) fn start(threads: Threads) -> io::Result<Arc<Dispatcher>> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let quit = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(&epoll, &quit, EventData::new_u64(QUIT), EventFlags::IN)?;
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
         epoll::add(&epoll, &timer, EventData::new_u64(TIMER), EventFlags::IN)?;
         let (pumps, held, next) = (Mutex::default(), Mutex::default(), AtomicU64::new(TIMER + 1));
-        let dispatcher = Arc::new(Dispatcher { epoll, quit, pumps, timer, held, next, runtime });
+        let dispatcher = Arc::new(Dispatcher { epoll, quit, pumps, timer, held, next, threads });
         let this = dispatcher.clone();
         std::thread::Builder::new().name("logs".into()).stack_size(STACK).spawn(move || this.run())?;
         Ok(dispatcher)
@@ -96,7 +95,7 @@ impl Dispatcher {
     fn hand_out(self: &Arc<Self>, id: u64) {
         let Some(pump) = self.lock_pumps().get(&id).cloned() else { return };
         let this = self.clone();
-        self.runtime.spawn_blocking(move || this.serve(id, &pump));
+        self.threads.run(move || this.serve(id, &pump));
     }
 
     fn serve(self: &Arc<Self>, id: u64, pump: &Pump) {

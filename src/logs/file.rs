@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 
 use super::append::{Failed, Open, identity_of};
 use super::pipe::{Pipe, Ready};
+use crate::os::killpoint;
 
 /// A log file and who writes to it.
 #[derive(Debug)]
@@ -166,6 +167,7 @@ impl LogFile {
         if cut && open.ends_midline() {
             open.write(b"\n")?;
         }
+        killpoint::pass("unmarked");
         pipe.mark();
         *self.last() = Arc::downgrade(pipe);
         Ok(())

@@ -34,6 +34,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::oneshot;
 
+use crate::os::threads::Threads;
 use dispatch::Dispatcher;
 pub use file::LogFile;
 use pipe::Pipe;
@@ -49,6 +50,7 @@ struct Inner {
     /// Files by path, as long as somebody holds them.
     open: Mutex<HashMap<PathBuf, Weak<LogFile>>>,
     dispatcher: Arc<Dispatcher>,
+    threads: Threads,
 }
 
 /// A pump at work. Dropping it changes nothing: the pump goes on to the end of its pipe.
@@ -66,13 +68,13 @@ impl Pumping {
 impl LogFiles {
     /// An empty registry. Starts the one thread that waits for output; it ends when the last clone is dropped.
     ///
-    /// Must be called within a tokio runtime, whose blocking threads do the writing.
+    /// The writing is done on `threads`.
     ///
     /// # Errors
     /// When the process or system is out of file descriptors or threads.
-    pub fn new() -> io::Result<LogFiles> {
-        let dispatcher = Dispatcher::start(tokio::runtime::Handle::current())?;
-        Ok(LogFiles { inner: Arc::new(Inner { open: Mutex::default(), dispatcher }) })
+    pub fn new(threads: Threads) -> io::Result<LogFiles> {
+        let dispatcher = Dispatcher::start(threads.clone())?;
+        Ok(LogFiles { inner: Arc::new(Inner { open: Mutex::default(), dispatcher, threads }) })
     }
 
     /// The file at `path`, shared by all who ask for the same path. Touches no disk: the directory and the file are
@@ -117,7 +119,7 @@ impl LogFiles {
     /// the old ones. The new ones are made at the next write. No byte is lost or doubled.
     pub async fn reopen_all(&self) {
         let files: Vec<_> = self.inner.lock_open().values().filter_map(Weak::upgrade).collect();
-        run_blocking(move || {
+        self.on_disk(move || {
             // Those on a disk that hangs come last, so that they hold up only each other.
             let busy: Vec<_> = files.into_iter().filter(|file| !file.try_close()).collect();
             busy.iter().for_each(|file| file.close());
@@ -131,7 +133,7 @@ impl LogFiles {
     /// The first path that could not be truncated, after all were tried.
     pub async fn flush(&self, paths: &[PathBuf]) -> Result<(), (PathBuf, io::Error)> {
         let files: Vec<_> = paths.iter().map(|path| self.open(path)).collect();
-        run_blocking(move || {
+        self.on_disk(move || {
             let mut first_failure = Ok(());
             for file in files {
                 if let Err(error) = file.truncate() {
@@ -141,6 +143,11 @@ impl LogFiles {
             first_failure
         })
         .await
+    }
+
+    /// File work, away from the main thread.
+    async fn on_disk<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        self.inner.threads.outcome(work).await.expect("file work does not panic")
     }
 }
 
@@ -159,11 +166,6 @@ impl Drop for Inner {
 fn prepare(pipe: OwnedFd, file: Option<Arc<LogFile>>) -> io::Result<(Pump, Pumping)> {
     let (done, finished) = oneshot::channel();
     Ok((Pump::new(Pipe::new(pipe)?, file, done), Pumping(finished)))
-}
-
-/// File work, away from the main thread.
-async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.expect("file work neither panics nor outlives the runtime")
 }
 
 #[cfg(test)]

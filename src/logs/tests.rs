@@ -22,7 +22,7 @@ struct Scene {
 impl Scene {
     fn new() -> Scene {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let logs = runtime.block_on(async { LogFiles::new().unwrap() });
+        let logs = LogFiles::new(Threads::start("files", 512).unwrap()).unwrap();
         Scene { runtime, logs, folder: tempfile::tempdir().unwrap() }
     }
 

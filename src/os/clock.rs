@@ -17,3 +17,17 @@ pub fn epoch_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// The wall time of a moment of the monotonic clock. To be the same each time it is asked, it is reckoned finer than the
+/// two are told in.
+#[must_use]
+pub fn epoch_of(monotonic_ms: u64) -> u64 {
+    let (wall, monotonic) = (nanoseconds(ClockId::Realtime), nanoseconds(ClockId::Boottime));
+    let at = i128::from(monotonic_ms) * 1_000_000 + wall - monotonic;
+    u64::try_from(at / 1_000_000).unwrap_or(0)
+}
+
+fn nanoseconds(clock: ClockId) -> i128 {
+    let now = clock_gettime(clock);
+    i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec)
+}

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
@@ -67,11 +69,25 @@ pub fn look_at<T>(number: RawFd, look: impl FnOnce(BorrowedFd<'_>) -> T) -> Opti
     Some(seen)
 }
 
-/// Makes this the whole content of a file.
-pub fn rewrite(file: impl AsFd, content: &[u8]) -> io::Result<()> {
-    rustix::fs::ftruncate(&file, 0)?;
-    rustix::io::pwrite(&file, content, 0)?;
-    Ok(())
+/// Writes a pid to a pid file, in a form that is always as long: whoever reads finds the one before or this one, never
+/// half of it.
+pub fn write_pid(file: impl AsFd, pid: i32) -> io::Result<()> {
+    let text = format!("{pid:<10}\n");
+    rustix::io::pwrite(&file, text.as_bytes(), 0)?;
+    Ok(rustix::fs::ftruncate(&file, text.len() as u64)?)
+}
+
+/// True if some process holds the lock that `File::lock` takes. Takes none itself, which could be in somebody's way.
+#[must_use]
+pub fn is_locked(path: &Path) -> bool {
+    let Ok(known) = fs::metadata(path) else { return false };
+    let end = format!(":{}", known.ino());
+    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+    let holds = |line: &str| {
+        let mut words = line.split_ascii_whitespace().skip(1);
+        words.next() == Some("FLOCK") && words.any(|word| word.ends_with(&end))
+    };
+    locks.lines().any(holds)
 }
 
 static CLAIMED: AtomicBool = AtomicBool::new(false);
@@ -108,6 +124,19 @@ mod tests {
         assert_eq!(id, FileId::of(&first).unwrap());
         let other = fs::File::open("/proc/self/stat").unwrap();
         assert_ne!(FileId { number: id.number, ..FileId::of(&other).unwrap() }, id);
+    }
+
+    #[test]
+    fn a_lock_is_seen_without_taking_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        assert!(!is_locked(&path));
+        let file = fs::File::create(&path).unwrap();
+        assert!(!is_locked(&path));
+        file.lock().unwrap();
+        assert!(is_locked(&path));
+        drop(file);
+        assert!(!is_locked(&path));
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::fs;
 /// What the kernel tells of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
+    /// Its state as one letter: `R`, `S`, `D` (waits and cannot be killed), `T` (stopped by a signal), `Z`, …
+    pub state: char,
     /// Its parent.
     pub parent: i32,
     /// Its session.
@@ -16,6 +18,14 @@ pub struct Stat {
     pub start: u64,
     /// Resident memory, in bytes.
     pub resident: u64,
+}
+
+impl Stat {
+    /// True if it has ended and waits to be reaped.
+    #[must_use]
+    pub fn is_zombie(&self) -> bool {
+        matches!(self.state, 'Z' | 'X')
+    }
 }
 
 /// Clock ticks per second.
@@ -74,6 +84,7 @@ fn parse(line: &[u8]) -> Option<Stat> {
     let fields: Vec<&str> = text.split_ascii_whitespace().collect();
     let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
     Some(Stat {
+        state: fields.first()?.chars().next()?,
         parent: fields.get(1)?.parse().ok()?,
         session: fields.get(3)?.parse().ok()?,
         ticks: number(11)? + number(12)? + number(13)? + number(14)?,
@@ -99,6 +110,7 @@ mod tests {
     fn names_with_brackets_and_spaces_do_not_shift_the_fields() {
         let line = b"7 (a) b (c)) S 1 7 5 0 -1 4194560 1 0 0 0 10 20 3 4 20 0 1 0 999 1000 50 1844";
         let stat = parse(line).unwrap();
+        assert_eq!(stat.state, 'S');
         assert_eq!((stat.parent, stat.session, stat.ticks, stat.start), (1, 5, 37, 999));
         assert_eq!(parse(b"garbage"), None);
     }

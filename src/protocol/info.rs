@@ -184,6 +184,31 @@ pub struct Hello {
     pub started_at: EpochMs,
     /// Its home.
     pub home: PathBuf,
+    /// What an operator should know about it. Earlier builds do not tell.
+    #[serde(default)]
+    pub standing: Standing,
+}
+
+/// What an operator should know about the daemon itself, if anything.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Its state cannot be written to the disk.
+    #[serde(default)]
+    pub unwritten: Option<Unwritten>,
+    /// When the saved list was saved, if what runs is another.
+    #[serde(default)]
+    pub unsaved: Option<EpochMs>,
+}
+
+/// A journal that cannot be written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unwritten {
+    /// The file.
+    pub path: PathBuf,
+    /// The system's words.
+    pub error: String,
+    /// From when on changes are not in it.
+    pub since: EpochMs,
 }
 
 /// What became of an action, process by process.

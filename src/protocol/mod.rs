@@ -16,7 +16,8 @@ pub mod wire;
 pub use action::{Action, Changes, Launch, Scale};
 pub use event::{Event, EventKind};
 pub use info::{
-    Described, Description, Exit, Hello, ListenerInfo, ProcessInfo, Report, ReportLine, Saved, Status, Verdict,
+    Described, Description, Exit, Hello, ListenerInfo, ProcessInfo, Report, ReportLine, Saved, Standing, Status,
+    Unwritten, Verdict,
 };
 pub use refusal::Refusal;
 pub use upgrade::{Successor, Upgraded};

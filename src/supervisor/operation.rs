@@ -114,7 +114,8 @@ impl Operation {
     }
 
     /// True if it will start the process and has not come to it yet.
-    pub(super) fn will_start(&self, id: ProcessId) -> bool {
+    #[must_use]
+    pub fn will_start(&self, id: ProcessId) -> bool {
         !self.kind.overtakes() && self.pending.contains(&id)
     }
 
@@ -356,6 +357,11 @@ impl Supervisor {
 /// What has become of one process under a verb; `None` while that is open.
 fn outcome(process: Option<&Process>, kind: Kind) -> Option<Verdict> {
     let Some(process) = process else { return Some(Verdict::Done) };
+    if process.is_stuck() {
+        let reason = "not even SIGKILL ends it at present: the kernel keeps it waiting, for a disk or a network perhaps, \
+                      and it is gone when that is over";
+        return Some(Verdict::Failed { reason: reason.to_owned(), old_serves: false });
+    }
     match kind {
         Kind::Stop => (process.is_empty() && !process.is_active()).then_some(Verdict::Done),
         Kind::Delete => None,

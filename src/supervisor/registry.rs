@@ -99,7 +99,7 @@ impl Supervisor {
         let saved = |process: &Process| SavedProcess {
             id: process.id.0,
             instance: process.instance,
-            up: process.goal == Goal::Up || self.will_start(process),
+            up: self.shall_run(process),
         };
         let apps = self.apps.values().map(|app| SavedApp {
             spec: AppSpec::clone(&app.spec),
@@ -108,8 +108,11 @@ impl Supervisor {
         Snapshot { version: Snapshot::VERSION, apps: apps.filter(|app| !app.processes.is_empty()).collect() }
     }
 
-    fn will_start(&self, process: &Process) -> bool {
-        self.apps[&process.app].operations.iter().any(|operation| operation.will_start(process.id))
+    /// True if a process is wanted up, as the [`Supervisor::snapshot`] tells it.
+    #[must_use]
+    pub fn shall_run(&self, process: &Process) -> bool {
+        let operations = &self.apps[&process.app].operations;
+        process.goal == Goal::Up || operations.iter().any(|operation| operation.will_start(process.id))
     }
 
     /// The processes of an app, by id.

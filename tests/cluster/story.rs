@@ -166,9 +166,8 @@ impl App {
 
     /// Waits until those that were replaced are gone.
     pub fn settled(&self) {
-        let daemon = self.home.daemon_pid();
         eventually("only the new workers are left", || {
-            let children = processes::children(daemon);
+            let children = self.home.children();
             if children.len() == WORKERS { Ok(()) } else { Err(format!("{children:?}")) }
         });
     }

@@ -1,6 +1,7 @@
 //! The cluster with real Node workers: unmodified apps, spawned with nothing but an IPC descriptor and the preload.
 //! `PMR_TEST_NODE` names another Node than the one in PATH.
 
+mod dying;
 mod leaving;
 mod listening;
 
@@ -10,9 +11,11 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
 use std::time::Duration;
 
-use pmr::cluster::{Cluster, Notice, Options, PRELOAD};
+use pmr::cluster::{Cluster, Memory, Notice, Options, PRELOAD};
+use pmr::keeper::{Ledger, Records, Region, Word};
 use pmr::os::fdpass;
 use pmr::protocol::Run;
 use pmr::spec::Balance;
@@ -38,9 +41,19 @@ fn script(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests/cluster_node/apps", name].iter().collect()
 }
 
+const APP: u32 = 1;
+
+/// What the God of this generation writes in.
+fn memory(generation: u64) -> Memory {
+    let region = Rc::new(Region::new().unwrap());
+    region.set(Word::Generation, generation);
+    Memory { ledger: Ledger::start(Rc::clone(&region), &Records::new()).unwrap(), region }
+}
+
 /// An app, its cluster and its workers, which are killed at the end.
 struct App {
     cluster: Cluster,
+    memory: Memory,
     notices: UnboundedReceiver<Notice>,
     script: PathBuf,
     args: Vec<String>,
@@ -58,9 +71,11 @@ impl App {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("preload.cjs"), PRELOAD).unwrap();
         let (sender, notices) = unbounded_channel();
-        let cluster = Cluster::new(Options { balance }, sender);
+        let memory = memory(1);
+        let cluster = Cluster::new(Options { balance }, APP, memory.clone(), sender);
         let args = args.iter().map(ToString::to_string).collect();
-        App { cluster, notices, script: script(name), args, dir, workers: HashMap::new(), last: Cell::new(0) }
+        let (script, workers) = (script(name), HashMap::new());
+        App { cluster, memory, notices, script, args, dir, workers, last: Cell::new(0) }
     }
 
     /// Starts a worker.

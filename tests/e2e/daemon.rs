@@ -1,10 +1,12 @@
 //! The daemon's own life: who starts it, who finds it, who ends it.
 
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 
 use crate::support::eventually::{PATIENCE, until};
 use crate::support::{Home, app, example, pmr, processes};
@@ -125,6 +127,31 @@ fn a_terminal_that_closes_takes_its_foreground_daemon_along_in_order() {
     daemon.wait(PATIENCE);
     home.deserted();
     assert!(home.log("usr-out.log").contains("got INT"));
+}
+
+#[test]
+fn an_init_system_that_waits_is_told_by_the_process_it_started() {
+    let home = Home::new();
+    let path = home.scratch().join("notify.sock");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    setsockopt(&socket, sockopt::PassCred, &true).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let words = ["start".to_owned(), app("tell.sh"), "--no-daemon".to_owned()];
+    let daemon = home.pmr(words).env("NOTIFY_SOCKET", &path).spawn();
+    let (mut text, mut space) = ([0; 256], nix::cmsg_space!(nix::sys::socket::UnixCredentials));
+    let mut parts = [std::io::IoSliceMut::new(&mut text)];
+    let told = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::empty()).unwrap();
+    let sender = told.cmsgs().unwrap().find_map(|message| match message {
+        ControlMessageOwned::ScmCredentials(sender) => Some(sender.pid()),
+        _ => None,
+    });
+    let length = told.bytes;
+    assert_eq!(sender, Some(daemon.pid()));
+    assert!(String::from_utf8_lossy(&text[..length]).starts_with("READY=1"));
+    home.status("tell", "online");
+    daemon.signal(Signal::SIGTERM);
+    daemon.wait(PATIENCE);
+    home.deserted();
 }
 
 #[test]

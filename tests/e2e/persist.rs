@@ -17,7 +17,8 @@ fn what_was_saved_comes_back_as_it_was() {
     home.ok(&format!("start {} -n unsaved", app("tell.sh")));
     home.ok("kill").says("4 processes stopped; the daemon (pid");
     home.deserted();
-    home.ok("resurrect").says("[a](");
+    home.ok("set autosave off").says("a reboot brings back what `pmr save` wrote");
+    home.ok("resurrect").says("[a](").says("this is the list in").says("dump.json");
     let rows = home.list();
     assert_eq!(rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["a", "a", "b"]);
     assert!(home.of("a").iter().all(|row| row.online() && row.restarts == 0));
@@ -51,6 +52,7 @@ fn a_broken_list_is_set_aside_and_the_one_before_is_used() {
     home.ok(&format!("start {} -n kept", app("tell.sh")));
     home.ok("save");
     home.ok("save");
+    home.ok("delete all");
     home.ok("kill");
     std::fs::write(home.root().join("dump.json"), "{\"version\":1,\"apps\":[{\"na").unwrap();
     home.ok("resurrect").says("could not be used").says("set aside as");

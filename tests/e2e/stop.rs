@@ -48,7 +48,7 @@ fn the_whole_tree_goes() {
     eventually("it grows again", || if sleepers().len() == 5 { Ok(()) } else { Err(String::new()) });
     home.ok("delete forest");
     assert_eq!(sleepers(), [] as [i32; 0]);
-    assert_eq!(processes::children(home.daemon_pid()), [home.god_pid()], "and no zombie is left");
+    assert_eq!(home.children(), [] as [i32; 0], "and no zombie is left");
 }
 
 #[test]
@@ -114,8 +114,7 @@ fn whatever_dies_under_the_daemon_is_buried() {
     home.logged("parent-out.log", "done");
     let pid = home.one("parent").pid;
     eventually("only the app itself is left below the daemon", || {
-        let mut children = processes::children(home.daemon_pid());
-        children.retain(|child| *child != home.god_pid());
+        let children = home.children();
         if children == [pid] { Ok(()) } else { Err(format!("{children:?}")) }
     });
 }

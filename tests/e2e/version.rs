@@ -23,7 +23,15 @@ struct Later;
 
 impl Daemon for Later {
     async fn hello(self, _: Context) -> Hello {
-        Hello { version: "99.1.0".into(), pid: 1, god: 2, generation: 1, started_at: 0, home: "/h".into() }
+        Hello {
+            version: "99.1.0".into(),
+            pid: 1,
+            god: 2,
+            generation: 1,
+            started_at: 0,
+            home: "/h".into(),
+            standing: Default::default(),
+        }
     }
     async fn launch(self, _: Context, _: Vec<AppSpec>, _: Launch) -> Result<Report, Refusal> {
         Err(Refusal::ShuttingDown)

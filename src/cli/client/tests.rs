@@ -22,7 +22,15 @@ struct Fake {
 
 impl Daemon for Fake {
     async fn hello(self, _: context::Context) -> Hello {
-        Hello { version: self.version.into(), pid: 1, god: 2, generation: 1, started_at: 0, home: "/h".into() }
+        Hello {
+            version: self.version.into(),
+            pid: 1,
+            god: 2,
+            generation: 1,
+            started_at: 0,
+            home: "/h".into(),
+            standing: Standing::default(),
+        }
     }
     async fn launch(self, _: context::Context, apps: Vec<AppSpec>, _: Launch) -> Result<Report, Refusal> {
         Err(Refusal::AlreadyRunning { name: apps[0].name.clone(), id: 3 })
@@ -108,7 +116,7 @@ fn a_list_comes_in_one_round_trip() {
     with(well(), async |home| {
         let client = Client::connect(&home, ui()).await.unwrap();
         assert_eq!(client.list().await.unwrap(), [sample::info()]);
-        assert!(client.greeted.get());
+        assert!(client.greeted.get().is_some());
         assert_eq!(client.peer(), Some(i32::try_from(std::process::id()).unwrap()));
         assert_eq!(client.describe_all().await.unwrap(), []);
         let described = client.describe(vec![Selector::Word("api".into())]).await.unwrap();
@@ -145,7 +153,7 @@ fn a_daemon_of_another_version_is_told_about_and_used() {
         let client = Client::connect(&home, ui()).await.unwrap();
         let hello = client.hello().await.unwrap();
         let notice = mismatch(&hello);
-        assert!(notice.contains("0.0.1") && notice.contains(VERSION) && notice.contains("pmr kill"), "{notice}");
+        assert!(notice.contains("0.0.1") && notice.contains(VERSION) && notice.contains("pmr update"), "{notice}");
         assert_eq!(client.list().await.unwrap().len(), 1);
     });
 }

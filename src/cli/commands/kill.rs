@@ -17,9 +17,9 @@ use crate::protocol::{Report, Verdict};
 /// How long a daemon that has stopped its apps may take to end.
 const LEAVING: Duration = Duration::from_secs(10);
 
-/// Stop all apps and end the daemon; what was saved stays saved
+/// Stop all apps and end the daemon; `resurrect` brings them back
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Example:\n  pmr save && pmr kill    and later: pmr resurrect")]
+#[command(after_help = "Example:\n  pmr kill    and later: pmr resurrect")]
 pub struct Args {}
 
 /// Runs it.

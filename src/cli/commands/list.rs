@@ -19,9 +19,9 @@ pub struct Args {
 
 /// Runs it.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
-    let processes = match cx.daemon_if_any().await? {
-        Some(daemon) => daemon.list().await?,
-        None => Vec::new(),
+    let (processes, unsaved) = match cx.daemon_if_any().await? {
+        Some(daemon) => (daemon.list().await?, daemon.unsaved()),
+        None => (Vec::new(), None),
     };
     let text = if args.mini_list {
         blocks(&processes, args.sort, cx.now())
@@ -29,5 +29,8 @@ pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
         table(&processes, args.sort, cx.now(), cx.ui.look())
     };
     cx.ui.line(&text);
+    if let Some(note) = unsaved {
+        cx.ui.progress(&note);
+    }
     Ok(Outcome::Done)
 }

@@ -6,6 +6,7 @@ pub mod demo;
 pub mod describe;
 pub mod env;
 pub mod flush;
+pub mod get;
 pub mod id;
 pub mod jlist;
 pub mod kill;
@@ -21,6 +22,7 @@ pub mod restart;
 pub mod resurrect;
 pub mod save;
 pub mod scale;
+pub mod set;
 pub mod signal;
 pub mod start;
 pub mod startup;
@@ -68,12 +70,13 @@ Logs:
 
 Keep and boot:
   save         Write down what runs (dump)
-  resurrect    Start what was saved
+  resurrect    Start what ran before, or what was saved
   startup      Have the system start pmr at boot
   unstartup    Take that back
 
 The daemon:
   ping         Tell whether it runs
+  set, get     Change and show settings: autosave
   update       Let it go over to this version, with every app running on
   kill         Stop all apps and end it
   completion   Print a completion script for a shell

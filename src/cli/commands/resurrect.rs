@@ -1,13 +1,14 @@
-//! `resurrect`: bring back what was saved.
+//! `resurrect`: bring back what ran, or what was saved.
 
 use super::super::Context;
 use super::super::failure::Failure;
 use super::super::outcome::{self, Outcome};
 
-/// Start what was saved and does not run yet
+/// Start what ran before, or was saved, and does not run yet
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  pmr resurrect\n  pmr resurrect --no-daemon    in the foreground, for init systems"
+    after_help = "With `autosave` on, as it is unless `pmr set autosave off`, this is what ran when the daemon last \
+                  ended; else what `pmr save` wrote.\n\nExamples:\n  pmr resurrect\n  pmr resurrect --no-daemon    in the foreground, for init systems"
 )]
 pub struct Args {}
 
@@ -15,8 +16,5 @@ pub struct Args {}
 pub async fn run(_args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let client = cx.daemon_or_start().await?;
     let report = client.resurrect().await?;
-    if report.lines.is_empty() && report.notes.is_empty() {
-        cx.ui.say("everything that was saved is here already");
-    }
     outcome::conclude(&report, &client, cx).await
 }

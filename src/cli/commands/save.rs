@@ -6,7 +6,10 @@ use super::super::outcome::Outcome;
 
 /// Write down what runs, for `resurrect` and the next boot
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:\n  pmr save\n  pmr save --force    also if nothing runs")]
+#[command(
+    after_help = "With `autosave` on, as it is unless `pmr set autosave off`, what runs comes back without it.\n\n\
+                        Examples:\n  pmr save\n  pmr save --force    also if nothing runs"
+)]
 pub struct Args {
     /// Write an empty list, too
     #[arg(short, long)]

@@ -7,6 +7,7 @@ pub mod list;
 pub mod quantity;
 pub mod report;
 pub mod secret;
+pub mod standing;
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{Cell, Color, ContentLineStyle, LineStyle, Table, TableStyle};

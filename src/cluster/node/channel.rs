@@ -19,7 +19,7 @@ use tokio::io::unix::AsyncFd;
 use super::lines::Lines;
 use super::outgoing::{Cargo, Outgoing, Progress};
 use crate::cluster::memory::Kept;
-use crate::os::fdpass;
+use crate::os::{fdpass, killpoint};
 use crate::protocol::Run;
 
 /// Bytes read at a time. On the stack, so a quiet worker costs no buffer.
@@ -154,6 +154,7 @@ impl Channel {
             return Read::Unfinished;
         }
         self.incoming.borrow_mut().feed(&buffer[..batch], each);
+        killpoint::pass("heard");
         if fdpass::take(self.socket.get_ref(), &mut buffer[..batch]).is_err() {
             return Read::End;
         }

@@ -21,7 +21,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use crate::cluster::memory::Accepted;
-use crate::os::fdpass;
+use crate::os::{fdpass, killpoint};
 use crate::protocol::Run;
 
 /// Unread bytes up to which more than one file may be on its way: a read of Node's less a margin.
@@ -249,7 +249,10 @@ impl Cargo {
         match self {
             Cargo::Connection { socket, seq } => {
                 socket.is_handed(run, *seq);
-                send(socket.as_fd()).inspect_err(|_| socket.waits())
+                killpoint::pass("handing");
+                let sent = send(socket.as_fd()).inspect_err(|_| socket.waits());
+                killpoint::pass("handed");
+                sent
             }
             Cargo::Socket(socket) => send(socket.as_fd()),
             Cargo::Question => send(fdpass::channel_pair()?.0.as_fd()),

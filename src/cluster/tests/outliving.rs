@@ -39,6 +39,25 @@ fn a_question_is_answered_by_the_next_and_only_answered_again() {
 }
 
 #[test]
+fn a_listener_that_was_opened_and_promised_to_nobody_is_the_one() {
+    play(async {
+        let stage = Stage::new();
+        let mut one = stage.listening(1).await;
+        let at = one.at();
+        let client = one.connect();
+        one.connection().await;
+        let mut remains = stage.die().await;
+        remains.edit(|record| record["listeners"][0]["holders"] = json!([]));
+        remains.connections.clear();
+        drop(client);
+        let _stage = remains.revive();
+        one.seq.set(0);
+        one.listen(0).await;
+        assert_eq!(one.at(), at);
+    });
+}
+
+#[test]
 fn half_a_line_is_completed_under_the_next() {
     play(async {
         let mut stage = Stage::new();
@@ -243,12 +262,6 @@ fn shared_sockets_and_their_files_stay() {
             drop(stage);
         }
     });
-}
-
-async fn heard(worker: &Fake) {
-    while fdpass::unread(worker.socket.get_ref()).unwrap() > 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn pumping_process() {
     let Some(path) = std::env::var_os(PATH) else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let logs = LogFiles::new().unwrap();
+        let logs = LogFiles::new(Threads::start("files", 512).unwrap()).unwrap();
         let mut pipes = vec![(io::stdin().as_fd().try_clone_to_owned().unwrap(), Some(logs.open(Path::new(&path))))];
         if std::env::var_os(BOTH).is_some() {
             pipes.push((io::stderr().as_fd().try_clone_to_owned().unwrap(), Some(logs.open(Path::new(&path)))));

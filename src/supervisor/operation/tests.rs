@@ -188,6 +188,25 @@ fn a_shutdown_stops_all_at_once_and_takes_no_more_orders() {
 }
 
 #[test]
+fn what_sigkill_does_not_end_is_not_waited_for_for_ever() {
+    let mut play = Play::with(fork(2));
+    play.act(Action::Delete, "0");
+    assert_eq!(play.pass(1600), [kill(1)]);
+    for _ in 0..9 {
+        assert_eq!(play.pass(1000), [kill(1)]);
+        assert_eq!(play.answers.len(), 1, "only the launch was answered");
+    }
+    play.pass(1000);
+    assert!(matches!(&play.verdicts()[..], [(0, Verdict::Failed { reason, .. })] if reason.contains("SIGKILL")));
+    assert_eq!(play.pass(1000), [kill(1)], "it is tried on");
+    play.exit(1, 0);
+    assert!(play.supervisor.process(ProcessId(0)).is_none(), "when it ends it is forgotten, as was asked");
+    play.ask(Ask::ShutDown);
+    (0..12).for_each(|_| drop(play.pass(1600)));
+    assert!(matches!(&play.verdicts()[..], [(1, Verdict::Failed { .. })]), "a shutdown waits no longer, either");
+}
+
+#[test]
 fn what_was_saved_comes_back_with_its_numbers() {
     let mut play = Play::with(fork(3));
     play.act(Action::Delete, "0");

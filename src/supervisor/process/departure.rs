@@ -11,6 +11,8 @@ use crate::supervisor::input::{Effect, Moment};
 
 /// How often SIGKILL is repeated while something of the tree lives: a program may fork as we kill.
 const KILL_AGAIN: Duration = Duration::from_secs(1);
+/// After so many in vain nobody waits for it any more: the kernel holds it, and lets it end when it can.
+const KILLS_IN_VAIN: u32 = 10;
 
 /// A run on its way out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +49,9 @@ pub enum Stage {
     Killing {
         /// Again then.
         again_at: Moment,
+        /// How often before.
+        #[serde(default)]
+        times: u32,
     },
 }
 
@@ -98,18 +103,26 @@ impl Departure {
         }
         match self.stage {
             Stage::Draining { .. } => self.terminate(scene),
-            Stage::Terminating { .. } | Stage::Killing { .. } => {
-                self.stage = Stage::Killing { again_at: scene.now.after(KILL_AGAIN) };
-                scene.effects.push(Effect::Kill { run: self.run });
-            }
+            Stage::Terminating { .. } => self.kill(scene, 0),
+            Stage::Killing { times, .. } => self.kill(scene, times.saturating_add(1)),
         }
+    }
+
+    fn kill(&mut self, scene: &mut Scene<'_>, times: u32) {
+        self.stage = Stage::Killing { again_at: scene.now.after(KILL_AGAIN), times };
+        scene.effects.push(Effect::Kill { run: self.run });
+    }
+
+    /// True if not even SIGKILL ends it.
+    pub(super) fn is_stuck(&self) -> bool {
+        matches!(self.stage, Stage::Killing { times, .. } if times >= KILLS_IN_VAIN)
     }
 
     pub(super) fn deadline(&self) -> Moment {
         match self.stage {
             Stage::Draining { until } => until,
             Stage::Terminating { kill_at } => kill_at,
-            Stage::Killing { again_at } => again_at,
+            Stage::Killing { again_at, .. } => again_at,
         }
     }
 }

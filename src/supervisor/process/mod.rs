@@ -227,6 +227,12 @@ impl Process {
         !matches!(self.state, State::Stopped | State::Errored)
     }
 
+    /// True if what is on its way out does not end, whatever is sent to it.
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
+        matches!(&self.state, State::Stopping(departure) if departure.is_stuck())
+    }
+
     /// Every run of it that may be alive.
     pub fn runs(&self) -> impl Iterator<Item = Run> + '_ {
         let (current, old) = match &self.state {

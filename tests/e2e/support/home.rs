@@ -133,6 +133,12 @@ impl Home {
         })
     }
 
+    /// Children of the daemon, zombies too, but for God.
+    pub fn children(&self) -> Vec<i32> {
+        let god = self.god_pid();
+        processes::children(self.daemon_pid()).into_iter().filter(|pid| *pid != god).collect()
+    }
+
     /// Waits until nothing of this home runs any more.
     pub fn deserted(&self) {
         eventually("no process of the home is left", || {

@@ -1,9 +1,11 @@
 //! What the stories need: a scratch home, commands with a time limit, waiting for conditions, reading the list.
 
+pub mod counting;
 pub mod eventually;
 pub mod home;
 pub mod http;
 pub mod listing;
+pub mod order;
 pub mod pmr;
 pub mod processes;
 

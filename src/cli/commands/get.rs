@@ -1,0 +1,27 @@
+//! `get`: pmr's own settings.
+
+use super::super::Context;
+use super::super::failure::Failure;
+use super::super::outcome::Outcome;
+use crate::settings::{Setting, Settings};
+
+/// Show settings
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:\n  pmr get\n  pmr get autosave")]
+pub struct Args {
+    /// Which; all if left out
+    #[arg(value_name = "KEY", value_parser = Setting::parse)]
+    setting: Option<Setting>,
+}
+
+/// Runs it.
+pub fn run(args: &Args, cx: &Context) -> Result<Outcome, Failure> {
+    let settings = Settings::read(&cx.home)?;
+    match args.setting {
+        Some(setting) => cx.ui.line(settings.get(setting)),
+        None => Setting::ALL.iter().for_each(|setting| {
+            cx.ui.line(&format!("{} {}", setting.key(), settings.get(*setting)));
+        }),
+    }
+    Ok(Outcome::Done)
+}

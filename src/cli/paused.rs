@@ -1,0 +1,83 @@
+//! A daemon that a signal (SIGSTOP, a debugger) holds: who it is, and what to do about it.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use super::ui::Ui;
+use crate::os::proc;
+use crate::paths::Home;
+
+/// How long a command waits before it looks whether anybody works for it, and between two looks.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// A process of the daemon that is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Paused {
+    pid: i32,
+    keeper: bool,
+}
+
+/// The one of the daemon's two processes that is held: who answers calls (`peer`), or the keeper.
+#[must_use]
+pub fn find(home: &Home, peer: Option<i32>) -> Option<Paused> {
+    let keeper = std::fs::read_to_string(home.pid_file()).ok().and_then(|text| text.trim().parse().ok());
+    let god = peer.filter(|pid| keeper != Some(*pid)).map(|pid| Paused { pid, keeper: false });
+    let keeper = keeper.map(|pid| Paused { pid, keeper: true });
+    let held = |paused: &Paused| proc::stat(paused.pid).is_some_and(|stat| matches!(stat.state, 'T' | 't'));
+    god.into_iter().chain(keeper).find(held)
+}
+
+/// Says once that the daemon is held, should that be so, and never ends.
+pub async fn tell(home: &Home, peer: Option<i32>, ui: Ui) -> Infallible {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if let Some(paused) = find(home, peer) {
+            ui.warn(&format!("{}; {}", paused.sentence(), paused.hint()));
+            return std::future::pending().await;
+        }
+    }
+}
+
+impl Paused {
+    /// What is wrong.
+    #[must_use]
+    pub fn sentence(self) -> String {
+        let (who, what) = match self.keeper {
+            true => ("the daemon's keeper", "what ends is not noticed"),
+            false => ("the daemon", "it cannot answer"),
+        };
+        format!("{who} (pid {}) was stopped by a signal, and {what}; the apps run on", self.pid)
+    }
+
+    /// What to do.
+    #[must_use]
+    pub fn hint(self) -> String {
+        format!("`kill -CONT {}` lets it go on", self.pid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::signal::{Signal, kill};
+    use nix::sys::wait::{WaitPidFlag, waitpid};
+    use nix::unistd::Pid;
+
+    #[test]
+    fn who_is_held_is_told_from_who_works() {
+        let scratch = tempfile::tempdir().unwrap();
+        let home = Home::new(scratch.path().into());
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        assert_eq!(find(&home, Some(pid)), None);
+        kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+        waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WUNTRACED)).unwrap();
+        assert_eq!(find(&home, Some(pid)), Some(Paused { pid, keeper: false }));
+        std::fs::write(home.pid_file(), pid.to_string()).unwrap();
+        let paused = find(&home, None).unwrap();
+        assert!(paused.sentence().starts_with("the daemon's keeper"), "{}", paused.sentence());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(find(&home, None), None);
+    }
+}

@@ -1,0 +1,167 @@
+//! The desired state of a daemon that is gone, from its records; and whether two such states are the same.
+//!
+//! Read here app by app, apart from the supervisor, who takes up all or nothing: at a boot, one app that cannot be read
+//! must not keep the others from coming back.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::keeper::{Ledger, Records};
+use crate::protocol::info::EpochMs;
+use crate::spec::AppSpec;
+use crate::supervisor::{AppId, Goal, Operation, Process, RecordKey, SavedApp, SavedProcess, Snapshot, Supervisor};
+
+/// Key of the [`Ending`].
+pub const ENDING: &str = "ending";
+
+/// Written when the daemon is told to end: from then on the goals are not the operator's, who only wants the machine or
+/// the daemon to go down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ending {
+    /// When.
+    pub at: EpochMs,
+    /// The processes that should run until then, by id.
+    pub up: Vec<u32>,
+}
+
+impl Ending {
+    /// Writes down what should run, with the next commit.
+    pub fn note(at: EpochMs, supervisor: &Supervisor, ledger: &Ledger) {
+        let up = supervisor.processes().filter(|process| supervisor.shall_run(process)).map(|process| process.id.0);
+        let ending = Ending { at, up: up.collect() };
+        ledger.put(ENDING, &serde_json::to_string(&ending).expect("numbers can be written as JSON"));
+    }
+
+    /// As written down, if the daemon was told to end and nobody went on in its place.
+    #[must_use]
+    pub fn of(records: &Records) -> Option<Ending> {
+        let MindPart { closing } = serde_json::from_str(records.get(&RecordKey::Meta.to_string())?).ok()?;
+        serde_json::from_str(records.get(ENDING)?).ok().filter(|_| closing)
+    }
+}
+
+#[derive(Deserialize)]
+struct MindPart {
+    #[serde(default)]
+    closing: bool,
+}
+
+#[derive(Deserialize)]
+struct SpecPart {
+    spec: AppSpec,
+}
+
+/// What counts of a process here, whatever else stands in its record.
+#[derive(Deserialize)]
+struct ProcessPart {
+    app: AppId,
+    instance: u32,
+    goal: Goal,
+}
+
+#[derive(Deserialize)]
+struct WorkPart {
+    operations: Vec<Operation>,
+}
+
+/// What should have run, and notes on records that could not be read.
+#[must_use]
+pub fn of_records(records: &Records) -> (Snapshot, Vec<String>) {
+    let ending = Ending::of(records);
+    let (mut apps, mut notes) = (BTreeMap::new(), Vec::new());
+    let (mut processes, mut operations) = (Vec::new(), Vec::new());
+    for (key, json) in records {
+        let read = match key.parse() {
+            Ok(RecordKey::Spec(id)) => serde_json::from_str(json).map(|SpecPart { spec }| {
+                apps.insert(id, SavedApp { spec, processes: vec![] });
+            }),
+            Ok(RecordKey::Process(id)) => serde_json::from_str(json).map(|part| processes.push((id, part))),
+            Ok(RecordKey::Work(_)) => {
+                serde_json::from_str(json).map(|part: WorkPart| operations.extend(part.operations))
+            }
+            Ok(RecordKey::Meta) | Err(_) => Ok(()),
+        };
+        notes.extend(read.err().map(|error| format!("the record `{key}` could not be used: {error}")));
+    }
+    // Keys are in the order of their letters.
+    processes.sort_by_key(|(id, _)| *id);
+    for (id, ProcessPart { app, instance, goal }) in processes {
+        let waits = operations.iter().any(|operation| operation.will_start(id));
+        let up = ending.as_ref().map_or(goal == Goal::Up || waits, |ending| ending.up.contains(&id.0));
+        if let Some(app) = apps.get_mut(&app).filter(|_| goal != Goal::Gone) {
+            app.processes.push(SavedProcess { id: id.0, instance, up });
+        }
+    }
+    let apps = apps.into_values().filter(|app| !app.processes.is_empty()).collect();
+    (Snapshot { version: Snapshot::VERSION, apps }, notes)
+}
+
+/// Stands for a desired state: equal ones have equal fingerprints within one program. Ids do not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fingerprint(u64);
+
+impl Fingerprint {
+    /// Of a saved list.
+    #[must_use]
+    pub fn of(snapshot: &Snapshot) -> Fingerprint {
+        let of = |app: &SavedApp| {
+            let spec = of_spec(&app.spec);
+            app.processes
+                .iter()
+                .map(|process| of_process(spec, process.instance, process.up))
+                .fold(0, u64::wrapping_add)
+        };
+        Fingerprint(snapshot.apps.iter().map(of).fold(0, u64::wrapping_add))
+    }
+}
+
+/// The fingerprint of a supervisor's desired state. Specs are looked at when they are new, and only then.
+#[derive(Debug, Default)]
+pub struct Fingerprints {
+    specs: HashMap<AppId, (Arc<AppSpec>, u64)>,
+}
+
+impl Fingerprints {
+    /// Of this moment; the same as that of [`Supervisor::snapshot`].
+    pub fn of(&mut self, supervisor: &Supervisor) -> Fingerprint {
+        if self.specs.len() > supervisor.apps().count() {
+            self.specs.retain(|id, _| supervisor.app(*id).is_some());
+        }
+        let process = |process: &Process| {
+            let spec = self.of_spec(process.app, &supervisor.app(process.app)?.spec);
+            Some(of_process(spec, process.instance, supervisor.shall_run(process)))
+        };
+        let stays = |process: &&Process| process.goal != Goal::Gone;
+        Fingerprint(supervisor.processes().filter(stays).filter_map(process).fold(0, u64::wrapping_add))
+    }
+
+    fn of_spec(&mut self, id: AppId, spec: &Arc<AppSpec>) -> u64 {
+        match self.specs.get(&id) {
+            // Held here, so a change makes a new one.
+            Some((known, hash)) if Arc::ptr_eq(known, spec) => *hash,
+            _ => {
+                let hash = of_spec(spec);
+                self.specs.insert(id, (Arc::clone(spec), hash));
+                hash
+            }
+        }
+    }
+}
+
+fn of_process(spec: u64, instance: u32, up: bool) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (spec, instance, up).hash(&mut hasher);
+    hasher.finish()
+}
+
+fn of_spec(spec: &AppSpec) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    serde_json::to_vec(spec).expect("what came as JSON can be written as JSON").hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,64 @@
+//! What God listens to, in one place.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+use super::god::Command;
+use super::live::End;
+use crate::cluster::Notice;
+use crate::keeper::exits::Inbox;
+
+/// What God listens to.
+pub struct Sources {
+    /// From RPC handlers and socket servers.
+    pub commands: mpsc::Receiver<Command>,
+    /// From clusters.
+    pub notices: mpsc::UnboundedReceiver<Notice>,
+    /// How children of the keeper ended.
+    pub exits: Inbox,
+    /// How other processes ended.
+    pub ends: mpsc::UnboundedReceiver<End>,
+    /// Comes when the keeper has died.
+    pub orphaned: oneshot::Receiver<()>,
+    pub(super) terminate: Signal,
+    pub(super) interrupt: Signal,
+    pub(super) quit: Signal,
+    pub(super) hangup: Signal,
+    pub(super) reopen: Signal,
+    /// Whether the terminal that hangs up is ours.
+    pub(super) foreground: bool,
+}
+
+/// What [`Sources`] are made of, but for the signals.
+pub struct Channels {
+    /// See [`Sources`].
+    pub commands: mpsc::Receiver<Command>,
+    /// See [`Sources`].
+    pub notices: mpsc::UnboundedReceiver<Notice>,
+    /// See [`Sources`].
+    pub exits: Inbox,
+    /// See [`Sources`].
+    pub ends: mpsc::UnboundedReceiver<End>,
+    /// See [`Sources`].
+    pub orphaned: oneshot::Receiver<()>,
+}
+
+impl Sources {
+    /// Installs the signal handlers.
+    pub fn new(channels: Channels, foreground: bool) -> std::io::Result<Sources> {
+        let Channels { commands, notices, exits, ends, orphaned } = channels;
+        Ok(Sources {
+            commands,
+            notices,
+            exits,
+            ends,
+            orphaned,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            hangup: signal(SignalKind::hangup())?,
+            foreground,
+            reopen: signal(SignalKind::user_defined2())?,
+        })
+    }
+}

@@ -1,0 +1,217 @@
+//! What runs comes back without `save`: the journal, the setting, what is told when saved and running lists differ, and
+//! what becomes of it all when the disk is full.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+
+use crate::support::eventually::until;
+use crate::support::{Home, app, eventually, processes};
+
+/// The daemon is told to end as at a shutdown of the machine, and is gone.
+fn shut_down(home: &Home) {
+    processes::signal(home.daemon_pid(), Signal::SIGTERM);
+    home.deserted();
+}
+
+/// Waits until the journal tells of an app.
+fn written(home: &Home, name: &str) {
+    let named = format!("\"name\":\"{name}\"");
+    until("it is on disk", || {
+        let bytes = std::fs::read(home.root().join("journal")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).contains(&named)
+    });
+}
+
+#[test]
+fn what_ran_comes_back_without_save() {
+    let home = Home::new();
+    home.ok(&format!("start {} -n api -i 3 -- --x", app("tell.sh")));
+    home.ok(&format!("start {} -n down", app("tell.sh")));
+    home.ok(&format!("start {} -n gone", app("tell.sh")));
+    home.ok("scale api 2");
+    home.ok("stop down");
+    home.ok("delete gone");
+    shut_down(&home);
+    home.ok("resurrect").says("this is what ran when the daemon last ended");
+    let rows: Vec<_> = home.list().into_iter().map(|row| (row.id, row.name, row.status)).collect();
+    let row = |id, name: &str, status: &str| (id, name.to_owned(), status.to_owned());
+    assert_eq!(rows, [row(0, "api", "online"), row(1, "api", "online"), row(3, "down", "stopped")]);
+    // And a second time: what came back is written down itself.
+    shut_down(&home);
+    home.ok("resurrect");
+    assert_eq!(home.list().len(), 3);
+    assert!(!home.root().join("last.json").exists());
+}
+
+#[test]
+fn what_ran_comes_back_after_the_machine_lost_its_power() {
+    let home = Home::new();
+    home.ok(&format!("start {} -n api -i 2", app("tell.sh")));
+    written(&home, "api");
+    // One of them may start another while the rest is being killed.
+    until("all are dead", || {
+        let left = processes::of_home(home.root());
+        left.iter().for_each(|pid| processes::signal(*pid, Signal::SIGKILL));
+        left.is_empty()
+    });
+    let journal = home.root().join("journal");
+    let mut bytes = std::fs::read(&journal).unwrap();
+    bytes.extend(*b"\x40\0\0\0half a frame");
+    std::fs::write(&journal, bytes).unwrap();
+    home.ok("resurrect");
+    assert_eq!(home.of("api").iter().filter(|row| row.online()).count(), 2);
+}
+
+#[test]
+fn the_next_god_goes_on_with_the_journal() {
+    let home = Home::new();
+    home.ok(&format!("start {} -n a", app("tell.sh")));
+    written(&home, "a");
+    let before = home.god_pid();
+    processes::signal(before, Signal::SIGKILL);
+    until("there is another", || !processes::lives(before));
+    home.ok(&format!("start {} -n b", app("tell.sh")));
+    written(&home, "b");
+    assert!(!home.root().join("journal.before").exists(), "it is one journal");
+    shut_down(&home);
+    home.ok("resurrect");
+    assert_eq!(home.list().len(), 2);
+}
+
+#[test]
+fn a_daemon_that_is_used_otherwise_does_not_forget_what_ran() {
+    let home = Home::new();
+    home.ok(&format!("start {} -n before", app("tell.sh")));
+    home.ok("kill");
+    home.ok(&format!("start {} -n other", app("tell.sh")));
+    written(&home, "other");
+    home.ok("resurrect").says("[before](");
+    assert_eq!(home.list().len(), 2);
+    home.ok("save");
+    home.ok("delete all");
+    home.ok("resurrect").says("dump.json");
+    assert_eq!(home.list().len(), 2, "whoever saves and deletes wants back what he saved");
+}
+
+#[test]
+fn the_settings_are_one_word_each() {
+    let home = Home::new();
+    home.ok("get").says("autosave on");
+    home.run("set autosaev off").code(1).complains("did you mean autosave?");
+    home.run("set autosave maybe").refuses("`autosave` is on or off, not `maybe`");
+    home.run("get nothing").code(1).complains("there is no setting `nothing`");
+    assert!(!home.root().exists(), "asking makes nothing");
+    home.ok("set autosave 0").says("autosave is off");
+    assert_eq!(home.ok("get autosave").out, "off\n");
+    assert!(!home.root().join("rpc.sock").exists(), "no daemon is needed for it");
+}
+
+#[test]
+fn list_tells_when_what_runs_is_not_what_was_saved() {
+    let home = Home::new();
+    let quiet = |when: &str| {
+        let ran = home.ok("list");
+        assert!(ran.err.is_empty(), "{when}: {}", ran.story());
+    };
+    home.ok(&format!("start {} -n a", app("tell.sh")));
+    quiet("never saved");
+    home.ok("save");
+    quiet("saved");
+    home.ok("restart a");
+    quiet("a restart changes nothing");
+    home.ok(&format!("start {} -n b", app("tell.sh")));
+    home.ok("list").complains("what runs is not what was saved (").complains("A reboot brings back what runs now");
+    home.ok("set autosave off");
+    home.ok("list").complains("autosave is off: a reboot brings back the saved list");
+    let silent = home.ok("list -s");
+    assert!(silent.err.is_empty(), "{}", silent.story());
+    assert!(home.ok("jlist").err.is_empty());
+    home.ok("kill");
+    home.ok("resurrect");
+    assert_eq!(home.list().len(), 1);
+    quiet("another daemon knows the saved list, too");
+    home.ok("stop a");
+    home.ok("list").complains("a reboot brings back the saved list");
+}
+
+#[test]
+fn a_broken_journal_is_set_aside_and_the_saved_list_is_used() {
+    let home = Home::new();
+    home.ok(&format!("start {} -n saved", app("tell.sh")));
+    home.ok("save");
+    home.ok(&format!("start {} -n unsaved", app("tell.sh")));
+    home.ok("kill");
+    let journal = home.root().join("journal");
+    let mut bytes = std::fs::read(&journal).unwrap();
+    bytes[10] ^= 1;
+    std::fs::write(&journal, bytes).unwrap();
+    home.ok("resurrect").says("journal could not be used").says("set aside as").says("dump.json");
+    assert_eq!(home.list().len(), 1);
+    let names = std::fs::read_dir(home.root()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.filter(|name| name.to_string_lossy().contains("journal.broken-")).count(), 1);
+    home.ok("kill");
+    home.ok("resurrect").says("this is what ran");
+}
+
+/// A small file system of its own on the home. Dropped, it is unmounted.
+struct Disk(PathBuf);
+
+impl Disk {
+    /// `None` where we may not mount.
+    fn under(folder: &Path) -> Option<Disk> {
+        std::fs::create_dir(folder).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=2m,mode=700", "none"]).arg(folder);
+        mount.output().is_ok_and(|done| done.status.success()).then(|| Disk(folder.to_owned()))
+    }
+
+    fn fill(&self) {
+        let mut file = std::fs::File::create(self.0.join("ballast")).unwrap();
+        while std::io::Write::write(&mut file, &[0; 4096]).is_ok() {}
+    }
+
+    fn clear(&self) {
+        std::fs::remove_file(self.0.join("ballast")).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_hurts_no_app_and_is_over_when_it_is_over() {
+    let home = Home::new();
+    let Some(disk) = Disk::under(home.root()) else { return };
+    home.ok(&format!("start {} -n a", app("tell.sh")));
+    written(&home, "a");
+    let pid = home.one("a").pid;
+    disk.fill();
+    home.ok(&format!("start {} -n b", app("tell.sh")));
+    let told = "journal: No space left on device; running apps are not affected, but a reboot now would bring back";
+    eventually("the full disk is told", || {
+        let ran = home.ok("ping");
+        if ran.err.contains(told) { Ok(()) } else { Err(ran.story()) }
+    });
+    home.ok("list").complains(told).says("online");
+    home.ok("describe b").complains(told);
+    home.run("save").refuses("No space left on device");
+    home.ok("stop b");
+    home.ok("start b");
+    assert!(processes::lives(pid), "it runs on");
+    disk.clear();
+    eventually("all is well", || {
+        let ran = home.ok("ping");
+        if ran.err.is_empty() { Ok(()) } else { Err(ran.story()) }
+    });
+    shut_down(&home);
+    home.ok("resurrect");
+    assert_eq!(home.list().len(), 2);
+    home.ok("kill");
+    home.deserted();
+    drop(disk);
+}

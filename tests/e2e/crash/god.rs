@@ -1,0 +1,213 @@
+//! `kill -9` of God.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::{Town, answers, assert_same, facts, kill_god};
+use crate::reload::serving;
+use crate::support::eventually::{PATIENCE, until};
+use crate::support::listing::{Row, pids};
+use crate::support::{Home, app, http, processes};
+
+/// Much more than it takes, for machines that do much else.
+const SOON: Duration = Duration::from_secs(10);
+
+#[test]
+fn nobody_notices() {
+    let town = Town::new();
+    let mut visitors = town.visitors();
+    let before = town.facts();
+    let keeper = town.home.daemon_pid();
+    for _ in 0..10 {
+        town.kill_god();
+        town.logs_go_on();
+        visitors.are_served();
+    }
+    visitors.leave_content();
+    assert_same(&before, &town.facts());
+    assert_eq!(town.home.daemon_pid(), keeper);
+}
+
+#[test]
+fn a_daemon_with_a_hundred_apps_is_soon_back() {
+    let home = Home::new();
+    let script = app("tell.sh");
+    home.write("h.json", &format!(r#"{{"apps": [{{"name": "a", "script": "{script}", "instances": 100}}]}}"#));
+    home.ok("start h.json");
+    assert_eq!(home.list().len(), 100);
+    let before = facts(&home);
+    let start = Instant::now();
+    home.ok("ping");
+    let usual = start.elapsed();
+    let took = kill_god(&home);
+    let _ = writeln!(std::io::stdout(), "100 apps: {took:?} from the kill to an answer, where a ping takes {usual:?}");
+    assert!(took < SOON, "{took:?}");
+    assert_same(&before, &facts(&home));
+}
+
+#[test]
+fn it_is_told_to_those_who_listen() {
+    let home = Home::new();
+    home.ok(&format!("start {} -n a", app("tell.sh")));
+    let listen = || {
+        let stream = UnixStream::connect(home.root().join("pub.sock")).expect("the socket is there");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a limit can be set");
+        BufReader::new(stream)
+    };
+    let mut first = listen();
+    // Stopped, he lets a new subscriber wait for his successor.
+    let god = home.god_pid();
+    processes::signal(god, Signal::SIGSTOP);
+    let second = listen();
+    processes::signal(god, Signal::SIGKILL);
+    let event = second.lines().map_while(Result::ok).find(|line| line.contains("\"recovered\"")).expect("it is told");
+    let event: serde_json::Value = serde_json::from_str(&event).expect("it is JSON");
+    assert_eq!((event["runs"].as_u64(), event["after"]["Signal"].as_u64()), (Some(1), Some(9)), "{event}");
+    assert!(event["gap_ms"].is_u64(), "{event}");
+    while first.read_line(&mut String::new()).is_ok_and(|bytes| bytes > 0) {}
+}
+
+#[test]
+fn a_stop_goes_on() {
+    let home = Home::new();
+    home.ok(&format!("start {} --kill-timeout 1500", app("stubborn.sh")));
+    home.logged("stubborn-out.log", "stubborn");
+    let pid = home.one("stubborn").pid;
+    let stop = home.pmr(["stop", "stubborn"]).spawn();
+    home.status("stubborn", "stopping");
+    kill_god(&home);
+    home.status("stubborn", "stopped");
+    until("it is dead", || !processes::lives(pid));
+    // Who asked has lost his connection and cannot know.
+    stop.wait(PATIENCE).code(1);
+    home.ok("start stubborn");
+    assert_eq!(home.one("stubborn").status, "online");
+}
+
+#[test]
+fn a_reload_goes_on() {
+    let (home, port) = serving("");
+    let before = pids(&home.of("gate"));
+    home.write("release", "slow");
+    let reload = home.pmr(["reload", "gate"]).spawn();
+    home.logged("gate-out.log", "boot slow");
+    kill_god(&home);
+    home.when("gate", "replaced", |rows| {
+        rows.len() == 2 && rows.iter().all(|row| row.online() && !before.contains(&row.pid) && row.restarts == 1)
+    });
+    until("the old ones are gone", || before.iter().all(|pid| !processes::lives(*pid)));
+    reload.wait(PATIENCE);
+    let answered: i32 = http::get(port, "/").expect("it serves").parse().expect("a pid");
+    assert!(pids(&home.of("gate")).contains(&answered));
+}
+
+#[test]
+fn a_scale_goes_on() {
+    let (home, _) = serving("");
+    let before = pids(&home.of("gate"));
+    home.write("release", "slow");
+    let scale = home.pmr(["scale", "gate", "4"]).spawn();
+    home.logged("gate-out.log", "boot slow");
+    kill_god(&home);
+    let rows = home.when("gate", "four", |rows| rows.len() == 4 && rows.iter().all(Row::online));
+    assert!(before.iter().all(|pid| pids(&rows).contains(pid)) && rows.iter().all(|row| row.restarts == 0));
+    scale.wait(PATIENCE);
+}
+
+#[test]
+fn who_dies_meanwhile_is_restarted_once() {
+    let home = Home::new();
+    for name in ["a", "b", "c"] {
+        home.ok(&format!("start {} -n {name}", app("tell.sh")));
+    }
+    let god = home.god_pid();
+    let untouched = home.one("c").pid;
+    let victims = ["a", "b"].map(|name| home.one(name).pid);
+    // He cannot hear of it any more.
+    processes::signal(god, Signal::SIGSTOP);
+    victims.iter().for_each(|pid| processes::signal(*pid, Signal::SIGKILL));
+    processes::signal(god, Signal::SIGKILL);
+    for name in ["a", "b"] {
+        home.when(name, "restarted", |rows| rows[0].online() && !victims.contains(&rows[0].pid));
+        assert_eq!(home.one(name).restarts, 1);
+    }
+    assert_eq!(home.one("c").pid, untouched);
+    // Nor does the next one hear of it twice.
+    kill_god(&home);
+    assert!(home.list().iter().all(|row| row.restarts <= 1));
+}
+
+#[test]
+fn what_was_given_up_or_stopped_stays_so() {
+    let home = Home::new();
+    home.run(&format!("start {}", app("crash.sh")));
+    home.ok(&format!("start {} -n still", app("tell.sh")));
+    home.ok("stop still");
+    home.status("crash", "errored");
+    let before = facts(&home);
+    for _ in 0..3 {
+        kill_god(&home);
+    }
+    assert_same(&before, &facts(&home));
+    home.ok("restart still");
+    assert_eq!(home.one("still").status, "online");
+}
+
+#[test]
+fn a_daemon_that_cannot_live_takes_no_app_along() {
+    let town = Town::new();
+    let before = town.facts();
+    let keeper = town.home.daemon_pid();
+    let start = Instant::now();
+    let mut killed = 0;
+    while start.elapsed() < Duration::from_secs(3) {
+        for god in processes::children(keeper).into_iter().filter(|pid| is_god(keeper, *pid)) {
+            processes::signal(god, Signal::SIGKILL);
+            killed += 1;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(killed > 3, "{killed} were killed, with longer and longer waits between them");
+    answers(&town.home);
+    assert_same(&before, &town.facts());
+    town.logs_go_on();
+    assert!(http::get(town.port, "/").is_ok());
+}
+
+fn is_god(keeper: i32, pid: i32) -> bool {
+    let own = processes::command_line(keeper);
+    processes::command_line(pid) == own && processes::lives(pid)
+}
+
+#[test]
+fn fifty_deaths_leave_nothing_behind() {
+    let town = Town::new();
+    let keeper = town.home.daemon_pid();
+    // The first succession may open what the first God did not need.
+    town.kill_god();
+    town.logs_go_on();
+    let open = || (open_files(keeper), open_files(town.home.god_pid()));
+    let before = crate::support::eventually("a count that stays", || {
+        let (first, second) = (open(), open());
+        if first == second { Ok(first) } else { Err(format!("{first:?} {second:?}")) }
+    });
+    let memory = processes::resident(keeper);
+    for _ in 0..50 {
+        town.kill_god();
+    }
+    town.logs_go_on();
+    crate::support::eventually("as many open files as before", || match open() {
+        now if now == before => Ok(()),
+        now => Err(format!("{now:?}, not {before:?}: {:?}", processes::open_files(keeper))),
+    });
+    let grown = processes::resident(keeper).saturating_sub(memory);
+    assert!(grown < 2 << 20, "the keeper has grown by {grown} bytes");
+    assert_eq!(town.home.list().iter().map(|row| row.restarts).sum::<u64>(), 0);
+}
+
+fn open_files(pid: i32) -> usize {
+    processes::open_files(pid).len()
+}

@@ -1,0 +1,129 @@
+//! `kill -9` of the keeper, and of both.
+
+use nix::sys::signal::Signal;
+
+use super::{Town, answers, assert_same, facts, kill_god};
+use crate::support::eventually::until;
+use crate::support::{Home, app, eventually, http, processes};
+
+/// Kills the keeper, and waits until there is another one who answers.
+fn kill_keeper(home: &Home) {
+    let (keeper, god) = (home.daemon_pid(), home.god_pid());
+    processes::signal(keeper, Signal::SIGKILL);
+    until("God takes the keeper's place", || home.daemon_pid() == god);
+    answers(home);
+}
+
+/// Kills both at once: stopped first, so that neither can save the other.
+fn kill_both(home: &Home) {
+    let both = [home.god_pid(), home.daemon_pid()];
+    for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
+        both.iter().for_each(|pid| processes::signal(*pid, signal));
+    }
+    until("both are dead", || both.iter().all(|pid| !processes::lives(*pid)));
+}
+
+#[test]
+fn nobody_notices() {
+    let town = Town::new();
+    let mut visitors = town.visitors();
+    let before = town.facts();
+    for _ in 0..3 {
+        kill_keeper(&town.home);
+        town.logs_go_on();
+        visitors.are_served();
+        town.kill_god();
+        town.logs_go_on();
+        visitors.are_served();
+    }
+    visitors.leave_content();
+    assert_same(&before, &town.facts());
+}
+
+#[test]
+fn life_goes_on_as_ever() {
+    let home = Home::new();
+    for name in ["a", "b", "c"] {
+        home.ok(&format!("start {} -n {name}", app("tell.sh")));
+    }
+    home.ok(&format!("start {}", app("forest.sh")));
+    home.logged("forest-out.log", "grown");
+    kill_keeper(&home);
+    // Started by the one before, whose children it was.
+    let orphan = home.one("a").pid;
+    processes::signal(orphan, Signal::SIGKILL);
+    home.when("a", "restarted", |rows| rows[0].online() && rows[0].pid != orphan && rows[0].restarts == 1);
+    let untouched = home.one("c").pid;
+    home.ok("restart b");
+    assert_eq!((home.one("b").restarts, home.one("b").id), (1, 1));
+    home.ok(&format!("start {} -n d", app("tell.sh")));
+    let child = home.one("d").pid;
+    assert!(processes::children(home.daemon_pid()).contains(&child));
+    processes::signal(child, Signal::SIGKILL);
+    home.when("d", "restarted", |rows| rows[0].online() && rows[0].pid != child && rows[0].restarts == 1);
+    assert_eq!((home.one("c").pid, home.one("c").restarts, home.one("d").id), (untouched, 0, 4));
+    let forest = processes::of_home(home.root());
+    let forest: Vec<i32> =
+        forest.into_iter().filter(|pid| processes::command_line(*pid).contains("sleep 100")).collect();
+    assert!(forest.len() >= 5, "{forest:?}");
+    home.ok("delete forest");
+    until("its whole tree is gone", || forest.iter().all(|pid| !is_of_forest(*pid)));
+    kill_god(&home);
+    kill_keeper(&home);
+    assert_eq!(home.list().iter().map(|row| row.restarts).collect::<Vec<_>>(), [1, 1, 0, 1]);
+}
+
+fn is_of_forest(pid: i32) -> bool {
+    let line = processes::command_line(pid);
+    processes::lives(pid) && line.contains("sleep 100") && !line.contains("sleep 1000")
+}
+
+#[test]
+fn who_dies_with_the_keeper_is_restarted() {
+    let home = Home::new();
+    home.ok(&format!("start {} -n a", app("tell.sh")));
+    let pid = home.one("a").pid;
+    let (keeper, god) = (home.daemon_pid(), home.god_pid());
+    processes::signal(keeper, Signal::SIGSTOP);
+    processes::signal(pid, Signal::SIGKILL);
+    processes::signal(keeper, Signal::SIGKILL);
+    until("God takes the keeper's place", || home.daemon_pid() == god);
+    home.when("a", "restarted", |rows| rows[0].online() && rows[0].pid != pid);
+    assert_eq!(home.one("a").restarts, 1);
+}
+
+#[test]
+fn a_stopped_god_is_no_obstacle_to_a_new_keeper() {
+    let town = Town::new();
+    let before = town.facts();
+    let (keeper, god) = (town.home.daemon_pid(), town.home.god_pid());
+    processes::signal(god, Signal::SIGSTOP);
+    processes::signal(keeper, Signal::SIGKILL);
+    until("the keeper is dead", || !processes::lives(keeper));
+    processes::signal(god, Signal::SIGCONT);
+    until("God takes his place", || town.home.daemon_pid() == god);
+    answers(&town.home);
+    assert_same(&before, &town.facts());
+    town.logs_go_on();
+    assert!(http::get(town.port, "/").is_ok());
+}
+
+#[test]
+fn when_both_die_nothing_is_started_twice() {
+    let home = Home::new();
+    for name in ["a", "b"] {
+        home.ok(&format!("start {} -n {name}", app("tell.sh")));
+    }
+    let before = facts(&home);
+    kill_both(&home);
+    home.ok(&format!("start {} -n c", app("tell.sh")));
+    eventually("no program runs twice, and all are known", || {
+        let sleeping = processes::of_home(home.root());
+        let sleeping = sleeping.into_iter().filter(|pid| processes::command_line(*pid) == "sleep 1000").count();
+        let rows = home.list();
+        if sleeping == 3 && rows.len() == 3 { Ok(()) } else { Err(format!("{sleeping} run; {rows:?}")) }
+    });
+    let after = facts(&home);
+    let known: super::Facts = after.into_iter().filter(|(key, _)| before.contains_key(key)).collect();
+    assert_same(&before, &known);
+}

@@ -1,0 +1,148 @@
+//! The daemon is killed, and nobody notices: neither apps nor their clients nor those who read their logs.
+
+mod god;
+mod keeper;
+mod points;
+mod update;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use nix::sys::signal::Signal;
+
+use crate::load::{Kind, Load, Mode, Tally};
+use crate::support::counting::counted;
+use crate::support::eventually::until;
+use crate::support::{Home, app, eventually, example, http, processes};
+
+/// Requests at once, of each mode.
+const CLIENTS: usize = 4;
+
+/// A home with one app of each kind: `shell` and `python`, which number their lines, and `web`, a Node cluster of two.
+struct Town {
+    home: Home,
+    port: u16,
+}
+
+/// Clients of a town's web server.
+struct Visitors([Load; 2]);
+
+impl Town {
+    fn new() -> Town {
+        let (home, port) = (Home::new(), http::free_port());
+        let begin = |line: &str| {
+            home.pmr(line.split_whitespace()).env("PORT", port.to_string()).run().ok();
+        };
+        begin(&format!("start {} -n shell", app("count.sh")));
+        begin(&format!("start {} -n python", app("count.py")));
+        begin(&format!("start {} -n web -i 2", example("node/http.js")));
+        Town { home, port }
+    }
+
+    fn visitors(&self) -> Visitors {
+        let mut loads = [Mode::Keep, Mode::New].map(|mode| Load::start(Kind::Http, mode, self.port, CLIENTS));
+        for load in &mut loads {
+            load.until("the web server answers", |tally| tally.answered > 20);
+        }
+        Visitors(loads)
+    }
+
+    /// What must not change, whatever becomes of the daemon.
+    fn facts(&self) -> Facts {
+        facts(&self.home)
+    }
+
+    /// Waits until each counting app has written something new to its log, and checks that nothing is missing in it.
+    fn logs_go_on(&self) {
+        for name in ["shell", "python"] {
+            let pid = self.home.one(name).pid;
+            let reached = || counted(&self.home.log(&format!("{name}-out.log"))).get(&pid).copied().unwrap_or(0);
+            let before = reached();
+            until(&format!("{name} is heard"), || reached() > before);
+        }
+    }
+
+    /// Kills God, and waits until another one answers.
+    fn kill_god(&self) -> Duration {
+        kill_god(&self.home)
+    }
+}
+
+impl Visitors {
+    /// Waits until each kind of client was answered anew.
+    fn are_served(&mut self) {
+        for load in &mut self.0 {
+            let before = load.tally().answered;
+            load.until("requests are answered", |tally| tally.answered > before + 20);
+        }
+    }
+
+    fn leave(self) -> [Tally; 2] {
+        self.0.map(Load::stop)
+    }
+
+    /// They go, and each request was answered.
+    #[track_caller]
+    fn leave_content(self) {
+        for tally in self.leave() {
+            assert!(tally.failed.is_empty(), "of {} requests failed {:?}", tally.answered, tally.failed);
+        }
+    }
+}
+
+/// What must not change of the processes: all that is known of them, but for what is measured.
+type Facts = BTreeMap<String, Value>;
+
+fn facts(home: &Home) -> Facts {
+    let mut facts = Facts::new();
+    for row in home.list() {
+        let about = |key: &str| format!("{} {} {key}", row.id, row.name);
+        facts.insert(about("pid"), row.pid.into());
+        let Value::Object(known) = &row.json["pm2_env"] else { panic!("{row:?}") };
+        // The environment repeats all of it.
+        let known = known.iter().filter(|(key, _)| *key != "env");
+        facts.extend(known.map(|(key, value)| (about(key), value.clone())));
+    }
+    facts
+}
+
+/// Asserts that nothing has changed, and names what has.
+///
+/// Moments are kept on another clock than they are shown by, so the last digit may differ.
+#[track_caller]
+fn assert_same(before: &Facts, after: &Facts) {
+    let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let changed = keys.into_iter().filter(|key| !is_same(before.get(*key), after.get(*key)));
+    let changed: Vec<_> =
+        changed.map(|key| format!("{key}: {:?}, now {:?}", before.get(key), after.get(key))).collect();
+    assert!(changed.is_empty(), "{}", changed.join("\n"));
+}
+
+fn is_same(before: Option<&Value>, after: Option<&Value>) -> bool {
+    const RECENT: u64 = 1 << 40;
+    match (before.and_then(Value::as_u64), after.and_then(Value::as_u64)) {
+        (Some(before @ RECENT..), Some(after)) => before.abs_diff(after) <= 2,
+        _ => before == after,
+    }
+}
+
+/// Kills God, and waits until another one answers. Returns how long that took, the command's own start included.
+fn kill_god(home: &Home) -> Duration {
+    let god = home.god_pid();
+    let start = Instant::now();
+    processes::signal(god, Signal::SIGKILL);
+    answers(home);
+    let took = start.elapsed();
+    assert_ne!(home.god_pid(), god);
+    took
+}
+
+/// Waits until the daemon answers. A command whose God dies before he answers fails, and says so.
+fn answers(home: &Home) {
+    eventually("the daemon answers", || {
+        let ran = home.run("ping");
+        if ran.code == Some(0) { Ok(()) } else { Err(ran.story()) }
+    });
+}
