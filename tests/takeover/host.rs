@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use pmr::os::address::Address;
 use pmr::os::diag;
@@ -102,10 +103,13 @@ impl Host {
             socket = put_in_place(&program.watch, request, plain)?;
         }
         let wanted = address.ip().unwrap();
+        if !pmr::os::proc::may_bind(request.thread, wanted.port()) {
+            return Err(io::Error::from_raw_os_error(errno::EACCES));
+        }
         self.forget_closed(program.pid, wanted);
         let twice = self.bound.iter().any(|bound| bound.root == program.pid && bound.key.address == wanted);
         if twice && !reuseport::is_shared(&socket) {
-            return Err(io::Error::from_raw_os_error(libc_errno::EADDRINUSE));
+            return Err(io::Error::from_raw_os_error(errno::EADDRINUSE));
         }
         let orphan = self.orphans.iter().position(|(key, _)| key.address == wanted);
         if let Some(at) = orphan {
@@ -127,9 +131,8 @@ impl Host {
     /// A program that probes a port binds, listens, closes, and does so again.
     fn forget_closed(&mut self, root: i32, address: SocketAddr) {
         let open = diag::sockets_of(&tree::descendants(&[root]));
-        let closed = |bound: &mut Bound| {
-            bound.root == root && bound.key.address == address && !open.contains(&bound.inode)
-        };
+        let closed =
+            |bound: &mut Bound| bound.root == root && bound.key.address == address && !open.contains(&bound.inode);
         for Bound { key, member, .. } in self.bound.extract_if(.., closed) {
             if let Some(member) = member {
                 self.groups.get_mut(&key).unwrap().remove(member);
@@ -183,13 +186,18 @@ fn inode(socket: impl AsFd) -> u64 {
 }
 
 /// Numbers of errors that the host itself makes.
-mod libc_errno {
+mod errno {
+    pub const EACCES: i32 = 13;
     pub const EADDRINUSE: i32 = 98;
 }
 
-/// A port of this machine that nobody has.
+/// A port that nobody has, and that the kernel gives to nobody: below those it chooses from.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id().wrapping_mul(101);
+    let candidates = std::iter::repeat_with(|| start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000);
+    let ports = candidates.map(|offset| 10_000 + u16::try_from(offset).unwrap());
+    ports.into_iter().find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 /// Connects and reads the pid that answers.

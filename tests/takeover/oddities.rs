@@ -54,7 +54,7 @@ socket.socket(socket.AF_UNIX).connect('{0}/x.sock')
 d = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 d.bind(('127.0.0.1', 0))
 print(socket.getaddrinfo('localhost', 80) != [], d.getsockname()[1] > 0)
-try: socket.socket().bind(('203.0.113.1', 80))
+try: socket.socket().bind(('203.0.113.1', 8080))
 except OSError as e: print(e.errno)
 import ctypes
 print(ctypes.CDLL(None, use_errno=True).bind(a.fileno(), 1, 16), ctypes.get_errno())

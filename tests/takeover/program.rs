@@ -45,7 +45,11 @@ pub fn possible() -> bool {
 }
 
 pub fn skip(why: &str) {
-    writeln!(std::io::stderr(), "skipped: {why}").unwrap();
+    tell(&format!("skipped: {why}"));
+}
+
+pub fn tell(what: &str) {
+    let _ = writeln!(std::io::stderr(), "{what}");
 }
 
 /// A Python script, with `os`, `socket` and `sys` at hand.

@@ -47,6 +47,24 @@ fn root_starts_programs_as_others_who_can_still_gain_privileges() {
     }
 }
 
+#[test]
+fn who_may_not_bind_a_privileged_port_is_told_so_though_we_may() {
+    if identity::uid() != 0 {
+        return skip("not root");
+    }
+    let first_free = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    if !possible() || first_free.is_ok_and(|text| text.trim().parse::<u16>().unwrap() <= 81) {
+        return skip("no port is privileged");
+    }
+    let user = Credentials { uid: 4321, gid: 4322, groups: vec![4322] };
+    let script = "try: socket.socket().bind(('127.0.0.1', 81))\nexcept OSError as e: print(e.errno)";
+    for (who, said) in [(Some(&user), "13\n"), (None, "")] {
+        let program = python_as(script, who);
+        Host::new(Balancer::Random).until_end(&program);
+        assert_eq!(program.last_words(), said);
+    }
+}
+
 fn keeps_privileges() -> bool {
     pmr::os::seccomp::ability::ability(None).unwrap().keeps_privileges
 }

@@ -103,8 +103,9 @@ fn code(spread: Spread, counter: &OwnedFd, table: &OwnedFd, sockets: &OwnedFd) -
     let end = code.len();
     // SK_PASS: with what was chosen, if anything was.
     code.extend([set(0, 1), exit()]);
-    for (at, line) in code.iter_mut().enumerate() {
-        line.aim(END, i16::try_from(end - at.min(end)).unwrap_or(0) - 1);
+    // A jump counts from the instruction after it.
+    for (distance, line) in (0..).zip(code[..end].iter_mut().rev()) {
+        line.aim(END, distance);
     }
     code
 }

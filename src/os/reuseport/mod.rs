@@ -22,11 +22,11 @@
 mod bpf;
 mod classic;
 mod extended;
+mod record;
 mod shared;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -36,6 +36,7 @@ use rustix::net::{Shutdown, SocketType, getsockname, listen, shutdown};
 use serde::{Deserialize, Serialize};
 
 use extended::{Extended, PLACES};
+pub use record::Record;
 pub use shared::{Key, copy_blocking, is_multipath, is_shared, share, single_path};
 use shared::{listens, set_option};
 
@@ -104,28 +105,13 @@ struct Member {
 pub struct Group {
     /// In the order of the kernel's list.
     members: Vec<Member>,
+    /// False once sockets may lie in the kernel's list otherwise than here.
+    order_known: bool,
     next: u32,
     at_most: Balancer,
     extended: Option<Extended>,
     balancer: Balancer,
     reason: Reason,
-}
-
-/// A group without its sockets, for whoever comes after us.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
-    members: Vec<(MemberId, u32, bool)>,
-    next: u32,
-    at_most: Balancer,
-    balancer: Balancer,
-    reason: Reason,
-}
-
-impl Record {
-    /// The members it had, whose sockets belong to it.
-    pub fn members(&self) -> impl Iterator<Item = MemberId> + '_ {
-        self.members.iter().map(|(id, ..)| *id)
-    }
 }
 
 impl Group {
@@ -134,6 +120,7 @@ impl Group {
     pub fn new(at_most: Balancer) -> Group {
         Group {
             members: Vec::new(),
+            order_known: true,
             next: 0,
             at_most,
             extended: None,
@@ -245,24 +232,29 @@ impl Group {
         if gone.is_empty() {
             return;
         }
-        let order_is_lost = gone.len() > 1 && self.members.len() - gone.len() > 1;
+        self.order_known &= gone.len() == 1 || self.members.len() - gone.len() <= 1;
         for at in gone.into_iter().rev() {
             let member = self.members.swap_remove(at);
             if let Some(extended) = &self.extended {
                 extended.clear(member.place);
             }
         }
-        if order_is_lost && self.balancer == Balancer::Random {
+        self.doubt_order();
+        self.steer();
+    }
+
+    /// Without the order, nobody can be chosen by index.
+    fn doubt_order(&mut self) {
+        if self.balancer == Balancer::Random && !self.order_known {
             self.fall_back(Balancer::Hash, Reason::OrderLost);
         }
-        self.steer();
     }
 
     /// Brings a new member under the balancer, or the group under its first one.
     fn choose(&mut self) {
         if self.members.len() == 1 {
             // The kernel's group is a new one, and with it the order is known again.
-            self.extended = None;
+            (self.extended, self.order_known) = (None, true);
             (self.balancer, self.reason) = (self.at_most, Reason::Wanted);
         }
         if self.balancer == Balancer::RoundRobin
@@ -289,6 +281,7 @@ impl Group {
     fn fall_back(&mut self, balancer: Balancer, reason: Reason) {
         self.extended = None;
         (self.balancer, self.reason) = (balancer, reason);
+        self.doubt_order();
     }
 
     /// Tells the kernel who is in rotation.
@@ -323,52 +316,6 @@ impl Group {
         if let Err(error) = result {
             self.fall_back(Balancer::Hash, refused(&error));
         }
-    }
-
-    /// What to write down for whoever comes after us, who also needs [`Group::files`].
-    #[must_use]
-    pub fn record(&self) -> Record {
-        Record {
-            members: self.members.iter().map(|member| (member.id, member.place, member.included)).collect(),
-            next: self.next,
-            at_most: self.at_most,
-            balancer: self.balancer,
-            reason: self.reason.clone(),
-        }
-    }
-
-    /// The files that are the balancer, by name. There are none but with `RoundRobin`.
-    #[must_use]
-    pub fn files(&self) -> Vec<(&'static str, BorrowedFd<'_>)> {
-        self.extended.iter().flat_map(Extended::files).collect()
-    }
-
-    /// The group of one who died: `sockets` by member, `files` by name. A member without its socket is forgotten;
-    /// without all of its files the balancer is the next best, since no socket can be under two of that kind.
-    #[must_use]
-    pub fn adopt(
-        record: Record,
-        mut sockets: BTreeMap<MemberId, OwnedFd>,
-        mut files: BTreeMap<String, OwnedFd>,
-    ) -> Group {
-        let Record { members, next, at_most, balancer, reason } = record;
-        let members = members
-            .into_iter()
-            .filter_map(|(id, place, included)| Some(Member { id, socket: sockets.remove(&id)?, place, included }))
-            .collect();
-        let mut group = Group { members, next, at_most, extended: None, balancer, reason };
-        if balancer == Balancer::RoundRobin {
-            let mut file = |name: &str| files.remove(name).ok_or(());
-            let all = (|| Ok::<_, ()>([file("program")?, file("counter")?, file("table")?, file("sockets")?]))();
-            match all {
-                Ok(all) => group.extended = Some(Extended::adopt(all)),
-                Err(()) => group.fall_back(Balancer::Random, Reason::Refused(libc::EBUSY)),
-            }
-        }
-        group.notice_leavers();
-        // Whatever the kernel has, it may be from before the last line that was written down.
-        group.steer();
-        group
     }
 }
 

@@ -1,6 +1,6 @@
 //! Against the real kernel: who gets connections, with each balancer, as sockets come, are excluded and go.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 
@@ -10,7 +10,7 @@ use super::*;
 
 /// Says what a machine lacks, and that a test is worth less for it.
 fn skip(what: &str) {
-    writeln!(io::stderr(), "skipped in part: {what}").unwrap();
+    let _ = writeln!(io::stderr(), "skipped in part: {what}");
 }
 
 fn bound(address: SocketAddr) -> OwnedFd {
@@ -42,7 +42,8 @@ fn group(any: &str, at_most: Balancer, count: usize) -> (Group, Vec<MemberId>) {
 /// Makes connections, and counts whom they went to. All queues are empty again afterwards.
 fn dealt(group: &Group, count: usize) -> HashMap<MemberId, usize> {
     let clients: Vec<_> = (0..count).map(|_| TcpStream::connect(address_of(group)).unwrap()).collect();
-    let accept = |id| (0..).take_while(|_| accept_with(group.socket(id).unwrap(), SocketFlags::CLOEXEC).is_ok()).count();
+    let accept =
+        |id| (0..).take_while(|_| accept_with(group.socket(id).unwrap(), SocketFlags::CLOEXEC).is_ok()).count();
     let got: HashMap<_, _> = group.members().map(|(id, _)| (id, accept(id))).filter(|(_, count)| *count > 0).collect();
     assert_eq!(got.values().sum::<usize>(), clients.len(), "{got:?}");
     got
@@ -262,7 +263,8 @@ fn served(group: &Group, ids: &[MemberId], address: SocketAddr, clients: usize) 
 
 #[test]
 fn multipath_sockets_are_shared_by_hash_or_replaced() {
-    let multipath = || socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::NONBLOCK, Some(ipproto::MPTCP));
+    let multipath =
+        || socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::NONBLOCK, Some(ipproto::MPTCP));
     let Ok(first) = multipath() else { return skip("no MPTCP") };
     assert!(is_multipath(&first) && !is_multipath(bound("127.0.0.1:0".parse().unwrap())));
     share(&first).unwrap();

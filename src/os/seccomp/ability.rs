@@ -156,9 +156,8 @@ fn examine(pid: i32, channel: &OwnedFd, open_in_child: i32) -> io::Result<Abilit
     };
     let take = pidfd::take_fd(pid, open_in_child).map_err(|error| Obstacle::new("pidfd_getfd", &error));
     let length = u32::try_from(MARK.len()).unwrap_or_default();
-    let read = read_memory(pid, MARK.as_ptr() as u64, length).and_then(|bytes| {
-        if bytes == MARK { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
-    });
+    let read = read_memory(pid, MARK.as_ptr() as u64, length)
+        .and_then(|bytes| if bytes == MARK { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) });
     Ok(Ability {
         notify,
         take: take.map(drop),

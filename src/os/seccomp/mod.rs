@@ -210,13 +210,7 @@ impl BindWatch {
     ///
     /// # Errors
     /// `EMFILE` if the number is beyond what the program may have.
-    pub fn replace(
-        &self,
-        id: RequestId,
-        number: RawFd,
-        file: impl AsFd,
-        close_on_exec: bool,
-    ) -> io::Result<Delivery> {
+    pub fn replace(&self, id: RequestId, number: RawFd, file: impl AsFd, close_on_exec: bool) -> io::Result<Delivery> {
         let mut order = libc::seccomp_notif_addfd {
             id: id.0,
             flags: libc::SECCOMP_ADDFD_FLAG_SETFD as u32,

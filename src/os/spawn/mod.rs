@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 
 pub use rustix::process::Resource;
 
-pub(in crate::os) use child::become_user;
 use child::Plan;
+pub(in crate::os) use child::become_user;
 use clone::Way;
 
 /// What to start.
