@@ -21,21 +21,9 @@ fn the_watch_ends_with_the_last_descendant() {
     if !possible() {
         return;
     }
-    // The child leaves the session and outlives its parent, until it is told to end.
-    let script = "
-r, w = os.pipe()
-if os.fork() == 0:
-  os.setsid()
-  os.close(w)
-  os.read(r, 1)
-  os._exit(0)
-child = os.fork()
-if child == 0: os._exit(0)
-os.waitpid(child, 0)
-print('parent')
-";
+    // The child leaves the session and outlives its parent.
     let mark = format!("# started by {}", std::process::id());
-    let lasting = format!("{script}\nos.close(r)\nos.fork() == 0 and __import__('time').sleep(600)\n{mark}");
+    let lasting = format!("if os.fork() == 0:\n  os.setsid()\n  __import__('time').sleep(600)\n{mark}");
     let program = python(&lasting);
     let root = program.pid;
     // Of the tree some are left when the parent is gone; they are found by the watch, not by who their parent is.
