@@ -41,6 +41,8 @@ pub struct Client {
     line: RefCell<Line>,
     /// What it told of itself, once it was asked.
     greeted: OnceCell<Standing>,
+    /// Starts a daemon where there is none.
+    starts: bool,
     ui: Ui,
     home: Home,
 }
@@ -73,7 +75,7 @@ impl Client {
     /// The daemon of this home, if one runs.
     pub async fn find(home: &Home, ui: Ui) -> Result<Option<Client>, Failure> {
         Ok(match reach(home).await? {
-            Reached::Daemon(stream) => Some(Client::over(stream, home, ui)),
+            Reached::Daemon(stream) => Some(Client::over(stream, false, home, ui)),
             Reached::Nobody => None,
         })
     }
@@ -84,11 +86,11 @@ impl Client {
             Reached::Daemon(stream) => stream,
             Reached::Nobody => start_daemon(home).await?,
         };
-        Ok(Client::over(stream, home, ui))
+        Ok(Client::over(stream, true, home, ui))
     }
 
-    fn over(stream: UnixStream, home: &Home, ui: Ui) -> Client {
-        Client { line: RefCell::new(Line::over(stream, 1)), greeted: OnceCell::new(), ui, home: home.clone() }
+    fn over(stream: UnixStream, starts: bool, home: &Home, ui: Ui) -> Client {
+        Client { line: RefCell::new(Line::over(stream, 1)), greeted: OnceCell::new(), starts, ui, home: home.clone() }
     }
 
     /// Pid of the process at the other end, as the kernel knows it.
@@ -104,12 +106,15 @@ impl Client {
     /// Calls again where the daemon died while we talked to it: another goes on in its place. What is asked of it changes
     /// nothing, so it may be asked twice.
     async fn call_again(&self, lost: &Line) -> Result<(), Failure> {
-        if self.line.borrow().call == lost.call {
-            match reach(&self.home).await? {
-                Reached::Daemon(stream) => *self.line.borrow_mut() = Line::over(stream, lost.call + 1),
-                Reached::Nobody => return Err(Failure::no_daemon(self.home.root())),
-            }
+        if self.line.borrow().call != lost.call {
+            return Ok(());
         }
+        let stream = match reach(&self.home).await? {
+            Reached::Daemon(stream) => stream,
+            Reached::Nobody if self.starts => start_daemon(&self.home).await?,
+            Reached::Nobody => return Err(Failure::no_daemon(self.home.root())),
+        };
+        *self.line.borrow_mut() = Line::over(stream, lost.call + 1);
         Ok(())
     }
 
