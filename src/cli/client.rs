@@ -112,7 +112,7 @@ impl Client {
         let stream = match reach(&self.home).await? {
             Reached::Daemon(stream) => stream,
             Reached::Nobody if self.starts => start_daemon(&self.home).await?,
-            Reached::Nobody => return Ok(()),
+            Reached::Nobody => return Err(Failure::no_daemon(self.home.root())),
         };
         *self.line.borrow_mut() = Line::over(stream, lost.call + 1);
         Ok(())
@@ -227,8 +227,9 @@ impl Client {
         question: impl AsyncFn(DaemonClient) -> Result<T, RpcError>,
     ) -> Result<T, Failure> {
         let line = self.line();
-        let (greeted, answer) = tokio::join!(self.greet(), question(line.rpc.clone()));
-        greeted?;
+        // A daemon that does not greet is waited for no longer.
+        let (greeting, asking) = (self.greet(), async { Ok(question(line.rpc.clone()).await) });
+        let ((), answer) = tokio::try_join!(greeting, asking)?;
         let answer = match answer {
             Err(error) if is_cut(&error) => {
                 self.call_again(&line).await?;

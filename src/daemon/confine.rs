@@ -94,6 +94,7 @@ impl<'a> Confined<'a> {
             no_new_privs: self.rules.no_new_privs,
             read_only: &self.rules.read_only_paths,
             private_tmp: self.rules.private_tmp,
+            watch_binds: launch.confinement.watch_binds,
         };
         spawn::spawn(&Launch { confinement, ..*launch })
     }

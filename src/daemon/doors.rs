@@ -60,7 +60,7 @@ pub fn attend(
     let (events_anew, events_in) = unbounded_channel();
     Builder::new()
         .name("doors".into())
-        .stack_size(128 << 10)
+        .stack_size(256 << 10)
         .spawn(move || Attendant::new(home, keeper, made).work(furnish))?;
     let hand_over = tokio::task::spawn_local(take_in(made_in, ledger, region, rpc_anew, events_anew));
     Ok((Attendance(hand_over.abort_handle()), Door::new(rpc, rpc_in), Door::new(events, events_in)))

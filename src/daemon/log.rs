@@ -28,7 +28,7 @@ const QUEUED_LINES: usize = 1024;
 pub fn start(path: &Path) -> io::Result<()> {
     let mut file = Rotating::new(path.to_owned());
     let (lines, queue) = mpsc::sync_channel::<Vec<u8>>(QUEUED_LINES);
-    std::thread::Builder::new().name("log".into()).stack_size(64 << 10).spawn(move || {
+    std::thread::Builder::new().name("log".into()).stack_size(256 << 10).spawn(move || {
         for line in queue {
             file.write(&line);
         }

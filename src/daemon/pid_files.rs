@@ -29,7 +29,7 @@ impl PidFiles {
     pub fn new() -> io::Result<PidFiles> {
         let (notes, queue) = mpsc::channel::<Note>();
         let (done, written) = mpsc::channel();
-        Builder::new().name("pid files".into()).stack_size(64 << 10).spawn(move || {
+        Builder::new().name("pid files".into()).stack_size(256 << 10).spawn(move || {
             write_all(&queue);
             drop(done);
         })?;

@@ -1,9 +1,11 @@
 //! Safe, small wrappers around system calls. A leaf: it knows nothing of pmr, and it is the only place with `unsafe`.
 #![allow(unsafe_code)]
 
+pub mod address;
 pub mod cgroup;
 pub mod clock;
 pub mod detach;
+pub mod diag;
 pub mod fdpass;
 pub mod files;
 pub mod identity;
@@ -13,6 +15,8 @@ pub mod proc;
 pub mod program;
 pub mod reap;
 pub mod replace;
+pub mod reuseport;
+pub mod seccomp;
 pub mod shared;
 pub mod signals;
 pub mod socket;

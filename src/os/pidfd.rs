@@ -2,9 +2,9 @@
 //! never means another one.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
-use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open, pidfd_send_signal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -33,6 +33,43 @@ pub fn reopen(pid: i32, start: u64) -> Option<OwnedFd> {
 #[must_use]
 pub fn start_time(pid: i32) -> Option<u64> {
     proc::stat(pid).map(|stat| stat.start)
+}
+
+/// Our own descriptor of a file that another process has open under this number, close-on-exec. `thread` is any of its
+/// threads, whose files are meant. Takes the right to trace it.
+///
+/// # Errors
+/// `EBADF` if it has none of this number, `ESRCH` if it is gone, `EPERM` if that is not allowed, `ENOSYS` before Linux
+/// 5.6.
+pub fn take_fd(thread: i32, number: RawFd) -> io::Result<OwnedFd> {
+    let pidfd = open_thread(thread)?;
+    Ok(pidfd_getfd(pidfd, number, PidfdGetfdFlags::empty())?)
+}
+
+/// A thread, which need not be the first of its process; on kernels before 6.9 its process.
+fn open_thread(thread: i32) -> io::Result<OwnedFd> {
+    // `PIDFD_THREAD` of `linux/pidfd.h`.
+    let flags = PidfdFlags::from_bits_retain(libc::O_EXCL.cast_unsigned());
+    let pid = Pid::from_raw(thread).ok_or(io::ErrorKind::InvalidInput)?;
+    match pidfd_open(pid, flags) {
+        Err(rustix::io::Errno::INVAL) => open(process_of(thread).ok_or(io::Error::from_raw_os_error(libc::ESRCH))?),
+        result => Ok(result?),
+    }
+}
+
+/// The process a thread belongs to.
+fn process_of(thread: i32) -> Option<i32> {
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+}
+
+/// Whether programs that another process executes get the file it has under this number. `None` if it has none.
+#[must_use]
+pub fn is_close_on_exec(thread: i32, number: RawFd) -> Option<bool> {
+    let info = std::fs::read_to_string(format!("/proc/{thread}/fdinfo/{number}")).ok()?;
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
+    let flags = i32::from_str_radix(flags.trim(), 8).ok()?;
+    Some(flags & libc::O_CLOEXEC != 0)
 }
 
 /// Sends a signal. A process that is gone already is no error.
@@ -148,6 +185,29 @@ mod tests {
         // Not reaped yet: how it ended is known to its parent only.
         assert_eq!(exit_status(watched.get_ref()), None);
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&child.wait().unwrap()), Some(libc::SIGTERM));
+    }
+
+    #[test]
+    fn a_file_is_taken_from_a_thread_that_is_not_the_first() {
+        let (mut read, write) = std::io::pipe().unwrap();
+        let thread = std::thread::spawn(move || {
+            let own = rustix::thread::gettid().as_raw_nonzero().get();
+            assert_ne!(own, i32::try_from(std::process::id()).unwrap());
+            assert_eq!(process_of(own), i32::try_from(std::process::id()).ok());
+            let taken = take_fd(own, write.as_raw_fd())?;
+            assert_eq!(is_close_on_exec(own, write.as_raw_fd()), Some(true));
+            crate::os::files::inherit(&write, true)?;
+            assert_eq!(is_close_on_exec(own, write.as_raw_fd()), Some(false));
+            io::Write::write_all(&mut std::fs::File::from(taken), b"through it\n")?;
+            io::Result::Ok(take_fd(own, 1_000_000).unwrap_err().raw_os_error())
+        });
+        match thread.join().unwrap() {
+            Ok(missing) => assert_eq!((missing, first_line(&mut read).as_str()), (Some(libc::EBADF), "through it")),
+            Err(error) => {
+                use io::Write;
+                let _ = writeln!(io::stderr(), "skipped: pidfd_getfd is not allowed here: {error}");
+            }
+        }
     }
 
     #[test]

@@ -40,6 +40,21 @@ pub fn stat(pid: i32) -> Option<Stat> {
     parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
+/// True if the kernel lets this thread bind to this port: one that is not privileged, or `CAP_NET_BIND_SERVICE` is had.
+/// For those who bind in its place with more rights than it has.
+#[must_use]
+pub fn may_bind(thread: i32, port: u16) -> bool {
+    const NET_BIND_SERVICE: u32 = 10;
+    let first = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    let first_free = first.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024);
+    let capable = || {
+        let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+        let hexadecimal = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+        Some(u64::from_str_radix(hexadecimal.trim(), 16).ok()? >> NET_BIND_SERVICE & 1 == 1)
+    };
+    port == 0 || port >= first_free || capable().unwrap_or(false)
+}
+
 /// Every process there is.
 #[must_use]
 pub fn sweep() -> HashMap<i32, Stat> {

@@ -18,6 +18,13 @@ pub fn children(pid: i32) -> Vec<i32> {
     found
 }
 
+/// Threads of a process, by their numbers. Empty if there is no such process.
+#[must_use]
+pub fn threads(pid: i32) -> Vec<i32> {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok()).collect()
+}
+
 /// Everything that descends from `roots`, the roots included, parents before children.
 #[must_use]
 pub fn descendants(roots: &[i32]) -> Vec<i32> {

@@ -10,6 +10,7 @@ mod config;
 mod confine;
 mod crash;
 mod daemon;
+mod faults;
 mod follow;
 mod limits;
 #[allow(dead_code, reason = "shared with the tests of real Node apps, which use all of it")]

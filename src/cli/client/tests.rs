@@ -192,8 +192,15 @@ fn a_daemon_that_hangs_up_is_said_so() {
     runtime.block_on(async {
         let listener = UnixListener::bind(home.rpc_sock()).unwrap();
         let client = Client::connect(&home, ui()).await.unwrap();
-        drop(listener.accept().await.unwrap());
-        let failure = client.list().await.unwrap_err();
+        let hang_up = async {
+            loop {
+                drop(listener.accept().await.unwrap());
+            }
+        };
+        let failure = tokio::select! {
+            answer = client.list() => answer.unwrap_err(),
+            () = hang_up => unreachable!("it goes on for ever"),
+        };
         assert!(failure.message.starts_with("the daemon closed the connection during `"), "{}", failure.message);
     });
 }

@@ -121,7 +121,7 @@ impl Journal {
         let shared = Arc::new(Shared { path, before, lineage, inbox, state });
         let (ended_in, ended) = mpsc::channel();
         let writer = Writer::new(Arc::clone(&shared), kernel_random("boot_id")?);
-        let thread = Builder::new().name("journal".into()).stack_size(128 << 10).spawn(move || {
+        let thread = Builder::new().name("journal".into()).stack_size(512 << 10).spawn(move || {
             writer.run();
             drop(ended_in);
         })?;

@@ -3,9 +3,12 @@
 //! plain system calls: the C library's functions would also set it for the threads it believes to be ours.
 
 use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 
 use super::isolate::Isolation;
 use super::{Credentials, Rlimit, Step};
+use crate::os::seccomp;
 
 /// Everything the child needs, put together before it is born.
 pub(super) struct Plan {
@@ -20,6 +23,8 @@ pub(super) struct Plan {
     /// Folder of a cgroup (v2) to join, where the child could not be born in it.
     pub(super) cgroup: Option<i32>,
     pub(super) cgroup_procs: Vec<i32>,
+    /// Where the watch of its binds is to be left. Its number is none of the targets.
+    pub(super) watch_binds: Option<OwnedFd>,
     pub(super) rlimits: Vec<Rlimit>,
     pub(super) credentials: Option<Credentials>,
     pub(super) no_new_privs: bool,
@@ -68,13 +73,17 @@ fn prepare(plan: &mut Plan) -> Result<(), Step> {
         isolation.enter()?;
     }
     place_descriptors(&mut plan.fds)?;
+    // With the privileges and the limits that we have, not with those it will have.
+    if let Some(socket) = &plan.watch_binds {
+        seccomp::install_and_leave(socket.as_fd()).map_err(|error| failed(&error, Step::WatchBinds))?;
+    }
     for limit in &plan.rlimits {
         set_limit(limit)?;
     }
     // SAFETY: the path ends in a zero byte and outlives the call.
     check(unsafe { libc::chdir(plan.cwd.as_ptr()) }, Step::Folder)?;
     if let Some(credentials) = &plan.credentials {
-        become_user(credentials)?;
+        set_credentials(credentials)?;
     }
     if plan.no_new_privs {
         // SAFETY: the call takes numbers only.
@@ -94,6 +103,13 @@ fn execute(plan: &Plan) -> Step {
 pub(super) fn errno() -> i32 {
     // SAFETY: the variable belongs to the thread that sleeps until we are done.
     unsafe { *libc::__errno_location() }
+}
+
+/// For calls that hand out their errors and may not leave them in `errno`.
+fn failed(error: &io::Error, step: Step) -> Step {
+    // SAFETY: as above.
+    unsafe { *libc::__errno_location() = error.raw_os_error().unwrap_or(libc::EIO) };
+    step
 }
 
 pub(super) fn check(result: impl Into<i64>, step: Step) -> Result<(), Step> {
@@ -171,13 +187,18 @@ use libc::{SYS_setgroups as SETGROUPS, SYS_setresgid as SETRESGID, SYS_setresuid
 use libc::{SYS_setgroups32 as SETGROUPS, SYS_setresgid32 as SETRESGID, SYS_setresuid32 as SETRESUID};
 
 /// The user last: after that, nothing else is allowed any more.
-fn become_user(Credentials { uid, gid, groups }: &Credentials) -> Result<(), Step> {
+fn set_credentials(Credentials { uid, gid, groups }: &Credentials) -> Result<(), Step> {
     // SAFETY: the kernel reads as many groups as there are.
     check(unsafe { libc::syscall(SETGROUPS, groups.len(), groups.as_ptr()) } as i64, Step::Groups)?;
     // SAFETY: no pointers.
     check(unsafe { libc::syscall(SETRESGID, *gid, *gid, *gid) } as i64, Step::Group)?;
     // SAFETY: no pointers.
     check(unsafe { libc::syscall(SETRESUID, *uid, *uid, *uid) } as i64, Step::User)
+}
+
+/// The same for a child that is no program's. To be called in a process with one thread.
+pub(in crate::os) fn become_user(credentials: &Credentials) -> io::Result<()> {
+    set_credentials(credentials).map_err(|_| io::Error::last_os_error())
 }
 
 /// Our pid in decimal, over the digits in the last variable.

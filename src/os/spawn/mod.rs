@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 pub use rustix::process::Resource;
 
 use child::Plan;
+pub(in crate::os) use child::become_user;
 use clone::Way;
 
 /// What to start.
@@ -61,6 +62,9 @@ pub struct Confinement<'a> {
     pub read_only: &'a [PathBuf],
     /// True if `/tmp` and `/var/tmp` are empty, its own, and gone with it.
     pub private_tmp: bool,
+    /// The child's end of a [`super::seccomp::handover`], if its binds are to be watched. It then holds for all that
+    /// descend from it; unless we have `CAP_SYS_ADMIN`, no program beneath can gain privileges.
+    pub watch_binds: Option<BorrowedFd<'a>>,
 }
 
 /// A limit the kernel keeps for each process.
@@ -113,6 +117,8 @@ pub enum Step {
     PrivateTmp,
     /// Placing its descriptors.
     Descriptors,
+    /// Having its binds watched.
+    WatchBinds,
     /// Setting this limit.
     Limit(Resource),
     /// Entering its folder.
@@ -154,6 +160,7 @@ impl Failure {
             }
             Step::PrivateTmp => "making a private /tmp".to_owned(),
             Step::Descriptors => "placing its file descriptors".to_owned(),
+            Step::WatchBinds => "having its binds watched (seccomp)".to_owned(),
             Step::Limit(resource) => format!("setting its limit of {}", name(resource)),
             Step::Folder => format!("changing to folder {}", launch.cwd.display()),
             Step::Groups => "setting the supplementary groups".to_owned(),
@@ -221,6 +228,9 @@ fn plan(launch: &Launch<'_>) -> io::Result<Plan> {
     if let Some(name) = launch.pid_slot {
         env.push(c_string(OsStr::new(&format!("{name}={}", i32::MAX)))?.into_bytes_with_nul());
     }
+    // Out of the way of the numbers that it gets.
+    let lowest = i32::try_from(launch.fds.len()).unwrap_or(i32::MAX);
+    let aside = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, lowest);
     let raw = |fds: &[BorrowedFd<'_>]| fds.iter().map(AsRawFd::as_raw_fd).collect::<Vec<i32>>();
     Ok(Plan {
         program: c_string(launch.program.as_os_str())?,
@@ -233,6 +243,7 @@ fn plan(launch: &Launch<'_>) -> io::Result<Plan> {
         fds: raw(launch.fds),
         cgroup: None,
         cgroup_procs: raw(launch.confinement.cgroup_procs),
+        watch_binds: launch.confinement.watch_binds.map(aside).transpose()?,
         rlimits: launch.confinement.rlimits.to_vec(),
         credentials: launch.confinement.credentials.cloned(),
         no_new_privs: launch.confinement.no_new_privs,

@@ -212,6 +212,29 @@ fn new_privileges_can_be_given_up() {
 }
 
 #[test]
+fn its_binds_can_be_watched() {
+    use crate::os::seccomp;
+    let found = seccomp::ability::ability(None).unwrap();
+    for way in WAYS {
+        let (pending, theirs) = seccomp::handover().unwrap();
+        let watched = confined(Confinement { watch_binds: Some(theirs.as_fd()), ..Confinement::default() });
+        let text = "ls /proc/self/fd | tr '\\n' ' '; grep -E 'NoNewPrivs|Seccomp:' /proc/self/status";
+        if found.notify.is_err() {
+            let refused = failure(way, &watched);
+            assert_eq!(refused.step, Step::WatchBinds, "{refused}");
+            continue;
+        }
+        let (_, said) = said(way, &watched, text);
+        let limited = i32::from(!found.keeps_privileges);
+        // `ls` itself holds 3 for the folder it lists.
+        assert_eq!(said, format!("0 1 2 3 NoNewPrivs:\t{limited}\nSeccomp:\t2\n"), "{way:?}");
+        let watch = pending.take().unwrap();
+        assert!(rustix::io::fcntl_getfd(&watch).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+        assert_eq!(watch.next().unwrap(), None, "nobody is left");
+    }
+}
+
+#[test]
 fn paths_can_be_protected_and_tmp_be_its_own() {
     // Both as we are and, if we are root, as nobody in particular: that takes a user namespace.
     in_a_process_of_its_own("paths_can_be_protected_and_tmp_be_its_own", || {

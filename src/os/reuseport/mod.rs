@@ -1,0 +1,339 @@
+//! Sockets of several processes on one port (`SO_REUSEPORT`), each with a queue of its own, and a say in which of them
+//! the next connection goes to.
+//!
+//! A [`Group`] holds a copy of every socket that shares an address, so that a queue outlives the process that served
+//! it, and so that no socket leaves the kernel's list without our knowing. In front of them is a program in the kernel:
+//!
+//! | balancer | takes | connections | UDP |
+//! |---|---|---|---|
+//! | [`Balancer::RoundRobin`] | `CAP_BPF` | in turn | by client |
+//! | [`Balancer::Random`] | nothing | by chance | by client |
+//! | [`Balancer::Hash`] | nothing, the kernel's own | by client address and port, nobody can be excluded | same |
+//!
+//! A member that is excluded gets nothing new; what it has, and what waits in its queue, goes on.
+//!
+//! ## The kernel's list
+//!
+//! `Random` names a socket by its index, so the order is kept as the kernel keeps it (`net/core/sock_reuseport.c`): a
+//! TCP socket is appended when it *listens*, a UDP socket when it is bound; when one leaves, the last one moves into its
+//! place. A program can take its socket out by `shutdown` although we have a copy; that is noticed with the next change
+//! here, and if several went meanwhile, in an order that nobody knows, it is the kernel's hash from then on.
+
+mod bpf;
+mod classic;
+mod extended;
+mod record;
+mod shared;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::sockopt::socket_type;
+use rustix::net::{Shutdown, SocketType, getsockname, listen, shutdown};
+use serde::{Deserialize, Serialize};
+
+use extended::{Extended, PLACES};
+pub use record::Record;
+pub use shared::{Key, copy_blocking, is_multipath, is_shared, share, single_path};
+use shared::{listens, set_option};
+
+/// The shortest queue a shared TCP socket gets, whatever the program asks for: Python's 5 makes clients wait for
+/// seconds under load. The kernel cuts it to `net.core.somaxconn`.
+pub const BACKLOG: i32 = 1024;
+
+/// One socket of a group. Never used twice in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct MemberId(u32);
+
+/// How it is decided who gets the next connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Balancer {
+    /// By the kernel's hash of addresses and ports.
+    Hash,
+    /// By chance, among those in rotation.
+    Random,
+    /// In turn, among those in rotation.
+    RoundRobin,
+}
+
+/// Why it is not the one before it in line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// It is the one that was wanted.
+    Wanted,
+    /// The kernel refused the better one with this `errno`: `EPERM` without `CAP_BPF`, `EOPNOTSUPP` for MPTCP.
+    Refused(i32),
+    /// Sockets left the group without our doing, in an unknown order.
+    OrderLost,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Wanted => f.write_str("as wanted"),
+            Reason::Refused(errno) => io::Error::from_raw_os_error(*errno).fmt(f),
+            Reason::OrderLost => f.write_str("sockets were shut down by their programs"),
+        }
+    }
+}
+
+/// What a number is drawn for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spread {
+    /// Each connection.
+    Connections,
+    /// Each client's socket: packets of one conversation stay together.
+    Clients,
+}
+
+#[derive(Debug)]
+struct Member {
+    id: MemberId,
+    socket: OwnedFd,
+    /// In the table of [`Extended`].
+    place: u32,
+    included: bool,
+}
+
+/// All sockets with one [`Key`].
+#[derive(Debug)]
+pub struct Group {
+    /// In the order of the kernel's list.
+    members: Vec<Member>,
+    /// False once sockets may lie in the kernel's list otherwise than here.
+    order_known: bool,
+    next: u32,
+    at_most: Balancer,
+    extended: Option<Extended>,
+    balancer: Balancer,
+    reason: Reason,
+}
+
+impl Group {
+    /// An empty one, with the best balancer there is up to this.
+    #[must_use]
+    pub fn new(at_most: Balancer) -> Group {
+        Group {
+            members: Vec::new(),
+            order_known: true,
+            next: 0,
+            at_most,
+            extended: None,
+            balancer: Balancer::Hash,
+            reason: Reason::Wanted,
+        }
+    }
+
+    /// The balancer in force, and why it is no better one.
+    #[must_use]
+    pub fn balancer(&self) -> (Balancer, &Reason) {
+        (self.balancer, &self.reason)
+    }
+
+    /// Listens on a bound TCP socket, with a queue of at least [`BACKLOG`], and takes it in; a UDP socket, which was
+    /// bound just now, is only taken in. It gets connections from now on, if `included`. One that is a member already
+    /// listens again, with another backlog, and is the member it was.
+    ///
+    /// # Errors
+    /// What `listen` says: it is the answer to the program, and nothing has changed.
+    pub fn add(&mut self, socket: OwnedFd, backlog: i32, included: bool) -> io::Result<MemberId> {
+        self.notice_leavers();
+        let known = self.find(&socket)?;
+        if socket_type(&socket)? == SocketType::STREAM {
+            listen(&socket, backlog.max(BACKLOG))?;
+        }
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let id = MemberId(self.next);
+        self.next += 1;
+        let place = (0..).find(|place| self.members.iter().all(|member| member.place != *place)).unwrap_or(0);
+        self.members.push(Member { id, socket, place, included });
+        self.choose();
+        Ok(id)
+    }
+
+    /// The member whose socket this is a descriptor of.
+    ///
+    /// # Errors
+    /// If it is no socket.
+    pub fn find(&self, socket: impl AsFd) -> io::Result<Option<MemberId>> {
+        let inode = inode(socket)?;
+        Ok(self.members.iter().find(|member| inode_of(member) == Some(inode)).map(|member| member.id))
+    }
+
+    /// Takes a member out of rotation. While nobody is left in it, connections go to all.
+    pub fn exclude(&mut self, id: MemberId) {
+        self.set_included(id, false);
+    }
+
+    /// Takes a member into rotation again.
+    pub fn include(&mut self, id: MemberId) {
+        self.set_included(id, true);
+    }
+
+    fn set_included(&mut self, id: MemberId, included: bool) {
+        self.notice_leavers();
+        if let Some(member) = self.members.iter_mut().find(|member| member.id == id) {
+            member.included = included;
+        }
+        self.steer();
+    }
+
+    /// Takes a socket out for good. What waits in its queue moves to the others if the kernel does that: with
+    /// `RoundRobin` since Linux 5.14, else with the sysctl `tcp_migrate_req`. Otherwise it is reset.
+    ///
+    /// A TCP socket stops listening, also for whoever else has it. Of a UDP socket all other copies must be closed.
+    pub fn remove(&mut self, id: MemberId) {
+        self.notice_leavers();
+        let Some(at) = self.members.iter().position(|member| member.id == id) else { return };
+        // First a table that holds before and after: without the two whose indices change.
+        self.members[at].included = false;
+        let last = self.members.len() - 1;
+        self.steer_among(|member, index| member.included && index != last);
+        let gone = self.members.swap_remove(at);
+        if let Some(extended) = &self.extended {
+            extended.clear(gone.place);
+        }
+        // UDP knows no such state.
+        let _ = shutdown(&gone.socket, Shutdown::Both);
+        drop(gone);
+        self.steer();
+    }
+
+    /// Our copy of a member's socket.
+    #[must_use]
+    pub fn socket(&self, id: MemberId) -> Option<BorrowedFd<'_>> {
+        self.members.iter().find(|member| member.id == id).map(|member| member.socket.as_fd())
+    }
+
+    /// The members, and whether each is in rotation.
+    pub fn members(&self) -> impl Iterator<Item = (MemberId, bool)> + '_ {
+        self.members.iter().map(|member| (member.id, member.included))
+    }
+
+    /// How many connections were dealt in turn since the group was made; `None` with the other balancers.
+    #[must_use]
+    pub fn dealt(&self) -> Option<u64> {
+        self.extended.as_ref()?.placed().ok()
+    }
+
+    /// Forgets those whose programs shut their sockets down: the kernel has done so.
+    fn notice_leavers(&mut self) {
+        let has_left = |member: &Member| {
+            socket_type(&member.socket).is_ok_and(|kind| kind == SocketType::STREAM) && !listens(&member.socket)
+        };
+        let gone: Vec<usize> = (0..self.members.len()).filter(|at| has_left(&self.members[*at])).collect();
+        if gone.is_empty() {
+            return;
+        }
+        self.order_known &= gone.len() == 1 || self.members.len() - gone.len() <= 1;
+        for at in gone.into_iter().rev() {
+            let member = self.members.swap_remove(at);
+            if let Some(extended) = &self.extended {
+                extended.clear(member.place);
+            }
+        }
+        self.doubt_order();
+        self.steer();
+    }
+
+    /// Without the order, nobody can be chosen by index.
+    fn doubt_order(&mut self) {
+        if self.balancer == Balancer::Random && !self.order_known {
+            self.fall_back(Balancer::Hash, Reason::OrderLost);
+        }
+    }
+
+    /// Brings a new member under the balancer, or the group under its first one.
+    fn choose(&mut self) {
+        if self.members.len() == 1 {
+            // The kernel's group is a new one, and with it the order is known again.
+            (self.extended, self.order_known) = (None, true);
+            (self.balancer, self.reason) = (self.at_most, Reason::Wanted);
+        }
+        if self.balancer == Balancer::RoundRobin
+            && let Err(error) = self.extend()
+        {
+            self.fall_back(Balancer::Random, refused(&error));
+        }
+        self.steer();
+    }
+
+    fn extend(&mut self) -> io::Result<()> {
+        let Some(newest) = self.members.last() else { return Ok(()) };
+        if self.extended.is_none() {
+            let extended = Extended::load(spread(&newest.socket))?;
+            extended.attach(&newest.socket)?;
+            self.extended = Some(extended);
+        }
+        match &self.extended {
+            Some(extended) if (newest.place as usize) < PLACES => extended.place(newest.place, &newest.socket),
+            _ => Err(io::Error::from_raw_os_error(libc::ENOSPC)),
+        }
+    }
+
+    fn fall_back(&mut self, balancer: Balancer, reason: Reason) {
+        self.extended = None;
+        (self.balancer, self.reason) = (balancer, reason);
+        self.doubt_order();
+    }
+
+    /// Tells the kernel who is in rotation.
+    fn steer(&mut self) {
+        self.steer_among(|member, _| member.included);
+    }
+
+    fn steer_among(&mut self, is_in: impl Fn(&Member, usize) -> bool) {
+        let nobody = !self.members.iter().enumerate().any(|(index, member)| is_in(member, index));
+        let chosen = self.members.iter().enumerate().filter(|(index, member)| nobody || is_in(member, *index));
+        let (indices, places): (Vec<u32>, Vec<u32>) =
+            chosen.map(|(index, member)| (u32::try_from(index).unwrap_or(u32::MAX), member.place)).unzip();
+        if let Some(extended) = &self.extended
+            && let Err(error) = extended.set_table(&places)
+        {
+            self.fall_back(Balancer::Random, refused(&error));
+        }
+        let Some(member) = self.members.first() else { return };
+        let result = match self.balancer {
+            Balancer::RoundRobin => Ok(()),
+            Balancer::Random => {
+                let ipv6 = getsockname(&member.socket)
+                    .is_ok_and(|address| address.address_family() == rustix::net::AddressFamily::INET6);
+                classic::attach(&member.socket, spread(&member.socket), ipv6, &indices)
+            }
+            // There may be none to detach.
+            Balancer::Hash => {
+                let _ = classic::detach(&member.socket);
+                Ok(())
+            }
+        };
+        if let Err(error) = result {
+            self.fall_back(Balancer::Hash, refused(&error));
+        }
+    }
+}
+
+fn refused(error: &io::Error) -> Reason {
+    Reason::Refused(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+fn spread(socket: impl AsFd) -> Spread {
+    match socket_type(socket) {
+        Ok(SocketType::DGRAM) => Spread::Clients,
+        _ => Spread::Connections,
+    }
+}
+
+fn inode(socket: impl AsFd) -> io::Result<u64> {
+    Ok(rustix::fs::fstat(socket)?.st_ino)
+}
+
+fn inode_of(member: &Member) -> Option<u64> {
+    inode(&member.socket).ok()
+}

@@ -1,0 +1,79 @@
+//! What a group leaves behind for whoever comes after us: a record, the sockets, and the files that are its balancer.
+
+use std::collections::BTreeMap;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use serde::{Deserialize, Serialize};
+
+use super::extended::Extended;
+use super::{Balancer, Group, Member, MemberId, Reason};
+
+/// A group without its sockets, for whoever comes after us.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    members: Vec<(MemberId, u32, bool)>,
+    order_known: bool,
+    next: u32,
+    at_most: Balancer,
+    balancer: Balancer,
+    reason: Reason,
+}
+
+impl Record {
+    /// The members it had, whose sockets belong to it.
+    pub fn members(&self) -> impl Iterator<Item = MemberId> + '_ {
+        self.members.iter().map(|(id, ..)| *id)
+    }
+}
+
+impl Group {
+    /// What to write down for whoever comes after us, who also needs [`Group::files`].
+    #[must_use]
+    pub fn record(&self) -> Record {
+        Record {
+            members: self.members.iter().map(|member| (member.id, member.place, member.included)).collect(),
+            order_known: self.order_known,
+            next: self.next,
+            at_most: self.at_most,
+            balancer: self.balancer,
+            reason: self.reason.clone(),
+        }
+    }
+
+    /// The files that are the balancer, by name. There are none but with `RoundRobin`.
+    #[must_use]
+    pub fn files(&self) -> Vec<(&'static str, BorrowedFd<'_>)> {
+        self.extended.iter().flat_map(Extended::files).collect()
+    }
+
+    /// The group of one who died: `sockets` by member, `files` by name. A member without its socket is forgotten;
+    /// without all of its files the balancer is the next best, since no socket can be under two of that kind.
+    #[must_use]
+    pub fn adopt(
+        record: Record,
+        mut sockets: BTreeMap<MemberId, OwnedFd>,
+        mut files: BTreeMap<String, OwnedFd>,
+    ) -> Group {
+        let Record { members, order_known, next, at_most, balancer, reason } = record;
+        let count = members.len();
+        let members: Vec<_> = members
+            .into_iter()
+            .filter_map(|(id, place, included)| Some(Member { id, socket: sockets.remove(&id)?, place, included }))
+            .collect();
+        let order_known = order_known && members.len() == count;
+        let mut group = Group { members, order_known, next, at_most, extended: None, balancer, reason };
+        group.doubt_order();
+        if balancer == Balancer::RoundRobin {
+            let mut file = |name: &str| files.remove(name).ok_or(());
+            let all = (|| Ok::<_, ()>([file("program")?, file("counter")?, file("table")?, file("sockets")?]))();
+            match all {
+                Ok(all) => group.extended = Some(Extended::adopt(all)),
+                Err(()) => group.fall_back(Balancer::Random, Reason::Refused(libc::EBUSY)),
+            }
+        }
+        group.notice_leavers();
+        // Whatever the kernel has, it may be from before the last line that was written down.
+        group.steer();
+        group
+    }
+}

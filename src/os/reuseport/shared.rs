@@ -1,0 +1,164 @@
+//! Sockets that share a port: what the kernel wants of them, and which of them it takes together.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use rustix::fs::fstat;
+use rustix::net::sockopt::{
+    ipv6_v6only, set_socket_reuseport, socket_acceptconn, socket_domain, socket_protocol, socket_type,
+};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, getsockname, socket_with};
+
+/// What the kernel tells sockets that share a port by: those with the same key are one group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// Bound to.
+    pub address: SocketAddr,
+    /// An IPv6 socket that takes no IPv4 traffic.
+    pub v6only: bool,
+    /// False for UDP.
+    pub tcp: bool,
+    /// User the socket was made by: users do not share with each other.
+    pub user: u32,
+    /// Number of the network device it is limited to, or 0.
+    device: u32,
+    /// The network name space; 0 where the kernel does not tell (before 5.14).
+    namespace: u64,
+}
+
+/// `SO_BINDTOIFINDEX` and `SO_NETNS_COOKIE` of `asm-generic/socket.h`.
+const DEVICE: libc::c_int = 62;
+const NAMESPACE: libc::c_int = 71;
+
+impl Key {
+    /// Of a bound socket; `None` if it is not TCP, MPTCP or UDP over IP.
+    ///
+    /// # Errors
+    /// If it is no socket.
+    pub fn of(socket: impl AsFd) -> io::Result<Option<Key>> {
+        let socket = socket.as_fd();
+        let Ok(address) = SocketAddr::try_from(getsockname(socket)?) else { return Ok(None) };
+        let tcp = match socket_type(socket)? {
+            SocketType::STREAM => true,
+            SocketType::DGRAM => false,
+            _ => return Ok(None),
+        };
+        let v6only = address.is_ipv6() && ipv6_v6only(socket)?;
+        Ok(Some(Key {
+            address,
+            v6only,
+            tcp,
+            user: fstat(socket)?.st_uid,
+            device: get_option(socket, libc::SOL_SOCKET, DEVICE).unwrap_or(0),
+            namespace: get_option(socket, libc::SOL_SOCKET, NAMESPACE).unwrap_or(0),
+        }))
+    }
+}
+
+/// Allows others of the same user that say so, too, to bind to the same address. To be done before the bind.
+///
+/// # Errors
+/// `EOPNOTSUPP` for sockets that cannot be shared.
+pub fn share(socket: impl AsFd) -> io::Result<()> {
+    Ok(set_socket_reuseport(socket, true)?)
+}
+
+/// True if the program itself allowed others to bind to its address, before we did.
+#[must_use]
+pub fn is_shared(socket: impl AsFd) -> bool {
+    rustix::net::sockopt::socket_reuseport(socket).unwrap_or(false)
+}
+
+/// True if the socket is TCP over several paths, whose port can be shared, but not by a balancer of ours.
+#[must_use]
+pub fn is_multipath(socket: impl AsFd) -> bool {
+    socket_protocol(socket).ok().flatten() == Some(rustix::net::ipproto::MPTCP)
+}
+
+/// Options that matter before a socket is bound, by level and name. What accepted connections inherit is among them.
+const CARRIED: &[(libc::c_int, libc::c_int)] = &[
+    (libc::SOL_SOCKET, libc::SO_REUSEADDR),
+    (libc::SOL_SOCKET, libc::SO_REUSEPORT),
+    (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
+    (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY),
+    (libc::IPPROTO_TCP, libc::TCP_NODELAY),
+    (libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT),
+    (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPCNT),
+];
+
+/// A plain TCP socket in the place of one over several paths, with the same owner and options, neither bound nor
+/// connected. It is of our own network name space.
+///
+/// # Errors
+/// `EXDEV` if the other one is of another name space.
+pub fn single_path(multipath: impl AsFd) -> io::Result<OwnedFd> {
+    let from = multipath.as_fd();
+    let domain = if socket_domain(from)? == AddressFamily::INET6 { AddressFamily::INET6 } else { AddressFamily::INET };
+    let to = socket_with(domain, SocketType::STREAM, SocketFlags::CLOEXEC, Some(rustix::net::ipproto::TCP))?;
+    let namespace = |socket| get_option::<u64>(socket, libc::SOL_SOCKET, NAMESPACE).unwrap_or(0);
+    if namespace(from) != namespace(to.as_fd()) {
+        return Err(io::Error::from_raw_os_error(libc::EXDEV));
+    }
+    for (level, name) in CARRIED {
+        if let Ok(value) = get_option::<libc::c_int>(from, *level, *name) {
+            // What the other kind of socket has no word for, a plain one does without.
+            let _ = set_option_at(&to, *level, *name, &value);
+        }
+    }
+    copy_blocking(from, &to)?;
+    let owner = fstat(from)?.st_uid;
+    if owner != fstat(&to)?.st_uid {
+        rustix::fs::fchown(&to, Some(rustix::fs::Uid::from_raw(owner)), None)?;
+    }
+    Ok(to)
+}
+
+/// Makes `to` wait, or not wait, as `from` does.
+///
+/// # Errors
+/// None is known.
+pub fn copy_blocking(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
+    let blocks = !rustix::fs::fcntl_getfl(from)?.contains(rustix::fs::OFlags::NONBLOCK);
+    Ok(rustix::io::ioctl_fionbio(to, !blocks)?)
+}
+
+/// True while a stream socket listens.
+pub(super) fn listens(socket: impl AsFd) -> bool {
+    socket_acceptconn(socket).unwrap_or(false)
+}
+
+pub(super) fn set_option<T>(socket: impl AsFd, name: libc::c_int, value: &T) -> io::Result<()> {
+    set_option_at(socket, libc::SOL_SOCKET, name, value)
+}
+
+fn set_option_at<T>(socket: impl AsFd, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
+    let length = libc::socklen_t::try_from(size_of::<T>()).unwrap_or(0);
+    let number = socket.as_fd().as_raw_fd();
+    // SAFETY: the kernel reads a value of the size it is told. The one that holds a pointer, a filter, is valid with
+    // what it points to, and copied.
+    match unsafe { libc::setsockopt(number, level, name, std::ptr::from_ref(value).cast(), length) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Numbers only: any bytes are a value of them.
+trait Number: Default {}
+impl Number for libc::c_int {}
+impl Number for u32 {}
+impl Number for u64 {}
+
+fn get_option<T: Number>(socket: impl AsFd, level: libc::c_int, name: libc::c_int) -> io::Result<T> {
+    let mut value = T::default();
+    let mut length = libc::socklen_t::try_from(size_of::<T>()).unwrap_or(0);
+    let number = socket.as_fd().as_raw_fd();
+    // SAFETY: the kernel writes at most as many bytes as the number is long.
+    match unsafe { libc::getsockopt(number, level, name, (&raw mut value).cast(), &raw mut length) } {
+        0 => Ok(value),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

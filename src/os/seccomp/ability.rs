@@ -1,0 +1,167 @@
+//! What this machine, and the container we may be in, allow: found out by doing it with a child of ours.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use serde::{Deserialize, Serialize};
+
+use super::{install, read_memory};
+use crate::os::spawn::{self, Credentials};
+use crate::os::{fdpass, pidfd, reap, twin};
+
+/// What is needed to take over binds, piece by piece.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ability {
+    /// A process can be watched, and the watch be had by us.
+    pub notify: Result<(), Obstacle>,
+    /// Its sockets can be taken: `pidfd_getfd`.
+    pub take: Result<(), Obstacle>,
+    /// Its addresses can be read: `process_vm_readv`.
+    pub read: Result<(), Obstacle>,
+    /// True if programs that are watched can still gain privileges, as `sudo` does. Only if we have `CAP_SYS_ADMIN`.
+    pub keeps_privileges: bool,
+}
+
+/// Why something cannot be done here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Obstacle {
+    /// The system call that said no.
+    pub call: String,
+    /// What it said.
+    pub errno: i32,
+}
+
+impl Obstacle {
+    fn new(call: &str, error: &io::Error) -> Obstacle {
+        Obstacle { call: call.to_owned(), errno: error.raw_os_error().unwrap_or(libc::EIO) }
+    }
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.call, io::Error::from_raw_os_error(self.errno))
+    }
+}
+
+impl Ability {
+    /// True if nothing is missing.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.obstacle().is_none()
+    }
+
+    /// The first thing that is missing.
+    #[must_use]
+    pub fn obstacle(&self) -> Option<&Obstacle> {
+        [&self.notify, &self.take, &self.read].into_iter().find_map(|found| found.as_ref().err())
+    }
+}
+
+/// Finds out, for programs that run as this user, or as we do. It takes a child for less than a millisecond.
+///
+/// To be called on the thread that reaps our children.
+///
+/// # Errors
+/// If there is no process or descriptor to be had.
+pub fn ability(user: Option<&Credentials>) -> io::Result<Ability> {
+    let (ours, theirs) = fdpass::channel_pair()?;
+    rustix::io::ioctl_fionbio(&ours, false)?;
+    let pid = start(&theirs, user)?;
+    // The child has it under the same number.
+    let number = theirs.as_raw_fd();
+    drop(theirs);
+    let found = examine(pid, &ours, number);
+    // It waits for a word. If it is gone already, so be it.
+    let _ = fdpass::send(&ours, b"go", None);
+    reap::reap(pid);
+    found
+}
+
+/// Lies at the same place in the child, which is a copy of us.
+static MARK: [u8; 16] = *b"is this readable";
+
+fn start(channel: &OwnedFd, user: Option<&Credentials>) -> io::Result<i32> {
+    // SAFETY: the child calls nothing that allocates or locks, and ends by `_exit`.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            live(channel, user);
+            twin::leave(0)
+        }
+        pid => Ok(pid),
+    }
+}
+
+/// The child's life: as that of a worker until its program starts, then waiting for a word of ours. Our end of the
+/// channel would not be closed with us, since the child has a copy; so it ends with us by a signal.
+fn live(channel: &OwnedFd, user: Option<&Credentials>) {
+    let installed = install();
+    let became = user.map_or(Ok(()), spawn::become_user);
+    // Changing the user forgets that signal, and hides us from being looked into, which executing a program would undo.
+    // SAFETY: the calls take numbers only.
+    let limited = unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
+        libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0);
+        libc::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
+    };
+    let errno = |result: &io::Result<()>| result.as_ref().err().and_then(io::Error::raw_os_error).unwrap_or(0);
+    let (watch, installed) = match installed {
+        // SAFETY: the kernel made it just now, and nobody closes it while this process lives.
+        Ok(number) => (Some(unsafe { BorrowedFd::borrow_raw(number) }), Ok(())),
+        Err(error) => (None, Err(error)),
+    };
+    let report = Report { installed: errno(&installed), became: errno(&became), limited };
+    if fdpass::send(channel, &report.bytes(), watch).is_ok() {
+        let _ = fdpass::receive(channel, &mut [0; 1]);
+    }
+}
+
+/// What the child tells: error numbers, 0 for success.
+struct Report {
+    installed: i32,
+    became: i32,
+    limited: i32,
+}
+
+impl Report {
+    fn bytes(&self) -> [u8; 12] {
+        let mut bytes = [0; 12];
+        for (chunk, number) in bytes.chunks_exact_mut(4).zip([self.installed, self.became, self.limited]) {
+            chunk.copy_from_slice(&number.to_ne_bytes());
+        }
+        bytes
+    }
+
+    fn read(bytes: [u8; 12]) -> Report {
+        let number = |at: usize| i32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        Report { installed: number(0), became: number(4), limited: number(8) }
+    }
+}
+
+fn examine(pid: i32, channel: &OwnedFd, open_in_child: i32) -> io::Result<Ability> {
+    let mut bytes = [0; 12];
+    let (count, files) = fdpass::receive(channel, &mut bytes)?;
+    if count != bytes.len() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let report = Report::read(bytes);
+    if report.became != 0 {
+        return Err(io::Error::from_raw_os_error(report.became));
+    }
+    let notify = match report.installed {
+        0 if files.is_empty() => Err(Obstacle { call: "SCM_RIGHTS".to_owned(), errno: libc::EPERM }),
+        0 => Ok(()),
+        errno => Err(Obstacle { call: "seccomp".to_owned(), errno }),
+    };
+    let take = pidfd::take_fd(pid, open_in_child).map_err(|error| Obstacle::new("pidfd_getfd", &error));
+    let length = u32::try_from(MARK.len()).unwrap_or_default();
+    let read = read_memory(pid, MARK.as_ptr() as u64, length)
+        .and_then(|bytes| if bytes == MARK { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) });
+    Ok(Ability {
+        notify,
+        take: take.map(drop),
+        read: read.map_err(|error| Obstacle::new("process_vm_readv", &error)),
+        keeps_privileges: report.limited == 0,
+    })
+}

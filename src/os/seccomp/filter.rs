@@ -1,0 +1,148 @@
+//! The filter itself, and installing it between a process's birth and its program.
+//!
+//! It is entered with every system call of the program (about 40 ns), so it is as short as can be, and lets go of all
+//! but two: `listen`, and `bind` with an address as long as those of IP, or `sockaddr_storage`. The address of netlink
+//! is 12 bytes long, so looking up a name, which binds such a socket, is left alone. Calls of other instruction sets
+//! (i386, x32) have other numbers and pass; what they bind is private to them.
+
+use std::io;
+
+use libc::sock_filter;
+
+/// `AUDIT_ARCH_*` of `linux/audit.h`: the instruction set a call was made with.
+#[cfg(target_arch = "x86_64")]
+const ARCHITECTURE: u32 = 0xC000_003E;
+#[cfg(target_arch = "aarch64")]
+const ARCHITECTURE: u32 = 0xC000_00B7;
+/// Nowhere else is it known which numbers the calls have; no instruction set has this number.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+const ARCHITECTURE: u32 = 0;
+
+/// Where the kernel puts what the filter sees: `struct seccomp_data`.
+const NUMBER: u32 = 0;
+const ARCH: u32 = 4;
+/// The third argument's lower half; the kernel itself looks at no more of a length.
+const LENGTH: u32 = 16 + 2 * 8;
+
+const fn load(offset: u32) -> sock_filter {
+    line(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset)
+}
+
+/// Skips `yes` lines if the loaded value is `value`, else `no`.
+const fn is(value: u32, yes: u8, no: u8) -> sock_filter {
+    line(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, yes, no, value)
+}
+
+const fn end(verdict: u32) -> sock_filter {
+    line(libc::BPF_RET | libc::BPF_K, 0, 0, verdict)
+}
+
+const fn line(code: u32, jt: u8, jf: u8, k: u32) -> sock_filter {
+    sock_filter { code: code as u16, jt, jf, k }
+}
+
+const fn program() -> [sock_filter; 11] {
+    [
+        load(ARCH),
+        is(ARCHITECTURE, 0, 7),
+        load(NUMBER),
+        is(libc::SYS_listen as u32, 6, 0),
+        is(libc::SYS_bind as u32, 0, 4),
+        load(LENGTH),
+        is(16, 3, 0),
+        is(28, 2, 0),
+        is(128, 1, 0),
+        end(libc::SECCOMP_RET_ALLOW),
+        end(libc::SECCOMP_RET_USER_NOTIF),
+    ]
+}
+
+/// Puts this process and all that descend from it under the filter, for good. Returns the descriptor that the calls are
+/// told on, close-on-exec. Allocates and locks nothing.
+///
+/// Whoever lacks `CAP_SYS_ADMIN` gives up new privileges by it: `sudo` does not work beneath.
+///
+/// # Errors
+/// `EBUSY` if somebody watches us in this way already; `ENOSYS` on other processors and old kernels; `EPERM` where a
+/// container forbids it.
+pub(in crate::os) fn install() -> io::Result<i32> {
+    if ARCHITECTURE == 0 {
+        return Err(io::Error::from_raw_os_error(libc::ENOSYS));
+    }
+    // While we handle a call only a fatal signal interrupts it (since Linux 5.19): else it would be made twice.
+    let best = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    let mut flags = best;
+    let mut given_up = false;
+    loop {
+        let error = match attempt(flags) {
+            Ok(watch) => return Ok(watch),
+            Err(error) => error,
+        };
+        match error.raw_os_error() {
+            Some(libc::EINVAL) if flags == best => flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER,
+            Some(libc::EACCES) if !given_up => {
+                // SAFETY: the call takes numbers only.
+                if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
+                    return Err(io::Error::last_os_error());
+                }
+                given_up = true;
+            }
+            _ => return Err(error),
+        }
+    }
+}
+
+fn attempt(flags: libc::c_ulong) -> io::Result<i32> {
+    let mut lines = program();
+    let program = libc::sock_fprog { len: lines.len() as u16, filter: lines.as_mut_ptr() };
+    // SAFETY: the kernel copies the program, which is as long as it says.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs the program as the kernel would.
+    fn verdict(arch: u32, number: i64, length: u64) -> u32 {
+        let program = program();
+        let (mut at, mut loaded) = (0, 0);
+        loop {
+            let sock_filter { code, jt, jf, k } = program[at];
+            at += 1;
+            match u32::from(code) {
+                code if code == libc::BPF_LD | libc::BPF_W | libc::BPF_ABS => {
+                    loaded = match k {
+                        NUMBER => number as u32,
+                        ARCH => arch,
+                        LENGTH => length as u32,
+                        other => panic!("offset {other}"),
+                    };
+                }
+                code if code == libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K => {
+                    at += usize::from(if loaded == k { jt } else { jf });
+                }
+                code if code == libc::BPF_RET | libc::BPF_K => return k,
+                other => panic!("code {other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn only_listen_and_binds_of_ip_addresses_are_told() {
+        const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+        const NOTIFY: u32 = libc::SECCOMP_RET_USER_NOTIF;
+        for length in [16, 28, 128, 0xFFFF_FFFF_0000_0010] {
+            assert_eq!(verdict(ARCHITECTURE, libc::SYS_bind, length), NOTIFY, "{length}");
+        }
+        for length in [0, 12, 20, 110] {
+            assert_eq!(verdict(ARCHITECTURE, libc::SYS_bind, length), ALLOW, "{length}");
+        }
+        assert_eq!(verdict(ARCHITECTURE, libc::SYS_listen, 12), NOTIFY);
+        for number in [libc::SYS_read, libc::SYS_accept4, libc::SYS_connect, libc::SYS_bind | 0x4000_0000] {
+            assert_eq!(verdict(ARCHITECTURE, number, 16), ALLOW, "{number}");
+        }
+        assert_eq!(verdict(0x4000_0003, libc::SYS_bind, 16), ALLOW, "i386");
+    }
+}

@@ -1,0 +1,92 @@
+//! What the kernel allows us, and what happens to a watch. Whole programs under it are in `tests/takeover`.
+
+use std::io::Write;
+
+use super::ability::ability;
+use super::*;
+use crate::os::spawn::Credentials;
+
+#[test]
+fn this_machine_says_what_it_allows() {
+    let found = ability(None).unwrap();
+    let text = found.obstacle().map_or("all".to_owned(), ToString::to_string);
+    let _ = writeln!(io::stderr(), "allowed here: {text}");
+    if super::super::identity::uid() != 0 {
+        return;
+    }
+    let user = Credentials { uid: 4321, gid: 4322, groups: vec![4322] };
+    let as_user = ability(Some(&user)).unwrap();
+    assert_eq!(as_user.notify, found.notify, "it is installed before the user changes");
+    assert_eq!(as_user.keeps_privileges, found.keeps_privileges);
+}
+
+#[test]
+fn an_obstacle_names_the_call() {
+    let obstacle = ability::Obstacle { call: "seccomp".to_owned(), errno: libc::EBUSY };
+    assert_eq!(obstacle.to_string(), "seccomp: Device or resource busy (os error 16)");
+}
+
+#[test]
+fn memory_that_is_not_there_is_a_fault() {
+    let own = i32::try_from(std::process::id()).unwrap();
+    match read_call(own, libc::SYS_bind, [3, 1, 16, 0, 0, 0]) {
+        Some(Call::BindUnreadable { socket: 3, errno }) => assert!([libc::EFAULT, libc::EPERM].contains(&errno)),
+        other => panic!("{other:?}"),
+    }
+    let listen = read_call(own, libc::SYS_listen, [7, 0xFFFF_FFFF, 0, 0, 0, 0]);
+    assert_eq!(listen, Some(Call::Listen { socket: 7, backlog: -1 }));
+    assert_eq!(read_call(own, libc::SYS_read, [0; 6]), None);
+}
+
+#[test]
+fn a_child_that_never_came_leaves_nothing() {
+    let (pending, theirs) = handover().unwrap();
+    assert_eq!(pending.take().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    drop(theirs);
+    assert_eq!(pending.take().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+}
+
+#[test]
+fn lost_calls_are_joined_only_without_doubt() {
+    let call = Call::Listen { socket: 3, backlog: 5 };
+    let joined = recovery::join(vec![RequestId(7)], vec![(12, call.clone())]);
+    assert_eq!(joined, Some(Request { id: RequestId(7), thread: 12, call: call.clone() }));
+    assert_eq!(recovery::join(vec![RequestId(7)], vec![]), None);
+    assert_eq!(recovery::join(vec![RequestId(7), RequestId(8)], vec![(12, call.clone())]), None);
+    assert_eq!(recovery::join(vec![RequestId(7)], vec![(12, call.clone()), (13, call)]), None);
+}
+
+#[test]
+fn a_container_that_forbids_taking_descriptors_is_seen_through() {
+    const ALONE: &str = "PMR_TEST_ALONE";
+    let name = "os::seccomp::tests::a_container_that_forbids_taking_descriptors_is_seen_through";
+    if std::env::var_os(ALONE).is_none() {
+        let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
+        let output = alone.args(["--exact", name, "--test-threads=1"]).env(ALONE, "1").output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        return;
+    }
+    let before = ability(None).unwrap();
+    forbid(libc::SYS_pidfd_getfd);
+    let found = ability(None).unwrap();
+    assert_eq!(found.take.as_ref().unwrap_err().to_string(), "pidfd_getfd: Operation not permitted (os error 1)");
+    assert_eq!((found.notify.is_ok(), found.read.is_ok()), (before.notify.is_ok(), before.read.is_ok()));
+    assert!(!found.is_complete());
+}
+
+/// From now on this thread and its children are answered with `EPERM`, as container profiles do it.
+fn forbid(call: libc::c_long) {
+    let line = |code: u32, jt, jf, k| libc::sock_filter { code: u16::try_from(code).unwrap(), jt, jf, k };
+    let mut filter = [
+        line(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        line(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, u32::try_from(call).unwrap()),
+        line(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned()),
+        line(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: 4, filter: filter.as_mut_ptr() };
+    // SAFETY: the kernel copies the filter, which is as long as it says.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program), 0);
+    }
+}

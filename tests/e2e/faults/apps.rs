@@ -1,0 +1,107 @@
+//! Apps that misbehave.
+
+use std::time::{Duration, Instant};
+
+use super::{Group, counts_on, nothing_is_missing, start_counter, ticks};
+use crate::support::eventually::until;
+use crate::support::{Home, processes};
+
+fn resident_kib(pid: i32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse().unwrap_or(0)
+}
+
+#[test]
+fn one_that_floods_its_log_holds_up_nobody() {
+    let home = Home::new();
+    start_counter(&home);
+    let god = home.god_pid();
+    home.pmr(["start", "exec yes 0123456789012345678901234567890123456789", "-n", "flood", "-o", "/dev/null"])
+        .run()
+        .ok();
+    let main_thread = format!("{god}/task/{god}");
+    let (before, memory, start) = (ticks(&main_thread), resident_kib(god), Instant::now());
+    let mut slowest = Duration::ZERO;
+    while start.elapsed() < Duration::from_secs(3) {
+        let ran = home.ok("jlist");
+        slowest = slowest.max(ran.took);
+        counts_on(&home);
+    }
+    let used = ticks(&main_thread) - before;
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    assert!(used < 100, "{used} ticks in the main thread");
+    assert!(resident_kib(god) < memory + (16 << 10), "{memory} KiB, then {}", resident_kib(god));
+    home.ok("delete flood");
+    nothing_is_missing(&home.log("count-out.log"));
+}
+
+#[test]
+fn one_that_forks_without_end_can_be_stopped() {
+    let home = Home::new();
+    start_counter(&home);
+    // Never more than two at a time, and never the same ones.
+    let hopper = "exec perl -e 'while (1) { my $p = fork; exit if $p; select(undef,undef,undef,0.001) }'";
+    home.pmr(["start", hopper, "-n", "hopper", "--no-autorestart", "-k", "200"]).run();
+    let god = home.god_pid();
+    let (before, start) = (ticks(&god.to_string()), Instant::now());
+    while start.elapsed() < Duration::from_secs(1) {
+        home.ok("jlist");
+    }
+    let used = ticks(&god.to_string()) - before;
+    counts_on(&home);
+    home.ok("delete hopper");
+    let left = || {
+        processes::of_home(home.root())
+            .into_iter()
+            .filter(|pid| processes::command_line(*pid).contains("my $p"))
+            .count()
+    };
+    assert_eq!(left(), 0, "God used {used} ticks while it lived");
+    nothing_is_missing(&home.log("count-out.log"));
+}
+
+#[test]
+fn a_fork_bomb_in_its_limit_can_be_stopped() {
+    let Some(_) = Group::new("pids") else { return };
+    let home = Home::new();
+    start_counter(&home);
+    let bomb = "while :; do sleep 1000 & done 2>/dev/null";
+    home.pmr(["start", bomb, "-n", "bomb", "--pids", "100", "-k", "200", "--no-autorestart"]).run();
+    let sleepers = || {
+        processes::of_home(home.root()).into_iter().filter(|pid| processes::command_line(*pid) == "sleep 1000").count()
+    };
+    until("it is at its limit, or has given up", || sleepers() > 90);
+    counts_on(&home);
+    home.ok("delete bomb");
+    assert_eq!(sleepers(), 0);
+}
+
+#[test]
+fn one_that_not_even_sigkill_ends_is_said_and_left() {
+    let Some(group) = Group::new("freezer") else { return };
+    let home = Home::new();
+    let count = start_counter(&home);
+    home.pmr(["start", "exec sleep 1000", "-n", "frozen", "-k", "100"]).run().ok();
+    let frozen = home.one("frozen").pid;
+    group.take_in(frozen);
+    group.set("freezer.state", "FROZEN");
+    until("it is frozen", || group.get("freezer.state") == "FROZEN");
+    let stopping = home.pmr(["stop", "frozen"]).spawn();
+    home.status("frozen", "stopping");
+    home.ok("restart count");
+    assert_ne!(home.one("count").pid, count, "others are not held up");
+    stopping.wait(Duration::from_secs(30)).refuses("not even SIGKILL ends it at present");
+    assert!(processes::lives(frozen));
+    group.set("freezer.state", "THAWED");
+    home.status("frozen", "stopped");
+    // And at the end of the daemon.
+    home.ok("start frozen");
+    let frozen = home.one("frozen").pid;
+    group.take_in(frozen);
+    group.set("freezer.state", "FROZEN");
+    until("it is frozen", || group.get("freezer.state") == "FROZEN");
+    home.pmr(["kill"]).run().refuses("not even SIGKILL ends it at present").says("has ended");
+    group.set("freezer.state", "THAWED");
+    home.deserted();
+}

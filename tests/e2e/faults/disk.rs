@@ -1,0 +1,115 @@
+//! A disk that is full, or cannot be written.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::{Mount, counts_on, daemon_log, kill_god, nothing_is_missing, start_counter};
+use crate::support::eventually::until;
+use crate::support::{Home, processes};
+
+/// Without a look at complaints, of which there may be some.
+fn pid_of(home: &Home, name: &str) -> i32 {
+    home.pmr(["pid", name]).run().ok().out.trim().parse().expect("a pid")
+}
+
+/// What works whatever the disk does: starting, listing, reading logs, a new God, an upgrade, stopping, deleting.
+fn all_but_writing_works(home: &Home, count: i32, error: &str) {
+    home.pmr(["start", "sleep 1000", "-n", "two"]).run().ok();
+    home.ok("restart two");
+    home.run("save").refuses(error);
+    home.ok("logs count --nostream --raw --lines 2").says("line ");
+    kill_god(home);
+    assert_eq!(pid_of(home, "count"), count, "it was not touched");
+    home.ok("update").says("2 processes ran on");
+    assert!(processes::lives(pid_of(home, "two")));
+    home.ok("stop two");
+    home.ok("start two");
+    assert_eq!(pid_of(home, "count"), count);
+}
+
+fn all_is_well_again(home: &Home, count: i32) {
+    until("nothing is complained of", || home.ok("jlist").err.is_empty());
+    home.ok("save");
+    let pid = pid_of(home, "two");
+    until("the pid file is written after all", || {
+        fs::read_to_string(home.root().join("pids/two-1.pid")).is_ok_and(|text| text == pid.to_string())
+    });
+    counts_on(home);
+    let before = daemon_log(home).len();
+    home.ok("restart two");
+    until("the daemon's log goes on", || daemon_log(home).len() > before);
+    assert_eq!(pid_of(home, "count"), count);
+    home.ok("kill");
+}
+
+#[test]
+fn a_full_disk() {
+    let home = Home::new();
+    let Some(disk) = Mount::memory(home.root(), 1024) else { return };
+    let count = start_counter(&home);
+    let filler = home.root().join("filler");
+    let mut file = File::create(&filler).unwrap();
+    while file.write_all(&[0; 4096]).is_ok() {}
+    all_but_writing_works(&home, count, "No space left on device");
+    fs::remove_file(&filler).unwrap();
+    drop(file);
+    all_is_well_again(&home, count);
+    drop(disk);
+    home.deserted();
+}
+
+#[test]
+fn a_home_that_is_read_only() {
+    let home = Home::new();
+    let Some(disk) = Mount::memory(home.root(), 4096) else { return };
+    let count = start_counter(&home);
+    let lock = Mount::read_only(home.root());
+    home.run("flush").refuses("Read-only file system");
+    all_but_writing_works(&home, count, "Read-only file system");
+    drop(lock);
+    all_is_well_again(&home, count);
+    drop(disk);
+    home.deserted();
+}
+
+/// A FIFO that nobody reads is a disk that never answers: whoever opens it for writing waits for ever. Gone with this
+/// value, for whoever reads it would wait, too.
+struct Fifo(PathBuf);
+
+impl Fifo {
+    fn instead_of(path: &Path) -> Fifo {
+        let _ = fs::remove_file(path);
+        assert!(super::run("mkfifo", &[path.to_str().unwrap()]));
+        Fifo(path.to_path_buf())
+    }
+}
+
+impl Drop for Fifo {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn a_disk_that_hangs_holds_up_only_who_writes_to_it() {
+    let home = Home::new();
+    let count = start_counter(&home);
+    let fifo = home.work().join("fifo");
+    let files = [fifo.clone(), home.root().join("pids/stuck-1.pid"), home.root().join("pmr.log")];
+    let _fifos = files.map(|path| Fifo::instead_of(&path));
+    home.pmr(["start", "while :; do echo x; sleep 0.1; done", "-n", "stuck", "-o", fifo.to_str().unwrap()]).run().ok();
+    let god = home.god_pid();
+    home.pmr(["start", "sleep 1000", "-n", "other"]).run().ok();
+    counts_on(&home);
+    kill_god(&home);
+    assert!(!processes::lives(god));
+    assert_eq!(home.one("count").pid, count);
+    home.ok("restart other");
+    counts_on(&home);
+    home.ok("delete other");
+    nothing_is_missing(&home.log("count-out.log"));
+    home.ok("stop stuck");
+    home.ok("kill");
+    home.deserted();
+}

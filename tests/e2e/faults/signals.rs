@@ -1,0 +1,77 @@
+//! The daemon is stopped by a signal for a while.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::{counts_on, nothing_is_missing, start_counter};
+use crate::support::eventually::until;
+use crate::support::{Home, processes};
+
+fn stop(pid: i32) {
+    processes::signal(pid, Signal::SIGSTOP);
+    until("it is stopped", || processes::state(pid) == Some('T'));
+}
+
+#[test]
+fn god_is_stopped() {
+    let home = Home::new();
+    let count = start_counter(&home);
+    let god = home.god_pid();
+    stop(god);
+    let told = home.run("list");
+    assert!(told.took < Duration::from_secs(10), "{:?}", told.took);
+    told.refuses(&format!("the daemon (pid {god}) was stopped by a signal")).complains(&format!("kill -CONT {god}"));
+    let waiting = home.pmr(["restart", "count"]).spawn();
+    processes::signal(god, Signal::SIGCONT);
+    waiting.wait(Duration::from_secs(30)).ok();
+    assert_ne!(home.one("count").pid, count);
+    counts_on(&home);
+    assert_eq!(home.god_pid(), god);
+}
+
+#[test]
+fn the_keeper_is_stopped() {
+    let home = Home::new();
+    let count = start_counter(&home);
+    let keeper = home.daemon_pid();
+    home.pmr(["start", "sleep 1000", "-n", "two"]).run().ok();
+    stop(keeper);
+    let stopping = home.pmr(["stop", "two"]).spawn();
+    counts_on(&home);
+    until("it is a zombie", || {
+        let two = home.of("two").remove(0).pid;
+        two == 0 || processes::state(two) == Some('Z')
+    });
+    processes::signal(keeper, Signal::SIGCONT);
+    stopping.wait(Duration::from_secs(30)).ok();
+    assert_eq!(home.one("two").status, "stopped");
+    // And with nobody to start another God.
+    stop(keeper);
+    processes::signal(home.god_pid(), Signal::SIGKILL);
+    home.run("list").refuses("the daemon's keeper").complains(&format!("kill -CONT {keeper}"));
+    processes::signal(keeper, Signal::SIGCONT);
+    assert_eq!(home.one("count").pid, count);
+    counts_on(&home);
+    nothing_is_missing(&home.log("count-out.log"));
+}
+
+#[test]
+fn a_command_that_waits_for_a_stopped_keeper_says_so() {
+    let home = Home::new();
+    home.pmr(["start", "sleep 1000", "-n", "two"]).run().ok();
+    let keeper = home.daemon_pid();
+    stop(keeper);
+    let mut command = std::process::Command::new(crate::support::pmr::BINARY);
+    let mut child = command
+        .args(["stop", "two"])
+        .env("PMR_HOME", home.root())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
+    let told = lines.next().unwrap().unwrap();
+    assert!(told.contains(&format!("kill -CONT {keeper}")), "{told}");
+    processes::signal(keeper, Signal::SIGCONT);
+    assert!(child.wait().unwrap().success());
+}

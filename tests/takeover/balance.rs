@@ -1,0 +1,126 @@
+//! Programs that share a port: who gets connections, and who does not any more.
+
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpStream};
+
+use pmr::os::reuseport::{Balancer, Reason};
+
+use crate::host::{Host, answer, ask, free_port, spread};
+use crate::program::{eventually, possible, python, server, skip, start};
+
+#[test]
+fn two_programs_share_a_port_in_turn_and_by_chance() {
+    if !possible() {
+        return;
+    }
+    for at_most in [Balancer::RoundRobin, Balancer::Random] {
+        let (mut host, port) = (Host::new(at_most), free_port());
+        let programs = [python(&server(port)), python(&server(port))];
+        let [(key, first), (same, second)] = [0, 1].map(|at| host.until_listening(&programs[at]));
+        assert!(key == same && first != second);
+        let (balancer, reason) = host.groups[&key].balancer();
+        if balancer != at_most {
+            assert_eq!(reason, &Reason::Refused(1), "EPERM");
+            skip("no CAP_BPF");
+            continue;
+        }
+        let got = spread(key.address, 60);
+        let fair = if balancer == Balancer::RoundRobin { 30..=30 } else { 12..=48 };
+        assert!(programs.iter().all(|program| fair.contains(&got[&program.pid])), "{balancer:?} {got:?}");
+    }
+}
+
+#[test]
+fn the_excluded_one_serves_what_it_has_and_gets_nothing_new() {
+    if !possible() {
+        return;
+    }
+    for at_most in [Balancer::RoundRobin, Balancer::Random] {
+        let (mut host, port) = (Host::new(at_most), free_port());
+        let slow = python(&server(port).replace("c.close()", "c.recv(1)\n    c.close()"));
+        let (key, slow_member) = host.until_listening(&slow);
+        // Accepted, and kept open by it until we hang up; a second one waits in its queue.
+        let mut open = [0, 1].map(|_| TcpStream::connect(key.address).unwrap());
+        let other = python(&server(port));
+        let _ = host.until_listening(&other);
+        host.groups.get_mut(&key).unwrap().exclude(slow_member);
+        assert_eq!(spread(key.address, 30), HashMap::from([(other.pid, 30)]));
+        for client in &mut open {
+            client.shutdown(std::net::Shutdown::Write).unwrap();
+            assert_eq!(answer(client), slow.pid);
+        }
+        host.groups.get_mut(&key).unwrap().include(slow_member);
+        eventually("its turn", || {
+            let mut client = TcpStream::connect(key.address).unwrap();
+            client.shutdown(std::net::Shutdown::Write).unwrap();
+            (answer(&mut client) == slow.pid).then_some(())
+        });
+    }
+}
+
+#[test]
+fn the_queue_of_the_dead_is_served_by_the_next() {
+    if !possible() {
+        return;
+    }
+    let (mut host, port) = (Host::new(Balancer::RoundRobin), free_port());
+    // It listens and never accepts.
+    let stuck = python(&format!("import time\ns = socket.create_server(('127.0.0.1', {port}))\ntime.sleep(600)"));
+    let (key, member) = host.until_listening(&stuck);
+    let mut waiting: Vec<_> = (0..5).map(|_| TcpStream::connect(key.address).unwrap()).collect();
+    let root = stuck.pid;
+    stuck.kill();
+    let queue = |host: &Host| pmr::os::diag::waiting(host.groups[&key].socket(member).unwrap()).unwrap();
+    assert_eq!(queue(&host), 5, "seen though its process is gone");
+    host.orphan(root);
+    let successor = python(&server(port));
+    assert_eq!(host.until_listening(&successor), (key, member), "it is the same queue");
+    for client in &mut waiting {
+        assert_eq!(answer(client), successor.pid);
+    }
+    assert_eq!((queue(&host), ask(key.address)), (0, successor.pid));
+}
+
+#[test]
+fn a_static_go_program_with_many_threads_shares_its_port() {
+    if !possible() {
+        return;
+    }
+    let Some(go) = ["/usr/bin/go", "/usr/local/go/bin/go"].into_iter().find(|path| std::path::Path::new(path).exists())
+    else {
+        return skip("no Go");
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("main.go");
+    std::fs::write(&source, GO).unwrap();
+    let program = folder.path().join("server");
+    let mut build = std::process::Command::new(go);
+    build.args(["build", "-o"]).args([&program, &source]).env("CGO_ENABLED", "0").env("GO111MODULE", "off");
+    let built = build.env("GOFLAGS", "").env("GOCACHE", folder.path().join("cache")).output().unwrap();
+    assert!(built.status.success(), "{built:?}");
+    for (any, at) in [("127.0.0.1", "127.0.0.1"), ("", "127.0.0.1"), ("", "[::1]")] {
+        let (mut host, port) = (Host::new(Balancer::RoundRobin), free_port());
+        let listen = format!("{any}:{port}");
+        let programs = [(); 2].map(|()| start(program.to_str().unwrap(), &[&listen], None));
+        let keys = [0, 1].map(|at| host.until_listening(&programs[at]).0);
+        assert_eq!(keys[0], keys[1]);
+        let address: SocketAddr = format!("{at}:{port}").parse().unwrap();
+        let got = spread(address, 40);
+        assert!(programs.iter().all(|program| got.get(&program.pid).is_some_and(|count| *count >= 5)), "{got:?}");
+    }
+}
+
+const GO: &str = r#"package main
+
+import ("fmt"; "net"; "os")
+
+func main() {
+	l, err := net.Listen("tcp", os.Args[1])
+	if err != nil { fmt.Println(err); os.Exit(1) }
+	for {
+		c, err := l.Accept()
+		if err != nil { panic(err) }
+		go func() { fmt.Fprintln(c, os.Getpid()); c.Close() }()
+	}
+}
+"#;

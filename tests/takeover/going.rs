@@ -1,0 +1,192 @@
+//! Ends: of programs, of who answers them, and what is found by whoever comes next.
+
+use std::collections::HashSet;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use pmr::os::reuseport::Balancer;
+use pmr::os::seccomp::recovery::{join, waiting_calls};
+use pmr::os::seccomp::{Answer, BindWatch, Call, Delivery, Request};
+
+use crate::host::{Done, Host, ask, free_port, until_gone};
+use crate::program::{Program, eventually, possible, python, server, tell};
+
+/// Another descriptor of the watch, as a keeper has it.
+fn copy(program: &Program) -> BindWatch {
+    BindWatch::from(program.watch.as_fd().try_clone_to_owned().unwrap())
+}
+
+#[test]
+fn the_watch_ends_with_the_last_descendant() {
+    if !possible() {
+        return;
+    }
+    // The child leaves the session and outlives its parent.
+    let mark = format!("# started by {}", std::process::id());
+    let lasting = format!("if os.fork() == 0:\n  os.setsid()\n  __import__('time').sleep(600)\n{mark}");
+    let program = python(&lasting);
+    let root = program.pid;
+    // Of the tree some are left when the parent is gone; they are found by the watch, not by who their parent is.
+    eventually("the parent's end", || match pmr::os::pidfd::open(root) {
+        Ok(process) => pmr::os::pidfd::exit_status(process).map(drop).or_else(|| zombie(root)),
+        Err(_) => Some(()),
+    });
+    assert_eq!(program.watch.next().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "somebody is left");
+    for pid in orphans_of(root, &mark) {
+        pmr::os::tree::signal(pid, 9).unwrap();
+        until_gone(pid);
+    }
+    assert_eq!(program.next_call(), None);
+}
+
+fn zombie(pid: i32) -> Option<()> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.contains("State:\tZ").then_some(())
+}
+
+/// Processes with this in their command line, whose parent is gone.
+fn orphans_of(root: i32, mark: &str) -> Vec<i32> {
+    let is_one = |pid: &i32| {
+        std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains(mark)) && *pid != root
+    };
+    pmr::os::proc::sweep().into_keys().filter(is_one).collect()
+}
+
+#[tokio::test]
+async fn calls_and_the_end_can_be_awaited() {
+    if !possible() {
+        return;
+    }
+    let program = python("s = socket.create_server(('127.0.0.1', 0))");
+    let watch = copy(&program).watch().unwrap();
+    let mut calls = Vec::new();
+    loop {
+        let mut ready = watch.readable().await.unwrap();
+        match ready.try_io(|watch| watch.get_ref().next()) {
+            Ok(Ok(Some(request))) => {
+                assert_eq!(watch.get_ref().answer(request.id, Answer::Continue).unwrap(), Delivery::Delivered);
+                calls.push(request.call);
+            }
+            Ok(Ok(None)) => break,
+            Ok(Err(error)) => panic!("{error}"),
+            Err(_would_block) => {}
+        }
+    }
+    assert!(matches!(&calls[..], [Call::Bind { .. }, Call::Listen { backlog, .. }] if *backlog > 0), "{calls:?}");
+}
+
+#[test]
+fn who_binds_while_nobody_answers_waits() {
+    if !possible() {
+        return;
+    }
+    let (mut host, port) = (Host::new(Balancer::RoundRobin), free_port());
+    let program = python(&server(port));
+    eventually("a thread that waits", || waiting_calls(&[program.pid]).pop());
+    let kept = copy(&program);
+    // Nobody is there for a while; whoever comes has the same watch.
+    let mut program = program;
+    program.watch = kept;
+    let (key, _) = host.until_listening(&program);
+    assert_eq!(ask(key.address), program.pid);
+}
+
+#[test]
+fn a_call_in_flight_is_answered_by_the_next_one() {
+    if !possible() {
+        return;
+    }
+    let (mut host, port) = (Host::new(Balancer::RoundRobin), free_port());
+    let program = python(&server(port));
+    let request = program.next_call().unwrap();
+    // Written down, and then he died.
+    let json = serde_json::to_string(&request).unwrap();
+    drop(request);
+    assert_eq!(program.watch.next().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "never told again");
+    let request: Request = serde_json::from_str(&json).unwrap();
+    assert!(program.watch.is_waiting(request.id).unwrap());
+    assert!(matches!(host.handle(&program, &request), Done::Bound(_)));
+    assert!(!program.watch.is_waiting(request.id).unwrap());
+    // The next was received, and he died before he wrote it down.
+    let last = request.id;
+    let lost = program.next_call().unwrap();
+    let found = join(program.watch.unanswered_after(last), waiting_calls(&[program.pid])).expect("one of each");
+    assert_eq!(found, lost);
+    assert!(matches!(host.handle(&program, &found), Done::Listening(..)));
+    assert_eq!(ask(format!("127.0.0.1:{port}").parse().unwrap()), program.pid);
+}
+
+#[test]
+fn who_is_killed_while_it_waits_hears_nothing() {
+    if !possible() {
+        return;
+    }
+    let program = python(&server(free_port()));
+    let request = program.next_call().unwrap();
+    let watch = copy(&program);
+    program.kill();
+    assert!(!watch.is_waiting(request.id).unwrap());
+    assert_eq!(watch.answer(request.id, Answer::Success).unwrap(), Delivery::Gone);
+    assert_eq!(watch.next().unwrap(), None);
+}
+
+#[test]
+fn a_watch_that_nobody_has_refuses() {
+    if !possible() {
+        return;
+    }
+    let mut program =
+        python("import time\ntry:\n  s = socket.create_server(('127.0.0.1', 0))\nexcept OSError as e: print(e.errno)");
+    let _received = program.next_call().unwrap();
+    // Also what was received: so one that cannot be recovered ends in an error, not in a program that hangs.
+    program.watch = BindWatch::from(OwnedFd::from(std::fs::File::open("/dev/null").unwrap()));
+    assert_eq!(program.last_words(), "38\n", "ENOSYS");
+}
+
+#[test]
+fn under_a_watch_there_is_no_second_one() {
+    if !possible() {
+        return;
+    }
+    let exe = std::env::current_exe().unwrap();
+    let arguments = ["--exact", "going::says_what_it_can_do", "--nocapture", "--include-ignored"];
+    let program = crate::program::start(exe.to_str().unwrap(), &arguments, None);
+    let said = program.last_words();
+    assert!(said.contains("can: seccomp: Device or resource busy (os error 16)"), "{said}");
+}
+
+#[test]
+#[ignore = "run by the test above, under a watch"]
+fn says_what_it_can_do() {
+    use std::io::Write;
+    let found = pmr::os::seccomp::ability::ability(None).unwrap();
+    let text = found.obstacle().map_or("all".to_owned(), ToString::to_string);
+    writeln!(std::io::stdout(), "can: {text}").unwrap();
+}
+
+/// What a notification costs. No more than a hundredth of a second, however busy the machine; it says how much it was.
+#[test]
+fn a_round_trip_is_short() {
+    if !possible() {
+        return;
+    }
+    const TIMES: usize = 2000;
+    let program = python(&format!(
+        "s = socket.socket()\nimport time\nt = time.time()\nfor i in range({TIMES}): s.listen(5)\nprint((time.time() - t) / {TIMES} * 1e6)"
+    ));
+    let mut threads = HashSet::new();
+    let start = Instant::now();
+    let mut spent = Duration::ZERO;
+    while let Some(request) = program.next_call_at_once() {
+        let begun = Instant::now();
+        threads.insert(request.thread);
+        drop(program.watch.take_socket(&request).unwrap());
+        program.watch.answer(request.id, Answer::Success).unwrap();
+        spent += begun.elapsed();
+    }
+    let per_call = start.elapsed() / u32::try_from(TIMES).unwrap();
+    assert_eq!(threads.len(), 1);
+    let said = program.last_words();
+    tell(&format!("a round trip took the program {} us, and us {spent:?} in {TIMES} of them", said.trim()));
+    assert!(per_call < Duration::from_millis(10), "{per_call:?}");
+}

@@ -1,0 +1,227 @@
+//! The least that answers for the kernel: what a daemon would do with the calls it is told of.
+
+use std::collections::HashMap;
+use std::io::{self, Read};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use pmr::os::address::Address;
+use pmr::os::diag;
+use pmr::os::pidfd;
+use pmr::os::reuseport::{self, Balancer, Group, Key, MemberId};
+use pmr::os::seccomp::{Answer, BindWatch, Call, Delivery, Request};
+use pmr::os::tree;
+
+use crate::program::{Program, eventually};
+
+/// Several programs' sockets.
+pub struct Host {
+    pub groups: HashMap<Key, Group>,
+    /// What each program bound: root of its tree, address, inode of the socket, the socket.
+    bound: Vec<Bound>,
+    at_most: Balancer,
+    /// Listening sockets of the dead, for those who bind to the same address.
+    orphans: Vec<(Key, MemberId)>,
+}
+
+struct Bound {
+    root: i32,
+    key: Key,
+    inode: u64,
+    member: Option<MemberId>,
+    socket: OwnedFd,
+}
+
+/// What came of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    Bound(SocketAddr),
+    Listening(Key, MemberId),
+    Refused(i32),
+    LeftToKernel,
+    Gone,
+}
+
+impl Host {
+    pub fn new(at_most: Balancer) -> Host {
+        Host { groups: HashMap::new(), bound: Vec::new(), at_most, orphans: Vec::new() }
+    }
+
+    /// Answers all calls until one listens on a shared address, whose group and member it returns.
+    pub fn until_listening(&mut self, program: &Program) -> (Key, MemberId) {
+        loop {
+            let request = program.next_call().expect("it ended before it listened");
+            match self.handle(program, &request) {
+                Done::Listening(key, member) => return (key, member),
+                Done::Refused(errno) => panic!("{request:?}: {}", io::Error::from_raw_os_error(errno)),
+                Done::Bound(_) | Done::LeftToKernel | Done::Gone => {}
+            }
+        }
+    }
+
+    /// Answers all calls until nobody is left, and returns what came of each.
+    pub fn until_end(&mut self, program: &Program) -> Vec<Done> {
+        std::iter::from_fn(|| program.next_call().map(|request| self.handle(program, &request))).collect()
+    }
+
+    pub fn handle(&mut self, program: &Program, request: &Request) -> Done {
+        let done = self.decide(program, request).unwrap_or_else(|error| Done::Refused(error.raw_os_error().unwrap()));
+        let answer = match &done {
+            Done::Bound(_) | Done::Listening(..) => Answer::Success,
+            Done::Refused(errno) => Answer::Error(*errno),
+            Done::LeftToKernel => Answer::Continue,
+            Done::Gone => return done,
+        };
+        match program.watch.answer(request.id, answer).unwrap() {
+            Delivery::Delivered => done,
+            Delivery::Gone => Done::Gone,
+        }
+    }
+
+    fn decide(&mut self, program: &Program, request: &Request) -> io::Result<Done> {
+        let Some(socket) = program.watch.take_socket(request)? else { return Ok(Done::Gone) };
+        match &request.call {
+            Call::Bind { address, .. } => match address.ip() {
+                Some(ip) if ip.port() != 0 => self.bind(program, request, socket, address),
+                _ => Ok(Done::LeftToKernel),
+            },
+            Call::Listen { backlog, .. } => self.listen(socket, *backlog),
+            Call::BindUnreadable { .. } => Ok(Done::LeftToKernel),
+        }
+    }
+
+    fn bind(
+        &mut self,
+        program: &Program,
+        request: &Request,
+        mut socket: OwnedFd,
+        address: &Address,
+    ) -> io::Result<Done> {
+        if reuseport::is_multipath(&socket) {
+            let plain = reuseport::single_path(&socket)?;
+            socket = put_in_place(&program.watch, request, plain)?;
+        }
+        let wanted = address.ip().unwrap();
+        if !pmr::os::proc::may_bind(request.thread, wanted.port()) {
+            return Err(io::Error::from_raw_os_error(errno::EACCES));
+        }
+        self.forget_closed(program.pid, wanted);
+        let twice = self.bound.iter().any(|bound| bound.root == program.pid && bound.key.address == wanted);
+        if twice && !reuseport::is_shared(&socket) {
+            return Err(io::Error::from_raw_os_error(errno::EADDRINUSE));
+        }
+        let orphan = self.orphans.iter().position(|(key, _)| key.address == wanted);
+        if let Some(at) = orphan {
+            let (key, member) = self.orphans.remove(at);
+            let left = self.groups[&key].socket(member).unwrap().try_clone_to_owned()?;
+            reuseport::copy_blocking(&socket, &left)?;
+            let left = put_in_place(&program.watch, request, left)?;
+            self.note(program.pid, key, left, Some(member))?;
+            return Ok(Done::Bound(wanted));
+        }
+        reuseport::share(&socket)?;
+        address.bind(&socket)?;
+        let key = Key::of(&socket)?.unwrap();
+        let member = if key.tcp { None } else { Some(self.group(key).add(socket.try_clone()?, 0, true)?) };
+        self.note(program.pid, key, socket, member)?;
+        Ok(Done::Bound(wanted))
+    }
+
+    /// A program that probes a port binds, listens, closes, and does so again.
+    fn forget_closed(&mut self, root: i32, address: SocketAddr) {
+        let open = diag::sockets_of(&tree::descendants(&[root]));
+        let closed =
+            |bound: &mut Bound| bound.root == root && bound.key.address == address && !open.contains(&bound.inode);
+        for Bound { key, member, .. } in self.bound.extract_if(.., closed) {
+            if let Some(member) = member {
+                self.groups.get_mut(&key).unwrap().remove(member);
+            }
+        }
+    }
+
+    fn note(&mut self, root: i32, key: Key, socket: OwnedFd, member: Option<MemberId>) -> io::Result<()> {
+        let inode = inode(&socket);
+        self.bound.push(Bound { root, key, inode, member, socket });
+        Ok(())
+    }
+
+    fn group(&mut self, key: Key) -> &mut Group {
+        let at_most = self.at_most;
+        self.groups.entry(key).or_insert_with(|| Group::new(at_most))
+    }
+
+    fn listen(&mut self, socket: OwnedFd, backlog: i32) -> io::Result<Done> {
+        let inode = inode(&socket);
+        let Some(at) = self.bound.iter().position(|bound| bound.inode == inode) else {
+            return Ok(Done::LeftToKernel);
+        };
+        let key = self.bound[at].key;
+        let member = self.group(key).add(socket, backlog, true)?;
+        self.bound[at].member = Some(member);
+        Ok(Done::Listening(key, member))
+    }
+
+    /// Its program died: the queue is kept for a successor, and gets nothing new.
+    pub fn orphan(&mut self, root: i32) {
+        for Bound { key, member, socket, .. } in self.bound.extract_if(.., |bound| bound.root == root) {
+            drop(socket);
+            if let Some(member) = member {
+                self.groups.get_mut(&key).unwrap().exclude(member);
+                self.orphans.push((key, member));
+            }
+        }
+    }
+}
+
+fn put_in_place(watch: &BindWatch, request: &Request, socket: OwnedFd) -> io::Result<OwnedFd> {
+    let number = request.call.socket();
+    let close_on_exec = pidfd::is_close_on_exec(request.thread, number).unwrap_or(true);
+    watch.replace(request.id, number, &socket, close_on_exec)?;
+    Ok(socket)
+}
+
+fn inode(socket: impl AsFd) -> u64 {
+    rustix::fs::fstat(socket).unwrap().st_ino
+}
+
+/// Numbers of errors that the host itself makes.
+mod errno {
+    pub const EACCES: i32 = 13;
+    pub const EADDRINUSE: i32 = 98;
+}
+
+/// A port that nobody has, and that the kernel gives to nobody: below those it chooses from.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id().wrapping_mul(101);
+    let candidates = std::iter::repeat_with(|| start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000);
+    let ports = candidates.map(|offset| 10_000 + u16::try_from(offset).unwrap());
+    ports.into_iter().find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
+}
+
+/// Connects and reads the pid that answers.
+pub fn ask(address: SocketAddr) -> i32 {
+    let mut client = TcpStream::connect(address).unwrap();
+    client.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    answer(&mut client)
+}
+
+/// Reads the pid that answers.
+pub fn answer(client: &mut TcpStream) -> i32 {
+    let mut said = String::new();
+    client.read_to_string(&mut said).unwrap();
+    said.trim().parse().unwrap_or_else(|_| panic!("{said:?}"))
+}
+
+/// How many of so many connections each pid answered.
+pub fn spread(address: SocketAddr, count: usize) -> HashMap<i32, usize> {
+    let mut found = HashMap::new();
+    (0..count).for_each(|_| *found.entry(ask(address)).or_default() += 1);
+    found
+}
+
+/// Waits until a process ended. It need not be a child of ours.
+pub fn until_gone(pid: i32) {
+    eventually("its end", || pmr::os::proc::stat(pid).is_none().then_some(()));
+}

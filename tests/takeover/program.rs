@@ -1,0 +1,149 @@
+//! Small servers in Python that answer each connection with their pid, and starting them under a watch.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use pmr::os::seccomp::{BindWatch, Request, ability, handover};
+use pmr::os::spawn::{Confinement, Credentials, Launch, spawn};
+use pmr::os::{reap, tree};
+
+/// How long anything may take before a test fails.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PYTHON: &str = "/usr/bin/python3";
+
+/// Serves on a socket `s` that listens.
+pub const SERVE: &str = "
+while True:
+    c, _ = s.accept()
+    c.sendall(b'%d\\n' % os.getpid())
+    c.close()
+";
+
+/// A running program; killed with all its children when dropped.
+pub struct Program {
+    pub pid: i32,
+    pub watch: BindWatch,
+    output: File,
+    ended: bool,
+}
+
+/// False, with a word on why, if programs cannot be watched here.
+pub fn possible() -> bool {
+    let missing = match ability::ability(None) {
+        Ok(found) => found.obstacle().map(ToString::to_string),
+        Err(error) => Some(error.to_string()),
+    };
+    let python = (!Path::new(PYTHON).exists()).then(|| format!("no {PYTHON}"));
+    let missing = missing.or(python);
+    if let Some(missing) = &missing {
+        skip(missing);
+    }
+    missing.is_none()
+}
+
+pub fn skip(why: &str) {
+    tell(&format!("skipped: {why}"));
+}
+
+pub fn tell(what: &str) {
+    let _ = writeln!(std::io::stderr(), "{what}");
+}
+
+/// A Python script, with `os`, `socket` and `sys` at hand.
+pub fn python(script: &str) -> Program {
+    python_as(script, None)
+}
+
+pub fn python_as(script: &str, credentials: Option<&Credentials>) -> Program {
+    start(PYTHON, &["-c", &format!("import os, socket, sys\n{script}")], credentials)
+}
+
+/// The usual server: TCP on this address, with Python's own backlog.
+pub fn server(port: u16) -> String {
+    format!(
+        "s = socket.socket()\ns.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)\ns.bind(('127.0.0.1', {port}))\ns.listen(5)\n{SERVE}"
+    )
+}
+
+pub fn start(program: &str, arguments: &[&str], credentials: Option<&Credentials>) -> Program {
+    let (read, write) = std::io::pipe().unwrap();
+    let null = File::options().read(true).write(true).open("/dev/null").unwrap();
+    let argv: Vec<_> = [program].iter().chain(arguments).map(|argument| std::ffi::OsStr::new(*argument)).collect();
+    let (pending, theirs) = handover().unwrap();
+    let confinement = Confinement { watch_binds: Some(theirs.as_fd()), credentials, ..Confinement::default() };
+    let spawned = spawn(&Launch {
+        program: Path::new(program),
+        argv: &argv,
+        env: &["PATH=/usr/bin:/bin".to_owned()],
+        pid_slot: None,
+        cwd: Path::new("/"),
+        fds: &[null.as_fd(), write.as_fd(), write.as_fd()],
+        sibling: false,
+        confinement,
+    })
+    .unwrap();
+    drop(theirs);
+    let watch = pending.take().unwrap();
+    Program { pid: spawned.pid, watch, output: File::from(std::os::fd::OwnedFd::from(read)), ended: false }
+}
+
+impl Program {
+    /// The next call of it; `None` when nobody is left.
+    pub fn next_call(&self) -> Option<Request> {
+        eventually("a call", || match self.watch.next() {
+            Ok(found) => Some(found),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => None,
+            Err(error) => panic!("{error}"),
+        })
+    }
+
+    /// The same without a pause in between, for measuring.
+    pub fn next_call_at_once(&self) -> Option<Request> {
+        let mut polled = [rustix::event::PollFd::new(&self.watch, rustix::event::PollFlags::IN)];
+        rustix::event::poll(&mut polled, None).unwrap();
+        self.next_call()
+    }
+
+    /// Reaps it and returns all it has said. It must be about to end.
+    pub fn last_words(mut self) -> String {
+        let mut said = String::new();
+        self.output.read_to_string(&mut said).unwrap();
+        reap::reap(self.pid);
+        self.ended = true;
+        said
+    }
+
+    pub fn kill(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        if !std::mem::replace(&mut self.ended, true) {
+            for pid in tree::descendants(&[self.pid]).into_iter().rev() {
+                tree::signal(pid, 9).unwrap();
+            }
+            reap::reap(self.pid);
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Asks again and again until there is an answer.
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < PATIENCE, "not in {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}

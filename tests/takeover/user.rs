@@ -1,0 +1,112 @@
+//! As whom: programs that become another user, and all of it without privileges.
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use pmr::os::identity;
+use pmr::os::reuseport::{Balancer, Reason};
+use pmr::os::spawn::Credentials;
+
+use crate::host::{Host, ask, free_port, spread};
+use crate::program::{possible, python, python_as, server, skip};
+
+/// Prints what holds for itself, then serves.
+fn telling_server(port: u16) -> String {
+    let tell = "sys.stdout.write(''.join(l for l in open('/proc/self/status') if l[:5] in ('NoNew', 'Uid:\\t')))";
+    format!("{tell}\nsys.stdout.flush()\n{}", server(port)).replace("while True:", "for _ in range(2):")
+}
+
+#[test]
+fn root_starts_programs_as_others_who_can_still_gain_privileges() {
+    if identity::uid() != 0 {
+        return skip("not root");
+    }
+    if !possible() {
+        return;
+    }
+    let user = Credentials { uid: 4321, gid: 4322, groups: vec![4322] };
+    let (mut host, port) = (Host::new(Balancer::RoundRobin), free_port());
+    let programs = [(); 2].map(|()| python_as(&telling_server(port), Some(&user)));
+    let keys = [0, 1].map(|at| host.until_listening(&programs[at]).0);
+    assert_eq!((keys[0], keys[1].user), (keys[1], 4321), "the socket is the user's, who made it");
+    // Another user's is not shared with theirs.
+    let other = python(&server(port));
+    let bind = other.next_call().unwrap();
+    assert_eq!(host.handle(&other, &bind), crate::host::Done::Refused(98));
+    while host.groups[&keys[0]].dealt() != Some(4) && host.groups[&keys[0]].balancer().0 == Balancer::RoundRobin {
+        ask(keys[0].address);
+    }
+    if host.groups[&keys[0]].balancer().0 != Balancer::RoundRobin {
+        return skip("no CAP_BPF: who serves how many is not known");
+    }
+    for program in programs {
+        let said = program.last_words();
+        assert!(said.contains("Uid:\t4321\t4321"), "{said}");
+        assert_eq!(said.contains("NoNewPrivs:\t0"), keeps_privileges(), "{said}");
+    }
+}
+
+#[test]
+fn who_may_not_bind_a_privileged_port_is_told_so_though_we_may() {
+    if identity::uid() != 0 {
+        return skip("not root");
+    }
+    let first_free = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    if !possible() || first_free.is_ok_and(|text| text.trim().parse::<u16>().unwrap() <= 81) {
+        return skip("no port is privileged");
+    }
+    let user = Credentials { uid: 4321, gid: 4322, groups: vec![4322] };
+    let script = "try: socket.socket().bind(('127.0.0.1', 81))\nexcept OSError as e: print(e.errno)";
+    for (who, said) in [(Some(&user), "13\n"), (None, "")] {
+        let program = python_as(script, who);
+        Host::new(Balancer::Random).until_end(&program);
+        assert_eq!(program.last_words(), said);
+    }
+}
+
+fn keeps_privileges() -> bool {
+    pmr::os::seccomp::ability::ability(None).unwrap().keeps_privileges
+}
+
+/// All of it once more as a user without privileges, in a process of its own.
+#[test]
+fn without_privileges() {
+    const NOBODY: u32 = 65534;
+    if identity::uid() != 0 {
+        return shared_by_a_user();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let program = folder.path().join("takeover");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let mut all = Command::new(&program);
+    all.uid(NOBODY).gid(NOBODY).current_dir("/").args(["--test-threads=2", "--nocapture", "--skip", "static_go"]);
+    let output = all.output().unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}");
+}
+
+fn shared_by_a_user() {
+    if !possible() {
+        return;
+    }
+    let (mut host, port) = (Host::new(Balancer::RoundRobin), free_port());
+    let programs = [(); 2].map(|()| python(&telling_server(port).replace("range(2)", "range(1000)")));
+    let [(key, first), _] = [0, 1].map(|at| host.until_listening(&programs[at]));
+    let group = host.groups.get_mut(&key).unwrap();
+    match group.balancer() {
+        (Balancer::Random, Reason::Refused(1)) => {}
+        // Where everybody may.
+        (Balancer::RoundRobin, Reason::Wanted) => {}
+        other => panic!("{other:?}"),
+    }
+    let got = spread(key.address, 60);
+    assert!(programs.iter().all(|program| got[&program.pid] >= 10), "{got:?}");
+    host.groups.get_mut(&key).unwrap().exclude(first);
+    assert_eq!(spread(key.address, 20).len(), 1);
+    for pid in programs.iter().map(|program| program.pid) {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        assert!(status.contains("NoNewPrivs:\t1"), "{status}");
+    }
+}
