@@ -2,6 +2,7 @@
 //! well again when the cause is gone.
 
 mod apps;
+mod clock;
 mod disk;
 mod files;
 mod shortage;

@@ -1,0 +1,86 @@
+//! The wall clock jumps: nothing that waits, counts or measures may go by it.
+//!
+//! The machine's own clock is left alone. The daemon runs with a library that adds to what the C library says the wall
+//! clock says, as much as a file tells.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::{counts_on, nothing_is_missing, start_counter};
+use crate::support::{Home, app};
+
+const LIBRARY: &str = r#"
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+#include <sys/syscall.h>
+int clock_gettime(clockid_t clock, struct timespec *at) {
+    int result = syscall(SYS_clock_gettime, clock, at);
+    if (result == 0 && clock == CLOCK_REALTIME) {
+        FILE *file = fopen(OFFSET, "r");
+        long seconds = 0;
+        if (file) { if (fscanf(file, "%ld", &seconds) != 1) seconds = 0; fclose(file); }
+        at->tv_sec += seconds;
+    }
+    return result;
+}
+"#;
+
+/// A home whose daemon believes in the offset.
+struct Town {
+    home: Home,
+    library: PathBuf,
+    offset: PathBuf,
+}
+
+impl Town {
+    fn new() -> Town {
+        let home = Home::new();
+        let source = home.write("clock.c", LIBRARY);
+        let (library, offset) = (home.work().join("clock.so"), home.work().join("offset"));
+        let mut cc = Command::new("cc");
+        cc.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(format!("-DOFFSET=\"{}\"", offset.display())).arg(source);
+        assert!(cc.status().expect("a C compiler is installed").success());
+        Town { home, library, offset }
+    }
+
+    fn start(&self, words: &[&str]) {
+        let words = std::iter::once("start").chain(words.iter().copied());
+        self.home.pmr(words).env("LD_PRELOAD", &self.library).run().ok();
+    }
+
+    fn jump_to(&self, seconds: i64) {
+        fs::write(&self.offset, seconds.to_string()).unwrap();
+    }
+}
+
+#[test]
+fn the_wall_clock_jumps() {
+    const DAY: i64 = 24 * 60 * 60;
+    let town = Town::new();
+    let home = &town.home;
+    town.start(&[&app("tell.sh"), "-n", "first"]);
+    let pid = start_counter(home);
+    let dated = |log: String| log.lines().last().unwrap_or_default()[..10].to_owned();
+    let today = dated(home.log("../pmr.log"));
+    for jump in [DAY, -2 * DAY, 0] {
+        town.jump_to(jump);
+        // Something that waits: a restart whose delay is a second takes a second, whatever the clock says.
+        let name = format!("late{jump}");
+        let begun = Instant::now();
+        town.start(&[&app("tell.sh"), "-n", &name, "--restart-delay", "1s"]);
+        crate::support::processes::signal(home.one(&name).pid, nix::sys::signal::Signal::SIGKILL);
+        home.when(&name, "started again", |rows| rows[0].online() && rows[0].restarts == 1);
+        let took = begun.elapsed();
+        assert!((Duration::from_secs(1)..Duration::from_secs(20)).contains(&took), "{took:?} at {jump}");
+        assert_eq!(dated(home.log("../pmr.log")) == today, jump == 0, "the daemon sees the jump");
+        counts_on(home);
+        home.ok("restart first");
+        home.ok("list").says("first");
+        assert_eq!(home.one("count").pid, pid);
+    }
+    nothing_is_missing(&home.log("count-out.log"));
+}
