@@ -168,7 +168,7 @@ impl Accepted {
 
     /// The very next thing is the system call that sends it.
     pub(crate) fn is_handed(&self, run: Run, seq: u64) {
-        self.put(Place::Handed { listener: self.listener, run: run.0, seq, read: false });
+        self.put(Place::Handed { listener: self.listener, run: run.0, seq });
     }
 }
 

@@ -215,6 +215,10 @@ impl God {
             Some(Ended::Code(code)) => format!("ended with code {code}"),
             None => "is gone without a word".to_owned(),
         };
+        let forgotten = self.shell.memory.region.get(Word::ForgottenExits);
+        if forgotten > 0 {
+            tracing::error!("how {forgotten} processes ended is not known: too many ended while there was no daemon");
+        }
         tracing::warn!("the daemon {how}; {runs} processes ran on and are taken over, {gap_ms} ms later");
         self.bus.greet_with(EventKind::Recovered { after, gap_ms, runs });
     }

@@ -94,15 +94,12 @@ pub enum Place {
         run: u64,
         /// Number of the hand-over; they grow.
         seq: u64,
-        /// The worker has read the line it came with.
-        read: bool,
     },
 }
 
 const NOWHERE: u64 = 0;
 const WAITING: u64 = 1;
 const HANDED: u64 = 2;
-const READ: u64 = 3;
 
 /// See the module.
 #[derive(Debug)]
@@ -173,20 +170,12 @@ impl Region {
                 its_listener.store(listener, Ordering::Release);
                 state.store(WAITING, Ordering::Release);
             }
-            Place::Handed { listener, run, seq, read } => {
+            Place::Handed { listener, run, seq } => {
                 its_listener.store(listener, Ordering::Release);
                 its_run.store(run, Ordering::Release);
                 its_seq.store(seq, Ordering::Release);
-                state.store(if read { READ } else { HANDED }, Ordering::Release);
+                state.store(HANDED, Ordering::Release);
             }
-        }
-    }
-
-    /// The worker has read the line with this connection.
-    pub fn mark_read(&self, number: RawFd) {
-        if let Some([state, ..]) = self.slot(number) {
-            // Fails where the connection came back meanwhile, and then there is nothing to mark.
-            let _ = state.compare_exchange(HANDED, READ, Ordering::AcqRel, Ordering::Acquire);
         }
     }
 
@@ -204,7 +193,7 @@ impl Region {
         let [state, listener, run, seq] = self.slot(number)?.map(|word| word.load(Ordering::Acquire));
         match state {
             WAITING => Some(Place::Waiting { listener }),
-            HANDED | READ => Some(Place::Handed { listener, run, seq, read: state == READ }),
+            HANDED => Some(Place::Handed { listener, run, seq }),
             _ => None,
         }
     }
@@ -219,14 +208,12 @@ mod tests {
         let region = Region::new().unwrap();
         region.set(Word::Generation, 3);
         region.set_pillar(Pillar::Lock, Some(0));
-        region.put(7, Place::Handed { listener: 1, run: 2, seq: 3, read: false });
-        region.mark_read(7);
+        region.put(7, Place::Handed { listener: 1, run: 2, seq: 3 });
         region.put(8, Place::Waiting { listener: 9 });
-        region.mark_read(8);
         let heir = Region::open(region.file().try_clone_to_owned().unwrap()).unwrap();
         assert_eq!((heir.get(Word::Generation), heir.pillar(Pillar::Lock)), (3, Some(0)));
         assert_eq!(heir.pillar(Pillar::Ledger), None);
-        assert_eq!(heir.place(7), Some(Place::Handed { listener: 1, run: 2, seq: 3, read: true }));
+        assert_eq!(heir.place(7), Some(Place::Handed { listener: 1, run: 2, seq: 3 }));
         assert_eq!(heir.place(8), Some(Place::Waiting { listener: 9 }));
         heir.clear(8);
         assert_eq!((region.place(8), region.place(6)), (None, None));

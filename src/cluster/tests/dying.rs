@@ -123,7 +123,7 @@ fn one_written_down_as_handed_over_and_never_sent_is_sent() {
         heard(&one).await;
         let mut remains = stage.die().await;
         let Place::Waiting { listener } = remains.connections[0].1 else { panic!("it waits") };
-        remains.connections[0].1 = Place::Handed { listener, run: 1, seq: (1 << 32) + 900, read: false };
+        remains.connections[0].1 = Place::Handed { listener, run: 1, seq: (1 << 32) + 900 };
         let stage = remains.revive();
         let mut second = one.connect();
         one.reassure().await;

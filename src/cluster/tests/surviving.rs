@@ -96,7 +96,7 @@ fn leave_half_done(remains: &mut Remains, chance: &mut Chance, seq: u64) {
         && let Place::Waiting { listener } = remains.connections[at].1
     {
         let run = 1 + chance.below(6);
-        remains.connections[at].1 = Place::Handed { listener, run, seq, read: false };
+        remains.connections[at].1 = Place::Handed { listener, run, seq };
     }
 }
 
