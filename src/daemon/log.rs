@@ -13,6 +13,8 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
+use crate::os::clock;
+
 use crate::protocol::EventKind;
 use crate::protocol::event::EventProcess;
 use crate::supervisor::restart::in_words;
@@ -73,9 +75,12 @@ pub fn event(about: &EventProcess, kind: &EventKind) {
     }
 }
 
-/// The time as lines begin with it.
+/// The time as lines begin with it. By the C library's zone: to find its name, as others do, takes a walk through all the
+/// zones there are, and a daemon that takes over has no time for that.
 pub fn now() -> String {
-    jiff::Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
+    let now = jiff::Timestamp::now();
+    let offset = jiff::tz::Offset::from_seconds(clock::local_offset(now.as_second())).unwrap_or(jiff::tz::Offset::UTC);
+    now.to_zoned(offset.to_time_zone()).strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
 }
 
 struct LocalTime;

@@ -27,7 +27,32 @@ pub fn epoch_of(monotonic_ms: u64) -> u64 {
     u64::try_from(at / 1_000_000).unwrap_or(0)
 }
 
+/// How far local time is ahead of UTC at this moment, in seconds, as the C library reads it from the system's one zone
+/// file; 0 if it cannot.
+#[must_use]
+pub fn local_offset(epoch_seconds: i64) -> i32 {
+    let mut parts = std::mem::MaybeUninit::<libc::tm>::zeroed();
+    // SAFETY: both point to values of ours, and a structure of numbers and a pointer that nobody follows may be zero.
+    let parts = unsafe {
+        libc::localtime_r(&raw const epoch_seconds, parts.as_mut_ptr());
+        parts.assume_init()
+    };
+    i32::try_from(parts.tm_gmtoff).unwrap_or(0)
+}
+
 fn nanoseconds(clock: ClockId) -> i128 {
     let now = clock_gettime(clock);
     i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_time_is_what_others_say_it_is() {
+        let seconds = i64::try_from(epoch_ms() / 1000).unwrap();
+        let zoned = jiff::Timestamp::from_second(seconds).unwrap().to_zoned(jiff::tz::TimeZone::system());
+        assert_eq!(local_offset(seconds), zoned.offset().seconds());
+    }
 }
