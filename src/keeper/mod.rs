@@ -141,7 +141,7 @@ pub const PERSONALITY: &str = "__daemon";
 /// The argument before the number of the region's file.
 const RESUME: &str = "--resume";
 
-/// The number after [`RESUME`], if the program was executed to go on.
+/// The number after `--resume`, if the program was executed to go on.
 #[must_use]
 pub fn resumed(args: &[OsString]) -> Option<RawFd> {
     let at = args.iter().position(|arg| arg == RESUME)?;

@@ -33,7 +33,7 @@ pub enum Word {
     LastEnd = 5,
     /// When it ended, in ms of the monotonic clock.
     EndedAt = 6,
-    /// What happened with the last upgrade: see [`super::Upgrade`].
+    /// What happened with the last upgrade: see [`super::Trial`].
     Upgrade = 7,
     /// Exits the keeper had to forget because no God came to hear of them.
     ForgottenExits = 8,

@@ -2,4 +2,5 @@
 //! added: they stand for what lies on somebody's disk.
 
 mod journals;
+mod ledgers;
 mod records;

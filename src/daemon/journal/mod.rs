@@ -5,7 +5,7 @@
 //!                        └────────── the whole, when the inbox is too small ──►┘
 //! ```
 //!
-//! God never waits for the disk: the tap copies a payload into the [`Inbox`], which is bounded. What does not fit is
+//! God never waits for the disk: the tap copies a payload into the `Inbox`, which is bounded. What does not fit is
 //! dropped, and so is what could not be written; then the writer replaces the whole file with what is in the ledger, which
 //! has everything. It does the same when the file has grown long. So there is one road out of every trouble, and no
 //! memory that grows with its length.
@@ -13,7 +13,7 @@
 //! A crash of ours loses nothing that was written, so nothing is synced on the way. What an operator asked for is synced
 //! within a second, since after a power cut it should be there.
 //!
-//! The file has the format of [`crate::keeper::frames`]; its first frame is the [`Head`]. A daemon with nothing to
+//! The file has the format of [`crate::keeper::frames`]; its first frame is the `Head`. A daemon with nothing to
 //! write down leaves the file of the one before untouched, so a boot that is cut short loses nothing either; when it has,
 //! the other's file is kept as `journal.before`.
 

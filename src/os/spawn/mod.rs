@@ -1,7 +1,7 @@
 //! Starting a program in a session of its own, with named descriptors and nothing else.
 //!
 //! The child is made by `clone3` with our memory and its own stack, as `posix_spawn` does it: its cost does not grow
-//! with the daemon. Between its birth and the program, [`child`] prepares it; we sleep until it is done, and then read
+//! with the daemon. Between its birth and the program, `child` prepares it; we sleep until it is done, and then read
 //! in our own memory which step failed, if one did.
 
 mod child;

@@ -1,0 +1,18 @@
+//! What Gods of every version said of the files they kept: number and identity by name.
+
+use pmr::keeper::{frames, ledger};
+
+#[test]
+fn files_kept_by_every_version_are_found() {
+    let mut payload = Vec::new();
+    for line in include_str!("ledgers/1/files.txt").lines() {
+        let (key, json) = line.split_once(' ').expect("a key and its text");
+        frames::add(&mut payload, key, Some(json));
+    }
+    let mut records = frames::Records::new();
+    let bytes = frames::frame(&payload);
+    assert_eq!(frames::read(&bytes, &mut records), bytes.len());
+    assert_eq!(ledger::format(&records), 1);
+    let kept: Vec<(&str, i32)> = ledger::kept(&records).map(|(name, id)| (name, id.number)).collect();
+    assert_eq!(kept, [("listen/2/1", 44), ("log/17/out", 31), ("rpc", 9)]);
+}
