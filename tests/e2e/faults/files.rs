@@ -25,6 +25,12 @@ fn sockets_that_were_deleted_are_made_again() {
     assert!(daemon_log(&home).contains("rpc.sock was deleted, and is there again"));
 }
 
+/// Waits for the socket in a home that was deleted. In the moment before there is no trace of the daemon, and a command
+/// that starts one would.
+fn is_made_again(home: &Home) {
+    until("the home is there again", || home.root().join("rpc.sock").exists());
+}
+
 #[test]
 fn a_home_that_was_deleted_is_made_again() {
     let home = Home::new();
@@ -32,13 +38,14 @@ fn a_home_that_was_deleted_is_made_again() {
     let keeper = home.daemon_pid();
     for round in 0..5 {
         fs::remove_dir_all(home.root()).unwrap();
+        is_made_again(&home);
         assert_eq!(home.one("count").pid, count, "round {round}");
         assert_eq!(home.daemon_pid(), keeper);
     }
     counts_on(&home);
     let moved = home.work().join("moved");
     fs::rename(home.root(), &moved).unwrap();
-    until("it is there again", || home.root().join("rpc.sock").exists());
+    is_made_again(&home);
     assert_eq!(home.one("count").pid, count);
     home.ok("save");
     home.ok("restart count");
@@ -54,6 +61,7 @@ fn node_workers_start_in_a_home_that_was_deleted() {
         .run()
         .ok();
     fs::remove_dir_all(home.root()).unwrap();
+    is_made_again(&home);
     home.ok("reload web");
     http::get(port, "/").unwrap();
 }
