@@ -118,7 +118,7 @@ fn hello(home: &Home, legacy: &Inheritance) -> Hello {
     Hello {
         version: VERSION.to_owned(),
         pid: legacy.keeper,
-        god: i32::try_from(std::process::id()).unwrap_or_default(),
+        god: identity::pid(),
         generation: legacy.region.get(Word::Generation),
         started_at: clock::epoch_ms(),
         home: home.root().to_owned(),

@@ -200,16 +200,12 @@ impl God {
     /// The signal, then SIGCONT: a paused process can only then act on it. To the main process by a descriptor that
     /// never means another; the rest of a tree was looked at just now.
     fn send(&self, run: Run, pid: i32, number: i32) {
-        let outcome = match self.living.pidfd(run, pid) {
-            Some(process) => pidfd::signal(process, number).and_then(|()| match number {
-                signal::INT => pidfd::signal(process, libc::SIGCONT),
-                _ => Ok(()),
-            }),
-            None => tree::signal(pid, number).and_then(|()| match number {
-                signal::INT => tree::signal(pid, libc::SIGCONT),
-                _ => Ok(()),
-            }),
+        let deliver = |number| match self.living.pidfd(run, pid) {
+            Some(process) => pidfd::signal(process, number),
+            None => tree::signal(pid, number),
         };
+        let outcome = deliver(number);
+        let outcome = if number == signal::INT { outcome.and_then(|()| deliver(libc::SIGCONT)) } else { outcome };
         if let Err(error) = outcome {
             tracing::warn!("{} to {pid}: {error}", signal::name(number));
         }

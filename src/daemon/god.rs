@@ -58,8 +58,8 @@ pub enum Command {
     ReopenLogs(Reply),
     /// Tell subscribers.
     Publish(EventKind),
-    /// The ledger as it is, for a program that may take over.
-    Ledger(oneshot::Sender<std::io::Result<OwnedFd>>),
+    /// The ledger as it is, for a program that may take over, and how many processes that would go on with.
+    Ledger(oneshot::Sender<std::io::Result<(OwnedFd, u32)>>),
     /// Hand over to this program, of this version.
     HandOver(File, String, oneshot::Sender<Result<Successor, Refusal>>),
     /// What came of the last upgrade.
@@ -262,7 +262,10 @@ impl God {
             Command::Flush(target, reply) => self.flush_logs(&target, reply),
             Command::ReopenLogs(reply) => self.reopen_logs(Some(reply)),
             Command::Publish(kind) => self.bus.publish(None, kind),
-            Command::Ledger(reply) => drop(reply.send(self.shell.memory.ledger.file())),
+            Command::Ledger(reply) => {
+                let runs = self.running();
+                drop(reply.send(self.shell.memory.ledger.file().map(|ledger| (ledger, runs))));
+            }
             Command::HandOver(program, version, reply) => self.hand_over(program, version, reply),
             Command::Upgraded(reply) => self.tell_upgrade(reply),
             Command::Subscribe(stream) => self.bus.subscribe(stream),

@@ -22,7 +22,7 @@ use crate::keeper::Ledger;
 use crate::os::cgroup::{Cgroup, Membership};
 use crate::os::proc::{self, Stat};
 use crate::os::reap::Ended;
-use crate::os::{clock, pidfd, tree};
+use crate::os::{clock, identity, pidfd, tree};
 use crate::protocol::{Exit, Run};
 use crate::supervisor::{AppId, Input};
 
@@ -135,7 +135,7 @@ impl Living {
     /// Nobody yet.
     #[must_use]
     pub fn new(keeper: i32, lineage: String, ledger: Ledger, ends: UnboundedSender<End>) -> Living {
-        let god = i32::try_from(std::process::id()).unwrap_or_default();
+        let god = identity::pid();
         Living {
             runs: HashMap::new(),
             mains: HashMap::new(),

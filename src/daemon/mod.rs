@@ -66,7 +66,7 @@ pub struct Options {
 /// Makes this process the one daemon of its home, before there is a God. The error is a sentence; it has also been
 /// written to `readiness`.
 pub fn found(home: &Home, readiness: Option<OwnedFd>) -> Result<Estate, String> {
-    let pid = i32::try_from(std::process::id()).unwrap_or_default();
+    let pid = identity::pid();
     match premises::lock(home, pid) {
         Ok(lock) => Estate::found(lock, readiness).map_err(|error| format!("preparing the keeper: {error}")),
         Err(error) => {

@@ -120,12 +120,10 @@ impl Daemon for Service {
     async fn upgrade(self, _: Context, program: PathBuf, check: bool) -> Result<Successor, Refusal> {
         let failed = |error: String| Refusal::Failed { doing: "reading the state".into(), error };
         let ledger = self.ask(Command::Ledger).await.ok_or(Refusal::ShuttingDown)?;
-        let ledger = ledger.map_err(|error| failed(error.to_string()))?;
+        let (ledger, runs) = ledger.map_err(|error| failed(error.to_string()))?;
         let (file, version) = self.on_disk(move || upgrade::ask(&program, ledger)).await?;
         if check {
-            let list = self.ask(Command::List).await.ok_or(Refusal::ShuttingDown)?;
-            let runs = list.iter().filter(|process| process.pid.is_some()).count();
-            return Ok(Successor { version, runs: u32::try_from(runs).unwrap_or(u32::MAX) });
+            return Ok(Successor { version, runs });
         }
         self.ask(|reply| Command::HandOver(file, version, reply)).await.unwrap_or(Err(Refusal::ShuttingDown))
     }

@@ -10,7 +10,6 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -79,8 +78,7 @@ pub fn ask(path: &Path, ledger: OwnedFd) -> Result<(File, String), Refusal> {
 fn answer(mut child: Child) -> Result<String, String> {
     let in_words = |error: io::Error| error.to_string();
     let process = pidfd::open(i32::try_from(child.id()).unwrap_or_default()).map_err(in_words)?;
-    let limit = Timespec { tv_sec: i64::try_from(PATIENCE.as_secs()).unwrap_or(i64::MAX), tv_nsec: 0 };
-    if !poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&limit)).is_ok_and(|ready| ready > 0) {
+    if !pidfd::ends_within(&process, PATIENCE) {
         let _ = child.kill();
         let _ = child.wait();
         return Err(format!("it said nothing in {} s", PATIENCE.as_secs()));

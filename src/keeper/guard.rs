@@ -15,7 +15,7 @@ use super::inheritance::Inheritance;
 use super::region::{Pillar, Region, Word};
 use super::{Trial, execute};
 use crate::os::signals::{self, Awaited};
-use crate::os::{clock, proc, tree, twin};
+use crate::os::{clock, identity, proc, tree, twin};
 
 /// Comes to the guard when the keeper has executed the new program: from then on they share no table.
 const APART: Signal = Signal::SIGUSR1;
@@ -26,7 +26,7 @@ const ALONE: Signal = Signal::SIGHUP;
 
 /// Starts a guard. To be called by the keeper just before it executes the new program.
 pub(super) fn post(region: &Rc<Region>, home: &OsStr) -> std::io::Result<()> {
-    let keeper = i32::try_from(std::process::id()).unwrap_or_default();
+    let keeper = identity::pid();
     let pid = twin::start(|| {
         stand(region, home, keeper);
         0

@@ -73,7 +73,7 @@ impl Keeper {
         identity::adopt_orphans()?;
         let all: Vec<Signal> = PASSED_ON.into_iter().chain([Signal::SIGCHLD, READY]).collect();
         let signals = Awaited::block(&all)?;
-        let own_pid = i32::try_from(std::process::id()).unwrap_or_default();
+        let own_pid = identity::pid();
         guard::tell(&region, own_pid, Trial::of(&region) == Trial::Running);
         if let Some(lock) = region.pillar(Pillar::Lock) {
             // Who takes the pid from there to find a daemon that hangs needs the right one; nobody else depends on it.

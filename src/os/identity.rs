@@ -9,6 +9,12 @@ use nix::unistd::{self, Gid, Group, Uid, User};
 
 use super::spawn::Credentials;
 
+/// Our process id.
+#[must_use]
+pub fn pid() -> i32 {
+    nix::unistd::getpid().as_raw()
+}
+
 /// Effective user id.
 #[must_use]
 pub fn uid() -> u32 {

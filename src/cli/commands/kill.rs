@@ -1,16 +1,13 @@
 //! `kill`: stop everything and end the daemon.
 
-use std::os::fd::OwnedFd;
 use std::time::Duration;
-
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::super::Context;
 use super::super::client::Client;
 use super::super::failure::Failure;
 use super::super::outcome::{self, Outcome};
 use super::save::plural;
+use crate::os::pidfd;
 use crate::paths::Home;
 use crate::protocol::{Report, Verdict};
 
@@ -44,17 +41,12 @@ pub async fn run(_args: Args, cx: &Context) -> Result<Outcome, Failure> {
 pub async fn end(client: &Client, home: &Home) -> Result<Report, Failure> {
     let pid = client.hello().await?.pid;
     // Held from before it is told to end, so that it is this process and no later one of the same pid.
-    let process = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    let process = pidfd::open(pid).ok();
     let report = client.shut_down().await?;
-    if process.is_some_and(|process| !ended(&process)) {
+    // Nothing else happens meanwhile, so the thread itself may wait.
+    if process.is_some_and(|process| !pidfd::ends_within(process, LEAVING)) {
         return Err(Failure::new(format!("the daemon (pid {pid}) stopped its apps, but does not end"))
             .hint(format!("see {}", home.daemon_log().display())));
     }
     Ok(report)
-}
-
-/// Waits for the end of a process. Nothing else happens meanwhile, so the thread itself may wait.
-fn ended(process: &OwnedFd) -> bool {
-    let limit = Timespec { tv_sec: i64::try_from(LEAVING.as_secs()).unwrap_or(i64::MAX), tv_nsec: 0 };
-    poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&limit)).is_ok_and(|ready| ready > 0)
 }
