@@ -10,7 +10,7 @@ use std::fs::{File, OpenOptions};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 
-use super::effect::output_names;
+use super::start::output_names;
 use super::{journal, live, upgrade};
 use crate::keeper::{Inheritance, Previous, Records, Trial};
 use crate::os::{clock, tree};

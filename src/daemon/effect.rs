@@ -1,22 +1,14 @@
 //! Carries out what the supervisor decides, one short function an effect.
 
-use std::ffi::OsStr;
-use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
-use super::confine::Confined;
-use super::environment::{self, Setting};
+use super::environment;
 use super::god::{God, Reply};
-use super::live::Live;
-use crate::cluster::{self, Cluster};
-use crate::logs::Pumping;
-use crate::os::{clock, fdpass, killpoint, pidfd, proc, program, spawn, tree};
+use crate::cluster::Cluster;
+use crate::os::{killpoint, pidfd, proc, tree};
 use crate::protocol::{EventKind, Refusal, Report, ReportLine, Run, Verdict};
+use crate::spec::signal;
 use crate::spec::target::Selector;
-use crate::spec::{AppSpec, Env, ExecMode, Program, interpreter, signal};
 use crate::supervisor::{AppId, Effect, Goal, Input, Process, ProcessId};
 
 /// A kill is repeated until it finds nothing new, in case the tree grows meanwhile; this often at most.
@@ -53,112 +45,11 @@ impl God {
         None
     }
 
-    // Start.
-
-    pub(super) fn spawn(&mut self, run: Run, id: ProcessId) -> Input {
-        let process = self.supervisor.process(id).expect("a spawn is decided for a process that exists");
-        let (app, instance) = (process.app, process.clone());
-        let spec = Arc::clone(&self.supervisor.app(app).expect("an app outlives its processes").spec);
-        match self.start(run, &instance, app, &spec) {
-            Ok(()) => {
-                self.note_pid(id);
-                Input::Spawned { run }
-            }
-            Err(failure) => Input::SpawnFailed { run, error: failure.error, permanent: failure.permanent },
-        }
-    }
-
-    fn start(&mut self, run: Run, process: &Process, app: AppId, spec: &AppSpec) -> Result<(), StartFailure> {
-        let (logs, pid_file) = environment::files(&self.shell.home, spec, process);
-        let home = self.shell.home.root();
-        let now = clock::epoch_ms();
-        let setting = Setting { spec, process, home, logs: &logs, pid_file: &pid_file, now };
-        let mut confined = Confined::new(&self.shell.cgroups, self.shell.file_limit, run, &spec.confinement)?;
-        let mut env = environment::whole(&setting, run, &self.living.mark(run));
-        confined.tell(&mut env, &spec.env);
-        let command =
-            command_line(spec, &confined.preload(self.shell.home.preload().join(super::premises::PRELOAD_FILE)))?;
-        let argv: Vec<&OsStr> = command.argv.iter().map(OsStr::new).collect();
-
-        let null = File::options().read(true).write(true).open("/dev/null")?;
-        let (out, out_write) = spawn::output_pipe()?;
-        let (err, err_write) = spawn::output_pipe()?;
-        let pipes = [tree::pipe_inode(&out)?, tree::pipe_inode(&err)?];
-        let (channel, theirs) = fdpass::channel_pair()?;
-        confined.give(&[out_write.as_fd(), err_write.as_fd()]);
-        let launch = spawn::Launch {
-            program: &command.program,
-            argv: &argv,
-            env: &env,
-            pid_slot: None,
-            cwd: &spec.cwd,
-            fds: &[null.as_fd(), out_write.as_fd(), err_write.as_fd(), theirs.as_fd()],
-            sibling: true,
-            confinement: spawn::Confinement::default(),
-        };
-        // Before there is a process: what it says and waits for must outlive us from its first moment.
-        let names = output_names(run);
-        self.shell.memory.ledger.keep(&names[0], &out);
-        self.shell.memory.ledger.keep(&names[1], &err);
-        let channel_name = cluster::channel_name(run);
-        self.shell.memory.ledger.keep(&channel_name, &channel);
-        let started = confined.spawn(&launch);
-        if started.is_err() {
-            names.iter().chain([&channel_name]).for_each(|name| self.shell.memory.ledger.release(name));
-        }
-        let spawned = started.map_err(|failure| StartFailure::explain(&failure))?;
-        killpoint::pass("spawned");
-        let pid = spawned.pid;
-
-        let logs = [logs.out, logs.err];
-        self.living.confine(run, confined.group);
-        self.living.insert(run, Live::new(pid, app, pipes, logs.clone()));
-        self.living.hold(run, spawned.pidfd);
-        self.node_versions.remove(&process.id);
-        for ((name, pipe), path) in names.into_iter().zip([out, err]).zip(logs) {
-            self.pump(vec![(name, pipe)], path.as_deref());
-        }
-        self.cluster(app, spec).join(run, channel, spec.mode == ExecMode::Cluster);
-        self.publish(process.id, EventKind::Started { pid });
-        Ok(())
-    }
-
-    /// Moves what comes out of pipes, each kept under its name until it has ended, to a file.
-    pub(super) fn pump(&self, pipes: Vec<(String, OwnedFd)>, path: Option<&Path>) {
-        let file = path.map(|path| self.shell.logs.open(path));
-        let (names, pipes): (Vec<_>, Vec<_>) = pipes.into_iter().unzip();
-        match self.shell.logs.pump_all(pipes.into_iter().map(|pipe| (pipe, file.clone()))) {
-            Ok(pumping) => names.into_iter().zip(pumping).for_each(|(name, pumping)| self.release_after(name, pumping)),
-            Err(error) => {
-                names.iter().for_each(|name| self.shell.memory.ledger.release(name));
-                tracing::error!("output cannot be read: {error}");
-            }
-        }
-    }
-
-    /// Ends with the pipe. Its number may be somebody else's by then; the record says what it was.
-    fn release_after(&self, name: String, pumping: Pumping) {
-        let ledger = self.shell.memory.ledger.clone();
-        tokio::task::spawn_local(async move {
-            pumping.finished().await;
-            ledger.release(&name);
-        });
-    }
-
-    pub(super) fn cluster(&mut self, app: AppId, spec: &AppSpec) -> &Cluster {
-        let (memory, notices) = (&self.shell.memory, &self.shell.notices);
-        let options = cluster::Options { balance: spec.balance };
-        let cluster =
-            self.clusters.entry(app).or_insert_with(|| Cluster::new(options, app.0, memory.clone(), notices.clone()));
-        cluster.set_balance(spec.balance);
-        cluster
-    }
+    // End.
 
     fn cluster_of(&self, run: Run) -> Option<&Cluster> {
         self.clusters.get(&self.living.get(run)?.app)
     }
-
-    // End.
 
     /// An app that is wanted nowhere gives its ports back. While one of its processes is wanted, however dead it is,
     /// the door stays open and connections wait.
@@ -237,7 +128,7 @@ impl God {
     }
 
     /// Keeps the pid file of a process true: it names the main process that answers for it, or does not exist.
-    fn note_pid(&self, id: ProcessId) {
+    pub(super) fn note_pid(&self, id: ProcessId) {
         let Some(process) = self.supervisor.process(id) else { return };
         let Some(app) = self.supervisor.app(process.app) else { return };
         let (_, path) = environment::files(&self.shell.home, &app.spec, process);
@@ -297,72 +188,4 @@ impl God {
             }
         });
     }
-}
-
-/// The names under which the ends of a run's output pipes are kept.
-pub(super) fn output_names(run: Run) -> [String; 2] {
-    ["out", "err"].map(|stream| format!("log/{}/{stream}", run.0))
-}
-
-/// Why a process could not be made.
-struct StartFailure {
-    error: String,
-    permanent: bool,
-}
-
-impl StartFailure {
-    fn explain(failure: &spawn::Failure) -> StartFailure {
-        StartFailure { error: failure.to_string(), permanent: is_permanent(&failure.error) }
-    }
-}
-
-/// True if trying again cannot help.
-fn is_permanent(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound
-            | io::ErrorKind::PermissionDenied
-            | io::ErrorKind::NotADirectory
-            | io::ErrorKind::InvalidInput
-            | io::ErrorKind::Unsupported
-    ) || error.raw_os_error() == Some(libc::ENOEXEC)
-}
-
-impl From<io::Error> for StartFailure {
-    fn from(error: io::Error) -> StartFailure {
-        StartFailure { error: error.to_string(), permanent: is_permanent(&error) }
-    }
-}
-
-struct CommandLine {
-    program: PathBuf,
-    argv: Vec<String>,
-}
-
-/// The file to execute and its arguments. A Node cluster worker also loads the drain preload.
-fn command_line(spec: &AppSpec, preload: &Path) -> Result<CommandLine, StartFailure> {
-    let text = |path: &Path| path.display().to_string();
-    let (program, mut argv) = match &spec.program {
-        Program::Binary { path } => (path.clone(), vec![text(path)]),
-        Program::CommandLine { line, shell } => (shell.clone(), vec![text(shell), "-c".to_owned(), line.clone()]),
-        Program::Script { script, interpreter, interpreter_args } => {
-            let mut argv = vec![interpreter.clone()];
-            argv.extend(interpreter_args.iter().cloned());
-            if spec.mode == ExecMode::Cluster && interpreter::is_node(interpreter) {
-                argv.extend(["--require".to_owned(), text(preload)]);
-            }
-            argv.push(text(script));
-            (find(interpreter, &spec.base_env, &spec.env, &spec.cwd)?, argv)
-        }
-    };
-    argv.extend(spec.args.iter().cloned());
-    Ok(CommandLine { program, argv })
-}
-
-fn find(interpreter: &str, base: &Env, own: &Env, cwd: &Path) -> Result<PathBuf, StartFailure> {
-    let path = own.get("PATH").or_else(|| base.get("PATH")).map_or("/usr/local/bin:/usr/bin:/bin", String::as_str);
-    program::find(interpreter, path, cwd).ok_or_else(|| StartFailure {
-        error: format!("the interpreter `{interpreter}` is not in the app's PATH ({path})"),
-        permanent: true,
-    })
 }

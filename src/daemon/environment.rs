@@ -6,14 +6,11 @@
 use std::path::Path;
 
 use super::live::RUN_VARIABLE;
-use crate::protocol::Run;
+use super::wiring::Wiring;
 use crate::protocol::info::EpochMs;
 use crate::spec::log_paths::{self, LogPaths};
-use crate::spec::{AppSpec, Env, ExecMode, Program};
+use crate::spec::{AppSpec, Env, Program};
 use crate::supervisor::Process;
-
-/// Descriptor of the IPC channel in every process we start.
-const CHANNEL_FD: &str = "3";
 
 /// What is needed to make the environment of one run.
 pub struct Setting<'a> {
@@ -69,7 +66,7 @@ pub fn own(setting: &Setting<'_>) -> Env {
 
 /// The whole environment of a run, as `NAME=value`.
 #[must_use]
-pub fn whole(setting: &Setting<'_>, run: Run, mark: &str) -> Vec<String> {
+pub(super) fn whole(setting: &Setting<'_>, mark: &str, wiring: &Wiring) -> Vec<String> {
     let spec = setting.spec;
     let mut env = Env::clone(&spec.base_env);
     env.extend(own(setting));
@@ -78,12 +75,7 @@ pub fn whole(setting: &Setting<'_>, run: Run, mark: &str) -> Vec<String> {
     need("pm_id", setting.process.id.0.to_string());
     need(&spec.instance_var, setting.process.instance.to_string());
     need(RUN_VARIABLE, mark.to_owned());
-    need("NODE_CHANNEL_FD", CHANNEL_FD.to_owned());
-    need("NODE_CHANNEL_SERIALIZATION_MODE", "json".to_owned());
-    if spec.mode == ExecMode::Cluster {
-        // Unique among the living, and the worker's `cluster.worker.id`.
-        need("NODE_UNIQUE_ID", run.0.to_string());
-    }
+    wiring.variables().for_each(|(name, value)| drop(need(name, value.to_owned())));
     env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 

@@ -24,8 +24,10 @@ mod revive;
 mod server;
 mod service;
 mod sources;
+mod start;
 pub mod upgrade;
 mod view;
+mod wiring;
 
 use std::fs::{self, File};
 use std::io::Write;

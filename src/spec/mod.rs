@@ -12,6 +12,7 @@ pub mod ecosystem;
 pub mod interpreter;
 pub mod keys;
 pub mod log_paths;
+pub mod mechanism;
 pub mod signal;
 pub mod target;
 pub mod value;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use confinement::Confinement;
+pub use mechanism::Mechanism;
 
 /// Environment variables, sorted so that output and dumps are stable.
 pub type Env = BTreeMap<String, String>;

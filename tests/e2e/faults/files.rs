@@ -1,6 +1,8 @@
 //! Somebody deletes what is the daemon's.
 
 use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
 
 use super::{counts_on, daemon_log, kill_god, nothing_is_missing, start_counter};
 use crate::support::eventually::until;
@@ -25,6 +27,15 @@ fn sockets_that_were_deleted_are_made_again() {
     assert!(daemon_log(&home).contains("rpc.sock was deleted, and is there again"));
 }
 
+/// Deletes it as a person would: again, if an app has just written to its log and the folder was not empty at the end.
+fn delete_folder(folder: &Path) {
+    until("the folder is deleted", || match fs::remove_dir_all(folder) {
+        Ok(()) => true,
+        Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => false,
+        Err(error) => panic!("{}: {error}", folder.display()),
+    });
+}
+
 /// Waits for the socket in a home that was deleted. In the moment before there is no trace of the daemon, and a command
 /// that starts one would.
 fn is_made_again(home: &Home) {
@@ -37,7 +48,7 @@ fn a_home_that_was_deleted_is_made_again() {
     let count = start_counter(&home);
     let keeper = home.daemon_pid();
     for round in 0..5 {
-        fs::remove_dir_all(home.root()).unwrap();
+        delete_folder(home.root());
         is_made_again(&home);
         assert_eq!(home.one("count").pid, count, "round {round}");
         assert_eq!(home.daemon_pid(), keeper);
@@ -60,7 +71,7 @@ fn node_workers_start_in_a_home_that_was_deleted() {
         .env("PORT", port.to_string())
         .run()
         .ok();
-    fs::remove_dir_all(home.root()).unwrap();
+    delete_folder(home.root());
     is_made_again(&home);
     home.ok("reload web");
     http::get(port, "/").unwrap();
@@ -73,7 +84,7 @@ fn logs_that_were_deleted_are_made_again() {
     let (logs, file) = (home.root().join("logs"), home.root().join("logs/count-out.log"));
     fs::remove_file(&file).unwrap();
     counts_on(&home);
-    fs::remove_dir_all(&logs).unwrap();
+    delete_folder(&logs);
     counts_on(&home);
     nothing_is_missing(&home.log("count-out.log"));
     fs::remove_file(&file).unwrap();

@@ -1,0 +1,203 @@
+//! Starts a process: what it gets, what is kept of it before it exists, and who is told.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::confine::Confined;
+use super::environment::{self, Setting};
+use super::god::God;
+use super::live::Live;
+use super::wiring::Wiring;
+use crate::cluster::{self, Cluster};
+use crate::logs::Pumping;
+use crate::os::{clock, fdpass, killpoint, program, spawn, tree};
+use crate::protocol::{EventKind, Run};
+use crate::spec::{AppSpec, Env, ExecMode, Program, interpreter};
+use crate::supervisor::{AppId, Input, Process, ProcessId};
+
+impl God {
+    pub(super) fn spawn(&mut self, run: Run, id: ProcessId) -> Input {
+        let process = self.supervisor.process(id).expect("a spawn is decided for a process that exists");
+        let (app, instance) = (process.app, process.clone());
+        let spec = Arc::clone(&self.supervisor.app(app).expect("an app outlives its processes").spec);
+        match self.start(run, &instance, app, &spec) {
+            Ok(()) => {
+                self.note_pid(id);
+                Input::Spawned { run }
+            }
+            Err(failure) => Input::SpawnFailed { run, error: failure.error, permanent: failure.permanent },
+        }
+    }
+
+    fn start(&mut self, run: Run, process: &Process, app: AppId, spec: &AppSpec) -> Result<(), StartFailure> {
+        let (logs, pid_file) = environment::files(&self.shell.home, spec, process);
+        let home = self.shell.home.root();
+        let now = clock::epoch_ms();
+        let setting = Setting { spec, process, home, logs: &logs, pid_file: &pid_file, now };
+        let mut confined = Confined::new(&self.shell.cgroups, self.shell.file_limit, run, &spec.confinement)?;
+        let (wiring, channel) = wire(run, spec)?;
+        let mut env = environment::whole(&setting, &self.living.mark(run), &wiring);
+        confined.tell(&mut env, &spec.env);
+        let command =
+            command_line(spec, &confined.preload(self.shell.home.preload().join(super::premises::PRELOAD_FILE)))?;
+        let argv: Vec<&OsStr> = command.argv.iter().map(OsStr::new).collect();
+
+        let null = File::options().read(true).write(true).open("/dev/null")?;
+        let (out, out_write) = spawn::output_pipe()?;
+        let (err, err_write) = spawn::output_pipe()?;
+        let pipes = [tree::pipe_inode(&out)?, tree::pipe_inode(&err)?];
+        confined.give(&[out_write.as_fd(), err_write.as_fd()]);
+        let launch = spawn::Launch {
+            program: &command.program,
+            argv: &argv,
+            env: &env,
+            pid_slot: None,
+            cwd: &spec.cwd,
+            fds: &wiring.descriptors([null.as_fd(), out_write.as_fd(), err_write.as_fd()]),
+            sibling: true,
+            confinement: spawn::Confinement::default(),
+        };
+        // Before there is a process: what it says and waits for must outlive us from its first moment.
+        let names = output_names(run);
+        self.shell.memory.ledger.keep(&names[0], &out);
+        self.shell.memory.ledger.keep(&names[1], &err);
+        let channel_name = cluster::channel_name(run);
+        self.shell.memory.ledger.keep(&channel_name, &channel);
+        let started = confined.spawn(&launch);
+        if started.is_err() {
+            names.iter().chain([&channel_name]).for_each(|name| self.shell.memory.ledger.release(name));
+        }
+        let spawned = started.map_err(|failure| StartFailure::explain(&failure))?;
+        killpoint::pass("spawned");
+        let pid = spawned.pid;
+
+        let logs = [logs.out, logs.err];
+        self.living.confine(run, confined.group);
+        self.living.insert(run, Live::new(pid, app, pipes, logs.clone()));
+        self.living.hold(run, spawned.pidfd);
+        self.node_versions.remove(&process.id);
+        for ((name, pipe), path) in names.into_iter().zip([out, err]).zip(logs) {
+            self.pump(vec![(name, pipe)], path.as_deref());
+        }
+        self.cluster(app, spec).join(run, channel, spec.mode == ExecMode::Cluster);
+        self.publish(process.id, EventKind::Started { pid });
+        Ok(())
+    }
+
+    /// Moves what comes out of pipes, each kept under its name until it has ended, to a file.
+    pub(super) fn pump(&self, pipes: Vec<(String, OwnedFd)>, path: Option<&Path>) {
+        let file = path.map(|path| self.shell.logs.open(path));
+        let (names, pipes): (Vec<_>, Vec<_>) = pipes.into_iter().unzip();
+        match self.shell.logs.pump_all(pipes.into_iter().map(|pipe| (pipe, file.clone()))) {
+            Ok(pumping) => names.into_iter().zip(pumping).for_each(|(name, pumping)| self.release_after(name, pumping)),
+            Err(error) => {
+                names.iter().for_each(|name| self.shell.memory.ledger.release(name));
+                tracing::error!("output cannot be read: {error}");
+            }
+        }
+    }
+
+    /// Ends with the pipe. Its number may be somebody else's by then; the record says what it was.
+    fn release_after(&self, name: String, pumping: Pumping) {
+        let ledger = self.shell.memory.ledger.clone();
+        tokio::task::spawn_local(async move {
+            pumping.finished().await;
+            ledger.release(&name);
+        });
+    }
+
+    pub(super) fn cluster(&mut self, app: AppId, spec: &AppSpec) -> &Cluster {
+        let (memory, notices) = (&self.shell.memory, &self.shell.notices);
+        let options = cluster::Options { balance: spec.balance };
+        let cluster =
+            self.clusters.entry(app).or_insert_with(|| Cluster::new(options, app.0, memory.clone(), notices.clone()));
+        cluster.set_balance(spec.balance);
+        cluster
+    }
+}
+
+/// The names under which the ends of a run's output pipes are kept.
+pub(super) fn output_names(run: Run) -> [String; 2] {
+    ["out", "err"].map(|stream| format!("log/{}/{stream}", run.0))
+}
+
+/// What a process finds open, and our end of its IPC channel.
+fn wire(run: Run, spec: &AppSpec) -> io::Result<(Wiring, OwnedFd)> {
+    let mut wiring = Wiring::default();
+    let (ours, theirs) = fdpass::channel_pair()?;
+    let number = wiring.give(theirs);
+    wiring.tell("NODE_CHANNEL_FD", number.to_string());
+    wiring.tell("NODE_CHANNEL_SERIALIZATION_MODE", "json");
+    if spec.mode == ExecMode::Cluster {
+        // Unique among the living, and the worker's `cluster.worker.id`.
+        wiring.tell("NODE_UNIQUE_ID", run.0.to_string());
+    }
+    Ok((wiring, ours))
+}
+
+/// Why a process could not be made.
+struct StartFailure {
+    error: String,
+    permanent: bool,
+}
+
+impl StartFailure {
+    fn explain(failure: &spawn::Failure) -> StartFailure {
+        StartFailure { error: failure.to_string(), permanent: is_permanent(&failure.error) }
+    }
+}
+
+/// True if trying again cannot help.
+fn is_permanent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound
+            | io::ErrorKind::PermissionDenied
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::Unsupported
+    ) || error.raw_os_error() == Some(libc::ENOEXEC)
+}
+
+impl From<io::Error> for StartFailure {
+    fn from(error: io::Error) -> StartFailure {
+        StartFailure { error: error.to_string(), permanent: is_permanent(&error) }
+    }
+}
+
+struct CommandLine {
+    program: PathBuf,
+    argv: Vec<String>,
+}
+
+/// The file to execute and its arguments. A Node cluster worker also loads the drain preload.
+fn command_line(spec: &AppSpec, preload: &Path) -> Result<CommandLine, StartFailure> {
+    let text = |path: &Path| path.display().to_string();
+    let (program, mut argv) = match &spec.program {
+        Program::Binary { path } => (path.clone(), vec![text(path)]),
+        Program::CommandLine { line, shell } => (shell.clone(), vec![text(shell), "-c".to_owned(), line.clone()]),
+        Program::Script { script, interpreter, interpreter_args } => {
+            let mut argv = vec![interpreter.clone()];
+            argv.extend(interpreter_args.iter().cloned());
+            if spec.mode == ExecMode::Cluster && interpreter::is_node(interpreter) {
+                argv.extend(["--require".to_owned(), text(preload)]);
+            }
+            argv.push(text(script));
+            (find(interpreter, &spec.base_env, &spec.env, &spec.cwd)?, argv)
+        }
+    };
+    argv.extend(spec.args.iter().cloned());
+    Ok(CommandLine { program, argv })
+}
+
+fn find(interpreter: &str, base: &Env, own: &Env, cwd: &Path) -> Result<PathBuf, StartFailure> {
+    let path = own.get("PATH").or_else(|| base.get("PATH")).map_or("/usr/local/bin:/usr/bin:/bin", String::as_str);
+    program::find(interpreter, path, cwd).ok_or_else(|| StartFailure {
+        error: format!("the interpreter `{interpreter}` is not in the app's PATH ({path})"),
+        permanent: true,
+    })
+}

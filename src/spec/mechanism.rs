@@ -1,0 +1,32 @@
+//! How the workers of an app come to share what they listen on.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AppSpec, ExecMode, Program, interpreter};
+
+/// By what workers share what they listen on, as far as their spec says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mechanism {
+    /// They share nothing: fork mode.
+    None,
+    /// Node's own cluster protocol, with the daemon as its primary.
+    Node,
+    /// Their sockets are taken over as they bind and listen. A worker that speaks pmr's own protocol on
+    /// `PMR_CHANNEL_FD` gets its connections there instead.
+    Takeover,
+}
+
+impl AppSpec {
+    /// By what its workers share what they listen on.
+    #[must_use]
+    pub fn mechanism(&self) -> Mechanism {
+        match (self.mode, &self.program) {
+            (ExecMode::Fork, _) => Mechanism::None,
+            (ExecMode::Cluster, Program::Script { interpreter, .. }) if interpreter::is_node(interpreter) => {
+                Mechanism::Node
+            }
+            (ExecMode::Cluster, _) => Mechanism::Takeover,
+        }
+    }
+}
