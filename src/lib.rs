@@ -49,14 +49,15 @@
 //! - [`cluster`]: listeners, who gets the next connection, and Node's cluster protocol as its primary.
 //! - [`logs`]: from pipes to files, and from files to people. Log bytes never pass through the God task.
 //! - [`daemon`]: the God task, its effects, the sockets, what is on disk: the journal and the saved list.
-//! - [`cli`]: one file per command; [`startup`]: the unit for the system's boot; [`demo`]: `pmr demo`.
+//! - [`cli`]: one file per command; [`startup`]: the unit for the system's boot; [`demo`]: `pmr demo`;
+//!   [`doctor`]: `pmr doctor`.
 //!
 //! ## Layers
 //!
 //! ```text
 //! spec (pure: what an app is)  ◄─ protocol (pure: what crosses the socket)  ◄─ supervisor (pure: God's mind)
 //! os (leaf: safe small system-call wrappers)  ◄─ keeper, logs  ◄─ cluster  ◄─ daemon (God task and shell)
-//! cli ─► protocol, spec, os, logs, startup, demo      never daemon, supervisor, cluster
+//! cli ─► protocol, spec, os, logs, startup, demo, doctor      never daemon, supervisor, cluster
 //! ```
 //!
 //! `tests/layers.rs` keeps this so, together with the house rules on purity, `unsafe` and file size.
@@ -79,6 +80,7 @@ pub mod cli;
 pub mod cluster;
 pub mod daemon;
 pub mod demo;
+pub mod doctor;
 pub mod keeper;
 pub mod logs;
 pub mod os;

@@ -20,8 +20,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("keeper", &["os"]),
     ("cluster", &["os", "keeper", "spec", "protocol"]),
     ("startup", &["os", "spec", "paths"]),
+    ("doctor", &["os", "startup"]),
     ("demo", &["protocol", "spec", "paths", "os", "cli"]),
-    ("cli", &["protocol", "spec", "os", "paths", "logs", "settings", "startup", "demo"]),
+    ("cli", &["protocol", "spec", "os", "paths", "logs", "settings", "startup", "demo", "doctor"]),
     ("daemon", &["spec", "protocol", "supervisor", "os", "keeper", "cluster", "logs", "paths", "settings"]),
 ];
 

@@ -31,7 +31,7 @@ use clap::{ArgAction, Parser, Subcommand};
 use self::client::Client;
 use self::commands::logs::LogsArgs;
 use self::commands::{
-    completion, delete, demo, describe, env, flush, get, id, jlist, kill, list, log_files, pid, ping, reload,
+    completion, delete, demo, describe, doctor, env, flush, get, id, jlist, kill, list, log_files, pid, ping, reload,
     reload_logs, reset, restart, resurrect, save, scale, set, signal, start, startup, stop, unstartup, update,
 };
 use self::failure::Failure;
@@ -84,6 +84,7 @@ enum Command {
     Jlist(jlist::Args),
     #[command(visible_aliases = ["show", "info", "desc"])]
     Describe(describe::Args),
+    Doctor(doctor::Args),
     Id(id::Args),
     Pid(pid::Args),
     Env(env::Args),
@@ -200,6 +201,7 @@ async fn dispatch(command: Command, cx: Context) -> Result<Outcome, Failure> {
         Command::List(args) => list::run(args, &cx).await,
         Command::Jlist(args) => jlist::run(args, &cx).await,
         Command::Describe(args) => describe::run(args, &cx).await,
+        Command::Doctor(args) => doctor::run(&args, &cx),
         Command::Id(args) => id::run(args, &cx).await,
         Command::Pid(args) => pid::run(args, &cx).await,
         Command::Env(args) => env::run(args, &cx).await,

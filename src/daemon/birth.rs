@@ -139,7 +139,7 @@ fn shell(
     let saved = Saved::default();
     know_saved(&threads, home.clone(), saved.clone());
     let cgroups = Cgroups::discover(home.root());
-    tracing::info!("{}", cgroups.describe());
+    tracing::info!("control groups: {}", cgroups.allowance());
     Ok(Shell {
         home: home.clone(),
         user: identity::user_name(),

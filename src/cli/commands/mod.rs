@@ -4,6 +4,7 @@ pub mod completion;
 pub mod delete;
 pub mod demo;
 pub mod describe;
+pub mod doctor;
 pub mod env;
 pub mod flush;
 pub mod get;
@@ -78,6 +79,7 @@ The daemon:
   ping         Tell whether it runs
   set, get     Change and show settings: autosave
   update       Let it go over to this version, with every app running on
+  doctor       Tell what this machine lets pmr do, and what to do about the rest
   kill         Stop all apps and end it
   completion   Print a completion script for a shell
 

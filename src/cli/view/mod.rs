@@ -1,6 +1,7 @@
 //! What people see: values in, text out. Nothing here prints, asks the time or looks at the terminal.
 
 pub mod describe;
+pub mod doctor;
 pub mod env;
 pub mod jlist;
 pub mod list;
@@ -49,6 +50,7 @@ const BOX: TableStyle = TableStyle::new()
     .bottom_border(LineStyle::new('└', '─', '┴', '┘'));
 
 const GOOD: Style = AnsiColor::Green.on_default();
+const WARNING: Style = AnsiColor::Yellow.on_default();
 const BAD: Style = AnsiColor::Red.on_default();
 const TITLE: Style = AnsiColor::Cyan.on_default().bold();
 
