@@ -75,6 +75,12 @@ impl Home {
         self.root.join("journal.before")
     }
 
+    /// What happened, one event a line, mode 0600; older ones in files with a number behind the name.
+    #[must_use]
+    pub fn history(&self) -> PathBuf {
+        self.root.join("history.ndjson")
+    }
+
     /// What `set` sets, mode 0600.
     #[must_use]
     pub fn settings(&self) -> PathBuf {

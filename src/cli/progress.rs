@@ -62,7 +62,8 @@ fn sentence(event: &Event) -> Option<String> {
         EventKind::Stopped => "stopped".to_owned(),
         EventKind::Deleted => "deleted".to_owned(),
         EventKind::Started { pid } => format!("started (pid {pid})"),
-        EventKind::Created
+        EventKind::Asked { .. }
+        | EventKind::Created
         | EventKind::Exited { expected: true, .. }
         | EventKind::OverMemory { .. }
         | EventKind::Message { .. }

@@ -14,9 +14,11 @@ use std::sync::PoisonError;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
+use super::asked::Peer;
 use super::doors::{self, Attendance};
 use super::dump::{self, Saved};
 use super::god::{God, Shell};
+use super::history::History;
 use super::journal::Journal;
 use super::pid_files::PidFiles;
 use super::premises::at;
@@ -94,6 +96,7 @@ pub fn bear(options: &Options, mut legacy: Inheritance) -> Result<Born, String> 
         saved: shell.saved.clone(),
         lineage: lineage.clone(),
         threads: shell.threads.clone(),
+        peer: Peer::ourselves(),
     };
     let shared = (shell.memory.ledger.clone(), Rc::clone(&legacy.region));
     let (attendance, rpc, events) =
@@ -152,6 +155,7 @@ fn shell(
         cgroups,
         journal,
         saved,
+        history: Some(History::start(home.history())?),
         threads,
     })
 }

@@ -30,7 +30,10 @@ impl God {
                     self.send(run, pid, signal);
                 }
             }
-            Effect::ProcessRemoved { process } => drop(self.node_versions.remove(&process)),
+            Effect::ProcessRemoved { process } => {
+                self.node_versions.remove(&process);
+                self.told_of.remove(&process);
+            }
             Effect::AppRemoved { app } => self.close_cluster(app),
             Effect::Publish { process, kind } => {
                 match kind {

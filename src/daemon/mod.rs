@@ -5,6 +5,7 @@
 //! other, that the [`crate::keeper`] starts.
 
 mod adopt;
+mod asked;
 mod birth;
 mod bus;
 mod confine;
@@ -14,6 +15,7 @@ pub mod dump;
 mod effect;
 mod environment;
 mod god;
+mod history;
 pub mod journal;
 mod live;
 mod log;
@@ -21,6 +23,7 @@ mod panics;
 mod pid_files;
 mod premises;
 mod revive;
+mod rotating;
 mod server;
 mod service;
 mod sources;

@@ -30,10 +30,28 @@ pub struct EventProcess {
     pub namespace: String,
 }
 
+/// Who asked: the other end of a connection to the daemon, as the kernel knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asker {
+    /// User.
+    pub uid: u32,
+    /// Process.
+    pub pid: i32,
+    /// Its command line, as far as it could be read, of at most a few hundred characters.
+    pub command: String,
+}
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum EventKind {
+    /// Somebody asked for something to be done to a process.
+    Asked {
+        /// What: `stop`, `reload`, …
+        verb: String,
+        /// Who.
+        by: Asker,
+    },
     /// A process was added to the list.
     Created,
     /// A run began.

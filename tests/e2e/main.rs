@@ -18,6 +18,7 @@ mod limits;
 mod load;
 mod logs;
 mod operation;
+mod past;
 mod persist;
 mod reload;
 mod show;

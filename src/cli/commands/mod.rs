@@ -6,8 +6,10 @@ pub mod demo;
 pub mod describe;
 pub mod doctor;
 pub mod env;
+pub mod explain;
 pub mod flush;
 pub mod get;
+pub mod history;
 pub mod id;
 pub mod jlist;
 pub mod kill;
@@ -60,6 +62,8 @@ Run apps:
 See what runs:
   list         Show the processes (ls, l, ps, status)
   describe     Show everything about processes (show, info, desc)
+  explain      Tell why an app is as it is: its last ends, who asked for what, what comes next
+  history      Show what happened to apps
   jlist        Show everything about all processes as JSON
   env          Show the environment of processes
   id, pid      Show ids, pids

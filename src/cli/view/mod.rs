@@ -3,8 +3,10 @@
 pub mod describe;
 pub mod doctor;
 pub mod env;
+pub mod explain;
 pub mod jlist;
 pub mod list;
+pub mod past;
 pub mod quantity;
 pub mod report;
 pub mod secret;
