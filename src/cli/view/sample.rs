@@ -80,7 +80,14 @@ pub fn description() -> Description {
         spec: spec(),
         own_env: env(&[("NODE_APP_INSTANCE", "1"), ("pm_id", "3")]),
         pid_file: "/h/pids/api-3.pid".into(),
-        listeners: vec![ListenerInfo { address: "[::]:3000".into(), mechanism: "round robin".into(), workers: 4 }],
+        listeners: vec![ListenerInfo {
+            address: "[::]:3000".into(),
+            mechanism: "round robin".into(),
+            workers: 4,
+            why: None,
+            waiting: 0,
+            dealt: None,
+        }],
         connections: 1042,
         node_version: Some("v24.11.0".into()),
     }
