@@ -64,12 +64,12 @@ impl Remains {
         let memory = memory(self.generation + 1, &self.records);
         let (sender, notices) = unbounded_channel();
         let legacy = Legacy {
-            record: &self.records[&record_key(APP)],
+            records: &self.records,
             files: &mut self.files,
             connections: &mut self.connections,
             rest: &mut self.rest,
         };
-        let options = Options { balance: self.balance };
+        let options = Options { balance: self.balance, ..Options::default() };
         let cluster = Cluster::revive(options, APP, memory.clone(), sender, legacy).unwrap();
         assert!(self.files.is_empty() && self.connections.is_empty() && self.rest.is_empty(), "all is taken over");
         Stage { cluster, notices, memory, balance: self.balance }
@@ -97,7 +97,12 @@ impl Stage {
     fn with(balance: Balance) -> Stage {
         let (sender, notices) = unbounded_channel();
         let memory = memory(1, &Records::new());
-        Stage { cluster: Cluster::new(Options { balance }, APP, memory.clone(), sender), notices, memory, balance }
+        Stage {
+            cluster: Cluster::new(Options { balance, ..Options::default() }, APP, memory.clone(), sender),
+            notices,
+            memory,
+            balance,
+        }
     }
 
     fn records(&self) -> Records {

@@ -116,6 +116,12 @@ pub struct Description {
     pub listeners: Vec<ListenerInfo>,
     /// Connections handed to this process and answered for so far.
     pub connections: u64,
+    /// Connections that wait for this process alone, and those it has open, where pmr can tell.
+    #[serde(default)]
+    pub load: Option<(u32, u32)>,
+    /// Why its binds cannot be taken over, where its app needs that.
+    #[serde(default)]
+    pub obstacle: Option<String>,
     /// `process.version` of a Node worker, if it said so.
     pub node_version: Option<String>,
 }

@@ -141,6 +141,17 @@ impl Queues {
         self.state.borrow().held_by(run).map(|queue| (queue.key, queue.inode)).collect()
     }
 
+    /// True if the worker is known to listen on this socket.
+    pub(crate) fn has_begun(&self, run: Run, socket: impl AsFd) -> bool {
+        let state = self.state.borrow();
+        state::inode(socket).is_ok_and(|inode| state.begun_by(run).any(|queue| queue.inode == inode))
+    }
+
+    /// Where the worker listens.
+    pub(crate) fn begun_by(&self, run: Run) -> Vec<Key> {
+        self.state.borrow().begun_by(run).map(|queue| queue.key).collect()
+    }
+
     /// The worker closed all its sockets but these: programs try whether a port is free, and do not say so.
     pub(crate) fn keep_open(&self, run: Run, inodes: &HashSet<u64>) {
         self.state.borrow_mut().keep_open(run, inodes);

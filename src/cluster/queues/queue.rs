@@ -27,7 +27,7 @@ pub(super) struct Queue {
     /// By which it is known again in the hands of programs.
     pub(super) inode: u64,
     /// Dropped before the socket.
-    pub(super) kept: Kept,
+    pub(super) _kept: Kept,
     pub(super) socket: OwnedFd,
     /// Once it listens, or is UDP: which it is in its group.
     pub(super) member: Option<MemberId>,

@@ -136,7 +136,7 @@ impl State {
                 members.entry(place).or_insert_with(|| (key, BTreeMap::new())).1.insert(member, copy);
             }
             let kept = self.book.keep(name, &socket);
-            self.queues.push(Queue { id, key, inode, kept, socket, member, holders, vacant_since });
+            self.queues.push(Queue { id, key, inode, _kept: kept, socket, member, holders, vacant_since });
         }
         members
     }

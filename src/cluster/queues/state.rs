@@ -78,12 +78,17 @@ impl State {
     }
 
     pub(super) fn join(&mut self, run: Run, root: i32) {
-        self.workers.insert(run, Worker { root, excluded: false, draining: None, emptied: false });
+        self.workers.entry(run).or_insert(Worker { root, excluded: false, draining: None, emptied: false });
         self.note();
     }
 
     pub(super) fn held_by(&self, run: Run) -> impl Iterator<Item = &Queue> {
         self.queues.iter().filter(move |queue| queue.is_held_by(run))
+    }
+
+    pub(super) fn begun_by(&self, run: Run) -> impl Iterator<Item = &Queue> {
+        let has_begun = move |queue: &&Queue| queue.holders.iter().any(|holder| holder.run == run && holder.listens);
+        self.queues.iter().filter(|queue| queue.member.is_some()).filter(has_begun)
     }
 
     pub(super) fn next(&mut self) -> u64 {
@@ -113,7 +118,7 @@ impl State {
         let id = QueueId(self.next());
         let kept = self.book.keep(id.name(&self.book), &socket);
         let (holders, vacant_since) = (Vec::new(), Some(clock::monotonic_ms()));
-        self.queues.push(Queue { id, key, inode, kept, socket, member: None, holders, vacant_since });
+        self.queues.push(Queue { id, key, inode, _kept: kept, socket, member: None, holders, vacant_since });
         Ok(self.queues.len() - 1)
     }
 

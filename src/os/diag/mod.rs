@@ -151,6 +151,16 @@ pub fn sockets_of(processes: &[i32]) -> HashSet<u64> {
     targets.filter_map(|target| target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()).collect()
 }
 
+/// The same, or `None` if one of them lives and cannot be looked into.
+#[must_use]
+pub fn sockets_if_known(processes: &[i32]) -> Option<HashSet<u64>> {
+    let is_hidden = |process: &&i32| {
+        let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+        fs::read_dir(format!("/proc/{process}/fd")).is_err_and(|error| denied(&error))
+    };
+    if processes.iter().any(|process| is_hidden(&process)) { None } else { Some(sockets_of(processes)) }
+}
+
 /// How many connections wait to be accepted on this listening TCP socket.
 ///
 /// # Errors

@@ -70,6 +70,21 @@ impl Key {
         }))
     }
 
+    /// True if the kernel would not have both, if nothing is shared.
+    #[must_use]
+    pub fn overlaps(&self, other: &Key) -> bool {
+        let (one, two) = (self.address, other.address);
+        let any = |key: &Key| key.address.ip().is_unspecified();
+        let both_stacks = |key: &Key| key.address.is_ipv6() && any(key) && !key.v6only;
+        let devices = self.device == other.device || self.device == 0 || other.device == 0;
+        let addresses = match one.is_ipv6() == two.is_ipv6() {
+            true => one.ip() == two.ip() || any(self) || any(other),
+            false => both_stacks(self) || both_stacks(other),
+        };
+        let place = (self.tcp, one.port(), self.namespace) == (other.tcp, two.port(), other.namespace);
+        place && devices && addresses
+    }
+
     /// A new socket with this key, bound and not listening: one more for its group. Non-blocking, close-on-exec.
     ///
     /// # Errors
