@@ -22,6 +22,7 @@ use super::log;
 use super::pid_files::PidFiles;
 use super::sources::Sources;
 use super::upgrade::Outcome;
+use super::watching::Watching;
 use crate::cluster::{Cluster, Memory, Notice};
 use crate::logs::LogFiles;
 use crate::os::cgroup::Cgroups;
@@ -111,6 +112,7 @@ pub struct God {
     pub(super) fingerprints: Fingerprints,
     /// Whom events were about, until they are removed.
     pub(super) told_of: HashMap<ProcessId, EventProcess>,
+    pub(super) watching: Watching,
     tickets: HashMap<Ticket, Reply>,
     last_ticket: u64,
     ending: Option<Ticket>,
@@ -134,6 +136,7 @@ impl God {
             node_versions: HashMap::new(),
             fingerprints: Fingerprints::default(),
             told_of: HashMap::new(),
+            watching: Watching::default(),
             tickets: HashMap::new(),
             last_ticket: 0,
             ending: None,
@@ -244,6 +247,7 @@ impl God {
                 }
                 self.publish_of(run, EventKind::Message { data });
             }
+            Notice::Obstructed { run, why } => self.input(Input::Obstructed { run, why }),
             Notice::Drained { run } => self.input(Input::Drained { run }),
             Notice::NodeVersion { run, version } => {
                 if let Some(process) = self.supervisor.process_of(run) {
