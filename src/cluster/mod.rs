@@ -12,8 +12,10 @@
 //! The owner tells it who joined, who is about to leave and who is gone; it tells the owner by [`Notice`]s what workers
 //! say. All of it runs on one thread, inside a [`tokio::task::LocalSet`].
 
+mod channel;
 mod dispatcher;
 mod drain;
+mod line;
 mod listener;
 mod memory;
 mod node;
@@ -31,7 +33,8 @@ use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 
 use self::memory::Book;
-pub use self::memory::{Legacy, Memory, channel_name, record_key};
+pub use self::memory::{Legacy, Memory, channel_name, own_channel_name, record_key};
+use self::line::Line;
 use self::node::channel::{Channel, Read};
 use self::node::reply;
 use self::state::State;
@@ -47,6 +50,17 @@ pub const PRELOAD: &str = include_str!("preload.cjs");
 pub struct Options {
     /// How connections reach the workers.
     pub balance: Balance,
+}
+
+/// The part a worker takes in the cluster.
+#[derive(Debug)]
+pub enum Part {
+    /// None: it only sends and receives messages.
+    None,
+    /// It got a `NODE_UNIQUE_ID`.
+    Node,
+    /// It got the other end of this as `PMR_CHANNEL_FD`, and takes part if it says hello there.
+    Channel(OwnedFd),
 }
 
 /// What a cluster tells its owner.
@@ -119,16 +133,20 @@ impl Cluster {
         Ok(Cluster { state: revival::revive(options.balance, book, notices, legacy)? })
     }
 
-    /// A worker was started with the other end of `channel` as its IPC descriptor. With `shares` it takes part in the
-    /// cluster (it got a `NODE_UNIQUE_ID`); without, it only sends and receives messages.
+    /// A worker was started with the other end of `ipc` as its IPC descriptor.
     ///
     /// Must be called inside the runtime's `LocalSet`.
-    pub fn join(&self, run: Run, channel: OwnedFd, shares: bool) {
+    pub fn join(&self, run: Run, ipc: OwnedFd, part: Part) {
         let mut state = self.state.borrow_mut();
-        let kept = state.book.keep(channel_name(run), &channel);
-        match Channel::new(channel, run, kept) {
-            Ok(channel) => {
-                state.join(run, channel, shares);
+        let kept = state.book.keep(channel_name(run), &ipc);
+        match Channel::new(ipc, run, kept) {
+            Ok(ipc) => {
+                let line = match part {
+                    Part::None => Line::Apart,
+                    Part::Node => Line::Node,
+                    Part::Channel(channel) => state.own_line(run, channel),
+                };
+                state.join(run, ipc, line);
                 state.note();
             }
             Err(error) => {
@@ -160,17 +178,20 @@ impl Cluster {
     /// The worker's process has ended. What it said last is read, what it had not taken goes to others, then it is
     /// forgotten.
     pub fn gone(&self, run: Run) {
-        let Some(channel) = self.state.borrow().members.get(&run).map(|member| Rc::clone(&member.channel)) else {
+        let Some(ipc) = self.state.borrow().members.get(&run).map(|member| Rc::clone(&member.ipc)) else {
             return;
         };
-        while channel.read_now(|line| self.state.borrow_mut().heard(run, line)) == Read::Some {
+        while ipc.read_now(|line| self.state.borrow_mut().heard(run, line)) == Read::Some {
             self.state.borrow_mut().lines_taken(run);
         }
+        channel::conversation::hear_out(&self.state, run);
         let mut state = self.state.borrow_mut();
         state.ended(run);
-        state.members.remove(&run);
+        let member = state.members.remove(&run);
         state.note();
-        channel.release();
+        if let Some(member) = member {
+            member.release();
+        }
     }
 
     /// What the app listens on through us.

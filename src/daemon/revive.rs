@@ -9,14 +9,14 @@ use std::sync::Arc;
 
 use super::god::{God, moment};
 use super::live::{self, Live};
-use crate::cluster::{self, Cluster, Memory};
+use crate::cluster::{self, Cluster, Memory, Part};
 use crate::keeper::exits::Inbox;
 use crate::keeper::{Place, Previous, Records, Word};
 use crate::os::cgroup::Cgroup;
 use crate::os::reap::Ended;
 use crate::os::{clock, killpoint, pidfd, proc, tree};
 use crate::protocol::{EventKind, Exit, Run};
-use crate::spec::{Balance, ExecMode};
+use crate::spec::{Balance, Mechanism};
 use crate::supervisor::{AppId, Effect, Input, Process, Supervisor};
 
 /// What the God before left to this one.
@@ -159,7 +159,12 @@ impl God {
         for (run, app) in runs {
             let Some(channel) = files.remove(&cluster::channel_name(run)) else { continue };
             let Some(spec) = self.supervisor.app(app).map(|app| Arc::clone(&app.spec)) else { continue };
-            self.cluster(app, &spec).join(run, channel, spec.mode == ExecMode::Cluster);
+            let part = match spec.mechanism() {
+                Mechanism::None => Part::None,
+                Mechanism::Node => Part::Node,
+                Mechanism::Takeover => files.remove(&cluster::own_channel_name(run)).map_or(Part::None, Part::Channel),
+            };
+            self.cluster(app, &spec).join(run, channel, part);
         }
     }
 
