@@ -32,9 +32,9 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 
+use self::line::Line;
 use self::memory::Book;
 pub use self::memory::{Legacy, Memory, channel_name, own_channel_name, record_key};
-use self::line::Line;
 use self::node::channel::{Channel, Read};
 use self::node::reply;
 use self::state::State;

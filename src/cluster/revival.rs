@@ -14,8 +14,8 @@ use std::rc::Rc;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::Notice;
-use super::listener::{Endpoint, Listener, Vacant};
 use super::line::Line;
+use super::listener::{Endpoint, Listener, Vacant};
 use super::memory::{Accepted, Book, Legacy, channel_name, own_channel_name};
 use super::node::channel::Channel;
 use super::record::{Kind, KnownListener, KnownMember, Record};
