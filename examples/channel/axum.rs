@@ -5,7 +5,6 @@
 //! ```
 
 use axum::Router;
-use axum::routing::get;
 use pmr::worker::{self, Address, Listener, Stream};
 
 struct Door(Listener);
@@ -25,7 +24,7 @@ impl axum::serve::Listener for Door {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> std::io::Result<()> {
-    let app = Router::new().route("/", get(|| async { format!("{}\n", std::process::id()) }));
+    let app = Router::new().fallback(|| async { format!("{}\n", std::process::id()) });
     let port = std::env::var("PORT").unwrap_or_else(|_| "3000".to_owned());
     let listener = worker::listener(&format!("127.0.0.1:{port}")).await?;
     axum::serve(Door(listener), app).with_graceful_shutdown(worker::draining()).await

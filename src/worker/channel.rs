@@ -21,6 +21,9 @@ use crate::protocol::channel::{FromDaemon, FromWorker, MOST, PACKET, Status, VER
 /// News of ended connections are told together, after this time at the latest.
 const TOGETHER: Duration = Duration::from_millis(5);
 
+/// How long the first word of a client is waited for when the worker is to finish.
+const SILENCE: Duration = Duration::from_secs(1);
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Channel {
@@ -29,6 +32,8 @@ pub(super) struct Channel {
     stage: watch::Sender<Stage>,
     /// A connection has ended.
     ended: Notify,
+    /// Open connections from which nothing was read yet.
+    silent: watch::Sender<usize>,
 }
 
 /// How far the channel is along its life.
@@ -76,15 +81,19 @@ pub(super) struct Door {
 
 /// A connection within the app; counted until it is dropped.
 #[derive(Debug)]
-pub(super) struct Guest(Arc<Channel>);
+pub(super) struct Guest {
+    channel: Arc<Channel>,
+    /// Nothing was read from it yet.
+    silent: bool,
+}
 
 impl Channel {
     /// Says hello, and goes on reading. Must be called inside the runtime.
     pub(super) fn open(socket: OwnedFd) -> io::Result<Arc<Channel>> {
         let socket = fdpass::watch(socket)?;
         packets::send(&socket, &FromWorker::Hello { version: VERSION }.encode(), &[])?;
-        let (stage, ended) = (watch::Sender::new(Stage::Greeting), Notify::new());
-        let channel = Arc::new(Channel { socket, inner: Mutex::default(), stage, ended });
+        let (stage, silent) = (watch::Sender::new(Stage::Greeting), watch::Sender::new(0));
+        let channel = Arc::new(Channel { socket, inner: Mutex::default(), stage, ended: Notify::new(), silent });
         tokio::spawn(read(Arc::clone(&channel)));
         tokio::spawn(tell_of_ends(Arc::clone(&channel)));
         Ok(channel)
@@ -114,10 +123,13 @@ impl Channel {
         self.say(&FromWorker::Ready).await
     }
 
-    /// Ends when the daemon wants us to finish, or is gone for good.
+    /// Ends when the daemon wants us to finish, or is gone for good. A server that shuts down closes connections on
+    /// which it has read nothing, though their request is on its way: it is told when there are none.
     pub(super) async fn draining(&self) {
-        // The sender is ours: it lives.
+        // The senders are ours: they live.
         let _ = self.stage.subscribe().wait_for(|stage| *stage >= Stage::Draining).await;
+        let mut silent = self.silent.subscribe();
+        let _ = tokio::time::timeout(SILENCE, silent.wait_for(|silent| *silent == 0 && self.lock().none_waits())).await;
     }
 
     async fn greeted(&self) -> io::Result<()> {
@@ -236,7 +248,12 @@ impl Inner {
 
     /// No connection is here.
     fn is_empty(&self) -> bool {
-        self.open == 0 && self.doors.iter().all(|door| door.waiting.is_empty())
+        self.open == 0 && self.none_waits()
+    }
+
+    /// The app has accepted all there was.
+    fn none_waits(&self) -> bool {
+        self.doors.iter().all(|door| door.waiting.is_empty())
     }
 }
 
@@ -249,7 +266,7 @@ impl Door {
     pub(super) async fn accept(&mut self) -> io::Result<Stream> {
         loop {
             match self.channel.send(|| self.take()).await {
-                Ok(Some(socket)) => return Stream::new(socket, Some(Guest(Arc::clone(&self.channel)))),
+                Ok(Some(socket)) => return Stream::new(socket, Some(Guest::enter(&self.channel))),
                 Ok(None) => self.news.notified().await,
                 // Nobody is there any more to send us one.
                 Err(_) => std::future::pending().await,
@@ -291,10 +308,26 @@ impl Drop for Door {
     }
 }
 
+impl Guest {
+    /// Of a connection that was counted as open when it was taken.
+    fn enter(channel: &Arc<Channel>) -> Guest {
+        channel.silent.send_modify(|silent| *silent += 1);
+        Guest { channel: Arc::clone(channel), silent: true }
+    }
+
+    /// Something was read.
+    pub(super) fn has_spoken(&mut self) {
+        if std::mem::replace(&mut self.silent, false) {
+            self.channel.silent.send_modify(|silent| *silent -= 1);
+        }
+    }
+}
+
 impl Drop for Guest {
     fn drop(&mut self) {
-        self.0.lock().open -= 1;
-        self.0.ended.notify_one();
+        self.has_spoken();
+        self.channel.lock().open -= 1;
+        self.channel.ended.notify_one();
     }
 }
 

@@ -18,7 +18,7 @@ use crate::os::socket;
 #[derive(Debug)]
 pub struct Stream {
     wire: Wire,
-    _guest: Option<Guest>,
+    guest: Option<Guest>,
 }
 
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Stream {
                 Wire::Tcp(TcpStream::from_std(stream)?)
             }
         };
-        Ok(Stream { wire, _guest: guest })
+        Ok(Stream { wire, guest })
     }
 
     /// The client's address; an empty path if it has none.
@@ -73,10 +73,16 @@ impl Stream {
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().wire {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        let read = match &mut this.wire {
             Wire::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
             Wire::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+        };
+        if let Some(guest) = this.guest.as_mut().filter(|_| buffer.filled().len() > before) {
+            guest.has_spoken();
         }
+        read
     }
 }
 

@@ -90,7 +90,7 @@ fn stands_everything(program: &str) {
     let web = Web::start(program, 4);
     let tally = Load::count(Kind::Http, Mode::New, web.port, 200);
     let even: BTreeMap<i32, u64> = web.pids().into_iter().map(|pid| (pid, 50)).collect();
-    assert_eq!((tally.by, tally.failed.len()), (even, 0), "exactly in turn");
+    assert_eq!((tally.by, tally.failed.len()), (even, 0), "exactly in turn: {:?}", tally.failed.first());
 
     let mut load = web.load(Mode::New);
     for _ in 0..3 {
