@@ -90,3 +90,4 @@ pub mod settings;
 pub mod spec;
 pub mod startup;
 pub mod supervisor;
+pub mod worker;

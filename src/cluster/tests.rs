@@ -134,7 +134,7 @@ impl Stage {
 
     fn worker(&self, run: u64) -> Fake {
         let (ours, theirs) = fdpass::channel_pair().unwrap();
-        self.cluster.join(Run(run), ours, true);
+        self.cluster.join(Run(run), ours, Part::Node);
         Fake::new(theirs)
     }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::god::{God, moment};
 use super::live::{self, Live};
 use super::start::cluster_options;
-use crate::cluster::{self, Cluster, Memory};
+use crate::cluster::{self, Cluster, Memory, Part};
 use crate::keeper::exits::Inbox;
 use crate::keeper::{Place, Previous, Records, Word};
 use crate::os::cgroup::Cgroup;
@@ -163,8 +163,13 @@ impl God {
             let (channel, watch) =
                 (files.remove(&cluster::channel_name(run)), files.remove(&cluster::handover_name(run)));
             let Some(spec) = self.supervisor.app(app).map(|app| Arc::clone(&app.spec)) else { continue };
+            let part = match spec.mechanism() {
+                Mechanism::None => Part::None,
+                Mechanism::Node => Part::Node,
+                Mechanism::Takeover => files.remove(&cluster::own_channel_name(run)).map_or(Part::None, Part::Channel),
+            };
             if let Some(channel) = channel {
-                self.cluster(app, &spec).join(run, channel, spec.mechanism() == Mechanism::Node);
+                self.cluster(app, &spec).join(run, channel, part);
             }
             if let (Some(watch), Some(root)) = (watch, self.living.main(run)) {
                 self.cluster(app, &spec).expect_watch(run, root, watch.into());

@@ -13,10 +13,10 @@ use super::god::God;
 use super::live::Live;
 use super::watching::Handover;
 use super::wiring::Wiring;
-use crate::cluster::{self, Cluster};
+use crate::cluster::{self, Cluster, Part};
 use crate::logs::Pumping;
-use crate::os::{clock, fdpass, killpoint, program, spawn, tree};
-use crate::protocol::{EventKind, Run};
+use crate::os::{clock, fdpass, killpoint, packets, program, spawn, tree};
+use crate::protocol::{EventKind, Run, channel};
 use crate::spec::{AppSpec, Env, Mechanism, Program};
 use crate::supervisor::{AppId, Input, Process, ProcessId};
 
@@ -40,7 +40,7 @@ impl God {
         let now = clock::epoch_ms();
         let setting = Setting { spec, process, home, logs: &logs, pid_file: &pid_file, now };
         let mut confined = Confined::new(&self.shell.cgroups, self.shell.file_limit, run, &spec.confinement)?;
-        let (wiring, channel) = wire(run, spec)?;
+        let (wiring, ends) = wire(run, spec)?;
         let mut env = environment::whole(&setting, &self.living.mark(run), &wiring);
         confined.tell(&mut env, &spec.env);
         let command =
@@ -70,13 +70,17 @@ impl God {
         let names = output_names(run);
         self.shell.memory.ledger.keep(&names[0], &out);
         self.shell.memory.ledger.keep(&names[1], &err);
-        let channel_name = cluster::channel_name(run);
-        self.shell.memory.ledger.keep(&channel_name, &channel);
+        let (channel_name, own_name) = (cluster::channel_name(run), cluster::own_channel_name(run));
+        self.shell.memory.ledger.keep(&channel_name, &ends.ipc);
+        if let Part::Channel(own) = &ends.part {
+            self.shell.memory.ledger.keep(&own_name, own);
+        }
         let started = confined.spawn(&launch);
         let spawned = match started {
             Ok(spawned) => spawned,
             Err(failure) => {
-                names.iter().chain([&channel_name]).for_each(|name| self.shell.memory.ledger.release(name));
+                let all = names.iter().chain([&channel_name, &own_name]);
+                all.for_each(|name| self.shell.memory.ledger.release(name));
                 self.drop_watch(watch);
                 return Err(StartFailure::explain(&failure));
             }
@@ -92,7 +96,7 @@ impl God {
         for ((name, pipe), path) in names.into_iter().zip([out, err]).zip(logs) {
             self.pump(vec![(name, pipe)], path.as_deref());
         }
-        self.cluster(app, spec).join(run, channel, spec.mechanism() == Mechanism::Node);
+        self.cluster(app, spec).join(run, ends.ipc, ends.part);
         if let Some(watch) = watch {
             self.take_watch(app, spec, pid, watch);
         }
@@ -142,18 +146,34 @@ pub(super) fn output_names(run: Run) -> [String; 2] {
     ["out", "err"].map(|stream| format!("log/{}/{stream}", run.0))
 }
 
-/// What a process finds open, and our end of its IPC channel.
-fn wire(run: Run, spec: &AppSpec) -> io::Result<(Wiring, OwnedFd)> {
+/// Our ends of a process's channels.
+struct Ends {
+    ipc: OwnedFd,
+    part: Part,
+}
+
+/// What a process finds open, and our ends of it.
+fn wire(run: Run, spec: &AppSpec) -> io::Result<(Wiring, Ends)> {
     let mut wiring = Wiring::default();
-    let (ours, theirs) = fdpass::channel_pair()?;
+    let (ipc, theirs) = fdpass::channel_pair()?;
     let number = wiring.give(theirs);
     wiring.tell("NODE_CHANNEL_FD", number.to_string());
     wiring.tell("NODE_CHANNEL_SERIALIZATION_MODE", "json");
-    if spec.mechanism() == Mechanism::Node {
-        // Unique among the living, and the worker's `cluster.worker.id`.
-        wiring.tell("NODE_UNIQUE_ID", run.0.to_string());
-    }
-    Ok((wiring, ours))
+    let part = match spec.mechanism() {
+        Mechanism::None => Part::None,
+        Mechanism::Node => {
+            // Unique among the living, and the worker's `cluster.worker.id`.
+            wiring.tell("NODE_UNIQUE_ID", run.0.to_string());
+            Part::Node
+        }
+        Mechanism::Takeover => {
+            let (ours, theirs) = packets::pair()?;
+            let number = wiring.give(theirs);
+            wiring.tell(channel::VARIABLE, number.to_string());
+            Part::Channel(ours)
+        }
+    };
+    Ok((wiring, Ends { ipc, part }))
 }
 
 /// Why a process could not be made.

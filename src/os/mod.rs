@@ -10,6 +10,7 @@ pub mod fdpass;
 pub mod files;
 pub mod identity;
 pub mod killpoint;
+pub mod packets;
 pub mod pidfd;
 pub mod proc;
 pub mod program;

@@ -7,6 +7,7 @@
 //! passes (tarpc cancels the handler in both cases).
 
 pub mod action;
+pub mod channel;
 pub mod event;
 pub mod info;
 pub mod refusal;

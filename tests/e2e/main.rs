@@ -6,6 +6,7 @@
 
 mod autosave;
 mod change;
+mod channel;
 mod config;
 mod confine;
 mod crash;

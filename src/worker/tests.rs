@@ -1,0 +1,1 @@
+//! The library against a daemon played by the test.
