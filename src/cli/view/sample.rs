@@ -67,6 +67,8 @@ pub fn spec() -> AppSpec {
             tree: true,
         },
         confinement: crate::spec::Confinement::default(),
+        watchdog: None,
+        activation: crate::spec::Activation::default(),
         readiness: Readiness { wait_ready: false, listen_timeout: None },
         logs: LogSpec::default(),
         autostart: true,

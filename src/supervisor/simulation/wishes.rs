@@ -50,6 +50,8 @@ pub fn spec(rng: &mut Rng, name: &str) -> AppSpec {
             listen_timeout: rng.pick(&[None, None, Some(millis(400)), Some(millis(0))]),
         },
         confinement: crate::spec::Confinement::default(),
+        watchdog: None,
+        activation: crate::spec::Activation::default(),
         logs: LogSpec::default(),
         autostart: rng.percent(92),
         version: None,
