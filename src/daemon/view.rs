@@ -65,6 +65,7 @@ impl God {
             listeners: cluster.map(crate::cluster::Cluster::listeners).unwrap_or_default(),
             connections: cluster.zip(run).map_or(0, |(cluster, run)| cluster.connections(run)),
             node_version: self.node_versions.get(&process.id).cloned(),
+            says: None,
         })
     }
 
@@ -134,6 +135,7 @@ fn status(process: &Process) -> Status {
         State::Launching { .. } => Status::Launching,
         State::Stopping(_) => Status::Stopping,
         State::Waiting { .. } => Status::WaitingRestart,
+        State::Idle => Status::Idle,
         State::Errored => Status::Errored,
     }
 }

@@ -9,6 +9,7 @@
 pub mod action;
 pub mod event;
 pub mod info;
+pub mod notify;
 pub mod refusal;
 pub mod upgrade;
 pub mod wire;

@@ -85,5 +85,6 @@ pub fn description() -> Description {
         listeners: vec![ListenerInfo { address: "[::]:3000".into(), mechanism: "round robin".into(), workers: 4 }],
         connections: 1042,
         node_version: Some("v24.11.0".into()),
+        says: None,
     }
 }

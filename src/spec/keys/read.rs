@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::spec::value::{parse_bytes, parse_duration, split_words};
 use crate::spec::activation::Endpoint;
+use crate::spec::value::{parse_bytes, parse_duration, split_words};
 use crate::spec::{Balance, Confinement, Env, ExecMode, LogTarget};
 
 /// The value does not fit the key.

@@ -4,9 +4,9 @@
 //! [`KEYS`]; take it out of [`UNSUPPORTED`].
 
 use super::read::{
-    Unfit, balance, boolean, bytes_or_none, count, count_or_none, cpu, duration, duration_or_none, endpoints, exec_mode,
-    exit_codes, instances, limits, list, log_target, memory_limit, name, name_or_number, nofile, paths, put, variable,
-    variables, word, words,
+    Unfit, balance, boolean, bytes_or_none, count, count_or_none, cpu, duration, duration_or_none, endpoints,
+    exec_mode, exit_codes, instances, limits, list, log_target, memory_limit, name, name_or_number, nofile, paths, put,
+    variable, variables, word, words,
 };
 use super::{Draft, Flag, Key, Takes};
 use crate::spec::ExecMode;

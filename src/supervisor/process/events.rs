@@ -34,19 +34,24 @@ impl Process {
             // The news came so late that it was taken for ready.
             State::Online(serving) if serving.run == run => None,
             State::Launching { old, .. } => return *old = old.filter(|old| old.run != run),
-            State::Stopped | State::Online(_) | State::Stopping(_) | State::Waiting { .. } | State::Errored => return,
+            State::Stopped
+            | State::Online(_)
+            | State::Stopping(_)
+            | State::Waiting { .. }
+            | State::Idle
+            | State::Errored => return,
         };
         self.launch_failed = true;
         self.reason = Some(error.to_owned());
         match old {
-            Some(serving) => self.serve_on(serving),
+            Some(serving) => self.serve_on(scene, serving),
             None => self.after_end(scene, End::NotSpawned { permanent }, Duration::ZERO),
         }
     }
 
     /// `run` says or shows that it is ready.
     pub fn ready(&mut self, scene: &mut Scene<'_>, run: Run, proof: Proof) {
-        if proof == Proof::Message || !scene.spec.readiness.wait_ready {
+        if proof != Proof::Listening || !scene.spec.readiness.wait_ready {
             self.become_ready(scene, run, true);
         }
     }
@@ -111,6 +116,7 @@ impl Process {
             | State::Online(_)
             | State::Stopping(_)
             | State::Waiting { .. }
+            | State::Idle
             | State::Errored => {}
         }
     }
@@ -130,6 +136,7 @@ impl Process {
             | State::Launching { .. }
             | State::Online(_)
             | State::Waiting { .. }
+            | State::Idle
             | State::Errored => {}
         }
     }
@@ -154,7 +161,15 @@ impl Process {
                 self.launch(scene, None);
             }
             State::Launching { ready_by: Some(by), .. } if *by <= scene.now => self.not_ready_in_time(scene),
-            State::Stopped | State::Launching { .. } | State::Online(_) | State::Waiting { .. } | State::Errored => {}
+            State::Online(serving) if serving.silent_until.is_some_and(|until| until <= scene.now) => {
+                self.fail(scene, scene.spec.watchdog);
+            }
+            State::Stopped
+            | State::Launching { .. }
+            | State::Online(_)
+            | State::Waiting { .. }
+            | State::Idle
+            | State::Errored => {}
         }
     }
 
@@ -171,7 +186,9 @@ impl Process {
     fn become_ready(&mut self, scene: &mut Scene<'_>, run: Run, proven: bool) {
         match self.state {
             State::Launching { run: current, since, old, .. } if current == run => {
-                self.state = State::Online(Serving { run, since, proven });
+                let mut serving = Serving { run, since, proven, silent_until: None };
+                serving.watch(scene);
+                self.state = State::Online(serving);
                 self.launch_failed = false;
                 self.reason = None;
                 scene.publish(self.id, EventKind::Online);
@@ -188,6 +205,7 @@ impl Process {
             | State::Online(_)
             | State::Stopping(_)
             | State::Waiting { .. }
+            | State::Idle
             | State::Errored => {}
         }
     }
@@ -199,7 +217,7 @@ impl Process {
             Some(serving) if scene.spec.readiness.wait_ready || serving.proven => {
                 let departure = Departure::begin(*run, *since, scene, false);
                 self.retiring.push(departure);
-                self.serve_on(serving);
+                self.serve_on(scene, serving);
                 self.launch_failed = true;
                 self.reason = Some(waited);
             }
@@ -222,14 +240,15 @@ impl Process {
             return self.ended_unasked(scene, departure, survivors);
         };
         self.reason = departure.exit.map(|exit| format!("{} before it was ready", in_words(exit)));
-        self.serve_on(old);
+        self.serve_on(scene, old);
         self.retire_leftovers(scene, departure, survivors);
     }
 
     /// The old run stays: it is the last that was started again, and no restart has come of it.
-    fn serve_on(&mut self, old: Serving) {
+    fn serve_on(&mut self, scene: &Scene<'_>, mut old: Serving) {
         self.started = Some(old.since);
         self.restarts = self.restarts.saturating_sub(1);
+        old.watch(scene);
         self.state = State::Online(old);
     }
 
@@ -254,6 +273,8 @@ impl Process {
     fn departed(&mut self, scene: &mut Scene<'_>, departure: &Departure) {
         match (self.goal, departure.exit, departure.unasked) {
             (Goal::Down | Goal::Gone, ..) => self.settle_down(scene),
+            (Goal::Up, ..) if departure.rests => self.lie_down(scene),
+            (Goal::Up, _, Some(lived)) if departure.hung => self.after_end(scene, End::Hung, lived),
             (Goal::Up, Some(exit), Some(lived)) => self.after_end(scene, End::Exited(exit), lived),
             (Goal::Up, ..) => {
                 self.restarts += 1;
@@ -262,7 +283,7 @@ impl Process {
         }
     }
 
-    fn after_end(&mut self, scene: &mut Scene<'_>, end: End, lived: Duration) {
+    pub(super) fn after_end(&mut self, scene: &mut Scene<'_>, end: End, lived: Duration) {
         if self.goal != Goal::Up {
             return self.settle_down(scene);
         }
@@ -287,7 +308,7 @@ impl Process {
                 self.state = State::Errored;
                 let what = self.reason.take().unwrap_or_default();
                 let reason = match end {
-                    End::Exited(_) => {
+                    End::Exited(_) | End::Hung => {
                         format!("{what}; given up after {} unstable restarts", scene.spec.restart.max_restarts)
                     }
                     End::NotSpawned { .. } => what,
@@ -323,7 +344,7 @@ impl Process {
                     self.retiring.push(departure);
                 }
             }
-            State::Waiting { .. } | State::Errored => self.settle_down(scene),
+            State::Waiting { .. } | State::Idle | State::Errored => self.settle_down(scene),
             State::Stopping(_) | State::Stopped => {}
         }
     }
@@ -355,6 +376,7 @@ fn ready_by(scene: &Scene<'_>, old: Option<Serving>) -> Moment {
     scene.now.after(patience)
 }
 
-fn seconds(span: Duration) -> String {
+/// In words, to a tenth.
+pub(super) fn seconds(span: Duration) -> String {
     format!("{} s", ((span.as_millis() + 50) / 100) as f64 / 10.0)
 }
