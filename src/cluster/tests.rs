@@ -24,7 +24,7 @@ use crate::os::fdpass;
 /// Longer than anything here takes; what waits that long has hung.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-fn play<F: Future<Output = ()>>(story: F) {
+pub(in crate::cluster) fn play<F: Future<Output = ()>>(story: F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let all = async { tokio::time::timeout(PATIENCE * 3, story).await.expect("the story hung") };
     tokio::task::LocalSet::new().block_on(&runtime, all);
@@ -76,7 +76,7 @@ impl Remains {
     }
 }
 
-fn memory(generation: u64, records: &Records) -> Memory {
+pub(in crate::cluster) fn memory(generation: u64, records: &Records) -> Memory {
     let region = Rc::new(Region::new().unwrap());
     region.set(Word::Generation, generation);
     // Copies have other numbers.
@@ -85,7 +85,7 @@ fn memory(generation: u64, records: &Records) -> Memory {
 }
 
 /// A copy of an open file, by its number.
-fn copy(number: i32) -> OwnedFd {
+pub(in crate::cluster) fn copy(number: i32) -> OwnedFd {
     fdpass::inherited(u16::try_from(number).unwrap()).unwrap()
 }
 

@@ -167,10 +167,19 @@ impl From<Described> for Vec<Description> {
 pub struct ListenerInfo {
     /// `[::]:3000`, `/run/x.sock`, `udp 0.0.0.0:53`.
     pub address: String,
-    /// How connections get to the workers: `round robin` or `shared handle`.
+    /// How connections get to the workers: `round robin`, `shared handle`, `a queue each, in turn by the kernel` …
     pub mechanism: String,
     /// How many workers take part now.
     pub workers: u32,
+    /// Why it is no better mechanism, if there is one.
+    #[serde(default)]
+    pub why: Option<String>,
+    /// Connections that wait to be accepted, with all workers and with none.
+    #[serde(default)]
+    pub waiting: u32,
+    /// Connections that were dealt out so far, where the kernel counts them.
+    #[serde(default)]
+    pub dealt: Option<u64>,
 }
 
 /// Who answered.

@@ -33,6 +33,8 @@ pub struct Connection {
     pub last_received: Duration,
     /// Since when nothing was sent, likewise.
     pub last_sent: Duration,
+    /// How long a round trip to the peer takes.
+    pub round_trip: Duration,
 }
 
 /// A connection's state, as in `net/tcp_states.h`.
@@ -203,6 +205,8 @@ fn request(family: i32, states: u32, port: u16) -> Vec<u8> {
 const UNACKED: usize = 24;
 const LAST_SENT: usize = 44;
 const LAST_RECEIVED: usize = 52;
+/// Microseconds.
+const ROUND_TRIP: usize = 68;
 
 fn connection(message: &[u8]) -> Option<Connection> {
     let info = attributes(message.get(MESSAGE..)?).find(|(kind, _)| *kind == INFO).map(|(_, content)| content);
@@ -216,6 +220,7 @@ fn connection(message: &[u8]) -> Option<Connection> {
         unsent: word(message, 60)?,
         last_received: since(LAST_RECEIVED),
         last_sent: since(LAST_SENT),
+        round_trip: Duration::from_micros(info.and_then(|info| word(info, ROUND_TRIP)).unwrap_or(0).into()),
     })
 }
 
