@@ -18,6 +18,7 @@ pub mod journal;
 mod live;
 mod log;
 mod panics;
+mod notify;
 mod pid_files;
 mod premises;
 mod revive;

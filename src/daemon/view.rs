@@ -65,7 +65,7 @@ impl God {
             listeners: cluster.map(crate::cluster::Cluster::listeners).unwrap_or_default(),
             connections: cluster.zip(run).map_or(0, |(cluster, run)| cluster.connections(run)),
             node_version: self.node_versions.get(&process.id).cloned(),
-            says: None,
+            says: run.and_then(|run| self.notifications.says(run)),
         })
     }
 
