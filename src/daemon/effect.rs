@@ -54,6 +54,13 @@ impl God {
         self.clusters.get(&self.living.get(run)?.app)
     }
 
+    /// Nothing new goes to this run.
+    pub(super) fn exclude(&self, run: Run) {
+        if let Some(cluster) = self.cluster_of(run) {
+            cluster.exclude(run);
+        }
+    }
+
     /// An app that is wanted nowhere gives its ports back. While one of its processes is wanted, however dead it is,
     /// the door stays open and connections wait.
     fn close_if_down(&mut self, id: ProcessId) {
@@ -75,9 +82,7 @@ impl God {
         killpoint::pass("terminating");
         self.living.told_to_stop(run);
         killpoint::pass("told-to-stop");
-        if let Some(cluster) = self.cluster_of(run) {
-            cluster.exclude(run);
-        }
+        self.exclude(run);
         let stop = self.supervisor.process_of(run).and_then(|process| self.supervisor.app(process.app));
         let (by_message, whole) = stop.map_or((false, true), |app| (app.spec.stop.with_message, app.spec.stop.tree));
         let main = self.living.main(run);

@@ -19,6 +19,7 @@ use super::history::History;
 use super::journal::Journal;
 use super::live::{End, Living};
 use super::log;
+use super::notify::{Heard, Notifications};
 use super::pid_files::PidFiles;
 use super::sources::Sources;
 use super::upgrade::Outcome;
@@ -106,6 +107,7 @@ pub struct God {
     pub(super) supervisor: Supervisor,
     pub(super) living: Living,
     pub(super) clusters: HashMap<AppId, Cluster>,
+    pub(super) notifications: Notifications,
     pub(super) bus: Bus,
     /// `process.version` of the current run, where it was told.
     pub(super) node_versions: HashMap<ProcessId, String>,
@@ -125,9 +127,10 @@ pub struct God {
 impl God {
     /// A God with nothing to do yet, of this lineage.
     #[must_use]
-    pub fn new(lineage: String, ends: mpsc::UnboundedSender<End>, mut shell: Shell) -> God {
+    pub fn new(lineage: String, ends: mpsc::UnboundedSender<End>, heard: mpsc::Sender<Heard>, mut shell: Shell) -> God {
         let bus = shell.history.take().map_or_else(Bus::default, Bus::with_history);
         God {
+            notifications: Notifications::new(heard, shell.memory.ledger.clone()),
             living: Living::new(shell.keeper, lineage, shell.memory.ledger.clone(), ends),
             shell,
             supervisor: Supervisor::default(),
@@ -163,6 +166,7 @@ impl God {
                     self.all_inputs(news);
                 }
                 Some(notice) = sources.notices.recv() => self.notice(notice),
+                Some(heard) = sources.heard.recv() => self.heard(heard),
                 _ = sources.terminate.recv() => self.end("SIGTERM", None),
                 _ = sources.interrupt.recv() => self.end("SIGINT", None),
                 _ = sources.quit.recv() => self.end("SIGQUIT", None),
@@ -207,11 +211,17 @@ impl God {
     pub(super) fn all_inputs(&mut self, inputs: Vec<Input>) {
         for input in inputs {
             match &input {
-                Input::Exited { run, .. } => {
+                Input::Exited { run, survivors, .. } => {
+                    if !survivors {
+                        self.notifications.forget(*run);
+                    }
                     self.buried(*run);
                     self.living.put(*run);
                 }
-                Input::Emptied { run } => self.living.put(*run),
+                Input::Emptied { run } => {
+                    self.notifications.forget(*run);
+                    self.living.put(*run);
+                }
                 _ => {}
             }
             self.input(input);

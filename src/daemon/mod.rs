@@ -19,6 +19,7 @@ mod history;
 pub mod journal;
 mod live;
 mod log;
+mod notify;
 mod panics;
 mod pid_files;
 mod premises;

@@ -45,6 +45,8 @@ impl God {
         killpoint::pass("reviving");
         self.find_marked();
         self.tell(legacy.previous);
+        let living = &self.living;
+        self.notifications.revive(&legacy.records, &mut legacy.files, |run| living.get(run).is_some());
         self.take_over_channels(&mut legacy.files);
         self.drop_rest(legacy.files, legacy.connections, legacy.rest);
         for effect in self.supervisor.unfinished(moment()) {
@@ -57,6 +59,7 @@ impl God {
         killpoint::pass("revived");
         self.bury_unseen();
         self.living.watch_strangers();
+        self.count_silence_anew();
         if self.supervisor.is_closing() {
             self.end("the daemon before", None);
         }
@@ -204,6 +207,12 @@ impl God {
         for input in news.into_iter().chain(late.map(|run| Input::Late { run })) {
             self.input(input);
         }
+    }
+
+    /// What was said while nobody listened is still to be heard.
+    fn count_silence_anew(&mut self) {
+        let runs: Vec<Run> = self.supervisor.processes().filter_map(Process::current_run).collect();
+        runs.into_iter().for_each(|run| self.input(Input::Alive { run }));
     }
 
     /// Processes whose end nobody told of.

@@ -67,6 +67,7 @@ impl God {
             load: cluster.zip(run).and_then(|(cluster, run)| cluster.load(run)),
             obstacle: self.obstacle(spec),
             node_version: self.node_versions.get(&process.id).cloned(),
+            says: run.and_then(|run| self.notifications.says(run)),
         })
     }
 
@@ -144,6 +145,7 @@ fn status(process: &Process) -> Status {
         State::Launching { .. } => Status::Launching,
         State::Stopping(_) => Status::Stopping,
         State::Waiting { .. } => Status::WaitingRestart,
+        State::Idle => Status::Idle,
         State::Errored => Status::Errored,
     }
 }

@@ -242,6 +242,8 @@ fn app(instances: u32) -> Result<AppSpec, Failure> {
         restart: RestartRule::default(),
         stop: StopRule::default(),
         confinement: crate::spec::Confinement::default(),
+        watchdog: None,
+        activation: crate::spec::Activation::default(),
         readiness: Readiness::default(),
         logs: LogSpec::default(),
         autostart: true,

@@ -141,6 +141,14 @@ pub fn give(file: impl AsFd, to: &Credentials) -> io::Result<()> {
     Ok(rustix::fs::fchown(file, Some(rustix::fs::Uid::from_raw(to.uid)), None)?)
 }
 
+/// The same for a file by its path.
+///
+/// # Errors
+/// `EPERM` without privileges.
+pub fn give_path(path: &std::path::Path, to: &Credentials) -> io::Result<()> {
+    std::os::unix::fs::lchown(path, Some(to.uid), Some(to.gid))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

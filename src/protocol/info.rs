@@ -23,6 +23,8 @@ pub enum Status {
     Stopped,
     /// Waiting for its restart delay to pass.
     WaitingRestart,
+    /// Not running, since nobody needs it: the next connection starts it.
+    Idle,
     /// Given up after too many unstable exits.
     Errored,
 }
@@ -37,6 +39,7 @@ impl Status {
             Status::Stopping => "stopping",
             Status::Stopped => "stopped",
             Status::WaitingRestart => "waiting restart",
+            Status::Idle => "idle",
             Status::Errored => "errored",
         }
     }
@@ -124,6 +127,9 @@ pub struct Description {
     pub obstacle: Option<String>,
     /// `process.version` of a Node worker, if it said so.
     pub node_version: Option<String>,
+    /// What it says of itself (`STATUS=` to `NOTIFY_SOCKET`).
+    #[serde(default)]
+    pub says: Option<String>,
 }
 
 /// What `describe` answers. Processes of one shell share their inherited environment, which is most of what there is to

@@ -10,6 +10,7 @@ pub mod action;
 pub mod channel;
 pub mod event;
 pub mod info;
+pub mod notify;
 pub mod refusal;
 pub mod upgrade;
 pub mod wire;

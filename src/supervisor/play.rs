@@ -40,6 +40,8 @@ pub fn cluster(instances: u32) -> AppSpec {
         },
         readiness: Readiness { wait_ready: false, listen_timeout: None },
         confinement: crate::spec::Confinement::default(),
+        watchdog: None,
+        activation: crate::spec::Activation::default(),
         logs: LogSpec::default(),
         autostart: true,
         version: None,

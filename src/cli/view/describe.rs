@@ -71,6 +71,7 @@ fn state(one: &Description, now: EpochMs) -> Rows {
     if let Some(reason) = &info.reason {
         rows.push(("reason", reason.clone()));
     }
+    rows.extend(one.says.clone().map(|says| ("says", says)));
     rows.extend([("cpu", format!("{:.1}%", info.cpu)), ("memory", memory(info.memory))]);
     if info.mode == ExecMode::Cluster {
         rows.push(("listens on", listeners(&one.listeners)));

@@ -68,6 +68,8 @@ pub fn spec() -> AppSpec {
             tree: true,
         },
         confinement: crate::spec::Confinement::default(),
+        watchdog: None,
+        activation: crate::spec::Activation::default(),
         readiness: Readiness { wait_ready: false, listen_timeout: None },
         logs: LogSpec::default(),
         autostart: true,
@@ -93,5 +95,6 @@ pub fn description() -> Description {
         load: None,
         obstacle: None,
         node_version: Some("v24.11.0".into()),
+        says: None,
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::spec::activation::Endpoint;
 use crate::spec::value::{parse_bytes, parse_duration, split_words};
 use crate::spec::{Balance, Confinement, Env, ExecMode, LogTarget, Share, Sharing};
 
@@ -256,6 +257,18 @@ pub(super) fn list(value: &Value) -> Result<Vec<String>, Unfit> {
     match value {
         Value::Array(items) => items.iter().map(word).collect(),
         _ => Ok(vec![word(value)?]),
+    }
+}
+
+/// A list, or its only item: an address, `NAME=ADDRESS`, or an object of `url`, `name` and `mode`.
+pub(super) fn endpoints(value: &Value) -> Result<Vec<Endpoint>, Unfit> {
+    let one = |value: &Value| match value {
+        Value::Object(_) => serde_json::from_value(value.clone()).map_err(|_| Unfit),
+        _ => word(value)?.parse().map_err(|_| Unfit),
+    };
+    match value {
+        Value::Array(items) => items.iter().map(one).collect(),
+        _ => Ok(vec![one(value)?]),
     }
 }
 
