@@ -12,6 +12,7 @@
 //! The owner tells it who joined, who is about to leave and who is gone; it tells the owner by [`Notice`]s what workers
 //! say. All of it runs on one thread, inside a [`tokio::task::LocalSet`].
 
+mod activation;
 mod dispatcher;
 mod drain;
 mod listener;
@@ -31,6 +32,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 
+pub use self::activation::{Activation, activation_key};
 use self::memory::Book;
 pub use self::memory::{Legacy, Memory, channel_name, record_key};
 use self::node::channel::{Channel, Read};
@@ -84,6 +86,16 @@ pub enum Notice {
     Drained {
         /// Who.
         run: Run,
+    },
+    /// Nobody has been connected to the app for its idle timeout.
+    Unneeded {
+        /// Its number.
+        app: u32,
+    },
+    /// Connections wait for the app, and nobody takes them.
+    Wanted {
+        /// Its number.
+        app: u32,
     },
     /// The worker closed its channel, or died. Comes before or after the news of its exit.
     Disconnected {

@@ -111,7 +111,8 @@ pub fn bear(options: &Options, mut legacy: Inheritance) -> Result<Born, String> 
     drop(god.shell.cgroups.leftovers());
     god.judge(previous);
     god.shell.memory.region.set(Word::Ready, 1);
-    let channels = Channels { commands: commands_in, notices: notices_in, heard: heard_in, exits, ends: ends_in, orphaned };
+    let channels =
+        Channels { commands: commands_in, notices: notices_in, heard: heard_in, exits, ends: ends_in, orphaned };
     let sources = Sources::new(channels, options.foreground).needed("handling signals")?;
     Ok(Born { god, sources, service, rpc, events, attendance, is_heir })
 }

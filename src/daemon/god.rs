@@ -17,12 +17,12 @@ use super::desired::{Ending, Fingerprints};
 use super::dump::Saved;
 use super::journal::Journal;
 use super::live::{End, Living};
-use super::notify::{Heard, Notifications};
 use super::log;
+use super::notify::{Heard, Notifications};
 use super::pid_files::PidFiles;
 use super::sources::Sources;
 use super::upgrade::Outcome;
-use crate::cluster::{Cluster, Memory, Notice};
+use crate::cluster::{Activation, Cluster, Memory, Notice};
 use crate::logs::LogFiles;
 use crate::os::cgroup::Cgroups;
 use crate::os::reap::Ended;
@@ -103,6 +103,7 @@ pub struct God {
     pub(super) supervisor: Supervisor,
     pub(super) living: Living,
     pub(super) clusters: HashMap<AppId, Cluster>,
+    pub(super) activations: HashMap<AppId, Activation>,
     pub(super) notifications: Notifications,
     pub(super) bus: Bus,
     /// `process.version` of the current run, where it was told.
@@ -120,18 +121,14 @@ pub struct God {
 impl God {
     /// A God with nothing to do yet, of this lineage.
     #[must_use]
-    pub fn new(
-        lineage: String,
-        ends: mpsc::UnboundedSender<End>,
-        heard: mpsc::Sender<Heard>,
-        shell: Shell,
-    ) -> God {
+    pub fn new(lineage: String, ends: mpsc::UnboundedSender<End>, heard: mpsc::Sender<Heard>, shell: Shell) -> God {
         God {
             notifications: Notifications::new(heard, shell.memory.ledger.clone()),
             living: Living::new(shell.keeper, lineage, shell.memory.ledger.clone(), ends),
             shell,
             supervisor: Supervisor::default(),
             clusters: HashMap::new(),
+            activations: HashMap::new(),
             bus: Bus::default(),
             node_versions: HashMap::new(),
             fingerprints: Fingerprints::default(),
@@ -253,6 +250,8 @@ impl God {
                 self.publish_of(run, EventKind::Message { data });
             }
             Notice::Drained { run } => self.input(Input::Drained { run }),
+            Notice::Unneeded { app } => self.input(Input::Unneeded { app: AppId(app) }),
+            Notice::Wanted { app } => self.input(Input::Wanted { app: AppId(app) }),
             Notice::NodeVersion { run, version } => {
                 if let Some(process) = self.supervisor.process_of(run) {
                     self.node_versions.insert(process.id, version);

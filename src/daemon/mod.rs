@@ -4,6 +4,7 @@
 //! a pool of threads that come and go, so a slow disk stops nobody. The process itself is one of several, one after the
 //! other, that the [`crate::keeper`] starts.
 
+mod activate;
 mod adopt;
 mod birth;
 mod bus;
@@ -17,8 +18,8 @@ mod god;
 pub mod journal;
 mod live;
 mod log;
-mod panics;
 mod notify;
+mod panics;
 mod pid_files;
 mod premises;
 mod revive;

@@ -16,15 +16,18 @@ use crate::os::cgroup::Cgroup;
 use crate::os::reap::Ended;
 use crate::os::{clock, killpoint, pidfd, proc, tree};
 use crate::protocol::{EventKind, Exit, Run};
-use crate::spec::{Balance, ExecMode};
+use crate::spec::Balance;
 use crate::supervisor::{AppId, Effect, Input, Process, Supervisor};
+
+/// Files that were kept, by name.
+pub type Files = HashMap<String, OwnedFd>;
 
 /// What the God before left to this one.
 pub struct Legacy {
     /// What he wrote down.
     pub records: Records,
     /// The files he kept, by name.
-    pub files: HashMap<String, OwnedFd>,
+    pub files: Files,
     /// Connections he had written down.
     pub connections: Vec<(OwnedFd, Place)>,
     /// Whatever else he had open.
@@ -40,6 +43,7 @@ impl God {
         self.find_runs(&legacy.records);
         self.living.find_parents(&legacy.records, legacy.previous.ended.is_none());
         self.find_clusters(&mut legacy);
+        self.find_activations(&legacy.records, &mut legacy.files);
         self.take_over_output(&mut legacy.files);
         killpoint::pass("reviving");
         self.find_marked();
@@ -58,6 +62,7 @@ impl God {
         killpoint::pass("revived");
         self.bury_unseen();
         self.living.watch_strangers();
+        self.find_out_again();
         self.count_silence_anew();
         if self.supervisor.is_closing() {
             self.end("the daemon before", None);
@@ -162,7 +167,7 @@ impl God {
         for (run, app) in runs {
             let Some(channel) = files.remove(&cluster::channel_name(run)) else { continue };
             let Some(spec) = self.supervisor.app(app).map(|app| Arc::clone(&app.spec)) else { continue };
-            self.cluster(app, &spec).join(run, channel, spec.mode == ExecMode::Cluster);
+            self.cluster(app, &spec).join(run, channel, super::start::shares_by_channel(&spec));
         }
     }
 

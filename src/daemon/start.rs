@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::activate::PID_VARIABLE;
 use super::confine::Confined;
 use super::environment::{self, Setting};
 use super::god::God;
@@ -16,7 +17,7 @@ use crate::cluster::{self, Cluster};
 use crate::logs::Pumping;
 use crate::os::{clock, fdpass, killpoint, program, spawn, tree};
 use crate::protocol::{EventKind, Run};
-use crate::spec::{AppSpec, Env, ExecMode, Program, interpreter};
+use crate::spec::{AppSpec, Env, ExecMode, Mechanism, Program, interpreter};
 use crate::supervisor::{AppId, Input, Process, ProcessId};
 
 impl God {
@@ -29,18 +30,33 @@ impl God {
                 self.note_pid(id);
                 Input::Spawned { run }
             }
-            Err(failure) => Input::SpawnFailed { run, error: failure.error, permanent: failure.permanent },
+            Err(failure) => {
+                self.take_back(run, app);
+                Input::SpawnFailed { run, error: failure.error, permanent: failure.permanent }
+            }
+        }
+    }
+
+    /// What was prepared for a run that did not come to be.
+    fn take_back(&mut self, run: Run, app: AppId) {
+        self.notifications.forget(run);
+        if let Some(activation) = self.activations.get(&app) {
+            activation.gone(run);
         }
     }
 
     fn start(&mut self, run: Run, process: &Process, app: AppId, spec: &AppSpec) -> Result<(), StartFailure> {
+        let mut wiring = Wiring::default();
+        self.hand_sockets(run, app, spec, &mut wiring)?;
         let (logs, pid_file) = environment::files(&self.shell.home, spec, process);
         let home = self.shell.home.root();
         let now = clock::epoch_ms();
         let setting = Setting { spec, process, home, logs: &logs, pid_file: &pid_file, now };
         let mut confined = Confined::new(&self.shell.cgroups, self.shell.file_limit, run, &spec.confinement)?;
-        let (wiring, channel) = wire(run, spec)?;
-        let mut env = environment::whole(&setting, &self.living.mark(run), &wiring);
+        let mark = self.living.mark(run);
+        self.notifications.equip(run, (&self.shell.home, &mark), spec, confined.user(), &mut wiring)?;
+        let channel = wire(run, spec, &mut wiring)?;
+        let mut env = environment::whole(&setting, &mark, &wiring);
         confined.tell(&mut env, &spec.env);
         let command =
             command_line(spec, &confined.preload(self.shell.home.preload().join(super::premises::PRELOAD_FILE)))?;
@@ -55,7 +71,7 @@ impl God {
             program: &command.program,
             argv: &argv,
             env: &env,
-            pid_slot: None,
+            pid_slot: (spec.mechanism() == Mechanism::Activation).then_some(PID_VARIABLE),
             cwd: &spec.cwd,
             fds: &wiring.descriptors([null.as_fd(), out_write.as_fd(), err_write.as_fd()]),
             sibling: true,
@@ -83,7 +99,10 @@ impl God {
         for ((name, pipe), path) in names.into_iter().zip([out, err]).zip(logs) {
             self.pump(vec![(name, pipe)], path.as_deref());
         }
-        self.cluster(app, spec).join(run, channel, spec.mode == ExecMode::Cluster);
+        self.cluster(app, spec).join(run, channel, shares_by_channel(spec));
+        if let Some(activation) = self.activations.get(&app).filter(|activation| activation.knows(run)) {
+            activation.join(run, pid, spec.readiness.wait_ready || spec.mode == ExecMode::Fork);
+        }
         self.publish(process.id, EventKind::Started { pid });
         Ok(())
     }
@@ -126,17 +145,21 @@ pub(super) fn output_names(run: Run) -> [String; 2] {
 }
 
 /// What a process finds open, and our end of its IPC channel.
-fn wire(run: Run, spec: &AppSpec) -> io::Result<(Wiring, OwnedFd)> {
-    let mut wiring = Wiring::default();
+fn wire(run: Run, spec: &AppSpec, wiring: &mut Wiring) -> io::Result<OwnedFd> {
     let (ours, theirs) = fdpass::channel_pair()?;
     let number = wiring.give(theirs);
     wiring.tell("NODE_CHANNEL_FD", number.to_string());
     wiring.tell("NODE_CHANNEL_SERIALIZATION_MODE", "json");
-    if spec.mode == ExecMode::Cluster {
+    if shares_by_channel(spec) {
         // Unique among the living, and the worker's `cluster.worker.id`.
         wiring.tell("NODE_UNIQUE_ID", run.0.to_string());
     }
-    Ok((wiring, ours))
+    Ok(ours)
+}
+
+/// True if connections come to the worker on its channel.
+pub(super) fn shares_by_channel(spec: &AppSpec) -> bool {
+    spec.mode == ExecMode::Cluster && spec.mechanism() != Mechanism::Activation
 }
 
 /// Why a process could not be made.
@@ -183,7 +206,7 @@ fn command_line(spec: &AppSpec, preload: &Path) -> Result<CommandLine, StartFail
         Program::Script { script, interpreter, interpreter_args } => {
             let mut argv = vec![interpreter.clone()];
             argv.extend(interpreter_args.iter().cloned());
-            if spec.mode == ExecMode::Cluster && interpreter::is_node(interpreter) {
+            if spec.mechanism() == Mechanism::Node && interpreter::is_node(interpreter) {
                 argv.extend(["--require".to_owned(), text(preload)]);
             }
             argv.push(text(script));
