@@ -12,6 +12,7 @@
 //! The owner tells it who joined, who is about to leave and who is gone; it tells the owner by [`Notice`]s what workers
 //! say. All of it runs on one thread, inside a [`tokio::task::LocalSet`].
 
+mod activation;
 mod channel;
 mod dispatcher;
 mod drain;
@@ -34,6 +35,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 
+pub use self::activation::{Activation, activation_key};
 use self::line::Line;
 use self::memory::Book;
 pub use self::memory::{Legacy, Memory, channel_name, own_channel_name, record_key};
@@ -113,6 +115,16 @@ pub enum Notice {
         run: Run,
         /// In words: `port 80 is in use by pid 17 (nginx)`.
         why: String,
+    },
+    /// Nobody has been connected to the app for its idle timeout.
+    Unneeded {
+        /// Its number.
+        app: u32,
+    },
+    /// Connections wait for the app, and nobody takes them.
+    Wanted {
+        /// Its number.
+        app: u32,
     },
     /// The worker closed its channel, or died. Comes before or after the news of its exit.
     Disconnected {

@@ -19,9 +19,10 @@ impl God {
     pub(super) fn carry_out(&mut self, effect: Effect) -> Option<Input> {
         match effect {
             Effect::Spawn { run, process } => return Some(self.spawn(run, process)),
-            Effect::Drain { run, grace } => match self.cluster_of(run) {
-                Some(cluster) => cluster.drain(run, grace),
-                None => return Some(Input::Drained { run }),
+            Effect::Drain { run, grace } => match (self.activation_of(run), self.cluster_of(run)) {
+                (Some(activation), _) => activation.drain(run, grace),
+                (None, Some(cluster)) => cluster.drain(run, grace),
+                (None, None) => return Some(Input::Drained { run }),
             },
             Effect::Terminate { run } => self.terminate(run),
             Effect::Kill { run } => self.kill(run),
@@ -36,12 +37,18 @@ impl God {
             }
             Effect::AppRemoved { app } => self.close_cluster(app),
             Effect::Publish { process, kind } => {
+                let mut news = None;
                 match kind {
-                    EventKind::Online => self.note_pid(process),
+                    EventKind::Online => {
+                        self.note_pid(process);
+                        self.take_in(process);
+                    }
+                    EventKind::Idle => news = self.keep_door_open(process),
                     EventKind::Stopped => self.close_if_down(process),
                     _ => {}
                 }
                 self.publish(process, kind);
+                return news;
             }
             Effect::Settle { ticket, answer } => self.settle(ticket, answer),
         }
@@ -59,6 +66,9 @@ impl God {
         if let Some(cluster) = self.cluster_of(run) {
             cluster.exclude(run);
         }
+        if let Some(activation) = self.activation_of(run) {
+            activation.exclude(run);
+        }
     }
 
     /// An app that is wanted nowhere gives its ports back. While one of its processes is wanted, however dead it is,
@@ -74,6 +84,9 @@ impl God {
     fn close_cluster(&mut self, app: AppId) {
         if let Some(cluster) = self.clusters.remove(&app) {
             cluster.close();
+        }
+        if let Some(activation) = self.activations.remove(&app) {
+            activation.close();
         }
     }
 
@@ -131,6 +144,9 @@ impl God {
         let Some(process) = self.supervisor.process_of(run) else { return };
         if let Some(cluster) = self.clusters.get(&process.app) {
             cluster.gone(run);
+        }
+        if let Some(activation) = self.activations.get(&process.app) {
+            activation.gone(run);
         }
         self.note_pid(process.id);
     }

@@ -24,7 +24,7 @@ use super::pid_files::PidFiles;
 use super::sources::Sources;
 use super::upgrade::Outcome;
 use super::watching::Watching;
-use crate::cluster::{Cluster, Memory, Notice};
+use crate::cluster::{Activation, Cluster, Memory, Notice};
 use crate::logs::LogFiles;
 use crate::os::cgroup::Cgroups;
 use crate::os::reap::Ended;
@@ -107,6 +107,7 @@ pub struct God {
     pub(super) supervisor: Supervisor,
     pub(super) living: Living,
     pub(super) clusters: HashMap<AppId, Cluster>,
+    pub(super) activations: HashMap<AppId, Activation>,
     pub(super) notifications: Notifications,
     pub(super) bus: Bus,
     /// `process.version` of the current run, where it was told.
@@ -135,6 +136,7 @@ impl God {
             shell,
             supervisor: Supervisor::default(),
             clusters: HashMap::new(),
+            activations: HashMap::new(),
             bus,
             node_versions: HashMap::new(),
             fingerprints: Fingerprints::default(),
@@ -259,6 +261,8 @@ impl God {
             }
             Notice::Obstructed { run, why } => self.input(Input::Obstructed { run, why }),
             Notice::Drained { run } => self.input(Input::Drained { run }),
+            Notice::Unneeded { app } => self.input(Input::Unneeded { app: AppId(app) }),
+            Notice::Wanted { app } => self.input(Input::Wanted { app: AppId(app) }),
             Notice::NodeVersion { run, version } => {
                 if let Some(process) = self.supervisor.process_of(run) {
                     self.node_versions.insert(process.id, version);

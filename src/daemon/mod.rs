@@ -4,6 +4,7 @@
 //! a pool of threads that come and go, so a slow disk stops nobody. The process itself is one of several, one after the
 //! other, that the [`crate::keeper`] starts.
 
+mod activate;
 mod adopt;
 mod asked;
 mod birth;

@@ -10,22 +10,24 @@ use std::sync::Arc;
 use super::god::{God, moment};
 use super::live::{self, Live};
 use super::start::cluster_options;
-use crate::cluster::{self, Cluster, Memory, Part};
+use crate::cluster::{self, Cluster, Memory};
 use crate::keeper::exits::Inbox;
 use crate::keeper::{Place, Previous, Records, Word};
 use crate::os::cgroup::Cgroup;
 use crate::os::reap::Ended;
 use crate::os::{clock, killpoint, pidfd, proc, tree};
 use crate::protocol::{EventKind, Exit, Run};
-use crate::spec::Mechanism;
 use crate::supervisor::{AppId, Effect, Input, Process, Supervisor};
+
+/// Files that were kept, by name.
+pub type Files = HashMap<String, OwnedFd>;
 
 /// What the God before left to this one.
 pub struct Legacy {
     /// What he wrote down.
     pub records: Records,
     /// The files he kept, by name.
-    pub files: HashMap<String, OwnedFd>,
+    pub files: Files,
     /// Connections he had written down.
     pub connections: Vec<(OwnedFd, Place)>,
     /// Whatever else he had open.
@@ -41,6 +43,7 @@ impl God {
         self.find_runs(&legacy.records);
         self.living.find_parents(&legacy.records, legacy.previous.ended.is_none());
         self.find_clusters(&mut legacy);
+        self.find_activations(&legacy.records, &mut legacy.files);
         self.take_over_output(&mut legacy.files);
         killpoint::pass("reviving");
         self.find_marked();
@@ -59,6 +62,7 @@ impl God {
         killpoint::pass("revived");
         self.bury_unseen();
         self.living.watch_strangers();
+        self.find_out_again();
         self.count_silence_anew();
         if self.supervisor.is_closing() {
             self.end("the daemon before", None);
@@ -166,13 +170,9 @@ impl God {
             let (channel, watch) =
                 (files.remove(&cluster::channel_name(run)), files.remove(&cluster::handover_name(run)));
             let Some(spec) = self.supervisor.app(app).map(|app| Arc::clone(&app.spec)) else { continue };
-            let part = match spec.mechanism() {
-                Mechanism::None => Part::None,
-                Mechanism::Node => Part::Node,
-                Mechanism::Takeover => files.remove(&cluster::own_channel_name(run)).map_or(Part::None, Part::Channel),
-            };
+            let own = files.remove(&cluster::own_channel_name(run));
             if let Some(channel) = channel {
-                self.cluster(app, &spec).join(run, channel, part);
+                self.cluster(app, &spec).join(run, channel, super::start::part(&spec, own));
             }
             if let (Some(watch), Some(root)) = (watch, self.living.main(run)) {
                 self.cluster(app, &spec).expect_watch(run, root, watch.into());

@@ -14,7 +14,7 @@ pub use path::absolute;
 
 use crate::spec::keys::Draft;
 use crate::spec::{
-    AppSpec, Confinement, DEFAULT_NAMESPACE, Env, ExecMode, LogSpec, Program, interpreter, keys::Instances, log_paths,
+    AppSpec, Confinement, DEFAULT_NAMESPACE, Env, ExecMode, LogSpec, interpreter, keys::Instances, log_paths,
 };
 use script::Found;
 

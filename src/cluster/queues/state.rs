@@ -109,7 +109,7 @@ impl State {
     }
 
     /// A new queue without a worker, at the end of the list, and not written down yet.
-    fn insert(&mut self, key: Key, socket: OwnedFd) -> io::Result<usize> {
+    pub(super) fn insert(&mut self, key: Key, socket: OwnedFd) -> io::Result<usize> {
         let inode = inode(&socket)?;
         // A call that was answered twice, by two Gods.
         if let Some(at) = self.queues.iter().position(|queue| queue.inode == inode) {
@@ -124,7 +124,7 @@ impl State {
 
     /// Listens, and takes the queue into its group, out of rotation unless it is the first. If that fails, the queue is
     /// forgotten.
-    fn enter(&mut self, at: usize, backlog: i32) -> io::Result<()> {
+    pub(super) fn enter(&mut self, at: usize, backlog: i32) -> io::Result<()> {
         let key = self.queues[at].key;
         if !self.places.contains_key(&key) {
             let id = self.next();
