@@ -4,6 +4,7 @@
 
 mod crash;
 mod going;
+mod listening;
 mod odd;
 mod programs;
 

@@ -10,7 +10,7 @@ use crate::support::listing::pids;
 
 /// Starts it, sees that both share the port, and reloads three times under load.
 fn story(words: &str) {
-    let Some(town) = Town::new(&format!("{words} -i 2")) else { return };
+    let Some(town) = Town::new(&format!("-i 2 {words}")) else { return };
     let rows = town.online(2);
     let by = town.spread(40);
     assert!(by.len() == 2 && by.values().all(|count| (8..=32).contains(count)), "{by:?} of {rows:?}");

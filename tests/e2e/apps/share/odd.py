@@ -26,7 +26,8 @@ except OSError as error:
 sys.stdout.flush()
 while True:
     connection, _ = server.accept()
+    asked = b""
+    while not asked.endswith(b"\r\n\r\n"):
+        asked += connection.recv(1000)
     connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n%d\n" % os.getpid())
-    connection.shutdown(socket.SHUT_WR)
-    connection.recv(1000)
     connection.close()
