@@ -3,7 +3,7 @@
 //   node client.mjs '{"kind":"http","mode":"keep","port":3000,"clients":8}'
 //
 // `mode`: `keep` asks one thing after the other on connections that stay open until the server ends them; `new` opens
-// one for each request. `count` instead of `clients`: one client, so many requests, then the end. A line on standard
+// one for each request; `few` closes each after some requests, as clients do that have asked all. `count` instead of `clients`: one client, so many requests, then the end. A line on standard
 // input is answered by the tally so far, as a line of JSON; its end stops the load and is answered by the last tally.
 import http from 'node:http'
 import http2 from 'node:http2'
@@ -15,6 +15,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 
 const LIMIT = 5000
 const THINK = 4
+const FEW = 25
 const { kind, mode, port, clients = 1, count = Infinity } = JSON.parse(process.argv[2])
 const require = createRequire(new URL('../../examples/node/package.json', import.meta.url))
 const tally = { answered: 0, by: {}, failed: [] }
@@ -46,7 +47,7 @@ const inTime = (promise, what, abandon) => {
 
 // HTTP/1: the agent has one connection at a time, and opens another when the server has ended it.
 const overHttp = (module) => async () => {
-  const agent = new module.Agent({ keepAlive: mode === 'keep', maxSockets: 1 })
+  const agent = new module.Agent({ keepAlive: mode !== 'new', maxSockets: 1 })
   let request
   const ask = (path) =>
     new Promise((resolve, reject) => {
@@ -158,7 +159,7 @@ const client = async () => {
       connection?.close()
       connection = undefined
     }
-    if (mode === 'new') {
+    if (mode === 'new' || (mode === 'few' && n % FEW === FEW - 1)) {
       connection?.close()
       connection = undefined
     }

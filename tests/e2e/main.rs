@@ -29,4 +29,5 @@ mod start;
 mod stop;
 mod supervise;
 mod support;
+mod takeover;
 mod version;

@@ -2,7 +2,7 @@
 
 mod god;
 mod keeper;
-mod points;
+pub mod points;
 mod update;
 
 use std::collections::{BTreeMap, BTreeSet};
