@@ -4,6 +4,7 @@ mod dealing;
 mod dying;
 mod leaving;
 mod outliving;
+mod own;
 mod surviving;
 
 use std::cell::{Cell, RefCell};
