@@ -4,6 +4,7 @@
 //! leaves no process behind (see [`support::home`]). Good small apps are those of `examples/`; misbehaving ones live
 //! in `tests/e2e/apps/`.
 
+mod activation;
 mod autosave;
 mod change;
 mod channel;

@@ -22,6 +22,8 @@ use crate::os::{datagram, diag};
 /// How often is looked.
 const LOOK: Duration = Duration::from_secs(1);
 const LOOKS_PER_TIMEOUT: u32 = 8;
+/// Where a queue is never seen empty for so long, one more is called.
+const TOO_LONG: Duration = Duration::from_secs(1);
 /// How long somebody who was called has to come before he is called again.
 const CALL_AGAIN: Duration = Duration::from_secs(1);
 
@@ -43,7 +45,7 @@ impl Activation {
 
 /// Ends with the state, which aborts it.
 async fn attend(state: Weak<RefCell<State>>, news: Rc<Notify>, idle: Duration) {
-    let mut watch = Watch { idle, quiet_since: Instant::now(), dealt: None, waited: false };
+    let mut watch = Watch { idle, quiet_since: Instant::now(), dealt: None, waiting_since: None };
     loop {
         let told = news.notified();
         let Some(is_attended) = state.upgrade().map(|state| state.borrow().is_attended()) else { return };
@@ -73,8 +75,8 @@ struct Watch {
     quiet_since: Instant,
     /// Connections dealt out by the last look.
     dealt: Option<u64>,
-    /// By the last look some waited.
-    waited: bool,
+    /// Since when some have waited by every look.
+    waiting_since: Option<Instant>,
 }
 
 impl Watch {
@@ -84,10 +86,15 @@ impl Watch {
             self.quiet_since = Instant::now();
         }
         self.dealt = dealt;
-        if waiting && std::mem::replace(&mut self.waited, waiting) {
-            state.want();
-        }
-        self.waited = waiting;
+        // Who is about to serve will take them.
+        let since = self.waiting_since.filter(|_| waiting && !state.somebody_starts());
+        self.waiting_since = match since {
+            Some(since) if since.elapsed() >= TOO_LONG => {
+                state.want();
+                None
+            }
+            since => since.or_else(|| waiting.then(Instant::now)),
+        };
         if self.quiet_since.elapsed() >= self.idle {
             self.quiet_since = Instant::now();
             state.tell(Notice::Unneeded { app: state.book.app });
@@ -122,6 +129,11 @@ impl State {
     /// True if somebody serves, or is about to.
     fn is_attended(&self) -> bool {
         self.workers.values().any(|worker| !worker.excluded)
+    }
+
+    /// True if somebody is on his way to serve.
+    fn somebody_starts(&self) -> bool {
+        self.workers.values().any(|worker| !worker.excluded && !worker.serves)
     }
 
     /// How many connections wait to be accepted.

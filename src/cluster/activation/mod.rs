@@ -65,6 +65,7 @@ struct State {
 #[derive(Debug, Default)]
 struct Worker {
     excluded: bool,
+    serves: bool,
     knocking: Option<AbortHandle>,
 }
 
@@ -133,7 +134,7 @@ impl Activation {
                 state.doors.extend(door);
             }
             for KnownWorker { run, excluded } in workers {
-                state.workers.insert(run, Worker { excluded, knocking: None });
+                state.workers.insert(run, Worker { excluded, serves: false, knocking: None });
             }
             state.note();
         }
@@ -189,6 +190,7 @@ impl Activation {
     pub fn ready(&self, run: Run) {
         let mut state = self.state.borrow_mut();
         let Some(worker) = state.workers.get_mut(&run) else { return };
+        worker.serves = true;
         worker.knocking.take().iter().for_each(AbortHandle::abort);
         state.queues.serve(run);
     }
