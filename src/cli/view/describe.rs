@@ -140,6 +140,7 @@ fn mode(one: &Description) -> String {
         (Mechanism::None, _) => "fork: each process listens for itself".into(),
         (Mechanism::Node, Balance::RoundRobin) => "cluster: pmr deals connections out in turn".into(),
         (Mechanism::Node, Balance::Shared) => "cluster: workers accept from a shared listener".into(),
+        (Mechanism::Activation, _) => "sockets are opened for it (`listen`), and shared by all its processes".into(),
         (Mechanism::Takeover, _) => match &one.obstacle {
             None => format!("cluster: what a process binds, all share{}", limits(&spec.sharing)),
             Some(why) => format!(
