@@ -13,6 +13,7 @@ pub mod interpreter;
 pub mod keys;
 pub mod log_paths;
 pub mod mechanism;
+pub mod on_reload_failure;
 pub mod signal;
 pub mod target;
 pub mod value;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub use confinement::Confinement;
 pub use mechanism::Mechanism;
+pub use on_reload_failure::OnReloadFailure;
 
 /// Environment variables, sorted so that output and dumps are stable.
 pub type Env = BTreeMap<String, String>;
@@ -73,6 +75,9 @@ pub struct AppSpec {
     pub stop: StopRule,
     /// What makes a process ready.
     pub readiness: Readiness,
+    /// What becomes of a reload whose successors fail.
+    #[serde(default)]
+    pub on_reload_failure: OnReloadFailure,
     /// What a process may use and touch, and who it is.
     #[serde(default)]
     pub confinement: Confinement,
@@ -286,6 +291,7 @@ pub(crate) fn sample() -> AppSpec {
         restart: RestartRule::default(),
         stop: StopRule::default(),
         readiness: Readiness::default(),
+        on_reload_failure: OnReloadFailure::default(),
         confinement: Confinement::default(),
         logs: LogSpec::default(),
         autostart: true,

@@ -174,6 +174,7 @@ pub fn resolve(draft: Draft, context: &Context) -> Result<AppSpec, InputError> {
         restart: draft.restart,
         stop: draft.stop,
         readiness: draft.readiness,
+        on_reload_failure: draft.on_reload_failure,
         confinement: confinement(draft.confinement, &cwd, context),
         logs: LogSpec { out: place(draft.out), err: place(draft.err), merge },
         autostart: draft.autostart,

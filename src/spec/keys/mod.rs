@@ -13,8 +13,8 @@ pub use read::Instances;
 use read::Unfit;
 
 use super::{
-    AppSpec, Balance, Confinement, DEFAULT_INSTANCE_VAR, Env, ExecMode, LogTarget, Program, Readiness, RestartRule,
-    StopRule, interpreter, log_paths, target,
+    AppSpec, Balance, Confinement, DEFAULT_INSTANCE_VAR, Env, ExecMode, LogTarget, OnReloadFailure, Program, Readiness,
+    RestartRule, StopRule, interpreter, log_paths, target,
 };
 
 /// What was said about one app so far: by its config file, then by the command line, which overrides.
@@ -55,6 +55,8 @@ pub struct Draft {
     pub stop: StopRule,
     /// What makes a process ready.
     pub readiness: Readiness,
+    /// What becomes of a reload whose successors fail.
+    pub on_reload_failure: OnReloadFailure,
     /// What a process may use and touch, and who it is.
     pub confinement: Confinement,
     /// Where standard output goes.
@@ -86,6 +88,7 @@ impl Default for Draft {
             restart: RestartRule::default(),
             stop: StopRule::default(),
             readiness: Readiness::default(),
+            on_reload_failure: OnReloadFailure::default(),
             confinement: Confinement::default(),
             out: LogTarget::default(),
             err: LogTarget::default(),
@@ -117,6 +120,7 @@ impl Draft {
             restart: spec.restart.clone(),
             stop: spec.stop.clone(),
             readiness: spec.readiness.clone(),
+            on_reload_failure: spec.on_reload_failure,
             confinement: spec.confinement.clone(),
             out: spec.logs.out.clone(),
             err: spec.logs.err.clone(),
@@ -133,6 +137,7 @@ impl Draft {
         spec.logs.merge = self.merge_logs.unwrap_or(spec.logs.merge);
         (spec.env, spec.restart, spec.stop) = (self.env, self.restart, self.stop);
         (spec.readiness, spec.autostart) = (self.readiness, self.autostart);
+        spec.on_reload_failure = self.on_reload_failure;
         spec.confinement = self.confinement;
         for path in &mut spec.confinement.read_only_paths {
             *path = spec.cwd.join(log_paths::expand_home(std::mem::take(path), home.as_deref()));

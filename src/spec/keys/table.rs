@@ -5,7 +5,7 @@
 
 use super::read::{
     Unfit, balance, boolean, bytes_or_none, count, count_or_none, cpu, duration, duration_or_none, exec_mode,
-    exit_codes, instances, limits, list, log_target, memory_limit, name, name_or_number, nofile, paths, put, variable,
+    exit_codes, instances, limits, list, log_target, memory_limit, name, name_or_number, nofile, on_reload_failure, paths, put, variable,
     variables, word, words,
 };
 use super::{Draft, Flag, Key, Takes};
@@ -181,6 +181,14 @@ pub static KEYS: &[Key] = &[
         "listen-timeout",
         "TIME",
         "Longest wait for a process to be ready [default: 3s, at a reload 30s]",
+    )),
+    key("on_reload_failure", "\"rollback\", \"pause\" or \"continue\"", |d, v| {
+        put(&mut d.on_reload_failure, on_reload_failure(v))
+    })
+    .flag(takes(
+        "on-reload-failure",
+        "WHAT",
+        "When a new release fails: `rollback` to the one before, `pause` or `continue` [default: rollback]",
     )),
     key("out_file", "the path of a file", |d, v| put(&mut d.out, log_target(v)))
         .aliases(&["out", "output", "out_log"])

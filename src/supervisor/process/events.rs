@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Departure, Goal, Process, Scene, Serving, Stage, State};
+use super::{Departure, Goal, Process, Scene, Serving, Stage, State, Takeover};
 use crate::protocol::{EventKind, Exit, Run};
 use crate::spec::ExecMode;
 use crate::supervisor::input::{Effect, Moment, Proof};
@@ -33,8 +33,10 @@ impl Process {
             State::Launching { run: current, old, .. } if *current == run => *old,
             // The news came so late that it was taken for ready.
             State::Online(serving) if serving.run == run => None,
+            State::Trial { new, old } if new.run == run => Some(*old),
+            State::Trial { new, old } if old.run == run => return self.state = State::Online(*new),
             State::Launching { old, .. } => return *old = old.filter(|old| old.run != run),
-            State::Stopped | State::Online(_) | State::Stopping(_) | State::Waiting { .. } | State::Errored => return,
+            State::Trial { .. } | State::Stopped | State::Online(_) | State::Stopping(_) | State::Waiting { .. } | State::Errored => return,
         };
         self.launch_failed = true;
         self.reason = Some(error.to_owned());
@@ -65,7 +67,7 @@ impl Process {
         if let Some(departure) = self.departure_mut(run) {
             departure.late(scene);
         }
-        if let State::Launching { run: current, since, ready_by: by, old } = &mut self.state
+        if let State::Launching { run: current, since, ready_by: by, old, .. } = &mut self.state
             && *current == run
         {
             (*since, *by) = (scene.now, Some(ready_by(scene, *old)));
@@ -96,9 +98,17 @@ impl Process {
             State::Launching { run: current, since, old, .. } if current == run => {
                 self.successor_failed(scene, Departure::unasked(run, since, exit, scene), survivors, old);
             }
-            State::Launching { old: Some(old), run: current, since, ready_by } if old.run == run => {
+            State::Launching { old: Some(old), run: current, since, ready_by, takeover } if old.run == run => {
                 self.last_exit = Some(exit);
-                self.state = State::Launching { run: current, since, ready_by, old: None };
+                self.state = State::Launching { run: current, since, ready_by, old: None, takeover };
+                self.retire_leftovers(scene, Departure::unasked(run, old.since, exit, scene), survivors);
+            }
+            State::Trial { new, old } if new.run == run => {
+                self.successor_failed(scene, Departure::unasked(run, new.since, exit, scene), survivors, Some(old));
+            }
+            State::Trial { new, old } if old.run == run => {
+                self.last_exit = Some(exit);
+                self.state = State::Online(new);
                 self.retire_leftovers(scene, Departure::unasked(run, old.since, exit, scene), survivors);
             }
             State::Online(serving) if serving.run == run => {
@@ -108,6 +118,7 @@ impl Process {
             }
             State::Stopped
             | State::Launching { .. }
+            | State::Trial { .. }
             | State::Online(_)
             | State::Stopping(_)
             | State::Waiting { .. }
@@ -128,6 +139,7 @@ impl Process {
             State::Stopping(_)
             | State::Stopped
             | State::Launching { .. }
+            | State::Trial { .. }
             | State::Online(_)
             | State::Waiting { .. }
             | State::Errored => {}
@@ -151,40 +163,49 @@ impl Process {
             State::Stopping(departure) => departure.tick(scene),
             State::Waiting { until } if *until <= scene.now => {
                 self.restarts += 1;
-                self.launch(scene, None);
+                self.launch(scene, None, Takeover::WhenReady);
             }
             State::Launching { ready_by: Some(by), .. } if *by <= scene.now => self.not_ready_in_time(scene),
-            State::Stopped | State::Launching { .. } | State::Online(_) | State::Waiting { .. } | State::Errored => {}
+            State::Stopped
+            | State::Launching { .. }
+            | State::Trial { .. }
+            | State::Online(_)
+            | State::Waiting { .. }
+            | State::Errored => {}
         }
     }
 
     // What follows.
 
-    pub(super) fn launch(&mut self, scene: &mut Scene<'_>, old: Option<Serving>) {
+    pub(super) fn launch(&mut self, scene: &mut Scene<'_>, old: Option<Serving>, takeover: Takeover) {
         *scene.last_run += 1;
         let run = Run(*scene.last_run);
         self.started = Some(scene.now);
-        self.state = State::Launching { run, since: scene.now, ready_by: Some(ready_by(scene, old)), old };
+        self.state = State::Launching { run, since: scene.now, ready_by: Some(ready_by(scene, old)), old, takeover };
         scene.effects.push(Effect::Spawn { run, process: self.id });
     }
 
     fn become_ready(&mut self, scene: &mut Scene<'_>, run: Run, proven: bool) {
         match self.state {
-            State::Launching { run: current, since, old, .. } if current == run => {
-                self.state = State::Online(Serving { run, since, proven });
+            State::Launching { run: current, since, old, takeover, .. } if current == run => {
+                let new = Serving { run, since, proven };
+                self.state = old.map_or(State::Online(new), |old| State::Trial { new, old });
                 self.launch_failed = false;
                 self.reason = None;
                 scene.publish(self.id, EventKind::Online);
-                if let Some(old) = old {
-                    let departure = Departure::begin(old.run, old.since, scene, true);
-                    self.retiring.push(departure);
+                if takeover != Takeover::AfterTrial {
+                    self.accept(scene);
                 }
             }
             State::Online(serving) if serving.run == run => {
                 self.state = State::Online(Serving { proven: serving.proven || proven, ..serving });
             }
+            State::Trial { new, old } if new.run == run => {
+                self.state = State::Trial { new: Serving { proven: new.proven || proven, ..new }, old };
+            }
             State::Stopped
             | State::Launching { .. }
+            | State::Trial { .. }
             | State::Online(_)
             | State::Stopping(_)
             | State::Waiting { .. }
@@ -193,10 +214,12 @@ impl Process {
     }
 
     fn not_ready_in_time(&mut self, scene: &mut Scene<'_>) {
-        let State::Launching { run, since, ready_by, old } = &mut self.state else { return };
+        let State::Launching { run, since, ready_by, old, takeover } = &mut self.state else { return };
         let waited = format!("not ready after {}", seconds(scene.now.since(*since)));
         match *old {
-            Some(serving) if scene.spec.readiness.wait_ready || serving.proven => {
+            Some(serving)
+                if *takeover != Takeover::InAnyCase && (scene.spec.readiness.wait_ready || serving.proven) =>
+            {
                 let departure = Departure::begin(*run, *since, scene, false);
                 self.retiring.push(departure);
                 self.serve_on(serving);
@@ -221,13 +244,14 @@ impl Process {
             self.last_exit = departure.exit;
             return self.ended_unasked(scene, departure, survivors);
         };
-        self.reason = departure.exit.map(|exit| format!("{} before it was ready", in_words(exit)));
+        let when = if matches!(self.state, State::Trial { .. }) { "while it was watched" } else { "before it was ready" };
+        self.reason = departure.exit.map(|exit| format!("{} {when}", in_words(exit)));
         self.serve_on(old);
         self.retire_leftovers(scene, departure, survivors);
     }
 
     /// The old run stays: it is the last that was started again, and no restart has come of it.
-    fn serve_on(&mut self, old: Serving) {
+    pub(super) fn serve_on(&mut self, old: Serving) {
         self.started = Some(old.since);
         self.restarts = self.restarts.saturating_sub(1);
         self.state = State::Online(old);
@@ -257,7 +281,7 @@ impl Process {
             (Goal::Up, Some(exit), Some(lived)) => self.after_end(scene, End::Exited(exit), lived),
             (Goal::Up, ..) => {
                 self.restarts += 1;
-                self.launch(scene, None);
+                self.launch(scene, None, Takeover::WhenReady);
             }
         }
     }
@@ -272,7 +296,7 @@ impl Process {
         match self.history.decide(&scene.spec.restart, end, lived, scene.now) {
             Decision::Now => {
                 self.restarts += 1;
-                self.launch(scene, None);
+                self.launch(scene, None, Takeover::WhenReady);
             }
             Decision::After(wait) => {
                 self.state = State::Waiting { until: scene.now.after(wait) };
@@ -322,6 +346,12 @@ impl Process {
                     let departure = Departure::begin(old.run, old.since, scene, drain);
                     self.retiring.push(departure);
                 }
+            }
+            State::Trial { new, old } => {
+                scene.publish(self.id, EventKind::Stopping);
+                self.state = State::Stopping(Departure::begin(new.run, new.since, scene, drain));
+                let departure = Departure::begin(old.run, old.since, scene, drain);
+                self.retiring.push(departure);
             }
             State::Waiting { .. } | State::Errored => self.settle_down(scene),
             State::Stopping(_) | State::Stopped => {}

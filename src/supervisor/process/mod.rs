@@ -10,14 +10,19 @@
 //! ```
 //!
 //! A restart is no state: it is `Stopping` with goal `Up`. A reload is no state: it is `Launching` with an `old`. Runs
-//! replaced by a reload are on their way out in `retiring` until the last process of their tree is gone.
+//! replaced by a reload are on their way out in `retiring` until the last process of their tree is gone. A canary is
+//! ready and stands in `Trial` beside its predecessor, which serves on until the canary has been judged.
 
 mod departure;
 mod events;
+mod patience;
 #[cfg(test)]
 mod tests;
+mod trial;
 
 pub use departure::{Departure, Stage};
+pub use patience::Patience;
+pub use trial::Takeover;
 
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +61,16 @@ pub enum State {
         /// The run it is to replace, which still serves.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         old: Option<Serving>,
+        /// When it takes over from that one.
+        #[serde(default, skip_serializing_if = "Takeover::is_default")]
+        takeover: Takeover,
+    },
+    /// A successor is ready and is being watched; both serve.
+    Trial {
+        /// It.
+        new: Serving,
+        /// The run that serves on if it is no good.
+        old: Serving,
     },
     /// A run is ready.
     Online(Serving),
@@ -117,6 +132,9 @@ pub struct Process {
     /// What the restart decision remembers.
     #[serde(default, skip_serializing_if = "History::is_empty")]
     pub history: History,
+    /// When the supervisor may next replace it of its own accord.
+    #[serde(default, skip_serializing_if = "Patience::is_default")]
+    pub patience: Patience,
 }
 
 /// What a transition may look at and write to.
@@ -149,6 +167,7 @@ impl Process {
             reason: None,
             launch_failed: false,
             history: History::default(),
+            patience: Patience::default(),
         }
     }
 
@@ -160,9 +179,9 @@ impl Process {
         match self.state {
             State::Stopped | State::Waiting { .. } | State::Errored => {
                 self.renew();
-                self.launch(scene, None);
+                self.launch(scene, None, Takeover::WhenReady);
             }
-            State::Launching { .. } | State::Online(_) | State::Stopping(_) => {}
+            State::Launching { .. } | State::Trial { .. } | State::Online(_) | State::Stopping(_) => {}
         }
     }
 
@@ -178,7 +197,7 @@ impl Process {
     pub fn restart(&mut self, scene: &mut Scene<'_>) {
         self.goal = Goal::Up;
         match &mut self.state {
-            State::Launching { .. } | State::Online(_) => {
+            State::Launching { .. } | State::Trial { .. } | State::Online(_) => {
                 self.renew();
                 self.hasten(scene);
                 self.depart(scene, false);
@@ -194,13 +213,13 @@ impl Process {
     }
 
     /// Replaces a ready cluster worker by a successor; restarts or starts anything else.
-    pub fn reload(&mut self, scene: &mut Scene<'_>) {
+    pub fn reload(&mut self, scene: &mut Scene<'_>, takeover: Takeover) {
         match self.state {
             State::Online(serving) if scene.spec.mode == ExecMode::Cluster => {
                 self.goal = Goal::Up;
                 self.renew();
                 self.restarts += 1;
-                self.launch(scene, Some(serving));
+                self.launch(scene, Some(serving), takeover);
             }
             _ => self.restart(scene),
         }
@@ -237,6 +256,7 @@ impl Process {
     pub fn runs(&self) -> impl Iterator<Item = Run> + '_ {
         let (current, old) = match &self.state {
             State::Launching { run, old, .. } => (Some(*run), old.map(|old| old.run)),
+            State::Trial { new, old } => (Some(new.run), Some(old.run)),
             State::Online(serving) => (Some(serving.run), None),
             State::Stopping(departure) => (Some(departure.run), None),
             State::Stopped | State::Waiting { .. } | State::Errored => (None, None),
@@ -250,7 +270,7 @@ impl Process {
     pub fn current_run(&self) -> Option<Run> {
         match &self.state {
             State::Launching { run, old, .. } => Some(old.map_or(*run, |old| old.run)),
-            State::Online(serving) => Some(serving.run),
+            State::Online(serving) | State::Trial { new: serving, .. } => Some(serving.run),
             State::Stopping(departure) => departure.exit.is_none().then_some(departure.run),
             State::Stopped | State::Waiting { .. } | State::Errored => None,
         }
@@ -259,7 +279,7 @@ impl Process {
     /// True if a ready run of it is in the rotation.
     #[must_use]
     pub fn serves(&self) -> bool {
-        matches!(self.state, State::Online(_) | State::Launching { old: Some(_), .. })
+        matches!(self.state, State::Online(_) | State::Trial { .. } | State::Launching { old: Some(_), .. })
     }
 
     /// When [`Process::tick`] has something to do.
@@ -269,7 +289,7 @@ impl Process {
             State::Launching { ready_by, .. } => *ready_by,
             State::Stopping(departure) => Some(departure.deadline()),
             State::Waiting { until } => Some(*until),
-            State::Stopped | State::Online(_) | State::Errored => None,
+            State::Stopped | State::Trial { .. } | State::Online(_) | State::Errored => None,
         };
         own.into_iter().chain(self.retiring.iter().map(Departure::deadline)).min()
     }
@@ -277,9 +297,12 @@ impl Process {
     fn departure_mut(&mut self, run: Run) -> Option<&mut Departure> {
         let current = match &mut self.state {
             State::Stopping(departure) => Some(departure),
-            State::Stopped | State::Launching { .. } | State::Online(_) | State::Waiting { .. } | State::Errored => {
-                None
-            }
+            State::Stopped
+            | State::Launching { .. }
+            | State::Trial { .. }
+            | State::Online(_)
+            | State::Waiting { .. }
+            | State::Errored => None,
         };
         current.into_iter().chain(&mut self.retiring).find(|departure| departure.run == run)
     }

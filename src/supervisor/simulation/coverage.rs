@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::protocol::Action;
 use crate::supervisor::{Ask, Goal, Process, Stage, State};
 
-const ROWS: [&str; 10] = [
+const ROWS: [&str; 11] = [
     "Stopped",
     "Launching",
     "Launching, unready for good",
@@ -16,6 +16,7 @@ const ROWS: [&str; 10] = [
     "Stopping, to come back",
     "Waiting",
     "Errored",
+    "Trial",
 ];
 
 /// Inputs, as columns of the table.
@@ -134,6 +135,7 @@ fn row(process: &Process) -> usize {
         State::Stopping(_) => 7,
         State::Waiting { .. } => 8,
         State::Errored => 9,
+        State::Trial { .. } => 10,
     }
 }
 

@@ -129,6 +129,7 @@ impl History {
             self.twin = Some(Twin { supervisor: dead, inputs: 0 });
         }
         self.open.clear();
+        self.pact = None;
         self.os.orphan();
         let backlog = self.gap();
         self.revive(backlog);
@@ -249,7 +250,12 @@ fn launched_at(process: &Process, run: Run) -> Option<Moment> {
 fn exit_is_known(process: &Process, run: Run) -> bool {
     let current = match &process.state {
         State::Stopping(departure) => Some(departure),
-        State::Stopped | State::Launching { .. } | State::Online(_) | State::Waiting { .. } | State::Errored => None,
+        State::Stopped
+        | State::Launching { .. }
+        | State::Trial { .. }
+        | State::Online(_)
+        | State::Waiting { .. }
+        | State::Errored => None,
     };
     let mut departures = current.into_iter().chain(&process.retiring);
     departures.any(|departure| departure.run == run && departure.exit.is_some())

@@ -8,6 +8,7 @@ use super::death::{Store, Twin};
 use super::invariants;
 use super::observer::Book;
 use super::os::{News, Os};
+use super::pact::Pact;
 use super::rng::Rng;
 use super::{Snapshot, wishes};
 use crate::protocol::{Launch, Run};
@@ -33,6 +34,10 @@ pub struct History {
     reloads: u64,
     /// Reloads only, and only successors fail.
     pub rolling: bool,
+    /// One reload at a time, and nothing else that replaces processes.
+    serial: bool,
+    /// What is expected of the reload under way.
+    pub pact: Option<Pact>,
     /// The daemon dies of so many in a hundred inputs.
     pub mortal: u64,
     pub store: Store,
@@ -58,6 +63,8 @@ impl History {
             book_before: None,
             reloads: 0,
             rolling: false,
+            serial: false,
+            pact: None,
             mortal: 0,
             store: Store::default(),
             twin: None,
@@ -95,10 +102,11 @@ impl History {
         }
         self.settle();
         (self.os.behaves, self.rolling) = (false, true);
-        for _ in 0..40 {
+        self.serial = self.rng.percent(50);
+        for _ in 0..if self.serial { 150 } else { 40 } {
             self.step();
         }
-        self.rolling = false;
+        (self.rolling, self.serial, self.pact) = (false, false, None);
     }
 
     fn step(&mut self) {
@@ -109,10 +117,17 @@ impl History {
             72..90 => {
                 let (rng, supervisor) = (&mut self.rng, &self.supervisor);
                 let reload = supervisor.apps().next().is_some() && (self.rolling || rng.percent(self.reloads));
+                let busy = self.supervisor.apps().any(|app| !app.operations.is_empty());
+                if self.serial && busy {
+                    return;
+                }
                 let ask = match reload {
                     true => wishes::reload(rng, supervisor),
                     false => wishes::ask(rng, supervisor, &self.saved),
                 };
+                if self.serial {
+                    self.pact = Some(Pact::new(self, &ask));
+                }
                 self.ask(&ask);
             }
             90..92 => self.rumour(),
@@ -129,6 +144,11 @@ impl History {
         if matches!(news, News::Crash(_)) && self.rolling && !self.is_successor(run) {
             return;
         }
+        let news = match news {
+            // It was taken for ready before it could be started: here that is only late news of a start that went well.
+            News::SpawnFailed { .. } if self.rolling && !self.is_successor(run) => self.os.was_born(run),
+            news => news,
+        };
         self.now = self.now.max(at);
         let input = self.os.happen(&mut self.rng, self.now, run, news);
         self.tell(&input);
@@ -138,6 +158,7 @@ impl History {
         let process = self.supervisor.process_of(run);
         process.is_some_and(|process| match process.state {
             State::Launching { run: current, old: Some(_), .. } => current == run,
+            State::Trial { new, .. } => new.run == run,
             _ => false,
         })
     }
@@ -176,7 +197,7 @@ impl History {
 
     fn sample(&mut self) {
         let runs: Vec<Run> = self.os.bodies.keys().copied().collect();
-        if !runs.is_empty() {
+        if !runs.is_empty() && !self.serial {
             let input = Input::Sampled { run: self.rng.pick(&runs), memory: self.rng.pick(&[1, 1 << 30]) };
             self.tell(&input);
         }
@@ -200,6 +221,7 @@ impl History {
             }
         }
         invariants::check(self, fate.is_some() || !effects.is_empty());
+        self.check_pact(&effects);
         if self.rolling {
             assert_eq!(served, invariants::serving(self), "a reload took somebody from the rotation");
         }

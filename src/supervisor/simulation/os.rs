@@ -2,11 +2,12 @@
 //! of them. It also judges each effect: whether a careful shell could carry it out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::rng::Rng;
 use crate::protocol::{Exit, Run};
-use crate::spec::{AppSpec, ExecMode};
+use crate::spec::{AppSpec, Env, ExecMode};
 use crate::supervisor::{Effect, Input, Moment, Proof};
 
 /// One process tree that lives, as far as the supervisor has been told.
@@ -31,6 +32,8 @@ pub struct Body {
     told_by_the_dead: bool,
     drained: bool,
     killed: bool,
+    /// The environment it was started with, which tells its release.
+    pub release: Arc<Env>,
 }
 
 /// What is going to be reported of a run.
@@ -166,6 +169,12 @@ impl Os {
         self.agenda.retain(|_, (_, news)| *news != News::Drained);
     }
 
+    /// The run came to be after all.
+    pub fn was_born(&mut self, run: Run) -> News {
+        self.bodies.get_mut(&run).expect("news are of bodies").stillborn = false;
+        News::Spawned
+    }
+
     /// The run did not come to be, and nobody was told.
     pub fn never_was(&mut self, run: Run) {
         self.started.remove(&run);
@@ -217,6 +226,7 @@ impl Os {
             told_by_the_dead: false,
             drained: false,
             killed: false,
+            release: Arc::clone(&spec.base_env),
         };
         if body.stillborn {
             self.plan(told_at, run, News::SpawnFailed { permanent: rng.percent(35) });
