@@ -82,7 +82,8 @@ impl Supervisor {
                 let never = |id: &ProcessId| (ticket, *id, kind, Verdict::Superseded { by: by.to_owned() });
                 lines.extend(newer.pending.iter().map(never));
             }
-            operation.begun |= operation.pending.is_empty() && (whole || !waits);
+            let counts = waits || operation.count.is_some();
+            operation.begun |= operation.pending.is_empty() && (whole || !counts);
         }
         for (ticket, id, kind, verdict) in lines {
             self.report(ticket, app, id, kind, verdict);

@@ -43,6 +43,8 @@ pub struct History {
     pub store: Store,
     pub twin: Option<Twin>,
     saved: Snapshot,
+    /// The apps that were clusters before the last input.
+    pub clusters: BTreeSet<AppId>,
     pub coverage: Coverage,
     /// The last inputs and effects, kept only when asked for.
     pub trace: Option<Vec<String>>,
@@ -69,6 +71,7 @@ impl History {
             store: Store::default(),
             twin: None,
             saved: Snapshot::default(),
+            clusters: BTreeSet::new(),
             coverage: Coverage::default(),
             trace: traced.then(Vec::new),
         }
@@ -144,14 +147,21 @@ impl History {
         if matches!(news, News::Crash(_)) && self.rolling && !self.is_successor(run) {
             return;
         }
-        let news = match news {
-            // It was taken for ready before it could be started: here that is only late news of a start that went well.
-            News::SpawnFailed { .. } if self.rolling && !self.is_successor(run) => self.os.was_born(run),
-            news => news,
-        };
         self.now = self.now.max(at);
         let input = self.os.happen(&mut self.rng, self.now, run, news);
         self.tell(&input);
+    }
+
+    /// What is taken for ready before it was reported to be there is there: while rolling, only successors fail.
+    fn spare_the_unborn(&mut self) {
+        if !self.rolling {
+            return;
+        }
+        for process in self.supervisor.processes.values() {
+            if let State::Online(serving) | State::Trial { new: serving, .. } = process.state {
+                self.os.was_born(serving.run);
+            }
+        }
     }
 
     fn is_successor(&self, run: Run) -> bool {
@@ -213,10 +223,14 @@ impl History {
         let effects = self.decide(input);
         invariants::check_effects(self, &effects, &before);
         match fate {
-            None => self.carry_out(&effects),
+            None => {
+                self.carry_out(&effects);
+                self.spare_the_unborn();
+            }
             Some(death) => {
                 let done = self.rng.below(effects.len() as u64 + 1);
                 self.carry_out(&effects[..usize::try_from(done).expect("few")]);
+                self.spare_the_unborn();
                 self.die(death, input);
             }
         }
@@ -234,7 +248,11 @@ impl History {
         for effect in effects {
             let spec = match effect {
                 Effect::Spawn { process, .. } => self.supervisor.process(*process).map(|process| process.app),
-                Effect::Drain { run, .. } => self.supervisor.process_of(*run).map(|process| process.app),
+                // The next operation may have made it no cluster within the same input.
+                Effect::Drain { run, .. } => {
+                    let app = self.supervisor.process_of(*run).map(|process| process.app);
+                    app.filter(|app| !self.clusters.contains(app))
+                }
                 _ => None,
             };
             let spec = spec.and_then(|app| self.supervisor.app(app)).map(|app| app.spec.clone());

@@ -80,7 +80,8 @@ impl Os {
             News::Exit(_) | News::Ready(_) => !body.main,
             News::Crash(_) => !body.main || self.behaves,
             News::Emptied => body.main,
-            News::Spawned | News::SpawnFailed { .. } | News::Drained => false,
+            News::SpawnFailed { .. } => !body.stillborn,
+            News::Spawned | News::Drained => false,
         };
         (!void).then_some((at, run, news))
     }
@@ -170,9 +171,11 @@ impl Os {
     }
 
     /// The run came to be after all.
-    pub fn was_born(&mut self, run: Run) -> News {
-        self.bodies.get_mut(&run).expect("news are of bodies").stillborn = false;
-        News::Spawned
+    pub fn was_born(&mut self, run: Run) {
+        let Some(body) = self.bodies.get_mut(&run).filter(|body| body.stillborn) else { return };
+        body.stillborn = false;
+        let told_at = body.told_at;
+        self.plan(told_at, run, News::Spawned);
     }
 
     /// The run did not come to be, and nobody was told.
