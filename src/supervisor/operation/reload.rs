@@ -4,6 +4,9 @@
 //! A canary's predecessor serves on beside it until the watch is over, so that taking it back costs nothing, also where
 //! only the files of the app have changed and nobody could start the release before once more.
 
+#[cfg(test)]
+mod tests;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Kind, Operation, outcome};

@@ -99,7 +99,7 @@ impl History {
     fn roll(&mut self) {
         self.os.behaves = true;
         for name in ["api", "web"] {
-            let spec = wishes::spec(&mut self.rng, name);
+            let spec = wishes::patient(wishes::spec(&mut self.rng, name));
             let apps = vec![AppSpec { mode: ExecMode::Cluster, autostart: true, ..spec }];
             self.ask(&Ask::Launch { apps, how: Launch::New });
         }

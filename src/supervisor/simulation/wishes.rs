@@ -64,6 +64,12 @@ pub fn spec(rng: &mut Rng, name: &str) -> AppSpec {
     }
 }
 
+/// The same, and it waits for readiness at least until its start has been reported.
+pub fn patient(mut spec: AppSpec) -> AppSpec {
+    spec.readiness.listen_timeout = spec.readiness.listen_timeout.map(|time| time.max(Duration::from_millis(400)));
+    spec
+}
+
 /// A random request. `last` is a snapshot of this history, to be restored now and then.
 pub fn ask(rng: &mut Rng, supervisor: &Supervisor, last: &super::Snapshot) -> Ask {
     let crowded = supervisor.processes().count() >= CROWD;
@@ -89,7 +95,7 @@ pub fn reload(rng: &mut Rng, supervisor: &Supervisor) -> Ask {
     }
     let known: Vec<AppSpec> = supervisor.apps().map(|app| AppSpec::clone(&app.spec)).collect();
     let old = rng.pick(&known);
-    let fresh = spec(rng, &old.name);
+    let fresh = patient(spec(rng, &old.name));
     let apps = vec![AppSpec { mode: old.mode, instances: old.instances, ..fresh }];
     Ask::Launch { apps, how: Launch::OrReload(rollout) }
 }
