@@ -191,7 +191,11 @@ impl Supervisor {
         let (id, app) = (process.id, &self.apps[&process.app]);
         let Some(limit) = app.spec.restart.max_memory else { return };
         let serving = matches!(process.state, State::Online(serving) if serving.run == run);
-        if memory <= limit || !serving || !process.patience.is_over(now) || app.operations.iter().any(|operation| operation.concerns(id)) {
+        if memory <= limit
+            || !serving
+            || !process.patience.is_over(now)
+            || app.operations.iter().any(|operation| operation.concerns(id))
+        {
             return;
         }
         effects.push(Effect::Publish { process: id, kind: EventKind::OverMemory { bytes: memory, limit } });

@@ -53,7 +53,5 @@ pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let Args { asked, parallel, canary, watch, force, dry_run } = args;
     let canary = canary.map(|share| Canary { share, watch: watch.unwrap_or(WATCH) });
     let rollout = Rollout { parallel, force, canary, dry_run };
-    Revision::new(asked)?
-        .carry_out(Launch::OrReload(rollout), |changes| Action::Reload { changes, rollout }, cx)
-        .await
+    Revision::new(asked)?.carry_out(Launch::OrReload(rollout), |changes| Action::Reload { changes, rollout }, cx).await
 }

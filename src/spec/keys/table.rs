@@ -5,8 +5,8 @@
 
 use super::read::{
     Unfit, balance, boolean, bytes_or_none, count, count_or_none, cpu, duration, duration_or_none, exec_mode,
-    exit_codes, instances, limits, list, log_target, memory_limit, name, name_or_number, nofile, on_reload_failure, paths, put, variable,
-    variables, word, words,
+    exit_codes, instances, limits, list, log_target, memory_limit, name, name_or_number, nofile, on_reload_failure,
+    paths, put, variable, variables, word, words,
 };
 use super::{Draft, Flag, Key, Takes};
 use crate::spec::ExecMode;

@@ -7,7 +7,13 @@ use crate::supervisor::{AppId, Effect, Moment, ProcessId, Supervisor, Ticket};
 
 impl Supervisor {
     /// Puts an operation into its app's queue and lets it begin if it may.
-    pub(in crate::supervisor) fn enqueue(&mut self, now: Moment, app: AppId, mut operation: Operation, effects: &mut Vec<Effect>) {
+    pub(in crate::supervisor) fn enqueue(
+        &mut self,
+        now: Moment,
+        app: AppId,
+        mut operation: Operation,
+        effects: &mut Vec<Effect>,
+    ) {
         if operation.kind.overtakes() {
             self.supersede(app, &operation);
         }

@@ -233,7 +233,8 @@ impl Supervisor {
         if until.is_none() && !watched.is_empty() {
             *until = Some(now.after(watch));
             let watch_ms = u64::try_from(watch.as_millis()).unwrap_or(u64::MAX);
-            let tell = |(id, _): &(ProcessId, Run)| Effect::Publish { process: *id, kind: EventKind::Canary { watch_ms } };
+            let tell =
+                |(id, _): &(ProcessId, Run)| Effect::Publish { process: *id, kind: EventKind::Canary { watch_ms } };
             effects.extend(watched.iter().map(tell));
         }
         let over = until.is_none_or(|until| until <= now);
@@ -253,14 +254,7 @@ impl Supervisor {
     }
 
     /// A successor failed.
-    fn give_up(
-        &mut self,
-        now: Moment,
-        app: AppId,
-        operation: &mut Operation,
-        reason: &str,
-        effects: &mut Vec<Effect>,
-    ) {
+    fn give_up(&mut self, now: Moment, app: AppId, operation: &mut Operation, reason: &str, effects: &mut Vec<Effect>) {
         if matches!(operation.transaction.phase, Phase::RollingBack { .. }) {
             return;
         }

@@ -255,11 +255,7 @@ impl Supervisor {
             match &process.state {
                 State::Launching { run, .. } => effects.push(Effect::Spawn { run: *run, process: process.id }),
                 State::Stopping(departure) => effects.push(departure.order(now)),
-                State::Stopped
-                | State::Trial { .. }
-                | State::Online(_)
-                | State::Waiting { .. }
-                | State::Errored => {}
+                State::Stopped | State::Trial { .. } | State::Online(_) | State::Waiting { .. } | State::Errored => {}
             }
             effects.extend(process.retiring.iter().map(|departure| departure.order(now)));
         }

@@ -36,7 +36,12 @@ impl Process {
             State::Trial { new, old } if new.run == run => Some(*old),
             State::Trial { new, old } if old.run == run => return self.state = State::Online(*new),
             State::Launching { old, .. } => return *old = old.filter(|old| old.run != run),
-            State::Trial { .. } | State::Stopped | State::Online(_) | State::Stopping(_) | State::Waiting { .. } | State::Errored => return,
+            State::Trial { .. }
+            | State::Stopped
+            | State::Online(_)
+            | State::Stopping(_)
+            | State::Waiting { .. }
+            | State::Errored => return,
         };
         self.launch_failed = true;
         self.reason = Some(error.to_owned());
@@ -244,7 +249,8 @@ impl Process {
             self.last_exit = departure.exit;
             return self.ended_unasked(scene, departure, survivors);
         };
-        let when = if matches!(self.state, State::Trial { .. }) { "while it was watched" } else { "before it was ready" };
+        let when =
+            if matches!(self.state, State::Trial { .. }) { "while it was watched" } else { "before it was ready" };
         self.reason = departure.exit.map(|exit| format!("{} {when}", in_words(exit)));
         self.serve_on(old);
         self.retire_leftovers(scene, departure, survivors);

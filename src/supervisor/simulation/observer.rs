@@ -25,7 +25,7 @@ impl History {
         for id in &named {
             self.coverage.note(&self.supervisor.processes[id], column(ask));
         }
-        let (before, closing) = (self.book.clone(), self.supervisor.is_closing());
+        let (mut before, closing) = (self.book.clone(), self.supervisor.is_closing());
         self.expect(ask, &named);
         self.book_before = Some(before.clone());
         self.next_ticket += 1;
@@ -38,6 +38,9 @@ impl History {
         assert!(refused || !closing || matches!(ask, Ask::ShutDown), "a closing daemon takes orders");
         if refused {
             assert_eq!(effects.len(), 1, "a refusal changes nothing");
+            // Who went meanwhile, the daemon having died of it, may have left the number to another.
+            let stays = |id: &ProcessId, _: &mut bool| self.book.wishes.contains_key(id) || named.contains(id);
+            before.wishes.retain(stays);
             self.book = before;
             self.forget_the_gone();
         } else if let (Ask::Launch { apps, how }, false) = (ask, forgotten) {

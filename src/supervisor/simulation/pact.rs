@@ -30,7 +30,8 @@ impl Pact {
             _ => rolls_back(&app.spec),
         });
         let bound = apps.filter(|_| !forced && !dry).map(|app| (app.id, Arc::clone(&app.spec.base_env))).collect();
-        let before = history.supervisor.processes().filter_map(|process| Some((process.id, release(history, process)?)));
+        let before =
+            history.supervisor.processes().filter_map(|process| Some((process.id, release(history, process)?)));
         Pact { ticket: Ticket(history.next_ticket + 1), before: before.collect(), bound }
     }
 }
@@ -72,7 +73,8 @@ impl History {
             let now = release(self, process);
             let verdicts: Vec<&Verdict> =
                 lines().filter(|line| line.id == process.id.0).map(|line| &line.verdict).collect();
-            let lost = |verdict: &&&Verdict| matches!(verdict, Verdict::Failed { reason, .. } if reason.contains("not back"));
+            let lost =
+                |verdict: &&&Verdict| matches!(verdict, Verdict::Failed { reason, .. } if reason.contains("not back"));
             if failed && verdicts.iter().find(lost).is_none() {
                 let before = pact.before.get(&process.id);
                 assert!(now.as_ref() == before || now.as_ref() == Some(was), "{now:?}: {process:?} {report:?}");

@@ -6,9 +6,7 @@ use std::time::Duration;
 use super::rng::Rng;
 use crate::protocol::{Action, Canary, Changes, Launch, Rollout, Scale, Share};
 use crate::spec::target::Selector;
-use crate::spec::{
-    AppSpec, Balance, ExecMode, LogSpec, OnReloadFailure, Program, Readiness, RestartRule, StopRule,
-};
+use crate::spec::{AppSpec, Balance, ExecMode, LogSpec, OnReloadFailure, Program, Readiness, RestartRule, StopRule};
 use crate::supervisor::{Ask, Supervisor};
 
 /// Names of the simulated apps. How each is stopped is fixed by its name, all else changes with every launch.
@@ -88,10 +86,7 @@ pub fn ask(rng: &mut Rng, supervisor: &Supervisor, last: &super::Snapshot) -> As
 pub fn reload(rng: &mut Rng, supervisor: &Supervisor) -> Ask {
     let rollout = rollout(rng);
     if rng.percent(70) {
-        return Ask::Act {
-            action: Action::Reload { changes: changes(rng), rollout },
-            target: target(rng, supervisor),
-        };
+        return Ask::Act { action: Action::Reload { changes: changes(rng), rollout }, target: target(rng, supervisor) };
     }
     let known: Vec<AppSpec> = supervisor.apps().map(|app| AppSpec::clone(&app.spec)).collect();
     let old = rng.pick(&known);
