@@ -44,7 +44,9 @@
 //! [`supervisor`]: `Online` becomes `Launching` with the old run beside it, and out comes `Spawn`. The God task starts
 //! the process; it asks for its port on its channel, which [`cluster`] answers; its first `listening` comes back as
 //! `Ready`, and out comes `Drain` for the old run: no new connections, the last ones end with a response, then the stop
-//! signal, then, when the last process of its tree is gone, the answer to the command.
+//! signal, then, when the last process of its tree is gone, the answer to the command. Should a successor fail, the
+//! operation turns round: what has not taken over leaves, what has is replaced once more by the release before. A canary
+//! stands in `Trial` beside the run it is to replace until it has been watched for long enough.
 //!
 //! ## Where what lives
 //!

@@ -147,7 +147,7 @@ fn percent(live: &mut Live, ticks: u64, now: u64) -> f32 {
 fn status(process: &Process) -> Status {
     match &process.state {
         State::Stopped => Status::Stopped,
-        State::Launching { old: Some(_), .. } | State::Online(_) => Status::Online,
+        State::Launching { old: Some(_), .. } | State::Trial { .. } | State::Online(_) => Status::Online,
         State::Launching { .. } => Status::Launching,
         State::Stopping(_) => Status::Stopping,
         State::Waiting { .. } => Status::WaitingRestart,

@@ -245,7 +245,7 @@ impl Report {
     /// True if every process came to what was asked.
     #[must_use]
     pub fn succeeded(&self) -> bool {
-        self.lines.iter().all(|line| matches!(line.verdict, Verdict::Done))
+        self.lines.iter().all(|line| matches!(line.verdict, Verdict::Done | Verdict::Planned { .. }))
     }
 }
 
@@ -279,6 +279,34 @@ pub enum Verdict {
         /// The verb of the later command.
         by: String,
     },
+    /// Another process failed, so this one is back on the release before, or still on it.
+    RolledBack,
+    /// Nothing was done; this would be.
+    Planned {
+        /// What.
+        step: Step,
+    },
+}
+
+/// What a reload would do with one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Replace it first, and watch its successor.
+    Canary,
+    /// Replace it by a successor that is ready first.
+    Replace {
+        /// With others of its wave; the first is 1.
+        wave: u32,
+    },
+    /// Stop it and start it again.
+    Restart,
+    /// Start it.
+    Start,
+    /// Nothing: it rests, and will be as asked when somebody needs it.
+    Rest,
+    /// Remove it.
+    Remove,
 }
 
 /// What `save` wrote.

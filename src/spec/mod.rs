@@ -14,6 +14,7 @@ pub mod interpreter;
 pub mod keys;
 pub mod log_paths;
 pub mod mechanism;
+pub mod on_reload_failure;
 pub mod sharing;
 pub mod signal;
 pub mod target;
@@ -29,6 +30,7 @@ use serde::{Deserialize, Serialize};
 pub use activation::Activation;
 pub use confinement::Confinement;
 pub use mechanism::Mechanism;
+pub use on_reload_failure::OnReloadFailure;
 pub use sharing::{Share, Sharing};
 
 /// Environment variables, sorted so that output and dumps are stable.
@@ -86,6 +88,9 @@ pub struct AppSpec {
     /// The sockets opened for it, and when none of its processes need run.
     #[serde(default, skip_serializing_if = "Activation::is_unset")]
     pub activation: Activation,
+    /// What becomes of a reload whose successors fail.
+    #[serde(default)]
+    pub on_reload_failure: OnReloadFailure,
     /// What a process may use and touch, and who it is.
     #[serde(default)]
     pub confinement: Confinement,
@@ -302,6 +307,7 @@ pub(crate) fn sample() -> AppSpec {
         readiness: Readiness::default(),
         watchdog: None,
         activation: Activation::default(),
+        on_reload_failure: OnReloadFailure::default(),
         confinement: Confinement::default(),
         logs: LogSpec::default(),
         autostart: true,

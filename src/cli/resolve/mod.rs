@@ -178,6 +178,7 @@ pub fn resolve(draft: Draft, context: &Context) -> Result<AppSpec, InputError> {
         readiness: draft.readiness,
         watchdog: draft.watchdog,
         activation: draft.activation,
+        on_reload_failure: draft.on_reload_failure,
         confinement: confinement(draft.confinement, &cwd, context),
         logs: LogSpec { out: place(draft.out), err: place(draft.err), merge },
         autostart: draft.autostart,

@@ -71,6 +71,7 @@ pub fn spec() -> AppSpec {
         watchdog: None,
         activation: crate::spec::Activation::default(),
         readiness: Readiness { wait_ready: false, listen_timeout: None },
+        on_reload_failure: crate::spec::OnReloadFailure::default(),
         logs: LogSpec::default(),
         autostart: true,
         version: Some("1.2.3".into()),

@@ -14,8 +14,8 @@ pub use read::Instances;
 use read::Unfit;
 
 use super::{
-    Activation, AppSpec, Balance, Confinement, DEFAULT_INSTANCE_VAR, Env, ExecMode, LogTarget, Program, Readiness,
-    RestartRule, Sharing, StopRule, interpreter, log_paths, target,
+    Activation, AppSpec, Balance, Confinement, DEFAULT_INSTANCE_VAR, Env, ExecMode, LogTarget, OnReloadFailure,
+    Program, Readiness, RestartRule, Sharing, StopRule, interpreter, log_paths, target,
 };
 
 /// What was said about one app so far: by its config file, then by the command line, which overrides.
@@ -62,6 +62,8 @@ pub struct Draft {
     pub watchdog: Option<Duration>,
     /// The sockets opened for it, and when none of its processes need run.
     pub activation: Activation,
+    /// What becomes of a reload whose successors fail.
+    pub on_reload_failure: OnReloadFailure,
     /// What a process may use and touch, and who it is.
     pub confinement: Confinement,
     /// Where standard output goes.
@@ -96,6 +98,7 @@ impl Default for Draft {
             readiness: Readiness::default(),
             watchdog: None,
             activation: Activation::default(),
+            on_reload_failure: OnReloadFailure::default(),
             confinement: Confinement::default(),
             out: LogTarget::default(),
             err: LogTarget::default(),
@@ -129,6 +132,7 @@ impl Draft {
             readiness: spec.readiness.clone(),
             watchdog: spec.watchdog,
             activation: spec.activation.clone(),
+            on_reload_failure: spec.on_reload_failure,
             confinement: spec.confinement.clone(),
             sharing: spec.sharing.clone(),
             out: spec.logs.out.clone(),
@@ -148,6 +152,7 @@ impl Draft {
         (spec.readiness, spec.autostart) = (self.readiness, self.autostart);
         (spec.watchdog, spec.activation) = (self.watchdog, self.activation);
         (spec.confinement, spec.sharing) = (self.confinement, self.sharing);
+        spec.on_reload_failure = self.on_reload_failure;
         for path in &mut spec.confinement.read_only_paths {
             *path = spec.cwd.join(log_paths::expand_home(std::mem::take(path), home.as_deref()));
         }

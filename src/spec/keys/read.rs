@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::spec::activation::Endpoint;
 use crate::spec::value::{parse_bytes, parse_duration, split_words};
-use crate::spec::{Balance, Confinement, Env, ExecMode, LogTarget, Share, Sharing};
+use crate::spec::{Balance, Confinement, Env, ExecMode, LogTarget, OnReloadFailure, Share, Sharing};
 
 /// The value does not fit the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,6 +202,15 @@ pub(super) fn exec_mode(value: &Value) -> Result<ExecMode, Unfit> {
     match value.as_str() {
         Some("fork" | "fork_mode") => Ok(ExecMode::Fork),
         Some("cluster" | "cluster_mode") => Ok(ExecMode::Cluster),
+        _ => Err(Unfit),
+    }
+}
+
+pub(super) fn on_reload_failure(value: &Value) -> Result<OnReloadFailure, Unfit> {
+    match text(value)?.as_str() {
+        "rollback" => Ok(OnReloadFailure::Rollback),
+        "pause" => Ok(OnReloadFailure::Pause),
+        "continue" => Ok(OnReloadFailure::Continue),
         _ => Err(Unfit),
     }
 }

@@ -5,8 +5,8 @@
 
 use super::read::{
     Unfit, balance, boolean, bytes_or_none, cluster, count, count_or_none, cpu, duration, duration_or_none, endpoints,
-    exec_mode, exit_codes, instances, limits, list, log_target, memory_limit, name, name_or_number, nofile, paths,
-    ports, put, share, variable, variables, word, words,
+    exec_mode, exit_codes, instances, limits, list, log_target, memory_limit, name, name_or_number, nofile,
+    on_reload_failure, paths, ports, put, share, variable, variables, word, words,
 };
 use super::{Draft, Flag, Key, Takes};
 use crate::spec::ExecMode;
@@ -214,6 +214,14 @@ pub static KEYS: &[Key] = &[
         "min-instances",
         "N",
         "How many processes stay after the idle timeout [default: 0]",
+    )),
+    key("on_reload_failure", "\"rollback\", \"pause\" or \"continue\"", |d, v| {
+        put(&mut d.on_reload_failure, on_reload_failure(v))
+    })
+    .flag(takes(
+        "on-reload-failure",
+        "WHAT",
+        "When a new release fails: `rollback` to the one before, `pause` or `continue` [default: rollback]",
     )),
     key("out_file", "the path of a file", |d, v| put(&mut d.out, log_target(v)))
         .aliases(&["out", "output", "out_log"])

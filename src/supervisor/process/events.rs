@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Departure, Goal, Process, Scene, Serving, Stage, State};
+use super::{Departure, Goal, Process, Scene, Serving, Stage, State, Takeover};
 use crate::protocol::{EventKind, Exit, Run};
 use crate::spec::ExecMode;
 use crate::supervisor::input::{Effect, Moment, Proof};
@@ -33,8 +33,11 @@ impl Process {
             State::Launching { run: current, old, .. } if *current == run => *old,
             // The news came so late that it was taken for ready.
             State::Online(serving) if serving.run == run => None,
+            State::Trial { new, old } if new.run == run => Some(*old),
+            State::Trial { new, old } if old.run == run => return self.state = State::Online(*new),
             State::Launching { old, .. } => return *old = old.filter(|old| old.run != run),
-            State::Stopped
+            State::Trial { .. }
+            | State::Stopped
             | State::Online(_)
             | State::Stopping(_)
             | State::Waiting { .. }
@@ -77,7 +80,7 @@ impl Process {
         if let Some(departure) = self.departure_mut(run) {
             departure.late(scene);
         }
-        if let State::Launching { run: current, since, ready_by: by, old } = &mut self.state
+        if let State::Launching { run: current, since, ready_by: by, old, .. } = &mut self.state
             && *current == run
         {
             (*since, *by) = (scene.now, Some(ready_by(scene, *old)));
@@ -108,9 +111,17 @@ impl Process {
             State::Launching { run: current, since, old, .. } if current == run => {
                 self.successor_failed(scene, Departure::unasked(run, since, exit, scene), survivors, old);
             }
-            State::Launching { old: Some(old), run: current, since, ready_by } if old.run == run => {
+            State::Launching { old: Some(old), run: current, since, ready_by, takeover } if old.run == run => {
                 self.last_exit = Some(exit);
-                self.state = State::Launching { run: current, since, ready_by, old: None };
+                self.state = State::Launching { run: current, since, ready_by, old: None, takeover };
+                self.retire_leftovers(scene, Departure::unasked(run, old.since, exit, scene), survivors);
+            }
+            State::Trial { new, old } if new.run == run => {
+                self.successor_failed(scene, Departure::unasked(run, new.since, exit, scene), survivors, Some(old));
+            }
+            State::Trial { new, old } if old.run == run => {
+                self.last_exit = Some(exit);
+                self.state = State::Online(new);
                 self.retire_leftovers(scene, Departure::unasked(run, old.since, exit, scene), survivors);
             }
             State::Online(serving) if serving.run == run => {
@@ -120,6 +131,7 @@ impl Process {
             }
             State::Stopped
             | State::Launching { .. }
+            | State::Trial { .. }
             | State::Online(_)
             | State::Stopping(_)
             | State::Waiting { .. }
@@ -141,6 +153,7 @@ impl Process {
             State::Stopping(_)
             | State::Stopped
             | State::Launching { .. }
+            | State::Trial { .. }
             | State::Online(_)
             | State::Waiting { .. }
             | State::Idle
@@ -165,51 +178,53 @@ impl Process {
             State::Stopping(departure) => departure.tick(scene),
             State::Waiting { until } if *until <= scene.now => {
                 self.restarts += 1;
-                self.launch(scene, None);
+                self.launch(scene, None, Takeover::WhenReady);
             }
             State::Launching { ready_by: Some(by), .. } if *by <= scene.now => self.not_ready_in_time(scene),
-            State::Online(serving) if serving.silent_until.is_some_and(|until| until <= scene.now) => {
-                self.fail(scene, scene.spec.watchdog);
+            State::Online(_) | State::Trial { .. } => {
+                if let Some((until, serving)) = self.silent()
+                    && until <= scene.now
+                {
+                    self.fail(scene, serving, scene.spec.watchdog);
+                }
             }
-            State::Stopped
-            | State::Launching { .. }
-            | State::Online(_)
-            | State::Waiting { .. }
-            | State::Idle
-            | State::Errored => {}
+            State::Stopped | State::Launching { .. } | State::Waiting { .. } | State::Idle | State::Errored => {}
         }
     }
 
     // What follows.
 
-    pub(super) fn launch(&mut self, scene: &mut Scene<'_>, old: Option<Serving>) {
+    pub(super) fn launch(&mut self, scene: &mut Scene<'_>, old: Option<Serving>, takeover: Takeover) {
         *scene.last_run += 1;
         self.obstacle = None;
         let run = Run(*scene.last_run);
         self.started = Some(scene.now);
-        self.state = State::Launching { run, since: scene.now, ready_by: Some(ready_by(scene, old)), old };
+        self.state = State::Launching { run, since: scene.now, ready_by: Some(ready_by(scene, old)), old, takeover };
         scene.effects.push(Effect::Spawn { run, process: self.id });
     }
 
     fn become_ready(&mut self, scene: &mut Scene<'_>, run: Run, proven: bool) {
         match self.state {
-            State::Launching { run: current, since, old, .. } if current == run => {
-                let mut serving = Serving { run, since, proven, silent_until: None };
-                serving.watch(scene);
-                self.state = State::Online(serving);
+            State::Launching { run: current, since, old, takeover, .. } if current == run => {
+                let mut new = Serving { run, since, proven, silent_until: None };
+                new.watch(scene);
+                self.state = old.map_or(State::Online(new), |old| State::Trial { new, old });
                 self.launch_failed = false;
                 self.reason = None;
                 scene.publish(self.id, EventKind::Online);
-                if let Some(old) = old {
-                    let departure = Departure::begin(old.run, old.since, scene, true);
-                    self.retiring.push(departure);
+                if takeover != Takeover::AfterTrial {
+                    self.accept(scene);
                 }
             }
             State::Online(serving) if serving.run == run => {
                 self.state = State::Online(Serving { proven: serving.proven || proven, ..serving });
             }
+            State::Trial { new, old } if new.run == run => {
+                self.state = State::Trial { new: Serving { proven: new.proven || proven, ..new }, old };
+            }
             State::Stopped
             | State::Launching { .. }
+            | State::Trial { .. }
             | State::Online(_)
             | State::Stopping(_)
             | State::Waiting { .. }
@@ -219,10 +234,12 @@ impl Process {
     }
 
     fn not_ready_in_time(&mut self, scene: &mut Scene<'_>) {
-        let State::Launching { run, since, ready_by, old } = &mut self.state else { return };
+        let State::Launching { run, since, ready_by, old, takeover } = &mut self.state else { return };
         let waited = format!("not ready after {}", seconds(scene.now.since(*since)));
         match *old {
-            Some(serving) if scene.spec.readiness.wait_ready || serving.proven => {
+            Some(serving)
+                if *takeover != Takeover::InAnyCase && (scene.spec.readiness.wait_ready || serving.proven) =>
+            {
                 let departure = Departure::begin(*run, *since, scene, false);
                 self.retiring.push(departure);
                 self.serve_on(scene, serving);
@@ -247,7 +264,9 @@ impl Process {
             self.last_exit = departure.exit;
             return self.ended_unasked(scene, departure, survivors);
         };
-        self.reason = departure.exit.map(|exit| self.because(format!("{} before it was ready", in_words(exit))));
+        let when =
+            if matches!(self.state, State::Trial { .. }) { "while it was watched" } else { "before it was ready" };
+        self.reason = departure.exit.map(|exit| self.because(format!("{} {when}", in_words(exit))));
         self.serve_on(scene, old);
         self.retire_leftovers(scene, departure, survivors);
     }
@@ -261,7 +280,7 @@ impl Process {
     }
 
     /// The old run stays: it is the last that was started again, and no restart has come of it.
-    fn serve_on(&mut self, scene: &Scene<'_>, mut old: Serving) {
+    pub(super) fn serve_on(&mut self, scene: &Scene<'_>, mut old: Serving) {
         self.started = Some(old.since);
         self.restarts = self.restarts.saturating_sub(1);
         old.watch(scene);
@@ -294,7 +313,7 @@ impl Process {
             (Goal::Up, Some(exit), Some(lived)) => self.after_end(scene, End::Exited(exit), lived),
             (Goal::Up, ..) => {
                 self.restarts += 1;
-                self.launch(scene, None);
+                self.launch(scene, None, Takeover::WhenReady);
             }
         }
     }
@@ -309,7 +328,7 @@ impl Process {
         match self.history.decide(&scene.spec.restart, end, lived, scene.now) {
             Decision::Now => {
                 self.restarts += 1;
-                self.launch(scene, None);
+                self.launch(scene, None, Takeover::WhenReady);
             }
             Decision::After(wait) => {
                 self.state = State::Waiting { until: scene.now.after(wait) };
@@ -359,6 +378,12 @@ impl Process {
                     let departure = Departure::begin(old.run, old.since, scene, drain);
                     self.retiring.push(departure);
                 }
+            }
+            State::Trial { new, old } => {
+                scene.publish(self.id, EventKind::Stopping);
+                self.state = State::Stopping(Departure::begin(new.run, new.since, scene, drain));
+                let departure = Departure::begin(old.run, old.since, scene, drain);
+                self.retiring.push(departure);
             }
             State::Waiting { .. } | State::Idle | State::Errored => self.settle_down(scene),
             State::Stopping(_) | State::Stopped => {}

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::protocol::Action;
 use crate::supervisor::{Ask, Goal, Process, Stage, State};
 
-const ROWS: [&str; 11] = [
+const ROWS: [&str; 12] = [
     "Stopped",
     "Launching",
     "Launching, unready for good",
@@ -17,6 +17,7 @@ const ROWS: [&str; 11] = [
     "Waiting",
     "Errored",
     "Idle",
+    "Trial",
 ];
 
 /// Inputs, as columns of the table.
@@ -149,6 +150,7 @@ fn row(process: &Process) -> usize {
         State::Waiting { .. } => 8,
         State::Errored => 9,
         State::Idle => 10,
+        State::Trial { .. } => 11,
     }
 }
 

@@ -8,6 +8,7 @@ use super::death::{Store, Twin};
 use super::invariants;
 use super::observer::Book;
 use super::os::{News, Os};
+use super::pact::Pact;
 use super::rng::Rng;
 use super::{Snapshot, wishes};
 use crate::protocol::{Launch, Run};
@@ -33,11 +34,17 @@ pub struct History {
     reloads: u64,
     /// Reloads only, and only successors fail.
     pub rolling: bool,
+    /// One reload at a time, and nothing else that replaces processes.
+    serial: bool,
+    /// What is expected of the reload under way.
+    pub pact: Option<Pact>,
     /// The daemon dies of so many in a hundred inputs.
     pub mortal: u64,
     pub store: Store,
     pub twin: Option<Twin>,
     saved: Snapshot,
+    /// The apps that were clusters before the last input.
+    pub clusters: BTreeSet<AppId>,
     pub coverage: Coverage,
     /// The last inputs and effects, kept only when asked for.
     pub trace: Option<Vec<String>>,
@@ -58,10 +65,13 @@ impl History {
             book_before: None,
             reloads: 0,
             rolling: false,
+            serial: false,
+            pact: None,
             mortal: 0,
             store: Store::default(),
             twin: None,
             saved: Snapshot::default(),
+            clusters: BTreeSet::new(),
             coverage: Coverage::default(),
             trace: traced.then(Vec::new),
         }
@@ -89,16 +99,17 @@ impl History {
     fn roll(&mut self) {
         self.os.behaves = true;
         for name in ["api", "web"] {
-            let spec = wishes::spec(&mut self.rng, name);
+            let spec = wishes::patient(wishes::spec(&mut self.rng, name));
             let apps = vec![AppSpec { mode: ExecMode::Cluster, autostart: true, ..spec }];
             self.ask(&Ask::Launch { apps, how: Launch::New });
         }
         self.settle();
         (self.os.behaves, self.rolling) = (false, true);
-        for _ in 0..40 {
+        self.serial = self.rng.percent(50);
+        for _ in 0..if self.serial { 150 } else { 40 } {
             self.step();
         }
-        self.rolling = false;
+        (self.rolling, self.serial, self.pact) = (false, false, None);
     }
 
     fn step(&mut self) {
@@ -110,10 +121,17 @@ impl History {
             72..90 => {
                 let (rng, supervisor) = (&mut self.rng, &self.supervisor);
                 let reload = supervisor.apps().next().is_some() && (self.rolling || rng.percent(self.reloads));
+                let busy = self.supervisor.apps().any(|app| !app.operations.is_empty());
+                if self.serial && busy {
+                    return;
+                }
                 let ask = match reload {
                     true => wishes::reload(rng, supervisor),
                     false => wishes::ask(rng, supervisor, &self.saved),
                 };
+                if self.serial {
+                    self.pact = Some(Pact::new(self, &ask));
+                }
                 self.ask(&ask);
             }
             90..92 => self.rumour(),
@@ -136,10 +154,23 @@ impl History {
         self.tell(&input);
     }
 
+    /// What is taken for ready before it was reported to be there is there: while rolling, only successors fail.
+    fn spare_the_unborn(&mut self) {
+        if !self.rolling {
+            return;
+        }
+        for process in self.supervisor.processes.values() {
+            if let State::Online(serving) | State::Trial { new: serving, .. } = process.state {
+                self.os.was_born(serving.run);
+            }
+        }
+    }
+
     fn is_successor(&self, run: Run) -> bool {
         let process = self.supervisor.process_of(run);
         process.is_some_and(|process| match process.state {
             State::Launching { run: current, old: Some(_), .. } => current == run,
+            State::Trial { new, .. } => new.run == run,
             _ => false,
         })
     }
@@ -220,7 +251,7 @@ impl History {
 
     fn sample(&mut self) {
         let runs: Vec<Run> = self.os.bodies.keys().copied().collect();
-        if !runs.is_empty() {
+        if !runs.is_empty() && !self.serial {
             let input = Input::Sampled { run: self.rng.pick(&runs), memory: self.rng.pick(&[1, 1 << 30]) };
             self.tell(&input);
         }
@@ -236,14 +267,19 @@ impl History {
         let effects = self.decide(input);
         invariants::check_effects(self, &effects, &before);
         match fate {
-            None => self.carry_out(&effects),
+            None => {
+                self.carry_out(&effects);
+                self.spare_the_unborn();
+            }
             Some(death) => {
                 let done = self.rng.below(effects.len() as u64 + 1);
                 self.carry_out(&effects[..usize::try_from(done).expect("few")]);
+                self.spare_the_unborn();
                 self.die(death, input);
             }
         }
         invariants::check(self, fate.is_some() || !effects.is_empty());
+        self.check_pact(&effects);
         if self.rolling {
             assert_eq!(served, invariants::serving(self), "a reload took somebody from the rotation");
         }
@@ -256,7 +292,11 @@ impl History {
         for effect in effects {
             let spec = match effect {
                 Effect::Spawn { process, .. } => self.supervisor.process(*process).map(|process| process.app),
-                Effect::Drain { run, .. } => self.supervisor.process_of(*run).map(|process| process.app),
+                // The next operation may have made it no cluster within the same input.
+                Effect::Drain { run, .. } => {
+                    let app = self.supervisor.process_of(*run).map(|process| process.app);
+                    app.filter(|app| !self.clusters.contains(app))
+                }
                 _ => None,
             };
             let spec = spec.and_then(|app| self.supervisor.app(app)).map(|app| app.spec.clone());
@@ -330,16 +370,20 @@ impl History {
         let rests = |process: &crate::supervisor::Process| {
             matches!(process.state, State::Online(_)) && process.retiring.is_empty()
         };
-        self.supervisor.processes().all(|process| process.deadline().is_none() || rests(process))
+        let at_work = self.supervisor.apps().any(|app| !app.operations.is_empty());
+        !at_work && self.supervisor.processes().all(|process| process.deadline().is_none() || rests(process))
     }
 
     /// Who is due to say that it is alive says so.
     fn all_live(&mut self) {
-        let due = |process: &crate::supervisor::Process| match process.state {
-            State::Online(serving) => (serving.silent_until <= Some(self.now)).then_some(serving.run),
-            _ => None,
+        let serving = |process: &crate::supervisor::Process| match process.state {
+            State::Online(serving) => vec![serving],
+            State::Trial { new, old } => vec![new, old],
+            _ => vec![],
         };
-        let due: Vec<Run> = self.supervisor.processes().filter_map(due).collect();
+        let due = |serving: &crate::supervisor::Serving| serving.silent_until <= Some(self.now);
+        let due: Vec<Run> =
+            self.supervisor.processes().flat_map(serving).filter(due).map(|serving| serving.run).collect();
         due.into_iter().for_each(|run| drop(self.tell(&Input::Alive { run })));
     }
 
