@@ -18,6 +18,7 @@
 
 mod drain;
 mod figures;
+mod forsaken;
 mod queue;
 mod record;
 mod state;
