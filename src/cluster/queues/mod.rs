@@ -19,6 +19,7 @@
 mod drain;
 mod figures;
 mod given;
+mod forsaken;
 mod queue;
 mod record;
 mod state;
@@ -167,6 +168,11 @@ impl Queues {
     /// The queue at this address that others serve. From now on this worker does, too.
     pub(crate) fn partake(&self, run: Run, key: &Key) -> Option<OwnedFd> {
         self.state.borrow_mut().partake(run, key)
+    }
+
+    /// True if there is a queue at this address, or at one that includes it or is included.
+    pub(crate) fn are_at(&self, key: &Key) -> bool {
+        self.state.borrow().queues.iter().any(|queue| queue.key.overlaps(key))
     }
 
     /// What the worker holds: address and inode of each socket.
