@@ -46,7 +46,10 @@
 //! - [`supervisor`]: processes, restart policy, operations, and the simulation that tests them.
 //! - [`os`]: small safe wrappers around system calls; the only place with `unsafe`.
 //! - [`keeper`]: what outlives God, and who starts him again.
-//! - [`cluster`]: listeners, who gets the next connection, and Node's cluster protocol as its primary.
+//! - [`cluster`]: listeners, who gets the next connection (in turn, sticky, least), and the two ways it gets there: Node's
+//!   cluster protocol, as its primary, and pmr's own ([`protocol::channel`]): several connections in a packet, as many as
+//!   the worker has granted credit for.
+//! - [`worker`]: the other end of pmr's own protocol, for servers written in Rust.
 //! - [`logs`]: from pipes to files, and from files to people. Log bytes never pass through the God task.
 //! - [`daemon`]: the God task, its effects, the sockets, what is on disk: the journal and the saved list.
 //! - [`cli`]: one file per command; [`startup`]: the unit for the system's boot; [`demo`]: `pmr demo`.
@@ -57,6 +60,7 @@
 //! spec (pure: what an app is)  ◄─ protocol (pure: what crosses the socket)  ◄─ supervisor (pure: God's mind)
 //! os (leaf: safe small system-call wrappers)  ◄─ keeper, logs  ◄─ cluster  ◄─ daemon (God task and shell)
 //! cli ─► protocol, spec, os, logs, startup, demo      never daemon, supervisor, cluster
+//! worker ─► protocol, os
 //! ```
 //!
 //! `tests/layers.rs` keeps this so, together with the house rules on purity, `unsafe` and file size.

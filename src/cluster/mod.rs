@@ -23,6 +23,7 @@ mod record;
 mod revival;
 mod rota;
 mod state;
+mod wanted;
 
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
@@ -37,9 +38,10 @@ use self::memory::Book;
 pub use self::memory::{Legacy, Memory, channel_name, own_channel_name, record_key};
 use self::node::channel::{Channel, Read};
 use self::node::reply;
+use self::rota::Rules;
 use self::state::State;
 use crate::protocol::{ListenerInfo, Run};
-use crate::spec::Balance;
+use crate::spec::{Balance, QueueRule};
 
 /// A module for Node workers (`--require`) that lets keep-alive and HTTP/2 connections end without loss when a worker is
 /// drained. Inert in any other process. Plain CommonJS for Node 16 and later.
@@ -50,6 +52,14 @@ pub const PRELOAD: &str = include_str!("preload.cjs");
 pub struct Options {
     /// How connections reach the workers.
     pub balance: Balance,
+    /// What becomes of those no worker is ready for.
+    pub queue: QueueRule,
+}
+
+impl Options {
+    fn rules(&self) -> Rules {
+        Rules { balance: self.balance, max_connections: self.queue.max_connections }
+    }
 }
 
 /// The part a worker takes in the cluster.
@@ -114,7 +124,7 @@ impl Cluster {
     /// A cluster without workers or listeners.
     #[must_use]
     pub fn new(options: Options, app: u32, memory: Memory, notices: UnboundedSender<Notice>) -> Cluster {
-        Cluster { state: State::new(options.balance, Book { app, memory }, notices) }
+        Cluster { state: State::new(options, Book { app, memory }, notices) }
     }
 
     /// The cluster that the God before left, with all it was about to do. What belongs to it is taken out of `legacy`.
@@ -130,13 +140,13 @@ impl Cluster {
         legacy: Legacy<'_>,
     ) -> Result<Cluster, String> {
         let book = Book { app, memory };
-        Ok(Cluster { state: revival::revive(options.balance, book, notices, legacy)? })
+        Ok(Cluster { state: revival::revive(options, book, notices, legacy)? })
     }
 
-    /// A worker was started with the other end of `ipc` as its IPC descriptor.
+    /// A worker was started with the other end of `ipc` as its IPC descriptor, as the process of this number in the app.
     ///
     /// Must be called inside the runtime's `LocalSet`.
-    pub fn join(&self, run: Run, ipc: OwnedFd, part: Part) {
+    pub fn join(&self, run: Run, instance: u32, ipc: OwnedFd, part: Part) {
         let mut state = self.state.borrow_mut();
         let kept = state.book.keep(channel_name(run), &ipc);
         match Channel::new(ipc, run, kept) {
@@ -146,7 +156,7 @@ impl Cluster {
                     Part::Node => Line::Node,
                     Part::Channel(channel) => state.own_line(run, channel),
                 };
-                state.join(run, ipc, line);
+                state.join(run, instance, ipc, line);
                 state.note();
             }
             Err(error) => {
@@ -206,9 +216,11 @@ impl Cluster {
         self.state.borrow().members.get(&run).map_or(0, |member| member.connections)
     }
 
-    /// From now on listeners are opened this way; those that are open stay as they are.
-    pub fn set_balance(&self, balance: Balance) {
-        self.state.borrow_mut().balance = balance;
+    /// From now on it works this way. Listeners that are open stay as they are.
+    pub fn set_options(&self, options: Options) {
+        let mut state = self.state.borrow_mut();
+        state.options = options;
+        state.rota.set_rules(options.rules());
     }
 
     /// The app is deleted: its listeners close, socket files are removed, waiting connections are reset.

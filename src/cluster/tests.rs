@@ -70,7 +70,7 @@ impl Remains {
             connections: &mut self.connections,
             rest: &mut self.rest,
         };
-        let options = Options { balance: self.balance };
+        let options = Options { balance: self.balance, ..Options::default() };
         let cluster = Cluster::revive(options, APP, memory.clone(), sender, legacy).unwrap();
         assert!(self.files.is_empty() && self.connections.is_empty() && self.rest.is_empty(), "all is taken over");
         Stage { cluster, notices, memory, balance: self.balance }
@@ -98,7 +98,12 @@ impl Stage {
     fn with(balance: Balance) -> Stage {
         let (sender, notices) = unbounded_channel();
         let memory = memory(1, &Records::new());
-        Stage { cluster: Cluster::new(Options { balance }, APP, memory.clone(), sender), notices, memory, balance }
+        Stage {
+            cluster: Cluster::new(Options { balance, ..Options::default() }, APP, memory.clone(), sender),
+            notices,
+            memory,
+            balance,
+        }
     }
 
     fn records(&self) -> Records {
@@ -130,7 +135,7 @@ impl Stage {
 
     fn worker(&self, run: u64) -> Fake {
         let (ours, theirs) = fdpass::channel_pair().unwrap();
-        self.cluster.join(Run(run), ours, Part::Node);
+        self.cluster.join(Run(run), u32::try_from(run).unwrap(), ours, Part::Node);
         Fake::new(theirs)
     }
 

@@ -16,7 +16,7 @@ use crate::os::cgroup::Cgroup;
 use crate::os::reap::Ended;
 use crate::os::{clock, killpoint, pidfd, proc, tree};
 use crate::protocol::{EventKind, Exit, Run};
-use crate::spec::{Balance, Mechanism};
+use crate::spec::{AppSpec, Mechanism};
 use crate::supervisor::{AppId, Effect, Input, Process, Supervisor};
 
 /// What the God before left to this one.
@@ -85,8 +85,9 @@ impl God {
 
     /// The listeners, the channels to workers, and the connections between the two.
     fn find_clusters(&mut self, legacy: &mut Legacy) {
-        let apps: Vec<(AppId, Balance)> = self.supervisor.apps().map(|app| (app.id, app.spec.balance)).collect();
-        for (app, balance) in apps {
+        let options = |spec: &AppSpec| cluster::Options { balance: spec.balance, queue: spec.queue };
+        let apps: Vec<_> = self.supervisor.apps().map(|app| (app.id, options(&app.spec))).collect();
+        for (app, options) in apps {
             let Some(record) = legacy.records.get(&cluster::record_key(app.0)) else { continue };
             let left = cluster::Legacy {
                 record,
@@ -95,7 +96,7 @@ impl God {
                 rest: &mut legacy.rest,
             };
             let (memory, notices) = (self.shell.memory.clone(), self.shell.notices.clone());
-            match Cluster::revive(cluster::Options { balance }, app.0, memory, notices, left) {
+            match Cluster::revive(options, app.0, memory, notices, left) {
                 Ok(cluster) => drop(self.clusters.insert(app, cluster)),
                 Err(error) => tracing::error!("the listeners of app {} are lost: {error}", app.0),
             }
@@ -159,12 +160,13 @@ impl God {
         for (run, app) in runs {
             let Some(channel) = files.remove(&cluster::channel_name(run)) else { continue };
             let Some(spec) = self.supervisor.app(app).map(|app| Arc::clone(&app.spec)) else { continue };
+            let instance = self.supervisor.process_of(run).map_or(0, |process| process.instance);
             let part = match spec.mechanism() {
                 Mechanism::None => Part::None,
                 Mechanism::Node => Part::Node,
                 Mechanism::Takeover => files.remove(&cluster::own_channel_name(run)).map_or(Part::None, Part::Channel),
             };
-            self.cluster(app, &spec).join(run, channel, part);
+            self.cluster(app, &spec).join(run, instance, channel, part);
         }
     }
 

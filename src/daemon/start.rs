@@ -86,7 +86,7 @@ impl God {
         for ((name, pipe), path) in names.into_iter().zip([out, err]).zip(logs) {
             self.pump(vec![(name, pipe)], path.as_deref());
         }
-        self.cluster(app, spec).join(run, ends.ipc, ends.part);
+        self.cluster(app, spec).join(run, process.instance, ends.ipc, ends.part);
         self.publish(process.id, EventKind::Started { pid });
         Ok(())
     }
@@ -115,10 +115,10 @@ impl God {
 
     pub(super) fn cluster(&mut self, app: AppId, spec: &AppSpec) -> &Cluster {
         let (memory, notices) = (&self.shell.memory, &self.shell.notices);
-        let options = cluster::Options { balance: spec.balance };
+        let options = cluster::Options { balance: spec.balance, queue: spec.queue };
         let cluster =
             self.clusters.entry(app).or_insert_with(|| Cluster::new(options, app.0, memory.clone(), notices.clone()));
-        cluster.set_balance(spec.balance);
+        cluster.set_options(options);
         cluster
     }
 }

@@ -4,6 +4,7 @@
 pub mod address;
 pub mod cgroup;
 pub mod clock;
+pub mod connection;
 pub mod detach;
 pub mod diag;
 pub mod fdpass;

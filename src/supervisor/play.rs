@@ -19,6 +19,7 @@ pub fn cluster(instances: u32) -> AppSpec {
         mode: ExecMode::Cluster,
         instances,
         balance: Balance::RoundRobin,
+        queue: crate::spec::QueueRule::default(),
         base_env: std::sync::Arc::default(),
         env: std::collections::BTreeMap::new(),
         instance_var: "NODE_APP_INSTANCE".to_owned(),

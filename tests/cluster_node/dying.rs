@@ -38,7 +38,7 @@ impl App {
         };
         self.memory = memory(region.get(Word::Generation) + 1);
         let (sender, notices) = unbounded_channel();
-        let options = Options { balance: Balance::RoundRobin };
+        let options = Options { balance: Balance::RoundRobin, ..Options::default() };
         self.cluster = Cluster::revive(options, APP, self.memory.clone(), sender, legacy).unwrap();
         self.notices = notices;
     }

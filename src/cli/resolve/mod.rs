@@ -168,6 +168,7 @@ pub fn resolve(draft: Draft, context: &Context) -> Result<AppSpec, InputError> {
         mode: interpreter::exec_mode(draft.mode, draft.instances, &program),
         instances: draft.instances.map_or(1, |instances| instances.on(context.cpus)),
         balance: draft.balance,
+        queue: draft.queue,
         base_env: std::sync::Arc::default(),
         env: env_file::declared(&draft.env_files, draft.env, &cwd, context)?,
         instance_var: draft.instance_var,

@@ -11,7 +11,7 @@ use super::secret::Redactor;
 use super::{Look, TITLE, exit_words, header, status_color};
 use crate::protocol::info::EpochMs;
 use crate::protocol::{Description, ListenerInfo};
-use crate::spec::{AppSpec, Balance, Confinement, ExecMode, Program};
+use crate::spec::{AppSpec, Balance, Confinement, ExecMode, Program, QueueRule, Shed};
 
 type Rows = Vec<(&'static str, String)>;
 
@@ -127,8 +127,25 @@ fn mode(spec: &AppSpec) -> String {
     match (spec.mode, spec.balance) {
         (ExecMode::Fork, _) => "fork: each process listens for itself".into(),
         (ExecMode::Cluster, Balance::RoundRobin) => "cluster: pmr deals connections out in turn".into(),
+        (ExecMode::Cluster, Balance::Sticky) => "cluster: pmr sends each client address to one worker".into(),
+        (ExecMode::Cluster, Balance::Least) => "cluster: pmr sends connections where the fewest are open".into(),
         (ExecMode::Cluster, Balance::Shared) => "cluster: workers accept from a shared listener".into(),
     }
+}
+
+fn queue(spec: &AppSpec) -> String {
+    let QueueRule { backlog, max_connections, timeout, shed } = spec.queue;
+    let count = |what: &str, number: Option<u32>| number.map(|number| format!("{what} {number}"));
+    let after = match shed {
+        Shed::Answer => "a 503",
+        Shed::Close => "an end",
+    };
+    let wait = timeout.map_or_else(
+        || "connections wait for a worker as long as it takes".to_owned(),
+        |time| format!("connections wait {} for a worker, then get {after}", span(time)),
+    );
+    let counts = [count("accept queue: at least", backlog), count("open in a worker: at most", max_connections)];
+    [Some(wait)].into_iter().chain(counts).flatten().collect::<Vec<_>>().join("; ")
 }
 
 fn rules(spec: &AppSpec) -> Rows {
@@ -144,6 +161,7 @@ fn rules(spec: &AppSpec) -> Rows {
         ("told to stop by", if stop.with_message { "the message `shutdown`".into() } else { "a signal".into() }),
         ("killed after", span(stop.kill_timeout)),
         ("drain timeout", span(stop.drain_timeout)),
+        ("queue", queue(spec)),
         ("stop signal goes to", if stop.tree { "the whole tree".into() } else { "the main process".into() }),
         ("one log for all instances", yes(spec.logs.merge)),
     ];

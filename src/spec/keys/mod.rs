@@ -13,8 +13,8 @@ pub use read::Instances;
 use read::Unfit;
 
 use super::{
-    AppSpec, Balance, Confinement, DEFAULT_INSTANCE_VAR, Env, ExecMode, LogTarget, Program, Readiness, RestartRule,
-    StopRule, interpreter, log_paths, target,
+    AppSpec, Balance, Confinement, DEFAULT_INSTANCE_VAR, Env, ExecMode, LogTarget, Program, QueueRule, Readiness,
+    RestartRule, StopRule, interpreter, log_paths, target,
 };
 
 /// What was said about one app so far: by its config file, then by the command line, which overrides.
@@ -43,6 +43,8 @@ pub struct Draft {
     pub mode: Option<ExecMode>,
     /// How connections reach the workers.
     pub balance: Balance,
+    /// What becomes of connections no worker is ready for.
+    pub queue: QueueRule,
     /// Declared variables, `env_NAME` already merged over `env`.
     pub env: Env,
     /// Files of more variables, of which the later win; `env` wins over all.
@@ -80,6 +82,7 @@ impl Default for Draft {
             instances: None,
             mode: None,
             balance: Balance::default(),
+            queue: QueueRule::default(),
             env: Env::new(),
             env_files: Vec::new(),
             instance_var: DEFAULT_INSTANCE_VAR.to_owned(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::spec::value::{parse_bytes, parse_duration, split_words};
-use crate::spec::{Balance, Confinement, Env, ExecMode, LogTarget};
+use crate::spec::{Balance, Confinement, Env, ExecMode, LogTarget, Shed};
 
 /// The value does not fit the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,7 +208,17 @@ pub(super) fn exec_mode(value: &Value) -> Result<ExecMode, Unfit> {
 pub(super) fn balance(value: &Value) -> Result<Balance, Unfit> {
     match value.as_str() {
         Some("round_robin") => Ok(Balance::RoundRobin),
+        Some("sticky") => Ok(Balance::Sticky),
+        Some("least") => Ok(Balance::Least),
         Some("shared") => Ok(Balance::Shared),
+        _ => Err(Unfit),
+    }
+}
+
+pub(super) fn shed(value: &Value) -> Result<Shed, Unfit> {
+    match (value.as_str(), value.as_u64()) {
+        (Some("503"), _) | (None, Some(503)) => Ok(Shed::Answer),
+        (Some("close"), _) => Ok(Shed::Close),
         _ => Err(Unfit),
     }
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::table::{IGNORED, IGNORED_FLAGS, KEYS, UNSUPPORTED};
 use super::*;
-use crate::spec::sample;
+use crate::spec::{Shed, sample};
 
 fn set(name: &str, value: &Value) -> Result<Draft, String> {
     let mut draft = Draft::default();
@@ -110,6 +110,13 @@ fn values_are_read() {
         ("execute_command", json!(true), with(|d| d.mode = Some(ExecMode::Fork))),
         ("execute_command", json!(false), Draft::default()),
         ("balance", json!("shared"), with(|d| d.balance = Balance::Shared)),
+        ("balance", json!("sticky"), with(|d| d.balance = Balance::Sticky)),
+        ("balance", json!("least"), with(|d| d.balance = Balance::Least)),
+        ("backlog", json!(4096), with(|d| d.queue.backlog = Some(4096))),
+        ("max_connections", json!("100"), with(|d| d.queue.max_connections = Some(100))),
+        ("queue_timeout", json!("5s"), with(|d| d.queue.timeout = Some(millis(5000)))),
+        ("on_queue_timeout", json!("close"), with(|d| d.queue.shed = Shed::Close)),
+        ("on_queue_timeout", json!(503), Draft::default()),
         ("env_file", json!(".env"), with(|d| d.env_files = vec![".env".into()])),
         ("env_file", json!(["a", "b c"]), with(|d| d.env_files = vec!["a".into(), "b c".into()])),
         ("autorestart", json!(false), with(|d| d.restart.autorestart = false)),

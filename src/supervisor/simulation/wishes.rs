@@ -32,6 +32,7 @@ pub fn spec(rng: &mut Rng, name: &str) -> AppSpec {
         mode: if rng.percent(65) { ExecMode::Cluster } else { ExecMode::Fork },
         instances: u32::try_from(1 + rng.below(3)).expect("small"),
         balance: Balance::RoundRobin,
+        queue: crate::spec::QueueRule::default(),
         base_env,
         env: std::collections::BTreeMap::new(),
         instance_var: "NODE_APP_INSTANCE".to_owned(),
