@@ -216,7 +216,7 @@ fn who_waits_too_long_is_told_so() {
         assert!(told(web.port).starts_with("HTTP/1.1 200"), "a worker that is ready serves");
         let pid = web.pids()[0];
         web.home.write(&format!("credit-{pid}"), "0");
-        web.home.logged("web-out.log", "credit 0");
+        web.home.logged("web-out-0.log", "credit 0");
         let answer = told(web.port);
         assert!(answer.starts_with(expected) && answer.is_empty() == expected.is_empty(), "{answer:?}");
         let waiting = std::thread::spawn({
@@ -224,7 +224,7 @@ fn who_waits_too_long_is_told_so() {
             move || told(port)
         });
         web.home.write(&format!("credit-{pid}"), "16");
-        web.home.logged("web-out.log", "credit 16");
+        web.home.logged("web-out-0.log", "credit 16");
         drop(waiting.join().expect("it is answered one way or the other"));
         assert!(told(web.port).starts_with("HTTP/1.1 200"), "afterwards all is as before");
     }
