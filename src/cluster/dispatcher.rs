@@ -234,10 +234,11 @@ impl State {
         let (timeout, now) = (timeout?, Instant::now());
         let dealt = self.listeners.get_mut(&id)?.dealt()?;
         for connection in dealt.waiting.extract_if(.., |connection| connection.since + timeout <= now) {
-            match shed {
-                Shed::Answer => connection::dismiss(&*connection.socket, UNAVAILABLE),
-                Shed::Close => {}
-            }
+            let words = match shed {
+                Shed::Answer => UNAVAILABLE,
+                Shed::Close => b"",
+            };
+            connection::dismiss(&*connection.socket, words);
         }
         dealt.waiting.iter().map(|connection| connection.since + timeout).min()
     }
