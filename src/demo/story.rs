@@ -239,6 +239,7 @@ fn app(instances: u32) -> Result<AppSpec, Failure> {
         instances,
         balance: Balance::RoundRobin,
         sharing: Sharing::default(),
+        queue: crate::spec::QueueRule::default(),
         base_env: std::sync::Arc::default(),
         env: Env::from([("PORT".to_owned(), "0".to_owned())]),
         instance_var: DEFAULT_INSTANCE_VAR.to_owned(),

@@ -1,15 +1,13 @@
 //! Listening sockets: TCP on one or both stacks, Unix paths, and bound UDP sockets, made the way servers expect them.
 
-use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr, socket_acceptconn, socket_type};
+use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, getsockname, listen,
     socket_with,
@@ -87,26 +85,6 @@ impl LocalAddress {
             (LocalAddress::Ip(_), LocalAddress::Path(_)) | (LocalAddress::Path(_), LocalAddress::Ip(_)) => false,
         }
     }
-}
-
-/// Our own address of a stream socket that does not listen; `None` for any other file.
-#[must_use]
-pub fn address_of_connection(file: impl AsFd) -> Option<LocalAddress> {
-    let file = file.as_fd();
-    if socket_type(file).ok()? != SocketType::STREAM || socket_acceptconn(file).ok()? {
-        return None;
-    }
-    let address = getsockname(file).ok()?;
-    if let Ok(ip) = SocketAddr::try_from(address.clone()) {
-        return Some(LocalAddress::Ip(ip));
-    }
-    let address = SocketAddrUnix::try_from(address).ok()?;
-    let path = match (address.path_bytes(), address.abstract_name()) {
-        (Some(path), _) => path.to_vec(),
-        (None, Some(name)) => [b"\0", name].concat(),
-        (None, None) => return None,
-    };
-    Some(LocalAddress::Path(OsString::from_vec(path).into()))
 }
 
 impl Listening {

@@ -22,6 +22,7 @@ pub fn cluster(instances: u32) -> AppSpec {
         instances,
         balance: Balance::RoundRobin,
         sharing: Sharing::default(),
+        queue: crate::spec::QueueRule::default(),
         base_env: std::sync::Arc::default(),
         env: std::collections::BTreeMap::new(),
         instance_var: "NODE_APP_INSTANCE".to_owned(),

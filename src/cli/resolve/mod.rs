@@ -170,6 +170,7 @@ pub fn resolve(draft: Draft, context: &Context) -> Result<AppSpec, InputError> {
         instances: draft.instances.map_or(1, |instances| instances.on(context.cpus)),
         balance: draft.balance,
         sharing: draft.sharing,
+        queue: draft.queue,
         base_env: std::sync::Arc::default(),
         env: env_file::declared(&draft.env_files, draft.env, &cwd, context)?,
         instance_var: draft.instance_var,

@@ -11,7 +11,7 @@ use super::secret::Redactor;
 use super::{Look, TITLE, exit_words, header, status_color};
 use crate::protocol::info::EpochMs;
 use crate::protocol::{Description, ListenerInfo};
-use crate::spec::{AppSpec, Balance, Confinement, ExecMode, Mechanism, Program, Share, Sharing};
+use crate::spec::{AppSpec, Balance, Confinement, ExecMode, Mechanism, Program, QueueRule, Share, Sharing, Shed};
 
 type Rows = Vec<(&'static str, String)>;
 
@@ -139,6 +139,8 @@ fn mode(one: &Description) -> String {
     match (spec.mechanism(), spec.balance) {
         (Mechanism::None, _) => "fork: each process listens for itself".into(),
         (Mechanism::Node, Balance::RoundRobin) => "cluster: pmr deals connections out in turn".into(),
+        (Mechanism::Node, Balance::Sticky) => "cluster: pmr sends each client address to one worker".into(),
+        (Mechanism::Node, Balance::Least) => "cluster: pmr sends connections where the fewest are open".into(),
         (Mechanism::Node, Balance::Shared) => "cluster: workers accept from a shared listener".into(),
         (Mechanism::Activation, _) => "sockets are opened for it (`listen`), and shared by all its processes".into(),
         (Mechanism::Takeover, _) => match &one.obstacle {
@@ -160,6 +162,21 @@ fn limits(sharing: &Sharing) -> String {
     }
 }
 
+fn queue(spec: &AppSpec) -> String {
+    let QueueRule { backlog, max_connections, timeout, shed } = spec.queue;
+    let count = |what: &str, number: Option<u32>| number.map(|number| format!("{what} {number}"));
+    let after = match shed {
+        Shed::Answer => "a 503",
+        Shed::Close => "an end",
+    };
+    let wait = timeout.map_or_else(
+        || "connections wait for a worker as long as it takes".to_owned(),
+        |time| format!("connections wait {} for a worker, then get {after}", span(time)),
+    );
+    let counts = [count("accept queue: at least", backlog), count("open in a worker: at most", max_connections)];
+    [Some(wait)].into_iter().chain(counts).flatten().collect::<Vec<_>>().join("; ")
+}
+
 fn rules(spec: &AppSpec) -> Rows {
     let (restart, stop) = (&spec.restart, &spec.stop);
     let mut rows = vec![
@@ -173,6 +190,7 @@ fn rules(spec: &AppSpec) -> Rows {
         ("told to stop by", if stop.with_message { "the message `shutdown`".into() } else { "a signal".into() }),
         ("killed after", span(stop.kill_timeout)),
         ("drain timeout", span(stop.drain_timeout)),
+        ("queue", queue(spec)),
         ("stop signal goes to", if stop.tree { "the whole tree".into() } else { "the main process".into() }),
         ("one log for all instances", yes(spec.logs.merge)),
     ];

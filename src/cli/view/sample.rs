@@ -49,6 +49,7 @@ pub fn spec() -> AppSpec {
         instances: 4,
         balance: Balance::RoundRobin,
         sharing: Sharing::default(),
+        queue: crate::spec::QueueRule::default(),
         base_env: std::sync::Arc::new(env(&[("HOME", "/home/ann"), ("PORT", "1")])),
         env: env(&[("DB", "postgres://u:hunter2@db/x"), ("DB_PASSWORD", "hunter2"), ("PORT", "3000")]),
         instance_var: "NODE_APP_INSTANCE".into(),

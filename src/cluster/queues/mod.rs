@@ -18,8 +18,8 @@
 
 mod drain;
 mod figures;
-mod given;
 mod forsaken;
+mod given;
 mod queue;
 mod record;
 mod state;

@@ -15,7 +15,7 @@ use read::Unfit;
 
 use super::{
     Activation, AppSpec, Balance, Confinement, DEFAULT_INSTANCE_VAR, Env, ExecMode, LogTarget, OnReloadFailure,
-    Program, Readiness, RestartRule, Sharing, StopRule, interpreter, log_paths, target,
+    Program, QueueRule, Readiness, RestartRule, Sharing, StopRule, interpreter, log_paths, target,
 };
 
 /// What was said about one app so far: by its config file, then by the command line, which overrides.
@@ -46,6 +46,8 @@ pub struct Draft {
     pub balance: Balance,
     /// Which ports the workers share.
     pub sharing: Sharing,
+    /// What becomes of connections no worker is ready for.
+    pub queue: QueueRule,
     /// Declared variables, `env_NAME` already merged over `env`.
     pub env: Env,
     /// Files of more variables, of which the later win; `env` wins over all.
@@ -90,6 +92,7 @@ impl Default for Draft {
             mode: None,
             balance: Balance::default(),
             sharing: Sharing::default(),
+            queue: QueueRule::default(),
             env: Env::new(),
             env_files: Vec::new(),
             instance_var: DEFAULT_INSTANCE_VAR.to_owned(),

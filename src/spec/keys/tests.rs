@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::table::{IGNORED, IGNORED_FLAGS, KEYS, UNSUPPORTED};
 use super::*;
-use crate::spec::{Share, sample};
+use crate::spec::{Share, Shed, sample};
 
 fn set(name: &str, value: &Value) -> Result<Draft, String> {
     let mut draft = Draft::default();
@@ -117,6 +117,13 @@ fn values_are_read() {
         ("cluster", json!({"ports": [80, "443"], "share": "queue"}), with(|d| d.sharing = shares(&[80, 443]))),
         ("cluster_ports", json!("80, 443"), with(|d| d.sharing.ports = vec![80, 443])),
         ("share", json!("queue"), with(|d| d.sharing = shares(&[]))),
+        ("balance", json!("sticky"), with(|d| d.balance = Balance::Sticky)),
+        ("balance", json!("least"), with(|d| d.balance = Balance::Least)),
+        ("backlog", json!(4096), with(|d| d.queue.backlog = Some(4096))),
+        ("max_connections", json!("100"), with(|d| d.queue.max_connections = Some(100))),
+        ("queue_timeout", json!("5s"), with(|d| d.queue.timeout = Some(millis(5000)))),
+        ("on_queue_timeout", json!("close"), with(|d| d.queue.shed = Shed::Close)),
+        ("on_queue_timeout", json!(503), Draft::default()),
         ("env_file", json!(".env"), with(|d| d.env_files = vec![".env".into()])),
         ("env_file", json!(["a", "b c"]), with(|d| d.env_files = vec!["a".into(), "b c".into()])),
         ("autorestart", json!(false), with(|d| d.restart.autorestart = false)),

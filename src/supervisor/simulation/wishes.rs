@@ -36,6 +36,7 @@ pub fn spec(rng: &mut Rng, name: &str) -> AppSpec {
         instances: u32::try_from(1 + rng.below(3)).expect("small"),
         balance: Balance::RoundRobin,
         sharing: Sharing::default(),
+        queue: crate::spec::QueueRule::default(),
         base_env,
         env: std::collections::BTreeMap::new(),
         instance_var: "NODE_APP_INSTANCE".to_owned(),
