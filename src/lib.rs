@@ -38,6 +38,14 @@
 //! `Ready`, and out comes `Drain` for the old run: no new connections, the last ones end with a response, then the stop
 //! signal, then, when the last process of its tree is gone, the answer to the command.
 //!
+//! ## Sockets that are given
+//!
+//! An app whose spec says `listen` is given its sockets as systemd would give them (`LISTEN_FDS` from descriptor 3 on).
+//! [`cluster`]'s activation opens them before there is a process: each worker has a queue of its own for each address,
+//! out of rotation until it is ready; a worker that dies leaves its queue to its successor. What workers say to
+//! `NOTIFY_SOCKET` comes back as `Ready`, `Alive` or `Hangs`. With `idle_timeout` the same sockets tell when nobody has
+//! been connected for long (`Unneeded`: processes go to rest, state `Idle`) and when somebody waits (`Wanted`: one wakes).
+//!
 //! ## Where what lives
 //!
 //! - [`settings`]: what `pmr set` sets, on disk.
@@ -46,7 +54,8 @@
 //! - [`supervisor`]: processes, restart policy, operations, and the simulation that tests them.
 //! - [`os`]: small safe wrappers around system calls; the only place with `unsafe`.
 //! - [`keeper`]: what outlives God, and who starts him again.
-//! - [`cluster`]: listeners, who gets the next connection, and Node's cluster protocol as its primary.
+//! - [`cluster`]: listeners, who gets the next connection, Node's cluster protocol as its primary, and the sockets that
+//!   workers are given.
 //! - [`logs`]: from pipes to files, and from files to people. Log bytes never pass through the God task.
 //! - [`daemon`]: the God task, its effects, the sockets, what is on disk: the journal and the saved list.
 //! - [`cli`]: one file per command; [`startup`]: the unit for the system's boot; [`demo`]: `pmr demo`.

@@ -73,7 +73,7 @@ fn state(one: &Description, now: EpochMs) -> Rows {
     }
     rows.extend(one.says.clone().map(|says| ("says", says)));
     rows.extend([("cpu", format!("{:.1}%", info.cpu)), ("memory", memory(info.memory))]);
-    if info.mode == ExecMode::Cluster {
+    if info.mode == ExecMode::Cluster || !one.listeners.is_empty() {
         rows.push(("listens on", listeners(&one.listeners)));
         rows.push(("connections handled", one.connections.to_string()));
     }
@@ -126,6 +126,9 @@ fn program(spec: &AppSpec, node_version: Option<&str>) -> Rows {
 
 fn mode(spec: &AppSpec) -> String {
     match (spec.mode, spec.balance) {
+        _ if !spec.activation.listen.is_empty() => {
+            "socket activation: it is given what it listens on (`listen`)".into()
+        }
         (ExecMode::Fork, _) => "fork: each process listens for itself".into(),
         (ExecMode::Cluster, Balance::RoundRobin) => "cluster: pmr deals connections out in turn".into(),
         (ExecMode::Cluster, Balance::Shared) => "cluster: workers accept from a shared listener".into(),
@@ -148,7 +151,21 @@ fn rules(spec: &AppSpec) -> Rows {
         ("stop signal goes to", if stop.tree { "the whole tree".into() } else { "the main process".into() }),
         ("one log for all instances", yes(spec.logs.merge)),
     ];
+    rows.extend(demand(spec));
     rows.extend(confinement(&spec.confinement));
+    rows
+}
+
+/// When it rests, and when it is taken for hung.
+fn demand(spec: &AppSpec) -> Rows {
+    let mut rows = Vec::new();
+    if let Some(time) = spec.watchdog {
+        rows.push(("hangs after a silence of", span(time)));
+    }
+    if let Some(time) = spec.activation.idle_timeout {
+        let least = spec.activation.min_instances.unwrap_or(0);
+        rows.push(("at rest", format!("after {} without a connection, down to {least}", span(time))));
+    }
     rows
 }
 
@@ -183,7 +200,10 @@ fn ready(spec: &AppSpec) -> String {
         None => "3 s at a start, 30 s at a reload".into(),
     };
     match (spec.readiness.wait_ready, spec.mode) {
-        (true, _) => format!("the app says `ready`; waits for it {limit}"),
+        (true, _) => format!("the app says `ready`, or READY=1 to NOTIFY_SOCKET; waits for it {limit}"),
+        (false, ExecMode::Cluster) if !spec.activation.listen.is_empty() => {
+            format!("it says READY=1, or accepts; waits for it {limit}")
+        }
         (false, ExecMode::Cluster) => format!("it listens; waits for it {limit}"),
         (false, ExecMode::Fork) => "it runs".into(),
     }
