@@ -73,7 +73,7 @@ fn state(one: &Description, now: EpochMs) -> Rows {
     }
     rows.extend(one.says.clone().map(|says| ("says", says)));
     rows.extend([("cpu", format!("{:.1}%", info.cpu)), ("memory", memory(info.memory))]);
-    if info.mode == ExecMode::Cluster {
+    if info.mode == ExecMode::Cluster || !one.listeners.is_empty() {
         rows.push(("listens on", listeners(&one.listeners)));
         rows.extend(match one.load {
             Some((waiting, open)) => {
@@ -142,7 +142,7 @@ fn mode(one: &Description) -> String {
         (Mechanism::Node, Balance::Sticky) => "cluster: pmr sends each client address to one worker".into(),
         (Mechanism::Node, Balance::Least) => "cluster: pmr sends connections where the fewest are open".into(),
         (Mechanism::Node, Balance::Shared) => "cluster: workers accept from a shared listener".into(),
-        (Mechanism::Activation, _) => "sockets are opened for it (`listen`), and shared by all its processes".into(),
+        (Mechanism::Activation, _) => "socket activation: it is given what it listens on (`listen`)".into(),
         (Mechanism::Takeover, _) => match &one.obstacle {
             None => format!("cluster: what a process binds, all share{}", limits(&spec.sharing)),
             Some(why) => format!(
@@ -194,7 +194,21 @@ fn rules(spec: &AppSpec) -> Rows {
         ("stop signal goes to", if stop.tree { "the whole tree".into() } else { "the main process".into() }),
         ("one log for all instances", yes(spec.logs.merge)),
     ];
+    rows.extend(demand(spec));
     rows.extend(confinement(&spec.confinement));
+    rows
+}
+
+/// When it rests, and when it is taken for hung.
+fn demand(spec: &AppSpec) -> Rows {
+    let mut rows = Vec::new();
+    if let Some(time) = spec.watchdog {
+        rows.push(("hangs after a silence of", span(time)));
+    }
+    if let Some(time) = spec.activation.idle_timeout {
+        let least = spec.activation.min_instances.unwrap_or(0);
+        rows.push(("at rest", format!("after {} without a connection, down to {least}", span(time))));
+    }
     rows
 }
 
@@ -229,7 +243,10 @@ fn ready(spec: &AppSpec) -> String {
         None => "3 s at a start, 30 s at a reload".into(),
     };
     match (spec.readiness.wait_ready, spec.mode) {
-        (true, _) => format!("the app says `ready`; waits for it {limit}"),
+        (true, _) => format!("the app says `ready`, or READY=1 to NOTIFY_SOCKET; waits for it {limit}"),
+        (false, ExecMode::Cluster) if !spec.activation.listen.is_empty() => {
+            format!("it says READY=1, or accepts; waits for it {limit}")
+        }
         (false, ExecMode::Cluster) => format!("it listens; waits for it {limit}"),
         (false, ExecMode::Fork) => "it runs".into(),
     }

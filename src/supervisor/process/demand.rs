@@ -29,8 +29,9 @@ impl Process {
     }
 
     /// One that was just added was at rest when it was written down.
-    pub fn lie(&mut self) {
-        (self.goal, self.state) = (Goal::Up, State::Idle);
+    pub fn rest_again(&mut self, scene: &mut Scene<'_>) {
+        self.goal = Goal::Up;
+        self.lie_down(scene);
     }
 
     /// It is at rest.
