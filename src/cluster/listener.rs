@@ -172,6 +172,12 @@ impl Listener {
         self.holders.iter().any(|holder| holder.run == run)
     }
 
+    /// True if this worker is dealt TCP connections there.
+    pub(crate) fn deals_tcp_to(&self, run: Run) -> bool {
+        let tcp = matches!((&self.endpoint, &self.address), (Endpoint::Dealt(_), LocalAddress::Ip(_)));
+        tcp && self.is_held_by(run)
+    }
+
     pub(crate) fn info(&self) -> ListenerInfo {
         let (mechanism, prefix) = match &self.endpoint {
             Endpoint::Dealt(_) => ("round robin", ""),

@@ -17,6 +17,7 @@ mod drain;
 mod listener;
 mod memory;
 mod node;
+mod probe;
 mod record;
 mod revival;
 mod rota;

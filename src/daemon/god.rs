@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::bus::Bus;
 use super::desired::{Ending, Fingerprints};
 use super::dump::Saved;
+use super::health::Checks;
 use super::journal::Journal;
 use super::live::{End, Living};
 use super::log;
@@ -106,6 +107,8 @@ pub struct God {
     /// `process.version` of the current run, where it was told.
     pub(super) node_versions: HashMap<ProcessId, String>,
     pub(super) fingerprints: Fingerprints,
+    /// Who is asked how it is.
+    pub(super) checks: Checks,
     tickets: HashMap<Ticket, Reply>,
     last_ticket: u64,
     ending: Option<Ticket>,
@@ -118,7 +121,7 @@ pub struct God {
 impl God {
     /// A God with nothing to do yet, of this lineage.
     #[must_use]
-    pub fn new(lineage: String, ends: mpsc::UnboundedSender<End>, shell: Shell) -> God {
+    pub fn new(lineage: String, ends: mpsc::UnboundedSender<End>, checks: Checks, shell: Shell) -> God {
         God {
             living: Living::new(shell.keeper, lineage, shell.memory.ledger.clone(), ends),
             shell,
@@ -127,6 +130,7 @@ impl God {
             bus: Bus::default(),
             node_versions: HashMap::new(),
             fingerprints: Fingerprints::default(),
+            checks,
             tickets: HashMap::new(),
             last_ticket: 0,
             ending: None,
@@ -153,6 +157,7 @@ impl God {
                     self.all_inputs(news);
                 }
                 Some(notice) = sources.notices.recv() => self.notice(notice),
+                Some((run, fault)) = sources.findings.recv() => self.input(Input::Checked { run, fault }),
                 _ = sources.terminate.recv() => self.end("SIGTERM", None),
                 _ = sources.interrupt.recv() => self.end("SIGINT", None),
                 _ = sources.quit.recv() => self.end("SIGQUIT", None),

@@ -14,6 +14,7 @@ pub mod dump;
 mod effect;
 mod environment;
 mod god;
+mod health;
 pub mod journal;
 mod live;
 mod log;

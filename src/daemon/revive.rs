@@ -55,6 +55,7 @@ impl God {
         }
         killpoint::pass("revived");
         self.bury_unseen();
+        self.check_health_of_all();
         self.living.watch_strangers();
         if self.supervisor.is_closing() {
             self.end("the daemon before", None);

@@ -4,6 +4,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use super::god::Command;
+use super::health::Finding;
 use super::live::End;
 use crate::cluster::Notice;
 use crate::keeper::exits::Inbox;
@@ -14,6 +15,8 @@ pub struct Sources {
     pub commands: mpsc::Receiver<Command>,
     /// From clusters.
     pub notices: mpsc::UnboundedReceiver<Notice>,
+    /// From health checks.
+    pub findings: mpsc::Receiver<Finding>,
     /// How children of the keeper ended.
     pub exits: Inbox,
     /// How other processes ended.
@@ -36,6 +39,8 @@ pub struct Channels {
     /// See [`Sources`].
     pub notices: mpsc::UnboundedReceiver<Notice>,
     /// See [`Sources`].
+    pub findings: mpsc::Receiver<Finding>,
+    /// See [`Sources`].
     pub exits: Inbox,
     /// See [`Sources`].
     pub ends: mpsc::UnboundedReceiver<End>,
@@ -46,10 +51,11 @@ pub struct Channels {
 impl Sources {
     /// Installs the signal handlers.
     pub fn new(channels: Channels, foreground: bool) -> std::io::Result<Sources> {
-        let Channels { commands, notices, exits, ends, orphaned } = channels;
+        let Channels { commands, notices, findings, exits, ends, orphaned } = channels;
         Ok(Sources {
             commands,
             notices,
+            findings,
             exits,
             ends,
             orphaned,

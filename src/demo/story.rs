@@ -245,6 +245,7 @@ fn app(instances: u32) -> Result<AppSpec, Failure> {
         stop: StopRule::default(),
         confinement: crate::spec::Confinement::default(),
         readiness: Readiness::default(),
+        health: None,
         on_reload_failure: crate::spec::OnReloadFailure::default(),
         logs: LogSpec::default(),
         autostart: true,

@@ -9,6 +9,7 @@
 
 pub mod confinement;
 pub mod ecosystem;
+pub mod health;
 pub mod interpreter;
 pub mod keys;
 pub mod log_paths;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use confinement::Confinement;
+pub use health::Health;
 pub use mechanism::Mechanism;
 pub use on_reload_failure::OnReloadFailure;
 
@@ -75,6 +77,9 @@ pub struct AppSpec {
     pub stop: StopRule,
     /// What makes a process ready.
     pub readiness: Readiness,
+    /// How its health is checked, if it is. With a check, a process is ready when it has passed for the first time.
+    #[serde(default)]
+    pub health: Option<Health>,
     /// What becomes of a reload whose successors fail.
     #[serde(default)]
     pub on_reload_failure: OnReloadFailure,
@@ -291,6 +296,7 @@ pub(crate) fn sample() -> AppSpec {
         restart: RestartRule::default(),
         stop: StopRule::default(),
         readiness: Readiness::default(),
+        health: None,
         on_reload_failure: OnReloadFailure::default(),
         confinement: Confinement::default(),
         logs: LogSpec::default(),

@@ -12,9 +12,11 @@ use serde_json::Value;
 
 pub use path::absolute;
 
+use crate::spec::health::Probe;
 use crate::spec::keys::Draft;
 use crate::spec::{
-    AppSpec, Confinement, DEFAULT_NAMESPACE, Env, ExecMode, LogSpec, interpreter, keys::Instances, log_paths,
+    AppSpec, Balance, Confinement, DEFAULT_NAMESPACE, Env, ExecMode, Health, LogSpec, Mechanism, interpreter,
+    keys::Instances, log_paths,
 };
 use script::Found;
 
@@ -174,6 +176,7 @@ pub fn resolve(draft: Draft, context: &Context) -> Result<AppSpec, InputError> {
         restart: draft.restart,
         stop: draft.stop,
         readiness: draft.readiness,
+        health: draft.health,
         on_reload_failure: draft.on_reload_failure,
         confinement: confinement(draft.confinement, &cwd, context),
         logs: LogSpec { out: place(draft.out), err: place(draft.err), merge },
@@ -182,9 +185,22 @@ pub fn resolve(draft: Draft, context: &Context) -> Result<AppSpec, InputError> {
         program,
         cwd,
     };
+    check_health(&spec)?;
     script::append_args(&mut spec);
     spec.set_base_env(context.env.clone());
     Ok(spec)
+}
+
+/// A path alone asks each worker over a connection of its own, which only a cluster of Node's that deals has for them.
+fn check_health(spec: &AppSpec) -> Result<(), InputError> {
+    let own = spec.mechanism() == Mechanism::Node && spec.balance == Balance::RoundRobin;
+    match &spec.health {
+        Some(Health { probe: Probe::Http { address: None, path }, .. }) if !own => Err(InputError {
+            message: "`health`: a path alone is for workers of Node that are dealt connections in turn".to_owned(),
+            hint: Some(format!("name where `{}` listens: http://127.0.0.1:PORT{path}", spec.name)),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Completes all the drafts of a file, or none: the error names the app.

@@ -13,8 +13,8 @@ pub use read::Instances;
 use read::Unfit;
 
 use super::{
-    AppSpec, Balance, Confinement, DEFAULT_INSTANCE_VAR, Env, ExecMode, LogTarget, OnReloadFailure, Program, Readiness,
-    RestartRule, StopRule, interpreter, log_paths, target,
+    AppSpec, Balance, Confinement, DEFAULT_INSTANCE_VAR, Env, ExecMode, Health, LogTarget, OnReloadFailure, Program,
+    Readiness, RestartRule, StopRule, interpreter, log_paths, target,
 };
 
 /// What was said about one app so far: by its config file, then by the command line, which overrides.
@@ -55,6 +55,8 @@ pub struct Draft {
     pub stop: StopRule,
     /// What makes a process ready.
     pub readiness: Readiness,
+    /// How health is checked.
+    pub health: Option<Health>,
     /// What becomes of a reload whose successors fail.
     pub on_reload_failure: OnReloadFailure,
     /// What a process may use and touch, and who it is.
@@ -88,6 +90,7 @@ impl Default for Draft {
             restart: RestartRule::default(),
             stop: StopRule::default(),
             readiness: Readiness::default(),
+            health: None,
             on_reload_failure: OnReloadFailure::default(),
             confinement: Confinement::default(),
             out: LogTarget::default(),
@@ -120,6 +123,7 @@ impl Draft {
             restart: spec.restart.clone(),
             stop: spec.stop.clone(),
             readiness: spec.readiness.clone(),
+            health: spec.health.clone(),
             on_reload_failure: spec.on_reload_failure,
             confinement: spec.confinement.clone(),
             out: spec.logs.out.clone(),
@@ -137,6 +141,7 @@ impl Draft {
         spec.logs.merge = self.merge_logs.unwrap_or(spec.logs.merge);
         (spec.env, spec.restart, spec.stop) = (self.env, self.restart, self.stop);
         (spec.readiness, spec.autostart) = (self.readiness, self.autostart);
+        spec.health = self.health;
         spec.on_reload_failure = self.on_reload_failure;
         spec.confinement = self.confinement;
         for path in &mut spec.confinement.read_only_paths {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::spec::health::{Health, OnFail, Probe};
 use crate::spec::value::{parse_bytes, parse_duration, split_words};
 use crate::spec::{Balance, Confinement, Env, ExecMode, LogTarget, OnReloadFailure};
 
@@ -210,6 +211,43 @@ pub(super) fn on_reload_failure(value: &Value) -> Result<OnReloadFailure, Unfit>
         "rollback" => Ok(OnReloadFailure::Rollback),
         "pause" => Ok(OnReloadFailure::Pause),
         "continue" => Ok(OnReloadFailure::Continue),
+        _ => Err(Unfit),
+    }
+}
+
+pub(super) fn health(value: &Value) -> Result<Health, Unfit> {
+    let Value::Object(object) = value else {
+        return Probe::http(&text(value)?).map(Health::new).ok_or(Unfit);
+    };
+    let probe = match (object.get("http"), object.get("tcp")) {
+        (Some(http), None) => Probe::http(&text(http)?),
+        (None, Some(tcp)) => Probe::tcp(&name_or_number(tcp)?),
+        _ => None,
+    };
+    let mut health = Health::new(probe.ok_or(Unfit)?);
+    for (name, value) in object {
+        match name.as_str() {
+            "http" | "tcp" => {}
+            "interval" => put(&mut health.interval, duration(value).and_then(not_zero))?,
+            "timeout" => put(&mut health.timeout, duration(value).and_then(not_zero))?,
+            "start_period" => put(&mut health.start_period, duration(value))?,
+            "retries" => put(&mut health.retries, count(value).and_then(|n| if n == 0 { Err(Unfit) } else { Ok(n) }))?,
+            "on_fail" => put(&mut health.on_fail, on_fail(value))?,
+            _ => return Err(Unfit),
+        }
+    }
+    Ok(health)
+}
+
+fn not_zero(time: Duration) -> Result<Duration, Unfit> {
+    if time.is_zero() { Err(Unfit) } else { Ok(time) }
+}
+
+fn on_fail(value: &Value) -> Result<OnFail, Unfit> {
+    match text(value)?.as_str() {
+        "restart" => Ok(OnFail::Restart),
+        "alert" => Ok(OnFail::Alert),
+        "none" => Ok(OnFail::None),
         _ => Err(Unfit),
     }
 }

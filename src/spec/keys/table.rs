@@ -5,8 +5,8 @@
 
 use super::read::{
     Unfit, balance, boolean, bytes_or_none, count, count_or_none, cpu, duration, duration_or_none, exec_mode,
-    exit_codes, instances, limits, list, log_target, memory_limit, name, name_or_number, nofile, on_reload_failure,
-    paths, put, variable, variables, word, words,
+    exit_codes, health, instances, limits, list, log_target, memory_limit, name, name_or_number, nofile,
+    on_reload_failure, paths, put, variable, variables, word, words,
 };
 use super::{Draft, Flag, Key, Takes};
 use crate::spec::ExecMode;
@@ -182,6 +182,13 @@ pub static KEYS: &[Key] = &[
         "TIME",
         "Longest wait for a process to be ready [default: 3s, at a reload 30s]",
     )),
+    key(
+        "health",
+        "a path such as \"/healthz\", or an object of `http` (\"/healthz\", \"http://host:port/path\") or `tcp` (a port, \
+         \"host:port\"), `interval`, `timeout`, `retries`, `start_period` and `on_fail` (\"restart\", \"alert\", \"none\")",
+        |d, v| put(&mut d.health, health(v).map(Some)),
+    )
+    .flag(takes("health", "PATH|URL", "Ready, and healthy, is a process that answers GET PATH")),
     key("on_reload_failure", "\"rollback\", \"pause\" or \"continue\"", |d, v| {
         put(&mut d.on_reload_failure, on_reload_failure(v))
     })

@@ -2,23 +2,19 @@
 
 use std::time::Duration;
 
-use super::{Departure, Goal, Process, Scene, Serving, Stage, State, Takeover};
+use super::timing::{ready_by, seconds};
+use super::{Condition, Departure, Goal, Process, Scene, Serving, Stage, State, Takeover};
 use crate::protocol::{EventKind, Exit, Run};
 use crate::spec::ExecMode;
-use crate::supervisor::input::{Effect, Moment, Proof};
+use crate::supervisor::input::{Effect, Proof};
 use crate::supervisor::restart::{Decision, End, in_words};
-
-/// How long a start waits for readiness unless the spec says otherwise.
-const START_PATIENCE: Duration = Duration::from_secs(3);
-/// The same for the successor in a reload, where giving up undoes the reload.
-const RELOAD_PATIENCE: Duration = Duration::from_secs(30);
 
 impl Process {
     // What happens.
 
     /// The process of `run` exists. Where nothing can prove readiness, that is all there is to wait for.
     pub fn spawned(&mut self, scene: &mut Scene<'_>, run: Run) {
-        if scene.spec.mode == ExecMode::Fork && !scene.spec.readiness.wait_ready {
+        if scene.spec.mode == ExecMode::Fork && !scene.must_prove() {
             self.become_ready(scene, run, true);
         }
     }
@@ -53,7 +49,8 @@ impl Process {
 
     /// `run` says or shows that it is ready.
     pub fn ready(&mut self, scene: &mut Scene<'_>, run: Run, proof: Proof) {
-        if proof == Proof::Message || !scene.spec.readiness.wait_ready {
+        let counts = proof == Proof::Message || !scene.spec.readiness.wait_ready;
+        if counts && scene.spec.health.is_none() {
             self.become_ready(scene, run, true);
         }
     }
@@ -186,11 +183,12 @@ impl Process {
         *scene.last_run += 1;
         let run = Run(*scene.last_run);
         self.started = Some(scene.now);
+        self.condition = Condition::default();
         self.state = State::Launching { run, since: scene.now, ready_by: Some(ready_by(scene, old)), old, takeover };
         scene.effects.push(Effect::Spawn { run, process: self.id });
     }
 
-    fn become_ready(&mut self, scene: &mut Scene<'_>, run: Run, proven: bool) {
+    pub(super) fn become_ready(&mut self, scene: &mut Scene<'_>, run: Run, proven: bool) {
         match self.state {
             State::Launching { run: current, since, old, takeover, .. } if current == run => {
                 let new = Serving { run, since, proven };
@@ -220,18 +218,19 @@ impl Process {
 
     fn not_ready_in_time(&mut self, scene: &mut Scene<'_>) {
         let State::Launching { run, since, ready_by, old, takeover } = &mut self.state else { return };
-        let waited = format!("not ready after {}", seconds(scene.now.since(*since)));
+        let mut waited = format!("not ready after {}", seconds(scene.now.since(*since)));
+        if let Some(fault) = self.condition.fault() {
+            waited = format!("{waited}: {fault}");
+        }
         match *old {
-            Some(serving)
-                if *takeover != Takeover::InAnyCase && (scene.spec.readiness.wait_ready || serving.proven) =>
-            {
+            Some(serving) if *takeover != Takeover::InAnyCase && (scene.must_prove() || serving.proven) => {
                 let departure = Departure::begin(*run, *since, scene, false);
                 self.retiring.push(departure);
                 self.serve_on(serving);
                 self.launch_failed = true;
                 self.reason = Some(waited);
             }
-            None if scene.spec.readiness.wait_ready => {
+            None if scene.must_prove() => {
                 *ready_by = None;
                 self.launch_failed = true;
                 self.reason = Some(waited);
@@ -260,6 +259,7 @@ impl Process {
     pub(super) fn serve_on(&mut self, old: Serving) {
         self.started = Some(old.since);
         self.restarts = self.restarts.saturating_sub(1);
+        self.condition = Condition::default();
         self.state = State::Online(old);
     }
 
@@ -380,17 +380,4 @@ impl Process {
         self.launch_failed = false;
         self.reason = None;
     }
-}
-
-/// When waiting for the readiness of a run that starts now ends.
-fn ready_by(scene: &Scene<'_>, old: Option<Serving>) -> Moment {
-    let patience = scene.spec.readiness.listen_timeout.unwrap_or(match old {
-        Some(serving) if serving.proven => RELOAD_PATIENCE,
-        Some(_) | None => START_PATIENCE,
-    });
-    scene.now.after(patience)
-}
-
-fn seconds(span: Duration) -> String {
-    format!("{} s", ((span.as_millis() + 50) / 100) as f64 / 10.0)
 }

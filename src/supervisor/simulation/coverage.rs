@@ -38,14 +38,15 @@ pub enum Column {
     Drained,
     Exited,
     Emptied,
+    Checked,
     Sampled,
     Tick,
     Death,
 }
 
-const COLUMNS: [&str; 19] = [
+const COLUMNS: [&str; 20] = [
     "launch", "start", "restart", "reload", "stop", "delete", "scale", "other", "restore", "shutdwn", "Spawned",
-    "SpFail", "Ready", "Drained", "Exited", "Emptied", "Sampled", "Tick", "Death",
+    "SpFail", "Ready", "Drained", "Exited", "Emptied", "Checked", "Sampled", "Tick", "Death",
 ];
 
 /// Cells that cannot be met, with the reason. The inputs are columns `from..=to`.
@@ -54,7 +55,7 @@ const UNREACHABLE: [(&str, Column, Column, &str); 1] =
 
 /// Cells that chance seldom meets: the news is of a replaced run that is still on its way out while its process has
 /// moved on twice. The table tests of processes meet each.
-const RARE: [(&str, Column); 7] = [
+const RARE: [(&str, Column); 8] = [
     ("Launching, unready for good", Column::Drained),
     ("Launching, old serves", Column::Drained),
     ("Waiting", Column::Spawned),
@@ -62,6 +63,7 @@ const RARE: [(&str, Column); 7] = [
     ("Errored", Column::Spawned),
     ("Errored", Column::SpawnFailed),
     ("Errored", Column::Sampled),
+    ("Errored", Column::Checked),
 ];
 
 /// Counts of inputs by the state of the process they are about.

@@ -134,7 +134,8 @@ impl History {
                 self.ask(&ask);
             }
             90..92 => self.rumour(),
-            92..96 => self.sample(),
+            92..94 => self.sample(),
+            94..96 => self.check_health(),
             96..97 => self.saved = self.supervisor.snapshot(),
             97..98 => self.now = self.now.after(self.rng.millis(3_600_000)),
             _ => self.now = self.now.after(self.rng.millis(2_000)),
@@ -190,7 +191,7 @@ impl History {
             return;
         }
         let exit = crate::protocol::Exit::Code(1);
-        let input = match self.rng.below(9) {
+        let input = match self.rng.below(10) {
             0 => Input::Spawned { run },
             1 => Input::SpawnFailed { run, error: "late".into(), permanent: true },
             2 => Input::Ready { run, proof: Proof::Listening },
@@ -199,6 +200,7 @@ impl History {
             5 => Input::Exited { run, exit, survivors: self.rng.percent(50) },
             6 => Input::Emptied { run },
             7 => Input::Late { run },
+            8 => Input::Checked { run, fault: None },
             _ => Input::Sampled { run, memory: 1 << 40 },
         };
         let effects = self.tell(&input);
@@ -211,6 +213,18 @@ impl History {
             let input = Input::Sampled { run: self.rng.pick(&runs), memory: self.rng.pick(&[1, 1 << 30]) };
             self.tell(&input);
         }
+    }
+
+    /// The news of a health check. While rolling, only successors fail it.
+    fn check_health(&mut self) {
+        let runs: Vec<Run> = self.os.bodies.keys().copied().collect();
+        if runs.is_empty() {
+            return;
+        }
+        let run = self.rng.pick(&runs);
+        let fails = self.rng.percent(50) && (!self.rolling || self.is_successor(run));
+        let fault = fails.then(|| "connection refused".to_owned());
+        self.tell(&Input::Checked { run, fault });
     }
 
     /// Hands over one input, carries out what follows, and checks everything.
@@ -275,6 +289,7 @@ impl History {
             Input::Drained { run } => (run, Column::Drained),
             Input::Exited { run, .. } => (run, Column::Exited),
             Input::Emptied { run } => (run, Column::Emptied),
+            Input::Checked { run, .. } => (run, Column::Checked),
             Input::Sampled { run, .. } => (run, Column::Sampled),
             Input::Tick => {
                 let all = self.supervisor.processes.values();
