@@ -221,7 +221,9 @@ impl History {
         if runs.is_empty() {
             return;
         }
-        let run = self.rng.pick(&runs);
+        let successors: Vec<Run> = runs.iter().copied().filter(|run| self.is_successor(*run)).collect();
+        let preferred = if successors.is_empty() || self.rng.percent(30) { &runs } else { &successors };
+        let run = self.rng.pick(preferred);
         let fails = self.rng.percent(50) && (!self.rolling || self.is_successor(run));
         let fault = fails.then(|| "connection refused".to_owned());
         self.tell(&Input::Checked { run, fault });
