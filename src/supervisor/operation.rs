@@ -193,7 +193,8 @@ impl Supervisor {
                 continue;
             }
             if let Some(id) = operation.next() {
-                if self.processes.contains_key(&id) {
+                let leaves = |process: &Process| process.goal == Goal::Gone && !operation.kind.overtakes();
+                if self.processes.get(&id).is_some_and(|process| !leaves(process)) {
                     operation.active.push(id);
                     self.set_off(now, id, operation, effects);
                 }
