@@ -183,6 +183,12 @@ impl Listener {
         holder.and_then(|holder| u32::try_from(holder.asked).ok()).unwrap_or(0)
     }
 
+    /// True if this worker is dealt TCP connections there.
+    pub(crate) fn deals_tcp_to(&self, run: Run) -> bool {
+        let tcp = matches!((&self.endpoint, &self.address), (Endpoint::Dealt(_), LocalAddress::Ip(_)));
+        tcp && self.is_held_by(run)
+    }
+
     pub(crate) fn info(&self) -> ListenerInfo {
         let (mechanism, prefix) = match &self.endpoint {
             Endpoint::Dealt(_) => ("round robin", ""),

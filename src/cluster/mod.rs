@@ -20,6 +20,7 @@ mod line;
 mod listener;
 mod memory;
 mod node;
+mod probe;
 mod queues;
 mod record;
 mod revival;

@@ -61,6 +61,7 @@ impl God {
         }
         killpoint::pass("revived");
         self.bury_unseen();
+        self.check_health_of_all();
         self.living.watch_strangers();
         self.find_out_again();
         self.count_silence_anew();

@@ -29,6 +29,7 @@ impl God {
         match self.start(run, &instance, app, &spec) {
             Ok(()) => {
                 self.note_pid(id);
+                self.check_health(run);
                 Input::Spawned { run }
             }
             Err(failure) => {

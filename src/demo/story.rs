@@ -249,6 +249,7 @@ fn app(instances: u32) -> Result<AppSpec, Failure> {
         watchdog: None,
         activation: crate::spec::Activation::default(),
         readiness: Readiness::default(),
+        health: None,
         on_reload_failure: crate::spec::OnReloadFailure::default(),
         logs: LogSpec::default(),
         autostart: true,

@@ -10,6 +10,7 @@
 pub mod activation;
 pub mod confinement;
 pub mod ecosystem;
+pub mod health;
 pub mod interpreter;
 pub mod keys;
 pub mod log_paths;
@@ -29,6 +30,7 @@ use serde::{Deserialize, Serialize};
 
 pub use activation::Activation;
 pub use confinement::Confinement;
+pub use health::Health;
 pub use mechanism::Mechanism;
 pub use on_reload_failure::OnReloadFailure;
 pub use sharing::{Share, Sharing};
@@ -91,6 +93,9 @@ pub struct AppSpec {
     /// The sockets opened for it, and when none of its processes need run.
     #[serde(default, skip_serializing_if = "Activation::is_unset")]
     pub activation: Activation,
+    /// How its health is checked, if it is. With a check, a process is ready when it has passed for the first time.
+    #[serde(default)]
+    pub health: Option<Health>,
     /// What becomes of a reload whose successors fail.
     #[serde(default)]
     pub on_reload_failure: OnReloadFailure,
@@ -343,6 +348,7 @@ pub(crate) fn sample() -> AppSpec {
         readiness: Readiness::default(),
         watchdog: None,
         activation: Activation::default(),
+        health: None,
         on_reload_failure: OnReloadFailure::default(),
         confinement: Confinement::default(),
         logs: LogSpec::default(),

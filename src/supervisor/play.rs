@@ -42,6 +42,7 @@ pub fn cluster(instances: u32) -> AppSpec {
             tree: true,
         },
         readiness: Readiness { wait_ready: false, listen_timeout: None },
+        health: None,
         on_reload_failure: OnReloadFailure::Rollback,
         confinement: crate::spec::Confinement::default(),
         watchdog: None,

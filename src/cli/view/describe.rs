@@ -68,6 +68,9 @@ fn state(one: &Description, now: EpochMs) -> Rows {
         ("last start", info.started_at.map_or_else(|| "never".into(), moment)),
         ("last exit", info.last_exit.map_or_else(|| "none".into(), exit_words)),
     ];
+    if let Some(fault) = &info.fault {
+        rows.push(("health check", fault.clone()));
+    }
     if let Some(reason) = &info.reason {
         rows.push(("reason", reason.clone()));
     }

@@ -80,11 +80,6 @@ impl Queues {
         self.state.borrow_mut().join(run, root);
     }
 
-    /// True if the worker is known here.
-    pub(crate) fn knows(&self, run: Run) -> bool {
-        self.state.borrow().workers.contains_key(&run)
-    }
-
     /// The worker has this socket, which was bound just now with `SO_REUSEPORT`. A UDP socket is served from now on, a
     /// TCP socket from [`Queues::listening`] on.
     ///

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::spec::activation::Endpoint;
 use crate::spec::value::{parse_bytes, parse_duration, split_words};
-use crate::spec::{Balance, Confinement, Env, ExecMode, LogTarget, OnReloadFailure, Share, Sharing, Shed};
+use crate::spec::{Balance, Confinement, Env, ExecMode, LogTarget, OnReloadFailure, Shed};
 
 /// The value does not fit the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,28 +221,6 @@ pub(super) fn balance(value: &Value) -> Result<Balance, Unfit> {
         Some("sticky") => Ok(Balance::Sticky),
         Some("least") => Ok(Balance::Least),
         Some("shared") => Ok(Balance::Shared),
-        _ => Err(Unfit),
-    }
-}
-
-/// What a cluster shares, in one object.
-pub(super) fn cluster(sharing: &mut Sharing, value: &Value) -> Result<(), Unfit> {
-    let Value::Object(object) = value else { return Err(Unfit) };
-    for (name, value) in object {
-        match name.as_str() {
-            _ if value.is_null() => {}
-            "ports" => put(&mut sharing.ports, ports(value))?,
-            "share" => put(&mut sharing.share, share(value))?,
-            _ => return Err(Unfit),
-        }
-    }
-    Ok(())
-}
-
-pub(super) fn share(value: &Value) -> Result<Share, Unfit> {
-    match value.as_str() {
-        Some("own") => Ok(Share::Own),
-        Some("queue") => Ok(Share::Queue),
         _ => Err(Unfit),
     }
 }

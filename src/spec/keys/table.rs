@@ -3,10 +3,11 @@
 //! To add a key: give it a field in [`Draft`] (or in one of the rules a draft holds) and a row in
 //! [`KEYS`]; take it out of [`UNSUPPORTED`].
 
+use super::objects::{cluster, health, share};
 use super::read::{
-    Unfit, balance, boolean, bytes_or_none, cluster, count, count_or_none, cpu, duration, duration_or_none, endpoints,
+    Unfit, balance, boolean, bytes_or_none, count, count_or_none, cpu, duration, duration_or_none, endpoints,
     exec_mode, exit_codes, instances, limits, list, log_target, memory_limit, name, name_or_number, nofile,
-    on_reload_failure, paths, ports, put, share, shed, variable, variables, word, words,
+    on_reload_failure, paths, ports, put, shed, variable, variables, word, words,
 };
 use super::{Draft, Flag, Key, Takes};
 use crate::spec::ExecMode;
@@ -240,6 +241,13 @@ pub static KEYS: &[Key] = &[
         "N",
         "How many processes stay after the idle timeout [default: 0]",
     )),
+    key(
+        "health",
+        "a path such as \"/healthz\", or an object of `http` (\"/healthz\", \"http://host:port/path\") or `tcp` (a port, \
+         \"host:port\"), `interval`, `timeout`, `retries`, `start_period` and `on_fail` (\"restart\", \"alert\", \"none\")",
+        |d, v| put(&mut d.health, health(v).map(Some)),
+    )
+    .flag(takes("health", "PATH|URL", "Ready, and healthy, is a process that answers GET PATH")),
     key("on_reload_failure", "\"rollback\", \"pause\" or \"continue\"", |d, v| {
         put(&mut d.on_reload_failure, on_reload_failure(v))
     })

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::events::seconds;
+use super::timing::seconds;
 use super::{Departure, Goal, Process, Scene, Serving, State, Takeover};
 use crate::protocol::{EventKind, Run};
 use crate::supervisor::input::Moment;
