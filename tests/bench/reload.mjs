@@ -17,7 +17,7 @@ import { root } from './machine.mjs'
 import { APPS } from './reload/app.mjs'
 import { pm2, pmr } from './reload/contestants.mjs'
 import { EVENTS } from './reload/events.mjs'
-import { row } from './reload/row.mjs'
+import { endAll, row } from './reload/row.mjs'
 import { table, total } from './reload/table.mjs'
 
 const list = { type: 'string' }
@@ -45,6 +45,8 @@ const install = () => {
 const contestants = []
 if (options.only !== 'pmr') contestants.push(pm2(options.pm2 ?? install()))
 if (options.only !== 'pm2') contestants.push(pmr(path.resolve(options.program)))
+
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => endAll().then(() => process.exit(1)))
 
 const rows = []
 for (const app of apps) {

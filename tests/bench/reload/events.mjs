@@ -3,9 +3,6 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { until } from '../machine.mjs'
 import { WORKERS } from './app.mjs'
 
-// From a reload of a broken release until it is judged: longer than `dying` lives.
-const JUDGED = 9000
-
 const done = async ({ contestant }, ...words) => {
   const { failed, out, complaint } = await contestant.ask(...words)
   if (failed) throw new Error(`${contestant.name} ${words.join(' ')}: ${out}${complaint}`)
@@ -42,12 +39,13 @@ const kill = async (app) => {
   return { victim }
 }
 
+// Looked at after so many ms, if the command is over then: longer than it takes the release to show what it is.
 const broken =
-  (release, words = []) =>
+  (release, ms, words = []) =>
   async (app) => {
     const before = await app.online()
     app.release(release)
-    const judged = pause(JUDGED)
+    const judged = pause(ms)
     const { code, out, complaint } = await app.contestant.ask('reload', 'app', ...words)
     await judged
     const after = await app.online()
@@ -60,9 +58,6 @@ export const EVENTS = {
   'scale 2→4→2': scale,
   'memory limit': memory,
   'kill -9': kill,
-  'crashes at start': broken('crash'),
-  'never listens': broken('mute'),
+  'crashes at start': broken('crash', 4000),
+  'never listens': broken('mute', 5000),
 }
-
-// True if a release is tried that is no good.
-export const isBroken = (event) => ['crashes at start', 'never listens'].includes(event)

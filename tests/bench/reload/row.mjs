@@ -26,11 +26,13 @@ const recover = async (app, before) => {
 
 const cell = async (app, event) => {
   const [before, pids] = [await settled(app), await app.online()]
+  const start = performance.now()
   const told = await EVENTS[event](app)
   const after = await settled(app)
   if (told?.code !== undefined) await recover(app, pids)
   return {
     event,
+    took: Math.round(performance.now() - start),
     answered: after.answered - before.answered,
     again: after.again - before.again,
     failed: after.failed.slice(before.failed.length),
@@ -38,9 +40,15 @@ const cell = async (app, event) => {
   }
 }
 
+const open = new Set()
+
+// Ends all that was started, when a signal ends us.
+export const endAll = () => Promise.all([...open].map((one) => one.end()))
+
 export const row = async (contestant, name, graceful, events) => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'pmr-reload-'))
   const one = contestant(folder)
+  open.add(one)
   const cells = []
   let left
   try {
@@ -49,6 +57,7 @@ export const row = async (contestant, name, graceful, events) => {
     await app.stop()
   } finally {
     left = await one.end()
+    open.delete(one)
     fs.rmSync(folder, { recursive: true, force: true, maxRetries: 5 })
   }
   return { contestant: one.name, app: name, graceful, cells, left }
