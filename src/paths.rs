@@ -33,6 +33,12 @@ impl Home {
         self.root.join("pub.sock")
     }
 
+    /// Folder of the sockets that apps speak to their daemon by.
+    #[must_use]
+    pub fn notify(&self) -> PathBuf {
+        self.root.join("notify")
+    }
+
     /// Pid of the daemon; locked by it while it lives.
     #[must_use]
     pub fn pid_file(&self) -> PathBuf {

@@ -19,9 +19,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("logs", &["os", "spec", "protocol", "paths"]),
     ("keeper", &["os"]),
     ("cluster", &["os", "keeper", "spec", "protocol"]),
+    ("worker", &["os", "protocol"]),
     ("startup", &["os", "spec", "paths"]),
     ("doctor", &["os", "startup"]),
-    ("demo", &["protocol", "spec", "paths", "os", "cli"]),
+    ("demo", &["protocol", "spec", "paths", "os", "cli", "worker"]),
     ("cli", &["protocol", "spec", "os", "paths", "logs", "settings", "startup", "demo", "doctor"]),
     ("daemon", &["spec", "protocol", "supervisor", "os", "keeper", "cluster", "logs", "paths", "settings"]),
 ];

@@ -62,6 +62,8 @@ fn sentence(event: &Event) -> Option<String> {
         EventKind::Stopped => "stopped".to_owned(),
         EventKind::Deleted => "deleted".to_owned(),
         EventKind::Started { pid } => format!("started (pid {pid})"),
+        EventKind::Idle => "idle".to_owned(),
+        EventKind::Hung { .. } => "hangs: it is started again".to_owned(),
         EventKind::Asked { .. }
         | EventKind::Created
         | EventKind::Exited { expected: true, .. }

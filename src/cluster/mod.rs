@@ -12,15 +12,20 @@
 //! The owner tells it who joined, who is about to leave and who is gone; it tells the owner by [`Notice`]s what workers
 //! say. All of it runs on one thread, inside a [`tokio::task::LocalSet`].
 
+mod activation;
+mod channel;
 mod dispatcher;
 mod drain;
+mod line;
 mod listener;
 mod memory;
 mod node;
+mod queues;
 mod record;
 mod revival;
 mod rota;
 mod state;
+mod takeover;
 
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
@@ -30,23 +35,44 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 
+pub use self::activation::{Activation, activation_key};
+use self::line::Line;
 use self::memory::Book;
-pub use self::memory::{Legacy, Memory, channel_name, record_key};
+pub use self::memory::{Legacy, Memory, channel_name, own_channel_name, record_key};
 use self::node::channel::{Channel, Read};
 use self::node::reply;
-use self::state::State;
+use self::queues::Queues;
+pub use self::queues::queues_key;
+use self::state::{Member, State};
+use self::takeover::Takeover;
+pub use self::takeover::handover_name;
+use crate::os::reuseport::Balancer;
+use crate::os::seccomp::{BindWatch, Pending};
 use crate::protocol::{ListenerInfo, Run};
-use crate::spec::Balance;
+use crate::spec::{Balance, Sharing};
 
 /// A module for Node workers (`--require`) that lets keep-alive and HTTP/2 connections end without loss when a worker is
 /// drained. Inert in any other process. Plain CommonJS for Node 16 and later.
 pub const PRELOAD: &str = include_str!("preload.cjs");
 
 /// How a cluster works.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// How connections reach the workers.
     pub balance: Balance,
+    /// Which ports workers share that know nothing of it.
+    pub sharing: Sharing,
+}
+
+/// The part a worker takes in the cluster.
+#[derive(Debug)]
+pub enum Part {
+    /// None: it only sends and receives messages.
+    None,
+    /// It got a `NODE_UNIQUE_ID`.
+    Node,
+    /// It got the other end of this as `PMR_CHANNEL_FD`, and takes part if it says hello there.
+    Channel(OwnedFd),
 }
 
 /// What a cluster tells its owner.
@@ -83,6 +109,23 @@ pub enum Notice {
         /// Who.
         run: Run,
     },
+    /// A worker could not have what it wanted to listen on.
+    Obstructed {
+        /// Who.
+        run: Run,
+        /// In words: `port 80 is in use by pid 17 (nginx)`.
+        why: String,
+    },
+    /// Nobody has been connected to the app for its idle timeout.
+    Unneeded {
+        /// Its number.
+        app: u32,
+    },
+    /// Connections wait for the app, and nobody takes them.
+    Wanted {
+        /// Its number.
+        app: u32,
+    },
     /// The worker closed its channel, or died. Comes before or after the news of its exit.
     Disconnected {
         /// Who.
@@ -94,13 +137,18 @@ pub enum Notice {
 #[derive(Clone, Debug)]
 pub struct Cluster {
     state: Rc<RefCell<State>>,
+    queues: Queues,
+    takeover: Takeover,
 }
 
 impl Cluster {
     /// A cluster without workers or listeners.
     #[must_use]
     pub fn new(options: Options, app: u32, memory: Memory, notices: UnboundedSender<Notice>) -> Cluster {
-        Cluster { state: State::new(options.balance, Book { app, memory }, notices) }
+        let book = Book { app, memory };
+        let queues = Queues::new(book.clone(), Balancer::RoundRobin, notices.clone());
+        let takeover = Takeover::new(book.clone(), queues.clone(), options.sharing, notices.clone());
+        Cluster { state: State::new(options.balance, book, notices), queues, takeover }
     }
 
     /// The cluster that the God before left, with all it was about to do. What belongs to it is taken out of `legacy`.
@@ -116,19 +164,29 @@ impl Cluster {
         legacy: Legacy<'_>,
     ) -> Result<Cluster, String> {
         let book = Book { app, memory };
-        Ok(Cluster { state: revival::revive(options.balance, book, notices, legacy)? })
+        let queues = match legacy.records.get(&queues_key(app)) {
+            Some(record) => Queues::adopt(book.clone(), Balancer::RoundRobin, notices.clone(), record, legacy.files)?,
+            None => Queues::new(book.clone(), Balancer::RoundRobin, notices.clone()),
+        };
+        let takeover = Takeover::new(book.clone(), queues.clone(), options.sharing, notices.clone());
+        takeover.adopt(legacy.records, legacy.files);
+        Ok(Cluster { state: revival::revive(options.balance, book, notices, legacy)?, queues, takeover })
     }
 
-    /// A worker was started with the other end of `channel` as its IPC descriptor. With `shares` it takes part in the
-    /// cluster (it got a `NODE_UNIQUE_ID`); without, it only sends and receives messages.
+    /// A worker was started with the other end of `ipc` as its IPC descriptor.
     ///
     /// Must be called inside the runtime's `LocalSet`.
-    pub fn join(&self, run: Run, channel: OwnedFd, shares: bool) {
+    pub fn join(&self, run: Run, ipc: OwnedFd, part: Part) {
         let mut state = self.state.borrow_mut();
-        let kept = state.book.keep(channel_name(run), &channel);
-        match Channel::new(channel, run, kept) {
-            Ok(channel) => {
-                state.join(run, channel, shares);
+        let kept = state.book.keep(channel_name(run), &ipc);
+        match Channel::new(ipc, run, kept) {
+            Ok(ipc) => {
+                let line = match part {
+                    Part::None => Line::Apart,
+                    Part::Node => Line::Node,
+                    Part::Channel(channel) => state.own_line(run, channel),
+                };
+                state.join(run, ipc, line);
                 state.note();
             }
             Err(error) => {
@@ -138,16 +196,35 @@ impl Cluster {
         }
     }
 
+    /// A worker was started under this watch, with `root` as its main process: what it binds and listens on, it shares.
+    ///
+    /// Must be called inside the runtime's `LocalSet`.
+    pub fn watch(&self, run: Run, root: i32, watch: BindWatch) {
+        self.takeover.watch(run, root, watch);
+    }
+
+    /// The same where the watch was not taken yet when the God before died.
+    pub fn expect_watch(&self, run: Run, root: i32, pending: Pending) {
+        self.takeover.expect(run, root, pending);
+    }
+
     /// Out of rotation at once: no new connection goes to this worker. For one that is about to be stopped: what it
     /// closes from now on stays open for its successor.
     pub fn exclude(&self, run: Run) {
+        self.queues.exclude(run);
         self.state.borrow_mut().exclude(run);
     }
 
     /// Out of rotation, and let it finish: its connections end where the protocol allows, then it disconnects. Ends in
     /// one [`Notice::Drained`], after `grace` at the latest, unless [`Cluster::gone`] comes first.
     pub fn drain(&self, run: Run, grace: Duration) {
-        self.state.borrow_mut().drain(run, grace);
+        self.exclude(run);
+        let takes_ours = self.state.borrow().members.get(&run).is_some_and(Member::shares);
+        if takes_ours || self.queues.begun_by(run).is_empty() {
+            self.state.borrow_mut().drain(run, grace);
+        } else {
+            self.queues.drain(run, grace);
+        }
     }
 
     /// A message to the app: its `process.on('message')` gets it.
@@ -160,23 +237,37 @@ impl Cluster {
     /// The worker's process has ended. What it said last is read, what it had not taken goes to others, then it is
     /// forgotten.
     pub fn gone(&self, run: Run) {
-        let Some(channel) = self.state.borrow().members.get(&run).map(|member| Rc::clone(&member.channel)) else {
+        self.takeover.gone(run);
+        self.queues.gone(run);
+        let Some(ipc) = self.state.borrow().members.get(&run).map(|member| Rc::clone(&member.ipc)) else {
             return;
         };
-        while channel.read_now(|line| self.state.borrow_mut().heard(run, line)) == Read::Some {
+        while ipc.read_now(|line| self.state.borrow_mut().heard(run, line)) == Read::Some {
             self.state.borrow_mut().lines_taken(run);
         }
+        channel::conversation::hear_out(&self.state, run);
         let mut state = self.state.borrow_mut();
         state.ended(run);
-        state.members.remove(&run);
+        let member = state.members.remove(&run);
         state.note();
-        channel.release();
+        if let Some(member) = member {
+            member.release();
+        }
     }
 
     /// What the app listens on through us.
     #[must_use]
     pub fn listeners(&self) -> Vec<ListenerInfo> {
-        self.state.borrow().listeners.values().map(listener::Listener::info).collect()
+        let mut all: Vec<_> = self.state.borrow().listeners.values().map(listener::Listener::info).collect();
+        all.extend(self.queues.listeners());
+        all
+    }
+
+    /// What this worker has to do right now: connections that wait for it alone, and those it has open. `None` where it
+    /// listens on nothing of its own.
+    #[must_use]
+    pub fn load(&self, run: Run) -> Option<(u32, u32)> {
+        self.queues.figures(run).map(|figures| (figures.waiting, figures.open))
     }
 
     /// Connections this worker took so far; those it accepts by itself are not counted.
@@ -186,8 +277,9 @@ impl Cluster {
     }
 
     /// From now on listeners are opened this way; those that are open stay as they are.
-    pub fn set_balance(&self, balance: Balance) {
-        self.state.borrow_mut().balance = balance;
+    pub fn set_options(&self, options: Options) {
+        self.state.borrow_mut().balance = options.balance;
+        self.takeover.set_rules(options.sharing);
     }
 
     /// The app is deleted: its listeners close, socket files are removed, waiting connections are reset.
@@ -195,6 +287,7 @@ impl Cluster {
         let mut state = self.state.borrow_mut();
         let ids: Vec<_> = state.listeners.keys().copied().collect();
         state.close_listeners(&ids);
+        self.queues.close();
     }
 }
 

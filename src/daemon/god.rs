@@ -19,10 +19,12 @@ use super::history::History;
 use super::journal::Journal;
 use super::live::{End, Living};
 use super::log;
+use super::notify::{Heard, Notifications};
 use super::pid_files::PidFiles;
 use super::sources::Sources;
 use super::upgrade::Outcome;
-use crate::cluster::{Cluster, Memory, Notice};
+use super::watching::Watching;
+use crate::cluster::{Activation, Cluster, Memory, Notice};
 use crate::logs::LogFiles;
 use crate::os::cgroup::Cgroups;
 use crate::os::reap::Ended;
@@ -105,12 +107,15 @@ pub struct God {
     pub(super) supervisor: Supervisor,
     pub(super) living: Living,
     pub(super) clusters: HashMap<AppId, Cluster>,
+    pub(super) activations: HashMap<AppId, Activation>,
+    pub(super) notifications: Notifications,
     pub(super) bus: Bus,
     /// `process.version` of the current run, where it was told.
     pub(super) node_versions: HashMap<ProcessId, String>,
     pub(super) fingerprints: Fingerprints,
     /// Whom events were about, until they are removed.
     pub(super) told_of: HashMap<ProcessId, EventProcess>,
+    pub(super) watching: Watching,
     tickets: HashMap<Ticket, Reply>,
     last_ticket: u64,
     ending: Option<Ticket>,
@@ -123,17 +128,20 @@ pub struct God {
 impl God {
     /// A God with nothing to do yet, of this lineage.
     #[must_use]
-    pub fn new(lineage: String, ends: mpsc::UnboundedSender<End>, mut shell: Shell) -> God {
+    pub fn new(lineage: String, ends: mpsc::UnboundedSender<End>, heard: mpsc::Sender<Heard>, mut shell: Shell) -> God {
         let bus = shell.history.take().map_or_else(Bus::default, Bus::with_history);
         God {
+            notifications: Notifications::new(heard, shell.memory.ledger.clone()),
             living: Living::new(shell.keeper, lineage, shell.memory.ledger.clone(), ends),
             shell,
             supervisor: Supervisor::default(),
             clusters: HashMap::new(),
+            activations: HashMap::new(),
             bus,
             node_versions: HashMap::new(),
             fingerprints: Fingerprints::default(),
             told_of: HashMap::new(),
+            watching: Watching::default(),
             tickets: HashMap::new(),
             last_ticket: 0,
             ending: None,
@@ -160,6 +168,7 @@ impl God {
                     self.all_inputs(news);
                 }
                 Some(notice) = sources.notices.recv() => self.notice(notice),
+                Some(heard) = sources.heard.recv() => self.heard(heard),
                 _ = sources.terminate.recv() => self.end("SIGTERM", None),
                 _ = sources.interrupt.recv() => self.end("SIGINT", None),
                 _ = sources.quit.recv() => self.end("SIGQUIT", None),
@@ -204,11 +213,17 @@ impl God {
     pub(super) fn all_inputs(&mut self, inputs: Vec<Input>) {
         for input in inputs {
             match &input {
-                Input::Exited { run, .. } => {
+                Input::Exited { run, survivors, .. } => {
+                    if !survivors {
+                        self.notifications.forget(*run);
+                    }
                     self.buried(*run);
                     self.living.put(*run);
                 }
-                Input::Emptied { run } => self.living.put(*run),
+                Input::Emptied { run } => {
+                    self.notifications.forget(*run);
+                    self.living.put(*run);
+                }
                 _ => {}
             }
             self.input(input);
@@ -244,7 +259,10 @@ impl God {
                 }
                 self.publish_of(run, EventKind::Message { data });
             }
+            Notice::Obstructed { run, why } => self.input(Input::Obstructed { run, why }),
             Notice::Drained { run } => self.input(Input::Drained { run }),
+            Notice::Unneeded { app } => self.input(Input::Unneeded { app: AppId(app) }),
+            Notice::Wanted { app } => self.input(Input::Wanted { app: AppId(app) }),
             Notice::NodeVersion { run, version } => {
                 if let Some(process) = self.supervisor.process_of(run) {
                     self.node_versions.insert(process.id, version);

@@ -63,6 +63,11 @@ pub fn event(about: &EventProcess, kind: &EventKind) {
             tracing::info!("{who}: `{verb}` asked by user {}, pid {} ({})", by.uid, by.pid, by.command);
         }
         EventKind::Deleted => tracing::info!("{who} was deleted"),
+        EventKind::Idle => tracing::info!("{who} is at rest: the next connection starts it"),
+        EventKind::Hung { timeout_ms: 0 } => tracing::warn!("{who} said that it hung: it is started again"),
+        EventKind::Hung { timeout_ms } => {
+            tracing::warn!("{who} has not said for {timeout_ms} ms that it is alive: it is started again");
+        }
         EventKind::Created
         | EventKind::Online
         | EventKind::WaitingRestart { .. }

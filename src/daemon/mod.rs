@@ -4,6 +4,7 @@
 //! a pool of threads that come and go, so a slow disk stops nobody. The process itself is one of several, one after the
 //! other, that the [`crate::keeper`] starts.
 
+mod activate;
 mod adopt;
 mod asked;
 mod birth;
@@ -19,6 +20,7 @@ mod history;
 pub mod journal;
 mod live;
 mod log;
+mod notify;
 mod panics;
 mod pid_files;
 mod premises;
@@ -30,6 +32,7 @@ mod sources;
 mod start;
 pub mod upgrade;
 mod view;
+mod watching;
 mod wiring;
 
 use std::fs::{self, File};

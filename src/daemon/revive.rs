@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::god::{God, moment};
 use super::live::{self, Live};
+use super::start::cluster_options;
 use crate::cluster::{self, Cluster, Memory};
 use crate::keeper::exits::Inbox;
 use crate::keeper::{Place, Previous, Records, Word};
@@ -16,15 +17,17 @@ use crate::os::cgroup::Cgroup;
 use crate::os::reap::Ended;
 use crate::os::{clock, killpoint, pidfd, proc, tree};
 use crate::protocol::{EventKind, Exit, Run};
-use crate::spec::{Balance, ExecMode};
 use crate::supervisor::{AppId, Effect, Input, Process, Supervisor};
+
+/// Files that were kept, by name.
+pub type Files = HashMap<String, OwnedFd>;
 
 /// What the God before left to this one.
 pub struct Legacy {
     /// What he wrote down.
     pub records: Records,
     /// The files he kept, by name.
-    pub files: HashMap<String, OwnedFd>,
+    pub files: Files,
     /// Connections he had written down.
     pub connections: Vec<(OwnedFd, Place)>,
     /// Whatever else he had open.
@@ -40,10 +43,13 @@ impl God {
         self.find_runs(&legacy.records);
         self.living.find_parents(&legacy.records, legacy.previous.ended.is_none());
         self.find_clusters(&mut legacy);
+        self.find_activations(&legacy.records, &mut legacy.files);
         self.take_over_output(&mut legacy.files);
         killpoint::pass("reviving");
         self.find_marked();
         self.tell(legacy.previous);
+        let living = &self.living;
+        self.notifications.revive(&legacy.records, &mut legacy.files, |run| living.get(run).is_some());
         self.take_over_channels(&mut legacy.files);
         self.drop_rest(legacy.files, legacy.connections, legacy.rest);
         for effect in self.supervisor.unfinished(moment()) {
@@ -56,6 +62,8 @@ impl God {
         killpoint::pass("revived");
         self.bury_unseen();
         self.living.watch_strangers();
+        self.find_out_again();
+        self.count_silence_anew();
         if self.supervisor.is_closing() {
             self.end("the daemon before", None);
         }
@@ -85,17 +93,19 @@ impl God {
 
     /// The listeners, the channels to workers, and the connections between the two.
     fn find_clusters(&mut self, legacy: &mut Legacy) {
-        let apps: Vec<(AppId, Balance)> = self.supervisor.apps().map(|app| (app.id, app.spec.balance)).collect();
-        for (app, balance) in apps {
-            let Some(record) = legacy.records.get(&cluster::record_key(app.0)) else { continue };
+        let apps: Vec<_> = self.supervisor.apps().map(|app| (app.id, cluster_options(&app.spec))).collect();
+        for (app, options) in apps {
+            if !legacy.records.contains_key(&cluster::record_key(app.0)) {
+                continue;
+            }
             let left = cluster::Legacy {
-                record,
+                records: &legacy.records,
                 files: &mut legacy.files,
                 connections: &mut legacy.connections,
                 rest: &mut legacy.rest,
             };
             let (memory, notices) = (self.shell.memory.clone(), self.shell.notices.clone());
-            match Cluster::revive(cluster::Options { balance }, app.0, memory, notices, left) {
+            match Cluster::revive(options, app.0, memory, notices, left) {
                 Ok(cluster) => drop(self.clusters.insert(app, cluster)),
                 Err(error) => tracing::error!("the listeners of app {} are lost: {error}", app.0),
             }
@@ -157,9 +167,16 @@ impl God {
     fn take_over_channels(&mut self, files: &mut HashMap<String, OwnedFd>) {
         let runs: Vec<(Run, AppId)> = self.living.running().map(|(run, live)| (run, live.app)).collect();
         for (run, app) in runs {
-            let Some(channel) = files.remove(&cluster::channel_name(run)) else { continue };
+            let (channel, watch) =
+                (files.remove(&cluster::channel_name(run)), files.remove(&cluster::handover_name(run)));
             let Some(spec) = self.supervisor.app(app).map(|app| Arc::clone(&app.spec)) else { continue };
-            self.cluster(app, &spec).join(run, channel, spec.mode == ExecMode::Cluster);
+            let own = files.remove(&cluster::own_channel_name(run));
+            if let Some(channel) = channel {
+                self.cluster(app, &spec).join(run, channel, super::start::part(&spec, own));
+            }
+            if let (Some(watch), Some(root)) = (watch, self.living.main(run)) {
+                self.cluster(app, &spec).expect_watch(run, root, watch.into());
+            }
         }
     }
 
@@ -190,6 +207,12 @@ impl God {
         for input in news.into_iter().chain(late.map(|run| Input::Late { run })) {
             self.input(input);
         }
+    }
+
+    /// What was said while nobody listened is still to be heard.
+    fn count_silence_anew(&mut self) {
+        let runs: Vec<Run> = self.supervisor.processes().filter_map(Process::current_run).collect();
+        runs.into_iter().for_each(|run| self.input(Input::Alive { run }));
     }
 
     /// Processes whose end nobody told of.

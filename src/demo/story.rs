@@ -20,7 +20,7 @@ use crate::protocol::{Action, Changes, Event, EventKind, Launch, ProcessInfo, Re
 use crate::spec::target::Selector;
 use crate::spec::{
     AppSpec, Balance, DEFAULT_INSTANCE_VAR, DEFAULT_NAMESPACE, Env, ExecMode, LogSpec, Program, Readiness, RestartRule,
-    StopRule,
+    Sharing, StopRule,
 };
 
 const NAME: &str = "demo";
@@ -235,12 +235,15 @@ fn app(instances: u32) -> Result<AppSpec, Failure> {
         mode: ExecMode::Cluster,
         instances,
         balance: Balance::RoundRobin,
+        sharing: Sharing::default(),
         base_env: std::sync::Arc::default(),
         env: Env::from([("PORT".to_owned(), "0".to_owned())]),
         instance_var: DEFAULT_INSTANCE_VAR.to_owned(),
         restart: RestartRule::default(),
         stop: StopRule::default(),
         confinement: crate::spec::Confinement::default(),
+        watchdog: None,
+        activation: crate::spec::Activation::default(),
         readiness: Readiness::default(),
         logs: LogSpec::default(),
         autostart: true,

@@ -15,6 +15,12 @@ pub fn pid() -> i32 {
     nix::unistd::getpid().as_raw()
 }
 
+/// Process id of our parent.
+#[must_use]
+pub fn parent() -> i32 {
+    nix::unistd::getppid().as_raw()
+}
+
 /// Effective user id.
 #[must_use]
 pub fn uid() -> u32 {
@@ -133,6 +139,14 @@ fn find_group(text: &str) -> io::Result<Gid> {
 /// `EPERM` without privileges.
 pub fn give(file: impl AsFd, to: &Credentials) -> io::Result<()> {
     Ok(rustix::fs::fchown(file, Some(rustix::fs::Uid::from_raw(to.uid)), None)?)
+}
+
+/// The same for a file by its path.
+///
+/// # Errors
+/// `EPERM` without privileges.
+pub fn give_path(path: &std::path::Path, to: &Credentials) -> io::Result<()> {
+    std::os::unix::fs::lchown(path, Some(to.uid), Some(to.gid))
 }
 
 #[cfg(test)]

@@ -89,6 +89,13 @@ pub enum EventKind {
     Stopped,
     /// Removed from the list.
     Deleted,
+    /// Nobody needs it: stopped until a connection comes.
+    Idle,
+    /// Did not say in time that it is alive, or said that it hangs: it is ended, and started again.
+    Hung {
+        /// The time it had, in milliseconds; 0 if none was set.
+        timeout_ms: u64,
+    },
     /// Used more memory than its limit.
     OverMemory {
         /// Bytes in use.

@@ -7,8 +7,10 @@
 //! passes (tarpc cancels the handler in both cases).
 
 pub mod action;
+pub mod channel;
 pub mod event;
 pub mod info;
+pub mod notify;
 pub mod refusal;
 pub mod upgrade;
 pub mod wire;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AppSpec, ExecMode, Program, interpreter};
+use super::{AppSpec, ExecMode, interpreter};
 
 /// By what workers share what they listen on, as far as their spec says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -10,6 +10,8 @@ use super::{AppSpec, ExecMode, Program, interpreter};
 pub enum Mechanism {
     /// They share nothing: fork mode.
     None,
+    /// Sockets are opened for them, which they find at descriptor 3 and up.
+    Activation,
     /// Node's own cluster protocol, with the daemon as its primary.
     Node,
     /// Their sockets are taken over as they bind and listen. A worker that speaks pmr's own protocol on
@@ -21,12 +23,13 @@ impl AppSpec {
     /// By what its workers share what they listen on.
     #[must_use]
     pub fn mechanism(&self) -> Mechanism {
-        match (self.mode, &self.program) {
-            (ExecMode::Fork, _) => Mechanism::None,
-            (ExecMode::Cluster, Program::Script { interpreter, .. }) if interpreter::is_node(interpreter) => {
-                Mechanism::Node
-            }
-            (ExecMode::Cluster, _) => Mechanism::Takeover,
+        if !self.activation.listen.is_empty() {
+            return Mechanism::Activation;
+        }
+        match self.mode {
+            ExecMode::Fork => Mechanism::None,
+            ExecMode::Cluster if interpreter::is_node_app(&self.program) => Mechanism::Node,
+            ExecMode::Cluster => Mechanism::Takeover,
         }
     }
 }

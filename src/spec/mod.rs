@@ -7,12 +7,14 @@
 //! Which keys exist, how they are spelled and what values they take stands in one table, [`keys`]; the ecosystem
 //! file, the command line and a restart with changed options all go through it.
 
+pub mod activation;
 pub mod confinement;
 pub mod ecosystem;
 pub mod interpreter;
 pub mod keys;
 pub mod log_paths;
 pub mod mechanism;
+pub mod sharing;
 pub mod signal;
 pub mod target;
 pub mod value;
@@ -24,8 +26,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use activation::Activation;
 pub use confinement::Confinement;
 pub use mechanism::Mechanism;
+pub use sharing::{Share, Sharing};
 
 /// Environment variables, sorted so that output and dumps are stable.
 pub type Env = BTreeMap<String, String>;
@@ -59,6 +63,9 @@ pub struct AppSpec {
     /// How connections reach the workers of a cluster.
     #[serde(default)]
     pub balance: Balance,
+    /// Which ports the workers of a cluster share.
+    #[serde(default)]
+    pub sharing: Sharing,
     /// Environment of the caller at the last `start` or `--update-env`. Apps started from one shell share it.
     #[serde(default)]
     pub base_env: Arc<Env>,
@@ -73,6 +80,12 @@ pub struct AppSpec {
     pub stop: StopRule,
     /// What makes a process ready.
     pub readiness: Readiness,
+    /// A process that has not said `WATCHDOG=1` for so long has failed.
+    #[serde(with = "value::millis_option", default, skip_serializing_if = "Option::is_none")]
+    pub watchdog: Option<Duration>,
+    /// The sockets opened for it, and when none of its processes need run.
+    #[serde(default, skip_serializing_if = "Activation::is_unset")]
+    pub activation: Activation,
     /// What a process may use and touch, and who it is.
     #[serde(default)]
     pub confinement: Confinement,
@@ -233,7 +246,7 @@ impl Default for StopRule {
 /// What makes a process ready.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Readiness {
-    /// Ready only when the app says `ready` on its IPC channel.
+    /// Ready only when the app says so: `ready` on its IPC channel, or `READY=1` to `NOTIFY_SOCKET`.
     pub wait_ready: bool,
     /// How long a start waits for readiness. `None`: 3 s at a start; 30 s at a reload, where giving up is costly.
     #[serde(with = "value::millis_option", default)]
@@ -280,12 +293,15 @@ pub(crate) fn sample() -> AppSpec {
         mode: ExecMode::Fork,
         instances: 1,
         balance: Balance::default(),
+        sharing: Sharing::default(),
         base_env: Arc::default(),
         env: Env::new(),
         instance_var: DEFAULT_INSTANCE_VAR.to_owned(),
         restart: RestartRule::default(),
         stop: StopRule::default(),
         readiness: Readiness::default(),
+        watchdog: None,
+        activation: Activation::default(),
         confinement: Confinement::default(),
         logs: LogSpec::default(),
         autostart: true,

@@ -271,7 +271,9 @@ impl Supervisor {
             let mut up = Vec::new();
             for process in saved.processes {
                 let id = self.add_process(now, app, Some(process), effects);
-                if process.up {
+                if process.up && process.idle && self.may_rest(app) {
+                    self.direct(now, id, effects, |process, _| process.lie());
+                } else if process.up {
                     up.push(id);
                 }
             }

@@ -9,17 +9,20 @@
 //! - [`operation`]: verbs that span processes and time, one queue per app, and the tickets they answer.
 //! - [`registry`]: apps, ids, instance numbers, what is written down.
 //! - `asks`: from requests to operations.
+//! - `demand`: who rests while nobody connects, and who wakes.
 //! - [`persist`]: all of it as records, written as it changes, read by the next daemon.
 //!
 //! Invariants, checked after every input of the simulation:
 //! - every run spawned is answered for by exactly one process until its tree is gone;
 //! - a goal other than `Up` launches nothing; a handled tick leaves no deadline in the past;
+//! - an app at rest wakes when it is wanted, one process at a time, and no restart is counted; a stop keeps it down;
 //! - a reload by itself never leaves fewer ready processes than there were;
 //! - operations on one app queue, but `stop` and `delete` overtake; operations on different apps never wait for each
 //!   other; every ticket is answered exactly once;
 //! - a supervisor read back from its records does what the one that wrote them would have done.
 
 mod asks;
+mod demand;
 pub mod input;
 pub mod operation;
 pub mod persist;
@@ -81,6 +84,9 @@ impl Supervisor {
             Input::Ready { run, proof } => {
                 self.tell(now, run, &mut effects, |process, scene| process.ready(scene, run, proof));
             }
+            Input::Obstructed { run, why } => {
+                self.tell(now, run, &mut effects, |process, _| process.obstructed(run, why));
+            }
             Input::Drained { run } => self.tell(now, run, &mut effects, |process, scene| process.drained(scene, run)),
             Input::Exited { run, exit, survivors } => self.tell(now, run, &mut effects, |process, scene| {
                 process.exited(scene, run, exit, survivors);
@@ -88,6 +94,10 @@ impl Supervisor {
             Input::Emptied { run } => self.tell(now, run, &mut effects, |process, scene| process.emptied(scene, run)),
             Input::Late { run } => self.tell(now, run, &mut effects, |process, scene| process.late(scene, run)),
             Input::Sampled { run, memory } => self.sampled(now, run, memory, &mut effects),
+            Input::Alive { run } => self.tell(now, run, &mut effects, |process, scene| process.alive(scene, run)),
+            Input::Hangs { run } => self.tell(now, run, &mut effects, |process, scene| process.hangs(scene, run)),
+            Input::Unneeded { app } => self.unneeded(now, app, &mut effects),
+            Input::Wanted { app } => self.wanted(now, app, &mut effects),
             Input::Tick => self.tick(now, &mut effects),
         }
         effects

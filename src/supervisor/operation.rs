@@ -384,6 +384,7 @@ fn launched(process: &Process) -> Option<Verdict> {
         State::Online(_) => Some(Verdict::Done),
         State::Launching { .. } if process.launch_failed => failed(false),
         State::Launching { .. } | State::Stopping(_) => None,
+        State::Idle => Some(Verdict::Done),
         State::Waiting { .. } | State::Errored => failed(false),
         State::Stopped if process.goal == Goal::Down && !process.launch_failed => Some(Verdict::Done),
         State::Stopped => failed(false),

@@ -18,12 +18,13 @@ const LIMIT = 5000
 const THINK = 4
 const MB = 1 << 20
 
-// `once`: a connection for each request. `lanes`: so many requests under way on one connection. `pace`: ms of rest after
-// each piece of an answer. `rest`: ms between two requests. `takes`: ms that one takes by its nature, before it can be
-// said to hang.
+// `asks`: a connection for so many requests, as clients close one that have asked all. `lanes`: so many requests under
+// way on one connection. `pace`: ms of rest after each piece of an answer. `rest`: ms between two requests. `takes`: ms
+// that one takes by its nature, before it can be said to hang.
 const LOADS = {
   keep: { path: (n) => (n % 4 === 3 ? '/work' : '/') },
-  new: { path: (n) => (n % 4 === 3 ? '/work' : '/'), once: true },
+  new: { path: (n) => (n % 4 === 3 ? '/work' : '/'), asks: 1 },
+  few: { path: (n) => (n % 4 === 3 ? '/work' : '/'), asks: 25 },
   upload: { path: () => '/upload', lanes: 3, rest: 50, whole: ({ head }) => Number(head.split(' ')[1]) === MB },
   slow: { path: () => '/large', pace: 5, takes: 3000, whole: ({ length }) => length >= 16 * MB },
   long: { path: () => '/long', takes: 2000 },
@@ -88,10 +89,10 @@ const client = async (mode) => {
   const load = LOADS[mode]
   let n = 0
   const lane = async (connection) => {
-    while (n < count && !stopping && !connection.over && !connection.ended()) {
+    const { asks = Infinity } = load
+    for (let asked = 0; asked < asks && n < count && !stopping && !connection.over && !connection.ended(); asked++) {
       await request(mode, load, connection, n++)
       await pause(count === Infinity ? (load.rest ?? THINK) : 0)
-      if (load.once) return
     }
   }
   while (n < count && !stopping) {

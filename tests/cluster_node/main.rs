@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
-use pmr::cluster::{Cluster, Memory, Notice, Options, PRELOAD};
+use pmr::cluster::{Cluster, Memory, Notice, Options, PRELOAD, Part};
 use pmr::keeper::{Ledger, Records, Region, Word};
 use pmr::os::fdpass;
 use pmr::protocol::Run;
@@ -72,7 +72,7 @@ impl App {
         std::fs::write(dir.path().join("preload.cjs"), PRELOAD).unwrap();
         let (sender, notices) = unbounded_channel();
         let memory = memory(1);
-        let cluster = Cluster::new(Options { balance }, APP, memory.clone(), sender);
+        let cluster = Cluster::new(Options { balance, ..Options::default() }, APP, memory.clone(), sender);
         let args = args.iter().map(ToString::to_string).collect();
         let (script, workers) = (script(name), HashMap::new());
         App { cluster, memory, notices, script, args, dir, workers, last: Cell::new(0) }
@@ -96,7 +96,7 @@ impl App {
             .stdin(Stdio::from(theirs))
             .spawn()
             .unwrap();
-        self.cluster.join(run, ours, true);
+        self.cluster.join(run, ours, Part::Node);
         self.workers.insert(run, child);
         run
     }

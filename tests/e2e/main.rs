@@ -4,8 +4,10 @@
 //! leaves no process behind (see [`support::home`]). Good small apps are those of `examples/`; misbehaving ones live
 //! in `tests/e2e/apps/`.
 
+mod activation;
 mod autosave;
 mod change;
+mod channel;
 mod config;
 mod confine;
 mod crash;
@@ -28,4 +30,5 @@ mod start;
 mod stop;
 mod supervise;
 mod support;
+mod takeover;
 mod version;

@@ -123,7 +123,12 @@ fn stopped_by(status: Status, id: u32, events: &[Event], names: &Names<'_>) -> O
 
 /// What led to the end that came after these events of a process.
 fn cause(before: &[&Event], names: &Names<'_>) -> Option<String> {
-    let telling = |event: &&&Event| matches!(event.kind, EventKind::Asked { .. } | EventKind::OverMemory { .. });
+    let telling = |event: &&&Event| {
+        matches!(
+            event.kind,
+            EventKind::Asked { .. } | EventKind::OverMemory { .. } | EventKind::Hung { .. } | EventKind::Idle
+        )
+    };
     let last = before.iter().rev().find(telling)?;
     Some(format!("{} ({})", super::past::words(&last.kind, names), names.time(last.at)))
 }
@@ -140,6 +145,7 @@ fn next(status: Status, name: &str, spec: &AppSpec, events: &[&Event]) -> String
             format!("SIGKILL if it has not ended {} after its stop signal", span(spec.stop.kill_timeout))
         }
         Status::Stopped => format!("nothing, until `pmr start {name}`"),
+        Status::Idle => "the next connection starts it".into(),
         Status::WaitingRestart => match events.iter().rev().find_map(|event| wait(&event.kind)) {
             Some(delay) => format!("it starts again {} after its last end", span(delay)),
             None => "it starts again soon".into(),

@@ -59,7 +59,7 @@ const TITLE: Style = AnsiColor::Cyan.on_default().bold();
 fn status_color(status: Status) -> Color {
     match status {
         Status::Online => Color::Green,
-        Status::Launching => Color::Blue,
+        Status::Launching | Status::Idle => Color::Blue,
         Status::Stopping | Status::WaitingRestart => Color::Yellow,
         Status::Stopped | Status::Errored => Color::Red,
     }

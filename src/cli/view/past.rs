@@ -39,9 +39,10 @@ fn line(event: &Event, names: &Names<'_>, look: Look) -> String {
         EventKind::Exited { expected: false, .. } | EventKind::StartFailed { .. } | EventKind::Errored { .. } => {
             look.paint(BAD, &words)
         }
-        EventKind::OverMemory { .. } | EventKind::WaitingRestart { .. } | EventKind::Recovered { .. } => {
-            look.paint(WARNING, &words)
-        }
+        EventKind::OverMemory { .. }
+        | EventKind::Hung { .. }
+        | EventKind::WaitingRestart { .. }
+        | EventKind::Recovered { .. } => look.paint(WARNING, &words),
         _ => words,
     };
     format!("{}  {who}  {words}", names.time(event.at))
@@ -71,6 +72,11 @@ pub fn words(kind: &EventKind, names: &Names<'_>) -> String {
         EventKind::Stopping => "is told to stop".into(),
         EventKind::Stopped => "stopped".into(),
         EventKind::Deleted => "was deleted".into(),
+        EventKind::Idle => "rests: nobody needs it".into(),
+        EventKind::Hung { timeout_ms: 0 } => "says that it hangs, and is started again".into(),
+        EventKind::Hung { timeout_ms } => {
+            format!("did not say within {timeout_ms} ms that it is alive, and is started again")
+        }
         EventKind::OverMemory { bytes, limit } => format!(
             "uses {} of memory, more than its limit of {}, and is replaced",
             value::megabytes(*bytes),

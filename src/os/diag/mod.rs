@@ -33,6 +33,8 @@ pub struct Connection {
     pub last_received: Duration,
     /// Since when nothing was sent, likewise.
     pub last_sent: Duration,
+    /// How long a round trip to the peer takes.
+    pub round_trip: Duration,
 }
 
 /// A connection's state, as in `net/tcp_states.h`.
@@ -149,6 +151,16 @@ pub fn sockets_of(processes: &[i32]) -> HashSet<u64> {
     targets.filter_map(|target| target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()).collect()
 }
 
+/// The same, or `None` if one of them lives and cannot be looked into.
+#[must_use]
+pub fn sockets_if_known(processes: &[i32]) -> Option<HashSet<u64>> {
+    let is_hidden = |process: &&i32| {
+        let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+        fs::read_dir(format!("/proc/{process}/fd")).is_err_and(|error| denied(&error))
+    };
+    if processes.iter().any(|process| is_hidden(&process)) { None } else { Some(sockets_of(processes)) }
+}
+
 /// How many connections wait to be accepted on this listening TCP socket.
 ///
 /// # Errors
@@ -188,6 +200,19 @@ pub fn waiting_unix(inode: u64) -> io::Result<(u32, u32)> {
     queue.ok_or(io::ErrorKind::InvalidData.into())
 }
 
+/// How many sockets have a peer that connected to this Unix path.
+#[must_use]
+pub fn connected_unix(path: &std::path::Path) -> usize {
+    // `Num RefCount Protocol Flags Type St Inode Path`; 03 is connected, and an accepted socket bears its listener's path.
+    let Ok(table) = fs::read_to_string("/proc/net/unix") else { return 0 };
+    let of = path.to_string_lossy();
+    let is_one = |line: &&str| {
+        let mut words = line.split_ascii_whitespace().skip(5);
+        words.next() == Some("03") && words.nth(1).is_some() && line.ends_with(&format!(" {of}"))
+    };
+    table.lines().filter(is_one).count()
+}
+
 /// `struct inet_diag_req_v2`: TCP sockets of this family in these states with this local port.
 fn request(family: i32, states: u32, port: u16) -> Vec<u8> {
     let mut body = vec![family as u8, libc::IPPROTO_TCP as u8, 1 << (INFO - 1), 0];
@@ -203,6 +228,8 @@ fn request(family: i32, states: u32, port: u16) -> Vec<u8> {
 const UNACKED: usize = 24;
 const LAST_SENT: usize = 44;
 const LAST_RECEIVED: usize = 52;
+/// Microseconds.
+const ROUND_TRIP: usize = 68;
 
 fn connection(message: &[u8]) -> Option<Connection> {
     let info = attributes(message.get(MESSAGE..)?).find(|(kind, _)| *kind == INFO).map(|(_, content)| content);
@@ -216,6 +243,7 @@ fn connection(message: &[u8]) -> Option<Connection> {
         unsent: word(message, 60)?,
         last_received: since(LAST_RECEIVED),
         last_sent: since(LAST_SENT),
+        round_trip: Duration::from_micros(info.and_then(|info| word(info, ROUND_TRIP)).unwrap_or(0).into()),
     })
 }
 

@@ -6,6 +6,7 @@ pub mod read;
 pub mod table;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -13,8 +14,8 @@ pub use read::Instances;
 use read::Unfit;
 
 use super::{
-    AppSpec, Balance, Confinement, DEFAULT_INSTANCE_VAR, Env, ExecMode, LogTarget, Program, Readiness, RestartRule,
-    StopRule, interpreter, log_paths, target,
+    Activation, AppSpec, Balance, Confinement, DEFAULT_INSTANCE_VAR, Env, ExecMode, LogTarget, Program, Readiness,
+    RestartRule, Sharing, StopRule, interpreter, log_paths, target,
 };
 
 /// What was said about one app so far: by its config file, then by the command line, which overrides.
@@ -43,6 +44,8 @@ pub struct Draft {
     pub mode: Option<ExecMode>,
     /// How connections reach the workers.
     pub balance: Balance,
+    /// Which ports the workers share.
+    pub sharing: Sharing,
     /// Declared variables, `env_NAME` already merged over `env`.
     pub env: Env,
     /// Files of more variables, of which the later win; `env` wins over all.
@@ -55,6 +58,10 @@ pub struct Draft {
     pub stop: StopRule,
     /// What makes a process ready.
     pub readiness: Readiness,
+    /// How long a process may keep silent.
+    pub watchdog: Option<Duration>,
+    /// The sockets opened for it, and when none of its processes need run.
+    pub activation: Activation,
     /// What a process may use and touch, and who it is.
     pub confinement: Confinement,
     /// Where standard output goes.
@@ -80,12 +87,15 @@ impl Default for Draft {
             instances: None,
             mode: None,
             balance: Balance::default(),
+            sharing: Sharing::default(),
             env: Env::new(),
             env_files: Vec::new(),
             instance_var: DEFAULT_INSTANCE_VAR.to_owned(),
             restart: RestartRule::default(),
             stop: StopRule::default(),
             readiness: Readiness::default(),
+            watchdog: None,
+            activation: Activation::default(),
             confinement: Confinement::default(),
             out: LogTarget::default(),
             err: LogTarget::default(),
@@ -117,7 +127,10 @@ impl Draft {
             restart: spec.restart.clone(),
             stop: spec.stop.clone(),
             readiness: spec.readiness.clone(),
+            watchdog: spec.watchdog,
+            activation: spec.activation.clone(),
             confinement: spec.confinement.clone(),
+            sharing: spec.sharing.clone(),
             out: spec.logs.out.clone(),
             err: spec.logs.err.clone(),
             autostart: spec.autostart,
@@ -133,7 +146,8 @@ impl Draft {
         spec.logs.merge = self.merge_logs.unwrap_or(spec.logs.merge);
         (spec.env, spec.restart, spec.stop) = (self.env, self.restart, self.stop);
         (spec.readiness, spec.autostart) = (self.readiness, self.autostart);
-        spec.confinement = self.confinement;
+        (spec.watchdog, spec.activation) = (self.watchdog, self.activation);
+        (spec.confinement, spec.sharing) = (self.confinement, self.sharing);
         for path in &mut spec.confinement.read_only_paths {
             *path = spec.cwd.join(log_paths::expand_home(std::mem::take(path), home.as_deref()));
         }
@@ -286,7 +300,12 @@ pub fn apply_changes(spec: &mut AppSpec, settings: &[(String, Value)]) -> Result
     for (name, value) in settings {
         change(spec, &mut draft, name, value).map_err(|why| (name.clone(), why))?;
     }
-    draft.put_into(spec);
+    let mut changed = spec.clone();
+    draft.put_into(&mut changed);
+    if let Some((key, why)) = changed.contradiction() {
+        return Err((key.to_owned(), why));
+    }
+    *spec = changed;
     Ok(())
 }
 

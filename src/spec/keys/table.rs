@@ -4,9 +4,9 @@
 //! [`KEYS`]; take it out of [`UNSUPPORTED`].
 
 use super::read::{
-    Unfit, balance, boolean, bytes_or_none, count, count_or_none, cpu, duration, duration_or_none, exec_mode,
-    exit_codes, instances, limits, list, log_target, memory_limit, name, name_or_number, nofile, paths, put, variable,
-    variables, word, words,
+    Unfit, balance, boolean, bytes_or_none, cluster, count, count_or_none, cpu, duration, duration_or_none, endpoints,
+    exec_mode, exit_codes, instances, limits, list, log_target, memory_limit, name, name_or_number, nofile, paths,
+    ports, put, share, variable, variables, word, words,
 };
 use super::{Draft, Flag, Key, Takes};
 use crate::spec::ExecMode;
@@ -46,6 +46,17 @@ pub static KEYS: &[Key] = &[
     key("balance", "\"round_robin\" or \"shared\"", |d, v| put(&mut d.balance, balance(v)))
         .flag(takes("balance", "HOW", "How a cluster's connections are dealt out: `round_robin` or `shared`"))
         .fixed(ANEW),
+    key("cluster", "an object of `ports` (numbers from 1 to 65535) and `share` (\"own\" or \"queue\")", |d, v| {
+        cluster(&mut d.sharing, v)
+    }),
+    key("cluster_ports", "numbers from 1 to 65535, one or a list", |d, v| put(&mut d.sharing.ports, ports(v))).flag(
+        several("cluster-ports", "PORT", "Ports that a cluster shares; others are each process's own [default: all]"),
+    ),
+    key("share", "\"own\" or \"queue\"", |d, v| put(&mut d.sharing.share, share(v))).flag(takes(
+        "share",
+        "HOW",
+        "Where connections wait: `own`, a queue for each process, or `queue`, one for all [default: own]",
+    )),
     key("cwd", "the path of a directory", |d, v| put(&mut d.cwd, word(v).map(Some)))
         .flag(takes("cwd", "DIR", "Working directory of the app [default: where you are]"))
         .fixed(ANEW),
@@ -181,6 +192,28 @@ pub static KEYS: &[Key] = &[
         "listen-timeout",
         "TIME",
         "Longest wait for a process to be ready [default: 3s, at a reload 30s]",
+    )),
+    key("watchdog", TIME, |d, v| put(&mut d.watchdog, duration_or_none(v))).flag(takes(
+        "watchdog",
+        "TIME",
+        "Start a process again that has not sent WATCHDOG=1 to NOTIFY_SOCKET for so long",
+    )),
+    key(
+        "listen",
+        "\"tcp://HOST:PORT\", \"udp://HOST:PORT\" or \"unix:///PATH\", an object of `url`, `name` and `mode`, or a list",
+        |d, v| put(&mut d.activation.listen, endpoints(v)),
+    )
+    .flag(repeated("listen", "ADDRESS", "Open tcp://HOST:PORT, udp://HOST:PORT or unix:///PATH for the app, which finds it at fd 3 (may be repeated)"))
+    .fixed(ANEW),
+    key("idle_timeout", TIME, |d, v| put(&mut d.activation.idle_timeout, duration_or_none(v))).flag(takes(
+        "idle-timeout",
+        "TIME",
+        "Stop processes after so long without a connection to a --listen address; the next one starts them",
+    )),
+    key("min_instances", "a whole number", |d, v| put(&mut d.activation.min_instances, count(v).map(Some))).flag(takes(
+        "min-instances",
+        "N",
+        "How many processes stay after the idle timeout [default: 0]",
     )),
     key("out_file", "the path of a file", |d, v| put(&mut d.out, log_target(v)))
         .aliases(&["out", "output", "out_log"])

@@ -34,20 +34,32 @@ impl Process {
             // The news came so late that it was taken for ready.
             State::Online(serving) if serving.run == run => None,
             State::Launching { old, .. } => return *old = old.filter(|old| old.run != run),
-            State::Stopped | State::Online(_) | State::Stopping(_) | State::Waiting { .. } | State::Errored => return,
+            State::Stopped
+            | State::Online(_)
+            | State::Stopping(_)
+            | State::Waiting { .. }
+            | State::Idle
+            | State::Errored => return,
         };
         self.launch_failed = true;
         self.reason = Some(error.to_owned());
         match old {
-            Some(serving) => self.serve_on(serving),
+            Some(serving) => self.serve_on(scene, serving),
             None => self.after_end(scene, End::NotSpawned { permanent }, Duration::ZERO),
         }
     }
 
     /// `run` says or shows that it is ready.
     pub fn ready(&mut self, scene: &mut Scene<'_>, run: Run, proof: Proof) {
-        if proof == Proof::Message || !scene.spec.readiness.wait_ready {
+        if proof != Proof::Listening || !scene.spec.readiness.wait_ready {
             self.become_ready(scene, run, true);
+        }
+    }
+
+    /// `run` could not have what it wanted.
+    pub fn obstructed(&mut self, run: Run, why: String) {
+        if self.current_run() == Some(run) {
+            self.obstacle = Some(why);
         }
     }
 
@@ -111,6 +123,7 @@ impl Process {
             | State::Online(_)
             | State::Stopping(_)
             | State::Waiting { .. }
+            | State::Idle
             | State::Errored => {}
         }
     }
@@ -130,6 +143,7 @@ impl Process {
             | State::Launching { .. }
             | State::Online(_)
             | State::Waiting { .. }
+            | State::Idle
             | State::Errored => {}
         }
     }
@@ -154,7 +168,15 @@ impl Process {
                 self.launch(scene, None);
             }
             State::Launching { ready_by: Some(by), .. } if *by <= scene.now => self.not_ready_in_time(scene),
-            State::Stopped | State::Launching { .. } | State::Online(_) | State::Waiting { .. } | State::Errored => {}
+            State::Online(serving) if serving.silent_until.is_some_and(|until| until <= scene.now) => {
+                self.fail(scene, scene.spec.watchdog);
+            }
+            State::Stopped
+            | State::Launching { .. }
+            | State::Online(_)
+            | State::Waiting { .. }
+            | State::Idle
+            | State::Errored => {}
         }
     }
 
@@ -162,6 +184,7 @@ impl Process {
 
     pub(super) fn launch(&mut self, scene: &mut Scene<'_>, old: Option<Serving>) {
         *scene.last_run += 1;
+        self.obstacle = None;
         let run = Run(*scene.last_run);
         self.started = Some(scene.now);
         self.state = State::Launching { run, since: scene.now, ready_by: Some(ready_by(scene, old)), old };
@@ -171,7 +194,9 @@ impl Process {
     fn become_ready(&mut self, scene: &mut Scene<'_>, run: Run, proven: bool) {
         match self.state {
             State::Launching { run: current, since, old, .. } if current == run => {
-                self.state = State::Online(Serving { run, since, proven });
+                let mut serving = Serving { run, since, proven, silent_until: None };
+                serving.watch(scene);
+                self.state = State::Online(serving);
                 self.launch_failed = false;
                 self.reason = None;
                 scene.publish(self.id, EventKind::Online);
@@ -188,6 +213,7 @@ impl Process {
             | State::Online(_)
             | State::Stopping(_)
             | State::Waiting { .. }
+            | State::Idle
             | State::Errored => {}
         }
     }
@@ -199,7 +225,7 @@ impl Process {
             Some(serving) if scene.spec.readiness.wait_ready || serving.proven => {
                 let departure = Departure::begin(*run, *since, scene, false);
                 self.retiring.push(departure);
-                self.serve_on(serving);
+                self.serve_on(scene, serving);
                 self.launch_failed = true;
                 self.reason = Some(waited);
             }
@@ -221,15 +247,24 @@ impl Process {
             self.last_exit = departure.exit;
             return self.ended_unasked(scene, departure, survivors);
         };
-        self.reason = departure.exit.map(|exit| format!("{} before it was ready", in_words(exit)));
-        self.serve_on(old);
+        self.reason = departure.exit.map(|exit| self.because(format!("{} before it was ready", in_words(exit))));
+        self.serve_on(scene, old);
         self.retire_leftovers(scene, departure, survivors);
     }
 
+    /// What happened, and what the run had met before.
+    fn because(&mut self, what: String) -> String {
+        match self.obstacle.take() {
+            Some(obstacle) => format!("{what}: {obstacle}"),
+            None => what,
+        }
+    }
+
     /// The old run stays: it is the last that was started again, and no restart has come of it.
-    fn serve_on(&mut self, old: Serving) {
+    fn serve_on(&mut self, scene: &Scene<'_>, mut old: Serving) {
         self.started = Some(old.since);
         self.restarts = self.restarts.saturating_sub(1);
+        old.watch(scene);
         self.state = State::Online(old);
     }
 
@@ -254,6 +289,8 @@ impl Process {
     fn departed(&mut self, scene: &mut Scene<'_>, departure: &Departure) {
         match (self.goal, departure.exit, departure.unasked) {
             (Goal::Down | Goal::Gone, ..) => self.settle_down(scene),
+            (Goal::Up, ..) if departure.rests => self.lie_down(scene),
+            (Goal::Up, _, Some(lived)) if departure.hung => self.after_end(scene, End::Hung, lived),
             (Goal::Up, Some(exit), Some(lived)) => self.after_end(scene, End::Exited(exit), lived),
             (Goal::Up, ..) => {
                 self.restarts += 1;
@@ -262,12 +299,12 @@ impl Process {
         }
     }
 
-    fn after_end(&mut self, scene: &mut Scene<'_>, end: End, lived: Duration) {
+    pub(super) fn after_end(&mut self, scene: &mut Scene<'_>, end: End, lived: Duration) {
         if self.goal != Goal::Up {
             return self.settle_down(scene);
         }
         if let End::Exited(exit) = end {
-            self.reason = Some(in_words(exit));
+            self.reason = Some(self.because(in_words(exit)));
         }
         match self.history.decide(&scene.spec.restart, end, lived, scene.now) {
             Decision::Now => {
@@ -287,7 +324,7 @@ impl Process {
                 self.state = State::Errored;
                 let what = self.reason.take().unwrap_or_default();
                 let reason = match end {
-                    End::Exited(_) => {
+                    End::Exited(_) | End::Hung => {
                         format!("{what}; given up after {} unstable restarts", scene.spec.restart.max_restarts)
                     }
                     End::NotSpawned { .. } => what,
@@ -323,7 +360,7 @@ impl Process {
                     self.retiring.push(departure);
                 }
             }
-            State::Waiting { .. } | State::Errored => self.settle_down(scene),
+            State::Waiting { .. } | State::Idle | State::Errored => self.settle_down(scene),
             State::Stopping(_) | State::Stopped => {}
         }
     }
@@ -355,6 +392,7 @@ fn ready_by(scene: &Scene<'_>, old: Option<Serving>) -> Moment {
     scene.now.after(patience)
 }
 
-fn seconds(span: Duration) -> String {
+/// In words, to a tenth.
+pub(super) fn seconds(span: Duration) -> String {
     format!("{} s", ((span.as_millis() + 50) / 100) as f64 / 10.0)
 }

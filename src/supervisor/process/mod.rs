@@ -7,11 +7,15 @@
 //!        exit, too often  │  │ └───────────┘ reload: Launching with an `old` that serves on
 //!                      ▼  │  ▼ exit
 //!                  Errored  Waiting
+//!
+//!             nobody connects              gone              somebody connects
+//!  Online ───────────────────► Stopping ───────► Idle ──────────────────────► Launching
 //! ```
 //!
 //! A restart is no state: it is `Stopping` with goal `Up`. A reload is no state: it is `Launching` with an `old`. Runs
 //! replaced by a reload are on their way out in `retiring` until the last process of their tree is gone.
 
+mod demand;
 mod departure;
 mod events;
 #[cfg(test)]
@@ -66,6 +70,8 @@ pub enum State {
         /// For this.
         until: Moment,
     },
+    /// Nobody needs it: nothing runs until a connection comes.
+    Idle,
     /// Given up; only a person brings it back.
     Errored,
 }
@@ -79,6 +85,9 @@ pub struct Serving {
     pub since: Moment,
     /// True if it proved ready, false if waiting for proof merely ended: such an app gives none, so no successor need.
     pub proven: bool,
+    /// When it is taken for hung, unless it says before that it is alive. Only where the app has a watchdog.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent_until: Option<Moment>,
 }
 
 /// A supervised process. Written down as a record: what is not said there is as it is in a process just added.
@@ -111,6 +120,9 @@ pub struct Process {
     /// Why it does not run, or why the last launch failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What the current run could not have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub obstacle: Option<String>,
     /// True from a launch that failed until the next one that a person asks for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub launch_failed: bool,
@@ -147,6 +159,7 @@ impl Process {
             started: None,
             last_exit: None,
             reason: None,
+            obstacle: None,
             launch_failed: false,
             history: History::default(),
         }
@@ -158,7 +171,7 @@ impl Process {
     fn start(&mut self, scene: &mut Scene<'_>) {
         self.goal = Goal::Up;
         match self.state {
-            State::Stopped | State::Waiting { .. } | State::Errored => {
+            State::Stopped | State::Waiting { .. } | State::Idle | State::Errored => {
                 self.renew();
                 self.launch(scene, None);
             }
@@ -185,16 +198,20 @@ impl Process {
             }
             State::Stopping(departure) => {
                 // However it came to its end, it starts again now: a person asked.
-                departure.unasked = None;
+                (departure.unasked, departure.rests) = (None, false);
                 self.renew();
                 self.hasten(scene);
             }
-            State::Stopped | State::Waiting { .. } | State::Errored => self.start(scene),
+            State::Stopped | State::Waiting { .. } | State::Idle | State::Errored => self.start(scene),
         }
     }
 
-    /// Replaces a ready cluster worker by a successor; restarts or starts anything else.
+    /// Replaces a ready cluster worker by a successor; restarts or starts anything else. What rests, rests on: it starts
+    /// as it is wanted now when somebody needs it.
     pub fn reload(&mut self, scene: &mut Scene<'_>) {
+        if self.rests() && self.goal == Goal::Up && scene.spec.activation.idle_timeout.is_some() {
+            return;
+        }
         match self.state {
             State::Online(serving) if scene.spec.mode == ExecMode::Cluster => {
                 self.goal = Goal::Up;
@@ -239,7 +256,7 @@ impl Process {
             State::Launching { run, old, .. } => (Some(*run), old.map(|old| old.run)),
             State::Online(serving) => (Some(serving.run), None),
             State::Stopping(departure) => (Some(departure.run), None),
-            State::Stopped | State::Waiting { .. } | State::Errored => (None, None),
+            State::Stopped | State::Waiting { .. } | State::Idle | State::Errored => (None, None),
         };
         current.into_iter().chain(old).chain(self.retiring.iter().map(|departure| departure.run))
     }
@@ -252,7 +269,7 @@ impl Process {
             State::Launching { run, old, .. } => Some(old.map_or(*run, |old| old.run)),
             State::Online(serving) => Some(serving.run),
             State::Stopping(departure) => departure.exit.is_none().then_some(departure.run),
-            State::Stopped | State::Waiting { .. } | State::Errored => None,
+            State::Stopped | State::Waiting { .. } | State::Idle | State::Errored => None,
         }
     }
 
@@ -262,6 +279,18 @@ impl Process {
         matches!(self.state, State::Online(_) | State::Launching { old: Some(_), .. })
     }
 
+    /// True if it was put to rest and not needed since.
+    #[must_use]
+    pub fn rests(&self) -> bool {
+        match &self.state {
+            State::Idle => true,
+            State::Stopping(departure) => departure.rests,
+            State::Stopped | State::Launching { .. } | State::Online(_) | State::Waiting { .. } | State::Errored => {
+                false
+            }
+        }
+    }
+
     /// When [`Process::tick`] has something to do.
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
@@ -269,7 +298,8 @@ impl Process {
             State::Launching { ready_by, .. } => *ready_by,
             State::Stopping(departure) => Some(departure.deadline()),
             State::Waiting { until } => Some(*until),
-            State::Stopped | State::Online(_) | State::Errored => None,
+            State::Online(serving) => serving.silent_until,
+            State::Stopped | State::Idle | State::Errored => None,
         };
         own.into_iter().chain(self.retiring.iter().map(Departure::deadline)).min()
     }
@@ -277,9 +307,12 @@ impl Process {
     fn departure_mut(&mut self, run: Run) -> Option<&mut Departure> {
         let current = match &mut self.state {
             State::Stopping(departure) => Some(departure),
-            State::Stopped | State::Launching { .. } | State::Online(_) | State::Waiting { .. } | State::Errored => {
-                None
-            }
+            State::Stopped
+            | State::Launching { .. }
+            | State::Online(_)
+            | State::Waiting { .. }
+            | State::Idle
+            | State::Errored => None,
         };
         current.into_iter().chain(&mut self.retiring).find(|departure| departure.run == run)
     }

@@ -178,6 +178,14 @@ impl History {
         }
         self.bury();
         self.os.reviving = false;
+        let serving = |process: &Process| match process.state {
+            State::Online(serving) => Some(serving.run),
+            _ => None,
+        };
+        let serving: Vec<Run> = self.supervisor.processes().filter_map(serving).collect();
+        for run in serving {
+            self.hand_over(&Input::Alive { run });
+        }
         if self.os.behaves {
             self.os.calm_down(self.now);
         }
@@ -249,7 +257,12 @@ fn launched_at(process: &Process, run: Run) -> Option<Moment> {
 fn exit_is_known(process: &Process, run: Run) -> bool {
     let current = match &process.state {
         State::Stopping(departure) => Some(departure),
-        State::Stopped | State::Launching { .. } | State::Online(_) | State::Waiting { .. } | State::Errored => None,
+        State::Stopped
+        | State::Launching { .. }
+        | State::Online(_)
+        | State::Waiting { .. }
+        | State::Idle
+        | State::Errored => None,
     };
     let mut departures = current.into_iter().chain(&process.retiring);
     departures.any(|departure| departure.run == run && departure.exit.is_some())

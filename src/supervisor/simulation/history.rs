@@ -103,7 +103,8 @@ impl History {
 
     fn step(&mut self) {
         match self.rng.below(100) {
-            0..50 => self.hear(),
+            0..47 => self.hear(),
+            47..50 => self.demand(),
             50..68 => self.wait(),
             68..72 => drop(self.tell(&Input::Tick)),
             72..90 => {
@@ -116,7 +117,8 @@ impl History {
                 self.ask(&ask);
             }
             90..92 => self.rumour(),
-            92..96 => self.sample(),
+            92..94 => self.sample(),
+            94..96 => self.demand(),
             96..97 => self.saved = self.supervisor.snapshot(),
             97..98 => self.now = self.now.after(self.rng.millis(3_600_000)),
             _ => self.now = self.now.after(self.rng.millis(2_000)),
@@ -159,7 +161,7 @@ impl History {
             return;
         }
         let exit = crate::protocol::Exit::Code(1);
-        let input = match self.rng.below(9) {
+        let input = match self.rng.below(11) {
             0 => Input::Spawned { run },
             1 => Input::SpawnFailed { run, error: "late".into(), permanent: true },
             2 => Input::Ready { run, proof: Proof::Listening },
@@ -168,10 +170,52 @@ impl History {
             5 => Input::Exited { run, exit, survivors: self.rng.percent(50) },
             6 => Input::Emptied { run },
             7 => Input::Late { run },
+            8 => Input::Alive { run },
+            9 => Input::Hangs { run },
             _ => Input::Sampled { run, memory: 1 << 40 },
         };
         let effects = self.tell(&input);
         assert!(effects.is_empty(), "news of the dead had effects: {effects:?}");
+    }
+
+    /// A client comes to some app, or none has for long; somebody says that it is alive, or hangs.
+    fn demand(&mut self) {
+        let apps: Vec<AppId> = self.supervisor.apps().map(|app| app.id).collect();
+        let runs: Vec<Run> = self.os.bodies.keys().copied().collect();
+        if apps.is_empty() || self.rolling {
+            return;
+        }
+        let ready: Vec<AppId> = apps.iter().copied().filter(|app| self.supervisor.may_rest(*app)).collect();
+        let app = self.rng.pick(if ready.is_empty() { &apps } else { &ready });
+        let before = invariants::demand(self, app);
+        // What is expected holds of one daemon, and not across the death of two.
+        let mortal = self.mortal;
+        let checked = self.rng.percent(50);
+        self.mortal = if checked { 0 } else { mortal };
+        match self.rng.below(6) {
+            0..2 => {
+                self.tell(&Input::Wanted { app });
+                if checked {
+                    invariants::check_wanted(self, &before, app);
+                }
+            }
+            2..4 => {
+                self.tell(&Input::Unneeded { app });
+                if checked {
+                    invariants::check_unneeded(self, &before, app);
+                }
+            }
+            _ if runs.is_empty() => {}
+            4 => {
+                let run = self.rng.pick(&runs);
+                self.tell(&Input::Alive { run });
+            }
+            _ => {
+                let run = self.rng.pick(&runs);
+                self.tell(&Input::Hangs { run });
+            }
+        }
+        self.mortal = mortal;
     }
 
     fn sample(&mut self) {
@@ -220,7 +264,9 @@ impl History {
             match effect {
                 Effect::Settle { ticket, .. } => assert!(self.open.remove(ticket), "{ticket:?} is answered twice"),
                 Effect::ProcessRemoved { process } => {
-                    self.book.wishes.remove(process);
+                    for book in self.book_before.iter_mut().chain([&mut self.book]) {
+                        book.wishes.remove(process);
+                    }
                 }
                 _ => {}
             }
@@ -236,11 +282,16 @@ impl History {
             Input::Exited { run, .. } => (run, Column::Exited),
             Input::Emptied { run } => (run, Column::Emptied),
             Input::Sampled { run, .. } => (run, Column::Sampled),
+            Input::Alive { run } | Input::Hangs { run } => (run, Column::Alive),
+            Input::Unneeded { app } | Input::Wanted { app } => {
+                let column = if matches!(input, Input::Wanted { .. }) { Column::Wanted } else { Column::Unneeded };
+                return self.supervisor.members(*app).for_each(|process| self.coverage.note(process, column));
+            }
             Input::Tick => {
                 let all = self.supervisor.processes.values();
                 return all.for_each(|process| self.coverage.note(process, Column::Tick));
             }
-            Input::Ask { .. } | Input::Late { .. } => return,
+            Input::Ask { .. } | Input::Late { .. } | Input::Obstructed { .. } => return,
         };
         if let Some(process) = self.supervisor.process_of(*run) {
             self.coverage.note(process, column);
@@ -254,10 +305,14 @@ impl History {
         loop {
             let next = [self.os.next(), self.supervisor.next_deadline()].into_iter().flatten().min();
             let Some(next) = next else { break };
+            if self.os.next().is_none() && self.only_watches() {
+                break;
+            }
             if self.os.next() == Some(next) {
                 self.hear();
             } else {
                 self.now = self.now.max(next);
+                self.all_live();
                 self.tell(&Input::Tick);
             }
             assert!(self.now <= latest, "it does not settle: {:?}", self.supervisor);
@@ -265,9 +320,27 @@ impl History {
         assert!(self.open.is_empty(), "never answered: {:?}", self.supervisor.waits);
         assert!(self.supervisor.apps().all(|app| app.operations.is_empty()), "never done: {:?}", self.supervisor.apps);
         for process in self.supervisor.processes() {
-            let rests = matches!(process.state, State::Stopped | State::Online(_) | State::Errored);
+            let rests = matches!(process.state, State::Stopped | State::Online(_) | State::Idle | State::Errored);
             assert!(rests && process.retiring.is_empty(), "not at rest: {process:?}");
         }
+    }
+
+    /// True if nothing falls due but that somebody should say that it is alive.
+    fn only_watches(&self) -> bool {
+        let rests = |process: &crate::supervisor::Process| {
+            matches!(process.state, State::Online(_)) && process.retiring.is_empty()
+        };
+        self.supervisor.processes().all(|process| process.deadline().is_none() || rests(process))
+    }
+
+    /// Who is due to say that it is alive says so.
+    fn all_live(&mut self) {
+        let due = |process: &crate::supervisor::Process| match process.state {
+            State::Online(serving) => (serving.silent_until <= Some(self.now)).then_some(serving.run),
+            _ => None,
+        };
+        let due: Vec<Run> = self.supervisor.processes().filter_map(due).collect();
+        due.into_iter().for_each(|run| drop(self.tell(&Input::Alive { run })));
     }
 
     fn shut_down(&mut self) {
@@ -296,7 +369,7 @@ impl History {
         }
         self.settle();
         let up = |process: &&crate::supervisor::Process| process.goal == Goal::Up;
-        let online = self.supervisor.processes().filter(up).all(invariants::serves);
+        let online = self.supervisor.processes().filter(up).all(|it| invariants::serves(it) || it.state == State::Idle);
         assert!(online, "restored and not up: {:?}", self.supervisor);
     }
 }

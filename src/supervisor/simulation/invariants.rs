@@ -19,6 +19,41 @@ pub fn serving(history: &History) -> BTreeMap<AppId, usize> {
     counts
 }
 
+/// Restarts of all processes, and how many of the app's rest and serve.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Demand {
+    restarts: u32,
+    resting: usize,
+    serving: usize,
+}
+
+/// As it is now.
+pub fn demand(history: &History, app: AppId) -> Demand {
+    let members = || history.supervisor.members(app).filter(|process| process.goal == Goal::Up);
+    Demand {
+        restarts: history.supervisor.processes().map(|process| process.restarts).sum(),
+        resting: members().filter(|process| process.rests()).count(),
+        serving: members().filter(|process| serves(process)).count(),
+    }
+}
+
+/// An app that is wanted wakes one process, unless all is going down. No other changes, and no restart is counted.
+pub fn check_wanted(history: &History, before: &Demand, app: AppId) {
+    let wakes = usize::from(!history.supervisor.is_closing() && before.resting > 0);
+    let after = demand(history, app);
+    let expected = Demand { resting: before.resting - wakes, ..*before };
+    assert_eq!(after, expected, "{app:?} is wanted");
+}
+
+/// An app that is not needed keeps the fewest processes it may, and no restart is counted.
+pub fn check_unneeded(history: &History, before: &Demand, app: AppId) {
+    let after = demand(history, app);
+    let least = history.supervisor.app(app).map_or(0, |app| app.spec.activation.min_instances.unwrap_or(0) as usize);
+    assert_eq!(after.restarts, before.restarts, "rest is no restart");
+    assert_eq!(after.serving + after.resting, before.serving + before.resting, "{app:?} loses somebody");
+    assert!(after.serving == before.serving || after.serving == least.min(before.serving), "{app:?}: {after:?}");
+}
+
 /// All that must hold of the state as it is; `changed` if the last input had effects.
 pub fn check(history: &History, changed: bool) {
     runs_are_answered_for_once(history);
@@ -65,7 +100,7 @@ fn goals_and_states_agree(history: &History) {
     for process in history.supervisor.processes() {
         let fits = match &process.state {
             State::Stopped => process.goal == Goal::Down && process.is_empty(),
-            State::Launching { .. } | State::Online(_) | State::Waiting { .. } | State::Errored => {
+            State::Launching { .. } | State::Online(_) | State::Waiting { .. } | State::Idle | State::Errored => {
                 process.goal == Goal::Up
             }
             State::Stopping(_) => true,

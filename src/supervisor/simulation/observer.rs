@@ -27,18 +27,19 @@ impl History {
         }
         let (before, closing) = (self.book.clone(), self.supervisor.is_closing());
         self.expect(ask, &named);
-        self.book_before = Some(before.clone());
+        self.book_before = Some(before);
         self.next_ticket += 1;
         let ticket = Ticket(self.next_ticket);
         self.open.insert(ticket);
         let known: BTreeSet<AppId> = self.supervisor.apps.keys().copied().collect();
         let effects = self.tell(&Input::Ask { ticket, ask: ask.clone() });
-        let forgotten = self.book_before.take().is_none();
+        let before = self.book_before.take();
+        let forgotten = before.is_none();
         let refused = effects.iter().any(|effect| matches!(effect, Effect::Settle { answer: Err(_), .. }));
         assert!(refused || !closing || matches!(ask, Ask::ShutDown), "a closing daemon takes orders");
         if refused {
             assert_eq!(effects.len(), 1, "a refusal changes nothing");
-            self.book = before;
+            self.book = before.unwrap_or_else(|| self.book.clone());
             self.forget_the_gone();
         } else if let (Ask::Launch { apps, .. }, false) = (ask, forgotten) {
             self.expect_new(apps, &known);

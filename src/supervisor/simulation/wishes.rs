@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::rng::Rng;
 use crate::protocol::{Action, Changes, Launch, Scale};
 use crate::spec::target::Selector;
-use crate::spec::{AppSpec, Balance, ExecMode, LogSpec, Program, Readiness, RestartRule, StopRule};
+use crate::spec::{
+    Activation, AppSpec, Balance, ExecMode, LogSpec, Program, Readiness, RestartRule, Sharing, StopRule,
+};
 use crate::supervisor::{Ask, Supervisor};
 
 /// Names of the simulated apps. How each is stopped is fixed by its name, all else changes with every launch.
@@ -32,6 +34,7 @@ pub fn spec(rng: &mut Rng, name: &str) -> AppSpec {
         mode: if rng.percent(65) { ExecMode::Cluster } else { ExecMode::Fork },
         instances: u32::try_from(1 + rng.below(3)).expect("small"),
         balance: Balance::RoundRobin,
+        sharing: Sharing::default(),
         base_env,
         env: std::collections::BTreeMap::new(),
         instance_var: "NODE_APP_INSTANCE".to_owned(),
@@ -50,9 +53,22 @@ pub fn spec(rng: &mut Rng, name: &str) -> AppSpec {
             listen_timeout: rng.pick(&[None, None, Some(millis(400)), Some(millis(0))]),
         },
         confinement: crate::spec::Confinement::default(),
+        watchdog: if name == "job" { rng.pick(&[None, Some(millis(1500))]) } else { None },
+        activation: activation(rng),
         logs: LogSpec::default(),
         autostart: rng.percent(92),
         version: None,
+    }
+}
+
+fn activation(rng: &mut Rng) -> Activation {
+    if rng.percent(50) {
+        return Activation::default();
+    }
+    Activation {
+        listen: vec!["tcp://:3000".parse().expect("an address")],
+        idle_timeout: rng.pick(&[None, Some(Duration::from_secs(5)), Some(Duration::from_secs(5))]),
+        min_instances: rng.pick(&[None, Some(0), Some(1)]),
     }
 }
 

@@ -7,8 +7,8 @@ import { Failure, named } from './failure.mjs'
 
 const over =
   (module) =>
-  async ({ port, once, pace }) => {
-    const agent = new module.Agent({ keepAlive: !once, maxSockets: 1 })
+  async ({ port, asks, pace }) => {
+    const agent = new module.Agent({ keepAlive: asks !== 1, maxSockets: 1 })
     let request
     const ask = (path) =>
       new Promise((resolve, reject) => {
