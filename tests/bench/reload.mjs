@@ -4,6 +4,7 @@
 //   cargo build --release
 //   node tests/bench/reload.mjs                          a table in Markdown
 //   node tests/bench/reload.mjs --write table.md         the same, into a file
+//   node tests/bench/reload.mjs --jobs 2                 two apps at a time
 //   node tests/bench/reload.mjs --only pmr --apps http,ws --events 'reload ×5' --json cells.json
 //
 // PM2 is installed from the npm registry into a temporary folder, unless `--pm2` says where it is. Each app has two
@@ -29,6 +30,7 @@ const { values: options } = parseArgs({
     apps: { ...list, default: Object.keys(APPS).join(',') },
     kinds: { ...list, default: 'abrupt,graceful' },
     events: { ...list, default: Object.keys(EVENTS).join(',') },
+    jobs: { type: 'string', default: '1' },
     write: { type: 'string' },
     json: { type: 'string' },
   },
@@ -49,17 +51,26 @@ if (options.only !== 'pm2') contestants.push(pmr(path.resolve(options.program)))
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => endAll().then(() => process.exit(1)))
 
 const rows = []
-for (const app of apps) {
-  for (const kind of kinds) {
+const work = apps.flatMap((app) => kinds.map((kind) => ({ app, kind }))).map((one, at) => ({ ...one, at }))
+const worker = async () => {
+  for (let next; (next = work.shift()); ) {
+    const { app, kind, at } = next
     const start = performance.now()
-    const pair = await Promise.all(contestants.map((one) => row(one, app, kind === 'graceful', events)))
-    rows.push(...pair)
+    rows[at] = await Promise.all(contestants.map((one) => row(one, app, kind === 'graceful', events)))
     console.error(`${app}, ${kind}: ${((performance.now() - start) / 1000).toFixed(0)} s`)
+    write()
   }
 }
 
-const text = [table(rows, events), '', ...new Set(rows.map(({ contestant }) => total(rows, contestant)))].join('\n')
-console.log(text)
-if (options.write) fs.writeFileSync(options.write, `${text}\n`)
-if (options.json) fs.writeFileSync(options.json, JSON.stringify(rows, null, 1))
+const write = () => {
+  const done = rows.flat()
+  const totals = contestants.map((_, at) => done[at]?.contestant).map((name) => total(done, name))
+  const text = [table(done, events), '', ...totals].join('\n')
+  if (options.write) fs.writeFileSync(options.write, `${text}\n`)
+  if (options.json) fs.writeFileSync(options.json, JSON.stringify(done, null, 1))
+  return text
+}
+
+await Promise.all(Array.from({ length: Number(options.jobs) }, worker))
+console.log(write())
 process.exit(0)

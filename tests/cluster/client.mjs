@@ -12,6 +12,7 @@ import { Failure, inTime, named } from './client/failure.mjs'
 import { openHttp, openHttps } from './client/http.mjs'
 import { openHttp2 } from './client/http2.mjs'
 import { pipelineHttp, pipelineHttps } from './client/pipeline.mjs'
+import { openSocketio } from './client/socketio.mjs'
 import { openNet, openWs } from './client/turns.mjs'
 
 const LIMIT = 5000
@@ -37,6 +38,7 @@ const PROTOCOLS = {
   http2: { open: openHttp2 },
   net: { open: openNet, pipeline: openNet },
   ws: { open: openWs, pipeline: openWs },
+  socketio: { open: openSocketio, pipeline: openSocketio },
 }
 
 const { kind, port, mode, clients = 1, count = Infinity, loads = { [mode]: clients } } = JSON.parse(process.argv[2])

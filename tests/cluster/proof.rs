@@ -23,9 +23,11 @@ const UNDER_WAY: usize = 4 + 4 + 2 * 3 + 2 + 4;
 const WORKERS: usize = 2;
 const KILL: &str = "kill -9";
 /// How each release that is no good shows what it is, and what the command must say of it.
-const BROKEN: [(&str, &[&str]); 2] = [
+const BROKEN: [(&str, &[&str]); 4] = [
     ("crashes at start", &["exited with code 7", "no such table: users", "the old process goes on serving"]),
     ("never listens", &["not ready after", "the old process goes on serving"]),
+    ("fails its health check", &["503"]),
+    ("dies 5 s later", &["exited with code 9", "out of file descriptors"]),
 ];
 
 /// One app in one of its kinds.

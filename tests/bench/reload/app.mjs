@@ -8,7 +8,7 @@ export const WORKERS = 2
 const LOADS = { keep: 4, new: 4, upload: 2, slow: 2, long: 4 }
 
 // What each app of tests/cluster/apps speaks.
-export const APPS = { http: 'http', express: 'http', fastify: 'http', koa: 'http', https: 'https', net: 'net', ws: 'ws' }
+export const APPS = { http: 'http', express: 'http', fastify: 'http', koa: 'http', https: 'https', net: 'net', ws: 'ws', socketio: 'socketio' }
 
 // True if the protocol has words for "ask no more here".
 export const saysGoodbye = (app) => APPS[app] === 'http' || APPS[app] === 'https'
@@ -20,8 +20,16 @@ const certificate = (folder) => {
   return { TLS_KEY: key, TLS_CERT: cert }
 }
 
-// pmr refuses what it does not know, and PM2 passes over it.
-const settings = (contestant, app) => (contestant.name === 'pmr' && !saysGoodbye(app) ? { drain_timeout: '2500ms' } : {})
+// True if a worker can be asked for its health: a check is a plain HTTP request over a connection of its own.
+export const hasHealth = (app) => app !== 'https' && app !== 'net'
+
+// What only pmr knows.
+const settings = ({ name }, app) => {
+  if (name !== 'pmr') return {}
+  const drain = saysGoodbye(app) ? {} : { drain_timeout: '2500ms' }
+  const health = hasHealth(app) ? { health: { http: '/', interval: '1s', timeout: '2s', retries: 2 } } : {}
+  return { ...drain, ...health }
+}
 
 const config = (contestant, app, graceful, port) => ({
   name: 'app',

@@ -39,14 +39,15 @@ const kill = async (app) => {
   return { victim }
 }
 
-// Looked at after so many ms, if the command is over then: longer than it takes the release to show what it is.
+// Looked at after so many ms, if the command is over then: longer than it takes the release to show what it is. `words`:
+// what a contestant can be told besides.
 const broken =
-  (release, ms, words = []) =>
+  (release, ms, words = {}) =>
   async (app) => {
     const before = await app.online()
     app.release(release)
     const judged = pause(ms)
-    const { code, out, complaint } = await app.contestant.ask('reload', 'app', ...words)
+    const { code, out, complaint } = await app.contestant.ask('reload', 'app', ...(words[app.contestant.name] ?? []))
     await judged
     const after = await app.online()
     return { code, said: out + complaint, kept: before.filter((pid) => after.includes(pid)).length }
@@ -60,4 +61,6 @@ export const EVENTS = {
   'kill -9': kill,
   'crashes at start': broken('crash', 4000),
   'never listens': broken('mute', 5000),
+  'fails its health check': broken('sick', 5000),
+  'dies 5 s later': broken('dying', 9000, { pmr: ['--canary', '1', '--watch', '8s'] }),
 }
