@@ -24,14 +24,14 @@ const certificate = (folder) => {
 export const hasHealth = (app) => app !== 'https' && app !== 'net'
 
 // What only pmr knows.
-const settings = ({ name }, app) => {
+const settings = ({ name }, app, checked) => {
   if (name !== 'pmr') return {}
   const drain = saysGoodbye(app) ? {} : { drain_timeout: '2500ms' }
-  const health = hasHealth(app) ? { health: { http: '/', interval: '1s', timeout: '2s', retries: 2 } } : {}
+  const health = checked ? { health: { http: '/', interval: '1s', timeout: '2s', retries: 2 } } : {}
   return { ...drain, ...health }
 }
 
-const config = (contestant, app, graceful, port) => ({
+const config = (contestant, app, { graceful, checked }, port) => ({
   name: 'app',
   script: path.join(root, `tests/cluster/apps/${app}.cjs`),
   cwd: contestant.work,
@@ -41,11 +41,11 @@ const config = (contestant, app, graceful, port) => ({
   kill_timeout: 5000,
   max_memory_restart: '300M',
   env: { PORT: String(port), GRACEFUL: graceful ? 'yes' : 'no', ...(app === 'https' ? certificate(contestant.work) : {}) },
-  ...settings(contestant, app),
+  ...settings(contestant, app, checked),
 })
 
-// Starts it and puts it under load.
-export const start = async (contestant, app, graceful) => {
+// Starts it and puts it under load. `checked`: with a health check, where there can be one.
+export const start = async (contestant, app, ways) => {
   const port = await freePort()
   const kind = APPS[app]
   const file = path.join(contestant.work, 'app.config.json')
@@ -60,7 +60,7 @@ export const start = async (contestant, app, graceful) => {
     await until('an answer', async () => (await once('new')).answered === 1)
   }
   const once = (mode) => load({ kind, port, mode, count: 1 }).last()
-  fs.writeFileSync(file, JSON.stringify({ apps: [config(contestant, app, graceful, port)] }))
+  fs.writeFileSync(file, JSON.stringify({ apps: [config(contestant, app, ways, port)] }))
   await launch()
   const clients = load({ kind, port, loads: LOADS })
   const busy = ({ modes }) => Object.keys(LOADS).every((mode) => modes[mode] > 0)

@@ -53,6 +53,8 @@ const broken =
     return { code, said: out + complaint, kept: before.filter((pid) => after.includes(pid)).length }
   }
 
+export const SICK = 'fails its health check'
+
 // In the order they happen.
 export const EVENTS = {
   'reload ×5': reload,
@@ -61,6 +63,6 @@ export const EVENTS = {
   'kill -9': kill,
   'crashes at start': broken('crash', 4000),
   'never listens': broken('mute', 5000),
-  'fails its health check': broken('sick', 5000),
+  [SICK]: broken('sick', 5000),
   'dies 5 s later': broken('dying', 9000, { pmr: ['--canary', '1', '--watch', '8s'] }),
 }

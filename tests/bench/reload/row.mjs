@@ -4,7 +4,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { until } from '../machine.mjs'
 import { WORKERS, hasHealth, start } from './app.mjs'
-import { EVENTS } from './events.mjs'
+import { EVENTS, SICK } from './events.mjs'
 
 // All requests that were under way at the end of an event belong to it.
 const settled = async (app) => {
@@ -52,8 +52,8 @@ export const row = async (contestant, name, graceful, events) => {
   const cells = []
   let left
   try {
-    const app = await start(one, name, graceful)
-    const possible = events.filter((event) => event !== 'fails its health check' || hasHealth(name))
+    const possible = events.filter((event) => event !== SICK || hasHealth(name))
+    const app = await start(one, name, { graceful, checked: possible.includes(SICK) })
     for (const event of possible) cells.push(await cell(app, event))
     await app.stop()
   } finally {
