@@ -108,6 +108,12 @@ impl AppSpec {
         }
         self.base_env = Arc::new(env);
     }
+
+    /// True if a worker that listens may not be ready: it shall get no connection before it has said so.
+    #[must_use]
+    pub fn listens_before_ready(&self) -> bool {
+        self.mode == ExecMode::Cluster && self.readiness.wait_ready
+    }
 }
 
 /// What is executed.

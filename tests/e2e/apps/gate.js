@@ -1,4 +1,4 @@
-// A web server of which the file `release` in its directory says what becomes of it: good, crash, mute, slow.
+// A web server of which the file `release` in its directory says what becomes of it: good, crash, mute, slow, early.
 const fs = require('node:fs')
 const http = require('node:http')
 
@@ -8,9 +8,17 @@ if (release === 'crash') {
   console.error('this release is broken')
   process.exit(7)
 }
-const server = http.createServer((request, response) => response.end(`${process.pid}\n`))
+let ready = release !== 'early'
+const server = http.createServer((request, response) => {
+  response.statusCode = ready ? 200 : 503
+  response.end(`${process.pid}\n`)
+})
 const listen = () => server.listen(process.env.PORT ?? 0, () => console.log('listens'))
 if (release === 'good') listen()
+if (release === 'early') {
+  listen()
+  setTimeout(() => ((ready = true), process.send('ready')), 1000)
+}
 if (release === 'slow') setTimeout(listen, 1000)
 if (release === 'mute') setInterval(() => {}, 1000)
 process.on('SIGINT', () => server.listening ? server.close(() => process.exit(0)) : process.exit(0))
