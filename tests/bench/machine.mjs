@@ -69,12 +69,13 @@ export const withVariable = (name, value) =>
 
 export const commandLine = (pid) => fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim()
 
-export const until = async (what, holds) => {
+// Looks each `glance` ms.
+export const until = async (what, holds, glance = 5) => {
   const start = performance.now()
   for (;;) {
     const found = await holds()
     if (found) return found
-    if (performance.now() - start > 60_000) throw new Error(`not in 60 s: ${what}`)
-    await pause(5)
+    if (performance.now() - start > 120_000) throw new Error(`not in 120 s: ${what}`)
+    await pause(glance)
   }
 }

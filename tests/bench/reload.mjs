@@ -71,6 +71,9 @@ const write = () => {
   return text
 }
 
-await Promise.all(Array.from({ length: Number(options.jobs) }, worker))
+await Promise.all(Array.from({ length: Number(options.jobs) }, worker)).catch(async (error) => {
+  await endAll()
+  throw error
+})
 console.log(write())
 process.exit(0)

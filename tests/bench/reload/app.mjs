@@ -64,6 +64,6 @@ export const start = async (contestant, app, ways) => {
   await launch()
   const clients = load({ kind, port, loads: LOADS })
   const busy = ({ modes }) => Object.keys(LOADS).every((mode) => modes[mode] > 0)
-  await until('load of all kinds', async () => busy(await clients.tally()))
+  await until('load of all kinds', async () => busy(await clients.tally()), 100)
   return { ...clients, contestant, release, online, are, launch, once }
 }

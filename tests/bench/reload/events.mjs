@@ -22,7 +22,7 @@ const scale = async (app) => {
   await until('all four answer', async () => {
     const { by } = await app.tally()
     return pids.every((pid) => by[pid])
-  })
+  }, 100)
   await done(app, 'scale', 'app', '2')
   await app.are(WORKERS)
 }

@@ -12,7 +12,7 @@ const settled = async (app) => {
   return until('requests under way have ended', async () => {
     const tally = await app.tally()
     return tally.oldest < performance.now() - end ? tally : false
-  })
+  }, 100)
 }
 
 // The good release, by all workers, whatever was left of it.
