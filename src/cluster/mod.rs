@@ -219,6 +219,17 @@ impl Cluster {
         self.takeover.expect(run, root, pending);
     }
 
+    /// A worker that listens before it is ready: no connection goes to it before [`Cluster::admit`]. Where workers accept
+    /// by themselves, this has no effect.
+    pub fn withhold(&self, run: Run) {
+        self.state.borrow_mut().withhold(run);
+    }
+
+    /// A worker is ready: it takes its turns from now on.
+    pub fn admit(&self, run: Run) {
+        self.state.borrow_mut().admit(run);
+    }
+
     /// Out of rotation at once: no new connection goes to this worker. For one that is about to be stopped: what it
     /// closes from now on stays open for its successor.
     pub fn exclude(&self, run: Run) {

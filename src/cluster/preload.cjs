@@ -1,8 +1,8 @@
 // Lets a cluster worker finish without losing a request when its manager asks it to: `{cmd: 'NODE_PMR', act: 'drain'}`.
 //
-// By then no new connection comes. From then on each HTTP/1 response says `Connection: close`, HTTP/2 sessions say
-// GOAWAY, and when the last connection of the last server has ended we answer `drained`. Closing the servers instead
-// would cut keep-alive connections on which a request may be under way.
+// By then no new connection comes. From then on HTTP/1 connections end with a response that says `Connection: close`,
+// HTTP/2 sessions say GOAWAY, and when the last connection of the last server has ended we answer `drained`. Closing the
+// servers instead would cut keep-alive connections on which a request may be under way.
 //
 // Loaded with --require before the app. It must stay unnoticed: until it is asked to drain it only remembers which
 // servers and HTTP/2 sessions there are, it keeps nothing alive, and it loads no module that is not loaded anyway (an
@@ -15,6 +15,8 @@ if (typeof send === 'function' && process.connected && require('cluster').isWork
   const net = require('net')
   const servers = new Set()
   const sessions = new Map() // how many streams of each are open
+  const newest = new WeakMap() // the response to the newest request of each HTTP/1 connection
+  const last = new WeakMap() // that to the last one, once a drain has come so far
   let draining = false
 
   const say = (act, more) => send.call(process, { cmd: 'NODE_PMR', act, ...more }, undefined, undefined, () => {})
@@ -26,6 +28,11 @@ if (typeof send === 'function' && process.connected && require('cluster').isWork
       servers.add(this)
     } else if (event === 'close') {
       servers.delete(this)
+    } else if (event === 'request' && subject && subject.httpVersionMajor === 1) {
+      const socket = subject.socket
+      // The app must not see it: its client was told to ask again elsewhere.
+      if (last.has(socket)) return subject.resume(), true
+      newest.set(socket, arguments[2])
     } else if (event === 'session' && subject && typeof subject.goaway === 'function') {
       sessions.set(subject, 0)
       subject.once('close', () => sessions.delete(subject))
@@ -61,20 +68,37 @@ if (typeof send === 'function' && process.connected && require('cluster').isWork
     }, 1000).unref()
   }
 
+  // A client may send requests before the answers to earlier ones have come (RFC 9112, 9.3.2). What the app has begun
+  // with is finished; the newest of that is the last, unless its head is out and has promised more.
+  const isLast = (response) => {
+    const socket = response.req && response.req.socket
+    const candidate = newest.get(socket)
+    if (!last.has(socket) && candidate && !candidate.headersSent) last.set(socket, candidate)
+    return last.get(socket) === response
+  }
+
+  // Hanging up while bytes come in makes the kernel reset the connection, and the client may lose the response to that.
+  // So after the end of ours we wait for the client's, and take no notice of what it says.
+  const linger = (socket) => {
+    socket.destroySoon = () => {
+      socket.end()
+      socket.resume()
+      setTimeout(() => socket.destroy(), 2000).unref()
+    }
+  }
+
   const closeAfterResponse = () => {
     const { ServerResponse } = require('http')
     const { writeHead } = ServerResponse.prototype
     // Also reaches requests that are being served at this moment.
     ServerResponse.prototype.writeHead = function (status) {
-      if (status !== 101 && !this.headersSent) {
+      if (status !== 101 && !this.headersSent && isLast(this)) {
         this.shouldKeepAlive = false
         if (this.hasHeader('connection')) this.setHeader('connection', 'close')
+        linger(this.req.socket)
       }
       return writeHead.apply(this, arguments)
     }
-    require('diagnostics_channel').channel('http.server.request.start').subscribe(({ response }) => {
-      response.shouldKeepAlive = false
-    })
   }
 
   // A server that accepts for itself (shared handle, `exclusive`) has a real handle. Close only that: http's own

@@ -60,6 +60,9 @@ pub(crate) struct KnownMember {
     /// Nothing new goes to it.
     #[serde(default)]
     pub(crate) excluded: bool,
+    /// Not yet in rotation.
+    #[serde(default)]
+    pub(crate) withheld: bool,
     #[serde(default)]
     pub(crate) node: Option<String>,
     #[serde(default)]
@@ -108,6 +111,7 @@ impl State {
             instance: member.instance,
             shares: member.shares(),
             excluded: member.shares() && !self.rota.rotates(run),
+            withheld: self.rota.is_withheld(run),
             node: member.node.clone(),
             asked_to_drain: member.asked_to_drain,
             drained: *member.life.borrow() >= Life::Drained,

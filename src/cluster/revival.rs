@@ -85,6 +85,9 @@ impl State {
         if known.excluded {
             self.rota.exclude(run);
         }
+        if known.withheld {
+            self.rota.withhold(run);
+        }
         let Some(member) = self.members.get_mut(&run) else { return };
         member.node = known.node;
         member.asked_to_drain = known.asked_to_drain;

@@ -93,6 +93,7 @@ struct Load {
     excluded: bool,
     /// Connections it has, if it tells.
     open: u32,
+    withheld: bool,
     unanswered: u32,
     /// The most it may have unanswered.
     window: u32,
@@ -102,7 +103,15 @@ struct Load {
 
 impl Load {
     fn new(instance: u32) -> Load {
-        Load { instance, excluded: false, open: 0, unanswered: 0, window: WINDOW, progress: Duration::ZERO }
+        Load {
+            instance,
+            excluded: false,
+            withheld: false,
+            open: 0,
+            unanswered: 0,
+            window: WINDOW,
+            progress: Duration::ZERO,
+        }
     }
 
     fn is_free(&self, most: Option<u32>, now: Duration) -> bool {
@@ -153,6 +162,25 @@ impl Rota {
         if let Some(load) = self.workers.get_mut(&run) {
             load.excluded = true;
         }
+    }
+
+    /// This worker gets nothing until it is admitted, though it may listen before.
+    pub(crate) fn withhold(&mut self, run: Run) {
+        if let Some(load) = self.workers.get_mut(&run) {
+            load.withheld = true;
+        }
+    }
+
+    /// It takes its part.
+    pub(crate) fn admit(&mut self, run: Run) {
+        if let Some(load) = self.workers.get_mut(&run) {
+            load.withheld = false;
+        }
+    }
+
+    /// True if it was withheld and not admitted.
+    pub(crate) fn is_withheld(&self, run: Run) -> bool {
+        self.workers.get(&run).is_some_and(|load| load.withheld)
     }
 
     /// The worker has so many connections unanswered, given to it by another God.
@@ -259,7 +287,9 @@ impl Rota {
     /// Those in rotation for this listener.
     fn serving(&self, listener: ListenerId) -> impl Iterator<Item = (&Entry, &Load)> {
         let list = self.lists.get(&listener).map_or(&[][..], Vec::as_slice);
-        list.iter().filter_map(|entry| Some((entry, self.workers.get(&entry.run)?))).filter(|(_, load)| !load.excluded)
+        list.iter()
+            .filter_map(|entry| Some((entry, self.workers.get(&entry.run)?)))
+            .filter(|(_, load)| !load.excluded && !load.withheld)
     }
 }
 

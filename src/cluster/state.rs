@@ -203,6 +203,21 @@ impl State {
         self.members.insert(run, member);
     }
 
+    /// Not in rotation yet.
+    pub(crate) fn withhold(&mut self, run: Run) {
+        self.rota.withhold(run);
+        self.note();
+    }
+
+    /// In rotation from now on. Connections may have waited for it.
+    pub(crate) fn admit(&mut self, run: Run) {
+        if self.rota.is_withheld(run) {
+            self.rota.admit(run);
+            self.note();
+            self.wake_all();
+        }
+    }
+
     /// Out of rotation: nothing new goes to it, and what is not even written to its channel goes to another.
     pub(crate) fn exclude(&mut self, run: Run) {
         self.rota.exclude(run);

@@ -22,6 +22,11 @@ impl God {
         }
         match effect {
             Effect::Spawn { run, process } => return Some(self.spawn(run, process)),
+            Effect::Admit { run } => {
+                if let Some(cluster) = self.cluster_of(run) {
+                    cluster.admit(run);
+                }
+            }
             Effect::Drain { run, grace } => match (self.activation_of(run), self.cluster_of(run)) {
                 (Some(activation), _) => activation.drain(run, grace),
                 (None, Some(cluster)) => cluster.drain(run, grace),

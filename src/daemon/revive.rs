@@ -107,7 +107,12 @@ impl God {
             };
             let (memory, notices) = (self.shell.memory.clone(), self.shell.notices.clone());
             match Cluster::revive(options, app.0, memory, notices, left) {
-                Ok(cluster) => drop(self.clusters.insert(app, cluster)),
+                Ok(cluster) => {
+                    // The God before may have died before he let them in.
+                    let ready = self.supervisor.processes().filter(|process| process.app == app && process.serves());
+                    ready.filter_map(Process::current_run).for_each(|run| cluster.admit(run));
+                    self.clusters.insert(app, cluster);
+                }
                 Err(error) => tracing::error!("the listeners of app {} are lost: {error}", app.0),
             }
         }

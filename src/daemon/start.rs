@@ -113,7 +113,11 @@ impl God {
         for ((name, pipe), path) in names.into_iter().zip([out, err]).zip(logs) {
             self.pump(vec![(name, pipe)], path.as_deref());
         }
-        self.cluster(app, spec).join(run, process.instance, ends.ipc, ends.part);
+        let cluster = self.cluster(app, spec);
+        cluster.join(run, process.instance, ends.ipc, ends.part);
+        if spec.listens_before_ready() {
+            cluster.withhold(run);
+        }
         if let Some(watch) = watch {
             self.take_watch(app, spec, pid, watch);
         }

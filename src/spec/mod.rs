@@ -121,6 +121,13 @@ impl AppSpec {
         }
         self.base_env = Arc::new(env);
     }
+
+    /// True if a worker that listens may not be ready: it shall get no connection before it has said so.
+    #[must_use]
+    pub fn listens_before_ready(&self) -> bool {
+        let asked_alone = |health: &Health| matches!(health.probe, health::Probe::Http { address: None, .. });
+        self.mode == ExecMode::Cluster && (self.readiness.wait_ready || self.health.as_ref().is_some_and(asked_alone))
+    }
 }
 
 /// What is executed.

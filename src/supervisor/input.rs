@@ -183,6 +183,11 @@ pub enum Effect {
         /// Whose.
         process: ProcessId,
     },
+    /// The run is ready: it may be given what it serves.
+    Admit {
+        /// Which.
+        run: Run,
+    },
     /// Take the run out of rotation and let it finish what it has; answer with [`Input::Drained`].
     Drain {
         /// Which.

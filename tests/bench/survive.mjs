@@ -6,17 +6,15 @@
 //
 // A Node cluster of two workers answers clients that keep their connections and clients that open one for each request
 // (tests/cluster/client.mjs); a shell script numbers its lines. A row of a table for each kind of death.
-import { execFile, spawn } from 'node:child_process'
 import fs from 'node:fs'
 import net from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as pause } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { childrenOf, commandLine, freePort, lives, load, root, run, until } from './machine.mjs'
 
-const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..')
 const { values: options } = parseArgs({
   options: {
     times: { type: 'string', default: '100' },
@@ -30,62 +28,8 @@ const times = Number(options.times)
 const web = path.join(root, 'examples/node/http.js')
 const ticker = path.join(root, 'tests/e2e/apps/count.sh')
 
-const run = (program, words, env) =>
-  new Promise((resolve) => {
-    const limit = { env: { ...process.env, ...env }, timeout: 60_000, maxBuffer: 1 << 26 }
-    execFile(program, words, limit, (error, out, complaint) => resolve({ failed: error !== null, out, complaint }))
-  })
-
-const freePort = () =>
-  new Promise((resolve) => {
-    const server = net.createServer().listen(0, '127.0.0.1', () => {
-      const { port } = server.address()
-      server.close(() => resolve(port))
-    })
-  })
-
-// Clients of one mode. `stop` gives the tally.
-const load = (mode, port) => {
-  const what = JSON.stringify({ kind: 'http', mode, port, clients: Number(options.clients) })
-  const child = spawn('node', ['--no-warnings', path.join(root, 'tests/cluster/client.mjs'), what], {
-    stdio: ['pipe', 'pipe', 'inherit'],
-  })
-  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
-  const next = async () => JSON.parse((await lines.next()).value)
-  return {
-    tally: () => (child.stdin.write('\n'), next()),
-    stop: () => (child.stdin.end(), next()),
-  }
-}
-
-const lives = (pid) => {
-  try {
-    return fs.readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1][0] !== 'Z'
-  } catch {
-    return false
-  }
-}
-
-const childrenOf = (parent) =>
-  fs.readdirSync('/proc').filter((pid) => {
-    try {
-      return /^\d+$/.test(pid) && Number(fs.readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ')[1]) === parent
-    } catch {
-      return false
-    }
-  })
-
-const commandLine = (pid) => fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim()
-
-const until = async (what, holds) => {
-  const start = performance.now()
-  for (;;) {
-    const found = await holds()
-    if (found) return found
-    if (performance.now() - start > 30_000) throw new Error(`not in 30 s: ${what}`)
-    await pause(2)
-  }
-}
+// Clients of one mode.
+const clientsOf = (mode, port) => load({ kind: 'http', mode, port, clients: Number(options.clients) })
 
 // Lines lost and lines doubled of each process that wrote to the log.
 const audit = (text) => {
@@ -125,7 +69,7 @@ const report = (row) => {
 // One kind of death, `count` times, under load.
 const measure = async (what, home, count, die) => {
   const before = await home.apps()
-  const loads = ['keep', 'new'].map((mode) => load(mode, home.port))
+  const loads = ['keep', 'new'].map((mode) => clientsOf(mode, home.port))
   await until('load', async () => (await Promise.all(loads.map((one) => one.tally()))).every(({ answered }) => answered > 50))
   const [control, away] = [[], []]
   for (let n = 0; n < count; n++) {

@@ -1,177 +1,122 @@
 // Load on a server, and an honest count of what became of each request.
 //
 //   node client.mjs '{"kind":"http","mode":"keep","port":3000,"clients":8}'
+//   node client.mjs '{"kind":"http","port":3000,"loads":{"keep":4,"new":4,"upload":2,"slow":2,"long":4}}'
 //
-// `mode`: `keep` asks one thing after the other on connections that stay open until the server ends them; `new` opens
-// one for each request; `few` closes each after some requests, as clients do that have asked all. `count` instead of `clients`: one client, so many requests, then the end. A line on standard
-// input is answered by the tally so far, as a line of JSON; its end stops the load and is answered by the last tally.
-import http from 'node:http'
-import http2 from 'node:http2'
-import https from 'node:https'
-import net from 'node:net'
-import { createRequire } from 'node:module'
+// `kind` is what the server speaks. A load is so many clients that ask in one way (`LOADS` below); `mode` and `clients`
+// name a single one. `count`: one client, so many requests, then the end. A line on standard input is answered by the
+// tally so far, as a line of JSON; its end stops the load and is answered by the last tally.
 import { createInterface } from 'node:readline'
 import { setTimeout as pause } from 'node:timers/promises'
+import { Failure, inTime, named } from './client/failure.mjs'
+import { openHttp, openHttps } from './client/http.mjs'
+import { openHttp2 } from './client/http2.mjs'
+import { pipelineHttp, pipelineHttps } from './client/pipeline.mjs'
+import { openSocketio } from './client/socketio.mjs'
+import { openNet, openWs } from './client/turns.mjs'
 
 const LIMIT = 5000
 const THINK = 4
-const FEW = 25
-const { kind, mode, port, clients = 1, count = Infinity } = JSON.parse(process.argv[2])
-const require = createRequire(new URL('../../examples/node/package.json', import.meta.url))
-const tally = { answered: 0, by: {}, failed: [] }
+const MB = 1 << 20
 
-class Failure extends Error {
-  constructor(how, what) {
-    super(what)
-    this.how = how
-  }
+// `asks`: a connection for so many requests, as clients close one that have asked all. `lanes`: so many requests under
+// way on one connection. `pace`: ms of rest after each piece of an answer. `rest`: ms between two requests. `takes`: ms
+// that one takes by its nature, before it can be said to hang.
+const LOADS = {
+  keep: { path: (n) => (n % 4 === 3 ? '/work' : '/') },
+  new: { path: (n) => (n % 4 === 3 ? '/work' : '/'), asks: 1 },
+  few: { path: (n) => (n % 4 === 3 ? '/work' : '/'), asks: 25 },
+  upload: { path: () => '/upload', lanes: 3, rest: 50, whole: ({ head }) => Number(head.split(' ')[1]) === MB },
+  slow: { path: () => '/large', pace: 5, takes: 3000, whole: ({ length }) => length >= 16 * MB },
+  long: { path: () => '/long', takes: 2000 },
+  grow: { path: () => '/grow' },
 }
 
-const named = (error, begun) => {
-  if (error instanceof Failure) return error
-  const how = error.code === 'ECONNREFUSED' ? 'refused' : begun ? 'truncated' : 'reset'
-  return new Failure(how, `${error.code ?? ''} ${error.message}`)
+const PROTOCOLS = {
+  http: { open: openHttp, pipeline: pipelineHttp },
+  https: { open: openHttps, pipeline: pipelineHttps },
+  http2: { open: openHttp2 },
+  net: { open: openNet, pipeline: openNet },
+  ws: { open: openWs, pipeline: openWs },
+  socketio: { open: openSocketio, pipeline: openSocketio },
 }
 
-// The promise, or a `hung` after the limit, when `abandon` gets rid of what hangs.
-const inTime = (promise, what, abandon) => {
-  let timer
-  const limit = new Promise((_, reject) => {
-    timer = setTimeout(() => {
-      reject(new Failure('hung', what))
-      abandon()
-    }, LIMIT)
-  })
-  return Promise.race([promise, limit]).finally(() => clearTimeout(timer))
-}
-
-// HTTP/1: the agent has one connection at a time, and opens another when the server has ended it.
-const overHttp = (module) => async () => {
-  const agent = new module.Agent({ keepAlive: mode !== 'new', maxSockets: 1 })
-  let request
-  const ask = (path) =>
-    new Promise((resolve, reject) => {
-      let begun = false
-      request = module.get({ port, host: '127.0.0.1', path, agent, rejectUnauthorized: false }, (response) => {
-        begun = true
-        let body = ''
-        response.setEncoding('utf8').on('data', (text) => (body += text))
-        response.on('error', (error) => reject(named(error, true)))
-        response.on('end', () =>
-          response.statusCode === 200 ? resolve(body) : reject(new Failure('wrong', `${response.statusCode} ${body}`)),
-        )
-      })
-      request.on('error', (error) => reject(named(error, begun)))
-    })
-  return { ask, ended: () => false, close: () => (request?.destroy(), agent.destroy()) }
-}
-
-const overHttp2 = () =>
-  new Promise((resolve, reject) => {
-    const session = http2.connect(`https://127.0.0.1:${port}`, { rejectUnauthorized: false })
-    const ask = (path) =>
-      new Promise((resolve, reject) => {
-        let [body, status] = ['']
-        const stream = session.request({ ':path': path })
-        stream.setEncoding('utf8').on('data', (text) => (body += text))
-        stream.on('response', (headers) => (status = headers[':status']))
-        stream.on('error', (error) => reject(named(error, status !== undefined)))
-        stream.on('end', () => {
-          if (stream.rstCode || status === undefined) reject(new Failure('reset', `stream ended with ${stream.rstCode}`))
-          else if (status === 200) resolve(body)
-          else reject(new Failure('wrong', `${status} ${body}`))
-        })
-        stream.on('close', () => reject(new Failure('reset', `stream closed with ${stream.rstCode}`)))
-        stream.end()
-      })
-    session.on('error', (error) => reject(named(error)))
-    const ended = () => session.closed || session.destroyed
-    session.on('connect', () => resolve({ ask, ended, close: () => session.destroy() }))
-  })
-
-// For the protocols of the examples: one question at a time, the next answer is its. `bye` means: ask no more here.
-const inTurn = (send, closed, close) => {
-  let waiting
-  let bye = false
-  return {
-    ask: (text) =>
-      new Promise((resolve, reject) => {
-        waiting = { resolve, reject }
-        send(text)
-      }),
-    hear: (text) => (text === 'bye' ? (bye = true) : waiting?.resolve(text)),
-    fail: (error) => waiting?.reject(error),
-    ended: () => bye || closed(),
-    close,
-  }
-}
-
-const overNet = () =>
-  new Promise((resolve, reject) => {
-    const socket = net.connect(port, '127.0.0.1')
-    const over = () => socket.readableEnded || socket.destroyed
-    const turns = inTurn((text) => socket.write(`${text}\n`), over, () => socket.destroy())
-    socket.on('connect', () => resolve(turns))
-    let text = ''
-    socket.setEncoding('utf8').on('data', (more) => {
-      const lines = (text + more).split('\n')
-      text = lines.pop()
-      lines.forEach(turns.hear)
-    })
-    socket.on('error', (error) => (reject(named(error)), turns.fail(named(error, text !== ''))))
-    socket.on('end', () => turns.fail(new Failure(text ? 'truncated' : 'reset', 'ended')))
-  })
-
-const overWs = () =>
-  new Promise((resolve, reject) => {
-    const { WebSocket } = require('ws')
-    const socket = new WebSocket(`ws://127.0.0.1:${port}/`)
-    const turns = inTurn((text) => socket.send(text), () => socket.readyState !== WebSocket.OPEN, () => socket.terminate())
-    socket.on('open', () => resolve(turns))
-    socket.on('message', (data) => turns.hear(String(data)))
-    socket.on('error', (error) => (reject(named(error)), turns.fail(named(error))))
-    socket.on('close', (code) => (reject(new Failure('reset', 'closed')), turns.fail(new Failure('reset', `closed: ${code}`))))
-  })
-
-const open = { http: overHttp(http), https: overHttp(https), http2: overHttp2, net: overNet, ws: overWs }[kind]
+const { kind, port, mode, clients = 1, count = Infinity, loads = { [mode]: clients } } = JSON.parse(process.argv[2])
 const start = Date.now()
+const tally = { answered: 0, again: 0, by: {}, modes: {}, failed: [] }
+const underWay = new Set()
 let stopping = false
 
-const client = async () => {
-  let connection
-  let pid
-  for (let n = 0; n < count && !stopping; n++) {
-    try {
-      if (!connection || connection.ended()) {
-        connection?.close()
-        connection = pid = undefined
-        connection = await inTime(open(), 'connecting', () => {})
-      }
-      const path = n % 4 === 3 ? '/work' : '/'
-      const answer = await inTime(connection.ask(path), 'no answer', connection.close)
-      pid = parseInt(answer)
-      if (!pid) throw new Failure('wrong', `answer ${JSON.stringify(answer)}`)
-      tally.answered++
-      tally.by[pid] = (tally.by[pid] ?? 0) + 1
-    } catch (error) {
-      const failure = named(error)
-      tally.failed.push({ how: failure.how, what: failure.message, pid, at: Date.now() - start })
-      connection?.close()
-      connection = undefined
-    }
-    if (mode === 'new' || (mode === 'few' && n % FEW === FEW - 1)) {
-      connection?.close()
-      connection = undefined
-    }
-    await pause(count === Infinity ? THINK : 0)
-  }
-  connection?.close()
+const failed = (error, mode, pid, since) => {
+  const { how, message } = named(error)
+  if (how === 'again') return tally.again++
+  tally.failed.push({ how, what: message, mode, pid, asked: since - start, at: Date.now() - start })
 }
 
-const tell = (then) => process.stdout.write(`${JSON.stringify(tally)}\n`, then)
-const all = Promise.all(Array.from({ length: clients }, client))
+// One request, from its question to what became of it.
+const request = async (mode, { path, takes = 0, whole = () => true }, connection, n) => {
+  const since = { at: Date.now() }
+  underWay.add(since)
+  try {
+    const answer = await inTime(connection.ask(path(n)), LIMIT + takes, 'no answer', connection.close)
+    const pid = parseInt(answer.head)
+    if (!pid || !whole(answer)) throw new Failure('wrong', `${answer.length} bytes of answer: ${answer.head}`)
+    connection.pid = pid
+    tally.answered++
+    tally.by[pid] = (tally.by[pid] ?? 0) + 1
+    tally.modes[mode] = (tally.modes[mode] ?? 0) + 1
+  } catch (error) {
+    connection.over = true
+    connection.close()
+    failed(error, mode, connection.pid, since.at)
+  } finally {
+    underWay.delete(since)
+  }
+}
+
+const connect = async (mode, load) => {
+  const since = { at: Date.now() }
+  const { open, pipeline } = PROTOCOLS[kind]
+  underWay.add(since)
+  try {
+    return await inTime((load.lanes ? pipeline : open)({ port, ...load }), LIMIT, 'connecting', () => {})
+  } catch (error) {
+    failed(error, mode, undefined, since.at)
+  } finally {
+    underWay.delete(since)
+  }
+}
+
+const client = async (mode) => {
+  const load = LOADS[mode]
+  let n = 0
+  const lane = async (connection) => {
+    const { asks = Infinity } = load
+    for (let asked = 0; asked < asks && n < count && !stopping && !connection.over && !connection.ended(); asked++) {
+      await request(mode, load, connection, n++)
+      await pause(count === Infinity ? (load.rest ?? THINK) : 0)
+    }
+  }
+  while (n < count && !stopping) {
+    const connection = await connect(mode, load)
+    if (connection) {
+      await Promise.all(Array.from({ length: load.lanes ?? 1 }, () => lane(connection)))
+      connection.close()
+    } else {
+      n++
+      await pause(THINK)
+    }
+  }
+}
+
+// `oldest`: for how many ms the oldest request under way has been asked.
+const tell = (then) => {
+  const oldest = Math.max(0, ...[...underWay].map(({ at }) => Date.now() - at))
+  process.stdout.write(`${JSON.stringify({ ...tally, oldest })}\n`, then)
+}
+const all = Object.entries(loads).flatMap(([mode, clients]) => Array.from({ length: clients }, () => client(mode)))
 createInterface({ input: process.stdin })
   .on('line', () => tell())
   .on('close', () => (stopping = true))
-await all
+await Promise.all(all)
 tell(() => process.exit(0))

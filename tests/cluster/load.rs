@@ -46,6 +46,8 @@ pub struct Failed {
     /// `refused`, `reset`, `truncated`, `hung` or `wrong`.
     pub how: String,
     pub what: String,
+    /// The load it was part of: `keep`, `new`, `upload`, `slow` or `long`.
+    pub mode: String,
     /// Who answered on this connection before, if anybody did.
     pub pid: Option<i32>,
     /// Milliseconds since the start of the load.

@@ -53,6 +53,36 @@ fn a_request_in_progress_is_finished_with_connection_close() {
     });
 }
 
+/// RFC 9112, 9.3.2: what the worker has begun with is answered, the last of it with `Connection: close`, and what a client
+/// goes on sending behind that does not cost it the answers.
+#[test]
+fn requests_sent_before_the_answers_to_earlier_ones_lose_none() {
+    play(async {
+        let mut app = App::new("web.cjs", &[]);
+        let run = app.spawn_listening(1).await[0];
+        let (mut reader, mut writer) = TcpStream::connect(app.at(0)).await.unwrap().into_split();
+        writer.write_all("GET /slow HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2).as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        app.cluster.drain(run, GRACE);
+        let flood = tokio::task::spawn_local(async move {
+            let head = format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", 1 << 20);
+            let request = [head.into_bytes(), vec![b'x'; 1 << 20]].concat();
+            for _ in 0..16 {
+                writer.write_all(&request).await?;
+            }
+            std::io::Result::Ok(writer)
+        });
+        let mut answers = String::new();
+        reader.read_to_string(&mut answers).await.expect("the connection is not reset");
+        let answers: Vec<&str> = answers.split("HTTP/1.1 ").skip(1).collect();
+        let (last, others) = answers.split_last().unwrap();
+        assert!(others.iter().all(|answer| answer.starts_with("200") && answer.contains("keep-alive")), "{answers:?}");
+        assert!(!others.is_empty() && last.starts_with("200") && last.contains("Connection: close"), "{answers:?}");
+        flood.await.unwrap().expect("what comes too late is read and thrown away");
+        app.wait_for(Notice::Drained { run }).await;
+    });
+}
+
 #[test]
 fn a_raw_connection_holds_the_drain_until_it_ends_or_the_time_is_up() {
     play(async {

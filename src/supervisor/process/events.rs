@@ -210,6 +210,9 @@ impl Process {
                 self.launch_failed = false;
                 self.reason = None;
                 scene.publish(self.id, EventKind::Online);
+                if scene.spec.listens_before_ready() {
+                    scene.effects.push(Effect::Admit { run });
+                }
                 if takeover != Takeover::AfterTrial {
                     self.accept(scene);
                 }

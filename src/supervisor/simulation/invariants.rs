@@ -160,6 +160,7 @@ pub fn check_effects(history: &History, effects: &[Effect], before: &[AppId]) {
             Effect::Publish { .. }
             | Effect::ProcessRemoved { .. }
             | Effect::Settle { .. }
+            | Effect::Admit { .. }
             | Effect::Drain { .. }
             | Effect::Terminate { .. }
             | Effect::Kill { .. }

@@ -140,7 +140,8 @@ impl Os {
             Effect::Signal { run, .. } => {
                 assert!(self.bodies[run].main, "a signal for {run:?}, whose main process ended");
             }
-            Effect::ProcessRemoved { .. }
+            Effect::Admit { .. }
+            | Effect::ProcessRemoved { .. }
             | Effect::AppRemoved { .. }
             | Effect::Publish { .. }
             | Effect::Settle { .. } => {}

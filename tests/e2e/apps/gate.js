@@ -1,5 +1,5 @@
 // A web server of which the file `release` in its directory, or RELEASE, says what becomes of it: good, crash, mute,
-// slow, short (it dies a second after it listens).
+// slow, early, short (it dies a second after it listens).
 const fs = require('node:fs')
 const http = require('node:http')
 
@@ -9,11 +9,19 @@ if (release === 'crash') {
   console.error('this release is broken')
   process.exit(7)
 }
-const server = http.createServer((request, response) => response.end(`${process.pid}\n`))
+let ready = release !== 'early'
+const server = http.createServer((request, response) => {
+  response.statusCode = ready ? 200 : 503
+  response.end(`${process.pid}\n`)
+})
 const listen = () => server.listen(process.env.PORT ?? 0, () => console.log('listens'))
 if (release === 'good' || release === 'short') listen()
 if (release === 'short') {
   server.on('listening', () => setTimeout(() => { console.error('died of old age'); process.exit(9) }, 1000))
+}
+if (release === 'early') {
+  listen()
+  setTimeout(() => ((ready = true), process.send('ready')), 1000)
 }
 if (release === 'slow') setTimeout(listen, 1000)
 if (release === 'mute') setInterval(() => {}, 1000)

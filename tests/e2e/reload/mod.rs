@@ -2,6 +2,8 @@
 
 mod transaction;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::support::eventually::until;
 use crate::support::listing::{Row, ids, pids};
 use crate::support::{Home, app, http};
@@ -83,6 +85,28 @@ fn a_release_that_never_listens_is_refused_and_the_old_one_serves_on() {
         .complains("the old process goes on serving");
     assert_eq!(pids(&before), pids(&home.of("gate")));
     assert!(http::get(port, "/").is_ok());
+}
+
+#[test]
+fn a_worker_that_listens_before_it_is_ready_gets_nothing_before() {
+    let home = Home::new();
+    let port = http::free_port();
+    home.write("release", "early");
+    let line = format!("start {} -i 2 --wait-ready --listen-timeout 60s", app("gate.js"));
+    home.pmr(line.split_whitespace()).env("PORT", port.to_string()).run().ok();
+    let over = AtomicBool::new(false);
+    let answers = std::thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            let more = || !over.load(Ordering::Relaxed);
+            let answers: Vec<_> = std::iter::from_fn(|| more().then(|| http::get(port, "/"))).collect();
+            answers
+        });
+        home.ok("reload gate");
+        over.store(true, Ordering::Relaxed);
+        client.join().expect("the client asks on")
+    });
+    let failed: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
+    assert!(answers.len() > 50 && failed.is_empty(), "{} of {}: {failed:?}", failed.len(), answers.len());
 }
 
 #[test]

@@ -1,0 +1,81 @@
+// What the measurements need of this machine: commands, ports, processes, waiting, and load (tests/cluster/client.mjs).
+import { execFile, spawn } from 'node:child_process'
+import fs from 'node:fs'
+import net from 'node:net'
+import path from 'node:path'
+import { createInterface } from 'node:readline'
+import { setTimeout as pause } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+
+export const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..')
+
+export const run = (program, words, env, more) =>
+  new Promise((resolve) => {
+    const limit = { env: { ...process.env, ...env }, timeout: 120_000, maxBuffer: 1 << 26, ...more }
+    execFile(program, words, limit, (error, out, complaint) =>
+      resolve({ failed: error !== null, code: error ? error.code : 0, out, complaint }),
+    )
+  })
+
+export const freePort = () =>
+  new Promise((resolve) => {
+    const server = net.createServer().listen(0, '127.0.0.1', () => {
+      const { port } = server.address()
+      server.close(() => resolve(port))
+    })
+  })
+
+// Clients as the client's first lines say. `stop` gives the last tally; one with a `count` ends by itself.
+export const load = (what) => {
+  const script = path.join(root, 'tests/cluster/client.mjs')
+  const child = spawn('node', ['--no-warnings', script, JSON.stringify(what)], { stdio: ['pipe', 'pipe', 'inherit'] })
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
+  const next = async () => JSON.parse((await lines.next()).value)
+  return {
+    tally: () => (child.stdin.write('\n'), next()),
+    stop: () => (child.stdin.end(), next()),
+    last: next,
+  }
+}
+
+export const lives = (pid) => {
+  try {
+    return fs.readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1][0] !== 'Z'
+  } catch {
+    return false
+  }
+}
+
+const processes = () => fs.readdirSync('/proc').filter((pid) => /^\d+$/.test(pid))
+
+export const childrenOf = (parent) =>
+  processes().filter((pid) => {
+    try {
+      return Number(fs.readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ')[1]) === parent
+    } catch {
+      return false
+    }
+  })
+
+// Processes with this variable in their environment.
+export const withVariable = (name, value) =>
+  processes().filter((pid) => {
+    try {
+      return fs.readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0').includes(`${name}=${value}`)
+    } catch {
+      return false
+    }
+  })
+
+export const commandLine = (pid) => fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim()
+
+// Looks each `glance` ms.
+export const until = async (what, holds, glance = 5) => {
+  const start = performance.now()
+  for (;;) {
+    const found = await holds()
+    if (found) return found
+    if (performance.now() - start > 120_000) throw new Error(`not in 120 s: ${what}`)
+    await pause(glance)
+  }
+}

@@ -1,0 +1,69 @@
+// An app under a contestant, with two workers: its config file, its release, and load on it.
+import { execFileSync } from 'node:child_process'
+import fs from 'node:fs'
+import path from 'node:path'
+import { freePort, load, root, until } from '../machine.mjs'
+
+export const WORKERS = 2
+const LOADS = { keep: 4, new: 4, upload: 2, slow: 2, long: 4 }
+
+// What each app of tests/cluster/apps speaks.
+export const APPS = { http: 'http', express: 'http', fastify: 'http', koa: 'http', https: 'https', net: 'net', ws: 'ws', socketio: 'socketio' }
+
+// True if the protocol has words for "ask no more here".
+export const saysGoodbye = (app) => APPS[app] === 'http' || APPS[app] === 'https'
+
+const certificate = (folder) => {
+  const [key, cert] = ['key.pem', 'cert.pem'].map((name) => path.join(folder, name))
+  const words = 'req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost'
+  execFileSync('openssl', [...words.split(' '), '-keyout', key, '-out', cert], { stdio: 'pipe' })
+  return { TLS_KEY: key, TLS_CERT: cert }
+}
+
+// True if a worker can be asked for its health: a check is a plain HTTP request over a connection of its own.
+export const hasHealth = (app) => app !== 'https' && app !== 'net'
+
+// What only pmr knows.
+const settings = ({ name }, app, checked) => {
+  if (name !== 'pmr') return {}
+  const drain = saysGoodbye(app) ? {} : { drain_timeout: '2500ms' }
+  const health = checked ? { health: { http: '/', interval: '1s', timeout: '2s', retries: 2 } } : {}
+  return { ...drain, ...health }
+}
+
+const config = (contestant, app, { graceful, checked }, port) => ({
+  name: 'app',
+  script: path.join(root, `tests/cluster/apps/${app}.cjs`),
+  cwd: contestant.work,
+  instances: WORKERS,
+  exec_mode: 'cluster',
+  listen_timeout: 3000,
+  kill_timeout: 5000,
+  max_memory_restart: '300M',
+  env: { PORT: String(port), GRACEFUL: graceful ? 'yes' : 'no', ...(app === 'https' ? certificate(contestant.work) : {}) },
+  ...settings(contestant, app, checked),
+})
+
+// Starts it and puts it under load. `checked`: with a health check, where there can be one.
+export const start = async (contestant, app, ways) => {
+  const port = await freePort()
+  const kind = APPS[app]
+  const file = path.join(contestant.work, 'app.config.json')
+  const release = (name) => fs.writeFileSync(path.join(contestant.work, 'release'), name)
+  const online = async () => (await contestant.list()).filter(({ status }) => status === 'online').map(({ pid }) => pid)
+  const are = (count) => until(`${count} workers`, async () => ((await online()).length === count ? online() : false))
+  const launch = async () => {
+    release('good')
+    const { failed, out, complaint } = await contestant.ask('start', file)
+    if (failed) throw new Error(`${contestant.name} does not start ${app}: ${out}${complaint}`)
+    await are(WORKERS)
+    await until('an answer', async () => (await once('new')).answered === 1)
+  }
+  const once = (mode) => load({ kind, port, mode, count: 1 }).last()
+  fs.writeFileSync(file, JSON.stringify({ apps: [config(contestant, app, ways, port)] }))
+  await launch()
+  const clients = load({ kind, port, loads: LOADS })
+  const busy = ({ modes }) => Object.keys(LOADS).every((mode) => modes[mode] > 0)
+  await until('load of all kinds', async () => busy(await clients.tally()), 100)
+  return { ...clients, contestant, release, online, are, launch, once }
+}

@@ -1,0 +1,68 @@
+// What happens to an app under load. Each event says what its command came to and who serves afterwards.
+import { setTimeout as pause } from 'node:timers/promises'
+import { until } from '../machine.mjs'
+import { WORKERS } from './app.mjs'
+
+const done = async ({ contestant }, ...words) => {
+  const { failed, out, complaint } = await contestant.ask(...words)
+  if (failed) throw new Error(`${contestant.name} ${words.join(' ')}: ${out}${complaint}`)
+}
+
+const reload = async (app) => {
+  for (let n = 0; n < 5; n++) {
+    const before = await app.online()
+    await done(app, 'reload', 'app')
+    await until('all replaced', async () => (await app.are(WORKERS)).every((pid) => !before.includes(pid)))
+  }
+}
+
+const scale = async (app) => {
+  await done(app, 'scale', 'app', '4')
+  const pids = await app.are(4)
+  await until('all four answer', async () => {
+    const { by } = await app.tally()
+    return pids.every((pid) => by[pid])
+  }, 100)
+  await done(app, 'scale', 'app', '2')
+  await app.are(WORKERS)
+}
+
+const memory = async (app) => {
+  const [victim] = Object.keys((await app.once('grow')).by).map(Number)
+  await until('it is replaced', async () => !(await app.are(WORKERS)).includes(victim))
+}
+
+const kill = async (app) => {
+  const [victim] = await app.online()
+  process.kill(victim, 'SIGKILL')
+  await until('it is replaced', async () => !(await app.are(WORKERS)).includes(victim))
+  return { victim }
+}
+
+// Looked at after so many ms, if the command is over then: longer than it takes the release to show what it is. `words`:
+// what a contestant can be told besides.
+const broken =
+  (release, ms, words = {}) =>
+  async (app) => {
+    const before = await app.online()
+    app.release(release)
+    const judged = pause(ms)
+    const { code, out, complaint } = await app.contestant.ask('reload', 'app', ...(words[app.contestant.name] ?? []))
+    await judged
+    const after = await app.online()
+    return { code, said: out + complaint, kept: before.filter((pid) => after.includes(pid)).length }
+  }
+
+export const SICK = 'fails its health check'
+
+// In the order they happen.
+export const EVENTS = {
+  'reload ×5': reload,
+  'scale 2→4→2': scale,
+  'memory limit': memory,
+  'kill -9': kill,
+  'crashes at start': broken('crash', 4000),
+  'never listens': broken('mute', 5000),
+  [SICK]: broken('sick', 5000),
+  'dies 5 s later': broken('dying', 9000, { pmr: ['--canary', '1', '--watch', '8s'] }),
+}

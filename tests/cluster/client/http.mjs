@@ -1,0 +1,36 @@
+// HTTP/1 as Node's own client speaks it. The agent has one connection at a time, and opens another when the server has
+// ended it.
+import http from 'node:http'
+import https from 'node:https'
+import { Answer, slowly } from './answer.mjs'
+import { Failure, named } from './failure.mjs'
+
+const over =
+  (module) =>
+  async ({ port, asks, pace }) => {
+    const agent = new module.Agent({ keepAlive: asks !== 1, maxSockets: 1 })
+    let request
+    const ask = (path) =>
+      new Promise((resolve, reject) => {
+        let begun = false
+        request = module.get({ port, host: '127.0.0.1', path, agent, rejectUnauthorized: false }, (response) => {
+          begun = true
+          const answer = new Answer()
+          response.on('data', (bytes) => {
+            answer.add(bytes)
+            if (pace) slowly(response, pace)
+          })
+          response.on('error', (error) => reject(named(error, true)))
+          response.on('end', () =>
+            response.statusCode === 200
+              ? resolve(answer)
+              : reject(new Failure('wrong', `${response.statusCode} ${answer.head}`)),
+          )
+        })
+        request.on('error', (error) => reject(named(error, begun)))
+      })
+    return { ask, ended: () => false, close: () => (request?.destroy(), agent.destroy()) }
+  }
+
+export const openHttp = over(http)
+export const openHttps = over(https)
