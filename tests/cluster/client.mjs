@@ -5,6 +5,10 @@
 // `mode`: `keep` asks one thing after the other on connections that stay open until the server ends them; `new` opens
 // one for each request. `count` instead of `clients`: one client, so many requests, then the end. A line on standard
 // input is answered by the tally so far, as a line of JSON; its end stops the load and is answered by the last tally.
+//
+// Over HTTP/1: `path` asks for this only, `pid` is the pattern of the pid in an answer, and with `again` a client does
+// what browsers and RFC 9112 (9.3.1) do: where a connection that has served before ends without a byte of an answer, it
+// asks once more on a new one. Those are counted as `stale`, and as failed only if the second try fails.
 import http from 'node:http'
 import http2 from 'node:http2'
 import https from 'node:https'
@@ -15,9 +19,11 @@ import { setTimeout as pause } from 'node:timers/promises'
 
 const LIMIT = 5000
 const THINK = 4
-const { kind, mode, port, clients = 1, count = Infinity } = JSON.parse(process.argv[2])
+const options = JSON.parse(process.argv[2])
+const { kind, mode, port, clients = 1, count = Infinity, path: only, pid: pattern = '^(\\d+)', again = false } = options
+const pidIn = new RegExp(pattern)
 const require = createRequire(new URL('../../examples/node/package.json', import.meta.url))
-const tally = { answered: 0, by: {}, failed: [] }
+const tally = { answered: 0, by: {}, stale: 0, failed: [] }
 
 class Failure extends Error {
   constructor(how, what) {
@@ -60,7 +66,8 @@ const overHttp = (module) => async () => {
           response.statusCode === 200 ? resolve(body) : reject(new Failure('wrong', `${response.statusCode} ${body}`)),
         )
       })
-      request.on('error', (error) => reject(named(error, begun)))
+      const stale = () => again && request.reusedSocket && !begun
+      request.on('error', (error) => reject(stale() ? new Failure('stale', error.message) : named(error, begun)))
     })
   return { ask, ended: () => false, close: () => (request?.destroy(), agent.destroy()) }
 }
@@ -146,14 +153,19 @@ const client = async () => {
         connection = pid = undefined
         connection = await inTime(open(), 'connecting', () => {})
       }
-      const path = n % 4 === 3 ? '/work' : '/'
+      const path = only ?? (n % 4 === 3 ? '/work' : '/')
       const answer = await inTime(connection.ask(path), 'no answer', connection.close)
-      pid = parseInt(answer)
+      pid = Number(pidIn.exec(answer)?.[1])
       if (!pid) throw new Failure('wrong', `answer ${JSON.stringify(answer)}`)
       tally.answered++
       tally.by[pid] = (tally.by[pid] ?? 0) + 1
     } catch (error) {
       const failure = named(error)
+      if (failure.how === 'stale') {
+        tally.stale++
+        n--
+        continue
+      }
       tally.failed.push({ how: failure.how, what: failure.message, pid, at: Date.now() - start })
       connection?.close()
       connection = undefined
