@@ -24,8 +24,8 @@ use super::memory::Kept;
 use super::node::message::{AddressType, Number, Query};
 use super::rota::ListenerId;
 use super::state::{Connection, State};
-use crate::os::clock;
 use crate::os::socket::{self, Listening, LocalAddress, Place, SocketFile};
+use crate::os::{clock, diag};
 use crate::protocol::{ListenerInfo, Run};
 use crate::spec::Balance;
 
@@ -182,6 +182,9 @@ impl Listener {
             address: format!("{prefix}{}", self.address),
             mechanism: mechanism.to_owned(),
             workers: u32::try_from(self.holders.len()).unwrap_or(u32::MAX),
+            why: None,
+            waiting: diag::waiting(self.endpoint.socket()).unwrap_or(0),
+            dealt: None,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use super::rota::ListenerId;
-use crate::keeper::{Ledger, Place, Region, Word};
+use crate::keeper::{Ledger, Place, Records, Region, Word};
 use crate::protocol::Run;
 
 /// Bits of a message number that count within one God's life; above are those of his generation.
@@ -28,8 +28,8 @@ pub struct Memory {
 /// What the God before left of a cluster. What belongs to it is taken out.
 #[derive(Debug)]
 pub struct Legacy<'a> {
-    /// The text of the record [`record_key`].
-    pub record: &'a str,
+    /// All that he wrote down.
+    pub records: &'a Records,
     /// Files he kept, by name.
     pub files: &'a mut HashMap<String, OwnedFd>,
     /// Connections he had written down.

@@ -17,10 +17,12 @@ mod drain;
 mod listener;
 mod memory;
 mod node;
+mod queues;
 mod record;
 mod revival;
 mod rota;
 mod state;
+mod takeover;
 
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
@@ -34,19 +36,27 @@ use self::memory::Book;
 pub use self::memory::{Legacy, Memory, channel_name, record_key};
 use self::node::channel::{Channel, Read};
 use self::node::reply;
+use self::queues::Queues;
+pub use self::queues::queues_key;
 use self::state::State;
+use self::takeover::Takeover;
+pub use self::takeover::handover_name;
+use crate::os::reuseport::Balancer;
+use crate::os::seccomp::{BindWatch, Pending};
 use crate::protocol::{ListenerInfo, Run};
-use crate::spec::Balance;
+use crate::spec::{Balance, Sharing};
 
 /// A module for Node workers (`--require`) that lets keep-alive and HTTP/2 connections end without loss when a worker is
 /// drained. Inert in any other process. Plain CommonJS for Node 16 and later.
 pub const PRELOAD: &str = include_str!("preload.cjs");
 
 /// How a cluster works.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// How connections reach the workers.
     pub balance: Balance,
+    /// Which ports workers share that know nothing of it.
+    pub sharing: Sharing,
 }
 
 /// What a cluster tells its owner.
@@ -83,6 +93,13 @@ pub enum Notice {
         /// Who.
         run: Run,
     },
+    /// A worker could not have what it wanted to listen on.
+    Obstructed {
+        /// Who.
+        run: Run,
+        /// In words: `port 80 is in use by pid 17 (nginx)`.
+        why: String,
+    },
     /// The worker closed its channel, or died. Comes before or after the news of its exit.
     Disconnected {
         /// Who.
@@ -94,13 +111,18 @@ pub enum Notice {
 #[derive(Clone, Debug)]
 pub struct Cluster {
     state: Rc<RefCell<State>>,
+    queues: Queues,
+    takeover: Takeover,
 }
 
 impl Cluster {
     /// A cluster without workers or listeners.
     #[must_use]
     pub fn new(options: Options, app: u32, memory: Memory, notices: UnboundedSender<Notice>) -> Cluster {
-        Cluster { state: State::new(options.balance, Book { app, memory }, notices) }
+        let book = Book { app, memory };
+        let queues = Queues::new(book.clone(), Balancer::RoundRobin, notices.clone());
+        let takeover = Takeover::new(book.clone(), queues.clone(), options.sharing, notices.clone());
+        Cluster { state: State::new(options.balance, book, notices), queues, takeover }
     }
 
     /// The cluster that the God before left, with all it was about to do. What belongs to it is taken out of `legacy`.
@@ -116,7 +138,13 @@ impl Cluster {
         legacy: Legacy<'_>,
     ) -> Result<Cluster, String> {
         let book = Book { app, memory };
-        Ok(Cluster { state: revival::revive(options.balance, book, notices, legacy)? })
+        let queues = match legacy.records.get(&queues_key(app)) {
+            Some(record) => Queues::adopt(book.clone(), Balancer::RoundRobin, notices.clone(), record, legacy.files)?,
+            None => Queues::new(book.clone(), Balancer::RoundRobin, notices.clone()),
+        };
+        let takeover = Takeover::new(book.clone(), queues.clone(), options.sharing, notices.clone());
+        takeover.adopt(legacy.records, legacy.files);
+        Ok(Cluster { state: revival::revive(options.balance, book, notices, legacy)?, queues, takeover })
     }
 
     /// A worker was started with the other end of `channel` as its IPC descriptor. With `shares` it takes part in the
@@ -138,16 +166,33 @@ impl Cluster {
         }
     }
 
+    /// A worker was started under this watch, with `root` as its main process: what it binds and listens on, it shares.
+    ///
+    /// Must be called inside the runtime's `LocalSet`.
+    pub fn watch(&self, run: Run, root: i32, watch: BindWatch) {
+        self.takeover.watch(run, root, watch);
+    }
+
+    /// The same where the watch was not taken yet when the God before died.
+    pub fn expect_watch(&self, run: Run, root: i32, pending: Pending) {
+        self.takeover.expect(run, root, pending);
+    }
+
     /// Out of rotation at once: no new connection goes to this worker. For one that is about to be stopped: what it
     /// closes from now on stays open for its successor.
     pub fn exclude(&self, run: Run) {
+        self.queues.exclude(run);
         self.state.borrow_mut().exclude(run);
     }
 
     /// Out of rotation, and let it finish: its connections end where the protocol allows, then it disconnects. Ends in
     /// one [`Notice::Drained`], after `grace` at the latest, unless [`Cluster::gone`] comes first.
     pub fn drain(&self, run: Run, grace: Duration) {
-        self.state.borrow_mut().drain(run, grace);
+        if self.queues.knows(run) {
+            self.queues.drain(run, grace);
+        } else {
+            self.state.borrow_mut().drain(run, grace);
+        }
     }
 
     /// A message to the app: its `process.on('message')` gets it.
@@ -160,6 +205,8 @@ impl Cluster {
     /// The worker's process has ended. What it said last is read, what it had not taken goes to others, then it is
     /// forgotten.
     pub fn gone(&self, run: Run) {
+        self.takeover.gone(run);
+        self.queues.gone(run);
         let Some(channel) = self.state.borrow().members.get(&run).map(|member| Rc::clone(&member.channel)) else {
             return;
         };
@@ -176,7 +223,16 @@ impl Cluster {
     /// What the app listens on through us.
     #[must_use]
     pub fn listeners(&self) -> Vec<ListenerInfo> {
-        self.state.borrow().listeners.values().map(listener::Listener::info).collect()
+        let mut all: Vec<_> = self.state.borrow().listeners.values().map(listener::Listener::info).collect();
+        all.extend(self.queues.listeners());
+        all
+    }
+
+    /// What this worker has to do right now: connections that wait for it alone, and those it has open. `None` where it
+    /// listens on nothing of its own.
+    #[must_use]
+    pub fn load(&self, run: Run) -> Option<(u32, u32)> {
+        self.queues.figures(run).map(|figures| (figures.waiting, figures.open))
     }
 
     /// Connections this worker took so far; those it accepts by itself are not counted.
@@ -186,8 +242,9 @@ impl Cluster {
     }
 
     /// From now on listeners are opened this way; those that are open stay as they are.
-    pub fn set_balance(&self, balance: Balance) {
-        self.state.borrow_mut().balance = balance;
+    pub fn set_options(&self, options: Options) {
+        self.state.borrow_mut().balance = options.balance;
+        self.takeover.set_rules(options.sharing);
     }
 
     /// The app is deleted: its listeners close, socket files are removed, waiting connections are reset.
@@ -195,6 +252,7 @@ impl Cluster {
         let mut state = self.state.borrow_mut();
         let ids: Vec<_> = state.listeners.keys().copied().collect();
         state.close_listeners(&ids);
+        self.queues.close();
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::Notice;
 use super::listener::{Endpoint, Listener, Vacant};
-use super::memory::{Accepted, Book, Legacy, channel_name};
+use super::memory::{Accepted, Book, Legacy, channel_name, record_key};
 use super::node::channel::Channel;
 use super::record::{Kind, KnownListener, KnownMember, Record};
 use super::rota::ListenerId;
@@ -30,8 +30,9 @@ pub(crate) fn revive(
     balance: Balance,
     book: Book,
     notices: UnboundedSender<Notice>,
-    Legacy { record, files, connections, rest }: Legacy<'_>,
+    Legacy { records, files, connections, rest }: Legacy<'_>,
 ) -> Result<Rc<RefCell<State>>, String> {
+    let record = records.get(&record_key(book.app)).map_or("{}", String::as_str);
     let record: Record = serde_json::from_str(record).map_err(|error| format!("its record: {error}"))?;
     let shared = State::new(balance, book, notices);
     {

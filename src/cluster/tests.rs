@@ -24,7 +24,7 @@ use crate::os::fdpass;
 /// Longer than anything here takes; what waits that long has hung.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-fn play<F: Future<Output = ()>>(story: F) {
+pub(in crate::cluster) fn play<F: Future<Output = ()>>(story: F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let all = async { tokio::time::timeout(PATIENCE * 3, story).await.expect("the story hung") };
     tokio::task::LocalSet::new().block_on(&runtime, all);
@@ -64,19 +64,19 @@ impl Remains {
         let memory = memory(self.generation + 1, &self.records);
         let (sender, notices) = unbounded_channel();
         let legacy = Legacy {
-            record: &self.records[&record_key(APP)],
+            records: &self.records,
             files: &mut self.files,
             connections: &mut self.connections,
             rest: &mut self.rest,
         };
-        let options = Options { balance: self.balance };
+        let options = Options { balance: self.balance, ..Options::default() };
         let cluster = Cluster::revive(options, APP, memory.clone(), sender, legacy).unwrap();
         assert!(self.files.is_empty() && self.connections.is_empty() && self.rest.is_empty(), "all is taken over");
         Stage { cluster, notices, memory, balance: self.balance }
     }
 }
 
-fn memory(generation: u64, records: &Records) -> Memory {
+pub(in crate::cluster) fn memory(generation: u64, records: &Records) -> Memory {
     let region = Rc::new(Region::new().unwrap());
     region.set(Word::Generation, generation);
     // Copies have other numbers.
@@ -85,7 +85,7 @@ fn memory(generation: u64, records: &Records) -> Memory {
 }
 
 /// A copy of an open file, by its number.
-fn copy(number: i32) -> OwnedFd {
+pub(in crate::cluster) fn copy(number: i32) -> OwnedFd {
     fdpass::inherited(u16::try_from(number).unwrap()).unwrap()
 }
 
@@ -97,7 +97,12 @@ impl Stage {
     fn with(balance: Balance) -> Stage {
         let (sender, notices) = unbounded_channel();
         let memory = memory(1, &Records::new());
-        Stage { cluster: Cluster::new(Options { balance }, APP, memory.clone(), sender), notices, memory, balance }
+        Stage {
+            cluster: Cluster::new(Options { balance, ..Options::default() }, APP, memory.clone(), sender),
+            notices,
+            memory,
+            balance,
+        }
     }
 
     fn records(&self) -> Records {

@@ -21,6 +21,7 @@ use super::log;
 use super::pid_files::PidFiles;
 use super::sources::Sources;
 use super::upgrade::Outcome;
+use super::watching::Watching;
 use crate::cluster::{Cluster, Memory, Notice};
 use crate::logs::LogFiles;
 use crate::os::cgroup::Cgroups;
@@ -106,6 +107,7 @@ pub struct God {
     /// `process.version` of the current run, where it was told.
     pub(super) node_versions: HashMap<ProcessId, String>,
     pub(super) fingerprints: Fingerprints,
+    pub(super) watching: Watching,
     tickets: HashMap<Ticket, Reply>,
     last_ticket: u64,
     ending: Option<Ticket>,
@@ -127,6 +129,7 @@ impl God {
             bus: Bus::default(),
             node_versions: HashMap::new(),
             fingerprints: Fingerprints::default(),
+            watching: Watching::default(),
             tickets: HashMap::new(),
             last_ticket: 0,
             ending: None,
@@ -237,6 +240,7 @@ impl God {
                 }
                 self.publish_of(run, EventKind::Message { data });
             }
+            Notice::Obstructed { run, why } => self.input(Input::Obstructed { run, why }),
             Notice::Drained { run } => self.input(Input::Drained { run }),
             Notice::NodeVersion { run, version } => {
                 if let Some(process) = self.supervisor.process_of(run) {

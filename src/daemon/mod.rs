@@ -27,6 +27,7 @@ mod sources;
 mod start;
 pub mod upgrade;
 mod view;
+mod watching;
 mod wiring;
 
 use std::fs::{self, File};

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::god::{God, moment};
 use super::live::{self, Live};
+use super::start::cluster_options;
 use crate::cluster::{self, Cluster, Memory};
 use crate::keeper::exits::Inbox;
 use crate::keeper::{Place, Previous, Records, Word};
@@ -16,7 +17,7 @@ use crate::os::cgroup::Cgroup;
 use crate::os::reap::Ended;
 use crate::os::{clock, killpoint, pidfd, proc, tree};
 use crate::protocol::{EventKind, Exit, Run};
-use crate::spec::{Balance, ExecMode};
+use crate::spec::Mechanism;
 use crate::supervisor::{AppId, Effect, Input, Process, Supervisor};
 
 /// What the God before left to this one.
@@ -85,17 +86,19 @@ impl God {
 
     /// The listeners, the channels to workers, and the connections between the two.
     fn find_clusters(&mut self, legacy: &mut Legacy) {
-        let apps: Vec<(AppId, Balance)> = self.supervisor.apps().map(|app| (app.id, app.spec.balance)).collect();
-        for (app, balance) in apps {
-            let Some(record) = legacy.records.get(&cluster::record_key(app.0)) else { continue };
+        let apps: Vec<_> = self.supervisor.apps().map(|app| (app.id, cluster_options(&app.spec))).collect();
+        for (app, options) in apps {
+            if !legacy.records.contains_key(&cluster::record_key(app.0)) {
+                continue;
+            }
             let left = cluster::Legacy {
-                record,
+                records: &legacy.records,
                 files: &mut legacy.files,
                 connections: &mut legacy.connections,
                 rest: &mut legacy.rest,
             };
             let (memory, notices) = (self.shell.memory.clone(), self.shell.notices.clone());
-            match Cluster::revive(cluster::Options { balance }, app.0, memory, notices, left) {
+            match Cluster::revive(options, app.0, memory, notices, left) {
                 Ok(cluster) => drop(self.clusters.insert(app, cluster)),
                 Err(error) => tracing::error!("the listeners of app {} are lost: {error}", app.0),
             }
@@ -157,9 +160,15 @@ impl God {
     fn take_over_channels(&mut self, files: &mut HashMap<String, OwnedFd>) {
         let runs: Vec<(Run, AppId)> = self.living.running().map(|(run, live)| (run, live.app)).collect();
         for (run, app) in runs {
-            let Some(channel) = files.remove(&cluster::channel_name(run)) else { continue };
+            let (channel, watch) =
+                (files.remove(&cluster::channel_name(run)), files.remove(&cluster::handover_name(run)));
             let Some(spec) = self.supervisor.app(app).map(|app| Arc::clone(&app.spec)) else { continue };
-            self.cluster(app, &spec).join(run, channel, spec.mode == ExecMode::Cluster);
+            if let Some(channel) = channel {
+                self.cluster(app, &spec).join(run, channel, spec.mechanism() == Mechanism::Node);
+            }
+            if let (Some(watch), Some(root)) = (watch, self.living.main(run)) {
+                self.cluster(app, &spec).expect_watch(run, root, watch.into());
+            }
         }
     }
 

@@ -11,12 +11,13 @@ use super::confine::Confined;
 use super::environment::{self, Setting};
 use super::god::God;
 use super::live::Live;
+use super::watching::Handover;
 use super::wiring::Wiring;
 use crate::cluster::{self, Cluster};
 use crate::logs::Pumping;
 use crate::os::{clock, fdpass, killpoint, program, spawn, tree};
 use crate::protocol::{EventKind, Run};
-use crate::spec::{AppSpec, Env, ExecMode, Program, interpreter};
+use crate::spec::{AppSpec, Env, Mechanism, Program};
 use crate::supervisor::{AppId, Input, Process, ProcessId};
 
 impl God {
@@ -51,6 +52,7 @@ impl God {
         let (err, err_write) = spawn::output_pipe()?;
         let pipes = [tree::pipe_inode(&out)?, tree::pipe_inode(&err)?];
         confined.give(&[out_write.as_fd(), err_write.as_fd()]);
+        let watch = self.hand_over_watch(run, spec)?;
         let launch = spawn::Launch {
             program: &command.program,
             argv: &argv,
@@ -59,7 +61,10 @@ impl God {
             cwd: &spec.cwd,
             fds: &wiring.descriptors([null.as_fd(), out_write.as_fd(), err_write.as_fd()]),
             sibling: true,
-            confinement: spawn::Confinement::default(),
+            confinement: spawn::Confinement {
+                watch_binds: watch.as_ref().map(Handover::theirs),
+                ..spawn::Confinement::default()
+            },
         };
         // Before there is a process: what it says and waits for must outlive us from its first moment.
         let names = output_names(run);
@@ -68,10 +73,14 @@ impl God {
         let channel_name = cluster::channel_name(run);
         self.shell.memory.ledger.keep(&channel_name, &channel);
         let started = confined.spawn(&launch);
-        if started.is_err() {
-            names.iter().chain([&channel_name]).for_each(|name| self.shell.memory.ledger.release(name));
-        }
-        let spawned = started.map_err(|failure| StartFailure::explain(&failure))?;
+        let spawned = match started {
+            Ok(spawned) => spawned,
+            Err(failure) => {
+                names.iter().chain([&channel_name]).for_each(|name| self.shell.memory.ledger.release(name));
+                self.drop_watch(watch);
+                return Err(StartFailure::explain(&failure));
+            }
+        };
         killpoint::pass("spawned");
         let pid = spawned.pid;
 
@@ -83,7 +92,10 @@ impl God {
         for ((name, pipe), path) in names.into_iter().zip([out, err]).zip(logs) {
             self.pump(vec![(name, pipe)], path.as_deref());
         }
-        self.cluster(app, spec).join(run, channel, spec.mode == ExecMode::Cluster);
+        self.cluster(app, spec).join(run, channel, spec.mechanism() == Mechanism::Node);
+        if let Some(watch) = watch {
+            self.take_watch(app, spec, pid, watch);
+        }
         self.publish(process.id, EventKind::Started { pid });
         Ok(())
     }
@@ -112,12 +124,17 @@ impl God {
 
     pub(super) fn cluster(&mut self, app: AppId, spec: &AppSpec) -> &Cluster {
         let (memory, notices) = (&self.shell.memory, &self.shell.notices);
-        let options = cluster::Options { balance: spec.balance };
-        let cluster =
-            self.clusters.entry(app).or_insert_with(|| Cluster::new(options, app.0, memory.clone(), notices.clone()));
-        cluster.set_balance(spec.balance);
+        let options = cluster_options(spec);
+        let new = || Cluster::new(options.clone(), app.0, memory.clone(), notices.clone());
+        let cluster = self.clusters.entry(app).or_insert_with(new);
+        cluster.set_options(options);
         cluster
     }
+}
+
+/// How the workers of an app share.
+pub(super) fn cluster_options(spec: &AppSpec) -> cluster::Options {
+    cluster::Options { balance: spec.balance, sharing: spec.sharing.clone() }
 }
 
 /// The names under which the ends of a run's output pipes are kept.
@@ -132,7 +149,7 @@ fn wire(run: Run, spec: &AppSpec) -> io::Result<(Wiring, OwnedFd)> {
     let number = wiring.give(theirs);
     wiring.tell("NODE_CHANNEL_FD", number.to_string());
     wiring.tell("NODE_CHANNEL_SERIALIZATION_MODE", "json");
-    if spec.mode == ExecMode::Cluster {
+    if spec.mechanism() == Mechanism::Node {
         // Unique among the living, and the worker's `cluster.worker.id`.
         wiring.tell("NODE_UNIQUE_ID", run.0.to_string());
     }
@@ -183,7 +200,7 @@ fn command_line(spec: &AppSpec, preload: &Path) -> Result<CommandLine, StartFail
         Program::Script { script, interpreter, interpreter_args } => {
             let mut argv = vec![interpreter.clone()];
             argv.extend(interpreter_args.iter().cloned());
-            if spec.mode == ExecMode::Cluster && interpreter::is_node(interpreter) {
+            if spec.mechanism() == Mechanism::Node {
                 argv.extend(["--require".to_owned(), text(preload)]);
             }
             argv.push(text(script));

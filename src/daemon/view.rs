@@ -10,8 +10,8 @@ use super::journal::JournalState;
 use super::live::Live;
 use crate::os::{clock, proc};
 use crate::protocol::{Description, ProcessInfo, Refusal, Run, Standing, Status, Unwritten};
-use crate::spec::AppSpec;
 use crate::spec::target::Selector;
+use crate::spec::{AppSpec, Mechanism};
 use crate::supervisor::{Process, State};
 
 /// Processor time is averaged over at least this long, in milliseconds, so that two readings in a row do not show noise.
@@ -64,8 +64,18 @@ impl God {
             pid_file: pid_file.clone(),
             listeners: cluster.map(crate::cluster::Cluster::listeners).unwrap_or_default(),
             connections: cluster.zip(run).map_or(0, |(cluster, run)| cluster.connections(run)),
+            load: cluster.zip(run).and_then(|(cluster, run)| cluster.load(run)),
+            obstacle: self.obstacle(spec),
             node_version: self.node_versions.get(&process.id).cloned(),
         })
+    }
+
+    /// Why its workers do not share as they should, if they do not.
+    fn obstacle(&self, spec: &AppSpec) -> Option<String> {
+        match spec.mechanism() {
+            Mechanism::Takeover => self.watching.obstacle().map(str::to_owned),
+            Mechanism::None | Mechanism::Node => None,
+        }
     }
 
     fn info(&self, process: &Process, usage: &Usage) -> Option<ProcessInfo> {

@@ -20,7 +20,7 @@ use crate::protocol::{Action, Changes, Event, EventKind, Launch, ProcessInfo, Re
 use crate::spec::target::Selector;
 use crate::spec::{
     AppSpec, Balance, DEFAULT_INSTANCE_VAR, DEFAULT_NAMESPACE, Env, ExecMode, LogSpec, Program, Readiness, RestartRule,
-    StopRule,
+    Sharing, StopRule,
 };
 
 const NAME: &str = "demo";
@@ -235,6 +235,7 @@ fn app(instances: u32) -> Result<AppSpec, Failure> {
         mode: ExecMode::Cluster,
         instances,
         balance: Balance::RoundRobin,
+        sharing: Sharing::default(),
         base_env: std::sync::Arc::default(),
         env: Env::from([("PORT".to_owned(), "0".to_owned())]),
         instance_var: DEFAULT_INSTANCE_VAR.to_owned(),

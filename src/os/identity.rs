@@ -15,6 +15,12 @@ pub fn pid() -> i32 {
     nix::unistd::getpid().as_raw()
 }
 
+/// Process id of our parent.
+#[must_use]
+pub fn parent() -> i32 {
+    nix::unistd::getppid().as_raw()
+}
+
 /// Effective user id.
 #[must_use]
 pub fn uid() -> u32 {

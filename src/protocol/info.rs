@@ -116,6 +116,12 @@ pub struct Description {
     pub listeners: Vec<ListenerInfo>,
     /// Connections handed to this process and answered for so far.
     pub connections: u64,
+    /// Connections that wait for this process alone, and those it has open, where pmr can tell.
+    #[serde(default)]
+    pub load: Option<(u32, u32)>,
+    /// Why its binds cannot be taken over, where its app needs that.
+    #[serde(default)]
+    pub obstacle: Option<String>,
     /// `process.version` of a Node worker, if it said so.
     pub node_version: Option<String>,
 }
@@ -161,10 +167,19 @@ impl From<Described> for Vec<Description> {
 pub struct ListenerInfo {
     /// `[::]:3000`, `/run/x.sock`, `udp 0.0.0.0:53`.
     pub address: String,
-    /// How connections get to the workers: `round robin` or `shared handle`.
+    /// How connections get to the workers: `round robin`, `shared handle`, `a queue each, in turn by the kernel` …
     pub mechanism: String,
     /// How many workers take part now.
     pub workers: u32,
+    /// Why it is no better mechanism, if there is one.
+    #[serde(default)]
+    pub why: Option<String>,
+    /// Connections that wait to be accepted, with all workers and with none.
+    #[serde(default)]
+    pub waiting: u32,
+    /// Connections that were dealt out so far, where the kernel counts them.
+    #[serde(default)]
+    pub dealt: Option<u64>,
 }
 
 /// Who answered.

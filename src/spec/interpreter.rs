@@ -126,19 +126,24 @@ pub fn is_python(interpreter: &str) -> bool {
 /// Programs written for Node that only start the app proper, as a child which knows nothing of a cluster.
 const LAUNCHERS: &[&str] = &["npm", "npx", "yarn", "pnpm", "pnpx", "corepack"];
 
-/// Cluster or fork: as the owner said; else cluster if a number of processes was asked for and Node runs the script.
+/// Whether this runs a script by Node that is the app itself: one that can take part in Node's own cluster protocol.
 #[must_use]
-pub fn exec_mode(said: Option<ExecMode>, instances: Option<Instances>, program: &Program) -> ExecMode {
-    let clusters = match program {
+pub fn is_node_app(program: &Program) -> bool {
+    match program {
         Program::Script { script, interpreter, .. } => {
             is_node(interpreter) && !LAUNCHERS.contains(&file_name(&script.to_string_lossy()))
         }
         Program::Binary { .. } | Program::CommandLine { .. } => false,
-    };
+    }
+}
+
+/// Cluster or fork: as the owner said; else cluster if a number of processes was asked for.
+#[must_use]
+pub fn exec_mode(said: Option<ExecMode>, instances: Option<Instances>) -> ExecMode {
     match (said, instances) {
         (Some(mode), _) => mode,
-        (None, Some(_)) if clusters => ExecMode::Cluster,
-        (None, _) => ExecMode::Fork,
+        (None, Some(_)) => ExecMode::Cluster,
+        (None, None) => ExecMode::Fork,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AppSpec, ExecMode, Program, interpreter};
+use super::{AppSpec, ExecMode, interpreter};
 
 /// By what workers share what they listen on, as far as their spec says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,12 +21,10 @@ impl AppSpec {
     /// By what its workers share what they listen on.
     #[must_use]
     pub fn mechanism(&self) -> Mechanism {
-        match (self.mode, &self.program) {
-            (ExecMode::Fork, _) => Mechanism::None,
-            (ExecMode::Cluster, Program::Script { interpreter, .. }) if interpreter::is_node(interpreter) => {
-                Mechanism::Node
-            }
-            (ExecMode::Cluster, _) => Mechanism::Takeover,
+        match self.mode {
+            ExecMode::Fork => Mechanism::None,
+            ExecMode::Cluster if interpreter::is_node_app(&self.program) => Mechanism::Node,
+            ExecMode::Cluster => Mechanism::Takeover,
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod interpreter;
 pub mod keys;
 pub mod log_paths;
 pub mod mechanism;
+pub mod sharing;
 pub mod signal;
 pub mod target;
 pub mod value;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub use confinement::Confinement;
 pub use mechanism::Mechanism;
+pub use sharing::{Share, Sharing};
 
 /// Environment variables, sorted so that output and dumps are stable.
 pub type Env = BTreeMap<String, String>;
@@ -59,6 +61,9 @@ pub struct AppSpec {
     /// How connections reach the workers of a cluster.
     #[serde(default)]
     pub balance: Balance,
+    /// Which ports the workers of a cluster share.
+    #[serde(default)]
+    pub sharing: Sharing,
     /// Environment of the caller at the last `start` or `--update-env`. Apps started from one shell share it.
     #[serde(default)]
     pub base_env: Arc<Env>,
@@ -280,6 +285,7 @@ pub(crate) fn sample() -> AppSpec {
         mode: ExecMode::Fork,
         instances: 1,
         balance: Balance::default(),
+        sharing: Sharing::default(),
         base_env: Arc::default(),
         env: Env::new(),
         instance_var: DEFAULT_INSTANCE_VAR.to_owned(),

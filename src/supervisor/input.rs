@@ -69,6 +69,13 @@ pub enum Input {
         /// By what.
         proof: Proof,
     },
+    /// The run could not have what it wanted. It may end of it, and then this is why.
+    Obstructed {
+        /// Which.
+        run: Run,
+        /// In words.
+        why: String,
+    },
     /// The run has finished what it had (or its drain time is over).
     Drained {
         /// Which.

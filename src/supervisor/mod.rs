@@ -81,6 +81,9 @@ impl Supervisor {
             Input::Ready { run, proof } => {
                 self.tell(now, run, &mut effects, |process, scene| process.ready(scene, run, proof));
             }
+            Input::Obstructed { run, why } => {
+                self.tell(now, run, &mut effects, |process, _| process.obstructed(run, why));
+            }
             Input::Drained { run } => self.tell(now, run, &mut effects, |process, scene| process.drained(scene, run)),
             Input::Exited { run, exit, survivors } => self.tell(now, run, &mut effects, |process, scene| {
                 process.exited(scene, run, exit, survivors);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Ask, Effect, Input, Moment, Process, ProcessId, Proof, State, Supervisor, Ticket};
 use crate::protocol::{Action, Changes, Exit, Launch, Refusal, Report, Run, Verdict};
 use crate::spec::target::Selector;
-use crate::spec::{AppSpec, Balance, ExecMode, LogSpec, Program, Readiness, RestartRule, StopRule};
+use crate::spec::{AppSpec, Balance, ExecMode, LogSpec, Program, Readiness, RestartRule, Sharing, StopRule};
 
 /// A cluster of so many workers, with PM2's numbers and a drain of 5 s.
 pub fn cluster(instances: u32) -> AppSpec {
@@ -19,6 +19,7 @@ pub fn cluster(instances: u32) -> AppSpec {
         mode: ExecMode::Cluster,
         instances,
         balance: Balance::RoundRobin,
+        sharing: Sharing::default(),
         base_env: std::sync::Arc::default(),
         env: std::collections::BTreeMap::new(),
         instance_var: "NODE_APP_INSTANCE".to_owned(),

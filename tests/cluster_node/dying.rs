@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use pmr::cluster::{Cluster, Legacy, Options, record_key};
+use pmr::cluster::{Cluster, Legacy, Options};
 use pmr::keeper::{Place, Word, ledger};
 use pmr::os::fdpass;
 
@@ -30,15 +30,10 @@ impl App {
         let placed = numbers.into_iter().filter_map(|number| Some((number, region.place(number)?)));
         let mut connections: Vec<(OwnedFd, Place)> = placed.map(|(number, place)| (copy(number), place)).collect();
         let mut rest = Vec::new();
-        let legacy = Legacy {
-            record: &records[&record_key(APP)],
-            files: &mut files,
-            connections: &mut connections,
-            rest: &mut rest,
-        };
+        let legacy = Legacy { records: &records, files: &mut files, connections: &mut connections, rest: &mut rest };
         self.memory = memory(region.get(Word::Generation) + 1);
         let (sender, notices) = unbounded_channel();
-        let options = Options { balance: Balance::RoundRobin };
+        let options = Options::default();
         self.cluster = Cluster::revive(options, APP, self.memory.clone(), sender, legacy).unwrap();
         self.notices = notices;
     }

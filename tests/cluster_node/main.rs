@@ -72,7 +72,7 @@ impl App {
         std::fs::write(dir.path().join("preload.cjs"), PRELOAD).unwrap();
         let (sender, notices) = unbounded_channel();
         let memory = memory(1);
-        let cluster = Cluster::new(Options { balance }, APP, memory.clone(), sender);
+        let cluster = Cluster::new(Options { balance, ..Options::default() }, APP, memory.clone(), sender);
         let args = args.iter().map(ToString::to_string).collect();
         let (script, workers) = (script(name), HashMap::new());
         App { cluster, memory, notices, script, args, dir, workers, last: Cell::new(0) }

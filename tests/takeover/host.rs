@@ -115,7 +115,7 @@ impl Host {
         if let Some(at) = orphan {
             let (key, member) = self.orphans.remove(at);
             let left = self.groups[&key].socket(member).unwrap().try_clone_to_owned()?;
-            reuseport::copy_blocking(&socket, &left)?;
+            reuseport::carry_options(&socket, &left)?;
             let left = put_in_place(&program.watch, request, left)?;
             self.note(program.pid, key, left, Some(member))?;
             return Ok(Done::Bound(wanted));

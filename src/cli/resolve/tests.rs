@@ -238,7 +238,8 @@ fn counts_modes_and_logs_follow_pm2() {
         (json!({"script": "app.js", "instances": 2, "merge_logs": true}), ExecMode::Cluster, 2, true),
         (json!({"script": "app.js", "exec_mode": "cluster"}), ExecMode::Cluster, 1, false),
         (json!({"script": "app.js", "instances": 2, "exec_mode": "fork"}), ExecMode::Fork, 2, false),
-        (json!({"script": "x.py", "instances": 2}), ExecMode::Fork, 2, false),
+        (json!({"script": "x.py", "instances": 2}), ExecMode::Cluster, 2, false),
+        (json!({"script": "x.py", "instances": 2, "exec_mode": "fork"}), ExecMode::Fork, 2, false),
     ] {
         let spec = machine.resolve(&settings).unwrap();
         assert_eq!((spec.mode, spec.instances, spec.logs.merge), (mode, instances, merge), "{settings}");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::protocol::{Description, Exit, ListenerInfo, ProcessInfo, Status};
-use crate::spec::{AppSpec, Balance, Env, ExecMode, LogSpec, Program, Readiness, RestartRule, StopRule};
+use crate::spec::{AppSpec, Balance, Env, ExecMode, LogSpec, Program, Readiness, RestartRule, Sharing, StopRule};
 
 fn env(pairs: &[(&str, &str)]) -> Env {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<BTreeMap<_, _>>()
@@ -48,6 +48,7 @@ pub fn spec() -> AppSpec {
         mode: ExecMode::Cluster,
         instances: 4,
         balance: Balance::RoundRobin,
+        sharing: Sharing::default(),
         base_env: std::sync::Arc::new(env(&[("HOME", "/home/ann"), ("PORT", "1")])),
         env: env(&[("DB", "postgres://u:hunter2@db/x"), ("DB_PASSWORD", "hunter2"), ("PORT", "3000")]),
         instance_var: "NODE_APP_INSTANCE".into(),
@@ -80,8 +81,17 @@ pub fn description() -> Description {
         spec: spec(),
         own_env: env(&[("NODE_APP_INSTANCE", "1"), ("pm_id", "3")]),
         pid_file: "/h/pids/api-3.pid".into(),
-        listeners: vec![ListenerInfo { address: "[::]:3000".into(), mechanism: "round robin".into(), workers: 4 }],
+        listeners: vec![ListenerInfo {
+            address: "[::]:3000".into(),
+            mechanism: "round robin".into(),
+            workers: 4,
+            why: None,
+            waiting: 0,
+            dealt: None,
+        }],
         connections: 1042,
+        load: None,
+        obstacle: None,
         node_version: Some("v24.11.0".into()),
     }
 }

@@ -73,7 +73,7 @@ fn what_is_not_a_connection_of_ours_is_left_alone() {
         let foreign = Place::Waiting { listener: 1 << 32 | 1 };
         let mut connections = vec![(OwnedFd::from(std::fs::File::open("/dev/null").unwrap()), foreign)];
         let legacy = Legacy {
-            record: &remains.records[&record_key(APP)],
+            records: &remains.records,
             files: &mut remains.files,
             connections: &mut connections,
             rest: &mut rest,

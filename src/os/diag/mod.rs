@@ -33,6 +33,8 @@ pub struct Connection {
     pub last_received: Duration,
     /// Since when nothing was sent, likewise.
     pub last_sent: Duration,
+    /// How long a round trip to the peer takes.
+    pub round_trip: Duration,
 }
 
 /// A connection's state, as in `net/tcp_states.h`.
@@ -149,6 +151,16 @@ pub fn sockets_of(processes: &[i32]) -> HashSet<u64> {
     targets.filter_map(|target| target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()).collect()
 }
 
+/// The same, or `None` if one of them lives and cannot be looked into.
+#[must_use]
+pub fn sockets_if_known(processes: &[i32]) -> Option<HashSet<u64>> {
+    let is_hidden = |process: &&i32| {
+        let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+        fs::read_dir(format!("/proc/{process}/fd")).is_err_and(|error| denied(&error))
+    };
+    if processes.iter().any(|process| is_hidden(&process)) { None } else { Some(sockets_of(processes)) }
+}
+
 /// How many connections wait to be accepted on this listening TCP socket.
 ///
 /// # Errors
@@ -203,6 +215,8 @@ fn request(family: i32, states: u32, port: u16) -> Vec<u8> {
 const UNACKED: usize = 24;
 const LAST_SENT: usize = 44;
 const LAST_RECEIVED: usize = 52;
+/// Microseconds.
+const ROUND_TRIP: usize = 68;
 
 fn connection(message: &[u8]) -> Option<Connection> {
     let info = attributes(message.get(MESSAGE..)?).find(|(kind, _)| *kind == INFO).map(|(_, content)| content);
@@ -216,6 +230,7 @@ fn connection(message: &[u8]) -> Option<Connection> {
         unsent: word(message, 60)?,
         last_received: since(LAST_RECEIVED),
         last_sent: since(LAST_SENT),
+        round_trip: Duration::from_micros(info.and_then(|info| word(info, ROUND_TRIP)).unwrap_or(0).into()),
     })
 }
 

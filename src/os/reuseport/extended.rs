@@ -22,6 +22,7 @@ pub(super) struct Extended {
     counter: OwnedFd,
     table: OwnedFd,
     sockets: OwnedFd,
+    migrates: bool,
 }
 
 impl Extended {
@@ -30,16 +31,23 @@ impl Extended {
         let table = bpf::new_map("pmr_table", bpf::ARRAY, 4 * (1 + PLACES), 1)?;
         let sockets = bpf::new_map("pmr_sockets", bpf::REUSEPORT_SOCKARRAY, 8, PLACES)?;
         let code = code(spread, &counter, &table, &sockets);
-        let program = match bpf::load("pmr_balancer", &code, bpf::SELECT_OR_MIGRATE) {
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => bpf::load("pmr_balancer", &code, bpf::SELECT)?,
-            result => result?,
+        let (program, migrates) = match bpf::load("pmr_balancer", &code, bpf::SELECT_OR_MIGRATE) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                (bpf::load("pmr_balancer", &code, bpf::SELECT)?, false)
+            }
+            result => (result?, spread == Spread::Connections),
         };
-        Ok(Extended { program, counter, table, sockets })
+        Ok(Extended { program, counter, table, sockets, migrates })
     }
 
     /// From the files another process made, in the order of [`Extended::files`].
-    pub(super) fn adopt([program, counter, table, sockets]: [OwnedFd; 4]) -> Extended {
-        Extended { program, counter, table, sockets }
+    pub(super) fn adopt([program, counter, table, sockets]: [OwnedFd; 4], migrates: bool) -> Extended {
+        Extended { program, counter, table, sockets, migrates }
+    }
+
+    /// True if it is also asked where the connections of a socket that closes are to go.
+    pub(super) fn migrates(&self) -> bool {
+        self.migrates
     }
 
     pub(super) fn files(&self) -> [(&'static str, BorrowedFd<'_>); 4] {

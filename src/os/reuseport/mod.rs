@@ -37,8 +37,8 @@ use serde::{Deserialize, Serialize};
 
 use extended::{Extended, PLACES};
 pub use record::Record;
-pub use shared::{Key, copy_blocking, is_multipath, is_shared, share, single_path};
-use shared::{listens, set_option};
+use shared::set_option;
+pub use shared::{Key, carry_options, is_multipath, is_shared, listens, share, single_path};
 
 /// The shortest queue a shared TCP socket gets, whatever the program asks for: Python's 5 makes clients wait for
 /// seconds under load. The kernel cuts it to `net.core.somaxconn`.
@@ -215,6 +215,12 @@ impl Group {
     /// The members, and whether each is in rotation.
     pub fn members(&self) -> impl Iterator<Item = (MemberId, bool)> + '_ {
         self.members.iter().map(|member| (member.id, member.included))
+    }
+
+    /// True if what waits in the queue of a socket that is removed moves to the others.
+    #[must_use]
+    pub fn migrates(&self) -> bool {
+        self.extended.as_ref().is_some_and(Extended::migrates)
     }
 
     /// How many connections were dealt in turn since the group was made; `None` with the other balancers.

@@ -17,6 +17,8 @@ pub struct Record {
     at_most: Balancer,
     balancer: Balancer,
     reason: Reason,
+    #[serde(default)]
+    migrates: bool,
 }
 
 impl Record {
@@ -37,6 +39,7 @@ impl Group {
             at_most: self.at_most,
             balancer: self.balancer,
             reason: self.reason.clone(),
+            migrates: self.migrates(),
         }
     }
 
@@ -54,7 +57,7 @@ impl Group {
         mut sockets: BTreeMap<MemberId, OwnedFd>,
         mut files: BTreeMap<String, OwnedFd>,
     ) -> Group {
-        let Record { members, order_known, next, at_most, balancer, reason } = record;
+        let Record { members, order_known, next, at_most, balancer, reason, migrates } = record;
         let count = members.len();
         let members: Vec<_> = members
             .into_iter()
@@ -67,7 +70,7 @@ impl Group {
             let mut file = |name: &str| files.remove(name).ok_or(());
             let all = (|| Ok::<_, ()>([file("program")?, file("counter")?, file("table")?, file("sockets")?]))();
             match all {
-                Ok(all) => group.extended = Some(Extended::adopt(all)),
+                Ok(all) => group.extended = Some(Extended::adopt(all, migrates)),
                 Err(()) => group.fall_back(Balancer::Random, Reason::Refused(libc::EBUSY)),
             }
         }

@@ -6,9 +6,10 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::fstat;
 use rustix::net::sockopt::{
-    ipv6_v6only, set_socket_reuseport, socket_acceptconn, socket_domain, socket_protocol, socket_type,
+    ipv6_v6only, set_ipv6_v6only, set_socket_reuseaddr, set_socket_reuseport, socket_acceptconn, socket_domain,
+    socket_protocol, socket_type,
 };
-use rustix::net::{AddressFamily, SocketFlags, SocketType, getsockname, socket_with};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with};
 
 /// What the kernel tells sockets that share a port by: those with the same key are one group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,8 +38,22 @@ impl Key {
     /// # Errors
     /// If it is no socket.
     pub fn of(socket: impl AsFd) -> io::Result<Option<Key>> {
+        match SocketAddr::try_from(getsockname(&socket)?) {
+            Ok(address) => Key::at(socket, address),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// That a socket will have which is about to be bound to this address; `None` if it is of another kind than
+    /// [`Key::of`] knows, or of another family than the address.
+    ///
+    /// # Errors
+    /// If it is no socket.
+    pub fn at(socket: impl AsFd, address: SocketAddr) -> io::Result<Option<Key>> {
         let socket = socket.as_fd();
-        let Ok(address) = SocketAddr::try_from(getsockname(socket)?) else { return Ok(None) };
+        if family(address) != socket_domain(socket)? {
+            return Ok(None);
+        }
         let tcp = match socket_type(socket)? {
             SocketType::STREAM => true,
             SocketType::DGRAM => false,
@@ -54,6 +69,57 @@ impl Key {
             namespace: get_option(socket, libc::SOL_SOCKET, NAMESPACE).unwrap_or(0),
         }))
     }
+
+    /// True if the kernel would not have both, if nothing is shared.
+    #[must_use]
+    pub fn overlaps(&self, other: &Key) -> bool {
+        let (one, two) = (self.address, other.address);
+        let any = |key: &Key| key.address.ip().is_unspecified();
+        let both_stacks = |key: &Key| key.address.is_ipv6() && any(key) && !key.v6only;
+        let devices = self.device == other.device || self.device == 0 || other.device == 0;
+        let addresses = match one.is_ipv6() == two.is_ipv6() {
+            true => one.ip() == two.ip() || any(self) || any(other),
+            false => both_stacks(self) || both_stacks(other),
+        };
+        let place = (self.tcp, one.port(), self.namespace) == (other.tcp, two.port(), other.namespace);
+        place && devices && addresses
+    }
+
+    /// A new socket with this key, bound and not listening: one more for its group. Non-blocking, close-on-exec.
+    ///
+    /// # Errors
+    /// `EXDEV` if the key is of another network name space, `EADDRINUSE` if others have the address, `EPERM` if it is
+    /// another user's.
+    pub fn socket(&self) -> io::Result<OwnedFd> {
+        let kind = if self.tcp { SocketType::STREAM } else { SocketType::DGRAM };
+        let socket = socket_with(family(self.address), kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
+        set_socket_reuseaddr(&socket, self.tcp)?;
+        share(&socket)?;
+        if self.address.is_ipv6() {
+            set_ipv6_v6only(&socket, self.v6only)?;
+        }
+        if self.device != 0 {
+            set_option(&socket, DEVICE, &self.device)?;
+        }
+        give(&socket, self.user)?;
+        if Key::at(&socket, self.address)? != Some(*self) {
+            return Err(io::Error::from_raw_os_error(libc::EXDEV));
+        }
+        bind(&socket, &self.address)?;
+        Ok(socket)
+    }
+}
+
+fn family(address: SocketAddr) -> AddressFamily {
+    if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET }
+}
+
+/// Makes it a socket of this user.
+fn give(socket: impl AsFd, user: u32) -> io::Result<()> {
+    if fstat(&socket)?.st_uid != user {
+        rustix::fs::fchown(&socket, Some(rustix::fs::Uid::from_raw(user)), None)?;
+    }
+    Ok(())
 }
 
 /// Allows others of the same user that say so, too, to bind to the same address. To be done before the bind.
@@ -79,7 +145,6 @@ pub fn is_multipath(socket: impl AsFd) -> bool {
 /// Options that matter before a socket is bound, by level and name. What accepted connections inherit is among them.
 const CARRIED: &[(libc::c_int, libc::c_int)] = &[
     (libc::SOL_SOCKET, libc::SO_REUSEADDR),
-    (libc::SOL_SOCKET, libc::SO_REUSEPORT),
     (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
     (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY),
     (libc::IPPROTO_TCP, libc::TCP_NODELAY),
@@ -103,31 +168,34 @@ pub fn single_path(multipath: impl AsFd) -> io::Result<OwnedFd> {
     if namespace(from) != namespace(to.as_fd()) {
         return Err(io::Error::from_raw_os_error(libc::EXDEV));
     }
-    for (level, name) in CARRIED {
-        if let Ok(value) = get_option::<libc::c_int>(from, *level, *name) {
-            // What the other kind of socket has no word for, a plain one does without.
-            let _ = set_option_at(&to, *level, *name, &value);
-        }
+    carry_options(from, &to)?;
+    if is_shared(from) {
+        share(&to)?;
     }
-    copy_blocking(from, &to)?;
-    let owner = fstat(from)?.st_uid;
-    if owner != fstat(&to)?.st_uid {
-        rustix::fs::fchown(&to, Some(rustix::fs::Uid::from_raw(owner)), None)?;
-    }
+    give(&to, fstat(from)?.st_uid)?;
     Ok(to)
 }
 
-/// Makes `to` wait, or not wait, as `from` does.
+/// Sets the options of one socket as they are in another, but for whether its address is shared, and makes it wait, or
+/// not wait, like that one.
 ///
 /// # Errors
 /// None is known.
-pub fn copy_blocking(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
+pub fn carry_options(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
+    let (from, to) = (from.as_fd(), to.as_fd());
+    for (level, name) in CARRIED {
+        if let Ok(value) = get_option::<libc::c_int>(from, *level, *name) {
+            // What the other kind of socket has no word for, or cannot change any more, it does without.
+            let _ = set_option_at(to, *level, *name, &value);
+        }
+    }
     let blocks = !rustix::fs::fcntl_getfl(from)?.contains(rustix::fs::OFlags::NONBLOCK);
     Ok(rustix::io::ioctl_fionbio(to, !blocks)?)
 }
 
 /// True while a stream socket listens.
-pub(super) fn listens(socket: impl AsFd) -> bool {
+#[must_use]
+pub fn listens(socket: impl AsFd) -> bool {
     socket_acceptconn(socket).unwrap_or(false)
 }
 

@@ -80,23 +80,32 @@ fn script(script: &str, interpreter: &str) -> Program {
 #[test]
 fn modes() {
     use ExecMode::{Cluster, Fork};
-    let binary = Program::Binary { path: "/srv/server".into() };
-    let node = script("/a/app.js", "node");
-    for (said, instances, program, mode) in [
-        (None, None, &node, Fork),
-        (None, Some(Instances::Count(1)), &node, Cluster),
-        (None, Some(Instances::Max), &node, Cluster),
-        (None, Some(Instances::AllBut(2)), &node, Cluster),
-        (Some(Fork), Some(Instances::Count(4)), &node, Fork),
-        (Some(Cluster), None, &node, Cluster),
-        (None, Some(Instances::Max), &script("/a/app.js", "/opt/node-22/bin/node"), Cluster),
-        (None, Some(Instances::Max), &script("/a/app.ts", "bun"), Fork),
-        (None, Some(Instances::Max), &script("/a/x.py", "python3"), Fork),
-        (None, Some(Instances::Max), &script("/usr/bin/npm", "node"), Fork),
-        (None, Some(Instances::Max), &binary, Fork),
-        (Some(Cluster), Some(Instances::Max), &binary, Cluster),
+    for (said, instances, mode) in [
+        (None, None, Fork),
+        (None, Some(Instances::Count(1)), Cluster),
+        (None, Some(Instances::Max), Cluster),
+        (None, Some(Instances::AllBut(2)), Cluster),
+        (Some(Fork), Some(Instances::Count(4)), Fork),
+        (Some(Cluster), None, Cluster),
+        (Some(Cluster), Some(Instances::Max), Cluster),
     ] {
-        assert_eq!(exec_mode(said, instances, program), mode, "{said:?} {instances:?} {program:?}");
+        assert_eq!(exec_mode(said, instances), mode, "{said:?} {instances:?}");
+    }
+}
+
+#[test]
+fn node_takes_part_in_its_own_protocol_and_others_do_not() {
+    for (program, is_node) in [
+        (script("/a/app.js", "node"), true),
+        (script("/a/app.js", "/opt/node-22/bin/node"), true),
+        (script("/a/app.ts", "bun"), false),
+        (script("/a/x.py", "python3"), false),
+        (script("/usr/bin/npm", "node"), false),
+        (script("/usr/lib/yarn/bin/yarn", "/usr/bin/node"), false),
+        (Program::Binary { path: "/srv/server".into() }, false),
+        (Program::CommandLine { line: "node app.js".into(), shell: "/bin/sh".into() }, false),
+    ] {
+        assert_eq!(is_node_app(&program), is_node, "{program:?}");
     }
 }
 

@@ -14,7 +14,7 @@ use read::Unfit;
 
 use super::{
     AppSpec, Balance, Confinement, DEFAULT_INSTANCE_VAR, Env, ExecMode, LogTarget, Program, Readiness, RestartRule,
-    StopRule, interpreter, log_paths, target,
+    Sharing, StopRule, interpreter, log_paths, target,
 };
 
 /// What was said about one app so far: by its config file, then by the command line, which overrides.
@@ -43,6 +43,8 @@ pub struct Draft {
     pub mode: Option<ExecMode>,
     /// How connections reach the workers.
     pub balance: Balance,
+    /// Which ports the workers share.
+    pub sharing: Sharing,
     /// Declared variables, `env_NAME` already merged over `env`.
     pub env: Env,
     /// Files of more variables, of which the later win; `env` wins over all.
@@ -80,6 +82,7 @@ impl Default for Draft {
             instances: None,
             mode: None,
             balance: Balance::default(),
+            sharing: Sharing::default(),
             env: Env::new(),
             env_files: Vec::new(),
             instance_var: DEFAULT_INSTANCE_VAR.to_owned(),
@@ -118,6 +121,7 @@ impl Draft {
             stop: spec.stop.clone(),
             readiness: spec.readiness.clone(),
             confinement: spec.confinement.clone(),
+            sharing: spec.sharing.clone(),
             out: spec.logs.out.clone(),
             err: spec.logs.err.clone(),
             autostart: spec.autostart,
@@ -133,7 +137,7 @@ impl Draft {
         spec.logs.merge = self.merge_logs.unwrap_or(spec.logs.merge);
         (spec.env, spec.restart, spec.stop) = (self.env, self.restart, self.stop);
         (spec.readiness, spec.autostart) = (self.readiness, self.autostart);
-        spec.confinement = self.confinement;
+        (spec.confinement, spec.sharing) = (self.confinement, self.sharing);
         for path in &mut spec.confinement.read_only_paths {
             *path = spec.cwd.join(log_paths::expand_home(std::mem::take(path), home.as_deref()));
         }

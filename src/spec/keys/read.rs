@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::spec::value::{parse_bytes, parse_duration, split_words};
-use crate::spec::{Balance, Confinement, Env, ExecMode, LogTarget};
+use crate::spec::{Balance, Confinement, Env, ExecMode, LogTarget, Share, Sharing};
 
 /// The value does not fit the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,6 +213,35 @@ pub(super) fn balance(value: &Value) -> Result<Balance, Unfit> {
     }
 }
 
+/// What a cluster shares, in one object.
+pub(super) fn cluster(sharing: &mut Sharing, value: &Value) -> Result<(), Unfit> {
+    let Value::Object(object) = value else { return Err(Unfit) };
+    for (name, value) in object {
+        match name.as_str() {
+            _ if value.is_null() => {}
+            "ports" => put(&mut sharing.ports, ports(value))?,
+            "share" => put(&mut sharing.share, share(value))?,
+            _ => return Err(Unfit),
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn share(value: &Value) -> Result<Share, Unfit> {
+    match value.as_str() {
+        Some("own") => Ok(Share::Own),
+        Some("queue") => Ok(Share::Queue),
+        _ => Err(Unfit),
+    }
+}
+
+pub(super) fn ports(value: &Value) -> Result<Vec<u16>, Unfit> {
+    several(value, |value| {
+        let port = whole(value).and_then(|number| u16::try_from(number).map_err(|_| Unfit))?;
+        if port == 0 { Err(Unfit) } else { Ok(port) }
+    })
+}
+
 /// A list, or a string that is split into words.
 pub(super) fn words(value: &Value) -> Result<Vec<String>, Unfit> {
     match value {
@@ -231,10 +260,15 @@ pub(super) fn list(value: &Value) -> Result<Vec<String>, Unfit> {
 }
 
 pub(super) fn exit_codes(value: &Value) -> Result<Vec<i32>, Unfit> {
+    several(value, exit_code)
+}
+
+/// One, or a list of them, or a string with commas in between.
+fn several<T>(value: &Value, one: fn(&Value) -> Result<T, Unfit>) -> Result<Vec<T>, Unfit> {
     match value {
-        Value::Array(items) => items.iter().map(exit_code).collect(),
-        Value::String(text) => text.split(',').map(|code| exit_code(&Value::String(code.to_owned()))).collect(),
-        _ => Ok(vec![exit_code(value)?]),
+        Value::Array(items) => items.iter().map(one).collect(),
+        Value::String(text) => text.split(',').map(|text| one(&Value::String(text.to_owned()))).collect(),
+        _ => Ok(vec![one(value)?]),
     }
 }
 

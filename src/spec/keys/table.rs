@@ -4,9 +4,9 @@
 //! [`KEYS`]; take it out of [`UNSUPPORTED`].
 
 use super::read::{
-    Unfit, balance, boolean, bytes_or_none, count, count_or_none, cpu, duration, duration_or_none, exec_mode,
-    exit_codes, instances, limits, list, log_target, memory_limit, name, name_or_number, nofile, paths, put, variable,
-    variables, word, words,
+    Unfit, balance, boolean, bytes_or_none, cluster, count, count_or_none, cpu, duration, duration_or_none, exec_mode,
+    exit_codes, instances, limits, list, log_target, memory_limit, name, name_or_number, nofile, paths, ports, put,
+    share, variable, variables, word, words,
 };
 use super::{Draft, Flag, Key, Takes};
 use crate::spec::ExecMode;
@@ -46,6 +46,17 @@ pub static KEYS: &[Key] = &[
     key("balance", "\"round_robin\" or \"shared\"", |d, v| put(&mut d.balance, balance(v)))
         .flag(takes("balance", "HOW", "How a cluster's connections are dealt out: `round_robin` or `shared`"))
         .fixed(ANEW),
+    key("cluster", "an object of `ports` (numbers from 1 to 65535) and `share` (\"own\" or \"queue\")", |d, v| {
+        cluster(&mut d.sharing, v)
+    }),
+    key("cluster_ports", "numbers from 1 to 65535, one or a list", |d, v| put(&mut d.sharing.ports, ports(v))).flag(
+        several("cluster-ports", "PORT", "Ports that a cluster shares; others are each process's own [default: all]"),
+    ),
+    key("share", "\"own\" or \"queue\"", |d, v| put(&mut d.sharing.share, share(v))).flag(takes(
+        "share",
+        "HOW",
+        "Where connections wait: `own`, a queue for each process, or `queue`, one for all [default: own]",
+    )),
     key("cwd", "the path of a directory", |d, v| put(&mut d.cwd, word(v).map(Some)))
         .flag(takes("cwd", "DIR", "Working directory of the app [default: where you are]"))
         .fixed(ANEW),

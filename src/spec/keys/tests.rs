@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::table::{IGNORED, IGNORED_FLAGS, KEYS, UNSUPPORTED};
 use super::*;
-use crate::spec::sample;
+use crate::spec::{Share, sample};
 
 fn set(name: &str, value: &Value) -> Result<Draft, String> {
     let mut draft = Draft::default();
@@ -21,6 +21,10 @@ fn with(change: impl FnOnce(&mut Draft)) -> Draft {
     let mut draft = Draft::default();
     change(&mut draft);
     draft
+}
+
+fn shares(ports: &[u16]) -> Sharing {
+    Sharing { ports: ports.to_vec(), share: Share::Queue }
 }
 
 #[test]
@@ -110,6 +114,9 @@ fn values_are_read() {
         ("execute_command", json!(true), with(|d| d.mode = Some(ExecMode::Fork))),
         ("execute_command", json!(false), Draft::default()),
         ("balance", json!("shared"), with(|d| d.balance = Balance::Shared)),
+        ("cluster", json!({"ports": [80, "443"], "share": "queue"}), with(|d| d.sharing = shares(&[80, 443]))),
+        ("cluster_ports", json!("80, 443"), with(|d| d.sharing.ports = vec![80, 443])),
+        ("share", json!("queue"), with(|d| d.sharing = shares(&[]))),
         ("env_file", json!(".env"), with(|d| d.env_files = vec![".env".into()])),
         ("env_file", json!(["a", "b c"]), with(|d| d.env_files = vec!["a".into(), "b c".into()])),
         ("autorestart", json!(false), with(|d| d.restart.autorestart = false)),

@@ -51,6 +51,13 @@ impl Process {
         }
     }
 
+    /// `run` could not have what it wanted.
+    pub fn obstructed(&mut self, run: Run, why: String) {
+        if self.current_run() == Some(run) {
+            self.obstacle = Some(why);
+        }
+    }
+
     /// `run` has finished what it had.
     pub fn drained(&mut self, scene: &mut Scene<'_>, run: Run) {
         if let Some(departure) = self.departure_mut(run)
@@ -162,6 +169,7 @@ impl Process {
 
     pub(super) fn launch(&mut self, scene: &mut Scene<'_>, old: Option<Serving>) {
         *scene.last_run += 1;
+        self.obstacle = None;
         let run = Run(*scene.last_run);
         self.started = Some(scene.now);
         self.state = State::Launching { run, since: scene.now, ready_by: Some(ready_by(scene, old)), old };
@@ -221,9 +229,17 @@ impl Process {
             self.last_exit = departure.exit;
             return self.ended_unasked(scene, departure, survivors);
         };
-        self.reason = departure.exit.map(|exit| format!("{} before it was ready", in_words(exit)));
+        self.reason = departure.exit.map(|exit| self.because(format!("{} before it was ready", in_words(exit))));
         self.serve_on(old);
         self.retire_leftovers(scene, departure, survivors);
+    }
+
+    /// What happened, and what the run had met before.
+    fn because(&mut self, what: String) -> String {
+        match self.obstacle.take() {
+            Some(obstacle) => format!("{what}: {obstacle}"),
+            None => what,
+        }
     }
 
     /// The old run stays: it is the last that was started again, and no restart has come of it.
@@ -267,7 +283,7 @@ impl Process {
             return self.settle_down(scene);
         }
         if let End::Exited(exit) = end {
-            self.reason = Some(in_words(exit));
+            self.reason = Some(self.because(in_words(exit)));
         }
         match self.history.decide(&scene.spec.restart, end, lived, scene.now) {
             Decision::Now => {

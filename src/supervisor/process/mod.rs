@@ -111,6 +111,9 @@ pub struct Process {
     /// Why it does not run, or why the last launch failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What the current run could not have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub obstacle: Option<String>,
     /// True from a launch that failed until the next one that a person asks for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub launch_failed: bool,
@@ -147,6 +150,7 @@ impl Process {
             started: None,
             last_exit: None,
             reason: None,
+            obstacle: None,
             launch_failed: false,
             history: History::default(),
         }

@@ -240,7 +240,7 @@ impl History {
                 let all = self.supervisor.processes.values();
                 return all.for_each(|process| self.coverage.note(process, Column::Tick));
             }
-            Input::Ask { .. } | Input::Late { .. } => return,
+            Input::Ask { .. } | Input::Late { .. } | Input::Obstructed { .. } => return,
         };
         if let Some(process) = self.supervisor.process_of(*run) {
             self.coverage.note(process, column);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::rng::Rng;
 use crate::protocol::{Action, Changes, Launch, Scale};
 use crate::spec::target::Selector;
-use crate::spec::{AppSpec, Balance, ExecMode, LogSpec, Program, Readiness, RestartRule, StopRule};
+use crate::spec::{AppSpec, Balance, ExecMode, LogSpec, Program, Readiness, RestartRule, Sharing, StopRule};
 use crate::supervisor::{Ask, Supervisor};
 
 /// Names of the simulated apps. How each is stopped is fixed by its name, all else changes with every launch.
@@ -32,6 +32,7 @@ pub fn spec(rng: &mut Rng, name: &str) -> AppSpec {
         mode: if rng.percent(65) { ExecMode::Cluster } else { ExecMode::Fork },
         instances: u32::try_from(1 + rng.below(3)).expect("small"),
         balance: Balance::RoundRobin,
+        sharing: Sharing::default(),
         base_env,
         env: std::collections::BTreeMap::new(),
         instance_var: "NODE_APP_INSTANCE".to_owned(),

@@ -1,0 +1,65 @@
+//! What there is to tell about queues.
+
+use super::state::State;
+use crate::os::diag;
+use crate::os::reuseport::{Balancer, Group, Key, Reason};
+use crate::protocol::{ListenerInfo, Run};
+
+/// How much a worker has to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Figures {
+    /// Connections that wait for it.
+    pub(crate) waiting: u32,
+    /// Connections it has open.
+    pub(crate) open: u32,
+}
+
+impl State {
+    pub(super) fn listeners(&self) -> Vec<ListenerInfo> {
+        self.places.iter().map(|(key, place)| self.info(key, &place.group)).collect()
+    }
+
+    fn info(&self, key: &Key, group: &Group) -> ListenerInfo {
+        let here = || self.queues.iter().filter(|queue| queue.key == *key && queue.member.is_some());
+        let listening = |queue: &&super::queue::Queue| queue.holders.iter().filter(|holder| holder.listens).count();
+        let workers = here().map(|queue| listening(&queue)).sum::<usize>();
+        let common = here().any(|queue| queue.holders.len() > 1);
+        let prefix = if key.tcp { "" } else { "udp " };
+        let (mechanism, why) = words(group, common);
+        ListenerInfo {
+            address: format!("{prefix}{}", key.address),
+            mechanism,
+            workers: u32::try_from(workers).unwrap_or(u32::MAX),
+            why,
+            waiting: here().map(|queue| diag::waiting(&queue.socket).unwrap_or(0)).sum(),
+            dealt: group.dealt(),
+        }
+    }
+
+    pub(super) fn figures(&self, run: Run) -> Option<Figures> {
+        let mut queues = self.held_by(run).filter(|queue| queue.member.is_some()).peekable();
+        queues.peek()?;
+        let waiting = queues.map(|queue| diag::waiting(&queue.socket).unwrap_or(0)).sum();
+        let open = self.connections_of(run).iter().filter(|connection| connection.is_open()).count();
+        Some(Figures { waiting, open: u32::try_from(open).unwrap_or(u32::MAX) })
+    }
+}
+
+/// How connections get to the workers, and why not in a better way.
+fn words(group: &Group, common: bool) -> (String, Option<String>) {
+    if common {
+        return ("one queue for all".to_owned(), None);
+    }
+    let (balancer, reason) = group.balancer();
+    let mechanism = match balancer {
+        Balancer::RoundRobin => "a queue each, in turn by the kernel",
+        Balancer::Random => "a queue each, by chance",
+        Balancer::Hash => "a queue each, by the kernel's hash",
+    };
+    let why = match reason {
+        Reason::Wanted => None,
+        Reason::Refused(libc::EPERM) => Some("dealing in turn takes CAP_BPF".to_owned()),
+        Reason::Refused(_) | Reason::OrderLost => Some(reason.to_string()),
+    };
+    (mechanism.to_owned(), why)
+}

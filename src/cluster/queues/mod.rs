@@ -1,0 +1,190 @@
+//! The accept queues of one app's workers: one for each worker and address, side by side in groups that share a port.
+//!
+//! We hold a copy of every socket, so a queue outlives its worker:
+//!
+//! ```text
+//!            listening()                 gone()
+//!  bound ───────────────► held by a run ────────► vacant ──inherit()──► held by the next run
+//!                          in rotation,              │
+//!                          unless excluded           └─► removed: its connections moved to others, or nobody came
+//! ```
+//!
+//! **The door.** Connections go to queues of workers that are not excluded. When there is none left, but the address has
+//! queues, they go to a vacant one, and if there is none, to a spare listening socket of ours. So nothing is dealt to
+//! workers that drain or stop, nobody is refused, and the next worker that wants the address inherits what waits.
+//!
+//! The owner tells who arrives, leaves and is gone; who binds and listens is told by whoever sees it: the takeover of
+//! binds, socket activation. All of it runs on one thread, inside a [`tokio::task::LocalSet`].
+
+mod drain;
+mod figures;
+mod queue;
+mod record;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+pub(crate) use self::figures::Figures;
+use self::state::State;
+use super::Notice;
+use super::memory::Book;
+use crate::os::reuseport::{Balancer, Key};
+use crate::protocol::{ListenerInfo, Run};
+
+/// Under which key the record of an app's queues is.
+#[must_use]
+pub fn queues_key(app: u32) -> String {
+    format!("queues/{app}")
+}
+
+/// The accept queues of one app. Clones are the same queues. When the last is dropped, all of them close.
+#[derive(Clone, Debug)]
+pub(crate) struct Queues {
+    state: Rc<RefCell<State>>,
+}
+
+impl Queues {
+    /// None yet. New groups get the best balancer there is, up to `at_most`.
+    pub(crate) fn new(book: Book, at_most: Balancer, notices: UnboundedSender<Notice>) -> Queues {
+        Queues { state: State::new(book, at_most, notices) }
+    }
+
+    /// Those of the God before. What belongs to them is taken out of `files`. Workers that are gone by now are still to
+    /// be told of by [`Queues::gone`].
+    ///
+    /// # Errors
+    /// A sentence, if the record makes no sense.
+    pub(crate) fn adopt(
+        book: Book,
+        at_most: Balancer,
+        notices: UnboundedSender<Notice>,
+        record: &str,
+        files: &mut HashMap<String, OwnedFd>,
+    ) -> Result<Queues, String> {
+        Ok(Queues { state: State::adopt(book, at_most, notices, record, files)? })
+    }
+
+    /// A worker was started, whose processes descend from this one.
+    pub(crate) fn join(&self, run: Run, root: i32) {
+        self.state.borrow_mut().join(run, root);
+    }
+
+    /// True if the worker is known here.
+    pub(crate) fn knows(&self, run: Run) -> bool {
+        self.state.borrow().workers.contains_key(&run)
+    }
+
+    /// The worker has this socket, which was bound just now with `SO_REUSEPORT`. A UDP socket is served from now on, a
+    /// TCP socket from [`Queues::listening`] on.
+    ///
+    /// # Errors
+    /// If the kernel refuses; then nothing is kept of it.
+    pub(crate) fn bound(&self, run: Run, socket: OwnedFd) -> io::Result<()> {
+        self.state.borrow_mut().bound(run, socket)
+    }
+
+    /// The worker listens on a socket, with a queue of `backlog` or longer. Returns the address, if the queue is one of
+    /// ours. Told again, only the backlog changes.
+    ///
+    /// # Errors
+    /// What `listen` says.
+    pub(crate) fn listening(&self, run: Run, socket: impl AsFd, backlog: i32) -> io::Result<Option<Key>> {
+        self.state.borrow_mut().listening(run, socket, backlog)
+    }
+
+    /// A listening socket for this worker: what waits at this address, if it has no worker, or a new one, which stays
+    /// out of rotation until [`Queues::listening`] is told of it.
+    ///
+    /// # Errors
+    /// What `bind` and `listen` say.
+    #[allow(dead_code, reason = "for socket activation")]
+    pub(crate) fn open(&self, run: Run, key: &Key) -> io::Result<OwnedFd> {
+        if let Some(socket) = self.inherit(run, key) {
+            return Ok(socket);
+        }
+        let socket = key.socket()?;
+        let theirs = socket.try_clone()?;
+        self.bound(run, socket)?;
+        Ok(theirs)
+    }
+
+    /// Lets connections to this address wait from now on, though there is no worker for it yet.
+    ///
+    /// # Errors
+    /// What `bind` and `listen` say.
+    #[allow(dead_code, reason = "for socket activation")]
+    pub(crate) fn open_door(&self, key: &Key) -> io::Result<()> {
+        self.state.borrow_mut().open_door(*key)
+    }
+
+    /// A queue at this address that has no worker, the fullest first. From now on it is this worker's.
+    pub(crate) fn inherit(&self, run: Run, key: &Key) -> Option<OwnedFd> {
+        self.state.borrow_mut().inherit(run, key)
+    }
+
+    /// The queue at this address that others serve. From now on this worker does, too.
+    pub(crate) fn partake(&self, run: Run, key: &Key) -> Option<OwnedFd> {
+        self.state.borrow_mut().partake(run, key)
+    }
+
+    /// What the worker holds: address and inode of each socket.
+    pub(crate) fn held_by(&self, run: Run) -> Vec<(Key, u64)> {
+        self.state.borrow().held_by(run).map(|queue| (queue.key, queue.inode)).collect()
+    }
+
+    /// True if the worker is known to listen on this socket.
+    pub(crate) fn has_begun(&self, run: Run, socket: impl AsFd) -> bool {
+        let state = self.state.borrow();
+        state::inode(socket).is_ok_and(|inode| state.begun_by(run).any(|queue| queue.inode == inode))
+    }
+
+    /// Where the worker listens.
+    pub(crate) fn begun_by(&self, run: Run) -> Vec<Key> {
+        self.state.borrow().begun_by(run).map(|queue| queue.key).collect()
+    }
+
+    /// The worker closed all its sockets but these: programs try whether a port is free, and do not say so.
+    pub(crate) fn keep_open(&self, run: Run, inodes: &HashSet<u64>) {
+        self.state.borrow_mut().keep_open(run, inodes);
+    }
+
+    /// Out of rotation at once.
+    pub(crate) fn exclude(&self, run: Run) {
+        self.state.borrow_mut().exclude(run);
+    }
+
+    /// Out of rotation, and let it finish what it has. Ends in one [`Notice::Drained`], after `grace` at the latest,
+    /// unless [`Queues::gone`] comes first.
+    pub(crate) fn drain(&self, run: Run, grace: Duration) {
+        drain::start(&self.state, run, grace);
+    }
+
+    /// The worker has ended. What waits in its queues is for others.
+    pub(crate) fn gone(&self, run: Run) {
+        self.state.borrow_mut().gone(run);
+    }
+
+    /// All queues close; what waits in them is reset.
+    pub(crate) fn close(&self) {
+        self.state.borrow_mut().close();
+    }
+
+    /// What the app listens on.
+    pub(crate) fn listeners(&self) -> Vec<ListenerInfo> {
+        self.state.borrow().listeners()
+    }
+
+    /// How much this worker has to do; `None` if it listens on nothing here.
+    pub(crate) fn figures(&self, run: Run) -> Option<Figures> {
+        self.state.borrow().figures(run)
+    }
+}

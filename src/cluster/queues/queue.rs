@@ -1,0 +1,118 @@
+//! One accept queue, and the group of those at the same address.
+
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::memory::{Book, Kept};
+use crate::os::clock;
+use crate::os::reuseport::{Group, Key, MemberId};
+use crate::protocol::Run;
+
+/// Which queue it is among those of an app. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct QueueId(pub(super) u64);
+
+impl QueueId {
+    pub(super) fn name(self, book: &Book) -> String {
+        format!("queue/{}/{}", book.app, self.0)
+    }
+}
+
+/// A bound socket, and what waits in it.
+#[derive(Debug)]
+pub(super) struct Queue {
+    pub(super) id: QueueId,
+    pub(super) key: Key,
+    /// By which it is known again in the hands of programs.
+    pub(super) inode: u64,
+    /// Dropped before the socket.
+    pub(super) _kept: Kept,
+    pub(super) socket: OwnedFd,
+    /// Once it listens, or is UDP: which it is in its group.
+    pub(super) member: Option<MemberId>,
+    pub(super) holders: Vec<Holder>,
+    /// Since when nobody holds it, in ms of the monotonic clock.
+    pub(super) vacant_since: Option<u64>,
+}
+
+/// A worker that has a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Holder {
+    pub(super) run: Run,
+    /// It listens there: it inherited a socket that did already, and may still be getting ready.
+    pub(super) listens: bool,
+}
+
+impl Queue {
+    pub(super) fn is_held_by(&self, run: Run) -> bool {
+        self.holders.iter().any(|holder| holder.run == run)
+    }
+
+    /// True if a worker that comes can have it as its own.
+    pub(super) fn is_vacant(&self) -> bool {
+        self.holders.is_empty() && self.member.is_some()
+    }
+
+    pub(super) fn hold(&mut self, run: Run) {
+        if !self.is_held_by(run) {
+            self.holders.push(Holder { run, listens: !self.key.tcp });
+        }
+        self.vacant_since = None;
+    }
+
+    pub(super) fn let_go(&mut self, run: Run) {
+        self.holders.retain(|holder| holder.run != run);
+        if self.holders.is_empty() {
+            self.vacant_since = Some(clock::monotonic_ms());
+        }
+    }
+}
+
+/// The queues at one address, as the kernel has them.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// For the names of its files.
+    pub(super) id: u64,
+    pub(super) group: Group,
+    /// Files of the balancer that are kept, dropped before those.
+    files: Vec<(RawFd, Kept)>,
+}
+
+impl Place {
+    pub(super) fn new(id: u64, group: Group) -> Place {
+        Place { id, group, files: Vec::new() }
+    }
+
+    pub(super) fn file_name(book: &Book, place: u64, file: &str) -> String {
+        format!("queue/{}/balancer/{place}/{file}", book.app)
+    }
+
+    /// Brings one queue into rotation, or takes it out.
+    pub(super) fn set_included(&mut self, member: MemberId, included: bool) {
+        let now = self.group.members().find(|(id, _)| *id == member).map(|(_, included)| included);
+        match now {
+            Some(now) if now != included && included => self.group.include(member),
+            Some(now) if now != included => self.group.exclude(member),
+            Some(_) | None => {}
+        }
+    }
+
+    /// Keeps the balancer's files as they are now. To be called after each change of the group.
+    pub(super) fn keep_files(&mut self, book: &Book) {
+        let now: Vec<(&str, BorrowedFd<'_>)> = self.group.files();
+        if now.iter().map(|(_, file)| file.as_raw_fd()).eq(self.files.iter().map(|(number, _)| *number)) {
+            return;
+        }
+        self.files.clear();
+        for (name, file) in now {
+            self.files.push((file.as_raw_fd(), book.keep(Place::file_name(book, self.id, name), file)));
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.files.clear();
+    }
+}

@@ -1,0 +1,391 @@
+//! What is known of the queues, and who is in rotation.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::AbortHandle;
+
+use super::queue::{Place, Queue, QueueId};
+use crate::cluster::Notice;
+use crate::cluster::memory::Book;
+use crate::os::reuseport::{self, Balancer, Group, Key};
+use crate::os::{clock, diag};
+use crate::protocol::Run;
+
+/// How long a queue stays that no worker has come for, while others of the app serve.
+const FORSAKEN: Duration = Duration::from_secs(30);
+
+/// State as tasks hold it: they end when the queues do.
+pub(super) type Shared = Weak<RefCell<State>>;
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) me: Shared,
+    pub(super) book: Book,
+    pub(super) at_most: Balancer,
+    notices: UnboundedSender<Notice>,
+    pub(super) next: u64,
+    /// Before the places: what is kept goes before what is closed.
+    pub(super) queues: Vec<Queue>,
+    pub(super) places: BTreeMap<Key, Place>,
+    pub(super) workers: HashMap<Run, Worker>,
+    /// Somebody will look after the vacant.
+    looking: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Worker {
+    /// Its processes descend from this one.
+    pub(super) root: i32,
+    pub(super) excluded: bool,
+    /// Its way out, once it is on it.
+    pub(super) draining: Option<AbortHandle>,
+    /// Its queues were empty for so long that nothing more is on its way to them.
+    pub(super) emptied: bool,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if let Some(task) = &self.draining {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.forget();
+    }
+}
+
+impl State {
+    pub(super) fn new(book: Book, at_most: Balancer, notices: UnboundedSender<Notice>) -> Rc<RefCell<State>> {
+        Rc::new_cyclic(|me| {
+            let (queues, places, workers) = (Vec::new(), BTreeMap::new(), HashMap::new());
+            let me = me.clone();
+            RefCell::new(State { me, book, at_most, notices, next: 0, queues, places, workers, looking: false })
+        })
+    }
+
+    /// Tells the owner. One that listens no more is about to drop us.
+    pub(super) fn tell(&self, notice: Notice) {
+        let _ = self.notices.send(notice);
+    }
+
+    pub(super) fn join(&mut self, run: Run, root: i32) {
+        self.workers.entry(run).or_insert(Worker { root, excluded: false, draining: None, emptied: false });
+        self.note();
+    }
+
+    pub(super) fn held_by(&self, run: Run) -> impl Iterator<Item = &Queue> {
+        self.queues.iter().filter(move |queue| queue.is_held_by(run))
+    }
+
+    pub(super) fn begun_by(&self, run: Run) -> impl Iterator<Item = &Queue> {
+        let has_begun = move |queue: &&Queue| queue.holders.iter().any(|holder| holder.run == run && holder.listens);
+        self.queues.iter().filter(|queue| queue.member.is_some()).filter(has_begun)
+    }
+
+    pub(super) fn next(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    pub(super) fn bound(&mut self, run: Run, socket: OwnedFd) -> io::Result<()> {
+        let key = Key::of(&socket)?.ok_or(io::ErrorKind::InvalidInput)?;
+        let at = self.insert(key, socket)?;
+        if !key.tcp {
+            self.enter(at, 0)?;
+        }
+        self.queues[at].hold(run);
+        self.steer(key);
+        self.note();
+        Ok(())
+    }
+
+    /// A new queue without a worker, at the end of the list, and not written down yet.
+    fn insert(&mut self, key: Key, socket: OwnedFd) -> io::Result<usize> {
+        let inode = inode(&socket)?;
+        // A call that was answered twice, by two Gods.
+        if let Some(at) = self.queues.iter().position(|queue| queue.inode == inode) {
+            return Ok(at);
+        }
+        let id = QueueId(self.next());
+        let kept = self.book.keep(id.name(&self.book), &socket);
+        let (holders, vacant_since) = (Vec::new(), Some(clock::monotonic_ms()));
+        self.queues.push(Queue { id, key, inode, _kept: kept, socket, member: None, holders, vacant_since });
+        Ok(self.queues.len() - 1)
+    }
+
+    /// Listens, and takes the queue into its group, out of rotation unless it is the first. If that fails, the queue is
+    /// forgotten.
+    fn enter(&mut self, at: usize, backlog: i32) -> io::Result<()> {
+        let key = self.queues[at].key;
+        if !self.places.contains_key(&key) {
+            let id = self.next();
+            self.places.insert(key, Place::new(id, Group::new(self.at_most)));
+        }
+        let (queue, place) = (&mut self.queues[at], self.places.get_mut(&key));
+        let entered = match (place, queue.socket.try_clone()) {
+            (Some(place), Ok(copy)) => place.group.add(copy, backlog, false).inspect(|_| place.keep_files(&self.book)),
+            (_, Err(error)) => Err(error),
+            (None, Ok(_)) => Err(io::ErrorKind::NotFound.into()),
+        };
+        match entered {
+            Ok(member) => queue.member = Some(member),
+            Err(error) if queue.member.is_none() && queue.holders.is_empty() => {
+                self.queues.remove(at);
+                return Err(error);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    pub(super) fn listening(&mut self, run: Run, socket: impl AsFd, backlog: i32) -> io::Result<Option<Key>> {
+        let inode = inode(socket)?;
+        let Some(at) = self.queues.iter().position(|queue| queue.inode == inode && queue.key.tcp) else {
+            return Ok(None);
+        };
+        self.enter(at, backlog)?;
+        let queue = &mut self.queues[at];
+        queue.hold(run);
+        queue.holders.iter_mut().filter(|holder| holder.run == run).for_each(|holder| holder.listens = true);
+        let key = queue.key;
+        self.steer(key);
+        self.note();
+        self.look_again();
+        Ok(Some(key))
+    }
+
+    pub(super) fn open_door(&mut self, key: Key) -> io::Result<()> {
+        let socket = key.socket()?;
+        let at = self.insert(key, socket)?;
+        self.enter(at, reuseport::BACKLOG)?;
+        let included = !self.is_served(&key);
+        if let (Some(member), Some(place)) = (self.queues[at].member, self.places.get_mut(&key)) {
+            place.set_included(member, included);
+        }
+        self.note();
+        Ok(())
+    }
+
+    pub(super) fn inherit(&mut self, run: Run, key: &Key) -> Option<OwnedFd> {
+        let vacant = self.queues.iter_mut().filter(|queue| queue.key == *key && queue.is_vacant());
+        let queue = vacant.max_by_key(|queue| diag::waiting(&queue.socket).unwrap_or(0))?;
+        let socket = queue.socket.try_clone().ok()?;
+        queue.hold(run);
+        self.steer(*key);
+        self.note();
+        Some(socket)
+    }
+
+    pub(super) fn partake(&mut self, run: Run, key: &Key) -> Option<OwnedFd> {
+        let at = self.queues.iter().position(|queue| queue.key == *key && self.is_served_queue(queue))?;
+        let queue = &mut self.queues[at];
+        let socket = queue.socket.try_clone().ok()?;
+        queue.hold(run);
+        self.note();
+        Some(socket)
+    }
+
+    fn is_included(&self, run: Run) -> bool {
+        self.workers.get(&run).is_some_and(|worker| !worker.excluded)
+    }
+
+    fn is_served_queue(&self, queue: &Queue) -> bool {
+        queue.member.is_some()
+            && queue.holders.iter().any(|holder| holder.listens && self.is_included(holder.run))
+            && (!queue.key.tcp || reuseport::listens(&queue.socket))
+    }
+
+    fn is_served(&self, key: &Key) -> bool {
+        self.queues.iter().any(|queue| queue.key == *key && self.is_served_queue(queue))
+    }
+
+    /// Brings the group at this address in order: those of included workers are in rotation. Without any, it is one that
+    /// has nobody, or is with somebody who is only getting ready; and without that, one is opened.
+    pub(super) fn steer(&mut self, key: Key) {
+        let chosen = self.chosen(&key);
+        if chosen.is_empty() && key.tcp && self.queues.iter().any(|queue| queue.key == key && queue.member.is_some()) {
+            // What cannot be had is done without: connections then go to those who leave.
+            match self.open_door(key) {
+                Ok(()) => {}
+                Err(error) => tracing::debug!(address = %key.address, %error, "no door can be opened"),
+            }
+        }
+        let chosen = self.chosen(&key);
+        let Some(place) = self.places.get_mut(&key) else { return };
+        // Those who come first, so that somebody is there at each moment.
+        for wanted in [true, false] {
+            for queue in self.queues.iter().filter(|queue| queue.key == key) {
+                if let Some(member) = queue.member
+                    && (chosen.contains(&queue.id) == wanted)
+                {
+                    place.set_included(member, wanted);
+                }
+            }
+        }
+        place.keep_files(&self.book);
+    }
+
+    /// Who is to be in rotation.
+    fn chosen(&self, key: &Key) -> BTreeSet<QueueId> {
+        let here = || self.queues.iter().filter(|queue| queue.key == *key && queue.member.is_some());
+        let served: BTreeSet<QueueId> =
+            here().filter(|queue| self.is_served_queue(queue)).map(|queue| queue.id).collect();
+        if !served.is_empty() {
+            return served;
+        }
+        let becomes = |queue: &Queue| queue.holders.iter().any(|holder| self.is_included(holder.run));
+        let waits = here().filter(|queue| queue.is_vacant() || becomes(queue));
+        let listens = waits.filter(|queue| !queue.key.tcp || reuseport::listens(&queue.socket));
+        // The one that is it stays it: what waits shall wait together.
+        let door = listens.max_by_key(|queue| (self.is_in_rotation(queue), diag::waiting(&queue.socket).unwrap_or(0)));
+        door.map(|queue| queue.id).into_iter().collect()
+    }
+
+    fn is_in_rotation(&self, queue: &Queue) -> bool {
+        let members = self.places.get(&queue.key).into_iter().flat_map(|place| place.group.members());
+        members.into_iter().any(|(id, included)| included && Some(id) == queue.member)
+    }
+
+    pub(super) fn exclude(&mut self, run: Run) {
+        let Some(worker) = self.workers.get_mut(&run) else { return };
+        if std::mem::replace(&mut worker.excluded, true) {
+            return;
+        }
+        self.steer_those_of(run);
+        self.note();
+    }
+
+    fn keys_of(&self, run: Run) -> BTreeSet<Key> {
+        self.held_by(run).map(|queue| queue.key).collect()
+    }
+
+    fn steer_those_of(&mut self, run: Run) {
+        self.keys_of(run).into_iter().for_each(|key| self.steer(key));
+    }
+
+    pub(super) fn keep_open(&mut self, run: Run, inodes: &HashSet<u64>) {
+        let closed = |queue: &Queue| queue.is_held_by(run) && !inodes.contains(&queue.inode);
+        let gone: Vec<(QueueId, Key)> =
+            self.queues.iter().filter(|queue| closed(queue)).map(|queue| (queue.id, queue.key)).collect();
+        for (id, key) in &gone {
+            self.let_go(*id, run, false);
+            self.steer(*key);
+        }
+        if !gone.is_empty() {
+            self.note();
+        }
+    }
+
+    pub(super) fn gone(&mut self, run: Run) {
+        let Some(worker) = self.workers.get_mut(&run) else { return };
+        worker.excluded = true;
+        let held: Vec<(QueueId, Key)> = self.held_by(run).map(|queue| (queue.id, queue.key)).collect();
+        for (id, key) in held {
+            self.let_go(id, run, true);
+            self.steer(key);
+        }
+        self.workers.remove(&run);
+        self.note();
+        self.look_again();
+    }
+
+    /// A worker has this queue no more. Without any other it is removed, unless connections may still wait in it, or
+    /// it is the last at its address (`stays`).
+    fn let_go(&mut self, id: QueueId, run: Run, stays: bool) {
+        let Some(at) = self.queues.iter().position(|queue| queue.id == id) else { return };
+        self.queues[at].let_go(run);
+        let queue = &self.queues[at];
+        let key = queue.key;
+        let others = self.chosen(&key).iter().any(|chosen| *chosen != id);
+        if !queue.holders.is_empty() || (stays && queue.member.is_some() && !others) {
+            return self.listen_again(at);
+        }
+        let moves = self.places.get(&key).is_some_and(|place| place.group.migrates());
+        let done = key.address.ip().is_loopback() || self.workers.get(&run).is_some_and(|worker| worker.emptied);
+        let empty = done && diag::waiting(&queue.socket).unwrap_or(0) == 0;
+        let is_needed = queue.member.is_some() && key.tcp && reuseport::listens(&queue.socket) && !moves && !empty;
+        if !stays || !is_needed {
+            self.remove(id);
+        }
+    }
+
+    /// The program may have shut its socket down, which holds for all who have it.
+    fn listen_again(&mut self, at: usize) {
+        let queue = &self.queues[at];
+        if queue.key.tcp
+            && queue.member.is_some()
+            && !reuseport::listens(&queue.socket)
+            && let Err(error) = self.enter(at, reuseport::BACKLOG)
+        {
+            tracing::warn!(%error, "a socket that its program shut down cannot listen again");
+        }
+    }
+
+    /// Closes a queue. What waits in it moves to others if the kernel does that.
+    fn remove(&mut self, id: QueueId) {
+        let Some(at) = self.queues.iter().position(|queue| queue.id == id) else { return };
+        let queue = self.queues.remove(at);
+        let Some(place) = self.places.get_mut(&queue.key) else { return };
+        let key = queue.key;
+        let member = queue.member;
+        drop(queue);
+        if let Some(member) = member {
+            place.group.remove(member);
+            place.keep_files(&self.book);
+        }
+        if self.queues.iter().all(|queue| queue.key != key) {
+            self.places.remove(&key);
+        }
+    }
+
+    /// Looks after the vacant when their time is up.
+    pub(super) fn look_again(&mut self) {
+        if !self.queues.iter().any(Queue::is_vacant) || std::mem::replace(&mut self.looking, true) {
+            return;
+        }
+        let me = self.me.clone();
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(FORSAKEN).await;
+            if let Some(state) = me.upgrade() {
+                let mut state = state.borrow_mut();
+                state.looking = false;
+                state.remove_forsaken();
+                state.look_again();
+            }
+        });
+    }
+
+    /// Removes the queues nobody will come for.
+    fn remove_forsaken(&mut self) {
+        let now = clock::monotonic_ms();
+        let is_over = |queue: &&Queue| {
+            let lasts = queue.vacant_since.map_or(0, |since| now.saturating_sub(since));
+            queue.is_vacant() && Duration::from_millis(lasts) >= FORSAKEN
+        };
+        let served = self.queues.iter().any(|queue| self.is_served_queue(queue));
+        let over: Vec<QueueId> = self.queues.iter().filter(is_over).map(|queue| queue.id).collect();
+        if served && !over.is_empty() {
+            over.iter().for_each(|id| self.remove(*id));
+            self.note();
+        }
+    }
+
+    pub(super) fn close(&mut self) {
+        let all: Vec<QueueId> = self.queues.iter().map(|queue| queue.id).collect();
+        all.into_iter().for_each(|id| self.remove(id));
+        self.note();
+    }
+}
+
+pub(super) fn inode(socket: impl AsFd) -> io::Result<u64> {
+    Ok(rustix::fs::fstat(socket)?.st_ino)
+}

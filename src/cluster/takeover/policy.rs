@@ -1,0 +1,191 @@
+//! What a worker that binds or listens is told, and what is done about it.
+//!
+//! | it binds | |
+//! |---|---|
+//! | port 0, no IP address, a port that is not to be shared | the kernel does it, and it is the worker's own |
+//! | a port it may not bind | `EACCES`, though we may |
+//! | what it has bound already, without `SO_REUSEPORT` | `EADDRINUSE`; what it has closed since does not count |
+//! | an address where connections wait for a worker | the socket they wait in, in place of its own |
+//! | where others serve, with one queue for all | their socket, in place of its own |
+//! | anything else | its own socket, shared with those of the other workers |
+//!
+//! A socket over several paths (MPTCP) becomes a plain one first, since no balancer works with the other kind.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::{State, UNSAID, foreign};
+use crate::cluster::Notice;
+use crate::os::address::Address;
+use crate::os::reuseport::{self, Key};
+use crate::os::seccomp::{Answer, Call, Delivery, Request};
+use crate::os::{files, pidfd, proc};
+use crate::protocol::Run;
+use crate::spec::Share;
+
+/// What becomes of a call.
+#[derive(Debug)]
+pub(super) struct Decision {
+    pub(super) answer: Answer,
+    /// It serves there from now on.
+    pub(super) listening: Option<Key>,
+}
+
+impl Decision {
+    fn just(answer: Answer) -> Decision {
+        Decision { answer, listening: None }
+    }
+}
+
+impl State {
+    /// Does what the worker asked for. `None` if it does not wait for an answer any more.
+    pub(super) fn decide(&mut self, run: Run, request: &Request) -> Option<Decision> {
+        match self.carry_out(run, request) {
+            Ok(decision) => decision,
+            Err(error) => Some(Decision::just(Err(error).into())),
+        }
+    }
+
+    fn carry_out(&mut self, run: Run, request: &Request) -> io::Result<Option<Decision>> {
+        let Some(address) = self.concerns(run, &request.call) else {
+            return Ok(Some(Decision::just(Answer::Continue)));
+        };
+        let socket = match self.workers[&run].watch.get_ref().take_socket(request) {
+            Ok(Some(socket)) => socket,
+            Ok(None) => return Ok(None),
+            Err(error) => {
+                if error.raw_os_error() != Some(libc::EBADF) {
+                    tracing::warn!(run = run.0, %error, "a worker's socket cannot be taken: it binds for itself");
+                }
+                // What is none, the kernel says best.
+                return Ok(Some(Decision::just(Answer::Continue)));
+            }
+        };
+        if !files::is_socket(&socket) {
+            return Ok(Some(Decision::just(Answer::Continue)));
+        }
+        match (&request.call, address) {
+            (Call::Listen { backlog, .. }, _) => self.listen(run, &socket, *backlog).map(Some),
+            (Call::Bind { .. } | Call::BindUnreadable { .. }, Some(address)) => {
+                self.bind(run, request, socket, address)
+            }
+            (Call::Bind { .. } | Call::BindUnreadable { .. }, None) => Ok(Some(Decision::just(Answer::Continue))),
+        }
+    }
+
+    /// Whether a call is any business of ours, and to which address it binds.
+    fn concerns<'a>(&self, run: Run, call: &'a Call) -> Option<Option<&'a Address>> {
+        if self.workers.get(&run).is_none_or(|worker| worker.gone) {
+            return None;
+        }
+        match call {
+            Call::Listen { .. } => Some(None),
+            Call::BindUnreadable { .. } => None,
+            Call::Bind { address, .. } => {
+                let port = address.ip()?.port();
+                (port != 0 && self.rules.shares(port)).then_some(Some(address))
+            }
+        }
+    }
+
+    fn listen(&mut self, run: Run, socket: &OwnedFd, backlog: i32) -> io::Result<Decision> {
+        let listening = self.queues.listening(run, socket, backlog)?;
+        let answer = if listening.is_some() { Answer::Success } else { Answer::Continue };
+        Ok(Decision { answer, listening })
+    }
+
+    fn bind(
+        &mut self,
+        run: Run,
+        request: &Request,
+        mut socket: OwnedFd,
+        address: &Address,
+    ) -> io::Result<Option<Decision>> {
+        let Some(ip) = address.ip() else { return Ok(Some(Decision::just(Answer::Continue))) };
+        // Bound by a God who could not answer any more.
+        let known = rustix::fs::fstat(&socket)?.st_ino;
+        if self.queues.held_by(run).iter().any(|(_, inode)| *inode == known) {
+            return Ok(Some(Decision::just(Answer::Success)));
+        }
+        if reuseport::is_multipath(&socket) {
+            let plain = reuseport::single_path(&socket)?;
+            if !self.put_in_place(run, request, &plain)? {
+                return Ok(None);
+            }
+            socket = plain;
+        }
+        let Some(key) = Key::at(&socket, ip)? else { return Ok(Some(Decision::just(Answer::Continue))) };
+        if !proc::may_bind(request.thread, ip.port()) {
+            return Err(io::Error::from_raw_os_error(libc::EACCES));
+        }
+        self.forget_closed(run, Some(request.thread));
+        let clashes = self.queues.held_by(run).iter().any(|(held, _)| held.overlaps(&key));
+        if clashes && !reuseport::is_shared(&socket) {
+            return Err(io::Error::from_raw_os_error(libc::EADDRINUSE));
+        }
+        if let Some(other) = self.other_socket(run, &key) {
+            reuseport::carry_options(&socket, &other)?;
+            if !self.put_in_place(run, request, &other)? {
+                return Ok(None);
+            }
+            self.expect_listen(run, other);
+            return Ok(Some(Decision { answer: Answer::Success, listening: (!key.tcp).then_some(key) }));
+        }
+        self.share(run, socket, address, &key).map(Some)
+    }
+
+    /// One that is there, for a worker to have in place of its own.
+    fn other_socket(&self, run: Run, key: &Key) -> Option<OwnedFd> {
+        let common = || match self.rules.share {
+            Share::Own => None,
+            Share::Queue => self.queues.partake(run, key),
+        };
+        common().or_else(|| self.queues.inherit(run, key))
+    }
+
+    fn share(&mut self, run: Run, socket: OwnedFd, address: &Address, key: &Key) -> io::Result<Decision> {
+        reuseport::share(&socket)?;
+        match address.bind(&socket) {
+            Ok(()) => {}
+            // It may, and we may not: it has a capability that we have not.
+            Err(error) if error.raw_os_error() == Some(libc::EACCES) => return Ok(Decision::just(Answer::Continue)),
+            // Bound by a God who could not note it any more.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) && Key::of(&socket)? == Some(*key) => {}
+            Err(error) => {
+                if error.raw_os_error() == Some(libc::EADDRINUSE) {
+                    self.obstructed(run, key);
+                }
+                return Err(error);
+            }
+        }
+        self.queues.bound(run, socket)?;
+        Ok(Decision { answer: Answer::Success, listening: (!key.tcp).then_some(*key) })
+    }
+
+    fn obstructed(&self, run: Run, key: &Key) {
+        let why = foreign::in_use(key);
+        tracing::warn!(run = run.0, "{why}");
+        self.tell(Notice::Obstructed { run, why });
+    }
+
+    /// True unless nobody waits for it any more.
+    fn put_in_place(&self, run: Run, request: &Request, socket: impl AsFd) -> io::Result<bool> {
+        let number = request.call.socket();
+        let close_on_exec = pidfd::is_close_on_exec(request.thread, number).unwrap_or(true);
+        let delivery = self.workers[&run].watch.get_ref().replace(request.id, number, socket, close_on_exec)?;
+        Ok(delivery == Delivery::Delivered)
+    }
+
+    /// Programs that look whether a socket listens already (gunicorn does) do not say that they do.
+    fn expect_listen(&self, run: Run, socket: OwnedFd) {
+        self.later(UNSAID, move |state| {
+            let silent = state.workers.get(&run).is_some_and(|worker| !worker.gone) && reuseport::listens(&socket);
+            if !silent || state.queues.has_begun(run, &socket) {
+                return;
+            }
+            if let Ok(Some(key)) = state.queues.listening(run, &socket, reuseport::BACKLOG) {
+                state.listens(run, &key);
+            }
+        });
+    }
+}

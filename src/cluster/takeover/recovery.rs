@@ -1,0 +1,103 @@
+//! Calls that the God before had received and not answered: nobody else will, and their threads hear no signal but the
+//! fatal one.
+//!
+//! What he had written down is decided again, or answered as he had decided. For what he had received and not even
+//! written down there are the numbers of calls, which follow each other, and the kernel's word on who waits in which
+//! call. Where that leaves a doubt, or nothing was ever written down, the worker is killed, and started again like any
+//! that dies.
+
+use std::time::Duration;
+
+use super::State;
+use crate::os::seccomp::recovery::{join, waiting_calls};
+use crate::os::seccomp::{BindWatch, Call, Pending, Request, RequestId};
+use crate::os::tree;
+use crate::protocol::Run;
+
+/// How often is looked for a watch that a child is about to leave, and for how long: that is a matter of microseconds.
+const PAUSE: Duration = Duration::from_millis(5);
+const LOOKS: u32 = 400;
+
+/// The watch of a worker whose start was cut short on our side. `None` if the child ended before it left one.
+pub(super) async fn await_watch(pending: Pending) -> Option<BindWatch> {
+    for _ in 0..LOOKS {
+        match pending.take() {
+            Ok(watch) => return Some(watch),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => tokio::time::sleep(PAUSE).await,
+            Err(_) => return None,
+        }
+    }
+    tracing::error!("a worker's watch did not arrive");
+    None
+}
+
+impl State {
+    /// Answers what is unanswered, in the order it came, and takes in what came since.
+    pub(super) fn recover(&mut self, run: Run) {
+        let Some(worker) = self.workers.get(&run) else { return };
+        let watch = std::rc::Rc::clone(&worker.watch);
+        let (watch, root) = (watch.get_ref(), worker.root);
+        let last = worker.journal.last();
+        let unanswered = last.clone().filter(|(request, _)| watch.is_waiting(request.id).unwrap_or(false));
+        let lost = worker.journal.last_id().map(|last| watch.unanswered_after(last));
+        let mut received = Vec::new();
+        let known = unanswered.as_ref().map(|(request, _)| request);
+        let waiting = waiting_unheard(root, known, watch, &mut received);
+        match unanswered {
+            Some((request, Some(answer))) => drop(watch.answer(request.id, answer)),
+            Some((request, None)) => self.asked(run, request),
+            None => {}
+        }
+        match found(lost, waiting) {
+            Ok(request) => request.into_iter().for_each(|request| self.asked(run, request)),
+            Err(thread) => self.give_up(run, root, thread),
+        }
+        received.into_iter().for_each(|request| self.asked(run, request));
+        self.tell_again(run);
+    }
+
+    fn give_up(&self, run: Run, root: i32, thread: i32) {
+        tracing::error!(
+            run = run.0,
+            thread,
+            "a worker waits for an answer that nobody can give any more: it is killed"
+        );
+        for pid in tree::descendants(&[root]) {
+            // It may have ended by itself.
+            let _ = tree::signal(pid, libc::SIGKILL);
+        }
+    }
+
+    /// The God before may not have got round to saying so.
+    fn tell_again(&self, run: Run) {
+        for key in self.queues.begun_by(run) {
+            self.listens(run, &key);
+        }
+    }
+}
+
+/// Threads that wait, but not for anything we can receive, or know of. What can be received is.
+fn waiting_unheard(
+    root: i32,
+    known: Option<&Request>,
+    watch: &BindWatch,
+    received: &mut Vec<Request>,
+) -> Vec<(i32, Call)> {
+    let mut calls = waiting_calls(&tree::descendants(&[root]));
+    // Who waits by now has been told of, so this comes second.
+    while let Ok(Some(request)) = watch.next() {
+        received.push(request);
+    }
+    let heard = |thread: i32| received.iter().chain(known).any(|request| request.thread == thread);
+    calls.retain(|(thread, _)| !heard(*thread));
+    calls
+}
+
+/// The call that was lost, if one was; a thread that waits in vain if it cannot be told which.
+fn found(lost: Option<Vec<RequestId>>, waiting: Vec<(i32, Call)>) -> Result<Option<Request>, i32> {
+    let Some((thread, _)) = waiting.first().cloned() else { return Ok(None) };
+    match lost.and_then(|lost| join(lost, waiting)) {
+        Some(request) => Ok(Some(request)),
+        None => Err(thread),
+    }
+}
