@@ -47,12 +47,18 @@ pub fn may_bind(thread: i32, port: u16) -> bool {
     const NET_BIND_SERVICE: u32 = 10;
     let first = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
     let first_free = first.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024);
+    port == 0 || port >= first_free || has_capability(thread, NET_BIND_SERVICE)
+}
+
+/// Whether a thread has this capability, by its number in `linux/capability.h`, in effect.
+#[must_use]
+pub fn has_capability(thread: i32, number: u32) -> bool {
     let capable = || {
         let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
         let hexadecimal = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-        Some(u64::from_str_radix(hexadecimal.trim(), 16).ok()? >> NET_BIND_SERVICE & 1 == 1)
+        Some(u64::from_str_radix(hexadecimal.trim(), 16).ok()? >> number & 1 == 1)
     };
-    port == 0 || port >= first_free || capable().unwrap_or(false)
+    capable().unwrap_or(false)
 }
 
 /// Every process there is.

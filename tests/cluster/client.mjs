@@ -3,8 +3,9 @@
 //   node client.mjs '{"kind":"http","mode":"keep","port":3000,"clients":8}'
 //
 // `mode`: `keep` asks one thing after the other on connections that stay open until the server ends them; `new` opens
-// one for each request. `count` instead of `clients`: one client, so many requests, then the end. A line on standard
-// input is answered by the tally so far, as a line of JSON; its end stops the load and is answered by the last tally.
+// one for each request; `few` closes each after some requests, as clients do that have asked all. `count` instead of
+// `clients`: one client, so many requests, then the end. A line on standard input is answered by the tally so far, as a
+// line of JSON; its end stops the load and is answered by the last tally.
 //
 // Over HTTP/1: `path` asks for this only, `pid` is the pattern of the pid in an answer, and with `again` a client does
 // what browsers and RFC 9112 (9.3.1) do: where a connection that has served before ends without a byte of an answer, it
@@ -19,6 +20,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 
 const LIMIT = 5000
 const THINK = 4
+const FEW = 25
 const options = JSON.parse(process.argv[2])
 const { kind, mode, port, clients = 1, count = Infinity, path: only, pid: pattern = '^(\\d+)', again = false } = options
 const pidIn = new RegExp(pattern)
@@ -52,7 +54,7 @@ const inTime = (promise, what, abandon) => {
 
 // HTTP/1: the agent has one connection at a time, and opens another when the server has ended it.
 const overHttp = (module) => async () => {
-  const agent = new module.Agent({ keepAlive: mode === 'keep', maxSockets: 1 })
+  const agent = new module.Agent({ keepAlive: mode !== 'new', maxSockets: 1 })
   let request
   const ask = (path) =>
     new Promise((resolve, reject) => {
@@ -170,7 +172,7 @@ const client = async () => {
       connection?.close()
       connection = undefined
     }
-    if (mode === 'new') {
+    if (mode === 'new' || (mode === 'few' && n % FEW === FEW - 1)) {
       connection?.close()
       connection = undefined
     }

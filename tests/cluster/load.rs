@@ -25,6 +25,8 @@ pub enum Mode {
     Keep,
     /// A new one for each request.
     New,
+    /// A new one after some requests on each.
+    Few,
 }
 
 /// What became of the requests.

@@ -27,4 +27,5 @@ mod start;
 mod stop;
 mod supervise;
 mod support;
+mod takeover;
 mod version;

@@ -11,7 +11,7 @@ use super::secret::Redactor;
 use super::{Look, TITLE, exit_words, header, status_color};
 use crate::protocol::info::EpochMs;
 use crate::protocol::{Description, ListenerInfo};
-use crate::spec::{AppSpec, Balance, Confinement, ExecMode, Program};
+use crate::spec::{AppSpec, Balance, Confinement, ExecMode, Mechanism, Program, Share, Sharing};
 
 type Rows = Vec<(&'static str, String)>;
 
@@ -27,7 +27,7 @@ fn process(one: &Description, show_secrets: bool, now: EpochMs, look: Look) -> S
         look.paint(TITLE, &format!("Process {} · {} (instance {})", info.id, info.name, info.instance)),
         table(state(one, now), one, look),
         look.paint(TITLE, "What it runs"),
-        table(program(&one.spec, one.node_version.as_deref()), one, look),
+        table(program(one), one, look),
         look.paint(TITLE, "Rules"),
         table(rules(&one.spec), one, look),
     ];
@@ -74,7 +74,12 @@ fn state(one: &Description, now: EpochMs) -> Rows {
     rows.extend([("cpu", format!("{:.1}%", info.cpu)), ("memory", memory(info.memory))]);
     if info.mode == ExecMode::Cluster {
         rows.push(("listens on", listeners(&one.listeners)));
-        rows.push(("connections handled", one.connections.to_string()));
+        rows.extend(match one.load {
+            Some((waiting, open)) => {
+                vec![("connections waiting", waiting.to_string()), ("connections open", open.to_string())]
+            }
+            None => vec![("connections handled", one.connections.to_string())],
+        });
     }
     rows.extend([
         ("out log", path(info.out_log.as_ref())),
@@ -90,12 +95,17 @@ fn listeners(listeners: &[ListenerInfo]) -> String {
     }
     let line = |one: &ListenerInfo| {
         let s = if one.workers == 1 { "" } else { "s" };
-        format!("{} ({}, {} worker{s})", one.address, one.mechanism, one.workers)
+        let mut text = format!("{} ({}, {} worker{s}", one.address, one.mechanism, one.workers);
+        text.extend(one.dealt.map(|dealt| format!(", {dealt} connections so far")));
+        text.extend((one.waiting > 0).then(|| format!(", {} waiting", one.waiting)));
+        text.extend(one.why.iter().map(|why| format!("; {why}")));
+        text + ")"
     };
     listeners.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn program(spec: &AppSpec, node_version: Option<&str>) -> Rows {
+fn program(one: &Description) -> Rows {
+    let spec = &one.spec;
     let mut rows = match &spec.program {
         Program::Script { script, interpreter, interpreter_args } => vec![
             ("script", script.display().to_string()),
@@ -110,12 +120,12 @@ fn program(spec: &AppSpec, node_version: Option<&str>) -> Rows {
     rows.extend([
         ("args", words(&spec.args)),
         ("cwd", spec.cwd.display().to_string()),
-        ("mode", mode(spec)),
+        ("mode", mode(one)),
         ("instances", spec.instances.to_string()),
         ("instance variable", spec.instance_var.clone()),
     ]);
-    if let Some(version) = node_version {
-        rows.push(("node version", version.to_owned()));
+    if let Some(version) = &one.node_version {
+        rows.push(("node version", version.clone()));
     }
     if let Some(environment) = spec.env.get("NODE_ENV").or_else(|| spec.base_env.get("NODE_ENV")) {
         rows.push(("NODE_ENV", environment.clone()));
@@ -123,11 +133,28 @@ fn program(spec: &AppSpec, node_version: Option<&str>) -> Rows {
     rows
 }
 
-fn mode(spec: &AppSpec) -> String {
-    match (spec.mode, spec.balance) {
-        (ExecMode::Fork, _) => "fork: each process listens for itself".into(),
-        (ExecMode::Cluster, Balance::RoundRobin) => "cluster: pmr deals connections out in turn".into(),
-        (ExecMode::Cluster, Balance::Shared) => "cluster: workers accept from a shared listener".into(),
+fn mode(one: &Description) -> String {
+    let spec = &one.spec;
+    match (spec.mechanism(), spec.balance) {
+        (Mechanism::None, _) => "fork: each process listens for itself".into(),
+        (Mechanism::Node, Balance::RoundRobin) => "cluster: pmr deals connections out in turn".into(),
+        (Mechanism::Node, Balance::Shared) => "cluster: workers accept from a shared listener".into(),
+        (Mechanism::Takeover, _) => match &one.obstacle {
+            None => format!("cluster: what a process binds, all share{}", limits(&spec.sharing)),
+            Some(why) => format!(
+                "cluster: taking over what processes bind is not possible here: {why}; \
+                 they share a port only if they set SO_REUSEPORT"
+            ),
+        },
+    }
+}
+
+fn limits(sharing: &Sharing) -> String {
+    let ports: Vec<String> = sharing.ports.iter().map(ToString::to_string).collect();
+    let ports = if ports.is_empty() { String::new() } else { format!(" of ports {}", ports.join(", ")) };
+    match sharing.share {
+        Share::Own => ports,
+        Share::Queue => format!("{ports}, from one queue"),
     }
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{install, read_memory};
 use crate::os::spawn::{self, Credentials};
-use crate::os::{fdpass, pidfd, reap, twin};
+use crate::os::{fdpass, identity, pidfd, proc, reap, twin};
 
 /// What is needed to take over binds, piece by piece.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,6 +139,18 @@ impl Report {
     }
 }
 
+/// False where one may look into its descendants only (Yama, `kernel.yama.ptrace_scope`), and has no `CAP_SYS_PTRACE`.
+/// The child here descends from us. The programs we start do not: they are our siblings, so that they outlive us.
+fn may_look_into_siblings() -> bool {
+    const SYS_PTRACE: u32 = 19;
+    let scope = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope");
+    scope.map_or(true, |scope| scope.trim() == "0") || proc::has_capability(identity::pid(), SYS_PTRACE)
+}
+
+fn forbidden() -> io::Error {
+    io::Error::from_raw_os_error(libc::EPERM)
+}
+
 fn examine(pid: i32, channel: &OwnedFd, open_in_child: i32) -> io::Result<Ability> {
     let mut bytes = [0; 12];
     let (count, files) = fdpass::receive(channel, &mut bytes)?;
@@ -154,7 +166,8 @@ fn examine(pid: i32, channel: &OwnedFd, open_in_child: i32) -> io::Result<Abilit
         0 => Ok(()),
         errno => Err(Obstacle { call: "seccomp".to_owned(), errno }),
     };
-    let take = pidfd::take_fd(pid, open_in_child).map_err(|error| Obstacle::new("pidfd_getfd", &error));
+    let taken = if may_look_into_siblings() { pidfd::take_fd(pid, open_in_child) } else { Err(forbidden()) };
+    let take = taken.map_err(|error| Obstacle::new("pidfd_getfd", &error));
     let length = u32::try_from(MARK.len()).unwrap_or_default();
     let read = read_memory(pid, MARK.as_ptr() as u64, length)
         .and_then(|bytes| if bytes == MARK { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) });

@@ -2,7 +2,7 @@
 
 mod god;
 mod keeper;
-mod points;
+pub mod points;
 mod update;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -129,7 +129,7 @@ fn is_same(before: Option<&Value>, after: Option<&Value>) -> bool {
 }
 
 /// Kills God, and waits until another one answers. Returns how long that took, the command's own start included.
-fn kill_god(home: &Home) -> Duration {
+pub fn kill_god(home: &Home) -> Duration {
     let god = home.god_pid();
     let start = Instant::now();
     processes::signal(god, Signal::SIGKILL);

@@ -13,13 +13,13 @@ use super::{Town, answers, kill_god};
 const PATIENCE: u32 = 20;
 
 /// Lets the next God, and him alone, die at these points.
-fn arm(home: &Home, points: &str) {
+pub fn arm(home: &Home, points: &str) {
     std::fs::write(home.root().join("failpoints"), points).expect("the home can be written");
     kill_god(home);
 }
 
 /// Where Gods have died.
-fn fatal_points(home: &Home) -> Vec<String> {
+pub fn fatal_points(home: &Home) -> Vec<String> {
     let notes = std::fs::read_to_string(home.root().join("killpoints")).unwrap_or_default();
     notes.lines().map(ToOwned::to_owned).collect()
 }

@@ -1,0 +1,14 @@
+# Shares its port by itself.
+import os, socket
+
+server = socket.socket()
+server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+server.bind(("127.0.0.1", int(os.environ["PORT"])))
+server.listen()
+while True:
+    connection, _ = server.accept()
+    asked = b""
+    while not asked.endswith(b"\r\n\r\n"):
+        asked += connection.recv(1000)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n%d\n" % os.getpid())
+    connection.close()

@@ -1,0 +1,82 @@
+//! Workers come and go while clients are served.
+
+use nix::sys::signal::Signal;
+
+use super::{CLIENTS, PYTHON, Town, there};
+use crate::support::{app, processes};
+
+fn town(words: &str) -> Option<Town> {
+    let script = app("share/threads.py");
+    there(PYTHON).then(|| Town::new(&format!("{script} --interpreter {PYTHON} {words}")))?
+}
+
+#[test]
+fn scaled_up_and_down_under_load() {
+    let Some(town) = town("-i 2") else { return };
+    let mut loads = town.loads();
+    town.home.ok("scale it 4");
+    town.online(4);
+    assert_eq!(town.spread(60).len(), 4);
+    town.home.ok("scale it 2");
+    town.online(2);
+    loads.are_served();
+    assert_eq!(town.spread(40).len(), 2);
+    loads.leave_content();
+}
+
+#[test]
+fn a_worker_is_killed_and_only_its_requests_fail() {
+    let Some(town) = town("-i 2") else { return };
+    let mut loads = town.loads();
+    for _ in 0..3 {
+        let before = town.online(2);
+        processes::signal(before[0].pid, Signal::SIGKILL);
+        town.home.when("it", "started again", |rows| {
+            rows.len() == 2 && rows.iter().all(|row| row.online() && row.pid != before[0].pid)
+        });
+        loads.are_served();
+    }
+    for tally in loads.stop() {
+        let hows: Vec<&str> = tally.failed.iter().map(|failed| failed.how.as_str()).collect();
+        assert!(hows.len() <= 3 * CLIENTS && !hows.contains(&"refused") && !hows.contains(&"hung"), "{tally:?}");
+    }
+}
+
+#[test]
+fn the_only_worker_is_restarted_and_clients_wait() {
+    let Some(town) = town("-i 1") else { return };
+    let mut loads = town.loads();
+    for _ in 0..3 {
+        town.home.ok("restart it");
+        loads.are_served();
+    }
+    let [new, few] = loads.stop();
+    for tally in [&new, &few] {
+        assert!(tally.failed.iter().all(|failed| failed.how != "refused" && failed.how != "hung"), "{tally:?}");
+    }
+}
+
+#[test]
+fn an_app_that_is_stopped_gives_its_port_back() {
+    let Some(town) = town("-i 2") else { return };
+    town.home.ok("stop 0");
+    assert_eq!(town.spread(10).len(), 1);
+    town.home.ok("stop it");
+    drop(std::net::TcpListener::bind(("127.0.0.1", town.port)).expect("the port is free"));
+    town.home.ok("start it");
+    assert_eq!(town.spread(20).len(), 2);
+}
+
+#[test]
+fn one_queue_for_all() {
+    let Some(town) = town("-i 3 --share queue") else { return };
+    town.home.ok("describe it").says("one queue for all");
+    let mut loads = town.loads();
+    let before: Vec<u64> = loads.0.iter_mut().map(|load| load.tally().by.len() as u64).collect();
+    assert!(before.iter().all(|count| *count > 1), "{before:?}");
+    town.home.ok("scale it 1");
+    loads.are_served();
+    for tally in loads.stop() {
+        assert!(tally.failed.iter().all(|failed| failed.how != "refused" && failed.how != "hung"), "{tally:?}");
+    }
+}

@@ -1,0 +1,114 @@
+//! Each language: the port is shared, and reloads lose nothing.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use super::{PYTHON, Town, skip, there};
+use crate::support::app;
+use crate::support::listing::pids;
+
+/// Starts it, sees that both share the port, and reloads three times under load.
+fn story(words: &str) {
+    let Some(town) = Town::new(&format!("-i 2 {words}")) else { return };
+    let rows = town.online(2);
+    let by = town.spread(40);
+    assert!(by.len() == 2 && by.values().all(|count| (8..=32).contains(count)), "{by:?} of {rows:?}");
+    town.home.ok("describe it").says("a queue each").says("2 workers");
+    let mut loads = town.loads();
+    let mut before = pids(&rows);
+    for _ in 0..3 {
+        town.home.ok("reload it");
+        let now = pids(&town.online(2));
+        assert!(now.iter().all(|pid| !before.contains(pid)), "{before:?} {now:?}");
+        before = now;
+        loads.are_served();
+    }
+    loads.leave_content();
+}
+
+#[test]
+fn python_with_threads() {
+    if there(PYTHON) {
+        story(&format!("{} --interpreter {PYTHON}", app("share/threads.py")));
+    }
+}
+
+#[test]
+fn python_with_an_event_loop_on_all_addresses() {
+    if there(PYTHON) {
+        story(&format!("{} --interpreter {PYTHON}", app("share/loop.py")));
+    }
+}
+
+#[test]
+fn static_go() {
+    if let Some(program) = go() {
+        story(&program.display().to_string());
+    }
+}
+
+#[test]
+fn ruby() {
+    if there("/usr/bin/ruby") {
+        story(&format!("{} --interpreter /usr/bin/ruby", app("share/server.rb")));
+    }
+}
+
+#[test]
+fn php() {
+    if there("/usr/bin/php") {
+        story(&format!("/usr/bin/php --interpreter none -- -S 127.0.0.1:PORT {}", app("share/router.php")));
+    }
+}
+
+#[test]
+fn node_through_npm() {
+    if !there("/usr/bin/npm") {
+        return;
+    }
+    let Some(town) = Town::new("true --no-autostart") else { return };
+    town.home.ok("delete it");
+    let script = crate::support::example("node/http.js");
+    town.home.write("package.json", &format!(r#"{{"scripts": {{"start": "GRACEFUL=no node {script}"}}}}"#));
+    town.start("/usr/bin/npm -i 2 -- start");
+    assert_eq!(town.spread(40).len(), 2);
+    let loads = town.loads();
+    town.home.ok("reload it");
+    loads.leave_content();
+}
+
+#[test]
+fn pythons_own_server_without_a_script() {
+    if !there(PYTHON) {
+        return;
+    }
+    let module = format!("{PYTHON} -i 2 --interpreter none -- -m http.server PORT --bind 127.0.0.1");
+    let Some(town) = Town::new(&module) else { return };
+    town.home.write("index.html", "1\n");
+    let loads = town.loads();
+    town.home.ok("reload it");
+    assert!(loads.stop().iter().all(|tally| tally.failed.iter().all(|failed| failed.how == "wrong")), "no /work");
+}
+
+/// The Go server, built once.
+fn go() -> Option<PathBuf> {
+    static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
+    BUILT.get_or_init(build_go).clone()
+}
+
+fn build_go() -> Option<PathBuf> {
+    let go = ["/usr/bin/go", "/usr/local/go/bin/go"].into_iter().find(|path| PathBuf::from(path).exists());
+    let Some(go) = go else {
+        skip("no Go");
+        return None;
+    };
+    let program = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("share-go");
+    let mut build = Command::new(go);
+    build.args(["build", "-o"]).arg(&program).arg(app("share/server.go"));
+    build.env("CGO_ENABLED", "0").env("GO111MODULE", "off").env("GOFLAGS", "");
+    build.env("GOCACHE", PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("go-cache"));
+    let built = build.output().expect("go can be executed");
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    Some(program)
+}
