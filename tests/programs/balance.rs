@@ -15,7 +15,7 @@ impl fmt::Display for Balance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Balance::RoundRobin => "in turn",
-            Balance::Random => "random",
+            Balance::Random => "by chance",
         })
     }
 }

@@ -50,7 +50,7 @@ pub fn everybody() -> &'static [Who] {
 }
 
 /// Whether the program can be run by him, made ready.
-pub fn ready(program: &Program, who: Who) -> Result<(), Missing> {
+pub fn ready(program: &'static Program, who: Who) -> Result<(), Missing> {
     premises::prepare(program)?;
     match who {
         Who::Self_ => Ok(()),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::balance::Balance;
 use crate::catalog::Program;
 use crate::load::{Failed, Tally};
-use crate::story::{CLIENTS, Who};
+use crate::story::{CLIENTS, KEEPERS, Who};
 
 /// What was done under load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,9 +31,14 @@ pub struct Losses {
     pub again: u64,
 }
 
+/// What there was so far on connections that clients never end, end after some requests, and after one.
+pub type Tallies = [Tally; 3];
+
 impl Losses {
-    pub fn between([kept, new]: &[Tally; 2], [kept_now, new_now]: &[Tally; 2]) -> Losses {
-        Losses { kept: kept_now.since(kept), new: new_now.since(new), again: kept_now.stale - kept.stale }
+    pub fn between([kept, few, new]: &Tallies, [kept_now, few_now, new_now]: &Tallies) -> Losses {
+        let again = kept_now.stale - kept.stale + few_now.stale - few.stale;
+        let kept = [kept_now.since(kept), few_now.since(few)].concat();
+        Losses { kept, new: new_now.since(new), again }
     }
 }
 
@@ -71,12 +76,12 @@ impl Outcome {
             // What was inside the killed worker, which is at most one request of each client.
             Step::KillWorker => {
                 let cut = |failed: &Failed| failed.how == "reset" || failed.how == "truncated";
-                let inside = kept.len() + usize::try_from(*again).expect("not that many") <= CLIENTS;
+                let inside = kept.len() + usize::try_from(*again).expect("not that many") <= KEEPERS;
                 inside && new.len() <= CLIENTS && kept.iter().chain(new).all(cut)
             }
             // A client that never ends its connection finds it ended when the worker does: once with each worker.
             Step::Reload(_) | Step::Scale | Step::KillGod => {
-                kept.is_empty() && new.len() <= allowed && *again <= (CLIENTS * stops) as u64
+                kept.is_empty() && new.len() <= allowed && *again <= (KEEPERS * stops) as u64
             }
         };
         (!fine).then(|| format!("{step:?}: {} on new connections, {} on others: {losses:?}", new.len(), kept.len()))

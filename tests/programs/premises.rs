@@ -1,5 +1,6 @@
 //! Where programs are, and making those that are compiled. Nothing is installed here: `.ci/programs` does that.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -54,13 +55,17 @@ pub fn place(text: &str, program: &Program, port: u16) -> String {
 }
 
 /// A program that is not installed, or cannot be reached.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Missing(pub String);
 
-/// Makes the program if it has to be made. `Err` if something it takes is not installed.
-pub fn prepare(program: &Program) -> Result<(), Missing> {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+/// Makes the program, once, if it has to be made. `Err` if something it takes is not installed.
+pub fn prepare(program: &'static Program) -> Result<(), Missing> {
+    static READY: Mutex<BTreeMap<&str, Result<(), Missing>>> = Mutex::new(BTreeMap::new());
+    let mut ready = READY.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    ready.entry(program.name).or_insert_with(|| make(program)).clone()
+}
+
+fn make(program: &Program) -> Result<(), Missing> {
     let from = folder(program);
     let to = made();
     std::fs::create_dir_all(&to).expect("the target folder can be written");
@@ -72,7 +77,6 @@ pub fn prepare(program: &Program) -> Result<(), Missing> {
         Make::Rustc => run("rustc", &["--edition=2024", "-O", "-o", &to("plain"), "plain.rs"], &from)?,
         Make::Cargo => run("cargo", &["build", "--release", "--target-dir", &to("axum")], &from.join("axum"))?,
         Make::Javac => run("javac", &["-d", &to("java"), "Server.java"], &from)?,
-        Make::Next if from.join(".next/BUILD_ID").exists() => {}
         Make::Next => run("node_modules/.bin/next", &["build"], &from)?,
     }
     installed(&place(program.program, program, 0), &from)

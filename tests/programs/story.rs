@@ -8,14 +8,18 @@ use nix::sys::signal::Signal;
 use crate::balance::Balance;
 use crate::catalog::{Ask, Program};
 use crate::load::{Kind, Load, Mode, Tally};
-use crate::outcome::{Losses, Outcome, Step};
+use crate::outcome::{Losses, Outcome, Step, Tallies};
 use crate::premises::{folder, place};
 use crate::support::http::free_port;
 use crate::support::listing::Row;
 use crate::support::{Home, eventually, processes};
 
 /// Clients of each kind of load.
-pub const CLIENTS: usize = 6;
+pub const CLIENTS: usize = 4;
+/// Kinds of load: connections that clients never end, that they end after some requests, and after one.
+const MODES: [Mode; 3] = [Mode::Keep, Mode::Few, Mode::New];
+/// Clients that keep connections alive, for a while or for ever.
+pub const KEEPERS: usize = 2 * CLIENTS;
 /// Connections for each worker, opened one after the other on idle workers.
 const EACH: usize = 40;
 /// A user without privileges: `nobody`.
@@ -88,7 +92,7 @@ impl App {
     /// How connections are dealt out, by the daemon's own word.
     fn balance(&self) -> Balance {
         let described = self.home.ok("describe 0").out;
-        if described.contains("random") { Balance::Random } else { Balance::RoundRobin }
+        if described.contains("by chance") { Balance::Random } else { Balance::RoundRobin }
     }
 
     /// Pids of the workers, by instance, when there are so many and all are ready.
@@ -98,9 +102,9 @@ impl App {
 
     fn workers_when(&self, count: usize, what: &str, wanted: impl Fn(&[i32]) -> bool) -> Vec<i32> {
         let pids = |rows: &[Row]| rows.iter().map(|row| row.pid).collect::<Vec<_>>();
-        let rows = self.home.when("app", what, |rows| {
-            rows.len() == count && rows.iter().all(Row::online) && wanted(&pids(rows))
-        });
+        let rows = self
+            .home
+            .when("app", what, |rows| rows.len() == count && rows.iter().all(Row::online) && wanted(&pids(rows)));
         pids(&rows)
     }
 
@@ -186,16 +190,13 @@ fn configured(program: &Program, home: &Home, port: u16) -> std::path::PathBuf {
     home.work().to_owned()
 }
 
-/// Load of both kinds: connections kept alive, and new ones.
-struct Loads([Load; 2]);
-
-/// What there was of both kinds.
-type Tallies = [Tally; 2];
+/// Load of all kinds.
+struct Loads([Load; MODES.len()]);
 
 impl Loads {
     fn start(app: &App) -> Loads {
         let more = format!(r#""clients":{CLIENTS},"again":true{}"#, app.question());
-        let mut loads = Loads([Mode::Keep, Mode::New].map(|mode| Load::spawn(Kind::Http, mode, app.port, &more)));
+        let mut loads = Loads(MODES.map(|mode| Load::spawn(Kind::Http, mode, app.port, &more)));
         loads.reach(app);
         loads
     }
@@ -204,15 +205,16 @@ impl Loads {
         self.0.each_mut().map(Load::tally)
     }
 
-    /// Waits until all workers there are now have answered, and clients of both kinds have gone on.
+    /// Waits until clients of all kinds have gone on, and those who come anew have found all workers there are now.
     fn reach(&mut self, app: &App) {
         let count = app.home.of("app").len();
         let before = self.tally();
-        let went_on = |now: &Tally, before: &Tally| now.answered >= before.answered + 20;
-        self.0[0].until("load on connections kept alive", |tally| went_on(tally, &before[0]));
-        self.0[1].until("load on all workers", |tally| {
-            went_on(tally, &before[1]) && app.by_worker(tally, count).len() == count
-        });
+        for ((load, mode), before) in self.0.iter_mut().zip(MODES).zip(&before) {
+            load.until("load on all workers", |tally| {
+                let went_on = tally.answered >= before.answered + 20;
+                went_on && (mode == Mode::Keep || app.by_worker(tally, count).len() == count)
+            });
+        }
     }
 
     /// What is lost while something is done, and until it has settled.
