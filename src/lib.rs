@@ -23,6 +23,14 @@
 //! about the dead cannot hurt the living. Verbs that span processes and time are operations, queued per app, each with
 //! a ticket that answers whoever asked; who hangs up loses the answer, never the operation.
 //!
+//! ## Sharing a port
+//!
+//! Node workers get connections that God accepted, by Node's own protocol. Any other program is run under a filter by
+//! which its `bind` and `listen` calls wait for our answer; [`cluster`]'s *takeover* makes them on a duplicate of its
+//! socket, so that it shares the address, and keeps that duplicate. Such a socket's accept queue is one of *queues*: in
+//! rotation while its worker is, out of it while that drains, inherited by the next when it is dead; with nobody there, a
+//! *door* of ours takes what comes. The kernel deals connections out; none passes through us.
+//!
 //! ## Nobody is needed alive
 //!
 //! The [`keeper`] is the daemon's first process. God is a copy of it that shares its table of open files, so his death
@@ -46,7 +54,8 @@
 //! - [`supervisor`]: processes, restart policy, operations, and the simulation that tests them.
 //! - [`os`]: small safe wrappers around system calls; the only place with `unsafe`.
 //! - [`keeper`]: what outlives God, and who starts him again.
-//! - [`cluster`]: listeners, who gets the next connection, and Node's cluster protocol as its primary.
+//! - [`cluster`]: listeners, who gets the next connection, Node's cluster protocol as its primary, and for all other
+//!   programs the takeover of binds and the queues of workers.
 //! - [`logs`]: from pipes to files, and from files to people. Log bytes never pass through the God task.
 //! - [`daemon`]: the God task, its effects, the sockets, what is on disk: the journal and the saved list.
 //! - [`cli`]: one file per command; [`startup`]: the unit for the system's boot; [`demo`]: `pmr demo`.

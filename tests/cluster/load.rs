@@ -26,6 +26,7 @@ pub enum Mode {
     /// A new one for each request.
     New,
     /// A new one after some requests on each.
+    #[allow(dead_code, reason = "for servers that cannot end connections by themselves, as those of this program can")]
     Few,
 }
 

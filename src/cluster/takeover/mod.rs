@@ -166,12 +166,12 @@ impl State {
     }
 
     /// A call came: it is written down, decided, written down, and answered.
-    fn asked(&mut self, run: Run, request: Request) {
+    fn asked(&mut self, run: Run, request: &Request) {
         killpoint::pass("bind-received");
         let Some(worker) = self.workers.get_mut(&run) else { return };
-        worker.journal.received(&request);
+        worker.journal.received(request);
         killpoint::pass("bind-noted");
-        let Some(decision) = self.decide(run, &request) else { return };
+        let Some(decision) = self.decide(run, request) else { return };
         killpoint::pass("bind-done");
         let Some(worker) = self.workers.get_mut(&run) else { return };
         worker.journal.decided(decision.answer);
@@ -220,7 +220,7 @@ async fn read(shared: Shared, run: Run, watch: Rc<AsyncFd<BindWatch>>) {
         let Ok(mut ready) = watch.readable().await else { break };
         let Some(state) = shared.upgrade() else { return };
         match ready.try_io(|watch| watch.get_ref().next()) {
-            Ok(Ok(Some(request))) => state.borrow_mut().asked(run, request),
+            Ok(Ok(Some(request))) => state.borrow_mut().asked(run, &request),
             Ok(Ok(None)) => break,
             Ok(Err(error)) => {
                 tracing::error!(run = run.0, %error, "a worker's calls cannot be read");

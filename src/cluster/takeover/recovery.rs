@@ -45,14 +45,14 @@ impl State {
         let waiting = waiting_unheard(root, known, watch, &mut received);
         match unanswered {
             Some((request, Some(answer))) => drop(watch.answer(request.id, answer)),
-            Some((request, None)) => self.asked(run, request),
+            Some((request, None)) => self.asked(run, &request),
             None => {}
         }
         match found(lost, waiting) {
-            Ok(request) => request.into_iter().for_each(|request| self.asked(run, request)),
+            Ok(request) => request.into_iter().for_each(|request| self.asked(run, &request)),
             Err(thread) => self.give_up(run, root, thread),
         }
-        received.into_iter().for_each(|request| self.asked(run, request));
+        received.into_iter().for_each(|request| self.asked(run, &request));
         self.tell_again(run);
     }
 
@@ -88,8 +88,13 @@ fn waiting_unheard(
     while let Ok(Some(request)) = watch.next() {
         received.push(request);
     }
+    // Other addresses the kernel is not asked for by way of us: it may take its time with a file.
+    let concerns_us = |call: &Call| match call {
+        Call::Bind { address, .. } => address.ip().is_some(),
+        Call::BindUnreadable { .. } | Call::Listen { .. } => true,
+    };
     let heard = |thread: i32| received.iter().chain(known).any(|request| request.thread == thread);
-    calls.retain(|(thread, _)| !heard(*thread));
+    calls.retain(|(thread, call)| concerns_us(call) && !heard(*thread));
     calls
 }
 

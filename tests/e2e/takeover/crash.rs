@@ -6,7 +6,7 @@ use super::{PYTHON, Town, there};
 use crate::crash::kill_god;
 use crate::crash::points::{arm, fatal_points};
 use crate::support::eventually::until;
-use crate::support::listing::pids;
+use crate::support::listing::{Row, pids};
 use crate::support::order::in_order;
 use crate::support::{app, processes};
 
@@ -41,9 +41,7 @@ fn while_a_worker_drains() {
     until("a successor is there", || town.home.of("it").iter().any(|row| row.restarts > 0));
     kill_god(&town.home);
     reload.wait(std::time::Duration::from_secs(60));
-    town.home.when("it", "two that are ready", |rows| {
-        rows.len() == 2 && rows.iter().all(crate::support::listing::Row::online)
-    });
+    town.home.when("it", "two that are ready", |rows| rows.len() == 2 && rows.iter().all(Row::online));
     loads.leave_content();
     in_order(&town.home);
 }
@@ -54,7 +52,7 @@ fn once(point: &str, actions: &str) {
     let mut loads = town.loads();
     arm(&town.home, &format!("{point}={actions}"));
     town.home.run("scale it 3");
-    town.home.when("it", "three that are ready", |rows| rows.len() == 3 && rows.iter().all(|row| row.online()));
+    town.home.when("it", "three that are ready", |rows| rows.len() == 3 && rows.iter().all(Row::online));
     assert_eq!(fatal_points(&town.home), [point]);
     assert_eq!(town.spread(60).len(), 3);
     town.home.ok("reload it");
