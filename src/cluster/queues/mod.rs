@@ -136,6 +136,11 @@ impl Queues {
         self.state.borrow_mut().partake(run, key)
     }
 
+    /// True if there is a queue at this address, or at one that includes it or is included.
+    pub(crate) fn are_at(&self, key: &Key) -> bool {
+        self.state.borrow().queues.iter().any(|queue| queue.key.overlaps(key))
+    }
+
     /// What the worker holds: address and inode of each socket.
     pub(crate) fn held_by(&self, run: Run) -> Vec<(Key, u64)> {
         self.state.borrow().held_by(run).map(|queue| (queue.key, queue.inode)).collect()

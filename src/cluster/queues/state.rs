@@ -158,9 +158,19 @@ impl State {
         queue.holders.iter_mut().filter(|holder| holder.run == run).for_each(|holder| holder.listens = true);
         let key = queue.key;
         self.steer(key);
+        self.move_waiting(key);
         self.note();
         self.look_again();
         Ok(Some(key))
+    }
+
+    /// Somebody serves here: what waits in queues without a worker moves there, if the kernel does that.
+    fn move_waiting(&mut self, key: Key) {
+        if self.is_served(&key) && self.places.get(&key).is_some_and(|place| place.group.migrates()) {
+            let vacant = self.queues.iter().filter(|queue| queue.key == key && queue.is_vacant());
+            let vacant: Vec<QueueId> = vacant.map(|queue| queue.id).collect();
+            vacant.into_iter().for_each(|id| self.remove(id));
+        }
     }
 
     pub(super) fn open_door(&mut self, key: Key) -> io::Result<()> {
