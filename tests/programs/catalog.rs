@@ -1,4 +1,4 @@
-//! Every program, how it is started, and what it may lose by its own fault. Data table.
+//! Every program, and how it is started and asked. Data table.
 
 use crate::premises::Make;
 
@@ -15,7 +15,6 @@ pub struct Program {
     pub args: &'static str,
     pub make: Make,
     pub ask: Ask,
-    pub allowance: Option<Allowance>,
 }
 
 /// How a program is asked for its pid.
@@ -29,16 +28,8 @@ pub enum Ask {
     At(&'static str, &'static str),
 }
 
-/// What a program drops by its own fault: requests per worker that goes, and why no process manager can help it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Allowance {
-    /// Requests lost on new connections with each worker that is told to stop.
-    pub lost_per_stop: usize,
-    pub why: &'static str,
-}
-
 const fn program(name: &'static str, folder: &'static str, program: &'static str, args: &'static str) -> Program {
-    Program { name, folder, program, args, make: Make::Nothing, ask: Ask::Plain, allowance: None }
+    Program { name, folder, program, args, make: Make::Nothing, ask: Ask::Plain }
 }
 
 impl Program {

@@ -21,7 +21,7 @@ fn told(name: &str, who: Who) {
 
 #[test]
 fn python() {
-    told("Python asyncio", Who::Self_);
+    told("Python asyncio", Who::Tester);
 }
 
 #[test]
@@ -31,20 +31,20 @@ fn an_ordinary_users_python() {
 
 #[test]
 fn go() {
-    told("Go net/http, static", Who::Self_);
+    told("Go net/http, static", Who::Tester);
 }
 
 #[test]
 fn ruby() {
-    told("Ruby WEBrick", Who::Self_);
+    told("Ruby WEBrick", Who::Tester);
 }
 
 #[test]
 fn rust() {
-    told("Rust std", Who::Self_);
+    told("Rust std", Who::Tester);
 }
 
 #[test]
 fn node_by_npm() {
-    told("Node by npm start", Who::Self_);
+    told("Node by npm start", Who::Tester);
 }

@@ -29,3 +29,4 @@ mod story;
 #[allow(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
 #[path = "../e2e/support/mod.rs"]
 mod support;
+mod table;

@@ -7,9 +7,9 @@ use std::{env, fs, thread};
 use nix::unistd::Uid;
 
 use crate::catalog::{PROGRAMS, Program};
-use crate::outcome::HEAD;
 use crate::premises::{self, Missing};
 use crate::story::{NOBODY, Who, tell};
+use crate::table::Table;
 
 const RELOADS: usize = 5;
 /// Stories at a time.
@@ -18,42 +18,16 @@ const AT_ONCE: usize = 2;
 /// A row that is due.
 type Due = (usize, &'static Program, Who);
 
-/// The table as it comes about, and what must not be.
-#[derive(Default)]
-struct Table {
-    rows: Vec<(usize, String)>,
-    faults: Vec<String>,
-}
-
-impl Table {
-    /// Adds a row where it belongs.
-    fn add(&mut self, at: usize, row: String) {
-        println!("{row}");
-        self.rows.push((at, row));
-        self.rows.sort();
-    }
-
-    fn fault(&mut self, what: String) {
-        println!("FAULT {what}");
-        self.faults.push(what);
-    }
-
-    fn text(&self) -> String {
-        let rows: String = self.rows.iter().map(|(_, row)| format!("{row}\n")).collect();
-        format!("{HEAD}\n{rows}")
-    }
-}
-
 /// Whom programs are run as: as an ordinary user too, if root runs the tests.
 pub fn everybody() -> &'static [Who] {
-    if Uid::effective().is_root() { &[Who::Self_, Who::Nobody] } else { &[Who::Self_] }
+    if Uid::effective().is_root() { &[Who::Tester, Who::Nobody] } else { &[Who::Tester] }
 }
 
 /// Whether the program can be run by him, made ready.
 pub fn ready(program: &'static Program, who: Who) -> Result<(), Missing> {
     premises::prepare(program)?;
     match who {
-        Who::Self_ => Ok(()),
+        Who::Tester => Ok(()),
         Who::Nobody => premises::reachable(NOBODY, program),
     }
 }
@@ -66,20 +40,20 @@ fn asked_for(program: &Program) -> bool {
 fn row((at, program, who): Due, table: &Mutex<Table>) {
     let outcome = ready(program, who).map(|()| panic::catch_unwind(|| tell(program, who, RELOADS)));
     let mut table = table.lock().expect("nothing panics while it is locked");
-    let name = format!("{} as {who:?}", program.name);
+    let name = format!("{} as {who}", program.name);
     match outcome {
         Err(Missing(what)) => {
-            table.add(at, format!("| {} | not here |", program.name));
-            table.fault(format!("{name}: {what} is not here: run `.ci/programs all`"));
+            table.missing(program);
+            table.fault(&name, &format!("{what} is not here: run `.ci/programs all`"));
         }
-        Ok(Err(_)) => table.fault(format!("{name}: the story broke off, as told above")),
+        Ok(Err(_)) => table.fault(&name, "the story broke off, as told above"),
         Ok(Ok(outcome)) => {
-            table.add(at, outcome.to_string());
-            outcome.faults().into_iter().for_each(|fault| table.fault(format!("{name}: {fault}")));
+            outcome.faults().iter().for_each(|fault| table.fault(&name, fault));
+            table.add(at, outcome);
         }
     }
     if let Ok(path) = env::var("PMR_TABLE") {
-        fs::write(path, table.text()).expect("the table can be written");
+        fs::write(path, table.to_string()).expect("the table can be written");
     }
 }
 
@@ -93,7 +67,6 @@ fn all_programs() {
         .map(|(at, (program, who))| (at, program, who))
         .collect();
     assert!(!due.is_empty(), "PMR_PROGRAMS names no program");
-    println!("{HEAD}");
     let (due, table) = (Mutex::new(due.into_iter()), Mutex::new(Table::default()));
     let next = || due.lock().expect("nothing panics while it is locked").next();
     thread::scope(|scope| {
@@ -106,6 +79,6 @@ fn all_programs() {
         }
     });
     let table = table.into_inner().expect("nothing panics while it is locked");
-    println!("\n{}", table.text());
+    println!("\n{table}");
     assert!(table.faults.is_empty(), "{} faults:\n{}", table.faults.len(), table.faults.join("\n"));
 }

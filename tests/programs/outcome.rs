@@ -20,6 +20,18 @@ pub enum Step {
     KillGod,
 }
 
+impl Step {
+    /// How many workers are told to stop; `None` if one is killed.
+    fn stopped(self) -> Option<usize> {
+        match self {
+            Step::Reload(times) => Some(2 * times),
+            Step::Scale => Some(2),
+            Step::KillWorker => None,
+            Step::KillGod => Some(0),
+        }
+    }
+}
+
 /// Requests lost in a step.
 #[derive(Debug)]
 pub struct Losses {
@@ -39,6 +51,24 @@ impl Losses {
         let again = kept_now.stale - kept.stale + few_now.stale - few.stale;
         let kept = [kept_now.since(kept), few_now.since(few)].concat();
         Losses { kept, new: new_now.since(new), again }
+    }
+
+    /// How many were not answered.
+    pub fn lost(&self) -> usize {
+        self.kept.len() + self.new.len()
+    }
+
+    /// True if this is no more than must be lost.
+    fn may_be(&self, step: Step) -> bool {
+        let Losses { kept, new, again } = self;
+        let again = usize::try_from(*again).expect("not that many");
+        let cut = |failed: &Failed| failed.how == "reset" || failed.how == "truncated";
+        match step.stopped() {
+            // What was inside the killed worker, which is at most one request of each client.
+            None => kept.len() + again <= KEEPERS && new.len() <= CLIENTS && kept.iter().chain(new).all(cut),
+            // A client that never ends its connection finds it ended when the worker does: once with each worker.
+            Some(stopped) => kept.is_empty() && new.is_empty() && again <= KEEPERS * stopped,
+        }
     }
 }
 
@@ -60,48 +90,16 @@ impl Outcome {
     /// All that must not be.
     pub fn faults(&self) -> Vec<String> {
         let splits = self.split.iter().filter_map(|split| self.balance.check(split).err());
-        splits.chain(self.steps.iter().filter_map(|(step, losses)| self.fault(*step, losses))).collect()
-    }
-
-    fn fault(&self, step: Step, losses: &Losses) -> Option<String> {
-        let Losses { kept, new, again } = losses;
-        let stops = match step {
-            Step::Reload(times) => 2 * times,
-            Step::Scale => 2,
-            Step::KillWorker => 1,
-            Step::KillGod => 0,
-        };
-        let allowed = self.program.allowance.map_or(0, |allowance| allowance.lost_per_stop * stops);
-        let fine = match step {
-            // What was inside the killed worker, which is at most one request of each client.
-            Step::KillWorker => {
-                let cut = |failed: &Failed| failed.how == "reset" || failed.how == "truncated";
-                let inside = kept.len() + usize::try_from(*again).expect("not that many") <= KEEPERS;
-                inside && new.len() <= CLIENTS && kept.iter().chain(new).all(cut)
-            }
-            // A client that never ends its connection finds it ended when the worker does: once with each worker.
-            Step::Reload(_) | Step::Scale | Step::KillGod => {
-                kept.is_empty() && new.len() <= allowed && *again <= (KEEPERS * stops) as u64
-            }
-        };
-        (!fine).then(|| format!("{step:?}: {} on new connections, {} on others: {losses:?}", new.len(), kept.len()))
+        let steps = self.steps.iter().filter(|(step, losses)| !losses.may_be(*step));
+        splits.chain(steps.map(|(step, losses)| format!("{step:?}: {losses:?}"))).collect()
     }
 }
 
-pub const HEAD: &str = "\
-| program | as | connections go | over 2 | over 4 | lost by reloads | by scale 2→4→2 | by kill -9 of a worker | by kill -9 of God | answered | a reload |
-|---|---|---|---|---|---|---|---|---|---|---|";
-
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let who = match self.who {
-            Who::Self_ => "root",
-            Who::Nobody => "user",
-        };
-        write!(f, "| {} | {who} | {} ", self.program.name, self.balance)?;
+        write!(f, "| {} | {} | {} ", self.program.name, self.who, self.balance)?;
         for split in &self.split {
-            let split: Vec<String> = split.iter().map(ToString::to_string).collect();
-            write!(f, "| {} ", split.join("/"))?;
+            write!(f, "| {} ", parted(split))?;
         }
         for (_, losses) in &self.steps {
             write!(f, "| {losses} ")?;
@@ -125,4 +123,9 @@ impl fmt::Display for Losses {
         }
         f.write_str(&words.join(", "))
     }
+}
+
+/// The numbers of a split.
+pub fn parted(split: &[u64]) -> String {
+    split.iter().map(ToString::to_string).collect::<Vec<_>>().join("/")
 }

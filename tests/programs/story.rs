@@ -1,9 +1,11 @@
 //! A program under pmr, and what it lives through.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Instant;
 
 use nix::sys::signal::Signal;
+use nix::unistd::Uid;
 
 use crate::balance::Balance;
 use crate::catalog::{Ask, Program};
@@ -31,9 +33,16 @@ const DRAIN: &str = "1s";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
     /// Whoever runs the tests.
-    Self_,
+    Tester,
     /// [`NOBODY`], by root.
     Nobody,
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_root = *self == Who::Tester && Uid::effective().is_root();
+        f.write_str(if is_root { "root" } else { "user" })
+    }
 }
 
 /// A clustered program with its home.
@@ -74,7 +83,7 @@ impl App {
     /// Two workers, all of them ready.
     fn start(program: &'static Program, who: Who) -> App {
         let home = match who {
-            Who::Self_ => Home::new(),
+            Who::Tester => Home::new(),
             Who::Nobody => Home::of_user(NOBODY),
         };
         let port = free_port();
