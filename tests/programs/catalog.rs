@@ -15,6 +15,8 @@ pub struct Program {
     pub args: &'static str,
     pub make: Make,
     pub ask: Ask,
+    /// Why what is inside a worker that was killed may be answered with an error of the program's own, if it may.
+    pub apologizes: Option<&'static str>,
 }
 
 /// How a program is asked for its pid.
@@ -29,7 +31,7 @@ pub enum Ask {
 }
 
 const fn program(name: &'static str, folder: &'static str, program: &'static str, args: &'static str) -> Program {
-    Program { name, folder, program, args, make: Make::Nothing, ask: Ask::Plain }
+    Program { name, folder, program, args, make: Make::Nothing, ask: Ask::Plain, apologizes: None }
 }
 
 impl Program {
@@ -39,6 +41,10 @@ impl Program {
 
     const fn asked(self, ask: Ask) -> Program {
         Program { ask, ..self }
+    }
+
+    const fn apologizes(self, why: &'static str) -> Program {
+        Program { apologizes: Some(why), ..self }
     }
 }
 
@@ -54,7 +60,8 @@ pub static PROGRAMS: &[Program] = &[
     .asked(Ask::At("/", r#"href="(\d+)/""#)),
     program("Python asyncio", "python", "asyncio_server.py", "").made(Make::Python3),
     program("Flask", "python", "{venv}/flask", "--app flask_app run --port {port}"),
-    program("gunicorn, sync", "python", "{venv}/gunicorn", "--bind 127.0.0.1:{port} wsgi_app"),
+    program("gunicorn, sync", "python", "{venv}/gunicorn", "--bind 127.0.0.1:{port} wsgi_app")
+        .apologizes("the child of a killed master is told to end, and answers what it is at with a 500"),
     program("gunicorn, gthread", "python", "{venv}/gunicorn", "--threads 4 --bind 127.0.0.1:{port} wsgi_app"),
     program("uvicorn", "python", "{venv}/uvicorn", "--port {port} asgi_app:app"),
     program("uvicorn --workers 2", "python", "{venv}/uvicorn", "--workers 2 --port {port} asgi_app:app"),

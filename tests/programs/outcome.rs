@@ -59,10 +59,14 @@ impl Losses {
     }
 
     /// True if this is no more than must be lost.
-    fn may_be(&self, step: Step) -> bool {
+    fn may_be(&self, step: Step, program: &Program) -> bool {
         let Losses { kept, new, again } = self;
         let again = usize::try_from(*again).expect("not that many");
-        let cut = |failed: &Failed| failed.how == "reset" || failed.how == "truncated";
+        let cut = |failed: &Failed| match &*failed.how {
+            "reset" | "truncated" => true,
+            "wrong" => program.apologizes.is_some() && failed.what.starts_with("500 "),
+            _ => false,
+        };
         match step.stopped() {
             // What was inside the killed worker, which is at most one request of each client.
             None => kept.len() + again <= KEEPERS && new.len() <= CLIENTS && kept.iter().chain(new).all(cut),
@@ -90,7 +94,7 @@ impl Outcome {
     /// All that must not be.
     pub fn faults(&self) -> Vec<String> {
         let splits = self.split.iter().filter_map(|split| self.balance.check(split).err());
-        let steps = self.steps.iter().filter(|(step, losses)| !losses.may_be(*step));
+        let steps = self.steps.iter().filter(|(step, losses)| !losses.may_be(*step, self.program));
         splits.chain(steps.map(|(step, losses)| format!("{step:?}: {losses:?}"))).collect()
     }
 }

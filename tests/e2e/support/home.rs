@@ -35,6 +35,7 @@ impl Home {
     }
 
     /// The home of another user, by number, who runs a copy of the binary there. Takes root.
+    #[allow(dead_code, reason = "not all who share these files have other users")]
     pub fn of_user(user: u32) -> Home {
         let mut home = Home::new();
         home.program = home.scratch().join("pmr");
