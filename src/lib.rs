@@ -44,7 +44,9 @@
 //! [`supervisor`]: `Online` becomes `Launching` with the old run beside it, and out comes `Spawn`. The God task starts
 //! the process; it asks for its port on its channel, which [`cluster`] answers; its first `listening` comes back as
 //! `Ready`, and out comes `Drain` for the old run: no new connections, the last ones end with a response, then the stop
-//! signal, then, when the last process of its tree is gone, the answer to the command.
+//! signal, then, when the last process of its tree is gone, the answer to the command. Should a successor fail, the
+//! operation turns round: what has not taken over leaves, what has is replaced once more by the release before. A canary
+//! stands in `Trial` beside the run it is to replace until it has been watched for long enough.
 //!
 //! ## Where what lives
 //!
@@ -58,14 +60,15 @@
 //!   programs the takeover of binds and the queues of workers.
 //! - [`logs`]: from pipes to files, and from files to people. Log bytes never pass through the God task.
 //! - [`daemon`]: the God task, its effects, the sockets, what is on disk: the journal and the saved list.
-//! - [`cli`]: one file per command; [`startup`]: the unit for the system's boot; [`demo`]: `pmr demo`.
+//! - [`cli`]: one file per command; [`startup`]: the unit for the system's boot; [`demo`]: `pmr demo`;
+//!   [`doctor`]: `pmr doctor`.
 //!
 //! ## Layers
 //!
 //! ```text
 //! spec (pure: what an app is)  ◄─ protocol (pure: what crosses the socket)  ◄─ supervisor (pure: God's mind)
 //! os (leaf: safe small system-call wrappers)  ◄─ keeper, logs  ◄─ cluster  ◄─ daemon (God task and shell)
-//! cli ─► protocol, spec, os, logs, startup, demo      never daemon, supervisor, cluster
+//! cli ─► protocol, spec, os, logs, startup, demo, doctor      never daemon, supervisor, cluster
 //! ```
 //!
 //! `tests/layers.rs` keeps this so, together with the house rules on purity, `unsafe` and file size.
@@ -88,6 +91,7 @@ pub mod cli;
 pub mod cluster;
 pub mod daemon;
 pub mod demo;
+pub mod doctor;
 pub mod keeper;
 pub mod logs;
 pub mod os;
@@ -97,3 +101,4 @@ pub mod settings;
 pub mod spec;
 pub mod startup;
 pub mod supervisor;
+pub mod worker;

@@ -33,6 +33,12 @@ impl Home {
         self.root.join("pub.sock")
     }
 
+    /// Folder of the sockets that apps speak to their daemon by.
+    #[must_use]
+    pub fn notify(&self) -> PathBuf {
+        self.root.join("notify")
+    }
+
     /// Pid of the daemon; locked by it while it lives.
     #[must_use]
     pub fn pid_file(&self) -> PathBuf {
@@ -73,6 +79,12 @@ impl Home {
     #[must_use]
     pub fn journal_before(&self) -> PathBuf {
         self.root.join("journal.before")
+    }
+
+    /// What happened, one event a line, mode 0600; older ones in files with a number behind the name.
+    #[must_use]
+    pub fn history(&self) -> PathBuf {
+        self.root.join("history.ndjson")
     }
 
     /// What `set` sets, mode 0600.

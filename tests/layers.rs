@@ -19,9 +19,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("logs", &["os", "spec", "protocol", "paths"]),
     ("keeper", &["os"]),
     ("cluster", &["os", "keeper", "spec", "protocol"]),
+    ("worker", &["os", "protocol"]),
     ("startup", &["os", "spec", "paths"]),
-    ("demo", &["protocol", "spec", "paths", "os", "cli"]),
-    ("cli", &["protocol", "spec", "os", "paths", "logs", "settings", "startup", "demo"]),
+    ("doctor", &["os", "startup"]),
+    ("demo", &["protocol", "spec", "paths", "os", "cli", "worker"]),
+    ("cli", &["protocol", "spec", "os", "paths", "logs", "settings", "startup", "demo", "doctor"]),
     ("daemon", &["spec", "protocol", "supervisor", "os", "keeper", "cluster", "logs", "paths", "settings"]),
 ];
 

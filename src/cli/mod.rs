@@ -13,6 +13,7 @@ pub mod failure;
 pub mod foreground;
 pub mod home;
 pub mod outcome;
+pub mod past;
 pub mod paused;
 pub mod progress;
 pub mod reach;
@@ -31,8 +32,9 @@ use clap::{ArgAction, Parser, Subcommand};
 use self::client::Client;
 use self::commands::logs::LogsArgs;
 use self::commands::{
-    completion, delete, demo, describe, env, flush, get, id, jlist, kill, list, log_files, pid, ping, reload,
-    reload_logs, reset, restart, resurrect, save, scale, set, signal, start, startup, stop, unstartup, update,
+    completion, delete, demo, describe, doctor, env, explain, flush, get, history, id, jlist, kill, list, log_files,
+    pid, ping, reload, reload_logs, reset, restart, resurrect, save, scale, set, signal, start, startup, stop,
+    unstartup, update,
 };
 use self::failure::Failure;
 use self::outcome::Outcome;
@@ -84,6 +86,9 @@ enum Command {
     Jlist(jlist::Args),
     #[command(visible_aliases = ["show", "info", "desc"])]
     Describe(describe::Args),
+    Doctor(doctor::Args),
+    Explain(explain::Args),
+    History(history::Args),
     Id(id::Args),
     Pid(pid::Args),
     Env(env::Args),
@@ -200,6 +205,9 @@ async fn dispatch(command: Command, cx: Context) -> Result<Outcome, Failure> {
         Command::List(args) => list::run(args, &cx).await,
         Command::Jlist(args) => jlist::run(args, &cx).await,
         Command::Describe(args) => describe::run(args, &cx).await,
+        Command::Explain(args) => explain::run(args, &cx).await,
+        Command::History(args) => history::run(&args, &cx),
+        Command::Doctor(args) => doctor::run(&args, &cx),
         Command::Id(args) => id::run(args, &cx).await,
         Command::Pid(args) => pid::run(args, &cx).await,
         Command::Env(args) => env::run(args, &cx).await,

@@ -61,8 +61,13 @@ fn sentence(event: &Event) -> Option<String> {
         EventKind::Stopping => "stopping".to_owned(),
         EventKind::Stopped => "stopped".to_owned(),
         EventKind::Deleted => "deleted".to_owned(),
+        EventKind::Canary { watch_ms } => format!("is a canary, watched for {}", value::in_words(*watch_ms)),
+        EventKind::RollingBack { reason } => format!("goes back to the release before: {reason}"),
         EventKind::Started { pid } => format!("started (pid {pid})"),
-        EventKind::Created
+        EventKind::Idle => "idle".to_owned(),
+        EventKind::Hung { .. } => "hangs: it is started again".to_owned(),
+        EventKind::Asked { .. }
+        | EventKind::Created
         | EventKind::Exited { expected: true, .. }
         | EventKind::OverMemory { .. }
         | EventKind::Message { .. }

@@ -66,8 +66,20 @@ pub(crate) async fn accept(shared: Shared, id: ListenerId, socket: Rc<AsyncFd<Li
     }
 }
 
-/// Accepts while there are connections and somebody has room for them.
+/// Accepts while there are connections and somebody has room for them; then they go.
 fn accept_some(
+    shared: &Shared,
+    id: ListenerId,
+    ready: &mut tokio::io::unix::AsyncFdReadyGuard<'_, Listening>,
+) -> io::Result<()> {
+    let accepted = deal(shared, id, ready);
+    if let Some(state) = shared.upgrade() {
+        state.borrow_mut().flush();
+    }
+    accepted
+}
+
+fn deal(
     shared: &Shared,
     id: ListenerId,
     ready: &mut tokio::io::unix::AsyncFdReadyGuard<'_, Listening>,
@@ -102,6 +114,15 @@ impl State {
         self.nothing_waits(id) && self.rota.has_room(id, self.now())
     }
 
+    /// Sends what was dealt out.
+    pub(crate) fn flush(&mut self) {
+        for run in std::mem::take(&mut self.unflushed) {
+            if let Some(member) = self.members.get(&run) {
+                member.flush();
+            }
+        }
+    }
+
     fn nothing_waits(&mut self, id: ListenerId) -> bool {
         self.listeners.get_mut(&id).and_then(|l| l.dealt()).is_none_or(|dealt| dealt.waiting.is_empty())
     }
@@ -111,6 +132,7 @@ impl State {
         connection.socket.waits();
         let id = connection.listener;
         self.try_place(connection);
+        self.flush();
         if let Some(dealt) = self.listeners.get_mut(&id).and_then(|l| l.dealt()).filter(|d| !d.waiting.is_empty()) {
             dealt.news.notify_one();
         }
@@ -123,7 +145,8 @@ impl State {
         match self.rota.next(id, &connection.refused, self.start.elapsed()) {
             Next::To(run) => {
                 if let Some(member) = self.members.get_mut(&run) {
-                    member.hand(&listener.key, connection);
+                    member.hand(run, listener, connection);
+                    self.unflushed.push(run);
                 }
             }
             next @ (Next::Wait | Next::AllRefused) => {
@@ -150,6 +173,7 @@ impl State {
         for connection in std::mem::take(&mut dealt.waiting) {
             self.try_place(connection);
         }
+        self.flush();
         let has_room = self.rota.has_room(id, now);
         let Some(dealt) = self.listeners.get_mut(&id).and_then(|l| l.dealt()) else { return Step::Wait };
         match dealt.retry_at {
@@ -166,7 +190,7 @@ impl State {
     pub(crate) fn answered(&mut self, run: Run, seq: u64, accepted: bool) {
         let now = self.now();
         let Some(member) = self.members.get_mut(&run) else { return };
-        if member.channel.settle(seq) {
+        if member.ipc.settle(seq) {
             return self.settled(run, seq);
         }
         let Some(mut connection) = member.take_back(seq) else { return };
@@ -183,7 +207,7 @@ impl State {
 
     /// The worker answered the question with this number: what we thought it had before that and it has not answered
     /// for, it never got.
-    fn settled(&mut self, run: Run, question: u64) {
+    pub(crate) fn settled(&mut self, run: Run, question: u64) {
         let now = self.now();
         let Some(member) = self.members.get_mut(&run) else { return };
         let (never_sent, pending) =
@@ -197,7 +221,7 @@ impl State {
     }
 
     /// Somebody takes connections there: no need for patience.
-    fn taken(&mut self, id: ListenerId) {
+    pub(crate) fn taken(&mut self, id: ListenerId) {
         let Some(dealt) = self.listeners.get_mut(&id).and_then(|l| l.dealt()) else { return };
         dealt.backoff = FIRST_BACKOFF;
         if dealt.retry_at.take().is_some() {
@@ -222,7 +246,7 @@ impl State {
     }
 
     /// A worker has room again.
-    fn wake_idle(&mut self) {
+    pub(crate) fn wake_idle(&mut self) {
         for dealt in self.listeners.values_mut().filter_map(|listener| listener.dealt()) {
             if std::mem::take(&mut dealt.idle) {
                 dealt.news.notify_one();

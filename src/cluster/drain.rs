@@ -9,13 +9,14 @@ use super::Notice;
 use super::node::reply;
 use super::state::{Life, Shared, State};
 use crate::protocol::Run;
+use crate::protocol::channel::FromDaemon;
 
 impl State {
     /// Starts it. [`Notice::Drained`] comes exactly once, at the latest after `grace`, unless the worker is gone before.
     pub(crate) fn drain(&mut self, run: Run, grace: Duration) {
         self.exclude(run);
         match self.members.get(&run) {
-            Some(member) if member.shares => {
+            Some(member) if member.shares() => {
                 let life = member.life.subscribe();
                 tokio::task::spawn_local(drain(self.me.clone(), run, life, Instant::now() + grace));
             }
@@ -74,6 +75,14 @@ fn ask(shared: &Shared, run: Run, request: Request) -> bool {
     let Some(state) = shared.upgrade() else { return false };
     let mut state = state.borrow_mut();
     let Some(member) = state.members.get_mut(&run) else { return false };
+    if let Some(own) = member.line.own() {
+        // Asked twice it does no harm. Afterwards it ends, or gets its stop signal.
+        let drains = matches!(request, Request::Drain);
+        if drains {
+            own.channel.say(&FromDaemon::Drain);
+        }
+        return drains;
+    }
     match request {
         Request::Drain if member.node.is_none() => return false,
         // Asked twice it does no harm, so it is noted afterwards.

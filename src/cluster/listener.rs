@@ -172,6 +172,12 @@ impl Listener {
         self.holders.iter().any(|holder| holder.run == run)
     }
 
+    /// The number of the question by which this worker came to listen there.
+    pub(crate) fn number_for(&self, run: Run) -> u32 {
+        let holder = self.holders.iter().find(|holder| holder.run == run);
+        holder.and_then(|holder| u32::try_from(holder.asked).ok()).unwrap_or(0)
+    }
+
     pub(crate) fn info(&self) -> ListenerInfo {
         let (mechanism, prefix) = match &self.endpoint {
             Endpoint::Dealt(_) => ("round robin", ""),
@@ -239,17 +245,17 @@ fn errno(error: &std::io::Error) -> i32 {
 }
 
 impl State {
-    /// Opens a listener that nobody has asked for before.
+    /// Opens a listener that nobody has asked for before, for workers that get their connections in this way.
     ///
     /// # Errors
     /// The errno for the worker.
-    pub(crate) fn open(&mut self, query: &Query<'_>) -> Result<ListenerId, i32> {
+    pub(crate) fn open(&mut self, query: &Query<'_>, balance: Balance) -> Result<ListenerId, i32> {
         // A descriptor number means one of the primary's, and none of ours is for apps.
         if query.fd.is_some_and(|fd| fd >= 0) {
             return Err(libc::EINVAL);
         }
         let id = ListenerId(self.next_listener + 1);
-        let (endpoint, address) = self.endpoint(id, query).inspect_err(|errno| {
+        let (endpoint, address) = self.endpoint(id, query, balance).inspect_err(|errno| {
             tracing::debug!(errno, address = query.address.as_deref(), port = query.port, "cannot listen");
         })?;
         self.next_listener = id.0;
@@ -265,7 +271,7 @@ impl State {
         Ok(id)
     }
 
-    fn endpoint(&self, id: ListenerId, query: &Query<'_>) -> Result<(Endpoint, LocalAddress), i32> {
+    fn endpoint(&self, id: ListenerId, query: &Query<'_>, balance: Balance) -> Result<(Endpoint, LocalAddress), i32> {
         if query.is_udp() {
             let reuse = query.flags.unwrap_or(0) & UDP_REUSE_ADDRESS != 0;
             let (socket, at) = socket::bind_udp(query.ip()?, query.v6only(), reuse).map_err(|e| errno(&e))?;
@@ -275,7 +281,7 @@ impl State {
         let backlog = query.backlog.map_or(0, Number::value).clamp(0, i64::from(i32::MAX)) as i32;
         let listening = Listening::open(&query.place()?, backlog).map_err(|e| errno(&e))?;
         let address = listening.address().clone();
-        let endpoint = match self.balance {
+        let endpoint = match balance {
             Balance::RoundRobin => self.deal(id, listening).map_err(|e| errno(&e))?,
             Balance::Shared => Endpoint::share(listening),
         };
@@ -306,9 +312,13 @@ impl State {
     /// The worker closed this listener by itself.
     pub(crate) fn closed(&mut self, run: Run, key: &str) {
         let key = serde_json::Value::from(key).to_string();
-        let Some(id) = self.listeners.values().find(|listener| listener.key == key).map(|listener| listener.id) else {
-            return;
-        };
+        if let Some(id) = self.listeners.values().find(|listener| listener.key == key).map(|listener| listener.id) {
+            self.left(run, id);
+        }
+    }
+
+    /// The same, by its number.
+    pub(crate) fn left(&mut self, run: Run, id: ListenerId) {
         self.rota.withdraw(id, run);
         let on_purpose = self.rota.rotates(run);
         self.release(id, run, on_purpose.then_some(run));

@@ -50,6 +50,12 @@ pub fn channel_name(run: Run) -> String {
     format!("channel/{}", run.0)
 }
 
+/// Under which name our end of a worker's channel of pmr's own protocol is kept.
+#[must_use]
+pub fn own_channel_name(run: Run) -> String {
+    format!("own-channel/{}", run.0)
+}
+
 /// The part of the memory that is one app's.
 #[derive(Clone, Debug)]
 pub(crate) struct Book {

@@ -12,8 +12,11 @@
 //! The owner tells it who joined, who is about to leave and who is gone; it tells the owner by [`Notice`]s what workers
 //! say. All of it runs on one thread, inside a [`tokio::task::LocalSet`].
 
+mod activation;
+mod channel;
 mod dispatcher;
 mod drain;
+mod line;
 mod listener;
 mod memory;
 mod node;
@@ -32,13 +35,15 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 
+pub use self::activation::{Activation, activation_key};
+use self::line::Line;
 use self::memory::Book;
-pub use self::memory::{Legacy, Memory, channel_name, record_key};
+pub use self::memory::{Legacy, Memory, channel_name, own_channel_name, record_key};
 use self::node::channel::{Channel, Read};
 use self::node::reply;
 use self::queues::Queues;
 pub use self::queues::queues_key;
-use self::state::State;
+use self::state::{Member, State};
 use self::takeover::Takeover;
 pub use self::takeover::handover_name;
 use crate::os::reuseport::Balancer;
@@ -57,6 +62,17 @@ pub struct Options {
     pub balance: Balance,
     /// Which ports workers share that know nothing of it.
     pub sharing: Sharing,
+}
+
+/// The part a worker takes in the cluster.
+#[derive(Debug)]
+pub enum Part {
+    /// None: it only sends and receives messages.
+    None,
+    /// It got a `NODE_UNIQUE_ID`.
+    Node,
+    /// It got the other end of this as `PMR_CHANNEL_FD`, and takes part if it says hello there.
+    Channel(OwnedFd),
 }
 
 /// What a cluster tells its owner.
@@ -99,6 +115,16 @@ pub enum Notice {
         run: Run,
         /// In words: `port 80 is in use by pid 17 (nginx)`.
         why: String,
+    },
+    /// Nobody has been connected to the app for its idle timeout.
+    Unneeded {
+        /// Its number.
+        app: u32,
+    },
+    /// Connections wait for the app, and nobody takes them.
+    Wanted {
+        /// Its number.
+        app: u32,
     },
     /// The worker closed its channel, or died. Comes before or after the news of its exit.
     Disconnected {
@@ -147,16 +173,20 @@ impl Cluster {
         Ok(Cluster { state: revival::revive(options.balance, book, notices, legacy)?, queues, takeover })
     }
 
-    /// A worker was started with the other end of `channel` as its IPC descriptor. With `shares` it takes part in the
-    /// cluster (it got a `NODE_UNIQUE_ID`); without, it only sends and receives messages.
+    /// A worker was started with the other end of `ipc` as its IPC descriptor.
     ///
     /// Must be called inside the runtime's `LocalSet`.
-    pub fn join(&self, run: Run, channel: OwnedFd, shares: bool) {
+    pub fn join(&self, run: Run, ipc: OwnedFd, part: Part) {
         let mut state = self.state.borrow_mut();
-        let kept = state.book.keep(channel_name(run), &channel);
-        match Channel::new(channel, run, kept) {
-            Ok(channel) => {
-                state.join(run, channel, shares);
+        let kept = state.book.keep(channel_name(run), &ipc);
+        match Channel::new(ipc, run, kept) {
+            Ok(ipc) => {
+                let line = match part {
+                    Part::None => Line::Apart,
+                    Part::Node => Line::Node,
+                    Part::Channel(channel) => state.own_line(run, channel),
+                };
+                state.join(run, ipc, line);
                 state.note();
             }
             Err(error) => {
@@ -188,10 +218,12 @@ impl Cluster {
     /// Out of rotation, and let it finish: its connections end where the protocol allows, then it disconnects. Ends in
     /// one [`Notice::Drained`], after `grace` at the latest, unless [`Cluster::gone`] comes first.
     pub fn drain(&self, run: Run, grace: Duration) {
-        if self.queues.knows(run) {
-            self.queues.drain(run, grace);
-        } else {
+        self.exclude(run);
+        let takes_ours = self.state.borrow().members.get(&run).is_some_and(Member::shares);
+        if takes_ours || self.queues.begun_by(run).is_empty() {
             self.state.borrow_mut().drain(run, grace);
+        } else {
+            self.queues.drain(run, grace);
         }
     }
 
@@ -207,17 +239,20 @@ impl Cluster {
     pub fn gone(&self, run: Run) {
         self.takeover.gone(run);
         self.queues.gone(run);
-        let Some(channel) = self.state.borrow().members.get(&run).map(|member| Rc::clone(&member.channel)) else {
+        let Some(ipc) = self.state.borrow().members.get(&run).map(|member| Rc::clone(&member.ipc)) else {
             return;
         };
-        while channel.read_now(|line| self.state.borrow_mut().heard(run, line)) == Read::Some {
+        while ipc.read_now(|line| self.state.borrow_mut().heard(run, line)) == Read::Some {
             self.state.borrow_mut().lines_taken(run);
         }
+        channel::conversation::hear_out(&self.state, run);
         let mut state = self.state.borrow_mut();
         state.ended(run);
-        state.members.remove(&run);
+        let member = state.members.remove(&run);
         state.note();
-        channel.release();
+        if let Some(member) = member {
+            member.release();
+        }
     }
 
     /// What the app listens on through us.

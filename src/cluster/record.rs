@@ -103,8 +103,8 @@ impl State {
     fn member(&self, run: Run, member: &Member) -> KnownMember {
         KnownMember {
             run,
-            shares: member.shares,
-            excluded: member.shares && !self.rota.rotates(run),
+            shares: member.shares(),
+            excluded: member.shares() && !self.rota.rotates(run),
             node: member.node.clone(),
             asked_to_drain: member.asked_to_drain,
             drained: *member.life.borrow() >= Life::Drained,

@@ -14,12 +14,13 @@ use std::rc::Rc;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::Notice;
+use super::line::Line;
 use super::listener::{Endpoint, Listener, Vacant};
-use super::memory::{Accepted, Book, Legacy, channel_name, record_key};
+use super::memory::{Accepted, Book, Legacy, channel_name, own_channel_name, record_key};
 use super::node::channel::Channel;
 use super::record::{Kind, KnownListener, KnownMember, Record};
 use super::rota::ListenerId;
-use super::state::{Connection, Life, State};
+use super::state::{Connection, Life, Member, State};
 use crate::keeper::Place;
 use crate::os::socket::{self, Listening, SocketFile};
 use crate::protocol::Run;
@@ -40,7 +41,8 @@ pub(crate) fn revive(
         state.next_listener = record.next_listener;
         for member in record.members {
             if let Some(file) = files.remove(&channel_name(member.run)) {
-                state.rejoin(member, file);
+                let own = files.remove(&own_channel_name(member.run));
+                state.rejoin(member, file, own);
             }
         }
         for known in record.listeners {
@@ -61,7 +63,7 @@ pub(crate) fn revive(
 }
 
 impl State {
-    fn rejoin(&mut self, known: KnownMember, file: OwnedFd) {
+    fn rejoin(&mut self, known: KnownMember, file: OwnedFd, own: Option<OwnedFd>) {
         let run = known.run;
         let kept = self.book.keep(channel_name(run), &file);
         let channel = match Channel::resume(file, run, kept) {
@@ -71,7 +73,15 @@ impl State {
                 return self.tell(Notice::Disconnected { run });
             }
         };
-        self.join(run, channel, known.shares);
+        let line = match own {
+            Some(own) => self.own_line(run, own),
+            None if known.shares => Line::Node,
+            None => Line::Apart,
+        };
+        self.join(run, channel, line);
+        if known.shares {
+            self.greet(run);
+        }
         if known.excluded {
             self.rota.exclude(run);
         }
@@ -109,7 +119,7 @@ impl State {
             vacant = Some(Vacant::now(None));
         }
         if known.kind == Kind::Dealt {
-            let sharing = holders.iter().filter(|holder| self.members.get(&holder.run).is_some_and(|m| m.shares));
+            let sharing = holders.iter().filter(|holder| self.members.get(&holder.run).is_some_and(Member::shares));
             sharing.for_each(|holder| self.rota.serve(id, holder.run));
         }
         let KnownListener { name, key, address, data, .. } = known;
@@ -194,7 +204,9 @@ impl State {
 
     fn ask_where_in_doubt(&mut self) {
         for member in self.members.values_mut() {
-            if member.asked_to_disconnect || !member.pending.is_empty() {
+            if member.line.own().is_some() && member.shares() {
+                member.ask_anew();
+            } else if member.asked_to_disconnect || !member.pending.is_empty() {
                 member.be_sure();
             }
         }

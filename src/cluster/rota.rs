@@ -5,6 +5,7 @@
 //!
 //! A worker may hold several unanswered connections only while it answers promptly: one that is silent for longer than
 //! [`PATIENCE`] gets no second, so what piles up before a blocked worker stays small and the rest waits in the kernel.
+//! A worker that grants credit is never given more than that.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,6 +14,8 @@ use crate::protocol::Run;
 
 /// The most connections a worker may have been sent and not answered for.
 pub(crate) const WINDOW: u32 = 4;
+/// The same for one that says how many it is ready for.
+pub(crate) const WINDOW_WITH_CREDIT: u32 = 16;
 /// A worker with something unanswered for this long gets nothing more.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(1);
 
@@ -39,17 +42,26 @@ pub(crate) struct Rota {
     turn: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Load {
     excluded: bool,
     unanswered: u32,
+    /// The most it may have unanswered.
+    window: u32,
     /// When it last answered, or was given the first of what is unanswered now.
     progress: Duration,
 }
 
+impl Default for Load {
+    fn default() -> Load {
+        Load { excluded: false, unanswered: 0, window: WINDOW, progress: Duration::ZERO }
+    }
+}
+
 impl Load {
     fn is_free(&self, now: Duration) -> bool {
-        self.unanswered == 0 || (self.unanswered < WINDOW && now.saturating_sub(self.progress) <= PATIENCE)
+        let is_prompt = self.unanswered == 0 || now.saturating_sub(self.progress) <= PATIENCE;
+        is_prompt && self.unanswered < self.window
     }
 }
 
@@ -65,6 +77,13 @@ impl Rota {
     /// A worker is there. It serves nothing yet.
     pub(crate) fn join(&mut self, run: Run) {
         self.workers.entry(run).or_default();
+    }
+
+    /// The worker is ready for so many at once beside those it has answered for.
+    pub(crate) fn grant(&mut self, run: Run, credit: u32) {
+        if let Some(load) = self.workers.get_mut(&run) {
+            load.window = credit.min(WINDOW_WITH_CREDIT);
+        }
     }
 
     /// From now on this worker gets nothing, whatever it serves.

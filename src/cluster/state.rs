@@ -10,6 +10,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::Notice;
+use super::line::Line;
 use super::listener::Listener;
 use super::memory::{Accepted, Book};
 use super::node::channel::{Channel, Read};
@@ -34,14 +35,18 @@ pub(crate) struct State {
     pub(crate) book: Book,
     notices: mpsc::UnboundedSender<Notice>,
     pub(crate) start: Instant,
+    /// Workers with connections that wait to be sent.
+    pub(crate) unflushed: Vec<Run>,
     seq: Rc<Cell<u64>>,
 }
 
 /// A worker with a channel.
 #[derive(Debug)]
 pub(crate) struct Member {
-    pub(crate) channel: Rc<Channel>,
-    pub(crate) shares: bool,
+    /// Where it says what is Node's, and the app's own messages go.
+    pub(crate) ipc: Rc<Channel>,
+    /// Where its connections go.
+    pub(crate) line: Line,
     pub(crate) life: watch::Sender<Life>,
     /// Our preload said hello, with `process.version`: it can drain.
     pub(crate) node: Option<String>,
@@ -94,7 +99,7 @@ impl Member {
 
     /// Sends a line that carries no file.
     pub(crate) fn say(&self, line: impl Into<String>) {
-        self.channel.send(line, None);
+        self.ipc.send(line, None);
     }
 
     /// Takes back a connection it was given, by the number of the hand-over.
@@ -103,27 +108,10 @@ impl Member {
         Some(self.pending.swap_remove(at).1)
     }
 
-    /// Hands over a connection.
-    pub(crate) fn hand(&mut self, key: &str, connection: Connection) {
-        self.be_sure();
-        let seq = self.next_seq();
-        let cargo = Cargo::Connection { socket: Rc::clone(&connection.socket), seq };
-        self.channel.send(super::node::reply::new_connection(key, seq), Some(cargo));
-        self.pending.push((seq, connection));
-    }
-
     /// Sends a line with a file that is no connection.
     pub(crate) fn send_file(&mut self, line: String, cargo: Cargo) {
         self.be_sure();
-        self.channel.send(line, Some(cargo));
-    }
-
-    /// Asks the question that a channel taken over begins with, if it was not asked yet.
-    pub(crate) fn be_sure(&mut self) {
-        if self.channel.is_unsure() {
-            let seq = self.next_seq();
-            self.channel.ask(seq);
-        }
+        self.ipc.send(line, Some(cargo));
     }
 }
 
@@ -153,6 +141,7 @@ impl State {
                 book,
                 notices,
                 start: Instant::now(),
+                unflushed: Vec::new(),
                 seq,
             })
         })
@@ -169,14 +158,14 @@ impl State {
     }
 
     /// A worker arrives.
-    pub(crate) fn join(&mut self, run: Run, channel: Rc<Channel>, shares: bool) {
-        if shares {
+    pub(crate) fn join(&mut self, run: Run, ipc: Rc<Channel>, line: Line) {
+        if matches!(line, Line::Node) {
             self.rota.join(run);
         }
-        let reader = tokio::task::spawn_local(read(self.me.clone(), run, Rc::clone(&channel)));
+        let reader = tokio::task::spawn_local(read(self.me.clone(), run, Rc::clone(&ipc)));
         let member = Member {
-            channel,
-            shares,
+            ipc,
+            line,
             life: watch::Sender::new(Life::Serving),
             node: None,
             asked_to_drain: false,
@@ -199,8 +188,8 @@ impl State {
         self.keep_listeners_closed_by(run);
         self.note();
         let Some(member) = self.members.get_mut(&run) else { return };
-        let channel = Rc::clone(&member.channel);
-        let (unsent, sent) = std::mem::take(&mut member.pending).into_iter().partition(|(seq, _)| channel.recall(*seq));
+        let all = std::mem::take(&mut member.pending);
+        let (unsent, sent) = all.into_iter().partition(|(seq, _)| member.recall(*seq));
         member.pending = sent;
         self.place_all(unsent);
         // Somebody may be the last who has not refused, or nobody is left: let the waiting connections be looked at.
@@ -215,7 +204,7 @@ impl State {
             return;
         }
         member.life.send_replace(Life::Ended);
-        member.channel.abandon();
+        member.abandon();
         let pending = std::mem::take(&mut member.pending);
         self.rota.leave(run);
         self.release_listeners(run);
@@ -248,7 +237,10 @@ async fn read(shared: Shared, run: Run, channel: Rc<Channel>) {
     }
     if let Some(state) = shared.upgrade() {
         let mut state = state.borrow_mut();
-        state.ended(run);
+        // One with a channel of pmr's own need not keep this one.
+        if state.members.get(&run).is_none_or(|member| member.line.own().is_none()) {
+            state.ended(run);
+        }
         state.tell(Notice::Disconnected { run });
     }
 }

@@ -4,6 +4,7 @@ mod dealing;
 mod dying;
 mod leaving;
 mod outliving;
+mod own;
 mod surviving;
 
 use std::cell::{Cell, RefCell};
@@ -134,7 +135,7 @@ impl Stage {
 
     fn worker(&self, run: u64) -> Fake {
         let (ours, theirs) = fdpass::channel_pair().unwrap();
-        self.cluster.join(Run(run), ours, true);
+        self.cluster.join(Run(run), ours, Part::Node);
         Fake::new(theirs)
     }
 

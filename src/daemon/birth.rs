@@ -14,9 +14,11 @@ use std::sync::PoisonError;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
+use super::asked::Peer;
 use super::doors::{self, Attendance};
 use super::dump::{self, Saved};
 use super::god::{God, Shell};
+use super::history::History;
 use super::journal::Journal;
 use super::pid_files::PidFiles;
 use super::premises::at;
@@ -24,7 +26,7 @@ use super::revive::{self, Legacy};
 use super::server::{self, Door};
 use super::service::Service;
 use super::sources::{Channels, Sources};
-use super::{COMMANDS_WAITING, FILE_THREADS, LINEAGE, Options, adopt, upgrade};
+use super::{COMMANDS_WAITING, FILE_THREADS, LINEAGE, Options, adopt, notify, upgrade};
 use crate::cluster::Memory;
 use crate::keeper::exits::Inbox;
 use crate::keeper::{Inheritance, Ledger, Pillar, Trial, Word};
@@ -85,6 +87,7 @@ pub fn bear(options: &Options, mut legacy: Inheritance) -> Result<Born, String> 
     let (commands, commands_in) = mpsc::channel(COMMANDS_WAITING);
     let (notices, notices_in) = mpsc::unbounded_channel();
     let (ends, ends_in) = mpsc::unbounded_channel();
+    let (heard, heard_in) = notify::channel();
     let exits = inbox(&mut legacy).needed("hearing of exits")?;
     let shell = shell(home, &legacy, ledger, &lineage, notices).needed("preparing the daemon")?;
     let service = Service {
@@ -94,22 +97,25 @@ pub fn bear(options: &Options, mut legacy: Inheritance) -> Result<Born, String> 
         saved: shell.saved.clone(),
         lineage: lineage.clone(),
         threads: shell.threads.clone(),
+        peer: Peer::ourselves(),
     };
     let shared = (shell.memory.ledger.clone(), Rc::clone(&legacy.region));
     let (attendance, rpc, events) =
         doors::attend(home.clone(), legacy.keeper, is_heir, shared, (rpc, events)).needed("watching the home")?;
     let orphaned = watch_keeper(legacy.keeper).needed("watching the keeper")?;
-    let mut god = God::new(lineage, ends, shell);
+    let mut god = God::new(lineage, ends, heard, shell);
     let previous = legacy.previous;
     if let Some(previous) = previous {
         let Inheritance { records, files, connections, rest, .. } = legacy;
         god.revive(supervisor, Legacy { records, files, connections, rest, previous }, &exits);
     }
+    notify::clear_leftovers(home, &god.notifications);
     // Empty groups of an earlier life go when they are let go of; those with processes stay.
     drop(god.shell.cgroups.leftovers());
     god.judge(previous);
     god.shell.memory.region.set(Word::Ready, 1);
-    let channels = Channels { commands: commands_in, notices: notices_in, exits, ends: ends_in, orphaned };
+    let channels =
+        Channels { commands: commands_in, notices: notices_in, heard: heard_in, exits, ends: ends_in, orphaned };
     let sources = Sources::new(channels, options.foreground).needed("handling signals")?;
     Ok(Born { god, sources, service, rpc, events, attendance, is_heir })
 }
@@ -139,7 +145,7 @@ fn shell(
     let saved = Saved::default();
     know_saved(&threads, home.clone(), saved.clone());
     let cgroups = Cgroups::discover(home.root());
-    tracing::info!("{}", cgroups.describe());
+    tracing::info!("control groups: {}", cgroups.allowance());
     Ok(Shell {
         home: home.clone(),
         user: identity::user_name(),
@@ -152,6 +158,7 @@ fn shell(
         cgroups,
         journal,
         saved,
+        history: Some(History::start(home.history())?),
         threads,
     })
 }

@@ -1,4 +1,4 @@
-//! Events out: each subscriber of `pub.sock` gets one JSON object per line.
+//! Events out: each subscriber of `pub.sock` gets one JSON object per line, and so does the history on disk.
 //!
 //! Publishing never waits. A subscriber that does not keep up loses events, and the next line it gets says how many.
 
@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
+use super::history::History;
 use crate::os::clock;
 use crate::protocol::event::EventProcess;
 use crate::protocol::{Event, EventKind};
@@ -25,6 +26,7 @@ const REUNION: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub struct Bus {
     seq: u64,
+    history: Option<History>,
     subscribers: VecDeque<Subscriber>,
     /// What those are told first who come before that time.
     greeting: Option<(Instant, Arc<str>)>,
@@ -36,14 +38,24 @@ struct Subscriber {
 }
 
 impl Bus {
-    /// Tells everybody. Costs nothing but a count while nobody listens.
+    /// One whose events are written down, too.
+    #[must_use]
+    pub fn with_history(history: History) -> Bus {
+        Bus { history: Some(history), ..Bus::default() }
+    }
+
+    /// Tells everybody.
     pub fn publish(&mut self, process: Option<EventProcess>, kind: EventKind) {
         self.seq += 1;
         self.subscribers.retain(|subscriber| !subscriber.lines.is_closed());
-        if self.subscribers.is_empty() {
+        let kept = self.history.as_ref().filter(|_| History::keeps(&kind));
+        if self.subscribers.is_empty() && kept.is_none() {
             return;
         }
         let line = line(&Event { seq: self.seq, at: clock::epoch_ms(), process, kind });
+        if let Some(history) = kept {
+            history.note(&line);
+        }
         let seq = self.seq;
         for subscriber in &mut self.subscribers {
             subscriber.offer(seq, &line);
@@ -55,6 +67,9 @@ impl Bus {
     pub fn greet_with(&mut self, kind: EventKind) {
         self.seq += 1;
         let line = line(&Event { seq: self.seq, at: clock::epoch_ms(), process: None, kind });
+        if let Some(history) = &self.history {
+            history.note(&line);
+        }
         self.greeting = Some((Instant::now() + REUNION, line));
     }
 

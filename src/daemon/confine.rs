@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::os::cgroup::{Cgroup, Cgroups, Entry, Limits};
 use crate::os::identity::{self, Account};
-use crate::os::spawn::{self, Failure, Launch, Resource, Rlimit, Spawned, Step};
+use crate::os::spawn::{self, Credentials, Failure, Launch, Resource, Rlimit, Spawned, Step};
 use crate::protocol::Run;
 use crate::spec::{Confinement, Env};
 
@@ -39,6 +39,11 @@ impl<'a> Confined<'a> {
         let (soft, hard) = rules.nofile.map_or(files, |limit| (u64::from(limit), u64::from(limit)));
         let rlimits = [Rlimit { resource: Resource::Nofile, soft, hard }];
         Ok(Confined { group, rules, entry, rlimits, account })
+    }
+
+    /// Whom it is started as, if not as who we are.
+    pub fn user(&self) -> Option<&Credentials> {
+        self.account.as_ref().map(|account| &account.credentials)
     }
 
     /// Whose home and name it is, unless the owner declared them.

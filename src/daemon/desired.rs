@@ -25,13 +25,17 @@ pub struct Ending {
     pub at: EpochMs,
     /// The processes that should run until then, by id.
     pub up: Vec<u32>,
+    /// Those among them that were at rest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub idle: Vec<u32>,
 }
 
 impl Ending {
     /// Writes down what should run, with the next commit.
     pub fn note(at: EpochMs, supervisor: &Supervisor, ledger: &Ledger) {
-        let up = supervisor.processes().filter(|process| supervisor.shall_run(process)).map(|process| process.id.0);
-        let ending = Ending { at, up: up.collect() };
+        let up: Vec<&Process> = supervisor.processes().filter(|process| supervisor.shall_run(process)).collect();
+        let idle = up.iter().filter(|process| process.rests()).map(|process| process.id.0).collect();
+        let ending = Ending { at, up: up.iter().map(|process| process.id.0).collect(), idle };
         ledger.put(ENDING, &serde_json::to_string(&ending).expect("numbers can be written as JSON"));
     }
 
@@ -60,6 +64,9 @@ struct ProcessPart {
     app: AppId,
     instance: u32,
     goal: Goal,
+    /// As it is written: a later build's may be unknown here.
+    #[serde(default)]
+    state: serde_json::Value,
 }
 
 #[derive(Deserialize)]
@@ -88,11 +95,12 @@ pub fn of_records(records: &Records) -> (Snapshot, Vec<String>) {
     }
     // Keys are in the order of their letters.
     processes.sort_by_key(|(id, _)| *id);
-    for (id, ProcessPart { app, instance, goal }) in processes {
+    for (id, ProcessPart { app, instance, goal, state }) in processes {
         let waits = operations.iter().any(|operation| operation.will_start(id));
         let up = ending.as_ref().map_or(goal == Goal::Up || waits, |ending| ending.up.contains(&id.0));
+        let idle = ending.as_ref().map_or(state == "idle", |ending| ending.idle.contains(&id.0));
         if let Some(app) = apps.get_mut(&app).filter(|_| goal != Goal::Gone) {
-            app.processes.push(SavedProcess { id: id.0, instance, up });
+            app.processes.push(SavedProcess { id: id.0, instance, up, idle });
         }
     }
     let apps = apps.into_values().filter(|app| !app.processes.is_empty()).collect();

@@ -19,9 +19,10 @@ impl God {
     pub(super) fn carry_out(&mut self, effect: Effect) -> Option<Input> {
         match effect {
             Effect::Spawn { run, process } => return Some(self.spawn(run, process)),
-            Effect::Drain { run, grace } => match self.cluster_of(run) {
-                Some(cluster) => cluster.drain(run, grace),
-                None => return Some(Input::Drained { run }),
+            Effect::Drain { run, grace } => match (self.activation_of(run), self.cluster_of(run)) {
+                (Some(activation), _) => activation.drain(run, grace),
+                (None, Some(cluster)) => cluster.drain(run, grace),
+                (None, None) => return Some(Input::Drained { run }),
             },
             Effect::Terminate { run } => self.terminate(run),
             Effect::Kill { run } => self.kill(run),
@@ -30,15 +31,24 @@ impl God {
                     self.send(run, pid, signal);
                 }
             }
-            Effect::ProcessRemoved { process } => drop(self.node_versions.remove(&process)),
+            Effect::ProcessRemoved { process } => {
+                self.node_versions.remove(&process);
+                self.told_of.remove(&process);
+            }
             Effect::AppRemoved { app } => self.close_cluster(app),
             Effect::Publish { process, kind } => {
+                let mut news = None;
                 match kind {
-                    EventKind::Online => self.note_pid(process),
+                    EventKind::Online => {
+                        self.note_pid(process);
+                        self.take_in(process);
+                    }
+                    EventKind::Idle => news = self.keep_door_open(process),
                     EventKind::Stopped => self.close_if_down(process),
                     _ => {}
                 }
                 self.publish(process, kind);
+                return news;
             }
             Effect::Settle { ticket, answer } => self.settle(ticket, answer),
         }
@@ -49,6 +59,16 @@ impl God {
 
     fn cluster_of(&self, run: Run) -> Option<&Cluster> {
         self.clusters.get(&self.living.get(run)?.app)
+    }
+
+    /// Nothing new goes to this run.
+    pub(super) fn exclude(&self, run: Run) {
+        if let Some(cluster) = self.cluster_of(run) {
+            cluster.exclude(run);
+        }
+        if let Some(activation) = self.activation_of(run) {
+            activation.exclude(run);
+        }
     }
 
     /// An app that is wanted nowhere gives its ports back. While one of its processes is wanted, however dead it is,
@@ -65,6 +85,9 @@ impl God {
         if let Some(cluster) = self.clusters.remove(&app) {
             cluster.close();
         }
+        if let Some(activation) = self.activations.remove(&app) {
+            activation.close();
+        }
     }
 
     /// Out of rotation first, then the stop signal to the whole tree, deepest first.
@@ -72,9 +95,7 @@ impl God {
         killpoint::pass("terminating");
         self.living.told_to_stop(run);
         killpoint::pass("told-to-stop");
-        if let Some(cluster) = self.cluster_of(run) {
-            cluster.exclude(run);
-        }
+        self.exclude(run);
         let stop = self.supervisor.process_of(run).and_then(|process| self.supervisor.app(process.app));
         let (by_message, whole) = stop.map_or((false, true), |app| (app.spec.stop.with_message, app.spec.stop.tree));
         let main = self.living.main(run);
@@ -123,6 +144,9 @@ impl God {
         let Some(process) = self.supervisor.process_of(run) else { return };
         if let Some(cluster) = self.clusters.get(&process.app) {
             cluster.gone(run);
+        }
+        if let Some(activation) = self.activations.get(&process.app) {
+            activation.gone(run);
         }
         self.note_pid(process.id);
     }

@@ -75,6 +75,8 @@ pub(super) fn whole(setting: &Setting<'_>, mark: &str, wiring: &Wiring) -> Vec<S
     need("pm_id", setting.process.id.0.to_string());
     need(&spec.instance_var, setting.process.instance.to_string());
     need(RUN_VARIABLE, mark.to_owned());
+    env.remove(super::activate::PID_VARIABLE);
+    let mut need = |name: &str, value: String| env.insert(name.to_owned(), value);
     wiring.variables().for_each(|(name, value)| drop(need(name, value.to_owned())));
     env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
 }

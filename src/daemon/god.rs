@@ -15,21 +15,23 @@ use tokio::time::Instant;
 use super::bus::Bus;
 use super::desired::{Ending, Fingerprints};
 use super::dump::Saved;
+use super::history::History;
 use super::journal::Journal;
 use super::live::{End, Living};
 use super::log;
+use super::notify::{Heard, Notifications};
 use super::pid_files::PidFiles;
 use super::sources::Sources;
 use super::upgrade::Outcome;
 use super::watching::Watching;
-use crate::cluster::{Cluster, Memory, Notice};
+use crate::cluster::{Activation, Cluster, Memory, Notice};
 use crate::logs::LogFiles;
 use crate::os::cgroup::Cgroups;
 use crate::os::reap::Ended;
 use crate::os::threads::Threads;
 use crate::os::{clock, killpoint};
 use crate::paths::Home;
-use crate::protocol::event::EventProcess;
+use crate::protocol::event::{Asker, EventProcess};
 use crate::protocol::info::EpochMs;
 use crate::protocol::{Description, EventKind, ProcessInfo, Refusal, Report, Run, Standing, Successor, Upgraded};
 use crate::spec::target::Selector;
@@ -44,7 +46,7 @@ pub type Reply = oneshot::Sender<Result<Report, Refusal>>;
 /// What the RPC handlers ask of God.
 pub enum Command {
     /// Something for the supervisor; the answer comes when it is done.
-    Ask(Ask, Reply),
+    Ask(Ask, Asker, Reply),
     /// The process list.
     List(oneshot::Sender<Vec<ProcessInfo>>),
     /// Everything about some processes.
@@ -95,6 +97,8 @@ pub struct Shell {
     pub journal: Journal,
     /// What was saved last.
     pub saved: Saved,
+    /// Where events are written down; taken by the bus.
+    pub history: Option<History>,
 }
 
 /// All state of the daemon, owned by one task.
@@ -103,10 +107,14 @@ pub struct God {
     pub(super) supervisor: Supervisor,
     pub(super) living: Living,
     pub(super) clusters: HashMap<AppId, Cluster>,
+    pub(super) activations: HashMap<AppId, Activation>,
+    pub(super) notifications: Notifications,
     pub(super) bus: Bus,
     /// `process.version` of the current run, where it was told.
     pub(super) node_versions: HashMap<ProcessId, String>,
     pub(super) fingerprints: Fingerprints,
+    /// Whom events were about, until they are removed.
+    pub(super) told_of: HashMap<ProcessId, EventProcess>,
     pub(super) watching: Watching,
     tickets: HashMap<Ticket, Reply>,
     last_ticket: u64,
@@ -120,15 +128,19 @@ pub struct God {
 impl God {
     /// A God with nothing to do yet, of this lineage.
     #[must_use]
-    pub fn new(lineage: String, ends: mpsc::UnboundedSender<End>, shell: Shell) -> God {
+    pub fn new(lineage: String, ends: mpsc::UnboundedSender<End>, heard: mpsc::Sender<Heard>, mut shell: Shell) -> God {
+        let bus = shell.history.take().map_or_else(Bus::default, Bus::with_history);
         God {
+            notifications: Notifications::new(heard, shell.memory.ledger.clone()),
             living: Living::new(shell.keeper, lineage, shell.memory.ledger.clone(), ends),
             shell,
             supervisor: Supervisor::default(),
             clusters: HashMap::new(),
-            bus: Bus::default(),
+            activations: HashMap::new(),
+            bus,
             node_versions: HashMap::new(),
             fingerprints: Fingerprints::default(),
+            told_of: HashMap::new(),
             watching: Watching::default(),
             tickets: HashMap::new(),
             last_ticket: 0,
@@ -156,6 +168,7 @@ impl God {
                     self.all_inputs(news);
                 }
                 Some(notice) = sources.notices.recv() => self.notice(notice),
+                Some(heard) = sources.heard.recv() => self.heard(heard),
                 _ = sources.terminate.recv() => self.end("SIGTERM", None),
                 _ = sources.interrupt.recv() => self.end("SIGINT", None),
                 _ = sources.quit.recv() => self.end("SIGQUIT", None),
@@ -200,11 +213,17 @@ impl God {
     pub(super) fn all_inputs(&mut self, inputs: Vec<Input>) {
         for input in inputs {
             match &input {
-                Input::Exited { run, .. } => {
+                Input::Exited { run, survivors, .. } => {
+                    if !survivors {
+                        self.notifications.forget(*run);
+                    }
                     self.buried(*run);
                     self.living.put(*run);
                 }
-                Input::Emptied { run } => self.living.put(*run),
+                Input::Emptied { run } => {
+                    self.notifications.forget(*run);
+                    self.living.put(*run);
+                }
                 _ => {}
             }
             self.input(input);
@@ -242,6 +261,8 @@ impl God {
             }
             Notice::Obstructed { run, why } => self.input(Input::Obstructed { run, why }),
             Notice::Drained { run } => self.input(Input::Drained { run }),
+            Notice::Unneeded { app } => self.input(Input::Unneeded { app: AppId(app) }),
+            Notice::Wanted { app } => self.input(Input::Wanted { app: AppId(app) }),
             Notice::NodeVersion { run, version } => {
                 if let Some(process) = self.supervisor.process_of(run) {
                     self.node_versions.insert(process.id, version);
@@ -254,11 +275,7 @@ impl God {
     fn command(&mut self, command: Command) {
         // A client that hung up has no interest in the answer; the work goes on.
         match command {
-            Command::Ask(Ask::ShutDown, reply) => self.end("a client's request", Some(reply)),
-            Command::Ask(ask, reply) => {
-                let ticket = self.ticket(Some(reply));
-                self.input(Input::Ask { ticket, ask });
-            }
+            Command::Ask(ask, by, reply) => self.asked(ask, &by, reply),
             Command::List(reply) => drop(reply.send(self.list())),
             Command::Describe(target, reply) => drop(reply.send(self.describe(&target))),
             Command::Standing(reply) => drop(reply.send(self.standing())),
@@ -276,7 +293,7 @@ impl God {
         }
     }
 
-    fn ticket(&mut self, reply: Option<Reply>) -> Ticket {
+    pub(super) fn ticket(&mut self, reply: Option<Reply>) -> Ticket {
         self.last_ticket += 1;
         let ticket = Ticket(self.last_ticket);
         self.tickets.extend(reply.map(|reply| (ticket, reply)));
@@ -306,10 +323,15 @@ impl God {
     }
 
     pub(super) fn publish(&mut self, process: ProcessId, kind: EventKind) {
-        let about = self.supervisor.process(process).and_then(|known| {
+        let now = self.supervisor.process(process).and_then(|known| {
             let spec = &self.supervisor.app(known.app)?.spec;
             Some(EventProcess { id: process.0, name: spec.name.clone(), namespace: spec.namespace.clone() })
         });
+        if let Some(about) = now {
+            self.told_of.insert(process, about);
+        }
+        // One that was just removed is told of once more.
+        let about = self.told_of.get(&process).cloned();
         if let Some(about) = &about {
             log::event(about, &kind);
         }

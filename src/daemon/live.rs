@@ -238,6 +238,32 @@ impl Living {
         self.runs.get(&run).filter(|live| !live.exited).map(|live| live.pid)
     }
 
+    /// Another process of the run's tree stands for it from now on.
+    ///
+    /// # Errors
+    /// In words, if it is none of the tree, or ends this moment.
+    pub fn replace_main(&mut self, run: Run, pid: i32) -> Result<(), String> {
+        if self.main(run) == Some(pid) {
+            return Ok(());
+        }
+        if !self.tree(run).contains(&pid) {
+            return Err("it is none of its processes".to_owned());
+        }
+        let held = pidfd::open(pid).map_err(|error| error.to_string())?;
+        let Some(live) = self.runs.get_mut(&run).filter(|live| !live.exited) else {
+            return Err("the one before has ended".to_owned());
+        };
+        self.mains.remove(&live.pid);
+        self.mains.insert(pid, run);
+        self.strays.remove(&pid);
+        (live.pid, live.start) = (pid, pidfd::start_time(pid).unwrap_or_default());
+        self.pidfds.insert(run, held);
+        // Its parent may be another than the keeper, who then does not hear of its end.
+        self.watch(pid);
+        self.write_down(run);
+        Ok(())
+    }
+
     /// Children of the keeper's ended. Returns what the supervisor is to know of it. Who is whose is looked up once for
     /// all.
     pub fn reaped(&mut self, dead: &[(i32, Ended)]) -> Vec<Input> {

@@ -3,9 +3,8 @@
 //! Lines go through a bounded queue to a thread of their own, so a slow disk never holds up the God task; what does not
 //! fit is counted and said.
 
-use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 
@@ -13,8 +12,8 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
+use super::rotating::{self, Rotating};
 use crate::os::clock;
-
 use crate::protocol::EventKind;
 use crate::protocol::event::EventProcess;
 use crate::supervisor::restart::in_words;
@@ -28,7 +27,7 @@ const QUEUED_LINES: usize = 1024;
 /// # Errors
 /// When there can be no thread for it.
 pub fn start(path: &Path) -> io::Result<()> {
-    let mut file = Rotating::new(path.to_owned());
+    let mut file = Rotating::new(path.to_owned(), LARGEST, KEPT);
     let (lines, queue) = mpsc::sync_channel::<Vec<u8>>(QUEUED_LINES);
     std::thread::Builder::new().name("log".into()).stack_size(256 << 10).spawn(move || {
         for line in queue {
@@ -57,10 +56,20 @@ pub fn event(about: &EventProcess, kind: &EventKind) {
         EventKind::Exited { exit, expected: false } => tracing::warn!("{who} {}", in_words(*exit)),
         EventKind::StartFailed { error } => tracing::warn!("{who} could not be started: {error}"),
         EventKind::Errored { reason } => tracing::error!("{who} {reason}"),
+        EventKind::Canary { watch_ms } => tracing::info!("{who} is a canary, watched for {watch_ms} ms"),
+        EventKind::RollingBack { reason } => tracing::warn!("{who} goes back to the release before: {reason}"),
         EventKind::OverMemory { bytes, limit } => {
             tracing::warn!("{who} uses {bytes} bytes of memory, more than its limit of {limit}: it is replaced");
         }
+        EventKind::Asked { verb, by } => {
+            tracing::info!("{who}: `{verb}` asked by user {}, pid {} ({})", by.uid, by.pid, by.command);
+        }
         EventKind::Deleted => tracing::info!("{who} was deleted"),
+        EventKind::Idle => tracing::info!("{who} is at rest: the next connection starts it"),
+        EventKind::Hung { timeout_ms: 0 } => tracing::warn!("{who} said that it hung: it is started again"),
+        EventKind::Hung { timeout_ms } => {
+            tracing::warn!("{who} has not said for {timeout_ms} ms that it is alive: it is started again");
+        }
         EventKind::Created
         | EventKind::Online
         | EventKind::WaitingRestart { .. }
@@ -125,108 +134,7 @@ impl Write for Queue {
     }
 }
 
-struct Rotating {
-    path: PathBuf,
-    /// The file and its size; none before the first line, and after a write that failed.
-    open: Option<(File, u64)>,
-    /// Lines that could not be written. A log has nowhere to complain but in itself, later.
-    lost: u64,
-}
-
 /// True if a daemon could write its log there.
 pub fn check(path: &Path) -> io::Result<()> {
-    open(path).map(drop)
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    File::options().create(true).append(true).mode(0o600).open(path)
-}
-
-impl Rotating {
-    fn new(path: PathBuf) -> Rotating {
-        Rotating { path, open: None, lost: 0 }
-    }
-
-    fn write(&mut self, line: &[u8]) {
-        match self.try_write(line) {
-            Ok(()) => self.lost = 0,
-            Err(_) => {
-                self.lost += 1;
-                self.open = None;
-            }
-        }
-    }
-
-    fn try_write(&mut self, line: &[u8]) -> io::Result<()> {
-        use std::os::unix::fs::MetadataExt;
-        let deleted = |file: &File| file.metadata().is_ok_and(|known| known.nlink() == 0);
-        let (mut file, mut size) = match self.open.take() {
-            Some((file, size)) if size <= LARGEST && !deleted(&file) => (file, size),
-            Some((_, size)) if size > LARGEST => (self.rotate()?, 0),
-            Some(_) | None => {
-                let file = open(&self.path)?;
-                let size = file.metadata()?.len();
-                (file, size)
-            }
-        };
-        let mut text = Vec::new();
-        if self.lost > 0 {
-            // The last of them may stand there in part.
-            text = format!("\n({} lines are missing here: the log could not be written)\n", self.lost).into_bytes();
-        }
-        text.extend_from_slice(line);
-        file.write_all(&text)?;
-        size += text.len() as u64;
-        self.open = Some((file, size));
-        Ok(())
-    }
-
-    fn rotate(&self) -> io::Result<File> {
-        let numbered = |number: u32| self.path.with_extension(format!("log.{number}"));
-        for number in (1..KEPT).rev() {
-            let _ = fs::rename(numbered(number), numbered(number + 1));
-        }
-        fs::rename(&self.path, numbered(1))?;
-        open(&self.path)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn it_rotates_and_keeps_three() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("pmr.log");
-        let mut log = Rotating::new(path.clone());
-        for round in 0..6 {
-            log.write(format!("round {round}\n").as_bytes());
-            log.open.as_mut().unwrap().1 = LARGEST + 1;
-        }
-        let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
-        assert_eq!(read("pmr.log"), "round 5\n");
-        assert_eq!(read("pmr.log.1"), "round 4\n");
-        assert_eq!(read("pmr.log.3"), "round 2\n");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4);
-    }
-
-    #[test]
-    fn what_cannot_be_written_is_counted_and_said() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("pmr.log");
-        let mut log = Rotating::new(path.clone());
-        fs::create_dir(&path).unwrap();
-        log.write(b"one\n");
-        log.write(b"two\n");
-        fs::remove_dir(&path).unwrap();
-        log.write(b"three\n");
-        log.write(b"four\n");
-        let expected = "\n(2 lines are missing here: the log could not be written)\nthree\nfour\n";
-        assert_eq!(fs::read_to_string(&path).unwrap(), expected);
-        fs::remove_file(&path).unwrap();
-        log.write(b"five\n");
-        assert_eq!(fs::read_to_string(&path).unwrap(), "five\n", "a deleted file is made again");
-    }
+    rotating::open(path).map(drop)
 }

@@ -4,7 +4,9 @@
 //! a pool of threads that come and go, so a slow disk stops nobody. The process itself is one of several, one after the
 //! other, that the [`crate::keeper`] starts.
 
+mod activate;
 mod adopt;
+mod asked;
 mod birth;
 mod bus;
 mod confine;
@@ -14,13 +16,16 @@ pub mod dump;
 mod effect;
 mod environment;
 mod god;
+mod history;
 pub mod journal;
 mod live;
 mod log;
+mod notify;
 mod panics;
 mod pid_files;
 mod premises;
 mod revive;
+mod rotating;
 mod server;
 mod service;
 mod sources;

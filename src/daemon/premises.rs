@@ -35,7 +35,7 @@ pub fn lock(home: &Home, pid: i32) -> Result<File, String> {
 
 /// Makes what must lie in the home.
 pub fn furnish(home: &Home) -> Result<(), String> {
-    for folder in [home.root().to_owned(), home.logs(), home.pids(), home.preload()] {
+    for folder in [home.root().to_owned(), home.logs(), home.pids(), home.preload(), home.notify()] {
         make_private(&folder).map_err(at(&folder))?;
     }
     install_preload(&home.preload()).map(drop).map_err(at(&home.preload()))
@@ -67,10 +67,15 @@ fn install_preload(folder: &Path) -> io::Result<PathBuf> {
 /// The same for workers of other users, who cannot enter the home: in a folder that all can read and only root, for
 /// whom alone there are such workers, can change.
 pub fn install_public_preload() -> io::Result<PathBuf> {
+    install_preload(make_public()?)
+}
+
+/// Makes the folder of what other users' processes need: all can read it, and only root can change it.
+pub fn make_public() -> io::Result<&'static Path> {
     let folder = Path::new("/run/pmr");
     fs::DirBuilder::new().recursive(true).create(folder)?;
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
-    install_preload(folder)
+    Ok(folder)
 }
 
 /// Puts a path before what the system says.

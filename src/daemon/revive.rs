@@ -17,15 +17,17 @@ use crate::os::cgroup::Cgroup;
 use crate::os::reap::Ended;
 use crate::os::{clock, killpoint, pidfd, proc, tree};
 use crate::protocol::{EventKind, Exit, Run};
-use crate::spec::Mechanism;
 use crate::supervisor::{AppId, Effect, Input, Process, Supervisor};
+
+/// Files that were kept, by name.
+pub type Files = HashMap<String, OwnedFd>;
 
 /// What the God before left to this one.
 pub struct Legacy {
     /// What he wrote down.
     pub records: Records,
     /// The files he kept, by name.
-    pub files: HashMap<String, OwnedFd>,
+    pub files: Files,
     /// Connections he had written down.
     pub connections: Vec<(OwnedFd, Place)>,
     /// Whatever else he had open.
@@ -41,10 +43,13 @@ impl God {
         self.find_runs(&legacy.records);
         self.living.find_parents(&legacy.records, legacy.previous.ended.is_none());
         self.find_clusters(&mut legacy);
+        self.find_activations(&legacy.records, &mut legacy.files);
         self.take_over_output(&mut legacy.files);
         killpoint::pass("reviving");
         self.find_marked();
         self.tell(legacy.previous);
+        let living = &self.living;
+        self.notifications.revive(&legacy.records, &mut legacy.files, |run| living.get(run).is_some());
         self.take_over_channels(&mut legacy.files);
         self.drop_rest(legacy.files, legacy.connections, legacy.rest);
         for effect in self.supervisor.unfinished(moment()) {
@@ -57,6 +62,8 @@ impl God {
         killpoint::pass("revived");
         self.bury_unseen();
         self.living.watch_strangers();
+        self.find_out_again();
+        self.count_silence_anew();
         if self.supervisor.is_closing() {
             self.end("the daemon before", None);
         }
@@ -163,8 +170,9 @@ impl God {
             let (channel, watch) =
                 (files.remove(&cluster::channel_name(run)), files.remove(&cluster::handover_name(run)));
             let Some(spec) = self.supervisor.app(app).map(|app| Arc::clone(&app.spec)) else { continue };
+            let own = files.remove(&cluster::own_channel_name(run));
             if let Some(channel) = channel {
-                self.cluster(app, &spec).join(run, channel, spec.mechanism() == Mechanism::Node);
+                self.cluster(app, &spec).join(run, channel, super::start::part(&spec, own));
             }
             if let (Some(watch), Some(root)) = (watch, self.living.main(run)) {
                 self.cluster(app, &spec).expect_watch(run, root, watch.into());
@@ -199,6 +207,12 @@ impl God {
         for input in news.into_iter().chain(late.map(|run| Input::Late { run })) {
             self.input(input);
         }
+    }
+
+    /// What was said while nobody listened is still to be heard.
+    fn count_silence_anew(&mut self) {
+        let runs: Vec<Run> = self.supervisor.processes().filter_map(Process::current_run).collect();
+        runs.into_iter().for_each(|run| self.input(Input::Alive { run }));
     }
 
     /// Processes whose end nobody told of.

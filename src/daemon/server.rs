@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio_util::codec::LengthDelimitedCodec;
 
+use super::asked::Peer;
 use super::god::Command;
 use super::panics;
 use super::service::Service;
@@ -89,8 +90,8 @@ pub async fn serve_rpc(mut door: Door, service: Service, files: u64) {
         }
         // Nobody closes it.
         let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
-        let stream = accept(&mut door).await;
-        let conversation = converse(stream, service.clone());
+        let (stream, peer) = accept(&mut door).await;
+        let conversation = converse(stream, Service { peer, ..service.clone() });
         // Ends with its connection.
         tokio::spawn(async move {
             panics::on_its_own(conversation).await;
@@ -102,7 +103,7 @@ pub async fn serve_rpc(mut door: Door, service: Service, files: u64) {
 /// Serves the event stream for ever.
 pub async fn serve_events(mut door: Door, god: mpsc::Sender<Command>) {
     loop {
-        let stream = accept(&mut door).await;
+        let (stream, _) = accept(&mut door).await;
         if god.send(Command::Subscribe(stream)).await.is_err() {
             return;
         }
@@ -117,12 +118,14 @@ async fn converse(stream: UnixStream, service: Service) {
 }
 
 /// The next connection of the owner or of root.
-async fn accept(door: &mut Door) -> UnixStream {
+async fn accept(door: &mut Door) -> (UnixStream, Peer) {
     let mut short = false;
     loop {
         match door.try_accept().await {
             Ok(stream) => match stream.peer_cred() {
-                Ok(peer) if peer.uid() == identity::uid() || peer.uid() == 0 => return stream,
+                Ok(peer) if peer.uid() == identity::uid() || peer.uid() == 0 => {
+                    return (stream, Peer { uid: peer.uid(), pid: peer.pid().unwrap_or(0) });
+                }
                 Ok(peer) => tracing::warn!("a connection of user {} was refused", peer.uid()),
                 Err(error) => tracing::warn!("a connection of an unknown user was refused: {error}"),
             },

@@ -7,6 +7,7 @@ use std::sync::PoisonError;
 use tarpc::context::Context;
 use tokio::sync::{mpsc, oneshot};
 
+use super::asked::Peer;
 use super::desired::Fingerprint;
 use super::dump::{self, Saved as KnownList, SavedList};
 use super::god::Command;
@@ -36,6 +37,8 @@ pub struct Service {
     pub lineage: String,
     /// Where disks are waited for.
     pub threads: Threads,
+    /// Who asks, on this connection.
+    pub peer: Peer,
 }
 
 impl Service {
@@ -56,7 +59,8 @@ impl Service {
     }
 
     async fn report(&self, ask: Ask) -> Result<Report, Refusal> {
-        self.ask(|reply| Command::Ask(ask, reply)).await.unwrap_or(Err(Refusal::ShuttingDown))
+        let by = self.peer.asker();
+        self.ask(|reply| Command::Ask(ask, by, reply)).await.unwrap_or(Err(Refusal::ShuttingDown))
     }
 }
 
@@ -74,7 +78,7 @@ impl Daemon for Service {
         match action {
             Action::Flush => self.ask(|reply| Command::Flush(target, reply)).await,
             Action::ReopenLogs => self.ask(Command::ReopenLogs).await,
-            action => self.ask(|reply| Command::Ask(Ask::Act { action, target }, reply)).await,
+            action => return self.report(Ask::Act { action, target }).await,
         }
         .unwrap_or(Err(Refusal::ShuttingDown))
     }

@@ -5,6 +5,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::god::Command;
 use super::live::End;
+use super::notify::Heard;
 use crate::cluster::Notice;
 use crate::keeper::exits::Inbox;
 
@@ -14,6 +15,8 @@ pub struct Sources {
     pub commands: mpsc::Receiver<Command>,
     /// From clusters.
     pub notices: mpsc::UnboundedReceiver<Notice>,
+    /// What programs say to `NOTIFY_SOCKET`.
+    pub heard: mpsc::Receiver<Heard>,
     /// How children of the keeper ended.
     pub exits: Inbox,
     /// How other processes ended.
@@ -36,6 +39,8 @@ pub struct Channels {
     /// See [`Sources`].
     pub notices: mpsc::UnboundedReceiver<Notice>,
     /// See [`Sources`].
+    pub heard: mpsc::Receiver<Heard>,
+    /// See [`Sources`].
     pub exits: Inbox,
     /// See [`Sources`].
     pub ends: mpsc::UnboundedReceiver<End>,
@@ -46,10 +51,11 @@ pub struct Channels {
 impl Sources {
     /// Installs the signal handlers.
     pub fn new(channels: Channels, foreground: bool) -> std::io::Result<Sources> {
-        let Channels { commands, notices, exits, ends, orphaned } = channels;
+        let Channels { commands, notices, heard, exits, ends, orphaned } = channels;
         Ok(Sources {
             commands,
             notices,
+            heard,
             exits,
             ends,
             orphaned,

@@ -7,17 +7,18 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::activate::PID_VARIABLE;
 use super::confine::Confined;
 use super::environment::{self, Setting};
 use super::god::God;
 use super::live::Live;
 use super::watching::Handover;
 use super::wiring::Wiring;
-use crate::cluster::{self, Cluster};
+use crate::cluster::{self, Cluster, Part};
 use crate::logs::Pumping;
-use crate::os::{clock, fdpass, killpoint, program, spawn, tree};
-use crate::protocol::{EventKind, Run};
-use crate::spec::{AppSpec, Env, Mechanism, Program};
+use crate::os::{clock, fdpass, killpoint, packets, program, spawn, tree};
+use crate::protocol::{EventKind, Run, channel};
+use crate::spec::{AppSpec, Env, ExecMode, Mechanism, Program};
 use crate::supervisor::{AppId, Input, Process, ProcessId};
 
 impl God {
@@ -30,18 +31,33 @@ impl God {
                 self.note_pid(id);
                 Input::Spawned { run }
             }
-            Err(failure) => Input::SpawnFailed { run, error: failure.error, permanent: failure.permanent },
+            Err(failure) => {
+                self.take_back(run, app);
+                Input::SpawnFailed { run, error: failure.error, permanent: failure.permanent }
+            }
+        }
+    }
+
+    /// What was prepared for a run that did not come to be.
+    fn take_back(&mut self, run: Run, app: AppId) {
+        self.notifications.forget(run);
+        if let Some(activation) = self.activations.get(&app) {
+            activation.gone(run);
         }
     }
 
     fn start(&mut self, run: Run, process: &Process, app: AppId, spec: &AppSpec) -> Result<(), StartFailure> {
+        let mut wiring = Wiring::default();
+        self.hand_sockets(run, app, spec, &mut wiring)?;
         let (logs, pid_file) = environment::files(&self.shell.home, spec, process);
         let home = self.shell.home.root();
         let now = clock::epoch_ms();
         let setting = Setting { spec, process, home, logs: &logs, pid_file: &pid_file, now };
         let mut confined = Confined::new(&self.shell.cgroups, self.shell.file_limit, run, &spec.confinement)?;
-        let (wiring, channel) = wire(run, spec)?;
-        let mut env = environment::whole(&setting, &self.living.mark(run), &wiring);
+        let mark = self.living.mark(run);
+        self.notifications.equip(run, (&self.shell.home, &mark), spec, confined.user(), &mut wiring)?;
+        let ends = wire(run, spec, &mut wiring)?;
+        let mut env = environment::whole(&setting, &mark, &wiring);
         confined.tell(&mut env, &spec.env);
         let command =
             command_line(spec, &confined.preload(self.shell.home.preload().join(super::premises::PRELOAD_FILE)))?;
@@ -57,7 +73,7 @@ impl God {
             program: &command.program,
             argv: &argv,
             env: &env,
-            pid_slot: None,
+            pid_slot: (spec.mechanism() == Mechanism::Activation).then_some(PID_VARIABLE),
             cwd: &spec.cwd,
             fds: &wiring.descriptors([null.as_fd(), out_write.as_fd(), err_write.as_fd()]),
             sibling: true,
@@ -70,13 +86,17 @@ impl God {
         let names = output_names(run);
         self.shell.memory.ledger.keep(&names[0], &out);
         self.shell.memory.ledger.keep(&names[1], &err);
-        let channel_name = cluster::channel_name(run);
-        self.shell.memory.ledger.keep(&channel_name, &channel);
+        let (channel_name, own_name) = (cluster::channel_name(run), cluster::own_channel_name(run));
+        self.shell.memory.ledger.keep(&channel_name, &ends.ipc);
+        if let Part::Channel(own) = &ends.part {
+            self.shell.memory.ledger.keep(&own_name, own);
+        }
         let started = confined.spawn(&launch);
         let spawned = match started {
             Ok(spawned) => spawned,
             Err(failure) => {
-                names.iter().chain([&channel_name]).for_each(|name| self.shell.memory.ledger.release(name));
+                let all = names.iter().chain([&channel_name, &own_name]);
+                all.for_each(|name| self.shell.memory.ledger.release(name));
                 self.drop_watch(watch);
                 return Err(StartFailure::explain(&failure));
             }
@@ -92,9 +112,12 @@ impl God {
         for ((name, pipe), path) in names.into_iter().zip([out, err]).zip(logs) {
             self.pump(vec![(name, pipe)], path.as_deref());
         }
-        self.cluster(app, spec).join(run, channel, spec.mechanism() == Mechanism::Node);
+        self.cluster(app, spec).join(run, ends.ipc, ends.part);
         if let Some(watch) = watch {
             self.take_watch(app, spec, pid, watch);
+        }
+        if let Some(activation) = self.activations.get(&app).filter(|activation| activation.knows(run)) {
+            activation.join(run, pid, spec.readiness.wait_ready || spec.mode == ExecMode::Fork);
         }
         self.publish(process.id, EventKind::Started { pid });
         Ok(())
@@ -142,18 +165,42 @@ pub(super) fn output_names(run: Run) -> [String; 2] {
     ["out", "err"].map(|stream| format!("log/{}/{stream}", run.0))
 }
 
-/// What a process finds open, and our end of its IPC channel.
-fn wire(run: Run, spec: &AppSpec) -> io::Result<(Wiring, OwnedFd)> {
-    let mut wiring = Wiring::default();
-    let (ours, theirs) = fdpass::channel_pair()?;
+/// Our ends of a process's channels.
+struct Ends {
+    ipc: OwnedFd,
+    part: Part,
+}
+
+/// Gives a process its channels. Returns our ends.
+fn wire(run: Run, spec: &AppSpec, wiring: &mut Wiring) -> io::Result<Ends> {
+    let (ipc, theirs) = fdpass::channel_pair()?;
     let number = wiring.give(theirs);
     wiring.tell("NODE_CHANNEL_FD", number.to_string());
     wiring.tell("NODE_CHANNEL_SERIALIZATION_MODE", "json");
-    if spec.mechanism() == Mechanism::Node {
-        // Unique among the living, and the worker's `cluster.worker.id`.
-        wiring.tell("NODE_UNIQUE_ID", run.0.to_string());
+    let own = match spec.mechanism() {
+        Mechanism::None | Mechanism::Activation => None,
+        Mechanism::Node => {
+            // Unique among the living, and the worker's `cluster.worker.id`.
+            wiring.tell("NODE_UNIQUE_ID", run.0.to_string());
+            None
+        }
+        Mechanism::Takeover => {
+            let (ours, theirs) = packets::pair()?;
+            let number = wiring.give(theirs);
+            wiring.tell(channel::VARIABLE, number.to_string());
+            Some(ours)
+        }
+    };
+    Ok(Ends { ipc, part: part(spec, own) })
+}
+
+/// The part a worker takes in its cluster; `own` is our end of its channel of pmr's own.
+pub(super) fn part(spec: &AppSpec, own: Option<OwnedFd>) -> Part {
+    match spec.mechanism() {
+        Mechanism::None | Mechanism::Activation => Part::None,
+        Mechanism::Node => Part::Node,
+        Mechanism::Takeover => own.map_or(Part::None, Part::Channel),
     }
-    Ok((wiring, ours))
 }
 
 /// Why a process could not be made.

@@ -61,7 +61,7 @@ impl God {
     /// For a process whose binds are to be watched, if they can be. Our end is kept before there is a process.
     pub(super) fn hand_over_watch(&self, run: Run, spec: &AppSpec) -> io::Result<Option<Handover>> {
         match spec.mechanism() {
-            Mechanism::None | Mechanism::Node => return Ok(None),
+            Mechanism::None | Mechanism::Node | Mechanism::Activation => return Ok(None),
             Mechanism::Takeover if self.watching.obstacle().is_some() => return Ok(None),
             Mechanism::Takeover => {}
         }

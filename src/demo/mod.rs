@@ -3,7 +3,6 @@
 //! A daemon of its own in a scratch home runs a small web server ([`worker`]) as a cluster. [`load`] is on it from the
 //! start to the end, while the story scales, reloads and kills. Afterwards nothing is left: no process, no file.
 
-mod channel;
 pub mod load;
 mod story;
 mod table;

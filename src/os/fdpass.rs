@@ -107,6 +107,12 @@ pub fn take(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// True if a file could not be sent because too many are on their way, or we have no room for one more: later it may be.
+#[must_use]
+pub fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ETOOMANYREFS | libc::EMFILE | libc::ENFILE | libc::ENOMEM))
+}
+
 /// How many bytes we sent that the peer has not read: never too few, and more than there are, for it counts what the
 /// kernel spends on them. 0 if all was read.
 ///

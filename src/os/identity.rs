@@ -48,10 +48,15 @@ pub fn adopt_orphans() -> io::Result<()> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(io::Error::from)
 }
 
+/// How many files we may open: the soft and the hard limit.
+pub fn file_limit() -> io::Result<(u64, u64)> {
+    Ok(getrlimit(Resource::RLIMIT_NOFILE)?)
+}
+
 /// Raises the number of files we may open to what the system permits, and returns the former limit. A daemon holds
 /// several for each process it watches.
 pub fn raise_file_limit() -> io::Result<(u64, u64)> {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let (soft, hard) = file_limit()?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     Ok((soft, hard))
 }
@@ -59,7 +64,7 @@ pub fn raise_file_limit() -> io::Result<(u64, u64)> {
 /// Leaves this many files below the limit for whoever goes on with ours: he must be able to begin when we have used up
 /// the rest. A tight limit leaves a quarter. Returns how many we have.
 pub fn spare_files(count: u64) -> io::Result<u64> {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let (_, hard) = file_limit()?;
     let soft = hard - count.min(hard / 4);
     setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
     Ok(soft)
@@ -134,6 +139,14 @@ fn find_group(text: &str) -> io::Result<Gid> {
 /// `EPERM` without privileges.
 pub fn give(file: impl AsFd, to: &Credentials) -> io::Result<()> {
     Ok(rustix::fs::fchown(file, Some(rustix::fs::Uid::from_raw(to.uid)), None)?)
+}
+
+/// The same for a file by its path.
+///
+/// # Errors
+/// `EPERM` without privileges.
+pub fn give_path(path: &std::path::Path, to: &Credentials) -> io::Result<()> {
+    std::os::unix::fs::lchown(path, Some(to.uid), Some(to.gid))
 }
 
 #[cfg(test)]

@@ -4,12 +4,14 @@
 pub mod address;
 pub mod cgroup;
 pub mod clock;
+pub mod datagram;
 pub mod detach;
 pub mod diag;
 pub mod fdpass;
 pub mod files;
 pub mod identity;
 pub mod killpoint;
+pub mod packets;
 pub mod pidfd;
 pub mod proc;
 pub mod program;

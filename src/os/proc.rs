@@ -61,6 +61,14 @@ pub fn has_capability(thread: i32, number: u32) -> bool {
     capable().unwrap_or(false)
 }
 
+/// What a process was started with, in one line.
+#[must_use]
+pub fn command_line(pid: i32) -> Option<String> {
+    let words = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let text = String::from_utf8_lossy(&words);
+    Some(text.trim_end_matches('\0').replace('\0', " "))
+}
+
 /// Every process there is.
 #[must_use]
 pub fn sweep() -> HashMap<i32, Stat> {

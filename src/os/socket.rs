@@ -121,9 +121,17 @@ impl Listening {
             Place::AnyAddress { port } => open_any(*port, backlog),
             Place::Tcp { address, v6only } => open_tcp(*address, *v6only, backlog),
             Place::Unix { path, readable_all, writable_all } => {
-                open_unix(path, mode_bits(*readable_all, *writable_all), backlog)
+                open_unix(path, Permission::More(mode_bits(*readable_all, *writable_all)), backlog)
             }
         }
+    }
+
+    /// The same at a Unix path, with just these permissions.
+    ///
+    /// # Errors
+    /// See [`Listening::open`].
+    pub fn open_path(path: &Path, mode: u32, backlog: i32) -> io::Result<Listening> {
+        open_unix(path, Permission::Exactly(mode), backlog.max(BACKLOG))
     }
 
     /// The address it listens on, with the port the kernel chose.
@@ -244,6 +252,17 @@ fn inode(path: &Path) -> io::Result<(u64, u64)> {
     Ok((meta.dev(), meta.ino()))
 }
 
+/// A connection to this address, which must be of this machine, and our end's own address.
+///
+/// # Errors
+/// Those of `connect(2)`; `EINPROGRESS` if it does not come about at once.
+pub fn connect_to(address: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
+    let socket = ip_socket(address, SocketType::STREAM)?;
+    connect(&socket, &address)?;
+    let own = ip_address(&socket)?;
+    Ok((socket, own))
+}
+
 fn ip_socket(address: SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
     let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
     Ok(socket_with(family, kind, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?)
@@ -271,8 +290,25 @@ fn open_tcp(address: SocketAddr, v6only: bool, backlog: i32) -> io::Result<Liste
     Ok(Listening { socket, address, file: None })
 }
 
-fn open_unix(path: &Path, add_mode: u32, backlog: i32) -> io::Result<Listening> {
+/// Who may open a socket's file.
+#[derive(Clone, Copy)]
+enum Permission {
+    /// These, beside what is usual.
+    More(u32),
+    /// These and no others, from the first moment.
+    Exactly(u32),
+}
+
+fn open_unix(path: &Path, permission: Permission, backlog: i32) -> io::Result<Listening> {
     let (address, is_file) = unix_address(path)?;
+    let unix_socket = || {
+        let socket = unix_socket()?;
+        if let Permission::Exactly(mode) = permission {
+            // The file is made with the mode of the socket.
+            rustix::fs::fchmod(&socket, rustix::fs::Mode::from_raw_mode(mode))?;
+        }
+        io::Result::Ok(socket)
+    };
     let mut socket = unix_socket()?;
     if let Err(error) = bind(&socket, &address) {
         if error != rustix::io::Errno::ADDRINUSE || !is_file || !is_stale(path, &address)? {
@@ -283,9 +319,14 @@ fn open_unix(path: &Path, add_mode: u32, backlog: i32) -> io::Result<Listening> 
         bind(&socket, &address)?;
     }
     let file = if is_file { Some(SocketFile::at(path)?) } else { None };
-    if is_file && add_mode != 0 {
-        let mode = std::fs::symlink_metadata(path)?.permissions().mode();
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode | add_mode))?;
+    let mode = match permission {
+        Permission::More(0) => None,
+        Permission::More(more) if is_file => Some(std::fs::symlink_metadata(path)?.permissions().mode() | more),
+        Permission::More(_) => None,
+        Permission::Exactly(mode) => Some(mode),
+    };
+    if let Some(mode) = mode {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     }
     listen(&socket, backlog)?;
     Ok(Listening { socket, address: LocalAddress::Path(path.to_owned()), file })
@@ -320,80 +361,4 @@ fn mode_bits(readable_all: bool, writable_all: bool) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::TcpStream;
-    use std::os::unix::net::UnixStream;
-
-    use super::*;
-
-    fn port_of(listening: &Listening) -> u16 {
-        match listening.address() {
-            LocalAddress::Ip(address) => address.port(),
-            LocalAddress::Path(_) => panic!("not IP"),
-        }
-    }
-
-    fn unix(path: &Path) -> Place {
-        Place::Unix { path: path.to_owned(), readable_all: false, writable_all: true }
-    }
-
-    #[test]
-    fn any_address_takes_both_stacks_and_a_second_one_is_refused() {
-        let first = Listening::open(&Place::AnyAddress { port: 0 }, 0).unwrap();
-        let port = port_of(&first);
-        assert_ne!(port, 0);
-        let _client = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        first.accept().unwrap();
-        assert_eq!(first.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        let second = Listening::open(&Place::AnyAddress { port }, 0).unwrap_err();
-        assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
-    }
-
-    #[test]
-    fn v6only_leaves_the_other_stack_alone() {
-        let place = |port| Place::Tcp { address: format!("[::]:{port}").parse().unwrap(), v6only: true };
-        let Ok(first) = Listening::open(&place(0), 0) else { return };
-        assert!(TcpStream::connect(("127.0.0.1", port_of(&first))).is_err());
-    }
-
-    #[test]
-    fn a_path_in_use_is_refused_a_stale_one_replaced_and_ours_removed() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x.sock");
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        assert!(path.exists(), "std leaves a stale file behind");
-        let first = Listening::open(&unix(&path), 0).unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o222, 0o222);
-        assert_eq!(Listening::open(&unix(&path), 0).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        UnixStream::connect(&path).unwrap();
-        drop(first);
-        assert!(!path.exists());
-    }
-
-    #[test]
-    fn a_path_taken_over_by_another_socket_stays() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x.sock");
-        let first = Listening::open(&unix(&path), 0).unwrap();
-        std::fs::remove_file(&path).unwrap();
-        let _second = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        drop(first);
-        assert!(path.exists());
-    }
-
-    #[test]
-    fn a_plain_file_in_the_way_is_never_removed() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("precious");
-        std::fs::write(&path, "data").unwrap();
-        assert_eq!(Listening::open(&unix(&path), 0).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "data");
-    }
-
-    #[test]
-    fn udp_tells_its_port() {
-        let (_socket, address) = bind_udp("127.0.0.1:0".parse().unwrap(), false, false).unwrap();
-        assert_ne!(address.port(), 0);
-        assert!(bind_udp(address, false, false).is_err());
-    }
-}
+mod tests;

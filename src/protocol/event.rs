@@ -30,10 +30,28 @@ pub struct EventProcess {
     pub namespace: String,
 }
 
+/// Who asked: the other end of a connection to the daemon, as the kernel knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asker {
+    /// User.
+    pub uid: u32,
+    /// Process.
+    pub pid: i32,
+    /// Its command line, as far as it could be read, of at most a few hundred characters.
+    pub command: String,
+}
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum EventKind {
+    /// Somebody asked for something to be done to a process.
+    Asked {
+        /// What: `stop`, `reload`, …
+        verb: String,
+        /// Who.
+        by: Asker,
+    },
     /// A process was added to the list.
     Created,
     /// A run began.
@@ -71,12 +89,29 @@ pub enum EventKind {
     Stopped,
     /// Removed from the list.
     Deleted,
+    /// Nobody needs it: stopped until a connection comes.
+    Idle,
+    /// Did not say in time that it is alive, or said that it hangs: it is ended, and started again.
+    Hung {
+        /// The time it had, in milliseconds; 0 if none was set.
+        timeout_ms: u64,
+    },
     /// Used more memory than its limit.
     OverMemory {
         /// Bytes in use.
         bytes: u64,
         /// The limit.
         limit: u64,
+    },
+    /// The run is one of the few that try a new release out.
+    Canary {
+        /// How long they are watched, in milliseconds.
+        watch_ms: u64,
+    },
+    /// A new release failed: back to the one before.
+    RollingBack {
+        /// Why.
+        reason: String,
     },
     /// The app sent this with `process.send`.
     Message {

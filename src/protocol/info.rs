@@ -23,6 +23,8 @@ pub enum Status {
     Stopped,
     /// Waiting for its restart delay to pass.
     WaitingRestart,
+    /// Not running, since nobody needs it: the next connection starts it.
+    Idle,
     /// Given up after too many unstable exits.
     Errored,
 }
@@ -37,6 +39,7 @@ impl Status {
             Status::Stopping => "stopping",
             Status::Stopped => "stopped",
             Status::WaitingRestart => "waiting restart",
+            Status::Idle => "idle",
             Status::Errored => "errored",
         }
     }
@@ -124,6 +127,9 @@ pub struct Description {
     pub obstacle: Option<String>,
     /// `process.version` of a Node worker, if it said so.
     pub node_version: Option<String>,
+    /// What it says of itself (`STATUS=` to `NOTIFY_SOCKET`).
+    #[serde(default)]
+    pub says: Option<String>,
 }
 
 /// What `describe` answers. Processes of one shell share their inherited environment, which is most of what there is to
@@ -239,7 +245,7 @@ impl Report {
     /// True if every process came to what was asked.
     #[must_use]
     pub fn succeeded(&self) -> bool {
-        self.lines.iter().all(|line| matches!(line.verdict, Verdict::Done))
+        self.lines.iter().all(|line| matches!(line.verdict, Verdict::Done | Verdict::Planned { .. }))
     }
 }
 
@@ -273,6 +279,34 @@ pub enum Verdict {
         /// The verb of the later command.
         by: String,
     },
+    /// Another process failed, so this one is back on the release before, or still on it.
+    RolledBack,
+    /// Nothing was done; this would be.
+    Planned {
+        /// What.
+        step: Step,
+    },
+}
+
+/// What a reload would do with one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Replace it first, and watch its successor.
+    Canary,
+    /// Replace it by a successor that is ready first.
+    Replace {
+        /// With others of its wave; the first is 1.
+        wave: u32,
+    },
+    /// Stop it and start it again.
+    Restart,
+    /// Start it.
+    Start,
+    /// Nothing: it rests, and will be as asked when somebody needs it.
+    Rest,
+    /// Remove it.
+    Remove,
 }
 
 /// What `save` wrote.

@@ -10,6 +10,8 @@ use super::{AppSpec, ExecMode, interpreter};
 pub enum Mechanism {
     /// They share nothing: fork mode.
     None,
+    /// Sockets are opened for them, which they find at descriptor 3 and up.
+    Activation,
     /// Node's own cluster protocol, with the daemon as its primary.
     Node,
     /// Their sockets are taken over as they bind and listen. A worker that speaks pmr's own protocol on
@@ -21,6 +23,9 @@ impl AppSpec {
     /// By what its workers share what they listen on.
     #[must_use]
     pub fn mechanism(&self) -> Mechanism {
+        if !self.activation.listen.is_empty() {
+            return Mechanism::Activation;
+        }
         match self.mode {
             ExecMode::Fork => Mechanism::None,
             ExecMode::Cluster if interpreter::is_node_app(&self.program) => Mechanism::Node,

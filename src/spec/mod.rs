@@ -7,12 +7,14 @@
 //! Which keys exist, how they are spelled and what values they take stands in one table, [`keys`]; the ecosystem
 //! file, the command line and a restart with changed options all go through it.
 
+pub mod activation;
 pub mod confinement;
 pub mod ecosystem;
 pub mod interpreter;
 pub mod keys;
 pub mod log_paths;
 pub mod mechanism;
+pub mod on_reload_failure;
 pub mod sharing;
 pub mod signal;
 pub mod target;
@@ -25,8 +27,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use activation::Activation;
 pub use confinement::Confinement;
 pub use mechanism::Mechanism;
+pub use on_reload_failure::OnReloadFailure;
 pub use sharing::{Share, Sharing};
 
 /// Environment variables, sorted so that output and dumps are stable.
@@ -78,6 +82,15 @@ pub struct AppSpec {
     pub stop: StopRule,
     /// What makes a process ready.
     pub readiness: Readiness,
+    /// A process that has not said `WATCHDOG=1` for so long has failed.
+    #[serde(with = "value::millis_option", default, skip_serializing_if = "Option::is_none")]
+    pub watchdog: Option<Duration>,
+    /// The sockets opened for it, and when none of its processes need run.
+    #[serde(default, skip_serializing_if = "Activation::is_unset")]
+    pub activation: Activation,
+    /// What becomes of a reload whose successors fail.
+    #[serde(default)]
+    pub on_reload_failure: OnReloadFailure,
     /// What a process may use and touch, and who it is.
     #[serde(default)]
     pub confinement: Confinement,
@@ -238,7 +251,7 @@ impl Default for StopRule {
 /// What makes a process ready.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Readiness {
-    /// Ready only when the app says `ready` on its IPC channel.
+    /// Ready only when the app says so: `ready` on its IPC channel, or `READY=1` to `NOTIFY_SOCKET`.
     pub wait_ready: bool,
     /// How long a start waits for readiness. `None`: 3 s at a start; 30 s at a reload, where giving up is costly.
     #[serde(with = "value::millis_option", default)]
@@ -292,6 +305,9 @@ pub(crate) fn sample() -> AppSpec {
         restart: RestartRule::default(),
         stop: StopRule::default(),
         readiness: Readiness::default(),
+        watchdog: None,
+        activation: Activation::default(),
+        on_reload_failure: OnReloadFailure::default(),
         confinement: Confinement::default(),
         logs: LogSpec::default(),
         autostart: true,

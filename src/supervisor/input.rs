@@ -102,6 +102,26 @@ pub enum Input {
         /// Resident bytes.
         memory: u64,
     },
+    /// The run says that it is alive, or it begins anew to count how long it is silent.
+    Alive {
+        /// Which.
+        run: Run,
+    },
+    /// The run says that it hangs.
+    Hangs {
+        /// Which.
+        run: Run,
+    },
+    /// Nobody was connected to the app for its idle timeout.
+    Unneeded {
+        /// Which.
+        app: AppId,
+    },
+    /// Connections wait for the app, more than its processes take.
+    Wanted {
+        /// Which.
+        app: AppId,
+    },
     /// What a daemon that died was to do for this run, its start or its stop signal, was done only now: its time counts
     /// from now.
     Late {
@@ -119,6 +139,8 @@ pub enum Proof {
     Listening,
     /// It said `ready` on its channel.
     Message,
+    /// It said `READY=1` to `NOTIFY_SOCKET`.
+    Notified,
 }
 
 /// What a client can ask.

@@ -9,22 +9,26 @@
 //! - [`operation`]: verbs that span processes and time, one queue per app, and the tickets they answer.
 //! - [`registry`]: apps, ids, instance numbers, what is written down.
 //! - `asks`: from requests to operations.
+//! - `demand`: who rests while nobody connects, and who wakes.
 //! - [`persist`]: all of it as records, written as it changes, read by the next daemon.
 //!
 //! Invariants, checked after every input of the simulation:
 //! - every run spawned is answered for by exactly one process until its tree is gone;
 //! - a goal other than `Up` launches nothing; a handled tick leaves no deadline in the past;
+//! - an app at rest wakes when it is wanted, one process at a time, and no restart is counted; a stop keeps it down;
 //! - a reload by itself never leaves fewer ready processes than there were;
 //! - operations on one app queue, but `stop` and `delete` overtake; operations on different apps never wait for each
 //!   other; every ticket is answered exactly once;
 //! - a supervisor read back from its records does what the one that wrote them would have done.
 
 mod asks;
+mod demand;
 pub mod input;
 pub mod operation;
 pub mod persist;
 #[cfg(test)]
 mod play;
+mod preview;
 pub mod process;
 pub mod registry;
 pub mod restart;
@@ -39,7 +43,7 @@ pub use persist::{RecordKey, Unreadable};
 pub use process::{Departure, Goal, Process, Serving, Stage, State};
 pub use registry::{App, SavedApp, SavedProcess, Snapshot};
 
-use crate::protocol::{EventKind, Report, Run};
+use crate::protocol::{EventKind, Report, Rollout, Run};
 use process::Scene;
 
 /// All supervision state.
@@ -91,6 +95,10 @@ impl Supervisor {
             Input::Emptied { run } => self.tell(now, run, &mut effects, |process, scene| process.emptied(scene, run)),
             Input::Late { run } => self.tell(now, run, &mut effects, |process, scene| process.late(scene, run)),
             Input::Sampled { run, memory } => self.sampled(now, run, memory, &mut effects),
+            Input::Alive { run } => self.tell(now, run, &mut effects, |process, scene| process.alive(scene, run)),
+            Input::Hangs { run } => self.tell(now, run, &mut effects, |process, scene| process.hangs(scene, run)),
+            Input::Unneeded { app } => self.unneeded(now, app, &mut effects),
+            Input::Wanted { app } => self.wanted(now, app, &mut effects),
             Input::Tick => self.tick(now, &mut effects),
         }
         effects
@@ -99,7 +107,8 @@ impl Supervisor {
     /// When to come back with a tick, if nothing happens before.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Moment> {
-        self.processes.values().filter_map(Process::deadline).min()
+        let operations = self.apps.values().flat_map(|app| &app.operations).filter_map(Operation::deadline);
+        self.processes.values().filter_map(Process::deadline).chain(operations).min()
     }
 
     /// The run's process learns something; then its app's operations go on.
@@ -145,6 +154,19 @@ impl Supervisor {
         app
     }
 
+    /// The same, unless the process is gone.
+    fn direct_if_there(
+        &mut self,
+        now: Moment,
+        id: ProcessId,
+        effects: &mut Vec<Effect>,
+        act: impl FnOnce(&mut Process, &mut Scene<'_>),
+    ) {
+        if self.processes.contains_key(&id) {
+            self.direct(now, id, effects, act);
+        }
+    }
+
     fn remove(&mut self, id: ProcessId, effects: &mut Vec<Effect>) {
         self.processes.remove(&id);
         effects.push(Effect::Publish { process: id, kind: EventKind::Deleted });
@@ -160,10 +182,15 @@ impl Supervisor {
     fn tick(&mut self, now: Moment, effects: &mut Vec<Effect>) {
         loop {
             let due = |process: &Process| process.deadline().is_some_and(|deadline| deadline <= now);
-            let Some(id) = self.processes.values().find(|process| due(process)).map(|process| process.id) else {
-                return;
+            let process = self.processes.values().find(|process| due(process)).map(|process| process.id);
+            let is_due = |operation: &Operation| operation.deadline().is_some_and(|deadline| deadline <= now);
+            let app = match process {
+                Some(id) => self.direct(now, id, effects, Process::tick),
+                None => match self.apps.values().find(|app| app.operations.iter().any(is_due)) {
+                    Some(app) => app.id,
+                    None => return,
+                },
             };
-            let app = self.direct(now, id, effects, Process::tick);
             self.advance(now, app, effects);
         }
     }
@@ -174,11 +201,15 @@ impl Supervisor {
         let (id, app) = (process.id, &self.apps[&process.app]);
         let Some(limit) = app.spec.restart.max_memory else { return };
         let serving = matches!(process.state, State::Online(serving) if serving.run == run);
-        if memory <= limit || !serving || app.operations.iter().any(|operation| operation.concerns(id)) {
+        if memory <= limit
+            || !serving
+            || !process.patience.is_over(now)
+            || app.operations.iter().any(|operation| operation.concerns(id))
+        {
             return;
         }
         effects.push(Effect::Publish { process: id, kind: EventKind::OverMemory { bytes: memory, limit } });
-        let operation = Operation::new(None, Kind::Reload, vec![id], 1);
+        let operation = Operation::reload(None, vec![id], &Rollout::waves(1));
         self.enqueue(now, process.app, operation, effects);
     }
 }

@@ -50,6 +50,9 @@ pub struct SavedProcess {
     pub instance: u32,
     /// True if it shall run.
     pub up: bool,
+    /// True if it was at rest: it shall run when somebody needs it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub idle: bool,
 }
 
 impl Snapshot {
@@ -100,6 +103,7 @@ impl Supervisor {
             id: process.id.0,
             instance: process.instance,
             up: self.shall_run(process),
+            idle: process.goal == Goal::Up && process.rests() && self.may_rest(process.app),
         };
         let apps = self.apps.values().map(|app| SavedApp {
             spec: AppSpec::clone(&app.spec),

@@ -43,6 +43,8 @@ pub struct History {
 pub enum End {
     /// It ran and exited.
     Exited(Exit),
+    /// It hung, and was ended for that.
+    Hung,
     /// It could not be started; `permanent` if trying again cannot help.
     NotSpawned {
         /// See above.
@@ -112,8 +114,8 @@ impl History {
         let first = match (rule.backoff, end) {
             (Some(first), _) => first,
             (None, End::NotSpawned { .. }) => SPAWN_RETRY,
-            (None, End::Exited(_)) if rule.delay.is_zero() => return Decision::Now,
-            (None, End::Exited(_)) => return Decision::After(rule.delay),
+            (None, End::Exited(_) | End::Hung) if rule.delay.is_zero() => return Decision::Now,
+            (None, End::Exited(_) | End::Hung) => return Decision::After(rule.delay),
         };
         let wait = match self.wait {
             None => first.min(BACKOFF_CEILING),

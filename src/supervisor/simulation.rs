@@ -13,6 +13,7 @@ mod history;
 mod invariants;
 mod observer;
 mod os;
+mod pact;
 mod rng;
 mod wishes;
 

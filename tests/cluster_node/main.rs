@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
-use pmr::cluster::{Cluster, Memory, Notice, Options, PRELOAD};
+use pmr::cluster::{Cluster, Memory, Notice, Options, PRELOAD, Part};
 use pmr::keeper::{Ledger, Records, Region, Word};
 use pmr::os::fdpass;
 use pmr::protocol::Run;
@@ -96,7 +96,7 @@ impl App {
             .stdin(Stdio::from(theirs))
             .spawn()
             .unwrap();
-        self.cluster.join(run, ours, true);
+        self.cluster.join(run, ours, Part::Node);
         self.workers.insert(run, child);
         run
     }

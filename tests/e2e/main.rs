@@ -4,8 +4,10 @@
 //! leaves no process behind (see [`support::home`]). Good small apps are those of `examples/`; misbehaving ones live
 //! in `tests/e2e/apps/`.
 
+mod activation;
 mod autosave;
 mod change;
+mod channel;
 mod config;
 mod confine;
 mod crash;
@@ -18,6 +20,7 @@ mod limits;
 mod load;
 mod logs;
 mod operation;
+mod past;
 mod persist;
 mod reload;
 mod show;

@@ -231,3 +231,13 @@ fn completion_is_a_script_the_shell_accepts() {
     }
     home.run("completion tcsh").refuses("tcsh");
 }
+
+#[test]
+fn what_the_machine_allows_is_told_without_a_daemon() {
+    let home = Home::new();
+    let told = home.ok("doctor");
+    assert!(told.out.contains("any program in cluster mode") && told.err.is_empty(), "{}", told.out);
+    let findings: Vec<serde_json::Value> = serde_json::from_str(&home.ok("doctor --json").out).unwrap();
+    assert!(findings.iter().any(|finding| finding["subject"] == "home" && finding["health"] == "good"));
+    home.pmr(["ping"]).run().code(1);
+}

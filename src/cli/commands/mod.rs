@@ -4,9 +4,12 @@ pub mod completion;
 pub mod delete;
 pub mod demo;
 pub mod describe;
+pub mod doctor;
 pub mod env;
+pub mod explain;
 pub mod flush;
 pub mod get;
+pub mod history;
 pub mod id;
 pub mod jlist;
 pub mod kill;
@@ -59,6 +62,8 @@ Run apps:
 See what runs:
   list         Show the processes (ls, l, ps, status)
   describe     Show everything about processes (show, info, desc)
+  explain      Tell why an app is as it is: its last ends, who asked for what, what comes next
+  history      Show what happened to apps
   jlist        Show everything about all processes as JSON
   env          Show the environment of processes
   id, pid      Show ids, pids
@@ -78,6 +83,7 @@ The daemon:
   ping         Tell whether it runs
   set, get     Change and show settings: autosave
   update       Let it go over to this version, with every app running on
+  doctor       Tell what this machine lets pmr do, and what to do about the rest
   kill         Stop all apps and end it
   completion   Print a completion script for a shell
 

@@ -159,13 +159,14 @@ pub fn resolve(draft: Draft, context: &Context) -> Result<AppSpec, InputError> {
     let found = script::find(&draft, &cwd, context)?;
     let program = script::program(&draft, &found, &cwd, context)?;
     let name = name(&draft, &found)?;
+    let mode = mode(&draft);
     let merge = draft.merge_logs.unwrap_or(merges_by_default(&draft));
     let place = |target| log_paths::place(target, &cwd, context.home());
     let mut spec = AppSpec {
         name,
         namespace: draft.namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()),
         args: draft.args.unwrap_or_default(),
-        mode: interpreter::exec_mode(draft.mode, draft.instances),
+        mode,
         instances: draft.instances.map_or(1, |instances| instances.on(context.cpus)),
         balance: draft.balance,
         sharing: draft.sharing,
@@ -175,6 +176,9 @@ pub fn resolve(draft: Draft, context: &Context) -> Result<AppSpec, InputError> {
         restart: draft.restart,
         stop: draft.stop,
         readiness: draft.readiness,
+        watchdog: draft.watchdog,
+        activation: draft.activation,
+        on_reload_failure: draft.on_reload_failure,
         confinement: confinement(draft.confinement, &cwd, context),
         logs: LogSpec { out: place(draft.out), err: place(draft.err), merge },
         autostart: draft.autostart,
@@ -184,7 +188,18 @@ pub fn resolve(draft: Draft, context: &Context) -> Result<AppSpec, InputError> {
     };
     script::append_args(&mut spec);
     spec.set_base_env(context.env.clone());
-    Ok(spec)
+    match spec.contradiction() {
+        Some((key, why)) => Err(InputError::new(format!("`{key}`: {why}"))),
+        None => Ok(spec),
+    }
+}
+
+/// Processes that are given their sockets share them.
+fn mode(draft: &Draft) -> ExecMode {
+    match draft.mode {
+        None if !draft.activation.listen.is_empty() => ExecMode::Cluster,
+        said => interpreter::exec_mode(said, draft.instances),
+    }
 }
 
 /// Completes all the drafts of a file, or none: the error names the app.

@@ -71,6 +71,7 @@ fn state(one: &Description, now: EpochMs) -> Rows {
     if let Some(reason) = &info.reason {
         rows.push(("reason", reason.clone()));
     }
+    rows.extend(one.says.clone().map(|says| ("says", says)));
     rows.extend([("cpu", format!("{:.1}%", info.cpu)), ("memory", memory(info.memory))]);
     if info.mode == ExecMode::Cluster {
         rows.push(("listens on", listeners(&one.listeners)));
@@ -139,6 +140,7 @@ fn mode(one: &Description) -> String {
         (Mechanism::None, _) => "fork: each process listens for itself".into(),
         (Mechanism::Node, Balance::RoundRobin) => "cluster: pmr deals connections out in turn".into(),
         (Mechanism::Node, Balance::Shared) => "cluster: workers accept from a shared listener".into(),
+        (Mechanism::Activation, _) => "sockets are opened for it (`listen`), and shared by all its processes".into(),
         (Mechanism::Takeover, _) => match &one.obstacle {
             None => format!("cluster: what a process binds, all share{}", limits(&spec.sharing)),
             Some(why) => format!(

@@ -1,9 +1,12 @@
 //! What people see: values in, text out. Nothing here prints, asks the time or looks at the terminal.
 
 pub mod describe;
+pub mod doctor;
 pub mod env;
+pub mod explain;
 pub mod jlist;
 pub mod list;
+pub mod past;
 pub mod quantity;
 pub mod report;
 pub mod secret;
@@ -49,13 +52,14 @@ const BOX: TableStyle = TableStyle::new()
     .bottom_border(LineStyle::new('└', '─', '┴', '┘'));
 
 const GOOD: Style = AnsiColor::Green.on_default();
+const WARNING: Style = AnsiColor::Yellow.on_default();
 const BAD: Style = AnsiColor::Red.on_default();
 const TITLE: Style = AnsiColor::Cyan.on_default().bold();
 
 fn status_color(status: Status) -> Color {
     match status {
         Status::Online => Color::Green,
-        Status::Launching => Color::Blue,
+        Status::Launching | Status::Idle => Color::Blue,
         Status::Stopping | Status::WaitingRestart => Color::Yellow,
         Status::Stopped | Status::Errored => Color::Red,
     }

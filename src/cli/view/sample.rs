@@ -68,7 +68,10 @@ pub fn spec() -> AppSpec {
             tree: true,
         },
         confinement: crate::spec::Confinement::default(),
+        watchdog: None,
+        activation: crate::spec::Activation::default(),
         readiness: Readiness { wait_ready: false, listen_timeout: None },
+        on_reload_failure: crate::spec::OnReloadFailure::default(),
         logs: LogSpec::default(),
         autostart: true,
         version: Some("1.2.3".into()),
@@ -93,5 +96,6 @@ pub fn description() -> Description {
         load: None,
         obstacle: None,
         node_version: Some("v24.11.0".into()),
+        says: None,
     }
 }

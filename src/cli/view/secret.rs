@@ -38,6 +38,26 @@ pub fn has_password(value: &str) -> bool {
     })
 }
 
+/// A command line without what looks like a secret: the value of `NAME=value` and of `--name value` where the name tells
+/// so, and addresses with a password.
+#[must_use]
+pub fn command_line(line: &str) -> String {
+    let mut expected = false;
+    let mut shown = |word: &str| {
+        let name = word.split_once('=').map_or(word, |(name, _)| name);
+        let telling = is_telling(&name.replace('-', "_"));
+        let redacted = match word.split_once('=') {
+            _ if std::mem::take(&mut expected) => REDACTED.to_owned(),
+            Some((name, _)) if telling => format!("{name}={REDACTED}"),
+            _ if has_password(word) => REDACTED.to_owned(),
+            _ => word.to_owned(),
+        };
+        expected = telling && word.starts_with('-') && !word.contains('=');
+        redacted
+    };
+    line.split(' ').map(&mut shown).collect::<Vec<_>>().join(" ")
+}
+
 /// Decides what of an environment is shown. The processes of a list have mostly the same variables, so what a name
 /// tells is remembered.
 pub struct Redactor<'a> {

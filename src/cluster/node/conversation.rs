@@ -22,7 +22,7 @@ impl State {
         match parse(line) {
             Ok(FromWorker::Answer { ack, accepted }) => self.answered(run, ack, accepted),
             Ok(FromWorker::HandleAck) => {
-                self.members.get(&run).map(|member| member.channel.acknowledged());
+                self.members.get(&run).map(|member| member.ipc.acknowledged());
             }
             Ok(FromWorker::HandleNack) => self.not_arrived(run),
             Ok(FromWorker::User(data)) => self.said(run, data),
@@ -43,7 +43,7 @@ impl State {
     }
 
     /// The app's own message.
-    fn said(&mut self, run: Run, data: Value) {
+    pub(crate) fn said(&mut self, run: Run, data: Value) {
         if data.as_str() == Some(READY)
             && let Some(member) = self.members.get_mut(&run).filter(|member| !member.ready)
         {
@@ -53,7 +53,7 @@ impl State {
         self.tell(Notice::Message { run, data });
     }
 
-    fn listens(&mut self, run: Run, address: String) {
+    pub(crate) fn listens(&mut self, run: Run, address: String) {
         if let Some(member) = self.members.get_mut(&run).filter(|member| !member.listening.contains(&address)) {
             member.listening.push(address.clone());
             self.note();
@@ -83,7 +83,7 @@ impl State {
 
     /// The oldest file under way got lost. If it was a connection, another gets it, for the worker cannot have it.
     fn not_arrived(&mut self, run: Run) {
-        let lost = self.members.get(&run).and_then(|member| member.channel.acknowledged());
+        let lost = self.members.get(&run).and_then(|member| member.ipc.acknowledged());
         if let Some(seq) = lost {
             self.answered(run, seq, false);
         }
@@ -106,7 +106,7 @@ impl State {
         self.tell(Notice::NodeVersion { run, version });
     }
 
-    fn drained(&mut self, run: Run) {
+    pub(crate) fn drained(&mut self, run: Run) {
         if let Some(member) = self.members.get(&run) {
             member.life.send_if_modified(|life| std::mem::replace(life, Life::Drained.max(*life)) < *life);
             self.note();
@@ -126,7 +126,7 @@ impl State {
 
     fn wants_to_listen(&mut self, run: Run, query: &Query<'_>) {
         let known = self.listener_for(run, query);
-        let listener = match known.map_or_else(|| self.open(query), Ok) {
+        let listener = match known.map_or_else(|| self.open(query, self.balance), Ok) {
             Ok(listener) => listener,
             Err(errno) => return self.refuse(run, query, errno),
         };
@@ -140,7 +140,7 @@ impl State {
             None => member.say(line),
         }
         // Only now, so that no connection can overtake the answer.
-        if matches!(listener.endpoint, Endpoint::Dealt(_)) && member.shares {
+        if matches!(listener.endpoint, Endpoint::Dealt(_)) && member.shares() {
             let id = listener.id;
             self.rota.serve(id, run);
             self.news(id);
@@ -156,7 +156,7 @@ impl State {
 
     /// The listener of this description that this worker does not hold yet, or holds because of this very question,
     /// which the God before us heard, too.
-    fn listener_for(&self, run: Run, query: &Query<'_>) -> Option<ListenerId> {
+    pub(crate) fn listener_for(&self, run: Run, query: &Query<'_>) -> Option<ListenerId> {
         let name = query.name();
         let mut known = self.listeners.values().filter(|listener| listener.name == name);
         let asked = |holder: &Holder| holder.run == run && holder.asked == query.seq;

@@ -192,7 +192,7 @@ impl Outgoing {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(Progress::Full),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if is_shortage(&error) => return Err(Progress::Later),
+                Err(error) if fdpass::is_shortage(&error) => return Err(Progress::Later),
                 // The worker's end is closed. The reader learns it, too, and clears up.
                 Err(_) => {
                     self.queue.clear();
@@ -258,9 +258,4 @@ impl Cargo {
             Cargo::Question => send(fdpass::channel_pair()?.0.as_fd()),
         }
     }
-}
-
-/// Too many files of ours are on their way, or we have no room for one more.
-fn is_shortage(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ETOOMANYREFS | libc::EMFILE | libc::ENFILE | libc::ENOMEM))
 }

@@ -18,6 +18,8 @@
 
 mod drain;
 mod figures;
+mod given;
+mod forsaken;
 mod queue;
 mod record;
 mod state;
@@ -106,24 +108,56 @@ impl Queues {
     ///
     /// # Errors
     /// What `bind` and `listen` say.
-    #[allow(dead_code, reason = "for socket activation")]
     pub(crate) fn open(&self, run: Run, key: &Key) -> io::Result<OwnedFd> {
-        if let Some(socket) = self.inherit(run, key) {
-            return Ok(socket);
+        match self.inherit(run, key) {
+            Some(socket) => Ok(socket),
+            None => self.state.borrow_mut().open(run, *key),
         }
-        let socket = key.socket()?;
-        let theirs = socket.try_clone()?;
-        self.bound(run, socket)?;
-        Ok(theirs)
     }
 
     /// Lets connections to this address wait from now on, though there is no worker for it yet.
     ///
     /// # Errors
     /// What `bind` and `listen` say.
-    #[allow(dead_code, reason = "for socket activation")]
     pub(crate) fn open_door(&self, key: &Key) -> io::Result<()> {
         self.state.borrow_mut().open_door(*key)
+    }
+
+    /// The worker accepts from all the sockets it was given.
+    pub(crate) fn serve(&self, run: Run) {
+        self.state.borrow_mut().serve(run);
+    }
+
+    /// Does something while connections to the address of this socket go to it alone; `None` if nobody can see to that.
+    pub(crate) fn steered_to<T>(&self, inode: u64, act: impl FnOnce() -> T) -> Option<T> {
+        self.state.borrow_mut().steered_to(inode, act)
+    }
+
+    /// True if there are queues at this address.
+    pub(crate) fn has(&self, key: &Key) -> bool {
+        self.state.borrow().places.contains_key(key)
+    }
+
+    /// Where there are queues.
+    pub(crate) fn keys(&self) -> Vec<Key> {
+        self.state.borrow().places.keys().copied().collect()
+    }
+
+    /// Copies of the sockets that listen.
+    pub(crate) fn sockets(&self) -> Vec<OwnedFd> {
+        let state = self.state.borrow();
+        let listening = state.queues.iter().filter(|queue| queue.member.is_some());
+        listening.filter_map(|queue| queue.socket.try_clone().ok()).collect()
+    }
+
+    /// How many connections wait to be accepted.
+    pub(crate) fn waiting(&self) -> u32 {
+        self.state.borrow().waiting()
+    }
+
+    /// How many connections were dealt out; `None` where nobody counts them.
+    pub(crate) fn dealt(&self) -> Option<u64> {
+        self.state.borrow().places.values().map(|place| place.group.dealt()).sum()
     }
 
     /// A queue at this address that has no worker, the fullest first. From now on it is this worker's.

@@ -48,7 +48,7 @@ impl Scene {
             let spec = serde_json::to_string(&app.spec).unwrap();
             frames::add(&mut rest, "spec/0", Some(&format!("{{\"spec\":{spec}}}")));
             frames::add(&mut rest, "process/0", Some("{\"id\":0,\"app\":0,\"instance\":0,\"goal\":\"down\"}"));
-            let ending = serde_json::to_string(&Ending { at: 0, up: vec![0] }).unwrap();
+            let ending = serde_json::to_string(&Ending { at: 0, up: vec![0], idle: vec![] }).unwrap();
             frames::add(&mut rest, ENDING, Some(&ending));
         }
         fs::write(path, [frames::frame(&head), frames::frame(&rest)].concat()).unwrap();

@@ -63,6 +63,57 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
+/// The kind of control groups that something is done by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hierarchy {
+    /// The unified one.
+    V2,
+    /// One for each controller.
+    V1,
+    /// There is none that we may use.
+    None,
+}
+
+impl fmt::Display for Hierarchy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Hierarchy::V2 => "v2",
+            Hierarchy::V1 => "v1",
+            Hierarchy::None => "none",
+        })
+    }
+}
+
+/// What can be done with control groups here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// Holding the processes of a run together.
+    pub grouping: Hierarchy,
+    /// Limiting their memory.
+    pub memory: Hierarchy,
+    /// Limiting their processor time.
+    pub cpu: Hierarchy,
+    /// Limiting their number.
+    pub pids: Hierarchy,
+}
+
+impl fmt::Display for Allowance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Allowance { grouping, memory, cpu, pids } = self;
+        write!(f, "grouping: {grouping}; limits on memory: {memory}, processor time: {cpu}, processes: {pids}")
+    }
+}
+
+/// What would be allowed to a daemon of this home that runs where we do. Changes nothing.
+#[must_use]
+pub fn allowance(home: &Path) -> Allowance {
+    let found = Cgroups::find(home, |_, _| ());
+    let allowance = found.allowance();
+    // It is not ours to clear away.
+    std::mem::forget(found);
+    allowance
+}
+
 /// What this machine allows us.
 #[derive(Debug, Default)]
 pub struct Cgroups {
@@ -80,15 +131,19 @@ struct Tree {
 }
 
 impl Cgroups {
-    /// Finds out what is allowed to the daemon of this home. Nothing is no error.
+    /// Finds out what is allowed to the daemon of this home, and is that daemon. Nothing is no error.
     #[must_use]
     pub fn discover(home: &Path) -> Cgroups {
+        Cgroups::find(home, Tree::leave_run)
+    }
+
+    fn find(home: &Path, enter: impl Fn(&Tree, &Path)) -> Cgroups {
         let read = |file: &str| fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default();
         let name = format!("pmr-{:08x}", fnv(home.as_os_str().as_encoded_bytes()));
         let mut cgroups = Cgroups::default();
         for Place { unified, controllers, folder } in place::places(&read("mountinfo"), &read("cgroup")) {
             let Some(tree) = Tree::new(&folder, &name) else { continue };
-            tree.leave_run(&folder);
+            enter(&tree, &folder);
             if unified {
                 cgroups.unified = Some(tree);
             } else if controllers.iter().any(|name| name == "cpu" || GROUPING.contains(&name.as_str())) {
@@ -98,23 +153,20 @@ impl Cgroups {
         cgroups
     }
 
-    /// One line for the log: what there is.
+    /// What there is.
     #[must_use]
-    pub fn describe(&self) -> String {
+    pub fn allowance(&self) -> Allowance {
         let kind = |controller| match (self.delegated(controller), self.separate(controller)) {
-            (true, _) => "v2",
-            (false, Some(_)) => "v1",
-            (false, None) => "none",
+            (true, _) => Hierarchy::V2,
+            (false, Some(_)) => Hierarchy::V1,
+            (false, None) => Hierarchy::None,
         };
         let grouping = match (&self.unified, self.grouping()) {
-            (Some(_), _) => "v2",
-            (None, Some(_)) => "v1",
-            (None, None) => "none",
+            (Some(_), _) => Hierarchy::V2,
+            (None, Some(_)) => Hierarchy::V1,
+            (None, None) => Hierarchy::None,
         };
-        let (memory, cpu, pids) = (kind("memory"), kind("cpu"), kind("pids"));
-        format!(
-            "control groups: {grouping}; limits on memory: {memory}, on processor time: {cpu}, on processes: {pids}"
-        )
+        Allowance { grouping, memory: kind("memory"), cpu: kind("cpu"), pids: kind("pids") }
     }
 
     /// Makes the group of a run. `None` if there are no groups here, and none is needed.

@@ -200,6 +200,19 @@ pub fn waiting_unix(inode: u64) -> io::Result<(u32, u32)> {
     queue.ok_or(io::ErrorKind::InvalidData.into())
 }
 
+/// How many sockets have a peer that connected to this Unix path.
+#[must_use]
+pub fn connected_unix(path: &std::path::Path) -> usize {
+    // `Num RefCount Protocol Flags Type St Inode Path`; 03 is connected, and an accepted socket bears its listener's path.
+    let Ok(table) = fs::read_to_string("/proc/net/unix") else { return 0 };
+    let of = path.to_string_lossy();
+    let is_one = |line: &&str| {
+        let mut words = line.split_ascii_whitespace().skip(5);
+        words.next() == Some("03") && words.nth(1).is_some() && line.ends_with(&format!(" {of}"))
+    };
+    table.lines().filter(is_one).count()
+}
+
 /// `struct inet_diag_req_v2`: TCP sockets of this family in these states with this local port.
 fn request(family: i32, states: u32, port: u16) -> Vec<u8> {
     let mut body = vec![family as u8, libc::IPPROTO_TCP as u8, 1 << (INFO - 1), 0];

@@ -33,6 +33,19 @@ const DEVICE: libc::c_int = 62;
 const NAMESPACE: libc::c_int = 71;
 
 impl Key {
+    /// Of sockets of ours at this address that take what both IP versions bring, if it is one of IPv6.
+    ///
+    /// # Errors
+    /// Where the machine does not know that IP version.
+    pub fn new(address: SocketAddr, tcp: bool) -> io::Result<Key> {
+        let kind = if tcp { SocketType::STREAM } else { SocketType::DGRAM };
+        let socket = socket_with(family(address), kind, SocketFlags::CLOEXEC, None)?;
+        if address.is_ipv6() {
+            set_ipv6_v6only(&socket, false)?;
+        }
+        Key::at(&socket, address)?.ok_or_else(|| io::ErrorKind::Unsupported.into())
+    }
+
     /// Of a bound socket; `None` if it is not TCP, MPTCP or UDP over IP.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ pub mod read;
 pub mod table;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -13,8 +14,8 @@ pub use read::Instances;
 use read::Unfit;
 
 use super::{
-    AppSpec, Balance, Confinement, DEFAULT_INSTANCE_VAR, Env, ExecMode, LogTarget, Program, Readiness, RestartRule,
-    Sharing, StopRule, interpreter, log_paths, target,
+    Activation, AppSpec, Balance, Confinement, DEFAULT_INSTANCE_VAR, Env, ExecMode, LogTarget, OnReloadFailure,
+    Program, Readiness, RestartRule, Sharing, StopRule, interpreter, log_paths, target,
 };
 
 /// What was said about one app so far: by its config file, then by the command line, which overrides.
@@ -57,6 +58,12 @@ pub struct Draft {
     pub stop: StopRule,
     /// What makes a process ready.
     pub readiness: Readiness,
+    /// How long a process may keep silent.
+    pub watchdog: Option<Duration>,
+    /// The sockets opened for it, and when none of its processes need run.
+    pub activation: Activation,
+    /// What becomes of a reload whose successors fail.
+    pub on_reload_failure: OnReloadFailure,
     /// What a process may use and touch, and who it is.
     pub confinement: Confinement,
     /// Where standard output goes.
@@ -89,6 +96,9 @@ impl Default for Draft {
             restart: RestartRule::default(),
             stop: StopRule::default(),
             readiness: Readiness::default(),
+            watchdog: None,
+            activation: Activation::default(),
+            on_reload_failure: OnReloadFailure::default(),
             confinement: Confinement::default(),
             out: LogTarget::default(),
             err: LogTarget::default(),
@@ -120,6 +130,9 @@ impl Draft {
             restart: spec.restart.clone(),
             stop: spec.stop.clone(),
             readiness: spec.readiness.clone(),
+            watchdog: spec.watchdog,
+            activation: spec.activation.clone(),
+            on_reload_failure: spec.on_reload_failure,
             confinement: spec.confinement.clone(),
             sharing: spec.sharing.clone(),
             out: spec.logs.out.clone(),
@@ -137,7 +150,9 @@ impl Draft {
         spec.logs.merge = self.merge_logs.unwrap_or(spec.logs.merge);
         (spec.env, spec.restart, spec.stop) = (self.env, self.restart, self.stop);
         (spec.readiness, spec.autostart) = (self.readiness, self.autostart);
+        (spec.watchdog, spec.activation) = (self.watchdog, self.activation);
         (spec.confinement, spec.sharing) = (self.confinement, self.sharing);
+        spec.on_reload_failure = self.on_reload_failure;
         for path in &mut spec.confinement.read_only_paths {
             *path = spec.cwd.join(log_paths::expand_home(std::mem::take(path), home.as_deref()));
         }
@@ -290,7 +305,12 @@ pub fn apply_changes(spec: &mut AppSpec, settings: &[(String, Value)]) -> Result
     for (name, value) in settings {
         change(spec, &mut draft, name, value).map_err(|why| (name.clone(), why))?;
     }
-    draft.put_into(spec);
+    let mut changed = spec.clone();
+    draft.put_into(&mut changed);
+    if let Some((key, why)) = changed.contradiction() {
+        return Err((key.to_owned(), why));
+    }
+    *spec = changed;
     Ok(())
 }
 

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::spec::activation::Endpoint;
 use crate::spec::value::{parse_bytes, parse_duration, split_words};
-use crate::spec::{Balance, Confinement, Env, ExecMode, LogTarget, Share, Sharing};
+use crate::spec::{Balance, Confinement, Env, ExecMode, LogTarget, OnReloadFailure, Share, Sharing};
 
 /// The value does not fit the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,6 +206,15 @@ pub(super) fn exec_mode(value: &Value) -> Result<ExecMode, Unfit> {
     }
 }
 
+pub(super) fn on_reload_failure(value: &Value) -> Result<OnReloadFailure, Unfit> {
+    match text(value)?.as_str() {
+        "rollback" => Ok(OnReloadFailure::Rollback),
+        "pause" => Ok(OnReloadFailure::Pause),
+        "continue" => Ok(OnReloadFailure::Continue),
+        _ => Err(Unfit),
+    }
+}
+
 pub(super) fn balance(value: &Value) -> Result<Balance, Unfit> {
     match value.as_str() {
         Some("round_robin") => Ok(Balance::RoundRobin),
@@ -256,6 +266,18 @@ pub(super) fn list(value: &Value) -> Result<Vec<String>, Unfit> {
     match value {
         Value::Array(items) => items.iter().map(word).collect(),
         _ => Ok(vec![word(value)?]),
+    }
+}
+
+/// A list, or its only item: an address, `NAME=ADDRESS`, or an object of `url`, `name` and `mode`.
+pub(super) fn endpoints(value: &Value) -> Result<Vec<Endpoint>, Unfit> {
+    let one = |value: &Value| match value {
+        Value::Object(_) => serde_json::from_value(value.clone()).map_err(|_| Unfit),
+        _ => word(value)?.parse().map_err(|_| Unfit),
+    };
+    match value {
+        Value::Array(items) => items.iter().map(one).collect(),
+        _ => Ok(vec![one(value)?]),
     }
 }
 

@@ -4,9 +4,9 @@
 //! [`KEYS`]; take it out of [`UNSUPPORTED`].
 
 use super::read::{
-    Unfit, balance, boolean, bytes_or_none, cluster, count, count_or_none, cpu, duration, duration_or_none, exec_mode,
-    exit_codes, instances, limits, list, log_target, memory_limit, name, name_or_number, nofile, paths, ports, put,
-    share, variable, variables, word, words,
+    Unfit, balance, boolean, bytes_or_none, cluster, count, count_or_none, cpu, duration, duration_or_none, endpoints,
+    exec_mode, exit_codes, instances, limits, list, log_target, memory_limit, name, name_or_number, nofile,
+    on_reload_failure, paths, ports, put, share, variable, variables, word, words,
 };
 use super::{Draft, Flag, Key, Takes};
 use crate::spec::ExecMode;
@@ -192,6 +192,36 @@ pub static KEYS: &[Key] = &[
         "listen-timeout",
         "TIME",
         "Longest wait for a process to be ready [default: 3s, at a reload 30s]",
+    )),
+    key("watchdog", TIME, |d, v| put(&mut d.watchdog, duration_or_none(v))).flag(takes(
+        "watchdog",
+        "TIME",
+        "Start a process again that has not sent WATCHDOG=1 to NOTIFY_SOCKET for so long",
+    )),
+    key(
+        "listen",
+        "\"tcp://HOST:PORT\", \"udp://HOST:PORT\" or \"unix:///PATH\", an object of `url`, `name` and `mode`, or a list",
+        |d, v| put(&mut d.activation.listen, endpoints(v)),
+    )
+    .flag(repeated("listen", "ADDRESS", "Open tcp://HOST:PORT, udp://HOST:PORT or unix:///PATH for the app, which finds it at fd 3 (may be repeated)"))
+    .fixed(ANEW),
+    key("idle_timeout", TIME, |d, v| put(&mut d.activation.idle_timeout, duration_or_none(v))).flag(takes(
+        "idle-timeout",
+        "TIME",
+        "Stop processes after so long without a connection to a --listen address; the next one starts them",
+    )),
+    key("min_instances", "a whole number", |d, v| put(&mut d.activation.min_instances, count(v).map(Some))).flag(takes(
+        "min-instances",
+        "N",
+        "How many processes stay after the idle timeout [default: 0]",
+    )),
+    key("on_reload_failure", "\"rollback\", \"pause\" or \"continue\"", |d, v| {
+        put(&mut d.on_reload_failure, on_reload_failure(v))
+    })
+    .flag(takes(
+        "on-reload-failure",
+        "WHAT",
+        "When a new release fails: `rollback` to the one before, `pause` or `continue` [default: rollback]",
     )),
     key("out_file", "the path of a file", |d, v| put(&mut d.out, log_target(v)))
         .aliases(&["out", "output", "out_log"])

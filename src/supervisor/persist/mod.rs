@@ -28,8 +28,9 @@
 //!    there (see [`Process::runs`]), with [`Exit::Unknown`](crate::protocol::Exit) if nobody knows how it ended. An end
 //!    that was told before stands: told again, it is only news of what it left behind;
 //! 5. tells again who is ready, as far as it knows; twice does no harm;
-//! 6. if [`Supervisor::is_closing`], asks for the shutdown again, to hear when it is done;
-//! 7. closes what it holds for apps that are not here.
+//! 6. tells [`Input::Alive`] of runs with a watchdog: what they said while nobody listened does not count against them;
+//! 7. if [`Supervisor::is_closing`], asks for the shutdown again, to hear when it is done;
+//! 8. closes what it holds for apps that are not here.
 //!
 //! Nothing else needs a push. After every input each operation has been carried as far as it goes, so what is written
 //! down waits for news of a run, which steps 3 to 5 bring, or for a moment, which [`Supervisor::next_deadline`] names.
@@ -255,7 +256,12 @@ impl Supervisor {
             match &process.state {
                 State::Launching { run, .. } => effects.push(Effect::Spawn { run: *run, process: process.id }),
                 State::Stopping(departure) => effects.push(departure.order(now)),
-                State::Stopped | State::Online(_) | State::Waiting { .. } | State::Errored => {}
+                State::Stopped
+                | State::Trial { .. }
+                | State::Online(_)
+                | State::Waiting { .. }
+                | State::Idle
+                | State::Errored => {}
             }
             effects.extend(process.retiring.iter().map(|departure| departure.order(now)));
         }

@@ -29,6 +29,12 @@ pub struct Departure {
     /// How long its main process lived, if it ended by itself and what is left of its tree is being removed.
     #[serde(with = "value::millis_option", default, skip_serializing_if = "Option::is_none")]
     pub unasked: Option<Duration>,
+    /// It hung: why it is ended though nobody asked for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hung: bool,
+    /// Nobody needs it: nothing follows until somebody does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rests: bool,
 }
 
 /// How far a departure is.
@@ -64,6 +70,8 @@ impl Departure {
             stage: Stage::Draining { until: scene.now.after(scene.spec.stop.drain_timeout) },
             exit: None,
             unasked: None,
+            hung: false,
+            rests: false,
         };
         if drain && scene.spec.mode == ExecMode::Cluster {
             scene.effects.push(Effect::Drain { run, grace: scene.spec.stop.drain_timeout });
@@ -76,7 +84,15 @@ impl Departure {
     /// A run that ended by itself and may have left processes behind, which are told to go.
     pub(super) fn unasked(run: Run, since: Moment, exit: Exit, scene: &Scene<'_>) -> Departure {
         let stage = Stage::Terminating { kill_at: scene.now.after(scene.spec.stop.kill_timeout) };
-        Departure { run, since, stage, exit: Some(exit), unasked: Some(scene.now.since(since)) }
+        Departure {
+            run,
+            since,
+            stage,
+            exit: Some(exit),
+            unasked: Some(scene.now.since(since)),
+            hung: false,
+            rests: false,
+        }
     }
 
     pub(super) fn terminate(&mut self, scene: &mut Scene<'_>) {

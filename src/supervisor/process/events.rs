@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Departure, Goal, Process, Scene, Serving, Stage, State};
+use super::{Departure, Goal, Process, Scene, Serving, Stage, State, Takeover};
 use crate::protocol::{EventKind, Exit, Run};
 use crate::spec::ExecMode;
 use crate::supervisor::input::{Effect, Moment, Proof};
@@ -33,20 +33,28 @@ impl Process {
             State::Launching { run: current, old, .. } if *current == run => *old,
             // The news came so late that it was taken for ready.
             State::Online(serving) if serving.run == run => None,
+            State::Trial { new, old } if new.run == run => Some(*old),
+            State::Trial { new, old } if old.run == run => return self.state = State::Online(*new),
             State::Launching { old, .. } => return *old = old.filter(|old| old.run != run),
-            State::Stopped | State::Online(_) | State::Stopping(_) | State::Waiting { .. } | State::Errored => return,
+            State::Trial { .. }
+            | State::Stopped
+            | State::Online(_)
+            | State::Stopping(_)
+            | State::Waiting { .. }
+            | State::Idle
+            | State::Errored => return,
         };
         self.launch_failed = true;
         self.reason = Some(error.to_owned());
         match old {
-            Some(serving) => self.serve_on(serving),
+            Some(serving) => self.serve_on(scene, serving),
             None => self.after_end(scene, End::NotSpawned { permanent }, Duration::ZERO),
         }
     }
 
     /// `run` says or shows that it is ready.
     pub fn ready(&mut self, scene: &mut Scene<'_>, run: Run, proof: Proof) {
-        if proof == Proof::Message || !scene.spec.readiness.wait_ready {
+        if proof != Proof::Listening || !scene.spec.readiness.wait_ready {
             self.become_ready(scene, run, true);
         }
     }
@@ -72,7 +80,7 @@ impl Process {
         if let Some(departure) = self.departure_mut(run) {
             departure.late(scene);
         }
-        if let State::Launching { run: current, since, ready_by: by, old } = &mut self.state
+        if let State::Launching { run: current, since, ready_by: by, old, .. } = &mut self.state
             && *current == run
         {
             (*since, *by) = (scene.now, Some(ready_by(scene, *old)));
@@ -103,9 +111,17 @@ impl Process {
             State::Launching { run: current, since, old, .. } if current == run => {
                 self.successor_failed(scene, Departure::unasked(run, since, exit, scene), survivors, old);
             }
-            State::Launching { old: Some(old), run: current, since, ready_by } if old.run == run => {
+            State::Launching { old: Some(old), run: current, since, ready_by, takeover } if old.run == run => {
                 self.last_exit = Some(exit);
-                self.state = State::Launching { run: current, since, ready_by, old: None };
+                self.state = State::Launching { run: current, since, ready_by, old: None, takeover };
+                self.retire_leftovers(scene, Departure::unasked(run, old.since, exit, scene), survivors);
+            }
+            State::Trial { new, old } if new.run == run => {
+                self.successor_failed(scene, Departure::unasked(run, new.since, exit, scene), survivors, Some(old));
+            }
+            State::Trial { new, old } if old.run == run => {
+                self.last_exit = Some(exit);
+                self.state = State::Online(new);
                 self.retire_leftovers(scene, Departure::unasked(run, old.since, exit, scene), survivors);
             }
             State::Online(serving) if serving.run == run => {
@@ -115,9 +131,11 @@ impl Process {
             }
             State::Stopped
             | State::Launching { .. }
+            | State::Trial { .. }
             | State::Online(_)
             | State::Stopping(_)
             | State::Waiting { .. }
+            | State::Idle
             | State::Errored => {}
         }
     }
@@ -135,8 +153,10 @@ impl Process {
             State::Stopping(_)
             | State::Stopped
             | State::Launching { .. }
+            | State::Trial { .. }
             | State::Online(_)
             | State::Waiting { .. }
+            | State::Idle
             | State::Errored => {}
         }
     }
@@ -158,56 +178,71 @@ impl Process {
             State::Stopping(departure) => departure.tick(scene),
             State::Waiting { until } if *until <= scene.now => {
                 self.restarts += 1;
-                self.launch(scene, None);
+                self.launch(scene, None, Takeover::WhenReady);
             }
             State::Launching { ready_by: Some(by), .. } if *by <= scene.now => self.not_ready_in_time(scene),
-            State::Stopped | State::Launching { .. } | State::Online(_) | State::Waiting { .. } | State::Errored => {}
+            State::Online(_) | State::Trial { .. } => {
+                if let Some((until, serving)) = self.silent()
+                    && until <= scene.now
+                {
+                    self.fail(scene, serving, scene.spec.watchdog);
+                }
+            }
+            State::Stopped | State::Launching { .. } | State::Waiting { .. } | State::Idle | State::Errored => {}
         }
     }
 
     // What follows.
 
-    pub(super) fn launch(&mut self, scene: &mut Scene<'_>, old: Option<Serving>) {
+    pub(super) fn launch(&mut self, scene: &mut Scene<'_>, old: Option<Serving>, takeover: Takeover) {
         *scene.last_run += 1;
         self.obstacle = None;
         let run = Run(*scene.last_run);
         self.started = Some(scene.now);
-        self.state = State::Launching { run, since: scene.now, ready_by: Some(ready_by(scene, old)), old };
+        self.state = State::Launching { run, since: scene.now, ready_by: Some(ready_by(scene, old)), old, takeover };
         scene.effects.push(Effect::Spawn { run, process: self.id });
     }
 
     fn become_ready(&mut self, scene: &mut Scene<'_>, run: Run, proven: bool) {
         match self.state {
-            State::Launching { run: current, since, old, .. } if current == run => {
-                self.state = State::Online(Serving { run, since, proven });
+            State::Launching { run: current, since, old, takeover, .. } if current == run => {
+                let mut new = Serving { run, since, proven, silent_until: None };
+                new.watch(scene);
+                self.state = old.map_or(State::Online(new), |old| State::Trial { new, old });
                 self.launch_failed = false;
                 self.reason = None;
                 scene.publish(self.id, EventKind::Online);
-                if let Some(old) = old {
-                    let departure = Departure::begin(old.run, old.since, scene, true);
-                    self.retiring.push(departure);
+                if takeover != Takeover::AfterTrial {
+                    self.accept(scene);
                 }
             }
             State::Online(serving) if serving.run == run => {
                 self.state = State::Online(Serving { proven: serving.proven || proven, ..serving });
             }
+            State::Trial { new, old } if new.run == run => {
+                self.state = State::Trial { new: Serving { proven: new.proven || proven, ..new }, old };
+            }
             State::Stopped
             | State::Launching { .. }
+            | State::Trial { .. }
             | State::Online(_)
             | State::Stopping(_)
             | State::Waiting { .. }
+            | State::Idle
             | State::Errored => {}
         }
     }
 
     fn not_ready_in_time(&mut self, scene: &mut Scene<'_>) {
-        let State::Launching { run, since, ready_by, old } = &mut self.state else { return };
+        let State::Launching { run, since, ready_by, old, takeover } = &mut self.state else { return };
         let waited = format!("not ready after {}", seconds(scene.now.since(*since)));
         match *old {
-            Some(serving) if scene.spec.readiness.wait_ready || serving.proven => {
+            Some(serving)
+                if *takeover != Takeover::InAnyCase && (scene.spec.readiness.wait_ready || serving.proven) =>
+            {
                 let departure = Departure::begin(*run, *since, scene, false);
                 self.retiring.push(departure);
-                self.serve_on(serving);
+                self.serve_on(scene, serving);
                 self.launch_failed = true;
                 self.reason = Some(waited);
             }
@@ -229,8 +264,10 @@ impl Process {
             self.last_exit = departure.exit;
             return self.ended_unasked(scene, departure, survivors);
         };
-        self.reason = departure.exit.map(|exit| self.because(format!("{} before it was ready", in_words(exit))));
-        self.serve_on(old);
+        let when =
+            if matches!(self.state, State::Trial { .. }) { "while it was watched" } else { "before it was ready" };
+        self.reason = departure.exit.map(|exit| self.because(format!("{} {when}", in_words(exit))));
+        self.serve_on(scene, old);
         self.retire_leftovers(scene, departure, survivors);
     }
 
@@ -243,9 +280,10 @@ impl Process {
     }
 
     /// The old run stays: it is the last that was started again, and no restart has come of it.
-    fn serve_on(&mut self, old: Serving) {
+    pub(super) fn serve_on(&mut self, scene: &Scene<'_>, mut old: Serving) {
         self.started = Some(old.since);
         self.restarts = self.restarts.saturating_sub(1);
+        old.watch(scene);
         self.state = State::Online(old);
     }
 
@@ -270,15 +308,17 @@ impl Process {
     fn departed(&mut self, scene: &mut Scene<'_>, departure: &Departure) {
         match (self.goal, departure.exit, departure.unasked) {
             (Goal::Down | Goal::Gone, ..) => self.settle_down(scene),
+            (Goal::Up, ..) if departure.rests => self.lie_down(scene),
+            (Goal::Up, _, Some(lived)) if departure.hung => self.after_end(scene, End::Hung, lived),
             (Goal::Up, Some(exit), Some(lived)) => self.after_end(scene, End::Exited(exit), lived),
             (Goal::Up, ..) => {
                 self.restarts += 1;
-                self.launch(scene, None);
+                self.launch(scene, None, Takeover::WhenReady);
             }
         }
     }
 
-    fn after_end(&mut self, scene: &mut Scene<'_>, end: End, lived: Duration) {
+    pub(super) fn after_end(&mut self, scene: &mut Scene<'_>, end: End, lived: Duration) {
         if self.goal != Goal::Up {
             return self.settle_down(scene);
         }
@@ -288,7 +328,7 @@ impl Process {
         match self.history.decide(&scene.spec.restart, end, lived, scene.now) {
             Decision::Now => {
                 self.restarts += 1;
-                self.launch(scene, None);
+                self.launch(scene, None, Takeover::WhenReady);
             }
             Decision::After(wait) => {
                 self.state = State::Waiting { until: scene.now.after(wait) };
@@ -303,7 +343,7 @@ impl Process {
                 self.state = State::Errored;
                 let what = self.reason.take().unwrap_or_default();
                 let reason = match end {
-                    End::Exited(_) => {
+                    End::Exited(_) | End::Hung => {
                         format!("{what}; given up after {} unstable restarts", scene.spec.restart.max_restarts)
                     }
                     End::NotSpawned { .. } => what,
@@ -339,7 +379,13 @@ impl Process {
                     self.retiring.push(departure);
                 }
             }
-            State::Waiting { .. } | State::Errored => self.settle_down(scene),
+            State::Trial { new, old } => {
+                scene.publish(self.id, EventKind::Stopping);
+                self.state = State::Stopping(Departure::begin(new.run, new.since, scene, drain));
+                let departure = Departure::begin(old.run, old.since, scene, drain);
+                self.retiring.push(departure);
+            }
+            State::Waiting { .. } | State::Idle | State::Errored => self.settle_down(scene),
             State::Stopping(_) | State::Stopped => {}
         }
     }
@@ -371,6 +417,7 @@ fn ready_by(scene: &Scene<'_>, old: Option<Serving>) -> Moment {
     scene.now.after(patience)
 }
 
-fn seconds(span: Duration) -> String {
+/// In words, to a tenth.
+pub(super) fn seconds(span: Duration) -> String {
     format!("{} s", ((span.as_millis() + 50) / 100) as f64 / 10.0)
 }

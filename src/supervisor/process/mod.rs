@@ -7,17 +7,26 @@
 //!        exit, too often  │  │ └───────────┘ reload: Launching with an `old` that serves on
 //!                      ▼  │  ▼ exit
 //!                  Errored  Waiting
+//!
+//!             nobody connects              gone              somebody connects
+//!  Online ───────────────────► Stopping ───────► Idle ──────────────────────► Launching
 //! ```
 //!
 //! A restart is no state: it is `Stopping` with goal `Up`. A reload is no state: it is `Launching` with an `old`. Runs
-//! replaced by a reload are on their way out in `retiring` until the last process of their tree is gone.
+//! replaced by a reload are on their way out in `retiring` until the last process of their tree is gone. A canary is
+//! ready and stands in `Trial` beside its predecessor, which serves on until the canary has been judged.
 
+mod demand;
 mod departure;
 mod events;
+mod patience;
 #[cfg(test)]
 mod tests;
+mod trial;
 
 pub use departure::{Departure, Stage};
+pub use patience::Patience;
+pub use trial::Takeover;
 
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +65,16 @@ pub enum State {
         /// The run it is to replace, which still serves.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         old: Option<Serving>,
+        /// When it takes over from that one.
+        #[serde(default, skip_serializing_if = "Takeover::is_default")]
+        takeover: Takeover,
+    },
+    /// A successor is ready and is being watched; both serve.
+    Trial {
+        /// It.
+        new: Serving,
+        /// The run that serves on if it is no good.
+        old: Serving,
     },
     /// A run is ready.
     Online(Serving),
@@ -66,6 +85,8 @@ pub enum State {
         /// For this.
         until: Moment,
     },
+    /// Nobody needs it: nothing runs until a connection comes.
+    Idle,
     /// Given up; only a person brings it back.
     Errored,
 }
@@ -79,6 +100,9 @@ pub struct Serving {
     pub since: Moment,
     /// True if it proved ready, false if waiting for proof merely ended: such an app gives none, so no successor need.
     pub proven: bool,
+    /// When it is taken for hung, unless it says before that it is alive. Only where the app has a watchdog.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent_until: Option<Moment>,
 }
 
 /// A supervised process. Written down as a record: what is not said there is as it is in a process just added.
@@ -120,6 +144,9 @@ pub struct Process {
     /// What the restart decision remembers.
     #[serde(default, skip_serializing_if = "History::is_empty")]
     pub history: History,
+    /// When the supervisor may next replace it of its own accord.
+    #[serde(default, skip_serializing_if = "Patience::is_default")]
+    pub patience: Patience,
 }
 
 /// What a transition may look at and write to.
@@ -153,6 +180,7 @@ impl Process {
             obstacle: None,
             launch_failed: false,
             history: History::default(),
+            patience: Patience::default(),
         }
     }
 
@@ -162,11 +190,11 @@ impl Process {
     fn start(&mut self, scene: &mut Scene<'_>) {
         self.goal = Goal::Up;
         match self.state {
-            State::Stopped | State::Waiting { .. } | State::Errored => {
+            State::Stopped | State::Waiting { .. } | State::Idle | State::Errored => {
                 self.renew();
-                self.launch(scene, None);
+                self.launch(scene, None, Takeover::WhenReady);
             }
-            State::Launching { .. } | State::Online(_) | State::Stopping(_) => {}
+            State::Launching { .. } | State::Trial { .. } | State::Online(_) | State::Stopping(_) => {}
         }
     }
 
@@ -182,29 +210,33 @@ impl Process {
     pub fn restart(&mut self, scene: &mut Scene<'_>) {
         self.goal = Goal::Up;
         match &mut self.state {
-            State::Launching { .. } | State::Online(_) => {
+            State::Launching { .. } | State::Trial { .. } | State::Online(_) => {
                 self.renew();
                 self.hasten(scene);
                 self.depart(scene, false);
             }
             State::Stopping(departure) => {
                 // However it came to its end, it starts again now: a person asked.
-                departure.unasked = None;
+                (departure.unasked, departure.rests) = (None, false);
                 self.renew();
                 self.hasten(scene);
             }
-            State::Stopped | State::Waiting { .. } | State::Errored => self.start(scene),
+            State::Stopped | State::Waiting { .. } | State::Idle | State::Errored => self.start(scene),
         }
     }
 
-    /// Replaces a ready cluster worker by a successor; restarts or starts anything else.
-    pub fn reload(&mut self, scene: &mut Scene<'_>) {
+    /// Replaces a ready cluster worker by a successor; restarts or starts anything else. What rests, rests on: it starts
+    /// as it is wanted now when somebody needs it.
+    pub fn reload(&mut self, scene: &mut Scene<'_>, takeover: Takeover) {
+        if self.rests() && self.goal == Goal::Up && scene.spec.activation.idle_timeout.is_some() {
+            return;
+        }
         match self.state {
             State::Online(serving) if scene.spec.mode == ExecMode::Cluster => {
                 self.goal = Goal::Up;
                 self.renew();
                 self.restarts += 1;
-                self.launch(scene, Some(serving));
+                self.launch(scene, Some(serving), takeover);
             }
             _ => self.restart(scene),
         }
@@ -241,9 +273,10 @@ impl Process {
     pub fn runs(&self) -> impl Iterator<Item = Run> + '_ {
         let (current, old) = match &self.state {
             State::Launching { run, old, .. } => (Some(*run), old.map(|old| old.run)),
+            State::Trial { new, old } => (Some(new.run), Some(old.run)),
             State::Online(serving) => (Some(serving.run), None),
             State::Stopping(departure) => (Some(departure.run), None),
-            State::Stopped | State::Waiting { .. } | State::Errored => (None, None),
+            State::Stopped | State::Waiting { .. } | State::Idle | State::Errored => (None, None),
         };
         current.into_iter().chain(old).chain(self.retiring.iter().map(|departure| departure.run))
     }
@@ -254,16 +287,31 @@ impl Process {
     pub fn current_run(&self) -> Option<Run> {
         match &self.state {
             State::Launching { run, old, .. } => Some(old.map_or(*run, |old| old.run)),
-            State::Online(serving) => Some(serving.run),
+            State::Online(serving) | State::Trial { new: serving, .. } => Some(serving.run),
             State::Stopping(departure) => departure.exit.is_none().then_some(departure.run),
-            State::Stopped | State::Waiting { .. } | State::Errored => None,
+            State::Stopped | State::Waiting { .. } | State::Idle | State::Errored => None,
         }
     }
 
     /// True if a ready run of it is in the rotation.
     #[must_use]
     pub fn serves(&self) -> bool {
-        matches!(self.state, State::Online(_) | State::Launching { old: Some(_), .. })
+        matches!(self.state, State::Online(_) | State::Trial { .. } | State::Launching { old: Some(_), .. })
+    }
+
+    /// True if it was put to rest and not needed since.
+    #[must_use]
+    pub fn rests(&self) -> bool {
+        match &self.state {
+            State::Idle => true,
+            State::Stopping(departure) => departure.rests,
+            State::Stopped
+            | State::Launching { .. }
+            | State::Trial { .. }
+            | State::Online(_)
+            | State::Waiting { .. }
+            | State::Errored => false,
+        }
     }
 
     /// When [`Process::tick`] has something to do.
@@ -273,7 +321,8 @@ impl Process {
             State::Launching { ready_by, .. } => *ready_by,
             State::Stopping(departure) => Some(departure.deadline()),
             State::Waiting { until } => Some(*until),
-            State::Stopped | State::Online(_) | State::Errored => None,
+            State::Online(_) | State::Trial { .. } => self.silent().map(|(until, _)| until),
+            State::Stopped | State::Idle | State::Errored => None,
         };
         own.into_iter().chain(self.retiring.iter().map(Departure::deadline)).min()
     }
@@ -281,9 +330,13 @@ impl Process {
     fn departure_mut(&mut self, run: Run) -> Option<&mut Departure> {
         let current = match &mut self.state {
             State::Stopping(departure) => Some(departure),
-            State::Stopped | State::Launching { .. } | State::Online(_) | State::Waiting { .. } | State::Errored => {
-                None
-            }
+            State::Stopped
+            | State::Launching { .. }
+            | State::Trial { .. }
+            | State::Online(_)
+            | State::Waiting { .. }
+            | State::Idle
+            | State::Errored => None,
         };
         current.into_iter().chain(&mut self.retiring).find(|departure| departure.run == run)
     }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::{Goal, State};
 use crate::protocol::{Action, Changes, Exit, Run, Verdict};
-use crate::spec::{Readiness, RestartRule};
+use crate::spec::{Activation, AppSpec, Readiness, RestartRule};
 use crate::supervisor::play::{Play, cluster, drain, fork, kill, reload, spawn, terminate};
-use crate::supervisor::{Input, Proof};
+use crate::supervisor::{AppId, Ask, Input, Proof};
 
 fn restart() -> Action {
     Action::Restart(Changes::default())
@@ -233,4 +233,117 @@ fn signal_deaths_are_recorded_as_signals() {
     play.hear(Input::Exited { run: Run(1), exit: Exit::Signal(9), survivors: false });
     assert_eq!(play.process(0).last_exit, Some(Exit::Signal(9)));
     assert_eq!(play.process(0).reason.as_deref(), Some("was killed by SIGKILL"));
+}
+
+/// An app that rests after a while without a connection, down to `least` processes.
+fn on_demand(instances: u32, least: u32) -> AppSpec {
+    let activation = Activation {
+        listen: vec!["tcp://:3000".parse().unwrap()],
+        idle_timeout: Some(Duration::from_secs(60)),
+        min_instances: Some(least),
+    };
+    AppSpec { activation, ..cluster(instances) }
+}
+
+const UNNEEDED: Input = Input::Unneeded { app: AppId(0) };
+const WANTED: Input = Input::Wanted { app: AppId(0) };
+
+#[test]
+fn an_app_that_nobody_needs_rests_and_wakes_one_by_one_and_no_restart_is_counted() {
+    let mut play = Play::with(on_demand(2, 0));
+    assert_eq!(play.hear(UNNEEDED), [drain(1), drain(2)]);
+    play.hear(Input::Drained { run: Run(1) });
+    assert_eq!(play.exit(1, 0), []);
+    assert_eq!(play.process(0).state, State::Idle);
+    // The second is still on its way out, and the first wakes.
+    assert_eq!(play.hear(WANTED), [spawn(3, 0)]);
+    // Then somebody is started beside the second's old run.
+    assert_eq!(play.hear(WANTED), [spawn(4, 1)]);
+    assert_eq!(play.hear(WANTED), [], "all are awake");
+    play.up();
+    play.exit(2, 0);
+    for id in [0, 1] {
+        let process = play.process(id);
+        assert!(matches!(process.state, State::Online(_)) && process.restarts == 0 && process.retiring.is_empty());
+    }
+}
+
+#[test]
+fn as_many_stay_awake_as_are_to() {
+    let mut play = Play::with(on_demand(3, 1));
+    assert_eq!(play.hear(UNNEEDED), [drain(2), drain(3)]);
+    assert_eq!(play.hear(UNNEEDED), []);
+    let mut all = Play::with(cluster(2));
+    assert_eq!((all.hear(UNNEEDED), all.hear(WANTED)), (vec![], vec![]), "it never rests");
+}
+
+#[test]
+fn a_stop_beats_a_connection_and_a_person_wakes_what_rests() {
+    let mut play = Play::with(on_demand(1, 0));
+    play.hear(UNNEEDED);
+    play.exit(1, 0);
+    assert_eq!(play.act(Action::Stop, "api"), []);
+    assert_eq!(play.verdicts(), [(0, Verdict::Done)]);
+    assert_eq!((play.hear(WANTED), &play.process(0).state), (vec![], &State::Stopped));
+    assert_eq!(play.act(Action::Start(Changes::default()), "api"), [spawn(2, 0)]);
+    play.up();
+    play.hear(UNNEEDED);
+    assert_eq!(play.act(Action::Stop, "api"), [terminate(2)]);
+    assert_eq!(play.hear(WANTED), []);
+    play.exit(2, 0);
+    assert_eq!(play.process(0).state, State::Stopped);
+}
+
+#[test]
+fn a_reload_lets_rest_what_rests_and_a_saved_list_brings_it_back_at_rest() {
+    let mut play = Play::with(on_demand(1, 0));
+    play.hear(UNNEEDED);
+    play.exit(1, 0);
+    assert_eq!(play.act(reload(), "api"), []);
+    assert_eq!(play.verdicts(), [(0, Verdict::Done)]);
+    let saved = play.supervisor.snapshot();
+    let mut next = Play::with(AppSpec { name: "other".to_owned(), ..fork(1) });
+    assert_eq!(next.ask(Ask::Restore(saved)), []);
+    assert_eq!(next.process(1).state, State::Idle);
+    assert_eq!(next.hear(Input::Wanted { app: AppId(1) }), [spawn(2, 1)]);
+}
+
+#[test]
+fn who_keeps_silent_has_hung_and_is_started_again() {
+    let spec = AppSpec { watchdog: Some(Duration::from_secs(30)), ..fork(1) };
+    let mut play = Play::with(spec);
+    play.pass(29_000);
+    play.hear(Input::Alive { run: Run(1) });
+    assert_eq!(play.pass(29_999), []);
+    assert_eq!(play.pass(1), [terminate(1)]);
+    assert_eq!(play.pass(1600), [kill(1)]);
+    assert_eq!(play.hear(Input::Exited { run: Run(1), exit: Exit::Signal(9), survivors: false }), [spawn(2, 0)]);
+    let process = play.process(0);
+    assert_eq!(process.reason.as_deref(), Some("it hung: no WATCHDOG=1 within 30 s"));
+    assert_eq!((process.restarts, process.last_exit), (1, Some(Exit::Signal(9))));
+    assert_eq!(play.hear(Input::Hangs { run: Run(1) }), [], "of the dead nothing is believed");
+}
+
+#[test]
+fn a_program_that_hangs_again_and_again_is_given_up_whatever_code_it_ends_with() {
+    let restart = RestartRule { max_restarts: 2, stop_exit_codes: vec![0], ..RestartRule::default() };
+    let mut play = Play::with(AppSpec { restart, ..fork(1) });
+    play.hear(Input::Hangs { run: Run(1) });
+    assert_eq!(play.exit(1, 0), [spawn(2, 0)]);
+    play.hear(Input::Spawned { run: Run(2) });
+    play.hear(Input::Hangs { run: Run(2) });
+    play.exit(2, 0);
+    assert_eq!(play.process(0).state, State::Errored);
+    assert_eq!(play.process(0).reason.as_deref(), Some("it said that it hung; given up after 2 unstable restarts"));
+}
+
+#[test]
+fn ready_by_the_notify_socket_counts_as_the_message_does() {
+    let readiness = Readiness { wait_ready: true, listen_timeout: None };
+    let mut play = Play::with(AppSpec { readiness, ..cluster(1) });
+    play.exit(1, 1);
+    play.hear(Input::Ready { run: Run(2), proof: Proof::Listening });
+    assert!(matches!(play.process(0).state, State::Launching { .. }));
+    play.hear(Input::Ready { run: Run(2), proof: Proof::Notified });
+    assert!(matches!(play.process(0).state, State::Online(serving) if serving.proven));
 }

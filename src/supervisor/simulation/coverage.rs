@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::protocol::Action;
 use crate::supervisor::{Ask, Goal, Process, Stage, State};
 
-const ROWS: [&str; 10] = [
+const ROWS: [&str; 12] = [
     "Stopped",
     "Launching",
     "Launching, unready for good",
@@ -16,6 +16,8 @@ const ROWS: [&str; 10] = [
     "Stopping, to come back",
     "Waiting",
     "Errored",
+    "Idle",
+    "Trial",
 ];
 
 /// Inputs, as columns of the table.
@@ -38,22 +40,25 @@ pub enum Column {
     Exited,
     Emptied,
     Sampled,
+    Alive,
+    Unneeded,
+    Wanted,
     Tick,
     Death,
 }
 
-const COLUMNS: [&str; 19] = [
+const COLUMNS: [&str; 22] = [
     "launch", "start", "restart", "reload", "stop", "delete", "scale", "other", "restore", "shutdwn", "Spawned",
-    "SpFail", "Ready", "Drained", "Exited", "Emptied", "Sampled", "Tick", "Death",
+    "SpFail", "Ready", "Drained", "Exited", "Emptied", "Sampled", "Alive", "Unneeded", "Wanted", "Tick", "Death",
 ];
 
 /// Cells that cannot be met, with the reason. The inputs are columns `from..=to`.
 const UNREACHABLE: [(&str, Column, Column, &str); 1] =
-    [("Stopped", Column::Spawned, Column::Sampled, "a stopped process has no run that could be heard of")];
+    [("Stopped", Column::Spawned, Column::Alive, "a stopped process has no run that could be heard of")];
 
 /// Cells that chance seldom meets: the news is of a replaced run that is still on its way out while its process has
 /// moved on twice. The table tests of processes meet each.
-const RARE: [(&str, Column); 7] = [
+const RARE: &[(&str, Column)] = &[
     ("Launching, unready for good", Column::Drained),
     ("Launching, old serves", Column::Drained),
     ("Waiting", Column::Spawned),
@@ -61,6 +66,16 @@ const RARE: [(&str, Column); 7] = [
     ("Errored", Column::Spawned),
     ("Errored", Column::SpawnFailed),
     ("Errored", Column::Sampled),
+    ("Waiting", Column::Alive),
+    ("Errored", Column::Alive),
+    ("Idle", Column::Spawned),
+    ("Idle", Column::SpawnFailed),
+    ("Idle", Column::Ready),
+    ("Idle", Column::Drained),
+    ("Idle", Column::Exited),
+    ("Idle", Column::Emptied),
+    ("Idle", Column::Sampled),
+    ("Idle", Column::Alive),
 ];
 
 /// Counts of inputs by the state of the process they are about.
@@ -134,6 +149,8 @@ fn row(process: &Process) -> usize {
         State::Stopping(_) => 7,
         State::Waiting { .. } => 8,
         State::Errored => 9,
+        State::Idle => 10,
+        State::Trial { .. } => 11,
     }
 }
 

@@ -11,6 +11,7 @@ use super::coverage::Column;
 use super::history::History;
 use super::os::News;
 use crate::protocol::{EventKind, Exit, Run};
+use crate::spec::ExecMode;
 use crate::supervisor::{Ask, Effect, Input, Moment, Process, RecordKey, State, Supervisor, Ticket};
 
 /// So many inputs is a twin led along.
@@ -74,6 +75,8 @@ impl History {
         if let Some(trace) = &mut self.trace {
             trace.push(format!("{:?} {input:?}", self.now));
         }
+        let clusters = self.supervisor.apps().filter(|app| app.spec.mode == ExecMode::Cluster);
+        self.clusters = clusters.map(|app| app.id).collect();
         let effects = self.supervisor.handle(self.now, input.clone());
         if let Some(trace) = &mut self.trace {
             trace.extend(effects.iter().map(|effect| format!("    {effect:?}")));
@@ -129,6 +132,7 @@ impl History {
             self.twin = Some(Twin { supervisor: dead, inputs: 0 });
         }
         self.open.clear();
+        self.pact = None;
         self.os.orphan();
         let backlog = self.gap();
         self.revive(backlog);
@@ -178,6 +182,14 @@ impl History {
         }
         self.bury();
         self.os.reviving = false;
+        let serving = |process: &Process| match process.state {
+            State::Online(serving) => Some(serving.run),
+            _ => None,
+        };
+        let serving: Vec<Run> = self.supervisor.processes().filter_map(serving).collect();
+        for run in serving {
+            self.hand_over(&Input::Alive { run });
+        }
         if self.os.behaves {
             self.os.calm_down(self.now);
         }
@@ -249,7 +261,13 @@ fn launched_at(process: &Process, run: Run) -> Option<Moment> {
 fn exit_is_known(process: &Process, run: Run) -> bool {
     let current = match &process.state {
         State::Stopping(departure) => Some(departure),
-        State::Stopped | State::Launching { .. } | State::Online(_) | State::Waiting { .. } | State::Errored => None,
+        State::Stopped
+        | State::Launching { .. }
+        | State::Trial { .. }
+        | State::Online(_)
+        | State::Waiting { .. }
+        | State::Idle
+        | State::Errored => None,
     };
     let mut departures = current.into_iter().chain(&process.retiring);
     departures.any(|departure| departure.run == run && departure.exit.is_some())

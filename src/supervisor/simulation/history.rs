@@ -8,6 +8,7 @@ use super::death::{Store, Twin};
 use super::invariants;
 use super::observer::Book;
 use super::os::{News, Os};
+use super::pact::Pact;
 use super::rng::Rng;
 use super::{Snapshot, wishes};
 use crate::protocol::{Launch, Run};
@@ -33,11 +34,17 @@ pub struct History {
     reloads: u64,
     /// Reloads only, and only successors fail.
     pub rolling: bool,
+    /// One reload at a time, and nothing else that replaces processes.
+    serial: bool,
+    /// What is expected of the reload under way.
+    pub pact: Option<Pact>,
     /// The daemon dies of so many in a hundred inputs.
     pub mortal: u64,
     pub store: Store,
     pub twin: Option<Twin>,
     saved: Snapshot,
+    /// The apps that were clusters before the last input.
+    pub clusters: BTreeSet<AppId>,
     pub coverage: Coverage,
     /// The last inputs and effects, kept only when asked for.
     pub trace: Option<Vec<String>>,
@@ -58,10 +65,13 @@ impl History {
             book_before: None,
             reloads: 0,
             rolling: false,
+            serial: false,
+            pact: None,
             mortal: 0,
             store: Store::default(),
             twin: None,
             saved: Snapshot::default(),
+            clusters: BTreeSet::new(),
             coverage: Coverage::default(),
             trace: traced.then(Vec::new),
         }
@@ -89,34 +99,44 @@ impl History {
     fn roll(&mut self) {
         self.os.behaves = true;
         for name in ["api", "web"] {
-            let spec = wishes::spec(&mut self.rng, name);
+            let spec = wishes::patient(wishes::spec(&mut self.rng, name));
             let apps = vec![AppSpec { mode: ExecMode::Cluster, autostart: true, ..spec }];
             self.ask(&Ask::Launch { apps, how: Launch::New });
         }
         self.settle();
         (self.os.behaves, self.rolling) = (false, true);
-        for _ in 0..40 {
+        self.serial = self.rng.percent(50);
+        for _ in 0..if self.serial { 150 } else { 40 } {
             self.step();
         }
-        self.rolling = false;
+        (self.rolling, self.serial, self.pact) = (false, false, None);
     }
 
     fn step(&mut self) {
         match self.rng.below(100) {
-            0..50 => self.hear(),
+            0..47 => self.hear(),
+            47..50 => self.demand(),
             50..68 => self.wait(),
             68..72 => drop(self.tell(&Input::Tick)),
             72..90 => {
                 let (rng, supervisor) = (&mut self.rng, &self.supervisor);
                 let reload = supervisor.apps().next().is_some() && (self.rolling || rng.percent(self.reloads));
+                let busy = self.supervisor.apps().any(|app| !app.operations.is_empty());
+                if self.serial && busy {
+                    return;
+                }
                 let ask = match reload {
                     true => wishes::reload(rng, supervisor),
                     false => wishes::ask(rng, supervisor, &self.saved),
                 };
+                if self.serial {
+                    self.pact = Some(Pact::new(self, &ask));
+                }
                 self.ask(&ask);
             }
             90..92 => self.rumour(),
-            92..96 => self.sample(),
+            92..94 => self.sample(),
+            94..96 => self.demand(),
             96..97 => self.saved = self.supervisor.snapshot(),
             97..98 => self.now = self.now.after(self.rng.millis(3_600_000)),
             _ => self.now = self.now.after(self.rng.millis(2_000)),
@@ -134,10 +154,23 @@ impl History {
         self.tell(&input);
     }
 
+    /// What is taken for ready before it was reported to be there is there: while rolling, only successors fail.
+    fn spare_the_unborn(&mut self) {
+        if !self.rolling {
+            return;
+        }
+        for process in self.supervisor.processes.values() {
+            if let State::Online(serving) | State::Trial { new: serving, .. } = process.state {
+                self.os.was_born(serving.run);
+            }
+        }
+    }
+
     fn is_successor(&self, run: Run) -> bool {
         let process = self.supervisor.process_of(run);
         process.is_some_and(|process| match process.state {
             State::Launching { run: current, old: Some(_), .. } => current == run,
+            State::Trial { new, .. } => new.run == run,
             _ => false,
         })
     }
@@ -159,7 +192,7 @@ impl History {
             return;
         }
         let exit = crate::protocol::Exit::Code(1);
-        let input = match self.rng.below(9) {
+        let input = match self.rng.below(11) {
             0 => Input::Spawned { run },
             1 => Input::SpawnFailed { run, error: "late".into(), permanent: true },
             2 => Input::Ready { run, proof: Proof::Listening },
@@ -168,15 +201,57 @@ impl History {
             5 => Input::Exited { run, exit, survivors: self.rng.percent(50) },
             6 => Input::Emptied { run },
             7 => Input::Late { run },
+            8 => Input::Alive { run },
+            9 => Input::Hangs { run },
             _ => Input::Sampled { run, memory: 1 << 40 },
         };
         let effects = self.tell(&input);
         assert!(effects.is_empty(), "news of the dead had effects: {effects:?}");
     }
 
+    /// A client comes to some app, or none has for long; somebody says that it is alive, or hangs.
+    fn demand(&mut self) {
+        let apps: Vec<AppId> = self.supervisor.apps().map(|app| app.id).collect();
+        let runs: Vec<Run> = self.os.bodies.keys().copied().collect();
+        if apps.is_empty() || self.rolling {
+            return;
+        }
+        let ready: Vec<AppId> = apps.iter().copied().filter(|app| self.supervisor.may_rest(*app)).collect();
+        let app = self.rng.pick(if ready.is_empty() { &apps } else { &ready });
+        let before = invariants::demand(self, app);
+        // What is expected holds of one daemon, and not across the death of two.
+        let mortal = self.mortal;
+        let checked = self.rng.percent(50);
+        self.mortal = if checked { 0 } else { mortal };
+        match self.rng.below(6) {
+            0..2 => {
+                self.tell(&Input::Wanted { app });
+                if checked {
+                    invariants::check_wanted(self, &before, app);
+                }
+            }
+            2..4 => {
+                self.tell(&Input::Unneeded { app });
+                if checked {
+                    invariants::check_unneeded(self, &before, app);
+                }
+            }
+            _ if runs.is_empty() => {}
+            4 => {
+                let run = self.rng.pick(&runs);
+                self.tell(&Input::Alive { run });
+            }
+            _ => {
+                let run = self.rng.pick(&runs);
+                self.tell(&Input::Hangs { run });
+            }
+        }
+        self.mortal = mortal;
+    }
+
     fn sample(&mut self) {
         let runs: Vec<Run> = self.os.bodies.keys().copied().collect();
-        if !runs.is_empty() {
+        if !runs.is_empty() && !self.serial {
             let input = Input::Sampled { run: self.rng.pick(&runs), memory: self.rng.pick(&[1, 1 << 30]) };
             self.tell(&input);
         }
@@ -192,14 +267,19 @@ impl History {
         let effects = self.decide(input);
         invariants::check_effects(self, &effects, &before);
         match fate {
-            None => self.carry_out(&effects),
+            None => {
+                self.carry_out(&effects);
+                self.spare_the_unborn();
+            }
             Some(death) => {
                 let done = self.rng.below(effects.len() as u64 + 1);
                 self.carry_out(&effects[..usize::try_from(done).expect("few")]);
+                self.spare_the_unborn();
                 self.die(death, input);
             }
         }
         invariants::check(self, fate.is_some() || !effects.is_empty());
+        self.check_pact(&effects);
         if self.rolling {
             assert_eq!(served, invariants::serving(self), "a reload took somebody from the rotation");
         }
@@ -212,7 +292,11 @@ impl History {
         for effect in effects {
             let spec = match effect {
                 Effect::Spawn { process, .. } => self.supervisor.process(*process).map(|process| process.app),
-                Effect::Drain { run, .. } => self.supervisor.process_of(*run).map(|process| process.app),
+                // The next operation may have made it no cluster within the same input.
+                Effect::Drain { run, .. } => {
+                    let app = self.supervisor.process_of(*run).map(|process| process.app);
+                    app.filter(|app| !self.clusters.contains(app))
+                }
                 _ => None,
             };
             let spec = spec.and_then(|app| self.supervisor.app(app)).map(|app| app.spec.clone());
@@ -220,7 +304,9 @@ impl History {
             match effect {
                 Effect::Settle { ticket, .. } => assert!(self.open.remove(ticket), "{ticket:?} is answered twice"),
                 Effect::ProcessRemoved { process } => {
-                    self.book.wishes.remove(process);
+                    for book in self.book_before.iter_mut().chain([&mut self.book]) {
+                        book.wishes.remove(process);
+                    }
                 }
                 _ => {}
             }
@@ -236,6 +322,11 @@ impl History {
             Input::Exited { run, .. } => (run, Column::Exited),
             Input::Emptied { run } => (run, Column::Emptied),
             Input::Sampled { run, .. } => (run, Column::Sampled),
+            Input::Alive { run } | Input::Hangs { run } => (run, Column::Alive),
+            Input::Unneeded { app } | Input::Wanted { app } => {
+                let column = if matches!(input, Input::Wanted { .. }) { Column::Wanted } else { Column::Unneeded };
+                return self.supervisor.members(*app).for_each(|process| self.coverage.note(process, column));
+            }
             Input::Tick => {
                 let all = self.supervisor.processes.values();
                 return all.for_each(|process| self.coverage.note(process, Column::Tick));
@@ -254,10 +345,14 @@ impl History {
         loop {
             let next = [self.os.next(), self.supervisor.next_deadline()].into_iter().flatten().min();
             let Some(next) = next else { break };
+            if self.os.next().is_none() && self.only_watches() {
+                break;
+            }
             if self.os.next() == Some(next) {
                 self.hear();
             } else {
                 self.now = self.now.max(next);
+                self.all_live();
                 self.tell(&Input::Tick);
             }
             assert!(self.now <= latest, "it does not settle: {:?}", self.supervisor);
@@ -265,9 +360,31 @@ impl History {
         assert!(self.open.is_empty(), "never answered: {:?}", self.supervisor.waits);
         assert!(self.supervisor.apps().all(|app| app.operations.is_empty()), "never done: {:?}", self.supervisor.apps);
         for process in self.supervisor.processes() {
-            let rests = matches!(process.state, State::Stopped | State::Online(_) | State::Errored);
+            let rests = matches!(process.state, State::Stopped | State::Online(_) | State::Idle | State::Errored);
             assert!(rests && process.retiring.is_empty(), "not at rest: {process:?}");
         }
+    }
+
+    /// True if nothing falls due but that somebody should say that it is alive.
+    fn only_watches(&self) -> bool {
+        let rests = |process: &crate::supervisor::Process| {
+            matches!(process.state, State::Online(_)) && process.retiring.is_empty()
+        };
+        let at_work = self.supervisor.apps().any(|app| !app.operations.is_empty());
+        !at_work && self.supervisor.processes().all(|process| process.deadline().is_none() || rests(process))
+    }
+
+    /// Who is due to say that it is alive says so.
+    fn all_live(&mut self) {
+        let serving = |process: &crate::supervisor::Process| match process.state {
+            State::Online(serving) => vec![serving],
+            State::Trial { new, old } => vec![new, old],
+            _ => vec![],
+        };
+        let due = |serving: &crate::supervisor::Serving| serving.silent_until <= Some(self.now);
+        let due: Vec<Run> =
+            self.supervisor.processes().flat_map(serving).filter(due).map(|serving| serving.run).collect();
+        due.into_iter().for_each(|run| drop(self.tell(&Input::Alive { run })));
     }
 
     fn shut_down(&mut self) {
@@ -296,7 +413,7 @@ impl History {
         }
         self.settle();
         let up = |process: &&crate::supervisor::Process| process.goal == Goal::Up;
-        let online = self.supervisor.processes().filter(up).all(invariants::serves);
+        let online = self.supervisor.processes().filter(up).all(|it| invariants::serves(it) || it.state == State::Idle);
         assert!(online, "restored and not up: {:?}", self.supervisor);
     }
 }

@@ -7,7 +7,7 @@ use crate::supervisor::{AppId, Effect, Goal, Kind, Process, State};
 
 /// True if clients of the process are served.
 pub fn serves(process: &Process) -> bool {
-    matches!(process.state, State::Online(_) | State::Launching { old: Some(_), .. })
+    process.serves()
 }
 
 /// Serving processes of each app.
@@ -17,6 +17,41 @@ pub fn serving(history: &History) -> BTreeMap<AppId, usize> {
         *counts.entry(process.app).or_default() += 1;
     }
     counts
+}
+
+/// Restarts of all processes, and how many of the app's rest and serve.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Demand {
+    restarts: u32,
+    resting: usize,
+    serving: usize,
+}
+
+/// As it is now.
+pub fn demand(history: &History, app: AppId) -> Demand {
+    let members = || history.supervisor.members(app).filter(|process| process.goal == Goal::Up);
+    Demand {
+        restarts: history.supervisor.processes().map(|process| process.restarts).sum(),
+        resting: members().filter(|process| process.rests()).count(),
+        serving: members().filter(|process| serves(process)).count(),
+    }
+}
+
+/// An app that is wanted wakes one process, unless all is going down. No other changes, and no restart is counted.
+pub fn check_wanted(history: &History, before: &Demand, app: AppId) {
+    let wakes = usize::from(!history.supervisor.is_closing() && before.resting > 0);
+    let after = demand(history, app);
+    let expected = Demand { resting: before.resting - wakes, ..*before };
+    assert_eq!(after, expected, "{app:?} is wanted");
+}
+
+/// An app that is not needed keeps the fewest processes it may, and no restart is counted.
+pub fn check_unneeded(history: &History, before: &Demand, app: AppId) {
+    let after = demand(history, app);
+    let least = history.supervisor.app(app).map_or(0, |app| app.spec.activation.min_instances.unwrap_or(0) as usize);
+    assert_eq!(after.restarts, before.restarts, "rest is no restart");
+    assert_eq!(after.serving + after.resting, before.serving + before.resting, "{app:?} loses somebody");
+    assert!(after.serving == before.serving || after.serving == least.min(before.serving), "{app:?}: {after:?}");
 }
 
 /// All that must hold of the state as it is; `changed` if the last input had effects.
@@ -65,9 +100,12 @@ fn goals_and_states_agree(history: &History) {
     for process in history.supervisor.processes() {
         let fits = match &process.state {
             State::Stopped => process.goal == Goal::Down && process.is_empty(),
-            State::Launching { .. } | State::Online(_) | State::Waiting { .. } | State::Errored => {
-                process.goal == Goal::Up
-            }
+            State::Launching { .. }
+            | State::Trial { .. }
+            | State::Online(_)
+            | State::Waiting { .. }
+            | State::Idle
+            | State::Errored => process.goal == Goal::Up,
             State::Stopping(_) => true,
         };
         assert!(fits, "goal and state disagree: {process:?}");
@@ -95,6 +133,9 @@ fn apps_are_whole(history: &History) {
             Some(_) | None => 0,
         };
         assert!(replacing.count() <= most, "a reload goes too fast, at most {most}: {members:?}");
+        let tries = under_way.first().is_some_and(|operation| operation.transaction.tries());
+        let on_trial = members.iter().any(|process| matches!(process.state, State::Trial { .. }));
+        assert!(tries || !on_trial, "nobody judges a canary: {members:?}");
     }
 }
 

@@ -27,21 +27,22 @@ impl History {
         }
         let (before, closing) = (self.book.clone(), self.supervisor.is_closing());
         self.expect(ask, &named);
-        self.book_before = Some(before.clone());
+        self.book_before = Some(before);
         self.next_ticket += 1;
         let ticket = Ticket(self.next_ticket);
         self.open.insert(ticket);
         let known: BTreeSet<AppId> = self.supervisor.apps.keys().copied().collect();
         let effects = self.tell(&Input::Ask { ticket, ask: ask.clone() });
-        let forgotten = self.book_before.take().is_none();
+        let before = self.book_before.take();
+        let forgotten = before.is_none();
         let refused = effects.iter().any(|effect| matches!(effect, Effect::Settle { answer: Err(_), .. }));
         assert!(refused || !closing || matches!(ask, Ask::ShutDown), "a closing daemon takes orders");
         if refused {
             assert_eq!(effects.len(), 1, "a refusal changes nothing");
-            self.book = before;
+            self.book = before.unwrap_or_else(|| self.book.clone());
             self.forget_the_gone();
-        } else if let (Ask::Launch { apps, .. }, false) = (ask, forgotten) {
-            self.expect_new(apps, &known);
+        } else if let (Ask::Launch { apps, how }, false) = (ask, forgotten) {
+            self.expect_new(apps, *how, &known);
         }
     }
 
@@ -108,11 +109,16 @@ impl History {
     }
 
     /// What a launch wants of apps that were not there, and how many it wants of each.
-    fn expect_new(&mut self, specs: &[AppSpec], known: &BTreeSet<AppId>) {
+    fn expect_new(&mut self, specs: &[AppSpec], how: Launch, known: &BTreeSet<AppId>) {
         for spec in specs {
             let Some(app) = self.supervisor.find(spec).map(|app| app.id) else { continue };
             self.book.quiet.remove(&app);
-            self.book.counts.insert(app, spec.instances);
+            // A reload may be rolled back.
+            let binding = !matches!(how, Launch::OrReload(_)) || !known.contains(&app);
+            match binding {
+                true => self.book.counts.insert(app, spec.instances),
+                false => self.book.counts.remove(&app),
+            };
             if !known.contains(&app) {
                 for id in self.supervisor.staying(app) {
                     self.book.wishes.insert(id, spec.autostart);

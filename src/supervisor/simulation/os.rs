@@ -2,11 +2,12 @@
 //! of them. It also judges each effect: whether a careful shell could carry it out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::rng::Rng;
 use crate::protocol::{Exit, Run};
-use crate::spec::{AppSpec, ExecMode};
+use crate::spec::{AppSpec, Env, ExecMode};
 use crate::supervisor::{Effect, Input, Moment, Proof};
 
 /// One process tree that lives, as far as the supervisor has been told.
@@ -31,6 +32,8 @@ pub struct Body {
     told_by_the_dead: bool,
     drained: bool,
     killed: bool,
+    /// The environment it was started with, which tells its release.
+    pub release: Arc<Env>,
 }
 
 /// What is going to be reported of a run.
@@ -77,7 +80,8 @@ impl Os {
             News::Exit(_) | News::Ready(_) => !body.main,
             News::Crash(_) => !body.main || self.behaves,
             News::Emptied => body.main,
-            News::Spawned | News::SpawnFailed { .. } | News::Drained => false,
+            News::SpawnFailed { .. } => !body.stillborn,
+            News::Spawned | News::Drained => false,
         };
         (!void).then_some((at, run, news))
     }
@@ -166,6 +170,14 @@ impl Os {
         self.agenda.retain(|_, (_, news)| *news != News::Drained);
     }
 
+    /// The run came to be after all.
+    pub fn was_born(&mut self, run: Run) {
+        let Some(body) = self.bodies.get_mut(&run).filter(|body| body.stillborn) else { return };
+        body.stillborn = false;
+        let told_at = body.told_at;
+        self.plan(told_at, run, News::Spawned);
+    }
+
     /// The run did not come to be, and nobody was told.
     pub fn never_was(&mut self, run: Run) {
         self.started.remove(&run);
@@ -217,6 +229,7 @@ impl Os {
             told_by_the_dead: false,
             drained: false,
             killed: false,
+            release: Arc::clone(&spec.base_env),
         };
         if body.stillborn {
             self.plan(told_at, run, News::SpawnFailed { permanent: rng.percent(35) });

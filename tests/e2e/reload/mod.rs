@@ -1,5 +1,7 @@
 //! Reload: successors first, and the old ones serve on when a new release is no good.
 
+mod transaction;
+
 use crate::support::eventually::until;
 use crate::support::listing::{Row, ids, pids};
 use crate::support::{Home, app, http};

@@ -1,0 +1,31 @@
+//! A web server in Rust, clustered by pmr's own channel; without pmr an ordinary one.
+//!
+//! ```sh
+//! cargo build --example axum && PORT=3000 pmr start target/debug/examples/axum -i 4
+//! ```
+
+use axum::Router;
+use pmr::worker::{self, Address, Listener, Stream};
+
+struct Door(Listener);
+
+impl axum::serve::Listener for Door {
+    type Io = Stream;
+    type Addr = Address;
+
+    async fn accept(&mut self) -> (Stream, Address) {
+        self.0.accept().await
+    }
+
+    fn local_addr(&self) -> std::io::Result<Address> {
+        self.0.local_addr()
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> std::io::Result<()> {
+    let app = Router::new().fallback(|| async { format!("{}\n", std::process::id()) });
+    let port = std::env::var("PORT").unwrap_or_else(|_| "3000".to_owned());
+    let listener = worker::listener(&format!("127.0.0.1:{port}")).await?;
+    axum::serve(Door(listener), app).with_graceful_shutdown(worker::draining()).await
+}

@@ -1,0 +1,33 @@
+//! `doctor`: what this machine lets pmr do.
+
+use super::super::Context;
+use super::super::failure::Failure;
+use super::super::outcome::Outcome;
+use super::super::view;
+use crate::doctor::{self, Health};
+
+/// Tell what this machine lets pmr do, and what to do about the rest; needs no daemon and changes nothing
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Ends with 1 only if something is missing that pmr cannot do without.
+
+Examples:
+  pmr doctor
+  pmr doctor --json | jq '.[] | select(.health != \"good\")'")]
+pub struct Args {
+    /// As JSON, for programs
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs it.
+pub fn run(args: &Args, cx: &Context) -> Result<Outcome, Failure> {
+    let findings = doctor::examine(cx.home.root(), &std::env::var("PATH").unwrap_or_default());
+    if args.json {
+        cx.ui.line(&serde_json::to_string(&findings).map_err(|error| Failure::new(error.to_string()))?);
+    } else {
+        cx.ui.line(&view::doctor::text(&findings, cx.ui.look()));
+    }
+    let missing = findings.iter().any(|finding| finding.health == Health::Missing);
+    Ok(if missing { Outcome::Incomplete } else { Outcome::Done })
+}

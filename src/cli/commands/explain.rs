@@ -1,0 +1,67 @@
+//! `explain`: why an app is as it is.
+
+use super::super::Context;
+use super::super::failure::Failure;
+use super::super::outcome::Outcome;
+use super::super::spawn::last_lines;
+use super::super::{past, view};
+use super::history::names;
+use crate::protocol::Description;
+use crate::spec::target::Selector;
+
+/// How many lines of each standard error are shown.
+const LAST_WORDS: usize = 10;
+
+/// Tell why apps are as they are: their last ends and what led to them, who asked for what, what comes next
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:\n  pmr explain api\n  pmr explain all")]
+pub struct Args {
+    /// Ids, names, namespaces, `all`, /regular expressions/
+    #[arg(required = true, value_name = "PROCESS", value_parser = Selector::parse)]
+    selectors: Vec<Selector>,
+    /// Show what looks like a secret in command lines, too
+    #[arg(long)]
+    show_secrets: bool,
+}
+
+/// Runs it.
+pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
+    let described = cx.daemon().await?.describe(args.selectors).await?;
+    let events = past::read(&cx.home, 0, args.show_secrets)?;
+    let pages: Vec<String> = apps(described).iter().map(|app| page(app, &events, cx)).collect();
+    cx.ui.line(&pages.join("\n\n"));
+    Ok(Outcome::Done)
+}
+
+/// The processes, app by app.
+fn apps(described: Vec<Description>) -> Vec<Vec<Description>> {
+    let mut apps: Vec<Vec<Description>> = Vec::new();
+    let same = |app: &[Description], one: &Description| {
+        app.first().is_some_and(|first| first.info.name == one.info.name && first.info.namespace == one.info.namespace)
+    };
+    for one in described {
+        match apps.iter_mut().find(|app| same(app, &one)) {
+            Some(app) => app.push(one),
+            None => apps.push(vec![one]),
+        }
+    }
+    apps
+}
+
+fn page(app: &[Description], events: &[crate::protocol::Event], cx: &Context) -> String {
+    let first = &app[0].info;
+    let concerns = |event: &&crate::protocol::Event| {
+        event.process.as_ref().is_some_and(|about| about.name == first.name && about.namespace == first.namespace)
+    };
+    let events: Vec<_> = events.iter().filter(concerns).cloned().collect();
+    let mut last_words: Vec<(String, Vec<String>)> = Vec::new();
+    for path in app.iter().filter_map(|one| one.info.err_log.as_ref()) {
+        let file = path.display().to_string();
+        let lines = last_lines(path, LAST_WORDS);
+        if !lines.is_empty() && last_words.iter().all(|(known, _)| *known != file) {
+            last_words.push((file, lines));
+        }
+    }
+    let case = view::explain::Case { processes: app, events: &events, last_words: &last_words, now: cx.now() };
+    view::explain::text(&case, &names(), cx.ui.look())
+}

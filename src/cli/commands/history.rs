@@ -1,0 +1,79 @@
+//! `history`: what happened to apps.
+
+use std::time::Duration;
+
+use nix::unistd::{Uid, User};
+
+use super::super::Context;
+use super::super::failure::Failure;
+use super::super::outcome::Outcome;
+use super::super::{past, view};
+use crate::spec::target::Selector;
+use crate::spec::value;
+
+/// Show what happened to apps: starts, exits, restarts, and who asked for what
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+It is kept on disk within bounds (16 MB), also of apps that were deleted, and read without the daemon.
+
+Examples:
+  pmr history
+  pmr history api --since 1h
+  pmr history --lines 0 --json | jq 'select(.event == \"exited\")'")]
+pub struct Args {
+    /// Names, namespaces, ids, /regular expressions/; all if there are none
+    #[arg(value_name = "PROCESS", value_parser = Selector::parse)]
+    selectors: Vec<Selector>,
+    /// Only what happened within this time: `90s`, `1h`, `2d`
+    #[arg(long, value_name = "TIME", value_parser = parse_since)]
+    since: Option<Duration>,
+    /// At most so many events, the last ones; 0 for all
+    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    lines: usize,
+    /// One JSON object a line, for programs
+    #[arg(long)]
+    json: bool,
+    /// Show what looks like a secret in command lines, too
+    #[arg(long)]
+    show_secrets: bool,
+}
+
+fn parse_since(text: &str) -> Result<Duration, String> {
+    value::parse_duration(text).ok_or_else(|| format!("`{text}` is no time; write it like 90s, 30m, 1h or 2d"))
+}
+
+/// Runs it.
+pub fn run(args: &Args, cx: &Context) -> Result<Outcome, Failure> {
+    let since = args.since.map_or(0, |span| cx.now().saturating_sub(u64::try_from(span.as_millis()).unwrap_or(0)));
+    let events = past::read(&cx.home, since, args.show_secrets)?;
+    let mut events = past::about(events, &args.selectors).map_err(|selector| {
+        Failure::new(format!("nothing is known to have happened to `{}`{}", selector.text(), within(args.since)))
+            .hint("`pmr history` shows everything that is known")
+    })?;
+    let most = if args.lines == 0 { events.len() } else { args.lines };
+    events.drain(..events.len().saturating_sub(most));
+    if args.json {
+        let lines = events.iter().filter_map(|event| serde_json::to_string(event).ok());
+        cx.ui.raw(lines.map(|line| line + "\n").collect::<String>().as_bytes());
+    } else if events.is_empty() {
+        cx.ui.say(&format!("nothing has happened{}", within(args.since)));
+    } else {
+        cx.ui.line(&view::past::text(&events, &names(), cx.ui.look()));
+    }
+    Ok(Outcome::Done)
+}
+
+fn within(since: Option<Duration>) -> String {
+    since.map_or_else(String::new, |span| format!(" in the last {}", view::quantity::uptime(span)))
+}
+
+/// How times and users are told here.
+#[must_use]
+pub fn names() -> view::past::Names<'static> {
+    view::past::Names { zone: jiff::tz::TimeZone::system(), user: &user_name }
+}
+
+fn user_name(uid: u32) -> String {
+    let known = User::from_uid(Uid::from_raw(uid)).ok().flatten();
+    known.map_or_else(|| format!("user {uid}"), |user| user.name)
+}

@@ -1,0 +1,91 @@
+//! Pages about an app that crashed, and about one that somebody stopped.
+
+use super::*;
+use crate::cli::view::sample;
+use crate::protocol::event::{Asker, EventProcess};
+use jiff::tz::TimeZone;
+
+const LOOK: Look = Look { color: false, width: None };
+
+fn event(at: EpochMs, kind: EventKind) -> Event {
+    let process = EventProcess { id: 3, name: "api".into(), namespace: "default".into() };
+    Event { seq: at, at, process: Some(process), kind }
+}
+
+fn asked_for(at: EpochMs, verb: &str) -> Event {
+    let by = Asker { uid: 1000, pid: 7, command: format!("/usr/bin/pmr {verb} api") };
+    event(at, EventKind::Asked { verb: verb.into(), by })
+}
+
+fn exited(at: EpochMs, exit: Exit, expected: bool) -> Event {
+    event(at, EventKind::Exited { exit, expected })
+}
+
+fn page(change: impl FnOnce(&mut Description), events: &[Event], last_words: &[(String, Vec<String>)]) -> String {
+    let mut one = sample::description();
+    change(&mut one);
+    let names = Names { zone: TimeZone::UTC, user: &|uid| format!("u{uid}") };
+    text(&Case { processes: &[one], events, last_words, now: 1_060_000 }, &names, LOOK)
+}
+
+#[test]
+fn a_crash_is_told_with_its_meaning_its_age_and_its_last_words() {
+    let events = [
+        asked_for(1_000, "start"),
+        event(1_010, EventKind::Started { pid: 9 }),
+        exited(3_510, Exit::Code(127), false),
+        event(3_520, EventKind::Errored { reason: "given up".into() }),
+    ];
+    let words = [("/h/e.log".to_owned(), ["no such", "no such", "the end"].map(str::to_owned).to_vec())];
+    let given_up = |one: &mut Description| {
+        (one.info.status, one.info.pid) = (Status::Errored, None);
+        (one.info.last_exit, one.info.reason) = (Some(Exit::Code(127)), Some("given up after 16".into()));
+    };
+    assert_eq!(
+        page(given_up, &events, &words),
+        "api · cluster · 1 process
+  process 3: errored, 2 restarts
+    why: given up after 16
+    code 127 usually means: a command was not found: look at PATH
+    next: nothing: mend what is wrong, then `pmr restart api`
+Its last ends
+  1970-01-01 00:00:03  process 3, code 127 after 2500 ms: a command was not found: look at PATH
+Who asked for what
+  1970-01-01 00:00:01  `start` was asked by u1000: pmr start api
+Listens on
+  [::]:3000 (round robin)
+The end of /h/e.log
+  no such  (2 times)
+  the end
+`pmr history api` tells more, `pmr describe api` its rules"
+    );
+}
+
+#[test]
+fn whoever_stopped_it_is_named() {
+    let events =
+        [event(1, EventKind::Started { pid: 9 }), asked_for(2_000, "stop"), exited(2_100, Exit::Signal(2), true)];
+    let stopped = |one: &mut Description| {
+        (one.info.status, one.info.pid, one.info.last_exit) = (Status::Stopped, None, Some(Exit::Signal(2)));
+    };
+    let page = page(stopped, &events, &[]);
+    assert!(page.contains("why: `stop` was asked by u1000: pmr stop api (1970-01-01 00:00:02)"), "{page}");
+    assert!(page.contains("next: nothing, until `pmr start api`"), "{page}");
+    assert!(!page.contains("usually means"), "a stop signal of ours has no other meaning: {page}");
+}
+
+#[test]
+fn an_end_that_rules_made_final_is_no_wish_of_anybody() {
+    let events = [asked_for(1, "start"), exited(2, Exit::Code(0), false)];
+    let page = page(|one| (one.info.status, one.info.pid) = (Status::Stopped, None), &events, &[]);
+    assert!(page.contains("why: its end (code 0) was final by its rules"), "{page}");
+}
+
+#[test]
+fn a_limit_is_named_as_the_cause() {
+    let limit = EventKind::OverMemory { bytes: 400 << 20, limit: 300 << 20 };
+    let events = [asked_for(1, "start"), event(2, limit), exited(3, Exit::Signal(2), true)];
+    let page = page(|_| {}, &events, &[]);
+    assert!(page.contains("process 3, signal 2 (SIGINT): uses 400"), "{page}");
+    assert!(page.contains("next: it runs on; should it end by itself, it is started again at once"), "{page}");
+}

@@ -1,0 +1,97 @@
+//! What happened, a line for each event.
+
+use jiff::{Timestamp, tz::TimeZone};
+
+use super::{BAD, GOOD, Look, WARNING, exit_words};
+use crate::protocol::info::EpochMs;
+use crate::protocol::{Event, EventKind};
+use crate::spec::value;
+
+/// How times and users are told.
+pub struct Names<'a> {
+    /// Where the reader is.
+    pub zone: TimeZone,
+    /// A user's name by number.
+    pub user: &'a dyn Fn(u32) -> String,
+}
+
+impl Names<'_> {
+    /// `2026-11-21 14:03:11`.
+    #[must_use]
+    pub fn time(&self, at: EpochMs) -> String {
+        let at = i64::try_from(at).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+        at.map_or_else(String::new, |at| at.to_zoned(self.zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string())
+    }
+}
+
+/// The events one below the other.
+#[must_use]
+pub fn text(events: &[Event], names: &Names<'_>, look: Look) -> String {
+    events.iter().map(|event| line(event, names, look)).collect::<Vec<_>>().join("\n")
+}
+
+fn line(event: &Event, names: &Names<'_>, look: Look) -> String {
+    let who =
+        event.process.as_ref().map_or_else(|| "pmr".into(), |process| format!("{} ({})", process.name, process.id));
+    let words = words(&event.kind, names);
+    let words = match &event.kind {
+        EventKind::Online => look.paint(GOOD, &words),
+        EventKind::Exited { expected: false, .. } | EventKind::StartFailed { .. } | EventKind::Errored { .. } => {
+            look.paint(BAD, &words)
+        }
+        EventKind::OverMemory { .. }
+        | EventKind::Hung { .. }
+        | EventKind::WaitingRestart { .. }
+        | EventKind::Recovered { .. } => look.paint(WARNING, &words),
+        _ => words,
+    };
+    format!("{}  {who}  {words}", names.time(event.at))
+}
+
+/// A command line with its program's name alone.
+fn shortened(command: &str) -> &str {
+    let program = command.split(' ').next().unwrap_or_default();
+    &command[program.rfind('/').map_or(0, |slash| slash + 1)..]
+}
+
+/// What happened: `exited with code 1`.
+#[must_use]
+pub fn words(kind: &EventKind, names: &Names<'_>) -> String {
+    match kind {
+        EventKind::Asked { verb, by } => {
+            format!("`{verb}` was asked by {}: {}", (names.user)(by.uid), shortened(&by.command))
+        }
+        EventKind::Created => "was added".into(),
+        EventKind::Started { pid } => format!("started (pid {pid})"),
+        EventKind::StartFailed { error } => format!("could not be started: {error}"),
+        EventKind::Online => "online".into(),
+        EventKind::Exited { exit, expected: true } => format!("ended as it was told to ({})", exit_words(*exit)),
+        EventKind::Exited { exit, expected: false } => format!("ended by itself: {}", exit_words(*exit)),
+        EventKind::Errored { reason } => format!("given up: {reason}"),
+        EventKind::WaitingRestart { delay_ms } => format!("starts again in {delay_ms} ms"),
+        EventKind::Stopping => "is told to stop".into(),
+        EventKind::Stopped => "stopped".into(),
+        EventKind::Deleted => "was deleted".into(),
+        EventKind::Canary { watch_ms } => format!("is a canary, watched for {}", value::in_words(*watch_ms)),
+        EventKind::RollingBack { reason } => format!("goes back to the release before: {reason}"),
+        EventKind::Idle => "rests: nobody needs it".into(),
+        EventKind::Hung { timeout_ms: 0 } => "says that it hangs, and is started again".into(),
+        EventKind::Hung { timeout_ms } => {
+            format!("did not say within {timeout_ms} ms that it is alive, and is started again")
+        }
+        EventKind::OverMemory { bytes, limit } => format!(
+            "uses {} of memory, more than its limit of {}, and is replaced",
+            value::megabytes(*bytes),
+            value::megabytes(*limit)
+        ),
+        EventKind::Message { data } => format!("sent a message: {data}"),
+        EventKind::Listening { address } => format!("listens on {address}"),
+        EventKind::Saved => "the list was saved".into(),
+        EventKind::Recovered { after, gap_ms, runs } => {
+            let how = after.map_or_else(|| "is gone".into(), |exit| format!("died ({})", exit_words(exit)));
+            format!("the daemon {how}; {runs} processes ran on, and another took over after {gap_ms} ms")
+        }
+        EventKind::ShuttingDown => "the daemon ends".into(),
+        EventKind::Lost { count } => format!("{count} events are missing here"),
+    }
+}

@@ -1,0 +1,85 @@
+//! A Unix path that an app listens on: one socket for all its workers, since two cannot be at one path.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::memory::{Book, Kept};
+use crate::os::diag;
+use crate::os::reuseport::BACKLOG;
+use crate::os::socket::{Listening, SocketFile, SocketFileId};
+use crate::protocol::ListenerInfo;
+
+#[derive(Debug)]
+pub(super) struct Door {
+    path: PathBuf,
+    /// Dropped before the socket.
+    _kept: Kept,
+    socket: OwnedFd,
+    /// Removed with the door.
+    file: Option<SocketFile>,
+}
+
+/// What is written down of it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct KnownDoor {
+    path: PathBuf,
+    #[serde(default)]
+    file: Option<SocketFileId>,
+}
+
+fn name(book: &Book, path: &Path) -> String {
+    format!("door/{}{}", book.app, path.display())
+}
+
+impl Door {
+    /// Listens there, in the place of a file that somebody left who is gone.
+    pub(super) fn open(path: &Path, mode: u32, book: &Book) -> io::Result<Door> {
+        let (socket, file) = Listening::open_path(path, mode, BACKLOG)?.into_parts();
+        // As systemd hands them over. A worker that changes that changes it for all.
+        rustix::io::ioctl_fionbio(&socket, false)?;
+        let kept = book.keep(name(book, path), &socket);
+        Ok(Door { path: path.to_owned(), _kept: kept, socket, file })
+    }
+
+    /// What another God opened, if it was kept.
+    pub(super) fn adopt(known: KnownDoor, book: &Book, files: &mut HashMap<String, OwnedFd>) -> Option<Door> {
+        let KnownDoor { path, file } = known;
+        let socket = files.remove(&name(book, &path))?;
+        let kept = book.keep(name(book, &path), &socket);
+        Some(Door { path, _kept: kept, socket, file: file.map(SocketFile::adopt) })
+    }
+
+    pub(super) fn known(&self) -> KnownDoor {
+        KnownDoor { path: self.path.clone(), file: self.file.as_ref().map(SocketFile::id).cloned() }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A copy of its socket.
+    pub(super) fn socket(&self) -> io::Result<OwnedFd> {
+        self.socket.try_clone()
+    }
+
+    /// How many connections wait to be accepted.
+    pub(super) fn waiting(&self) -> u32 {
+        let inode = rustix::fs::fstat(self.socket.as_fd()).map(|stat| stat.st_ino);
+        inode.ok().and_then(|inode| diag::waiting_unix(inode).ok()).map_or(0, |(waiting, _)| waiting)
+    }
+
+    pub(super) fn info(&self, workers: u32) -> ListenerInfo {
+        ListenerInfo {
+            address: self.path.display().to_string(),
+            mechanism: "one queue for all".to_owned(),
+            workers,
+            why: Some("a Unix path has one socket".to_owned()),
+            waiting: self.waiting(),
+            dealt: None,
+        }
+    }
+}

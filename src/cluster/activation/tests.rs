@@ -1,0 +1,1 @@
+//! Sockets opened for workers.

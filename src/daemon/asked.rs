@@ -1,0 +1,90 @@
+//! Who asked for what: noted with each process it is about, so that one can tell later who stopped it.
+
+use super::god::{God, Reply};
+use crate::os::{identity, proc};
+use crate::protocol::event::Asker;
+use crate::protocol::{EventKind, Launch};
+use crate::spec::AppSpec;
+use crate::supervisor::{Ask, Input, ProcessId};
+
+/// Characters of a client's command line that are written down.
+const LONGEST_COMMAND: usize = 200;
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// User.
+    pub uid: u32,
+    /// Process; 0 if the kernel did not tell.
+    pub pid: i32,
+}
+
+impl Peer {
+    /// The daemon itself, which brings back at its start what was saved.
+    #[must_use]
+    pub fn ourselves() -> Peer {
+        Peer { uid: identity::uid(), pid: identity::pid() }
+    }
+
+    /// What is written down of it. It waits for our answer, so its command line can still be read.
+    #[must_use]
+    pub fn asker(self) -> Asker {
+        let command = proc::command_line(self.pid).unwrap_or_default();
+        Asker { uid: self.uid, pid: self.pid, command: command.chars().take(LONGEST_COMMAND).collect() }
+    }
+}
+
+impl God {
+    /// Lets the supervisor do what somebody asks for.
+    pub(super) fn asked(&mut self, ask: Ask, by: &Asker, reply: Reply) {
+        let (verb, apps) = match &ask {
+            Ask::Act { action, target } => {
+                // What names nothing is refused by the supervisor.
+                let ids = self.supervisor.select(target).unwrap_or_default();
+                self.note_asked(ids, action.verb(), by);
+                ("", Vec::new())
+            }
+            Ask::Launch { apps, how } => (launch_verb(*how), apps.iter().map(key).collect()),
+            Ask::Restore(_) => ("", Vec::new()),
+            Ask::ShutDown => {
+                let ids = self.supervisor.processes().map(|process| process.id).collect();
+                self.note_asked(ids, "kill", by);
+                return self.end("a client's request", Some(reply));
+            }
+        };
+        let known = self.processes_of(&apps);
+        self.note_asked(known.clone(), verb, by);
+        let ticket = self.ticket(Some(reply));
+        self.input(Input::Ask { ticket, ask });
+        let all = self.processes_of(&apps);
+        self.note_asked(all.into_iter().filter(|id| !known.contains(id)).collect(), verb, by);
+    }
+
+    fn note_asked(&mut self, ids: Vec<ProcessId>, verb: &str, by: &Asker) {
+        for id in ids {
+            self.publish(id, EventKind::Asked { verb: verb.to_owned(), by: by.clone() });
+        }
+    }
+
+    /// Those of the apps with these names.
+    fn processes_of(&self, keys: &[(String, String)]) -> Vec<ProcessId> {
+        if keys.is_empty() {
+            return Vec::new();
+        }
+        let apps: Vec<_> =
+            self.supervisor.apps().filter(|app| keys.contains(&key(&app.spec))).map(|app| app.id).collect();
+        self.supervisor.processes().filter(|known| apps.contains(&known.app)).map(|process| process.id).collect()
+    }
+}
+
+fn key(spec: &AppSpec) -> (String, String) {
+    (spec.namespace.clone(), spec.name.clone())
+}
+
+fn launch_verb(how: Launch) -> &'static str {
+    match how {
+        Launch::New => "start",
+        Launch::OrRestart => "restart",
+        Launch::OrReload { .. } => "reload",
+    }
+}

@@ -1,0 +1,174 @@
+//! For web servers written in Rust: workers of a cluster without a line about clustering.
+//!
+//! [`listener`] is used in place of a bind. Under `pmr start ./server -i 4` the connections come from the daemon, in exact
+//! turn, by the [protocol of its own](crate::protocol::channel); anywhere else it is an ordinary bind. [`draining`] tells
+//! when to finish: give it to `axum::serve(..).with_graceful_shutdown(..)`.
+//!
+//! ```no_run
+//! # async fn handle(_: pmr::worker::Stream) {}
+//! # async fn serve() -> std::io::Result<()> {
+//! let mut listener = pmr::worker::listener("127.0.0.1:3000").await?;
+//! let mut draining = std::pin::pin!(pmr::worker::draining());
+//! loop {
+//!     tokio::select! {
+//!         (stream, _peer) = listener.accept() => drop(tokio::spawn(handle(stream))),
+//!         () = &mut draining => break,
+//!     }
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! A process has one channel, so all this must happen in one tokio runtime, with I/O and time enabled.
+
+mod channel;
+mod stream;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::channel::{Channel, Door};
+pub use self::stream::Stream;
+pub use crate::os::socket::LocalAddress as Address;
+use crate::os::socket::{Listening, Place};
+use crate::os::{fdpass, packets};
+use crate::protocol::channel::VARIABLE;
+
+/// Pause when there are too many open files.
+const SHORTAGE: Duration = Duration::from_millis(50);
+
+/// Where connections come from.
+#[derive(Debug)]
+pub struct Listener {
+    source: Source,
+    address: Address,
+}
+
+#[derive(Debug)]
+enum Source {
+    Channel(Door),
+    Socket(AsyncFd<Listening>),
+}
+
+/// Listens on `address`: `127.0.0.1:3000`, `[::]:3000`, `:3000` for all addresses, or the absolute path of a Unix socket.
+/// As a worker of a cluster it gets its share of the connections there; outside pmr it binds.
+///
+/// # Errors
+/// Those of a bind, whoever does it; `InvalidInput` if the address is none; `Unsupported` if the daemon speaks other
+/// versions of the worker protocol.
+pub async fn listener(address: &str) -> io::Result<Listener> {
+    match inherited() {
+        Some(channel) => listener_on(channel, address).await,
+        None => bind(address),
+    }
+}
+
+/// Ends when the worker shall finish what it has and leave: the daemon wants it to, or SIGTERM or SIGINT came.
+pub async fn draining() {
+    let by_signal = async {
+        let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    match inherited() {
+        Some(channel) => tokio::select! {
+            () = channel.draining() => {}
+            () = by_signal => {}
+        },
+        None => by_signal.await,
+    }
+}
+
+/// Tells the daemon that the app is ready, which it waits for under `wait_ready`. Outside pmr nobody hears it.
+///
+/// # Errors
+/// If the channel fails.
+pub async fn ready() -> io::Result<()> {
+    match inherited() {
+        Some(channel) => channel.ready().await,
+        None => Ok(()),
+    }
+}
+
+/// The channel the daemon started us with, if it did. Taken over by the first call, which must be inside the runtime.
+fn inherited() -> Option<&'static Arc<Channel>> {
+    static CHANNEL: OnceLock<Option<Arc<Channel>>> = OnceLock::new();
+    let open = || {
+        let number = std::env::var(VARIABLE).ok()?.parse().ok()?;
+        Channel::open(packets::claim(number).ok()?).ok()
+    };
+    CHANNEL.get_or_init(open).as_ref()
+}
+
+async fn listener_on(channel: &Arc<Channel>, address: &str) -> io::Result<Listener> {
+    let (door, address) = channel.listen(address).await?;
+    Ok(Listener { source: Source::Channel(door), address: parsed(&address)? })
+}
+
+fn bind(address: &str) -> io::Result<Listener> {
+    let place = match parsed(address) {
+        Ok(Address::Ip(address)) => Place::Tcp { address, v6only: false },
+        Ok(Address::Path(path)) => Place::Unix { path, readable_all: false, writable_all: false },
+        Err(error) => {
+            Place::AnyAddress { port: address.strip_prefix(':').and_then(|port| port.parse().ok()).ok_or(error)? }
+        }
+    };
+    let listening = Listening::open(&place, 0)?;
+    let address = listening.address().clone();
+    Ok(Listener { source: Source::Socket(listening.watch()?), address })
+}
+
+fn parsed(address: &str) -> io::Result<Address> {
+    if address.starts_with('/') {
+        return Ok(Address::Path(address.into()));
+    }
+    let no_address = |_| io::Error::new(io::ErrorKind::InvalidInput, format!("`{address}` is no address"));
+    address.parse().map(Address::Ip).map_err(no_address)
+}
+
+impl Listener {
+    /// The next connection, and where it comes from. Waits for as long as it takes, and for ever once the daemon is
+    /// gone for good, which [`draining`] tells. May be dropped while it waits: no connection is lost.
+    pub async fn accept(&mut self) -> (Stream, Address) {
+        loop {
+            let stream = match &mut self.source {
+                Source::Channel(door) => door.accept().await,
+                Source::Socket(socket) => accept(socket).await.and_then(|socket| Stream::new(socket, None)),
+            };
+            // Whoever has hung up already is no connection.
+            match stream.and_then(|stream| stream.peer().map(|peer| (stream, peer))) {
+                Ok(connection) => return connection,
+                Err(error) if fdpass::is_shortage(&error) => tokio::time::sleep(SHORTAGE).await,
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Where it listens, with the port that was chosen.
+    ///
+    /// # Errors
+    /// None; so that it is used as any listener is.
+    pub fn local_addr(&self) -> io::Result<Address> {
+        Ok(self.address.clone())
+    }
+}
+
+async fn accept(socket: &AsyncFd<Listening>) -> io::Result<OwnedFd> {
+    loop {
+        if let Ok(accepted) = socket.readable().await?.try_io(|socket| socket.get_ref().accept()) {
+            return accepted;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,216 @@
+//! The library against a daemon played by the test.
+
+use std::future::Future;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
+
+use tokio::io::AsyncReadExt;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::protocol::channel::{FromDaemon, FromWorker, PACKET, Status, VERSION};
+
+/// Longer than anything here takes; what waits that long has hung.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn play<F: Future<Output = ()>>(story: F) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let story = async { tokio::time::timeout(PATIENCE, story).await.expect("the story hung") };
+    runtime.block_on(story);
+}
+
+/// The other end, and the listener it owns.
+struct Daemon {
+    socket: AsyncFd<OwnedFd>,
+    door: TcpListener,
+    last: u64,
+}
+
+impl Daemon {
+    /// With a worker that has said hello.
+    async fn greeted() -> (Daemon, Arc<Channel>) {
+        let (ours, theirs) = packets::pair().unwrap();
+        let channel = Channel::open(theirs).unwrap();
+        let door = TcpListener::bind("127.0.0.1:0").unwrap();
+        let daemon = Daemon { socket: fdpass::watch(ours).unwrap(), door, last: 0 };
+        assert_eq!(daemon.hear().await, FromWorker::Hello { version: VERSION }.encode());
+        (daemon, channel)
+    }
+
+    /// With a worker that listens.
+    async fn serving() -> (Daemon, Arc<Channel>, Listener) {
+        let (daemon, channel) = Daemon::greeted().await;
+        daemon.say(&FromDaemon::Welcome { version: VERSION, most: 16 });
+        let listening = daemon.listen(&channel, 0).await;
+        daemon.say(&FromDaemon::Listening { index: 0, errno: 0, address: "127.0.0.1:80" });
+        let listener = listening.await.unwrap().unwrap();
+        assert_eq!(listener.local_addr().unwrap(), Address::Ip(([127, 0, 0, 1], 80).into()));
+        assert_eq!(daemon.status().await, Status { credit: 16, ..Status::default() });
+        (daemon, channel, listener)
+    }
+
+    /// A worker asks to listen.
+    async fn listen(&self, channel: &Arc<Channel>, index: u32) -> JoinHandle<io::Result<Listener>> {
+        let channel = Arc::clone(channel);
+        let listening = tokio::spawn(async move { listener_on(&channel, "127.0.0.1:0").await });
+        let asked = FromWorker::Listen { index, backlog: 0, address: "127.0.0.1:0" };
+        assert_eq!(self.hear().await, asked.encode());
+        listening
+    }
+
+    fn say(&self, message: &FromDaemon<'_>) {
+        packets::send(&self.socket, &message.encode(), &[]).unwrap();
+    }
+
+    /// The next packet; empty at the end.
+    async fn hear(&self) -> Vec<u8> {
+        let mut buffer = [0; PACKET];
+        let receive = || packets::receive(self.socket.get_ref(), &mut buffer);
+        let mut receive = receive;
+        let (count, _) = self.socket.async_io(tokio::io::Interest::READABLE, |_| receive()).await.unwrap();
+        buffer[..count].to_vec()
+    }
+
+    async fn status(&self) -> Status {
+        match FromWorker::decode(&self.hear().await) {
+            Ok(FromWorker::Status(status)) => status,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// So many clients, whose connections are sent together.
+    fn deal(&mut self, index: u32, count: usize) -> Vec<TcpStream> {
+        let clients: Vec<_> =
+            (0..count).map(|_| TcpStream::connect(self.door.local_addr().unwrap()).unwrap()).collect();
+        let accepted: Vec<_> = clients.iter().map(|_| self.door.accept().unwrap().0).collect();
+        let files: Vec<_> = accepted.iter().map(AsFd::as_fd).collect();
+        let numbers = (0..count as u64).map(|n| self.last + 2 * n + 1).collect();
+        self.last += 2 * count as u64;
+        packets::send(&self.socket, &FromDaemon::Connections { index, numbers }.encode(), &files).unwrap();
+        clients
+    }
+}
+
+#[test]
+fn a_connection_is_taken_when_it_is_accepted_and_told_when_it_ends() {
+    play(async {
+        let (mut daemon, _channel, mut listener) = Daemon::serving().await;
+        let mut clients = daemon.deal(0, 2);
+        let (mut first, peer) = listener.accept().await;
+        assert_eq!(peer, Address::Ip(clients[0].local_addr().unwrap()));
+        assert_eq!(daemon.status().await, Status { open: 1, credit: 16, taken: 1, token: 0 });
+        clients[0].write_all(b"x").unwrap();
+        assert_eq!(first.read_u8().await.unwrap(), b'x');
+        drop(first);
+        assert_eq!(daemon.status().await, Status { open: 0, credit: 16, taken: 1, token: 0 });
+        let _second = listener.accept().await;
+        assert_eq!(daemon.status().await.taken, 3);
+    });
+}
+
+#[test]
+fn a_question_is_answered_whatever_the_app_does() {
+    play(async {
+        let (mut daemon, _channel, _listener) = Daemon::serving().await;
+        let _client = daemon.deal(0, 1);
+        daemon.say(&FromDaemon::Sync { token: 7 });
+        assert_eq!(daemon.status().await, Status { credit: 16, token: 7, ..Status::default() }, "it took none");
+    });
+}
+
+#[test]
+fn a_drain_is_told_to_the_app_after_the_first_word_and_to_the_daemon_after_the_last() {
+    play(async {
+        let (mut daemon, channel, mut listener) = Daemon::serving().await;
+        let mut clients = daemon.deal(0, 1);
+        let (mut stream, _) = listener.accept().await;
+        daemon.status().await;
+        daemon.say(&FromDaemon::Drain);
+        let mut draining = std::pin::pin!(channel.draining());
+        tokio::select! {
+            () = &mut draining => panic!("a request is on its way"),
+            () = tokio::time::sleep(Duration::from_millis(50)) => {}
+        }
+        clients[0].write_all(b"x").unwrap();
+        stream.read_u8().await.unwrap();
+        draining.await;
+        drop(stream);
+        assert_eq!(daemon.status().await.open, 0);
+        assert_eq!(daemon.hear().await, FromWorker::Drained.encode());
+    });
+}
+
+#[test]
+fn what_a_dropped_listener_has_not_accepted_is_given_back() {
+    play(async {
+        let (mut daemon, _channel, mut listener) = Daemon::serving().await;
+        let _clients = daemon.deal(0, 3);
+        let _first = listener.accept().await;
+        assert_eq!(daemon.status().await.taken, 1);
+        drop(listener);
+        assert_eq!(daemon.hear().await, FromWorker::Close { index: 0 }.encode());
+        assert_eq!(daemon.hear().await, FromWorker::Refuse { number: 3 }.encode());
+        assert_eq!(daemon.hear().await, FromWorker::Refuse { number: 5 }.encode());
+        let _late = daemon.deal(0, 1);
+        assert_eq!(daemon.hear().await, FromWorker::Refuse { number: 7 }.encode());
+    });
+}
+
+#[test]
+fn who_hung_up_meanwhile_is_passed_over() {
+    play(async {
+        let (mut daemon, _channel, mut listener) = Daemon::serving().await;
+        for client in daemon.deal(0, 1) {
+            rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
+        }
+        let clients = daemon.deal(0, 1);
+        assert_eq!(listener.accept().await.1, Address::Ip(clients[0].local_addr().unwrap()));
+    });
+}
+
+#[test]
+fn what_cannot_be_is_an_error_in_words() {
+    play(async {
+        let (daemon, channel, _listener) = Daemon::serving().await;
+        let listening = daemon.listen(&channel, 1).await;
+        daemon.say(&FromDaemon::Listening { index: 1, errno: 98, address: "" });
+        assert_eq!(listening.await.unwrap().unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(listener("nowhere").await.unwrap_err().to_string(), "`nowhere` is no address");
+
+        let (daemon, channel) = Daemon::greeted().await;
+        daemon.say(&FromDaemon::Unwelcome { oldest: 2, newest: 3 });
+        let error = listener_on(&channel, "127.0.0.1:0").await.unwrap_err().to_string();
+        assert_eq!(error, "the daemon speaks versions 2 to 3 of the worker protocol, this program 1");
+    });
+}
+
+#[test]
+fn the_end_of_the_daemon_is_the_end_of_serving() {
+    play(async {
+        let (daemon, channel, mut listener) = Daemon::serving().await;
+        drop(daemon);
+        channel.draining().await;
+        let waits = tokio::time::timeout(Duration::from_millis(20), listener.accept()).await;
+        assert!(waits.is_err(), "nothing comes, and that is no news");
+        assert!(channel.ready().await.is_err());
+    });
+}
+
+#[test]
+fn without_pmr_it_binds() {
+    play(async {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s").display().to_string();
+        for address in ["127.0.0.1:0", ":0", &path] {
+            let mut listener = listener(address).await.unwrap();
+            match listener.local_addr().unwrap() {
+                Address::Ip(at) => drop(TcpStream::connect(("127.0.0.1", at.port())).unwrap()),
+                Address::Path(at) => drop(std::os::unix::net::UnixStream::connect(at).unwrap()),
+            }
+            let (mut stream, _) = listener.accept().await;
+            assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+        }
+        ready().await.unwrap();
+    });
+}

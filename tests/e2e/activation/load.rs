@@ -1,0 +1,59 @@
+//! No request is lost while workers come and go, nor when God dies.
+
+use nix::sys::signal::Signal;
+
+use super::serving;
+use crate::load::{Kind, Load, Mode};
+use crate::support::listing::pids;
+use crate::support::processes;
+
+/// Clients at once.
+const CLIENTS: usize = 6;
+
+#[test]
+fn reloads_lose_nothing() {
+    let (home, port) = serving("-i 2 --wait-ready");
+    let mut load = Load::start(Kind::Http, Mode::New, port, CLIENTS);
+    load.until("it serves", |tally| tally.by.len() == 2);
+    for _ in 0..3 {
+        let before = pids(&home.of("a"));
+        home.ok("reload a");
+        let after = pids(&home.of("a"));
+        assert!(after.iter().all(|pid| !before.contains(pid)));
+        load.until("the new ones serve", |tally| after.iter().all(|pid| tally.by.contains_key(pid)));
+    }
+    let tally = load.stop();
+    assert!(tally.failed.is_empty(), "{tally:?}");
+}
+
+#[test]
+fn only_what_is_inside_a_killed_worker_is_lost() {
+    let (home, port) = serving("-i 2");
+    let mut load = Load::start(Kind::Http, Mode::New, port, CLIENTS);
+    load.until("it serves", |tally| tally.by.len() == 2);
+    let before = pids(&home.of("a"));
+    processes::signal(before[0], Signal::SIGKILL);
+    let rows = home.when("a", "started again", |rows| rows[0].pid != before[0] && rows.iter().all(|row| row.online()));
+    load.until("the new one serves", |tally| tally.by.contains_key(&rows[0].pid));
+    let tally = load.stop();
+    assert!(tally.failed.len() <= CLIENTS && tally.failed.iter().all(|failed| failed.how != "hung"), "{tally:?}");
+    assert!(tally.failed.iter().all(|failed| failed.how != "refused"), "{tally:?}");
+}
+
+#[test]
+fn the_death_of_god_loses_nothing_and_the_next_goes_on() {
+    let (home, port) = serving("-i 2 --wait-ready");
+    let mut load = Load::start(Kind::Http, Mode::New, port, CLIENTS);
+    let before = pids(&home.of("a"));
+    for _ in 0..3 {
+        let answered = load.until("it serves", |tally| tally.by.len() == 2).answered;
+        processes::signal(home.god_pid(), Signal::SIGKILL);
+        home.ok("ping");
+        load.until("it serves on", |tally| tally.answered > answered + 20);
+    }
+    assert_eq!(pids(&home.of("a")), before);
+    home.ok("describe 0").says("serving as");
+    home.ok("reload a");
+    let tally = load.stop();
+    assert!(tally.failed.is_empty(), "{tally:?}");
+}

@@ -1,0 +1,36 @@
+//! Socket activation: programs that are given their sockets, that say what they do, and that run when somebody comes.
+
+mod demand;
+mod load;
+mod notify;
+mod programs;
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use crate::support::{Home, example, http};
+
+/// A home with the example, started with these words beside its TCP socket; and the port.
+fn serving(words: &str) -> (Home, u16) {
+    let (home, port) = (Home::new(), http::free_port());
+    home.ok(&format!("start {} -n a --listen tcp://127.0.0.1:{port} {words}", example("activated.py")));
+    (home, port)
+}
+
+/// The pid of the worker that answers.
+#[track_caller]
+fn answering(port: u16) -> i32 {
+    http::get(port, "/").expect("an answer").parse().expect("a pid")
+}
+
+/// The body of an answer to `GET path` at a Unix path.
+fn get_unix(socket: &Path, path: &str) -> std::io::Result<String> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(10)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.trim().to_owned());
+    body.ok_or_else(|| std::io::Error::other(answer))
+}

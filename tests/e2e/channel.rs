@@ -1,0 +1,197 @@
+//! Workers that get their connections from pmr's own channel: those of `examples/channel/`, and some that misbehave.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Once;
+
+use nix::sys::signal::Signal;
+
+use crate::crash::kill_god;
+use crate::load::{Kind, Load, Mode, Tally};
+use crate::support::eventually::{PATIENCE, until};
+use crate::support::listing::pids;
+use crate::support::{Home, app, example, http, processes};
+
+/// Requests at once.
+const CLIENTS: usize = 8;
+
+/// A clustered app, called `web`.
+struct Web {
+    home: Home,
+    port: u16,
+}
+
+impl Web {
+    /// So many workers of a program, started by these words.
+    fn start(program: &str, workers: u32) -> Web {
+        let web = Web { home: Home::new(), port: http::free_port() };
+        let line = format!("start {program} -n web -i {workers} --exec-mode cluster");
+        web.home.pmr(line.split_whitespace()).env("PORT", web.port.to_string()).run().ok();
+        web
+    }
+
+    fn load(&self, mode: Mode) -> Load {
+        let mut load = Load::start(Kind::Http, mode, self.port, CLIENTS);
+        load.until("it answers", |tally| tally.answered > 50);
+        load
+    }
+
+    fn pids(&self) -> Vec<i32> {
+        pids(&self.home.of("web"))
+    }
+}
+
+fn python() -> String {
+    example("channel/server.py")
+}
+
+/// The example for axum, built once.
+fn axum() -> String {
+    static BUILT: Once = Once::new();
+    BUILT.call_once(|| {
+        let built = Command::new(env!("CARGO")).args(["build", "--quiet", "--example", "axum"]).status();
+        assert!(built.expect("cargo is there").success());
+    });
+    let folder = Path::new(env!("CARGO_BIN_EXE_pmr")).parent().expect("it is in a folder");
+    folder.join("examples/axum").display().to_string()
+}
+
+/// The example for Go, built into this folder.
+fn go(folder: &Path) -> Option<String> {
+    let path = folder.join("server");
+    let built = Command::new("go").args(["build", "-o"]).arg(&path).arg(example("channel/server.go")).status();
+    match built {
+        Ok(status) => assert!(status.success(), "the example is sound"),
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "skipped: go: {error}");
+            return None;
+        }
+    }
+    Some(path.display().to_string())
+}
+
+fn answered_anew(load: &mut Load) -> Tally {
+    let before = load.tally().answered;
+    load.until("requests are answered", |tally| tally.answered > before + 50)
+}
+
+#[track_caller]
+fn none_failed(load: Load) -> Tally {
+    let tally = load.stop();
+    assert!(tally.failed.is_empty(), "{} of {}: {:?}", tally.failed.len(), tally.answered, tally.failed);
+    tally
+}
+
+/// All that must cost no request: turns, reloads, scaling, the death of God; and what the death of a worker costs.
+fn stands_everything(program: &str) {
+    let web = Web::start(program, 4);
+    let tally = Load::count(Kind::Http, Mode::New, web.port, 200);
+    let even: BTreeMap<i32, u64> = web.pids().into_iter().map(|pid| (pid, 50)).collect();
+    assert_eq!((tally.by, tally.failed.len()), (even, 0), "exactly in turn: {:?}", tally.failed.first());
+
+    let mut load = web.load(Mode::New);
+    for _ in 0..3 {
+        let before = web.pids();
+        web.home.ok("reload web");
+        assert!(web.pids().iter().all(|pid| !before.contains(pid)));
+        answered_anew(&mut load);
+    }
+    web.home.ok("scale web 2");
+    answered_anew(&mut load);
+    web.home.ok("scale web 4");
+    for _ in 0..3 {
+        kill_god(&web.home);
+        answered_anew(&mut load);
+    }
+    none_failed(load);
+
+    let mut load = web.load(Mode::New);
+    let victim = web.pids()[0];
+    processes::signal(victim, Signal::SIGKILL);
+    until("it is replaced", || web.pids().iter().all(|pid| *pid != victim && *pid != 0));
+    answered_anew(&mut load);
+    let tally = load.stop();
+    assert!(tally.failed.len() <= CLIENTS, "what was not inside it is answered by others: {:?}", tally.failed);
+    assert!(tally.failed.iter().all(|failed| failed.how == "reset" || failed.how == "truncated"), "{:?}", tally.failed);
+}
+
+#[test]
+fn python_stands_everything() {
+    stands_everything(&python());
+}
+
+#[test]
+fn axum_stands_everything() {
+    stands_everything(&axum());
+}
+
+#[test]
+fn go_stands_everything() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    if let Some(program) = go(folder.path()) {
+        stands_everything(&program);
+    }
+}
+
+#[test]
+fn without_pmr_a_rust_worker_binds_by_itself() {
+    let port = http::free_port();
+    let mut server = Command::new(axum()).env("PORT", port.to_string()).spawn().expect("it was built");
+    until("it answers", || http::get(port, "/").is_ok_and(|pid| pid == server.id().to_string()));
+    processes::signal(i32::try_from(server.id()).expect("pids are small"), Signal::SIGTERM);
+    assert!(server.wait().expect("it is ours").success(), "it ends in good order");
+}
+
+#[test]
+fn who_grants_no_credit_gets_nothing() {
+    let web = Web::start(&app("channel.py"), 2);
+    let [shy, other] = web.pids()[..] else { panic!("two workers") };
+    web.home.write(&format!("credit-{shy}"), "0");
+    web.home.write(&format!("credit-{other}"), "16");
+    web.home.logged("web-out-1.log", "credit 16");
+    web.home.logged("web-out-0.log", "credit 0");
+    let tally = Load::count(Kind::Http, Mode::New, web.port, 40);
+    assert_eq!((tally.by, tally.failed.len()), (BTreeMap::from([(other, 40)]), 0));
+
+    web.home.write(&format!("credit-{other}"), "0");
+    web.home.logged("web-out-1.log", "credit 0");
+    let mut waiting = TcpStream::connect(("127.0.0.1", web.port)).expect("the door is open");
+    write!(waiting, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("it is");
+    waiting.set_read_timeout(Some(std::time::Duration::from_millis(300))).expect("a limit can be set");
+    assert!(waiting.read(&mut [0; 64]).is_err(), "nobody is ready for it");
+    kill_god(&web.home);
+    assert!(waiting.read(&mut [0; 64]).is_err(), "nor is anybody for the next daemon");
+    web.home.write(&format!("credit-{shy}"), "1");
+    waiting.set_read_timeout(Some(PATIENCE)).expect("a limit can be set");
+    let mut answer = String::new();
+    waiting.read_to_string(&mut answer).expect("it is answered in the end");
+    assert!(answer.trim_end().ends_with(&shy.to_string()), "{answer}");
+}
+
+#[test]
+fn garbage_harms_nobody() {
+    let web = Web::start(&app("channel.py"), 2);
+    let tally = Load::count(Kind::Http, Mode::New, web.port, 10);
+    assert_eq!((tally.by.len(), tally.failed.len()), (2, 0));
+    let fool = web.pids()[0];
+    web.home.write(&format!("garbage-{fool}"), "");
+    web.home.logged("web-out-0.log", "garbage sent");
+    let tally = Load::count(Kind::Http, Mode::New, web.port, 20);
+    assert_eq!((tally.by.len(), tally.failed.len()), (2, 0), "it is a worker like any other");
+    assert_eq!(web.pids()[0], fool);
+    let log = std::fs::read_to_string(web.home.root().join("pmr.log")).expect("the daemon has a log");
+    assert!(log.contains("wrote something strange to its channel"), "{log}");
+}
+
+#[test]
+fn a_version_nobody_speaks_is_told() {
+    let home = Home::new();
+    let line = format!("start {} -n web -i 1 --exec-mode cluster --listen-timeout 300", app("channel.py"));
+    home.pmr(line.split_whitespace()).env("VERSION", "99").env("PORT", "0").run();
+    home.logged("web-out-0.log", "unwelcome: 1 to 1");
+    let log = std::fs::read_to_string(home.root().join("pmr.log")).expect("the daemon has a log");
+    assert!(log.contains("version 99 of the worker protocol"), "{log}");
+}

@@ -1,0 +1,58 @@
+//! What happened is written down, told, and explained.
+
+use serde_json::Value;
+
+use crate::support::eventually::until;
+use crate::support::{Home, example};
+
+/// The events of the history, as programs read them.
+fn events(home: &Home, line: &str) -> Vec<Value> {
+    home.ok(line).out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn names<'a>(events: &'a [Value], name: &str) -> Vec<&'a str> {
+    let about = events.iter().filter(|event| event["process"]["name"] == name);
+    about.map(|event| event["event"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn what_happened_to_an_app_outlives_it_and_the_daemon() {
+    let home = Home::new();
+    home.ok(&format!("start {} -n tick -- --token hush", example("ticker.sh")));
+    home.ok("stop tick");
+    home.ok("delete tick");
+    home.ok("kill");
+    let found = events(&home, "history tick --json");
+    let told = names(&found, "tick");
+    for kind in ["created", "started", "online", "asked", "stopping", "exited", "stopped", "deleted"] {
+        assert!(told.contains(&kind), "{kind}: {told:?}");
+    }
+    let verbs: Vec<&Value> =
+        found.iter().filter(|event| event["event"] == "asked").map(|event| &event["verb"]).collect();
+    assert_eq!(verbs, ["start", "stop", "delete"]);
+    let command = found.iter().find(|event| event["verb"] == "start").unwrap()["by"]["command"].as_str().unwrap();
+    assert!(command.ends_with("-- --token [redacted]"), "{command}");
+    assert!(home.ok("history tick --show-secrets").out.contains("--token hush"));
+    let text = home.ok("history tick --lines 1").out;
+    assert!(text.trim_end().ends_with("the daemon ends"), "{text}");
+    let missing = home.pmr(["history", "nobody"]).run().code(1);
+    assert!(missing.err.contains("nothing is known to have happened to `nobody`"), "{}", missing.err);
+}
+
+#[test]
+fn an_app_that_was_stopped_and_one_that_crashed_are_explained() {
+    let home = Home::new();
+    let crash = home.work().join("crash.sh");
+    std::fs::write(&crash, "echo no database >&2; exit 78").unwrap();
+    home.ok(&format!("start {} -n crash --no-autorestart", crash.display()));
+    home.ok(&format!("start {} -n tick", example("ticker.sh")));
+    home.ok("stop tick");
+    home.status("crash", "stopped");
+    until("the last is written down", || home.ok("history crash").out.contains("78"));
+    let page = home.ok("explain crash").out;
+    assert!(page.contains("code 78 usually means: its configuration is wrong"), "{page}");
+    assert!(page.contains("  no database\n"), "{page}");
+    let page = home.ok("explain tick").out;
+    assert!(page.contains("why: `stop` was asked by ") && page.contains(" stop tick"), "{page}");
+    home.pmr(["explain", "nobody"]).run().code(1);
+}
