@@ -7,7 +7,7 @@ import { Failure, named } from './failure.mjs'
 
 const over =
   (module) =>
-  async ({ port, asks, pace }) => {
+  async ({ port, asks, pace, again }) => {
     const agent = new module.Agent({ keepAlive: asks !== 1, maxSockets: 1 })
     let request
     const ask = (path) =>
@@ -27,7 +27,8 @@ const over =
               : reject(new Failure('wrong', `${response.statusCode} ${answer.head}`)),
           )
         })
-        request.on('error', (error) => reject(named(error, begun)))
+        const stale = () => again && request.reusedSocket && !begun
+        request.on('error', (error) => reject(stale() ? new Failure('stale', error.message) : named(error, begun)))
       })
     return { ask, ended: () => false, close: () => (request?.destroy(), agent.destroy()) }
   }
