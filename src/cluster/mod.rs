@@ -30,6 +30,7 @@ mod takeover;
 mod wanted;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
@@ -150,6 +151,7 @@ pub struct Cluster {
     state: Rc<RefCell<State>>,
     queues: Queues,
     takeover: Takeover,
+    activation: Activation,
 }
 
 impl Cluster {
@@ -159,7 +161,8 @@ impl Cluster {
         let book = Book { app, memory };
         let queues = Queues::new(book.clone(), Balancer::RoundRobin, notices.clone());
         let takeover = Takeover::new(book.clone(), queues.clone(), options.sharing.clone(), notices.clone());
-        Cluster { state: State::new(options, book, notices), queues, takeover }
+        let activation = Activation::new(queues.clone(), book.clone(), notices.clone());
+        Cluster { state: State::new(options, book, notices), queues, takeover, activation }
     }
 
     /// The cluster that the God before left, with all it was about to do. What belongs to it is taken out of `legacy`.
@@ -181,7 +184,23 @@ impl Cluster {
         };
         let takeover = Takeover::new(book.clone(), queues.clone(), options.sharing.clone(), notices.clone());
         takeover.adopt(legacy.records, legacy.files);
-        Ok(Cluster { state: revival::revive(options, book, notices, legacy)?, queues, takeover })
+        let activation = Activation::new(queues.clone(), book.clone(), notices.clone());
+        if let Some(record) = legacy.records.get(&activation_key(app)) {
+            activation.adopt(record, legacy.files)?;
+        }
+        Ok(Cluster { state: revival::revive(options, book, notices, legacy)?, queues, takeover, activation })
+    }
+
+    /// True if a God wrote down anything of this app's cluster.
+    #[must_use]
+    pub fn is_known(app: u32, records: &BTreeMap<String, String>) -> bool {
+        [record_key(app), queues_key(app), activation_key(app)].iter().any(|key| records.contains_key(key))
+    }
+
+    /// The sockets the app is given.
+    #[must_use]
+    pub fn activation(&self) -> &Activation {
+        &self.activation
     }
 
     /// A worker was started with the other end of `ipc` as its IPC descriptor, as the process of this number in the app.
@@ -233,6 +252,7 @@ impl Cluster {
     /// Out of rotation at once: no new connection goes to this worker. For one that is about to be stopped: what it
     /// closes from now on stays open for its successor.
     pub fn exclude(&self, run: Run) {
+        self.activation.exclude(run);
         self.queues.exclude(run);
         self.state.borrow_mut().exclude(run);
     }
@@ -240,6 +260,9 @@ impl Cluster {
     /// Out of rotation, and let it finish: its connections end where the protocol allows, then it disconnects. Ends in
     /// one [`Notice::Drained`], after `grace` at the latest, unless [`Cluster::gone`] comes first.
     pub fn drain(&self, run: Run, grace: Duration) {
+        if self.activation.knows(run) {
+            return self.activation.drain(run, grace);
+        }
         self.exclude(run);
         let takes_ours = self.state.borrow().members.get(&run).is_some_and(Member::shares);
         if takes_ours || self.queues.begun_by(run).is_empty() {
@@ -260,6 +283,7 @@ impl Cluster {
     /// forgotten.
     pub fn gone(&self, run: Run) {
         self.takeover.gone(run);
+        self.activation.gone(run);
         self.queues.gone(run);
         let Some(ipc) = self.state.borrow().members.get(&run).map(|member| Rc::clone(&member.ipc)) else {
             return;
@@ -281,7 +305,7 @@ impl Cluster {
     #[must_use]
     pub fn listeners(&self) -> Vec<ListenerInfo> {
         let mut all: Vec<_> = self.state.borrow().listeners.values().map(listener::Listener::info).collect();
-        all.extend(self.queues.listeners());
+        all.extend(self.activation.listeners());
         all
     }
 
@@ -311,7 +335,7 @@ impl Cluster {
         let mut state = self.state.borrow_mut();
         let ids: Vec<_> = state.listeners.keys().copied().collect();
         state.close_listeners(&ids);
-        self.queues.close();
+        self.activation.close();
     }
 }
 

@@ -27,10 +27,9 @@ impl God {
                     cluster.admit(run);
                 }
             }
-            Effect::Drain { run, grace } => match (self.activation_of(run), self.cluster_of(run)) {
-                (Some(activation), _) => activation.drain(run, grace),
-                (None, Some(cluster)) => cluster.drain(run, grace),
-                (None, None) => return Some(Input::Drained { run }),
+            Effect::Drain { run, grace } => match self.cluster_of(run) {
+                Some(cluster) => cluster.drain(run, grace),
+                None => return Some(Input::Drained { run }),
             },
             Effect::Terminate { run } => self.terminate(run),
             Effect::Kill { run } => self.kill(run),
@@ -65,7 +64,7 @@ impl God {
 
     // End.
 
-    fn cluster_of(&self, run: Run) -> Option<&Cluster> {
+    pub(super) fn cluster_of(&self, run: Run) -> Option<&Cluster> {
         self.clusters.get(&self.living.get(run)?.app)
     }
 
@@ -73,9 +72,6 @@ impl God {
     pub(super) fn exclude(&self, run: Run) {
         if let Some(cluster) = self.cluster_of(run) {
             cluster.exclude(run);
-        }
-        if let Some(activation) = self.activation_of(run) {
-            activation.exclude(run);
         }
     }
 
@@ -92,9 +88,6 @@ impl God {
     fn close_cluster(&mut self, app: AppId) {
         if let Some(cluster) = self.clusters.remove(&app) {
             cluster.close();
-        }
-        if let Some(activation) = self.activations.remove(&app) {
-            activation.close();
         }
     }
 
@@ -153,9 +146,6 @@ impl God {
         let Some(process) = self.supervisor.process_of(run) else { return };
         if let Some(cluster) = self.clusters.get(&process.app) {
             cluster.gone(run);
-        }
-        if let Some(activation) = self.activations.get(&process.app) {
-            activation.gone(run);
         }
         self.note_pid(process.id);
     }

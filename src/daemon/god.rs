@@ -25,7 +25,7 @@ use super::pid_files::PidFiles;
 use super::sources::Sources;
 use super::upgrade::Outcome;
 use super::watching::Watching;
-use crate::cluster::{Activation, Cluster, Memory, Notice};
+use crate::cluster::{Cluster, Memory, Notice};
 use crate::logs::LogFiles;
 use crate::os::cgroup::Cgroups;
 use crate::os::reap::Ended;
@@ -108,7 +108,6 @@ pub struct God {
     pub(super) supervisor: Supervisor,
     pub(super) living: Living,
     pub(super) clusters: HashMap<AppId, Cluster>,
-    pub(super) activations: HashMap<AppId, Activation>,
     pub(super) notifications: Notifications,
     pub(super) bus: Bus,
     /// `process.version` of the current run, where it was told.
@@ -145,7 +144,6 @@ impl God {
             shell,
             supervisor: Supervisor::default(),
             clusters: HashMap::new(),
-            activations: HashMap::new(),
             bus,
             node_versions: HashMap::new(),
             fingerprints: Fingerprints::default(),

@@ -17,6 +17,7 @@ use crate::os::cgroup::Cgroup;
 use crate::os::reap::Ended;
 use crate::os::{clock, killpoint, pidfd, proc, tree};
 use crate::protocol::{EventKind, Exit, Run};
+use crate::spec::Mechanism;
 use crate::supervisor::{AppId, Effect, Input, Process, Supervisor};
 
 /// Files that were kept, by name.
@@ -43,7 +44,6 @@ impl God {
         self.find_runs(&legacy.records);
         self.living.find_parents(&legacy.records, legacy.previous.ended.is_none());
         self.find_clusters(&mut legacy);
-        self.find_activations(&legacy.records, &mut legacy.files);
         self.take_over_output(&mut legacy.files);
         killpoint::pass("reviving");
         self.find_marked();
@@ -94,9 +94,9 @@ impl God {
 
     /// The listeners, the channels to workers, and the connections between the two.
     fn find_clusters(&mut self, legacy: &mut Legacy) {
-        let apps: Vec<_> = self.supervisor.apps().map(|app| (app.id, cluster_options(&app.spec))).collect();
-        for (app, options) in apps {
-            if !legacy.records.contains_key(&cluster::record_key(app.0)) {
+        let apps: Vec<_> = self.supervisor.apps().map(|app| (app.id, Arc::clone(&app.spec))).collect();
+        for (app, spec) in apps {
+            if !Cluster::is_known(app.0, &legacy.records) {
                 continue;
             }
             let left = cluster::Legacy {
@@ -106,11 +106,16 @@ impl God {
                 rest: &mut legacy.rest,
             };
             let (memory, notices) = (self.shell.memory.clone(), self.shell.notices.clone());
-            match Cluster::revive(options, app.0, memory, notices, left) {
+            match Cluster::revive(cluster_options(&spec), app.0, memory, notices, left) {
                 Ok(cluster) => {
                     // The God before may have died before he let them in.
                     let ready = self.supervisor.processes().filter(|process| process.app == app && process.serves());
                     ready.filter_map(Process::current_run).for_each(|run| cluster.admit(run));
+                    if spec.mechanism() == Mechanism::Activation
+                        && let Err(error) = cluster.activation().open(&spec.activation)
+                    {
+                        tracing::error!("`{}`: {error}", spec.name);
+                    }
                     self.clusters.insert(app, cluster);
                 }
                 Err(error) => tracing::error!("the listeners of app {} are lost: {error}", app.0),

@@ -42,8 +42,8 @@ impl God {
     /// What was prepared for a run that did not come to be.
     fn take_back(&mut self, run: Run, app: AppId) {
         self.notifications.forget(run);
-        if let Some(activation) = self.activations.get(&app) {
-            activation.gone(run);
+        if let Some(cluster) = self.clusters.get(&app) {
+            cluster.activation().gone(run);
         }
     }
 
@@ -121,7 +121,8 @@ impl God {
         if let Some(watch) = watch {
             self.take_watch(app, spec, pid, watch);
         }
-        if let Some(activation) = self.activations.get(&app).filter(|activation| activation.knows(run)) {
+        let activation = self.cluster(app, spec).activation();
+        if activation.knows(run) {
             activation.join(run, pid, spec.readiness.wait_ready || spec.mode == ExecMode::Fork);
         }
         self.publish(process.id, EventKind::Started { pid });

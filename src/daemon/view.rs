@@ -9,10 +9,10 @@ use super::god::{God, wall};
 use super::journal::JournalState;
 use super::live::Live;
 use crate::os::{clock, proc};
-use crate::protocol::{Description, ListenerInfo, ProcessInfo, Refusal, Run, Standing, Status, Unwritten};
+use crate::protocol::{Description, ProcessInfo, Refusal, Run, Standing, Status, Unwritten};
 use crate::spec::target::Selector;
 use crate::spec::{AppSpec, Mechanism};
-use crate::supervisor::{AppId, Process, State};
+use crate::supervisor::{Process, State};
 
 /// Processor time is averaged over at least this long, in milliseconds, so that two readings in a row do not show noise.
 const SHORTEST_AVERAGE: u64 = 200;
@@ -62,7 +62,7 @@ impl God {
             spec: AppSpec::clone(spec),
             own_env: environment::own(&setting),
             pid_file: pid_file.clone(),
-            listeners: self.listeners(process.app),
+            listeners: cluster.map(crate::cluster::Cluster::listeners).unwrap_or_default(),
             connections: cluster.zip(run).map_or(0, |(cluster, run)| cluster.connections(run)),
             load: cluster.zip(run).and_then(|(cluster, run)| cluster.load(run)),
             obstacle: self.obstacle(spec),
@@ -77,12 +77,6 @@ impl God {
             Mechanism::Takeover => self.watching.obstacle().map(str::to_owned),
             Mechanism::None | Mechanism::Node | Mechanism::Activation => None,
         }
-    }
-
-    fn listeners(&self, app: AppId) -> Vec<ListenerInfo> {
-        let activated = self.activations.get(&app).map(crate::cluster::Activation::listeners);
-        let shared = self.clusters.get(&app).map(crate::cluster::Cluster::listeners);
-        activated.into_iter().chain(shared).flatten().collect()
     }
 
     fn info(&self, process: &Process, usage: &Usage) -> Option<ProcessInfo> {

@@ -29,11 +29,11 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 
 use self::door::{Door, KnownDoor};
+use super::Notice;
 use super::memory::Book;
-use super::queues::{Queues, queues_key};
-use super::{Memory, Notice};
+use super::queues::Queues;
 use crate::os::diag;
-use crate::os::reuseport::{Balancer, Key};
+use crate::os::reuseport::Key;
 use crate::protocol::{ListenerInfo, Run};
 use crate::spec::activation::{self as spec, Address, Endpoint};
 
@@ -93,52 +93,30 @@ struct KnownWorker {
 }
 
 impl Activation {
-    /// Nothing is open yet.
-    #[must_use]
-    pub fn new(app: u32, memory: Memory, notices: UnboundedSender<Notice>) -> Activation {
-        let book = Book { app, memory };
-        let queues = Queues::new(book.clone(), Balancer::RoundRobin, notices.clone());
-        Activation::with(queues, book, notices)
-    }
-
-    fn with(queues: Queues, book: Book, notices: UnboundedSender<Notice>) -> Activation {
+    /// Nothing is open yet. The queues are those of the app's cluster.
+    pub(super) fn new(queues: Queues, book: Book, notices: UnboundedSender<Notice>) -> Activation {
         let (doors, workers, news) = (Vec::new(), HashMap::new(), Rc::new(Notify::new()));
         let state = State { queues, doors, idle_timeout: None, workers, book, notices, news, attendant: None };
         Activation { state: Rc::new(RefCell::new(state)) }
     }
 
-    /// That of the God before, if it had one. What belongs to it is taken out of `files`. Workers that are gone by now
-    /// are still to be told of by [`Activation::gone`]. Must be called inside the runtime's `LocalSet`.
+    /// Takes over what the God before wrote down. What belongs to it is taken out of `files`. Workers that are gone by now
+    /// are still to be told of by [`Activation::gone`].
     ///
     /// # Errors
-    /// A sentence, if its records make no sense.
-    pub fn revive(
-        app: u32,
-        memory: Memory,
-        notices: UnboundedSender<Notice>,
-        record: impl Fn(&str) -> Option<String>,
-        files: &mut HashMap<String, OwnedFd>,
-    ) -> Result<Option<Activation>, String> {
-        let Some(own) = record(&activation_key(app)) else { return Ok(None) };
-        let Record { doors, workers } = serde_json::from_str(&own).map_err(|error| format!("its record: {error}"))?;
-        let book = Book { app, memory };
-        let queues = match record(&queues_key(app)) {
-            Some(known) => Queues::adopt(book.clone(), Balancer::RoundRobin, notices.clone(), &known, files)?,
-            None => Queues::new(book.clone(), Balancer::RoundRobin, notices.clone()),
-        };
-        let activation = Activation::with(queues, book, notices);
-        {
-            let mut state = activation.state.borrow_mut();
-            for known in doors {
-                let door = Door::adopt(known, &state.book, files);
-                state.doors.extend(door);
-            }
-            for KnownWorker { run, excluded } in workers {
-                state.workers.insert(run, Worker { excluded, serves: false, knocking: None });
-            }
-            state.note();
+    /// A sentence, if the record makes no sense.
+    pub(super) fn adopt(&self, record: &str, files: &mut HashMap<String, OwnedFd>) -> Result<(), String> {
+        let Record { doors, workers } = serde_json::from_str(record).map_err(|error| format!("its record: {error}"))?;
+        let mut state = self.state.borrow_mut();
+        for known in doors {
+            let door = Door::adopt(known, &state.book, files);
+            state.doors.extend(door);
         }
-        Ok(Some(activation))
+        for KnownWorker { run, excluded } in workers {
+            state.workers.insert(run, Worker { excluded, serves: false, knocking: None });
+        }
+        state.note();
+        Ok(())
     }
 
     /// Opens what is to be open and is not, and looks after it. What is named no more closes when nobody holds it.

@@ -7,7 +7,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
 use crate::cluster::tests::{copy, memory, play};
+use crate::cluster::{Memory, queues_key};
 use crate::keeper::{Records, ledger};
+use crate::os::reuseport::Balancer;
 
 struct Stage {
     activation: Activation,
@@ -17,6 +19,22 @@ struct Stage {
     address: SocketAddr,
 }
 
+/// Of an app without anything else.
+fn alone(
+    memory: &Memory,
+    notices: UnboundedSender<Notice>,
+    before: Option<(&str, &mut HashMap<String, OwnedFd>)>,
+) -> Activation {
+    let book = Book { app: 7, memory: memory.clone() };
+    let queues = match before {
+        None => Queues::new(book.clone(), Balancer::RoundRobin, notices.clone()),
+        Some((record, files)) => {
+            Queues::adopt(book.clone(), Balancer::RoundRobin, notices.clone(), record, files).unwrap()
+        }
+    };
+    Activation::new(queues, book, notices)
+}
+
 impl Stage {
     fn new(idle_timeout: Option<Duration>) -> Stage {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -24,7 +42,7 @@ impl Stage {
         let wanted = spec::Activation { listen, idle_timeout, min_instances: None };
         let (sender, notices) = unbounded_channel();
         let memory = memory(1, &Records::new());
-        let activation = Activation::new(7, memory.clone(), sender);
+        let activation = alone(&memory, sender, None);
         Stage { activation, notices, memory, wanted, address }
     }
 
@@ -77,8 +95,8 @@ fn a_client_who_finds_nobody_is_told_of_and_waits_also_through_the_death_of_god(
         let Stage { wanted, address, memory, activation, notices } = stage;
         drop((activation, notices));
         let (sender, notices) = unbounded_channel();
-        let record = |key: &str| records.get(key).cloned();
-        let activation = Activation::revive(7, memory.clone(), sender, record, &mut files).unwrap().unwrap();
+        let activation = alone(&memory, sender, Some((&records[&queues_key(7)], &mut files)));
+        activation.adopt(&records[&activation_key(7)], &mut files).unwrap();
         activation.open(&wanted).unwrap();
         let mut stage = Stage { activation, notices, memory, wanted, address };
         let _client = stage.connect();
