@@ -200,9 +200,7 @@ impl Process {
                 self.launch_failed = false;
                 self.reason = None;
                 scene.publish(self.id, EventKind::Online);
-                if scene.spec.listens_before_ready() {
-                    scene.effects.push(Effect::Admit { run });
-                }
+                scene.effects.extend(scene.spec.listens_before_ready().then_some(Effect::Admit { run }));
                 if let Some(old) = old {
                     let departure = Departure::begin(old.run, old.since, scene, true);
                     self.retiring.push(departure);
