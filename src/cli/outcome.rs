@@ -50,7 +50,7 @@ pub fn tell(report: &Report, processes: &[ProcessInfo], cx: &Context) -> Outcome
     let mut shown = Vec::new();
     for line in &report.lines {
         let text = view::report::line(line, cx.ui.look());
-        if line.verdict == Verdict::Done {
+        if matches!(line.verdict, Verdict::Done | Verdict::Planned { .. }) {
             cx.ui.say(&text);
         } else {
             cx.ui.complain(&text);

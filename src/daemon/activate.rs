@@ -85,6 +85,9 @@ impl God {
             let Some(activation) = self.activations.get(&process.app) else { continue };
             match &process.state {
                 State::Online(serving) => activation.ready(serving.run),
+                State::Trial { new, old } => {
+                    [new, old].map(|serving| activation.ready(serving.run)).into_iter().collect()
+                }
                 State::Launching { run, .. } => activation.resume(*run),
                 State::Stopped | State::Stopping(_) | State::Waiting { .. } | State::Idle | State::Errored => {}
             }

@@ -29,6 +29,7 @@ impl God {
         match self.start(run, &instance, app, &spec) {
             Ok(()) => {
                 self.note_pid(id);
+                self.check_health(run);
                 Input::Spawned { run }
             }
             Err(failure) => {
@@ -113,7 +114,7 @@ impl God {
             self.pump(vec![(name, pipe)], path.as_deref());
         }
         let cluster = self.cluster(app, spec);
-        cluster.join(run, ends.ipc, ends.part);
+        cluster.join(run, process.instance, ends.ipc, ends.part);
         if spec.listens_before_ready() {
             cluster.withhold(run);
         }
@@ -161,7 +162,7 @@ impl God {
 
 /// How the workers of an app share.
 pub(super) fn cluster_options(spec: &AppSpec) -> cluster::Options {
-    cluster::Options { balance: spec.balance, sharing: spec.sharing.clone() }
+    cluster::Options { balance: spec.balance, sharing: spec.sharing.clone(), queue: spec.queue }
 }
 
 /// The names under which the ends of a run's output pipes are kept.

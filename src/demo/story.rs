@@ -16,7 +16,9 @@ use crate::cli::client::Client;
 use crate::cli::failure::{Doing, Failure};
 use crate::cli::ui::Ui;
 use crate::paths::Home;
-use crate::protocol::{Action, Changes, Event, EventKind, Launch, ProcessInfo, Report, Scale, Status, Verdict};
+use crate::protocol::{
+    Action, Changes, Event, EventKind, Launch, ProcessInfo, Report, Rollout, Scale, Status, Verdict,
+};
 use crate::spec::target::Selector;
 use crate::spec::{
     AppSpec, Balance, DEFAULT_INSTANCE_VAR, DEFAULT_NAMESPACE, Env, ExecMode, LogSpec, Program, Readiness, RestartRule,
@@ -43,7 +45,7 @@ pub(super) async fn tell(client: &Client, home: &Home, ui: Ui) -> Result<Vec<Ste
     stage.say(&format!("2/5  scale to {many} workers"));
     stage.act(format!("scale to {many}"), Action::Scale(Scale::To(many))).await?;
     stage.say(&format!("3/5  reload: replace all {many} workers, one after another"));
-    let reload = Action::Reload { changes: Changes::default(), parallel: 1 };
+    let reload = Action::Reload { changes: Changes::default(), rollout: Rollout::waves(1) };
     stage.act(format!("reload all {many}"), reload).await?;
     stage.kill_one().await?;
     stage.say(&format!("5/5  scale down to {few} workers"));
@@ -209,7 +211,8 @@ async fn done(operation: impl Future<Output = Result<Report, Failure>>) -> Resul
 /// The first reason why a report is not all done.
 fn check(report: &Report) -> Result<(), Failure> {
     let bad = report.lines.iter().find_map(|line| match &line.verdict {
-        Verdict::Done => None,
+        Verdict::Done | Verdict::Planned { .. } => None,
+        Verdict::RolledBack => Some(format!("{} of worker {} was taken back", line.verb, line.id)),
         Verdict::Failed { reason, .. } => Some(format!("{} of worker {}: {reason}", line.verb, line.id)),
         Verdict::Superseded { by } => Some(format!("{} of worker {}: `{by}` came between", line.verb, line.id)),
     });
@@ -236,6 +239,7 @@ fn app(instances: u32) -> Result<AppSpec, Failure> {
         instances,
         balance: Balance::RoundRobin,
         sharing: Sharing::default(),
+        queue: crate::spec::QueueRule::default(),
         base_env: std::sync::Arc::default(),
         env: Env::from([("PORT".to_owned(), "0".to_owned())]),
         instance_var: DEFAULT_INSTANCE_VAR.to_owned(),
@@ -245,6 +249,8 @@ fn app(instances: u32) -> Result<AppSpec, Failure> {
         watchdog: None,
         activation: crate::spec::Activation::default(),
         readiness: Readiness::default(),
+        health: None,
+        on_reload_failure: crate::spec::OnReloadFailure::default(),
         logs: LogSpec::default(),
         autostart: true,
         version: None,

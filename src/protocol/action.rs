@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::rollout::Rollout;
 use crate::spec::Env;
 
 /// What to do with the processes a command names.
@@ -18,8 +19,8 @@ pub enum Action {
     Reload {
         /// What changes with it.
         changes: Changes,
-        /// How many processes of one app are replaced at a time, at least 1.
-        parallel: u32,
+        /// How it is to go.
+        rollout: Rollout,
     },
     /// Stop and forget.
     Delete,
@@ -90,8 +91,5 @@ pub enum Launch {
     /// `start` or `restart` of a config file: restart it with the new spec.
     OrRestart,
     /// `reload` of a config file: reload it with the new spec.
-    OrReload {
-        /// How many processes of one app are replaced at a time, at least 1.
-        parallel: u32,
-    },
+    OrReload(Rollout),
 }

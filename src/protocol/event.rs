@@ -103,6 +103,23 @@ pub enum EventKind {
         /// The limit.
         limit: u64,
     },
+    /// The run fails its health check.
+    Unhealthy {
+        /// What was wrong with it last.
+        reason: String,
+    },
+    /// The run passes its health check again.
+    Healthy,
+    /// The run is one of the few that try a new release out.
+    Canary {
+        /// How long they are watched, in milliseconds.
+        watch_ms: u64,
+    },
+    /// A new release failed: back to the one before.
+    RollingBack {
+        /// Why.
+        reason: String,
+    },
     /// The app sent this with `process.send`.
     Message {
         /// As it was sent.

@@ -17,6 +17,8 @@ pub enum Status {
     Launching,
     /// Running (and ready, where readiness can be told).
     Online,
+    /// Running and failing its health check.
+    Unhealthy,
     /// Told to stop, still running.
     Stopping,
     /// Not running, by the operator's wish or by its own final exit.
@@ -36,6 +38,7 @@ impl Status {
         match self {
             Status::Launching => "launching",
             Status::Online => "online",
+            Status::Unhealthy => "unhealthy",
             Status::Stopping => "stopping",
             Status::Stopped => "stopped",
             Status::WaitingRestart => "waiting restart",
@@ -88,6 +91,9 @@ pub struct ProcessInfo {
     pub started_at: Option<EpochMs>,
     /// When the process was added, or reset.
     pub created_at: EpochMs,
+    /// What its last health check found wrong, if it did.
+    #[serde(default)]
+    pub fault: Option<String>,
     /// How the last run ended.
     pub last_exit: Option<Exit>,
     /// Why it is not running, or why the last start failed, in a few words.
@@ -245,7 +251,7 @@ impl Report {
     /// True if every process came to what was asked.
     #[must_use]
     pub fn succeeded(&self) -> bool {
-        self.lines.iter().all(|line| matches!(line.verdict, Verdict::Done))
+        self.lines.iter().all(|line| matches!(line.verdict, Verdict::Done | Verdict::Planned { .. }))
     }
 }
 
@@ -279,6 +285,34 @@ pub enum Verdict {
         /// The verb of the later command.
         by: String,
     },
+    /// Another process failed, so this one is back on the release before, or still on it.
+    RolledBack,
+    /// Nothing was done; this would be.
+    Planned {
+        /// What.
+        step: Step,
+    },
+}
+
+/// What a reload would do with one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Replace it first, and watch its successor.
+    Canary,
+    /// Replace it by a successor that is ready first.
+    Replace {
+        /// With others of its wave; the first is 1.
+        wave: u32,
+    },
+    /// Stop it and start it again.
+    Restart,
+    /// Start it.
+    Start,
+    /// Nothing: it rests, and will be as asked when somebody needs it.
+    Rest,
+    /// Remove it.
+    Remove,
 }
 
 /// What `save` wrote.

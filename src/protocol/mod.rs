@@ -12,16 +12,18 @@ pub mod event;
 pub mod info;
 pub mod notify;
 pub mod refusal;
+pub mod rollout;
 pub mod upgrade;
 pub mod wire;
 
 pub use action::{Action, Changes, Launch, Scale};
 pub use event::{Event, EventKind};
 pub use info::{
-    Described, Description, Exit, Hello, ListenerInfo, ProcessInfo, Report, ReportLine, Saved, Standing, Status,
+    Described, Description, Exit, Hello, ListenerInfo, ProcessInfo, Report, ReportLine, Saved, Standing, Status, Step,
     Unwritten, Verdict,
 };
 pub use refusal::Refusal;
+pub use rollout::{Canary, Rollout, Share};
 pub use upgrade::{Successor, Upgraded};
 
 use std::path::PathBuf;

@@ -44,6 +44,12 @@ fn scaled(number: f64, shift: u32) -> Option<u64> {
     (bytes < 63_f64.exp2()).then_some(bytes as u64)
 }
 
+/// A time in words: `30s`, `1m 30s`, `500ms`.
+#[must_use]
+pub fn in_words(millis: u64) -> String {
+    humantime::format_duration(Duration::from_millis(millis)).to_string()
+}
+
 /// A size in words: `300 MB`, `1.5 MB`.
 #[must_use]
 pub fn megabytes(bytes: u64) -> String {

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::persist::RecordKey;
-use super::{App, AppId, Ask, Effect, Goal, Kind, Moment, Operation, ProcessId, Snapshot, Supervisor, Ticket, Wait};
+use super::{
+    App, AppId, Ask, Effect, Goal, Kind, Moment, Operation, Process, ProcessId, Snapshot, Supervisor, Ticket, Wait,
+};
 use crate::protocol::{Action, Changes, Launch, Refusal, ReportLine, Scale, Verdict};
 use crate::spec::keys::read::MAX_INSTANCES;
 use crate::spec::target::{self, Selector};
 use crate::spec::{AppSpec, keys};
 
 /// Operations to enqueue, with their apps.
-type Plan = Vec<(AppId, Operation)>;
+pub(super) type Plan = Vec<(AppId, Operation)>;
 
 impl Supervisor {
     pub(super) fn ask(&mut self, now: Moment, ticket: Ticket, ask: Ask, effects: &mut Vec<Effect>) {
@@ -59,6 +61,11 @@ impl Supervisor {
         effects: &mut Vec<Effect>,
     ) -> Result<Plan, Refusal> {
         self.check_launch(&apps, how)?;
+        if let Launch::OrReload(rollout) = how
+            && rollout.dry_run
+        {
+            return Ok(self.preview_launch(ticket, &apps, &rollout));
+        }
         let mut plan = Plan::new();
         for mut spec in apps {
             self.share_env(&mut spec);
@@ -113,16 +120,14 @@ impl Supervisor {
     }
 
     fn launch_known(&self, ticket: Ticket, app: AppId, spec: AppSpec, how: Launch, plan: &mut Plan) {
-        let (kind, parallel) = match how {
-            Launch::New => (Kind::Start, usize::MAX),
-            Launch::OrRestart => (Kind::Restart, usize::MAX),
-            Launch::OrReload { parallel } => (Kind::Reload, parallel as usize),
-        };
         let members = self.staying(app);
-        let scale = Kind::Scale(Scale::To(spec.instances));
-        plan.push((app, Operation::new(Some(ticket), kind, members, parallel).with_spec(Some(spec))));
+        let operation = match how {
+            Launch::New => Operation::new(Some(ticket), Kind::Start, members, usize::MAX),
+            Launch::OrRestart => Operation::new(Some(ticket), Kind::Restart, members, usize::MAX),
+            Launch::OrReload(rollout) => Operation::reload(Some(ticket), members, &rollout),
+        };
         // Even where the count fits now: a scale that waits may change it.
-        plan.push((app, Operation::new(Some(ticket), scale, vec![], usize::MAX)));
+        plan.push((app, operation.with_count(spec.instances).with_spec(Some(spec))));
     }
 
     // Act.
@@ -136,15 +141,17 @@ impl Supervisor {
         effects: &mut Vec<Effect>,
     ) -> Result<Plan, Refusal> {
         let ids = self.select(target)?;
-        let all = usize::MAX;
+        let verb = |kind| move |members| Operation::new(Some(ticket), kind, members, usize::MAX);
+        let none = &Changes::default();
         match action {
-            Action::Start(changes) => self.plan(ticket, Kind::Start, &ids, all, changes),
-            Action::Restart(changes) => self.plan(ticket, Kind::Restart, &ids, all, changes),
-            Action::Reload { changes, parallel } => {
-                self.plan(ticket, Kind::Reload, &ids, (*parallel).max(1) as usize, changes)
+            Action::Start(changes) => self.plan(&ids, changes, verb(Kind::Start)),
+            Action::Restart(changes) => self.plan(&ids, changes, verb(Kind::Restart)),
+            Action::Reload { changes, rollout } if rollout.dry_run => self.preview(ticket, &ids, changes, rollout),
+            Action::Reload { changes, rollout } => {
+                self.plan(&ids, changes, |members| Operation::reload(Some(ticket), members, rollout))
             }
-            Action::Stop => self.plan(ticket, Kind::Stop, &ids, all, &Changes::default()),
-            Action::Delete => self.plan(ticket, Kind::Delete, &ids, all, &Changes::default()),
+            Action::Stop => self.plan(&ids, none, verb(Kind::Stop)),
+            Action::Delete => self.plan(&ids, none, verb(Kind::Delete)),
             Action::Scale(scale) => self.plan_scale(ticket, &ids, *scale),
             Action::Reset | Action::Flush | Action::ReopenLogs | Action::Signal(_) => {
                 for id in ids {
@@ -173,22 +180,17 @@ impl Supervisor {
 
     fn plan(
         &self,
-        ticket: Ticket,
-        kind: Kind,
         ids: &[ProcessId],
-        parallel: usize,
         changes: &Changes,
+        operation: impl Fn(Vec<ProcessId>) -> Operation,
     ) -> Result<Plan, Refusal> {
         let by_app = self.by_app(ids);
-        let operation = |(app, members)| {
-            let spec = self.changed(app, changes)?;
-            Ok((app, Operation::new(Some(ticket), kind, members, parallel).with_spec(spec)))
-        };
-        by_app.into_iter().map(operation).collect()
+        let planned = |(app, members)| Ok((app, operation(members).with_spec(self.changed(app, changes)?)));
+        by_app.into_iter().map(planned).collect()
     }
 
     /// The app's spec with the changes, on top of what operations before will have put into effect.
-    fn changed(&self, app: AppId, changes: &Changes) -> Result<Option<AppSpec>, Refusal> {
+    pub(super) fn changed(&self, app: AppId, changes: &Changes) -> Result<Option<AppSpec>, Refusal> {
         if changes.is_empty() {
             return Ok(None);
         }
@@ -221,7 +223,7 @@ impl Supervisor {
         idle.filter(|_| plan.is_empty()).map_or(Ok(plan), Err)
     }
 
-    fn by_app(&self, ids: &[ProcessId]) -> BTreeMap<AppId, Vec<ProcessId>> {
+    pub(super) fn by_app(&self, ids: &[ProcessId]) -> BTreeMap<AppId, Vec<ProcessId>> {
         let mut by_app: BTreeMap<AppId, Vec<ProcessId>> = BTreeMap::new();
         for id in ids {
             by_app.entry(self.processes[id].app).or_default().push(*id);
@@ -247,7 +249,7 @@ impl Supervisor {
         self.note(ticket, id, action.verb(), verdict);
     }
 
-    fn note(&mut self, ticket: Ticket, id: ProcessId, verb: &str, verdict: Verdict) {
+    pub(super) fn note(&mut self, ticket: Ticket, id: ProcessId, verb: &str, verdict: Verdict) {
         let name = self.processes.get(&id).map(|process| self.apps[&process.app].spec.name.clone());
         let line = ReportLine { id: id.0, name: name.unwrap_or_default(), verb: verb.to_owned(), verdict };
         self.waits.entry(ticket).or_default().report.lines.push(line);
@@ -272,7 +274,7 @@ impl Supervisor {
             for process in saved.processes {
                 let id = self.add_process(now, app, Some(process), effects);
                 if process.up && process.idle && self.may_rest(app) {
-                    self.direct(now, id, effects, |process, _| process.lie());
+                    self.direct(now, id, effects, Process::rest_again);
                 } else if process.up {
                     up.push(id);
                 }

@@ -28,6 +28,7 @@ pub mod operation;
 pub mod persist;
 #[cfg(test)]
 mod play;
+mod preview;
 pub mod process;
 pub mod registry;
 pub mod restart;
@@ -42,7 +43,8 @@ pub use persist::{RecordKey, Unreadable};
 pub use process::{Departure, Goal, Process, Serving, Stage, State};
 pub use registry::{App, SavedApp, SavedProcess, Snapshot};
 
-use crate::protocol::{EventKind, Report, Run};
+use crate::protocol::{EventKind, Report, Rollout, Run};
+use crate::spec::health::OnFail;
 use process::Scene;
 
 /// All supervision state.
@@ -93,6 +95,7 @@ impl Supervisor {
             }),
             Input::Emptied { run } => self.tell(now, run, &mut effects, |process, scene| process.emptied(scene, run)),
             Input::Late { run } => self.tell(now, run, &mut effects, |process, scene| process.late(scene, run)),
+            Input::Checked { run, fault } => self.checked(now, run, fault, &mut effects),
             Input::Sampled { run, memory } => self.sampled(now, run, memory, &mut effects),
             Input::Alive { run } => self.tell(now, run, &mut effects, |process, scene| process.alive(scene, run)),
             Input::Hangs { run } => self.tell(now, run, &mut effects, |process, scene| process.hangs(scene, run)),
@@ -106,7 +109,8 @@ impl Supervisor {
     /// When to come back with a tick, if nothing happens before.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Moment> {
-        self.processes.values().filter_map(Process::deadline).min()
+        let operations = self.apps.values().flat_map(|app| &app.operations).filter_map(Operation::deadline);
+        self.processes.values().filter_map(Process::deadline).chain(operations).min()
     }
 
     /// The run's process learns something; then its app's operations go on.
@@ -152,6 +156,19 @@ impl Supervisor {
         app
     }
 
+    /// The same, unless the process is gone.
+    fn direct_if_there(
+        &mut self,
+        now: Moment,
+        id: ProcessId,
+        effects: &mut Vec<Effect>,
+        act: impl FnOnce(&mut Process, &mut Scene<'_>),
+    ) {
+        if self.processes.contains_key(&id) {
+            self.direct(now, id, effects, act);
+        }
+    }
+
     fn remove(&mut self, id: ProcessId, effects: &mut Vec<Effect>) {
         self.processes.remove(&id);
         effects.push(Effect::Publish { process: id, kind: EventKind::Deleted });
@@ -167,11 +184,38 @@ impl Supervisor {
     fn tick(&mut self, now: Moment, effects: &mut Vec<Effect>) {
         loop {
             let due = |process: &Process| process.deadline().is_some_and(|deadline| deadline <= now);
-            let Some(id) = self.processes.values().find(|process| due(process)).map(|process| process.id) else {
-                return;
+            let process = self.processes.values().find(|process| due(process)).map(|process| process.id);
+            let is_due = |operation: &Operation| operation.deadline().is_some_and(|deadline| deadline <= now);
+            let app = match process {
+                Some(id) => self.direct(now, id, effects, Process::tick),
+                None => match self.apps.values().find(|app| app.operations.iter().any(is_due)) {
+                    Some(app) => app.id,
+                    None => return,
+                },
             };
-            let app = self.direct(now, id, effects, Process::tick);
             self.advance(now, app, effects);
+        }
+    }
+
+    /// A process that stays unhealthy is replaced, if its owner wants that, and unless something is being done to it.
+    fn checked(&mut self, now: Moment, run: Run, fault: Option<String>, effects: &mut Vec<Effect>) {
+        self.tell(now, run, effects, |process, scene| process.checked(scene, run, fault));
+        let Some(process) = self.runs.get(&run).and_then(|id| self.processes.get(id)) else { return };
+        let app = &self.apps[&process.app];
+        let restarts = app.spec.health.as_ref().is_some_and(|health| health.on_fail == OnFail::Restart);
+        let serving = matches!(process.state, State::Online(serving) if serving.run == run);
+        if restarts && serving && process.condition.is_unhealthy() {
+            self.replace_unasked(now, process.id, effects);
+        }
+    }
+
+    /// Replaces a process that nobody is doing anything to, unless that was tried in vain not long ago.
+    fn replace_unasked(&mut self, now: Moment, id: ProcessId, effects: &mut Vec<Effect>) {
+        let process = &self.processes[&id];
+        let app = &self.apps[&process.app];
+        if process.patience.is_over(now) && !app.operations.iter().any(|operation| operation.concerns(id)) {
+            let operation = Operation::reload(None, vec![id], &Rollout::waves(1));
+            self.enqueue(now, process.app, operation, effects);
         }
     }
 
@@ -181,11 +225,15 @@ impl Supervisor {
         let (id, app) = (process.id, &self.apps[&process.app]);
         let Some(limit) = app.spec.restart.max_memory else { return };
         let serving = matches!(process.state, State::Online(serving) if serving.run == run);
-        if memory <= limit || !serving || app.operations.iter().any(|operation| operation.concerns(id)) {
+        if memory <= limit
+            || !serving
+            || !process.patience.is_over(now)
+            || app.operations.iter().any(|operation| operation.concerns(id))
+        {
             return;
         }
         effects.push(Effect::Publish { process: id, kind: EventKind::OverMemory { bytes: memory, limit } });
-        let operation = Operation::new(None, Kind::Reload, vec![id], 1);
+        let operation = Operation::reload(None, vec![id], &Rollout::waves(1));
         self.enqueue(now, process.app, operation, effects);
     }
 }

@@ -4,6 +4,8 @@
 //! Operations run one after another, but for `stop` and `delete`: they begin at once and take their processes out of
 //! whatever else was to be done to them.
 
+mod queue;
+mod reload;
 #[cfg(test)]
 mod tests;
 
@@ -14,8 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use super::persist::RecordKey;
 use super::{AppId, Effect, Goal, Moment, Process, ProcessId, State, Supervisor, Ticket};
-use crate::protocol::{ReportLine, Scale, Verdict};
+use crate::protocol::{Rollout, Scale, Verdict};
 use crate::spec::AppSpec;
+use reload::Transaction;
 
 /// What an operation does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +81,12 @@ pub struct Operation {
     pub(super) previous: Option<Arc<AppSpec>>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     begun: bool,
+    /// How many processes the app is to have when all this is done; of those that are too many none is worked on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    count: Option<u32>,
+    /// How a reload is to go, and how far it is.
+    #[serde(default, skip_serializing_if = "Transaction::is_default")]
+    pub(super) transaction: Transaction,
 }
 
 fn all() -> usize {
@@ -94,7 +103,31 @@ impl Operation {
     pub fn new(ticket: Option<Ticket>, kind: Kind, members: Vec<ProcessId>, parallel: usize) -> Operation {
         let pending = VecDeque::from(members);
         let parallel = parallel.max(1);
-        Operation { ticket, kind, pending, active: vec![], parallel, spec: None, previous: None, begun: false }
+        Operation {
+            ticket,
+            kind,
+            pending,
+            active: vec![],
+            parallel,
+            spec: None,
+            previous: None,
+            begun: false,
+            count: None,
+            transaction: Transaction::default(),
+        }
+    }
+
+    /// A reload that goes as asked.
+    #[must_use]
+    pub fn reload(ticket: Option<Ticket>, members: Vec<ProcessId>, rollout: &Rollout) -> Operation {
+        let operation = Operation::new(ticket, Kind::Reload, members, rollout.parallel as usize);
+        Operation { transaction: Transaction::new(rollout), ..operation }
+    }
+
+    /// The same, and in the end the app has so many processes.
+    #[must_use]
+    pub fn with_count(self, count: u32) -> Operation {
+        Operation { count: Some(count), ..self }
     }
 
     /// The same with a spec that takes effect when it begins.
@@ -105,7 +138,7 @@ impl Operation {
 
     /// True if it has or will have to do with the process.
     pub(super) fn concerns(&self, id: ProcessId) -> bool {
-        self.pending.contains(&id) || self.active.contains(&id)
+        self.pending.contains(&id) || self.active.contains(&id) || self.transaction.watches(id)
     }
 
     /// True if it has specs to put into effect, or to return to.
@@ -121,7 +154,7 @@ impl Operation {
 
     /// True if the count of processes will be another when it is over.
     pub(super) fn changes_count(&self) -> bool {
-        matches!(self.kind, Kind::Scale(_)) && !self.begun
+        self.count.is_some() || (matches!(self.kind, Kind::Scale(_)) && !self.begun)
     }
 
     /// True if it is being worked on and not one of those that overtake.
@@ -131,115 +164,62 @@ impl Operation {
     }
 
     fn is_over(&self) -> bool {
-        self.begun && self.pending.is_empty() && self.active.is_empty()
+        let idle = self.pending.is_empty() && self.active.is_empty() && !self.transaction.is_watching();
+        self.begun && idle && self.count.is_none()
+    }
+
+    /// When it has something to do of its own.
+    pub(super) fn deadline(&self) -> Option<Moment> {
+        self.transaction.deadline()
+    }
+
+    /// The next process to be worked on, if one may be now.
+    fn next(&mut self) -> Option<ProcessId> {
+        if self.active.len() >= self.parallel || !self.transaction.may_go_on() {
+            return None;
+        }
+        self.pending.pop_front()
     }
 }
 
 impl Supervisor {
-    /// Puts an operation into its app's queue and lets it begin if it may.
-    pub(super) fn enqueue(&mut self, now: Moment, app: AppId, operation: Operation, effects: &mut Vec<Effect>) {
-        if operation.kind.overtakes() {
-            self.supersede(app, &operation);
-        }
-        if operation.has_specs() {
-            self.touch(RecordKey::Spec(app));
-        }
-        let queue = &mut self.apps.get_mut(&app).expect("operations are made for apps that exist").operations;
-        queue.push_back(operation);
-        self.advance(now, app, effects);
-    }
-
-    /// Takes the processes of `newer` out of every operation of the app. What has not begun and has nothing left to do
-    /// never begins, and neither does a scale that waits while the whole app is taken down.
-    fn supersede(&mut self, app: AppId, newer: &Operation) {
-        let whole = self.staying(app).iter().all(|id| newer.concerns(*id));
-        let Some(entry) = self.apps.get_mut(&app) else { return };
-        let mut lines = Vec::new();
-        for operation in &mut entry.operations {
-            let (kind, ticket) = (operation.kind, operation.ticket);
-            let mut taken = |id: &ProcessId| {
-                let stays = !newer.pending.contains(id) || (kind == Kind::Delete && newer.kind == Kind::Stop);
-                if !stays {
-                    let by = newer.kind.verb().to_owned();
-                    let verdict = if kind == newer.kind { None } else { Some(Verdict::Superseded { by }) };
-                    lines.extend(verdict.map(|verdict| (ticket, *id, kind, verdict)));
-                }
-                stays || kind == newer.kind
-            };
-            operation.pending.retain(&mut taken);
-            operation.active.retain(&mut taken);
-            let waits = matches!(kind, Kind::Scale(_)) && !operation.begun;
-            if waits && whole {
-                let by = newer.kind.verb();
-                let never = |id: &ProcessId| (ticket, *id, kind, Verdict::Superseded { by: by.to_owned() });
-                lines.extend(newer.pending.iter().map(never));
-            }
-            operation.begun |= operation.pending.is_empty() && (whole || !waits);
-        }
-        for (ticket, id, kind, verdict) in lines {
-            self.report(ticket, app, id, kind, verdict);
-        }
-    }
-
-    /// Carries the app's operations as far as they go, and removes the app when its last process is gone.
-    pub(super) fn advance(&mut self, now: Moment, app: AppId, effects: &mut Vec<Effect>) {
-        let mut queue = match self.apps.get_mut(&app) {
-            Some(entry) => std::mem::take(&mut entry.operations),
-            None => return,
-        };
-        if !queue.is_empty() {
-            self.touch(RecordKey::Work(app));
-        }
-        let mut at = 0;
-        while at < queue.len() {
-            let may_run = at == 0 || queue[at].kind.overtakes();
-            if may_run {
-                self.carry_on(now, app, &mut queue[at], effects);
-            }
-            if may_run && queue[at].is_over() {
-                let finished = queue.remove(at).expect("the index is within the queue");
-                if finished.has_specs() {
-                    self.touch(RecordKey::Spec(app));
-                }
-                self.close(finished.ticket, effects);
-                at = 0;
-            } else {
-                at += 1;
-            }
-        }
-        let entry = self.apps.get_mut(&app).expect("nothing removes an app while its queue is out");
-        entry.operations = queue;
-        if entry.operations.is_empty() && self.members(app).next().is_none() {
-            self.apps.remove(&app);
-            self.touch(RecordKey::Spec(app));
-            effects.push(Effect::AppRemoved { app });
-        }
-    }
-
     fn carry_on(&mut self, now: Moment, app: AppId, operation: &mut Operation, effects: &mut Vec<Effect>) {
         if !operation.begun {
             self.begin(now, app, operation, effects);
         }
         loop {
-            self.collect(app, operation);
-            if operation.active.len() >= operation.parallel {
-                return;
+            let turned = self.collect(now, app, operation, effects) || self.judge(now, app, operation, effects);
+            if turned {
+                continue;
             }
-            let Some(id) = operation.pending.pop_front() else { return };
-            if self.processes.contains_key(&id) {
-                operation.active.push(id);
-                self.set_off(now, id, operation, effects);
+            if let Some(id) = operation.next() {
+                // One that was told to go for good, and that not even SIGKILL ends, does not come back.
+                let stays = |process: &Process| process.goal != Goal::Gone || operation.kind.overtakes();
+                if self.processes.get(&id).is_some_and(stays) {
+                    operation.active.push(id);
+                    self.set_off(now, id, operation, effects);
+                }
+                continue;
             }
+            let idle = operation.pending.is_empty() && operation.active.is_empty();
+            let Some(count) = operation.count.take_if(|_| idle && !operation.transaction.is_watching()) else { return };
+            operation.kind = Kind::Scale(Scale::To(count));
+            self.rescale(now, app, Scale::To(count), operation, effects);
         }
     }
 
     fn begin(&mut self, now: Moment, app: AppId, operation: &mut Operation, effects: &mut Vec<Effect>) {
         operation.begun = true;
+        if let Some(count) = operation.count {
+            let stay: Vec<ProcessId> = self.staying(app).into_iter().take(count as usize).collect();
+            operation.pending.retain(|id| stay.contains(id));
+        }
         if let Some(spec) = operation.spec.take() {
             let entry = self.apps.get_mut(&app).expect("its queue is being worked on");
             operation.previous = Some(std::mem::replace(&mut entry.spec, spec));
             self.touch(RecordKey::Spec(app));
         }
+        operation.transaction.begin(now, self.last_run, operation.pending.len());
         if let Kind::Scale(scale) = operation.kind {
             self.rescale(now, app, scale, operation, effects);
         }
@@ -275,7 +255,8 @@ impl Supervisor {
             Kind::Stop => Goal::Down,
             Kind::Delete => Goal::Gone,
             Kind::Reload if self.keeps_mode(id, operation) => {
-                self.direct(now, id, effects, Process::reload);
+                let takeover = operation.transaction.takeover();
+                self.direct(now, id, effects, |process, scene| process.reload(scene, takeover));
                 return;
             }
             Kind::Reload | Kind::Start | Kind::Restart | Kind::Scale(_) => {
@@ -291,7 +272,7 @@ impl Supervisor {
     /// False if the operation makes a cluster of an app that was none, or the reverse: the two cannot serve side by side.
     fn keeps_mode(&self, id: ProcessId, operation: &Operation) -> bool {
         let mode = self.apps[&self.processes[&id].app].spec.mode;
-        operation.previous.as_ref().is_none_or(|previous| previous.mode == mode)
+        operation.transaction.returns_to_its_mode() && operation.previous.as_ref().is_none_or(|old| old.mode == mode)
     }
 
     /// True if another process of the app goes on serving, so that one that leaves has somebody to leave its clients to.
@@ -299,58 +280,19 @@ impl Supervisor {
         self.members(app).any(|process| counts(process.id) && process.goal == Goal::Up && process.serves())
     }
 
-    /// Takes note of the active processes that came to an end of their part, good or bad.
-    fn collect(&mut self, app: AppId, operation: &mut Operation) {
-        let mut still = Vec::new();
+    /// Takes note of the active processes that came to an end of their part, good or bad. True if that gave the operation
+    /// another turn.
+    fn collect(&mut self, now: Moment, app: AppId, operation: &mut Operation, effects: &mut Vec<Effect>) -> bool {
+        if operation.kind == Kind::Reload {
+            return self.collect_reloaded(now, app, operation, effects);
+        }
         for id in std::mem::take(&mut operation.active) {
             match outcome(self.processes.get(&id), operation.kind) {
-                None => still.push(id),
-                Some(verdict) => {
-                    if operation.kind == Kind::Reload && verdict != Verdict::Done {
-                        self.give_up_reload(app, operation);
-                    }
-                    self.report(operation.ticket, app, id, operation.kind, verdict);
-                }
+                None => operation.active.push(id),
+                Some(verdict) => self.report(operation.ticket, app, id, operation.kind, verdict),
             }
         }
-        operation.active = still;
-    }
-
-    /// A successor failed: the rest is left as it is, and what restarts from now on restarts as it was.
-    fn give_up_reload(&mut self, app: AppId, operation: &mut Operation) {
-        let untouched = operation.pending.len();
-        operation.pending.clear();
-        if let (Some(previous), Some(entry)) = (operation.previous.take(), self.apps.get_mut(&app)) {
-            entry.spec = previous;
-            self.touch(RecordKey::Spec(app));
-        }
-        if let Some(wait) = operation.ticket.and_then(|ticket| self.waits.get_mut(&ticket))
-            && untouched > 0
-        {
-            let rest = match untouched {
-                1 => "1 other process was".to_owned(),
-                more => format!("{more} other processes were"),
-            };
-            wait.report.notes.push(format!("the reload stopped there: {rest} not touched"));
-        }
-    }
-
-    fn report(&mut self, ticket: Option<Ticket>, app: AppId, id: ProcessId, kind: Kind, verdict: Verdict) {
-        let Some(wait) = ticket.and_then(|ticket| self.waits.get_mut(&ticket)) else { return };
-        let name = self.apps.get(&app).map(|app| app.spec.name.clone()).unwrap_or_default();
-        wait.report.lines.push(ReportLine { id: id.0, name, verb: kind.verb().to_owned(), verdict });
-    }
-
-    /// One operation of the ticket is over; with the last, the ticket is answered.
-    fn close(&mut self, ticket: Option<Ticket>, effects: &mut Vec<Effect>) {
-        let Some(ticket) = ticket else { return };
-        let Some(wait) = self.waits.get_mut(&ticket) else { return };
-        wait.open -= 1;
-        if wait.open == 0
-            && let Some(wait) = self.waits.remove(&ticket)
-        {
-            effects.push(Effect::Settle { ticket, answer: Ok(wait.report) });
-        }
+        false
     }
 }
 
@@ -383,7 +325,7 @@ fn launched(process: &Process) -> Option<Verdict> {
         State::Online(_) if process.launch_failed => failed(true),
         State::Online(_) => Some(Verdict::Done),
         State::Launching { .. } if process.launch_failed => failed(false),
-        State::Launching { .. } | State::Stopping(_) => None,
+        State::Launching { .. } | State::Trial { .. } | State::Stopping(_) => None,
         State::Idle => Some(Verdict::Done),
         State::Waiting { .. } | State::Errored => failed(false),
         State::Stopped if process.goal == Goal::Down && !process.launch_failed => Some(Verdict::Done),

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Ask, Effect, Input, Moment, Process, ProcessId, Proof, State, Supervisor, Ticket};
-use crate::protocol::{Action, Changes, Exit, Launch, Refusal, Report, Run, Verdict};
+use crate::protocol::{Action, Changes, Exit, Launch, Refusal, Report, Rollout, Run, Verdict};
 use crate::spec::target::Selector;
-use crate::spec::{AppSpec, Balance, ExecMode, LogSpec, Program, Readiness, RestartRule, Sharing, StopRule};
+use crate::spec::{
+    AppSpec, Balance, ExecMode, LogSpec, OnReloadFailure, Program, Readiness, RestartRule, Sharing, StopRule,
+};
 
 /// A cluster of so many workers, with PM2's numbers and a drain of 5 s.
 pub fn cluster(instances: u32) -> AppSpec {
@@ -20,6 +22,7 @@ pub fn cluster(instances: u32) -> AppSpec {
         instances,
         balance: Balance::RoundRobin,
         sharing: Sharing::default(),
+        queue: crate::spec::QueueRule::default(),
         base_env: std::sync::Arc::default(),
         env: std::collections::BTreeMap::new(),
         instance_var: "NODE_APP_INSTANCE".to_owned(),
@@ -39,6 +42,8 @@ pub fn cluster(instances: u32) -> AppSpec {
             tree: true,
         },
         readiness: Readiness { wait_ready: false, listen_timeout: None },
+        health: None,
+        on_reload_failure: OnReloadFailure::Rollback,
         confinement: crate::spec::Confinement::default(),
         watchdog: None,
         activation: crate::spec::Activation::default(),
@@ -54,7 +59,7 @@ pub fn fork(instances: u32) -> AppSpec {
 }
 
 pub fn reload() -> Action {
-    Action::Reload { changes: Changes::default(), parallel: 1 }
+    Action::Reload { changes: Changes::default(), rollout: Rollout::waves(1) }
 }
 
 pub struct Play {

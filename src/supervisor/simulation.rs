@@ -7,12 +7,14 @@
 //! Then the world calms down and all must come to rest with every ticket answered, the last word of the operator must
 //! hold, a shutdown must leave nothing alive, and what was saved before must come back.
 
+mod calm;
 mod coverage;
 mod death;
 mod history;
 mod invariants;
 mod observer;
 mod os;
+mod pact;
 mod rng;
 mod wishes;
 

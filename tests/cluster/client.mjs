@@ -6,6 +6,10 @@
 // `kind` is what the server speaks. A load is so many clients that ask in one way (`LOADS` below); `mode` and `clients`
 // name a single one. `count`: one client, so many requests, then the end. A line on standard input is answered by the
 // tally so far, as a line of JSON; its end stops the load and is answered by the last tally.
+//
+// Over HTTP/1: `path` asks for this only, `pid` is the pattern of the pid in an answer, and with `again` a client does
+// what browsers and RFC 9112 (9.3.1) do: where a connection that has served before ends without a byte of an answer, it
+// asks once more on a new one. Those are counted as `stale`, and as failed only if the second try fails.
 import { createInterface } from 'node:readline'
 import { setTimeout as pause } from 'node:timers/promises'
 import { Failure, inTime, named } from './client/failure.mjs'
@@ -41,15 +45,18 @@ const PROTOCOLS = {
   socketio: { open: openSocketio, pipeline: openSocketio },
 }
 
-const { kind, port, mode, clients = 1, count = Infinity, loads = { [mode]: clients } } = JSON.parse(process.argv[2])
+const options = JSON.parse(process.argv[2])
+const { kind, port, mode, clients = 1, count = Infinity, loads = { [mode]: clients } } = options
+const { path: only, pid: pattern = '^(\\d+)', again = false } = options
+const pidIn = new RegExp(pattern)
 const start = Date.now()
-const tally = { answered: 0, again: 0, by: {}, modes: {}, failed: [] }
+const tally = { answered: 0, again: 0, stale: 0, by: {}, modes: {}, failed: [] }
 const underWay = new Set()
 let stopping = false
 
 const failed = (error, mode, pid, since) => {
   const { how, message } = named(error)
-  if (how === 'again') return tally.again++
+  if (how === 'again' || how === 'stale') return tally[how]++
   tally.failed.push({ how, what: message, mode, pid, asked: since - start, at: Date.now() - start })
 }
 
@@ -58,8 +65,8 @@ const request = async (mode, { path, takes = 0, whole = () => true }, connection
   const since = { at: Date.now() }
   underWay.add(since)
   try {
-    const answer = await inTime(connection.ask(path(n)), LIMIT + takes, 'no answer', connection.close)
-    const pid = parseInt(answer.head)
+    const answer = await inTime(connection.ask(only ?? path(n)), LIMIT + takes, 'no answer', connection.close)
+    const pid = Number(pidIn.exec(answer.head)?.[1])
     if (!pid || !whole(answer)) throw new Failure('wrong', `${answer.length} bytes of answer: ${answer.head}`)
     connection.pid = pid
     tally.answered++
@@ -79,7 +86,7 @@ const connect = async (mode, load) => {
   const { open, pipeline } = PROTOCOLS[kind]
   underWay.add(since)
   try {
-    return await inTime((load.lanes ? pipeline : open)({ port, ...load }), LIMIT, 'connecting', () => {})
+    return await inTime((load.lanes ? pipeline : open)({ port, again, ...load }), LIMIT, 'connecting', () => {})
   } catch (error) {
     failed(error, mode, undefined, since.at)
   } finally {

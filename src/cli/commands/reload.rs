@@ -1,15 +1,21 @@
-//! `reload`: replaced without a gap.
+//! `reload`: replaced without a gap, as a transaction.
+
+use std::time::Duration;
 
 use super::super::Context;
 use super::super::failure::Failure;
 use super::super::outcome::Outcome;
 use super::{Asked, Revision};
-use crate::protocol::{Action, Launch};
+use crate::protocol::{Action, Canary, Launch, Rollout, Share};
+use crate::spec::value::parse_duration;
 
 /// Replace processes one after another, each by a successor that is ready: no request is lost
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  pmr reload api\n  pmr reload all --parallel 2\n  pmr reload api --update-env\n  pmr reload ecosystem.config.js"
+    after_help = "When a successor dies or is not ready in time, the reload stops, what it has replaced goes back to the release \
+                  before, and the exit code is 1.\n\n\
+                  Examples:\n  pmr reload api\n  pmr reload all --parallel 2\n  pmr reload api --update-env\n  \
+                  pmr reload ecosystem.config.js --dry-run\n  pmr reload api --canary 25% --watch 1m"
 )]
 pub struct Args {
     #[command(flatten)]
@@ -17,15 +23,35 @@ pub struct Args {
     /// How many processes of one app are replaced at a time
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     parallel: u32,
+    /// Replace so many first, or such a part, beside those that serve, and watch them before the rest follows
+    #[arg(long, value_name = "N|N%", value_parser = share)]
+    canary: Option<Share>,
+    /// How long the canaries are watched: an exit meanwhile takes all of them back [default: 30s]
+    #[arg(long, value_name = "TIME", requires = "canary", value_parser = time)]
+    watch: Option<Duration>,
+    /// Go on when a successor fails, and replace also by one that does not prove ready
+    #[arg(short, long, conflicts_with = "canary")]
+    force: bool,
+    /// Say what would happen and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// How long canaries are watched unless said otherwise.
+const WATCH: Duration = Duration::from_secs(30);
+
+fn share(text: &str) -> Result<Share, &'static str> {
+    Share::parse(text).ok_or("expected a number of processes, at least 1, or a percentage such as 25%")
+}
+
+fn time(text: &str) -> Result<Duration, &'static str> {
+    parse_duration(text).ok_or("expected a time such as 30s, 5m or a number of milliseconds")
 }
 
 /// Runs it.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
-    Revision::new(args.asked)?
-        .carry_out(
-            Launch::OrReload { parallel: args.parallel },
-            |changes| Action::Reload { changes, parallel: args.parallel },
-            cx,
-        )
-        .await
+    let Args { asked, parallel, canary, watch, force, dry_run } = args;
+    let canary = canary.map(|share| Canary { share, watch: watch.unwrap_or(WATCH) });
+    let rollout = Rollout { parallel, force, canary, dry_run };
+    Revision::new(asked)?.carry_out(Launch::OrReload(rollout), |changes| Action::Reload { changes, rollout }, cx).await
 }

@@ -1,7 +1,7 @@
 //! What became of each process of an operation, a line for each.
 
 use super::{BAD, GOOD, Look};
-use crate::protocol::{ReportLine, Verdict};
+use crate::protocol::{ReportLine, Step, Verdict};
 
 /// `[api](3) ✓`, or what went wrong instead.
 #[must_use]
@@ -16,5 +16,20 @@ pub fn line(line: &ReportLine, look: Look) -> String {
         Verdict::Superseded { by } => {
             format!("{who} {} {}: a later `{by}` took over", look.paint(BAD, "✗"), line.verb)
         }
+        Verdict::RolledBack => {
+            format!("{who} {} {}: taken back, the release before serves", look.paint(BAD, "✗"), line.verb)
+        }
+        Verdict::Planned { step } => format!("{who} {}", plan(*step)),
+    }
+}
+
+fn plan(step: Step) -> String {
+    match step {
+        Step::Rest => "rests, and would start anew when it is needed".to_owned(),
+        Step::Canary => "would be replaced first and watched".to_owned(),
+        Step::Replace { wave } => format!("would be replaced in wave {wave}"),
+        Step::Restart => "would be stopped and started again".to_owned(),
+        Step::Start => "would be started".to_owned(),
+        Step::Remove => "would be removed".to_owned(),
     }
 }

@@ -57,8 +57,7 @@ async fn drain(shared: Shared, run: Run, until: Instant) {
             worker.emptied = true;
         }
         if (emptied && sight.busy == 0) || now >= until {
-            state.borrow().tell(Notice::Drained { run });
-            return;
+            return state.borrow_mut().let_go_of(run);
         }
         drop(state);
         let pause = if now - begun < SOON { OFTEN } else { SELDOM };
@@ -78,6 +77,19 @@ struct Sight {
 }
 
 impl State {
+    /// The owner may stop it now. Some programs shut their sockets down as they stop.
+    fn let_go_of(&mut self, run: Run) {
+        let own = self.held_by(run).filter(|queue| queue.holders.len() == 1);
+        let own: Vec<_> = own.filter_map(|queue| Some((queue.key, queue.member?))).collect();
+        for (key, member) in own {
+            if let Some(place) = self.places.get_mut(&key) {
+                place.group.leave(member);
+            }
+        }
+        self.note();
+        self.tell(Notice::Drained { run });
+    }
+
     fn look(&self, run: Run) -> Sight {
         let own = self.held_by(run).filter(|queue| queue.holders.len() == 1 && queue.member.is_some());
         let waiting = own.map(|queue| diag::waiting(&queue.socket).unwrap_or(0)).sum();

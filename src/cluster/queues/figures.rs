@@ -59,7 +59,7 @@ fn words(group: &Group, common: bool) -> (String, Option<String>) {
     let why = match reason {
         Reason::Wanted => None,
         Reason::Refused(libc::EPERM) => Some("dealing in turn takes CAP_BPF".to_owned()),
-        Reason::Refused(_) | Reason::OrderLost => Some(reason.to_string()),
+        Reason::Refused(_) => Some(reason.to_string()),
     };
     (mechanism.to_owned(), why)
 }

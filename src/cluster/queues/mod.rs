@@ -18,6 +18,7 @@
 
 mod drain;
 mod figures;
+mod forsaken;
 mod given;
 mod queue;
 mod record;
@@ -77,11 +78,6 @@ impl Queues {
     /// A worker was started, whose processes descend from this one.
     pub(crate) fn join(&self, run: Run, root: i32) {
         self.state.borrow_mut().join(run, root);
-    }
-
-    /// True if the worker is known here.
-    pub(crate) fn knows(&self, run: Run) -> bool {
-        self.state.borrow().workers.contains_key(&run)
     }
 
     /// The worker has this socket, which was bound just now with `SO_REUSEPORT`. A UDP socket is served from now on, a
@@ -167,6 +163,11 @@ impl Queues {
     /// The queue at this address that others serve. From now on this worker does, too.
     pub(crate) fn partake(&self, run: Run, key: &Key) -> Option<OwnedFd> {
         self.state.borrow_mut().partake(run, key)
+    }
+
+    /// True if there is a queue at this address, or at one that includes it or is included.
+    pub(crate) fn are_at(&self, key: &Key) -> bool {
+        self.state.borrow().queues.iter().any(|queue| queue.key.overlaps(key))
     }
 
     /// What the worker holds: address and inode of each socket.

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::{Rc, Weak};
-use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
@@ -16,9 +15,6 @@ use crate::cluster::memory::Book;
 use crate::os::reuseport::{self, Balancer, Group, Key};
 use crate::os::{clock, diag};
 use crate::protocol::Run;
-
-/// How long a queue stays that no worker has come for, while others of the app serve.
-const FORSAKEN: Duration = Duration::from_secs(30);
 
 /// State as tasks hold it: they end when the queues do.
 pub(super) type Shared = Weak<RefCell<State>>;
@@ -35,7 +31,7 @@ pub(super) struct State {
     pub(super) places: BTreeMap<Key, Place>,
     pub(super) workers: HashMap<Run, Worker>,
     /// Somebody will look after the vacant.
-    looking: bool,
+    pub(super) looking: bool,
 }
 
 #[derive(Debug)]
@@ -158,9 +154,19 @@ impl State {
         queue.holders.iter_mut().filter(|holder| holder.run == run).for_each(|holder| holder.listens = true);
         let key = queue.key;
         self.steer(key);
+        self.move_waiting(key);
         self.note();
         self.look_again();
         Ok(Some(key))
+    }
+
+    /// Somebody serves here: what waits in queues without a worker moves there, if the kernel does that.
+    fn move_waiting(&mut self, key: Key) {
+        if self.is_served(&key) && self.places.get(&key).is_some_and(|place| place.group.migrates()) {
+            let vacant = self.queues.iter().filter(|queue| queue.key == key && queue.is_vacant());
+            let vacant: Vec<QueueId> = vacant.map(|queue| queue.id).collect();
+            vacant.into_iter().for_each(|id| self.remove(id));
+        }
     }
 
     pub(super) fn open_door(&mut self, key: Key) -> io::Result<()> {
@@ -198,7 +204,7 @@ impl State {
         self.workers.get(&run).is_some_and(|worker| !worker.excluded)
     }
 
-    fn is_served_queue(&self, queue: &Queue) -> bool {
+    pub(super) fn is_served_queue(&self, queue: &Queue) -> bool {
         queue.member.is_some()
             && queue.holders.iter().any(|holder| holder.listens && self.is_included(holder.run))
             && (!queue.key.tcp || reuseport::listens(&queue.socket))
@@ -331,7 +337,7 @@ impl State {
     }
 
     /// Closes a queue. What waits in it moves to others if the kernel does that.
-    fn remove(&mut self, id: QueueId) {
+    pub(super) fn remove(&mut self, id: QueueId) {
         let Some(at) = self.queues.iter().position(|queue| queue.id == id) else { return };
         let queue = self.queues.remove(at);
         let Some(place) = self.places.get_mut(&queue.key) else { return };
@@ -344,38 +350,6 @@ impl State {
         }
         if self.queues.iter().all(|queue| queue.key != key) {
             self.places.remove(&key);
-        }
-    }
-
-    /// Looks after the vacant when their time is up.
-    pub(super) fn look_again(&mut self) {
-        if !self.queues.iter().any(Queue::is_vacant) || std::mem::replace(&mut self.looking, true) {
-            return;
-        }
-        let me = self.me.clone();
-        tokio::task::spawn_local(async move {
-            tokio::time::sleep(FORSAKEN).await;
-            if let Some(state) = me.upgrade() {
-                let mut state = state.borrow_mut();
-                state.looking = false;
-                state.remove_forsaken();
-                state.look_again();
-            }
-        });
-    }
-
-    /// Removes the queues nobody will come for.
-    fn remove_forsaken(&mut self) {
-        let now = clock::monotonic_ms();
-        let is_over = |queue: &&Queue| {
-            let lasts = queue.vacant_since.map_or(0, |since| now.saturating_sub(since));
-            queue.is_vacant() && Duration::from_millis(lasts) >= FORSAKEN
-        };
-        let served = self.queues.iter().any(|queue| self.is_served_queue(queue));
-        let over: Vec<QueueId> = self.queues.iter().filter(is_over).map(|queue| queue.id).collect();
-        if served && !over.is_empty() {
-            over.iter().for_each(|id| self.remove(*id));
-            self.note();
         }
     }
 

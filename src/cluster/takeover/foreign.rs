@@ -28,6 +28,7 @@ fn owner(key: &Key) -> Option<String> {
     let holds = |pid: &i32| diag::sockets_of(&[*pid]).contains(&listener.inode);
     match proc::sweep().into_keys().filter(|pid| !ours.contains(pid)).find(holds) {
         Some(pid) => Some(format!("pid {pid} ({})", command(pid))),
+        None if holds(&identity::pid()) => Some("another app of this daemon".to_owned()),
         None => Some(format!("a process of user {}", listener.user)),
     }
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | port 0, no IP address, a port that is not to be shared | the kernel does it, and it is the worker's own |
 //! | a port it may not bind | `EACCES`, though we may |
+//! | what somebody else has, another app of ours included | `EADDRINUSE`; people are told who |
 //! | what it has bound already, without `SO_REUSEPORT` | `EADDRINUSE`; what it has closed since does not count |
 //! | an address where connections wait for a worker | the socket they wait in, in place of its own |
 //! | where others serve, with one queue for all | their socket, in place of its own |
@@ -144,6 +145,11 @@ impl State {
     }
 
     fn share(&mut self, run: Run, socket: OwnedFd, address: &Address, key: &Key) -> io::Result<Decision> {
+        // What is shared is shared within the app, not with others that do so, too, as all apps of ours do.
+        if !reuseport::is_shared(&socket) && !self.queues.are_at(key) && key.is_taken() {
+            self.obstructed(run, key);
+            return Err(io::Error::from_raw_os_error(libc::EADDRINUSE));
+        }
         reuseport::share(&socket)?;
         match address.bind(&socket) {
             Ok(()) => {}

@@ -16,12 +16,12 @@
 //!
 //! `Random` names a socket by its index, so the order is kept as the kernel keeps it (`net/core/sock_reuseport.c`): a
 //! TCP socket is appended when it *listens*, a UDP socket when it is bound; when one leaves, the last one moves into its
-//! place. A program can take its socket out by `shutdown` although we have a copy; that is noticed with the next change
-//! here, and if several went meanwhile, in an order that nobody knows, it is the kernel's hash from then on.
+//! place. A program can take its socket out by `shutdown` although we have a copy: see `order`.
 
 mod bpf;
 mod classic;
 mod extended;
+mod order;
 mod record;
 mod shared;
 #[cfg(test)]
@@ -68,8 +68,6 @@ pub enum Reason {
     Wanted,
     /// The kernel refused the better one with this `errno`: `EPERM` without `CAP_BPF`, `EOPNOTSUPP` for MPTCP.
     Refused(i32),
-    /// Sockets left the group without our doing, in an unknown order.
-    OrderLost,
 }
 
 impl fmt::Display for Reason {
@@ -77,7 +75,6 @@ impl fmt::Display for Reason {
         match self {
             Reason::Wanted => f.write_str("as wanted"),
             Reason::Refused(errno) => io::Error::from_raw_os_error(*errno).fmt(f),
-            Reason::OrderLost => f.write_str("sockets were shut down by their programs"),
         }
     }
 }
@@ -98,15 +95,17 @@ struct Member {
     /// In the table of [`Extended`].
     place: u32,
     included: bool,
+    /// Its program was told to stop, and may take it out at any moment.
+    leaving: bool,
+    /// Its index is known.
+    sure: bool,
 }
 
 /// All sockets with one [`Key`].
 #[derive(Debug)]
 pub struct Group {
-    /// In the order of the kernel's list.
+    /// In the order of the kernel's list, but for those of which that is not sure.
     members: Vec<Member>,
-    /// False once sockets may lie in the kernel's list otherwise than here.
-    order_known: bool,
     next: u32,
     at_most: Balancer,
     extended: Option<Extended>,
@@ -120,7 +119,6 @@ impl Group {
     pub fn new(at_most: Balancer) -> Group {
         Group {
             members: Vec::new(),
-            order_known: true,
             next: 0,
             at_most,
             extended: None,
@@ -153,7 +151,7 @@ impl Group {
         let id = MemberId(self.next);
         self.next += 1;
         let place = (0..).find(|place| self.members.iter().all(|member| member.place != *place)).unwrap_or(0);
-        self.members.push(Member { id, socket, place, included });
+        self.members.push(Member { id, socket, place, included, leaving: false, sure: true });
         self.choose();
         Ok(id)
     }
@@ -177,11 +175,18 @@ impl Group {
         self.set_included(id, true);
     }
 
+    /// Takes a member out of rotation whose program is about to be told to stop.
+    pub fn leave(&mut self, id: MemberId) {
+        self.change(id, |member| (member.included, member.leaving) = (false, true));
+    }
+
     fn set_included(&mut self, id: MemberId, included: bool) {
+        self.change(id, |member| (member.included, member.leaving) = (included, member.leaving && !included));
+    }
+
+    fn change(&mut self, id: MemberId, change: impl FnOnce(&mut Member)) {
         self.notice_leavers();
-        if let Some(member) = self.members.iter_mut().find(|member| member.id == id) {
-            member.included = included;
-        }
+        self.members.iter_mut().find(|member| member.id == id).map(change);
         self.steer();
     }
 
@@ -196,13 +201,11 @@ impl Group {
         self.members[at].included = false;
         let last = self.members.len() - 1;
         self.steer_among(|member, index| member.included && index != last);
-        let gone = self.members.swap_remove(at);
-        if let Some(extended) = &self.extended {
-            extended.clear(gone.place);
+        for gone in self.forget(&[at]) {
+            self.clear(&gone);
+            // UDP knows no such state.
+            let _ = shutdown(&gone.socket, Shutdown::Both);
         }
-        // UDP knows no such state.
-        let _ = shutdown(&gone.socket, Shutdown::Both);
-        drop(gone);
         self.steer();
     }
 
@@ -238,29 +241,23 @@ impl Group {
         if gone.is_empty() {
             return;
         }
-        self.order_known &= gone.len() == 1 || self.members.len() - gone.len() <= 1;
-        for at in gone.into_iter().rev() {
-            let member = self.members.swap_remove(at);
-            if let Some(extended) = &self.extended {
-                extended.clear(member.place);
-            }
+        for member in self.forget(&gone) {
+            self.clear(&member);
         }
-        self.doubt_order();
         self.steer();
     }
 
-    /// Without the order, nobody can be chosen by index.
-    fn doubt_order(&mut self) {
-        if self.balancer == Balancer::Random && !self.order_known {
-            self.fall_back(Balancer::Hash, Reason::OrderLost);
+    fn clear(&self, gone: &Member) {
+        if let Some(extended) = &self.extended {
+            extended.clear(gone.place);
         }
     }
 
     /// Brings a new member under the balancer, or the group under its first one.
     fn choose(&mut self) {
         if self.members.len() == 1 {
-            // The kernel's group is a new one, and with it the order is known again.
-            (self.extended, self.order_known) = (None, true);
+            // The kernel's group is a new one.
+            self.extended = None;
             (self.balancer, self.reason) = (self.at_most, Reason::Wanted);
         }
         if self.balancer == Balancer::RoundRobin
@@ -287,7 +284,6 @@ impl Group {
     fn fall_back(&mut self, balancer: Balancer, reason: Reason) {
         self.extended = None;
         (self.balancer, self.reason) = (balancer, reason);
-        self.doubt_order();
     }
 
     /// Tells the kernel who is in rotation.
@@ -296,10 +292,12 @@ impl Group {
     }
 
     fn steer_among(&mut self, is_in: impl Fn(&Member, usize) -> bool) {
-        let nobody = !self.members.iter().enumerate().any(|(index, member)| is_in(member, index));
-        let chosen = self.members.iter().enumerate().filter(|(index, member)| nobody || is_in(member, *index));
-        let (indices, places): (Vec<u32>, Vec<u32>) =
-            chosen.map(|(index, member)| (u32::try_from(index).unwrap_or(u32::MAX), member.place)).unzip();
+        let members = || self.members.iter().enumerate();
+        let nobody = !members().any(|(index, member)| is_in(member, index));
+        let chosen = members().filter(|(index, member)| nobody || is_in(member, *index));
+        let places: Vec<u32> = chosen.map(|(_, member)| member.place).collect();
+        let indices: Vec<u32> =
+            self.indices(is_in).into_iter().map(|index| u32::try_from(index).unwrap_or(u32::MAX)).collect();
         if let Some(extended) = &self.extended
             && let Err(error) = extended.set_table(&places)
         {

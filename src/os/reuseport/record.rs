@@ -1,6 +1,6 @@
 //! What a group leaves behind for whoever comes after us: a record, the sockets, and the files that are its balancer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,9 @@ use super::{Balancer, Group, Member, MemberId, Reason};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     members: Vec<(MemberId, u32, bool)>,
-    order_known: bool,
+    /// Whose index is not known, and whose program was told to stop.
+    unsure: BTreeSet<MemberId>,
+    leaving: BTreeSet<MemberId>,
     next: u32,
     at_most: Balancer,
     balancer: Balancer,
@@ -32,9 +34,13 @@ impl Group {
     /// What to write down for whoever comes after us, who also needs [`Group::files`].
     #[must_use]
     pub fn record(&self) -> Record {
+        let those = |which: fn(&Member) -> bool| {
+            self.members.iter().filter(|member| which(member)).map(|member| member.id).collect()
+        };
         Record {
             members: self.members.iter().map(|member| (member.id, member.place, member.included)).collect(),
-            order_known: self.order_known,
+            unsure: those(|member| !member.sure),
+            leaving: those(|member| member.leaving),
             next: self.next,
             at_most: self.at_most,
             balancer: self.balancer,
@@ -57,15 +63,16 @@ impl Group {
         mut sockets: BTreeMap<MemberId, OwnedFd>,
         mut files: BTreeMap<String, OwnedFd>,
     ) -> Group {
-        let Record { members, order_known, next, at_most, balancer, reason, migrates } = record;
-        let count = members.len();
+        let Record { members, unsure, leaving, next, at_most, balancer, reason, migrates } = record;
+        let all_are_here = members.iter().all(|(id, ..)| sockets.contains_key(id));
         let members: Vec<_> = members
             .into_iter()
-            .filter_map(|(id, place, included)| Some(Member { id, socket: sockets.remove(&id)?, place, included }))
+            .filter_map(|(id, place, included)| {
+                let (leaving, sure) = (leaving.contains(&id), all_are_here && !unsure.contains(&id));
+                Some(Member { id, socket: sockets.remove(&id)?, place, included, leaving, sure })
+            })
             .collect();
-        let order_known = order_known && members.len() == count;
-        let mut group = Group { members, order_known, next, at_most, extended: None, balancer, reason };
-        group.doubt_order();
+        let mut group = Group { members, next, at_most, extended: None, balancer, reason };
         if balancer == Balancer::RoundRobin {
             let mut file = |name: &str| files.remove(name).ok_or(());
             let all = (|| Ok::<_, ()>([file("program")?, file("counter")?, file("table")?, file("sockets")?]))();

@@ -104,10 +104,20 @@ impl Key {
     /// `EXDEV` if the key is of another network name space, `EADDRINUSE` if others have the address, `EPERM` if it is
     /// another user's.
     pub fn socket(&self) -> io::Result<OwnedFd> {
+        self.bind_new(true)
+    }
+
+    /// True if somebody has the address, also one who would share it.
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        self.bind_new(false).is_err_and(|error| error.raw_os_error() == Some(libc::EADDRINUSE))
+    }
+
+    fn bind_new(&self, shared: bool) -> io::Result<OwnedFd> {
         let kind = if self.tcp { SocketType::STREAM } else { SocketType::DGRAM };
         let socket = socket_with(family(self.address), kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
         set_socket_reuseaddr(&socket, self.tcp)?;
-        share(&socket)?;
+        set_socket_reuseport(&socket, shared)?;
         if self.address.is_ipv6() {
             set_ipv6_v6only(&socket, self.v6only)?;
         }

@@ -146,14 +146,45 @@ fn a_program_that_shuts_its_socket_down_and_listens_again_is_a_new_member() {
 }
 
 #[test]
-fn when_the_order_is_lost_the_kernel_chooses() {
-    let (mut group, ids) = group("127.0.0.1:0", Balancer::Random, 4);
-    for id in &ids[..2] {
-        shutdown(group.socket(*id).unwrap(), Shutdown::Both).unwrap();
+fn those_who_left_in_an_unknown_order_leave_the_rest_in_rotation() {
+    for first in [0, 1] {
+        let (mut group, ids) = group("127.0.0.1:0", Balancer::Random, 4);
+        for id in [ids[first], ids[1 - first]] {
+            shutdown(group.socket(id).unwrap(), Shutdown::Both).unwrap();
+        }
+        let new = add(&mut group);
+        assert_eq!(dealt(&group, 100).len(), 3);
+        // Those two may have changed places, and cannot be told apart: the new one alone is sure.
+        group.exclude(ids[2]);
+        assert_eq!(dealt(&group, 20), HashMap::from([(new, 20)]));
+        group.include(ids[2]);
+        assert_eq!(dealt(&group, 100).len(), 3);
+        // The last moves to where one of them was.
+        group.remove(ids[2]);
+        assert_eq!(dealt(&group, 100).len(), 2);
+        group.remove(new);
+        assert_eq!(dealt(&group, 20), HashMap::from([(ids[3], 20)]));
+        // Alone, it is sure again.
+        let newest = add(&mut group);
+        group.exclude(newest);
+        assert_eq!(dealt(&group, 20), HashMap::from([(ids[3], 20)]));
     }
-    group.exclude(ids[3]);
-    assert_eq!(group.balancer(), (Balancer::Hash, &Reason::OrderLost));
-    assert_eq!(dealt(&group, 60).len(), 2, "none is lost");
+}
+
+#[test]
+fn nothing_goes_to_those_who_are_told_to_stop_in_whatever_order_they_leave() {
+    for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [1, 2, 0]] {
+        let (mut group, ids) = group("127.0.0.1:0", Balancer::Random, 6);
+        ids[..3].iter().for_each(|id| group.leave(*id));
+        for at in order {
+            let got = dealt(&group, 40);
+            assert!(got.keys().all(|id| ids[3..].contains(id)), "{order:?} before {at}: {got:?}");
+            shutdown(group.socket(ids[at]).unwrap(), Shutdown::Both).unwrap();
+        }
+        assert_eq!(dealt(&group, 40).values().sum::<usize>(), 40);
+        group.remove(ids[0]);
+        assert_eq!(dealt(&group, 100).len(), 3);
+    }
 }
 
 #[test]

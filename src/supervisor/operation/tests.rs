@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::protocol::{Action, Changes, Launch, Refusal, Run, Scale, Verdict};
+use crate::protocol::{Action, Changes, Launch, Refusal, Rollout, Run, Scale, Verdict};
 use crate::spec::{AppSpec, RestartRule};
 use crate::supervisor::play::{Play, cluster, drain, fork, kill, reload, spawn, terminate};
 use crate::supervisor::{Ask, Goal, Input, Process, ProcessId, State};
@@ -113,7 +113,7 @@ fn a_reload_goes_one_by_one_and_stops_at_the_first_failure() {
 fn a_failed_reload_brings_the_old_spec_back() {
     let mut play = Play::with(cluster(1));
     let fresh = AppSpec { args: vec!["--broken".to_owned()], ..cluster(1) };
-    play.launch(fresh, Launch::OrReload { parallel: 1 });
+    play.launch(fresh, Launch::OrReload(Rollout::waves(1)));
     let args = |play: &Play| play.supervisor.apps().next().unwrap().spec.args.clone();
     assert_eq!(args(&play), ["--broken"]);
     play.exit(2, 1);
@@ -123,7 +123,7 @@ fn a_failed_reload_brings_the_old_spec_back() {
 #[test]
 fn a_reload_that_makes_a_cluster_of_a_fork_restarts_it() {
     let mut play = Play::with(fork(1));
-    assert_eq!(play.launch(cluster(1), Launch::OrReload { parallel: 1 }), [terminate(1)]);
+    assert_eq!(play.launch(cluster(1), Launch::OrReload(Rollout::waves(1))), [terminate(1)]);
     assert_eq!(play.exit(1, 0), [spawn(2, 0)]);
 }
 

@@ -256,7 +256,12 @@ impl Supervisor {
             match &process.state {
                 State::Launching { run, .. } => effects.push(Effect::Spawn { run: *run, process: process.id }),
                 State::Stopping(departure) => effects.push(departure.order(now)),
-                State::Stopped | State::Online(_) | State::Waiting { .. } | State::Idle | State::Errored => {}
+                State::Stopped
+                | State::Trial { .. }
+                | State::Online(_)
+                | State::Waiting { .. }
+                | State::Idle
+                | State::Errored => {}
             }
             effects.extend(process.retiring.iter().map(|departure| departure.order(now)));
         }

@@ -101,7 +101,7 @@ fn no_records_are_a_fresh_start_and_a_fresh_start_has_none() {
 fn a_reload_goes_on_and_keeps_what_it_may_have_to_return_to() {
     let mut play = Play::with(cluster(3));
     let newer = AppSpec { args: vec!["--new".to_owned()], ..cluster(3) };
-    play.launch(newer, Launch::OrReload { parallel: 1 });
+    play.launch(newer, Launch::OrReload(crate::protocol::Rollout::waves(1)));
     die(&mut play);
     assert_eq!(play.supervisor.unfinished(play.now), [spawn(4, 0)]);
     assert_eq!(play.supervisor.apps[&AppId(0)].spec.args, ["--new"]);

@@ -2,23 +2,19 @@
 
 use std::time::Duration;
 
-use super::{Departure, Goal, Process, Scene, Serving, Stage, State};
+use super::timing::{ready_by, seconds};
+use super::{Condition, Departure, Process, Scene, Serving, Stage, State, Takeover};
 use crate::protocol::{EventKind, Exit, Run};
 use crate::spec::ExecMode;
-use crate::supervisor::input::{Effect, Moment, Proof};
-use crate::supervisor::restart::{Decision, End, in_words};
-
-/// How long a start waits for readiness unless the spec says otherwise.
-const START_PATIENCE: Duration = Duration::from_secs(3);
-/// The same for the successor in a reload, where giving up undoes the reload.
-const RELOAD_PATIENCE: Duration = Duration::from_secs(30);
+use crate::supervisor::input::{Effect, Proof};
+use crate::supervisor::restart::{End, in_words};
 
 impl Process {
     // What happens.
 
     /// The process of `run` exists. Where nothing can prove readiness, that is all there is to wait for.
     pub fn spawned(&mut self, scene: &mut Scene<'_>, run: Run) {
-        if scene.spec.mode == ExecMode::Fork && !scene.spec.readiness.wait_ready {
+        if scene.spec.mode == ExecMode::Fork && !scene.must_prove() {
             self.become_ready(scene, run, true);
         }
     }
@@ -33,8 +29,11 @@ impl Process {
             State::Launching { run: current, old, .. } if *current == run => *old,
             // The news came so late that it was taken for ready.
             State::Online(serving) if serving.run == run => None,
+            State::Trial { new, old } if new.run == run => Some(*old),
+            State::Trial { new, old } if old.run == run => return self.state = State::Online(*new),
             State::Launching { old, .. } => return *old = old.filter(|old| old.run != run),
-            State::Stopped
+            State::Trial { .. }
+            | State::Stopped
             | State::Online(_)
             | State::Stopping(_)
             | State::Waiting { .. }
@@ -51,7 +50,8 @@ impl Process {
 
     /// `run` says or shows that it is ready.
     pub fn ready(&mut self, scene: &mut Scene<'_>, run: Run, proof: Proof) {
-        if proof != Proof::Listening || !scene.spec.readiness.wait_ready {
+        let counts = proof != Proof::Listening || !scene.spec.readiness.wait_ready;
+        if counts && scene.spec.health.is_none() {
             self.become_ready(scene, run, true);
         }
     }
@@ -77,7 +77,7 @@ impl Process {
         if let Some(departure) = self.departure_mut(run) {
             departure.late(scene);
         }
-        if let State::Launching { run: current, since, ready_by: by, old } = &mut self.state
+        if let State::Launching { run: current, since, ready_by: by, old, .. } = &mut self.state
             && *current == run
         {
             (*since, *by) = (scene.now, Some(ready_by(scene, *old)));
@@ -108,9 +108,17 @@ impl Process {
             State::Launching { run: current, since, old, .. } if current == run => {
                 self.successor_failed(scene, Departure::unasked(run, since, exit, scene), survivors, old);
             }
-            State::Launching { old: Some(old), run: current, since, ready_by } if old.run == run => {
+            State::Launching { old: Some(old), run: current, since, ready_by, takeover } if old.run == run => {
                 self.last_exit = Some(exit);
-                self.state = State::Launching { run: current, since, ready_by, old: None };
+                self.state = State::Launching { run: current, since, ready_by, old: None, takeover };
+                self.retire_leftovers(scene, Departure::unasked(run, old.since, exit, scene), survivors);
+            }
+            State::Trial { new, old } if new.run == run => {
+                self.successor_failed(scene, Departure::unasked(run, new.since, exit, scene), survivors, Some(old));
+            }
+            State::Trial { new, old } if old.run == run => {
+                self.last_exit = Some(exit);
+                self.state = State::Online(new);
                 self.retire_leftovers(scene, Departure::unasked(run, old.since, exit, scene), survivors);
             }
             State::Online(serving) if serving.run == run => {
@@ -120,6 +128,7 @@ impl Process {
             }
             State::Stopped
             | State::Launching { .. }
+            | State::Trial { .. }
             | State::Online(_)
             | State::Stopping(_)
             | State::Waiting { .. }
@@ -141,6 +150,7 @@ impl Process {
             State::Stopping(_)
             | State::Stopped
             | State::Launching { .. }
+            | State::Trial { .. }
             | State::Online(_)
             | State::Waiting { .. }
             | State::Idle
@@ -165,52 +175,57 @@ impl Process {
             State::Stopping(departure) => departure.tick(scene),
             State::Waiting { until } if *until <= scene.now => {
                 self.restarts += 1;
-                self.launch(scene, None);
+                self.launch(scene, None, Takeover::WhenReady);
             }
             State::Launching { ready_by: Some(by), .. } if *by <= scene.now => self.not_ready_in_time(scene),
-            State::Online(serving) if serving.silent_until.is_some_and(|until| until <= scene.now) => {
-                self.fail(scene, scene.spec.watchdog);
+            State::Online(_) | State::Trial { .. } => {
+                if let Some((until, serving)) = self.silent()
+                    && until <= scene.now
+                {
+                    self.fail(scene, serving, scene.spec.watchdog);
+                }
             }
-            State::Stopped
-            | State::Launching { .. }
-            | State::Online(_)
-            | State::Waiting { .. }
-            | State::Idle
-            | State::Errored => {}
+            State::Stopped | State::Launching { .. } | State::Waiting { .. } | State::Idle | State::Errored => {}
         }
     }
 
     // What follows.
 
-    pub(super) fn launch(&mut self, scene: &mut Scene<'_>, old: Option<Serving>) {
+    pub(super) fn launch(&mut self, scene: &mut Scene<'_>, old: Option<Serving>, takeover: Takeover) {
         *scene.last_run += 1;
         self.obstacle = None;
         let run = Run(*scene.last_run);
         self.started = Some(scene.now);
-        self.state = State::Launching { run, since: scene.now, ready_by: Some(ready_by(scene, old)), old };
+        self.condition = Condition::default();
+        self.state = State::Launching { run, since: scene.now, ready_by: Some(ready_by(scene, old)), old, takeover };
         scene.effects.push(Effect::Spawn { run, process: self.id });
     }
 
-    fn become_ready(&mut self, scene: &mut Scene<'_>, run: Run, proven: bool) {
+    pub(super) fn become_ready(&mut self, scene: &mut Scene<'_>, run: Run, proven: bool) {
         match self.state {
-            State::Launching { run: current, since, old, .. } if current == run => {
-                let mut serving = Serving { run, since, proven, silent_until: None };
-                serving.watch(scene);
-                self.state = State::Online(serving);
+            State::Launching { run: current, since, old, takeover, .. } if current == run => {
+                let mut new = Serving { run, since, proven, silent_until: None };
+                new.watch(scene);
+                self.state = old.map_or(State::Online(new), |old| State::Trial { new, old });
                 self.launch_failed = false;
                 self.reason = None;
                 scene.publish(self.id, EventKind::Online);
-                scene.effects.extend(scene.spec.listens_before_ready().then_some(Effect::Admit { run }));
-                if let Some(old) = old {
-                    let departure = Departure::begin(old.run, old.since, scene, true);
-                    self.retiring.push(departure);
+                if scene.spec.listens_before_ready() {
+                    scene.effects.push(Effect::Admit { run });
+                }
+                if takeover != Takeover::AfterTrial {
+                    self.accept(scene);
                 }
             }
             State::Online(serving) if serving.run == run => {
                 self.state = State::Online(Serving { proven: serving.proven || proven, ..serving });
             }
+            State::Trial { new, old } if new.run == run => {
+                self.state = State::Trial { new: Serving { proven: new.proven || proven, ..new }, old };
+            }
             State::Stopped
             | State::Launching { .. }
+            | State::Trial { .. }
             | State::Online(_)
             | State::Stopping(_)
             | State::Waiting { .. }
@@ -220,17 +235,20 @@ impl Process {
     }
 
     fn not_ready_in_time(&mut self, scene: &mut Scene<'_>) {
-        let State::Launching { run, since, ready_by, old } = &mut self.state else { return };
-        let waited = format!("not ready after {}", seconds(scene.now.since(*since)));
+        let State::Launching { run, since, ready_by, old, takeover } = &mut self.state else { return };
+        let mut waited = format!("not ready after {}", seconds(scene.now.since(*since)));
+        if let Some(fault) = self.condition.fault() {
+            waited = format!("{waited}: {fault}");
+        }
         match *old {
-            Some(serving) if scene.spec.readiness.wait_ready || serving.proven => {
+            Some(serving) if *takeover != Takeover::InAnyCase && (scene.must_prove() || serving.proven) => {
                 let departure = Departure::begin(*run, *since, scene, false);
                 self.retiring.push(departure);
                 self.serve_on(scene, serving);
                 self.launch_failed = true;
                 self.reason = Some(waited);
             }
-            None if scene.spec.readiness.wait_ready => {
+            None if scene.must_prove() => {
                 *ready_by = None;
                 self.launch_failed = true;
                 self.reason = Some(waited);
@@ -248,13 +266,15 @@ impl Process {
             self.last_exit = departure.exit;
             return self.ended_unasked(scene, departure, survivors);
         };
-        self.reason = departure.exit.map(|exit| self.because(format!("{} before it was ready", in_words(exit))));
+        let when =
+            if matches!(self.state, State::Trial { .. }) { "while it was watched" } else { "before it was ready" };
+        self.reason = departure.exit.map(|exit| self.because(format!("{} {when}", in_words(exit))));
         self.serve_on(scene, old);
         self.retire_leftovers(scene, departure, survivors);
     }
 
     /// What happened, and what the run had met before.
-    fn because(&mut self, what: String) -> String {
+    pub(super) fn because(&mut self, what: String) -> String {
         match self.obstacle.take() {
             Some(obstacle) => format!("{what}: {obstacle}"),
             None => what,
@@ -262,10 +282,11 @@ impl Process {
     }
 
     /// The old run stays: it is the last that was started again, and no restart has come of it.
-    fn serve_on(&mut self, scene: &Scene<'_>, mut old: Serving) {
+    pub(super) fn serve_on(&mut self, scene: &Scene<'_>, mut old: Serving) {
         self.started = Some(old.since);
         self.restarts = self.restarts.saturating_sub(1);
         old.watch(scene);
+        self.condition = Condition::default();
         self.state = State::Online(old);
     }
 
@@ -286,66 +307,6 @@ impl Process {
         }
     }
 
-    /// The run that the state is about is gone.
-    fn departed(&mut self, scene: &mut Scene<'_>, departure: &Departure) {
-        match (self.goal, departure.exit, departure.unasked) {
-            (Goal::Down | Goal::Gone, ..) => self.settle_down(scene),
-            (Goal::Up, ..) if departure.rests => self.lie_down(scene),
-            (Goal::Up, _, Some(lived)) if departure.hung => self.after_end(scene, End::Hung, lived),
-            (Goal::Up, Some(exit), Some(lived)) => self.after_end(scene, End::Exited(exit), lived),
-            (Goal::Up, ..) => {
-                self.restarts += 1;
-                self.launch(scene, None);
-            }
-        }
-    }
-
-    pub(super) fn after_end(&mut self, scene: &mut Scene<'_>, end: End, lived: Duration) {
-        if self.goal != Goal::Up {
-            return self.settle_down(scene);
-        }
-        if let End::Exited(exit) = end {
-            self.reason = Some(self.because(in_words(exit)));
-        }
-        match self.history.decide(&scene.spec.restart, end, lived, scene.now) {
-            Decision::Now => {
-                self.restarts += 1;
-                self.launch(scene, None);
-            }
-            Decision::After(wait) => {
-                self.state = State::Waiting { until: scene.now.after(wait) };
-                let delay_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-                scene.publish(self.id, EventKind::WaitingRestart { delay_ms });
-            }
-            Decision::StayDown => {
-                self.goal = Goal::Down;
-                self.settle_down(scene);
-            }
-            Decision::GiveUp => {
-                self.state = State::Errored;
-                let what = self.reason.take().unwrap_or_default();
-                let reason = match end {
-                    End::Exited(_) | End::Hung => {
-                        format!("{what}; given up after {} unstable restarts", scene.spec.restart.max_restarts)
-                    }
-                    End::NotSpawned { .. } => what,
-                };
-                scene.publish(self.id, EventKind::Errored { reason: reason.clone() });
-                self.reason = Some(reason);
-            }
-        }
-    }
-
-    /// It is stopped when nothing of it runs: until then it is about what is still on its way out.
-    pub(super) fn settle_down(&mut self, scene: &mut Scene<'_>) {
-        if let Some(departure) = self.retiring.pop() {
-            self.state = State::Stopping(departure);
-            return;
-        }
-        self.state = State::Stopped;
-        scene.publish(self.id, EventKind::Stopped);
-    }
-
     /// Sends what runs on its way, keeping to the goal.
     pub(super) fn depart(&mut self, scene: &mut Scene<'_>, drain: bool) {
         match self.state.clone() {
@@ -360,6 +321,12 @@ impl Process {
                     let departure = Departure::begin(old.run, old.since, scene, drain);
                     self.retiring.push(departure);
                 }
+            }
+            State::Trial { new, old } => {
+                scene.publish(self.id, EventKind::Stopping);
+                self.state = State::Stopping(Departure::begin(new.run, new.since, scene, drain));
+                let departure = Departure::begin(old.run, old.since, scene, drain);
+                self.retiring.push(departure);
             }
             State::Waiting { .. } | State::Idle | State::Errored => self.settle_down(scene),
             State::Stopping(_) | State::Stopped => {}
@@ -382,18 +349,4 @@ impl Process {
         self.launch_failed = false;
         self.reason = None;
     }
-}
-
-/// When waiting for the readiness of a run that starts now ends.
-fn ready_by(scene: &Scene<'_>, old: Option<Serving>) -> Moment {
-    let patience = scene.spec.readiness.listen_timeout.unwrap_or(match old {
-        Some(serving) if serving.proven => RELOAD_PATIENCE,
-        Some(_) | None => START_PATIENCE,
-    });
-    scene.now.after(patience)
-}
-
-/// In words, to a tenth.
-pub(super) fn seconds(span: Duration) -> String {
-    format!("{} s", ((span.as_millis() + 50) / 100) as f64 / 10.0)
 }

@@ -13,15 +13,24 @@
 //! ```
 //!
 //! A restart is no state: it is `Stopping` with goal `Up`. A reload is no state: it is `Launching` with an `old`. Runs
-//! replaced by a reload are on their way out in `retiring` until the last process of their tree is gone.
+//! replaced by a reload are on their way out in `retiring` until the last process of their tree is gone. A canary is
+//! ready and stands in `Trial` beside its predecessor, which serves on until the canary has been judged.
 
+mod aftermath;
+mod condition;
 mod demand;
 mod departure;
 mod events;
+mod patience;
 #[cfg(test)]
 mod tests;
+mod timing;
+mod trial;
 
+pub use condition::Condition;
 pub use departure::{Departure, Stage};
+pub use patience::Patience;
+pub use trial::Takeover;
 
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +69,16 @@ pub enum State {
         /// The run it is to replace, which still serves.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         old: Option<Serving>,
+        /// When it takes over from that one.
+        #[serde(default, skip_serializing_if = "Takeover::is_default")]
+        takeover: Takeover,
+    },
+    /// A successor is ready and is being watched; both serve.
+    Trial {
+        /// It.
+        new: Serving,
+        /// The run that serves on if it is no good.
+        old: Serving,
     },
     /// A run is ready.
     Online(Serving),
@@ -129,6 +148,12 @@ pub struct Process {
     /// What the restart decision remembers.
     #[serde(default, skip_serializing_if = "History::is_empty")]
     pub history: History,
+    /// When the supervisor may next replace it of its own accord.
+    #[serde(default, skip_serializing_if = "Patience::is_default")]
+    pub patience: Patience,
+    /// What health checks found of the newest run.
+    #[serde(default, skip_serializing_if = "Condition::is_default")]
+    pub condition: Condition,
 }
 
 /// What a transition may look at and write to.
@@ -162,6 +187,8 @@ impl Process {
             obstacle: None,
             launch_failed: false,
             history: History::default(),
+            patience: Patience::default(),
+            condition: Condition::default(),
         }
     }
 
@@ -173,9 +200,9 @@ impl Process {
         match self.state {
             State::Stopped | State::Waiting { .. } | State::Idle | State::Errored => {
                 self.renew();
-                self.launch(scene, None);
+                self.launch(scene, None, Takeover::WhenReady);
             }
-            State::Launching { .. } | State::Online(_) | State::Stopping(_) => {}
+            State::Launching { .. } | State::Trial { .. } | State::Online(_) | State::Stopping(_) => {}
         }
     }
 
@@ -191,7 +218,7 @@ impl Process {
     pub fn restart(&mut self, scene: &mut Scene<'_>) {
         self.goal = Goal::Up;
         match &mut self.state {
-            State::Launching { .. } | State::Online(_) => {
+            State::Launching { .. } | State::Trial { .. } | State::Online(_) => {
                 self.renew();
                 self.hasten(scene);
                 self.depart(scene, false);
@@ -208,7 +235,7 @@ impl Process {
 
     /// Replaces a ready cluster worker by a successor; restarts or starts anything else. What rests, rests on: it starts
     /// as it is wanted now when somebody needs it.
-    pub fn reload(&mut self, scene: &mut Scene<'_>) {
+    pub fn reload(&mut self, scene: &mut Scene<'_>, takeover: Takeover) {
         if self.rests() && self.goal == Goal::Up && scene.spec.activation.idle_timeout.is_some() {
             return;
         }
@@ -217,7 +244,7 @@ impl Process {
                 self.goal = Goal::Up;
                 self.renew();
                 self.restarts += 1;
-                self.launch(scene, Some(serving));
+                self.launch(scene, Some(serving), takeover);
             }
             _ => self.restart(scene),
         }
@@ -252,13 +279,17 @@ impl Process {
 
     /// Every run of it that may be alive.
     pub fn runs(&self) -> impl Iterator<Item = Run> + '_ {
-        let (current, old) = match &self.state {
-            State::Launching { run, old, .. } => (Some(*run), old.map(|old| old.run)),
-            State::Online(serving) => (Some(serving.run), None),
-            State::Stopping(departure) => (Some(departure.run), None),
-            State::Stopped | State::Waiting { .. } | State::Idle | State::Errored => (None, None),
+        let leaving = match &self.state {
+            State::Stopping(departure) => Some(departure.run),
+            State::Stopped
+            | State::Launching { .. }
+            | State::Trial { .. }
+            | State::Online(_)
+            | State::Waiting { .. }
+            | State::Idle
+            | State::Errored => None,
         };
-        current.into_iter().chain(old).chain(self.retiring.iter().map(|departure| departure.run))
+        self.staying().chain(leaving).chain(self.retiring.iter().map(|departure| departure.run))
     }
 
     /// The run that answers for it at the moment, the old one while its successor is not ready; none once its main
@@ -267,7 +298,7 @@ impl Process {
     pub fn current_run(&self) -> Option<Run> {
         match &self.state {
             State::Launching { run, old, .. } => Some(old.map_or(*run, |old| old.run)),
-            State::Online(serving) => Some(serving.run),
+            State::Online(serving) | State::Trial { new: serving, .. } => Some(serving.run),
             State::Stopping(departure) => departure.exit.is_none().then_some(departure.run),
             State::Stopped | State::Waiting { .. } | State::Idle | State::Errored => None,
         }
@@ -276,7 +307,7 @@ impl Process {
     /// True if a ready run of it is in the rotation.
     #[must_use]
     pub fn serves(&self) -> bool {
-        matches!(self.state, State::Online(_) | State::Launching { old: Some(_), .. })
+        matches!(self.state, State::Online(_) | State::Trial { .. } | State::Launching { old: Some(_), .. })
     }
 
     /// True if it was put to rest and not needed since.
@@ -285,9 +316,12 @@ impl Process {
         match &self.state {
             State::Idle => true,
             State::Stopping(departure) => departure.rests,
-            State::Stopped | State::Launching { .. } | State::Online(_) | State::Waiting { .. } | State::Errored => {
-                false
-            }
+            State::Stopped
+            | State::Launching { .. }
+            | State::Trial { .. }
+            | State::Online(_)
+            | State::Waiting { .. }
+            | State::Errored => false,
         }
     }
 
@@ -298,7 +332,7 @@ impl Process {
             State::Launching { ready_by, .. } => *ready_by,
             State::Stopping(departure) => Some(departure.deadline()),
             State::Waiting { until } => Some(*until),
-            State::Online(serving) => serving.silent_until,
+            State::Online(_) | State::Trial { .. } => self.silent().map(|(until, _)| until),
             State::Stopped | State::Idle | State::Errored => None,
         };
         own.into_iter().chain(self.retiring.iter().map(Departure::deadline)).min()
@@ -309,6 +343,7 @@ impl Process {
             State::Stopping(departure) => Some(departure),
             State::Stopped
             | State::Launching { .. }
+            | State::Trial { .. }
             | State::Online(_)
             | State::Waiting { .. }
             | State::Idle
@@ -319,6 +354,11 @@ impl Process {
 }
 
 impl Scene<'_> {
+    /// True if a run is not ready before it has shown so.
+    fn must_prove(&self) -> bool {
+        self.spec.readiness.wait_ready || self.spec.health.is_some()
+    }
+
     fn publish(&mut self, process: ProcessId, kind: EventKind) {
         self.effects.push(Effect::Publish { process, kind });
     }

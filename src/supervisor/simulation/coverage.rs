@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::protocol::Action;
 use crate::supervisor::{Ask, Goal, Process, Stage, State};
 
-const ROWS: [&str; 11] = [
+const ROWS: [&str; 12] = [
     "Stopped",
     "Launching",
     "Launching, unready for good",
@@ -17,6 +17,7 @@ const ROWS: [&str; 11] = [
     "Waiting",
     "Errored",
     "Idle",
+    "Trial",
 ];
 
 /// Inputs, as columns of the table.
@@ -38,6 +39,7 @@ pub enum Column {
     Drained,
     Exited,
     Emptied,
+    Checked,
     Sampled,
     Alive,
     Unneeded,
@@ -46,9 +48,10 @@ pub enum Column {
     Death,
 }
 
-const COLUMNS: [&str; 22] = [
+const COLUMNS: [&str; 23] = [
     "launch", "start", "restart", "reload", "stop", "delete", "scale", "other", "restore", "shutdwn", "Spawned",
-    "SpFail", "Ready", "Drained", "Exited", "Emptied", "Sampled", "Alive", "Unneeded", "Wanted", "Tick", "Death",
+    "SpFail", "Ready", "Drained", "Exited", "Emptied", "Checked", "Sampled", "Alive", "Unneeded", "Wanted", "Tick",
+    "Death",
 ];
 
 /// Cells that cannot be met, with the reason. The inputs are columns `from..=to`.
@@ -75,6 +78,7 @@ const RARE: &[(&str, Column)] = &[
     ("Idle", Column::Emptied),
     ("Idle", Column::Sampled),
     ("Idle", Column::Alive),
+    ("Errored", Column::Checked),
 ];
 
 /// Counts of inputs by the state of the process they are about.
@@ -149,6 +153,7 @@ fn row(process: &Process) -> usize {
         State::Waiting { .. } => 8,
         State::Errored => 9,
         State::Idle => 10,
+        State::Trial { .. } => 11,
     }
 }
 

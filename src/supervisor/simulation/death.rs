@@ -11,6 +11,7 @@ use super::coverage::Column;
 use super::history::History;
 use super::os::News;
 use crate::protocol::{EventKind, Exit, Run};
+use crate::spec::ExecMode;
 use crate::supervisor::{Ask, Effect, Input, Moment, Process, RecordKey, State, Supervisor, Ticket};
 
 /// So many inputs is a twin led along.
@@ -74,6 +75,8 @@ impl History {
         if let Some(trace) = &mut self.trace {
             trace.push(format!("{:?} {input:?}", self.now));
         }
+        let clusters = self.supervisor.apps().filter(|app| app.spec.mode == ExecMode::Cluster);
+        self.clusters = clusters.map(|app| app.id).collect();
         let effects = self.supervisor.handle(self.now, input.clone());
         if let Some(trace) = &mut self.trace {
             trace.extend(effects.iter().map(|effect| format!("    {effect:?}")));
@@ -129,6 +132,7 @@ impl History {
             self.twin = Some(Twin { supervisor: dead, inputs: 0 });
         }
         self.open.clear();
+        self.pact = None;
         self.os.orphan();
         let backlog = self.gap();
         self.revive(backlog);
@@ -259,6 +263,7 @@ fn exit_is_known(process: &Process, run: Run) -> bool {
         State::Stopping(departure) => Some(departure),
         State::Stopped
         | State::Launching { .. }
+        | State::Trial { .. }
         | State::Online(_)
         | State::Waiting { .. }
         | State::Idle

@@ -1,21 +1,18 @@
 //! One random life of a supervisor, and what an observer who only knows the requests expects of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use super::coverage::{Column, Coverage};
 use super::death::{Store, Twin};
 use super::invariants;
 use super::observer::Book;
 use super::os::{News, Os};
+use super::pact::Pact;
 use super::rng::Rng;
 use super::{Snapshot, wishes};
 use crate::protocol::{Launch, Run};
 use crate::spec::{AppSpec, ExecMode};
-use crate::supervisor::{AppId, Ask, Effect, Goal, Input, Moment, Proof, State, Supervisor, Ticket};
-
-/// After the chaos everything must settle within this much virtual time.
-const SETTLES_WITHIN: Duration = Duration::from_secs(300);
+use crate::supervisor::{AppId, Ask, Effect, Input, Moment, Proof, State, Supervisor, Ticket};
 
 /// A supervisor, its world, and the observer's book.
 pub struct History {
@@ -33,11 +30,17 @@ pub struct History {
     reloads: u64,
     /// Reloads only, and only successors fail.
     pub rolling: bool,
+    /// One reload at a time, and nothing else that replaces processes.
+    serial: bool,
+    /// What is expected of the reload under way.
+    pub pact: Option<Pact>,
     /// The daemon dies of so many in a hundred inputs.
     pub mortal: u64,
     pub store: Store,
     pub twin: Option<Twin>,
     saved: Snapshot,
+    /// The apps that were clusters before the last input.
+    pub clusters: BTreeSet<AppId>,
     pub coverage: Coverage,
     /// The last inputs and effects, kept only when asked for.
     pub trace: Option<Vec<String>>,
@@ -58,10 +61,13 @@ impl History {
             book_before: None,
             reloads: 0,
             rolling: false,
+            serial: false,
+            pact: None,
             mortal: 0,
             store: Store::default(),
             twin: None,
             saved: Snapshot::default(),
+            clusters: BTreeSet::new(),
             coverage: Coverage::default(),
             trace: traced.then(Vec::new),
         }
@@ -89,16 +95,17 @@ impl History {
     fn roll(&mut self) {
         self.os.behaves = true;
         for name in ["api", "web"] {
-            let spec = wishes::spec(&mut self.rng, name);
+            let spec = wishes::patient(wishes::spec(&mut self.rng, name));
             let apps = vec![AppSpec { mode: ExecMode::Cluster, autostart: true, ..spec }];
             self.ask(&Ask::Launch { apps, how: Launch::New });
         }
         self.settle();
         (self.os.behaves, self.rolling) = (false, true);
-        for _ in 0..40 {
+        self.serial = self.rng.percent(50);
+        for _ in 0..if self.serial { 150 } else { 40 } {
             self.step();
         }
-        self.rolling = false;
+        (self.rolling, self.serial, self.pact) = (false, false, None);
     }
 
     fn step(&mut self) {
@@ -110,15 +117,23 @@ impl History {
             72..90 => {
                 let (rng, supervisor) = (&mut self.rng, &self.supervisor);
                 let reload = supervisor.apps().next().is_some() && (self.rolling || rng.percent(self.reloads));
+                let busy = self.supervisor.apps().any(|app| !app.operations.is_empty());
+                if self.serial && busy {
+                    return;
+                }
                 let ask = match reload {
                     true => wishes::reload(rng, supervisor),
                     false => wishes::ask(rng, supervisor, &self.saved),
                 };
+                if self.serial {
+                    self.pact = Some(Pact::new(self, &ask));
+                }
                 self.ask(&ask);
             }
             90..92 => self.rumour(),
             92..94 => self.sample(),
-            94..96 => self.demand(),
+            94..95 => self.demand(),
+            95..96 => self.check_health(),
             96..97 => self.saved = self.supervisor.snapshot(),
             97..98 => self.now = self.now.after(self.rng.millis(3_600_000)),
             _ => self.now = self.now.after(self.rng.millis(2_000)),
@@ -126,7 +141,7 @@ impl History {
     }
 
     /// The next news of the system, in its time or late.
-    fn hear(&mut self) {
+    pub(super) fn hear(&mut self) {
         let Some((at, run, news)) = self.os.take() else { return };
         if matches!(news, News::Crash(_)) && self.rolling && !self.is_successor(run) {
             return;
@@ -136,10 +151,23 @@ impl History {
         self.tell(&input);
     }
 
+    /// What is taken for ready before it was reported to be there is there: while rolling, only successors fail.
+    fn spare_the_unborn(&mut self) {
+        if !self.rolling {
+            return;
+        }
+        for process in self.supervisor.processes.values() {
+            if let State::Online(serving) | State::Trial { new: serving, .. } = process.state {
+                self.os.was_born(serving.run);
+            }
+        }
+    }
+
     fn is_successor(&self, run: Run) -> bool {
         let process = self.supervisor.process_of(run);
         process.is_some_and(|process| match process.state {
             State::Launching { run: current, old: Some(_), .. } => current == run,
+            State::Trial { new, .. } => new.run == run,
             _ => false,
         })
     }
@@ -161,7 +189,7 @@ impl History {
             return;
         }
         let exit = crate::protocol::Exit::Code(1);
-        let input = match self.rng.below(11) {
+        let input = match self.rng.below(12) {
             0 => Input::Spawned { run },
             1 => Input::SpawnFailed { run, error: "late".into(), permanent: true },
             2 => Input::Ready { run, proof: Proof::Listening },
@@ -172,6 +200,7 @@ impl History {
             7 => Input::Late { run },
             8 => Input::Alive { run },
             9 => Input::Hangs { run },
+            10 => Input::Checked { run, fault: None },
             _ => Input::Sampled { run, memory: 1 << 40 },
         };
         let effects = self.tell(&input);
@@ -220,10 +249,24 @@ impl History {
 
     fn sample(&mut self) {
         let runs: Vec<Run> = self.os.bodies.keys().copied().collect();
-        if !runs.is_empty() {
+        if !runs.is_empty() && !self.serial {
             let input = Input::Sampled { run: self.rng.pick(&runs), memory: self.rng.pick(&[1, 1 << 30]) };
             self.tell(&input);
         }
+    }
+
+    /// The news of a health check. While rolling, only successors fail it.
+    fn check_health(&mut self) {
+        let runs: Vec<Run> = self.os.bodies.keys().copied().collect();
+        if runs.is_empty() {
+            return;
+        }
+        let successors: Vec<Run> = runs.iter().copied().filter(|run| self.is_successor(*run)).collect();
+        let preferred = if successors.is_empty() || self.rng.percent(30) { &runs } else { &successors };
+        let run = self.rng.pick(preferred);
+        let fails = self.rng.percent(50) && (!self.rolling || self.is_successor(run));
+        let fault = fails.then(|| "connection refused".to_owned());
+        self.tell(&Input::Checked { run, fault });
     }
 
     /// Hands over one input, carries out what follows, and checks everything.
@@ -236,14 +279,19 @@ impl History {
         let effects = self.decide(input);
         invariants::check_effects(self, &effects, &before);
         match fate {
-            None => self.carry_out(&effects),
+            None => {
+                self.carry_out(&effects);
+                self.spare_the_unborn();
+            }
             Some(death) => {
                 let done = self.rng.below(effects.len() as u64 + 1);
                 self.carry_out(&effects[..usize::try_from(done).expect("few")]);
+                self.spare_the_unborn();
                 self.die(death, input);
             }
         }
         invariants::check(self, fate.is_some() || !effects.is_empty());
+        self.check_pact(&effects);
         if self.rolling {
             assert_eq!(served, invariants::serving(self), "a reload took somebody from the rotation");
         }
@@ -256,7 +304,11 @@ impl History {
         for effect in effects {
             let spec = match effect {
                 Effect::Spawn { process, .. } => self.supervisor.process(*process).map(|process| process.app),
-                Effect::Drain { run, .. } => self.supervisor.process_of(*run).map(|process| process.app),
+                // The next operation may have made it no cluster within the same input.
+                Effect::Drain { run, .. } => {
+                    let app = self.supervisor.process_of(*run).map(|process| process.app);
+                    app.filter(|app| !self.clusters.contains(app))
+                }
                 _ => None,
             };
             let spec = spec.and_then(|app| self.supervisor.app(app)).map(|app| app.spec.clone());
@@ -281,6 +333,7 @@ impl History {
             Input::Drained { run } => (run, Column::Drained),
             Input::Exited { run, .. } => (run, Column::Exited),
             Input::Emptied { run } => (run, Column::Emptied),
+            Input::Checked { run, .. } => (run, Column::Checked),
             Input::Sampled { run, .. } => (run, Column::Sampled),
             Input::Alive { run } | Input::Hangs { run } => (run, Column::Alive),
             Input::Unneeded { app } | Input::Wanted { app } => {
@@ -296,80 +349,5 @@ impl History {
         if let Some(process) = self.supervisor.process_of(*run) {
             self.coverage.note(process, column);
         }
-    }
-
-    /// Everything behaves from now on: it must come to rest, soon, with every ticket answered.
-    fn settle(&mut self) {
-        self.os.calm_down(self.now);
-        let latest = self.now.after(SETTLES_WITHIN);
-        loop {
-            let next = [self.os.next(), self.supervisor.next_deadline()].into_iter().flatten().min();
-            let Some(next) = next else { break };
-            if self.os.next().is_none() && self.only_watches() {
-                break;
-            }
-            if self.os.next() == Some(next) {
-                self.hear();
-            } else {
-                self.now = self.now.max(next);
-                self.all_live();
-                self.tell(&Input::Tick);
-            }
-            assert!(self.now <= latest, "it does not settle: {:?}", self.supervisor);
-        }
-        assert!(self.open.is_empty(), "never answered: {:?}", self.supervisor.waits);
-        assert!(self.supervisor.apps().all(|app| app.operations.is_empty()), "never done: {:?}", self.supervisor.apps);
-        for process in self.supervisor.processes() {
-            let rests = matches!(process.state, State::Stopped | State::Online(_) | State::Idle | State::Errored);
-            assert!(rests && process.retiring.is_empty(), "not at rest: {process:?}");
-        }
-    }
-
-    /// True if nothing falls due but that somebody should say that it is alive.
-    fn only_watches(&self) -> bool {
-        let rests = |process: &crate::supervisor::Process| {
-            matches!(process.state, State::Online(_)) && process.retiring.is_empty()
-        };
-        self.supervisor.processes().all(|process| process.deadline().is_none() || rests(process))
-    }
-
-    /// Who is due to say that it is alive says so.
-    fn all_live(&mut self) {
-        let due = |process: &crate::supervisor::Process| match process.state {
-            State::Online(serving) => (serving.silent_until <= Some(self.now)).then_some(serving.run),
-            _ => None,
-        };
-        let due: Vec<Run> = self.supervisor.processes().filter_map(due).collect();
-        due.into_iter().for_each(|run| drop(self.tell(&Input::Alive { run })));
-    }
-
-    fn shut_down(&mut self) {
-        let saved = self.supervisor.snapshot();
-        let twice = self.rng.percent(15);
-        self.ask(&Ask::ShutDown);
-        while !self.supervisor.is_closing() {
-            self.ask(&Ask::ShutDown);
-        }
-        if twice {
-            self.ask(&Ask::ShutDown);
-        }
-        let late = self.rng.percent(10);
-        if late {
-            self.ask(&Ask::Restore(saved.clone()));
-        }
-        self.settle();
-        assert!(self.os.bodies.is_empty(), "alive after the shutdown");
-        (self.mortal, self.twin) = (0, None);
-        self.supervisor = Supervisor { last_run: self.supervisor.last_run, ..Supervisor::default() };
-        self.book = Book::default();
-        self.ask(&Ask::Restore(saved.clone()));
-        assert_eq!(self.supervisor.snapshot(), saved, "what is restored is what was saved");
-        if !twice {
-            return;
-        }
-        self.settle();
-        let up = |process: &&crate::supervisor::Process| process.goal == Goal::Up;
-        let online = self.supervisor.processes().filter(up).all(|it| invariants::serves(it) || it.state == State::Idle);
-        assert!(online, "restored and not up: {:?}", self.supervisor);
     }
 }

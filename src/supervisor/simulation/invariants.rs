@@ -7,7 +7,7 @@ use crate::supervisor::{AppId, Effect, Goal, Kind, Process, State};
 
 /// True if clients of the process are served.
 pub fn serves(process: &Process) -> bool {
-    matches!(process.state, State::Online(_) | State::Launching { old: Some(_), .. })
+    process.serves()
 }
 
 /// Serving processes of each app.
@@ -100,9 +100,12 @@ fn goals_and_states_agree(history: &History) {
     for process in history.supervisor.processes() {
         let fits = match &process.state {
             State::Stopped => process.goal == Goal::Down && process.is_empty(),
-            State::Launching { .. } | State::Online(_) | State::Waiting { .. } | State::Idle | State::Errored => {
-                process.goal == Goal::Up
-            }
+            State::Launching { .. }
+            | State::Trial { .. }
+            | State::Online(_)
+            | State::Waiting { .. }
+            | State::Idle
+            | State::Errored => process.goal == Goal::Up,
             State::Stopping(_) => true,
         };
         assert!(fits, "goal and state disagree: {process:?}");
@@ -130,6 +133,9 @@ fn apps_are_whole(history: &History) {
             Some(_) | None => 0,
         };
         assert!(replacing.count() <= most, "a reload goes too fast, at most {most}: {members:?}");
+        let tries = under_way.first().is_some_and(|operation| operation.transaction.tries());
+        let on_trial = members.iter().any(|process| matches!(process.state, State::Trial { .. }));
+        assert!(tries || !on_trial, "nobody judges a canary: {members:?}");
     }
 }
 

@@ -41,8 +41,8 @@ impl History {
             assert_eq!(effects.len(), 1, "a refusal changes nothing");
             self.book = before.unwrap_or_else(|| self.book.clone());
             self.forget_the_gone();
-        } else if let (Ask::Launch { apps, .. }, false) = (ask, forgotten) {
-            self.expect_new(apps, &known);
+        } else if let (Ask::Launch { apps, how }, false) = (ask, forgotten) {
+            self.expect_new(apps, *how, &known);
         }
     }
 
@@ -109,11 +109,16 @@ impl History {
     }
 
     /// What a launch wants of apps that were not there, and how many it wants of each.
-    fn expect_new(&mut self, specs: &[AppSpec], known: &BTreeSet<AppId>) {
+    fn expect_new(&mut self, specs: &[AppSpec], how: Launch, known: &BTreeSet<AppId>) {
         for spec in specs {
             let Some(app) = self.supervisor.find(spec).map(|app| app.id) else { continue };
             self.book.quiet.remove(&app);
-            self.book.counts.insert(app, spec.instances);
+            // A reload may be rolled back.
+            let binding = !matches!(how, Launch::OrReload(_)) || !known.contains(&app);
+            match binding {
+                true => self.book.counts.insert(app, spec.instances),
+                false => self.book.counts.remove(&app),
+            };
             if !known.contains(&app) {
                 for id in self.supervisor.staying(app) {
                     self.book.wishes.insert(id, spec.autostart);

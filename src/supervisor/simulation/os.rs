@@ -2,11 +2,12 @@
 //! of them. It also judges each effect: whether a careful shell could carry it out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::rng::Rng;
 use crate::protocol::{Exit, Run};
-use crate::spec::{AppSpec, ExecMode};
+use crate::spec::{AppSpec, Env, ExecMode};
 use crate::supervisor::{Effect, Input, Moment, Proof};
 
 /// One process tree that lives, as far as the supervisor has been told.
@@ -31,6 +32,8 @@ pub struct Body {
     told_by_the_dead: bool,
     drained: bool,
     killed: bool,
+    /// The environment it was started with, which tells its release.
+    pub release: Arc<Env>,
 }
 
 /// What is going to be reported of a run.
@@ -41,6 +44,8 @@ pub enum News {
         permanent: bool,
     },
     Ready(Proof),
+    /// It passes its health check for the first time.
+    Passes,
     Drained,
     /// It ends because it was told to.
     Exit(Exit),
@@ -74,10 +79,11 @@ impl Os {
         let ((at, _), (run, news)) = self.agenda.pop_first()?;
         let body = self.bodies.get(&run)?;
         let void = match news {
-            News::Exit(_) | News::Ready(_) => !body.main,
+            News::Exit(_) | News::Ready(_) | News::Passes => !body.main,
             News::Crash(_) => !body.main || self.behaves,
             News::Emptied => body.main,
-            News::Spawned | News::SpawnFailed { .. } | News::Drained => false,
+            News::SpawnFailed { .. } => !body.stillborn,
+            News::Spawned | News::Drained => false,
         };
         (!void).then_some((at, run, news))
     }
@@ -87,6 +93,7 @@ impl Os {
         match news {
             News::Spawned => Input::Spawned { run },
             News::Ready(proof) => Input::Ready { run, proof },
+            News::Passes => Input::Checked { run, fault: None },
             News::Drained => Input::Drained { run },
             News::SpawnFailed { permanent } => {
                 self.bodies.remove(&run);
@@ -148,6 +155,7 @@ impl Os {
         for run in mains {
             let at = self.bodies[&run].told_at.max(now);
             self.plan(at.after(Duration::from_millis(50)), run, News::Ready(Proof::Message));
+            self.plan(at.after(Duration::from_millis(50)), run, News::Passes);
         }
     }
 
@@ -165,6 +173,14 @@ impl Os {
             body.told_by_the_dead = body.terminated.is_some();
         }
         self.agenda.retain(|_, (_, news)| *news != News::Drained);
+    }
+
+    /// The run came to be after all.
+    pub fn was_born(&mut self, run: Run) {
+        let Some(body) = self.bodies.get_mut(&run).filter(|body| body.stillborn) else { return };
+        body.stillborn = false;
+        let told_at = body.told_at;
+        self.plan(told_at, run, News::Spawned);
     }
 
     /// The run did not come to be, and nobody was told.
@@ -218,6 +234,7 @@ impl Os {
             told_by_the_dead: false,
             drained: false,
             killed: false,
+            release: Arc::clone(&spec.base_env),
         };
         if body.stillborn {
             self.plan(told_at, run, News::SpawnFailed { permanent: rng.percent(35) });
@@ -230,6 +247,7 @@ impl Os {
 
     fn plan_life(&mut self, rng: &mut Rng, born: Moment, run: Run) {
         if self.behaves {
+            self.plan(born.after(Duration::from_millis(50)), run, News::Passes);
             return self.plan(born.after(Duration::from_millis(50)), run, News::Ready(Proof::Message));
         }
         if rng.percent(60) {
@@ -237,6 +255,9 @@ impl Os {
         }
         if rng.percent(60) {
             self.plan(born.after(rng.millis(4000)), run, News::Ready(Proof::Message));
+        }
+        if rng.percent(60) {
+            self.plan(born.after(rng.millis(2500)), run, News::Passes);
         }
         let lives = match rng.below(10) {
             0..3 => rng.millis(40),

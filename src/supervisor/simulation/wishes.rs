@@ -4,10 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::rng::Rng;
-use crate::protocol::{Action, Changes, Launch, Scale};
+use crate::protocol::{Action, Canary, Changes, Launch, Rollout, Scale, Share};
+use crate::spec::health::OnFail;
 use crate::spec::target::Selector;
 use crate::spec::{
-    Activation, AppSpec, Balance, ExecMode, LogSpec, Program, Readiness, RestartRule, Sharing, StopRule,
+    Activation, AppSpec, Balance, ExecMode, LogSpec, OnReloadFailure, Program, Readiness, RestartRule, Sharing,
+    StopRule,
 };
 use crate::supervisor::{Ask, Supervisor};
 
@@ -35,6 +37,7 @@ pub fn spec(rng: &mut Rng, name: &str) -> AppSpec {
         instances: u32::try_from(1 + rng.below(3)).expect("small"),
         balance: Balance::RoundRobin,
         sharing: Sharing::default(),
+        queue: crate::spec::QueueRule::default(),
         base_env,
         env: std::collections::BTreeMap::new(),
         instance_var: "NODE_APP_INSTANCE".to_owned(),
@@ -52,6 +55,17 @@ pub fn spec(rng: &mut Rng, name: &str) -> AppSpec {
             wait_ready: rng.percent(35),
             listen_timeout: rng.pick(&[None, None, Some(millis(400)), Some(millis(0))]),
         },
+        health: rng.percent(30).then(|| crate::spec::Health {
+            retries: rng.pick(&[1, 3]),
+            on_fail: rng.pick(&[OnFail::Restart, OnFail::Alert]),
+            ..crate::spec::Health::new(crate::spec::health::Probe::Tcp { address: "x:1".to_owned() })
+        }),
+        on_reload_failure: rng.pick(&[
+            OnReloadFailure::Rollback,
+            OnReloadFailure::Rollback,
+            OnReloadFailure::Pause,
+            OnReloadFailure::Continue,
+        ]),
         confinement: crate::spec::Confinement::default(),
         watchdog: if name == "job" { rng.pick(&[None, Some(millis(1500))]) } else { None },
         activation: activation(rng),
@@ -72,6 +86,12 @@ fn activation(rng: &mut Rng) -> Activation {
     }
 }
 
+/// The same, and it waits for readiness at least until its start has been reported.
+pub fn patient(mut spec: AppSpec) -> AppSpec {
+    spec.readiness.listen_timeout = spec.readiness.listen_timeout.map(|time| time.max(Duration::from_millis(400)));
+    spec
+}
+
 /// A random request. `last` is a snapshot of this history, to be restored now and then.
 pub fn ask(rng: &mut Rng, supervisor: &Supervisor, last: &super::Snapshot) -> Ask {
     let crowded = supervisor.processes().count() >= CROWD;
@@ -88,18 +108,27 @@ pub fn ask(rng: &mut Rng, supervisor: &Supervisor, last: &super::Snapshot) -> As
 
 /// A request that, for its part, takes nothing down: a reload, by itself or of the config file.
 pub fn reload(rng: &mut Rng, supervisor: &Supervisor) -> Ask {
-    let parallel = u32::try_from(rng.below(4)).expect("small");
+    let rollout = rollout(rng);
     if rng.percent(70) {
-        return Ask::Act {
-            action: Action::Reload { changes: changes(rng), parallel },
-            target: target(rng, supervisor),
-        };
+        return Ask::Act { action: Action::Reload { changes: changes(rng), rollout }, target: target(rng, supervisor) };
     }
     let known: Vec<AppSpec> = supervisor.apps().map(|app| AppSpec::clone(&app.spec)).collect();
     let old = rng.pick(&known);
-    let fresh = spec(rng, &old.name);
+    let fresh = patient(spec(rng, &old.name));
     let apps = vec![AppSpec { mode: old.mode, instances: old.instances, ..fresh }];
-    Ask::Launch { apps, how: Launch::OrReload { parallel } }
+    Ask::Launch { apps, how: Launch::OrReload(rollout) }
+}
+
+fn rollout(rng: &mut Rng) -> Rollout {
+    let watch = rng.pick(&[0, 300, 5_000, 20_000]);
+    let share = rng.pick(&[Share::Count(1), Share::Count(2), Share::Percent(50), Share::Percent(100)]);
+    let canary = Canary { share, watch: Duration::from_millis(watch) };
+    Rollout {
+        parallel: u32::try_from(rng.below(4)).expect("small"),
+        force: rng.percent(10),
+        canary: rng.percent(40).then_some(canary),
+        dry_run: rng.percent(2),
+    }
 }
 
 fn launch(rng: &mut Rng) -> Ask {
@@ -109,15 +138,15 @@ fn launch(rng: &mut Rng) -> Ask {
         let second = rng.pick(&NAMES);
         apps.push(spec(rng, second));
     }
-    let parallel = u32::try_from(rng.below(4)).expect("small");
-    Ask::Launch { apps, how: rng.pick(&[Launch::New, Launch::OrRestart, Launch::OrReload { parallel }]) }
+    let rollout = rollout(rng);
+    Ask::Launch { apps, how: rng.pick(&[Launch::New, Launch::OrRestart, Launch::OrReload(rollout)]) }
 }
 
 fn action(rng: &mut Rng, crowded: bool) -> Action {
     match rng.below(100) {
         0..14 => Action::Start(changes(rng)),
         14..28 => Action::Restart(changes(rng)),
-        28..50 => Action::Reload { changes: changes(rng), parallel: u32::try_from(rng.below(4)).expect("small") },
+        28..50 => Action::Reload { changes: changes(rng), rollout: rollout(rng) },
         50..65 => Action::Stop,
         65..74 => Action::Delete,
         74..88 => Action::Scale(scale(rng, crowded)),

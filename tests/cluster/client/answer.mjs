@@ -1,6 +1,6 @@
 // An answer as it comes in: its first characters, and how much there was of it.
 
-const HEAD = 64
+const HEAD = 8192
 
 export class Answer {
   head = ''

@@ -1,7 +1,8 @@
 // What may become of a request that has no whole answer.
 
 // `how` is `refused`, `reset`, `truncated`, `hung` or `wrong`; or `again`, which is no failure: by the words of its
-// protocol the server had not begun with the request, and wants it asked on another connection.
+// protocol the server had not begun with the request, and wants it asked on another connection; or `stale`: the
+// connection ended without a byte of an answer, having served before.
 export class Failure extends Error {
   constructor(how, what) {
     super(what)

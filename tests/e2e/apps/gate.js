@@ -1,8 +1,9 @@
-// A web server of which the file `release` in its directory says what becomes of it: good, crash, mute, slow, early.
+// A web server of which the file `release` in its directory, or RELEASE, says what becomes of it: good, crash, mute,
+// slow, early, short (it dies a second after it listens).
 const fs = require('node:fs')
 const http = require('node:http')
 
-const release = fs.readFileSync('release', 'utf8').trim()
+const release = process.env.RELEASE ?? fs.readFileSync('release', 'utf8').trim()
 console.log(`boot ${release}`)
 if (release === 'crash') {
   console.error('this release is broken')
@@ -14,7 +15,10 @@ const server = http.createServer((request, response) => {
   response.end(`${process.pid}\n`)
 })
 const listen = () => server.listen(process.env.PORT ?? 0, () => console.log('listens'))
-if (release === 'good') listen()
+if (release === 'good' || release === 'short') listen()
+if (release === 'short') {
+  server.on('listening', () => setTimeout(() => { console.error('died of old age'); process.exit(9) }, 1000))
+}
 if (release === 'early') {
   listen()
   setTimeout(() => ((ready = true), process.send('ready')), 1000)

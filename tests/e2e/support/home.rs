@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +20,10 @@ pub struct Home {
     scratch: TempDir,
     root: PathBuf,
     work: PathBuf,
+    /// The binary under test.
+    program: PathBuf,
+    /// Whose it is, if not the test's own.
+    user: Option<u32>,
 }
 
 impl Home {
@@ -26,7 +31,20 @@ impl Home {
         let scratch = tempfile::Builder::new().prefix("pmr-e2e-").tempdir_in("/tmp").expect("/tmp can be written");
         let (root, work) = (scratch.path().join("home"), scratch.path().join("work"));
         std::fs::create_dir(&work).expect("the scratch folder is new");
-        Home { scratch, root, work }
+        Home { scratch, root, work, program: pmr::binary(), user: None }
+    }
+
+    /// The home of another user, by number, who runs a copy of the binary there. Takes root.
+    #[allow(dead_code, reason = "not all who share these files have other users")]
+    pub fn of_user(user: u32) -> Home {
+        let mut home = Home::new();
+        home.program = home.scratch().join("pmr");
+        home.user = Some(user);
+        std::fs::copy(pmr::binary(), &home.program).expect("the binary can be copied");
+        for path in [home.scratch(), home.work()] {
+            chown(path, Some(user), Some(user)).expect("root gives away what it has");
+        }
+        home
     }
 
     /// `PMR_HOME`. The daemon creates it.
@@ -55,7 +73,11 @@ impl Home {
     /// A command of these words.
     pub fn pmr<W: Into<OsString>>(&self, words: impl IntoIterator<Item = W>) -> Pmr {
         let words = words.into_iter().map(Into::into).collect();
-        Pmr::new(&pmr::binary(), &self.root, &self.work, words)
+        let pmr = Pmr::new(&self.program, &self.root, &self.work, words);
+        match self.user {
+            Some(user) => pmr.by(user).env("HOME", &self.work),
+            None => pmr,
+        }
     }
 
     /// Runs the words of a line, which hold no spaces themselves.

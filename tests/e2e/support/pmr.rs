@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -53,6 +54,12 @@ impl Pmr {
 
     pub fn within(mut self, folder: &Path) -> Pmr {
         self.command.current_dir(folder).env("PWD", folder);
+        self
+    }
+
+    /// As another user, without supplementary groups.
+    pub fn by(mut self, user: u32) -> Pmr {
+        self.command.uid(user).gid(user);
         self
     }
 

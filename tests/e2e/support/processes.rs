@@ -34,11 +34,13 @@ pub fn state(pid: i32) -> Option<char> {
 
 /// Children of a process, zombies too.
 pub fn children(parent: i32) -> Vec<i32> {
-    let parent_of = |pid: i32| -> Option<i32> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
-    };
     all().into_iter().filter(|pid| parent_of(*pid) == Some(parent)).collect()
+}
+
+/// The parent of a process, while it exists.
+pub fn parent_of(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
 /// Sends a signal to a process this test has started, directly or not.

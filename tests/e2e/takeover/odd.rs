@@ -68,6 +68,47 @@ fn who_has_the_port_is_said() {
 }
 
 #[test]
+fn two_apps_do_not_share_with_each_other() {
+    let Some(town) = there(PYTHON).then(|| Town::new(&format!("{} --interpreter {PYTHON}", app("share/threads.py"))))
+    else {
+        return;
+    };
+    let Some(town) = town else { return };
+    town.home.ok("delete it");
+    town.start(&format!("{} --interpreter {PYTHON} -i 2", app("share/threads.py")));
+    let line = format!("start {} --interpreter {PYTHON} -n other -i 2 --no-autorestart", app("share/loop.py"));
+    town.home.pmr(line.split_whitespace()).env("PORT", town.port.to_string()).run().code(1);
+    let others = town.home.status("other", "stopped");
+    let words = format!("port {} is in use by pid", town.port);
+    assert!(others.iter().any(|row| row.text("reason").contains(&words)), "{others:?}");
+    assert_eq!(town.spread(20).len(), 2);
+}
+
+#[test]
+fn another_users_workers_leave_a_door_open() {
+    if !nix::unistd::Uid::effective().is_root() {
+        skip("not root");
+        return;
+    }
+    let (home, port) = (Home::new(), http::free_port());
+    if !there(PYTHON) || !super::possible(&home) {
+        return;
+    }
+    for folder in [home.scratch(), home.work()] {
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let script = home.write("threads.py", &std::fs::read_to_string(app("share/threads.py")).unwrap());
+    let line = format!("start {} --interpreter {PYTHON} -n it -i 1 --uid 65534", script.display());
+    home.pmr(line.split_whitespace()).env("PORT", port.to_string()).run().ok();
+    let town = Town { home, port };
+    let loads = town.loads();
+    town.home.ok("restart it");
+    town.home.ok("reload it");
+    let hows: Vec<String> = loads.stop().into_iter().flat_map(|tally| tally.failed).map(|failed| failed.how).collect();
+    assert!(!hows.iter().any(|how| how == "refused" || how == "hung"), "{hows:?}");
+}
+
+#[test]
 fn a_program_that_never_listens_comes_up_all_the_same() {
     let home = Home::new();
     home.ok(&format!("start {} -n tick -i 2 --listen-timeout 300", example("ticker.sh")));

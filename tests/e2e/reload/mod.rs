@@ -1,5 +1,7 @@
 //! Reload: successors first, and the old ones serve on when a new release is no good.
 
+mod transaction;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::support::eventually::until;

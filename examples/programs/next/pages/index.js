@@ -1,0 +1,5 @@
+export const getServerSideProps = () => ({ props: { pid: process.pid } })
+
+export default function Page({ pid }) {
+  return <p id="pid">{pid}</p>
+}

@@ -1,0 +1,158 @@
+//! One queue of operations for each app: what waits for what, what overtakes, and who is told in the end.
+
+use super::{Kind, Operation};
+use crate::protocol::{ReportLine, Verdict};
+use crate::supervisor::persist::RecordKey;
+use crate::supervisor::{AppId, Effect, Moment, ProcessId, Supervisor, Ticket};
+
+impl Supervisor {
+    /// Puts an operation into its app's queue and lets it begin if it may.
+    pub(in crate::supervisor) fn enqueue(
+        &mut self,
+        now: Moment,
+        app: AppId,
+        mut operation: Operation,
+        effects: &mut Vec<Effect>,
+    ) {
+        if operation.kind.overtakes() {
+            self.supersede(app, &operation);
+        }
+        if operation.kind == Kind::Reload {
+            self.queue_reload(app, &mut operation, effects);
+        }
+        if operation.has_specs() {
+            self.touch(RecordKey::Spec(app));
+        }
+        let queue = &mut self.apps.get_mut(&app).expect("operations are made for apps that exist").operations;
+        queue.push_back(operation);
+        self.advance(now, app, effects);
+    }
+
+    /// A reload takes the place of the last one in the queue if that has not begun and is about nothing else; else it
+    /// waits for what is there. Its answer says which.
+    fn queue_reload(&mut self, app: AppId, newer: &mut Operation, effects: &mut Vec<Effect>) {
+        let Some(entry) = self.apps.get_mut(&app) else { return };
+        let covered = |last: &mut Operation| {
+            let all = last.pending.iter().all(|id| newer.pending.contains(id));
+            last.kind == Kind::Reload && !last.begun && all && newer.ticket.is_some()
+        };
+        let name = entry.spec.name.clone();
+        let Some(older) = entry.operations.pop_back_if(covered) else {
+            if let Some(last) = entry.operations.back() {
+                let verb = last.kind.verb();
+                self.remark(newer.ticket, format!("`{name}`: the reload waited for the {verb} before it"));
+            }
+            return;
+        };
+        newer.spec = newer.spec.take().or(older.spec);
+        newer.count = newer.count.or(older.count);
+        self.touch(RecordKey::Spec(app));
+        for id in older.pending {
+            let verdict = Verdict::Superseded { by: Kind::Reload.verb().to_owned() };
+            self.report(older.ticket, app, id, Kind::Reload, verdict);
+        }
+        self.close(older.ticket, effects);
+        self.remark(newer.ticket, format!("`{name}`: the reload took the place of one that waited"));
+    }
+
+    fn remark(&mut self, ticket: Option<Ticket>, note: String) {
+        if let Some(wait) = ticket.and_then(|ticket| self.waits.get_mut(&ticket)) {
+            wait.report.notes.push(note);
+        }
+    }
+
+    /// Takes the processes of `newer` out of every operation of the app. What has not begun and has nothing left to do
+    /// never begins, and neither does a scale that waits while the whole app is taken down.
+    fn supersede(&mut self, app: AppId, newer: &Operation) {
+        let whole = self.staying(app).iter().all(|id| newer.concerns(*id));
+        let Some(entry) = self.apps.get_mut(&app) else { return };
+        let mut lines = Vec::new();
+        for operation in &mut entry.operations {
+            let (kind, ticket) = (operation.kind, operation.ticket);
+            let mut taken = |id: &ProcessId| {
+                let stays = !newer.pending.contains(id) || (kind == Kind::Delete && newer.kind == Kind::Stop);
+                if !stays {
+                    let by = newer.kind.verb().to_owned();
+                    let verdict = if kind == newer.kind { None } else { Some(Verdict::Superseded { by }) };
+                    lines.extend(verdict.map(|verdict| (ticket, *id, kind, verdict)));
+                }
+                stays || kind == newer.kind
+            };
+            operation.pending.retain(&mut taken);
+            operation.active.retain(&mut taken);
+            operation.transaction.retain(&mut taken);
+            operation.count = operation.count.filter(|_| !whole);
+            let waits = matches!(kind, Kind::Scale(_)) && !operation.begun;
+            if waits && whole {
+                let by = newer.kind.verb();
+                let never = |id: &ProcessId| (ticket, *id, kind, Verdict::Superseded { by: by.to_owned() });
+                lines.extend(newer.pending.iter().map(never));
+            }
+            let counts = waits || operation.count.is_some();
+            operation.begun |= operation.pending.is_empty() && (whole || !counts);
+        }
+        for (ticket, id, kind, verdict) in lines {
+            self.report(ticket, app, id, kind, verdict);
+        }
+    }
+
+    /// Carries the app's operations as far as they go, and removes the app when its last process is gone.
+    pub(in crate::supervisor) fn advance(&mut self, now: Moment, app: AppId, effects: &mut Vec<Effect>) {
+        let mut queue = match self.apps.get_mut(&app) {
+            Some(entry) => std::mem::take(&mut entry.operations),
+            None => return,
+        };
+        if !queue.is_empty() {
+            self.touch(RecordKey::Work(app));
+        }
+        let mut at = 0;
+        while at < queue.len() {
+            let may_run = at == 0 || queue[at].kind.overtakes();
+            if may_run {
+                self.carry_on(now, app, &mut queue[at], effects);
+            }
+            if may_run && queue[at].is_over() {
+                let finished = queue.remove(at).expect("the index is within the queue");
+                if finished.has_specs() {
+                    self.touch(RecordKey::Spec(app));
+                }
+                self.close(finished.ticket, effects);
+                at = 0;
+            } else {
+                at += 1;
+            }
+        }
+        let entry = self.apps.get_mut(&app).expect("nothing removes an app while its queue is out");
+        entry.operations = queue;
+        if entry.operations.is_empty() && self.members(app).next().is_none() {
+            self.apps.remove(&app);
+            self.touch(RecordKey::Spec(app));
+            effects.push(Effect::AppRemoved { app });
+        }
+    }
+
+    pub(super) fn report(&mut self, ticket: Option<Ticket>, app: AppId, id: ProcessId, kind: Kind, verdict: Verdict) {
+        let Some(wait) = ticket.and_then(|ticket| self.waits.get_mut(&ticket)) else { return };
+        let name = self.apps.get(&app).map(|app| app.spec.name.clone()).unwrap_or_default();
+        let line = ReportLine { id: id.0, name, verb: kind.verb().to_owned(), verdict };
+        // What was done and is undone again counts as undone.
+        let same = wait.report.lines.iter_mut().find(|old| old.id == line.id && old.verb == line.verb);
+        match same.map(|old| &mut old.verdict) {
+            Some(Verdict::Failed { old_serves, .. }) if line.verdict == Verdict::RolledBack => *old_serves = true,
+            Some(old) if *old == Verdict::Done => *old = line.verdict,
+            Some(_) | None => wait.report.lines.push(line),
+        }
+    }
+
+    /// One operation of the ticket is over; with the last, the ticket is answered.
+    fn close(&mut self, ticket: Option<Ticket>, effects: &mut Vec<Effect>) {
+        let Some(ticket) = ticket else { return };
+        let Some(wait) = self.waits.get_mut(&ticket) else { return };
+        wait.open -= 1;
+        if wait.open == 0
+            && let Some(wait) = self.waits.remove(&ticket)
+        {
+            effects.push(Effect::Settle { ticket, answer: Ok(wait.report) });
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! A reload as a transaction: all processes come to the new release, or all are back on the one before.
+//!
+//! What tells the releases apart is the number of the run: runs begun after the operation began are of the new one.
+//! A canary's predecessor serves on beside it until the watch is over, so that taking it back costs nothing, also where
+//! only the files of the app have changed and nobody could start the release before once more.
+
+#[cfg(test)]
+mod tests;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Kind, Operation, outcome};
+use crate::protocol::{Canary, EventKind, Rollout, Run, Verdict};
+use crate::spec::OnReloadFailure;
+use crate::supervisor::persist::RecordKey;
+use crate::supervisor::process::Takeover;
+use crate::supervisor::{AppId, Effect, Goal, Moment, Process, ProcessId, State, Supervisor};
+
+/// How a reload is to go, and how far it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transaction {
+    /// Goes on whatever fails.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    force: bool,
+    /// Whom to try it on first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    canary: Option<Canary>,
+    /// The last run given before it began.
+    #[serde(default)]
+    last_run: u64,
+    /// When it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    since: Option<Moment>,
+    #[serde(default)]
+    phase: Phase,
+}
+
+/// How far a reload is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Phase {
+    /// Replacing one after another.
+    #[default]
+    Rolling,
+    /// Replacing the first few and watching them.
+    Canary {
+        /// How many are not replaced yet.
+        left: u32,
+        /// Those that are ready.
+        watched: Vec<(ProcessId, Run)>,
+        /// When the watch is over, once all of them are ready.
+        until: Option<Moment>,
+    },
+    /// A successor failed: what has been replaced is brought back.
+    RollingBack {
+        /// False if the two releases cannot serve side by side.
+        same_mode: bool,
+        /// False if only the files of the app are others: there is no spec to go back to.
+        changed: bool,
+    },
+}
+
+impl Transaction {
+    pub(super) fn new(rollout: &Rollout) -> Transaction {
+        Transaction { force: rollout.force, canary: rollout.canary, ..Transaction::default() }
+    }
+
+    pub(super) fn is_default(&self) -> bool {
+        *self == Transaction::default()
+    }
+
+    pub(super) fn begin(&mut self, now: Moment, last_run: u64, members: usize) {
+        (self.since, self.last_run) = (Some(now), last_run);
+        if let Some(canary) = self.canary {
+            let left = canary.share.of(u32::try_from(members).unwrap_or(u32::MAX));
+            self.phase = Phase::Canary { left, watched: vec![], until: None };
+        }
+    }
+
+    pub(super) fn watches(&self, id: ProcessId) -> bool {
+        self.watched().iter().any(|(watched, _)| *watched == id)
+    }
+
+    pub(super) fn is_watching(&self) -> bool {
+        !self.watched().is_empty()
+    }
+
+    fn watched(&self) -> &[(ProcessId, Run)] {
+        match &self.phase {
+            Phase::Canary { watched, .. } => watched,
+            Phase::Rolling | Phase::RollingBack { .. } => &[],
+        }
+    }
+
+    /// Keeps watching only these.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&ProcessId) -> bool) {
+        if let Phase::Canary { watched, .. } = &mut self.phase {
+            watched.retain(|(id, _)| keep(id));
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Moment> {
+        match self.phase {
+            Phase::Canary { until, .. } => until,
+            Phase::Rolling | Phase::RollingBack { .. } => None,
+        }
+    }
+
+    /// True if one more may be replaced, which is then counted.
+    pub(super) fn may_go_on(&mut self) -> bool {
+        match &mut self.phase {
+            Phase::Canary { left: 0, .. } => false,
+            Phase::Canary { left, .. } => {
+                *left -= 1;
+                true
+            }
+            Phase::Rolling | Phase::RollingBack { .. } => true,
+        }
+    }
+
+    /// When the next successor takes over.
+    pub(super) fn takeover(&self) -> Takeover {
+        match self.phase {
+            Phase::Canary { .. } => Takeover::AfterTrial,
+            Phase::Rolling if self.force => Takeover::InAnyCase,
+            Phase::Rolling | Phase::RollingBack { .. } => Takeover::WhenReady,
+        }
+    }
+
+    /// False if it goes back from a cluster to none, or the reverse.
+    pub(super) fn returns_to_its_mode(&self) -> bool {
+        !matches!(self.phase, Phase::RollingBack { same_mode: false, .. })
+    }
+
+    /// True while it brings processes back to another spec.
+    fn restores(&self) -> bool {
+        matches!(self.phase, Phase::RollingBack { changed: true, .. })
+    }
+
+    /// True while canaries are set off or watched.
+    pub(in crate::supervisor) fn tries(&self) -> bool {
+        matches!(self.phase, Phase::Canary { .. })
+    }
+
+    /// True if the run is of the release this brings in.
+    fn is_new(&self, run: Run) -> bool {
+        run.0 > self.last_run
+    }
+}
+
+impl Supervisor {
+    /// Takes note of the processes that were replaced, or could not be. True if one could not.
+    pub(super) fn collect_reloaded(
+        &mut self,
+        now: Moment,
+        app: AppId,
+        operation: &mut Operation,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let mut failed = None;
+        for id in std::mem::take(&mut operation.active) {
+            if !operation.transaction.tries() {
+                // It was set off as a canary and became ready later.
+                self.direct_if_there(now, id, effects, Process::accept);
+            }
+            let process = self.processes.get(&id);
+            if let (Phase::Canary { watched, .. }, Some(run)) =
+                (&mut operation.transaction.phase, process.and_then(ready_run))
+            {
+                watched.push((id, run));
+                continue;
+            }
+            let Some(verdict) = outcome(process, Kind::Reload) else {
+                operation.active.push(id);
+                continue;
+            };
+            if let Verdict::Failed { reason, .. } = &verdict {
+                failed.get_or_insert_with(|| reason.clone());
+            }
+            self.note_replaced(now, id, verdict == Verdict::Done);
+            self.report_reloaded(app, operation, id, verdict);
+        }
+        if let Some(reason) = &failed {
+            self.give_up(now, app, operation, reason, effects);
+        }
+        failed.is_some()
+    }
+
+    fn note_replaced(&mut self, now: Moment, id: ProcessId, replaced: bool) {
+        if let Some(process) = self.processes.get_mut(&id) {
+            process.patience.note(replaced, now);
+            self.touch(RecordKey::Process(id));
+        }
+    }
+
+    fn report_reloaded(&mut self, app: AppId, operation: &Operation, id: ProcessId, verdict: Verdict) {
+        let verdict = match verdict {
+            Verdict::Done if operation.transaction.restores() => Verdict::RolledBack,
+            Verdict::Failed { reason, old_serves } if operation.transaction.restores() => {
+                Verdict::Failed { reason: format!("not back on the release before: {reason}"), old_serves }
+            }
+            verdict => verdict,
+        };
+        self.report(operation.ticket, app, id, Kind::Reload, verdict);
+    }
+
+    /// Looks at the canaries: one that failed ends the reload, and when their time is over the rest follows. True if
+    /// either is so.
+    pub(super) fn judge(
+        &mut self,
+        now: Moment,
+        app: AppId,
+        operation: &mut Operation,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let pending = u32::try_from(operation.pending.len()).unwrap_or(u32::MAX);
+        let Phase::Canary { left, watched, until } = &mut operation.transaction.phase else { return false };
+        *left = (*left).min(pending);
+        let faults = |(id, run): &(ProcessId, Run)| Some((*id, self.processes.get(id)?.fault_of(*run)?));
+        if let Some((id, reason)) = watched.iter().find_map(faults) {
+            watched.retain(|(other, _)| *other != id);
+            self.direct_if_there(now, id, effects, Process::take_back);
+            let old_serves = self.processes.get(&id).is_some_and(Process::serves);
+            let verdict = Verdict::Failed { reason: reason.clone(), old_serves };
+            self.note_replaced(now, id, false);
+            self.report(operation.ticket, app, id, Kind::Reload, verdict);
+            self.give_up(now, app, operation, &reason, effects);
+            return true;
+        }
+        if *left > 0 || !operation.active.is_empty() {
+            return false;
+        }
+        let watch = operation.transaction.canary.map(|canary| canary.watch).unwrap_or_default();
+        if until.is_none() && !watched.is_empty() {
+            *until = Some(now.after(watch));
+            let watch_ms = u64::try_from(watch.as_millis()).unwrap_or(u64::MAX);
+            let tell =
+                |(id, _): &(ProcessId, Run)| Effect::Publish { process: *id, kind: EventKind::Canary { watch_ms } };
+            effects.extend(watched.iter().map(tell));
+        }
+        let over = until.is_none_or(|until| until <= now);
+        if over {
+            self.keep_canaries(now, operation, effects);
+        }
+        over
+    }
+
+    /// The canaries stay; the rest may follow.
+    fn keep_canaries(&mut self, now: Moment, operation: &mut Operation, effects: &mut Vec<Effect>) {
+        for (id, _) in operation.transaction.watched().to_vec() {
+            self.direct(now, id, effects, Process::accept);
+            operation.active.push(id);
+        }
+        operation.transaction.phase = Phase::Rolling;
+    }
+
+    /// A successor failed.
+    fn give_up(&mut self, now: Moment, app: AppId, operation: &mut Operation, reason: &str, effects: &mut Vec<Effect>) {
+        if matches!(operation.transaction.phase, Phase::RollingBack { .. }) {
+            return;
+        }
+        let policy = match operation.transaction.force {
+            true => OnReloadFailure::Continue,
+            false => self.apps[&app].spec.on_reload_failure,
+        };
+        match policy {
+            OnReloadFailure::Continue => self.keep_canaries(now, operation, effects),
+            OnReloadFailure::Pause => {
+                self.leave_rest(operation);
+                self.keep_canaries(now, operation, effects);
+            }
+            OnReloadFailure::Rollback => {
+                self.leave_rest(operation);
+                self.roll_back(now, app, operation, reason, effects);
+            }
+        }
+    }
+
+    /// What was not touched yet will not be.
+    fn leave_rest(&mut self, operation: &mut Operation) {
+        let untouched = operation.pending.len();
+        operation.pending.clear();
+        operation.count = None;
+        if let Some(wait) = operation.ticket.and_then(|ticket| self.waits.get_mut(&ticket))
+            && untouched > 0
+        {
+            let rest = match untouched {
+                1 => "1 other process was".to_owned(),
+                more => format!("{more} other processes were"),
+            };
+            wait.report.notes.push(format!("the reload stopped there: {rest} not touched"));
+        }
+    }
+
+    /// Brings the app back to the release before: successors that have not taken over leave, and where the spec was
+    /// another, those that have are replaced once more.
+    fn roll_back(
+        &mut self,
+        now: Moment,
+        app: AppId,
+        operation: &mut Operation,
+        reason: &str,
+        effects: &mut Vec<Effect>,
+    ) {
+        let mut in_flight = std::mem::take(&mut operation.active);
+        in_flight.extend(operation.transaction.watched().iter().map(|(id, _)| *id));
+        for id in &in_flight {
+            self.direct(now, *id, effects, Process::take_back);
+        }
+        operation.transaction.phase = self.restore_spec(app, operation);
+        for id in in_flight.into_iter().filter(|id| !operation.pending.contains(id)) {
+            match self.processes.get(&id).and_then(ready_run) {
+                Some(run) if !operation.transaction.is_new(run) => {
+                    self.report(operation.ticket, app, id, Kind::Reload, Verdict::RolledBack);
+                }
+                _ => operation.active.push(id),
+            }
+        }
+        let kind = || EventKind::RollingBack { reason: reason.to_owned() };
+        effects.extend(operation.pending.iter().map(|id| Effect::Publish { process: *id, kind: kind() }));
+    }
+
+    /// Puts the spec before into effect again and lines up whoever is of another.
+    fn restore_spec(&mut self, app: AppId, operation: &mut Operation) -> Phase {
+        let Some(previous) = operation.previous.take() else {
+            return Phase::RollingBack { same_mode: true, changed: false };
+        };
+        let entry = self.apps.get_mut(&app).expect("its queue is being worked on");
+        let failed = std::mem::replace(&mut entry.spec, previous);
+        let (same_mode, changed) = (failed.mode == entry.spec.mode, failed != entry.spec);
+        self.touch(RecordKey::Spec(app));
+        if changed {
+            let is_new = |process: &&Process| match process.current_run() {
+                Some(run) => operation.transaction.is_new(run),
+                None => process.started >= operation.transaction.since,
+            };
+            let back = self.members(app).filter(|process| process.goal == Goal::Up).filter(is_new);
+            operation.pending = back.map(|process| process.id).collect();
+        }
+        Phase::RollingBack { same_mode, changed }
+    }
+}
+
+/// The run that is ready, if the process came to one without a failure.
+fn ready_run(process: &Process) -> Option<Run> {
+    match process.state {
+        State::Trial { new, .. } => Some(new.run),
+        State::Online(serving) if !process.launch_failed => Some(serving.run),
+        State::Stopped
+        | State::Launching { .. }
+        | State::Online(_)
+        | State::Stopping(_)
+        | State::Waiting { .. }
+        | State::Idle
+        | State::Errored => None,
+    }
+}

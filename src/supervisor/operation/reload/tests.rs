@@ -1,0 +1,208 @@
+//! Reloads as transactions, told as short stories.
+
+use std::time::Duration;
+
+use crate::protocol::{Action, Canary, Changes, Launch, Rollout, Run, Share, Step, Verdict};
+use crate::spec::health::{Health, Probe};
+use crate::spec::{AppSpec, OnReloadFailure, RestartRule};
+use crate::supervisor::play::{Play, cluster, drain, fork, reload, spawn, terminate};
+use crate::supervisor::{Effect, Input, Process, State};
+
+fn canary(count: u32, watch: u64) -> Action {
+    let canary = Canary { share: Share::Count(count), watch: Duration::from_secs(watch) };
+    Action::Reload { changes: Changes::default(), rollout: Rollout { canary: Some(canary), ..Rollout::waves(1) } }
+}
+
+/// The same app with other arguments.
+fn newer(instances: u32) -> AppSpec {
+    AppSpec { args: vec!["--new".to_owned()], ..cluster(instances) }
+}
+
+#[test]
+fn a_failure_brings_back_what_was_swapped_when_the_spec_is_another() {
+    let mut play = Play::with(cluster(2));
+    assert_eq!(play.launch(newer(2), Launch::OrReload(Rollout::waves(1))), [spawn(3, 0)]);
+    play.ready(3);
+    assert_eq!(play.exit(1, 0), [spawn(4, 1)]);
+    assert_eq!(play.exit(4, 1), [spawn(5, 0)], "the first goes back");
+    assert!(play.supervisor.apps().next().unwrap().spec.args.is_empty());
+    assert_eq!(play.ready(5), [drain(3)], "by a successor, like any other");
+    play.exit(3, 0);
+    let reason = "exited with code 1 before it was ready".to_owned();
+    let failed = Verdict::Failed { reason, old_serves: true };
+    assert_eq!(play.verdicts(), [(0, Verdict::RolledBack), (1, failed)]);
+}
+
+#[test]
+fn what_is_under_way_when_another_fails_is_taken_back_at_once() {
+    let mut play = Play::with(cluster(2));
+    play.launch(newer(2), Launch::OrReload(Rollout::waves(2)));
+    assert_eq!(play.exit(3, 1), [terminate(4)]);
+    assert!(matches!(&play.verdicts()[..], [(0, Verdict::Failed { .. }), (1, Verdict::RolledBack)]));
+    assert!(play.supervisor.processes().all(Process::serves));
+}
+
+#[test]
+fn an_app_that_is_no_cluster_goes_back_by_a_restart() {
+    let mut play = Play::with(fork(1));
+    let broken = AppSpec { restart: RestartRule { max_restarts: 1, ..fork(1).restart }, ..newer(1) };
+    play.launch(AppSpec { mode: fork(1).mode, ..broken }, Launch::OrReload(Rollout::waves(1)));
+    play.exit(1, 0);
+    play.hear(Input::SpawnFailed { run: Run(2), error: "gone".into(), permanent: true });
+    assert!(matches!(play.process(0).state, State::Launching { run: Run(3), .. }));
+    play.up();
+    assert_eq!(play.verdicts(), [(0, Verdict::Failed { reason: "gone".into(), old_serves: true })]);
+}
+
+#[test]
+fn canaries_stand_beside_those_that_serve_until_their_time_is_over() {
+    let mut play = Play::with(cluster(3));
+    assert_eq!(play.act(canary(1, 30), "api"), [spawn(4, 0)]);
+    assert_eq!(play.ready(4), [], "the old one serves on");
+    assert_eq!(play.supervisor.next_deadline(), Some(play.now.after(Duration::from_secs(30))));
+    assert_eq!(play.pass(29_999), []);
+    assert_eq!(play.pass(1), [drain(1)]);
+    assert_eq!(play.exit(1, 0), [spawn(5, 1)], "the rest follows");
+}
+
+#[test]
+fn a_canary_that_dies_is_taken_back_and_nothing_else_touched() {
+    let mut play = Play::with(cluster(3));
+    play.act(canary(2, 30), "api");
+    play.ready(4);
+    play.ready(5);
+    play.pass(5000);
+    assert_eq!(play.exit(4, 1), [drain(5)], "it may have clients");
+    let reason = "exited with code 1 while it was watched".to_owned();
+    let failed = Verdict::Failed { reason, old_serves: true };
+    assert_eq!(play.verdicts(), [(0, failed), (1, Verdict::RolledBack)]);
+    assert_eq!(play.supervisor.processes().filter_map(Process::current_run).collect::<Vec<_>>(), [1, 2, 3].map(Run));
+}
+
+#[test]
+fn a_stop_ends_a_watch() {
+    let mut play = Play::with(cluster(1));
+    play.act(canary(1, 30), "api");
+    play.ready(2);
+    assert_eq!(play.act(Action::Stop, "api"), [terminate(2), terminate(1)]);
+    play.exit(1, 0);
+    play.exit(2, 0);
+    assert_eq!(play.verdicts(), [(0, Verdict::Done)]);
+}
+
+#[test]
+fn force_goes_on_and_takes_what_does_not_prove_ready() {
+    let mut play = Play::with(cluster(2));
+    let rollout = Rollout { force: true, ..Rollout::waves(1) };
+    assert_eq!(play.act(Action::Reload { changes: Changes::default(), rollout }, "api"), [spawn(3, 0)]);
+    assert_eq!(play.exit(3, 1), [spawn(4, 1)]);
+    assert_eq!(play.pass(30_000), [drain(2)]);
+    play.exit(2, 0);
+    assert!(matches!(&play.verdicts()[..], [(0, Verdict::Failed { .. }), (1, Verdict::Done)]));
+}
+
+#[test]
+fn the_owner_may_choose_to_leave_a_failed_reload_as_it_is() {
+    let mut play = Play::with(cluster(3));
+    let pausing = AppSpec { on_reload_failure: OnReloadFailure::Pause, ..newer(3) };
+    play.launch(pausing, Launch::OrReload(Rollout::waves(1)));
+    play.ready(4);
+    play.exit(1, 0);
+    assert_eq!(play.exit(5, 1), []);
+    assert!(matches!(&play.verdicts()[..], [(0, Verdict::Done), (1, Verdict::Failed { .. })]));
+}
+
+#[test]
+fn a_reload_waits_for_one_under_way_and_replaces_one_that_waits() {
+    let mut play = Play::with(cluster(1));
+    play.act(reload(), "api");
+    play.act(reload(), "api");
+    play.act(reload(), "api");
+    assert_eq!(play.verdicts(), [(0, Verdict::Superseded { by: "reload".to_owned() })]);
+    play.ready(2);
+    assert_eq!(play.exit(1, 0), [spawn(3, 0)]);
+    play.ready(3);
+    play.exit(2, 0);
+    let notes = &play.answers.last().unwrap().as_ref().unwrap().notes;
+    assert_eq!(notes, &["`api`: the reload took the place of one that waited"]);
+    assert_eq!((play.answers.len(), play.process(0).restarts), (4, 2));
+}
+
+#[test]
+fn a_dry_run_tells_and_does_nothing() {
+    let mut play = Play::with(cluster(3));
+    let rollout = Rollout { dry_run: true, ..Rollout::waves(1) };
+    assert_eq!(play.launch(newer(2), Launch::OrReload(rollout)), []);
+    let planned = |step| Verdict::Planned { step };
+    let replace = |wave| planned(Step::Replace { wave });
+    assert_eq!(play.verdicts(), [(0, replace(1)), (1, replace(2)), (2, planned(Step::Remove))]);
+    assert_eq!(play.answers.last().unwrap().as_ref().unwrap().notes, ["`api`: changes args, instances"]);
+    assert!(play.supervisor.apps().next().unwrap().spec.args.is_empty());
+}
+
+#[test]
+fn what_a_config_file_has_no_place_for_is_not_reloaded_first() {
+    let mut play = Play::with(cluster(3));
+    play.launch(cluster(1), Launch::OrReload(Rollout::waves(2)));
+    play.ready(4);
+    assert_eq!(play.exit(1, 0), [drain(3), drain(2)]);
+}
+
+#[test]
+fn a_memory_reload_that_failed_waits_before_it_tries_again() {
+    let restart = RestartRule { max_memory: Some(100), ..cluster(1).restart };
+    let mut play = Play::with(AppSpec { restart, ..cluster(1) });
+    let sample = || Input::Sampled { run: Run(1), memory: 101 };
+    assert_eq!(play.hear(sample()), [spawn(2, 0)]);
+    play.exit(2, 1);
+    play.pass(29_999);
+    assert_eq!(play.hear(sample()), []);
+    play.pass(1);
+    assert_eq!(play.hear(sample()), [spawn(3, 0)]);
+    play.exit(3, 1);
+    play.pass(30_000);
+    assert_eq!(play.hear(sample()), [], "it doubles");
+}
+
+/// A cluster whose workers are unhealthy after one failure.
+fn checked(instances: u32) -> AppSpec {
+    let probe = Probe::Tcp { address: "127.0.0.1:1".to_owned() };
+    AppSpec { health: Some(Health { retries: 1, ..Health::new(probe) }), ..cluster(instances) }
+}
+
+fn check(play: &mut Play, run: u64, fault: Option<&str>) -> Vec<Effect> {
+    play.hear(Input::Checked { run: Run(run), fault: fault.map(str::to_owned) })
+}
+
+#[test]
+fn with_a_check_who_listens_is_not_ready_before_it_passes() {
+    let mut play = Play::with(cluster(1));
+    play.launch(checked(1), Launch::OrReload(Rollout::waves(1)));
+    assert_eq!(play.ready(2), []);
+    assert_eq!(check(&mut play, 2, Some("status 500")), []);
+    assert_eq!(check(&mut play, 2, None), [drain(1)]);
+}
+
+#[test]
+fn a_canary_that_falls_ill_leaves_its_place_to_who_still_serves() {
+    let mut play = Play::with(cluster(2));
+    let watch = Canary { share: Share::Count(1), watch: Duration::from_secs(9) };
+    play.launch(checked(2), Launch::OrReload(Rollout { canary: Some(watch), ..Rollout::waves(1) }));
+    check(&mut play, 3, None);
+    assert_eq!(check(&mut play, 3, Some("status 500")), [drain(3)]);
+    assert_eq!(play.process(0).current_run(), Some(Run(1)));
+    assert!(play.supervisor.apps().next().unwrap().spec.health.is_none());
+    let reason = "unhealthy while it was watched: status 500".to_owned();
+    assert_eq!(play.verdicts(), [(0, Verdict::Failed { reason, old_serves: true })]);
+}
+
+#[test]
+fn an_unhealthy_worker_is_replaced_by_one_that_passes() {
+    let mut play = Play::with(cluster(1));
+    play.launch(checked(1), Launch::OrReload(Rollout::waves(1)));
+    check(&mut play, 2, None);
+    play.exit(1, 0);
+    assert_eq!(check(&mut play, 2, Some("refused")), [spawn(3, 0)]);
+    assert_eq!(check(&mut play, 2, Some("refused")), [], "it is being replaced");
+    assert_eq!(check(&mut play, 3, None), [drain(2)]);
+}

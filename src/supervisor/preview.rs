@@ -1,0 +1,90 @@
+//! What a reload would do, without doing it.
+
+use super::asks::Plan;
+use super::{AppId, Process, ProcessId, State, Supervisor, Ticket};
+use crate::protocol::{Changes, Refusal, Rollout, Step, Verdict};
+use crate::spec::{AppSpec, ExecMode};
+
+impl Supervisor {
+    /// What `reload` of these processes would do. The plan is empty: nothing is done.
+    pub(super) fn preview(
+        &mut self,
+        ticket: Ticket,
+        ids: &[ProcessId],
+        changes: &Changes,
+        rollout: &Rollout,
+    ) -> Result<Plan, Refusal> {
+        let by_app = self.by_app(ids);
+        let specs: Vec<_> = by_app.keys().map(|app| self.changed(*app, changes)).collect::<Result<_, _>>()?;
+        for ((app, members), spec) in by_app.into_iter().zip(specs) {
+            let fresh = spec.unwrap_or_else(|| AppSpec::clone(&self.apps[&app].spec));
+            self.preview_app(ticket, app, &members, &fresh, rollout);
+        }
+        Ok(Plan::new())
+    }
+
+    /// What `reload` of a config file would do.
+    pub(super) fn preview_launch(&mut self, ticket: Ticket, specs: &[AppSpec], rollout: &Rollout) -> Plan {
+        for spec in specs {
+            let Some(app) = self.find(spec).map(|app| app.id) else {
+                self.would(ticket, format!("`{}` is new: {} would be started", spec.name, processes(spec.instances)));
+                continue;
+            };
+            let members = self.staying(app);
+            let (stay, leave) = members.split_at(members.len().min(spec.instances as usize));
+            self.preview_app(ticket, app, stay, spec, rollout);
+            for id in leave {
+                self.note(ticket, *id, "scale", Verdict::Planned { step: Step::Remove });
+            }
+            let more = spec.instances - u32::try_from(stay.len()).unwrap_or(u32::MAX).min(spec.instances);
+            if more > 0 {
+                self.would(ticket, format!("`{}`: {} would be added", spec.name, processes(more)));
+            }
+        }
+        Plan::new()
+    }
+
+    fn preview_app(&mut self, ticket: Ticket, app: AppId, members: &[ProcessId], fresh: &AppSpec, rollout: &Rollout) {
+        let spec = &self.apps[&app].spec;
+        let (changed, same_mode) = (differences(spec, fresh), spec.mode == fresh.mode);
+        if !changed.is_empty() {
+            self.would(ticket, format!("`{}`: changes {}", fresh.name, changed.join(", ")));
+        }
+        let canaries = rollout.canary.map_or(0, |canary| canary.share.of(u32::try_from(members.len()).unwrap_or(0)));
+        for (id, place) in members.iter().zip(0_u32..) {
+            let step = match step(&self.processes[id], fresh.mode == ExecMode::Cluster && same_mode) {
+                Step::Replace { .. } if place < canaries => Step::Canary,
+                Step::Replace { .. } => Step::Replace { wave: (place - canaries) / rollout.parallel.max(1) + 1 },
+                other => other,
+            };
+            self.note(ticket, *id, "reload", Verdict::Planned { step });
+        }
+    }
+
+    fn would(&mut self, ticket: Ticket, note: String) {
+        self.waits.entry(ticket).or_default().report.notes.push(note);
+    }
+}
+
+fn processes(count: u32) -> String {
+    if count == 1 { "1 process".to_owned() } else { format!("{count} processes") }
+}
+
+fn step(process: &Process, side_by_side: bool) -> Step {
+    match process.state {
+        State::Online(_) | State::Trial { .. } if side_by_side => Step::Replace { wave: 1 },
+        State::Online(_) | State::Trial { .. } | State::Launching { .. } | State::Stopping(_) => Step::Restart,
+        State::Idle => Step::Rest,
+        State::Stopped | State::Waiting { .. } | State::Errored => Step::Start,
+    }
+}
+
+/// Which parts of a spec are others, by their names in it. Values may be secrets and are not told.
+fn differences(old: &AppSpec, new: &AppSpec) -> Vec<String> {
+    let parts = |spec: &AppSpec| match serde_json::to_value(spec) {
+        Ok(serde_json::Value::Object(parts)) => parts,
+        Ok(_) | Err(_) => serde_json::Map::new(),
+    };
+    let (old, new) = (parts(old), parts(new));
+    new.iter().filter(|(name, part)| old.get(*name) != Some(*part)).map(|(name, _)| name.clone()).collect()
+}

@@ -1,0 +1,89 @@
+//! What a reload promises: all of an app on the new release, or, if one failed, all back on the one they had.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::history::History;
+use crate::protocol::{Action, Launch, Report, Verdict};
+use crate::spec::{Env, OnReloadFailure};
+use crate::supervisor::{AppId, Ask, Effect, Process, ProcessId, State, Ticket};
+
+/// How things stood when a reload was asked for, with nothing else going on.
+pub struct Pact {
+    ticket: Ticket,
+    /// The releases that served.
+    before: BTreeMap<ProcessId, Arc<Env>>,
+    /// Apps whose reload rolls back if it fails, and the release that is theirs. Single processes may have an older one.
+    bound: Vec<(AppId, Arc<Env>)>,
+}
+
+impl Pact {
+    pub fn new(history: &History, ask: &Ask) -> Pact {
+        let (forced, dry) = match ask {
+            Ask::Act { action: Action::Reload { rollout, .. }, .. }
+            | Ask::Launch { how: Launch::OrReload(rollout), .. } => (rollout.force, rollout.dry_run),
+            other => panic!("not a reload: {other:?}"),
+        };
+        let rolls_back = |spec: &crate::spec::AppSpec| spec.on_reload_failure == OnReloadFailure::Rollback;
+        let apps = history.supervisor.apps.values().filter(|app| match ask {
+            Ask::Launch { apps, .. } => apps.iter().any(|spec| spec.name == app.spec.name && rolls_back(spec)),
+            _ => rolls_back(&app.spec),
+        });
+        let bound = apps.filter(|_| !forced && !dry).map(|app| (app.id, Arc::clone(&app.spec.base_env))).collect();
+        let before =
+            history.supervisor.processes().filter_map(|process| Some((process.id, release(history, process)?)));
+        Pact { ticket: Ticket(history.next_ticket + 1), before: before.collect(), bound }
+    }
+}
+
+/// The release of the run that serves.
+fn release(history: &History, process: &Process) -> Option<Arc<Env>> {
+    let run = match process.state {
+        State::Online(serving) | State::Launching { old: Some(serving), .. } => serving.run,
+        State::Trial { new, .. } => new.run,
+        State::Stopped
+        | State::Launching { old: None, .. }
+        | State::Stopping(_)
+        | State::Waiting { .. }
+        | State::Idle
+        | State::Errored => return None,
+    };
+    Some(Arc::clone(&history.os.bodies.get(&run)?.release))
+}
+
+impl History {
+    /// Looks whether the reload kept its promise, once it is answered.
+    pub fn check_pact(&mut self, effects: &[Effect]) {
+        let Some(pact) = &self.pact else { return };
+        let settled = effects.iter().find_map(|effect| match effect {
+            Effect::Settle { ticket, answer } if *ticket == pact.ticket => Some(answer),
+            _ => None,
+        });
+        let Some(answer) = settled else { return };
+        if let Ok(report) = answer {
+            pact.bound.iter().for_each(|(app, was)| self.check_release(pact, *app, was, report));
+        }
+        self.pact = None;
+    }
+
+    fn check_release(&self, pact: &Pact, app: AppId, was: &Arc<Env>, report: &Report) {
+        let members: Vec<&Process> = self.supervisor.members(app).collect();
+        let lines = || report.lines.iter().filter(|line| members.iter().any(|process| process.id.0 == line.id));
+        let failed = lines().any(|line| line.verdict != Verdict::Done);
+        for process in &members {
+            let now = release(self, process);
+            let verdicts: Vec<&Verdict> =
+                lines().filter(|line| line.id == process.id.0).map(|line| &line.verdict).collect();
+            let lost =
+                |verdict: &&&Verdict| matches!(verdict, Verdict::Failed { reason, .. } if reason.contains("not back"));
+            if failed && verdicts.iter().find(lost).is_none() {
+                let before = pact.before.get(&process.id);
+                assert!(now.as_ref() == before || now.as_ref() == Some(was), "{now:?}: {process:?} {report:?}");
+                assert_eq!(self.supervisor.apps[&app].spec.base_env, *was, "the spec was not rolled back");
+            } else if !failed && !verdicts.is_empty() {
+                let wanted = &self.supervisor.apps[&app].spec.base_env;
+                assert_eq!(now.as_ref(), Some(wanted), "not on the new release: {process:?} {report:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! A bad release takes itself back: by rollback, by canary; and what force and dry run do.
+
+use std::collections::BTreeSet;
+
+use super::serving;
+use crate::support::Home;
+use crate::support::http;
+use crate::support::listing::{Row, pids};
+use crate::support::processes;
+
+/// The release each process of `gate` was started with.
+fn releases(home: &Home) -> Vec<String> {
+    home.of("gate").iter().map(|row| row.text("RELEASE").to_owned()).collect()
+}
+
+fn config(home: &Home, release: &str, more: &str) {
+    let script = crate::support::app("gate.js");
+    let env = if release.is_empty() { String::new() } else { format!("env: {{ RELEASE: '{release}' }}, ") };
+    let app = format!("{{ name: 'gate', script: '{script}', instances: 2, merge_logs: true, {env}{more} }}");
+    home.write("g.config.js", &format!("module.exports = [{app}]"));
+}
+
+#[test]
+fn what_was_swapped_goes_back_when_a_later_one_fails() {
+    let (home, port) = serving("");
+    // Good for the first worker, bad for the second.
+    let script = crate::support::app("gate.js");
+    let picky = home.write(
+        "picky.js",
+        &format!("if (process.env.NODE_APP_INSTANCE === '1') process.env.RELEASE = 'crash'\nrequire('{script}')\n"),
+    );
+    let line = |script: &str| {
+        format!("module.exports = [{{ name: 'gate', script: '{script}', instances: 2, merge_logs: true }}]")
+    };
+    home.write("g.config.js", &line(&picky.display().to_string()));
+    home.run("reload g.config.js --parallel 1")
+        .code(1)
+        .complains("[gate](1) ✗ reload: exited with code 7 before it was ready; the old process goes on serving")
+        .complains("[gate](0) ✗ reload: taken back, the release before serves")
+        .complains("this release is broken");
+    let rows = home.of("gate");
+    assert!(rows.iter().all(Row::online), "{rows:?}");
+    let first = rows[0].pid;
+    assert!(processes::command_line(first).contains("gate.js"), "{}", processes::command_line(first));
+    assert!(http::get(port, "/").is_ok());
+}
+
+#[test]
+fn a_canary_that_dies_takes_the_release_back_and_the_others_are_not_touched() {
+    let (home, port) = serving("");
+    let before = pids(&home.of("gate"));
+    home.write("release", "short");
+    home.run("reload gate --canary 1 --watch 20s")
+        .code(1)
+        .complains("exited with code 9 while it was watched; the old process goes on serving")
+        .complains("died of old age")
+        .says("1 other process was not touched");
+    assert_eq!(pids(&home.of("gate")), before, "the file on the disk was another, and still the old ones serve");
+    assert!(http::get(port, "/").is_ok());
+}
+
+#[test]
+fn a_canary_that_lives_is_followed_by_the_rest() {
+    let (home, port) = serving("");
+    let before = pids(&home.of("gate"));
+    let reload = home.pmr(["reload", "gate", "--canary", "50%", "--watch", "1500ms"]).spawn();
+    home.when("gate", "a canary beside two that serve", |rows| rows.iter().any(|row| !before.contains(&row.pid)));
+    assert!(before.iter().all(|pid| processes::lives(*pid)));
+    let answered: BTreeSet<i32> = (0..60).map(|_| http::get(port, "/").unwrap().parse().unwrap()).collect();
+    assert_eq!(answered.len(), 3, "three share the port: {answered:?}");
+    reload.wait(crate::support::eventually::PATIENCE).ok().says("[gate](0) ✓").says("[gate](1) ✓");
+    assert!(pids(&home.of("gate")).iter().all(|pid| !before.contains(pid)));
+}
+
+#[test]
+fn a_dry_run_tells_what_would_happen() {
+    let (home, _) = serving("");
+    let before = pids(&home.of("gate"));
+    home.ok("reload gate --dry-run --parallel 1")
+        .says("would be replaced in wave 1")
+        .says("would be replaced in wave 2");
+    config(&home, "good", "");
+    home.ok("reload g.config.js --dry-run --canary 1")
+        .says("[gate](0) would be replaced first and watched")
+        .says("env");
+    assert_eq!(pids(&home.of("gate")), before);
+    home.run("reload gate --watch 5s").refuses("--canary");
+    home.run("reload gate --canary 0").refuses("at least 1");
+}
+
+#[test]
+fn force_goes_on_and_pause_stays() {
+    let (home, _) = serving("");
+    config(&home, "mute", "listen_timeout: 500");
+    home.ok("reload g.config.js --force");
+    assert_eq!(releases(&home), ["mute", "mute"], "as was insisted");
+    config(&home, "good", "");
+    home.ok("reload g.config.js");
+    config(&home, "crash", "on_reload_failure: 'pause'");
+    home.run("reload g.config.js").code(1);
+    assert_eq!(releases(&home), ["crash", "crash"], "the spec stays, the processes serve on");
+    assert!(home.of("gate").iter().all(Row::online));
+}

@@ -1,0 +1,92 @@
+//! Every program, and how it is started and asked. Data table.
+
+use crate::premises::Make;
+
+/// A program of the matrix.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Name of its row.
+    pub name: &'static str,
+    /// The folder of `examples/programs` it runs in.
+    pub folder: &'static str,
+    /// What is given to `pmr start`: see [`premises::place`](crate::premises::place) for words in braces.
+    pub program: &'static str,
+    /// Its own arguments, parted by spaces.
+    pub args: &'static str,
+    pub make: Make,
+    pub ask: Ask,
+    /// Why what is inside a worker that was killed may be answered with an error of the program's own, if it may.
+    pub apologizes: Option<&'static str>,
+}
+
+/// How a program is asked for its pid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// `/` answers with the pid, `/work` does so after 30 ms.
+    Plain,
+    /// Both do so in a page, after this pattern.
+    In(&'static str),
+    /// Only this path does, after this pattern.
+    At(&'static str, &'static str),
+}
+
+const fn program(name: &'static str, folder: &'static str, program: &'static str, args: &'static str) -> Program {
+    Program { name, folder, program, args, make: Make::Nothing, ask: Ask::Plain, apologizes: None }
+}
+
+impl Program {
+    const fn made(self, make: Make) -> Program {
+        Program { make, ..self }
+    }
+
+    const fn asked(self, ask: Ask) -> Program {
+        Program { ask, ..self }
+    }
+
+    const fn apologizes(self, why: &'static str) -> Program {
+        Program { apologizes: Some(why), ..self }
+    }
+}
+
+/// All rows, in the order of the table.
+pub static PROGRAMS: &[Program] = &[
+    // A listing of the folder that holds its own threads tells its pid, which is the first of them.
+    program(
+        "python -m http.server",
+        "python",
+        "{python3}",
+        "-m http.server {port} --bind 127.0.0.1 --directory /proc/self/task",
+    )
+    .asked(Ask::At("/", r#"href="(\d+)/""#)),
+    program("Python asyncio", "python", "asyncio_server.py", "").made(Make::Python3),
+    program("Flask", "python", "{venv}/flask", "--app flask_app run --port {port}"),
+    program("gunicorn, sync", "python", "{venv}/gunicorn", "--bind 127.0.0.1:{port} wsgi_app")
+        .apologizes("the child of a killed master is told to end, and answers what it is at with a 500"),
+    program("gunicorn, gthread", "python", "{venv}/gunicorn", "--threads 4 --bind 127.0.0.1:{port} wsgi_app"),
+    program("uvicorn", "python", "{venv}/uvicorn", "--port {port} asgi_app:app"),
+    program("uvicorn --workers 2", "python", "{venv}/uvicorn", "--workers 2 --port {port} asgi_app:app"),
+    program("hypercorn", "python", "{venv}/hypercorn", "--bind 127.0.0.1:{port} asgi_app:app"),
+    program("waitress", "python", "{venv}/waitress-serve", "--listen 127.0.0.1:{port} wsgi_app:application"),
+    program("Go net/http, static", "go", "{made}/go-server", "").made(Make::Go),
+    program("Ruby WEBrick", "ruby", "webrick_server.rb", ""),
+    program("Puma", "ruby", "puma", "--bind tcp://127.0.0.1:{port}"),
+    program("Puma -w 2", "ruby", "puma", "-w 2 --bind tcp://127.0.0.1:{port}"),
+    program("php -S", "php", "php", "-S 127.0.0.1:{port} index.php"),
+    program("Java HttpServer", "java", "java", "-cp {made}/java Server").made(Make::Javac),
+    program("Bun", "javascript", "{packages}/@oven/bun-linux-{x64}/bin/bun", "bun.ts"),
+    program("Deno", "javascript", "{packages}/@deno/linux-{x64}-glibc/deno", "run --allow-net --allow-env deno.ts"),
+    program("Rust std", "rust", "{made}/plain", "").made(Make::Rustc),
+    program("Rust axum", "rust", "{made}/axum/release/axum-server", "").made(Make::Cargo),
+    program("nginx", "nginx", "nginx", "-p . -c nginx.conf").asked(Ask::At("/", r"^(\d+)")),
+    program("Node by npm start", "npm", "npm", "start"),
+    program("next start", "next", "node_modules/.bin/next", "start --port {port}")
+        .made(Make::Next)
+        .asked(Ask::In(r#"id="pid">(\d+)"#)),
+    program("busybox httpd", "busybox", "busybox", "httpd -f -p 127.0.0.1:{port}")
+        .asked(Ask::At("/cgi-bin/pid", r"^(\d+)")),
+];
+
+/// The row of this name.
+pub fn named(name: &str) -> &'static Program {
+    PROGRAMS.iter().find(|program| program.name == name).expect("the table has it")
+}

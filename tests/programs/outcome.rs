@@ -1,0 +1,135 @@
+//! What a story came to: a row of the table, and what in it must not be.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use crate::balance::Balance;
+use crate::catalog::Program;
+use crate::load::{Failed, Tally};
+use crate::story::{CLIENTS, KEEPERS, Who};
+
+/// What was done under load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// So many reloads.
+    Reload(usize),
+    /// From two workers to four and back.
+    Scale,
+    KillWorker,
+    KillGod,
+}
+
+impl Step {
+    /// How many workers are told to stop; `None` if one is killed.
+    fn stopped(self) -> Option<usize> {
+        match self {
+            Step::Reload(times) => Some(2 * times),
+            Step::Scale => Some(2),
+            Step::KillWorker => None,
+            Step::KillGod => Some(0),
+        }
+    }
+}
+
+/// Requests lost in a step.
+#[derive(Debug)]
+pub struct Losses {
+    /// On connections kept alive.
+    pub kept: Vec<Failed>,
+    /// On new connections.
+    pub new: Vec<Failed>,
+    /// On connections kept alive that ended without a byte of an answer; asked again, and answered.
+    pub again: u64,
+}
+
+/// What there was so far on connections that clients never end, end after some requests, and after one.
+pub type Tallies = [Tally; 3];
+
+impl Losses {
+    pub fn between([kept, few, new]: &Tallies, [kept_now, few_now, new_now]: &Tallies) -> Losses {
+        let again = kept_now.stale - kept.stale + few_now.stale - few.stale;
+        let kept = [kept_now.since(kept), few_now.since(few)].concat();
+        Losses { kept, new: new_now.since(new), again }
+    }
+
+    /// How many were not answered.
+    pub fn lost(&self) -> usize {
+        self.kept.len() + self.new.len()
+    }
+
+    /// True if this is no more than must be lost.
+    fn may_be(&self, step: Step, program: &Program) -> bool {
+        let Losses { kept, new, again } = self;
+        let again = usize::try_from(*again).expect("not that many");
+        let cut = |failed: &Failed| match &*failed.how {
+            "reset" | "truncated" => true,
+            "wrong" => program.apologizes.is_some() && failed.what.starts_with("500 "),
+            _ => false,
+        };
+        match step.stopped() {
+            // What was inside the killed worker, which is at most one request of each client.
+            None => kept.len() + again <= KEEPERS && new.len() <= CLIENTS && kept.iter().chain(new).all(cut),
+            // A client that never ends its connection finds it ended when the worker does: once with each worker.
+            Some(stopped) => kept.is_empty() && new.is_empty() && again <= KEEPERS * stopped,
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Outcome {
+    pub program: &'static Program,
+    pub who: Who,
+    pub balance: Balance,
+    /// Answers of each of two workers, and of each of four.
+    pub split: [Vec<u64>; 2],
+    pub steps: Vec<(Step, Losses)>,
+    pub answered: u64,
+    /// Time a reload took.
+    pub reload: Duration,
+}
+
+impl Outcome {
+    /// All that must not be.
+    pub fn faults(&self) -> Vec<String> {
+        let splits = self.split.iter().filter_map(|split| self.balance.check(split).err());
+        let steps = self.steps.iter().filter(|(step, losses)| !losses.may_be(*step, self.program));
+        splits.chain(steps.map(|(step, losses)| format!("{step:?}: {losses:?}"))).collect()
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "| {} | {} | {} ", self.program.name, self.who, self.balance)?;
+        for split in &self.split {
+            write!(f, "| {} ", parted(split))?;
+        }
+        for (_, losses) in &self.steps {
+            write!(f, "| {losses} ")?;
+        }
+        write!(f, "| {} | {:.1} s |", self.answered, self.reload.as_secs_f32())
+    }
+}
+
+impl fmt::Display for Losses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+        for failed in self.kept.iter().chain(&self.new) {
+            *kinds.entry(&failed.how).or_default() += 1;
+        }
+        let mut words: Vec<String> = kinds.iter().map(|(how, count)| format!("{count} {how}")).collect();
+        if words.is_empty() {
+            words.push("0".to_owned());
+        }
+        if self.again > 0 {
+            words.push(format!("{} asked again", self.again));
+        }
+        f.write_str(&words.join(", "))
+    }
+}
+
+/// The numbers of a split.
+pub fn parted(split: &[u64]) -> String {
+    split.iter().map(ToString::to_string).collect::<Vec<_>>().join("/")
+}

@@ -1,0 +1,246 @@
+//! A program under pmr, and what it lives through.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Instant;
+
+use nix::sys::signal::Signal;
+use nix::unistd::Uid;
+
+use crate::balance::Balance;
+use crate::catalog::{Ask, Program};
+use crate::load::{Kind, Load, Mode, Tally};
+use crate::outcome::{Losses, Outcome, Step, Tallies};
+use crate::premises::{folder, place};
+use crate::support::http::free_port;
+use crate::support::listing::Row;
+use crate::support::{Home, eventually, processes};
+
+/// Clients of each kind of load.
+pub const CLIENTS: usize = 4;
+/// Kinds of load: connections that clients never end, that they end after some requests, and after one.
+const MODES: [Mode; 3] = [Mode::Keep, Mode::Few, Mode::New];
+/// Clients that keep connections alive, for a while or for ever.
+pub const KEEPERS: usize = 2 * CLIENTS;
+/// Connections for each worker, opened one after the other on idle workers.
+const EACH: usize = 40;
+/// A user without privileges: `nobody`.
+pub const NOBODY: u32 = 65534;
+/// Clients that never end their connections are waited for so long.
+const DRAIN: &str = "1s";
+
+/// Who runs pmr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// Whoever runs the tests.
+    Tester,
+    /// [`NOBODY`], by root.
+    Nobody,
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_root = *self == Who::Tester && Uid::effective().is_root();
+        f.write_str(if is_root { "root" } else { "user" })
+    }
+}
+
+/// A clustered program with its home.
+pub struct App {
+    program: &'static Program,
+    pub home: Home,
+    port: u16,
+}
+
+/// Tells the whole story. What must not be is in [`Outcome::faults`].
+pub fn tell(program: &'static Program, who: Who, reloads: usize) -> Outcome {
+    let app = App::start(program, who);
+    let balance = app.balance();
+    let split = [app.split(2), app.scaled(4).split(4)];
+    app.scaled(2);
+    let mut loads = Loads::start(&app);
+    let start = Instant::now();
+    let reloaded = loads.during(&app, 2, |_| (0..reloads).for_each(|_| app.reload()));
+    let reload = start.elapsed() / u32::try_from(reloads).expect("a few");
+    let scaled = loads.during(&app, 2, |loads| {
+        app.scaled(4);
+        loads.reach(&app);
+        app.scaled(2);
+    });
+    let killed = loads.during(&app, 2, |loads| app.kill_one(loads));
+    let bereft = loads.during(&app, 2, |_| app.kill_god());
+    let answered = loads.stop();
+    let steps = vec![
+        (Step::Reload(reloads), reloaded),
+        (Step::Scale, scaled),
+        (Step::KillWorker, killed),
+        (Step::KillGod, bereft),
+    ];
+    Outcome { program, who, balance, split, steps, answered, reload }
+}
+
+impl App {
+    /// Two workers, all of them ready.
+    fn start(program: &'static Program, who: Who) -> App {
+        let home = match who {
+            Who::Tester => Home::new(),
+            Who::Nobody => Home::of_user(NOBODY),
+        };
+        let port = free_port();
+        let args = place(program.args, program, port);
+        let place = place(program.program, program, port);
+        let mut words = vec!["start", &place, "-i", "2", "--name", "app", "--drain-timeout", DRAIN, "--"];
+        words.extend(args.split_whitespace());
+        let command = home.pmr(words).env("PORT", port.to_string()).env("PYTHONDONTWRITEBYTECODE", "1");
+        command.within(&configured(program, &home, port)).run().ok();
+        let app = App { program, home, port };
+        app.workers(2);
+        app
+    }
+
+    /// How connections are dealt out, by the daemon's own word.
+    fn balance(&self) -> Balance {
+        let described = self.home.ok("describe 0").out;
+        if described.contains("by chance") { Balance::Random } else { Balance::RoundRobin }
+    }
+
+    /// Pids of the workers, by instance, when there are so many and all are ready.
+    fn workers(&self, count: usize) -> Vec<i32> {
+        self.workers_when(count, "all workers online", |_| true)
+    }
+
+    fn workers_when(&self, count: usize, what: &str, wanted: impl Fn(&[i32]) -> bool) -> Vec<i32> {
+        let pids = |rows: &[Row]| rows.iter().map(|row| row.pid).collect::<Vec<_>>();
+        let rows = self
+            .home
+            .when("app", what, |rows| rows.len() == count && rows.iter().all(Row::online) && wanted(&pids(rows)));
+        pids(&rows)
+    }
+
+    /// Waits until there are so many workers and those that left are gone.
+    fn settled(&self, count: usize) {
+        self.workers(count);
+        eventually("only the workers are left", || {
+            let children = self.home.children();
+            if children.len() == count { Ok(()) } else { Err(format!("{children:?}, not {count}")) }
+        });
+    }
+
+    fn scaled(&self, count: usize) -> &App {
+        self.home.ok(&format!("scale app {count}"));
+        self.settled(count);
+        self
+    }
+
+    fn reload(&self) {
+        let before = self.workers(2);
+        self.home.ok("reload app");
+        self.workers_when(2, "all replaced", |pids| pids.iter().all(|pid| !before.contains(pid)));
+    }
+
+    /// Answers to connections that come one after the other, by worker.
+    fn split(&self, workers: usize) -> Vec<u64> {
+        let ask = format!(r#""count":{}{}"#, EACH * workers, self.question());
+        let tally = Load::spawn(Kind::Http, Mode::New, self.port, &ask).read();
+        assert!(tally.failed.is_empty(), "{}: {:?}", self.program.name, tally.failed);
+        let by = self.by_worker(&tally, workers);
+        self.workers(workers).iter().map(|pid| by.get(pid).copied().unwrap_or(0)).collect()
+    }
+
+    /// Who answered how often. A worker may be a tree of processes, any of which answers.
+    fn by_worker(&self, tally: &Tally, workers: usize) -> BTreeMap<i32, u64> {
+        let workers = self.workers(workers);
+        let mut by = BTreeMap::new();
+        for (pid, count) in &tally.by {
+            let mut line = std::iter::successors(Some(*pid), |pid| processes::parent_of(*pid));
+            if let Some(worker) = line.find(|pid| workers.contains(pid)) {
+                *by.entry(worker).or_default() += count;
+            }
+        }
+        by
+    }
+
+    /// Words to the load client on how this program is asked.
+    fn question(&self) -> String {
+        let text = |text: &str| serde_json::to_string(text).expect("a text is JSON");
+        match self.program.ask {
+            Ask::Plain => String::new(),
+            Ask::In(pattern) => format!(r#","pid":{}"#, text(pattern)),
+            Ask::At(path, pattern) => format!(r#","path":{},"pid":{}"#, text(path), text(pattern)),
+        }
+    }
+
+    /// A killed worker is followed by another, which gets connections.
+    fn kill_one(&self, loads: &mut Loads) {
+        let victim = self.workers(2)[1];
+        processes::signal(victim, Signal::SIGKILL);
+        self.workers_when(2, "replaced", |pids| !pids.contains(&victim));
+        loads.reach(self);
+    }
+
+    /// Another God has everything in hand, and the workers are the same.
+    fn kill_god(&self) {
+        let (workers, god) = (self.workers(2), self.home.god_pid());
+        processes::signal(god, Signal::SIGKILL);
+        eventually("another God", || match self.home.god_pid() {
+            same if same == god => Err(format!("{same}")),
+            _ => Ok(()),
+        });
+        assert_eq!(self.workers(2), workers, "{}: the workers are the same", self.program.name);
+    }
+}
+
+/// Where the program runs: its folder; or, if its port stands in a file, the home's, with a copy that has ours.
+fn configured(program: &Program, home: &Home, port: u16) -> std::path::PathBuf {
+    let from = folder(program);
+    let Some(file) = program.args.split_whitespace().find(|word| word.ends_with(".conf")) else { return from };
+    let text = std::fs::read_to_string(from.join(file)).expect("the example is there");
+    home.write(file, &text.replace("3000", &port.to_string()));
+    home.work().to_owned()
+}
+
+/// Load of all kinds.
+struct Loads([Load; MODES.len()]);
+
+impl Loads {
+    fn start(app: &App) -> Loads {
+        let more = format!(r#""clients":{CLIENTS},"again":true{}"#, app.question());
+        let mut loads = Loads(MODES.map(|mode| Load::spawn(Kind::Http, mode, app.port, &more)));
+        loads.reach(app);
+        loads
+    }
+
+    fn tally(&mut self) -> Tallies {
+        self.0.each_mut().map(Load::tally)
+    }
+
+    /// Waits until clients of all kinds have gone on, and those who come anew have found all workers there are now.
+    fn reach(&mut self, app: &App) {
+        let count = app.home.of("app").len();
+        let before = self.tally();
+        for ((load, mode), before) in self.0.iter_mut().zip(MODES).zip(&before) {
+            load.until("load on all workers", |tally| {
+                let went_on = tally.answered >= before.answered + 20;
+                went_on && (mode == Mode::Keep || app.by_worker(tally, count).len() == count)
+            });
+        }
+    }
+
+    /// What is lost while something is done, and until it has settled.
+    fn during(&mut self, app: &App, workers: usize, act: impl FnOnce(&mut Loads)) -> Losses {
+        let before = self.tally();
+        act(self);
+        app.settled(workers);
+        self.reach(app);
+        Losses::between(&before, &self.tally())
+    }
+
+    /// How many were answered in all. Nothing more may fail.
+    fn stop(mut self) -> u64 {
+        let before = self.tally();
+        let after = self.0.map(Load::stop);
+        let late: Vec<_> = after.iter().zip(&before).flat_map(|(after, before)| after.since(before)).collect();
+        assert!(late.is_empty(), "failed in the end: {late:?}");
+        after.iter().map(|tally| tally.answered).sum()
+    }
+}

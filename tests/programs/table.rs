@@ -1,0 +1,75 @@
+//! The table of the documentation: a row for each program, of all who ran it together.
+
+use std::fmt;
+
+use crate::catalog::{PROGRAMS, Program};
+use crate::outcome::{Outcome, parted};
+
+const HEAD: &str = "\
+| program | over 4 workers, as root | as a user | reloads | scaling | a killed worker | a killed daemon | of | asked again | a reload |
+|---|---|---|---|---|---|---|---|---|---|";
+
+/// What there is so far, and what in it must not be.
+#[derive(Default)]
+pub struct Table {
+    outcomes: Vec<(usize, Outcome)>,
+    missing: Vec<&'static str>,
+    pub faults: Vec<String>,
+}
+
+impl Table {
+    /// Adds an outcome where it belongs.
+    pub fn add(&mut self, at: usize, outcome: Outcome) {
+        println!("{outcome}");
+        self.outcomes.push((at, outcome));
+        self.outcomes.sort_by_key(|(at, _)| *at);
+    }
+
+    pub fn missing(&mut self, program: &Program) {
+        self.missing.push(program.name);
+    }
+
+    pub fn fault(&mut self, whose: &str, what: &str) {
+        println!("FAULT {whose}: {what}");
+        self.faults.push(format!("{whose}: {what}"));
+    }
+
+    fn of(&self, program: &Program) -> Vec<&Outcome> {
+        let outcomes = self.outcomes.iter().map(|(_, outcome)| outcome);
+        outcomes.filter(|outcome| outcome.program == program).collect()
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{HEAD}")?;
+        for program in PROGRAMS {
+            match &self.of(program)[..] {
+                [] if self.missing.contains(&program.name) => writeln!(f, "| {} | not here |", program.name)?,
+                [] => {}
+                some => writeln!(f, "{}", row(program, some))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn row(program: &Program, outcomes: &[&Outcome]) -> String {
+    let split = |who: &str| {
+        let found = outcomes.iter().find(|outcome| outcome.who.to_string() == who);
+        found.map_or("–".to_owned(), |outcome| parted(&outcome.split[1]))
+    };
+    let lost = |step: usize| outcomes.iter().map(|outcome| outcome.steps[step].1.lost()).sum::<usize>().to_string();
+    let told_to_stop = outcomes.iter().flat_map(|outcome| &outcome.steps[..2]);
+    let again: u64 = told_to_stop.map(|(_, losses)| losses.again).sum();
+    let answered: u64 = outcomes.iter().map(|outcome| outcome.answered).sum();
+    let reload = outcomes.iter().map(|outcome| outcome.reload.as_secs_f32()).sum::<f32>() / outcomes.len() as f32;
+    let cells =
+        [split("root"), split("user"), lost(0), lost(1), lost(2), lost(3), thousands(answered), again.to_string()];
+    format!("| {} | {} | {reload:.1} s |", program.name, cells.join(" | "))
+}
+
+/// With commas.
+fn thousands(number: u64) -> String {
+    if number < 1000 { number.to_string() } else { format!("{},{:03}", thousands(number / 1000), number % 1000) }
+}
