@@ -9,14 +9,21 @@ import { lives, run, until, withVariable } from '../machine.mjs'
 const contestant = (name, variable, program, env) => (folder) => {
   const home = path.join(folder, 'home')
   const work = path.join(folder, 'work')
-  const ask = (...words) => run(program, words, { ...env, [variable]: home }, { cwd: work })
+  let over = false
+  const command = (words) => run(program, words, { ...env, [variable]: home }, { cwd: work })
+  // What comes after the end would start another daemon.
+  const ask = async (...words) => {
+    if (over) throw new Error(`${name} ${words[0]}: it was ended`)
+    return command(words)
+  }
   const list = async () => {
     const { out } = await ask('jlist')
     const rows = JSON.parse(out.slice(out.indexOf('[')))
     return rows.map(({ pid, pm2_env: { status } }) => ({ pid, status }))
   }
   const end = async () => {
-    await ask('kill')
+    over = true
+    await command(['kill'])
     const left = withVariable(variable, home)
     left.forEach((pid) => process.kill(Number(pid), 'SIGKILL'))
     await until('all are gone', () => !left.some(lives))

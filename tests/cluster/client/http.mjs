@@ -1,5 +1,5 @@
 // HTTP/1 as Node's own client speaks it. The agent has one connection at a time, and opens another when the server has
-// ended it.
+// ended it; `pid` is who answers on the present one, if that is known.
 import http from 'node:http'
 import https from 'node:https'
 import { Answer, slowly } from './answer.mjs'
@@ -9,8 +9,9 @@ const over =
   (module) =>
   async ({ port, asks, pace, again }) => {
     const agent = new module.Agent({ keepAlive: asks !== 1, maxSockets: 1 })
-    let request
-    const ask = (path) =>
+    const connection = { ended: () => false, close: () => (request?.destroy(), agent.destroy()) }
+    let [request, present] = []
+    connection.ask = (path) =>
       new Promise((resolve, reject) => {
         let begun = false
         request = module.get({ port, host: '127.0.0.1', path, agent, rejectUnauthorized: false }, (response) => {
@@ -18,6 +19,7 @@ const over =
           const answer = new Answer()
           response.on('data', (bytes) => {
             answer.add(bytes)
+            connection.pid = parseInt(answer.head) || undefined
             if (pace) slowly(response, pace)
           })
           response.on('error', (error) => reject(named(error, true)))
@@ -28,9 +30,13 @@ const over =
           )
         })
         const stale = () => again && request.reusedSocket && !begun
+        request.on('socket', (socket) => {
+          if (socket !== present) connection.pid = undefined
+          present = socket
+        })
         request.on('error', (error) => reject(stale() ? new Failure('stale', error.message) : named(error, begun)))
       })
-    return { ask, ended: () => false, close: () => (request?.destroy(), agent.destroy()) }
+    return connection
   }
 
 export const openHttp = over(http)
