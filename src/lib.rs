@@ -48,6 +48,14 @@
 //! operation turns round: what has not taken over leaves, what has is replaced once more by the release before. A canary
 //! stands in `Trial` beside the run it is to replace until it has been watched for long enough.
 //!
+//! ## Sockets that are given
+//!
+//! An app whose spec says `listen` is given its sockets as systemd would give them (`LISTEN_FDS` from descriptor 3 on).
+//! [`cluster`]'s activation opens them before there is a process: each worker has a queue of its own for each address,
+//! out of rotation until it is ready; a worker that dies leaves its queue to its successor. What workers say to
+//! `NOTIFY_SOCKET` comes back as `Ready`, `Alive` or `Hangs`. With `idle_timeout` the same sockets tell when nobody has
+//! been connected for long (`Unneeded`: processes go to rest, state `Idle`) and when somebody waits (`Wanted`: one wakes).
+//!
 //! ## Where what lives
 //!
 //! - [`settings`]: what `pmr set` sets, on disk.
@@ -56,8 +64,11 @@
 //! - [`supervisor`]: processes, restart policy, operations, and the simulation that tests them.
 //! - [`os`]: small safe wrappers around system calls; the only place with `unsafe`.
 //! - [`keeper`]: what outlives God, and who starts him again.
-//! - [`cluster`]: listeners, who gets the next connection, Node's cluster protocol as its primary, and for all other
-//!   programs the takeover of binds and the queues of workers.
+//! - [`cluster`]: listeners, who gets the next connection (in turn, sticky, least), and the ways it gets there: Node's
+//!   cluster protocol, as its primary; pmr's own ([`protocol::channel`]): several connections in a packet, as many as
+//!   the worker has granted credit for; for all other programs the takeover of binds and the queues of workers; and the
+//!   sockets that workers are given.
+//! - [`worker`]: the other end of pmr's own protocol, for servers written in Rust.
 //! - [`logs`]: from pipes to files, and from files to people. Log bytes never pass through the God task.
 //! - [`daemon`]: the God task, its effects, the sockets, what is on disk: the journal and the saved list.
 //! - [`cli`]: one file per command; [`startup`]: the unit for the system's boot; [`demo`]: `pmr demo`;
@@ -69,6 +80,7 @@
 //! spec (pure: what an app is)  ◄─ protocol (pure: what crosses the socket)  ◄─ supervisor (pure: God's mind)
 //! os (leaf: safe small system-call wrappers)  ◄─ keeper, logs  ◄─ cluster  ◄─ daemon (God task and shell)
 //! cli ─► protocol, spec, os, logs, startup, demo, doctor      never daemon, supervisor, cluster
+//! worker ─► protocol, os
 //! ```
 //!
 //! `tests/layers.rs` keeps this so, together with the house rules on purity, `unsafe` and file size.

@@ -61,6 +61,8 @@ fn sentence(event: &Event) -> Option<String> {
         EventKind::Stopping => "stopping".to_owned(),
         EventKind::Stopped => "stopped".to_owned(),
         EventKind::Deleted => "deleted".to_owned(),
+        EventKind::Unhealthy { reason } => format!("unhealthy: {reason}"),
+        EventKind::Healthy => "healthy again".to_owned(),
         EventKind::Canary { watch_ms } => format!("is a canary, watched for {}", value::in_words(*watch_ms)),
         EventKind::RollingBack { reason } => format!("goes back to the release before: {reason}"),
         EventKind::Started { pid } => format!("started (pid {pid})"),

@@ -3,6 +3,9 @@
 //! A listener's task accepts only while a worker has room: otherwise connections wait in the kernel's queue, where they
 //! cost us nothing and are safe from our death. A connection once accepted stays open with us until a worker has said
 //! that it took it.
+//!
+//! There are two reasons to accept more, up to [`HELD`]: who waits for the worker of its own ([`Balance::Sticky`]) shall
+//! not hold up the others; and what may wait for a limited time only must be known to wait.
 
 use std::io;
 use std::rc::Rc;
@@ -12,12 +15,14 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::listener::Listener;
 use super::memory::Accepted;
 use super::rota::{ListenerId, Next};
 use super::state::{Connection, Shared, State};
-use crate::os::killpoint;
 use crate::os::socket::Listening;
+use crate::os::{connection, killpoint};
 use crate::protocol::Run;
+use crate::spec::{Balance, QueueRule, Shed};
 
 /// Pause after all workers turned a connection down; it doubles up to [`LAST_BACKOFF`].
 pub(crate) const FIRST_BACKOFF: Duration = Duration::from_millis(10);
@@ -25,14 +30,18 @@ const LAST_BACKOFF: Duration = Duration::from_millis(50);
 /// Pause when we are out of file descriptors or memory.
 const SHORTAGE: Duration = Duration::from_millis(50);
 
-/// What a listener's task does next.
+/// The most connections of a listener that wait with us.
+const HELD: usize = 1024;
+/// What one gets that has waited too long.
+const UNAVAILABLE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n\
+    Content-Type: text/plain\r\nContent-Length: 33\r\n\r\nNo worker is ready, please retry.";
+
+/// What a listener's task does next, until there is news or that time has come.
 enum Step {
-    /// Somebody has room.
-    Accept,
-    /// Nobody has: wait for news.
-    Wait,
-    /// All have turned one down: wait for news, but not for ever.
-    Retry(Instant),
+    /// There is room.
+    Accept(Option<Instant>),
+    /// There is none, or all have turned one down.
+    Wait(Option<Instant>),
 }
 
 /// The task of one listener. Ends with the cluster; aborted with the listener.
@@ -41,14 +50,16 @@ pub(crate) async fn accept(shared: Shared, id: ListenerId, socket: Rc<AsyncFd<Li
     loop {
         let Some(step) = shared.upgrade().map(|state| state.borrow_mut().step(id)) else { return };
         match step {
-            Step::Wait => news.notified().await,
-            Step::Retry(at) => {
-                // Both outcomes lead to another look.
-                let _ = tokio::time::timeout_at(at, news.notified()).await;
-            }
-            Step::Accept => {
+            Step::Wait(until) => {
                 tokio::select! {
                     () = news.notified() => {}
+                    () = passed(until) => {}
+                }
+            }
+            Step::Accept(until) => {
+                tokio::select! {
+                    () = news.notified() => {}
+                    () = passed(until) => {}
                     ready = socket.readable() => {
                         let Ok(mut ready) = ready else { return };
                         let accepted = accept_some(&shared, id, &mut ready);
@@ -103,15 +114,40 @@ fn deal(
     Ok(())
 }
 
+async fn passed(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
 fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
 impl State {
-    /// A new connection. True if somebody has room for the next.
+    /// A new connection. True if there is room for the next.
     fn arrived(&mut self, id: ListenerId, socket: Accepted) -> bool {
-        self.try_place(Connection { socket: Rc::new(socket), listener: id, refused: Vec::new() });
-        self.nothing_waits(id) && self.rota.has_room(id, self.now())
+        let connection = Connection::new(socket, id, &self.options);
+        match self.listeners.get_mut(&id).and_then(|l| l.dealt()) {
+            Some(dealt) if !dealt.waiting.is_empty() && self.options.balance != Balance::Sticky => {
+                dealt.waiting.push(connection);
+            }
+            _ => self.try_place(connection),
+        }
+        self.has_room(id)
+    }
+
+    /// True if another connection of this listener may be accepted.
+    fn has_room(&self, id: ListenerId) -> bool {
+        let waiting = self.listeners.get(&id).map_or(0, Listener::waiting);
+        match (self.options.queue.timeout, self.options.balance) {
+            (Some(_), _) => waiting < HELD,
+            (None, Balance::Sticky) => waiting < HELD && self.rota.has_room(id, self.now()),
+            (None, Balance::RoundRobin | Balance::Least | Balance::Shared) => {
+                waiting == 0 && self.rota.has_room(id, self.now())
+            }
+        }
     }
 
     /// Sends what was dealt out.
@@ -121,10 +157,6 @@ impl State {
                 member.flush();
             }
         }
-    }
-
-    fn nothing_waits(&mut self, id: ListenerId) -> bool {
-        self.listeners.get_mut(&id).and_then(|l| l.dealt()).is_none_or(|dealt| dealt.waiting.is_empty())
     }
 
     /// Gives back a connection that a worker did not take to whose turn it is, or to the listener's task to try again.
@@ -142,7 +174,7 @@ impl State {
     fn try_place(&mut self, mut connection: Connection) {
         let id = connection.listener;
         let Some(listener) = self.listeners.get_mut(&id) else { return };
-        match self.rota.next(id, &connection.refused, self.start.elapsed()) {
+        match self.rota.next(id, connection.client, &connection.refused, self.start.elapsed()) {
             Next::To(run) => {
                 if let Some(member) = self.members.get_mut(&run) {
                     member.hand(run, listener, connection);
@@ -163,27 +195,52 @@ impl State {
 
     /// Tries to place what waits, then says how to go on.
     fn step(&mut self, id: ListenerId) -> Step {
-        let now = self.now();
-        let Some(dealt) = self.listeners.get_mut(&id).and_then(|l| l.dealt()) else { return Step::Wait };
+        let Some(dealt) = self.listeners.get_mut(&id).and_then(|l| l.dealt()) else { return Step::Wait(None) };
         dealt.idle = false;
         if let Some(at) = dealt.retry_at.filter(|at| *at > Instant::now()) {
-            return Step::Retry(at);
+            return Step::Wait(Some(at));
         }
         dealt.retry_at = None;
-        for connection in std::mem::take(&mut dealt.waiting) {
+        let waiting = std::mem::take(&mut dealt.waiting);
+        self.place_waiting(id, waiting);
+        self.flush();
+        let until = self.shed_late(id);
+        let has_room = self.has_room(id);
+        let Some(dealt) = self.listeners.get_mut(&id).and_then(|l| l.dealt()) else { return Step::Wait(None) };
+        dealt.idle = !dealt.waiting.is_empty() || !has_room;
+        match dealt.retry_at {
+            Some(at) => Step::Wait(Some(at)),
+            None if has_room => Step::Accept(until),
+            None => Step::Wait(until),
+        }
+    }
+
+    /// In the order in which they came, as long as anybody has room.
+    fn place_waiting(&mut self, id: ListenerId, waiting: Vec<Connection>) {
+        let mut waiting = waiting.into_iter();
+        while self.rota.has_room(id, self.now())
+            && let Some(connection) = waiting.next()
+        {
             self.try_place(connection);
         }
-        self.flush();
-        let has_room = self.rota.has_room(id, now);
-        let Some(dealt) = self.listeners.get_mut(&id).and_then(|l| l.dealt()) else { return Step::Wait };
-        match dealt.retry_at {
-            Some(at) => Step::Retry(at),
-            None if dealt.waiting.is_empty() && has_room => Step::Accept,
-            None => {
-                dealt.idle = true;
-                Step::Wait
-            }
+        if let Some(dealt) = self.listeners.get_mut(&id).and_then(|l| l.dealt()) {
+            dealt.waiting.extend(waiting);
         }
+    }
+
+    /// Ends the connections that have waited too long. Returns when the next one will have.
+    fn shed_late(&mut self, id: ListenerId) -> Option<Instant> {
+        let QueueRule { timeout, shed, .. } = self.options.queue;
+        let (timeout, now) = (timeout?, Instant::now());
+        let dealt = self.listeners.get_mut(&id)?.dealt()?;
+        for connection in dealt.waiting.extract_if(.., |connection| connection.since + timeout <= now) {
+            let words = match shed {
+                Shed::Answer => UNAVAILABLE,
+                Shed::Close => b"",
+            };
+            connection::dismiss(&*connection.socket, words);
+        }
+        dealt.waiting.iter().map(|connection| connection.since + timeout).min()
     }
 
     /// A worker took a connection, or turned it down.

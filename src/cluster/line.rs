@@ -33,8 +33,6 @@ pub(crate) struct Own {
     pub(crate) greeted: bool,
     /// The token of a SYNC that is not answered yet.
     pub(crate) asked: Option<u64>,
-    /// Connections open in it, as it last said.
-    pub(crate) open: u32,
     pub(crate) reader: AbortHandle,
 }
 

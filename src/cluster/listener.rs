@@ -21,10 +21,10 @@ use tokio::time::Instant;
 
 use super::dispatcher;
 use super::memory::Kept;
-use super::node::message::{AddressType, Number, Query};
+use super::node::message::{Number, Query};
 use super::rota::ListenerId;
 use super::state::{Connection, State};
-use crate::os::socket::{self, Listening, LocalAddress, Place, SocketFile};
+use crate::os::socket::{self, Listening, LocalAddress, SocketFile};
 use crate::os::{clock, diag};
 use crate::protocol::{ListenerInfo, Run};
 use crate::spec::Balance;
@@ -33,9 +33,6 @@ use crate::spec::Balance;
 const SECOND_THOUGHTS: Duration = Duration::from_secs(1);
 /// How long a listener stays that no worker has come back to, while others of the app serve.
 const FORSAKEN: Duration = Duration::from_secs(30);
-/// libuv's flags.
-const IPV6_ONLY: u32 = 1;
-const UDP_REUSE_ADDRESS: u32 = 4;
 
 /// One address the app listens on.
 #[derive(Debug)]
@@ -167,6 +164,14 @@ impl Listener {
         }
     }
 
+    /// Connections that wait with us.
+    pub(crate) fn waiting(&self) -> usize {
+        match &self.endpoint {
+            Endpoint::Dealt(dealt) => dealt.waiting.len(),
+            Endpoint::Shared { .. } => 0,
+        }
+    }
+
     /// True if this worker listens there.
     pub(crate) fn is_held_by(&self, run: Run) -> bool {
         self.holders.iter().any(|holder| holder.run == run)
@@ -176,6 +181,12 @@ impl Listener {
     pub(crate) fn number_for(&self, run: Run) -> u32 {
         let holder = self.holders.iter().find(|holder| holder.run == run);
         holder.and_then(|holder| u32::try_from(holder.asked).ok()).unwrap_or(0)
+    }
+
+    /// True if this worker is dealt TCP connections there.
+    pub(crate) fn deals_tcp_to(&self, run: Run) -> bool {
+        let tcp = matches!((&self.endpoint, &self.address), (Endpoint::Dealt(_), LocalAddress::Ip(_)));
+        tcp && self.is_held_by(run)
     }
 
     pub(crate) fn info(&self) -> ListenerInfo {
@@ -192,51 +203,6 @@ impl Listener {
             waiting: diag::waiting(self.endpoint.socket()).unwrap_or(0),
             dealt: None,
         }
-    }
-}
-
-impl Query<'_> {
-    /// Equal for workers that mean the same listener. The n-th `listen(0)` of each means the same port.
-    pub(crate) fn name(&self) -> String {
-        let port = self.port.unwrap_or(-1);
-        let index = if port == 0 { self.index } else { 0 };
-        let address = self.address.as_deref().unwrap_or("*");
-        format!("{address}:{port}:{:?}:{index}", self.address_type)
-    }
-
-    fn place(&self) -> Result<Place, i32> {
-        let (kind, address) = (self.address_type.ok_or(libc::EINVAL)?, self.address.as_deref());
-        match (kind, address) {
-            (AddressType::Unix, Some(path)) => Ok(Place::Unix {
-                path: path.into(),
-                readable_all: self.readable_all == Some(true),
-                writable_all: self.writable_all == Some(true),
-            }),
-            (AddressType::V4 | AddressType::V6, None) => Ok(Place::AnyAddress { port: self.port()? }),
-            (AddressType::V4 | AddressType::V6, Some(_)) => {
-                Ok(Place::Tcp { address: self.ip()?, v6only: self.v6only() })
-            }
-            _ => Err(libc::EINVAL),
-        }
-    }
-
-    fn ip(&self) -> Result<SocketAddr, i32> {
-        let any = if self.address_type == Some(AddressType::Udp6) { "::" } else { "0.0.0.0" };
-        let host = self.address.as_deref().filter(|host| !host.is_empty()).unwrap_or(any);
-        let ip = host.parse().map_err(|_| libc::EINVAL)?;
-        Ok(SocketAddr::new(ip, self.port()?))
-    }
-
-    fn port(&self) -> Result<u16, i32> {
-        self.port.and_then(|port| u16::try_from(port).ok()).ok_or(libc::EINVAL)
-    }
-
-    fn v6only(&self) -> bool {
-        self.flags.unwrap_or(0) & IPV6_ONLY != 0
-    }
-
-    fn is_udp(&self) -> bool {
-        matches!(self.address_type, Some(AddressType::Udp4 | AddressType::Udp6))
     }
 }
 
@@ -273,16 +239,20 @@ impl State {
 
     fn endpoint(&self, id: ListenerId, query: &Query<'_>, balance: Balance) -> Result<(Endpoint, LocalAddress), i32> {
         if query.is_udp() {
-            let reuse = query.flags.unwrap_or(0) & UDP_REUSE_ADDRESS != 0;
-            let (socket, at) = socket::bind_udp(query.ip()?, query.v6only(), reuse).map_err(|e| errno(&e))?;
+            let (socket, at) =
+                socket::bind_udp(query.ip()?, query.v6only(), query.reuses_address()).map_err(|e| errno(&e))?;
             let endpoint = Endpoint::Shared { socket: Rc::new(socket), udp: true, file: None };
             return Ok((endpoint, LocalAddress::Ip(at)));
         }
-        let backlog = query.backlog.map_or(0, Number::value).clamp(0, i64::from(i32::MAX)) as i32;
+        let configured = self.options.queue.backlog.map_or(0, i64::from);
+        let asked = query.backlog.map_or(0, Number::value).max(configured);
+        let backlog = i32::try_from(asked.max(0)).unwrap_or(i32::MAX);
         let listening = Listening::open(&query.place()?, backlog).map_err(|e| errno(&e))?;
         let address = listening.address().clone();
         let endpoint = match balance {
-            Balance::RoundRobin => self.deal(id, listening).map_err(|e| errno(&e))?,
+            Balance::RoundRobin | Balance::Sticky | Balance::Least => {
+                self.deal(id, listening).map_err(|e| errno(&e))?
+            }
             Balance::Shared => Endpoint::share(listening),
         };
         Ok((endpoint, address))

@@ -20,12 +20,14 @@ mod line;
 mod listener;
 mod memory;
 mod node;
+mod probe;
 mod queues;
 mod record;
 mod revival;
 mod rota;
 mod state;
 mod takeover;
+mod wanted;
 
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
@@ -43,13 +45,14 @@ use self::node::channel::{Channel, Read};
 use self::node::reply;
 use self::queues::Queues;
 pub use self::queues::queues_key;
+use self::rota::Rules;
 use self::state::{Member, State};
 use self::takeover::Takeover;
 pub use self::takeover::handover_name;
 use crate::os::reuseport::Balancer;
 use crate::os::seccomp::{BindWatch, Pending};
 use crate::protocol::{ListenerInfo, Run};
-use crate::spec::{Balance, Sharing};
+use crate::spec::{Balance, QueueRule, Sharing};
 
 /// A module for Node workers (`--require`) that lets keep-alive and HTTP/2 connections end without loss when a worker is
 /// drained. Inert in any other process. Plain CommonJS for Node 16 and later.
@@ -62,6 +65,14 @@ pub struct Options {
     pub balance: Balance,
     /// Which ports workers share that know nothing of it.
     pub sharing: Sharing,
+    /// What becomes of those no worker is ready for.
+    pub queue: QueueRule,
+}
+
+impl Options {
+    fn rules(&self) -> Rules {
+        Rules { balance: self.balance, max_connections: self.queue.max_connections }
+    }
 }
 
 /// The part a worker takes in the cluster.
@@ -147,8 +158,8 @@ impl Cluster {
     pub fn new(options: Options, app: u32, memory: Memory, notices: UnboundedSender<Notice>) -> Cluster {
         let book = Book { app, memory };
         let queues = Queues::new(book.clone(), Balancer::RoundRobin, notices.clone());
-        let takeover = Takeover::new(book.clone(), queues.clone(), options.sharing, notices.clone());
-        Cluster { state: State::new(options.balance, book, notices), queues, takeover }
+        let takeover = Takeover::new(book.clone(), queues.clone(), options.sharing.clone(), notices.clone());
+        Cluster { state: State::new(options, book, notices), queues, takeover }
     }
 
     /// The cluster that the God before left, with all it was about to do. What belongs to it is taken out of `legacy`.
@@ -168,15 +179,15 @@ impl Cluster {
             Some(record) => Queues::adopt(book.clone(), Balancer::RoundRobin, notices.clone(), record, legacy.files)?,
             None => Queues::new(book.clone(), Balancer::RoundRobin, notices.clone()),
         };
-        let takeover = Takeover::new(book.clone(), queues.clone(), options.sharing, notices.clone());
+        let takeover = Takeover::new(book.clone(), queues.clone(), options.sharing.clone(), notices.clone());
         takeover.adopt(legacy.records, legacy.files);
-        Ok(Cluster { state: revival::revive(options.balance, book, notices, legacy)?, queues, takeover })
+        Ok(Cluster { state: revival::revive(options, book, notices, legacy)?, queues, takeover })
     }
 
-    /// A worker was started with the other end of `ipc` as its IPC descriptor.
+    /// A worker was started with the other end of `ipc` as its IPC descriptor, as the process of this number in the app.
     ///
     /// Must be called inside the runtime's `LocalSet`.
-    pub fn join(&self, run: Run, ipc: OwnedFd, part: Part) {
+    pub fn join(&self, run: Run, instance: u32, ipc: OwnedFd, part: Part) {
         let mut state = self.state.borrow_mut();
         let kept = state.book.keep(channel_name(run), &ipc);
         match Channel::new(ipc, run, kept) {
@@ -186,7 +197,7 @@ impl Cluster {
                     Part::Node => Line::Node,
                     Part::Channel(channel) => state.own_line(run, channel),
                 };
-                state.join(run, ipc, line);
+                state.join(run, instance, ipc, line);
                 state.note();
             }
             Err(error) => {
@@ -276,10 +287,12 @@ impl Cluster {
         self.state.borrow().members.get(&run).map_or(0, |member| member.connections)
     }
 
-    /// From now on listeners are opened this way; those that are open stay as they are.
+    /// From now on it works this way. Listeners that are open stay as they are.
     pub fn set_options(&self, options: Options) {
-        self.state.borrow_mut().balance = options.balance;
-        self.takeover.set_rules(options.sharing);
+        let mut state = self.state.borrow_mut();
+        state.rota.set_rules(options.rules());
+        self.takeover.set_rules(options.sharing.clone());
+        state.options = options;
     }
 
     /// The app is deleted: its listeners close, socket files are removed, waiting connections are reset.

@@ -54,6 +54,8 @@ pub(crate) enum Kind {
 pub(crate) struct KnownMember {
     pub(crate) run: Run,
     #[serde(default)]
+    pub(crate) instance: u32,
+    #[serde(default)]
     pub(crate) shares: bool,
     /// Nothing new goes to it.
     #[serde(default)]
@@ -103,6 +105,7 @@ impl State {
     fn member(&self, run: Run, member: &Member) -> KnownMember {
         KnownMember {
             run,
+            instance: member.instance,
             shares: member.shares(),
             excluded: member.shares() && !self.rota.rotates(run),
             node: member.node.clone(),

@@ -13,7 +13,6 @@ use std::rc::Rc;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::Notice;
 use super::line::Line;
 use super::listener::{Endpoint, Listener, Vacant};
 use super::memory::{Accepted, Book, Legacy, channel_name, own_channel_name, record_key};
@@ -21,21 +20,22 @@ use super::node::channel::Channel;
 use super::record::{Kind, KnownListener, KnownMember, Record};
 use super::rota::ListenerId;
 use super::state::{Connection, Life, Member, State};
+use super::{Notice, Options};
 use crate::keeper::Place;
-use crate::os::socket::{self, Listening, SocketFile};
+use crate::os::connection;
+use crate::os::socket::{Listening, SocketFile};
 use crate::protocol::Run;
-use crate::spec::Balance;
 
 /// See [`super::Cluster::revive`].
 pub(crate) fn revive(
-    balance: Balance,
+    options: Options,
     book: Book,
     notices: UnboundedSender<Notice>,
     Legacy { records, files, connections, rest }: Legacy<'_>,
 ) -> Result<Rc<RefCell<State>>, String> {
     let record = records.get(&record_key(book.app)).map_or("{}", String::as_str);
     let record: Record = serde_json::from_str(record).map_err(|error| format!("its record: {error}"))?;
-    let shared = State::new(balance, book, notices);
+    let shared = State::new(options, book, notices);
     {
         let mut state = shared.borrow_mut();
         state.next_listener = record.next_listener;
@@ -78,7 +78,7 @@ impl State {
             None if known.shares => Line::Node,
             None => Line::Apart,
         };
-        self.join(run, channel, line);
+        self.join(run, known.instance, channel, line);
         if known.shares {
             self.greet(run);
         }
@@ -147,7 +147,7 @@ impl State {
     }
 
     fn came_in_by(&self, id: ListenerId, socket: &OwnedFd) -> bool {
-        let address = socket::address_of_connection(socket);
+        let address = connection::local_address(socket);
         let listener = self.listeners.get(&id);
         address.zip(listener).is_some_and(|(address, listener)| listener.address.covers(&address))
     }
@@ -156,7 +156,7 @@ impl State {
     fn take_unnoticed(&self, all: &mut Vec<OwnedFd>) -> Vec<(OwnedFd, ListenerId)> {
         let mut taken = Vec::new();
         for file in std::mem::take(all) {
-            let address = socket::address_of_connection(&file);
+            let address = connection::local_address(&file);
             let listener = address.and_then(|address| {
                 self.listeners.values().find(|l| matches!(l.endpoint, Endpoint::Dealt(_)) && l.address.covers(&address))
             });
@@ -176,8 +176,8 @@ impl State {
     ) {
         let mut waiting = Vec::new();
         for (socket, listener, place) in written_down {
-            let socket = Rc::new(Accepted::known(socket, listener, place, &self.book));
-            let connection = Connection { socket, listener, refused: Vec::new() };
+            let socket = Accepted::known(socket, listener, place, &self.book);
+            let connection = Connection::new(socket, listener, &self.options);
             match place {
                 Place::Handed { run, seq, .. } => {
                     if let Err(homeless) = self.leave_with(Run(run), seq, connection) {
@@ -188,8 +188,8 @@ impl State {
             }
         }
         for (socket, listener) in unnoticed {
-            let socket = Rc::new(Accepted::new(socket, listener, &self.book));
-            waiting.push(Connection { socket, listener, refused: Vec::new() });
+            let socket = Accepted::new(socket, listener, &self.book);
+            waiting.push(Connection::new(socket, listener, &self.options));
         }
         waiting.into_iter().for_each(|connection| self.place(connection));
     }

@@ -2,15 +2,21 @@
 //!
 //! Among the workers that serve a listener, the one with the fewest unanswered connections is next; among equals, the
 //! one that has waited longest for its turn. So idle workers are served strictly in turn, and a busy one is passed over.
+//! With [`Balance::Least`], connections that are open count as well. With [`Balance::Sticky`] each client has a worker
+//! of its own: that whose instance number, hashed together with the client, gives the highest number (rendezvous
+//! hashing). So a successor inherits the clients of the instance, and those of one that leaves spread over the others,
+//! while nobody else's change. If that worker is busy, the client waits for it.
 //!
 //! A worker may hold several unanswered connections only while it answers promptly: one that is silent for longer than
 //! [`PATIENCE`] gets no second, so what piles up before a blocked worker stays small and the rest waits in the kernel.
 //! A worker that grants credit is never given more than that.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::protocol::Run;
+use crate::spec::Balance;
 
 /// The most connections a worker may have been sent and not answered for.
 pub(crate) const WINDOW: u32 = 4;
@@ -23,6 +29,35 @@ pub(crate) const PATIENCE: Duration = Duration::from_millis(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ListenerId(pub(crate) u64);
 
+/// Who a connection comes from, as a number that is the same each time; none for a nameless one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Client(pub(crate) Option<u64>);
+
+impl Client {
+    /// By its address, written in IPv6 or not.
+    pub(crate) fn at(address: IpAddr) -> Client {
+        let bits = match address.to_canonical() {
+            IpAddr::V4(address) => u128::from(address.to_bits()),
+            IpAddr::V6(address) => address.to_bits(),
+        };
+        let [high, low] = [(bits >> 64) as u64, bits as u64];
+        Client(Some(scatter(scatter(high) ^ low)))
+    }
+}
+
+/// How much a client belongs to an instance: all over the range, and always the same.
+fn affinity(client: u64, instance: u32) -> u64 {
+    scatter(client ^ scatter(u64::from(instance) + 1))
+}
+
+/// The finalizer of SplitMix64.
+fn scatter(number: u64) -> u64 {
+    let number = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    number ^ (number >> 31)
+}
+
 /// What to do with a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
@@ -34,9 +69,18 @@ pub(crate) enum Next {
     AllRefused,
 }
 
+/// By what a worker is chosen.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rules {
+    pub(crate) balance: Balance,
+    /// The most connections a worker may have, as far as is known.
+    pub(crate) max_connections: Option<u32>,
+}
+
 /// Times are durations since a start of the caller's choice and never go back.
 #[derive(Debug, Default)]
 pub(crate) struct Rota {
+    rules: Rules,
     workers: HashMap<Run, Load>,
     lists: HashMap<ListenerId, Vec<Entry>>,
     turn: u64,
@@ -44,7 +88,11 @@ pub(crate) struct Rota {
 
 #[derive(Debug)]
 struct Load {
+    /// Its number among the app's processes: a successor has the same.
+    instance: u32,
     excluded: bool,
+    /// Connections it has, if it tells.
+    open: u32,
     unanswered: u32,
     /// The most it may have unanswered.
     window: u32,
@@ -52,16 +100,18 @@ struct Load {
     progress: Duration,
 }
 
-impl Default for Load {
-    fn default() -> Load {
-        Load { excluded: false, unanswered: 0, window: WINDOW, progress: Duration::ZERO }
-    }
-}
-
 impl Load {
-    fn is_free(&self, now: Duration) -> bool {
+    fn new(instance: u32) -> Load {
+        Load { instance, excluded: false, open: 0, unanswered: 0, window: WINDOW, progress: Duration::ZERO }
+    }
+
+    fn is_free(&self, most: Option<u32>, now: Duration) -> bool {
         let is_prompt = self.unanswered == 0 || now.saturating_sub(self.progress) <= PATIENCE;
-        is_prompt && self.unanswered < self.window
+        is_prompt && self.unanswered < self.window && most.is_none_or(|most| self.busy_with() < most)
+    }
+
+    fn busy_with(&self) -> u32 {
+        self.open.saturating_add(self.unanswered)
     }
 }
 
@@ -74,9 +124,21 @@ struct Entry {
 }
 
 impl Rota {
-    /// A worker is there. It serves nothing yet.
-    pub(crate) fn join(&mut self, run: Run) {
-        self.workers.entry(run).or_default();
+    /// From now on workers are chosen by these.
+    pub(crate) fn set_rules(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
+    /// A worker is there, in the place of this number among the app's processes. It serves nothing yet.
+    pub(crate) fn join(&mut self, run: Run, instance: u32) {
+        self.workers.entry(run).or_insert_with(|| Load::new(instance));
+    }
+
+    /// The worker has so many connections open beside those it has not answered for.
+    pub(crate) fn opened(&mut self, run: Run, open: u32) {
+        if let Some(load) = self.workers.get_mut(&run) {
+            load.open = open;
+        }
     }
 
     /// The worker is ready for so many at once beside those it has answered for.
@@ -136,17 +198,12 @@ impl Rota {
 
     /// True if a new connection of this listener could be handed over now.
     pub(crate) fn has_room(&self, listener: ListenerId, now: Duration) -> bool {
-        self.serving(listener).any(|(_, load)| load.is_free(now))
+        self.serving(listener).any(|(_, load)| load.is_free(self.rules.max_connections, now))
     }
 
     /// Chooses for a connection that the workers in `refused` have turned down.
-    pub(crate) fn next(&mut self, listener: ListenerId, refused: &[Run], now: Duration) -> Next {
-        let chosen = self
-            .serving(listener)
-            .filter(|(entry, load)| load.is_free(now) && !refused.contains(&entry.run))
-            .min_by_key(|(entry, load)| (load.unanswered, entry.last))
-            .map(|(entry, _)| entry.run);
-        match chosen {
+    pub(crate) fn next(&mut self, listener: ListenerId, client: Client, refused: &[Run], now: Duration) -> Next {
+        match self.choose(listener, client, refused, now) {
             Some(run) => {
                 self.hand(listener, run, now);
                 Next::To(run)
@@ -162,6 +219,23 @@ impl Rota {
             load.unanswered = load.unanswered.saturating_sub(1);
             load.progress = now;
         }
+    }
+
+    fn choose(&self, listener: ListenerId, client: Client, refused: &[Run], now: Duration) -> Option<Run> {
+        let is_free = |load: &Load| load.is_free(self.rules.max_connections, now);
+        let able = self.serving(listener).filter(|(entry, _)| !refused.contains(&entry.run));
+        let chosen = match (self.rules.balance, client) {
+            (Balance::Sticky, Client(Some(client))) => able
+                .max_by_key(|(entry, load)| (affinity(client, load.instance), entry.run))
+                .filter(|(_, load)| is_free(load)),
+            (Balance::Least, _) => {
+                able.filter(|(_, load)| is_free(load)).min_by_key(|(entry, load)| (load.busy_with(), entry.last))
+            }
+            (Balance::RoundRobin | Balance::Shared | Balance::Sticky, _) => {
+                able.filter(|(_, load)| is_free(load)).min_by_key(|(entry, load)| (load.unanswered, entry.last))
+            }
+        };
+        chosen.map(|(entry, _)| entry.run)
     }
 
     fn all_refused(&self, listener: ListenerId, refused: &[Run]) -> bool {

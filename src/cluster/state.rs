@@ -9,13 +9,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::Notice;
 use super::line::Line;
 use super::listener::Listener;
 use super::memory::{Accepted, Book};
 use super::node::channel::{Channel, Read};
 use super::node::outgoing::Cargo;
-use super::rota::{ListenerId, Rota};
+use super::rota::{Client, ListenerId, Rota};
+use super::{Notice, Options};
+use crate::os::connection;
 use crate::protocol::Run;
 use crate::spec::Balance;
 
@@ -27,7 +28,7 @@ pub(crate) type Shared = Weak<RefCell<State>>;
 pub(crate) struct State {
     /// Itself, for the tasks it starts.
     pub(crate) me: Shared,
-    pub(crate) balance: Balance,
+    pub(crate) options: Options,
     pub(crate) rota: Rota,
     pub(crate) members: HashMap<Run, Member>,
     pub(crate) listeners: BTreeMap<ListenerId, Listener>,
@@ -43,6 +44,8 @@ pub(crate) struct State {
 /// A worker with a channel.
 #[derive(Debug)]
 pub(crate) struct Member {
+    /// Its number among the app's processes.
+    pub(crate) instance: u32,
     /// Where it says what is Node's, and the app's own messages go.
     pub(crate) ipc: Rc<Channel>,
     /// Where its connections go.
@@ -86,6 +89,10 @@ pub(crate) enum Life {
 pub(crate) struct Connection {
     pub(crate) socket: Rc<Accepted>,
     pub(crate) listener: ListenerId,
+    /// Who is at its other end.
+    pub(crate) client: Client,
+    /// Since when it is with us.
+    pub(crate) since: Instant,
     /// Who turned it down.
     pub(crate) refused: Vec<Run>,
 }
@@ -127,14 +134,27 @@ impl Drop for State {
     }
 }
 
+impl Connection {
+    /// One that is with us from now on.
+    pub(crate) fn new(socket: Accepted, listener: ListenerId, options: &Options) -> Connection {
+        let client = match options.balance {
+            Balance::Sticky => connection::peer_address(&socket).map(Client::at).unwrap_or_default(),
+            Balance::RoundRobin | Balance::Least | Balance::Shared => Client::default(),
+        };
+        Connection { socket: Rc::new(socket), listener, client, since: Instant::now(), refused: Vec::new() }
+    }
+}
+
 impl State {
-    pub(crate) fn new(balance: Balance, book: Book, notices: mpsc::UnboundedSender<Notice>) -> Rc<RefCell<State>> {
+    pub(crate) fn new(options: Options, book: Book, notices: mpsc::UnboundedSender<Notice>) -> Rc<RefCell<State>> {
         let seq = Rc::new(Cell::new(book.first_seq()));
+        let mut rota = Rota::default();
+        rota.set_rules(options.rules());
         Rc::new_cyclic(|me| {
             RefCell::new(State {
                 me: me.clone(),
-                balance,
-                rota: Rota::default(),
+                options,
+                rota,
                 members: HashMap::new(),
                 listeners: BTreeMap::new(),
                 next_listener: 0,
@@ -158,12 +178,13 @@ impl State {
     }
 
     /// A worker arrives.
-    pub(crate) fn join(&mut self, run: Run, ipc: Rc<Channel>, line: Line) {
+    pub(crate) fn join(&mut self, run: Run, instance: u32, ipc: Rc<Channel>, line: Line) {
         if matches!(line, Line::Node) {
-            self.rota.join(run);
+            self.rota.join(run, instance);
         }
         let reader = tokio::task::spawn_local(read(self.me.clone(), run, Rc::clone(&ipc)));
         let member = Member {
+            instance,
             ipc,
             line,
             life: watch::Sender::new(Life::Serving),

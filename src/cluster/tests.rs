@@ -135,7 +135,7 @@ impl Stage {
 
     fn worker(&self, run: u64) -> Fake {
         let (ours, theirs) = fdpass::channel_pair().unwrap();
-        self.cluster.join(Run(run), ours, Part::Node);
+        self.cluster.join(Run(run), u32::try_from(run).unwrap(), ours, Part::Node);
         Fake::new(theirs)
     }
 

@@ -18,6 +18,7 @@ use super::asked::Peer;
 use super::doors::{self, Attendance};
 use super::dump::{self, Saved};
 use super::god::{God, Shell};
+use super::health::Checks;
 use super::history::History;
 use super::journal::Journal;
 use super::pid_files::PidFiles;
@@ -36,6 +37,8 @@ use crate::os::threads::Threads;
 use crate::os::{clock, files, identity, pidfd, twin};
 use crate::paths::Home;
 use crate::protocol::{Hello, Standing, VERSION};
+/// So many findings of health checks wait for God before the checks do.
+const FINDINGS_WAITING: usize = 64;
 
 /// A God and all he needs.
 pub struct Born {
@@ -88,6 +91,7 @@ pub fn bear(options: &Options, mut legacy: Inheritance) -> Result<Born, String> 
     let (notices, notices_in) = mpsc::unbounded_channel();
     let (ends, ends_in) = mpsc::unbounded_channel();
     let (heard, heard_in) = notify::channel();
+    let (findings, findings_in) = mpsc::channel(FINDINGS_WAITING);
     let exits = inbox(&mut legacy).needed("hearing of exits")?;
     let shell = shell(home, &legacy, ledger, &lineage, notices).needed("preparing the daemon")?;
     let service = Service {
@@ -103,7 +107,7 @@ pub fn bear(options: &Options, mut legacy: Inheritance) -> Result<Born, String> 
     let (attendance, rpc, events) =
         doors::attend(home.clone(), legacy.keeper, is_heir, shared, (rpc, events)).needed("watching the home")?;
     let orphaned = watch_keeper(legacy.keeper).needed("watching the keeper")?;
-    let mut god = God::new(lineage, ends, heard, shell);
+    let mut god = God::new(lineage, ends, heard, Checks::new(findings), shell);
     let previous = legacy.previous;
     if let Some(previous) = previous {
         let Inheritance { records, files, connections, rest, .. } = legacy;
@@ -114,8 +118,15 @@ pub fn bear(options: &Options, mut legacy: Inheritance) -> Result<Born, String> 
     drop(god.shell.cgroups.leftovers());
     god.judge(previous);
     god.shell.memory.region.set(Word::Ready, 1);
-    let channels =
-        Channels { commands: commands_in, notices: notices_in, heard: heard_in, exits, ends: ends_in, orphaned };
+    let channels = Channels {
+        commands: commands_in,
+        notices: notices_in,
+        heard: heard_in,
+        findings: findings_in,
+        exits,
+        ends: ends_in,
+        orphaned,
+    };
     let sources = Sources::new(channels, options.foreground).needed("handling signals")?;
     Ok(Born { god, sources, service, rpc, events, attendance, is_heir })
 }

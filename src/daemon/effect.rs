@@ -17,6 +17,9 @@ const KILL_ROUNDS: usize = 10;
 impl God {
     /// Carries out one effect and returns what the supervisor is to know of it at once.
     pub(super) fn carry_out(&mut self, effect: Effect) -> Option<Input> {
+        if let Effect::Drain { run, .. } | Effect::Terminate { run } = effect {
+            self.checks.end(run);
+        }
         match effect {
             Effect::Spawn { run, process } => return Some(self.spawn(run, process)),
             Effect::Drain { run, grace } => match (self.activation_of(run), self.cluster_of(run)) {
@@ -141,6 +144,7 @@ impl God {
 
     /// The main process of a run was reaped.
     pub(super) fn buried(&mut self, run: Run) {
+        self.checks.end(run);
         let Some(process) = self.supervisor.process_of(run) else { return };
         if let Some(cluster) = self.clusters.get(&process.app) {
             cluster.gone(run);

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::bus::Bus;
 use super::desired::{Ending, Fingerprints};
 use super::dump::Saved;
+use super::health::Checks;
 use super::history::History;
 use super::journal::Journal;
 use super::live::{End, Living};
@@ -116,6 +117,8 @@ pub struct God {
     /// Whom events were about, until they are removed.
     pub(super) told_of: HashMap<ProcessId, EventProcess>,
     pub(super) watching: Watching,
+    /// Who is asked how it is.
+    pub(super) checks: Checks,
     tickets: HashMap<Ticket, Reply>,
     last_ticket: u64,
     ending: Option<Ticket>,
@@ -128,7 +131,13 @@ pub struct God {
 impl God {
     /// A God with nothing to do yet, of this lineage.
     #[must_use]
-    pub fn new(lineage: String, ends: mpsc::UnboundedSender<End>, heard: mpsc::Sender<Heard>, mut shell: Shell) -> God {
+    pub fn new(
+        lineage: String,
+        ends: mpsc::UnboundedSender<End>,
+        heard: mpsc::Sender<Heard>,
+        checks: Checks,
+        mut shell: Shell,
+    ) -> God {
         let bus = shell.history.take().map_or_else(Bus::default, Bus::with_history);
         God {
             notifications: Notifications::new(heard, shell.memory.ledger.clone()),
@@ -142,6 +151,7 @@ impl God {
             fingerprints: Fingerprints::default(),
             told_of: HashMap::new(),
             watching: Watching::default(),
+            checks,
             tickets: HashMap::new(),
             last_ticket: 0,
             ending: None,
@@ -169,6 +179,7 @@ impl God {
                 }
                 Some(notice) = sources.notices.recv() => self.notice(notice),
                 Some(heard) = sources.heard.recv() => self.heard(heard),
+                Some((run, fault)) = sources.findings.recv() => self.input(Input::Checked { run, fault }),
                 _ = sources.terminate.recv() => self.end("SIGTERM", None),
                 _ = sources.interrupt.recv() => self.end("SIGINT", None),
                 _ = sources.quit.recv() => self.end("SIGQUIT", None),

@@ -56,6 +56,8 @@ pub fn event(about: &EventProcess, kind: &EventKind) {
         EventKind::Exited { exit, expected: false } => tracing::warn!("{who} {}", in_words(*exit)),
         EventKind::StartFailed { error } => tracing::warn!("{who} could not be started: {error}"),
         EventKind::Errored { reason } => tracing::error!("{who} {reason}"),
+        EventKind::Unhealthy { reason } => tracing::warn!("{who} is unhealthy: {reason}"),
+        EventKind::Healthy => tracing::info!("{who} is healthy again"),
         EventKind::Canary { watch_ms } => tracing::info!("{who} is a canary, watched for {watch_ms} ms"),
         EventKind::RollingBack { reason } => tracing::warn!("{who} goes back to the release before: {reason}"),
         EventKind::OverMemory { bytes, limit } => {

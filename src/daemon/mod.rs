@@ -16,6 +16,7 @@ pub mod dump;
 mod effect;
 mod environment;
 mod god;
+mod health;
 mod history;
 pub mod journal;
 mod live;

@@ -61,6 +61,7 @@ impl God {
         }
         killpoint::pass("revived");
         self.bury_unseen();
+        self.check_health_of_all();
         self.living.watch_strangers();
         self.find_out_again();
         self.count_silence_anew();
@@ -171,8 +172,9 @@ impl God {
                 (files.remove(&cluster::channel_name(run)), files.remove(&cluster::handover_name(run)));
             let Some(spec) = self.supervisor.app(app).map(|app| Arc::clone(&app.spec)) else { continue };
             let own = files.remove(&cluster::own_channel_name(run));
+            let instance = self.supervisor.process_of(run).map_or(0, |process| process.instance);
             if let Some(channel) = channel {
-                self.cluster(app, &spec).join(run, channel, super::start::part(&spec, own));
+                self.cluster(app, &spec).join(run, instance, channel, super::start::part(&spec, own));
             }
             if let (Some(watch), Some(root)) = (watch, self.living.main(run)) {
                 self.cluster(app, &spec).expect_watch(run, root, watch.into());

@@ -4,6 +4,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use super::god::Command;
+use super::health::Finding;
 use super::live::End;
 use super::notify::Heard;
 use crate::cluster::Notice;
@@ -17,6 +18,8 @@ pub struct Sources {
     pub notices: mpsc::UnboundedReceiver<Notice>,
     /// What programs say to `NOTIFY_SOCKET`.
     pub heard: mpsc::Receiver<Heard>,
+    /// From health checks.
+    pub findings: mpsc::Receiver<Finding>,
     /// How children of the keeper ended.
     pub exits: Inbox,
     /// How other processes ended.
@@ -40,6 +43,7 @@ pub struct Channels {
     pub notices: mpsc::UnboundedReceiver<Notice>,
     /// See [`Sources`].
     pub heard: mpsc::Receiver<Heard>,
+    pub findings: mpsc::Receiver<Finding>,
     /// See [`Sources`].
     pub exits: Inbox,
     /// See [`Sources`].
@@ -51,11 +55,12 @@ pub struct Channels {
 impl Sources {
     /// Installs the signal handlers.
     pub fn new(channels: Channels, foreground: bool) -> std::io::Result<Sources> {
-        let Channels { commands, notices, heard, exits, ends, orphaned } = channels;
+        let Channels { commands, notices, heard, findings, exits, ends, orphaned } = channels;
         Ok(Sources {
             commands,
             notices,
             heard,
+            findings,
             exits,
             ends,
             orphaned,

@@ -29,6 +29,7 @@ impl God {
         match self.start(run, &instance, app, &spec) {
             Ok(()) => {
                 self.note_pid(id);
+                self.check_health(run);
                 Input::Spawned { run }
             }
             Err(failure) => {
@@ -112,7 +113,7 @@ impl God {
         for ((name, pipe), path) in names.into_iter().zip([out, err]).zip(logs) {
             self.pump(vec![(name, pipe)], path.as_deref());
         }
-        self.cluster(app, spec).join(run, ends.ipc, ends.part);
+        self.cluster(app, spec).join(run, process.instance, ends.ipc, ends.part);
         if let Some(watch) = watch {
             self.take_watch(app, spec, pid, watch);
         }
@@ -157,7 +158,7 @@ impl God {
 
 /// How the workers of an app share.
 pub(super) fn cluster_options(spec: &AppSpec) -> cluster::Options {
-    cluster::Options { balance: spec.balance, sharing: spec.sharing.clone() }
+    cluster::Options { balance: spec.balance, sharing: spec.sharing.clone(), queue: spec.queue }
 }
 
 /// The names under which the ends of a run's output pipes are kept.

@@ -103,6 +103,7 @@ impl God {
             unstable_restarts: process.history.unstable(),
             started_at: process.started.map(wall),
             created_at: wall(process.created),
+            fault: process.condition.fault().map(str::to_owned),
             last_exit: process.last_exit,
             reason: process.reason.clone(),
             memory,
@@ -147,6 +148,7 @@ fn percent(live: &mut Live, ticks: u64, now: u64) -> f32 {
 fn status(process: &Process) -> Status {
     match &process.state {
         State::Stopped => Status::Stopped,
+        State::Trial { .. } | State::Online(_) if process.condition.is_unhealthy() => Status::Unhealthy,
         State::Launching { old: Some(_), .. } | State::Trial { .. } | State::Online(_) => Status::Online,
         State::Launching { .. } => Status::Launching,
         State::Stopping(_) => Status::Stopping,

@@ -4,6 +4,7 @@
 pub mod address;
 pub mod cgroup;
 pub mod clock;
+pub mod connection;
 pub mod datagram;
 pub mod detach;
 pub mod diag;

@@ -1,15 +1,14 @@
 //! Listening sockets: TCP on one or both stacks, Unix paths, and bound UDP sockets, made the way servers expect them.
 
-use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr, socket_acceptconn, socket_type};
+use rustix::net::sockopt::{Timeout, set_ipv6_v6only, set_socket_reuseaddr, set_socket_timeout};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, getsockname, listen,
     socket_with,
@@ -87,26 +86,6 @@ impl LocalAddress {
             (LocalAddress::Ip(_), LocalAddress::Path(_)) | (LocalAddress::Path(_), LocalAddress::Ip(_)) => false,
         }
     }
-}
-
-/// Our own address of a stream socket that does not listen; `None` for any other file.
-#[must_use]
-pub fn address_of_connection(file: impl AsFd) -> Option<LocalAddress> {
-    let file = file.as_fd();
-    if socket_type(file).ok()? != SocketType::STREAM || socket_acceptconn(file).ok()? {
-        return None;
-    }
-    let address = getsockname(file).ok()?;
-    if let Ok(ip) = SocketAddr::try_from(address.clone()) {
-        return Some(LocalAddress::Ip(ip));
-    }
-    let address = SocketAddrUnix::try_from(address).ok()?;
-    let path = match (address.path_bytes(), address.abstract_name()) {
-        (Some(path), _) => path.to_vec(),
-        (None, Some(name)) => [b"\0", name].concat(),
-        (None, None) => return None,
-    };
-    Some(LocalAddress::Path(OsString::from_vec(path).into()))
 }
 
 impl Listening {
@@ -252,12 +231,17 @@ fn inode(path: &Path) -> io::Result<(u64, u64)> {
     Ok((meta.dev(), meta.ino()))
 }
 
+/// How long [`connect_to`] waits. On one machine it takes some microseconds.
+const AT_ONCE: Duration = Duration::from_millis(50);
+
 /// A connection to this address, which must be of this machine, and our end's own address.
 ///
 /// # Errors
-/// Those of `connect(2)`; `EINPROGRESS` if it does not come about at once.
+/// Those of `connect(2)`; `EINPROGRESS` if it does not come about at once, the queue being full.
 pub fn connect_to(address: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
     let socket = ip_socket(address, SocketType::STREAM)?;
+    rustix::io::ioctl_fionbio(&socket, false)?;
+    set_socket_timeout(&socket, Timeout::Send, Some(AT_ONCE))?;
     connect(&socket, &address)?;
     let own = ip_address(&socket)?;
     Ok((socket, own))

@@ -103,6 +103,13 @@ pub enum EventKind {
         /// The limit.
         limit: u64,
     },
+    /// The run fails its health check.
+    Unhealthy {
+        /// What was wrong with it last.
+        reason: String,
+    },
+    /// The run passes its health check again.
+    Healthy,
     /// The run is one of the few that try a new release out.
     Canary {
         /// How long they are watched, in milliseconds.

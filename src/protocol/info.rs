@@ -17,6 +17,8 @@ pub enum Status {
     Launching,
     /// Running (and ready, where readiness can be told).
     Online,
+    /// Running and failing its health check.
+    Unhealthy,
     /// Told to stop, still running.
     Stopping,
     /// Not running, by the operator's wish or by its own final exit.
@@ -36,6 +38,7 @@ impl Status {
         match self {
             Status::Launching => "launching",
             Status::Online => "online",
+            Status::Unhealthy => "unhealthy",
             Status::Stopping => "stopping",
             Status::Stopped => "stopped",
             Status::WaitingRestart => "waiting restart",
@@ -88,6 +91,9 @@ pub struct ProcessInfo {
     pub started_at: Option<EpochMs>,
     /// When the process was added, or reset.
     pub created_at: EpochMs,
+    /// What its last health check found wrong, if it did.
+    #[serde(default)]
+    pub fault: Option<String>,
     /// How the last run ended.
     pub last_exit: Option<Exit>,
     /// Why it is not running, or why the last start failed, in a few words.

@@ -211,7 +211,9 @@ impl AppSpec {
             }
         }
         let need = "needs `listen`: only who listens for an app can tell whether it is wanted";
+        let udp = listen.iter().any(|endpoint| matches!(endpoint.address, Address::Udp(_)));
         match (idle_timeout, min_instances) {
+            (Some(_), _) if udp => Some(("idle_timeout", "it watches connections, and udp:// has none".to_owned())),
             (Some(_), _) if listen.is_empty() => Some(("idle_timeout", need.to_owned())),
             (None, Some(_)) => Some(("min_instances", "needs `idle_timeout`: when it is to apply".to_owned())),
             (Some(_), Some(least)) if *least > self.instances => {
@@ -298,9 +300,11 @@ mod tests {
             ..super::super::sample()
         };
         assert_eq!(spec(&[], None, None).contradiction(), None);
-        assert_eq!(spec(&["tcp://:80", "udp://:80"], Some(5), Some(0)).contradiction(), None);
+        assert_eq!(spec(&["tcp://:80", "udp://:80"], None, None).contradiction(), None);
+        assert_eq!(spec(&["tcp://:80", "unix:///x"], Some(5), Some(0)).contradiction(), None);
         let key = |spec: AppSpec| spec.contradiction().map(|(key, _)| key);
         assert_eq!(key(spec(&[], Some(5), None)), Some("idle_timeout"));
+        assert_eq!(key(spec(&["udp://:80"], Some(5), None)), Some("idle_timeout"));
         assert_eq!(key(spec(&["tcp://:80"], None, Some(0))), Some("min_instances"));
         assert_eq!(key(spec(&["tcp://:80"], Some(5), Some(2))), Some("min_instances"));
         assert_eq!(key(spec(&["tcp://:80", "x=tcp://:80"], None, None)), Some("listen"));

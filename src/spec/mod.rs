@@ -10,6 +10,7 @@
 pub mod activation;
 pub mod confinement;
 pub mod ecosystem;
+pub mod health;
 pub mod interpreter;
 pub mod keys;
 pub mod log_paths;
@@ -29,6 +30,7 @@ use serde::{Deserialize, Serialize};
 
 pub use activation::Activation;
 pub use confinement::Confinement;
+pub use health::Health;
 pub use mechanism::Mechanism;
 pub use on_reload_failure::OnReloadFailure;
 pub use sharing::{Share, Sharing};
@@ -68,6 +70,9 @@ pub struct AppSpec {
     /// Which ports the workers of a cluster share.
     #[serde(default)]
     pub sharing: Sharing,
+    /// What becomes of connections that no worker is ready for.
+    #[serde(default)]
+    pub queue: QueueRule,
     /// Environment of the caller at the last `start` or `--update-env`. Apps started from one shell share it.
     #[serde(default)]
     pub base_env: Arc<Env>,
@@ -88,6 +93,9 @@ pub struct AppSpec {
     /// The sockets opened for it, and when none of its processes need run.
     #[serde(default, skip_serializing_if = "Activation::is_unset")]
     pub activation: Activation,
+    /// How its health is checked, if it is. With a check, a process is ready when it has passed for the first time.
+    #[serde(default)]
+    pub health: Option<Health>,
     /// What becomes of a reload whose successors fail.
     #[serde(default)]
     pub on_reload_failure: OnReloadFailure,
@@ -180,8 +188,40 @@ pub enum Balance {
     /// The supervisor accepts and deals connections out in turn: even.
     #[default]
     RoundRobin,
+    /// All connections of one client address go to the worker of one instance number, also after a reload; when the
+    /// number of workers changes, few clients change theirs.
+    Sticky,
+    /// To the worker with the fewest open connections. Only workers on pmr's own channel tell how many those are; among
+    /// others it is in turn.
+    Least,
     /// Workers accept from one shared listener themselves: fastest, less even.
     Shared,
+}
+
+/// What becomes of connections that no worker is ready for. It holds where the supervisor accepts them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct QueueRule {
+    /// The accept queue is at least this long, whatever the app asks for.
+    pub backlog: Option<u32>,
+    /// A worker has at most so many open at once; the others wait. For workers on pmr's own channel.
+    pub max_connections: Option<u32>,
+    /// How long a connection waits for a worker; for ever if none.
+    #[serde(with = "value::millis_option")]
+    pub timeout: Option<Duration>,
+    /// What it gets then.
+    pub shed: Shed,
+}
+
+/// What a connection gets that has waited too long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shed {
+    /// A plain HTTP response with status 503.
+    #[default]
+    Answer,
+    /// Its end.
+    Close,
 }
 
 /// When and how often a process is started again after it ended by itself.
@@ -299,6 +339,7 @@ pub(crate) fn sample() -> AppSpec {
         instances: 1,
         balance: Balance::default(),
         sharing: Sharing::default(),
+        queue: QueueRule::default(),
         base_env: Arc::default(),
         env: Env::new(),
         instance_var: DEFAULT_INSTANCE_VAR.to_owned(),
@@ -307,6 +348,7 @@ pub(crate) fn sample() -> AppSpec {
         readiness: Readiness::default(),
         watchdog: None,
         activation: Activation::default(),
+        health: None,
         on_reload_failure: OnReloadFailure::default(),
         confinement: Confinement::default(),
         logs: LogSpec::default(),

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::persist::RecordKey;
-use super::{App, AppId, Ask, Effect, Goal, Kind, Moment, Operation, ProcessId, Snapshot, Supervisor, Ticket, Wait};
+use super::{
+    App, AppId, Ask, Effect, Goal, Kind, Moment, Operation, Process, ProcessId, Snapshot, Supervisor, Ticket, Wait,
+};
 use crate::protocol::{Action, Changes, Launch, Refusal, ReportLine, Scale, Verdict};
 use crate::spec::keys::read::MAX_INSTANCES;
 use crate::spec::target::{self, Selector};
@@ -272,7 +274,7 @@ impl Supervisor {
             for process in saved.processes {
                 let id = self.add_process(now, app, Some(process), effects);
                 if process.up && process.idle && self.may_rest(app) {
-                    self.direct(now, id, effects, |process, _| process.lie());
+                    self.direct(now, id, effects, Process::rest_again);
                 } else if process.up {
                     up.push(id);
                 }

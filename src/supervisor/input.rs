@@ -95,6 +95,13 @@ pub enum Input {
         /// Which.
         run: Run,
     },
+    /// The run's health was checked.
+    Checked {
+        /// Which.
+        run: Run,
+        /// What was wrong with it; `None`: it passed.
+        fault: Option<String>,
+    },
     /// Memory of the run's tree was measured.
     Sampled {
         /// Which.

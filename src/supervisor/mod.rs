@@ -44,6 +44,7 @@ pub use process::{Departure, Goal, Process, Serving, Stage, State};
 pub use registry::{App, SavedApp, SavedProcess, Snapshot};
 
 use crate::protocol::{EventKind, Report, Rollout, Run};
+use crate::spec::health::OnFail;
 use process::Scene;
 
 /// All supervision state.
@@ -94,6 +95,7 @@ impl Supervisor {
             }),
             Input::Emptied { run } => self.tell(now, run, &mut effects, |process, scene| process.emptied(scene, run)),
             Input::Late { run } => self.tell(now, run, &mut effects, |process, scene| process.late(scene, run)),
+            Input::Checked { run, fault } => self.checked(now, run, fault, &mut effects),
             Input::Sampled { run, memory } => self.sampled(now, run, memory, &mut effects),
             Input::Alive { run } => self.tell(now, run, &mut effects, |process, scene| process.alive(scene, run)),
             Input::Hangs { run } => self.tell(now, run, &mut effects, |process, scene| process.hangs(scene, run)),
@@ -192,6 +194,28 @@ impl Supervisor {
                 },
             };
             self.advance(now, app, effects);
+        }
+    }
+
+    /// A process that stays unhealthy is replaced, if its owner wants that, and unless something is being done to it.
+    fn checked(&mut self, now: Moment, run: Run, fault: Option<String>, effects: &mut Vec<Effect>) {
+        self.tell(now, run, effects, |process, scene| process.checked(scene, run, fault));
+        let Some(process) = self.runs.get(&run).and_then(|id| self.processes.get(id)) else { return };
+        let app = &self.apps[&process.app];
+        let restarts = app.spec.health.as_ref().is_some_and(|health| health.on_fail == OnFail::Restart);
+        let serving = matches!(process.state, State::Online(serving) if serving.run == run);
+        if restarts && serving && process.condition.is_unhealthy() {
+            self.replace_unasked(now, process.id, effects);
+        }
+    }
+
+    /// Replaces a process that nobody is doing anything to, unless that was tried in vain not long ago.
+    fn replace_unasked(&mut self, now: Moment, id: ProcessId, effects: &mut Vec<Effect>) {
+        let process = &self.processes[&id];
+        let app = &self.apps[&process.app];
+        if process.patience.is_over(now) && !app.operations.iter().any(|operation| operation.concerns(id)) {
+            let operation = Operation::reload(None, vec![id], &Rollout::waves(1));
+            self.enqueue(now, process.app, operation, effects);
         }
     }
 

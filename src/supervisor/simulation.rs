@@ -7,6 +7,7 @@
 //! Then the world calms down and all must come to rest with every ticket answered, the last word of the operator must
 //! hold, a shutdown must leave nothing alive, and what was saved before must come back.
 
+mod calm;
 mod coverage;
 mod death;
 mod history;

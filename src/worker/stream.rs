@@ -12,7 +12,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::Address;
 use super::channel::Guest;
-use crate::os::socket;
+use crate::os::connection;
 
 /// A connection to a client.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ enum Wire {
 impl Stream {
     /// Takes over a connected socket. Must be called inside the runtime.
     pub(super) fn new(socket: OwnedFd, guest: Option<Guest>) -> io::Result<Stream> {
-        let wire = match socket::address_of_connection(&socket) {
+        let wire = match connection::local_address(&socket) {
             Some(Address::Path(_)) => {
                 let stream = StdUnixStream::from(socket);
                 stream.set_nonblocking(true)?;

@@ -15,6 +15,7 @@
 mod frameworks;
 mod load;
 mod packages;
+mod sticky;
 mod story;
 #[allow(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
 #[path = "../e2e/support/mod.rs"]

@@ -33,7 +33,7 @@ impl App {
         let legacy = Legacy { records: &records, files: &mut files, connections: &mut connections, rest: &mut rest };
         self.memory = memory(region.get(Word::Generation) + 1);
         let (sender, notices) = unbounded_channel();
-        let options = Options::default();
+        let options = Options { balance: Balance::RoundRobin, ..Options::default() };
         self.cluster = Cluster::revive(options, APP, self.memory.clone(), sender, legacy).unwrap();
         self.notices = notices;
     }

@@ -96,7 +96,7 @@ impl App {
             .stdin(Stdio::from(theirs))
             .spawn()
             .unwrap();
-        self.cluster.join(run, ours, Part::Node);
+        self.cluster.join(run, 0, ours, Part::Node);
         self.workers.insert(run, child);
         run
     }

@@ -195,3 +195,56 @@ fn a_version_nobody_speaks_is_told() {
     let log = std::fs::read_to_string(home.root().join("pmr.log")).expect("the daemon has a log");
     assert!(log.contains("version 99 of the worker protocol"), "{log}");
 }
+
+/// What a client gets who asks at once and waits to the end.
+fn told(port: u16) -> String {
+    let mut client = TcpStream::connect(("127.0.0.1", port)).expect("the door is open");
+    write!(client, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("it is");
+    client.set_read_timeout(Some(PATIENCE)).expect("a limit can be set");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).expect("it ends in good order");
+    answer
+}
+
+#[test]
+fn who_waits_too_long_is_told_so() {
+    for (words, expected) in [("503", "HTTP/1.1 503 Service Unavailable\r\n"), ("close", "")] {
+        let web = Web { home: Home::new(), port: http::free_port() };
+        let queue = format!("--queue-timeout 300ms --on-queue-timeout {words}");
+        let line = format!("start {} -n web -i 1 --exec-mode cluster {queue}", app("channel.py"));
+        web.home.pmr(line.split_whitespace()).env("PORT", web.port.to_string()).run().ok();
+        assert!(told(web.port).starts_with("HTTP/1.1 200"), "a worker that is ready serves");
+        let pid = web.pids()[0];
+        web.home.write(&format!("credit-{pid}"), "0");
+        web.home.logged("web-out-0.log", "credit 0");
+        let answer = told(web.port);
+        assert!(answer.starts_with(expected) && answer.is_empty() == expected.is_empty(), "{answer:?}");
+        let waiting = std::thread::spawn({
+            let port = web.port;
+            move || told(port)
+        });
+        web.home.write(&format!("credit-{pid}"), "16");
+        web.home.logged("web-out-0.log", "credit 16");
+        drop(waiting.join().expect("it is answered one way or the other"));
+        assert!(told(web.port).starts_with("HTTP/1.1 200"), "afterwards all is as before");
+    }
+}
+
+#[test]
+fn a_limit_of_connections_makes_the_others_wait() {
+    let web = Web { home: Home::new(), port: http::free_port() };
+    let line = format!("start {} -n web -i 1 --exec-mode cluster --max-connections 2", python());
+    web.home.pmr(line.split_whitespace()).env("PORT", web.port.to_string()).run().ok();
+    let connect = || TcpStream::connect(("127.0.0.1", web.port)).expect("the door is open");
+    let mut silent = [connect(), connect()];
+    for client in &mut silent {
+        write!(client, "GET / HTTP/1.1\r\n").expect("half a request is written");
+    }
+    let mut third = connect();
+    write!(third, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").expect("it waits");
+    third.set_read_timeout(Some(std::time::Duration::from_millis(300))).expect("a limit can be set");
+    assert!(third.read(&mut [0; 8]).is_err(), "two are all it may have");
+    drop(silent);
+    third.set_read_timeout(Some(PATIENCE)).expect("a limit can be set");
+    assert!(third.read(&mut [0; 8]).expect("its turn has come") > 0);
+}

@@ -14,6 +14,7 @@ mod crash;
 mod daemon;
 mod faults;
 mod follow;
+mod health;
 mod limits;
 #[allow(dead_code, reason = "shared with the tests of real Node apps, which use all of it")]
 #[path = "../cluster/load.rs"]

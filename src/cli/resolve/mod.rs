@@ -12,9 +12,11 @@ use serde_json::Value;
 
 pub use path::absolute;
 
+use crate::spec::health::Probe;
 use crate::spec::keys::Draft;
 use crate::spec::{
-    AppSpec, Confinement, DEFAULT_NAMESPACE, Env, ExecMode, LogSpec, interpreter, keys::Instances, log_paths,
+    AppSpec, Balance, Confinement, DEFAULT_NAMESPACE, Env, ExecMode, Health, LogSpec, Mechanism, interpreter,
+    keys::Instances, log_paths,
 };
 use script::Found;
 
@@ -170,6 +172,7 @@ pub fn resolve(draft: Draft, context: &Context) -> Result<AppSpec, InputError> {
         instances: draft.instances.map_or(1, |instances| instances.on(context.cpus)),
         balance: draft.balance,
         sharing: draft.sharing,
+        queue: draft.queue,
         base_env: std::sync::Arc::default(),
         env: env_file::declared(&draft.env_files, draft.env, &cwd, context)?,
         instance_var: draft.instance_var,
@@ -178,6 +181,7 @@ pub fn resolve(draft: Draft, context: &Context) -> Result<AppSpec, InputError> {
         readiness: draft.readiness,
         watchdog: draft.watchdog,
         activation: draft.activation,
+        health: draft.health,
         on_reload_failure: draft.on_reload_failure,
         confinement: confinement(draft.confinement, &cwd, context),
         logs: LogSpec { out: place(draft.out), err: place(draft.err), merge },
@@ -186,6 +190,7 @@ pub fn resolve(draft: Draft, context: &Context) -> Result<AppSpec, InputError> {
         program,
         cwd,
     };
+    check_health(&spec)?;
     script::append_args(&mut spec);
     spec.set_base_env(context.env.clone());
     match spec.contradiction() {
@@ -199,6 +204,18 @@ fn mode(draft: &Draft) -> ExecMode {
     match draft.mode {
         None if !draft.activation.listen.is_empty() => ExecMode::Cluster,
         said => interpreter::exec_mode(said, draft.instances),
+    }
+}
+
+/// A path alone asks each worker over a connection of its own, which only a cluster of Node's that deals has for them.
+fn check_health(spec: &AppSpec) -> Result<(), InputError> {
+    let own = spec.mechanism() == Mechanism::Node && spec.balance == Balance::RoundRobin;
+    match &spec.health {
+        Some(Health { probe: Probe::Http { address: None, path }, .. }) if !own => Err(InputError {
+            message: "`health`: a path alone is for workers of Node that are dealt connections in turn".to_owned(),
+            hint: Some(format!("name where `{}` listens: http://127.0.0.1:PORT{path}", spec.name)),
+        }),
+        _ => Ok(()),
     }
 }
 

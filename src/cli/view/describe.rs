@@ -11,7 +11,7 @@ use super::secret::Redactor;
 use super::{Look, TITLE, exit_words, header, status_color};
 use crate::protocol::info::EpochMs;
 use crate::protocol::{Description, ListenerInfo};
-use crate::spec::{AppSpec, Balance, Confinement, ExecMode, Mechanism, Program, Share, Sharing};
+use crate::spec::{AppSpec, Balance, Confinement, ExecMode, Mechanism, Program, QueueRule, Share, Sharing, Shed};
 
 type Rows = Vec<(&'static str, String)>;
 
@@ -68,12 +68,15 @@ fn state(one: &Description, now: EpochMs) -> Rows {
         ("last start", info.started_at.map_or_else(|| "never".into(), moment)),
         ("last exit", info.last_exit.map_or_else(|| "none".into(), exit_words)),
     ];
+    if let Some(fault) = &info.fault {
+        rows.push(("health check", fault.clone()));
+    }
     if let Some(reason) = &info.reason {
         rows.push(("reason", reason.clone()));
     }
     rows.extend(one.says.clone().map(|says| ("says", says)));
     rows.extend([("cpu", format!("{:.1}%", info.cpu)), ("memory", memory(info.memory))]);
-    if info.mode == ExecMode::Cluster {
+    if info.mode == ExecMode::Cluster || !one.listeners.is_empty() {
         rows.push(("listens on", listeners(&one.listeners)));
         rows.extend(match one.load {
             Some((waiting, open)) => {
@@ -139,8 +142,10 @@ fn mode(one: &Description) -> String {
     match (spec.mechanism(), spec.balance) {
         (Mechanism::None, _) => "fork: each process listens for itself".into(),
         (Mechanism::Node, Balance::RoundRobin) => "cluster: pmr deals connections out in turn".into(),
+        (Mechanism::Node, Balance::Sticky) => "cluster: pmr sends each client address to one worker".into(),
+        (Mechanism::Node, Balance::Least) => "cluster: pmr sends connections where the fewest are open".into(),
         (Mechanism::Node, Balance::Shared) => "cluster: workers accept from a shared listener".into(),
-        (Mechanism::Activation, _) => "sockets are opened for it (`listen`), and shared by all its processes".into(),
+        (Mechanism::Activation, _) => "socket activation: it is given what it listens on (`listen`)".into(),
         (Mechanism::Takeover, _) => match &one.obstacle {
             None => format!("cluster: what a process binds, all share{}", limits(&spec.sharing)),
             Some(why) => format!(
@@ -160,6 +165,21 @@ fn limits(sharing: &Sharing) -> String {
     }
 }
 
+fn queue(spec: &AppSpec) -> String {
+    let QueueRule { backlog, max_connections, timeout, shed } = spec.queue;
+    let count = |what: &str, number: Option<u32>| number.map(|number| format!("{what} {number}"));
+    let after = match shed {
+        Shed::Answer => "a 503",
+        Shed::Close => "an end",
+    };
+    let wait = timeout.map_or_else(
+        || "connections wait for a worker as long as it takes".to_owned(),
+        |time| format!("connections wait {} for a worker, then get {after}", span(time)),
+    );
+    let counts = [count("accept queue: at least", backlog), count("open in a worker: at most", max_connections)];
+    [Some(wait)].into_iter().chain(counts).flatten().collect::<Vec<_>>().join("; ")
+}
+
 fn rules(spec: &AppSpec) -> Rows {
     let (restart, stop) = (&spec.restart, &spec.stop);
     let mut rows = vec![
@@ -173,10 +193,25 @@ fn rules(spec: &AppSpec) -> Rows {
         ("told to stop by", if stop.with_message { "the message `shutdown`".into() } else { "a signal".into() }),
         ("killed after", span(stop.kill_timeout)),
         ("drain timeout", span(stop.drain_timeout)),
+        ("queue", queue(spec)),
         ("stop signal goes to", if stop.tree { "the whole tree".into() } else { "the main process".into() }),
         ("one log for all instances", yes(spec.logs.merge)),
     ];
+    rows.extend(demand(spec));
     rows.extend(confinement(&spec.confinement));
+    rows
+}
+
+/// When it rests, and when it is taken for hung.
+fn demand(spec: &AppSpec) -> Rows {
+    let mut rows = Vec::new();
+    if let Some(time) = spec.watchdog {
+        rows.push(("hangs after a silence of", span(time)));
+    }
+    if let Some(time) = spec.activation.idle_timeout {
+        let least = spec.activation.min_instances.unwrap_or(0);
+        rows.push(("at rest", format!("after {} without a connection, down to {least}", span(time))));
+    }
     rows
 }
 
@@ -211,7 +246,10 @@ fn ready(spec: &AppSpec) -> String {
         None => "3 s at a start, 30 s at a reload".into(),
     };
     match (spec.readiness.wait_ready, spec.mode) {
-        (true, _) => format!("the app says `ready`; waits for it {limit}"),
+        (true, _) => format!("the app says `ready`, or READY=1 to NOTIFY_SOCKET; waits for it {limit}"),
+        (false, ExecMode::Cluster) if !spec.activation.listen.is_empty() => {
+            format!("it says READY=1, or accepts; waits for it {limit}")
+        }
         (false, ExecMode::Cluster) => format!("it listens; waits for it {limit}"),
         (false, ExecMode::Fork) => "it runs".into(),
     }

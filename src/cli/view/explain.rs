@@ -126,7 +126,12 @@ fn cause(before: &[&Event], names: &Names<'_>) -> Option<String> {
     let telling = |event: &&&Event| {
         matches!(
             event.kind,
-            EventKind::Asked { .. } | EventKind::OverMemory { .. } | EventKind::Hung { .. } | EventKind::Idle
+            EventKind::Asked { .. }
+                | EventKind::Unhealthy { .. }
+                | EventKind::RollingBack { .. }
+                | EventKind::OverMemory { .. }
+                | EventKind::Hung { .. }
+                | EventKind::Idle
         )
     };
     let last = before.iter().rev().find(telling)?;
@@ -136,6 +141,7 @@ fn cause(before: &[&Event], names: &Names<'_>) -> Option<String> {
 /// What comes without anybody doing anything, or what to do.
 fn next(status: Status, name: &str, spec: &AppSpec, events: &[&Event]) -> String {
     match status {
+        Status::Unhealthy => "it is checked on, and replaced if its `health` says so (`on_fail`)".into(),
         Status::Online => format!("it runs on; should it end by itself, {}", after_an_end(&spec.restart)),
         Status::Launching => match spec.readiness.listen_timeout {
             Some(timeout) => format!("it is waited for until it is ready, {} at most", span(timeout)),

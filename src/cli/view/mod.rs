@@ -60,6 +60,7 @@ fn status_color(status: Status) -> Color {
     match status {
         Status::Online => Color::Green,
         Status::Launching | Status::Idle => Color::Blue,
+        Status::Unhealthy => Color::Red,
         Status::Stopping | Status::WaitingRestart => Color::Yellow,
         Status::Stopped | Status::Errored => Color::Red,
     }

@@ -74,6 +74,8 @@ pub fn words(kind: &EventKind, names: &Names<'_>) -> String {
         EventKind::Deleted => "was deleted".into(),
         EventKind::Canary { watch_ms } => format!("is a canary, watched for {}", value::in_words(*watch_ms)),
         EventKind::RollingBack { reason } => format!("goes back to the release before: {reason}"),
+        EventKind::Unhealthy { reason } => format!("unhealthy: {reason}"),
+        EventKind::Healthy => "healthy again".into(),
         EventKind::Idle => "rests: nobody needs it".into(),
         EventKind::Hung { timeout_ms: 0 } => "says that it hangs, and is started again".into(),
         EventKind::Hung { timeout_ms } => {

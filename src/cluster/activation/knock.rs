@@ -73,9 +73,9 @@ async fn wait(state: Weak<RefCell<State>>, run: Run, knock: Knock) {
     }
 }
 
-/// While it waits it belongs to nobody.
+/// While it waits it is open and belongs to nobody. It may be closed again by the time we look.
 fn is_accepted(knock: &Knock) -> bool {
     let Ok(all) = diag::connections(knock.address.port()) else { return false };
     let ours = |connection: &&diag::Connection| connection.peer.port() == knock.from.port();
-    all.iter().filter(ours).any(|connection| connection.inode != 0)
+    !all.iter().filter(ours).any(|connection| connection.inode == 0 && connection.is_open())
 }

@@ -30,7 +30,7 @@ use tokio::task::AbortHandle;
 
 use self::door::{Door, KnownDoor};
 use super::memory::Book;
-use super::queues::{Figures, Queues, queues_key};
+use super::queues::{Queues, queues_key};
 use super::{Memory, Notice};
 use crate::os::diag;
 use crate::os::reuseport::{Balancer, Key};
@@ -249,12 +249,6 @@ impl Activation {
         let doors = state.doors.iter().map(|door| door.info(workers.unwrap_or(u32::MAX)));
         state.queues.listeners().into_iter().chain(doors).collect()
     }
-
-    /// How much this worker has to do.
-    #[must_use]
-    pub(crate) fn figures(&self, run: Run) -> Option<Figures> {
-        self.state.borrow().queues.figures(run)
-    }
 }
 
 impl State {
@@ -281,7 +275,9 @@ impl State {
         if key.tcp && diag::listeners(key.address.port()).is_ok_and(|all| all.iter().any(taken)) {
             return Err(io::ErrorKind::AddrInUse.into());
         }
-        self.queues.open_door(&key)
+        self.queues.open_door(&key)?;
+        self.note();
+        Ok(())
     }
 
     fn socket(&mut self, run: Run, endpoint: &Endpoint) -> io::Result<OwnedFd> {

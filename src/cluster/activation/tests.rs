@@ -1,1 +1,99 @@
-//! Sockets opened for workers.
+//! Sockets opened for workers, as their programs and their clients have them, and while Gods die.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use super::*;
+use crate::cluster::tests::{copy, memory, play};
+use crate::keeper::{Records, ledger};
+
+struct Stage {
+    activation: Activation,
+    notices: UnboundedReceiver<Notice>,
+    memory: Memory,
+    wanted: spec::Activation,
+    address: SocketAddr,
+}
+
+impl Stage {
+    fn new(idle_timeout: Option<Duration>) -> Stage {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let listen = vec![format!("tcp://{address}").parse().unwrap()];
+        let wanted = spec::Activation { listen, idle_timeout, min_instances: None };
+        let (sender, notices) = unbounded_channel();
+        let memory = memory(1, &Records::new());
+        let activation = Activation::new(7, memory.clone(), sender);
+        Stage { activation, notices, memory, wanted, address }
+    }
+
+    /// A worker, which is this very process, and what it is given.
+    fn worker(&self, run: u64) -> TcpListener {
+        let mut sockets = self.activation.sockets(Run(run), &self.wanted).unwrap();
+        self.activation.join(Run(run), crate::os::identity::pid(), false);
+        TcpListener::from(sockets.remove(0))
+    }
+
+    fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).unwrap()
+    }
+
+    async fn told(&mut self) -> Notice {
+        tokio::time::timeout(Duration::from_secs(20), self.notices.recv()).await.expect("it is told").expect("it lives")
+    }
+}
+
+#[test]
+fn who_accepts_our_knock_listens_and_only_then_gets_what_others_would() {
+    play(async {
+        let mut stage = Stage::new(None);
+        let first = stage.worker(1);
+        first.accept().unwrap();
+        let address = stage.address.to_string();
+        assert_eq!(stage.told().await, Notice::Listening { run: Run(1), address: address.clone() });
+        stage.activation.ready(Run(1));
+        let second = stage.worker(2);
+        let _clients: Vec<TcpStream> = (0..4).map(|_| stage.connect()).collect();
+        let waiting = |listener: &TcpListener| diag::waiting(listener.as_fd()).unwrap();
+        assert_eq!((waiting(&first), waiting(&second)), (4, 1), "the second has its knock and nothing else");
+        let _held = second.accept().unwrap();
+        assert_eq!(stage.told().await, Notice::Listening { run: Run(2), address });
+        stage.activation.ready(Run(2));
+        stage.activation.exclude(Run(1));
+        let _more: Vec<TcpStream> = (0..3).map(|_| stage.connect()).collect();
+        assert_eq!((waiting(&first), waiting(&second)), (4, 3));
+    });
+}
+
+#[test]
+fn a_client_who_finds_nobody_is_told_of_and_waits_also_through_the_death_of_god() {
+    play(async {
+        let stage = Stage::new(Some(Duration::from_secs(60)));
+        stage.activation.open(&stage.wanted).unwrap();
+        let records = ledger::read(stage.memory.ledger.file().unwrap()).unwrap();
+        let mut files: HashMap<String, OwnedFd> =
+            ledger::kept(&records).map(|(name, id)| (name.to_owned(), copy(id.number))).collect();
+        let Stage { wanted, address, memory, activation, notices } = stage;
+        drop((activation, notices));
+        let (sender, notices) = unbounded_channel();
+        let record = |key: &str| records.get(key).cloned();
+        let activation = Activation::revive(7, memory.clone(), sender, record, &mut files).unwrap().unwrap();
+        activation.open(&wanted).unwrap();
+        let mut stage = Stage { activation, notices, memory, wanted, address };
+        let _client = stage.connect();
+        assert_eq!(stage.told().await, Notice::Wanted { app: 7 });
+        let worker = stage.worker(3);
+        worker.accept().unwrap();
+    });
+}
+
+#[test]
+fn an_address_that_others_have_is_refused_in_words() {
+    play(async {
+        let stage = Stage::new(None);
+        let _taken = TcpListener::bind(stage.address).unwrap();
+        let error = stage.activation.open(&stage.wanted).unwrap_err().to_string();
+        assert_eq!(error, format!("tcp://{}: somebody else listens there", stage.address));
+    });
+}

@@ -24,7 +24,7 @@ impl State {
         match Channel::new(channel, run, kept) {
             Ok(channel) => {
                 let reader = tokio::task::spawn_local(read(self.me.clone(), run, Rc::clone(&channel)));
-                Line::Own(Own { channel, greeted: false, asked: None, open: 0, reader: reader.abort_handle() })
+                Line::Own(Own { channel, greeted: false, asked: None, reader: reader.abort_handle() })
             }
             Err(error) => {
                 tracing::error!(run = run.0, %error, "cannot watch the channel of a worker: closed");
@@ -64,10 +64,10 @@ impl State {
 
     /// From now on connections may be dealt to it, once it grants some.
     pub(crate) fn greet(&mut self, run: Run) {
-        if let Some(own) = self.members.get_mut(&run).and_then(|member| member.line.own_mut())
-            && !std::mem::replace(&mut own.greeted, true)
-        {
-            self.rota.join(run);
+        let Some(member) = self.members.get_mut(&run) else { return };
+        let instance = member.instance;
+        if member.line.own_mut().is_some_and(|own| !std::mem::replace(&mut own.greeted, true)) {
+            self.rota.join(run, instance);
             self.rota.grant(run, 0);
         }
     }
@@ -140,12 +140,12 @@ impl State {
         member.pending = pending;
         member.connections += taken.len() as u64;
         let Some(own) = member.line.own_mut() else { return };
-        own.open = status.open;
         let settled = own.asked.take_if(|asked| *asked == status.token);
         for (_, connection) in taken {
             self.rota.answered(run, now);
             self.taken(connection.listener);
         }
+        self.rota.opened(run, status.open);
         if own_is_sure(self, run) {
             self.rota.grant(run, status.credit);
         }

@@ -126,7 +126,7 @@ impl State {
 
     fn wants_to_listen(&mut self, run: Run, query: &Query<'_>) {
         let known = self.listener_for(run, query);
-        let listener = match known.map_or_else(|| self.open(query, self.balance), Ok) {
+        let listener = match known.map_or_else(|| self.open(query, self.options.balance), Ok) {
             Ok(listener) => listener,
             Err(errno) => return self.refuse(run, query, errno),
         };

@@ -18,8 +18,8 @@
 
 mod drain;
 mod figures;
-mod given;
 mod forsaken;
+mod given;
 mod queue;
 mod record;
 mod state;
@@ -78,11 +78,6 @@ impl Queues {
     /// A worker was started, whose processes descend from this one.
     pub(crate) fn join(&self, run: Run, root: i32) {
         self.state.borrow_mut().join(run, root);
-    }
-
-    /// True if the worker is known here.
-    pub(crate) fn knows(&self, run: Run) -> bool {
-        self.state.borrow().workers.contains_key(&run)
     }
 
     /// The worker has this socket, which was bound just now with `SO_REUSEPORT`. A UDP socket is served from now on, a

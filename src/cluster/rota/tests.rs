@@ -7,11 +7,12 @@ use super::*;
 const WEB: ListenerId = ListenerId(1);
 const ADMIN: ListenerId = ListenerId(2);
 const START: Duration = Duration::ZERO;
+const ANY: Client = Client(None);
 
 fn rota(workers: u64) -> Rota {
     let mut rota = Rota::default();
     for n in 1..=workers {
-        rota.join(Run(n));
+        rota.join(Run(n), n as u32);
         rota.serve(WEB, Run(n));
     }
     rota
@@ -22,7 +23,7 @@ fn idle_workers_take_turns() {
     let mut rota = rota(3);
     let mut order = Vec::new();
     for _ in 0..6 {
-        let Next::To(run) = rota.next(WEB, &[], START) else { panic!("somebody is free") };
+        let Next::To(run) = rota.next(WEB, ANY, &[], START) else { panic!("somebody is free") };
         rota.answered(run, START);
         order.push(run.0);
     }
@@ -36,7 +37,7 @@ fn turns_are_kept_for_each_listener() {
     rota.serve(ADMIN, Run(2));
     for _ in 0..4 {
         for listener in [WEB, ADMIN] {
-            let Next::To(run) = rota.next(listener, &[], START) else { panic!("somebody is free") };
+            let Next::To(run) = rota.next(listener, ANY, &[], START) else { panic!("somebody is free") };
             rota.answered(run, START);
         }
     }
@@ -48,51 +49,51 @@ fn turns_are_kept_for_each_listener() {
 fn fewest_unanswered_goes_first_and_the_window_ends() {
     let mut rota = rota(2);
     for _ in 0..2 * WINDOW {
-        assert!(matches!(rota.next(WEB, &[], START), Next::To(_)));
+        assert!(matches!(rota.next(WEB, ANY, &[], START), Next::To(_)));
     }
     assert!(!rota.has_room(WEB, START));
-    assert_eq!(rota.next(WEB, &[], START), Next::Wait);
+    assert_eq!(rota.next(WEB, ANY, &[], START), Next::Wait);
     rota.answered(Run(2), START);
-    assert_eq!(rota.next(WEB, &[], START), Next::To(Run(2)));
+    assert_eq!(rota.next(WEB, ANY, &[], START), Next::To(Run(2)));
 }
 
 #[test]
 fn a_silent_worker_gets_no_second() {
     let mut rota = rota(1);
-    assert_eq!(rota.next(WEB, &[], START), Next::To(Run(1)));
+    assert_eq!(rota.next(WEB, ANY, &[], START), Next::To(Run(1)));
     assert!(rota.has_room(WEB, PATIENCE));
     let late = PATIENCE * 2;
     assert!(!rota.has_room(WEB, late));
-    assert_eq!(rota.next(WEB, &[], late), Next::Wait);
+    assert_eq!(rota.next(WEB, ANY, &[], late), Next::Wait);
     rota.answered(Run(1), late);
-    assert_eq!(rota.next(WEB, &[], late), Next::To(Run(1)));
+    assert_eq!(rota.next(WEB, ANY, &[], late), Next::To(Run(1)));
 }
 
 #[test]
 fn one_that_all_turn_down_is_told_from_one_that_may_yet_be_taken() {
     let mut rota = rota(2);
-    assert_eq!(rota.next(WEB, &[Run(1), Run(2)], START), Next::AllRefused);
-    assert_eq!(rota.next(WEB, &[Run(1)], START), Next::To(Run(2)));
+    assert_eq!(rota.next(WEB, ANY, &[Run(1), Run(2)], START), Next::AllRefused);
+    assert_eq!(rota.next(WEB, ANY, &[Run(1)], START), Next::To(Run(2)));
     let late = PATIENCE * 2;
-    assert_eq!(rota.next(WEB, &[Run(1)], late), Next::Wait, "2 is busy, and might take it");
+    assert_eq!(rota.next(WEB, ANY, &[Run(1)], late), Next::Wait, "2 is busy, and might take it");
     rota.leave(Run(2));
-    assert_eq!(rota.next(WEB, &[Run(1)], late), Next::AllRefused);
+    assert_eq!(rota.next(WEB, ANY, &[Run(1)], late), Next::AllRefused);
     rota.leave(Run(1));
-    assert_eq!(rota.next(WEB, &[], late), Next::Wait);
+    assert_eq!(rota.next(WEB, ANY, &[], late), Next::Wait);
 }
 
 #[test]
 fn a_newcomer_takes_its_turn_but_no_more() {
     let mut rota = rota(2);
     for _ in 0..10 {
-        let Next::To(run) = rota.next(WEB, &[], START) else { panic!("somebody is free") };
+        let Next::To(run) = rota.next(WEB, ANY, &[], START) else { panic!("somebody is free") };
         rota.answered(run, START);
     }
-    rota.join(Run(3));
+    rota.join(Run(3), 3);
     rota.serve(WEB, Run(3));
     let mut order = Vec::new();
     for _ in 0..6 {
-        let Next::To(run) = rota.next(WEB, &[], START) else { panic!("somebody is free") };
+        let Next::To(run) = rota.next(WEB, ANY, &[], START) else { panic!("somebody is free") };
         rota.answered(run, START);
         order.push(run.0);
     }
@@ -133,7 +134,7 @@ fn step(rota: &mut Rota, truth: &mut Truth, dice: &mut Dice, now: Duration) {
     let run = Run(dice.roll(6));
     match dice.roll(12) {
         0 => {
-            rota.join(run);
+            rota.join(run, run.0 as u32);
             truth.serving.entry(run).or_insert(false);
         }
         1 | 2 if truth.serving.contains_key(&run) => {
@@ -165,7 +166,7 @@ fn step(rota: &mut Rota, truth: &mut Truth, dice: &mut Dice, now: Duration) {
 fn choose(rota: &mut Rota, truth: &mut Truth, dice: &mut Dice, now: Duration) {
     let refused: Vec<Run> = (0..6).map(Run).filter(|_| dice.roll(4) == 0).collect();
     let able: Vec<Run> = truth.serving.keys().copied().filter(|run| truth.may_get(*run)).collect();
-    match rota.next(WEB, &refused, now) {
+    match rota.next(WEB, ANY, &refused, now) {
         Next::To(run) => {
             assert!(truth.may_get(run), "{run:?} is out of rotation");
             assert!(!refused.contains(&run), "{run:?} had refused it");
@@ -196,7 +197,7 @@ fn random_histories_keep_the_promises() {
         let mut counts: HashMap<Run, u32> =
             truth.serving.keys().filter(|run| truth.may_get(**run)).map(|run| (*run, 0)).collect();
         for _ in 0..50 {
-            if let Next::To(run) = rota.next(WEB, &[], Duration::from_secs(1)) {
+            if let Next::To(run) = rota.next(WEB, ANY, &[], Duration::from_secs(1)) {
                 rota.answered(run, Duration::from_secs(1));
                 *counts.get_mut(&run).expect("only those in rotation") += 1;
             }
@@ -204,4 +205,166 @@ fn random_histories_keep_the_promises() {
         let (most, least) = (counts.values().max(), counts.values().min());
         assert!(most.zip(least).is_none_or(|(most, least)| most - least <= 1), "seed {seed}: {counts:?}");
     }
+}
+
+fn ruled(balance: Balance, max_connections: Option<u32>, workers: u64) -> Rota {
+    let mut rota = rota(workers);
+    rota.set_rules(Rules { balance, max_connections });
+    rota
+}
+
+fn client(number: u32) -> Client {
+    Client::at(std::net::Ipv4Addr::from_bits(0x0A00_0000 + number).into())
+}
+
+/// Whose each of so many clients is.
+fn owners(rota: &mut Rota, clients: u32) -> Vec<Run> {
+    let each = |number| match rota.next(WEB, client(number), &[], START) {
+        Next::To(run) => {
+            rota.answered(run, START);
+            run
+        }
+        other => panic!("{other:?}"),
+    };
+    (0..clients).map(each).collect()
+}
+
+#[test]
+fn a_client_is_one_however_its_address_is_written() {
+    let [v4, mapped, other] = ["10.0.0.1", "::ffff:10.0.0.1", "::1"].map(|text| Client::at(text.parse().unwrap()));
+    assert!(v4 == mapped && v4 != other);
+}
+
+#[test]
+fn sticky_clients_keep_their_worker_and_a_successor_inherits_them() {
+    let mut rota = ruled(Balance::Sticky, None, 4);
+    let before = owners(&mut rota, 1000);
+    assert_eq!(before, owners(&mut rota, 1000));
+    for run in 1..=4 {
+        let count = before.iter().filter(|owner| owner.0 == run).count();
+        assert!((200..300).contains(&count), "{run} has {count}");
+    }
+    // A reload: the successor of 2 joins, and 2 leaves rotation.
+    rota.join(Run(9), 2);
+    rota.serve(WEB, Run(9));
+    let inherited: Vec<Run> = before.iter().map(|owner| if owner.0 == 2 { Run(9) } else { *owner }).collect();
+    assert_eq!(owners(&mut rota, 1000), inherited);
+    rota.exclude(Run(2));
+    assert_eq!(owners(&mut rota, 1000), inherited);
+}
+
+#[test]
+fn scaling_moves_few_sticky_clients() {
+    let mut rota = ruled(Balance::Sticky, None, 4);
+    let four = owners(&mut rota, 1000);
+    rota.join(Run(5), 5);
+    rota.serve(WEB, Run(5));
+    let five = owners(&mut rota, 1000);
+    assert!(four.iter().zip(&five).all(|(before, after)| before == after || *after == Run(5)));
+    assert!(five.iter().filter(|owner| **owner == Run(5)).count() < 300);
+    rota.leave(Run(5));
+    assert_eq!(owners(&mut rota, 1000), four);
+}
+
+#[test]
+fn a_sticky_client_waits_for_its_worker_and_a_nameless_one_takes_turns() {
+    let mut rota = ruled(Balance::Sticky, None, 3);
+    let owner = owners(&mut rota, 1)[0];
+    for _ in 0..WINDOW {
+        assert_eq!(rota.next(WEB, client(0), &[], START), Next::To(owner));
+    }
+    assert_eq!(rota.next(WEB, client(0), &[], START), Next::Wait);
+    assert!(matches!(rota.next(WEB, client(0), &[owner], START), Next::To(other) if other != owner));
+    assert!(matches!(rota.next(WEB, ANY, &[], START), Next::To(other) if other != owner));
+}
+
+#[test]
+fn least_goes_where_the_fewest_are_open() {
+    let mut rota = ruled(Balance::Least, None, 3);
+    for (run, open) in [(1, 5), (2, 1), (3, 3)] {
+        rota.opened(Run(run), open);
+    }
+    assert_eq!(rota.next(WEB, ANY, &[], START), Next::To(Run(2)));
+    rota.answered(Run(2), START);
+    rota.opened(Run(2), 4);
+    assert_eq!(rota.next(WEB, ANY, &[], START), Next::To(Run(3)));
+}
+
+#[test]
+fn no_worker_has_more_than_the_most() {
+    let mut rota = ruled(Balance::RoundRobin, Some(2), 2);
+    rota.opened(Run(1), 2);
+    rota.opened(Run(2), 1);
+    assert_eq!(rota.next(WEB, ANY, &[], START), Next::To(Run(2)));
+    assert!(!rota.has_room(WEB, START));
+    assert_eq!(rota.next(WEB, ANY, &[], START), Next::Wait);
+    rota.opened(Run(1), 0);
+    assert_eq!(rota.next(WEB, ANY, &[], START), Next::To(Run(1)));
+}
+
+/// Workers of a random history: what each has open, was sent and granted.
+#[derive(Clone, Copy)]
+struct Player {
+    instance: u32,
+    open: u32,
+    sent: u32,
+    credit: u32,
+}
+
+#[test]
+fn random_histories_keep_to_credit_limit_and_owner() {
+    for seed in 1..=3000 {
+        let mut dice = Dice(seed * 0x9E37_79B9);
+        let balance = [Balance::RoundRobin, Balance::Sticky, Balance::Least][dice.roll(3) as usize];
+        let most = (dice.roll(2) == 0).then(|| 1 + dice.roll(5) as u32);
+        let mut rota = ruled(balance, most, 0);
+        let mut players: HashMap<Run, Player> = HashMap::new();
+        for tick in 0..150 {
+            let now = Duration::from_micros(tick * 20);
+            let run = Run(dice.roll(5));
+            match (dice.roll(8), players.get_mut(&run)) {
+                (0, None) => {
+                    let player =
+                        Player { instance: dice.roll(3) as u32, open: 0, sent: 0, credit: dice.roll(20) as u32 };
+                    rota.join(run, player.instance);
+                    rota.grant(run, player.credit);
+                    rota.serve(WEB, run);
+                    players.insert(run, player);
+                }
+                (1, Some(_)) if dice.roll(4) == 0 => {
+                    rota.leave(run);
+                    players.remove(&run);
+                }
+                (2 | 3, Some(player)) => {
+                    (player.open, player.sent, player.credit) = (player.open + player.sent, 0, dice.roll(20) as u32);
+                    (0..20).for_each(|_| rota.answered(run, now));
+                    rota.grant(run, player.credit);
+                    rota.opened(run, player.open);
+                }
+                (4, Some(player)) => {
+                    player.open = dice.roll(u64::from(player.open) + 1) as u32;
+                    rota.opened(run, player.open);
+                }
+                _ => deal(&mut rota, &mut players, client(dice.roll(50) as u32), now, (balance, most)),
+            }
+        }
+    }
+}
+
+fn deal(
+    rota: &mut Rota,
+    players: &mut HashMap<Run, Player>,
+    client: Client,
+    now: Duration,
+    (balance, most): (Balance, Option<u32>),
+) {
+    let Next::To(run) = rota.next(WEB, client, &[], now) else { return };
+    let chosen = players[&run];
+    assert!(chosen.sent < chosen.credit.min(WINDOW_WITH_CREDIT), "more than was granted");
+    assert!(most.is_none_or(|most| chosen.open + chosen.sent < most), "more than it may have");
+    if balance == Balance::Sticky {
+        let hash = |player: &Player| affinity(client.0.unwrap(), player.instance);
+        assert!(players.values().all(|other| hash(other) <= hash(&chosen)), "it belongs to another");
+    }
+    players.get_mut(&run).unwrap().sent += 1;
 }

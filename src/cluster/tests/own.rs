@@ -29,7 +29,7 @@ impl Worker {
     fn join(stage: &Stage, run: u64) -> Worker {
         let ((ipc, their_ipc), (own, socket)) = (fdpass::channel_pair().unwrap(), packets::pair().unwrap());
         rustix::io::ioctl_fionbio(&socket, true).unwrap();
-        stage.cluster.join(Run(run), ipc, Part::Channel(own));
+        stage.cluster.join(Run(run), u32::try_from(run).unwrap(), ipc, Part::Channel(own));
         let status = Status { credit: 16, ..Status::default() };
         let (files, wrote) = (VecDeque::new(), Vec::new());
         Worker { run, socket, _ipc: their_ipc, status, files, at: None, drains: 0, wrote, largest: 0, refuses: false }

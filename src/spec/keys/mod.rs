@@ -2,6 +2,7 @@
 //! config files, the command line and a restart with changed options go through it alike, so a key is added in one
 //! row (and the field it sets).
 
+mod objects;
 pub mod read;
 pub mod table;
 
@@ -14,8 +15,8 @@ pub use read::Instances;
 use read::Unfit;
 
 use super::{
-    Activation, AppSpec, Balance, Confinement, DEFAULT_INSTANCE_VAR, Env, ExecMode, LogTarget, OnReloadFailure,
-    Program, Readiness, RestartRule, Sharing, StopRule, interpreter, log_paths, target,
+    Activation, AppSpec, Balance, Confinement, DEFAULT_INSTANCE_VAR, Env, ExecMode, Health, LogTarget, OnReloadFailure,
+    Program, QueueRule, Readiness, RestartRule, Sharing, StopRule, interpreter, log_paths, target,
 };
 
 /// What was said about one app so far: by its config file, then by the command line, which overrides.
@@ -46,6 +47,8 @@ pub struct Draft {
     pub balance: Balance,
     /// Which ports the workers share.
     pub sharing: Sharing,
+    /// What becomes of connections no worker is ready for.
+    pub queue: QueueRule,
     /// Declared variables, `env_NAME` already merged over `env`.
     pub env: Env,
     /// Files of more variables, of which the later win; `env` wins over all.
@@ -62,6 +65,8 @@ pub struct Draft {
     pub watchdog: Option<Duration>,
     /// The sockets opened for it, and when none of its processes need run.
     pub activation: Activation,
+    /// How health is checked.
+    pub health: Option<Health>,
     /// What becomes of a reload whose successors fail.
     pub on_reload_failure: OnReloadFailure,
     /// What a process may use and touch, and who it is.
@@ -90,6 +95,7 @@ impl Default for Draft {
             mode: None,
             balance: Balance::default(),
             sharing: Sharing::default(),
+            queue: QueueRule::default(),
             env: Env::new(),
             env_files: Vec::new(),
             instance_var: DEFAULT_INSTANCE_VAR.to_owned(),
@@ -98,6 +104,7 @@ impl Default for Draft {
             readiness: Readiness::default(),
             watchdog: None,
             activation: Activation::default(),
+            health: None,
             on_reload_failure: OnReloadFailure::default(),
             confinement: Confinement::default(),
             out: LogTarget::default(),
@@ -132,6 +139,7 @@ impl Draft {
             readiness: spec.readiness.clone(),
             watchdog: spec.watchdog,
             activation: spec.activation.clone(),
+            health: spec.health.clone(),
             on_reload_failure: spec.on_reload_failure,
             confinement: spec.confinement.clone(),
             sharing: spec.sharing.clone(),
@@ -152,6 +160,7 @@ impl Draft {
         (spec.readiness, spec.autostart) = (self.readiness, self.autostart);
         (spec.watchdog, spec.activation) = (self.watchdog, self.activation);
         (spec.confinement, spec.sharing) = (self.confinement, self.sharing);
+        spec.health = self.health;
         spec.on_reload_failure = self.on_reload_failure;
         for path in &mut spec.confinement.read_only_paths {
             *path = spec.cwd.join(log_paths::expand_home(std::mem::take(path), home.as_deref()));

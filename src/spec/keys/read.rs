@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::spec::activation::Endpoint;
 use crate::spec::value::{parse_bytes, parse_duration, split_words};
-use crate::spec::{Balance, Confinement, Env, ExecMode, LogTarget, OnReloadFailure, Share, Sharing};
+use crate::spec::{Balance, Confinement, Env, ExecMode, LogTarget, OnReloadFailure, Shed};
 
 /// The value does not fit the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,29 +218,17 @@ pub(super) fn on_reload_failure(value: &Value) -> Result<OnReloadFailure, Unfit>
 pub(super) fn balance(value: &Value) -> Result<Balance, Unfit> {
     match value.as_str() {
         Some("round_robin") => Ok(Balance::RoundRobin),
+        Some("sticky") => Ok(Balance::Sticky),
+        Some("least") => Ok(Balance::Least),
         Some("shared") => Ok(Balance::Shared),
         _ => Err(Unfit),
     }
 }
 
-/// What a cluster shares, in one object.
-pub(super) fn cluster(sharing: &mut Sharing, value: &Value) -> Result<(), Unfit> {
-    let Value::Object(object) = value else { return Err(Unfit) };
-    for (name, value) in object {
-        match name.as_str() {
-            _ if value.is_null() => {}
-            "ports" => put(&mut sharing.ports, ports(value))?,
-            "share" => put(&mut sharing.share, share(value))?,
-            _ => return Err(Unfit),
-        }
-    }
-    Ok(())
-}
-
-pub(super) fn share(value: &Value) -> Result<Share, Unfit> {
-    match value.as_str() {
-        Some("own") => Ok(Share::Own),
-        Some("queue") => Ok(Share::Queue),
+pub(super) fn shed(value: &Value) -> Result<Shed, Unfit> {
+    match (value.as_str(), value.as_u64()) {
+        (Some("503"), _) | (None, Some(503)) => Ok(Shed::Answer),
+        (Some("close"), _) => Ok(Shed::Close),
         _ => Err(Unfit),
     }
 }

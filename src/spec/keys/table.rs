@@ -3,10 +3,11 @@
 //! To add a key: give it a field in [`Draft`] (or in one of the rules a draft holds) and a row in
 //! [`KEYS`]; take it out of [`UNSUPPORTED`].
 
+use super::objects::{cluster, health, share};
 use super::read::{
-    Unfit, balance, boolean, bytes_or_none, cluster, count, count_or_none, cpu, duration, duration_or_none, endpoints,
+    Unfit, balance, boolean, bytes_or_none, count, count_or_none, cpu, duration, duration_or_none, endpoints,
     exec_mode, exit_codes, instances, limits, list, log_target, memory_limit, name, name_or_number, nofile,
-    on_reload_failure, paths, ports, put, share, variable, variables, word, words,
+    on_reload_failure, paths, ports, put, shed, variable, variables, word, words,
 };
 use super::{Draft, Flag, Key, Takes};
 use crate::spec::ExecMode;
@@ -43,8 +44,33 @@ pub static KEYS: &[Key] = &[
     })
     .flag(sets(true, "execute-command", "The same as --exec-mode fork").short('x'))
     .fixed(ANEW),
-    key("balance", "\"round_robin\" or \"shared\"", |d, v| put(&mut d.balance, balance(v)))
-        .flag(takes("balance", "HOW", "How a cluster's connections are dealt out: `round_robin` or `shared`"))
+    key("balance", "\"round_robin\", \"sticky\", \"least\" or \"shared\"", |d, v| put(&mut d.balance, balance(v)))
+        .flag(takes(
+            "balance",
+            "HOW",
+            "How a cluster's connections are dealt out: `round_robin`, `sticky` by client address, `least` open \
+             connections first, or `shared`: workers accept them themselves",
+        ))
+        .fixed(ANEW),
+    key("backlog", "a whole number", |d, v| put(&mut d.queue.backlog, count_or_none(v)))
+        .flag(takes(
+            "backlog",
+            "N",
+            "Shortest accept queue of a cluster's ports [default: 511, or what the app asks for]",
+        ))
+        .fixed(ANEW),
+    key("max_connections", "a whole number", |d, v| put(&mut d.queue.max_connections, count_or_none(v)))
+        .flag(takes("max-connections", "N", "Most open connections of a worker on pmr's own channel; more wait"))
+        .fixed(ANEW),
+    key("queue_timeout", TIME, |d, v| put(&mut d.queue.timeout, duration_or_none(v)))
+        .flag(takes("queue-timeout", "TIME", "How long a connection waits for a worker [default: as long as it takes]"))
+        .fixed(ANEW),
+    key("on_queue_timeout", "\"503\" or \"close\"", |d, v| put(&mut d.queue.shed, shed(v)))
+        .flag(takes(
+            "on-queue-timeout",
+            "WHAT",
+            "What it gets then: `503`, a plain HTTP response, or `close` [default: 503]",
+        ))
         .fixed(ANEW),
     key("cluster", "an object of `ports` (numbers from 1 to 65535) and `share` (\"own\" or \"queue\")", |d, v| {
         cluster(&mut d.sharing, v)
@@ -215,6 +241,13 @@ pub static KEYS: &[Key] = &[
         "N",
         "How many processes stay after the idle timeout [default: 0]",
     )),
+    key(
+        "health",
+        "a path such as \"/healthz\", or an object of `http` (\"/healthz\", \"http://host:port/path\") or `tcp` (a port, \
+         \"host:port\"), `interval`, `timeout`, `retries`, `start_period` and `on_fail` (\"restart\", \"alert\", \"none\")",
+        |d, v| put(&mut d.health, health(v).map(Some)),
+    )
+    .flag(takes("health", "PATH|URL", "Ready, and healthy, is a process that answers GET PATH")),
     key("on_reload_failure", "\"rollback\", \"pause\" or \"continue\"", |d, v| {
         put(&mut d.on_reload_failure, on_reload_failure(v))
     })

@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::table::{IGNORED, IGNORED_FLAGS, KEYS, UNSUPPORTED};
 use super::*;
-use crate::spec::{Share, sample};
+use crate::spec::health::{OnFail, Probe};
+use crate::spec::{Share, Shed, sample};
 
 fn set(name: &str, value: &Value) -> Result<Draft, String> {
     let mut draft = Draft::default();
@@ -83,7 +84,7 @@ fn the_nearest_key_is_suggested() {
         ("autorestrat", Some("autorestart")),
         ("wacth", Some("watch")),
         ("ars", Some("args")),
-        ("health_check", None),
+        ("health_check", Some("health")),
         ("x", None),
         ("", None),
     ] {
@@ -117,6 +118,13 @@ fn values_are_read() {
         ("cluster", json!({"ports": [80, "443"], "share": "queue"}), with(|d| d.sharing = shares(&[80, 443]))),
         ("cluster_ports", json!("80, 443"), with(|d| d.sharing.ports = vec![80, 443])),
         ("share", json!("queue"), with(|d| d.sharing = shares(&[]))),
+        ("balance", json!("sticky"), with(|d| d.balance = Balance::Sticky)),
+        ("balance", json!("least"), with(|d| d.balance = Balance::Least)),
+        ("backlog", json!(4096), with(|d| d.queue.backlog = Some(4096))),
+        ("max_connections", json!("100"), with(|d| d.queue.max_connections = Some(100))),
+        ("queue_timeout", json!("5s"), with(|d| d.queue.timeout = Some(millis(5000)))),
+        ("on_queue_timeout", json!("close"), with(|d| d.queue.shed = Shed::Close)),
+        ("on_queue_timeout", json!(503), Draft::default()),
         ("env_file", json!(".env"), with(|d| d.env_files = vec![".env".into()])),
         ("env_file", json!(["a", "b c"]), with(|d| d.env_files = vec!["a".into(), "b c".into()])),
         ("autorestart", json!(false), with(|d| d.restart.autorestart = false)),
@@ -353,5 +361,30 @@ fn instances_on_a_machine() {
         (Instances::AllBut(9), 8, 1),
     ] {
         assert_eq!(instances.on(cpus), count);
+    }
+}
+
+#[test]
+fn health_is_a_path_or_an_object() {
+    let set = |value: serde_json::Value| {
+        let mut draft = Draft::default();
+        let Lookup::Known(key) = look_up("health") else { panic!("it is a key") };
+        key.set(&mut draft, &value).map(|()| draft.health)
+    };
+    let path = Probe::Http { address: None, path: "/up".to_owned() };
+    assert_eq!(set("/up".into()), Ok(Some(Health::new(path))));
+    let tcp = set(serde_json::json!({ "tcp": 5432, "interval": "2s", "retries": 1, "on_fail": "alert" }));
+    let probe = Probe::Tcp { address: "127.0.0.1:5432".to_owned() };
+    let interval = std::time::Duration::from_secs(2);
+    assert_eq!(tcp, Ok(Some(Health { interval, retries: 1, on_fail: OnFail::Alert, ..Health::new(probe) })));
+    for wrong in [
+        serde_json::json!({}),
+        serde_json::json!({ "http": "/a", "tcp": 1 }),
+        serde_json::json!({ "http": "/a", "retries": 0 }),
+        serde_json::json!({ "http": "/a", "interval": 0 }),
+        serde_json::json!({ "http": "/a", "period": 5 }),
+        serde_json::json!("up"),
+    ] {
+        assert!(set(wrong.clone()).is_err(), "{wrong}");
     }
 }

@@ -219,6 +219,7 @@ impl Supervisor {
         let faults = |(id, run): &(ProcessId, Run)| Some((*id, self.processes.get(id)?.fault_of(*run)?));
         if let Some((id, reason)) = watched.iter().find_map(faults) {
             watched.retain(|(other, _)| *other != id);
+            self.direct_if_there(now, id, effects, Process::take_back);
             let old_serves = self.processes.get(&id).is_some_and(Process::serves);
             let verdict = Verdict::Failed { reason: reason.clone(), old_serves };
             self.note_replaced(now, id, false);

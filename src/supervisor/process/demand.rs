@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::events::seconds;
+use super::timing::seconds;
 use super::{Departure, Goal, Process, Scene, Serving, State, Takeover};
 use crate::protocol::{EventKind, Run};
 use crate::supervisor::input::Moment;
@@ -29,8 +29,9 @@ impl Process {
     }
 
     /// One that was just added was at rest when it was written down.
-    pub fn lie(&mut self) {
-        (self.goal, self.state) = (Goal::Up, State::Idle);
+    pub fn rest_again(&mut self, scene: &mut Scene<'_>) {
+        self.goal = Goal::Up;
+        self.lie_down(scene);
     }
 
     /// It is at rest.

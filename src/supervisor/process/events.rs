@@ -2,23 +2,19 @@
 
 use std::time::Duration;
 
-use super::{Departure, Goal, Process, Scene, Serving, Stage, State, Takeover};
+use super::timing::{ready_by, seconds};
+use super::{Condition, Departure, Process, Scene, Serving, Stage, State, Takeover};
 use crate::protocol::{EventKind, Exit, Run};
 use crate::spec::ExecMode;
-use crate::supervisor::input::{Effect, Moment, Proof};
-use crate::supervisor::restart::{Decision, End, in_words};
-
-/// How long a start waits for readiness unless the spec says otherwise.
-const START_PATIENCE: Duration = Duration::from_secs(3);
-/// The same for the successor in a reload, where giving up undoes the reload.
-const RELOAD_PATIENCE: Duration = Duration::from_secs(30);
+use crate::supervisor::input::{Effect, Proof};
+use crate::supervisor::restart::{End, in_words};
 
 impl Process {
     // What happens.
 
     /// The process of `run` exists. Where nothing can prove readiness, that is all there is to wait for.
     pub fn spawned(&mut self, scene: &mut Scene<'_>, run: Run) {
-        if scene.spec.mode == ExecMode::Fork && !scene.spec.readiness.wait_ready {
+        if scene.spec.mode == ExecMode::Fork && !scene.must_prove() {
             self.become_ready(scene, run, true);
         }
     }
@@ -54,7 +50,8 @@ impl Process {
 
     /// `run` says or shows that it is ready.
     pub fn ready(&mut self, scene: &mut Scene<'_>, run: Run, proof: Proof) {
-        if proof != Proof::Listening || !scene.spec.readiness.wait_ready {
+        let counts = proof != Proof::Listening || !scene.spec.readiness.wait_ready;
+        if counts && scene.spec.health.is_none() {
             self.become_ready(scene, run, true);
         }
     }
@@ -199,11 +196,12 @@ impl Process {
         self.obstacle = None;
         let run = Run(*scene.last_run);
         self.started = Some(scene.now);
+        self.condition = Condition::default();
         self.state = State::Launching { run, since: scene.now, ready_by: Some(ready_by(scene, old)), old, takeover };
         scene.effects.push(Effect::Spawn { run, process: self.id });
     }
 
-    fn become_ready(&mut self, scene: &mut Scene<'_>, run: Run, proven: bool) {
+    pub(super) fn become_ready(&mut self, scene: &mut Scene<'_>, run: Run, proven: bool) {
         match self.state {
             State::Launching { run: current, since, old, takeover, .. } if current == run => {
                 let mut new = Serving { run, since, proven, silent_until: None };
@@ -235,18 +233,19 @@ impl Process {
 
     fn not_ready_in_time(&mut self, scene: &mut Scene<'_>) {
         let State::Launching { run, since, ready_by, old, takeover } = &mut self.state else { return };
-        let waited = format!("not ready after {}", seconds(scene.now.since(*since)));
+        let mut waited = format!("not ready after {}", seconds(scene.now.since(*since)));
+        if let Some(fault) = self.condition.fault() {
+            waited = format!("{waited}: {fault}");
+        }
         match *old {
-            Some(serving)
-                if *takeover != Takeover::InAnyCase && (scene.spec.readiness.wait_ready || serving.proven) =>
-            {
+            Some(serving) if *takeover != Takeover::InAnyCase && (scene.must_prove() || serving.proven) => {
                 let departure = Departure::begin(*run, *since, scene, false);
                 self.retiring.push(departure);
                 self.serve_on(scene, serving);
                 self.launch_failed = true;
                 self.reason = Some(waited);
             }
-            None if scene.spec.readiness.wait_ready => {
+            None if scene.must_prove() => {
                 *ready_by = None;
                 self.launch_failed = true;
                 self.reason = Some(waited);
@@ -272,7 +271,7 @@ impl Process {
     }
 
     /// What happened, and what the run had met before.
-    fn because(&mut self, what: String) -> String {
+    pub(super) fn because(&mut self, what: String) -> String {
         match self.obstacle.take() {
             Some(obstacle) => format!("{what}: {obstacle}"),
             None => what,
@@ -284,6 +283,7 @@ impl Process {
         self.started = Some(old.since);
         self.restarts = self.restarts.saturating_sub(1);
         old.watch(scene);
+        self.condition = Condition::default();
         self.state = State::Online(old);
     }
 
@@ -302,66 +302,6 @@ impl Process {
             scene.effects.push(Effect::Terminate { run: departure.run });
             self.retiring.push(departure);
         }
-    }
-
-    /// The run that the state is about is gone.
-    fn departed(&mut self, scene: &mut Scene<'_>, departure: &Departure) {
-        match (self.goal, departure.exit, departure.unasked) {
-            (Goal::Down | Goal::Gone, ..) => self.settle_down(scene),
-            (Goal::Up, ..) if departure.rests => self.lie_down(scene),
-            (Goal::Up, _, Some(lived)) if departure.hung => self.after_end(scene, End::Hung, lived),
-            (Goal::Up, Some(exit), Some(lived)) => self.after_end(scene, End::Exited(exit), lived),
-            (Goal::Up, ..) => {
-                self.restarts += 1;
-                self.launch(scene, None, Takeover::WhenReady);
-            }
-        }
-    }
-
-    pub(super) fn after_end(&mut self, scene: &mut Scene<'_>, end: End, lived: Duration) {
-        if self.goal != Goal::Up {
-            return self.settle_down(scene);
-        }
-        if let End::Exited(exit) = end {
-            self.reason = Some(self.because(in_words(exit)));
-        }
-        match self.history.decide(&scene.spec.restart, end, lived, scene.now) {
-            Decision::Now => {
-                self.restarts += 1;
-                self.launch(scene, None, Takeover::WhenReady);
-            }
-            Decision::After(wait) => {
-                self.state = State::Waiting { until: scene.now.after(wait) };
-                let delay_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-                scene.publish(self.id, EventKind::WaitingRestart { delay_ms });
-            }
-            Decision::StayDown => {
-                self.goal = Goal::Down;
-                self.settle_down(scene);
-            }
-            Decision::GiveUp => {
-                self.state = State::Errored;
-                let what = self.reason.take().unwrap_or_default();
-                let reason = match end {
-                    End::Exited(_) | End::Hung => {
-                        format!("{what}; given up after {} unstable restarts", scene.spec.restart.max_restarts)
-                    }
-                    End::NotSpawned { .. } => what,
-                };
-                scene.publish(self.id, EventKind::Errored { reason: reason.clone() });
-                self.reason = Some(reason);
-            }
-        }
-    }
-
-    /// It is stopped when nothing of it runs: until then it is about what is still on its way out.
-    pub(super) fn settle_down(&mut self, scene: &mut Scene<'_>) {
-        if let Some(departure) = self.retiring.pop() {
-            self.state = State::Stopping(departure);
-            return;
-        }
-        self.state = State::Stopped;
-        scene.publish(self.id, EventKind::Stopped);
     }
 
     /// Sends what runs on its way, keeping to the goal.
@@ -406,18 +346,4 @@ impl Process {
         self.launch_failed = false;
         self.reason = None;
     }
-}
-
-/// When waiting for the readiness of a run that starts now ends.
-fn ready_by(scene: &Scene<'_>, old: Option<Serving>) -> Moment {
-    let patience = scene.spec.readiness.listen_timeout.unwrap_or(match old {
-        Some(serving) if serving.proven => RELOAD_PATIENCE,
-        Some(_) | None => START_PATIENCE,
-    });
-    scene.now.after(patience)
-}
-
-/// In words, to a tenth.
-pub(super) fn seconds(span: Duration) -> String {
-    format!("{} s", ((span.as_millis() + 50) / 100) as f64 / 10.0)
 }

@@ -16,14 +16,18 @@
 //! replaced by a reload are on their way out in `retiring` until the last process of their tree is gone. A canary is
 //! ready and stands in `Trial` beside its predecessor, which serves on until the canary has been judged.
 
+mod aftermath;
+mod condition;
 mod demand;
 mod departure;
 mod events;
 mod patience;
 #[cfg(test)]
 mod tests;
+mod timing;
 mod trial;
 
+pub use condition::Condition;
 pub use departure::{Departure, Stage};
 pub use patience::Patience;
 pub use trial::Takeover;
@@ -147,6 +151,9 @@ pub struct Process {
     /// When the supervisor may next replace it of its own accord.
     #[serde(default, skip_serializing_if = "Patience::is_default")]
     pub patience: Patience,
+    /// What health checks found of the newest run.
+    #[serde(default, skip_serializing_if = "Condition::is_default")]
+    pub condition: Condition,
 }
 
 /// What a transition may look at and write to.
@@ -181,6 +188,7 @@ impl Process {
             launch_failed: false,
             history: History::default(),
             patience: Patience::default(),
+            condition: Condition::default(),
         }
     }
 
@@ -271,14 +279,17 @@ impl Process {
 
     /// Every run of it that may be alive.
     pub fn runs(&self) -> impl Iterator<Item = Run> + '_ {
-        let (current, old) = match &self.state {
-            State::Launching { run, old, .. } => (Some(*run), old.map(|old| old.run)),
-            State::Trial { new, old } => (Some(new.run), Some(old.run)),
-            State::Online(serving) => (Some(serving.run), None),
-            State::Stopping(departure) => (Some(departure.run), None),
-            State::Stopped | State::Waiting { .. } | State::Idle | State::Errored => (None, None),
+        let leaving = match &self.state {
+            State::Stopping(departure) => Some(departure.run),
+            State::Stopped
+            | State::Launching { .. }
+            | State::Trial { .. }
+            | State::Online(_)
+            | State::Waiting { .. }
+            | State::Idle
+            | State::Errored => None,
         };
-        current.into_iter().chain(old).chain(self.retiring.iter().map(|departure| departure.run))
+        self.staying().chain(leaving).chain(self.retiring.iter().map(|departure| departure.run))
     }
 
     /// The run that answers for it at the moment, the old one while its successor is not ready; none once its main
@@ -343,6 +354,11 @@ impl Process {
 }
 
 impl Scene<'_> {
+    /// True if a run is not ready before it has shown so.
+    fn must_prove(&self) -> bool {
+        self.spec.readiness.wait_ready || self.spec.health.is_some()
+    }
+
     fn publish(&mut self, process: ProcessId, kind: EventKind) {
         self.effects.push(Effect::Publish { process, kind });
     }

@@ -34,11 +34,25 @@ impl Process {
         }
     }
 
+    /// The runs that were not told to go.
+    pub fn staying(&self) -> impl Iterator<Item = Run> + use<> {
+        let (current, old) = match self.state {
+            State::Launching { run, old, .. } => (Some(run), old.map(|old| old.run)),
+            State::Trial { new, old } => (Some(new.run), Some(old.run)),
+            State::Online(serving) => (Some(serving.run), None),
+            State::Stopped | State::Stopping(_) | State::Waiting { .. } | State::Idle | State::Errored => (None, None),
+        };
+        current.into_iter().chain(old)
+    }
+
     /// What is the matter with a run that was ready and is being watched.
     #[must_use]
     pub fn fault_of(&self, run: Run) -> Option<String> {
         match self.state {
-            State::Trial { new: serving, .. } | State::Online(serving) if serving.run == run => None,
+            State::Trial { new: serving, .. } | State::Online(serving) if serving.run == run => {
+                let fault = self.condition.fault().filter(|_| self.condition.is_unhealthy());
+                fault.map(|fault| format!("unhealthy while it was watched: {fault}"))
+            }
             _ if self.rests() => None,
             State::Stopped
             | State::Launching { .. }

@@ -39,6 +39,7 @@ pub enum Column {
     Drained,
     Exited,
     Emptied,
+    Checked,
     Sampled,
     Alive,
     Unneeded,
@@ -47,9 +48,10 @@ pub enum Column {
     Death,
 }
 
-const COLUMNS: [&str; 22] = [
+const COLUMNS: [&str; 23] = [
     "launch", "start", "restart", "reload", "stop", "delete", "scale", "other", "restore", "shutdwn", "Spawned",
-    "SpFail", "Ready", "Drained", "Exited", "Emptied", "Sampled", "Alive", "Unneeded", "Wanted", "Tick", "Death",
+    "SpFail", "Ready", "Drained", "Exited", "Emptied", "Checked", "Sampled", "Alive", "Unneeded", "Wanted", "Tick",
+    "Death",
 ];
 
 /// Cells that cannot be met, with the reason. The inputs are columns `from..=to`.
@@ -76,6 +78,7 @@ const RARE: &[(&str, Column)] = &[
     ("Idle", Column::Emptied),
     ("Idle", Column::Sampled),
     ("Idle", Column::Alive),
+    ("Errored", Column::Checked),
 ];
 
 /// Counts of inputs by the state of the process they are about.

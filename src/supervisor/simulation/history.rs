@@ -1,7 +1,6 @@
 //! One random life of a supervisor, and what an observer who only knows the requests expects of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use super::coverage::{Column, Coverage};
 use super::death::{Store, Twin};
@@ -13,10 +12,7 @@ use super::rng::Rng;
 use super::{Snapshot, wishes};
 use crate::protocol::{Launch, Run};
 use crate::spec::{AppSpec, ExecMode};
-use crate::supervisor::{AppId, Ask, Effect, Goal, Input, Moment, Proof, State, Supervisor, Ticket};
-
-/// After the chaos everything must settle within this much virtual time.
-const SETTLES_WITHIN: Duration = Duration::from_secs(300);
+use crate::supervisor::{AppId, Ask, Effect, Input, Moment, Proof, State, Supervisor, Ticket};
 
 /// A supervisor, its world, and the observer's book.
 pub struct History {
@@ -136,7 +132,8 @@ impl History {
             }
             90..92 => self.rumour(),
             92..94 => self.sample(),
-            94..96 => self.demand(),
+            94..95 => self.demand(),
+            95..96 => self.check_health(),
             96..97 => self.saved = self.supervisor.snapshot(),
             97..98 => self.now = self.now.after(self.rng.millis(3_600_000)),
             _ => self.now = self.now.after(self.rng.millis(2_000)),
@@ -144,7 +141,7 @@ impl History {
     }
 
     /// The next news of the system, in its time or late.
-    fn hear(&mut self) {
+    pub(super) fn hear(&mut self) {
         let Some((at, run, news)) = self.os.take() else { return };
         if matches!(news, News::Crash(_)) && self.rolling && !self.is_successor(run) {
             return;
@@ -192,7 +189,7 @@ impl History {
             return;
         }
         let exit = crate::protocol::Exit::Code(1);
-        let input = match self.rng.below(11) {
+        let input = match self.rng.below(12) {
             0 => Input::Spawned { run },
             1 => Input::SpawnFailed { run, error: "late".into(), permanent: true },
             2 => Input::Ready { run, proof: Proof::Listening },
@@ -203,6 +200,7 @@ impl History {
             7 => Input::Late { run },
             8 => Input::Alive { run },
             9 => Input::Hangs { run },
+            10 => Input::Checked { run, fault: None },
             _ => Input::Sampled { run, memory: 1 << 40 },
         };
         let effects = self.tell(&input);
@@ -255,6 +253,20 @@ impl History {
             let input = Input::Sampled { run: self.rng.pick(&runs), memory: self.rng.pick(&[1, 1 << 30]) };
             self.tell(&input);
         }
+    }
+
+    /// The news of a health check. While rolling, only successors fail it.
+    fn check_health(&mut self) {
+        let runs: Vec<Run> = self.os.bodies.keys().copied().collect();
+        if runs.is_empty() {
+            return;
+        }
+        let successors: Vec<Run> = runs.iter().copied().filter(|run| self.is_successor(*run)).collect();
+        let preferred = if successors.is_empty() || self.rng.percent(30) { &runs } else { &successors };
+        let run = self.rng.pick(preferred);
+        let fails = self.rng.percent(50) && (!self.rolling || self.is_successor(run));
+        let fault = fails.then(|| "connection refused".to_owned());
+        self.tell(&Input::Checked { run, fault });
     }
 
     /// Hands over one input, carries out what follows, and checks everything.
@@ -321,6 +333,7 @@ impl History {
             Input::Drained { run } => (run, Column::Drained),
             Input::Exited { run, .. } => (run, Column::Exited),
             Input::Emptied { run } => (run, Column::Emptied),
+            Input::Checked { run, .. } => (run, Column::Checked),
             Input::Sampled { run, .. } => (run, Column::Sampled),
             Input::Alive { run } | Input::Hangs { run } => (run, Column::Alive),
             Input::Unneeded { app } | Input::Wanted { app } => {
@@ -336,84 +349,5 @@ impl History {
         if let Some(process) = self.supervisor.process_of(*run) {
             self.coverage.note(process, column);
         }
-    }
-
-    /// Everything behaves from now on: it must come to rest, soon, with every ticket answered.
-    fn settle(&mut self) {
-        self.os.calm_down(self.now);
-        let latest = self.now.after(SETTLES_WITHIN);
-        loop {
-            let next = [self.os.next(), self.supervisor.next_deadline()].into_iter().flatten().min();
-            let Some(next) = next else { break };
-            if self.os.next().is_none() && self.only_watches() {
-                break;
-            }
-            if self.os.next() == Some(next) {
-                self.hear();
-            } else {
-                self.now = self.now.max(next);
-                self.all_live();
-                self.tell(&Input::Tick);
-            }
-            assert!(self.now <= latest, "it does not settle: {:?}", self.supervisor);
-        }
-        assert!(self.open.is_empty(), "never answered: {:?}", self.supervisor.waits);
-        assert!(self.supervisor.apps().all(|app| app.operations.is_empty()), "never done: {:?}", self.supervisor.apps);
-        for process in self.supervisor.processes() {
-            let rests = matches!(process.state, State::Stopped | State::Online(_) | State::Idle | State::Errored);
-            assert!(rests && process.retiring.is_empty(), "not at rest: {process:?}");
-        }
-    }
-
-    /// True if nothing falls due but that somebody should say that it is alive.
-    fn only_watches(&self) -> bool {
-        let rests = |process: &crate::supervisor::Process| {
-            matches!(process.state, State::Online(_)) && process.retiring.is_empty()
-        };
-        let at_work = self.supervisor.apps().any(|app| !app.operations.is_empty());
-        !at_work && self.supervisor.processes().all(|process| process.deadline().is_none() || rests(process))
-    }
-
-    /// Who is due to say that it is alive says so.
-    fn all_live(&mut self) {
-        let serving = |process: &crate::supervisor::Process| match process.state {
-            State::Online(serving) => vec![serving],
-            State::Trial { new, old } => vec![new, old],
-            _ => vec![],
-        };
-        let due = |serving: &crate::supervisor::Serving| serving.silent_until <= Some(self.now);
-        let due: Vec<Run> =
-            self.supervisor.processes().flat_map(serving).filter(due).map(|serving| serving.run).collect();
-        due.into_iter().for_each(|run| drop(self.tell(&Input::Alive { run })));
-    }
-
-    fn shut_down(&mut self) {
-        let saved = self.supervisor.snapshot();
-        let twice = self.rng.percent(15);
-        self.ask(&Ask::ShutDown);
-        while !self.supervisor.is_closing() {
-            self.ask(&Ask::ShutDown);
-        }
-        if twice {
-            self.ask(&Ask::ShutDown);
-        }
-        let late = self.rng.percent(10);
-        if late {
-            self.ask(&Ask::Restore(saved.clone()));
-        }
-        self.settle();
-        assert!(self.os.bodies.is_empty(), "alive after the shutdown");
-        (self.mortal, self.twin) = (0, None);
-        self.supervisor = Supervisor { last_run: self.supervisor.last_run, ..Supervisor::default() };
-        self.book = Book::default();
-        self.ask(&Ask::Restore(saved.clone()));
-        assert_eq!(self.supervisor.snapshot(), saved, "what is restored is what was saved");
-        if !twice {
-            return;
-        }
-        self.settle();
-        let up = |process: &&crate::supervisor::Process| process.goal == Goal::Up;
-        let online = self.supervisor.processes().filter(up).all(|it| invariants::serves(it) || it.state == State::Idle);
-        assert!(online, "restored and not up: {:?}", self.supervisor);
     }
 }

@@ -44,6 +44,8 @@ pub enum News {
         permanent: bool,
     },
     Ready(Proof),
+    /// It passes its health check for the first time.
+    Passes,
     Drained,
     /// It ends because it was told to.
     Exit(Exit),
@@ -77,7 +79,7 @@ impl Os {
         let ((at, _), (run, news)) = self.agenda.pop_first()?;
         let body = self.bodies.get(&run)?;
         let void = match news {
-            News::Exit(_) | News::Ready(_) => !body.main,
+            News::Exit(_) | News::Ready(_) | News::Passes => !body.main,
             News::Crash(_) => !body.main || self.behaves,
             News::Emptied => body.main,
             News::SpawnFailed { .. } => !body.stillborn,
@@ -91,6 +93,7 @@ impl Os {
         match news {
             News::Spawned => Input::Spawned { run },
             News::Ready(proof) => Input::Ready { run, proof },
+            News::Passes => Input::Checked { run, fault: None },
             News::Drained => Input::Drained { run },
             News::SpawnFailed { permanent } => {
                 self.bodies.remove(&run);
@@ -151,6 +154,7 @@ impl Os {
         for run in mains {
             let at = self.bodies[&run].told_at.max(now);
             self.plan(at.after(Duration::from_millis(50)), run, News::Ready(Proof::Message));
+            self.plan(at.after(Duration::from_millis(50)), run, News::Passes);
         }
     }
 
@@ -242,6 +246,7 @@ impl Os {
 
     fn plan_life(&mut self, rng: &mut Rng, born: Moment, run: Run) {
         if self.behaves {
+            self.plan(born.after(Duration::from_millis(50)), run, News::Passes);
             return self.plan(born.after(Duration::from_millis(50)), run, News::Ready(Proof::Message));
         }
         if rng.percent(60) {
@@ -249,6 +254,9 @@ impl Os {
         }
         if rng.percent(60) {
             self.plan(born.after(rng.millis(4000)), run, News::Ready(Proof::Message));
+        }
+        if rng.percent(60) {
+            self.plan(born.after(rng.millis(2500)), run, News::Passes);
         }
         let lives = match rng.below(10) {
             0..3 => rng.millis(40),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::rng::Rng;
 use crate::protocol::{Action, Canary, Changes, Launch, Rollout, Scale, Share};
+use crate::spec::health::OnFail;
 use crate::spec::target::Selector;
 use crate::spec::{
     Activation, AppSpec, Balance, ExecMode, LogSpec, OnReloadFailure, Program, Readiness, RestartRule, Sharing,
@@ -36,6 +37,7 @@ pub fn spec(rng: &mut Rng, name: &str) -> AppSpec {
         instances: u32::try_from(1 + rng.below(3)).expect("small"),
         balance: Balance::RoundRobin,
         sharing: Sharing::default(),
+        queue: crate::spec::QueueRule::default(),
         base_env,
         env: std::collections::BTreeMap::new(),
         instance_var: "NODE_APP_INSTANCE".to_owned(),
@@ -53,6 +55,11 @@ pub fn spec(rng: &mut Rng, name: &str) -> AppSpec {
             wait_ready: rng.percent(35),
             listen_timeout: rng.pick(&[None, None, Some(millis(400)), Some(millis(0))]),
         },
+        health: rng.percent(30).then(|| crate::spec::Health {
+            retries: rng.pick(&[1, 3]),
+            on_fail: rng.pick(&[OnFail::Restart, OnFail::Alert]),
+            ..crate::spec::Health::new(crate::spec::health::Probe::Tcp { address: "x:1".to_owned() })
+        }),
         on_reload_failure: rng.pick(&[
             OnReloadFailure::Rollback,
             OnReloadFailure::Rollback,

@@ -4,7 +4,7 @@ use nix::sys::signal::Signal;
 
 use super::serving;
 use crate::load::{Kind, Load, Mode};
-use crate::support::listing::pids;
+use crate::support::listing::{Row, pids};
 use crate::support::processes;
 
 /// Clients at once.
@@ -33,7 +33,7 @@ fn only_what_is_inside_a_killed_worker_is_lost() {
     load.until("it serves", |tally| tally.by.len() == 2);
     let before = pids(&home.of("a"));
     processes::signal(before[0], Signal::SIGKILL);
-    let rows = home.when("a", "started again", |rows| rows[0].pid != before[0] && rows.iter().all(|row| row.online()));
+    let rows = home.when("a", "started again", |rows| rows[0].pid != before[0] && rows.iter().all(Row::online));
     load.until("the new one serves", |tally| tally.by.contains_key(&rows[0].pid));
     let tally = load.stop();
     assert!(tally.failed.len() <= CLIENTS && tally.failed.iter().all(|failed| failed.how != "hung"), "{tally:?}");

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use crate::protocol::{Action, Canary, Changes, Launch, Rollout, Run, Share, Step, Verdict};
+use crate::spec::health::{Health, Probe};
 use crate::spec::{AppSpec, OnReloadFailure, RestartRule};
 use crate::supervisor::play::{Play, cluster, drain, fork, reload, spawn, terminate};
-use crate::supervisor::{Input, Process, State};
+use crate::supervisor::{Effect, Input, Process, State};
 
 fn canary(count: u32, watch: u64) -> Action {
     let canary = Canary { share: Share::Count(count), watch: Duration::from_secs(watch) };
@@ -161,4 +162,47 @@ fn a_memory_reload_that_failed_waits_before_it_tries_again() {
     play.exit(3, 1);
     play.pass(30_000);
     assert_eq!(play.hear(sample()), [], "it doubles");
+}
+
+/// A cluster whose workers are unhealthy after one failure.
+fn checked(instances: u32) -> AppSpec {
+    let probe = Probe::Tcp { address: "127.0.0.1:1".to_owned() };
+    AppSpec { health: Some(Health { retries: 1, ..Health::new(probe) }), ..cluster(instances) }
+}
+
+fn check(play: &mut Play, run: u64, fault: Option<&str>) -> Vec<Effect> {
+    play.hear(Input::Checked { run: Run(run), fault: fault.map(str::to_owned) })
+}
+
+#[test]
+fn with_a_check_who_listens_is_not_ready_before_it_passes() {
+    let mut play = Play::with(cluster(1));
+    play.launch(checked(1), Launch::OrReload(Rollout::waves(1)));
+    assert_eq!(play.ready(2), []);
+    assert_eq!(check(&mut play, 2, Some("status 500")), []);
+    assert_eq!(check(&mut play, 2, None), [drain(1)]);
+}
+
+#[test]
+fn a_canary_that_falls_ill_leaves_its_place_to_who_still_serves() {
+    let mut play = Play::with(cluster(2));
+    let watch = Canary { share: Share::Count(1), watch: Duration::from_secs(9) };
+    play.launch(checked(2), Launch::OrReload(Rollout { canary: Some(watch), ..Rollout::waves(1) }));
+    check(&mut play, 3, None);
+    assert_eq!(check(&mut play, 3, Some("status 500")), [drain(3)]);
+    assert_eq!(play.process(0).current_run(), Some(Run(1)));
+    assert!(play.supervisor.apps().next().unwrap().spec.health.is_none());
+    let reason = "unhealthy while it was watched: status 500".to_owned();
+    assert_eq!(play.verdicts(), [(0, Verdict::Failed { reason, old_serves: true })]);
+}
+
+#[test]
+fn an_unhealthy_worker_is_replaced_by_one_that_passes() {
+    let mut play = Play::with(cluster(1));
+    play.launch(checked(1), Launch::OrReload(Rollout::waves(1)));
+    check(&mut play, 2, None);
+    play.exit(1, 0);
+    assert_eq!(check(&mut play, 2, Some("refused")), [spawn(3, 0)]);
+    assert_eq!(check(&mut play, 2, Some("refused")), [], "it is being replaced");
+    assert_eq!(check(&mut play, 3, None), [drain(2)]);
 }

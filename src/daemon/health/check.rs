@@ -1,0 +1,68 @@
+//! One check: a connection, and for HTTP one request. Small and our own, since a status line is all there is to read.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::cluster::Cluster;
+use crate::protocol::Run;
+use crate::spec::health::Probe;
+
+/// More of an answer is not read.
+const LONGEST_ANSWER: u64 = 64 << 10;
+
+/// Asks a run how it is.
+///
+/// # Errors
+/// What is wrong with it, in a few words.
+pub async fn ask(probe: &Probe, run: Run, cluster: Option<&Cluster>) -> Result<(), String> {
+    match probe {
+        Probe::Tcp { address } => connect(address).await.map(drop),
+        Probe::Http { address: Some(address), path } => get(connect(address).await?, address, path).await,
+        Probe::Http { address: None, path } => {
+            let own = cluster.map(|cluster| cluster.probe(run)).transpose().map_err(|error| error.to_string())?;
+            let stream = own.flatten().ok_or("it takes no connection through the cluster")?;
+            let stream = TcpStream::from_std(stream).map_err(|error| error.to_string())?;
+            get(stream, "localhost", path).await
+        }
+    }
+}
+
+async fn connect(address: &str) -> Result<TcpStream, String> {
+    TcpStream::connect(address).await.map_err(|error| format!("{address}: {error}"))
+}
+
+/// A status from 200 to 399 is good, as in Kubernetes.
+async fn get(mut stream: TcpStream, host: &str, path: &str) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("GET {path}: {error}");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: pmr\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.map_err(failed)?;
+    let mut answer = Vec::new();
+    let read = stream.take(LONGEST_ANSWER).read_to_end(&mut answer).await;
+    match status(&answer) {
+        Some(200..=399) => Ok(()),
+        Some(status) => Err(format!("GET {path}: status {status}")),
+        None => Err(read.err().map_or_else(|| format!("GET {path}: no HTTP answer"), failed)),
+    }
+}
+
+/// The status of an answer.
+fn status(answer: &[u8]) -> Option<u16> {
+    let line = answer.split(|byte| *byte == b'\r').next()?;
+    let mut words = std::str::from_utf8(line).ok()?.split(' ');
+    words.next().filter(|version| version.starts_with("HTTP/1."))?;
+    words.next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_is_read() {
+        assert_eq!(status(b"HTTP/1.1 204 No Content\r\n\r\n"), Some(204));
+        assert_eq!(status(b"HTTP/1.0 503\r\n"), Some(503));
+        for odd in [&b""[..], b"hello", b"HTTP/2 200 OK\r\n", b"HTTP/1.1\r\n", b"\xff\xff 200"] {
+            assert_eq!(status(odd), None, "{odd:?}");
+        }
+    }
+}

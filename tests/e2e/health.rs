@@ -1,0 +1,99 @@
+//! Health: ready is who passes, unhealthy who fails too often, and a release that fails is taken back.
+
+use crate::support::eventually::until;
+use crate::support::listing::{Row, pids};
+use crate::support::{Home, app, http};
+
+/// Two workers of `health.js` on one port, checked over connections of their own.
+fn checked(more: &str) -> (Home, u16) {
+    let home = Home::new();
+    let port = http::free_port();
+    config(&home, "good", more);
+    home.pmr(["start", "h.config.js"]).env("PORT", port.to_string()).run().ok();
+    (home, port)
+}
+
+fn config(home: &Home, release: &str, more: &str) {
+    let script = app("health.js");
+    let health = format!("{{ http: '/healthz', interval: 100, timeout: 1000, retries: 2, {more} }}");
+    let text = format!(
+        "module.exports = [{{ name: 'web', script: '{script}', instances: 2, merge_logs: true, listen_timeout: 3000, \
+         env: {{ RELEASE: '{release}' }}, health: {health} }}]"
+    );
+    home.write("h.config.js", &text);
+}
+
+#[test]
+fn a_release_that_listens_and_fails_its_check_is_taken_back() {
+    let (home, port) = checked("");
+    let before = pids(&home.of("web"));
+    config(&home, "sick", "");
+    home.pmr(["reload", "h.config.js"])
+        .env("PORT", port.to_string())
+        .run()
+        .code(1)
+        .complains("status 500; the old process goes on serving")
+        .complains("this release is sick");
+    assert_eq!(pids(&home.of("web")), before);
+    assert!(home.of("web").iter().all(Row::online));
+    assert!(http::get(port, "/").is_ok());
+}
+
+#[test]
+fn each_worker_is_asked_itself_and_the_unhealthy_one_replaced() {
+    let (home, port) = checked("");
+    let before = home.of("web");
+    // One of them, whoever is dealt this request, is sick from now on; the port still answers for the other.
+    let sick: i32 = http::get(port, "/sicken").unwrap().trim().parse().unwrap();
+    let after = home.when("web", "the sick one replaced", |rows| {
+        rows.iter().all(|row| row.online() && row.pid != sick) && rows.len() == 2
+    });
+    let well = before.iter().map(|row| row.pid).find(|pid| *pid != sick).expect("there are two");
+    assert!(pids(&after).contains(&well), "the other is not touched: {before:?} {after:?}");
+}
+
+#[test]
+fn who_is_only_reported_shows_as_unhealthy_and_recovers() {
+    let (home, port) = checked("on_fail: 'alert'");
+    let sick: i32 = http::get(port, "/sicken").unwrap().trim().parse().unwrap();
+    let rows = home.when("web", "one is unhealthy", |rows| rows.iter().any(|row| row.status == "unhealthy"));
+    assert!(rows.iter().all(|row| (row.status == "unhealthy") == (row.pid == sick)), "{rows:?}");
+    // Whoever it is dealt to: those that are well stay so.
+    until("healed", || {
+        let _ = http::get(port, "/heal");
+        home.of("web").iter().all(Row::online)
+    });
+    assert!(pids(&home.of("web")).contains(&sick));
+}
+
+#[test]
+fn a_canary_that_falls_ill_is_taken_back() {
+    let (home, port) = checked("on_fail: 'none'");
+    let before = pids(&home.of("web"));
+    config(&home, "wilts", "on_fail: 'none'");
+    home.pmr(["reload", "h.config.js", "--canary", "1", "--watch", "20s"])
+        .env("PORT", port.to_string())
+        .run()
+        .code(1)
+        .complains("unhealthy while it was watched: GET /healthz: status 500");
+    assert_eq!(pids(&home.of("web")), before);
+}
+
+#[test]
+fn a_single_process_is_asked_where_it_listens_and_a_check_that_hangs_delays_nobody() {
+    let home = Home::new();
+    let port = http::free_port();
+    let script = app("health.js");
+    let text = format!(
+        "module.exports = [{{ name: 'one', script: '{script}', exec_mode: 'fork', env: {{ RELEASE: 'good', PORT: '{port}' }}, \
+         health: {{ http: 'http://127.0.0.1:{port}/healthz', interval: 100, timeout: 200, retries: 2, on_fail: 'alert' }} }}]"
+    );
+    home.write("h.config.js", &text);
+    home.ok("start h.config.js");
+    assert!(http::get(port, "/hang").is_ok());
+    home.status("one", "unhealthy");
+    let started = home.ok(&format!("start {}", app("tell.sh")));
+    assert!(started.took < crate::support::eventually::PATIENCE / 2, "{:?}", started.took);
+    home.ok("describe one").says("no answer in 200 ms");
+    home.run(&format!("start {} -x --name two --health /x", app("tell.js"))).refuses("a path alone");
+}
