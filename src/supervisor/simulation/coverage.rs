@@ -78,6 +78,7 @@ const RARE: &[(&str, Column)] = &[
     ("Idle", Column::Emptied),
     ("Idle", Column::Sampled),
     ("Idle", Column::Alive),
+    ("Idle", Column::Checked),
     ("Errored", Column::Checked),
 ];
 
