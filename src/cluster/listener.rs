@@ -189,15 +189,17 @@ impl Listener {
         tcp && self.is_held_by(run)
     }
 
-    pub(crate) fn info(&self) -> ListenerInfo {
+    /// What is to be told of it. `on_channel` says whose connections come on pmr's own channel.
+    pub(crate) fn info(&self, balance: Balance, on_channel: impl Fn(Run) -> bool) -> ListenerInfo {
         let (mechanism, prefix) = match &self.endpoint {
-            Endpoint::Dealt(_) => ("round robin", ""),
+            Endpoint::Dealt(_) => (balance.in_words(), ""),
             Endpoint::Shared { udp: false, .. } => ("shared handle", ""),
             Endpoint::Shared { udp: true, .. } => ("shared handle", "udp "),
         };
+        let road = if self.holders.iter().any(|holder| on_channel(holder.run)) { ", on pmr's own channel" } else { "" };
         ListenerInfo {
             address: format!("{prefix}{}", self.address),
-            mechanism: mechanism.to_owned(),
+            mechanism: format!("{mechanism}{road}"),
             workers: u32::try_from(self.holders.len()).unwrap_or(u32::MAX),
             why: None,
             waiting: diag::waiting(self.endpoint.socket()).unwrap_or(0),

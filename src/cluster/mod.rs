@@ -304,7 +304,10 @@ impl Cluster {
     /// What the app listens on through us.
     #[must_use]
     pub fn listeners(&self) -> Vec<ListenerInfo> {
-        let mut all: Vec<_> = self.state.borrow().listeners.values().map(listener::Listener::info).collect();
+        let state = self.state.borrow();
+        let on_channel = |run| state.members.get(&run).is_some_and(|member| member.line.own().is_some());
+        let listeners = state.listeners.values();
+        let mut all: Vec<_> = listeners.map(|listener| listener.info(state.options.balance, on_channel)).collect();
         all.extend(self.activation.listeners());
         all
     }

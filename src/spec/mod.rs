@@ -205,6 +205,18 @@ pub enum Balance {
     Shared,
 }
 
+impl Balance {
+    /// How the supervisor deals, in words. Listeners opened before a change to `shared` are still dealt from in turn.
+    #[must_use]
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Balance::RoundRobin | Balance::Shared => "round robin",
+            Balance::Sticky => "by client address",
+            Balance::Least => "fewest open first",
+        }
+    }
+}
+
 /// What becomes of connections that no worker is ready for. It holds where the supervisor accepts them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

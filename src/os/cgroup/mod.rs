@@ -100,7 +100,7 @@ pub struct Allowance {
 impl fmt::Display for Allowance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Allowance { grouping, memory, cpu, pids } = self;
-        write!(f, "grouping: {grouping}; limits on memory: {memory}, processor time: {cpu}, processes: {pids}")
+        write!(f, "grouping: {grouping}; limits on memory: {memory}, on processor time: {cpu}, on processes: {pids}")
     }
 }
 

@@ -123,7 +123,8 @@ fn a_failed_reload_brings_the_old_spec_back() {
 #[test]
 fn a_reload_that_makes_a_cluster_of_a_fork_restarts_it() {
     let mut play = Play::with(fork(1));
-    assert_eq!(play.launch(cluster(1), Launch::OrReload(Rollout::waves(1))), [terminate(1)]);
+    assert_eq!(play.launch(cluster(1), Launch::OrReload(Rollout::waves(1))), [drain(1)]);
+    assert_eq!(play.hear(Input::Drained { run: Run(1) }), [terminate(1)]);
     assert_eq!(play.exit(1, 0), [spawn(2, 0)]);
 }
 

@@ -221,7 +221,8 @@ impl Process {
             State::Launching { .. } | State::Trial { .. } | State::Online(_) => {
                 self.renew();
                 self.hasten(scene);
-                self.depart(scene, false);
+                // Who waits at its door is not refused; who is inside is answered first.
+                self.depart(scene, true);
             }
             State::Stopping(departure) => {
                 // However it came to its end, it starts again now: a person asked.
