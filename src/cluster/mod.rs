@@ -1,13 +1,16 @@
 //! Shared listening sockets and the channels to the workers that share them.
 //!
-//! A [`Cluster`] belongs to one app. It owns the app's listeners and our end of each worker's channel, accepts
-//! connections and passes them to the workers. The workers come and go; the listeners stay.
+//! A [`Cluster`] belongs to one app. The workers come and go; what they listen on stays. Connections reach them in one
+//! of two ways. Through us, where the worker speaks Node's cluster protocol (`node`) or pmr's own (`channel`):
 //!
 //! ```text
-//!  kernel queue ─► dispatcher ─► rota: whose turn? ─► node/channel ─► worker
+//!  kernel queue ─► dispatcher ─► rota: whose turn? ─► node or channel ─► worker
 //!                      ▲                                   │
 //!                      └── refused, dead, out of rotation ◄┘ answers
 //! ```
+//!
+//! Or past us, from an accept queue of each worker's own (`queues`), of which we hold a copy and which the kernel deals
+//! to: sockets that programs bind, and that are taken over (`takeover`), or that they are given (`activation`).
 //!
 //! The owner tells it who joined, who is about to leave and who is gone; it tells the owner by [`Notice`]s what workers
 //! say. All of it runs on one thread, inside a [`tokio::task::LocalSet`].
@@ -21,6 +24,7 @@ mod listener;
 mod memory;
 mod node;
 mod probe;
+mod push;
 mod queues;
 mod record;
 mod revival;

@@ -9,18 +9,15 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
-use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
 
 use crate::cluster::memory::{Accepted, Kept};
+use crate::cluster::push::{Progress, Push, push};
 use crate::os::packets::{self, Seen};
 use crate::os::{fdpass, killpoint};
 use crate::protocol::Run;
 use crate::protocol::channel::{self, FromDaemon, MOST, PACKET};
-
-/// Pause when the kernel has too many files of ours on their way.
-const TOO_MANY_FILES: Duration = Duration::from_millis(10);
 
 /// Our end of a worker's channel.
 #[derive(Debug)]
@@ -50,14 +47,6 @@ pub(crate) enum Read {
     Empty,
     /// The worker's end is closed.
     End,
-}
-
-enum Progress {
-    Done,
-    /// The socket is full.
-    Full,
-    /// The kernel wants us to come back.
-    Later,
 }
 
 impl Channel {
@@ -138,60 +127,9 @@ impl Channel {
         if packets::take(self.socket.get_ref()).is_err() { Read::End } else { Read::Some }
     }
 
-    /// Sends what waits, now or as soon as the worker reads on. To a dead worker it goes nowhere: the reader finds the
-    /// end.
+    /// Sends what waits, now or as soon as the worker reads on.
     pub(crate) fn flush(self: &Rc<Self>) {
-        if self.waiting.get() {
-            return;
-        }
-        let pause = match self.write() {
-            Progress::Done => return,
-            Progress::Full => None,
-            Progress::Later => Some(TOO_MANY_FILES),
-        };
-        self.waiting.set(true);
-        // The task must not keep the channel of a worker that is gone.
-        let channel = Rc::downgrade(self);
-        tokio::task::spawn_local(async move {
-            let mut pause = pause;
-            loop {
-                if let Some(time) = pause.take() {
-                    tokio::time::sleep(time).await;
-                }
-                let Some(channel) = channel.upgrade() else { return };
-                match channel.write_when_possible().await {
-                    Progress::Done => return,
-                    Progress::Full => {}
-                    Progress::Later => pause = Some(TOO_MANY_FILES),
-                }
-            }
-        });
-    }
-
-    async fn write_when_possible(&self) -> Progress {
-        let Ok(mut ready) = self.socket.writable().await else { return Progress::Done };
-        let progress = self.write();
-        match progress {
-            Progress::Done => self.waiting.set(false),
-            Progress::Full => ready.clear_ready(),
-            Progress::Later => {}
-        }
-        progress
-    }
-
-    fn write(&self) -> Progress {
-        let mut outgoing = self.outgoing.borrow_mut();
-        while let Some(parcel) = outgoing.front() {
-            match self.send(parcel) {
-                Ok(()) => drop(outgoing.pop_front()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Progress::Full,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if fdpass::is_shortage(&error) => return Progress::Later,
-                // The worker's end is closed. The reader learns it, too, and clears up.
-                Err(_) => outgoing.clear(),
-            }
-        }
-        Progress::Done
+        push(self);
     }
 
     fn send(&self, parcel: &Parcel) -> io::Result<()> {
@@ -208,5 +146,30 @@ impl Channel {
                 sent
             }
         }
+    }
+}
+
+impl Push for Channel {
+    fn socket(&self) -> &AsyncFd<OwnedFd> {
+        &self.socket
+    }
+
+    fn waiting(&self) -> &Cell<bool> {
+        &self.waiting
+    }
+
+    fn write(&self) -> Progress {
+        let mut outgoing = self.outgoing.borrow_mut();
+        while let Some(parcel) = outgoing.front() {
+            match self.send(parcel) {
+                Ok(()) => drop(outgoing.pop_front()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Progress::Full,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if fdpass::is_shortage(&error) => return Progress::Later,
+                // The worker's end is closed. The reader learns it, too, and clears up.
+                Err(_) => outgoing.clear(),
+            }
+        }
+        Progress::Done
     }
 }

@@ -12,20 +12,18 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
 
 use super::lines::Lines;
-use super::outgoing::{Cargo, Outgoing, Progress};
+use super::outgoing::{Cargo, Outgoing};
 use crate::cluster::memory::Kept;
+use crate::cluster::push::{Progress, Push, push};
 use crate::os::{fdpass, killpoint};
 use crate::protocol::Run;
 
 /// Bytes read at a time. On the stack, so a quiet worker costs no buffer.
 const READ: usize = 16 << 10;
-/// Pause when the kernel has too many files of ours on their way.
-const TOO_MANY_FILES: Duration = Duration::from_millis(10);
 
 /// Our end of a worker's channel.
 #[derive(Debug)]
@@ -83,7 +81,7 @@ impl Channel {
     /// Sends a line, now or as soon as the worker reads on. To a dead worker it goes nowhere: the reader finds the end.
     pub(crate) fn send(self: &Rc<Self>, line: impl Into<String>, cargo: Option<Cargo>) {
         self.outgoing.borrow_mut().add(line.into(), cargo);
-        self.push_on();
+        push(self);
     }
 
     /// True if [`Channel::ask`] must come before any file.
@@ -94,14 +92,14 @@ impl Channel {
     /// Sends the question with this number.
     pub(crate) fn ask(self: &Rc<Self>, seq: u64) {
         self.outgoing.borrow_mut().ask(super::reply::question(seq), seq);
-        self.push_on();
+        push(self);
     }
 
     /// True if this number is that of the question.
     pub(crate) fn settle(self: &Rc<Self>, answered: u64) -> bool {
         let settled = self.outgoing.borrow_mut().settle(answered);
         if settled {
-            self.push_on();
+            push(self);
         }
         settled
     }
@@ -109,7 +107,7 @@ impl Channel {
     /// The worker read the oldest file under way, or missed it. Returns the connection it was, if that is known.
     pub(crate) fn acknowledged(self: &Rc<Self>) -> Option<u64> {
         let connection = self.outgoing.borrow_mut().acknowledged();
-        self.push_on();
+        push(self);
         connection
     }
 
@@ -160,44 +158,19 @@ impl Channel {
         }
         if may_be_more { Read::Some } else { Read::Empty }
     }
+}
 
-    fn push_on(self: &Rc<Self>) {
-        if self.waiting.get() {
-            return;
-        }
-        let pause = match self.outgoing.borrow_mut().write(self.socket.get_ref()) {
-            Progress::Done => return,
-            Progress::Full => None,
-            Progress::Later => Some(TOO_MANY_FILES),
-        };
-        self.waiting.set(true);
-        // The task must not keep the channel of a worker that is gone.
-        let channel = Rc::downgrade(self);
-        tokio::task::spawn_local(async move {
-            let mut pause = pause;
-            loop {
-                if let Some(time) = pause.take() {
-                    tokio::time::sleep(time).await;
-                }
-                let Some(channel) = channel.upgrade() else { return };
-                match channel.write_when_possible().await {
-                    Progress::Done => return,
-                    Progress::Full => {}
-                    Progress::Later => pause = Some(TOO_MANY_FILES),
-                }
-            }
-        });
+impl Push for Channel {
+    fn socket(&self) -> &AsyncFd<OwnedFd> {
+        &self.socket
     }
 
-    async fn write_when_possible(&self) -> Progress {
-        let Ok(mut ready) = self.socket.writable().await else { return Progress::Done };
-        let progress = self.outgoing.borrow_mut().write(self.socket.get_ref());
-        match progress {
-            Progress::Done => self.waiting.set(false),
-            Progress::Full => ready.clear_ready(),
-            Progress::Later => {}
-        }
-        progress
+    fn waiting(&self) -> &Cell<bool> {
+        &self.waiting
+    }
+
+    fn write(&self) -> Progress {
+        self.outgoing.borrow_mut().write(self.socket.get_ref())
     }
 }
 

@@ -21,6 +21,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use crate::cluster::memory::Accepted;
+use crate::cluster::push::Progress;
 use crate::os::{fdpass, killpoint};
 use crate::protocol::Run;
 
@@ -87,16 +88,6 @@ struct UnderWay {
     /// Position in the stream after its line.
     end: u64,
     connection: Option<u64>,
-}
-
-/// How far writing got.
-pub(crate) enum Progress {
-    /// All is written, or waits for an acknowledgement.
-    Done,
-    /// The socket is full.
-    Full,
-    /// The kernel, or the gate, wants us to come back.
-    Later,
 }
 
 impl Outgoing {

@@ -40,6 +40,9 @@ impl Obstacle {
 
 impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.call == "seccomp" && self.errno == libc::EBUSY {
+            return f.write_str("another supervisor above this one watches binds already, as pmr does beneath pmr");
+        }
         write!(f, "{}: {}", self.call, io::Error::from_raw_os_error(self.errno))
     }
 }
