@@ -256,8 +256,11 @@ impl Cluster {
     /// Out of rotation at once: no new connection goes to this worker. For one that is about to be stopped: what it
     /// closes from now on stays open for its successor.
     pub fn exclude(&self, run: Run) {
-        self.activation.exclude(run);
-        self.queues.exclude(run);
+        if self.activation.knows(run) {
+            self.activation.exclude(run);
+        } else {
+            self.queues.exclude(run);
+        }
         self.state.borrow_mut().exclude(run);
     }
 
@@ -287,8 +290,11 @@ impl Cluster {
     /// forgotten.
     pub fn gone(&self, run: Run) {
         self.takeover.gone(run);
-        self.activation.gone(run);
-        self.queues.gone(run);
+        if self.activation.knows(run) {
+            self.activation.gone(run);
+        } else {
+            self.queues.gone(run);
+        }
         let Some(ipc) = self.state.borrow().members.get(&run).map(|member| Rc::clone(&member.ipc)) else {
             return;
         };

@@ -66,8 +66,16 @@ pub fn send(socket: impl AsFd, bytes: &[u8], file: Option<BorrowedFd<'_>>) -> io
 /// # Errors
 /// `WouldBlock` when there is nothing; `ECONNRESET` when the peer died with unread bytes.
 pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
-    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(FILES_PER_READ))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
+    receive_with(socket, buffer, &mut [MaybeUninit::uninit(); cmsg_space!(ScmRights(FILES_PER_READ))])
+}
+
+/// The same with `space` for as many files as fit into it.
+pub(in crate::os) fn receive_with(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+    space: &mut [MaybeUninit<u8>],
+) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut control = RecvAncillaryBuffer::new(space);
     let got = recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
     let mut files = Vec::new();
     for message in control.drain() {

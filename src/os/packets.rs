@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::cmsg_space;
 use rustix::io::FdFlags;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, sendmsg, socketpair, sockopt,
+    AddressFamily, RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    SocketFlags, SocketType, recv, recvmsg, sendmsg, socketpair, sockopt,
 };
+
+use super::fdpass;
 
 /// The most files with one packet.
 pub const FILES: usize = 16;
@@ -70,16 +72,7 @@ pub fn send(socket: impl AsFd, bytes: &[u8], files: &[BorrowedFd<'_>]) -> io::Re
 /// # Errors
 /// `WouldBlock` when there is none; `ECONNRESET` when the peer died with packets unread.
 pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
-    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(FILES))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let got = recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
-    let mut files = Vec::new();
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(rights) = message {
-            files.extend(rights);
-        }
-    }
-    Ok((got.bytes, files))
+    fdpass::receive_with(socket, buffer, &mut [MaybeUninit::uninit(); cmsg_space!(ScmRights(FILES))])
 }
 
 /// A packet that was looked at and is still there.
