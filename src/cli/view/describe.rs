@@ -97,15 +97,17 @@ fn listeners(listeners: &[ListenerInfo]) -> String {
     if listeners.is_empty() {
         return "nothing through pmr".into();
     }
-    let line = |one: &ListenerInfo| {
-        let s = if one.workers == 1 { "" } else { "s" };
-        let mut text = format!("{} ({}, {} worker{s}", one.address, one.mechanism, one.workers);
-        text.extend(one.dealt.map(|dealt| format!(", {dealt} connections so far")));
-        text.extend((one.waiting > 0).then(|| format!(", {} waiting", one.waiting)));
-        text.extend(one.why.iter().map(|why| format!("; {why}")));
-        text + ")"
-    };
-    listeners.iter().map(line).collect::<Vec<_>>().join("\n")
+    listeners.iter().map(listener_words).collect::<Vec<_>>().join("\n")
+}
+
+/// An address, how connections get from there to the workers, and how many.
+pub(super) fn listener_words(one: &ListenerInfo) -> String {
+    let s = if one.workers == 1 { "" } else { "s" };
+    let mut text = format!("{} ({}, {} worker{s}", one.address, one.mechanism, one.workers);
+    text.extend(one.dealt.map(|dealt| format!(", {dealt} connections so far")));
+    text.extend((one.waiting > 0).then(|| format!(", {} waiting", one.waiting)));
+    text.extend(one.why.iter().map(|why| format!("; {why}")));
+    text + ")"
 }
 
 fn program(one: &Description) -> Rows {

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::describe::listener_words;
 use super::past::Names;
 use super::quantity::{span, uptime};
 use super::{Look, TITLE, exit_words};
@@ -39,6 +40,7 @@ pub fn text(case: &Case<'_>, names: &Names<'_>, look: Look) -> String {
     page.section("Its last ends", ends(case.events, names));
     page.section("Who asked for what", asked(case.events, names));
     page.section("Listens on", listeners(first));
+    page.section("Connections", case.processes.iter().filter_map(connections).collect());
     for (file, lines) in case.last_words {
         page.section(&format!("The end of {file}"), without_repetitions(lines));
     }
@@ -234,7 +236,17 @@ fn asked(events: &[Event], names: &Names<'_>) -> Vec<String> {
 }
 
 fn listeners(one: &Description) -> Vec<String> {
-    one.listeners.iter().map(|listener| format!("  {} ({})", listener.address, listener.mechanism)).collect()
+    one.listeners.iter().map(|listener| format!("  {}", listener_words(listener))).collect()
+}
+
+/// What one process has to do, where the supervisor can tell.
+fn connections(one: &Description) -> Option<String> {
+    let words = match one.load {
+        Some((waiting, open)) => format!("{waiting} waiting, {open} open"),
+        None if one.listeners.is_empty() => return None,
+        None => format!("{} handled so far", one.connections),
+    };
+    Some(format!("  process {}: {words}", one.info.id))
 }
 
 /// A crash loop says the same again and again.

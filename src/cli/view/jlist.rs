@@ -2,6 +2,8 @@
 //!
 //! Environments make it long, so it is written straight from what was received: no value tree, one buffer.
 
+mod own;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -11,9 +13,10 @@ use super::env;
 use super::secret::Redactor;
 use crate::protocol::{Description, Exit, Status};
 use crate::spec::{ExecMode, Program, signal};
+use own::Own;
 
 /// Keys of `pm2_env` that are the manager's own: a variable of the same name stands only under `env`.
-const RESERVED: [&str; 46] = [
+const RESERVED: [&str; 47] = [
     "args",
     "autorestart",
     "autostart",
@@ -48,6 +51,7 @@ const RESERVED: [&str; 46] = [
     "pm_out_log_path",
     "pm_pid_path",
     "pm_uptime",
+    "pmr",
     "reason",
     "restart_delay",
     "restart_time",
@@ -153,6 +157,7 @@ struct Pm2Env<'a> {
     pm_out_log_path: Option<&'a PathBuf>,
     pm_pid_path: &'a Path,
     pm_uptime: Option<u64>,
+    pmr: Own<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
     restart_delay: u128,
@@ -189,7 +194,7 @@ pub fn json(described: &[Description], show_secrets: bool) -> Vec<u8> {
 
 fn row<'a>(one: &'a Description, variables: &'a [(&'a str, &'a str)]) -> Row<'a> {
     let info = &one.info;
-    let online = info.status == Status::Online;
+    let online = matches!(info.status, Status::Online | Status::Unhealthy);
     let cpu = if online { (f64::from(info.cpu) * 10.0).round() / 10.0 } else { 0.0 };
     Row {
         pid: info.pid.unwrap_or(0),
@@ -247,6 +252,7 @@ fn pm2_env<'a>(one: &'a Description, variables: &'a [(&'a str, &'a str)]) -> Pm2
         pm_out_log_path: info.out_log.as_ref(),
         pm_pid_path: &one.pid_file,
         pm_uptime: info.started_at,
+        pmr: Own::from(one),
         reason: info.reason.as_deref(),
         restart_delay: spec.restart.delay.as_millis(),
         restart_time: info.restarts,
@@ -340,5 +346,18 @@ mod tests {
     #[test]
     fn an_empty_list_is_an_empty_array() {
         assert_eq!(json(&[], false), b"[]");
+    }
+
+    #[test]
+    fn what_is_ours_alone_stands_under_one_key() {
+        let mut one = sample::description();
+        one.load = Some((3, 5));
+        (one.info.status, one.info.fault) = (Status::Unhealthy, Some("GET /up: status 500".into()));
+        let list: serde_json::Value = serde_json::from_slice(&json(&[one], false)).unwrap();
+        let own = &list[0]["pm2_env"]["pmr"];
+        assert_eq!((&own["mechanism"], &own["fault"]), (&"node".into(), &"GET /up: status 500".into()));
+        assert_eq!((&own["connections"]["waiting"], &own["connections"]["open"]), (&3.into(), &5.into()));
+        assert_eq!((&own["listeners"][0]["address"], &own["queue"]["shed"]), (&"[::]:3000".into(), &"answer".into()));
+        assert!(list[0]["monit"]["memory"].as_u64() > Some(0), "it runs: {list}");
     }
 }

@@ -53,7 +53,9 @@ Its last ends
 Who asked for what
   1970-01-01 00:00:01  `start` was asked by u1000: pmr start api
 Listens on
-  [::]:3000 (round robin)
+  [::]:3000 (round robin, 4 workers)
+Connections
+  process 3: 1042 handled so far
 The end of /h/e.log
   no such  (2 times)
   the end
