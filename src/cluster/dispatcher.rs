@@ -254,6 +254,9 @@ impl State {
         self.rota.answered(run, now);
         if accepted {
             member.connections += 1;
+            if member.counts {
+                self.rota.took(run);
+            }
             self.taken(connection.listener);
         } else {
             connection.refused.push(run);

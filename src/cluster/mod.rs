@@ -341,6 +341,7 @@ impl Cluster {
         state.rota.set_rules(options.rules());
         self.takeover.set_rules(options.sharing.clone());
         state.options = options;
+        state.members.keys().for_each(|run| state.ask_to_count(*run));
     }
 
     /// The app is deleted: its listeners close, socket files are removed, waiting connections are reset.

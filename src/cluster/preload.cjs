@@ -4,7 +4,10 @@
 // HTTP/2 sessions say GOAWAY, and when the last connection of the last server has ended we answer `drained`. Closing the
 // servers instead would cut keep-alive connections on which a request may be under way.
 //
-// Loaded with --require before the app. It must stay unnoticed: until it is asked to drain it only remembers which
+// Asked to count (`act: 'count'`), it says at once how many connections are open (`open`), and again whenever that is
+// another number than the manager can know of itself, who sees every connection come and none go.
+//
+// Loaded with --require before the app. It must stay unnoticed: until it is asked for something it only remembers which
 // servers and HTTP/2 sessions there are, it keeps nothing alive, and it loads no module that is not loaded anyway (an
 // IPC channel needs `net`). Plain old JavaScript, for Node 16 and later.
 'use strict'
@@ -18,6 +21,8 @@ if (typeof send === 'function' && process.connected && require('cluster').isWork
   const newest = new WeakMap() // the response to the newest request of each HTTP/1 connection
   const last = new WeakMap() // that to the last one, once a drain has come so far
   let draining = false
+  let expected // how many connections the manager takes to be open; it does not care before it asks
+  let counting = false
 
   const say = (act, more) => send.call(process, { cmd: 'NODE_PMR', act, ...more }, undefined, undefined, () => {})
 
@@ -28,6 +33,8 @@ if (typeof send === 'function' && process.connected && require('cluster').isWork
       servers.add(this)
     } else if (event === 'close') {
       servers.delete(this)
+    } else if ((event === 'connection' || event === 'secureConnection') && expected !== undefined) {
+      subject.once('close', count)
     } else if (event === 'request' && subject && subject.httpVersionMajor === 1) {
       const socket = subject.socket
       // The app must not see it: its client was told to ask again elsewhere.
@@ -39,14 +46,14 @@ if (typeof send === 'function' && process.connected && require('cluster').isWork
       if (draining) retire(subject)
     }
     const session = event === 'stream' && subject ? subject.session : undefined
-    if (sessions.has(session)) count(session, subject)
+    if (sessions.has(session)) began(session, subject)
     const result = emit.apply(this, arguments)
     // GOAWAY right behind a request: a client that sends one after the other has none on the way that it would cross.
     if (draining && sessions.has(session) && !session.destroyed) session.goaway()
     return result
   }
 
-  const count = (session, stream) => {
+  const began = (session, stream) => {
     sessions.set(session, sessions.get(session) + 1)
     stream.once('close', () => {
       if (!sessions.has(session)) return
@@ -114,26 +121,47 @@ if (typeof send === 'function' && process.connected && require('cluster').isWork
     servers.forEach(stopAccepting)
     // Node tells nobody when a server's last connection ends while it is open. Asking costs next to nothing, and only
     // a worker on its way out does it.
-    const timer = setInterval(() => {
-      let left = servers.size
-      let open = 0
-      const done = () => {
-        if (open > 0) return
-        clearInterval(timer)
-        say('drained')
-      }
-      if (left === 0) return done()
-      for (const server of servers) {
-        server.getConnections((error, count) => {
-          open += error ? 0 : count
-          if (--left === 0) done()
-        })
-      }
-    }, 10)
+    const timer = setInterval(() => connections((open) => {
+      if (open > 0) return
+      clearInterval(timer)
+      say('drained')
+    }), 10)
+  }
+
+  const connections = (done) => {
+    let left = servers.size
+    let open = 0
+    if (left === 0) return done(open)
+    for (const server of servers) {
+      server.getConnections((error, count) => {
+        open += error ? 0 : count
+        if (--left === 0) done(open)
+      })
+    }
+  }
+
+  // When all that happens in this turn has happened.
+  const count = () => {
+    if (counting) return
+    counting = true
+    setImmediate(() => connections((open) => {
+      counting = false
+      if (open !== expected) say('open', { count: (expected = open) })
+    }))
   }
 
   process.on('internalMessage', (message) => {
-    if (message && message.cmd === 'NODE_PMR' && message.act === 'drain' && !draining) drain()
+    const { cmd, act } = message || {}
+    if (cmd === 'NODE_CLUSTER' && act === 'newconn' && expected !== undefined) {
+      expected += 1
+      count()
+    }
+    if (cmd !== 'NODE_PMR') return
+    if (act === 'drain' && !draining) drain()
+    if (act === 'count') {
+      expected = NaN
+      count()
+    }
   })
   say('hello', { version: process.version })
 }

@@ -99,6 +99,7 @@ impl State {
         if known.drained {
             member.life.send_replace(Life::Drained);
         }
+        self.ask_to_count(run);
     }
 
     fn reopen(&mut self, known: KnownListener, file: OwnedFd) {

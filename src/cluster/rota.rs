@@ -2,7 +2,8 @@
 //!
 //! Among the workers that serve a listener, the one with the fewest unanswered connections is next; among equals, the
 //! one that has waited longest for its turn. So idle workers are served strictly in turn, and a busy one is passed over.
-//! With [`Balance::Least`], connections that are open count as well. With [`Balance::Sticky`] each client has a worker
+//! With [`Balance::Least`], connections that are open count as well: a worker on pmr's own channel tells how many it
+//! has, and so does our preload in a Node worker when that is asked for. With [`Balance::Sticky`] each client has a worker
 //! of its own: that whose instance number, hashed together with the client, gives the highest number (rendezvous
 //! hashing). So a successor inherits the clients of the instance, and those of one that leaves spread over the others,
 //! while nobody else's change. If that worker is busy, the client waits for it.
@@ -138,9 +139,21 @@ impl Rota {
         self.rules = rules;
     }
 
+    /// True if it matters how many connections a worker has open.
+    pub(crate) fn goes_by_open(&self) -> bool {
+        self.rules.balance == Balance::Least || self.rules.max_connections.is_some()
+    }
+
     /// A worker is there, in the place of this number among the app's processes. It serves nothing yet.
     pub(crate) fn join(&mut self, run: Run, instance: u32) {
         self.workers.entry(run).or_insert_with(|| Load::new(instance));
+    }
+
+    /// The worker has one more connection open.
+    pub(crate) fn took(&mut self, run: Run) {
+        if let Some(load) = self.workers.get_mut(&run) {
+            load.open = load.open.saturating_add(1);
+        }
     }
 
     /// The worker has so many connections open beside those it has not answered for.

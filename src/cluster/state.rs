@@ -53,6 +53,8 @@ pub(crate) struct Member {
     pub(crate) life: watch::Sender<Life>,
     /// Our preload said hello, with `process.version`: it can drain.
     pub(crate) node: Option<String>,
+    /// It tells how many connections are open in it; those it takes between two such words we add ourselves.
+    pub(crate) counts: bool,
     /// [`super::node::reply::DRAIN`] was sent.
     pub(crate) asked_to_drain: bool,
     /// It was told to disconnect, or is just about to be.
@@ -189,6 +191,7 @@ impl State {
             line,
             life: watch::Sender::new(Life::Serving),
             node: None,
+            counts: false,
             asked_to_drain: false,
             asked_to_disconnect: false,
             listening: Vec::new(),

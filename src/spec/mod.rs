@@ -223,7 +223,7 @@ impl Balance {
 pub struct QueueRule {
     /// The accept queue is at least this long, whatever the app asks for.
     pub backlog: Option<u32>,
-    /// A worker has at most so many open at once; the others wait. For workers on pmr's own channel.
+    /// A worker has at most so many open at once; the others wait. For Node workers, and those on pmr's own channel.
     pub max_connections: Option<u32>,
     /// How long a connection waits for a worker; for ever if none.
     #[serde(with = "value::millis_option")]

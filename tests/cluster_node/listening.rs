@@ -127,3 +127,69 @@ fn tls_sessions_are_resumed_by_any_worker() {
         assert_eq!(result, serde_json::json!({"resumed": 6, "workers": 3}));
     });
 }
+
+/// A connection that stays open after one answer, and the pid of who has it.
+async fn stay(at: SocketAddr) -> (TcpStream, String) {
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    loop {
+        if let Some(body) = whole_body(&answer) {
+            return (stream, body.to_owned());
+        }
+        let mut part = [0; 1024];
+        let count = stream.read(&mut part).await.unwrap();
+        assert!(count > 0, "hung up on: {answer}");
+        answer.push_str(std::str::from_utf8(&part[..count]).unwrap());
+    }
+}
+
+fn whole_body(answer: &str) -> Option<&str> {
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "))?;
+    (length.parse() == Ok(body.len())).then_some(body)
+}
+
+#[test]
+fn the_worker_with_the_fewest_open_connections_is_next() {
+    play(async {
+        let mut app = App::with(Balance::Least, "web.cjs", &["patient"]);
+        app.spawn_listening(2).await;
+        let at = app.at(0);
+        let mut held: HashMap<String, Vec<TcpStream>> = HashMap::new();
+        for _ in 0..6 {
+            let (stream, pid) = stay(at).await;
+            held.entry(pid).or_default().push(stream);
+        }
+        let counts: Vec<usize> = held.values().map(Vec::len).collect();
+        assert_eq!(counts, [3, 3]);
+        let left = held.keys().next().unwrap().clone();
+        held.remove(&left);
+        // As soon as the word of that has come, all are its; in turn would be every second one.
+        let mut in_a_row = 0;
+        while in_a_row < 4 {
+            let (_stream, pid) = stay(at).await;
+            in_a_row = if pid == left { in_a_row + 1 } else { 0 };
+        }
+    });
+}
+
+#[test]
+fn no_worker_has_more_connections_than_it_may() {
+    play(async {
+        let mut app = App::new("web.cjs", &["patient"]);
+        let queue = QueueRule { max_connections: Some(1), ..QueueRule::default() };
+        app.cluster.set_options(Options { queue, ..Options::default() });
+        app.spawn_listening(2).await;
+        let at = app.at(0);
+        let (one, first) = stay(at).await;
+        let (_two, second) = stay(at).await;
+        assert_ne!(first, second);
+        let third = tokio::task::spawn_local(async move { stay(at).await });
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!third.is_finished(), "both have what they may");
+        drop(one);
+        let (_third, pid) = tokio::time::timeout(PATIENCE, third).await.unwrap().unwrap();
+        assert_eq!(pid, first, "who has room takes it");
+    });
+}

@@ -18,7 +18,7 @@ use pmr::cluster::{Cluster, Memory, Notice, Options, PRELOAD, Part};
 use pmr::keeper::{Ledger, Records, Region, Word};
 use pmr::os::fdpass;
 use pmr::protocol::Run;
-use pmr::spec::Balance;
+use pmr::spec::{Balance, QueueRule};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

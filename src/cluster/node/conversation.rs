@@ -37,6 +37,7 @@ impl State {
             Ok(FromWorker::Leaving { seq }) => self.leaving(run, seq),
             Ok(FromWorker::Hello { version }) => self.preload_is_in(run, version),
             Ok(FromWorker::Drained) => self.drained(run),
+            Ok(FromWorker::Open { count }) => self.counted(run, count),
             Ok(FromWorker::Unknown) => {}
             Err(_) => self.complain(run, line),
         }
@@ -103,7 +104,24 @@ impl State {
             member.node = Some(version.clone());
             self.note();
         }
+        self.ask_to_count(run);
         self.tell(Notice::NodeVersion { run, version });
+    }
+
+    /// Has a worker's preload tell how many connections are open, if somebody goes by that.
+    pub(crate) fn ask_to_count(&self, run: Run) {
+        let member = self.members.get(&run).filter(|member| member.node.is_some() && self.rota.goes_by_open());
+        if let Some(member) = member {
+            member.say(reply::COUNT);
+        }
+    }
+
+    fn counted(&mut self, run: Run, open: u32) {
+        if let Some(member) = self.members.get_mut(&run) {
+            member.counts = true;
+            self.rota.opened(run, open);
+            self.wake_idle();
+        }
     }
 
     pub(crate) fn drained(&mut self, run: Run) {

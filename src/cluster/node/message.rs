@@ -48,6 +48,11 @@ pub(crate) enum FromWorker<'a> {
     },
     /// Our preload saw the last connection end.
     Drained,
+    /// Our preload has counted so many open connections.
+    Open {
+        /// All of them, whoever accepted them.
+        count: u32,
+    },
     /// Some other internal message: not for us.
     Unknown,
     /// What the app sent with `process.send`.
@@ -167,6 +172,11 @@ struct SeqOf {
 }
 
 #[derive(Deserialize)]
+struct CountOf {
+    count: u32,
+}
+
+#[derive(Deserialize)]
 struct VersionOf {
     version: String,
 }
@@ -211,6 +221,7 @@ fn internal<'a>(line: &'a [u8], envelope: &Envelope<'_>) -> Option<FromWorker<'a
         "NODE_PMR" => match envelope.act.as_ref() {
             "hello" => Some(FromWorker::Hello { version: read::<VersionOf>(line)?.version }),
             "drained" => Some(FromWorker::Drained),
+            "open" => Some(FromWorker::Open { count: read::<CountOf>(line)?.count }),
             _ => None,
         },
         _ => None,
@@ -257,6 +268,8 @@ mod tests {
         assert!(matches!(leaving, Ok(FromWorker::Leaving { seq: 4 })), "in any order of keys");
         assert!(matches!(parse(br#"{"cmd":"NODE_HANDLE_ACK"}"#), Ok(FromWorker::HandleAck)));
         assert!(matches!(parse(br#"{"cmd":"NODE_WHATEVER","x":1}"#), Ok(FromWorker::Unknown)));
+        assert!(matches!(parse(br#"{"cmd":"NODE_PMR","act":"open","count":3}"#), Ok(FromWorker::Open { count: 3 })));
+        assert!(matches!(parse(br#"{"cmd":"NODE_PMR","act":"open","count":-3}"#), Ok(FromWorker::Unknown)));
         assert!(matches!(parse(br#"{"cmd":"NODE_CLUSTER","act":5}"#), Ok(FromWorker::Unknown)));
     }
 

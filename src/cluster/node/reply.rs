@@ -10,6 +10,9 @@ pub(crate) const HANDLE_ACK: &str = "{\"cmd\":\"NODE_HANDLE_ACK\"}\n";
 /// Asks our preload to let its connections end.
 pub(crate) const DRAIN: &str = "{\"cmd\":\"NODE_PMR\",\"act\":\"drain\"}\n";
 
+/// Asks our preload to tell how many connections are open, from now on.
+pub(crate) const COUNT: &str = "{\"cmd\":\"NODE_PMR\",\"act\":\"count\"}\n";
+
 /// A connection, to be sent with its socket. `key` is JSON already.
 pub(crate) fn new_connection(key: &str, seq: u64) -> String {
     let mut line = String::with_capacity(96 + key.len());
@@ -79,6 +82,7 @@ mod tests {
         let lines = [
             HANDLE_ACK.to_owned(),
             DRAIN.to_owned(),
+            COUNT.to_owned(),
             new_connection("\"a \\\" b\"", 1),
             question(1),
             disconnect(2),

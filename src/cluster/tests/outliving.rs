@@ -348,3 +348,32 @@ fn a_record_of_this_version_is_understood_for_ever() {
     let sparse: super::super::record::Record = serde_json::from_str(r#"{"members":[{"run":9}],"later":1}"#).unwrap();
     assert_eq!(sparse.members[0].run, Run(9));
 }
+
+#[test]
+fn the_next_asks_anew_how_many_connections_are_open() {
+    play(async {
+        let count = json!({"cmd": "NODE_PMR", "act": "count"});
+        let stage = Stage::with(Balance::Least);
+        let (one, two) = (stage.listening(1).await, stage.listening(2).await);
+        for worker in [&one, &two] {
+            worker.say(&hello());
+            assert_eq!(worker.next().await.unwrap(), count);
+        }
+        let _stage = stage.reborn().await;
+        for (worker, open) in [(&one, 5), (&two, 2)] {
+            assert_eq!(worker.next().await.unwrap(), count);
+            worker.say(&json!({"cmd": "NODE_PMR", "act": "open", "count": open}));
+        }
+        quiet().await;
+        let clients: Vec<TcpStream> = (0..3).map(|_| one.connect()).collect();
+        two.reassure().await;
+        for _ in &clients {
+            two.accept().await;
+        }
+        quiet().await;
+        assert!(one.has_nothing(), "two had two, and has five by now");
+        let _next = one.connect();
+        one.reassure().await;
+        one.accept().await;
+    });
+}

@@ -60,7 +60,7 @@ pub static KEYS: &[Key] = &[
         ))
         .fixed(ANEW),
     key("max_connections", "a whole number", |d, v| put(&mut d.queue.max_connections, count_or_none(v)))
-        .flag(takes("max-connections", "N", "Most open connections of a worker on pmr's own channel; more wait"))
+        .flag(takes("max-connections", "N", "Most open connections of a worker, in Node or on pmr's own channel; more wait"))
         .fixed(ANEW),
     key("queue_timeout", TIME, |d, v| put(&mut d.queue.timeout, duration_or_none(v)))
         .flag(takes("queue-timeout", "TIME", "How long a connection waits for a worker [default: as long as it takes]"))

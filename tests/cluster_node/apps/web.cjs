@@ -9,6 +9,6 @@ const server = http.createServer((request, response) => {
   const answer = () => response.end(String(process.pid))
   request.url === '/slow' ? setTimeout(answer, 300) : answer()
 })
-server.keepAliveTimeout = 1000
+server.keepAliveTimeout = process.argv[2] === 'patient' ? 0 : 1000
 if (process.argv[2] === 'one') server.maxConnections = 1
 server.listen(0, '127.0.0.1')
