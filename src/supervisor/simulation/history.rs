@@ -189,7 +189,7 @@ impl History {
             return;
         }
         let exit = crate::protocol::Exit::Code(1);
-        let input = match self.rng.below(12) {
+        let input = match self.rng.below(13) {
             0 => Input::Spawned { run },
             1 => Input::SpawnFailed { run, error: "late".into(), permanent: true },
             2 => Input::Ready { run, proof: Proof::Listening },
@@ -201,6 +201,7 @@ impl History {
             8 => Input::Alive { run },
             9 => Input::Hangs { run },
             10 => Input::Checked { run, fault: None },
+            11 => Input::Obstructed { run, why: "late".into() },
             _ => Input::Sampled { run, memory: 1 << 40 },
         };
         let effects = self.tell(&input);
