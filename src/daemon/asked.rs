@@ -37,27 +37,33 @@ impl Peer {
 impl God {
     /// Lets the supervisor do what somebody asks for.
     pub(super) fn asked(&mut self, ask: Ask, by: &Asker, reply: Reply) {
-        let (verb, apps) = match &ask {
+        match &ask {
             Ask::Act { action, target } => {
                 // What names nothing is refused by the supervisor.
                 let ids = self.supervisor.select(target).unwrap_or_default();
                 self.note_asked(ids, action.verb(), by);
-                ("", Vec::new())
+                self.put(ask, reply);
             }
-            Ask::Launch { apps, how } => (launch_verb(*how), apps.iter().map(key).collect()),
-            Ask::Restore(_) => ("", Vec::new()),
+            Ask::Launch { apps, how } => {
+                let (verb, keys): (_, Vec<_>) = (launch_verb(*how), apps.iter().map(key).collect());
+                let known = self.processes_of(&keys);
+                self.note_asked(known.clone(), verb, by);
+                self.put(ask, reply);
+                let new = self.processes_of(&keys).into_iter().filter(|id| !known.contains(id));
+                self.note_asked(new.collect(), verb, by);
+            }
+            Ask::Restore(_) => self.put(ask, reply),
             Ask::ShutDown => {
                 let ids = self.supervisor.processes().map(|process| process.id).collect();
                 self.note_asked(ids, "kill", by);
-                return self.end("a client's request", Some(reply));
+                self.end("a client's request", Some(reply));
             }
-        };
-        let known = self.processes_of(&apps);
-        self.note_asked(known.clone(), verb, by);
+        }
+    }
+
+    fn put(&mut self, ask: Ask, reply: Reply) {
         let ticket = self.ticket(Some(reply));
         self.input(Input::Ask { ticket, ask });
-        let all = self.processes_of(&apps);
-        self.note_asked(all.into_iter().filter(|id| !known.contains(id)).collect(), verb, by);
     }
 
     fn note_asked(&mut self, ids: Vec<ProcessId>, verb: &str, by: &Asker) {
@@ -68,9 +74,6 @@ impl God {
 
     /// Those of the apps with these names.
     fn processes_of(&self, keys: &[(String, String)]) -> Vec<ProcessId> {
-        if keys.is_empty() {
-            return Vec::new();
-        }
         let apps: Vec<_> =
             self.supervisor.apps().filter(|app| keys.contains(&key(&app.spec))).map(|app| app.id).collect();
         self.supervisor.processes().filter(|known| apps.contains(&known.app)).map(|process| process.id).collect()
