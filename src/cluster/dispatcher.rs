@@ -18,11 +18,12 @@ use tokio::time::Instant;
 use super::listener::Listener;
 use super::memory::Accepted;
 use super::rota::{ListenerId, Next};
+use super::shed;
 use super::state::{Connection, Shared, State};
+use crate::os::killpoint;
 use crate::os::socket::Listening;
-use crate::os::{connection, killpoint};
 use crate::protocol::Run;
-use crate::spec::{Balance, QueueRule, Shed};
+use crate::spec::{Balance, QueueRule};
 
 /// Pause after all workers turned a connection down; it doubles up to [`LAST_BACKOFF`].
 pub(crate) const FIRST_BACKOFF: Duration = Duration::from_millis(10);
@@ -32,9 +33,6 @@ const SHORTAGE: Duration = Duration::from_millis(50);
 
 /// The most connections of a listener that wait with us.
 const HELD: usize = 1024;
-/// What one gets that has waited too long.
-const UNAVAILABLE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n\
-    Content-Type: text/plain\r\nContent-Length: 33\r\n\r\nNo worker is ready, please retry.";
 
 /// What a listener's task does next, until there is news or that time has come.
 enum Step {
@@ -230,15 +228,11 @@ impl State {
 
     /// Ends the connections that have waited too long. Returns when the next one will have.
     fn shed_late(&mut self, id: ListenerId) -> Option<Instant> {
-        let QueueRule { timeout, shed, .. } = self.options.queue;
+        let QueueRule { timeout, shed: how, .. } = self.options.queue;
         let (timeout, now) = (timeout?, Instant::now());
         let dealt = self.listeners.get_mut(&id)?.dealt()?;
         for connection in dealt.waiting.extract_if(.., |connection| connection.since + timeout <= now) {
-            let words = match shed {
-                Shed::Answer => UNAVAILABLE,
-                Shed::Close => b"",
-            };
-            connection::dismiss(&*connection.socket, words);
+            shed::turn_away(&*connection.socket, how);
         }
         dealt.waiting.iter().map(|connection| connection.since + timeout).min()
     }

@@ -29,6 +29,7 @@ mod queues;
 mod record;
 mod revival;
 mod rota;
+mod shed;
 mod state;
 mod takeover;
 mod wanted;
@@ -166,6 +167,7 @@ impl Cluster {
         let queues = Queues::new(book.clone(), Balancer::RoundRobin, notices.clone());
         let takeover = Takeover::new(book.clone(), queues.clone(), options.sharing.clone(), notices.clone());
         let activation = Activation::new(queues.clone(), book.clone(), notices.clone());
+        queues.set_rule(options.queue);
         Cluster { state: State::new(options, book, notices), queues, takeover, activation }
     }
 
@@ -186,6 +188,7 @@ impl Cluster {
             Some(record) => Queues::adopt(book.clone(), Balancer::RoundRobin, notices.clone(), record, legacy.files)?,
             None => Queues::new(book.clone(), Balancer::RoundRobin, notices.clone()),
         };
+        queues.set_rule(options.queue);
         let takeover = Takeover::new(book.clone(), queues.clone(), options.sharing.clone(), notices.clone());
         takeover.adopt(legacy.records, legacy.files);
         let activation = Activation::new(queues.clone(), book.clone(), notices.clone());
@@ -340,6 +343,7 @@ impl Cluster {
         let mut state = self.state.borrow_mut();
         state.rota.set_rules(options.rules());
         self.takeover.set_rules(options.sharing.clone());
+        self.queues.set_rule(options.queue);
         state.options = options;
         state.members.keys().for_each(|run| state.ask_to_count(*run));
     }

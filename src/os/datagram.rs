@@ -9,8 +9,6 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg};
 use rustix::net::sockopt::set_socket_passcred;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
 use serde::{Deserialize, Serialize};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use super::identity;
 use super::spawn::Credentials;
@@ -83,15 +81,6 @@ pub fn open(address: &Address, owner: Option<&Credentials>) -> io::Result<OwnedF
         }
     }
     Ok(socket)
-}
-
-/// For awaiting messages.
-///
-/// # Errors
-/// If the runtime cannot watch it.
-pub fn watch(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an OwnedFd is one and the same file, open until the AsyncFd drops it.
-    Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?)
 }
 
 /// The next message. What is longer than the buffer is cut.

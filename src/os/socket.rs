@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::net::sockopt::{Timeout, set_ipv6_v6only, set_socket_reuseaddr, set_socket_timeout};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, getsockname, listen,
@@ -157,6 +158,28 @@ impl Listening {
         // and open until the AsyncFd drops it.
         Ok(unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) }?)
     }
+}
+
+/// Lets a socket be awaited for what comes in.
+///
+/// # Errors
+/// If the runtime cannot watch it.
+pub fn watch(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd is one and the same file, open until the AsyncFd drops it.
+    Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?)
+}
+
+/// The next connection that waits at a socket that may be blocking, since a program opened it. For sockets nobody else
+/// accepts from: for the blink of an eye it is non-blocking for all who have it.
+///
+/// # Errors
+/// See [`Listening::accept`].
+pub fn accept_at_once(listening: impl AsFd) -> io::Result<OwnedFd> {
+    let before = fcntl_getfl(&listening)?;
+    fcntl_setfl(&listening, before | OFlags::NONBLOCK)?;
+    let accepted = accept_with(&listening, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC);
+    fcntl_setfl(&listening, before)?;
+    Ok(accepted?)
 }
 
 impl AsFd for Listening {

@@ -217,7 +217,8 @@ impl Balance {
     }
 }
 
-/// What becomes of connections that no worker is ready for. It holds where the supervisor accepts them.
+/// What becomes of connections that no worker is ready for. Where workers accept by themselves, their time counts while
+/// none serves; at a Unix path that is given to all of them, they wait as long as it takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct QueueRule {

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{Activation, State};
 use crate::cluster::Notice;
-use crate::os::{datagram, diag};
+use crate::os::{diag, socket};
 
 /// How often is looked.
 const LOOK: Duration = Duration::from_secs(1);
@@ -106,7 +106,7 @@ impl Watch {
 async fn somebody_comes(state: &Weak<RefCell<State>>) {
     loop {
         let Some(sockets) = state.upgrade().map(|state| state.borrow().unattended()) else { return };
-        let watched: Vec<_> = sockets.into_iter().filter_map(|socket| datagram::watch(socket).ok()).collect();
+        let watched: Vec<_> = sockets.into_iter().filter_map(|socket| socket::watch(socket).ok()).collect();
         if watched.is_empty() {
             sleep(LOOK).await;
             continue;

@@ -22,6 +22,7 @@ mod forsaken;
 mod given;
 mod queue;
 mod record;
+mod shed;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,7 @@ use super::Notice;
 use super::memory::Book;
 use crate::os::reuseport::{Balancer, Key};
 use crate::protocol::{ListenerInfo, Run};
+use crate::spec::QueueRule;
 
 /// Under which key the record of an app's queues is.
 #[must_use]
@@ -73,6 +75,11 @@ impl Queues {
         files: &mut HashMap<String, OwnedFd>,
     ) -> Result<Queues, String> {
         Ok(Queues { state: State::adopt(book, at_most, notices, record, files)? })
+    }
+
+    /// What becomes of connections while no worker is ready for them.
+    pub(crate) fn set_rule(&self, rule: QueueRule) {
+        self.state.borrow_mut().set_rule(rule);
     }
 
     /// A worker was started, whose processes descend from this one.

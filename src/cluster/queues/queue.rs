@@ -10,7 +10,7 @@ use crate::os::reuseport::{Group, Key, MemberId};
 use crate::protocol::Run;
 
 /// Which queue it is among those of an app. Never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(super) struct QueueId(pub(super) u64);
 
 impl QueueId {

@@ -10,11 +10,13 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 
 use super::queue::{Place, Queue, QueueId};
+use super::shed::Lookout;
 use crate::cluster::Notice;
 use crate::cluster::memory::Book;
 use crate::os::reuseport::{self, Balancer, Group, Key};
 use crate::os::{clock, diag};
 use crate::protocol::Run;
+use crate::spec::QueueRule;
 
 /// State as tasks hold it: they end when the queues do.
 pub(super) type Shared = Weak<RefCell<State>>;
@@ -32,6 +34,9 @@ pub(super) struct State {
     pub(super) workers: HashMap<Run, Worker>,
     /// Somebody will look after the vacant.
     pub(super) looking: bool,
+    /// What becomes of connections nobody is there for.
+    pub(super) rule: QueueRule,
+    pub(super) lookouts: HashMap<QueueId, Lookout>,
 }
 
 #[derive(Debug)]
@@ -64,7 +69,19 @@ impl State {
         Rc::new_cyclic(|me| {
             let (queues, places, workers) = (Vec::new(), BTreeMap::new(), HashMap::new());
             let me = me.clone();
-            RefCell::new(State { me, book, at_most, notices, next: 0, queues, places, workers, looking: false })
+            RefCell::new(State {
+                me,
+                book,
+                at_most,
+                notices,
+                next: 0,
+                queues,
+                places,
+                workers,
+                looking: false,
+                rule: QueueRule::default(),
+                lookouts: HashMap::new(),
+            })
         })
     }
 
@@ -210,7 +227,7 @@ impl State {
             && (!queue.key.tcp || reuseport::listens(&queue.socket))
     }
 
-    fn is_served(&self, key: &Key) -> bool {
+    pub(super) fn is_served(&self, key: &Key) -> bool {
         self.queues.iter().any(|queue| queue.key == *key && self.is_served_queue(queue))
     }
 
@@ -238,6 +255,7 @@ impl State {
             }
         }
         place.keep_files(&self.book);
+        self.look_out(&key);
     }
 
     /// Who is to be in rotation.
@@ -340,6 +358,7 @@ impl State {
     pub(super) fn remove(&mut self, id: QueueId) {
         let Some(at) = self.queues.iter().position(|queue| queue.id == id) else { return };
         let queue = self.queues.remove(at);
+        self.lookouts.remove(&id);
         let Some(place) = self.places.get_mut(&queue.key) else { return };
         let key = queue.key;
         let member = queue.member;

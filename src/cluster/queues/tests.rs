@@ -1,5 +1,7 @@
 //! Queues as the kernel has them: who gets connections while workers come, leave, die, and while Gods do.
 
+mod shed;
+
 use std::net::{SocketAddr, TcpStream};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, bind, listen, socket_with};

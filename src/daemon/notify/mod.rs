@@ -26,7 +26,7 @@ use super::wiring::Wiring;
 use crate::keeper::{Ledger, Records};
 use crate::os::datagram::{self, Address, Sender};
 use crate::os::spawn::Credentials;
-use crate::os::{identity, proc};
+use crate::os::{identity, proc, socket};
 use crate::paths::Home;
 use crate::protocol::Run;
 use crate::protocol::notify::{self, Note};
@@ -151,7 +151,7 @@ impl Notifications {
 
     fn listen(&mut self, run: Run, known: Known, socket: OwnedFd) -> io::Result<()> {
         self.ledger.keep(&key(run), &socket);
-        let socket = datagram::watch(socket)?;
+        let socket = socket::watch(socket)?;
         let reader = tokio::task::spawn_local(read(run, socket, self.heard.clone())).abort_handle();
         self.sockets.insert(run, Socket { known, reader });
         self.note(run);

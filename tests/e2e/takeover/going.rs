@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 
 use super::{CLIENTS, PYTHON, Town, there};
-use crate::support::{app, processes};
+use crate::support::{app, http, processes};
 
 fn town(words: &str) -> Option<Town> {
     let script = app("share/threads.py");
@@ -54,6 +54,19 @@ fn the_only_worker_is_restarted_and_clients_wait() {
     for tally in [&new, &few] {
         assert!(tally.failed.iter().all(|failed| failed.how != "refused" && failed.how != "hung"), "{tally:?}");
     }
+}
+
+#[test]
+fn who_waits_too_long_for_an_app_that_crashed_is_turned_away() {
+    let Some(town) = town("-i 2 --queue-timeout 200ms --restart-delay 1h") else { return };
+    let before = town.online(2);
+    before.iter().for_each(|row| processes::signal(row.pid, Signal::SIGKILL));
+    town.home.when("it", "waiting", |rows| rows.iter().all(|row| row.status == "waiting restart"));
+    let words = http::get(town.port, "/").expect_err("nobody is there").to_string();
+    assert!(words.contains("503 Service Unavailable"), "{words}");
+    town.home.ok("restart it");
+    town.online(2);
+    assert_eq!(town.spread(10).len(), 2);
 }
 
 #[test]
