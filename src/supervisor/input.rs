@@ -109,6 +109,14 @@ pub enum Input {
         /// Resident bytes.
         memory: u64,
     },
+    /// The run wrote more to standard error. Counted where [`Supervisor::judged_by_errors`](super::Supervisor::judged_by_errors)
+    /// names it.
+    Complained {
+        /// Which.
+        run: Run,
+        /// So many lines since this was last told.
+        lines: u32,
+    },
     /// The run says that it is alive, or it begins anew to count how long it is silent.
     Alive {
         /// Which.

@@ -97,6 +97,7 @@ impl Supervisor {
             Input::Late { run } => self.tell(now, run, &mut effects, |process, scene| process.late(scene, run)),
             Input::Checked { run, fault } => self.checked(now, run, fault, &mut effects),
             Input::Sampled { run, memory } => self.sampled(now, run, memory, &mut effects),
+            Input::Complained { run, lines } => self.complained(now, run, lines, &mut effects),
             Input::Alive { run } => self.tell(now, run, &mut effects, |process, scene| process.alive(scene, run)),
             Input::Hangs { run } => self.tell(now, run, &mut effects, |process, scene| process.hangs(scene, run)),
             Input::Unneeded { app } => self.unneeded(now, app, &mut effects),

@@ -4,6 +4,7 @@
 //! A canary's predecessor serves on beside it until the watch is over, so that taking it back costs nothing, also where
 //! only the files of the app have changed and nobody could start the release before once more.
 
+mod errors;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,7 @@ use crate::spec::OnReloadFailure;
 use crate::supervisor::persist::RecordKey;
 use crate::supervisor::process::Takeover;
 use crate::supervisor::{AppId, Effect, Goal, Moment, Process, ProcessId, State, Supervisor};
+use errors::Errors;
 
 /// How a reload is to go, and how far it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +52,9 @@ enum Phase {
         watched: Vec<(ProcessId, Run)>,
         /// When the watch is over, once all of them are ready.
         until: Option<Moment>,
+        /// What is written to standard error in that time.
+        #[serde(default, skip_serializing_if = "Errors::is_empty")]
+        errors: Errors,
     },
     /// A successor failed: what has been replaced is brought back.
     RollingBack {
@@ -73,7 +78,7 @@ impl Transaction {
         (self.since, self.last_run) = (Some(now), last_run);
         if let Some(canary) = self.canary {
             let left = canary.share.of(u32::try_from(members).unwrap_or(u32::MAX));
-            self.phase = Phase::Canary { left, watched: vec![], until: None };
+            self.phase = Phase::Canary { left, watched: vec![], until: None, errors: Errors::default() };
         }
     }
 
@@ -214,9 +219,13 @@ impl Supervisor {
         effects: &mut Vec<Effect>,
     ) -> bool {
         let pending = u32::try_from(operation.pending.len()).unwrap_or(u32::MAX);
-        let Phase::Canary { left, watched, until } = &mut operation.transaction.phase else { return false };
+        let is_new = |run: Run| run.0 > operation.transaction.last_run;
+        let Phase::Canary { left, watched, until, errors } = &mut operation.transaction.phase else { return false };
         *left = (*left).min(pending);
-        let faults = |(id, run): &(ProcessId, Run)| Some((*id, self.processes.get(id)?.fault_of(*run)?));
+        let faults = |(id, run): &(ProcessId, Run)| {
+            let fault = self.processes.get(id)?.fault_of(*run).or_else(|| errors.fault(*run, is_new))?;
+            Some((*id, fault))
+        };
         if let Some((id, reason)) = watched.iter().find_map(faults) {
             watched.retain(|(other, _)| *other != id);
             self.direct_if_there(now, id, effects, Process::take_back);

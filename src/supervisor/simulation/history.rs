@@ -217,11 +217,15 @@ impl History {
         }
         let ready: Vec<AppId> = apps.iter().copied().filter(|app| self.supervisor.may_rest(*app)).collect();
         let app = self.rng.pick(if ready.is_empty() { &apps } else { &ready });
-        let before = invariants::demand(self, app);
         // What is expected holds of one daemon, and not across the death of two.
         let mortal = self.mortal;
         let checked = self.rng.percent(50);
-        self.mortal = if checked { 0 } else { mortal };
+        if checked {
+            self.mortal = 0;
+            // What is due after a jump of the clock is none of this.
+            self.tell(&Input::Tick);
+        }
+        let before = invariants::demand(self, app);
         match self.rng.below(6) {
             0..2 => {
                 self.tell(&Input::Wanted { app });
@@ -253,6 +257,10 @@ impl History {
         if !runs.is_empty() && !self.serial {
             let input = Input::Sampled { run: self.rng.pick(&runs), memory: self.rng.pick(&[1, 1 << 30]) };
             self.tell(&input);
+            let run = self.rng.pick(&runs);
+            let judged = self.supervisor.judged_by_errors().any(|judged| judged == run);
+            let lines = if judged { u32::try_from(self.rng.below(40)).unwrap_or(0) } else { 1000 };
+            self.tell(&Input::Complained { run, lines });
         }
     }
 
@@ -345,7 +353,7 @@ impl History {
                 let all = self.supervisor.processes.values();
                 return all.for_each(|process| self.coverage.note(process, Column::Tick));
             }
-            Input::Ask { .. } | Input::Late { .. } | Input::Obstructed { .. } => return,
+            Input::Ask { .. } | Input::Late { .. } | Input::Obstructed { .. } | Input::Complained { .. } => return,
         };
         if let Some(process) = self.supervisor.process_of(*run) {
             self.coverage.note(process, column);

@@ -80,6 +80,24 @@ fn a_canary_that_dies_is_taken_back_and_nothing_else_touched() {
 }
 
 #[test]
+fn a_canary_that_writes_many_more_errors_than_the_release_before_is_no_good() {
+    let errors = |run, lines| Input::Complained { run: Run(run), lines };
+    let mut play = Play::with(cluster(2));
+    play.hear(errors(1, 1000));
+    play.act(canary(1, 30), "api");
+    assert_eq!(play.supervisor.judged_by_errors().count(), 0, "not before it is ready");
+    play.ready(3);
+    assert_eq!(play.supervisor.judged_by_errors().collect::<Vec<_>>(), [3, 1, 2].map(Run));
+    for lines in [errors(2, 8), errors(3, 10), errors(3, 14)] {
+        assert_eq!(play.hear(lines), [], "three times as many are not too many");
+    }
+    assert_eq!(play.hear(errors(3, 1)), [drain(3)]);
+    let reason = "wrote 25 lines to standard error while it was watched; the release before wrote 8 in the same time";
+    assert_eq!(play.verdicts(), [(0, Verdict::Failed { reason: reason.into(), old_serves: true })]);
+    assert_eq!(play.supervisor.judged_by_errors().count(), 0);
+}
+
+#[test]
 fn a_stop_ends_a_watch() {
     let mut play = Play::with(cluster(1));
     play.act(canary(1, 30), "api");
