@@ -20,7 +20,7 @@ use crate::cluster::Notice;
 use crate::os::address::Address;
 use crate::os::reuseport::{self, Key};
 use crate::os::seccomp::{Answer, Call, Delivery, Request};
-use crate::os::{files, pidfd, proc};
+use crate::os::{files, pidfd, proc, tracer};
 use crate::protocol::Run;
 use crate::spec::Share;
 
@@ -49,12 +49,20 @@ impl State {
 
     fn carry_out(&mut self, run: Run, request: &Request) -> io::Result<Option<Decision>> {
         let Some(address) = self.concerns(run, &request.call) else {
-            return Ok(Some(Decision::just(Answer::Continue)));
+            return match request.call {
+                Call::BindUnreadable { errno, .. } if tracer::is_unanswered(errno) => Err(unseen(run, errno)),
+                Call::Bind { .. } | Call::BindUnreadable { .. } | Call::Listen { .. } => {
+                    Ok(Some(Decision::just(Answer::Continue)))
+                }
+            };
         };
         let socket = match self.workers[&run].watch.get_ref().take_socket(request) {
             Ok(Some(socket)) => socket,
             Ok(None) => return Ok(None),
             Err(error) => {
+                if let Some(errno) = error.raw_os_error().filter(|errno| tracer::is_unanswered(*errno)) {
+                    return Err(unseen(run, errno));
+                }
                 if error.raw_os_error() != Some(libc::EBADF) {
                     tracing::warn!(run = run.0, %error, "a worker's socket cannot be taken: it binds for itself");
                 }
@@ -194,4 +202,12 @@ impl State {
             }
         });
     }
+}
+
+/// The keeper, who is to look for us, does not: by itself the worker would have the port for itself, so it is told to
+/// try again, or fail and be started again.
+fn unseen(run: Run, errno: i32) -> io::Error {
+    let error = io::Error::from_raw_os_error(errno);
+    tracing::error!(run = run.0, "the keeper does not look into a worker that binds, which therefore fails: {error}");
+    error
 }

@@ -9,8 +9,8 @@
 use std::time::Duration;
 
 use super::State;
-use crate::os::seccomp::recovery::{join, waiting_calls};
-use crate::os::seccomp::{BindWatch, Call, Pending, Request, RequestId};
+use crate::os::seccomp::recovery::join;
+use crate::os::seccomp::{Answer, BindWatch, Call, Pending, Request, RequestId};
 use crate::os::tree;
 use crate::protocol::Run;
 
@@ -48,6 +48,10 @@ impl State {
             Some((request, None)) => self.asked(run, &request),
             None => {}
         }
+        if waiting.is_empty() {
+            // They wait in calls that are none of our business, or that we may not look at: the kernel's affair.
+            lost.iter().flatten().for_each(|id| drop(watch.answer(*id, Answer::Continue)));
+        }
         match found(lost, waiting) {
             Ok(request) => request.into_iter().for_each(|request| self.asked(run, &request)),
             Err(thread) => self.give_up(run, root, thread),
@@ -83,7 +87,7 @@ fn waiting_unheard(
     watch: &BindWatch,
     received: &mut Vec<Request>,
 ) -> Vec<(i32, Call)> {
-    let mut calls = waiting_calls(&tree::descendants(&[root]));
+    let mut calls = watch.waiting_calls(&tree::descendants(&[root]));
     // Who waits by now has been told of, so this comes second.
     while let Ok(Some(request)) = watch.next() {
         received.push(request);
