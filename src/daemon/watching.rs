@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::god::God;
 use crate::cluster;
 use crate::os::seccomp::{self, Pending, ability};
-use crate::os::tracer::Tracer;
+use crate::os::tracer::{Tracer, is_unanswered};
 use crate::os::{identity, killpoint};
 use crate::protocol::Run;
 use crate::spec::{AppSpec, Mechanism};
@@ -37,7 +37,8 @@ fn obstacle(tracer: &Tracer) -> Option<String> {
         Some("told so by a test".to_owned())
     } else {
         match ability::ability(None, tracer) {
-            Ok(found) => found.obstacle().map(ToString::to_string),
+            // A keeper who does not answer just now says nothing of the machine.
+            Ok(found) => found.obstacle().filter(|found| !is_unanswered(found.errno)).map(ToString::to_string),
             Err(error) => Some(error.to_string()),
         }
     };

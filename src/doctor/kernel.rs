@@ -41,7 +41,8 @@ pub fn takeover() -> Finding {
     }
 }
 
-fn advice(obstacle: &Obstacle) -> String {
+/// What to do about it.
+pub fn advice(obstacle: &Obstacle) -> String {
     let allow = match obstacle.yama {
         Some(2) => "sysctl -w kernel.yama.ptrace_scope=1, or run the daemon as root",
         Some(_) => "set kernel.yama.ptrace_scope to 1, which takes a reboot",

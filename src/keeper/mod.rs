@@ -29,7 +29,8 @@
 //! a program ([`crate::os::tracer`]) where the kernel refuses that to God, because he is its ancestor and God is not. The
 //! line between the two is a socket pair that each God gets anew when he is started, so nothing that one God asked is left
 //! for the next, and no other version of the program is ever at the other end. A keeper who took the place of one that
-//! died is no ancestor of what ran before: those programs serve on, and what they bind from then on is theirs alone.
+//! died is no ancestor of what ran before: where that matters, those programs serve on, and what they bind from then on is
+//! theirs alone.
 
 pub mod exits;
 pub mod frames;

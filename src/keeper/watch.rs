@@ -122,6 +122,8 @@ impl Keeper {
 
     /// A line to the next God: his end and ours. Without one, for want of descriptors, he looks by himself.
     fn open_line(&mut self) -> Option<(RawFd, RawFd)> {
+        // Closed before the next God sees what is open: he would take it for his.
+        self.deputy = None;
         let (his, ours) = tracer::pair().ok()?;
         let line = (his.into_raw_fd(), ours.as_raw_fd());
         self.deputy = Some(ours);

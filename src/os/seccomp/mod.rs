@@ -71,7 +71,8 @@ pub enum Call {
         /// To which address: a copy, which the program cannot change any more.
         address: Address,
     },
-    /// `bind(2)` with an address that cannot be read: the program's mistake (`EFAULT`), or we are not allowed to.
+    /// `bind(2)` with an address that cannot be read: the program's mistake (`EFAULT`), or we are not allowed to, or
+    /// nobody answers who is to read it for us.
     BindUnreadable {
         /// Of which socket.
         socket: RawFd,
