@@ -9,7 +9,7 @@
 //!    │ tails log files itself          ║│ │ connections       │ fd 3: IPC channel
 //!    └─◄──events (NDJSON) pub.sock─────║┘ └───────────────────┘
 //!                                      ║ one table of open files
-//!                                    keeper  (starts God again; parent of all)
+//!                                    keeper  (starts God again; parent of all; looks into them on God's word)
 //! ```
 //!
 //! ## Deciding apart from doing
@@ -29,7 +29,8 @@
 //! which its `bind` and `listen` calls wait for our answer; [`cluster`]'s *takeover* makes them on a duplicate of its
 //! socket, so that it shares the address, and keeps that duplicate. Such a socket's accept queue is one of *queues*: in
 //! rotation while its worker is, out of it while that drains, inherited by the next when it is dead; with nobody there, a
-//! *door* of ours takes what comes. The kernel deals connections out; none passes through us.
+//! *door* of ours takes what comes. The kernel deals connections out; none passes through us. To take a program's socket
+//! is to look into it, which the kernel may grant to its ancestors only: then the keeper does it for God ([`os::tracer`]).
 //!
 //! ## Nobody is needed alive
 //!

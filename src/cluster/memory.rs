@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use super::rota::ListenerId;
 use crate::keeper::{Ledger, Place, Records, Region, Word};
+use crate::os::tracer::Tracer;
 use crate::protocol::Run;
 
 /// Bits of a message number that count within one God's life; above are those of his generation.
@@ -16,13 +17,15 @@ const GENERATIONS: u64 = 1 << 21;
 /// Bits of a slot's listener number that are the cluster's own; above is the app.
 const IN_ONE_APP: u32 = 32;
 
-/// What a cluster is written down in.
+/// What a cluster is written down in, and what it has of the keeper besides.
 #[derive(Clone, Debug)]
 pub struct Memory {
     /// Records and kept files.
     pub ledger: Ledger,
     /// Where each connection is.
     pub region: Rc<Region>,
+    /// Who looks into its workers.
+    pub tracer: Tracer,
 }
 
 /// What the God before left of a cluster. What belongs to it is taken out.

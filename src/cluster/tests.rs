@@ -21,6 +21,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use super::*;
 use crate::keeper::{Ledger, Place, Records, Region, Word, ledger};
 use crate::os::fdpass;
+use crate::os::tracer::Tracer;
 
 /// Longer than anything here takes; what waits that long has hung.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -82,7 +83,7 @@ pub(in crate::cluster) fn memory(generation: u64, records: &Records) -> Memory {
     region.set(Word::Generation, generation);
     // Copies have other numbers.
     let records = records.iter().filter(|(key, _)| !key.starts_with("fd/")).map(|(k, v)| (k.clone(), v.clone()));
-    Memory { ledger: Ledger::start(Rc::clone(&region), &records.collect()).unwrap(), region }
+    Memory { ledger: Ledger::start(Rc::clone(&region), &records.collect()).unwrap(), region, tracer: Tracer::alone() }
 }
 
 /// A copy of an open file, by its number.

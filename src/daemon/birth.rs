@@ -164,7 +164,7 @@ fn shell(
         notices,
         logs: LogFiles::new(threads.clone())?,
         pid_files: PidFiles::new()?,
-        memory: Memory { ledger, region },
+        memory: Memory { ledger, region, tracer: legacy.tracer.clone() },
         keeper: legacy.keeper,
         cgroups,
         journal,

@@ -141,6 +141,7 @@ impl God {
         God {
             notifications: Notifications::new(heard, shell.memory.ledger.clone()),
             living: Living::new(shell.keeper, lineage, shell.memory.ledger.clone(), ends),
+            watching: Watching::new(shell.memory.tracer.clone()),
             shell,
             supervisor: Supervisor::default(),
             clusters: HashMap::new(),
@@ -148,7 +149,6 @@ impl God {
             node_versions: HashMap::new(),
             fingerprints: Fingerprints::default(),
             told_of: HashMap::new(),
-            watching: Watching::default(),
             checks,
             tickets: HashMap::new(),
             last_ticket: 0,

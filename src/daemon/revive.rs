@@ -194,7 +194,7 @@ impl God {
 
     /// What nobody took over is closed, and nobody looks for it any more.
     fn drop_rest(&self, files: HashMap<String, OwnedFd>, connections: Vec<(OwnedFd, Place)>, rest: Vec<OwnedFd>) {
-        let Memory { ledger, region } = &self.shell.memory;
+        let Memory { ledger, region, .. } = &self.shell.memory;
         for (name, file) in files {
             ledger.release(&name);
             drop(file);

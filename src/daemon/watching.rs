@@ -7,30 +7,38 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::god::God;
 use crate::cluster;
 use crate::os::seccomp::{self, Pending, ability};
+use crate::os::tracer::{Tracer, is_unanswered};
 use crate::os::{identity, killpoint};
 use crate::protocol::Run;
 use crate::spec::{AppSpec, Mechanism};
 use crate::supervisor::AppId;
 
 /// What is known of that: found out at the first need, by trying.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Watching {
+    tracer: Tracer,
     obstacle: OnceCell<Option<String>>,
 }
 
 impl Watching {
+    /// With nothing known yet.
+    pub fn new(tracer: Tracer) -> Watching {
+        Watching { tracer, obstacle: OnceCell::new() }
+    }
+
     /// What is in the way, in words.
     pub fn obstacle(&self) -> Option<&str> {
-        self.obstacle.get_or_init(obstacle).as_deref()
+        self.obstacle.get_or_init(|| obstacle(&self.tracer)).as_deref()
     }
 }
 
-fn obstacle() -> Option<String> {
+fn obstacle(tracer: &Tracer) -> Option<String> {
     let found = if killpoint::is_armed("no-takeover") {
         Some("told so by a test".to_owned())
     } else {
-        match ability::ability(None) {
-            Ok(found) => found.obstacle().map(ToString::to_string),
+        match ability::ability(None, tracer) {
+            // A keeper who does not answer just now says nothing of the machine.
+            Ok(found) => found.obstacle().filter(|found| !is_unanswered(found.errno)).map(ToString::to_string),
             Err(error) => Some(error.to_string()),
         }
     };

@@ -10,16 +10,19 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 use super::Finding;
 use crate::os::cgroup::{self, Allowance, Hierarchy};
 use crate::os::reuseport::{self, BACKLOG, Balancer, Group};
-use crate::os::{diag, identity, proc, seccomp};
+use crate::os::seccomp::ability::{self, Obstacle};
+use crate::os::tracer::Tracer;
+use crate::os::{diag, identity, proc};
 
 /// Below this a daemon with a few hundred apps runs out of descriptors.
 const FILES_WANTED: u64 = 4096;
 
 const TAKEOVER: &str = "any program in cluster mode";
 
-/// Can sockets of programs be taken over as they bind?
+/// Can sockets of programs be taken over as they bind? We try it with a child: as its parent we may what the keeper may
+/// with the programs of a daemon, who is above them.
 pub fn takeover() -> Finding {
-    let ability = match seccomp::ability::ability(None) {
+    let ability = match ability::ability(None, &Tracer::alone()) {
         Ok(ability) => ability,
         Err(error) => return Finding::missing(TAKEOVER, format!("it cannot be tried: {error}"), "try it again"),
     };
@@ -33,10 +36,19 @@ pub fn takeover() -> Finding {
         Some(obstacle) => Finding::limited(
             TAKEOVER,
             format!("sockets cannot be taken over ({obstacle}); Node apps are not affected"),
-            "in a container allow seccomp notification and pidfd_getfd (Docker: --cap-add SYS_PTRACE), or use `listen` \
-             in the config with programs that know socket activation",
+            advice(obstacle),
         ),
     }
+}
+
+/// What to do about it.
+pub fn advice(obstacle: &Obstacle) -> String {
+    let allow = match obstacle.yama {
+        Some(2) => "sysctl -w kernel.yama.ptrace_scope=1, or run the daemon as root",
+        Some(_) => "set kernel.yama.ptrace_scope to 1, which takes a reboot",
+        None => "in a container allow seccomp notification and pidfd_getfd (Docker: --cap-add SYS_PTRACE)",
+    };
+    format!("{allow}, or use `listen` in the config with programs that know socket activation")
 }
 
 const BALANCER: &str = "balance among them";

@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
+use crate::os::seccomp::ability::Obstacle;
 
 #[test]
 fn a_home_that_others_can_read_is_told_with_what_to_do() {
@@ -29,6 +30,14 @@ fn nothing_that_pmr_needs_is_missing_where_its_tests_run() {
         assert_ne!(finding.health, Health::Missing, "{finding:?}");
         assert_eq!(finding.advice.is_some(), finding.health != Health::Good, "{finding:?}");
     }
+}
+
+#[test]
+fn who_forbids_takeover_is_told_apart() {
+    let advice = |yama| kernel::advice(&Obstacle { call: "pidfd_getfd".to_owned(), errno: 1, yama });
+    assert!(advice(None).starts_with("in a container allow"));
+    assert!(advice(Some(2)).starts_with("sysctl -w kernel.yama.ptrace_scope=1, or run the daemon as root"));
+    assert!(advice(Some(3)).contains("takes a reboot"));
 }
 
 #[test]

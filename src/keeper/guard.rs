@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use nix::sys::signal::Signal;
 
-use super::inheritance::Inheritance;
+use super::inheritance::{Given, Inheritance};
 use super::region::{Pillar, Region, Word};
 use super::{Trial, execute};
 use crate::os::signals::{self, Awaited};
@@ -62,7 +62,7 @@ fn stand(region: &Rc<Region>, home: &OsStr, keeper: i32) {
         match signals.next(None) {
             // What goes on without us must end without us: connections of workers, above all.
             Some(APART) => {
-                held = Inheritance::take(Rc::clone(region), None, keeper).ok().map(|mut left| {
+                held = Inheritance::take(Rc::clone(region), Given::default(), keeper).ok().map(|mut left| {
                     left.rest.clear();
                     left.connections.retain(|(_, place)| matches!(place, super::Place::Waiting { .. }));
                     left

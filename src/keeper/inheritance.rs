@@ -11,6 +11,8 @@ use super::region::{Pillar, Place, Region, Word};
 use super::{FIRST, Trial};
 use crate::os::files::{self, FileId};
 use crate::os::reap::Ended;
+use crate::os::tracer::Tracer;
+use crate::os::{identity, pidfd};
 
 /// See the module.
 #[derive(Debug)]
@@ -29,10 +31,21 @@ pub struct Inheritance {
     pub exits: Option<OwnedFd>,
     /// Where to say that we are ready, for the first God only.
     pub readiness: Option<OwnedFd>,
+    /// Who looks into programs: we, or the keeper.
+    pub tracer: Tracer,
     /// The God before, if there was one.
     pub previous: Option<Previous>,
     /// Pid of the keeper.
     pub keeper: i32,
+}
+
+/// Open files, by number, that a God has besides those the region knows of.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Given {
+    /// Where to say that we are ready, for the first God only.
+    pub(super) readiness: Option<RawFd>,
+    /// Our end of the line to the keeper, and his.
+    pub(super) line: Option<(RawFd, RawFd)>,
 }
 
 /// How the God before came to his end.
@@ -48,9 +61,11 @@ pub struct Previous {
 
 impl Inheritance {
     /// Takes over everything. To be called first thing in God's process.
-    pub(super) fn take(region: Rc<Region>, readiness: Option<RawFd>, keeper: i32) -> io::Result<Inheritance> {
+    pub(super) fn take(region: Rc<Region>, given: Given, keeper: i32) -> io::Result<Inheritance> {
         let pillars: Vec<RawFd> = Pillar::ALL.iter().filter_map(|pillar| region.pillar(*pillar)).collect();
-        let owned = [region.file().as_raw_fd()].into_iter().chain(pillars).chain(readiness);
+        let Given { readiness, line } = given;
+        let line_ends = line.into_iter().flat_map(|(ours, his)| [ours, his]);
+        let owned = [region.file().as_raw_fd()].into_iter().chain(pillars).chain(readiness).chain(line_ends);
         let mut open = files::claim(&owned.collect::<Vec<_>>())?;
         let records = records_of(&region)?;
         let files = kept(&records, &mut open);
@@ -68,7 +83,16 @@ impl Inheritance {
         let is_socket = |file: &OwnedFd| files::is_socket(file);
         let rest = open.into_values().filter(is_socket).collect();
         let readiness = readiness.and_then(files::take);
-        Ok(Inheritance { region, records, files, connections, rest, exits, readiness, previous, keeper })
+        let tracer = tracer(line.and_then(|(ours, _)| files::take(ours)), keeper);
+        Ok(Inheritance { region, records, files, connections, rest, exits, readiness, tracer, previous, keeper })
+    }
+}
+
+/// With the keeper as deputy, unless he is dead: then it is not known who has his pid.
+fn tracer(line: Option<OwnedFd>, keeper: i32) -> Tracer {
+    match (line, pidfd::open(keeper)) {
+        (Some(line), Ok(process)) if identity::parent() == keeper => Tracer::with_deputy(line, process),
+        _ => Tracer::alone(),
     }
 }
 

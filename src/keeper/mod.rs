@@ -24,8 +24,13 @@
 //!   his [`Trial`], or the new keeper before it has a God (`guard`), the old program is executed again.
 //! - The keeper died: God notices, and executes himself as the keeper.
 //!
-//! The keeper answers nobody and decides nothing about apps: also what programs ask of the kernel through us is God's to
-//! answer, since what they wait for lies in the shared table and is answered by the next God.
+//! The keeper decides nothing about apps: also what programs ask of the kernel through us is God's to answer, since what
+//! they wait for lies in the shared table and is answered by the next God. He does one thing on God's word: he looks into
+//! a program ([`crate::os::tracer`]) where the kernel refuses that to God, because he is its ancestor and God is not. The
+//! line between the two is a socket pair that each God gets anew when he is started, so nothing that one God asked is left
+//! for the next, and no other version of the program is ever at the other end. A keeper who took the place of one that
+//! died is no ancestor of what ran before: where that matters, those programs serve on, and what they bind from then on is
+//! theirs alone.
 
 pub mod exits;
 pub mod frames;

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,11 +10,12 @@ use nix::sys::signal::Signal;
 
 use super::exits::Outbox;
 use super::guard;
-use super::inheritance::Inheritance;
+use super::inheritance::{Given, Inheritance};
 use super::region::{Pillar, Region, Word};
 use super::{Estate, Trial, UPGRADE, encode_end, execute};
 use crate::os::reap::{self, Ended};
 use crate::os::signals::{self, Awaited};
+use crate::os::tracer::{self, Deputy};
 use crate::os::{clock, files, identity, killpoint, tree, twin};
 
 /// A God who lived shorter than this is not started again at once.
@@ -39,6 +40,8 @@ struct Keeper {
     home: OsString,
     signals: Awaited,
     exits: Outbox,
+    /// Looks into programs on God's word. Each God has his own: nothing of his is left for the next.
+    deputy: Option<Deputy>,
     /// A process beside God whose failure ends us, and what it ended with.
     companion: Option<i32>,
     companion_failed: Option<i32>,
@@ -71,7 +74,7 @@ impl Keeper {
     fn new(region: Rc<Region>, home: OsString, companion: Option<i32>) -> std::io::Result<Keeper> {
         crate::os::detach::seal_inherited()?;
         identity::adopt_orphans()?;
-        let all: Vec<Signal> = PASSED_ON.into_iter().chain([Signal::SIGCHLD, READY]).collect();
+        let all: Vec<Signal> = PASSED_ON.into_iter().chain([Signal::SIGCHLD, READY, tracer::ASKED]).collect();
         let signals = Awaited::block(&all)?;
         let own_pid = identity::pid();
         guard::tell(&region, own_pid, Trial::of(&region) == Trial::Running);
@@ -82,15 +85,16 @@ impl Keeper {
         let exits = region.pillar(Pillar::ExitsIn).and_then(files::take).ok_or(std::io::ErrorKind::NotFound)?;
         let wait = Duration::ZERO;
         let exits = Outbox::new(exits);
-        Ok(Keeper { region, own_pid, home, signals, exits, companion, companion_failed: None, wait })
+        Ok(Keeper { region, own_pid, home, signals, exits, deputy: None, companion, companion_failed: None, wait })
     }
 
     /// From a God's start to his end, and what follows from it.
-    fn one_god(&mut self, readiness: Option<i32>, god: &impl Fn(Inheritance) -> i32) -> Next {
+    fn one_god(&mut self, readiness: Option<RawFd>, god: &impl Fn(Inheritance) -> i32) -> Next {
         self.region.set(Word::Generation, self.region.get(Word::Generation) + 1);
         let begun = clock::monotonic_ms();
         let (region, keeper) = (Rc::clone(&self.region), self.own_pid);
-        let started = twin::start(|| match begin(region, readiness, keeper) {
+        let given = Given { readiness, line: self.open_line() };
+        let started = twin::start(|| match begin(region, given, keeper) {
             Ok(inheritance) => {
                 killpoint::arm(self.home.as_ref());
                 god(inheritance)
@@ -99,6 +103,7 @@ impl Keeper {
         });
         let Ok(pid) = started else {
             // Out of processes or memory: apps run on, and we try again.
+            drop(given.line.and_then(|(his, _)| files::take(his)));
             self.lengthen_wait();
             return Next::Again;
         };
@@ -113,6 +118,16 @@ impl Keeper {
             self.wait = Duration::ZERO;
         }
         self.after(ended)
+    }
+
+    /// A line to the next God: his end and ours. Without one, for want of descriptors, he looks by himself.
+    fn open_line(&mut self) -> Option<(RawFd, RawFd)> {
+        // Closed before the next God sees what is open: he would take it for his.
+        self.deputy = None;
+        let (his, ours) = tracer::pair().ok()?;
+        let line = (his.into_raw_fd(), ours.as_raw_fd());
+        self.deputy = Some(ours);
+        Some(line)
     }
 
     fn after(&mut self, ended: Ended) -> Next {
@@ -185,6 +200,7 @@ impl Keeper {
             match self.signals.next(limit) {
                 None | Some(Signal::SIGCHLD) => {}
                 // Without an init system that waits for it there is nobody to tell.
+                Some(tracer::ASKED) => self.deputy.iter().for_each(Deputy::answer),
                 Some(READY) => drop(sd_notify::notify(&[sd_notify::NotifyState::Ready])),
                 // He may have ended in this very moment.
                 Some(signal) => drop(tree::signal(god, signal as i32)),
@@ -231,9 +247,9 @@ impl Keeper {
 }
 
 /// The first steps of God's process.
-fn begin(region: Rc<Region>, readiness: Option<i32>, keeper: i32) -> std::io::Result<Inheritance> {
+fn begin(region: Rc<Region>, given: Given, keeper: i32) -> std::io::Result<Inheritance> {
     // What a terminal sends reaches the keeper, who passes it on: once.
     let _ = rustix::process::setpgid(None, None);
     signals::unblock_all()?;
-    Inheritance::take(region, readiness, keeper)
+    Inheritance::take(region, given, keeper)
 }

@@ -25,5 +25,6 @@ pub mod signals;
 pub mod socket;
 pub mod spawn;
 pub mod threads;
+pub mod tracer;
 pub mod tree;
 pub mod twin;

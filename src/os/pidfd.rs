@@ -38,12 +38,12 @@ pub fn start_time(pid: i32) -> Option<u64> {
 }
 
 /// Our own descriptor of a file that another process has open under this number, close-on-exec. `thread` is any of its
-/// threads, whose files are meant. Takes the right to trace it.
+/// threads, whose files are meant. Takes the right to trace it: see [`super::tracer`], by which it is called.
 ///
 /// # Errors
 /// `EBADF` if it has none of this number, `ESRCH` if it is gone, `EPERM` if that is not allowed, `ENOSYS` before Linux
 /// 5.6.
-pub fn take_fd(thread: i32, number: RawFd) -> io::Result<OwnedFd> {
+pub(in crate::os) fn take_fd(thread: i32, number: RawFd) -> io::Result<OwnedFd> {
     let pidfd = open_thread(thread)?;
     Ok(pidfd_getfd(pidfd, number, PidfdGetfdFlags::empty())?)
 }

@@ -47,7 +47,11 @@ const APP: u32 = 1;
 fn memory(generation: u64) -> Memory {
     let region = Rc::new(Region::new().unwrap());
     region.set(Word::Generation, generation);
-    Memory { ledger: Ledger::start(Rc::clone(&region), &Records::new()).unwrap(), region }
+    Memory {
+        ledger: Ledger::start(Rc::clone(&region), &Records::new()).unwrap(),
+        region,
+        tracer: pmr::os::tracer::Tracer::alone(),
+    }
 }
 
 /// An app, its cluster and its workers, which are killed at the end.

@@ -5,8 +5,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use pmr::os::reuseport::Balancer;
-use pmr::os::seccomp::recovery::{join, waiting_calls};
+use pmr::os::seccomp::recovery::join;
 use pmr::os::seccomp::{Answer, BindWatch, Call, Delivery, Request};
+use pmr::os::tracer::Tracer;
 
 use crate::host::{Done, Host, ask, free_port, until_gone};
 use crate::program::{Program, eventually, possible, python, server, tell};
@@ -82,7 +83,7 @@ fn who_binds_while_nobody_answers_waits() {
     }
     let (mut host, port) = (Host::new(Balancer::RoundRobin), free_port());
     let program = python(&server(port));
-    eventually("a thread that waits", || waiting_calls(&[program.pid]).pop());
+    eventually("a thread that waits", || program.watch.waiting_calls(&[program.pid]).pop());
     let kept = copy(&program);
     // Nobody is there for a while; whoever comes has the same watch.
     let mut program = program;
@@ -110,7 +111,8 @@ fn a_call_in_flight_is_answered_by_the_next_one() {
     // The next was received, and he died before he wrote it down.
     let last = request.id;
     let lost = program.next_call().unwrap();
-    let found = join(program.watch.unanswered_after(last), waiting_calls(&[program.pid])).expect("one of each");
+    let found = join(program.watch.unanswered_after(last), program.watch.waiting_calls(&[program.pid]));
+    let found = found.expect("one of each");
     assert_eq!(found, lost);
     assert!(matches!(host.handle(&program, &found), Done::Listening(..)));
     assert_eq!(ask(format!("127.0.0.1:{port}").parse().unwrap()), program.pid);
@@ -159,7 +161,7 @@ fn under_a_watch_there_is_no_second_one() {
 #[ignore = "run by the test above, under a watch"]
 fn says_what_it_can_do() {
     use std::io::Write;
-    let found = pmr::os::seccomp::ability::ability(None).unwrap();
+    let found = pmr::os::seccomp::ability::ability(None, &Tracer::alone()).unwrap();
     let text = found.obstacle().map_or("all".to_owned(), ToString::to_string);
     writeln!(std::io::stdout(), "can: {text}").unwrap();
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use pmr::os::seccomp::{BindWatch, Request, ability, handover};
 use pmr::os::spawn::{Confinement, Credentials, Launch, spawn};
+use pmr::os::tracer::Tracer;
 use pmr::os::{reap, tree};
 
 /// How long anything may take before a test fails.
@@ -32,7 +33,7 @@ pub struct Program {
 
 /// False, with a word on why, if programs cannot be watched here.
 pub fn possible() -> bool {
-    let missing = match ability::ability(None) {
+    let missing = match ability::ability(None, &Tracer::alone()) {
         Ok(found) => found.obstacle().map(ToString::to_string),
         Err(error) => Some(error.to_string()),
     };

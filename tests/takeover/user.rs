@@ -7,6 +7,7 @@ use std::process::Command;
 use pmr::os::identity;
 use pmr::os::reuseport::{Balancer, Reason};
 use pmr::os::spawn::Credentials;
+use pmr::os::tracer::Tracer;
 
 use crate::host::{Host, ask, free_port, spread};
 use crate::program::{possible, python, python_as, server, skip};
@@ -66,7 +67,7 @@ fn who_may_not_bind_a_privileged_port_is_told_so_though_we_may() {
 }
 
 fn keeps_privileges() -> bool {
-    pmr::os::seccomp::ability::ability(None).unwrap().keeps_privileges
+    pmr::os::seccomp::ability::ability(None, &Tracer::alone()).unwrap().keeps_privileges
 }
 
 /// All of it once more as a user without privileges, in a process of its own.

@@ -157,7 +157,7 @@ impl State {
 
     fn watch(&mut self, run: Run, root: i32, watch: BindWatch, journal: Journal) {
         let kept = self.book.keep(watch_name(run), &watch);
-        let watch = match watch.watch() {
+        let watch = match watch.seen_by(&self.book.memory.tracer).watch() {
             Ok(watch) => Rc::new(watch),
             Err(error) => return tracing::error!(run = run.0, %error, "the binds of a worker cannot be watched"),
         };

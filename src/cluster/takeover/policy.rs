@@ -8,6 +8,7 @@
 //! | what it has bound already, without `SO_REUSEPORT` | `EADDRINUSE`; what it has closed since does not count |
 //! | an address where connections wait for a worker | the socket they wait in, in place of its own |
 //! | where others serve, with one queue for all | their socket, in place of its own |
+//! | what the keeper is to look at for us, and does not | `ETIMEDOUT`, or `ECONNRESET` if he has died |
 //! | anything else | its own socket, shared with those of the other workers |
 //!
 //! A socket over several paths (MPTCP) becomes a plain one first, since no balancer works with the other kind.
@@ -20,7 +21,7 @@ use crate::cluster::Notice;
 use crate::os::address::Address;
 use crate::os::reuseport::{self, Key};
 use crate::os::seccomp::{Answer, Call, Delivery, Request};
-use crate::os::{files, pidfd, proc};
+use crate::os::{files, pidfd, proc, tracer};
 use crate::protocol::Run;
 use crate::spec::Share;
 
@@ -49,12 +50,20 @@ impl State {
 
     fn carry_out(&mut self, run: Run, request: &Request) -> io::Result<Option<Decision>> {
         let Some(address) = self.concerns(run, &request.call) else {
-            return Ok(Some(Decision::just(Answer::Continue)));
+            return match request.call {
+                Call::BindUnreadable { errno, .. } if tracer::is_unanswered(errno) => Err(unseen(run, errno)),
+                Call::Bind { .. } | Call::BindUnreadable { .. } | Call::Listen { .. } => {
+                    Ok(Some(Decision::just(Answer::Continue)))
+                }
+            };
         };
         let socket = match self.workers[&run].watch.get_ref().take_socket(request) {
             Ok(Some(socket)) => socket,
             Ok(None) => return Ok(None),
             Err(error) => {
+                if let Some(errno) = error.raw_os_error().filter(|errno| tracer::is_unanswered(*errno)) {
+                    return Err(unseen(run, errno));
+                }
                 if error.raw_os_error() != Some(libc::EBADF) {
                     tracing::warn!(run = run.0, %error, "a worker's socket cannot be taken: it binds for itself");
                 }
@@ -194,4 +203,12 @@ impl State {
             }
         });
     }
+}
+
+/// The keeper, who is to look for us, does not: by itself the worker would have the port for itself, so it is told to
+/// try again, or fail and be started again.
+fn unseen(run: Run, errno: i32) -> io::Error {
+    let error = io::Error::from_raw_os_error(errno);
+    tracing::error!(run = run.0, "the keeper does not look into a worker that binds, which therefore fails: {error}");
+    error
 }

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use super::State;
-use crate::os::seccomp::recovery::{join, waiting_calls};
+use crate::os::seccomp::recovery::join;
 use crate::os::seccomp::{BindWatch, Call, Pending, Request, RequestId};
 use crate::os::tree;
 use crate::protocol::Run;
@@ -48,7 +48,9 @@ impl State {
             Some((request, None)) => self.asked(run, &request),
             None => {}
         }
-        match found(lost, waiting) {
+        // Who was killed meanwhile waits no more.
+        let lost = lost.map(|ids| ids.into_iter().filter(|id| watch.is_waiting(*id).unwrap_or(false)).collect());
+        match found(root, lost, waiting) {
             Ok(request) => request.into_iter().for_each(|request| self.asked(run, &request)),
             Err(thread) => self.give_up(run, root, thread),
         }
@@ -83,7 +85,7 @@ fn waiting_unheard(
     watch: &BindWatch,
     received: &mut Vec<Request>,
 ) -> Vec<(i32, Call)> {
-    let mut calls = waiting_calls(&tree::descendants(&[root]));
+    let mut calls = watch.waiting_calls(&tree::descendants(&[root]));
     // Who waits by now has been told of, so this comes second.
     while let Ok(Some(request)) = watch.next() {
         received.push(request);
@@ -98,9 +100,12 @@ fn waiting_unheard(
     calls
 }
 
-/// The call that was lost, if one was; a thread that waits in vain if it cannot be told which.
-fn found(lost: Option<Vec<RequestId>>, waiting: Vec<(i32, Call)>) -> Result<Option<Request>, i32> {
-    let Some((thread, _)) = waiting.first().cloned() else { return Ok(None) };
+/// The call that was lost, if one was; a thread that waits in vain if it cannot be told which, or `root` if we may not
+/// look which thread that is.
+fn found(root: i32, lost: Option<Vec<RequestId>>, waiting: Vec<(i32, Call)>) -> Result<Option<Request>, i32> {
+    let Some((thread, _)) = waiting.first().cloned() else {
+        return if lost.is_none_or(|lost| lost.is_empty()) { Ok(None) } else { Err(root) };
+    };
     match lost.and_then(|lost| join(lost, waiting)) {
         Some(request) => Ok(Some(request)),
         None => Err(thread),

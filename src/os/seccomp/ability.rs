@@ -6,9 +6,10 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use serde::{Deserialize, Serialize};
 
-use super::{install, read_memory};
+use super::install;
 use crate::os::spawn::{self, Credentials};
-use crate::os::{fdpass, identity, pidfd, proc, reap, twin};
+use crate::os::tracer::{self, Tracer};
+use crate::os::{fdpass, reap, twin};
 
 /// What is needed to take over binds, piece by piece.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,11 +31,21 @@ pub struct Obstacle {
     pub call: String,
     /// What it said.
     pub errno: i32,
+    /// What Yama is set to (`kernel.yama.ptrace_scope`), where that is why.
+    pub yama: Option<u8>,
 }
 
 impl Obstacle {
     fn new(call: &str, error: &io::Error) -> Obstacle {
-        Obstacle { call: call.to_owned(), errno: error.raw_os_error().unwrap_or(libc::EIO) }
+        Obstacle { call: call.to_owned(), errno: error.raw_os_error().unwrap_or(libc::EIO), yama: None }
+    }
+
+    /// Of a call that looks into a program.
+    fn of_looking(call: &str, error: &io::Error) -> Obstacle {
+        let obstacle = Obstacle::new(call, error);
+        // Set to 1 it lets ancestors look, as which we looked: then something else has said no.
+        let yama = tracer::yama_limit().filter(|scope| obstacle.errno == libc::EPERM && *scope > 1);
+        Obstacle { yama, ..obstacle }
     }
 }
 
@@ -43,7 +54,11 @@ impl fmt::Display for Obstacle {
         if self.call == "seccomp" && self.errno == libc::EBUSY {
             return f.write_str("another supervisor above this one watches binds already, as pmr does beneath pmr");
         }
-        write!(f, "{}: {}", self.call, io::Error::from_raw_os_error(self.errno))
+        write!(f, "{}: {}", self.call, io::Error::from_raw_os_error(self.errno))?;
+        match self.yama {
+            Some(scope) => write!(f, ", as kernel.yama.ptrace_scope is {scope}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -61,20 +76,21 @@ impl Ability {
     }
 }
 
-/// Finds out, for programs that run as this user, or as we do. It takes a child for less than a millisecond.
+/// Finds out, for programs that run as this user, or as we do, and that this one is to look into. It takes a child for
+/// less than a millisecond.
 ///
 /// To be called on the thread that reaps our children.
 ///
 /// # Errors
 /// If there is no process or descriptor to be had.
-pub fn ability(user: Option<&Credentials>) -> io::Result<Ability> {
+pub fn ability(user: Option<&Credentials>, tracer: &Tracer) -> io::Result<Ability> {
     let (ours, theirs) = fdpass::channel_pair()?;
     rustix::io::ioctl_fionbio(&ours, false)?;
     let pid = start(&theirs, user)?;
     // The child has it under the same number.
     let number = theirs.as_raw_fd();
     drop(theirs);
-    let found = examine(pid, &ours, number);
+    let found = examine(&tracer.as_at_siblings(), pid, &ours, number);
     // It waits for a word. If it is gone already, so be it.
     let _ = fdpass::send(&ours, b"go", None);
     reap::reap(pid);
@@ -142,19 +158,7 @@ impl Report {
     }
 }
 
-/// False where one may look into its descendants only (Yama, `kernel.yama.ptrace_scope`), and has no `CAP_SYS_PTRACE`.
-/// The child here descends from us. The programs we start do not: they are our siblings, so that they outlive us.
-fn may_look_into_siblings() -> bool {
-    const SYS_PTRACE: u32 = 19;
-    let scope = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope");
-    scope.map_or(true, |scope| scope.trim() == "0") || proc::has_capability(identity::pid(), SYS_PTRACE)
-}
-
-fn forbidden() -> io::Error {
-    io::Error::from_raw_os_error(libc::EPERM)
-}
-
-fn examine(pid: i32, channel: &OwnedFd, open_in_child: i32) -> io::Result<Ability> {
+fn examine(tracer: &Tracer, pid: i32, channel: &OwnedFd, open_in_child: i32) -> io::Result<Ability> {
     let mut bytes = [0; 12];
     let (count, files) = fdpass::receive(channel, &mut bytes)?;
     if count != bytes.len() {
@@ -165,19 +169,19 @@ fn examine(pid: i32, channel: &OwnedFd, open_in_child: i32) -> io::Result<Abilit
         return Err(io::Error::from_raw_os_error(report.became));
     }
     let notify = match report.installed {
-        0 if files.is_empty() => Err(Obstacle { call: "SCM_RIGHTS".to_owned(), errno: libc::EPERM }),
+        0 if files.is_empty() => Err(Obstacle::new("SCM_RIGHTS", &io::Error::from_raw_os_error(libc::EPERM))),
         0 => Ok(()),
-        errno => Err(Obstacle { call: "seccomp".to_owned(), errno }),
+        errno => Err(Obstacle::new("seccomp", &io::Error::from_raw_os_error(errno))),
     };
-    let taken = if may_look_into_siblings() { pidfd::take_fd(pid, open_in_child) } else { Err(forbidden()) };
-    let take = taken.map_err(|error| Obstacle::new("pidfd_getfd", &error));
+    let take = tracer.take_fd(pid, open_in_child).map_err(|error| Obstacle::of_looking("pidfd_getfd", &error));
     let length = u32::try_from(MARK.len()).unwrap_or_default();
-    let read = read_memory(pid, MARK.as_ptr() as u64, length)
+    let read = tracer
+        .read_memory(pid, MARK.as_ptr() as u64, length)
         .and_then(|bytes| if bytes == MARK { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) });
     Ok(Ability {
         notify,
         take: take.map(drop),
-        read: read.map_err(|error| Obstacle::new("process_vm_readv", &error)),
+        read: read.map_err(|error| Obstacle::of_looking("process_vm_readv", &error)),
         keeps_privileges: report.limited == 0,
     })
 }

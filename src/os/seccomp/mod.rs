@@ -36,13 +36,14 @@ use tokio::io::unix::AsyncFd;
 pub use handover::{Pending, handover};
 pub(in crate::os) use {filter::install, handover::install_and_leave};
 
-use super::address::{Address, LONGEST};
-use super::pidfd;
+use super::address::Address;
+use super::tracer::Tracer;
 
 /// Where the calls of one program and its descendants are told.
 #[derive(Debug)]
 pub struct BindWatch {
     file: OwnedFd,
+    tracer: Tracer,
 }
 
 /// Which call it is, among those of one watch. They are numbered in the order they were made, from a random start.
@@ -70,7 +71,8 @@ pub enum Call {
         /// To which address: a copy, which the program cannot change any more.
         address: Address,
     },
-    /// `bind(2)` with an address that cannot be read: the program's mistake (`EFAULT`), or we are not allowed to.
+    /// `bind(2)` with an address that cannot be read: the program's mistake (`EFAULT`), or we are not allowed to, or
+    /// nobody answers who is to read it for us.
     BindUnreadable {
         /// Of which socket.
         socket: RawFd,
@@ -126,6 +128,12 @@ pub enum Delivery {
 }
 
 impl BindWatch {
+    /// The same, with this one to look into the program.
+    #[must_use]
+    pub fn seen_by(self, tracer: &Tracer) -> BindWatch {
+        BindWatch { tracer: tracer.clone(), ..self }
+    }
+
     /// The next call. `None`: nobody is left under the filter, and nobody ever will be again.
     ///
     /// Never blocks, as long as nobody else receives from the same watch.
@@ -160,7 +168,7 @@ impl BindWatch {
         }
         let libc::seccomp_notif { id, pid, data, .. } = notice.told;
         let (id, thread) = (RequestId(id), pid.cast_signed());
-        let call = read_call(thread, i64::from(data.nr), data.args)
+        let call = read_call(&self.tracer, thread, i64::from(data.nr), data.args)
             // The filter tells of nothing else.
             .ok_or(io::ErrorKind::InvalidData)?;
         // A thread number may be given again: what we read is of the one who asked only if he still waits.
@@ -183,9 +191,9 @@ impl BindWatch {
     /// Our own descriptor of the socket a call is about. `None` if nobody waits any more.
     ///
     /// # Errors
-    /// `EBADF` if the program has no such descriptor, `EPERM` where that is forbidden.
+    /// `EBADF` if the program has no such descriptor, else those of [`Tracer::take_fd`].
     pub fn take_socket(&self, request: &Request) -> io::Result<Option<OwnedFd>> {
-        let taken = pidfd::take_fd(request.thread, request.call.socket());
+        let taken = self.tracer.take_fd(request.thread, request.call.socket());
         // Of one who is gone the number may mean somebody else by now.
         if self.is_waiting(request.id)? { taken.map(Some) } else { Ok(None) }
     }
@@ -258,13 +266,13 @@ struct Notice {
 }
 
 /// `None` if it is neither of the two.
-fn read_call(thread: i32, number: i64, arguments: [u64; 6]) -> Option<Call> {
+fn read_call(tracer: &Tracer, thread: i32, number: i64, arguments: [u64; 6]) -> Option<Call> {
     let [socket, second, third, ..] = arguments;
     // The kernel takes the lower half of what is an `int`.
     let int = |argument: u64| (argument as u32).cast_signed();
     match number {
         libc::SYS_listen => Some(Call::Listen { socket: int(socket), backlog: int(second) }),
-        libc::SYS_bind => Some(match read_memory(thread, second, third as u32).and_then(Address::new) {
+        libc::SYS_bind => Some(match tracer.read_memory(thread, second, third as u32).and_then(Address::new) {
             Ok(address) => Call::Bind { socket: int(socket), address },
             Err(error) => {
                 Call::BindUnreadable { socket: int(socket), errno: error.raw_os_error().unwrap_or(libc::EFAULT) }
@@ -274,23 +282,10 @@ fn read_call(thread: i32, number: i64, arguments: [u64; 6]) -> Option<Call> {
     }
 }
 
-/// Copies from another process's memory, at most as much as an address is long.
-fn read_memory(thread: i32, from: u64, length: u32) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; (length as usize).min(LONGEST)];
-    let ours = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
-    let theirs = libc::iovec { iov_base: from as *mut libc::c_void, iov_len: bytes.len() };
-    // SAFETY: the kernel writes to our buffer as many bytes as it has; the other address is none of ours.
-    match unsafe { libc::process_vm_readv(thread, &raw const ours, 1, &raw const theirs, 1, 0) } {
-        -1 => Err(io::Error::last_os_error()),
-        count if count.cast_unsigned() == bytes.len() => Ok(bytes),
-        _ => Err(io::Error::from_raw_os_error(libc::EFAULT)),
-    }
-}
-
 impl From<OwnedFd> for BindWatch {
-    /// The one a predecessor had.
+    /// The one a predecessor had. Into the program we look by ourselves, unless somebody else is named.
     fn from(file: OwnedFd) -> BindWatch {
-        BindWatch { file }
+        BindWatch { file, tracer: Tracer::alone() }
     }
 }
 

@@ -5,8 +5,6 @@
 //! writing down there is this: the numbers follow each other, and the call itself can be read from `/proc` as long as
 //! its thread waits in it.
 
-use std::fs;
-
 use super::{BindWatch, Call, Request, RequestId, read_call};
 use crate::os::tree;
 
@@ -21,14 +19,21 @@ impl BindWatch {
         let numbers = (1..=REACH).map(|step| RequestId(last.0.wrapping_add(step)));
         numbers.filter(|id| self.is_waiting(*id).unwrap_or(false)).collect()
     }
-}
 
-/// The calls in which threads of these processes wait at this moment, received or not, with the threads. To be asked
-/// when all that can be received was received: what is not among those is lost, and one of [`BindWatch::unanswered_after`].
-#[must_use]
-pub fn waiting_calls(processes: &[i32]) -> Vec<(i32, Call)> {
-    let threads = processes.iter().flat_map(|process| tree::threads(*process));
-    threads.filter_map(|thread| Some((thread, waiting_call(thread)?))).collect()
+    /// The calls in which threads of these processes wait at this moment, received or not, with the threads, as far as
+    /// we may know. To be asked when all that can be received was received: what is not among those is lost, and one of
+    /// [`BindWatch::unanswered_after`].
+    #[must_use]
+    pub fn waiting_calls(&self, processes: &[i32]) -> Vec<(i32, Call)> {
+        let threads = processes.iter().flat_map(|process| tree::threads(*process));
+        threads.filter_map(|thread| Some((thread, self.waiting_call(thread)?))).collect()
+    }
+
+    /// The `bind` or `listen` this thread sleeps in.
+    fn waiting_call(&self, thread: i32) -> Option<Call> {
+        let (number, arguments) = self.tracer.system_call(thread)?;
+        read_call(&self.tracer, thread, number, arguments)
+    }
 }
 
 /// Joins the numbers that are lost with the calls that are, if there is no doubt which belongs to which: one of each.
@@ -38,16 +43,4 @@ pub fn join(mut lost: Vec<RequestId>, mut calls: Vec<(i32, Call)>) -> Option<Req
         (Some(id), Some((thread, call))) if lost.is_empty() && calls.is_empty() => Some(Request { id, thread, call }),
         _ => None,
     }
-}
-
-/// The `bind` or `listen` this thread sleeps in: `/proc/TID/syscall` holds the number and six arguments in hexadecimal.
-fn waiting_call(thread: i32) -> Option<Call> {
-    let line = fs::read_to_string(format!("/proc/{thread}/syscall")).ok()?;
-    let mut words = line.split_ascii_whitespace();
-    let number = words.next()?.parse().ok()?;
-    let mut arguments = [0; 6];
-    for argument in &mut arguments {
-        *argument = u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?;
-    }
-    read_call(thread, number, arguments)
 }

@@ -8,35 +8,38 @@ use crate::os::spawn::Credentials;
 
 #[test]
 fn this_machine_says_what_it_allows() {
-    let found = ability(None).unwrap();
+    let found = ability(None, &Tracer::alone()).unwrap();
     let text = found.obstacle().map_or("all".to_owned(), ToString::to_string);
     let _ = writeln!(io::stderr(), "allowed here: {text}");
     if super::super::identity::uid() != 0 {
         return;
     }
     let user = Credentials { uid: 4321, gid: 4322, groups: vec![4322] };
-    let as_user = ability(Some(&user)).unwrap();
+    let as_user = ability(Some(&user), &Tracer::alone()).unwrap();
     assert_eq!(as_user.notify, found.notify, "it is installed before the user changes");
     assert_eq!(as_user.keeps_privileges, found.keeps_privileges);
 }
 
 #[test]
 fn an_obstacle_names_the_call() {
-    let obstacle = |errno| ability::Obstacle { call: "seccomp".to_owned(), errno }.to_string();
+    let obstacle = |errno| ability::Obstacle { call: "seccomp".to_owned(), errno, yama: None }.to_string();
     assert_eq!(obstacle(libc::EPERM), "seccomp: Operation not permitted (os error 1)");
     assert!(obstacle(libc::EBUSY).starts_with("another supervisor above this one watches binds already"));
+    let yama = ability::Obstacle { call: "pidfd_getfd".to_owned(), errno: libc::EPERM, yama: Some(2) };
+    assert!(yama.to_string().ends_with("(os error 1), as kernel.yama.ptrace_scope is 2"), "{yama}");
 }
 
 #[test]
 fn memory_that_is_not_there_is_a_fault() {
     let own = i32::try_from(std::process::id()).unwrap();
-    match read_call(own, libc::SYS_bind, [3, 1, 16, 0, 0, 0]) {
+    let tracer = Tracer::alone();
+    match read_call(&tracer, own, libc::SYS_bind, [3, 1, 16, 0, 0, 0]) {
         Some(Call::BindUnreadable { socket: 3, errno }) => assert!([libc::EFAULT, libc::EPERM].contains(&errno)),
         other => panic!("{other:?}"),
     }
-    let listen = read_call(own, libc::SYS_listen, [7, 0xFFFF_FFFF, 0, 0, 0, 0]);
+    let listen = read_call(&tracer, own, libc::SYS_listen, [7, 0xFFFF_FFFF, 0, 0, 0, 0]);
     assert_eq!(listen, Some(Call::Listen { socket: 7, backlog: -1 }));
-    assert_eq!(read_call(own, libc::SYS_read, [0; 6]), None);
+    assert_eq!(read_call(&tracer, own, libc::SYS_read, [0; 6]), None);
 }
 
 #[test]
@@ -67,9 +70,9 @@ fn a_container_that_forbids_taking_descriptors_is_seen_through() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
         return;
     }
-    let before = ability(None).unwrap();
+    let before = ability(None, &Tracer::alone()).unwrap();
     forbid(libc::SYS_pidfd_getfd);
-    let found = ability(None).unwrap();
+    let found = ability(None, &Tracer::alone()).unwrap();
     assert_eq!(found.take.as_ref().unwrap_err().to_string(), "pidfd_getfd: Operation not permitted (os error 1)");
     assert_eq!((found.notify.is_ok(), found.read.is_ok()), (before.notify.is_ok(), before.read.is_ok()));
     assert!(!found.is_complete());

@@ -9,6 +9,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::*;
+use crate::os::tracer::Tracer;
 
 const WAYS: [Way; 2] = [Way::Clone3, Way::Clone];
 
@@ -214,7 +215,7 @@ fn new_privileges_can_be_given_up() {
 #[test]
 fn its_binds_can_be_watched() {
     use crate::os::seccomp;
-    let found = seccomp::ability::ability(None).unwrap();
+    let found = seccomp::ability::ability(None, &Tracer::alone()).unwrap();
     for way in WAYS {
         let (pending, theirs) = seccomp::handover().unwrap();
         let watched = confined(Confinement { watch_binds: Some(theirs.as_fd()), ..Confinement::default() });

@@ -48,7 +48,11 @@ fn while_a_worker_drains() {
 
 /// Dies at this point while a worker comes, and that worker shares the port all the same.
 fn once(point: &str, actions: &str) {
-    let Some(town) = town() else { return };
+    town().iter().for_each(|town| once_in(town, point, actions));
+}
+
+/// The same in this town, which has two workers.
+pub(super) fn once_in(town: &Town, point: &str, actions: &str) {
     let mut loads = town.loads();
     arm(&town.home, &format!("{point}={actions}"));
     town.home.run("scale it 3");

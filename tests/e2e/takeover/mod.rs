@@ -7,6 +7,7 @@ mod going;
 mod listening;
 mod odd;
 mod programs;
+mod yama;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -23,7 +24,13 @@ const PYTHON: &str = "/usr/bin/python3";
 
 /// False, with a word on it, if binds cannot be taken over here.
 fn possible(home: &Home) -> bool {
-    home.pmr(["start", "sleep 300", "-n", "first", "-i", "1", "--listen-timeout", "1"]).run().ok();
+    is_possible(home, "")
+}
+
+/// The same where these points are armed in the daemon, which is started here.
+fn is_possible(home: &Home, points: &str) -> bool {
+    let first = home.pmr(["start", "sleep 300", "-n", "first", "-i", "1", "--listen-timeout", "1"]);
+    first.env("FAILPOINTS", points).run().ok();
     home.ok("delete first");
     let log = std::fs::read_to_string(home.root().join("pmr.log")).unwrap();
     let missing = log.lines().find(|line| line.contains("cannot be taken over here"));
