@@ -68,8 +68,7 @@ pub static PROGRAMS: &[Program] = &[
     .asked(Ask::At("/", r#"href="(\d+)/""#)),
     program("Python asyncio", "python", "asyncio_server.py", "").made(Make::Python3),
     program("Flask", "python", "{venv}/flask", "--app flask_app run --port {port}"),
-    program("gunicorn, sync", "python", "{venv}/gunicorn", "--bind 127.0.0.1:{port} wsgi_app")
-        .apologizes(ORPHAN),
+    program("gunicorn, sync", "python", "{venv}/gunicorn", "--bind 127.0.0.1:{port} wsgi_app").apologizes(ORPHAN),
     program("gunicorn, gthread", "python", "{venv}/gunicorn", "--threads 4 --bind 127.0.0.1:{port} wsgi_app"),
     program("uvicorn", "python", "{venv}/uvicorn", "--port {port} asgi_app:app"),
     program("uvicorn --workers 2", "python", "{venv}/uvicorn", "--workers 2 --port {port} asgi_app:app"),
