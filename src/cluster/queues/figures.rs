@@ -1,7 +1,6 @@
 //! What there is to tell about queues.
 
 use super::state::State;
-use crate::os::diag;
 use crate::os::reuseport::{Balancer, Group, Key, Reason};
 use crate::protocol::{ListenerInfo, Run};
 
@@ -31,7 +30,7 @@ impl State {
             mechanism,
             workers: u32::try_from(workers).unwrap_or(u32::MAX),
             why,
-            waiting: here().map(|queue| diag::waiting(&queue.socket).unwrap_or(0)).sum(),
+            waiting: here().map(|queue| queue.waiting()).sum(),
             dealt: group.dealt(),
         }
     }
@@ -39,7 +38,7 @@ impl State {
     pub(super) fn figures(&self, run: Run) -> Option<Figures> {
         let mut queues = self.held_by(run).filter(|queue| queue.member.is_some()).peekable();
         queues.peek()?;
-        let waiting = queues.map(|queue| diag::waiting(&queue.socket).unwrap_or(0)).sum();
+        let waiting = queues.map(|queue| queue.waiting()).sum();
         let open = self.connections_of(run).iter().filter(|connection| connection.is_open()).count();
         Some(Figures { waiting, open: u32::try_from(open).unwrap_or(u32::MAX) })
     }
