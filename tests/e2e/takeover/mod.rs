@@ -5,6 +5,7 @@
 mod crash;
 mod going;
 mod listening;
+mod nested;
 mod odd;
 mod programs;
 
