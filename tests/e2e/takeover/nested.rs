@@ -59,9 +59,12 @@ impl Nest {
         );
         outer.write("nest.sh", &script);
         outer.ok(&format!("start nest.sh -n nest --listen-timeout 60s {words}"));
-        until("the inner apps were started", || fs::read_dir(outer.root().join("logs")).unwrap().flatten().any(|file| {
-            fs::read_to_string(file.path()).is_ok_and(|log| log.contains("all are told"))
-        }));
+        until("the inner apps were started", || {
+            fs::read_dir(outer.root().join("logs"))
+                .unwrap()
+                .flatten()
+                .any(|file| fs::read_to_string(file.path()).is_ok_and(|log| log.contains("all are told")))
+        });
         Some(Nest { inner, ports, outer })
     }
 
