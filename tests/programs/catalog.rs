@@ -98,8 +98,10 @@ pub static PROGRAMS: &[Program] = &[
     program("Go net/http, static, activated", "go", "{made}/go-activated", "")
         .made(Make::Go { package: "./activated", to: "go-activated" })
         .given(),
-    program("Puma, activated", "ruby", "puma", "--bind tcp://127.0.0.1:{port}").given(),
-    program("Puma -w 2, activated", "ruby", "puma", "-w 2 --bind tcp://127.0.0.1:{port}").given(),
+    // It accepts no more than it has threads for: five would all be with the clients that never end a connection, when
+    // only one process is awake.
+    program("Puma, activated", "ruby", "puma", "-t 0:16 --bind tcp://127.0.0.1:{port}").given(),
+    program("Puma -w 2, activated", "ruby", "puma", "-t 0:16 -w 2 --bind tcp://127.0.0.1:{port}").given(),
 ];
 
 /// The row of this name.

@@ -1,5 +1,5 @@
 //! Letting a worker finish that knows nothing of us: out of rotation, then its queue is seen empty, then its
-//! connections are seen gone.
+//! connections are seen gone. A queue of datagrams is empty when all were read.
 //!
 //! A connection that is kept alive for a next request would never go; one on which nothing was said for a while is as
 //! good as gone. Nobody can tell an unknown program to close it without loss.

@@ -2,6 +2,7 @@
 //!
 //! Which programs there are is told by the machine; what it lacks is said, and tested no further.
 
+mod container;
 mod crash;
 mod going;
 mod listening;
