@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::queue::Queue;
 use super::state::{Shared, State};
 use crate::cluster::Notice;
 use crate::os::diag::{self, Connection};
@@ -92,7 +93,7 @@ impl State {
 
     fn look(&self, run: Run) -> Sight {
         let own = self.held_by(run).filter(|queue| queue.holders.len() == 1 && queue.member.is_some());
-        let waiting = own.map(|queue| queue.waiting()).sum();
+        let waiting = own.map(Queue::waiting).sum();
         let connections = self.connections_of(run);
         let busy = connections.iter().filter(|connection| connection.is_open() && !connection.is_idle(QUIET)).count();
         let handshakes = if self.held_by(run).all(|queue| !queue.key.tcp || queue.key.address.ip().is_loopback()) {

@@ -92,7 +92,7 @@ impl Nest {
     }
 
     /// Without a word to the inner pmr.
-    fn is_taken_down(self) {
+    fn take_down(self) {
         self.outer.ok("delete nest");
         until("nothing of the inner home is left", || processes::of_home(&self.inner).is_empty());
     }
@@ -113,7 +113,7 @@ fn beneath_a_cluster_worker_the_inner_one_says_so_and_shares_what_it_can() {
     nest.ask("reload given");
     nest.two_share(nest.ports.node);
     nest.two_share(nest.ports.given);
-    nest.is_taken_down();
+    nest.take_down();
 }
 
 #[test]
@@ -126,5 +126,5 @@ fn beneath_an_app_in_fork_mode_the_inner_one_takes_over() {
     assert!(nest.ask("describe plain").contains("a queue each"));
     nest.ask("reload plain");
     nest.two_share(nest.ports.plain);
-    nest.is_taken_down();
+    nest.take_down();
 }
