@@ -20,7 +20,6 @@ use crate::protocol::channel::{FromDaemon, FromWorker, MOST, PACKET, Status, VER
 
 /// News of ended connections are told together, after this time at the latest.
 const TOGETHER: Duration = Duration::from_millis(5);
-
 /// How long the first word of a client is waited for when the worker is to finish.
 const SILENCE: Duration = Duration::from_secs(1);
 /// How long clients have to leave by themselves. Those of a server under load ask again well before.
