@@ -30,7 +30,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         if self.path == "/work":
-            time.sleep(0.03)
+            time.sleep(float(os.environ.get("WORK_TAKES", "0.03")))
         if self.path == "/hang":
             os.kill(os.getpid(), signal.SIGSTOP)
         body = f"{os.getpid()}\n".encode()

@@ -2,7 +2,12 @@
 //!
 //! [`listener`] is used in place of a bind. Under `pmr start ./server -i 4` the connections come from the daemon, in exact
 //! turn, by the [protocol of its own](crate::protocol::channel); anywhere else it is an ordinary bind. [`draining`] tells
-//! when to finish: give it to `axum::serve(..).with_graceful_shutdown(..)`.
+//! when to finish.
+//!
+//! No client that keeps its connection alive need lose a request then, if it is told to leave by the header
+//! `Connection: close` of a response. hyper and axum do not do that when they shut down, but end connections that are idle,
+//! though the next request may be on its way. So add that header while [`is_draining`], and give [`drained`] to
+//! `axum::serve(..).with_graceful_shutdown(..)`: see `examples/channel/axum.rs`.
 //!
 //! ```no_run
 //! # async fn handle(_: pmr::worker::Stream) {}
@@ -69,6 +74,27 @@ pub async fn listener(address: &str) -> io::Result<Listener> {
 
 /// Ends when the worker shall finish what it has and leave: the daemon wants it to, or SIGTERM or SIGINT came.
 pub async fn draining() {
+    match inherited() {
+        Some(channel) => by_signal_or(channel.draining()).await,
+        None => by_signal_or(std::future::pending()).await,
+    }
+}
+
+/// The same, after clients had a second to leave by themselves, unless a signal came: what is open by then is idle.
+pub async fn drained() {
+    match inherited() {
+        Some(channel) => by_signal_or(channel.drained()).await,
+        None => by_signal_or(std::future::pending()).await,
+    }
+}
+
+/// True as soon as the daemon wants the worker to finish: from now on responses should carry `Connection: close`.
+#[must_use]
+pub fn is_draining() -> bool {
+    inherited().is_some_and(|channel| channel.is_to_leave())
+}
+
+async fn by_signal_or(told: impl Future<Output = ()>) {
     let by_signal = async {
         let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
         else {
@@ -79,12 +105,9 @@ pub async fn draining() {
             _ = interrupt.recv() => {}
         }
     };
-    match inherited() {
-        Some(channel) => tokio::select! {
-            () = channel.draining() => {}
-            () = by_signal => {}
-        },
-        None => by_signal.await,
+    tokio::select! {
+        () = told => {}
+        () = by_signal => {}
     }
 }
 

@@ -4,7 +4,9 @@
 //! cargo build --example axum && PORT=3000 pmr start target/debug/examples/axum -i 4
 //! ```
 
-use axum::Router;
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+use axum::{Router, middleware};
 use pmr::worker::{self, Address, Listener, Stream};
 
 struct Door(Listener);
@@ -22,10 +24,19 @@ impl axum::serve::Listener for Door {
     }
 }
 
+/// Clients that keep their connection alive are told when to ask elsewhere.
+async fn farewell(mut response: Response) -> Response {
+    if worker::is_draining() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> std::io::Result<()> {
     let app = Router::new().fallback(|| async { format!("{}\n", std::process::id()) });
+    let app = app.layer(middleware::map_response(farewell));
     let port = std::env::var("PORT").unwrap_or_else(|_| "3000".to_owned());
     let listener = worker::listener(&format!("127.0.0.1:{port}")).await?;
-    axum::serve(Door(listener), app).with_graceful_shutdown(worker::draining()).await
+    axum::serve(Door(listener), app).with_graceful_shutdown(worker::drained()).await
 }

@@ -16,19 +16,20 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
+	"time"
 )
 
 var le = binary.LittleEndian
 
 // Channel is a net.Listener whose connections come from pmr.
 type Channel struct {
-	fd          int
-	arrived     chan net.Conn
-	drain       chan struct{}
-	mutex       sync.Mutex
-	opened      uint32
-	taken       uint64
-	token       uint64
+	fd      int
+	arrived chan net.Conn
+	drain   chan struct{}
+	mutex   sync.Mutex
+	opened  uint32
+	taken   uint64
+	token   uint64
 }
 
 func (c *Channel) say(kind, small uint16, index uint32, body ...byte) {
@@ -66,8 +67,10 @@ func (c *Channel) read() {
 			c.opened += uint32(small)
 		case 133: // SYNC
 			c.token = le.Uint64(packet[8:])
-		case 134: // DRAIN
-			close(c.drain)
+		case 134: // DRAIN, which may come twice
+			if !c.draining() {
+				close(c.drain)
+			}
 		}
 		c.tell()
 		c.mutex.Unlock()
@@ -121,6 +124,27 @@ func (c *Channel) Accept() (net.Conn, error) {
 	}
 }
 
+func (c *Channel) draining() bool {
+	select {
+	case <-c.drain:
+		return true
+	default:
+		return false
+	}
+}
+
+// Leave waits until the clients have left, but no longer than a second.
+func (c *Channel) leave() {
+	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		c.mutex.Lock()
+		opened := c.opened
+		c.mutex.Unlock()
+		if opened == 0 {
+			return
+		}
+	}
+}
+
 // Close is for net.Listener.
 func (c *Channel) Close() error { return nil }
 
@@ -138,14 +162,18 @@ func main() {
 	}
 	syscall.CloseOnExec(fd)
 	channel := &Channel{fd: fd, arrived: make(chan net.Conn, 64), drain: make(chan struct{})}
-	channel.say(1, 1, 0x31524d50)                       // HELLO
+	channel.say(1, 1, 0x31524d50)                      // HELLO
 	channel.say(2, 0, 0, []byte("127.0.0.1:"+port)...) // LISTEN
 	channel.tell()
 	go channel.read()
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if channel.draining() { // who keeps the connection alive is to ask elsewhere
+			w.Header().Set("Connection", "close")
+		}
 		fmt.Fprintln(w, os.Getpid())
 	})}
 	server.Serve(channel)
+	channel.leave()
 	server.Shutdown(context.Background())
 	channel.say(7, 0, 0) // DRAINED
 }

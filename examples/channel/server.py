@@ -9,10 +9,15 @@ from http.server import BaseHTTPRequestHandler
 
 
 class Hello(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = 5  # for a connection without a request
+
     def do_GET(self):
         body = b"%d\n" % os.getpid()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
+        if draining:  # who keeps the connection alive is to ask elsewhere
+            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(body)
 

@@ -96,7 +96,7 @@ fn deal(
     while let Ok(accepted) = ready.try_io(|socket| socket.get_ref().accept()) {
         let socket = match accepted {
             Ok(socket) => socket,
-            Err(error) if is_shortage(&error) => return Err(error),
+            Err(error) if is_shortage(&error) || is_deaf(&error) => return Err(error),
             // That one connection is gone already.
             Err(_) => continue,
         };
@@ -121,6 +121,11 @@ async fn passed(time: Option<Instant>) {
 
 fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
+/// The socket listens no more: somebody who has it, too, shut it down.
+fn is_deaf(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EINVAL)
 }
 
 impl State {

@@ -55,7 +55,7 @@ const LONGEST_PATH: usize = 107;
 pub enum Address {
     /// `tcp://0.0.0.0:3000`, `tcp://[::1]:3000`. Connections.
     Tcp(SocketAddr),
-    /// `udp://0.0.0.0:53`. Datagrams.
+    /// `udp://0.0.0.0:53`. Datagrams. Those that wait are read before a worker leaves, or by the next.
     Udp(SocketAddr),
     /// `unix:///run/app.sock`. Connections at an absolute path.
     Unix(PathBuf),

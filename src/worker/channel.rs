@@ -20,9 +20,10 @@ use crate::protocol::channel::{FromDaemon, FromWorker, MOST, PACKET, Status, VER
 
 /// News of ended connections are told together, after this time at the latest.
 const TOGETHER: Duration = Duration::from_millis(5);
-
 /// How long the first word of a client is waited for when the worker is to finish.
 const SILENCE: Duration = Duration::from_secs(1);
+/// How long clients have to leave by themselves. Those of a server under load ask again well before.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// See the module.
 #[derive(Debug)]
@@ -32,8 +33,15 @@ pub(super) struct Channel {
     stage: watch::Sender<Stage>,
     /// A connection has ended.
     ended: Notify,
-    /// Open connections from which nothing was read yet.
-    silent: watch::Sender<usize>,
+    guests: watch::Sender<Guests>,
+}
+
+/// Connections within the app.
+#[derive(Clone, Copy, Debug, Default)]
+struct Guests {
+    open: usize,
+    /// Those of them from which nothing was read yet.
+    silent: usize,
 }
 
 /// How far the channel is along its life.
@@ -92,8 +100,8 @@ impl Channel {
     pub(super) fn open(socket: OwnedFd) -> io::Result<Arc<Channel>> {
         let socket = fdpass::watch(socket)?;
         packets::send(&socket, &FromWorker::Hello { version: VERSION }.encode(), &[])?;
-        let (stage, silent) = (watch::Sender::new(Stage::Greeting), watch::Sender::new(0));
-        let channel = Arc::new(Channel { socket, inner: Mutex::default(), stage, ended: Notify::new(), silent });
+        let (stage, guests) = (watch::Sender::new(Stage::Greeting), watch::Sender::default());
+        let channel = Arc::new(Channel { socket, inner: Mutex::default(), stage, ended: Notify::new(), guests });
         tokio::spawn(read(Arc::clone(&channel)));
         tokio::spawn(tell_of_ends(Arc::clone(&channel)));
         Ok(channel)
@@ -126,10 +134,31 @@ impl Channel {
     /// Ends when the daemon wants us to finish, or is gone for good. A server that shuts down closes connections on
     /// which it has read nothing, though their request is on its way: it is told when there are none.
     pub(super) async fn draining(&self) {
-        // The senders are ours: they live.
+        self.told_to_leave().await;
+        self.guests_are(SILENCE, |guests| guests.silent == 0).await;
+    }
+
+    /// Ends when the daemon wants us to finish, or is gone for good, and the clients have left since, or had time to.
+    pub(super) async fn drained(&self) {
+        self.told_to_leave().await;
+        self.guests_are(FAREWELL, |guests| guests.open == 0).await;
+    }
+
+    /// True if the daemon wants us to finish, or is gone for good.
+    pub(super) fn is_to_leave(&self) -> bool {
+        *self.stage.borrow() >= Stage::Draining
+    }
+
+    pub(super) async fn told_to_leave(&self) {
+        // The sender is ours: it lives.
         let _ = self.stage.subscribe().wait_for(|stage| *stage >= Stage::Draining).await;
-        let mut silent = self.silent.subscribe();
-        let _ = tokio::time::timeout(SILENCE, silent.wait_for(|silent| *silent == 0 && self.lock().none_waits())).await;
+    }
+
+    /// Ends when all connections were accepted and those within are as wanted, but not after `limit`.
+    async fn guests_are(&self, limit: Duration, wanted: impl Fn(&Guests) -> bool) {
+        let mut guests = self.guests.subscribe();
+        let settled = guests.wait_for(|guests| wanted(guests) && self.lock().none_waits());
+        let _ = tokio::time::timeout(limit, settled).await;
     }
 
     async fn greeted(&self) -> io::Result<()> {
@@ -311,14 +340,17 @@ impl Drop for Door {
 impl Guest {
     /// Of a connection that was counted as open when it was taken.
     fn enter(channel: &Arc<Channel>) -> Guest {
-        channel.silent.send_modify(|silent| *silent += 1);
+        channel.guests.send_modify(|guests| {
+            guests.open += 1;
+            guests.silent += 1;
+        });
         Guest { channel: Arc::clone(channel), silent: true }
     }
 
     /// Something was read.
     pub(super) fn has_spoken(&mut self) {
         if std::mem::replace(&mut self.silent, false) {
-            self.channel.silent.send_modify(|silent| *silent -= 1);
+            self.channel.guests.send_modify(|guests| guests.silent -= 1);
         }
     }
 }
@@ -326,6 +358,7 @@ impl Guest {
 impl Drop for Guest {
     fn drop(&mut self) {
         self.has_spoken();
+        self.channel.guests.send_modify(|guests| guests.open -= 1);
         self.channel.lock().open -= 1;
         self.channel.ended.notify_one();
     }

@@ -142,6 +142,30 @@ fn a_drain_is_told_to_the_app_after_the_first_word_and_to_the_daemon_after_the_l
 }
 
 #[test]
+fn clients_have_time_to_leave_by_themselves() {
+    play(async {
+        let (mut daemon, channel, mut listener) = Daemon::serving().await;
+        let _clients = daemon.deal(0, 2);
+        let (first, _) = listener.accept().await;
+        assert!(!channel.is_to_leave());
+        daemon.say(&FromDaemon::Drain);
+        let start = tokio::time::Instant::now();
+        channel.told_to_leave().await;
+        assert!(channel.is_to_leave());
+        let mut drained = std::pin::pin!(channel.drained());
+        tokio::select! {
+            biased;
+            () = &mut drained => panic!("one is open, and one was not accepted"),
+            (second, _) = listener.accept() => drop((first, second)),
+        }
+        drained.await;
+        assert!(start.elapsed() < Duration::from_secs(1), "the last one has left");
+        let _idle = (daemon.deal(0, 1), listener.accept().await);
+        channel.drained().await;
+    });
+}
+
+#[test]
 fn what_a_dropped_listener_has_not_accepted_is_given_back() {
     play(async {
         let (mut daemon, _channel, mut listener) = Daemon::serving().await;

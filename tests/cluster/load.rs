@@ -122,6 +122,40 @@ impl Load {
     }
 }
 
+/// Clients of several kinds at once.
+#[allow(dead_code, reason = "not all who share this file have several")]
+pub struct Loads<const KINDS: usize>(pub [Load; KINDS]);
+
+#[allow(dead_code, reason = "not all who share this file have several")]
+impl<const KINDS: usize> Loads<KINDS> {
+    /// So many HTTP clients of each mode, when all kinds have been answered.
+    pub fn start(modes: [Mode; KINDS], port: u16, clients: usize) -> Loads<KINDS> {
+        let mut loads = Loads(modes.map(|mode| Load::start(Kind::Http, mode, port, clients)));
+        loads.are_served();
+        loads
+    }
+
+    /// Waits until each kind of client was answered anew.
+    pub fn are_served(&mut self) {
+        for load in &mut self.0 {
+            let before = load.tally().answered;
+            load.until("requests are answered", |tally| tally.answered > before + 20);
+        }
+    }
+
+    pub fn stop(self) -> [Tally; KINDS] {
+        self.0.map(Load::stop)
+    }
+
+    /// They go, and each request was answered.
+    #[track_caller]
+    pub fn leave_content(self) {
+        for tally in self.stop() {
+            assert!(tally.failed.is_empty(), "of {} requests failed {:?}", tally.answered, tally.failed);
+        }
+    }
+}
+
 impl Drop for Load {
     fn drop(&mut self) {
         let _ = self.child.kill();

@@ -10,13 +10,13 @@ use std::sync::Once;
 use nix::sys::signal::Signal;
 
 use crate::crash::kill_god;
-use crate::load::{Kind, Load, Mode, Tally};
+use crate::load::{Kind, Load, Loads, Mode, Tally};
 use crate::support::eventually::{PATIENCE, until};
 use crate::support::listing::pids;
 use crate::support::{Home, app, example, http, processes};
 
-/// Requests at once.
-const CLIENTS: usize = 8;
+/// Requests at once, of each mode.
+const CLIENTS: usize = 6;
 
 /// A clustered app, called `web`.
 struct Web {
@@ -33,10 +33,8 @@ impl Web {
         web
     }
 
-    fn load(&self, mode: Mode) -> Load {
-        let mut load = Load::start(Kind::Http, mode, self.port, CLIENTS);
-        load.until("it answers", |tally| tally.answered > 50);
-        load
+    fn loads(&self) -> Loads<2> {
+        Loads::start([Mode::New, Mode::Keep], self.port, CLIENTS)
     }
 
     fn pids(&self) -> Vec<i32> {
@@ -73,49 +71,39 @@ fn go(folder: &Path) -> Option<String> {
     Some(path.display().to_string())
 }
 
-fn answered_anew(load: &mut Load) -> Tally {
-    let before = load.tally().answered;
-    load.until("requests are answered", |tally| tally.answered > before + 50)
-}
-
-#[track_caller]
-fn none_failed(load: Load) -> Tally {
-    let tally = load.stop();
-    assert!(tally.failed.is_empty(), "{} of {}: {:?}", tally.failed.len(), tally.answered, tally.failed);
-    tally
-}
-
-/// All that must cost no request: turns, reloads, scaling, the death of God; and what the death of a worker costs.
+/// All that must cost no request: turns, reloads, scaling, the death of God; and what the death of a worker costs. The
+/// clients make a connection for each request, or never end theirs and ask but once, as no browser would.
 fn stands_everything(program: &str) {
     let web = Web::start(program, 4);
     let tally = Load::count(Kind::Http, Mode::New, web.port, 200);
     let even: BTreeMap<i32, u64> = web.pids().into_iter().map(|pid| (pid, 50)).collect();
     assert_eq!((tally.by, tally.failed.len()), (even, 0), "exactly in turn: {:?}", tally.failed.first());
 
-    let mut load = web.load(Mode::New);
-    for _ in 0..3 {
+    let mut loads = web.loads();
+    for _ in 0..5 {
         let before = web.pids();
         web.home.ok("reload web");
         assert!(web.pids().iter().all(|pid| !before.contains(pid)));
-        answered_anew(&mut load);
+        loads.are_served();
     }
     web.home.ok("scale web 2");
-    answered_anew(&mut load);
+    loads.are_served();
     web.home.ok("scale web 4");
     for _ in 0..3 {
         kill_god(&web.home);
-        answered_anew(&mut load);
+        loads.are_served();
     }
-    none_failed(load);
+    loads.leave_content();
 
-    let mut load = web.load(Mode::New);
+    let mut loads = web.loads();
     let victim = web.pids()[0];
     processes::signal(victim, Signal::SIGKILL);
     until("it is replaced", || web.pids().iter().all(|pid| *pid != victim && *pid != 0));
-    answered_anew(&mut load);
-    let tally = load.stop();
-    assert!(tally.failed.len() <= CLIENTS, "what was not inside it is answered by others: {:?}", tally.failed);
-    assert!(tally.failed.iter().all(|failed| failed.how == "reset" || failed.how == "truncated"), "{:?}", tally.failed);
+    loads.are_served();
+    for Tally { failed, .. } in loads.stop() {
+        assert!(failed.len() <= CLIENTS, "what was not inside it is answered by others: {failed:?}");
+        assert!(failed.iter().all(|failed| failed.how == "reset" || failed.how == "truncated"), "{failed:?}");
+    }
 }
 
 #[test]

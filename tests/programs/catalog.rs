@@ -15,6 +15,8 @@ pub struct Program {
     pub args: &'static str,
     pub make: Make,
     pub ask: Ask,
+    /// It is given its socket (`--listen`), and binds none itself.
+    pub given: bool,
     /// Why what is inside a worker that was killed may be answered with an error of the program's own, if it may.
     pub apologizes: Option<&'static str>,
 }
@@ -31,7 +33,7 @@ pub enum Ask {
 }
 
 const fn program(name: &'static str, folder: &'static str, program: &'static str, args: &'static str) -> Program {
-    Program { name, folder, program, args, make: Make::Nothing, ask: Ask::Plain, apologizes: None }
+    Program { name, folder, program, args, make: Make::Nothing, ask: Ask::Plain, given: false, apologizes: None }
 }
 
 impl Program {
@@ -43,10 +45,16 @@ impl Program {
         Program { ask, ..self }
     }
 
+    const fn given(self) -> Program {
+        Program { given: true, ..self }
+    }
+
     const fn apologizes(self, why: &'static str) -> Program {
         Program { apologizes: Some(why), ..self }
     }
 }
+
+const ORPHAN: &str = "the child of a killed master is told to end, and answers what it is at with a 500";
 
 /// All rows, in the order of the table.
 pub static PROGRAMS: &[Program] = &[
@@ -60,14 +68,13 @@ pub static PROGRAMS: &[Program] = &[
     .asked(Ask::At("/", r#"href="(\d+)/""#)),
     program("Python asyncio", "python", "asyncio_server.py", "").made(Make::Python3),
     program("Flask", "python", "{venv}/flask", "--app flask_app run --port {port}"),
-    program("gunicorn, sync", "python", "{venv}/gunicorn", "--bind 127.0.0.1:{port} wsgi_app")
-        .apologizes("the child of a killed master is told to end, and answers what it is at with a 500"),
+    program("gunicorn, sync", "python", "{venv}/gunicorn", "--bind 127.0.0.1:{port} wsgi_app").apologizes(ORPHAN),
     program("gunicorn, gthread", "python", "{venv}/gunicorn", "--threads 4 --bind 127.0.0.1:{port} wsgi_app"),
     program("uvicorn", "python", "{venv}/uvicorn", "--port {port} asgi_app:app"),
     program("uvicorn --workers 2", "python", "{venv}/uvicorn", "--workers 2 --port {port} asgi_app:app"),
     program("hypercorn", "python", "{venv}/hypercorn", "--bind 127.0.0.1:{port} asgi_app:app"),
     program("waitress", "python", "{venv}/waitress-serve", "--listen 127.0.0.1:{port} wsgi_app:application"),
-    program("Go net/http, static", "go", "{made}/go-server", "").made(Make::Go),
+    program("Go net/http, static", "go", "{made}/go-server", "").made(Make::Go { package: ".", to: "go-server" }),
     program("Ruby WEBrick", "ruby", "webrick_server.rb", ""),
     program("Puma", "ruby", "puma", "--bind tcp://127.0.0.1:{port}"),
     program("Puma -w 2", "ruby", "puma", "-w 2 --bind tcp://127.0.0.1:{port}"),
@@ -84,6 +91,17 @@ pub static PROGRAMS: &[Program] = &[
         .asked(Ask::In(r#"id="pid">(\d+)"#)),
     program("busybox httpd", "busybox", "busybox", "httpd -f -p 127.0.0.1:{port}")
         .asked(Ask::At("/cgi-bin/pid", r"^(\d+)")),
+    program("gunicorn, sync, activated", "python", "{venv}/gunicorn", "wsgi_app").given().apologizes(ORPHAN),
+    program("gunicorn, gthread, activated", "python", "{venv}/gunicorn", "--threads 4 wsgi_app").given(),
+    program("uvicorn --fd 3", "python", "{venv}/uvicorn", "--fd 3 asgi_app:app").given(),
+    program("hypercorn --bind fd://3", "python", "{venv}/hypercorn", "--bind fd://3 asgi_app:app").given(),
+    program("Go net/http, static, activated", "go", "{made}/go-activated", "")
+        .made(Make::Go { package: "./activated", to: "go-activated" })
+        .given(),
+    // It accepts no more than it has threads for: five would all be with the clients that never end a connection, when
+    // only one process is awake.
+    program("Puma, activated", "ruby", "puma", "-t 0:16 --bind tcp://127.0.0.1:{port}").given(),
+    program("Puma -w 2, activated", "ruby", "puma", "-t 0:16 -w 2 --bind tcp://127.0.0.1:{port}").given(),
 ];
 
 /// The row of this name.

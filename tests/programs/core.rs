@@ -35,6 +35,11 @@ fn go() {
 }
 
 #[test]
+fn go_on_the_socket_it_is_given() {
+    told("Go net/http, static, activated", Who::Tester);
+}
+
+#[test]
 fn ruby() {
     told("Ruby WEBrick", Who::Tester);
 }

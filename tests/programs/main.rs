@@ -3,7 +3,8 @@
 //! Each program lives through one story. Two workers, then four, get their share of connections, as exactly as the
 //! balance promises. Then, under load on connections kept alive and on a new one for each request, the app is reloaded,
 //! scaled to four workers and back, one worker is killed with -9, and God is: nothing may be refused, cut or left
-//! hanging but what was inside the killed worker. `cargo test --test programs` tells it for a core of programs, as root
+//! hanging but what was inside the killed worker. Some are told it once more as programs that are given their socket; those
+//! rest in the end, and the next client wakes them. `cargo test --test programs` tells it for a core of programs, as root
 //! and as an ordinary user. All programs, five reloads each, as both, with a row of a table for each (half an hour on two
 //! idle cores), after `.ci/programs all` has installed them:
 //!

@@ -18,6 +18,8 @@ pub enum Step {
     Scale,
     KillWorker,
     KillGod,
+    /// At rest, since nobody came; then somebody does.
+    Wake,
 }
 
 impl Step {
@@ -27,7 +29,7 @@ impl Step {
             Step::Reload(times) => Some(2 * times),
             Step::Scale => Some(2),
             Step::KillWorker => None,
-            Step::KillGod => Some(0),
+            Step::KillGod | Step::Wake => Some(0),
         }
     }
 }
@@ -88,6 +90,8 @@ pub struct Outcome {
     pub answered: u64,
     /// Time a reload took.
     pub reload: Duration,
+    /// If it can run on demand: how long the client waited who woke it.
+    pub woken: Option<Duration>,
 }
 
 impl Outcome {
@@ -108,7 +112,8 @@ impl fmt::Display for Outcome {
         for (_, losses) in &self.steps {
             write!(f, "| {losses} ")?;
         }
-        write!(f, "| {} | {:.1} s |", self.answered, self.reload.as_secs_f32())
+        write!(f, "| {} | {:.1} s |", self.answered, self.reload.as_secs_f32())?;
+        self.woken.map_or(Ok(()), |woken| write!(f, " {:.1} s |", woken.as_secs_f32()))
     }
 }
 

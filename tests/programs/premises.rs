@@ -14,7 +14,11 @@ pub enum Make {
     Nothing,
     /// Nothing, but `python3` must be there.
     Python3,
-    Go,
+    /// A package of the folder, and the program's name.
+    Go {
+        package: &'static str,
+        to: &'static str,
+    },
     Rustc,
     Cargo,
     Javac,
@@ -73,7 +77,7 @@ fn make(program: &Program) -> Result<(), Missing> {
     match program.make {
         Make::Nothing => {}
         Make::Python3 => installed("python3", &from)?,
-        Make::Go => run("go", &["build", "-o", &to("go-server"), "."], &from)?,
+        Make::Go { package, to: name } => run("go", &["build", "-o", &to(name), package], &from)?,
         Make::Rustc => run("rustc", &["--edition=2024", "-O", "-o", &to("plain"), "plain.rs"], &from)?,
         Make::Cargo => run("cargo", &["build", "--release", "--target-dir", &to("axum")], &from.join("axum"))?,
         Make::Javac => run("javac", &["-d", &to("java"), "Server.java"], &from)?,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::unistd::Uid;
@@ -12,7 +12,7 @@ use crate::catalog::{Ask, Program};
 use crate::load::{Kind, Load, Mode, Tally};
 use crate::outcome::{Losses, Outcome, Step, Tallies};
 use crate::premises::{folder, place};
-use crate::support::http::free_port;
+use crate::support::http::{self, free_port};
 use crate::support::listing::Row;
 use crate::support::{Home, eventually, processes};
 
@@ -69,14 +69,20 @@ pub fn tell(program: &'static Program, who: Who, reloads: usize) -> Outcome {
     });
     let killed = loads.during(&app, 2, |loads| app.kill_one(loads));
     let bereft = loads.during(&app, 2, |_| app.kill_god());
-    let answered = loads.stop();
-    let steps = vec![
+    let mut answered = loads.stop();
+    let mut steps = vec![
         (Step::Reload(reloads), reloaded),
         (Step::Scale, scaled),
         (Step::KillWorker, killed),
         (Step::KillGod, bereft),
     ];
-    Outcome { program, who, balance, split, steps, answered, reload }
+    let woken = program.given.then(|| {
+        let (took, losses, more) = app.on_demand();
+        steps.push((Step::Wake, losses));
+        answered += more;
+        took
+    });
+    Outcome { program, who, balance, split, steps, answered, reload, woken }
 }
 
 impl App {
@@ -86,16 +92,21 @@ impl App {
             Who::Tester => Home::new(),
             Who::Nobody => Home::of_user(NOBODY),
         };
-        let port = free_port();
-        let args = place(program.args, program, port);
-        let place = place(program.program, program, port);
-        let mut words = vec!["start", &place, "-i", "2", "--name", "app", "--drain-timeout", DRAIN, "--"];
-        words.extend(args.split_whitespace());
-        let command = home.pmr(words).env("PORT", port.to_string()).env("PYTHONDONTWRITEBYTECODE", "1");
-        command.within(&configured(program, &home, port)).run().ok();
-        let app = App { program, home, port };
+        let app = App { program, home, port: free_port() };
+        app.begin("");
         app.workers(2);
         app
+    }
+
+    /// Starts it, with these flags beside those it always has.
+    fn begin(&self, flags: &str) {
+        let App { program, home, port } = self;
+        let given = if program.given { format!("--listen tcp://127.0.0.1:{port}") } else { String::new() };
+        let flags = format!("-i 2 --name app --drain-timeout {DRAIN} {given} {flags} --");
+        let (place, args) = (place(program.program, program, *port), place(program.args, program, *port));
+        let words = ["start", &place].into_iter().chain(flags.split_whitespace()).chain(args.split_whitespace());
+        let command = home.pmr(words).env("PORT", port.to_string()).env("PYTHONDONTWRITEBYTECODE", "1");
+        command.within(&configured(program, home, *port)).run().ok();
     }
 
     /// How connections are dealt out, by the daemon's own word.
@@ -136,6 +147,24 @@ impl App {
         let before = self.workers(2);
         self.home.ok("reload app");
         self.workers_when(2, "all replaced", |pids| pids.iter().all(|pid| !before.contains(pid)));
+    }
+
+    /// Started anew to run when somebody comes. How long the first client waits, what clients of all kinds lose who come
+    /// then, and how many are answered.
+    fn on_demand(&self) -> (Duration, Losses, u64) {
+        self.home.ok("delete app");
+        self.begin("--idle-timeout 1s");
+        self.home.status("app", "idle");
+        let start = Instant::now();
+        http::get(self.port, "/").expect("it is answered");
+        let took = start.elapsed();
+        self.home.status("app", "idle");
+        let mut loads = Loads::spawn(self);
+        loads.go_on();
+        let after = loads.0.map(Load::stop);
+        let answered = after.iter().map(|tally| tally.answered).sum();
+        self.home.status("app", "idle");
+        (took, Losses::between(&Default::default(), &after), answered)
     }
 
     /// Answers to connections that come one after the other, by worker.
@@ -204,25 +233,34 @@ struct Loads([Load; MODES.len()]);
 
 impl Loads {
     fn start(app: &App) -> Loads {
-        let more = format!(r#""clients":{CLIENTS},"again":true{}"#, app.question());
-        let mut loads = Loads(MODES.map(|mode| Load::spawn(Kind::Http, mode, app.port, &more)));
+        let mut loads = Loads::spawn(app);
         loads.reach(app);
         loads
+    }
+
+    fn spawn(app: &App) -> Loads {
+        let more = format!(r#""clients":{CLIENTS},"again":true{}"#, app.question());
+        Loads(MODES.map(|mode| Load::spawn(Kind::Http, mode, app.port, &more)))
     }
 
     fn tally(&mut self) -> Tallies {
         self.0.each_mut().map(Load::tally)
     }
 
-    /// Waits until clients of all kinds have gone on, and those who come anew have found all workers there are now.
+    /// Waits until clients of all kinds have gone on.
+    fn go_on(&mut self) {
+        let before = self.tally();
+        for (load, before) in self.0.iter_mut().zip(&before) {
+            load.until("requests are answered", |tally| tally.answered >= before.answered + 20);
+        }
+    }
+
+    /// Waits until they have, and those who come anew have found all workers there are now.
     fn reach(&mut self, app: &App) {
         let count = app.home.of("app").len();
-        let before = self.tally();
-        for ((load, mode), before) in self.0.iter_mut().zip(MODES).zip(&before) {
-            load.until("load on all workers", |tally| {
-                let went_on = tally.answered >= before.answered + 20;
-                went_on && (mode == Mode::Keep || app.by_worker(tally, count).len() == count)
-            });
+        self.go_on();
+        for (load, _) in self.0.iter_mut().zip(MODES).filter(|(_, mode)| *mode != Mode::Keep) {
+            load.until("load on all workers", |tally| app.by_worker(tally, count).len() == count);
         }
     }
 

@@ -1,6 +1,7 @@
 //! The table of the documentation: a row for each program, of all who ran it together.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::catalog::{PROGRAMS, Program};
 use crate::outcome::{Outcome, parted};
@@ -8,6 +9,9 @@ use crate::outcome::{Outcome, parted};
 const HEAD: &str = "\
 | program | over 4 workers, as root | as a user | reloads | scaling | a killed worker | a killed daemon | of | asked again | a reload |
 |---|---|---|---|---|---|---|---|---|---|";
+const HEAD_GIVEN: &str = "\
+| given its socket | over 4 workers, as root | as a user | reloads | scaling | a killed worker | a killed daemon | woken | of | asked again | a reload | to wake |
+|---|---|---|---|---|---|---|---|---|---|---|---|";
 
 /// What there is so far, and what in it must not be.
 #[derive(Default)]
@@ -42,13 +46,16 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{HEAD}")?;
-        for program in PROGRAMS {
-            match &self.of(program)[..] {
-                [] if self.missing.contains(&program.name) => writeln!(f, "| {} | not here |", program.name)?,
-                [] => {}
-                some => writeln!(f, "{}", row(program, some))?,
+        for (given, head) in [(false, HEAD), (true, HEAD_GIVEN)] {
+            writeln!(f, "{head}")?;
+            for program in PROGRAMS.iter().filter(|program| program.given == given) {
+                match &self.of(program)[..] {
+                    [] if self.missing.contains(&program.name) => writeln!(f, "| {} | not here |", program.name)?,
+                    [] => {}
+                    some => writeln!(f, "{}", row(program, some))?,
+                }
             }
+            writeln!(f)?;
         }
         Ok(())
     }
@@ -63,10 +70,17 @@ fn row(program: &Program, outcomes: &[&Outcome]) -> String {
     let told_to_stop = outcomes.iter().flat_map(|outcome| &outcome.steps[..2]);
     let again: u64 = told_to_stop.map(|(_, losses)| losses.again).sum();
     let answered: u64 = outcomes.iter().map(|outcome| outcome.answered).sum();
-    let reload = outcomes.iter().map(|outcome| outcome.reload.as_secs_f32()).sum::<f32>() / outcomes.len() as f32;
-    let cells =
-        [split("root"), split("user"), lost(0), lost(1), lost(2), lost(3), thousands(answered), again.to_string()];
-    format!("| {} | {} | {reload:.1} s |", program.name, cells.join(" | "))
+    let mean = |times: Vec<Duration>| {
+        format!("{:.1} s", times.iter().map(Duration::as_secs_f32).sum::<f32>() / times.len() as f32)
+    };
+    let mut cells = vec![program.name.to_owned(), split("root"), split("user")];
+    cells.extend((0..outcomes[0].steps.len()).map(lost));
+    cells.extend([thousands(answered), again.to_string()]);
+    cells.push(mean(outcomes.iter().map(|outcome| outcome.reload).collect()));
+    if program.given {
+        cells.push(mean(outcomes.iter().filter_map(|outcome| outcome.woken).collect()));
+    }
+    format!("| {} |", cells.join(" | "))
 }
 
 /// With commas.

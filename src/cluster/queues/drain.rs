@@ -1,5 +1,5 @@
 //! Letting a worker finish that knows nothing of us: out of rotation, then its queue is seen empty, then its
-//! connections are seen gone.
+//! connections are seen gone. A queue of datagrams is empty when all were read.
 //!
 //! A connection that is kept alive for a next request would never go; one on which nothing was said for a while is as
 //! good as gone. Nobody can tell an unknown program to close it without loss.
@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::queue::Queue;
 use super::state::{Shared, State};
 use crate::cluster::Notice;
 use crate::os::diag::{self, Connection};
@@ -23,7 +24,7 @@ const SELDOM: Duration = Duration::from_millis(200);
 const SOON: Duration = Duration::from_secs(1);
 /// For so long a queue is empty when the handshakes that were under way are over; longer ones take some round trips.
 const HANDSHAKES: Duration = Duration::from_secs(1);
-/// The same if all clients are on this machine.
+/// The same if all clients are on this machine. A datagram that was read is dealt with by then, too.
 const LOCAL_HANDSHAKES: Duration = Duration::from_millis(100);
 const ROUND_TRIPS: u32 = 3;
 /// A connection that was quiet for so long is idle.
@@ -33,7 +34,7 @@ const QUIET: Duration = Duration::from_secs(1);
 pub(super) fn start(state: &Rc<RefCell<State>>, run: Run, grace: Duration) {
     let mut state = state.borrow_mut();
     state.exclude(run);
-    if state.held_by(run).all(|queue| !queue.key.tcp) {
+    if state.held_by(run).next().is_none() {
         return state.tell(Notice::Drained { run });
     }
     let me = state.me.clone();
@@ -68,7 +69,7 @@ async fn drain(shared: Shared, run: Run, until: Instant) {
 /// What a worker has to do.
 #[derive(Debug)]
 struct Sight {
-    /// Connections in queues of its own.
+    /// Connections in queues of its own, or datagrams.
     waiting: u32,
     /// Connections it is not done with.
     busy: usize,
@@ -92,10 +93,10 @@ impl State {
 
     fn look(&self, run: Run) -> Sight {
         let own = self.held_by(run).filter(|queue| queue.holders.len() == 1 && queue.member.is_some());
-        let waiting = own.map(|queue| diag::waiting(&queue.socket).unwrap_or(0)).sum();
+        let waiting = own.map(Queue::waiting).sum();
         let connections = self.connections_of(run);
         let busy = connections.iter().filter(|connection| connection.is_open() && !connection.is_idle(QUIET)).count();
-        let handshakes = if self.held_by(run).all(|queue| queue.key.address.ip().is_loopback()) {
+        let handshakes = if self.held_by(run).all(|queue| !queue.key.tcp || queue.key.address.ip().is_loopback()) {
             LOCAL_HANDSHAKES
         } else {
             let longest = connections.iter().map(|connection| connection.round_trip).max().unwrap_or_default();

@@ -1,7 +1,7 @@
 //! What there is to tell about queues.
 
+use super::queue::Queue;
 use super::state::State;
-use crate::os::diag;
 use crate::os::reuseport::{Balancer, Group, Key, Reason};
 use crate::protocol::{ListenerInfo, Run};
 
@@ -21,7 +21,7 @@ impl State {
 
     fn info(&self, key: &Key, group: &Group) -> ListenerInfo {
         let here = || self.queues.iter().filter(|queue| queue.key == *key && queue.member.is_some());
-        let listening = |queue: &&super::queue::Queue| queue.holders.iter().filter(|holder| holder.listens).count();
+        let listening = |queue: &&Queue| queue.holders.iter().filter(|holder| holder.listens).count();
         let workers = here().map(|queue| listening(&queue)).sum::<usize>();
         let common = here().any(|queue| queue.holders.len() > 1);
         let prefix = if key.tcp { "" } else { "udp " };
@@ -31,7 +31,7 @@ impl State {
             mechanism,
             workers: u32::try_from(workers).unwrap_or(u32::MAX),
             why,
-            waiting: here().map(|queue| diag::waiting(&queue.socket).unwrap_or(0)).sum(),
+            waiting: here().map(Queue::waiting).sum(),
             dealt: group.dealt(),
         }
     }
@@ -39,7 +39,7 @@ impl State {
     pub(super) fn figures(&self, run: Run) -> Option<Figures> {
         let mut queues = self.held_by(run).filter(|queue| queue.member.is_some()).peekable();
         queues.peek()?;
-        let waiting = queues.map(|queue| diag::waiting(&queue.socket).unwrap_or(0)).sum();
+        let waiting = queues.map(Queue::waiting).sum();
         let open = self.connections_of(run).iter().filter(|connection| connection.is_open()).count();
         Some(Figures { waiting, open: u32::try_from(open).unwrap_or(u32::MAX) })
     }

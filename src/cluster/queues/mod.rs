@@ -111,10 +111,7 @@ impl Queues {
     /// # Errors
     /// What `bind` and `listen` say.
     pub(crate) fn open(&self, run: Run, key: &Key) -> io::Result<OwnedFd> {
-        match self.inherit(run, key) {
-            Some(socket) => Ok(socket),
-            None => self.state.borrow_mut().open(run, *key),
-        }
+        self.state.borrow_mut().give(run, *key)
     }
 
     /// Lets connections to this address wait from now on, though there is no worker for it yet.

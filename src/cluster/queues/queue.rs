@@ -5,8 +5,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::memory::{Book, Kept};
-use crate::os::clock;
 use crate::os::reuseport::{Group, Key, MemberId};
+use crate::os::{clock, diag};
 use crate::protocol::Run;
 
 /// Which queue it is among those of an app. Never used twice.
@@ -52,6 +52,15 @@ impl Queue {
     /// True if a worker that comes can have it as its own.
     pub(super) fn is_vacant(&self) -> bool {
         self.holders.is_empty() && self.member.is_some()
+    }
+
+    /// How many connections wait to be accepted; 1 if any datagrams wait to be read, which nobody counts.
+    pub(super) fn waiting(&self) -> u32 {
+        if self.key.tcp {
+            diag::waiting(&self.socket).unwrap_or(0)
+        } else {
+            u32::from(diag::has_datagrams(&self.socket))
+        }
     }
 
     pub(super) fn hold(&mut self, run: Run) {

@@ -13,8 +13,8 @@ use super::queue::{Place, Queue, QueueId};
 use super::shed::Lookout;
 use crate::cluster::Notice;
 use crate::cluster::memory::Book;
+use crate::os::clock;
 use crate::os::reuseport::{self, Balancer, Group, Key};
-use crate::os::{clock, diag};
 use crate::protocol::Run;
 use crate::spec::QueueRule;
 
@@ -91,7 +91,8 @@ impl State {
     }
 
     pub(super) fn join(&mut self, run: Run, root: i32) {
-        self.workers.entry(run).or_insert(Worker { root, excluded: false, draining: None, emptied: false });
+        let worker = Worker { root, excluded: false, draining: None, emptied: false };
+        self.workers.entry(run).or_insert(worker).root = root;
         self.note();
     }
 
@@ -200,7 +201,7 @@ impl State {
 
     pub(super) fn inherit(&mut self, run: Run, key: &Key) -> Option<OwnedFd> {
         let vacant = self.queues.iter_mut().filter(|queue| queue.key == *key && queue.is_vacant());
-        let queue = vacant.max_by_key(|queue| diag::waiting(&queue.socket).unwrap_or(0))?;
+        let queue = vacant.max_by_key(|queue| queue.waiting())?;
         let socket = queue.socket.try_clone().ok()?;
         queue.hold(run);
         self.steer(*key);
@@ -235,7 +236,7 @@ impl State {
     /// has nobody, or is with somebody who is only getting ready; and without that, one is opened.
     pub(super) fn steer(&mut self, key: Key) {
         let chosen = self.chosen(&key);
-        if chosen.is_empty() && key.tcp && self.queues.iter().any(|queue| queue.key == key && queue.member.is_some()) {
+        if chosen.is_empty() && self.queues.iter().any(|queue| queue.key == key && queue.member.is_some()) {
             // What cannot be had is done without: connections then go to those who leave.
             match self.open_door(key) {
                 Ok(()) => {}
@@ -270,7 +271,7 @@ impl State {
         let waits = here().filter(|queue| queue.is_vacant() || becomes(queue));
         let listens = waits.filter(|queue| !queue.key.tcp || reuseport::listens(&queue.socket));
         // The one that is it stays it: what waits shall wait together.
-        let door = listens.max_by_key(|queue| (self.is_in_rotation(queue), diag::waiting(&queue.socket).unwrap_or(0)));
+        let door = listens.max_by_key(|queue| (self.is_in_rotation(queue), queue.waiting()));
         door.map(|queue| queue.id).into_iter().collect()
     }
 
@@ -288,7 +289,7 @@ impl State {
         self.note();
     }
 
-    fn keys_of(&self, run: Run) -> BTreeSet<Key> {
+    pub(super) fn keys_of(&self, run: Run) -> BTreeSet<Key> {
         self.held_by(run).map(|queue| queue.key).collect()
     }
 
@@ -333,11 +334,12 @@ impl State {
         if !queue.holders.is_empty() || (stays && queue.member.is_some() && !others) {
             return self.listen_again(at);
         }
-        let moves = self.places.get(&key).is_some_and(|place| place.group.migrates());
-        let done = key.address.ip().is_loopback() || self.workers.get(&run).is_some_and(|worker| worker.emptied);
-        let empty = done && diag::waiting(&queue.socket).unwrap_or(0) == 0;
-        let is_needed = queue.member.is_some() && key.tcp && reuseport::listens(&queue.socket) && !moves && !empty;
-        if !stays || !is_needed {
+        // Datagrams take no handshake, never move, and their sockets are not shut down.
+        let moves = key.tcp && self.places.get(&key).is_some_and(|place| place.group.migrates());
+        let emptied = || self.workers.get(&run).is_some_and(|worker| worker.emptied);
+        let empty = (!key.tcp || key.address.ip().is_loopback() || emptied()) && queue.waiting() == 0;
+        let listens = !key.tcp || reuseport::listens(&queue.socket);
+        if !stays || queue.member.is_none() || !listens || moves || empty {
             self.remove(id);
         }
     }

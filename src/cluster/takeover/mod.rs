@@ -35,7 +35,7 @@ use super::queues::Queues;
 use crate::keeper::Records;
 use crate::os::reuseport::Key;
 use crate::os::seccomp::{BindWatch, Pending, Request};
-use crate::os::{diag, killpoint, tree};
+use crate::os::{diag, identity, killpoint, proc, tree};
 use crate::protocol::Run;
 use crate::spec::Sharing;
 
@@ -209,7 +209,13 @@ impl State {
         }
         let mut processes = tree::descendants(&[worker.root]);
         processes.extend(asking);
-        let Some(open) = diag::sockets_if_known(&processes) else { return };
+        let Some(mut open) = diag::sockets_if_known(&processes) else { return };
+        if self.queues.held_by(run).iter().any(|(_, inode)| !open.contains(inode)) {
+            // A daemon has left the tree, and is under our watch all the same. We and the keeper have a copy of each.
+            let ours = [identity::pid(), identity::parent()];
+            let others: Vec<i32> = proc::sweep().into_keys().filter(|pid| !ours.contains(pid)).collect();
+            open.extend(diag::sockets_of(&others));
+        }
         self.queues.keep_open(run, &open);
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Only sockets of our own network name space are seen. Asking for connections walks the kernel's whole table of them.
 
+mod connection;
 mod netlink;
 
 use std::collections::HashSet;
@@ -10,77 +11,10 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
-use std::time::Duration;
 
+pub use connection::{Connection, State};
 use netlink::{attributes, number, word};
-
-/// A TCP socket with a peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Connection {
-    /// Our side of it.
-    pub local: SocketAddr,
-    /// The other side.
-    pub peer: SocketAddr,
-    /// Where it is in its life.
-    pub state: State,
-    /// By which the processes that have it open can be told; 0 while it waits to be accepted, and after it was closed.
-    pub inode: u64,
-    /// Bytes that the program has not read.
-    pub unread: u32,
-    /// Bytes that the peer has not acknowledged.
-    pub unsent: u32,
-    /// Since when nothing was received; from the start of the connection, if nothing was.
-    pub last_received: Duration,
-    /// Since when nothing was sent, likewise.
-    pub last_sent: Duration,
-    /// How long a round trip to the peer takes.
-    pub round_trip: Duration,
-}
-
-/// A connection's state, as in `net/tcp_states.h`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum State {
-    /// Both sides may speak.
-    Established,
-    /// The peer has said all; the program has not.
-    CloseWait,
-    /// The program has said all, or has closed: the kernel does the rest.
-    Closing,
-    /// The handshake is not over.
-    Opening,
-}
-
-impl State {
-    fn from_kernel(number: u8) -> Option<State> {
-        match number {
-            1 => Some(State::Established),
-            8 => Some(State::CloseWait),
-            // FIN_WAIT1, FIN_WAIT2, TIME_WAIT, LAST_ACK, CLOSING.
-            4 | 5 | 6 | 9 | 11 => Some(State::Closing),
-            // SYN_SENT, SYN_RECV, NEW_SYN_RECV.
-            2 | 3 | 12 => Some(State::Opening),
-            _ => None,
-        }
-    }
-}
-
-impl Connection {
-    /// True if nothing is under way on it: all was read and sent, our side spoke last or nobody did, and it has been
-    /// quiet for so long. It is how a connection kept alive for a next request looks, and also one whose client has not
-    /// begun, and one whose answer takes longer than this to pause and go on.
-    #[must_use]
-    pub fn is_idle(&self, quiet: Duration) -> bool {
-        let answered = self.last_sent <= self.last_received;
-        let still = self.last_sent >= quiet && self.last_received >= quiet;
-        self.state == State::Established && self.unread == 0 && self.unsent == 0 && answered && still
-    }
-
-    /// True if the program still has something to do with it.
-    #[must_use]
-    pub fn is_open(&self) -> bool {
-        matches!(self.state, State::Established | State::CloseWait)
-    }
-}
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// A listening TCP socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,7 +58,7 @@ pub fn listeners(port: u16) -> io::Result<Vec<Listener>> {
 pub fn connections(port: u16) -> io::Result<Vec<Connection>> {
     let mut found = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
-        netlink::ask(&request(family, CONNECTED, port), true, |message| found.extend(connection(message)))?;
+        netlink::ask(&request(family, CONNECTED, port), true, |message| found.extend(Connection::read(message)))?;
     }
     Ok(found)
 }
@@ -178,6 +112,12 @@ pub fn waiting(listening: impl AsFd) -> io::Result<u32> {
     }
 }
 
+/// True if a datagram waits to be read, be it empty.
+pub fn has_datagrams(socket: impl AsFd) -> bool {
+    let mut polled = [PollFd::new(&socket, PollFlags::IN)];
+    poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
 /// How many connections wait to be accepted on the listening Unix socket with this inode, and how many may.
 ///
 /// # Errors
@@ -224,32 +164,8 @@ fn request(family: i32, states: u32, port: u16) -> Vec<u8> {
     body
 }
 
-/// Where in `struct tcp_info` what is: the queue of one that listens; milliseconds since data was sent and received.
+/// Where in `struct tcp_info` the queue of one that listens is.
 const UNACKED: usize = 24;
-const LAST_SENT: usize = 44;
-const LAST_RECEIVED: usize = 52;
-/// Microseconds.
-const ROUND_TRIP: usize = 68;
-
-fn connection(message: &[u8]) -> Option<Connection> {
-    let info = attributes(message.get(MESSAGE..)?).find(|(kind, _)| *kind == INFO).map(|(_, content)| content);
-    let since = |at: usize| info.and_then(|info| word(info, at)).map_or(Duration::ZERO, millis);
-    Some(Connection {
-        local: address(message, 4, 8)?,
-        peer: address(message, 6, 24)?,
-        state: State::from_kernel(*message.get(1)?)?,
-        inode: u64::from(word(message, 68)?),
-        unread: word(message, 56)?,
-        unsent: word(message, 60)?,
-        last_received: since(LAST_RECEIVED),
-        last_sent: since(LAST_SENT),
-        round_trip: Duration::from_micros(info.and_then(|info| word(info, ROUND_TRIP)).unwrap_or(0).into()),
-    })
-}
-
-fn millis(count: u32) -> Duration {
-    Duration::from_millis(count.into())
-}
 
 fn listener(message: &[u8]) -> Option<Listener> {
     Some(Listener {
@@ -273,7 +189,6 @@ fn address(message: &[u8], port_at: usize, ip_at: usize) -> Option<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
 
     use super::*;
@@ -297,42 +212,6 @@ mod tests {
             server.accept().unwrap();
             assert_eq!(waiting(&server).unwrap(), 2);
         }
-    }
-
-    #[test]
-    fn connections_are_told_with_their_owner_and_when_somebody_spoke() {
-        let server = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = server.local_addr().unwrap();
-        let mut client = TcpStream::connect(address).unwrap();
-        let not_accepted = connections(address.port()).unwrap();
-        assert_eq!(not_accepted.len(), 1);
-        assert_eq!((not_accepted[0].inode, not_accepted[0].peer), (0, client.local_addr().unwrap()));
-        assert_eq!(connections_of(&own(), address.port()).unwrap(), []);
-        let (mut accepted, _) = server.accept().unwrap();
-        let now = || connections_of(&own(), address.port()).unwrap().pop().unwrap();
-        let until = |what: &str, holds: &dyn Fn(&Connection) -> bool| {
-            let start = std::time::Instant::now();
-            while !holds(&now()) {
-                assert!(start.elapsed() < Duration::from_secs(20), "{what}: {:?}", now());
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        };
-        let quiet = Duration::from_millis(30);
-        until("quiet from the start", &|connection| connection.is_idle(quiet));
-        client.write_all(b"question").unwrap();
-        until("unread", &|connection| connection.unread == 8 && !connection.is_idle(Duration::ZERO));
-        let mut buffer = [0; 8];
-        accepted.read_exact(&mut buffer).unwrap();
-        // Long after the question there is still an answer to come.
-        until("being answered", &|connection| connection.last_received > quiet * 2);
-        assert!(!now().is_idle(quiet), "{:?}", now());
-        accepted.write_all(b"answer").unwrap();
-        client.read_exact(&mut buffer[..6]).unwrap();
-        until("idle", &|connection| connection.is_idle(quiet));
-        drop(client);
-        until("half closed", &|connection| connection.state == State::CloseWait && connection.is_open());
-        drop(accepted);
-        assert_eq!(connections_of(&own(), address.port()).unwrap(), []);
     }
 
     #[test]

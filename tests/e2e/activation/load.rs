@@ -4,8 +4,9 @@ use nix::sys::signal::Signal;
 
 use super::serving;
 use crate::load::{Kind, Load, Mode};
+use crate::support::eventually::until;
 use crate::support::listing::{Row, pids};
-use crate::support::processes;
+use crate::support::{Home, example, http, processes};
 
 /// Clients at once.
 const CLIENTS: usize = 6;
@@ -24,6 +25,20 @@ fn reloads_lose_nothing() {
     }
     let tally = load.stop();
     assert!(tally.failed.is_empty(), "{tally:?}");
+}
+
+#[test]
+fn who_is_being_served_is_served_to_the_end() {
+    let (home, port) = (Home::new(), http::free_port());
+    let line = format!("start {} -n a -i 1 --listen tcp://127.0.0.1:{port} --wait-ready", example("activated.py"));
+    home.pmr(line.split_whitespace()).env("WORK_TAKES", "2").run().ok();
+    let before = home.one("a").pid;
+    let asked = std::thread::spawn(move || http::get(port, "/work"));
+    let has_one = |line: &str| line.contains("connections open") && line.contains(" 1 ");
+    until("the request is with the worker", || home.ok("describe a").out.lines().any(has_one));
+    home.ok("reload a");
+    assert_eq!(asked.join().unwrap().unwrap(), before.to_string());
+    assert_ne!(home.one("a").pid, before);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Socket activation: programs that are given their sockets, that say what they do, and that run when somebody comes.
 
+mod datagrams;
 mod demand;
 mod load;
 mod notify;

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use nix::sys::signal::Signal;
 
-use crate::load::{Kind, Load, Mode, Tally};
+use crate::load::{Loads, Mode};
 use crate::support::counting::counted;
 use crate::support::eventually::until;
 use crate::support::{Home, app, eventually, example, http, processes};
@@ -27,7 +27,7 @@ struct Town {
 }
 
 /// Clients of a town's web server.
-struct Visitors([Load; 2]);
+type Visitors = Loads<2>;
 
 impl Town {
     fn new() -> Town {
@@ -42,11 +42,7 @@ impl Town {
     }
 
     fn visitors(&self) -> Visitors {
-        let mut loads = [Mode::Keep, Mode::New].map(|mode| Load::start(Kind::Http, mode, self.port, CLIENTS));
-        for load in &mut loads {
-            load.until("the web server answers", |tally| tally.answered > 20);
-        }
-        Visitors(loads)
+        Loads::start([Mode::Keep, Mode::New], self.port, CLIENTS)
     }
 
     /// What must not change, whatever becomes of the daemon.
@@ -67,28 +63,6 @@ impl Town {
     /// Kills God, and waits until another one answers.
     fn kill_god(&self) -> Duration {
         kill_god(&self.home)
-    }
-}
-
-impl Visitors {
-    /// Waits until each kind of client was answered anew.
-    fn are_served(&mut self) {
-        for load in &mut self.0 {
-            let before = load.tally().answered;
-            load.until("requests are answered", |tally| tally.answered > before + 20);
-        }
-    }
-
-    fn leave(self) -> [Tally; 2] {
-        self.0.map(Load::stop)
-    }
-
-    /// They go, and each request was answered.
-    #[track_caller]
-    fn leave_content(self) {
-        for tally in self.leave() {
-            assert!(tally.failed.is_empty(), "of {} requests failed {:?}", tally.answered, tally.failed);
-        }
     }
 }
 

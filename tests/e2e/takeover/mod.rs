@@ -2,9 +2,11 @@
 //!
 //! Which programs there are is told by the machine; what it lacks is said, and tested no further.
 
+mod container;
 mod crash;
 mod going;
 mod listening;
+mod nested;
 mod odd;
 mod programs;
 mod yama;
@@ -13,7 +15,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-use crate::load::{Kind, Load, Mode, Tally};
+use crate::load::{Loads, Mode};
 use crate::support::listing::Row;
 use crate::support::{Home, http};
 
@@ -80,39 +82,12 @@ impl Town {
         by
     }
 
-    fn loads(&self) -> Loads {
-        let mut loads = [Mode::New, Mode::Few].map(|mode| Load::start(Kind::Http, mode, self.port, CLIENTS));
-        for load in &mut loads {
-            load.until("it answers", |tally| tally.answered > 20);
-        }
-        Loads(loads)
+    /// Clients that make a connection for each request, and clients that keep theirs for a while.
+    fn loads(&self) -> Loads<2> {
+        Loads::start([Mode::New, Mode::Few], self.port, CLIENTS)
     }
 
     fn online(&self, count: usize) -> Vec<Row> {
         self.home.when("it", "online", |rows| rows.len() == count && rows.iter().all(Row::online))
-    }
-}
-
-/// Clients that make a connection for each request, and clients that keep theirs for a while.
-struct Loads([Load; 2]);
-
-impl Loads {
-    fn are_served(&mut self) {
-        for load in &mut self.0 {
-            let before = load.tally().answered;
-            load.until("requests are answered", |tally| tally.answered > before + 20);
-        }
-    }
-
-    fn stop(self) -> [Tally; 2] {
-        self.0.map(Load::stop)
-    }
-
-    /// They go, and each request was answered.
-    #[track_caller]
-    fn leave_content(self) {
-        for tally in self.stop() {
-            assert!(tally.failed.is_empty(), "of {} requests failed {:?}", tally.answered, tally.failed);
-        }
     }
 }

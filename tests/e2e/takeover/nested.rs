@@ -1,0 +1,130 @@
+//! pmr beneath pmr: the inner daemon is what an app of the outer one leaves behind.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use super::{PYTHON, possible, there};
+use crate::support::eventually::until;
+use crate::support::{Home, app, eventually, example, http, pmr, processes};
+
+/// The inner home, its apps' ports, and the outer home.
+struct Nest {
+    inner: PathBuf,
+    ports: Ports,
+    outer: Home,
+}
+
+/// One for each way to share.
+struct Ports {
+    /// Node's own protocol.
+    node: u16,
+    /// Sockets that are given.
+    given: u16,
+    /// `SO_REUSEPORT` that a program sets by itself.
+    own: u16,
+    /// Nothing is known to the program.
+    plain: u16,
+}
+
+impl Nest {
+    /// An app of the outer pmr, started with these words, that starts the inner one and its apps. `None` where binds
+    /// cannot be taken over at all.
+    fn build(words: &str) -> Option<Nest> {
+        let outer = Home::new();
+        if !there(PYTHON) || !possible(&outer) {
+            return None;
+        }
+        let inner = outer.scratch().join("inner");
+        let port = http::free_port;
+        let ports = Ports { node: port(), given: port(), own: port(), plain: port() };
+        let (pmr, python) = (pmr::BINARY, format!("--interpreter {PYTHON} -i 2 --listen-timeout 5s"));
+        let script = format!(
+            "export PMR_HOME={}
+            PORT={} {pmr} start {} -n node -i 2
+            {pmr} start {} -n given -i 2 --wait-ready --listen tcp://127.0.0.1:{}
+            PORT={} {pmr} start {} -n own {python}
+            PORT={} {pmr} start {} -n plain {python} --no-autorestart
+            echo all are told
+            exec sleep 1000",
+            inner.display(),
+            ports.node,
+            example("node/http.js"),
+            example("activated.py"),
+            ports.given,
+            ports.own,
+            app("share/own.py"),
+            ports.plain,
+            app("share/threads.py"),
+        );
+        outer.write("nest.sh", &script);
+        outer.ok(&format!("start nest.sh -n nest --listen-timeout 60s {words}"));
+        until("the inner apps were started", || {
+            fs::read_dir(outer.root().join("logs"))
+                .unwrap()
+                .flatten()
+                .any(|file| fs::read_to_string(file.path()).is_ok_and(|log| log.contains("all are told")))
+        });
+        Some(Nest { inner, ports, outer })
+    }
+
+    /// A command to the inner pmr, and what it says.
+    fn ask(&self, line: &str) -> String {
+        let words = line.split_whitespace().map(Into::into).collect();
+        pmr::Pmr::new(&pmr::binary(), &self.inner, self.outer.work(), words).run().ok().out
+    }
+
+    /// Who answers there.
+    fn answering(&self, port: u16) -> BTreeSet<String> {
+        (0..30).map(|_| http::get(port, "/").expect("it answers")).collect()
+    }
+
+    /// Waits until two processes answer there.
+    fn two_share(&self, port: u16) {
+        eventually("two answer", || match self.answering(port) {
+            pids if pids.len() == 2 => Ok(()),
+            pids => Err(format!("{pids:?}")),
+        });
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.inner.join("pmr.log")).expect("the inner daemon has a log")
+    }
+
+    /// Without a word to the inner pmr.
+    fn take_down(self) {
+        self.outer.ok("delete nest");
+        until("nothing of the inner home is left", || processes::of_home(&self.inner).is_empty());
+    }
+}
+
+#[test]
+fn beneath_a_cluster_worker_the_inner_one_says_so_and_shares_what_it_can() {
+    let Some(nest) = Nest::build("-i 1") else { return };
+    let log = nest.log();
+    let why = "cannot be taken over here (another supervisor above this one watches binds already";
+    assert_eq!(log.matches(why).count(), 1, "{log}");
+    nest.two_share(nest.ports.node);
+    nest.two_share(nest.ports.given);
+    nest.two_share(nest.ports.own);
+    assert_eq!(nest.answering(nest.ports.plain).len(), 1, "the second finds the port in use");
+    assert!(nest.ask("describe own").contains("not possible here: another supervisor above"));
+    nest.ask("reload node");
+    nest.ask("reload given");
+    nest.two_share(nest.ports.node);
+    nest.two_share(nest.ports.given);
+    nest.take_down();
+}
+
+#[test]
+fn beneath_an_app_in_fork_mode_the_inner_one_takes_over() {
+    let Some(nest) = Nest::build("--exec-mode fork") else { return };
+    assert!(!nest.log().contains("cannot be taken over"), "{}", nest.log());
+    for port in [nest.ports.node, nest.ports.given, nest.ports.own, nest.ports.plain] {
+        nest.two_share(port);
+    }
+    assert!(nest.ask("describe plain").contains("a queue each"));
+    nest.ask("reload plain");
+    nest.two_share(nest.ports.plain);
+    nest.take_down();
+}
