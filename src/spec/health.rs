@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AppSpec, Balance, Mechanism, value};
+use super::{AppSpec, value};
 
 /// A check that is made again and again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,17 +148,11 @@ impl Health {
 }
 
 impl AppSpec {
-    /// True if each worker can be handed a connection of its own to be asked by.
-    #[must_use]
-    pub fn gives_own_connections(&self) -> bool {
-        self.mechanism() == Mechanism::Node && self.balance == Balance::RoundRobin
-    }
-
     /// What of its health check cannot be, as a key and a sentence.
     pub(super) fn health_contradiction(&self) -> Option<(&'static str, String)> {
         let health = self.health.as_ref()?;
         let why = match &health.probe {
-            Probe::Http { address: None, path } if !self.gives_own_connections() => format!(
+            Probe::Http { address: None, path } if !self.has_own_connections() => format!(
                 "a path alone is for workers of Node that are dealt connections in turn; name where `{}` listens: \
                  http://127.0.0.1:PORT{path}",
                 self.name
@@ -238,6 +232,7 @@ fn has_port(address: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Balance, ExecMode, sample};
     use super::*;
 
     #[test]
@@ -293,12 +288,12 @@ mod tests {
         let spec = |probe: Option<Probe>, change: fn(&mut Health)| {
             let mut health = Health::new(probe.unwrap());
             change(&mut health);
-            AppSpec { health: Some(health), ..super::super::sample() }
+            AppSpec { health: Some(health), ..sample() }
         };
         let why = |spec: AppSpec| spec.contradiction().map(|(key, why)| format!("{key}: {why}")).unwrap_or_default();
         let own = spec(Probe::http("/up"), |_| ());
         assert!(why(own.clone()).ends_with("name where `app` listens: http://127.0.0.1:PORT/up"));
-        let cluster = AppSpec { mode: super::super::ExecMode::Cluster, ..own };
+        let cluster = AppSpec { mode: ExecMode::Cluster, ..own };
         assert_eq!(why(cluster.clone()), "");
         assert_ne!(why(AppSpec { balance: Balance::Shared, ..cluster }), "");
         assert_eq!(why(spec(Probe::log("up"), |health| health.start_period = Duration::from_secs(9))), "");

@@ -208,7 +208,7 @@ impl Child {
         }
         self.end_group();
         let _ = self.process.readable().await;
-        output.finish(&mut self.said);
+        output.finish(&self.said);
         let ended = reap::reap_if_ended(self.pid);
         self.group_is_empty().await;
         // Who asked may have gone.
@@ -220,7 +220,7 @@ impl Child {
         // There may be nobody left.
         let _ = tree::signal_group(self.pid, libc::SIGKILL);
         if let Some(group) = &self.group {
-            group.kill();
+            group.kill_each();
         }
     }
 

@@ -1,9 +1,10 @@
 //! What a check by command says: its last words are kept, the rest is read and forgotten, so that it can neither block
 //! for want of a reader nor fill our memory.
 
-use std::io::ErrorKind;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
@@ -38,14 +39,15 @@ impl Output {
         std::future::pending().await
     }
 
-    /// Reads what is there, of an output that nobody adds to any more.
-    pub(super) fn finish(&mut self, from: &mut pipe::Receiver) {
+    /// Reads what is there, of an output that nobody adds to any more. The runtime may not have seen yet that there is
+    /// something, so it is not asked.
+    pub(super) fn finish(&mut self, from: impl AsFd) {
         let mut chunk = vec![0; CHUNK];
-        // A pipe holds no more; somebody who escaped might.
-        for _ in 0..FREELY / CHUNK + 1 {
-            match from.try_read(&mut chunk) {
+        // A pipe holds no more; somebody who escaped might go on for ever.
+        for _ in 0..=FREELY / CHUNK {
+            match rustix::io::read(&from, &mut *chunk) {
                 Ok(count @ 1..) => self.keep(&chunk[..count]),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(Errno::INTR) => {}
                 Ok(0) | Err(_) => return,
             }
         }
@@ -88,13 +90,12 @@ mod tests {
         assert_eq!(said(&[&much]).last_line().map(|line| line.len()), Some(LONGEST_LINE));
     }
 
-    #[tokio::test]
-    async fn what_is_there_is_read_and_more_is_not_waited_for() {
-        let (writer, mut reader) = pipe::pipe().unwrap();
-        writer.writable().await.unwrap();
-        assert_eq!(writer.try_write(b"so far").unwrap(), 6);
+    #[test]
+    fn what_is_there_is_read_and_more_is_not_waited_for() {
+        let (reader, writer) = crate::os::spawn::output_pipe().unwrap();
+        rustix::io::write(&writer, b"so far").unwrap();
         let mut output = Output::default();
-        output.finish(&mut reader);
+        output.finish(&reader);
         assert_eq!(output.last_line().as_deref(), Some("so far"));
     }
 }
