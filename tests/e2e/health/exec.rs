@@ -216,8 +216,7 @@ impl Web {
 
     /// A good release takes over, and whoever asks meanwhile is answered; a sick one is taken back.
     fn goes_through_releases(&self, kind: Mode) {
-        let mut load = Load::start(Kind::Http, kind, self.port, 4);
-        load.until("it answers", |tally| tally.answered > 20);
+        let mut load = self.load(kind);
         let before = pids(&self.home.of("web"));
         self.write("better");
         self.home.ok("reload web.json");
@@ -235,8 +234,15 @@ impl Web {
         let after = self.home.of("web");
         assert_eq!(pids(&after), pids(&better));
         assert!(after.iter().all(|row| row.online() && row.text("RELEASE") == "better"), "{after:?}");
-        let answered: i32 = http::get(self.port, "/").expect("they serve on").parse().expect("a pid");
-        assert!(pids(&better).contains(&answered));
+        let tally = self.load(kind).stop();
+        assert!(tally.by.keys().all(|pid| pids(&better).contains(pid)), "they serve on: {tally:?}");
+    }
+
+    /// Clients, of whom some have been answered.
+    fn load(&self, kind: Mode) -> Load {
+        let mut load = Load::start(Kind::Http, kind, self.port, 4);
+        load.until("it answers", |tally| tally.answered > 20);
+        load
     }
 }
 
