@@ -29,7 +29,7 @@ impl God {
     pub(super) fn check_health(&mut self, run: Run) {
         let question = self.question(run);
         if let Some((question, health)) = question {
-            self.checks.begin(run, question, health);
+            self.checks.begin(run, question, &health);
         }
     }
 
@@ -88,15 +88,16 @@ impl Checks {
     }
 
     /// Asks a run from now on.
-    fn begin(&mut self, run: Run, mut question: Question, health: Health) {
+    fn begin(&mut self, run: Run, mut question: Question, health: &Health) {
         let findings = self.findings.clone();
+        let (interval, timeout) = (health.interval, health.timeout);
         let task = tokio::task::spawn_local(async move {
-            let mut pause = EAGER.min(health.interval);
+            let mut pause = EAGER.min(interval);
             loop {
                 tokio::time::sleep(pause).await;
-                let found = question.ask(health.timeout).await;
+                let found = question.ask(timeout).await;
                 if found.is_ok() {
-                    pause = health.interval;
+                    pause = interval;
                 }
                 if findings.send((run, found.err())).await.is_err() {
                     return;

@@ -36,7 +36,7 @@ impl Output {
                 tokio::time::sleep(BREATH).await;
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Reads what is there, of an output that nobody adds to any more. The runtime may not have seen yet that there is

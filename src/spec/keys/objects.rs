@@ -46,7 +46,7 @@ fn probe(name: &str, value: &Value) -> Option<Result<Probe, Unfit>> {
 
 /// A program and its arguments.
 fn program(words: Vec<String>) -> Option<Probe> {
-    words.first().is_some_and(|program| !program.is_empty()).then(|| Probe::Exec(Command::Words(words)))
+    words.first().is_some_and(|program| !program.is_empty()).then_some(Probe::Exec(Command::Words(words)))
 }
 
 fn not_zero(time: Duration) -> Result<Duration, Unfit> {
