@@ -70,7 +70,8 @@
 //!   the worker has granted credit for; for all other programs the takeover of binds and the queues of workers; and the
 //!   sockets that workers are given.
 //! - [`worker`]: the other end of pmr's own protocol, for servers written in Rust.
-//! - [`logs`]: from pipes to files, and from files to people. Log bytes never pass through the God task.
+//! - [`logs`]: from pipes to files, and from files to people. Log bytes never pass through the God task; a line that makes
+//!   a process ready is looked for on the way.
 //! - [`daemon`]: the God task, its effects, the sockets, what is on disk: the journal and the saved list.
 //! - [`cli`]: one file per command; [`startup`]: the unit for the system's boot; [`demo`]: `pmr demo`;
 //!   [`doctor`]: `pmr doctor`.

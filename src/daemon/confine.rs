@@ -36,9 +36,7 @@ impl<'a> Confined<'a> {
             }
             entry => entry.and_then(Result::ok),
         };
-        let (soft, hard) = rules.nofile.map_or(files, |limit| (u64::from(limit), u64::from(limit)));
-        let rlimits = [Rlimit { resource: Resource::Nofile, soft, hard }];
-        Ok(Confined { group, rules, entry, rlimits, account })
+        Ok(Confined { group, rules, entry, rlimits: rlimits(rules, files), account })
     }
 
     /// Whom it is started as, if not as who we are.
@@ -48,13 +46,7 @@ impl<'a> Confined<'a> {
 
     /// Whose home and name it is, unless the owner declared them.
     pub fn tell(&self, env: &mut Vec<String>, declared: &Env) {
-        let Some(account) = &self.account else { return };
-        for (name, value) in [("HOME", &account.home), ("USER", &account.name), ("LOGNAME", &account.name)] {
-            if let (false, Some(value)) = (declared.contains_key(name), value) {
-                env.retain(|entry| entry.split_once('=').is_none_or(|(known, _)| known != name));
-                env.push(format!("{name}={value}"));
-            }
-        }
+        tell(self.account.as_ref(), env, declared);
     }
 
     /// What a Node worker is to load, where its user can read it; `own` for our own.
@@ -99,10 +91,27 @@ impl<'a> Confined<'a> {
             no_new_privs: self.rules.no_new_privs,
             read_only: &self.rules.read_only_paths,
             private_tmp: self.rules.private_tmp,
-            watch_binds: launch.confinement.watch_binds,
+            ..launch.confinement
         };
         spawn::spawn(&Launch { confinement, ..*launch })
     }
+}
+
+/// Whose home and name a process has, unless the owner declared them.
+pub(super) fn tell(account: Option<&Account>, env: &mut Vec<String>, declared: &Env) {
+    let Some(account) = account else { return };
+    for (name, value) in [("HOME", &account.home), ("USER", &account.name), ("LOGNAME", &account.name)] {
+        if let (false, Some(value)) = (declared.contains_key(name), value) {
+            env.retain(|entry| entry.split_once('=').is_none_or(|(known, _)| known != name));
+            env.push(format!("{name}={value}"));
+        }
+    }
+}
+
+/// What the kernel keeps for each process; `files` is the open-file limit of those whose owner says nothing.
+pub(super) fn rlimits(rules: &Confinement, files: (u64, u64)) -> [Rlimit; 1] {
+    let (soft, hard) = rules.nofile.map_or(files, |limit| (u64::from(limit), u64::from(limit)));
+    [Rlimit { resource: Resource::Nofile, soft, hard }]
 }
 
 /// Of processes or memory: without a group it would be no better.

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::live::RUN_VARIABLE;
+use super::live::{CHECK_VARIABLE, RUN_VARIABLE};
 use super::wiring::Wiring;
 use crate::protocol::info::EpochMs;
 use crate::spec::log_paths::{self, LogPaths};
@@ -75,10 +75,25 @@ pub(super) fn whole(setting: &Setting<'_>, mark: &str, wiring: &Wiring) -> Vec<S
     need("pm_id", setting.process.id.0.to_string());
     need(&spec.instance_var, setting.process.instance.to_string());
     need(RUN_VARIABLE, mark.to_owned());
-    env.remove(super::activate::PID_VARIABLE);
+    for stranger in [super::activate::PID_VARIABLE, CHECK_VARIABLE, CHECKED_PID] {
+        env.remove(stranger);
+    }
     let mut need = |name: &str, value: String| env.insert(name.to_owned(), value);
     wiring.variables().for_each(|(name, value)| drop(need(name, value.to_owned())));
     env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+/// The variable by which a check knows the worker it is about.
+const CHECKED_PID: &str = "PMR_PID";
+
+/// The whole environment of a check by command: that of the run, but for what is about its own descriptors and its
+/// readiness, and the pid of its main process.
+#[must_use]
+pub(super) fn of_check(setting: &Setting<'_>, mark: &str, pid: i32) -> Vec<String> {
+    let mut env = whole(setting, mark, &Wiring::default());
+    env.retain(|entry| entry.split_once('=').is_none_or(|(name, _)| name != RUN_VARIABLE));
+    env.extend([format!("{CHECK_VARIABLE}={mark}"), format!("{CHECKED_PID}={pid}")]);
+    env
 }
 
 /// Where the output of a process goes, and its pid file.

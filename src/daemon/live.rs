@@ -28,6 +28,8 @@ use crate::supervisor::{AppId, Input};
 
 /// The variable that marks every process of a run, unless a program cleans its environment.
 pub const RUN_VARIABLE: &str = "PMR_RUN";
+/// The variable that marks a check of a run, in its place: a check is none of the run's processes.
+pub const CHECK_VARIABLE: &str = "PMR_CHECK";
 /// What keys of runs begin with.
 pub const KEY: &str = "live/";
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::god::{God, moment};
 use super::live::{self, Live};
-use super::start::cluster_options;
+use super::start::{Kept, cluster_options};
 use crate::cluster::{self, Cluster, Memory};
 use crate::keeper::exits::Inbox;
 use crate::keeper::{Place, Previous, Records, Word};
@@ -47,6 +47,7 @@ impl God {
         self.take_over_output(&mut legacy.files);
         killpoint::pass("reviving");
         self.find_marked();
+        self.end_checks();
         self.tell(legacy.previous);
         let living = &self.living;
         self.notifications.revive(&legacy.records, &mut legacy.files, |run| living.get(run).is_some());
@@ -146,15 +147,24 @@ impl God {
         }
     }
 
+    /// Checks by command end with the God who made them, but for what they started themselves.
+    fn end_checks(&self) {
+        for pid in tree::descendants(&self.living.checks()) {
+            // It may have ended in this very moment.
+            let _ = tree::signal(pid, libc::SIGKILL);
+        }
+    }
+
     /// Output of all runs, also of those that have ended: what is in the pipes belongs to the logs.
     fn take_over_output(&mut self, files: &mut HashMap<String, OwnedFd>) {
         let names: Vec<String> = files.keys().filter(|name| name.starts_with("log/")).cloned().collect();
         // By file, since a line that was cut must be finished before another pipe adds to its file.
-        let mut by_file: BTreeMap<Option<PathBuf>, Vec<(String, OwnedFd)>> = BTreeMap::new();
+        let mut by_file: BTreeMap<Option<PathBuf>, Vec<Kept>> = BTreeMap::new();
         for name in names {
             let (Some(pipe), Some(path)) = (files.remove(&name), self.output_path(&name)) else { continue };
             self.shell.memory.ledger.keep(&name, &pipe);
-            by_file.entry(path).or_default().push((name, pipe));
+            let awaited = run_of(&name).and_then(|run| self.awaited_line(run));
+            by_file.entry(path).or_default().push(Kept { name, pipe, awaited });
         }
         for (path, pipes) in by_file {
             self.pump(pipes, path.as_deref());
@@ -163,7 +173,7 @@ impl God {
 
     /// Where the output kept under this name goes.
     fn output_path(&self, name: &str) -> Option<Option<PathBuf>> {
-        let run = Run(name.split('/').nth(1)?.parse().ok()?);
+        let run = run_of(name)?;
         let stream = usize::from(!name.ends_with("out"));
         if let Some(live) = self.living.get(run) {
             return Some(live.logs[stream].clone());
@@ -270,6 +280,11 @@ impl God {
         };
         tracing::error!("no new keeper could be made, so apps will not outlive this daemon: {error}");
     }
+}
+
+/// Whose output is kept under this name.
+fn run_of(name: &str) -> Option<Run> {
+    name.split('/').nth(1)?.parse().ok().map(Run)
 }
 
 /// The name of a line of daemons: no two homes, and no two beginnings of one, have the same.

@@ -15,7 +15,7 @@ use super::live::Live;
 use super::watching::Handover;
 use super::wiring::Wiring;
 use crate::cluster::{self, Cluster, Part};
-use crate::logs::Pumping;
+use crate::logs::{AwaitedLine, Output, Pumping};
 use crate::os::{clock, fdpass, killpoint, packets, program, spawn, tree};
 use crate::protocol::{EventKind, Run, channel};
 use crate::spec::{AppSpec, Env, ExecMode, Mechanism, Program};
@@ -41,6 +41,7 @@ impl God {
 
     /// What was prepared for a run that did not come to be.
     fn take_back(&mut self, run: Run, app: AppId) {
+        self.checks.end(run);
         self.notifications.forget(run);
         if let Some(cluster) = self.clusters.get(&app) {
             cluster.activation().gone(run);
@@ -110,8 +111,9 @@ impl God {
         self.living.insert(run, Live::new(pid, app, pipes, logs.clone()));
         self.living.hold(run, spawned.pidfd);
         self.node_versions.remove(&process.id);
+        let awaited = self.awaited_line(run);
         for ((name, pipe), path) in names.into_iter().zip([out, err]).zip(logs) {
-            self.pump(vec![(name, pipe)], path.as_deref());
+            self.pump(vec![Kept { name, pipe, awaited: awaited.clone() }], path.as_deref());
         }
         let cluster = self.cluster(app, spec);
         cluster.join(run, process.instance, ends.ipc, ends.part);
@@ -130,10 +132,11 @@ impl God {
     }
 
     /// Moves what comes out of pipes, each kept under its name until it has ended, to a file.
-    pub(super) fn pump(&self, pipes: Vec<(String, OwnedFd)>, path: Option<&Path>) {
+    pub(super) fn pump(&self, kept: Vec<Kept>, path: Option<&Path>) {
         let file = path.map(|path| self.shell.logs.open(path));
-        let (names, pipes): (Vec<_>, Vec<_>) = pipes.into_iter().unzip();
-        match self.shell.logs.pump_all(pipes.into_iter().map(|pipe| (pipe, file.clone()))) {
+        let output = |Kept { name, pipe, awaited }| (name, Output { pipe, file: file.clone(), awaited });
+        let (names, outputs): (Vec<_>, Vec<_>) = kept.into_iter().map(output).unzip();
+        match self.shell.logs.pump_all(outputs) {
             Ok(pumping) => names.into_iter().zip(pumping).for_each(|(name, pumping)| self.release_after(name, pumping)),
             Err(error) => {
                 names.iter().for_each(|name| self.shell.memory.ledger.release(name));
@@ -159,6 +162,16 @@ impl God {
         cluster.set_options(options);
         cluster
     }
+}
+
+/// An output of a run, kept under a name.
+pub(super) struct Kept {
+    /// See [`output_names`].
+    pub name: String,
+    /// Its read end.
+    pub pipe: OwnedFd,
+    /// A line that makes the run ready.
+    pub awaited: Option<Arc<AwaitedLine>>,
 }
 
 /// How the workers of an app share.
@@ -265,7 +278,7 @@ fn command_line(spec: &AppSpec, preload: &Path) -> Result<CommandLine, StartFail
 }
 
 fn find(interpreter: &str, base: &Env, own: &Env, cwd: &Path) -> Result<PathBuf, StartFailure> {
-    let path = own.get("PATH").or_else(|| base.get("PATH")).map_or("/usr/local/bin:/usr/bin:/bin", String::as_str);
+    let path = own.get("PATH").or_else(|| base.get("PATH")).map_or(program::DEFAULT_PATH, String::as_str);
     program::find(interpreter, path, cwd).ok_or_else(|| StartFailure {
         error: format!("the interpreter `{interpreter}` is not in the app's PATH ({path})"),
         permanent: true,

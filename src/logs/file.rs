@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 
+use super::AwaitedLine;
 use super::append::{Failed, Open, identity_of};
 use super::pipe::{Pipe, Ready};
 use crate::os::killpoint;
@@ -95,13 +96,17 @@ impl LogFile {
     }
 
     /// Moves what is in the pipe to the end of the file, as far as it is fit to go there. Blocks as long as the disk
-    /// does.
+    /// does. A line that is `awaited` is looked for before.
     ///
     /// # Errors
     /// When the pipe cannot be read.
-    pub(super) fn take_from(&self, pipe: &Arc<Pipe>) -> rustix::io::Result<Taken> {
+    pub(super) fn take_from(&self, pipe: &Arc<Pipe>, awaited: Option<&AwaitedLine>) -> rustix::io::Result<Taken> {
         let mut state = self.lock();
-        let ready = if self.is_shared() { pipe.ready_lines() } else { pipe.ready() };
+        let ready = match awaited {
+            Some(line) => line.look(pipe),
+            None if self.is_shared() => pipe.ready_lines(),
+            None => pipe.ready(),
+        };
         self.take_ready(&mut state, pipe, ready?)
     }
 

@@ -11,10 +11,11 @@
 //! apps that write to it (their pipes fill up) and nobody else. Nothing is done line by line on the way to the file. No
 //! byte is in the daemon's memory only, so it can be killed at any time: its successor reads on where it stopped.
 //!
-//! Writing: [`LogFiles`], [`mod@file`], `append`, `pipe`, `pump`, `dispatch`. Reading: [`tail`], [`last_lines`], [`split`]. Showing:
+//! Writing: [`LogFiles`], [`mod@file`], `append`, `pipe`, `pump`, `dispatch`, `awaited`. Reading: [`tail`], [`last_lines`], [`split`]. Showing:
 //! [`mod@format`], [`time_format`].
 
 mod append;
+mod awaited;
 mod dispatch;
 pub mod file;
 pub mod format;
@@ -35,6 +36,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::sync::oneshot;
 
 use crate::os::threads::Threads;
+pub use awaited::AwaitedLine;
 use dispatch::Dispatcher;
 pub use file::LogFile;
 use pipe::Pipe;
@@ -51,6 +53,17 @@ struct Inner {
     open: Mutex<HashMap<PathBuf, Weak<LogFile>>>,
     dispatcher: Arc<Dispatcher>,
     threads: Threads,
+}
+
+/// What a process prints, and what is to become of it.
+#[derive(Debug)]
+pub struct Output {
+    /// The read end of its pipe.
+    pub pipe: OwnedFd,
+    /// Where it goes; `None`: to nowhere.
+    pub file: Option<Arc<LogFile>>,
+    /// A line that somebody waits for.
+    pub awaited: Option<Arc<AwaitedLine>>,
 }
 
 /// A pump at work. Dropping it changes nothing: the pump goes on to the end of its pipe.
@@ -91,13 +104,13 @@ impl LogFiles {
         file
     }
 
-    /// Moves what comes out of `pipe` to the end of `file` (`None`: to nowhere) until the pipe ends. The process on
-    /// the other side may be gone by then: what it left in the pipe is kept.
+    /// Moves what comes out of a pipe to the end of its file until the pipe ends. The process on the other side may be
+    /// gone by then: what it left in the pipe is kept.
     ///
     /// # Errors
     /// When it is no pipe, or cannot be watched: the system is out of memory or over its limit of watched descriptors.
-    pub fn pump(&self, pipe: OwnedFd, file: Option<Arc<LogFile>>) -> io::Result<Pumping> {
-        let mut pumping = self.pump_all([(pipe, file)])?;
+    pub fn pump(&self, output: Output) -> io::Result<Pumping> {
+        let mut pumping = self.pump_all([output])?;
         Ok(pumping.pop().expect("one for each pipe"))
     }
 
@@ -106,11 +119,8 @@ impl LogFiles {
     ///
     /// # Errors
     /// As there. The pipes before the one that failed are at work, the others are closed.
-    pub fn pump_all(
-        &self,
-        pipes: impl IntoIterator<Item = (OwnedFd, Option<Arc<LogFile>>)>,
-    ) -> io::Result<Vec<Pumping>> {
-        let prepared: io::Result<Vec<_>> = pipes.into_iter().map(|(pipe, file)| prepare(pipe, file)).collect();
+    pub fn pump_all(&self, outputs: impl IntoIterator<Item = Output>) -> io::Result<Vec<Pumping>> {
+        let prepared: io::Result<Vec<_>> = outputs.into_iter().map(prepare).collect();
         let watch = |(pump, pumping)| self.inner.dispatcher.add(pump).map(|()| pumping);
         prepared?.into_iter().map(watch).collect()
     }
@@ -163,9 +173,9 @@ impl Drop for Inner {
     }
 }
 
-fn prepare(pipe: OwnedFd, file: Option<Arc<LogFile>>) -> io::Result<(Pump, Pumping)> {
+fn prepare(Output { pipe, file, awaited }: Output) -> io::Result<(Pump, Pumping)> {
     let (done, finished) = oneshot::channel();
-    Ok((Pump::new(Pipe::new(pipe)?, file, done), Pumping(finished)))
+    Ok((Pump::new(Pipe::new(pipe)?, file, awaited, done), Pumping(finished)))
 }
 
 #[cfg(test)]

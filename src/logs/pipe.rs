@@ -1,5 +1,5 @@
 //! The read end of an app's pipe. What must survive the daemon is kept in it: bytes that wait for the end of their
-//! line, and a mark on the pipe that wrote last to its file.
+//! line, a mark on the pipe that wrote last to its file, and one on a pipe in which an awaited line was found.
 
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
@@ -11,8 +11,10 @@ use rustix::pipe::{PipeFlags, SpliceFlags};
 
 /// Bytes moved at a time: what a pipe holds by default.
 pub(super) const CHUNK: usize = 64 << 10;
-/// The mark. Means nothing to the read end of a pipe, and stays as long as anybody holds this end.
+/// The mark of the last writer. Means nothing to the read end of a pipe, and stays as long as anybody holds this end.
 const MARK: OFlags = OFlags::APPEND;
+/// The mark of an awaited line that was found. When a pipe was last read is told to nobody.
+const FOUND: OFlags = OFlags::NOATIME;
 
 thread_local! {
     /// One buffer for each blocking thread that has to look at bytes, gone with it ten idle seconds later.
@@ -62,18 +64,37 @@ impl Pipe {
         &self.0
     }
 
-    /// Notes on the pipe, for a daemon to come, that it wrote last to its file. Fails only for a descriptor that is
-    /// none, as do the next two.
+    /// Notes on the pipe, for a daemon to come, that it wrote last to its file. As the other marks, it changes under the
+    /// lock of that file.
     pub(super) fn mark(&self) {
-        let _ = rustix::fs::fcntl_setfl(&self.0, OFlags::NONBLOCK | MARK);
+        self.set(self.flags() | MARK);
     }
 
     pub(super) fn unmark(&self) {
-        let _ = rustix::fs::fcntl_setfl(&self.0, OFlags::NONBLOCK);
+        self.set(self.flags() - MARK);
     }
 
     pub(super) fn is_marked(&self) -> bool {
-        rustix::fs::fcntl_getfl(&self.0).is_ok_and(|flags| flags.contains(MARK))
+        self.flags().contains(MARK)
+    }
+
+    /// Notes, for a daemon to come, that an awaited line was found.
+    pub(super) fn note_found(&self) {
+        self.set(self.flags() | FOUND);
+    }
+
+    pub(super) fn was_found(&self) -> bool {
+        self.flags().contains(FOUND)
+    }
+
+    fn flags(&self) -> OFlags {
+        // Fails only for a descriptor that is none.
+        rustix::fs::fcntl_getfl(&self.0).unwrap_or(OFlags::NONBLOCK)
+    }
+
+    fn set(&self, flags: OFlags) {
+        // A mark that cannot be made is done without: it matters only if the daemon dies in this very moment.
+        let _ = rustix::fs::fcntl_setfl(&self.0, flags);
     }
 
     /// Whether there is something, in one system call.
@@ -122,7 +143,7 @@ impl Pipe {
     }
 
     /// Shows the first bytes, which stay in the pipe: at most a chunk, and at most what half of its slots hold.
-    fn look<T>(&self, show: impl FnOnce(&[u8]) -> T) -> rustix::io::Result<T> {
+    pub(super) fn look<T>(&self, show: impl FnOnce(&[u8]) -> T) -> rustix::io::Result<T> {
         // A slot holds up to a page, and may hold a single byte: slots are what a pipe runs out of.
         let page = rustix::param::page_size();
         let half = rustix::pipe::fcntl_getpipe_size(&self.0)? / 2;

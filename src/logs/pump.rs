@@ -3,7 +3,8 @@
 //! Drained on a blocking thread, whenever the dispatcher sees bytes. A file with one writer gets the bytes as they
 //! come, so a prompt without a newline is there at once. In a file that several pipes share (`merge_logs`, or stdout
 //! and stderr in one file) a line must not end up inside another, so what stands after the last newline is held back
-//! until its line is complete, too long, or the pipe ends. It stays in the pipe, which outlives the daemon.
+//! until its line is complete, too long, or the pipe ends. It stays in the pipe, which outlives the daemon. So it is with
+//! an output in which a line is awaited, which is looked for in whole lines.
 
 use std::fs::File;
 use std::io;
@@ -15,8 +16,9 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use tokio::sync::oneshot;
 
+use super::AwaitedLine;
 use super::file::{LogFile, Taken};
-use super::pipe::{CHUNK, Pipe, Ready};
+use super::pipe::{Pipe, Ready};
 
 /// After so many bytes a drain gives its thread back, so that a thousand apps that never pause take turns.
 const TURN: usize = 4 << 20;
@@ -42,6 +44,7 @@ pub(super) enum Drained {
 pub(super) struct Pump {
     pipe: Arc<Pipe>,
     file: Option<Arc<LogFile>>,
+    awaited: Option<Arc<AwaitedLine>>,
     /// Set once the pipe has held back the beginning of a line.
     news: OnceLock<News>,
     /// Never contended: the dispatcher hands a pump to one thread at a time.
@@ -55,12 +58,20 @@ pub(super) struct Pump {
 struct News(OwnedFd);
 
 impl Pump {
-    pub(super) fn new(pipe: Pipe, file: Option<Arc<LogFile>>, done: oneshot::Sender<()>) -> Pump {
+    pub(super) fn new(
+        pipe: Pipe,
+        file: Option<Arc<LogFile>>,
+        awaited: Option<Arc<AwaitedLine>>,
+        done: oneshot::Sender<()>,
+    ) -> Pump {
         let pipe = Arc::new(pipe);
         if let Some(file) = &file {
             file.attach(&pipe);
         }
-        Pump { pipe, file, news: OnceLock::new(), last_output: Mutex::default(), _done: done }
+        if let Some(line) = awaited.as_ref().filter(|_| pipe.was_found()) {
+            line.found();
+        }
+        Pump { pipe, file, awaited, news: OnceLock::new(), last_output: Mutex::default(), _done: done }
     }
 
     pub(super) fn pipe(&self) -> &OwnedFd {
@@ -131,9 +142,10 @@ impl Pump {
     }
 
     fn take(&self) -> rustix::io::Result<Taken> {
+        let awaited = self.awaited.as_deref().filter(|line| !line.is_over());
         match &self.file {
-            Some(file) => file.take_from(&self.pipe),
-            None => discard(&self.pipe),
+            Some(file) => file.take_from(&self.pipe, awaited),
+            None => discard(&self.pipe, awaited),
         }
     }
 }
@@ -164,14 +176,15 @@ impl News {
 }
 
 /// Takes bytes that are for nobody, without looking at them where the kernel can do that.
-fn discard(pipe: &Pipe) -> rustix::io::Result<Taken> {
+fn discard(pipe: &Pipe, awaited: Option<&AwaitedLine>) -> rustix::io::Result<Taken> {
     static NOWHERE: OnceLock<Option<File>> = OnceLock::new();
-    let count = match pipe.ready()? {
-        Ready::Bytes(_) => match NOWHERE.get_or_init(|| File::options().write(true).open("/dev/null").ok()) {
-            Some(nowhere) => pipe.splice(nowhere, None, CHUNK)?,
-            None => pipe.read(CHUNK, <[u8]>::len)?,
+    let count = match awaited.map_or_else(|| pipe.ready(), |line| line.look(pipe))? {
+        Ready::Bytes(length) => match NOWHERE.get_or_init(|| File::options().write(true).open("/dev/null").ok()) {
+            Some(nowhere) => pipe.splice(nowhere, None, length)?,
+            None => pipe.read(length, <[u8]>::len)?,
         },
-        Ready::Unfinished | Ready::Nothing => return Ok(Taken::Nothing),
+        Ready::Unfinished => return Ok(Taken::Unfinished),
+        Ready::Nothing => return Ok(Taken::Nothing),
         Ready::Ended => return Ok(Taken::Ended),
     };
     Ok(Taken::Bytes(count))

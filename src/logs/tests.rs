@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::*;
 
+mod awaited;
 mod held;
 mod kill;
 mod truncate;
@@ -32,7 +33,7 @@ impl Scene {
 
     fn pump(&self, path: &Path) -> (io::PipeWriter, Pumping) {
         let (reader, writer) = io::pipe().unwrap();
-        let pumping = self.logs.pump(reader.into(), Some(self.logs.open(path))).unwrap();
+        let pumping = self.logs.pump(output(reader, Some(self.logs.open(path)))).unwrap();
         (writer, pumping)
     }
 
@@ -40,6 +41,10 @@ impl Scene {
         let limit = Duration::from_secs(60);
         self.runtime.block_on(async { tokio::time::timeout(limit, pumping.finished()).await }).expect("the pump ends");
     }
+}
+
+fn output(reader: io::PipeReader, file: Option<Arc<LogFile>>) -> Output {
+    Output { pipe: reader.into(), file, awaited: None }
 }
 
 /// Waits for something that will happen, and fails if it does not.
@@ -66,7 +71,7 @@ fn the_last_output_of_a_process_that_is_gone_is_kept() {
             command.args(["-c", &format!("printf 'last words {round}'; exit 3")]).stdout(writer).spawn().unwrap();
         drop(command);
         child.wait().unwrap();
-        let pumping = scene.logs.pump(reader.into(), Some(scene.logs.open(&path))).unwrap();
+        let pumping = scene.logs.pump(output(reader, Some(scene.logs.open(&path)))).unwrap();
         scene.finish(pumping);
     }
     let expected: String = (0..20).map(|round| format!("last words {round}")).collect();
@@ -263,7 +268,7 @@ fn a_full_disk_stops_no_app_and_the_gap_is_told() {
 fn output_for_nowhere_is_taken_all_the_same() {
     let scene = Scene::new();
     let (reader, mut writer) = io::pipe().unwrap();
-    let pumping = scene.logs.pump(reader.into(), None).unwrap();
+    let pumping = scene.logs.pump(output(reader, None)).unwrap();
     writer.write_all(&vec![b'x'; 1_000_000]).unwrap();
     drop(writer);
     scene.finish(pumping);
@@ -297,7 +302,7 @@ fn what_it_costs() {
         let scene = Scene::new();
         let path = scene.path("x.log");
         let (reader, writer) = io::pipe().unwrap();
-        let pumping = scene.logs.pump(reader.into(), Some(scene.logs.open(&path))).unwrap();
+        let pumping = scene.logs.pump(output(reader, Some(scene.logs.open(&path)))).unwrap();
         let before = own_cpu();
         let start = std::time::Instant::now();
         let mut command = std::process::Command::new("dd");

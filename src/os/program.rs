@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
+/// Where programs are looked for where an environment does not say.
+pub const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
 /// Whether it is a file that we may execute.
 #[must_use]
 pub fn is_executable(path: &Path) -> bool {

@@ -42,6 +42,19 @@ pub fn reap_one() -> Option<(i32, Ended)> {
     }
 }
 
+/// How this child ended, and forgets it. `None` if it lives, or is no child of ours any more. Never blocks.
+#[must_use]
+pub fn reap_if_ended(pid: i32) -> Option<Ended> {
+    loop {
+        return match waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL)) {
+            Ok(WaitStatus::Exited(_, code)) => Some(Ended::Code(code)),
+            Ok(WaitStatus::Signaled(_, signal, _)) => Some(Ended::Signal(signal as i32)),
+            Err(Errno::EINTR) => continue,
+            Ok(_) | Err(_) => None,
+        };
+    }
+}
+
 /// Waits for this child's end and forgets it. To be called for one that ends at once.
 pub fn reap(pid: i32) {
     while waitpid(Pid::from_raw(pid), Some(WaitPidFlag::__WALL)) == Err(Errno::EINTR) {}

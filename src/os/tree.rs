@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 /// Children of `pid`, whichever of its threads made or adopted them. Empty if there is no such process.
 #[must_use]
@@ -47,6 +47,18 @@ pub fn signal(pid: i32, number: i32) -> io::Result<()> {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     };
     match kill_process(pid, signal) {
+        Err(rustix::io::Errno::SRCH) | Ok(()) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Sends a signal to a process group. One that is gone already is no error. Only for a group whose leader has not been
+/// reaped: then the number means no other.
+pub fn signal_group(leader: i32, number: i32) -> io::Result<()> {
+    let (Some(leader), Some(signal)) = (Pid::from_raw(leader), signal_from(number)) else {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    };
+    match kill_process_group(leader, signal) {
         Err(rustix::io::Errno::SRCH) | Ok(()) => Ok(()),
         Err(error) => Err(error.into()),
     }

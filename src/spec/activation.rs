@@ -201,9 +201,8 @@ impl Endpoint {
 }
 
 impl AppSpec {
-    /// What of its settings cannot hold together, as a key and a sentence.
-    #[must_use]
-    pub fn contradiction(&self) -> Option<(&'static str, String)> {
+    /// What of the sockets opened for it cannot be, as a key and a sentence.
+    pub(super) fn activation_contradiction(&self) -> Option<(&'static str, String)> {
         let Activation { listen, idle_timeout, min_instances } = &self.activation;
         for (at, endpoint) in listen.iter().enumerate() {
             if listen[..at].iter().any(|other| other.address == endpoint.address) {

@@ -1,10 +1,11 @@
 //! How the health of a process is checked, in the terms of Docker and Kubernetes.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::value;
+use super::{AppSpec, value};
 
 /// A check that is made again and again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +43,75 @@ pub enum Probe {
         /// `host:port`.
         address: String,
     },
+    /// A command ends with exit code 0.
+    Exec(Command),
+    /// A line of its output fits. It is awaited once, and then the process is healthy for good.
+    Log(Pattern),
+}
+
+/// A command as it was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Command {
+    /// For the shell. Not blank.
+    Line(String),
+    /// A program and its arguments. At least the program.
+    Words(Vec<String>),
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Command::Line(line) => f.write_str(line.trim()),
+            Command::Words(words) => f.write_str(&words.join(" ")),
+        }
+    }
+}
+
+/// What a line of output is to hold: a text, or between slashes a regular expression.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Pattern {
+    written: String,
+}
+
+impl Pattern {
+    /// The regular expression that it comes to, in the syntax of the crate `regex`. It can be compiled.
+    #[must_use]
+    pub fn expression(&self) -> String {
+        match between_slashes(&self.written) {
+            Some(expression) => expression.to_owned(),
+            None => regex::escape(&self.written),
+        }
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.written)
+    }
+}
+
+impl From<Pattern> for String {
+    fn from(pattern: Pattern) -> String {
+        pattern.written
+    }
+}
+
+impl TryFrom<String> for Pattern {
+    type Error = String;
+
+    fn try_from(written: String) -> Result<Pattern, String> {
+        if written.trim().is_empty() || written.contains('\n') || between_slashes(&written) == Some("") {
+            return Err("it is one line of text, or a regular expression between slashes".to_owned());
+        }
+        let pattern = Pattern { written };
+        regex::bytes::Regex::new(&pattern.expression()).map(|_| pattern).map_err(|error| error.to_string())
+    }
+}
+
+fn between_slashes(text: &str) -> Option<&str> {
+    text.strip_prefix('/')?.strip_suffix('/')
 }
 
 /// What is done about an unhealthy process.
@@ -70,9 +140,67 @@ impl Health {
             on_fail: OnFail::default(),
         }
     }
+
+    /// True if something was said of how often it is asked, and what follows.
+    fn is_timed(&self) -> bool {
+        *self != Health { start_period: self.start_period, ..Health::new(self.probe.clone()) }
+    }
+}
+
+impl AppSpec {
+    /// What of its health check cannot be, as a key and a sentence.
+    pub(super) fn health_contradiction(&self) -> Option<(&'static str, String)> {
+        let health = self.health.as_ref()?;
+        let why = match &health.probe {
+            Probe::Http { address: None, path } if !self.has_own_connections() => format!(
+                "a path alone is for workers of Node that are dealt connections in turn; name where `{}` listens: \
+                 http://127.0.0.1:PORT{path}",
+                self.name
+            ),
+            Probe::Log(_) if health.is_timed() => {
+                "`log` is awaited once and never fails: `interval`, `timeout`, `retries` and `on_fail` go with `http`, \
+                 `tcp` and `exec`"
+                    .to_owned()
+            }
+            Probe::Http { .. } | Probe::Tcp { .. } | Probe::Exec(_) | Probe::Log(_) => return None,
+        };
+        Some(("health", why))
+    }
 }
 
 impl Probe {
+    /// Reads what fits in a word: what [`Probe::http`] reads, `tcp:PORT`, `exec:COMMAND` or `log:TEXT`.
+    #[must_use]
+    pub fn short(text: &str) -> Option<Probe> {
+        match text.split_once(':') {
+            Some(("tcp", rest)) => Probe::tcp(rest.strip_prefix("//").unwrap_or(rest)),
+            Some(("exec", line)) => Probe::exec(line),
+            Some(("log", pattern)) => Probe::log(pattern),
+            Some(_) | None => Probe::http(text),
+        }
+    }
+
+    /// Reads a command line.
+    #[must_use]
+    pub fn exec(line: &str) -> Option<Probe> {
+        (!line.trim().is_empty()).then(|| Probe::Exec(Command::Line(line.to_owned())))
+    }
+
+    /// Reads `text` or `/expression/`.
+    #[must_use]
+    pub fn log(pattern: &str) -> Option<Probe> {
+        Pattern::try_from(pattern.to_owned()).ok().map(Probe::Log)
+    }
+
+    /// What is missing as long as it has not passed, if no check tells.
+    #[must_use]
+    pub fn missing(&self) -> Option<String> {
+        match self {
+            Probe::Log(pattern) => Some(format!("no line of its output has `{pattern}`")),
+            Probe::Http { .. } | Probe::Tcp { .. } | Probe::Exec(_) => None,
+        }
+    }
+
     /// Reads `/path`, or `http://host:port/path`.
     #[must_use]
     pub fn http(text: &str) -> Option<Probe> {
@@ -104,6 +232,7 @@ fn has_port(address: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Balance, ExecMode, sample};
     use super::*;
 
     #[test]
@@ -120,5 +249,55 @@ mod tests {
         }
         assert_eq!(Probe::tcp("5432"), Some(Probe::Tcp { address: "127.0.0.1:5432".into() }));
         assert!(Probe::tcp("db:5432").is_some() && Probe::tcp("db").is_none() && Probe::tcp("db:").is_none());
+    }
+
+    #[test]
+    fn a_word_says_what_is_asked() {
+        for (short, long) in [
+            ("/up", Probe::http("/up")),
+            ("http://x:80/up", Probe::http("http://x:80/up")),
+            ("tcp:5432", Probe::tcp("5432")),
+            ("tcp://db:5432", Probe::tcp("db:5432")),
+            ("exec:pg_isready -h a:b", Probe::exec("pg_isready -h a:b")),
+            ("log:listening on: 80", Probe::log("listening on: 80")),
+            ("log:/port \\d+$/", Probe::log("/port \\d+$/")),
+        ] {
+            assert!(long.is_some() && Probe::short(short) == long, "{short}");
+        }
+        for wrong in ["", "up", "tcp:", "exec:", "exec:  ", "log:", "log: ", "log://", "log:/(/", "log:a\nb", "smtp:25"]
+        {
+            assert_eq!(Probe::short(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_is_a_text_or_an_expression_and_is_kept_as_it_was_written() {
+        let finds = |written: &str, line: &[u8]| {
+            let pattern = Pattern::try_from(written.to_owned()).unwrap();
+            assert_eq!(serde_json::from_value::<Pattern>(serde_json::to_value(&pattern).unwrap()).unwrap(), pattern);
+            regex::bytes::Regex::new(&pattern.expression()).unwrap().is_match(line)
+        };
+        assert!(finds("up (1.0)", b"it is up (1.0) now") && !finds("up (1.0)", b"it is up (1x0)"));
+        assert!(finds("/v1/ready", b"GET /v1/ready") && finds("/^up \\d+$/", b"up 17") && !finds("/^up/", b"it is up"));
+        assert!(finds("up", b"\xff\xfe up \xff"));
+        assert!(serde_json::from_str::<Pattern>(r#""/(/""#).is_err());
+    }
+
+    #[test]
+    fn checks_that_cannot_be_made_are_told() {
+        let spec = |probe: Option<Probe>, change: fn(&mut Health)| {
+            let mut health = Health::new(probe.unwrap());
+            change(&mut health);
+            AppSpec { health: Some(health), ..sample() }
+        };
+        let why = |spec: AppSpec| spec.contradiction().map(|(key, why)| format!("{key}: {why}")).unwrap_or_default();
+        let own = spec(Probe::http("/up"), |_| ());
+        assert!(why(own.clone()).ends_with("name where `app` listens: http://127.0.0.1:PORT/up"));
+        let cluster = AppSpec { mode: ExecMode::Cluster, ..own };
+        assert_eq!(why(cluster.clone()), "");
+        assert_ne!(why(AppSpec { balance: Balance::Shared, ..cluster }), "");
+        assert_eq!(why(spec(Probe::log("up"), |health| health.start_period = Duration::from_secs(9))), "");
+        assert!(why(spec(Probe::log("up"), |health| health.retries = 1)).contains("awaited once"));
+        assert_eq!(why(spec(Probe::exec("true"), |health| health.retries = 1)), "");
     }
 }

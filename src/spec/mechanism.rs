@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AppSpec, ExecMode, interpreter};
+use super::{AppSpec, Balance, ExecMode, interpreter};
 
 /// By what workers share what they listen on, as far as their spec says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,5 +31,11 @@ impl AppSpec {
             ExecMode::Cluster if interpreter::is_node_app(&self.program) => Mechanism::Node,
             ExecMode::Cluster => Mechanism::Takeover,
         }
+    }
+
+    /// True if each process can be asked over a connection that goes to it alone.
+    #[must_use]
+    pub fn has_own_connections(&self) -> bool {
+        self.mechanism() == Mechanism::Node && self.balance == Balance::RoundRobin
     }
 }

@@ -93,7 +93,8 @@ pub struct AppSpec {
     /// The sockets opened for it, and when none of its processes need run.
     #[serde(default, skip_serializing_if = "Activation::is_unset")]
     pub activation: Activation,
-    /// How its health is checked, if it is. With a check, a process is ready when it has passed for the first time.
+    /// How its health is checked, if it is. With a check, a process is ready when it has passed for the first time, and
+    /// nothing else makes it so: neither that it listens nor that it says so.
     #[serde(default)]
     pub health: Option<Health>,
     /// What becomes of a reload whose successors fail.
@@ -122,11 +123,19 @@ impl AppSpec {
         self.base_env = Arc::new(env);
     }
 
-    /// True if a worker that listens may not be ready: it shall get no connection before it has said so.
+    /// True if a worker that listens may not be ready: it shall get no connection before it has said so. Where the check
+    /// comes by the port itself, it needs connections to become ready.
     #[must_use]
     pub fn listens_before_ready(&self) -> bool {
-        let asked_alone = |health: &Health| matches!(health.probe, health::Probe::Http { address: None, .. });
-        self.mode == ExecMode::Cluster && (self.readiness.wait_ready || self.health.as_ref().is_some_and(asked_alone))
+        use health::Probe::{Http, Log};
+        let past_the_port = |health: &Health| matches!(health.probe, Http { address: None, .. } | Log(_));
+        self.mode == ExecMode::Cluster && (self.readiness.wait_ready || self.health.as_ref().is_some_and(past_the_port))
+    }
+
+    /// What of its settings cannot hold together, as a key and a sentence.
+    #[must_use]
+    pub fn contradiction(&self) -> Option<(&'static str, String)> {
+        self.activation_contradiction().or_else(|| self.health_contradiction())
     }
 }
 

@@ -12,11 +12,9 @@ use serde_json::Value;
 
 pub use path::absolute;
 
-use crate::spec::health::Probe;
 use crate::spec::keys::Draft;
 use crate::spec::{
-    AppSpec, Balance, Confinement, DEFAULT_NAMESPACE, Env, ExecMode, Health, LogSpec, Mechanism, interpreter,
-    keys::Instances, log_paths,
+    AppSpec, Confinement, DEFAULT_NAMESPACE, Env, ExecMode, LogSpec, interpreter, keys::Instances, log_paths,
 };
 use script::Found;
 
@@ -93,6 +91,8 @@ const OF_ONE_PROCESS: &[&str] = &[
     "NOTIFY_SOCKET",
     "WATCHDOG_PID",
     "WATCHDOG_USEC",
+    "PMR_CHECK",
+    "PMR_PID",
 ];
 
 /// Variables that say which app of pmr or PM2 a process is.
@@ -190,7 +190,6 @@ pub fn resolve(draft: Draft, context: &Context) -> Result<AppSpec, InputError> {
         program,
         cwd,
     };
-    check_health(&spec)?;
     script::append_args(&mut spec);
     spec.set_base_env(context.env.clone());
     match spec.contradiction() {
@@ -204,18 +203,6 @@ fn mode(draft: &Draft) -> ExecMode {
     match draft.mode {
         None if !draft.activation.listen.is_empty() => ExecMode::Cluster,
         said => interpreter::exec_mode(said, draft.instances),
-    }
-}
-
-/// A path alone asks each worker over a connection of its own, which only a cluster of Node's that deals has for them.
-fn check_health(spec: &AppSpec) -> Result<(), InputError> {
-    let own = spec.mechanism() == Mechanism::Node && spec.balance == Balance::RoundRobin;
-    match &spec.health {
-        Some(Health { probe: Probe::Http { address: None, path }, .. }) if !own => Err(InputError {
-            message: "`health`: a path alone is for workers of Node that are dealt connections in turn".to_owned(),
-            hint: Some(format!("name where `{}` listens: http://127.0.0.1:PORT{path}", spec.name)),
-        }),
-        _ => Ok(()),
     }
 }
 

@@ -88,7 +88,7 @@ fn not_a_file(path: &Path) -> InputError {
 
 /// The PATH the app itself will have.
 fn search_path<'a>(draft: &'a Draft, context: &'a Context) -> &'a str {
-    draft.env.get("PATH").or_else(|| context.env.get("PATH")).map_or("/usr/local/bin:/usr/bin:/bin", String::as_str)
+    draft.env.get("PATH").or_else(|| context.env.get("PATH")).map_or(crate::os::program::DEFAULT_PATH, String::as_str)
 }
 
 /// Decides how what was found is executed.

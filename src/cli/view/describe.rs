@@ -247,6 +247,9 @@ fn ready(spec: &AppSpec) -> String {
         Some(timeout) => span(timeout),
         None => "3 s at a start, 30 s at a reload".into(),
     };
+    if spec.health.is_some() {
+        return format!("its health check passes, and nothing else; waits for it {limit}");
+    }
     match (spec.readiness.wait_ready, spec.mode) {
         (true, _) => format!("the app says `ready`, or READY=1 to NOTIFY_SOCKET; waits for it {limit}"),
         (false, ExecMode::Cluster) if !spec.activation.listen.is_empty() => {

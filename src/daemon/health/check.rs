@@ -1,28 +1,58 @@
-//! One check: a connection, and for HTTP one request. Small and our own, since a status line is all there is to read.
+//! One check: a connection, and for HTTP one request; or a command. HTTP is small and our own, since a status line is all
+//! there is to read.
+
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::exec::Exec;
 use crate::cluster::Cluster;
 use crate::protocol::Run;
-use crate::spec::health::Probe;
 
 /// More of an answer is not read.
 const LONGEST_ANSWER: u64 = 64 << 10;
 
-/// Asks a run how it is.
-///
-/// # Errors
-/// What is wrong with it, in a few words.
-pub async fn ask(probe: &Probe, run: Run, cluster: Option<&Cluster>) -> Result<(), String> {
-    match probe {
-        Probe::Tcp { address } => connect(address).await.map(drop),
-        Probe::Http { address: Some(address), path } => get(connect(address).await?, address, path).await,
-        Probe::Http { address: None, path } => {
-            let own = cluster.map(|cluster| cluster.probe(run)).transpose().map_err(|error| error.to_string())?;
-            let stream = own.flatten().ok_or("it takes no connection through the cluster")?;
-            let stream = TcpStream::from_std(stream).map_err(|error| error.to_string())?;
-            get(stream, "localhost", path).await
+/// What a run is asked again and again.
+pub(super) enum Question {
+    /// Whether somebody listens there.
+    Tcp { address: String },
+    /// A request to this address.
+    Http { address: String, path: String },
+    /// A request over a connection of its own.
+    Own { cluster: Option<Cluster>, run: Run, path: String },
+    /// A command.
+    Exec(Box<Exec>),
+}
+
+impl Question {
+    /// Asks a run how it is, and waits so long for an answer.
+    ///
+    /// # Errors
+    /// What is wrong with it, in a few words.
+    pub(super) async fn ask(&mut self, limit: Duration) -> Result<(), String> {
+        if let Ok(answer) = tokio::time::timeout(limit, self.answer()).await {
+            return answer;
+        }
+        let limit = limit.as_millis();
+        Err(match self {
+            Question::Tcp { .. } | Question::Http { .. } | Question::Own { .. } => format!("no answer in {limit} ms"),
+            Question::Exec(exec) => format!("`{}` did not end in {limit} ms", exec.name()),
+        })
+    }
+
+    async fn answer(&mut self) -> Result<(), String> {
+        match self {
+            Question::Tcp { address } => connect(address).await.map(drop),
+            Question::Http { address, path } => get(connect(address).await?, address, path).await,
+            Question::Own { cluster, run, path } => {
+                let probe = |cluster: &Cluster| cluster.probe(*run);
+                let own = cluster.as_ref().map(probe).transpose().map_err(|error| error.to_string())?;
+                let stream = own.flatten().ok_or("it takes no connection through the cluster")?;
+                let stream = TcpStream::from_std(stream).map_err(|error| error.to_string())?;
+                get(stream, "localhost", path).await
+            }
+            Question::Exec(exec) => exec.ask().await,
         }
     }
 }

@@ -1,28 +1,35 @@
 //! Checks health: one small task for each run whose app has a check, so that one that hangs delays nobody.
 //!
 //! A task asks soon after the start and often until the run passes for the first time, which makes it ready, and then
-//! at the interval its owner set. What is found goes to God; what follows from it is the supervisor's business.
+//! at the interval its owner set. A line in the output is no question to be asked: it is awaited where output is
+//! written ([`AwaitedLine`]), and told once. What is found goes to God; what follows from it is the supervisor's
+//! business.
 
 mod check;
+mod exec;
+mod output;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use self::check::Question;
 use super::god::God;
-use crate::cluster::Cluster;
+use crate::logs::AwaitedLine;
 use crate::protocol::Run;
 use crate::spec::Health;
-use crate::supervisor::Process;
+use crate::spec::health::{Pattern, Probe};
+use crate::supervisor::{Process, State};
 
 impl God {
-    /// Checks the health of a run from now on, if its app wants that.
+    /// Checks the health of a run from now on, if its app wants that, and there is something to be asked.
     pub(super) fn check_health(&mut self, run: Run) {
-        let app = self.supervisor.process_of(run).and_then(|process| self.supervisor.app(process.app));
-        if let Some((app, health)) = app.and_then(|app| Some((app.id, app.spec.health.clone()?))) {
-            self.checks.begin(run, health, self.clusters.get(&app).cloned());
+        let question = self.question(run);
+        if let Some((question, health)) = question {
+            self.checks.begin(run, question, &health);
         }
     }
 
@@ -30,6 +37,33 @@ impl God {
     pub(super) fn check_health_of_all(&mut self) {
         let runs: Vec<Run> = self.supervisor.processes().flat_map(Process::staying).collect();
         runs.into_iter().for_each(|run| self.check_health(run));
+    }
+
+    fn question(&self, run: Run) -> Option<(Question, Health)> {
+        let process = self.supervisor.process_of(run)?;
+        let app = self.supervisor.app(process.app)?;
+        let health = app.spec.health.clone()?;
+        let question = match health.probe.clone() {
+            Probe::Tcp { address } => Question::Tcp { address },
+            Probe::Http { address: Some(address), path } => Question::Http { address, path },
+            Probe::Http { address: None, path } => {
+                Question::Own { cluster: self.clusters.get(&app.id).cloned(), run, path }
+            }
+            Probe::Exec(command) => Question::Exec(Box::new(self.exec(run, process, &app.spec, command)?)),
+            Probe::Log(_) => return None,
+        };
+        Some((question, health))
+    }
+
+    /// The line that makes a run ready which was not so far, if its app awaits one.
+    pub(super) fn awaited_line(&mut self, run: Run) -> Option<Arc<AwaitedLine>> {
+        let process = self.supervisor.process_of(run)?;
+        let State::Launching { run: launching, .. } = process.state else { return None };
+        let health = self.supervisor.app(process.app)?.spec.health.as_ref().filter(|_| launching == run)?;
+        match &health.probe {
+            Probe::Log(pattern) => Some(self.checks.await_line(run, pattern)),
+            Probe::Tcp { .. } | Probe::Http { .. } | Probe::Exec(_) => None,
+        }
     }
 }
 
@@ -42,6 +76,7 @@ pub type Finding = (Run, Option<String>);
 /// The checks under way.
 pub struct Checks {
     tasks: HashMap<Run, AbortHandle>,
+    lines: HashMap<Run, Arc<AwaitedLine>>,
     findings: mpsc::Sender<Finding>,
 }
 
@@ -49,22 +84,20 @@ impl Checks {
     /// None yet.
     #[must_use]
     pub fn new(findings: mpsc::Sender<Finding>) -> Checks {
-        Checks { tasks: HashMap::new(), findings }
+        Checks { tasks: HashMap::new(), lines: HashMap::new(), findings }
     }
 
-    /// Checks a run from now on. `cluster` hands connections to it, if it takes some.
-    pub fn begin(&mut self, run: Run, health: Health, cluster: Option<Cluster>) {
+    /// Asks a run from now on.
+    fn begin(&mut self, run: Run, mut question: Question, health: &Health) {
         let findings = self.findings.clone();
+        let (interval, timeout) = (health.interval, health.timeout);
         let task = tokio::task::spawn_local(async move {
-            let mut pause = EAGER.min(health.interval);
+            let mut pause = EAGER.min(interval);
             loop {
                 tokio::time::sleep(pause).await;
-                let asked =
-                    tokio::time::timeout(health.timeout, check::ask(&health.probe, run, cluster.as_ref())).await;
-                let slow = || Err(format!("no answer in {} ms", health.timeout.as_millis()));
-                let found = asked.unwrap_or_else(|_| slow());
+                let found = question.ask(timeout).await;
                 if found.is_ok() {
-                    pause = health.interval;
+                    pause = interval;
                 }
                 if findings.send((run, found.err())).await.is_err() {
                     return;
@@ -76,10 +109,31 @@ impl Checks {
         }
     }
 
+    /// The line that is awaited in the output of a run, one for all its outputs.
+    fn await_line(&mut self, run: Run, pattern: &Pattern) -> Arc<AwaitedLine> {
+        if let Some(line) = self.lines.get(&run) {
+            return Arc::clone(line);
+        }
+        let (line, found) = AwaitedLine::new(pattern);
+        let (line, findings) = (Arc::new(line), self.findings.clone());
+        self.lines.insert(run, Arc::clone(&line));
+        // Ends when the line is found, or nobody can find it any more.
+        tokio::task::spawn_local(async move {
+            if found.await.is_ok() {
+                // Nobody hears it any more once God has ended.
+                let _ = findings.send((run, None)).await;
+            }
+        });
+        line
+    }
+
     /// The run is on its way out.
     pub fn end(&mut self, run: Run) {
         if let Some(task) = self.tasks.remove(&run) {
             task.abort();
+        }
+        if let Some(line) = self.lines.remove(&run) {
+            line.give_up();
         }
     }
 }

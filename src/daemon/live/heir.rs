@@ -1,7 +1,7 @@
 //! What a God must find out about runs that began before him: ends that nobody told of, children that are the keeper's
 //! no more, processes that were never written down.
 
-use super::{Live, Living, RUN_VARIABLE};
+use super::{CHECK_VARIABLE, Live, Living, RUN_VARIABLE};
 use crate::keeper::Records;
 use crate::os::{pidfd, proc, tree};
 use crate::protocol::Run;
@@ -68,10 +68,20 @@ impl Living {
     /// are known.
     #[must_use]
     pub fn marked(&self) -> Vec<(i32, Run)> {
+        self.bearers(RUN_VARIABLE).filter(|(_, run)| !self.runs.contains_key(run)).collect()
+    }
+
+    /// What is left of checks of a God before: processes that outlived the command which started them, or God.
+    #[must_use]
+    pub fn checks(&self) -> Vec<i32> {
+        self.bearers(CHECK_VARIABLE).map(|(pid, _)| pid).collect()
+    }
+
+    /// Children of the keeper, or of who has adopted them, that are no main process of ours and have this mark of ours.
+    fn bearers(&self, variable: &str) -> impl Iterator<Item = (i32, Run)> {
         let children = self.parents.iter().flat_map(|parent| tree::children(*parent));
         let unknown = children.filter(|pid| !self.mains.contains_key(pid));
-        let prefix = format!("{RUN_VARIABLE}={}.", self.lineage);
-        let marked = unknown.filter_map(|pid| Some((pid, Run(tree::variable(pid, &prefix)?.parse().ok()?))));
-        marked.filter(|(_, run)| !self.runs.contains_key(run)).collect()
+        let prefix = format!("{variable}={}.", self.lineage);
+        unknown.filter_map(move |pid| Some((pid, Run(tree::variable(pid, &prefix)?.parse().ok()?))))
     }
 }

@@ -286,11 +286,12 @@ impl God {
             }
             Note::Alive => self.input(Input::Alive { run }),
             Note::Hangs => self.input(Input::Hangs { run }),
-            Note::MainPid(pid) => {
-                if let Err(why) = self.living.replace_main(run, pid) {
-                    tracing::warn!("run {} names {pid} its main process: {why}", run.0);
-                }
-            }
+            Note::MainPid(pid) if self.living.main(run) == Some(pid) => {}
+            Note::MainPid(pid) => match self.living.replace_main(run, pid) {
+                // Its checks are about another pid from now on.
+                Ok(()) => self.check_health(run),
+                Err(why) => tracing::warn!("run {} names {pid} its main process: {why}", run.0),
+            },
         }
     }
 }

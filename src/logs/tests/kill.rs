@@ -20,11 +20,12 @@ fn pumping_process() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let logs = LogFiles::new(Threads::start("files", 512).unwrap()).unwrap();
-        let mut pipes = vec![(io::stdin().as_fd().try_clone_to_owned().unwrap(), Some(logs.open(Path::new(&path))))];
+        let output = |pipe: OwnedFd| Output { pipe, file: Some(logs.open(Path::new(&path))), awaited: None };
+        let mut outputs = vec![output(io::stdin().as_fd().try_clone_to_owned().unwrap())];
         if std::env::var_os(BOTH).is_some() {
-            pipes.push((io::stderr().as_fd().try_clone_to_owned().unwrap(), Some(logs.open(Path::new(&path)))));
+            outputs.push(output(io::stderr().as_fd().try_clone_to_owned().unwrap()));
         }
-        for pumping in logs.pump_all(pipes).unwrap() {
+        for pumping in logs.pump_all(outputs).unwrap() {
             pumping.finished().await;
         }
     });

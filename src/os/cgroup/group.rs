@@ -107,13 +107,19 @@ impl Cgroup {
         pids
     }
 
-    /// SIGKILL to all in it, at once where the kernel can (v2, since 5.14). Never to ourselves.
+    /// SIGKILL to all in it, at once where the kernel can (v2, since 5.14). Never to ourselves. A group that was killed at
+    /// once is at its end: kernels kill what is born in it later, too (seen with 6.18).
     pub fn kill(&self) {
         let own = rustix::process::getpid().as_raw_pid();
         let at_once = || fs::write(self.paths[0].join("cgroup.kill"), "1").is_ok();
-        if !self.procs().contains(&own) && at_once() {
-            return;
+        if self.procs().contains(&own) || !at_once() {
+            self.kill_each();
         }
+    }
+
+    /// The same, one after the other, for a group that goes on.
+    pub fn kill_each(&self) {
+        let own = rustix::process::getpid().as_raw_pid();
         let mut killed = Vec::new();
         for _ in 0..KILL_ROUNDS {
             let fresh: Vec<i32> = self.procs().into_iter().filter(|pid| *pid != own && !killed.contains(pid)).collect();

@@ -174,13 +174,29 @@ impl Cgroups {
     /// # Errors
     /// Only if a limit is asked for that cannot be had.
     pub fn create(&self, run: u64, limits: &Limits) -> Result<Option<Cgroup>, Refused> {
-        let name = self.free_name(run);
-        let mut paths: Vec<PathBuf> = self.grouping().and_then(|tree| tree.make(&name).ok()).into_iter().collect();
+        self.make(&self.free_name(run), limits)
+    }
+
+    /// Makes a group beside a run's, with the limits of that, for what is done about the run and is none of it. Only where
+    /// it costs little: `None` without v2, and without the limits that v2 has not.
+    #[must_use]
+    pub fn create_beside(&self, run: u64, limits: &Limits) -> Option<Cgroup> {
+        self.unified.as_ref()?;
+        let limits = Limits {
+            memory: limits.memory.filter(|_| self.delegated("memory")),
+            cpu: limits.cpu.filter(|_| self.delegated("cpu")),
+            pids: limits.pids.filter(|_| self.delegated("pids")),
+        };
+        self.make(&format!("run-{run}.check"), &limits).ok().flatten()
+    }
+
+    fn make(&self, name: &str, limits: &Limits) -> Result<Option<Cgroup>, Refused> {
+        let mut paths: Vec<PathBuf> = self.grouping().and_then(|tree| tree.make(name).ok()).into_iter().collect();
         let made = [
-            limits.memory.map(|bytes| self.limit("memory", &name, &mut paths, |path| limit_memory(path, bytes))),
-            limits.cpu.map(|thousandths| self.limit("cpu", &name, &mut paths, |path| limit_cpu(path, thousandths))),
+            limits.memory.map(|bytes| self.limit("memory", name, &mut paths, |path| limit_memory(path, bytes))),
+            limits.cpu.map(|thousandths| self.limit("cpu", name, &mut paths, |path| limit_cpu(path, thousandths))),
             limits.pids.map(|count| {
-                self.limit("pids", &name, &mut paths, |path| fs::write(path.join("pids.max"), count.to_string()))
+                self.limit("pids", name, &mut paths, |path| fs::write(path.join("pids.max"), count.to_string()))
             }),
         ];
         // What was made for a run that is refused goes again when this is dropped.

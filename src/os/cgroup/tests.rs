@@ -167,3 +167,23 @@ fn the_hash_is_the_known_one() {
     assert_eq!(fnv(b""), 0x811c_9dc5);
     assert_eq!(fnv(b"foobar"), 0xbf9c_f968);
 }
+
+#[test]
+fn a_group_beside_a_runs_is_another_and_goes_on_after_a_kill() {
+    let (_home, cgroups) = here();
+    let limits = Limits { memory: Some(64 << 20), ..Limits::default() };
+    let Some(beside) = cgroups.create_beside(7, &limits) else {
+        return assert_ne!(cgroups.allowance().grouping, Hierarchy::V2);
+    };
+    let run = cgroups.create(7, &Limits::default()).unwrap().unwrap();
+    assert!(beside.paths()[0].ends_with("run-7.check") && run.paths()[0].ends_with("run-7"));
+    for _ in 0..2 {
+        let pid = start("sleep 300 & wait", &beside).pid;
+        eventually("two in the group", || beside.procs().len() == 2);
+        assert!(!run.holds(&Membership::of(pid)) && beside.holds(&Membership::of(pid)) && run.procs().is_empty());
+        beside.kill_each();
+        reap::reap(pid);
+        eventually("nobody in the group", || beside.procs().is_empty());
+    }
+    assert!(beside.remove());
+}

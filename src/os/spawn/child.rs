@@ -6,7 +6,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::isolate::Isolation;
+use super::isolate::{self, Isolation};
 use super::{Credentials, Rlimit, Step};
 use crate::os::seccomp;
 
@@ -29,6 +29,10 @@ pub(super) struct Plan {
     pub(super) credentials: Option<Credentials>,
     pub(super) no_new_privs: bool,
     pub(super) isolation: Option<Isolation>,
+    /// A process whose view of files it shares.
+    pub(super) view_of: Option<i32>,
+    /// Pid of the parent that it is not to outlive.
+    pub(super) dies_with: Option<i32>,
     /// Written by the child: the step that failed, and the number of the error.
     pub(super) failure: Option<(Step, i32)>,
 }
@@ -72,6 +76,9 @@ fn prepare(plan: &mut Plan) -> Result<(), Step> {
     if let Some(isolation) = &plan.isolation {
         isolation.enter()?;
     }
+    if let Some(process) = plan.view_of {
+        isolate::share_view(process)?;
+    }
     place_descriptors(&mut plan.fds)?;
     // With the privileges and the limits that we have, not with those it will have.
     if let Some(socket) = &plan.watch_binds {
@@ -89,9 +96,20 @@ fn prepare(plan: &mut Plan) -> Result<(), Step> {
         // SAFETY: the call takes numbers only.
         check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, Step::NoNewPrivs)?;
     }
+    if let Some(parent) = plan.dies_with {
+        die_with(parent)?;
+    }
     write_pid(plan);
     unblock_signals();
     Ok(())
+}
+
+/// After the change of user, which would undo it.
+fn die_with(parent: i32) -> Result<(), Step> {
+    // SAFETY: the call takes numbers only.
+    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) }, Step::DeathSignal)?;
+    // SAFETY: no pointers. One that died before we asked will not have us killed.
+    if unsafe { libc::getppid() } == parent { Ok(()) } else { Err(Step::DeathSignal) }
 }
 
 fn execute(plan: &Plan) -> Step {

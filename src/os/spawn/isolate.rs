@@ -67,6 +67,17 @@ impl Isolation {
     }
 }
 
+/// From now on sees files as this process does, which the descriptor stands for.
+pub(super) fn share_view(process: i32) -> Result<(), Step> {
+    // SAFETY: the call takes numbers only.
+    if unsafe { libc::setns(process, libc::CLONE_NEWNS) } == 0 {
+        return Ok(());
+    }
+    // Without privileges it has made itself a user namespace, see above, and we have to become root of that first.
+    // SAFETY: the call takes numbers only.
+    check(unsafe { libc::setns(process, libc::CLONE_NEWUSER | libc::CLONE_NEWNS) }, Step::Namespace)
+}
+
 fn private_tmp(folder: &CStr) -> Result<(), Step> {
     let (kind, flags) = (c"tmpfs", libc::MS_NOSUID | libc::MS_NODEV);
     mount(Some(kind), folder, Some(kind), flags, Some(c"mode=1777"), Step::PrivateTmp)

@@ -62,6 +62,11 @@ pub struct Confinement<'a> {
     pub read_only: &'a [PathBuf],
     /// True if `/tmp` and `/var/tmp` are empty, its own, and gone with it.
     pub private_tmp: bool,
+    /// A process (pidfd, Linux 5.8) whose view of files it shares, in place of one of its own: its mount namespace, and
+    /// its user namespace where that is another than ours.
+    pub view_of: Option<BorrowedFd<'a>>,
+    /// True if the kernel kills it when the thread that starts it ends. Not to be combined with [`Launch::sibling`].
+    pub dies_with_us: bool,
     /// The child's end of a [`super::seccomp::handover`], if its binds are to be watched. It then holds for all that
     /// descend from it; unless we have `CAP_SYS_ADMIN`, no program beneath can gain privileges.
     pub watch_binds: Option<BorrowedFd<'a>>,
@@ -131,6 +136,8 @@ pub enum Step {
     User,
     /// Giving up new privileges.
     NoNewPrivs,
+    /// Having it killed when we die.
+    DeathSignal,
     /// Executing the program.
     Execute,
 }
@@ -167,6 +174,7 @@ impl Failure {
             Step::Group => "setting the group".to_owned(),
             Step::User => "setting the user".to_owned(),
             Step::NoNewPrivs => "giving up new privileges".to_owned(),
+            Step::DeathSignal => "having it end with the daemon".to_owned(),
             Step::Execute => launch.program.display().to_string(),
         };
         Failure { step, error, doing }
@@ -248,6 +256,8 @@ fn plan(launch: &Launch<'_>) -> io::Result<Plan> {
         credentials: launch.confinement.credentials.cloned(),
         no_new_privs: launch.confinement.no_new_privs,
         isolation: isolate::Isolation::new(launch.confinement.read_only, launch.confinement.private_tmp)?,
+        view_of: launch.confinement.view_of.map(|process| process.as_raw_fd()),
+        dies_with: launch.confinement.dies_with_us.then(super::identity::pid),
         failure: None,
     })
 }

@@ -11,6 +11,8 @@ use nix::unistd::Pid;
 use super::*;
 use crate::os::tracer::Tracer;
 
+mod bound;
+
 const WAYS: [Way; 2] = [Way::Clone3, Way::Clone];
 
 fn go(way: Way, launch: &Launch<'_>) -> Result<Spawned, Failure> {

@@ -316,10 +316,11 @@ pub fn apply_changes(spec: &mut AppSpec, settings: &[(String, Value)]) -> Result
     }
     let mut changed = spec.clone();
     draft.put_into(&mut changed);
-    if let Some((key, why)) = changed.contradiction() {
-        return Err((key.to_owned(), why));
+    match changed.contradiction() {
+        // What was there before is nobody's fault now.
+        Some((key, why)) if !settings.is_empty() => return Err((key.to_owned(), why)),
+        Some(_) | None => *spec = changed,
     }
-    *spec = changed;
     Ok(())
 }
 

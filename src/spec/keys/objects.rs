@@ -5,22 +5,19 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::read::{Unfit, count, duration, name_or_number, ports, put, text};
-use crate::spec::health::{Health, OnFail, Probe};
+use crate::spec::health::{Command, Health, OnFail, Probe};
 use crate::spec::{Share, Sharing};
 
 pub(super) fn health(value: &Value) -> Result<Health, Unfit> {
     let Value::Object(object) = value else {
-        return Probe::http(&text(value)?).map(Health::new).ok_or(Unfit);
+        return Probe::short(&text(value)?).map(Health::new).ok_or(Unfit);
     };
-    let probe = match (object.get("http"), object.get("tcp")) {
-        (Some(http), None) => Probe::http(&text(http)?),
-        (None, Some(tcp)) => Probe::tcp(&name_or_number(tcp)?),
-        _ => None,
-    };
-    let mut health = Health::new(probe.ok_or(Unfit)?);
+    let mut probes = object.iter().filter_map(|(name, value)| probe(name, value));
+    let (Some(probe), None) = (probes.next(), probes.next()) else { return Err(Unfit) };
+    let mut health = Health::new(probe?);
     for (name, value) in object {
         match name.as_str() {
-            "http" | "tcp" => {}
+            "http" | "tcp" | "exec" | "log" => {}
             "interval" => put(&mut health.interval, duration(value).and_then(not_zero))?,
             "timeout" => put(&mut health.timeout, duration(value).and_then(not_zero))?,
             "start_period" => put(&mut health.start_period, duration(value))?,
@@ -30,6 +27,26 @@ pub(super) fn health(value: &Value) -> Result<Health, Unfit> {
         }
     }
     Ok(health)
+}
+
+/// What is asked, if this key says it.
+fn probe(name: &str, value: &Value) -> Option<Result<Probe, Unfit>> {
+    let read = match name {
+        "http" => text(value).map(|text| Probe::http(&text)),
+        "tcp" => name_or_number(value).map(|text| Probe::tcp(&text)),
+        "exec" => match value {
+            Value::Array(words) => words.iter().map(text).collect::<Result<_, _>>().map(program),
+            _ => text(value).map(|line| Probe::exec(&line)),
+        },
+        "log" => text(value).map(|pattern| Probe::log(&pattern)),
+        _ => return None,
+    };
+    Some(read.and_then(|probe| probe.ok_or(Unfit)))
+}
+
+/// A program and its arguments.
+fn program(words: Vec<String>) -> Option<Probe> {
+    words.first().is_some_and(|program| !program.is_empty()).then_some(Probe::Exec(Command::Words(words)))
 }
 
 fn not_zero(time: Duration) -> Result<Duration, Unfit> {
@@ -64,5 +81,44 @@ pub(super) fn share(value: &Value) -> Result<Share, Unfit> {
         Some("own") => Ok(Share::Own),
         Some("queue") => Ok(Share::Queue),
         _ => Err(Unfit),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn health_is_a_word_or_an_object() {
+        assert_eq!(health(&json!("/up")), Ok(Health::new(Probe::http("/up").unwrap())));
+        assert_eq!(health(&json!("exec:pg_isready -q")), Ok(Health::new(Probe::exec("pg_isready -q").unwrap())));
+        let tcp = health(&json!({ "tcp": 5432, "interval": "2s", "retries": 1, "on_fail": "alert" }));
+        let probe = Probe::Tcp { address: "127.0.0.1:5432".to_owned() };
+        let interval = Duration::from_secs(2);
+        assert_eq!(tcp, Ok(Health { interval, retries: 1, on_fail: OnFail::Alert, ..Health::new(probe) }));
+        let line = health(&json!({ "exec": "pg_isready -q", "timeout": 500 })).unwrap();
+        assert_eq!(line.probe, Probe::Exec(Command::Line("pg_isready -q".to_owned())));
+        let words = health(&json!({ "exec": ["test", "-z", ""] })).unwrap();
+        assert_eq!(words.probe, Probe::Exec(Command::Words(["test", "-z", ""].map(str::to_owned).into())));
+        let log = health(&json!({ "log": "/up|ready/", "start_period": "1m" })).unwrap();
+        assert_eq!((log.probe, log.start_period), (Probe::log("/up|ready/").unwrap(), Duration::from_secs(60)));
+        for wrong in [
+            json!({}),
+            json!({ "http": "/a", "tcp": 1 }),
+            json!({ "exec": "true", "log": "up" }),
+            json!({ "exec": [] }),
+            json!({ "exec": ["", "x"] }),
+            json!({ "exec": ["ls", 5] }),
+            json!({ "exec": "" }),
+            json!({ "log": "/(/" }),
+            json!({ "http": "/a", "retries": 0 }),
+            json!({ "http": "/a", "interval": 0 }),
+            json!({ "http": "/a", "period": 5 }),
+            json!("up"),
+        ] {
+            assert_eq!(health(&wrong), Err(Unfit), "{wrong}");
+        }
     }
 }

@@ -243,11 +243,12 @@ pub static KEYS: &[Key] = &[
     )),
     key(
         "health",
-        "a path such as \"/healthz\", or an object of `http` (\"/healthz\", \"http://host:port/path\") or `tcp` (a port, \
-         \"host:port\"), `interval`, `timeout`, `retries`, `start_period` and `on_fail` (\"restart\", \"alert\", \"none\")",
+        "a path or URL (\"/healthz\"), \"tcp:PORT\", \"exec:COMMAND\" or \"log:TEXT\", or an object of one of `http` (\"/healthz\", \
+         \"http://host:port/path\"), `tcp` (a port, \"host:port\"), `exec` (a command line, or a list of words) and `log` (a text, \
+         \"/a regular expression/\"), with `interval`, `timeout`, `retries`, `start_period`, `on_fail` (\"restart\", \"alert\", \"none\")",
         |d, v| put(&mut d.health, health(v).map(Some)),
     )
-    .flag(takes("health", "PATH|URL", "Ready, and healthy, is a process that answers GET PATH")),
+    .flag(takes("health", "CHECK", "Ready, and healthy, is only who passes: a GET of PATH or URL, tcp:PORT, exec:COMMAND, log:TEXT, log:/REGEX/")),
     key("on_reload_failure", "\"rollback\", \"pause\" or \"continue\"", |d, v| {
         put(&mut d.on_reload_failure, on_reload_failure(v))
     })

@@ -7,7 +7,6 @@ use serde_json::json;
 
 use super::table::{IGNORED, IGNORED_FLAGS, KEYS, UNSUPPORTED};
 use super::*;
-use crate::spec::health::{OnFail, Probe};
 use crate::spec::{Share, Shed, sample};
 
 fn set(name: &str, value: &Value) -> Result<Draft, String> {
@@ -361,30 +360,5 @@ fn instances_on_a_machine() {
         (Instances::AllBut(9), 8, 1),
     ] {
         assert_eq!(instances.on(cpus), count);
-    }
-}
-
-#[test]
-fn health_is_a_path_or_an_object() {
-    let set = |value: serde_json::Value| {
-        let mut draft = Draft::default();
-        let Lookup::Known(key) = look_up("health") else { panic!("it is a key") };
-        key.set(&mut draft, &value).map(|()| draft.health)
-    };
-    let path = Probe::Http { address: None, path: "/up".to_owned() };
-    assert_eq!(set("/up".into()), Ok(Some(Health::new(path))));
-    let tcp = set(serde_json::json!({ "tcp": 5432, "interval": "2s", "retries": 1, "on_fail": "alert" }));
-    let probe = Probe::Tcp { address: "127.0.0.1:5432".to_owned() };
-    let interval = std::time::Duration::from_secs(2);
-    assert_eq!(tcp, Ok(Some(Health { interval, retries: 1, on_fail: OnFail::Alert, ..Health::new(probe) })));
-    for wrong in [
-        serde_json::json!({}),
-        serde_json::json!({ "http": "/a", "tcp": 1 }),
-        serde_json::json!({ "http": "/a", "retries": 0 }),
-        serde_json::json!({ "http": "/a", "interval": 0 }),
-        serde_json::json!({ "http": "/a", "period": 5 }),
-        serde_json::json!("up"),
-    ] {
-        assert!(set(wrong.clone()).is_err(), "{wrong}");
     }
 }

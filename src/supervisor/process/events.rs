@@ -237,7 +237,8 @@ impl Process {
     fn not_ready_in_time(&mut self, scene: &mut Scene<'_>) {
         let State::Launching { run, since, ready_by, old, takeover } = &mut self.state else { return };
         let mut waited = format!("not ready after {}", seconds(scene.now.since(*since)));
-        if let Some(fault) = self.condition.fault() {
+        let missing = || scene.spec.health.as_ref().and_then(|health| health.probe.missing());
+        if let Some(fault) = self.condition.fault().map(str::to_owned).or_else(missing) {
             waited = format!("{waited}: {fault}");
         }
         match *old {

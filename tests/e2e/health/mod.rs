@@ -1,5 +1,8 @@
 //! Health: ready is who passes, unhealthy who fails too often, and a release that fails is taken back.
 
+mod exec;
+mod log;
+
 use crate::support::eventually::until;
 use crate::support::listing::{Row, pids};
 use crate::support::{Home, app, http};
@@ -96,4 +99,17 @@ fn a_single_process_is_asked_where_it_listens_and_a_check_that_hangs_delays_nobo
     assert!(started.took < crate::support::eventually::PATIENCE / 2, "{:?}", started.took);
     home.ok("describe one").says("no answer in 200 ms");
     home.run(&format!("start {} -x --name two --health /x", app("tell.js"))).refuses("a path alone");
+}
+
+#[test]
+fn a_check_that_cannot_be_made_is_refused_at_a_change_too() {
+    let home = Home::new();
+    home.ok(&format!("start {} --name one", app("tell.sh")));
+    let pid = home.one("one").pid;
+    for words in ["reload one --health /healthz", "restart one --health /healthz"] {
+        home.run(words).refuses("a path alone").complains("http://127.0.0.1:PORT/healthz");
+    }
+    assert_eq!(home.one("one").pid, pid);
+    home.ok("restart one --health exec:true");
+    home.ok("reload one --health log:instance");
 }

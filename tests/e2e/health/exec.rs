@@ -1,0 +1,263 @@
+//! Checks by command: where they stand, how they end, and what they cannot do to anybody.
+
+use std::fs;
+use std::io::Write;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::load::{Kind, Load, Mode};
+use crate::support::eventually::{PATIENCE, until};
+use crate::support::listing::pids;
+use crate::support::pmr::Ran;
+use crate::support::{Home, app, eventually, example, http, processes};
+
+/// Starts a shell's line as the app `it`, checked so.
+fn start(home: &Home, line: &str, health: &Value, more: &Value) -> Ran {
+    let mut it = json!({ "name": "it", "script": line, "health": health, "listen_timeout": 20_000 });
+    it.as_object_mut().expect("an app").extend(more.as_object().expect("its settings").clone());
+    home.write("it.json", &json!({ "apps": [it] }).to_string());
+    home.run("start it.json")
+}
+
+/// Waits until this was wrong at the last check of `it`.
+fn fails(home: &Home, how: &str) {
+    eventually(how, || {
+        let described = home.run("describe it").out;
+        if described.contains(how) { Ok(()) } else { Err(described) }
+    });
+}
+
+/// Processes of the home that are checks, or what those started.
+fn checks(home: &Home) -> Vec<i32> {
+    let is_check = |pid: &i32| {
+        let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environ.split(|byte| *byte == 0).any(|variable| variable.starts_with(b"PMR_CHECK="))
+    };
+    processes::of_home(home.root()).into_iter().filter(is_check).collect()
+}
+
+#[test]
+fn a_check_stands_where_its_worker_stands() {
+    let home = Home::new();
+    let check = "env > env.txt; pwd > pwd.txt; readlink /proc/self/fd/0 > stdin.txt; ls /proc/self/fd > fds.txt; \
+                 kill -0 $PMR_PID";
+    let health = json!({ "exec": check });
+    start(&home, "exec sleep 300", &health, &json!({ "env": { "MINE": "yes" }, "wait_ready": true })).ok();
+    let row = home.one("it");
+    let read = |name: &str| fs::read_to_string(home.work().join(name)).expect("the check wrote it");
+    let env = read("env.txt");
+    let has = |entry: &str| env.lines().any(|line| line == entry);
+    for entry in ["MINE=yes", "name=it", "pm_id=0", "NODE_APP_INSTANCE=0", &format!("PMR_PID={}", row.pid)] {
+        assert!(has(entry), "no {entry} in\n{env}");
+    }
+    for of_the_worker_alone in ["NODE_CHANNEL_FD=", "NOTIFY_SOCKET=", "PMR_RUN="] {
+        assert!(!env.contains(of_the_worker_alone), "{env}");
+    }
+    assert_eq!(read("pwd.txt").trim(), home.work().display().to_string());
+    assert_eq!(read("stdin.txt").trim(), "/dev/null");
+    // `ls` itself holds 3 for the folder it lists.
+    assert_eq!(read("fds.txt").split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3"]);
+}
+
+#[test]
+fn words_need_no_shell_and_a_failure_is_told_with_its_last_words() {
+    let home = Home::new();
+    home.write("a file", "");
+    let health = json!({ "exec": ["cat", "a file"], "interval": 50, "retries": 2, "on_fail": "alert" });
+    start(&home, "exec sleep 300", &health, &json!({})).ok();
+    let pid = home.one("it").pid;
+    fs::remove_file(home.work().join("a file")).unwrap();
+    home.status("it", "unhealthy");
+    home.ok("describe it").says("`cat a file` exited with code 1: cat: ").says("No such file or directory");
+    home.write("a file", "");
+    home.status("it", "online");
+    assert_eq!(home.one("it").pid, pid, "it was only told of");
+    // Replaced, where the owner wants that.
+    home.ok("restart it");
+    let path = home.work().join("it.json");
+    let text = fs::read_to_string(&path).unwrap().replace("alert", "restart");
+    fs::write(&path, text).unwrap();
+    home.ok("reload it.json");
+    let pid = home.one("it").pid;
+    fs::remove_file(home.work().join("a file")).unwrap();
+    home.when("it", "replaced", |rows| rows[0].pid != pid && rows[0].pid != 0);
+}
+
+#[test]
+fn a_program_that_is_not_there_is_told() {
+    let home = Home::new();
+    let never = json!({ "listen_timeout": 300 });
+    start(&home, "exec sleep 300", &json!({ "exec": ["no-such-program", "-q"] }), &never)
+        .refuses("`no-such-program -q` is not in the app's PATH");
+}
+
+#[test]
+fn one_that_hangs_is_ended_with_all_it_started_and_delays_nobody() {
+    let home = Home::new();
+    let check = "setsid sleep 3001 & sleep 3002 & echo waiting for it; sleep 3003";
+    let health = json!({ "exec": check, "interval": 50, "timeout": 300 });
+    start(&home, "exec sleep 300", &health, &json!({ "listen_timeout": 2000 })).code(1);
+    fails(&home, "did not end in 300 ms");
+    // Each check before the present one left nothing behind.
+    assert!(checks(&home).len() <= 4, "{:?}", checks(&home));
+    until("a check is under way", || !checks(&home).is_empty());
+    let stopped = home.ok("stop it");
+    assert!(stopped.took < Duration::from_secs(5), "{:?}", stopped.took);
+    until("nothing is left of the checks", || checks(&home).is_empty());
+}
+
+#[test]
+fn what_a_check_leaves_running_ends_with_it() {
+    let home = Home::new();
+    let health = json!({ "exec": "sleep 3004 & exit 0", "interval": 50 });
+    start(&home, "exec sleep 300", &health, &json!({})).ok();
+    home.ok("stop it");
+    until("nothing is left of the checks", || checks(&home).is_empty());
+}
+
+#[test]
+fn one_that_says_much_is_heard_to_its_last_words_and_one_that_never_pauses_costs_little() {
+    let home = Home::new();
+    let check = "yes | head -c 300000; test -e well || { echo last words; exit 3; }";
+    let health = json!({ "exec": check, "interval": 50, "retries": 1, "on_fail": "alert" });
+    home.write("well", "");
+    start(&home, "exec sleep 300", &health, &json!({})).ok();
+    fs::remove_file(home.work().join("well")).unwrap();
+    fails(&home, "exited with code 3: last words");
+    home.ok("delete it");
+
+    let health = json!({ "exec": "yes", "interval": 50, "timeout": 1000 });
+    let before = processes::resident(home.god_pid());
+    start(&home, "exec sleep 300", &health, &json!({ "listen_timeout": 1500 })).code(1);
+    fails(&home, "`yes` did not end in 1000 ms");
+    let grown = processes::resident(home.god_pid()).saturating_sub(before);
+    assert!(grown < 4 << 20, "{grown} bytes");
+}
+
+#[test]
+fn a_worker_that_ends_takes_its_check_along() {
+    let home = Home::new();
+    let health = json!({ "exec": "test -e hang || exit 0; exec sleep 3005", "interval": 50, "timeout": 100_000 });
+    start(&home, "exec sleep 300", &health, &json!({ "autorestart": false })).ok();
+    home.write("hang", "");
+    until("a check hangs", || checks(&home).len() == 1);
+    processes::signal(home.one("it").pid, Signal::SIGKILL);
+    home.status("it", "stopped");
+    until("it is gone", || checks(&home).is_empty());
+}
+
+#[test]
+fn a_check_ends_with_the_god_who_made_it_and_the_next_one_checks_on() {
+    let home = Home::new();
+    let check = "test -e pass && exit 0; sleep 3006 & sleep 3007 & sleep 3008";
+    let health = json!({ "exec": check, "interval": 50, "timeout": 100_000 });
+    home.write(
+        "it.json",
+        &json!({ "apps": [{ "name": "it", "script": "exec sleep 300", "health": health,
+        "listen_timeout": 100_000 }] })
+        .to_string(),
+    );
+    let start = home.pmr(["start", "it.json"]).spawn();
+    until("the check and what it started are there", || checks(&home).len() == 4);
+    let (of_first, pid) = (checks(&home), home.one("it").pid);
+    home.write("pass", "");
+    processes::signal(home.god_pid(), Signal::SIGKILL);
+    start.wait(PATIENCE);
+    until("they are gone", || of_first.iter().all(|pid| !processes::lives(*pid)));
+    assert_eq!(home.status("it", "online")[0].pid, pid, "the worker ran on");
+    assert_eq!(home.children(), [pid], "the keeper has no other child, dead or alive");
+}
+
+#[test]
+fn a_check_is_who_its_worker_is_and_sees_what_that_sees() {
+    let home = Home::new();
+    if !nix::unistd::Uid::effective().is_root() {
+        let _ = writeln!(std::io::stderr(), "skipped: it takes root to run apps as others");
+        return;
+    }
+    let line = "touch /tmp/pmr-check; exec sleep 300";
+    let check = "test \"$(id -un) $HOME\" = \"nobody $WANTED_HOME\" && test -O /tmp/pmr-check && \
+                 grep -q 'NoNewPrivs:.1' /proc/self/status && test \"$(ulimit -n)\" = 77 && ! touch /usr/x";
+    let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
+    let more = json!({ "cwd": "/", "uid": "nobody", "no_new_privs": true, "private_tmp": true, "nofile": 77,
+        "read_only_paths": ["/usr"], "env": { "WANTED_HOME": nobody.dir } });
+    let ran = start(&home, line, &json!({ "exec": check }), &more);
+    if ran.err.contains("making a mount namespace") {
+        let _ = writeln!(std::io::stderr(), "skipped: no mount namespaces here");
+        return;
+    }
+    ran.ok();
+    assert!(!std::path::Path::new("/tmp/pmr-check").exists());
+}
+
+/// A cluster of two of a good release that a command checks.
+struct Web {
+    home: Home,
+    port: u16,
+    script: String,
+}
+
+impl Web {
+    fn new(script: String) -> Web {
+        let web = Web { home: Home::new(), port: http::free_port(), script };
+        web.write("good");
+        web.home.ok("start web.json");
+        web
+    }
+
+    fn write(&self, release: &str) {
+        let check = "test \"$RELEASE\" != sick || { echo this release is sick >&2; exit 4; }";
+        let web = json!({ "name": "web", "script": self.script, "instances": 2, "listen_timeout": 3000,
+            "env": { "RELEASE": release, "PORT": self.port.to_string() }, "health": { "exec": check } });
+        self.home.write("web.json", &json!({ "apps": [web] }).to_string());
+    }
+
+    /// A good release takes over, and whoever asks meanwhile is answered; a sick one is taken back.
+    fn goes_through_releases(&self, kind: Mode) {
+        let mut load = self.load(kind);
+        let before = pids(&self.home.of("web"));
+        self.write("better");
+        self.home.ok("reload web.json");
+        let better = self.home.of("web");
+        assert!(better.iter().all(|row| row.online() && !before.contains(&row.pid)), "{better:?}");
+        let answered = load.tally().answered;
+        load.until("they are served", |tally| tally.answered > answered + 20);
+        let tally = load.stop();
+        assert!(tally.failed.is_empty(), "of {} requests failed {:?}", tally.answered, tally.failed);
+        self.write("sick");
+        self.home
+            .run("reload web.json")
+            .code(1)
+            .complains("exited with code 4: this release is sick; the old process goes on serving");
+        let after = self.home.of("web");
+        assert_eq!(pids(&after), pids(&better));
+        assert!(after.iter().all(|row| row.online() && row.text("RELEASE") == "better"), "{after:?}");
+        let tally = self.load(kind).stop();
+        assert!(tally.by.keys().all(|pid| pids(&better).contains(pid)), "they serve on: {tally:?}");
+    }
+
+    /// Clients, of whom some have been answered.
+    fn load(&self, kind: Mode) -> Load {
+        let mut load = Load::start(Kind::Http, kind, self.port, 4);
+        load.until("it answers", |tally| tally.answered > 20);
+        load
+    }
+}
+
+#[test]
+fn a_sick_release_in_node_is_taken_back() {
+    Web::new(app("health.js")).goes_through_releases(Mode::Keep);
+}
+
+#[test]
+fn a_sick_release_in_python_is_taken_back() {
+    let web = Web::new(example("servers/server.py"));
+    let log = fs::read_to_string(web.home.root().join("pmr.log")).unwrap();
+    if log.contains("cannot be taken over here") {
+        let _ = writeln!(std::io::stderr(), "skipped: binds cannot be taken over here");
+        return;
+    }
+    web.goes_through_releases(Mode::New);
+}

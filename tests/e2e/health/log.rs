@@ -1,0 +1,120 @@
+//! A line in the output makes a process ready, however it comes, whoever is God by then.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::crash::points::{arm, fatal_points};
+use crate::support::eventually::{PATIENCE, until};
+use crate::support::{Home, processes};
+
+/// Starts a shell's line as the app `it`, which is ready when a line fits, and goes on.
+fn start(home: &Home, line: &str, log: &str, patience: u32) -> crate::support::pmr::Running {
+    let it = json!({ "name": "it", "script": line, "health": { "log": log }, "listen_timeout": patience });
+    home.write("it.json", &json!({ "apps": [it] }).to_string());
+    home.pmr(["start", "it.json"]).spawn()
+}
+
+/// A line of a shell that waits for a file.
+fn after(file: &str) -> String {
+    format!("until test -e {file}; do sleep 0.02; done")
+}
+
+#[test]
+fn a_line_that_comes_in_pieces_makes_it_ready_and_none_before() {
+    let home = Home::new();
+    let line = format!(
+        "echo port 80x; echo port; printf 'listens on po' >&2; {}; echo 'rt 8080!' >&2; {}; printf more; exec sleep 300",
+        after("go"),
+        after("on")
+    );
+    let starting = start(&home, &line, r"/port \d+!$/", 60_000);
+    home.logged("it-out.log", "port 80x\nport\n");
+    home.status("it", "launching");
+    assert_eq!(home.log("it-error.log"), "", "what may become the line is not moved before it is one");
+    home.write("go", "");
+    starting.wait(PATIENCE).ok();
+    home.status("it", "online");
+    home.logged("it-error.log", "listens on port 8080!\n");
+    home.write("on", "");
+    home.logged("it-out.log", "more");
+}
+
+#[test]
+fn without_the_line_it_is_not_ready_and_that_is_said() {
+    let home = Home::new();
+    let never = start(&home, "echo port 80; exec sleep 300", "listening", 300);
+    never.wait(PATIENCE).code(1).complains("no line of its output has `listening`");
+    home.status("it", "launching");
+    for (health, why) in [
+        (json!({ "log": "up", "interval": 500 }), "`log` is awaited once"),
+        (json!({ "log": "/(/" }), "apps[0].health"),
+        (json!({ "log": "up", "exec": "true" }), "apps[0].health"),
+    ] {
+        let other = json!({ "name": "other", "script": "exec sleep 300", "health": health });
+        home.write("other.json", &json!({ "apps": [other] }).to_string());
+        home.run("start other.json").refuses(why);
+    }
+}
+
+#[test]
+fn a_release_that_never_says_it_is_taken_back() {
+    let home = Home::new();
+    home.write("release", "good");
+    let port = crate::support::http::free_port().to_string();
+    let line = format!("start {} -i 2 --health log:listens --listen-timeout 2000", crate::support::app("gate.js"));
+    home.pmr(line.split_whitespace()).env("PORT", &port).run().ok();
+    let before = crate::support::listing::pids(&home.of("gate"));
+    home.write("release", "mute");
+    home.run("reload gate").code(1).complains("no line of its output has `listens`; the old process goes on serving");
+    assert_eq!(crate::support::listing::pids(&home.of("gate")), before);
+    assert!(crate::support::http::get(port.parse().unwrap(), "/").is_ok());
+}
+
+#[test]
+fn a_line_that_is_printed_for_nobody_counts() {
+    let home = Home::new();
+    let it = json!({ "name": "it", "script": "echo up; exec sleep 300", "health": "log:up", "out_file": "/dev/null" });
+    home.write("it.json", &json!({ "apps": [it] }).to_string());
+    home.ok("start it.json");
+    home.status("it", "online");
+}
+
+/// The line was found and noted, and God dies before he has heard of it.
+#[test]
+fn a_god_who_dies_of_what_he_found_has_a_successor_who_knows() {
+    let home = Home::new();
+    let starting = start(&home, &format!("{}; echo it is up; exec sleep 300", after("go")), "is up", 60_000);
+    home.status("it", "launching");
+    let pid = home.one("it").pid;
+    arm(&home, "line-found=return");
+    starting.wait(PATIENCE);
+    home.status("it", "launching");
+    home.write("go", "");
+    until("God has died of it", || fatal_points(&home) == ["line-found"]);
+    assert_eq!(home.status("it", "online")[0].pid, pid);
+    home.logged("it-out.log", "it is up\n");
+}
+
+/// The beginning of the line is there when God dies, the end while there is none, or later.
+#[test]
+fn a_line_that_is_cut_by_the_death_of_god_is_found() {
+    let home = Home::new();
+    let line = format!("echo begin; printf 'it is '; {}; echo up; exec sleep 300", after("go"));
+    let starting = start(&home, &line, "it is up", 60_000);
+    home.logged("it-out.log", "begin\n");
+    let pid = home.one("it").pid;
+    for round in 0..4 {
+        if round == 3 {
+            home.write("go", "");
+        }
+        processes::signal(home.god_pid(), nix::sys::signal::Signal::SIGKILL);
+        until("there is a God again", || home.run("ping").code == Some(0));
+    }
+    starting.wait(PATIENCE);
+    assert_eq!(home.status("it", "online")[0].pid, pid);
+    let log = home.logged("it-out.log", "up\n");
+    assert_eq!(log, "begin\nit is up\n");
+    let errors = fs::read_to_string(home.root().join("pmr.log")).unwrap();
+    assert!(!errors.contains("cannot read an app's output"), "{errors}");
+}
