@@ -26,7 +26,7 @@ const inTurn = (send, closed, close) => {
   }
 }
 
-export const openNet = ({ port, pace }) =>
+export const openNet = ({ port, pace, heard }) =>
   new Promise((resolve, reject) => {
     const socket = net.connect(port, '127.0.0.1')
     const over = () => socket.readableEnded || socket.destroyed
@@ -36,6 +36,7 @@ export const openNet = ({ port, pace }) =>
     const cut = (what) => fail(new Failure(answer.length > 0 ? 'truncated' : 'reset', what))
     socket.on('connect', () => resolve(turns))
     socket.on('data', (bytes) => {
+      heard()
       let start = 0
       for (let end; (end = bytes.indexOf(10, start)) >= 0; start = end + 1) {
         answer.add(bytes.subarray(start, end))
@@ -51,7 +52,7 @@ export const openNet = ({ port, pace }) =>
   })
 
 // A large answer comes as binary messages with a text behind them.
-export const openWs = ({ port, pace }) =>
+export const openWs = ({ port, pace, heard }) =>
   new Promise((resolve, reject) => {
     const { WebSocket } = require('ws')
     const socket = new WebSocket(`ws://127.0.0.1:${port}/`)
@@ -60,6 +61,7 @@ export const openWs = ({ port, pace }) =>
     const fail = (failure) => (reject(failure), turns.fail(failure))
     socket.on('open', () => resolve(turns))
     socket.on('message', (data, binary) => {
+      heard()
       if (pace) slowly(socket, pace)
       if (binary) return (before += data.length)
       const answer = new Answer()
