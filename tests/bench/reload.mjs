@@ -6,7 +6,7 @@
 //   node tests/bench/reload.mjs --write table.md         the same, into a file
 //   node tests/bench/reload.mjs --jobs 2                 two apps at a time
 //   node tests/bench/reload.mjs --only pmr --apps http,ws --events 'reload ×5' --json cells.json
-//   node tests/bench/reload.mjs --only pmr --brief --apps python --events reload
+//   node tests/bench/reload.mjs --only pmr --brief --rows 'python abrupt,ws graceful' --events reload
 //
 // What is written grows by each row, so that a run that is ended leaves those it has. A row that does not come to its end
 // within five minutes is ended and said so, with exit code 1.
@@ -35,6 +35,7 @@ const { values: options } = parseArgs({
     only: { type: 'string' },
     apps: { ...list, default: Object.keys(APPS).join(',') },
     kinds: { ...list, default: 'abrupt,graceful' },
+    rows: list,
     events: { ...list, default: Object.keys(EVENTS).join(',') },
     brief: { type: 'boolean', default: false },
     jobs: { type: 'string', default: '1' },
@@ -64,7 +65,8 @@ const stop = async () => {
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, stop)
 
 const rows = []
-const work = apps.flatMap((app) => kinds.map((kind) => ({ app, kind }))).map((one, at) => ({ ...one, at }))
+const all = options.rows?.split(',').map((words) => words.split(' ')) ?? apps.flatMap((app) => kinds.map((kind) => [app, kind]))
+const work = all.map(([app, kind], at) => ({ app, kind, at }))
 const worker = async () => {
   for (let next; (next = work.shift()); ) {
     const { app, kind, at } = next

@@ -28,13 +28,13 @@ const THINK = 4
 const MB = 1 << 20
 
 // `asks`: a connection for so many requests, as clients close one that have asked all. `lanes`: so many requests under
-// way on one connection. `pace`: ms of rest after each piece of an answer. `rest`: ms between two requests.
+// way on one connection. `pace`: ms of rest behind each 256 KB of an answer. `rest`: ms between two requests.
 const LOADS = {
   keep: { path: (n) => (n % 4 === 3 ? '/work' : '/') },
   new: { path: (n) => (n % 4 === 3 ? '/work' : '/'), asks: 1 },
   few: { path: (n) => (n % 4 === 3 ? '/work' : '/'), asks: 25 },
   upload: { path: () => '/upload', lanes: 3, rest: 50, whole: ({ head }) => Number(head.split(' ')[1]) === MB },
-  slow: { path: () => '/large', pace: 5, whole: ({ length }) => length >= 16 * MB },
+  slow: { path: () => '/large', pace: 20, whole: ({ length }) => length >= 16 * MB },
   long: { path: () => '/long' },
   grow: { path: () => '/grow' },
 }

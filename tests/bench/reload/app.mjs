@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
-import { freePort, load, root, until } from '../machine.mjs'
+import { freePort, lives, load, root, until } from '../machine.mjs'
 
 export const WORKERS = 2
 const LOADS = { keep: 4, new: 4, upload: 2, slow: 2, long: 4 }
@@ -63,7 +63,18 @@ export const start = async (contestant, app, ways) => {
   const loads = loadsOf(known(app), ways)
   const file = path.join(contestant.work, 'app.config.json')
   const release = (name) => fs.writeFileSync(path.join(contestant.work, 'release'), name)
-  const online = async () => (await contestant.list()).filter(({ status }) => status === 'online').map(({ pid }) => pid)
+  const seen = new Set()
+  const online = async () => {
+    const pids = (await contestant.list()).filter(({ status }) => status === 'online').map(({ pid }) => pid)
+    pids.forEach((pid) => seen.add(pid))
+    return pids
+  }
+  // Those that served once, and do no more, are gone.
+  const left = async () => {
+    const pids = await online()
+    await until('who was replaced is gone', () => [...seen].every((pid) => pids.includes(pid) || !lives(pid)))
+    seen.clear()
+  }
   const are = (count) => until(`${count} workers`, async () => ((await online()).length === count ? online() : false))
   const launch = async () => {
     release('good')
@@ -79,5 +90,5 @@ export const start = async (contestant, app, ways) => {
   contestant.underLoad(clients)
   const busy = ({ modes }) => Object.keys(loads).every((mode) => modes[mode] > 0)
   await until('load of all kinds', async () => busy(await clients.tally()), 100)
-  return { ...clients, brief: ways.brief, contestant, release, online, are, launch, once }
+  return { ...clients, brief: ways.brief, contestant, release, online, left, are, launch, once }
 }

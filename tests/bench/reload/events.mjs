@@ -57,12 +57,16 @@ const broken =
     const before = await app.online()
     app.release(release)
     let over = false
-    const judged = pause(app.brief ? 0 : ms)
-    const least = fewest(app, () => over)
-    const asked = app.contestant.ask('reload', 'app', ...(words[app.contestant.name] ?? []))
-    const { code, out, complaint } = await asked.finally(() => judged).finally(() => (over = true))
+    const judged = async () => {
+      const [{ code, out, complaint }] = await Promise.all([
+        app.contestant.ask('reload', 'app', ...(words[app.contestant.name] ?? [])),
+        pause(app.brief ? 0 : ms),
+      ])
+      return { code, said: out + complaint }
+    }
+    const [told, least] = await Promise.all([judged().finally(() => (over = true)), fewest(app, () => over)])
     const after = await app.online()
-    return { code, said: out + complaint, least: await least, kept: before.filter((pid) => after.includes(pid)).length }
+    return { ...told, least, kept: before.filter((pid) => after.includes(pid)).length }
   }
 
 export const SICK = 'fails its health check'

@@ -7,8 +7,9 @@ import { SICK, event as happening } from './events.mjs'
 // come to its end.
 const LIMIT = 300_000
 
-// All requests that were under way at the end of an event belong to it.
+// All requests that were under way at the end of an event belong to it, and all that its old workers have.
 const settled = async (app) => {
+  await app.left()
   const end = performance.now()
   return until('requests under way have ended', async () => {
     const tally = await app.tally()

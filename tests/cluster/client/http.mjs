@@ -2,7 +2,7 @@
 // ended it; `pid` is who answers on the present one, if that is known.
 import http from 'node:http'
 import https from 'node:https'
-import { Answer, slowly } from './answer.mjs'
+import { Answer, reader } from './answer.mjs'
 import { Failure, named } from './failure.mjs'
 
 const over =
@@ -10,6 +10,7 @@ const over =
   async ({ port, asks, pace, again, heard }) => {
     const agent = new module.Agent({ keepAlive: asks !== 1, maxSockets: 1 })
     const connection = { ended: () => false, close: () => (request?.destroy(), agent.destroy()) }
+    const take = reader(pace)
     let [request, present] = []
     connection.ask = (path) =>
       new Promise((resolve, reject) => {
@@ -22,7 +23,7 @@ const over =
             heard()
             answer.add(bytes)
             connection.pid = parseInt(answer.head) || undefined
-            if (pace) slowly(response, pace)
+            take(response, bytes)
           })
           response.on('error', (error) => reject(named(error, true)))
           response.on('end', () => {

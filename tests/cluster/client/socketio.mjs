@@ -2,7 +2,7 @@
 // process manager has. `retries` is its own way to ask again, on the next connection, what was not acknowledged when one
 // ended; it asks one thing at a time then. `repeated` is told of those. A large answer comes as pieces before it.
 import { createRequire } from 'node:module'
-import { Answer, slowly } from './answer.mjs'
+import { Answer, reader } from './answer.mjs'
 import { Failure } from './failure.mjs'
 
 const require = createRequire(new URL('../../../examples/node/package.json', import.meta.url))
@@ -13,6 +13,7 @@ export const openSocketio = ({ port, pace, heard, repeated }) =>
   new Promise((resolve, reject) => {
     const { io } = require('socket.io-client')
     const socket = io(`http://127.0.0.1:${port}`, { forceNew: true, transports: ['websocket'], ...AGAIN })
+    const take = reader(pace)
     let [asking, before] = [0, 0]
     const ask = (path) =>
       new Promise((resolve, reject) => {
@@ -30,9 +31,9 @@ export const openSocketio = ({ port, pace, heard, repeated }) =>
     const close = () => socket.disconnect()
     socket.io.on('open', () => {
       const { ws } = socket.io.engine.transport
-      ws.on('message', () => {
+      ws.on('message', (bytes) => {
         heard()
-        if (pace) slowly(ws, pace)
+        take(ws, bytes)
       })
     })
     socket.on('piece', (bytes) => (before += bytes.length))
