@@ -135,7 +135,8 @@ fn has_takeover() -> bool {
 
 #[test]
 fn no_way_to_share_a_port_loses_anything_to_what_happens() {
-    let events = "reload,scale 2→4→2,memory limit,kill -9,crashes at start,never listens,fails its health check,dies 5 s later";
+    let events =
+        "reload,scale 2→4→2,memory limit,kill -9,crashes at start,never listens,fails its health check,dies 5 s later";
     let apps = "http abrupt,http graceful,express abrupt,ws graceful,socketio abrupt";
     let apps = if has_takeover() { format!("{apps},python abrupt") } else { apps.to_owned() };
     let rows = measured(&["--brief", "--jobs", "6", "--rows", &apps, "--events", events]);
