@@ -9,7 +9,7 @@
 //   node tests/bench/reload.mjs --only pmr --brief --rows 'python abrupt,ws graceful' --events reload
 //
 // What is written grows by each row, so that a run that is ended leaves those it has. A row that does not come to its end
-// within five minutes is ended and said so, with exit code 1.
+// within eight minutes is ended and said so, with exit code 1.
 //
 // PM2 is installed from the npm registry into a temporary folder, unless `--pm2` says where it is. Each app has two
 // workers and clients of five kinds (tests/cluster/client.mjs), and comes with a handler of SIGINT and without. `--brief`

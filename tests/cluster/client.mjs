@@ -4,8 +4,9 @@
 //   node client.mjs '{"kind":"http","port":3000,"loads":{"keep":4,"new":4,"upload":2,"slow":2,"long":4}}'
 //
 // `kind` is what the server speaks. A load is so many clients that ask in one way (`LOADS` below); `mode` and `clients`
-// name a single one. `count`: one client, so many requests, then the end. A line on standard input is answered by the
-// tally so far, as a line of JSON; its end stops the load and is answered by the last tally.
+// name a single one. `think`: ms of rest between two requests. `count`: one client, so many requests, then the end. A line
+// on standard input is answered by the tally so far, as a line of JSON; its end stops the load and is answered by the last
+// tally.
 //
 // A request has hung when nothing came on its connection for five seconds in which this client was awake. How much it
 // was not is told as `late` (client/clock.mjs).
@@ -24,11 +25,10 @@ import { openSocketio } from './client/socketio.mjs'
 import { openNet, openWs } from './client/turns.mjs'
 
 const SILENCE = 5000
-const THINK = 4
 const MB = 1 << 20
 
 // `asks`: a connection for so many requests, as clients close one that have asked all. `lanes`: so many requests under
-// way on one connection. `pace`: ms of rest behind each 256 KB of an answer. `rest`: ms between two requests.
+// way on one connection. `pace`: ms of rest behind each 256 KB of an answer. `rest`: as `think`, where that is not for it.
 const LOADS = {
   keep: { path: (n) => (n % 4 === 3 ? '/work' : '/') },
   new: { path: (n) => (n % 4 === 3 ? '/work' : '/'), asks: 1 },
@@ -50,7 +50,7 @@ const PROTOCOLS = {
 
 const options = JSON.parse(process.argv[2])
 const { kind, port, mode, clients = 1, count = Infinity, loads = { [mode]: clients } } = options
-const { path: only, pid: pattern = '^(\\d+)', again = false } = options
+const { path: only, pid: pattern = '^(\\d+)', again = false, think = 4 } = options
 const pidIn = new RegExp(pattern)
 const start = Date.now()
 const tally = { answered: 0, again: 0, stale: 0, by: {}, modes: {}, failed: [] }
@@ -111,7 +111,7 @@ const client = async (mode) => {
     const { asks = Infinity } = load
     for (let asked = 0; asked < asks && n < count && !stopping && !connection.over && !connection.ended(); asked++) {
       await request(mode, load, connection, n++)
-      await pause(count === Infinity ? (load.rest ?? THINK) : 0)
+      await pause(count === Infinity ? (load.rest ?? think) : 0)
     }
   }
   while (n < count && !stopping) {
@@ -121,7 +121,7 @@ const client = async (mode) => {
       connection.close()
     } else {
       n++
-      await pause(THINK)
+      await pause(think)
     }
   }
 }

@@ -8,6 +8,9 @@ export const WORKERS = 2
 const LOADS = { keep: 4, new: 4, upload: 2, slow: 2, long: 4 }
 const FEWER = { keep: 2, new: 2, upload: 1, slow: 1, long: 2 }
 
+// In ms. Four apps at once leave this machine some time then, so that who is late is not the machine.
+const THINK = 10
+
 // What each app of tests/cluster/apps speaks.
 export const APPS = { http: 'http', express: 'http', fastify: 'http', koa: 'http', https: 'https', net: 'net', ws: 'ws', socketio: 'socketio' }
 // One that PM2 cannot cluster. It ends each connection with its answer, so nothing is asked behind another.
@@ -86,7 +89,7 @@ export const start = async (contestant, app, ways) => {
   const once = (mode) => load({ kind, port, mode, count: 1 }).last()
   fs.writeFileSync(file, JSON.stringify({ apps: [config(contestant, app, ways, port)] }))
   await launch()
-  const clients = load({ kind, port, loads })
+  const clients = load({ kind, port, loads, think: THINK })
   contestant.underLoad(clients)
   const busy = ({ modes }) => Object.keys(loads).every((mode) => modes[mode] > 0)
   await until('load of all kinds', async () => busy(await clients.tally()), 100)

@@ -3,9 +3,8 @@ import { until } from '../machine.mjs'
 import { WORKERS, hasHealth, start } from './app.mjs'
 import { SICK, event as happening } from './events.mjs'
 
-// A row takes two minutes on a machine that is busy with another. One that takes so long is ended and said not to have
-// come to its end.
-const LIMIT = 300_000
+// A row takes two or three minutes. One that takes so long is ended and said not to have come to its end.
+const LIMIT = 480_000
 
 // All requests that were under way at the end of an event belong to it, and all that its old workers have.
 const settled = async (app) => {
