@@ -83,8 +83,7 @@ export const start = async (contestant, app, ways) => {
     release('good')
     const { failed, out, complaint } = await contestant.ask('start', file)
     if (failed) throw new Error(`${contestant.name} does not start ${app}: ${out}${complaint}`)
-    await are(WORKERS)
-    await until('an answer', async () => (await once('new')).answered === 1)
+    await until('an answer', async () => (await are(WORKERS)) && (await once('new')).answered === 1)
   }
   const once = (mode) => load({ kind, port, mode, count: 1 }).last()
   fs.writeFileSync(file, JSON.stringify({ apps: [config(contestant, app, ways, port)] }))

@@ -38,8 +38,9 @@ const contestant = (name, variable, program, { env, checksHealth, glance }) => (
     fs.rmSync(folder, { recursive: true, force: true, maxRetries: 5 })
     return left.length
   }
+  const underLoad = (client) => (over ? client.kill() : clients.push(client))
   fs.mkdirSync(work, { recursive: true })
-  return { name, checksHealth, glance, work, ask, list, end, underLoad: (client) => clients.push(client) }
+  return { name, checksHealth, glance, work, ask, list, end, underLoad }
 }
 
 // Its memory is looked at each 5 s, as pmr does; by itself PM2 would each 30 s.
