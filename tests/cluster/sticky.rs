@@ -9,6 +9,9 @@ use serde::Deserialize;
 use crate::packages;
 use crate::support::{Home, http};
 
+/// What they say when all have been.
+const ANSWERED: &str = "all have been answered\n";
+
 #[derive(Debug, Deserialize)]
 struct Polled {
     asked: usize,
@@ -25,9 +28,9 @@ fn polling(port: u16, clients: usize, rounds: Option<usize>) -> Child {
     let piped = node.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut clients = piped.spawn().expect("node is installed");
     if rounds.is_none() {
-        let out = clients.stdout.as_mut().expect("it is piped");
-        let line: Vec<u8> = out.bytes().map_while(Result::ok).take_while(|byte| *byte != b'\n').collect();
-        assert_eq!(String::from_utf8_lossy(&line), "all have been answered");
+        let mut line = [0; ANSWERED.len()];
+        let read = clients.stdout.as_mut().expect("it is piped").read_exact(&mut line);
+        assert_eq!((read.is_ok(), &*String::from_utf8_lossy(&line)), (true, ANSWERED));
     }
     clients
 }

@@ -37,9 +37,9 @@ const certificate = (folder) => {
 export const hasHealth = (app) => !['https', 'python'].includes(app)
 
 // What only pmr knows.
-const settings = ({ name }, app, checked) => {
+const settings = ({ name }, app, { checked, brief }) => {
   if (name !== 'pmr') return {}
-  const drain = saysGoodbye(known(app)) ? {} : { drain_timeout: '2500ms' }
+  const drain = saysGoodbye(known(app)) ? (brief ? { drain_timeout: '60s' } : {}) : { drain_timeout: '2500ms' }
   const health = checked ? { health: { http: '/', interval: '1s', timeout: '2s', retries: 2 } } : {}
   return { ...drain, ...health }
 }
@@ -52,10 +52,10 @@ const config = (contestant, app, { graceful, checked, brief }, port) => ({
   instances: WORKERS,
   exec_mode: 'cluster',
   listen_timeout: brief ? 6000 : 3000,
-  kill_timeout: 5000,
+  kill_timeout: brief ? 30_000 : 5000,
   max_memory_restart: '300M',
   env: { PORT: String(port), GRACEFUL: graceful ? 'yes' : 'no', ...(app === 'https' ? certificate(contestant.work) : {}) },
-  ...settings(contestant, app, checked),
+  ...settings(contestant, app, { checked, brief }),
 })
 
 // Starts it and puts it under load. `checked`: with a health check, where there can be one. `brief`: with fewer clients,

@@ -35,5 +35,8 @@ export const total = (rows, name) => {
   const failed = kinds.map((kind) => `${sum(({ failed }) => failed.filter(({ how }) => how === kind).length)} ${kind}`)
   const counts = `${sum(({ answered }) => answered)} answered, ${failed.join(', ')}, ${sum(({ again }) => again)} asked again`
   const errors = own.filter(({ error }) => error).map(({ app, error }) => `\n${name}, ${app}: ${error}`)
-  return `${name}: ${counts}; clients late by ${Math.max(0, ...own.map(({ late = 0 }) => late))} ms at worst${errors.join('')}`
+  const seconds = (ms) => `${(ms / 1000).toFixed(0)} s`
+  const late = `${Math.max(0, ...own.map(({ late = 0 }) => late))} ms at worst`
+  const lost = `${seconds(sum(({ late }) => late))} of ${seconds(sum(({ took }) => took))} did not count`
+  return `${name}: ${counts}; clients were late by ${late}, ${lost}${errors.join('')}`
 }
