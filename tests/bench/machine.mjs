@@ -25,7 +25,8 @@ export const freePort = () =>
     })
   })
 
-// Clients as the client's first lines say. `stop` gives the last tally; one with a `count` ends by itself.
+// Clients as the client's first lines say. `stop` gives the last tally; one with a `count` ends by itself. `kill` is for
+// whom nobody asks any more.
 export const load = (what) => {
   const script = path.join(root, 'tests/cluster/client.mjs')
   const child = spawn('node', ['--no-warnings', script, JSON.stringify(what)], { stdio: ['pipe', 'pipe', 'inherit'] })
@@ -35,6 +36,7 @@ export const load = (what) => {
     tally: () => (child.stdin.write('\n'), next()),
     stop: () => (child.stdin.end(), next()),
     last: next,
+    kill: () => child.kill('SIGKILL'),
   }
 }
 
@@ -43,6 +45,15 @@ export const lives = (pid) => {
     return fs.readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1][0] !== 'Z'
   } catch {
     return false
+  }
+}
+
+// It may have ended by itself meanwhile.
+export const kill = (pid) => {
+  try {
+    process.kill(Number(pid), 'SIGKILL')
+  } catch (error) {
+    if (error.code !== 'ESRCH') throw error
   }
 }
 

@@ -6,9 +6,15 @@
 //   node tests/bench/reload.mjs --write table.md         the same, into a file
 //   node tests/bench/reload.mjs --jobs 2                 two apps at a time
 //   node tests/bench/reload.mjs --only pmr --apps http,ws --events 'reload ×5' --json cells.json
+//   node tests/bench/reload.mjs --only pmr --brief --rows 'python abrupt,ws graceful' --events reload
+//
+// What is written grows by each row, so that a run that is ended leaves those it has. A row that does not come to its end
+// within eight minutes is ended and said so, with exit code 1.
 //
 // PM2 is installed from the npm registry into a temporary folder, unless `--pm2` says where it is. Each app has two
-// workers and clients of five kinds (tests/cluster/client.mjs), and comes with a handler of SIGINT and without.
+// workers and clients of five kinds (tests/cluster/client.mjs), and comes with a handler of SIGINT and without. `--brief`
+// has fewer clients and does not wait for what a bad release may still do when the command is over; an event `reload` is
+// a single one.
 import { execFileSync } from 'node:child_process'
 import fs from 'node:fs'
 import os from 'node:os'
@@ -29,12 +35,15 @@ const { values: options } = parseArgs({
     only: { type: 'string' },
     apps: { ...list, default: Object.keys(APPS).join(',') },
     kinds: { ...list, default: 'abrupt,graceful' },
+    rows: list,
     events: { ...list, default: Object.keys(EVENTS).join(',') },
+    brief: { type: 'boolean', default: false },
     jobs: { type: 'string', default: '1' },
     write: { type: 'string' },
     json: { type: 'string' },
   },
 })
+const { brief } = options
 const [apps, kinds, events] = [options.apps, options.kinds, options.events].map((words) => words.split(','))
 
 const install = () => {
@@ -48,32 +57,36 @@ const contestants = []
 if (options.only !== 'pmr') contestants.push(pm2(options.pm2 ?? install()))
 if (options.only !== 'pm2') contestants.push(pmr(path.resolve(options.program)))
 
-for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => endAll().then(() => process.exit(1)))
+const stop = async () => {
+  work.length = 0
+  await endAll()
+  process.exit(1)
+}
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, stop)
 
 const rows = []
-const work = apps.flatMap((app) => kinds.map((kind) => ({ app, kind }))).map((one, at) => ({ ...one, at }))
+const all = options.rows?.split(',').map((words) => words.split(' ')) ?? apps.flatMap((app) => kinds.map((kind) => [app, kind]))
+const work = all.map(([app, kind], at) => ({ app, kind, at }))
 const worker = async () => {
   for (let next; (next = work.shift()); ) {
     const { app, kind, at } = next
     const start = performance.now()
-    rows[at] = await Promise.all(contestants.map((one) => row(one, app, kind === 'graceful', events)))
+    rows[at] = await Promise.all(contestants.map((one) => row(one, app, { graceful: kind === 'graceful', brief, events })))
     console.error(`${app}, ${kind}: ${((performance.now() - start) / 1000).toFixed(0)} s`)
     write()
   }
 }
 
+// What is done so far.
 const write = () => {
   const done = rows.flat()
-  const totals = contestants.map((_, at) => done[at]?.contestant).map((name) => total(done, name))
+  const totals = [...new Set(done.map(({ contestant }) => contestant))].map((name) => total(done, name))
   const text = [table(done, events), '', ...totals].join('\n')
   if (options.write) fs.writeFileSync(options.write, `${text}\n`)
   if (options.json) fs.writeFileSync(options.json, JSON.stringify(done, null, 1))
   return text
 }
 
-await Promise.all(Array.from({ length: Number(options.jobs) }, worker)).catch(async (error) => {
-  await endAll()
-  throw error
-})
+await Promise.all(Array.from({ length: Number(options.jobs) }, worker))
 console.log(write())
-process.exit(0)
+process.exit(rows.flat().some(({ error }) => error) ? 1 : 0)

@@ -1,21 +1,35 @@
 // Socket.IO clients over HTTP long polling, each from an address of its own in 127.0.0.0/8. Prints one line of JSON: how
 // often clients asked, what failed, and the pids that answered each.
+//
+// With a number of rounds nobody asks twice. Without, they ask until standard input ends, and as Socket.IO means it to be
+// used where servers come and go: its client connects anew, and asks again what was not acknowledged. A line before the
+// JSON says that all have been answered then.
 import { createRequire } from 'node:module'
 import http from 'node:http'
 
-const [folder, port, clients, rounds] = process.argv.slice(2)
+const [folder, port, clients, rounds = Infinity] = process.argv.slice(2)
 const { io } = createRequire(folder + '/')('socket.io-client')
+const persistent = { retries: 5, ackTimeout: 15_000, reconnectionDelay: 50, reconnectionDelayMax: 200 }
+const fleeting = { ackTimeout: 5000, reconnection: false }
 const result = { asked: 0, failed: [], pids: [] }
+let over = false
+let answered = 0
+process.stdin.on('end', () => (over = true)).resume()
 
 async function visit(number) {
   const agent = new http.Agent({ localAddress: `127.0.1.${number + 1}`, keepAlive: false })
-  const socket = io(`http://127.0.0.1:${port}`, { transports: ['polling'], agent, forceNew: true, reconnection: false })
+  const ways = rounds === Infinity ? persistent : fleeting
+  const socket = io(`http://127.0.0.1:${port}`, { transports: ['polling'], agent, forceNew: true, ...ways })
   const pids = new Set()
   try {
-    await new Promise((resolve, reject) => socket.on('connect', resolve).on('connect_error', reject))
-    for (let round = 0; round < Number(rounds); round++) {
-      pids.add(await socket.timeout(5000).emitWithAck('who'))
+    await new Promise((resolve, reject) => {
+      socket.once('connect', resolve)
+      if (rounds !== Infinity) socket.once('connect_error', reject)
+    })
+    for (let round = 0; round < Number(rounds) && !(over && rounds === Infinity); round++) {
+      pids.add(await socket.emitWithAck('who'))
       result.asked++
+      if (round === 0 && ++answered === Number(clients) && rounds === Infinity) console.log('all have been answered')
     }
   } catch (error) {
     result.failed.push(String(error.message))

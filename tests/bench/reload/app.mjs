@@ -2,16 +2,29 @@
 import { execFileSync } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
-import { freePort, load, root, until } from '../machine.mjs'
+import { freePort, lives, load, root, until } from '../machine.mjs'
 
 export const WORKERS = 2
 const LOADS = { keep: 4, new: 4, upload: 2, slow: 2, long: 4 }
+const FEWER = { keep: 2, new: 2, upload: 1, slow: 1, long: 2 }
+
+// In ms. Four apps at once leave this machine some time then, so that who is late is not the machine.
+const THINK = 10
 
 // What each app of tests/cluster/apps speaks.
 export const APPS = { http: 'http', express: 'http', fastify: 'http', koa: 'http', https: 'https', net: 'net', ws: 'ws', socketio: 'socketio' }
+// One that PM2 cannot cluster. It ends each connection with its answer, so nothing is asked behind another.
+const OTHERS = { python: { kind: 'http', file: 'python.py', interpreter: '/usr/bin/python3', without: 'upload' } }
+
+const known = (app) => OTHERS[app] ?? { kind: APPS[app], file: `${app}.cjs` }
+
+const loadsOf = ({ without }, { brief }) => {
+  const { [without]: _, ...loads } = brief ? FEWER : LOADS
+  return loads
+}
 
 // True if the protocol has words for "ask no more here".
-export const saysGoodbye = (app) => APPS[app] === 'http' || APPS[app] === 'https'
+const saysGoodbye = ({ kind }) => kind === 'http' || kind === 'https'
 
 const certificate = (folder) => {
   const [key, cert] = ['key.pem', 'cert.pem'].map((name) => path.join(folder, name))
@@ -21,49 +34,63 @@ const certificate = (folder) => {
 }
 
 // True if a worker can be asked for its health: a check is a plain HTTP request over a connection of its own.
-export const hasHealth = (app) => app !== 'https' && app !== 'net'
+export const hasHealth = (app) => !['https', 'python'].includes(app)
 
 // What only pmr knows.
-const settings = ({ name }, app, checked) => {
+const settings = ({ name }, app, { checked, brief }) => {
   if (name !== 'pmr') return {}
-  const drain = saysGoodbye(app) ? {} : { drain_timeout: '2500ms' }
+  const drain = saysGoodbye(known(app)) ? (brief ? { drain_timeout: '60s' } : {}) : { drain_timeout: '2500ms' }
   const health = checked ? { health: { http: '/', interval: '1s', timeout: '2s', retries: 2 } } : {}
   return { ...drain, ...health }
 }
 
-const config = (contestant, app, { graceful, checked }, port) => ({
+const config = (contestant, app, { graceful, checked, brief }, port) => ({
   name: 'app',
-  script: path.join(root, `tests/cluster/apps/${app}.cjs`),
+  script: path.join(root, 'tests/cluster/apps', known(app).file),
+  interpreter: known(app).interpreter,
   cwd: contestant.work,
   instances: WORKERS,
   exec_mode: 'cluster',
-  listen_timeout: 3000,
-  kill_timeout: 5000,
+  listen_timeout: brief ? 6000 : 3000,
+  kill_timeout: brief ? 30_000 : 5000,
   max_memory_restart: '300M',
   env: { PORT: String(port), GRACEFUL: graceful ? 'yes' : 'no', ...(app === 'https' ? certificate(contestant.work) : {}) },
-  ...settings(contestant, app, checked),
+  ...settings(contestant, app, { checked, brief }),
 })
 
-// Starts it and puts it under load. `checked`: with a health check, where there can be one.
+// Starts it and puts it under load. `checked`: with a health check, where there can be one. `brief`: with fewer clients,
+// and with time for a machine that has other things to do.
 export const start = async (contestant, app, ways) => {
   const port = await freePort()
-  const kind = APPS[app]
+  const { kind } = known(app)
+  const loads = loadsOf(known(app), ways)
   const file = path.join(contestant.work, 'app.config.json')
   const release = (name) => fs.writeFileSync(path.join(contestant.work, 'release'), name)
-  const online = async () => (await contestant.list()).filter(({ status }) => status === 'online').map(({ pid }) => pid)
+  const seen = new Set()
+  const online = async () => {
+    const pids = (await contestant.list()).filter(({ status }) => status === 'online').map(({ pid }) => pid)
+    pids.forEach((pid) => seen.add(pid))
+    return pids
+  }
+  // Those that served once, and do no more, are gone.
+  const left = async () => {
+    const pids = await online()
+    await until('who was replaced is gone', () => [...seen].every((pid) => pids.includes(pid) || !lives(pid)))
+    seen.clear()
+  }
   const are = (count) => until(`${count} workers`, async () => ((await online()).length === count ? online() : false))
   const launch = async () => {
     release('good')
     const { failed, out, complaint } = await contestant.ask('start', file)
     if (failed) throw new Error(`${contestant.name} does not start ${app}: ${out}${complaint}`)
-    await are(WORKERS)
-    await until('an answer', async () => (await once('new')).answered === 1)
+    await until('an answer', async () => (await are(WORKERS)) && (await once('new')).answered === 1)
   }
   const once = (mode) => load({ kind, port, mode, count: 1 }).last()
   fs.writeFileSync(file, JSON.stringify({ apps: [config(contestant, app, ways, port)] }))
   await launch()
-  const clients = load({ kind, port, loads: LOADS })
-  const busy = ({ modes }) => Object.keys(LOADS).every((mode) => modes[mode] > 0)
+  const clients = load({ kind, port, loads, think: THINK })
+  contestant.underLoad(clients)
+  const busy = ({ modes }) => Object.keys(loads).every((mode) => modes[mode] > 0)
   await until('load of all kinds', async () => busy(await clients.tally()), 100)
-  return { ...clients, contestant, release, online, are, launch, once }
+  return { ...clients, brief: ways.brief, contestant, release, online, left, are, launch, once }
 }

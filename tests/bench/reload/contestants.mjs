@@ -1,15 +1,19 @@
 // The two that are measured. Both read the same config file and know the same commands; what one has and the other has
 // not stands here.
 import fs from 'node:fs'
+import os from 'node:os'
 import path from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
-import { lives, run, until, withVariable } from '../machine.mjs'
+import { kill, lives, run, until, withVariable } from '../machine.mjs'
 
-// A home of its own for a program. `env`: what its daemon is to have besides.
-const contestant = (name, variable, program, env) => (folder) => {
+// A home of its own for a program, in a folder that is gone with it. `env`: what its daemon is to have besides. `checksHealth`: it can. `glance`: ms
+// between two looks at it, each of which takes its time.
+const contestant = (name, variable, program, { env, checksHealth, glance }) => () => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'pmr-reload-'))
   const home = path.join(folder, 'home')
   const work = path.join(folder, 'work')
-  let over = false
+  const clients = []
+  let [over, ended] = [false]
   const command = (words) => run(program, words, { ...env, [variable]: home }, { cwd: work })
   // What comes after the end would start another daemon.
   const ask = async (...words) => {
@@ -21,19 +25,24 @@ const contestant = (name, variable, program, env) => (folder) => {
     const rows = JSON.parse(out.slice(out.indexOf('[')))
     return rows.map(({ pid, pm2_env: { status } }) => ({ pid, status }))
   }
-  const end = async () => {
+  // With all that it started and all who ask it. Says how many processes outlived its daemon.
+  const end = () => (ended ??= endNow())
+  const endNow = async () => {
     over = true
+    clients.forEach((client) => client.kill())
     await command(['kill'])
     const left = withVariable(variable, home)
-    left.forEach((pid) => process.kill(Number(pid), 'SIGKILL'))
+    left.forEach(kill)
     await until('all are gone', () => !left.some(lives))
     await pause(100) // PM2's command ends before its daemon does
+    fs.rmSync(folder, { recursive: true, force: true, maxRetries: 5 })
     return left.length
   }
+  const underLoad = (client) => (over ? client.kill() : clients.push(client))
   fs.mkdirSync(work, { recursive: true })
-  return { name, work, ask, list, end }
+  return { name, checksHealth, glance, work, ask, list, end, underLoad }
 }
 
 // Its memory is looked at each 5 s, as pmr does; by itself PM2 would each 30 s.
-export const pm2 = (program) => contestant('PM2', 'PM2_HOME', program, { PM2_WORKER_INTERVAL: '5000' })
-export const pmr = (program) => contestant('pmr', 'PMR_HOME', program, {})
+export const pm2 = (program) => contestant('PM2', 'PM2_HOME', program, { env: { PM2_WORKER_INTERVAL: '5000' }, checksHealth: false, glance: 1000 })
+export const pmr = (program) => contestant('pmr', 'PMR_HOME', program, { env: {}, checksHealth: true, glance: 100 })

@@ -8,8 +8,8 @@ const done = async ({ contestant }, ...words) => {
   if (failed) throw new Error(`${contestant.name} ${words.join(' ')}: ${out}${complaint}`)
 }
 
-const reload = async (app) => {
-  for (let n = 0; n < 5; n++) {
+const reload = (times) => async (app) => {
+  for (let n = 0; n < times; n++) {
     const before = await app.online()
     await done(app, 'reload', 'app')
     await until('all replaced', async () => (await app.are(WORKERS)).every((pid) => !before.includes(pid)))
@@ -39,6 +39,16 @@ const kill = async (app) => {
   return { victim }
 }
 
+// How many workers are online at the least, until all is over.
+const fewest = async (app, over) => {
+  let least = Infinity
+  while (!over()) {
+    least = Math.min(least, (await app.online()).length)
+    await pause(app.contestant.glance)
+  }
+  return least
+}
+
 // Looked at after so many ms, if the command is over then: longer than it takes the release to show what it is. `words`:
 // what a contestant can be told besides.
 const broken =
@@ -46,18 +56,24 @@ const broken =
   async (app) => {
     const before = await app.online()
     app.release(release)
-    const judged = pause(ms)
-    const { code, out, complaint } = await app.contestant.ask('reload', 'app', ...(words[app.contestant.name] ?? []))
-    await judged
+    let over = false
+    const judged = async () => {
+      const [{ code, out, complaint }] = await Promise.all([
+        app.contestant.ask('reload', 'app', ...(words[app.contestant.name] ?? [])),
+        pause(app.brief ? 0 : ms),
+      ])
+      return { code, said: out + complaint }
+    }
+    const [told, least] = await Promise.all([judged().finally(() => (over = true)), fewest(app, () => over)])
     const after = await app.online()
-    return { code, said: out + complaint, kept: before.filter((pid) => after.includes(pid)).length }
+    return { ...told, least, kept: before.filter((pid) => after.includes(pid)).length }
   }
 
 export const SICK = 'fails its health check'
 
-// In the order they happen.
+// Those of the table, in the order they happen.
 export const EVENTS = {
-  'reload ×5': reload,
+  'reload ×5': reload(5),
   'scale 2→4→2': scale,
   'memory limit': memory,
   'kill -9': kill,
@@ -66,3 +82,5 @@ export const EVENTS = {
   [SICK]: broken('sick', 5000),
   'dies 5 s later': broken('dying', 9000, { pmr: ['--canary', '1', '--watch', '8s'] }),
 }
+
+export const event = (name) => (name === 'reload' ? reload(1) : EVENTS[name])

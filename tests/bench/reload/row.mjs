@@ -1,13 +1,14 @@
 // One app, in one of its two kinds, under one contestant, through all events: a cell for each.
-import fs from 'node:fs'
-import os from 'node:os'
-import path from 'node:path'
 import { until } from '../machine.mjs'
 import { WORKERS, hasHealth, start } from './app.mjs'
-import { EVENTS, SICK } from './events.mjs'
+import { SICK, event as happening } from './events.mjs'
 
-// All requests that were under way at the end of an event belong to it.
+// A row takes two or three minutes. One that takes so long is ended and said not to have come to its end.
+const LIMIT = 480_000
+
+// All requests that were under way at the end of an event belong to it, and all that its old workers have.
 const settled = async (app) => {
+  await app.left()
   const end = performance.now()
   return until('requests under way have ended', async () => {
     const tally = await app.tally()
@@ -15,29 +16,34 @@ const settled = async (app) => {
   }, 100)
 }
 
-// The good release, by all workers, whatever was left of it.
+// The good release, by all workers, whatever was left of it. False if nothing had to be done for it.
 const recover = async (app, before) => {
   app.release('good')
   const after = await app.online()
-  if (after.length === WORKERS && after.every((pid) => before.includes(pid))) return
+  if (after.length === WORKERS && after.every((pid) => before.includes(pid))) return false
   await app.contestant.ask('delete', 'app')
   await app.launch()
+  return true
 }
 
-const cell = async (app, event) => {
-  const [before, pids] = [await settled(app), await app.online()]
+// The cell, and the tally after it, which is that before the next.
+const cell = async (app, event, before) => {
+  const workers = await app.online()
   const start = performance.now()
-  const told = await EVENTS[event](app)
+  const told = await happening(event)(app)
   const after = await settled(app)
-  if (told?.code !== undefined) await recover(app, pids)
-  return {
+  const disturbed = told?.code !== undefined && (await recover(app, workers))
+  const cell = {
     event,
     took: Math.round(performance.now() - start),
     answered: after.answered - before.answered,
     again: after.again - before.again,
     failed: after.failed.slice(before.failed.length),
+    late: after.late.lost - before.late.lost,
+    workers,
     ...told,
   }
+  return { cell, after: disturbed ? await settled(app) : after }
 }
 
 const open = new Set()
@@ -45,21 +51,34 @@ const open = new Set()
 // Ends all that was started, when a signal ends us.
 export const endAll = () => Promise.all([...open].map((one) => one.end()))
 
-export const row = async (contestant, name, graceful, events) => {
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'pmr-reload-'))
-  const one = contestant(folder)
-  open.add(one)
-  const cells = []
-  let left
-  try {
-    const possible = events.filter((event) => event !== SICK || hasHealth(name))
-    const app = await start(one, name, { graceful, checked: possible.includes(SICK) })
-    for (const event of possible) cells.push(await cell(app, event))
-    await app.stop()
-  } finally {
-    left = await one.end()
-    open.delete(one)
-    fs.rmSync(folder, { recursive: true, force: true, maxRetries: 5 })
+// Through the events, one after the other; what comes out of each goes to `cells` at once. A release that fails a check
+// is for PM2, which knows none, one like any other.
+const live = async (one, name, { graceful, brief, events }, cells) => {
+  const possible = events.filter((event) => event !== SICK || hasHealth(name) || !one.checksHealth)
+  const app = await start(one, name, { graceful, brief, checked: one.checksHealth && possible.includes(SICK) })
+  let before = await app.tally()
+  for (const event of possible) {
+    const { cell: done, after } = await cell(app, event, before)
+    cells.push(done)
+    before = after
   }
-  return { contestant: one.name, app: name, graceful, cells, left }
+  return (await app.stop()).late.worst
+}
+
+// `late`: how long its client's event loop stood still, in ms: at worst here, and in a cell how much did not count
+// (tests/cluster/client/clock.mjs). `error`: why it did not come to its end.
+export const row = async (contestant, name, ways) => {
+  const one = contestant()
+  open.add(one)
+  const row = { contestant: one.name, app: name, graceful: ways.graceful, cells: [] }
+  const limit = setTimeout(() => {
+    row.error = `not at its end after ${LIMIT / 1000} s`
+    one.end().catch(() => {})
+  }, LIMIT)
+  const failed = (error) => void (row.error ??= error.message)
+  row.late = await live(one, name, ways, row.cells).catch(failed)
+  clearTimeout(limit)
+  row.left = await one.end().catch(failed)
+  open.delete(one)
+  return row
 }

@@ -26,11 +26,17 @@ export const table = (rows, events) => {
   ].join('\n')
 }
 
-// What became of all requests of a contestant.
+// What became of all requests of a contestant, and what is to be known of its clients.
 export const total = (rows, name) => {
-  const cells = rows.filter(({ contestant }) => contestant === name).flatMap(({ cells }) => cells)
+  const own = rows.filter(({ contestant }) => contestant === name)
+  const cells = own.flatMap(({ cells }) => cells)
   const sum = (count) => cells.reduce((sum, cell) => sum + count(cell), 0)
   const kinds = ['refused', 'reset', 'truncated', 'hung', 'wrong']
   const failed = kinds.map((kind) => `${sum(({ failed }) => failed.filter(({ how }) => how === kind).length)} ${kind}`)
-  return `${name}: ${sum(({ answered }) => answered)} answered, ${failed.join(', ')}, ${sum(({ again }) => again)} asked again`
+  const counts = `${sum(({ answered }) => answered)} answered, ${failed.join(', ')}, ${sum(({ again }) => again)} asked again`
+  const errors = own.filter(({ error }) => error).map(({ app, error }) => `\n${name}, ${app}: ${error}`)
+  const seconds = (ms) => `${(ms / 1000).toFixed(0)} s`
+  const late = `${Math.max(0, ...own.map(({ late = 0 }) => late))} ms at worst`
+  const lost = `${seconds(sum(({ late }) => late))} of ${seconds(sum(({ took }) => took))} did not count`
+  return `${name}: ${counts}; clients were late by ${late}, ${lost}${errors.join('')}`
 }

@@ -1,4 +1,5 @@
-// A protocol of its own on plain TCP: each line is answered by one, and `bye` means: ask no more here.
+// A protocol of its own on plain TCP: each line is answered by one, and `bye` means: ask no more here. Who asks for its
+// health speaks HTTP.
 const net = require('node:net')
 const readline = require('node:readline')
 const { setTimeout: pause } = require('node:timers/promises')
@@ -14,13 +15,15 @@ const answers = {
 
 const open = new Set()
 const server = net.createServer((socket) => {
-  if (work.sick) return socket.destroy()
   open.add(socket)
   socket.on('close', () => open.delete(socket))
   const lines = readline.createInterface({ input: socket })
   lines.on('line', async (line) => {
+    if (line.startsWith('GET ')) return socket.end(`HTTP/1.0 ${work.sick ? 503 : 200} ${process.pid}\r\n\r\n`)
+    if (work.sick) return socket.destroy()
     const size = line.length - '/upload '.length
-    socket.write(size > 0 ? `${process.pid} ${size}\n` : await answers[line]())
+    if (size > 0) socket.write(`${process.pid} ${size}\n`)
+    else if (line in answers) socket.write(await answers[line]())
   })
   lines.on('error', () => {}) // the client has gone
 })

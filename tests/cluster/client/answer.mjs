@@ -12,8 +12,17 @@ export class Answer {
   }
 }
 
-// A reader that takes a piece and then its time: `source` has `pause` and `resume`.
-export const slowly = (source, ms) => {
-  source.pause()
-  setTimeout(() => source.resume(), ms)
+// A reader that takes so many bytes and then so many ms of rest, or none: `source` has `pause` and `resume`. By bytes and
+// not by pieces, which TLS makes small, so that an answer takes as long over every protocol.
+const PORTION = 1 << 18
+
+export const reader = (pace) => {
+  let taken = 0
+  return (source, bytes) => {
+    taken += bytes.length
+    if (!pace || taken < PORTION) return
+    taken = 0
+    source.pause()
+    setTimeout(() => source.resume(), pace)
+  }
 }

@@ -1,4 +1,5 @@
 // What may become of a request that has no whole answer.
+import { now, watching } from './clock.mjs'
 
 // `how` is `refused`, `reset`, `truncated`, `hung` or `wrong`; or `again`, which is no failure: by the words of its
 // protocol the server had not begun with the request, and wants it asked on another connection; or `stale`: the
@@ -17,14 +18,16 @@ export const named = (error, begun) => {
   return new Failure(how, `${error.code ?? ''} ${error.message}`)
 }
 
-// The promise, or a `hung` after so many ms, when `abandon` gets rid of what hangs.
-export const inTime = (promise, limit, what, abandon) => {
-  let timer
-  const late = new Promise((_, reject) => {
-    timer = setTimeout(() => {
+// The promise, or a `hung` when nothing was heard for so many ms, and then `abandon` gets rid of what hangs. `heard`: when
+// there was a sign of life, in the client's own time.
+export const unlessSilent = (promise, limit, heard, what, abandon) => {
+  let ended
+  const silent = new Promise((_, reject) => {
+    ended = watching(() => {
+      if (now() - heard() <= limit) return
       reject(new Failure('hung', what))
       abandon()
-    }, limit)
+    })
   })
-  return Promise.race([promise, late]).finally(() => clearTimeout(timer))
+  return Promise.race([promise, silent]).finally(ended)
 }

@@ -2,32 +2,37 @@
 // ended it; `pid` is who answers on the present one, if that is known.
 import http from 'node:http'
 import https from 'node:https'
-import { Answer, slowly } from './answer.mjs'
+import { Answer, reader } from './answer.mjs'
 import { Failure, named } from './failure.mjs'
 
 const over =
   (module) =>
-  async ({ port, asks, pace, again }) => {
+  async ({ port, asks, pace, again, heard }) => {
     const agent = new module.Agent({ keepAlive: asks !== 1, maxSockets: 1 })
     const connection = { ended: () => false, close: () => (request?.destroy(), agent.destroy()) }
+    const take = reader(pace)
     let [request, present] = []
     connection.ask = (path) =>
       new Promise((resolve, reject) => {
         let begun = false
         request = module.get({ port, host: '127.0.0.1', path, agent, rejectUnauthorized: false }, (response) => {
           begun = true
+          heard()
           const answer = new Answer()
           response.on('data', (bytes) => {
+            heard()
             answer.add(bytes)
             connection.pid = parseInt(answer.head) || undefined
-            if (pace) slowly(response, pace)
+            take(response, bytes)
           })
           response.on('error', (error) => reject(named(error, true)))
-          response.on('end', () =>
-            response.statusCode === 200
-              ? resolve(answer)
-              : reject(new Failure('wrong', `${response.statusCode} ${answer.head}`)),
-          )
+          response.on('end', () => {
+            const { statusCode, headers } = response
+            const missing = headers['content-length'] - answer.length
+            if (missing > 0) reject(new Failure('truncated', `${missing} bytes are missing`))
+            else if (statusCode === 200) resolve(answer)
+            else reject(new Failure('wrong', `${statusCode} ${answer.head}`))
+          })
         })
         const stale = () => again && request.reusedSocket && !begun
         request.on('socket', (socket) => {

@@ -3,7 +3,7 @@ import http2 from 'node:http2'
 import { Answer } from './answer.mjs'
 import { Failure, named } from './failure.mjs'
 
-export const openHttp2 = ({ port }) =>
+export const openHttp2 = ({ port, heard }) =>
   new Promise((resolve, reject) => {
     const session = http2.connect(`https://127.0.0.1:${port}`, { rejectUnauthorized: false })
     const ask = (path) =>
@@ -11,8 +11,8 @@ export const openHttp2 = ({ port }) =>
         const answer = new Answer()
         let status
         const stream = session.request({ ':path': path })
-        stream.on('data', (bytes) => answer.add(bytes))
-        stream.on('response', (headers) => (status = headers[':status']))
+        stream.on('data', (bytes) => (heard(), answer.add(bytes)))
+        stream.on('response', (headers) => (heard(), (status = headers[':status'])))
         stream.on('error', (error) => reject(named(error, status !== undefined)))
         stream.on('end', () => {
           if (stream.rstCode || status === undefined) reject(new Failure('reset', `stream ended with ${stream.rstCode}`))

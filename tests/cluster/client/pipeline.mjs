@@ -28,7 +28,7 @@ const parse = (bytes) => {
 
 const over =
   (connect, connected) =>
-  ({ port }) =>
+  ({ port, heard }) =>
     new Promise((resolve, reject) => {
       const socket = connect({ port, host: '127.0.0.1', rejectUnauthorized: false })
       const waiting = []
@@ -50,6 +50,7 @@ const over =
         }
       }
       socket.on('data', (more) => {
+        heard()
         bytes = Buffer.concat([bytes, more])
         try {
           for (let found; waiting.length > 0 && (found = parse(bytes)); ) hear(found)

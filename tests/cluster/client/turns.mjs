@@ -2,7 +2,7 @@
 // without one. `bye` means: ask no more here.
 import net from 'node:net'
 import { createRequire } from 'node:module'
-import { Answer, slowly } from './answer.mjs'
+import { Answer, reader } from './answer.mjs'
 import { Failure, named } from './failure.mjs'
 
 const require = createRequire(new URL('../../../examples/node/package.json', import.meta.url))
@@ -26,16 +26,18 @@ const inTurn = (send, closed, close) => {
   }
 }
 
-export const openNet = ({ port, pace }) =>
+export const openNet = ({ port, pace, heard }) =>
   new Promise((resolve, reject) => {
     const socket = net.connect(port, '127.0.0.1')
     const over = () => socket.readableEnded || socket.destroyed
     const turns = inTurn((text) => socket.write(`${text}\n`), over, () => socket.destroy())
+    const take = reader(pace)
     let answer = new Answer()
     const fail = (failure) => (reject(failure), turns.fail(failure))
     const cut = (what) => fail(new Failure(answer.length > 0 ? 'truncated' : 'reset', what))
     socket.on('connect', () => resolve(turns))
     socket.on('data', (bytes) => {
+      heard()
       let start = 0
       for (let end; (end = bytes.indexOf(10, start)) >= 0; start = end + 1) {
         answer.add(bytes.subarray(start, end))
@@ -43,7 +45,7 @@ export const openNet = ({ port, pace }) =>
         answer = new Answer()
       }
       answer.add(bytes.subarray(start))
-      if (pace) slowly(socket, pace)
+      take(socket, bytes)
     })
     socket.on('error', (error) => fail(named(error, answer.length > 0)))
     socket.on('end', () => cut('ended'))
@@ -51,16 +53,18 @@ export const openNet = ({ port, pace }) =>
   })
 
 // A large answer comes as binary messages with a text behind them.
-export const openWs = ({ port, pace }) =>
+export const openWs = ({ port, pace, heard }) =>
   new Promise((resolve, reject) => {
     const { WebSocket } = require('ws')
     const socket = new WebSocket(`ws://127.0.0.1:${port}/`)
     const turns = inTurn((text) => socket.send(text), () => socket.readyState !== WebSocket.OPEN, () => socket.terminate())
+    const take = reader(pace)
     let before = 0
     const fail = (failure) => (reject(failure), turns.fail(failure))
     socket.on('open', () => resolve(turns))
     socket.on('message', (data, binary) => {
-      if (pace) slowly(socket, pace)
+      heard()
+      take(socket, data)
       if (binary) return (before += data.length)
       const answer = new Answer()
       answer.add(data)
