@@ -122,7 +122,8 @@ impl AppSpec {
         self.base_env = Arc::new(env);
     }
 
-    /// True if a worker that listens may not be ready: it shall get no connection before it has said so.
+    /// True if a worker that listens may not be ready: it shall get no connection before it has said so, or passed. Who
+    /// is asked at an address that all share has to get connections there before.
     #[must_use]
     pub fn listens_before_ready(&self) -> bool {
         let asked_alone = |health: &Health| matches!(health.probe, health::Probe::Http { address: None, .. });

@@ -15,8 +15,7 @@ pub use path::absolute;
 use crate::spec::health::Probe;
 use crate::spec::keys::Draft;
 use crate::spec::{
-    AppSpec, Balance, Confinement, DEFAULT_NAMESPACE, Env, ExecMode, Health, LogSpec, Mechanism, interpreter,
-    keys::Instances, log_paths,
+    AppSpec, Confinement, DEFAULT_NAMESPACE, Env, ExecMode, Health, LogSpec, interpreter, keys::Instances, log_paths,
 };
 use script::Found;
 
@@ -207,12 +206,13 @@ fn mode(draft: &Draft) -> ExecMode {
     }
 }
 
-/// A path alone asks each worker over a connection of its own, which only a cluster of Node's that deals has for them.
+/// A path alone asks each process over a connection that goes to it alone.
 fn check_health(spec: &AppSpec) -> Result<(), InputError> {
-    let own = spec.mechanism() == Mechanism::Node && spec.balance == Balance::RoundRobin;
     match &spec.health {
-        Some(Health { probe: Probe::Http { address: None, path }, .. }) if !own => Err(InputError {
-            message: "`health`: a path alone is for workers of Node that are dealt connections in turn".to_owned(),
+        Some(Health { probe: Probe::Http { address: None, path }, .. }) if !spec.has_own_connections() => Err(InputError {
+            message: "`health`: a path alone is for workers that can be asked one by one: those of a cluster, unless they \
+                      all accept from one queue"
+                .to_owned(),
             hint: Some(format!("name where `{}` listens: http://127.0.0.1:PORT{path}", spec.name)),
         }),
         _ => Ok(()),

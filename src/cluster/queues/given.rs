@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 
 use super::state::State;
 use crate::os::diag;
-use crate::os::reuseport::{self, Balancer, Key};
+use crate::os::reuseport::{self, Key};
 use crate::protocol::Run;
 
 impl State {
@@ -29,24 +29,12 @@ impl State {
             queue.holders.iter_mut().filter(|holder| holder.run == run).for_each(|holder| holder.listens = true);
             keys.insert(queue.key);
         }
-        keys.into_iter().for_each(|key| self.steer(key));
+        for key in keys {
+            self.steer(key);
+            self.move_waiting(key);
+        }
         self.note();
         self.look_again();
-    }
-
-    pub(super) fn steered_to<T>(&mut self, inode: u64, act: impl FnOnce() -> T) -> Option<T> {
-        let queue = self.queues.iter().find(|queue| queue.inode == inode)?;
-        let (key, alone) = (queue.key, queue.member?);
-        let group = &mut self.places.get_mut(&key)?.group;
-        if group.balancer().0 == Balancer::Hash && group.members().count() > 1 {
-            return None;
-        }
-        group.include(alone);
-        let others: Vec<_> = group.members().map(|(id, _)| id).filter(|id| *id != alone).collect();
-        others.into_iter().for_each(|id| group.exclude(id));
-        let outcome = act();
-        self.steer(key);
-        Some(outcome)
     }
 
     /// How many connections wait in all queues.

@@ -3,26 +3,52 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Unreachable};
 use crate::protocol::Run;
 use crate::spec::health::Probe;
 
 /// More of an answer is not read.
 const LONGEST_ANSWER: u64 = 64 << 10;
 
+/// What a check came to, if not that all is well.
+#[derive(Debug)]
+pub enum Trouble {
+    /// This is wrong with it, in a few words.
+    Fault(String),
+    /// It could not be asked, which says nothing about it.
+    Unasked,
+}
+
+impl From<String> for Trouble {
+    fn from(fault: String) -> Trouble {
+        Trouble::Fault(fault)
+    }
+}
+
+impl From<Unreachable> for Trouble {
+    fn from(why: Unreachable) -> Trouble {
+        match why {
+            Unreachable::NotNow => Trouble::Unasked,
+            Unreachable::Nowhere
+            | Unreachable::Shared
+            | Unreachable::Elsewhere
+            | Unreachable::ByHash
+            | Unreachable::Failed(_) => Trouble::Fault(why.to_string()),
+        }
+    }
+}
+
 /// Asks a run how it is.
 ///
 /// # Errors
-/// What is wrong with it, in a few words.
-pub async fn ask(probe: &Probe, run: Run, cluster: Option<&Cluster>) -> Result<(), String> {
+/// What is wrong with it.
+pub async fn ask(probe: &Probe, run: Run, cluster: Option<&Cluster>) -> Result<(), Trouble> {
     match probe {
-        Probe::Tcp { address } => connect(address).await.map(drop),
-        Probe::Http { address: Some(address), path } => get(connect(address).await?, address, path).await,
+        Probe::Tcp { address } => Ok(connect(address).await.map(drop)?),
+        Probe::Http { address: Some(address), path } => Ok(get(connect(address).await?, address, path).await?),
         Probe::Http { address: None, path } => {
-            let own = cluster.map(|cluster| cluster.probe(run)).transpose().map_err(|error| error.to_string())?;
-            let stream = own.flatten().ok_or("it takes no connection through the cluster")?;
-            let stream = TcpStream::from_std(stream).map_err(|error| error.to_string())?;
-            get(stream, "localhost", path).await
+            let cluster = cluster.ok_or(Unreachable::Nowhere)?;
+            Ok(get(cluster.probe(run).await?, "localhost", path).await?)
         }
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use self::check::Trouble;
 use super::god::God;
 use crate::cluster::Cluster;
 use crate::protocol::Run;
@@ -61,12 +62,16 @@ impl Checks {
                 tokio::time::sleep(pause).await;
                 let asked =
                     tokio::time::timeout(health.timeout, check::ask(&health.probe, run, cluster.as_ref())).await;
-                let slow = || Err(format!("no answer in {} ms", health.timeout.as_millis()));
-                let found = asked.unwrap_or_else(|_| slow());
-                if found.is_ok() {
-                    pause = health.interval;
-                }
-                if findings.send((run, found.err())).await.is_err() {
+                let slow = || Trouble::Fault(format!("no answer in {} ms", health.timeout.as_millis()));
+                let found = match asked.unwrap_or_else(|_| Err(slow())) {
+                    Ok(()) => {
+                        pause = health.interval;
+                        None
+                    }
+                    Err(Trouble::Fault(fault)) => Some(fault),
+                    Err(Trouble::Unasked) => continue,
+                };
+                if findings.send((run, found)).await.is_err() {
                     return;
                 }
             }
