@@ -4,6 +4,7 @@
 
 mod crash;
 mod going;
+mod health;
 mod listening;
 mod odd;
 mod programs;
