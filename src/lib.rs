@@ -29,7 +29,9 @@
 //! which its `bind` and `listen` calls wait for our answer; [`cluster`]'s *takeover* makes them on a duplicate of its
 //! socket, so that it shares the address, and keeps that duplicate. Such a socket's accept queue is one of *queues*: in
 //! rotation while its worker is, out of it while that drains, inherited by the next when it is dead; with nobody there, a
-//! *door* of ours takes what comes. The kernel deals connections out; none passes through us.
+//! *door* of ours takes what comes. The kernel deals connections out; none passes through us. One that we make ourselves
+//! to ask a worker how it is goes past the rotation, by its port, to that worker's queue; so a worker can prove its
+//! health before it is in rotation.
 //!
 //! ## Nobody is needed alive
 //!

@@ -102,8 +102,10 @@ fn god_dies_while_a_sick_release_is_tried(socket: Socket, user: Option<u32>) {
     let before = pids(&town.online(2));
     release(&town, socket, "sick");
     let reload = town.home.pmr(["reload", "it.json"]).spawn();
+    let errors = town.home.root().join("logs/it-error.log");
+    let is_tried = || std::fs::read_to_string(&errors).is_ok_and(|text| text.contains("this release is sick"));
+    until("a successor is there", is_tried);
     for _ in 0..3 {
-        until("a successor is there", || town.home.of("it").iter().any(|row| !before.contains(&row.pid)));
         kill_god(&town.home);
     }
     reload.wait(Duration::from_secs(60));

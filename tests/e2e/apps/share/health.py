@@ -25,4 +25,7 @@ given = "LISTEN_FDS" in os.environ
 server = ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler, bind_and_activate=not given)
 if given:
     server.socket = socket.socket(fileno=3)
-server.serve_forever()
+try:
+    server.serve_forever()
+except KeyboardInterrupt:
+    pass
