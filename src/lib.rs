@@ -31,6 +31,8 @@
 //! rotation while its worker is, out of it while that drains, inherited by the next when it is dead; with nobody there, a
 //! *door* of ours takes what comes. The kernel deals connections out; none passes through us. To take a program's socket
 //! is to look into it, which the kernel may grant to its ancestors only: then the keeper does it for God ([`os::tracer`]).
+//! A connection that we make ourselves to ask a worker how it is goes past the rotation, by its port, to that worker's
+//! queue; so a worker can prove its health before it is in rotation.
 //!
 //! ## Nobody is needed alive
 //!

@@ -49,6 +49,7 @@ use self::memory::Book;
 pub use self::memory::{Legacy, Memory, channel_name, own_channel_name, record_key};
 use self::node::channel::{Channel, Read};
 use self::node::reply;
+pub use self::probe::Unreachable;
 use self::queues::Queues;
 pub use self::queues::queues_key;
 use self::rota::Rules;
@@ -245,14 +246,16 @@ impl Cluster {
         self.takeover.expect(run, root, pending);
     }
 
-    /// A worker that listens before it is ready: no connection goes to it before [`Cluster::admit`]. Where workers accept
-    /// by themselves, this has no effect.
+    /// A worker that listens before it is ready: no connection goes to it before [`Cluster::admit`]. To be said before it
+    /// starts. Where all accept from one queue, or only the kernel's hash deals, this has no effect.
     pub fn withhold(&self, run: Run) {
+        self.queues.withhold(run);
         self.state.borrow_mut().withhold(run);
     }
 
     /// A worker is ready: it takes its turns from now on.
     pub fn admit(&self, run: Run) {
+        self.queues.admit(run);
         self.state.borrow_mut().admit(run);
     }
 
@@ -299,7 +302,7 @@ impl Cluster {
             self.queues.gone(run);
         }
         let Some(ipc) = self.state.borrow().members.get(&run).map(|member| Rc::clone(&member.ipc)) else {
-            return;
+            return self.state.borrow_mut().rota.leave(run);
         };
         while ipc.read_now(|line| self.state.borrow_mut().heard(run, line)) == Read::Some {
             self.state.borrow_mut().lines_taken(run);

@@ -1,44 +1,122 @@
 //! A connection of our own to one worker, past the rotation: the port is shared, and would answer for somebody else.
 
+use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+
+use tokio::sync::oneshot;
 
 use super::Cluster;
 use super::memory::Accepted;
 use super::state::{Connection, State};
 use crate::protocol::Run;
 
+/// Why there is no connection to a worker alone.
+#[derive(Debug)]
+pub enum Unreachable {
+    /// It listens nowhere yet, or not through us.
+    Nowhere,
+    /// Others accept from the same queue.
+    Shared,
+    /// In another network name space, or at one network device only.
+    Elsewhere,
+    /// Nobody but the kernel's hash decides whom a connection goes to.
+    ByHash,
+    /// Not at this moment, which says nothing about the worker.
+    NotNow,
+    /// The system has none to give.
+    Failed(io::Error),
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Unreachable::Nowhere => "it takes no connection through the cluster",
+            Unreachable::Shared => "it cannot be asked alone: others accept from the same queue",
+            Unreachable::Elsewhere => "it cannot be asked: it listens on another network",
+            Unreachable::ByHash => "it cannot be asked alone: the kernel deals connections by its hash",
+            Unreachable::NotNow => "it cannot be asked right now",
+            Unreachable::Failed(error) => return error.fmt(out),
+        })
+    }
+}
+
+impl From<io::Error> for Unreachable {
+    fn from(error: io::Error) -> Unreachable {
+        Unreachable::Failed(error)
+    }
+}
+
+/// Somebody who waits for a connection to a worker that is not ready for one more.
+pub(crate) type Visitor = (Run, oneshot::Sender<io::Result<TcpStream>>);
+
 impl Cluster {
-    /// Hands one end of a new connection to a worker, as if it had come in at an address the worker listens on, and
-    /// returns the other, non-blocking. `None` if the worker listens on no such address yet, or not through us.
+    /// A new connection to a worker, as if it had come in at an address the worker listens on, whether the worker is in
+    /// rotation or not. One that grants credit and has none left is waited for, as is one whose queue is full.
     ///
     /// # Errors
-    /// The system's, when it has no connection to give.
-    pub fn probe(&self, run: Run) -> io::Result<Option<TcpStream>> {
-        let mut state = self.state.borrow_mut();
-        if !state.takes_connections(run) {
-            return Ok(None);
+    /// See [`Unreachable`].
+    pub async fn probe(&self, run: Run) -> Result<tokio::net::TcpStream, Unreachable> {
+        let handed = self.state.borrow_mut().visit(run);
+        match handed {
+            Some(stream) => {
+                let stream = stream.await.map_err(|_| Unreachable::Nowhere)??;
+                Ok(tokio::net::TcpStream::from_std(stream)?)
+            }
+            None => self.queues.visit(run).await.map(|visit| visit.stream),
         }
-        let (ours, theirs) = pair()?;
-        Ok(state.hand_to(run, theirs).then_some(ours))
     }
 }
 
 impl State {
+    /// Hands one end of a new connection to a worker, now or as soon as it is ready for it, and returns the other,
+    /// non-blocking. `None` if it is dealt none.
+    fn visit(&mut self, run: Run) -> Option<oneshot::Receiver<io::Result<TcpStream>>> {
+        if !self.takes_connections(run) {
+            return None;
+        }
+        let (visitor, stream) = oneshot::channel();
+        self.visitors.push((run, visitor));
+        self.let_in(run);
+        Some(stream)
+    }
+
+    /// Whoever waits for this worker, as far as it is ready for more.
+    pub(crate) fn let_in(&mut self, run: Run) {
+        while self.has_room_for_visitor(run)
+            && let Some(at) = self.visitors.iter().position(|(wanted, _)| *wanted == run)
+        {
+            let (_, visitor) = self.visitors.remove(at);
+            if !visitor.is_closed() {
+                // Who has left meanwhile closes it.
+                let _ = visitor.send(self.hand_to(run));
+            }
+        }
+    }
+
+    /// Node's protocol knows no credit.
+    fn has_room_for_visitor(&self, run: Run) -> bool {
+        let grants = self.members.get(&run).is_some_and(|member| member.line.own().is_some());
+        !grants || self.rota.has_credit(run)
+    }
+
     fn takes_connections(&self, run: Run) -> bool {
         let holds = self.listeners.values().any(|listener| listener.deals_tcp_to(run));
         holds && self.members.contains_key(&run)
     }
 
-    fn hand_to(&mut self, run: Run, socket: TcpStream) -> bool {
+    fn hand_to(&mut self, run: Run) -> io::Result<TcpStream> {
+        let (ours, theirs) = pair()?;
         let now = self.now();
-        let Some(listener) = self.listeners.values().find(|listener| listener.deals_tcp_to(run)) else { return false };
-        let Some(member) = self.members.get_mut(&run) else { return false };
-        let accepted = Accepted::new(socket.into(), listener.id, &self.book);
+        let listener = self.listeners.values().find(|listener| listener.deals_tcp_to(run));
+        let (Some(listener), Some(member)) = (listener, self.members.get_mut(&run)) else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let accepted = Accepted::new(theirs.into(), listener.id, &self.book);
         self.rota.resume(run, 1, now);
         member.hand(run, listener, Connection::new(accepted, listener.id, &self.options));
         member.flush();
-        true
+        Ok(ours)
     }
 }
 

@@ -12,7 +12,7 @@
 //! [`PATIENCE`] gets no second, so what piles up before a blocked worker stays small and the rest waits in the kernel.
 //! A worker that grants credit is never given more than that.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -83,6 +83,8 @@ pub(crate) struct Rules {
 pub(crate) struct Rota {
     rules: Rules,
     workers: HashMap<Run, Load>,
+    /// Those who get nothing yet; some of them have not joined.
+    withheld: HashSet<Run>,
     lists: HashMap<ListenerId, Vec<Entry>>,
     turn: u64,
 }
@@ -94,7 +96,6 @@ struct Load {
     excluded: bool,
     /// Connections it has, if it tells.
     open: u32,
-    withheld: bool,
     unanswered: u32,
     /// The most it may have unanswered.
     window: u32,
@@ -104,15 +105,7 @@ struct Load {
 
 impl Load {
     fn new(instance: u32) -> Load {
-        Load {
-            instance,
-            excluded: false,
-            withheld: false,
-            open: 0,
-            unanswered: 0,
-            window: WINDOW,
-            progress: Duration::ZERO,
-        }
+        Load { instance, excluded: false, open: 0, unanswered: 0, window: WINDOW, progress: Duration::ZERO }
     }
 
     fn is_free(&self, most: Option<u32>, now: Duration) -> bool {
@@ -177,23 +170,24 @@ impl Rota {
         }
     }
 
-    /// This worker gets nothing until it is admitted, though it may listen before.
+    /// This worker gets nothing until it is admitted, though it may join and listen before.
     pub(crate) fn withhold(&mut self, run: Run) {
-        if let Some(load) = self.workers.get_mut(&run) {
-            load.withheld = true;
-        }
+        self.withheld.insert(run);
     }
 
     /// It takes its part.
     pub(crate) fn admit(&mut self, run: Run) {
-        if let Some(load) = self.workers.get_mut(&run) {
-            load.withheld = false;
-        }
+        self.withheld.remove(&run);
     }
 
     /// True if it was withheld and not admitted.
     pub(crate) fn is_withheld(&self, run: Run) -> bool {
-        self.workers.get(&run).is_some_and(|load| load.withheld)
+        self.withheld.contains(&run)
+    }
+
+    /// True if the worker is ready for one more.
+    pub(crate) fn has_credit(&self, run: Run) -> bool {
+        self.workers.get(&run).is_some_and(|load| load.unanswered < load.window)
     }
 
     /// The worker has so many connections unanswered, given to it by another God.
@@ -207,6 +201,7 @@ impl Rota {
     /// The worker is no more.
     pub(crate) fn leave(&mut self, run: Run) {
         self.workers.remove(&run);
+        self.withheld.remove(&run);
         for list in self.lists.values_mut() {
             list.retain(|entry| entry.run != run);
         }
@@ -302,7 +297,7 @@ impl Rota {
         let list = self.lists.get(&listener).map_or(&[][..], Vec::as_slice);
         list.iter()
             .filter_map(|entry| Some((entry, self.workers.get(&entry.run)?)))
-            .filter(|(_, load)| !load.excluded && !load.withheld)
+            .filter(|(entry, load)| !load.excluded && !self.withheld.contains(&entry.run))
     }
 }
 

@@ -14,6 +14,7 @@ use super::listener::Listener;
 use super::memory::{Accepted, Book};
 use super::node::channel::{Channel, Read};
 use super::node::outgoing::Cargo;
+use super::probe::Visitor;
 use super::rota::{Client, ListenerId, Rota};
 use super::{Notice, Options};
 use crate::os::connection;
@@ -38,6 +39,7 @@ pub(crate) struct State {
     pub(crate) start: Instant,
     /// Workers with connections that wait to be sent.
     pub(crate) unflushed: Vec<Run>,
+    pub(crate) visitors: Vec<Visitor>,
     seq: Rc<Cell<u64>>,
 }
 
@@ -164,6 +166,7 @@ impl State {
                 notices,
                 start: Instant::now(),
                 unflushed: Vec::new(),
+                visitors: Vec::new(),
                 seq,
             })
         })
@@ -246,6 +249,7 @@ impl State {
         member.abandon();
         let pending = std::mem::take(&mut member.pending);
         self.rota.leave(run);
+        self.visitors.retain(|(wanted, _)| *wanted != run);
         self.release_listeners(run);
         self.note();
         self.place_all(pending);

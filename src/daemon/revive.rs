@@ -18,7 +18,7 @@ use crate::os::reap::Ended;
 use crate::os::{clock, killpoint, pidfd, proc, tree};
 use crate::protocol::{EventKind, Exit, Run};
 use crate::spec::Mechanism;
-use crate::supervisor::{AppId, Effect, Input, Process, Supervisor};
+use crate::supervisor::{AppId, Effect, Input, Process, State, Supervisor};
 
 /// Files that were kept, by name.
 pub type Files = HashMap<String, OwnedFd>;
@@ -193,6 +193,10 @@ impl God {
             let Some(spec) = self.supervisor.app(app).map(|app| Arc::clone(&app.spec)) else { continue };
             let own = files.remove(&cluster::own_channel_name(run));
             let instance = self.supervisor.process_of(run).map_or(0, |process| process.instance);
+            let launches = |process: &Process| matches!(process.state, State::Launching { run: new, .. } if new == run);
+            if spec.listens_before_ready() && self.supervisor.process_of(run).is_some_and(launches) {
+                self.cluster(app, &spec).withhold(run);
+            }
             if let Some(channel) = channel {
                 self.cluster(app, &spec).join(run, instance, channel, super::start::part(&spec, own));
             }

@@ -44,12 +44,15 @@ impl God {
         self.checks.end(run);
         self.notifications.forget(run);
         if let Some(cluster) = self.clusters.get(&app) {
-            cluster.activation().gone(run);
+            cluster.gone(run);
         }
     }
 
     fn start(&mut self, run: Run, process: &Process, app: AppId, spec: &AppSpec) -> Result<(), StartFailure> {
         let mut wiring = Wiring::default();
+        if spec.listens_before_ready() {
+            self.cluster(app, spec).withhold(run);
+        }
         self.hand_sockets(run, app, spec, &mut wiring)?;
         let (logs, pid_file) = environment::files(&self.shell.home, spec, process);
         let home = self.shell.home.root();
@@ -117,9 +120,6 @@ impl God {
         }
         let cluster = self.cluster(app, spec);
         cluster.join(run, process.instance, ends.ipc, ends.part);
-        if spec.listens_before_ready() {
-            cluster.withhold(run);
-        }
         if let Some(watch) = watch {
             self.take_watch(app, spec, pid, watch);
         }

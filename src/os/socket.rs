@@ -6,10 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::net::sockopt::{Timeout, set_ipv6_v6only, set_socket_reuseaddr, set_socket_timeout};
+use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, getsockname, listen,
     socket_with,
@@ -252,22 +251,6 @@ impl Drop for SocketFile {
 fn inode(path: &Path) -> io::Result<(u64, u64)> {
     let meta = std::fs::symlink_metadata(path)?;
     Ok((meta.dev(), meta.ino()))
-}
-
-/// How long [`connect_to`] waits. On one machine it takes some microseconds.
-const AT_ONCE: Duration = Duration::from_millis(50);
-
-/// A connection to this address, which must be of this machine, and our end's own address.
-///
-/// # Errors
-/// Those of `connect(2)`; `EINPROGRESS` if it does not come about at once, the queue being full.
-pub fn connect_to(address: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
-    let socket = ip_socket(address, SocketType::STREAM)?;
-    rustix::io::ioctl_fionbio(&socket, false)?;
-    set_socket_timeout(&socket, Timeout::Send, Some(AT_ONCE))?;
-    connect(&socket, &address)?;
-    let own = ip_address(&socket)?;
-    Ok((socket, own))
 }
 
 fn ip_socket(address: SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {

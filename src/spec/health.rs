@@ -153,8 +153,8 @@ impl AppSpec {
         let health = self.health.as_ref()?;
         let why = match &health.probe {
             Probe::Http { address: None, path } if !self.has_own_connections() => format!(
-                "a path alone is for workers of Node that are dealt connections in turn; name where `{}` listens: \
-                 http://127.0.0.1:PORT{path}",
+                "a path alone is for workers that can be asked one by one: those of a cluster, unless they all accept from \
+                 one queue; name where `{}` listens: http://127.0.0.1:PORT{path}",
                 self.name
             ),
             Probe::Log(_) if health.is_timed() => {

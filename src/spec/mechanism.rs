@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AppSpec, Balance, ExecMode, interpreter};
+use super::activation::Address;
+use super::{AppSpec, Balance, ExecMode, Share, interpreter};
 
 /// By what workers share what they listen on, as far as their spec says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,9 +34,17 @@ impl AppSpec {
         }
     }
 
-    /// True if each process can be asked over a connection that goes to it alone.
+    /// True if each process can be asked over a connection that goes to it alone: it has its connections from the daemon,
+    /// or an accept queue of its own.
     #[must_use]
     pub fn has_own_connections(&self) -> bool {
-        self.mechanism() == Mechanism::Node && self.balance == Balance::RoundRobin
+        match self.mechanism() {
+            Mechanism::None => false,
+            Mechanism::Activation => {
+                self.activation.listen.iter().any(|endpoint| matches!(endpoint.address, Address::Tcp(_)))
+            }
+            Mechanism::Node => self.balance != Balance::Shared,
+            Mechanism::Takeover => self.sharing.share == Share::Own,
+        }
     }
 }

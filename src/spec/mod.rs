@@ -123,8 +123,8 @@ impl AppSpec {
         self.base_env = Arc::new(env);
     }
 
-    /// True if a worker that listens may not be ready: it shall get no connection before it has said so. Where the check
-    /// comes by the port itself, it needs connections to become ready.
+    /// True if a worker that listens may not be ready: it shall get no connection before it has said so, or passed. Who is
+    /// asked by the port that all share has to get connections there before.
     #[must_use]
     pub fn listens_before_ready(&self) -> bool {
         use health::Probe::{Http, Log};

@@ -236,3 +236,25 @@ fn a_limit_of_connections_makes_the_others_wait() {
     third.set_read_timeout(Some(PATIENCE)).expect("a limit can be set");
     assert!(third.read(&mut [0; 8]).expect("its turn has come") > 0);
 }
+
+#[test]
+fn each_worker_is_asked_on_its_own_channel_and_a_sick_release_never_serves() {
+    let web = Web { home: Home::new(), port: http::free_port() };
+    let status = "500 if self.path == '/healthz' and os.path.exists('sick') else 200";
+    let text = std::fs::read_to_string(python()).unwrap();
+    let sick = text.replace("self.send_response(200)", &format!("self.send_response({status})"));
+    assert_ne!(sick, text);
+    let script = web.home.write("server.py", &sick);
+    let line =
+        format!("start {} -n web -i 2 --exec-mode cluster --health /healthz --listen-timeout 4s", script.display());
+    web.home.pmr(line.split_whitespace()).env("PORT", web.port.to_string()).run().ok();
+    web.home.ok("describe web").says("pmr's own channel");
+    let load = Load::start(Kind::Http, Mode::New, web.port, CLIENTS);
+    let before = web.pids();
+    // What is asked seldom finds the old ones well for as long as this takes.
+    web.home.write("sick", "");
+    web.home.run("reload web").code(1).complains("status 500; the old process goes on serving");
+    assert_eq!(web.pids(), before);
+    let tally = load.stop();
+    assert!(tally.failed.is_empty() && tally.by.keys().all(|pid| before.contains(pid)), "{tally:?}");
+}

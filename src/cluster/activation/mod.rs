@@ -9,8 +9,8 @@
 //! whoever comes. That also lets an app run on demand: [`attendance`] tells when nobody has been connected for its idle
 //! timeout, and when somebody comes.
 //!
-//! A worker is ready when it says so (`READY=1`); else when it accepts. We make a connection of our own to its queue
-//! before it starts, and close it when it is accepted: see [`knock`].
+//! A worker is ready when it says so (`READY=1`), or has passed its health check; else when it accepts. We make a
+//! connection of our own to its queue as it starts, and close it when it is accepted: see [`knock`].
 
 mod attendance;
 mod door;

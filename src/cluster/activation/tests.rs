@@ -62,18 +62,27 @@ impl Stage {
     }
 }
 
+/// A connection waits there.
+async fn knocked(worker: &TcpListener) {
+    while diag::waiting(worker.as_fd()).unwrap() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 #[test]
 fn who_accepts_our_knock_listens_and_only_then_gets_what_others_would() {
     play(async {
         let mut stage = Stage::new(None);
+        let waiting = |listener: &TcpListener| diag::waiting(listener.as_fd()).unwrap();
         let first = stage.worker(1);
+        knocked(&first).await;
         first.accept().unwrap();
         let address = stage.address.to_string();
         assert_eq!(stage.told().await, Notice::Listening { run: Run(1), address: address.clone() });
         stage.activation.ready(Run(1));
         let second = stage.worker(2);
+        knocked(&second).await;
         let _clients: Vec<TcpStream> = (0..4).map(|_| stage.connect()).collect();
-        let waiting = |listener: &TcpListener| diag::waiting(listener.as_fd()).unwrap();
         assert_eq!((waiting(&first), waiting(&second)), (4, 1), "the second has its knock and nothing else");
         let _held = second.accept().unwrap();
         assert_eq!(stage.told().await, Notice::Listening { run: Run(2), address });

@@ -152,6 +152,7 @@ impl State {
         if let Some(token) = settled {
             self.settled(run, token);
         }
+        self.let_in(run);
         self.wake_idle();
     }
 

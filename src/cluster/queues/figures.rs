@@ -57,6 +57,9 @@ fn words(group: &Group, common: bool) -> (String, Option<String>) {
         Balancer::Hash => "a queue each, by the kernel's hash",
     };
     let why = match reason {
+        _ if balancer == Balancer::Hash => Some(format!(
+            "no worker can be kept out of it, or asked alone, where the kernel refuses a program: {reason}"
+        )),
         Reason::Wanted => None,
         Reason::Refused(libc::EPERM) => Some("dealing in turn takes CAP_BPF".to_owned()),
         Reason::Refused(_) => Some(reason.to_string()),

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use super::queue::Queue;
 use super::state::State;
-use crate::os::reuseport::{self, Balancer, Key};
+use crate::os::reuseport::{self, Key};
 use crate::protocol::Run;
 
 impl State {
@@ -42,24 +42,10 @@ impl State {
         for key in self.keys_of(run) {
             self.set_listens(run, key, true);
             self.steer(key);
+            self.move_waiting(key);
         }
         self.note();
         self.look_again();
-    }
-
-    pub(super) fn steered_to<T>(&mut self, inode: u64, act: impl FnOnce() -> T) -> Option<T> {
-        let queue = self.queues.iter().find(|queue| queue.inode == inode)?;
-        let (key, alone) = (queue.key, queue.member?);
-        let group = &mut self.places.get_mut(&key)?.group;
-        if group.balancer().0 == Balancer::Hash && group.members().count() > 1 {
-            return None;
-        }
-        group.include(alone);
-        let others: Vec<_> = group.members().map(|(id, _)| id).filter(|id| *id != alone).collect();
-        others.into_iter().for_each(|id| group.exclude(id));
-        let outcome = act();
-        self.steer(key);
-        Some(outcome)
     }
 
     /// How many connections wait in all queues.

@@ -11,7 +11,8 @@
 //!
 //! **The door.** Connections go to queues of workers that are not excluded. When there is none left, but the address has
 //! queues, they go to a vacant one, and if there is none, to a spare listening socket of ours. So nothing is dealt to
-//! workers that drain or stop, nobody is refused, and the next worker that wants the address inherits what waits.
+//! workers that drain or stop, nobody is refused, and the next worker that wants the address inherits what waits. Workers
+//! that are not ready though they listen are out of rotation, too ([`withheld`]), and can be asked all the same ([`visit`]).
 //!
 //! The owner tells who arrives, leaves and is gone; who binds and listens is told by whoever sees it: the takeover of
 //! binds, socket activation. All of it runs on one thread, inside a [`tokio::task::LocalSet`].
@@ -26,6 +27,8 @@ mod shed;
 mod state;
 #[cfg(test)]
 mod tests;
+mod visit;
+mod withheld;
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -38,8 +41,10 @@ use tokio::sync::mpsc::UnboundedSender;
 
 pub(crate) use self::figures::Figures;
 use self::state::State;
+pub(crate) use self::visit::Visit;
 use super::Notice;
 use super::memory::Book;
+use super::probe::Unreachable;
 use crate::os::reuseport::{Balancer, Key};
 use crate::protocol::{ListenerInfo, Run};
 use crate::spec::QueueRule;
@@ -127,9 +132,20 @@ impl Queues {
         self.state.borrow_mut().serve(run);
     }
 
-    /// Does something while connections to the address of this socket go to it alone; `None` if nobody can see to that.
-    pub(crate) fn steered_to<T>(&self, inode: u64, act: impl FnOnce() -> T) -> Option<T> {
-        self.state.borrow_mut().steered_to(inode, act)
+    /// Nothing goes to the queues of this worker, which need not be known yet, before [`Queues::admit`], as far as that can
+    /// be seen to.
+    pub(crate) fn withhold(&self, run: Run) {
+        self.state.borrow_mut().withhold(run);
+    }
+
+    /// It is ready.
+    pub(crate) fn admit(&self, run: Run) {
+        self.state.borrow_mut().admit(run);
+    }
+
+    /// A connection of our own to the worker, whether it is in rotation or not.
+    pub(crate) fn visit(&self, run: Run) -> impl Future<Output = Result<Visit, Unreachable>> + use<> {
+        visit::visit(Rc::downgrade(&self.state), run)
     }
 
     /// True if there are queues at this address.

@@ -2,7 +2,7 @@
 //! themselves, and the files of the balancers, are kept by name.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
@@ -24,6 +24,7 @@ struct Record {
     queues: Vec<KnownQueue>,
     places: Vec<KnownPlace>,
     workers: Vec<KnownWorker>,
+    withheld: BTreeSet<Run>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -92,6 +93,7 @@ impl State {
             queues: self.queues.iter().map(queue).collect(),
             places: self.places.values().map(place).collect(),
             workers: self.workers.iter().map(worker).collect(),
+            withheld: self.withheld.clone(),
         }
     }
 
@@ -107,6 +109,7 @@ impl State {
         {
             let mut state = shared.borrow_mut();
             state.next = record.next;
+            state.withheld = record.withheld;
             for known in record.workers {
                 let KnownWorker { run, root, excluded, emptied } = known;
                 state.workers.insert(run, Worker { root, excluded, draining: None, emptied });
@@ -149,7 +152,7 @@ impl State {
     ) {
         for KnownPlace { id, group } in known {
             let Some((key, sockets)) = members.remove(&id) else { continue };
-            let names = ["program", "counter", "table", "sockets"];
+            let names = ["program", "counter", "table", "sockets", "routes"];
             let of_group = names
                 .into_iter()
                 .filter_map(|name| Some((name.to_owned(), files.remove(&Place::file_name(&self.book, id, name))?)));

@@ -9,7 +9,7 @@ use std::rc::{Rc, Weak};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 
-use super::queue::{Place, Queue, QueueId};
+use super::queue::{Holder, Place, Queue, QueueId};
 use super::shed::Lookout;
 use crate::cluster::Notice;
 use crate::cluster::memory::Book;
@@ -32,6 +32,8 @@ pub(super) struct State {
     pub(super) queues: Vec<Queue>,
     pub(super) places: BTreeMap<Key, Place>,
     pub(super) workers: HashMap<Run, Worker>,
+    /// Those who are to get nothing yet. Some are not known as workers yet.
+    pub(super) withheld: BTreeSet<Run>,
     /// Somebody will look after the vacant.
     pub(super) looking: bool,
     /// What becomes of connections nobody is there for.
@@ -67,17 +69,16 @@ impl Drop for State {
 impl State {
     pub(super) fn new(book: Book, at_most: Balancer, notices: UnboundedSender<Notice>) -> Rc<RefCell<State>> {
         Rc::new_cyclic(|me| {
-            let (queues, places, workers) = (Vec::new(), BTreeMap::new(), HashMap::new());
-            let me = me.clone();
             RefCell::new(State {
-                me,
+                me: me.clone(),
                 book,
                 at_most,
                 notices,
                 next: 0,
-                queues,
-                places,
-                workers,
+                queues: Vec::new(),
+                places: BTreeMap::new(),
+                workers: HashMap::new(),
+                withheld: BTreeSet::new(),
                 looking: false,
                 rule: QueueRule::default(),
                 lookouts: HashMap::new(),
@@ -166,6 +167,7 @@ impl State {
         let Some(at) = self.queues.iter().position(|queue| queue.inode == inode && queue.key.tcp) else {
             return Ok(None);
         };
+        self.shut_out(run, self.queues[at].key);
         self.enter(at, backlog)?;
         let queue = &mut self.queues[at];
         queue.hold(run);
@@ -179,7 +181,7 @@ impl State {
     }
 
     /// Somebody serves here: what waits in queues without a worker moves there, if the kernel does that.
-    fn move_waiting(&mut self, key: Key) {
+    pub(super) fn move_waiting(&mut self, key: Key) {
         if self.is_served(&key) && self.places.get(&key).is_some_and(|place| place.group.migrates()) {
             let vacant = self.queues.iter().filter(|queue| queue.key == key && queue.is_vacant());
             let vacant: Vec<QueueId> = vacant.map(|queue| queue.id).collect();
@@ -200,6 +202,9 @@ impl State {
     }
 
     pub(super) fn inherit(&mut self, run: Run, key: &Key) -> Option<OwnedFd> {
+        if self.goes_without(run, key) {
+            return None;
+        }
         let vacant = self.queues.iter_mut().filter(|queue| queue.key == *key && queue.is_vacant());
         let queue = vacant.max_by_key(|queue| queue.waiting())?;
         let socket = queue.socket.try_clone().ok()?;
@@ -210,7 +215,7 @@ impl State {
     }
 
     pub(super) fn partake(&mut self, run: Run, key: &Key) -> Option<OwnedFd> {
-        let at = self.queues.iter().position(|queue| queue.key == *key && self.is_served_queue(queue))?;
+        let at = self.queues.iter().position(|queue| queue.key == *key && self.is_attended(queue, |_| true))?;
         let queue = &mut self.queues[at];
         let socket = queue.socket.try_clone().ok()?;
         queue.hold(run);
@@ -223,8 +228,14 @@ impl State {
     }
 
     pub(super) fn is_served_queue(&self, queue: &Queue) -> bool {
+        self.is_attended(queue, |run| !self.withheld.contains(&run))
+    }
+
+    /// True if somebody accepts there of whom this holds, and who is not on his way out.
+    fn is_attended(&self, queue: &Queue, by: impl Fn(Run) -> bool) -> bool {
+        let accepts = |holder: &Holder| holder.listens && self.is_included(holder.run) && by(holder.run);
         queue.member.is_some()
-            && queue.holders.iter().any(|holder| holder.listens && self.is_included(holder.run))
+            && queue.holders.iter().any(accepts)
             && (!queue.key.tcp || reuseport::listens(&queue.socket))
     }
 
@@ -267,7 +278,8 @@ impl State {
         if !served.is_empty() {
             return served;
         }
-        let becomes = |queue: &Queue| queue.holders.iter().any(|holder| self.is_included(holder.run));
+        let may_get = |run: Run| self.is_included(run) && !self.goes_without(run, key);
+        let becomes = |queue: &Queue| queue.holders.iter().any(|holder| may_get(holder.run));
         let waits = here().filter(|queue| queue.is_vacant() || becomes(queue));
         let listens = waits.filter(|queue| !queue.key.tcp || reuseport::listens(&queue.socket));
         // The one that is it stays it: what waits shall wait together.
@@ -293,7 +305,7 @@ impl State {
         self.held_by(run).map(|queue| queue.key).collect()
     }
 
-    fn steer_those_of(&mut self, run: Run) {
+    pub(super) fn steer_those_of(&mut self, run: Run) {
         self.keys_of(run).into_iter().for_each(|key| self.steer(key));
     }
 
@@ -311,6 +323,7 @@ impl State {
     }
 
     pub(super) fn gone(&mut self, run: Run) {
+        self.withheld.remove(&run);
         let Some(worker) = self.workers.get_mut(&run) else { return };
         worker.excluded = true;
         let held: Vec<(QueueId, Key)> = self.held_by(run).map(|queue| (queue.id, queue.key)).collect();

@@ -13,6 +13,8 @@ use crate::cluster::tests::{copy, memory, play};
 use crate::keeper::{Records, ledger};
 use crate::os::reuseport::share;
 
+mod withheld;
+
 const APP: u32 = 7;
 const BOTH: [Balancer; 2] = [Balancer::RoundRobin, Balancer::Random];
 

@@ -321,3 +321,27 @@ fn every_client_is_served_once_whatever_god_dies_of() {
         play(story(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed)));
     }
 }
+
+#[test]
+fn who_asks_it_waits_for_its_credit_and_who_is_withheld_is_dealt_nothing_else() {
+    play(async {
+        let stage = Stage::new();
+        stage.cluster.withhold(Run(1));
+        let mut worker = Worker::listening(&stage, 1, 0).await;
+        let cluster = stage.cluster.clone();
+        let asking = tokio::task::spawn_local(async move { cluster.probe(Run(1)).await });
+        quiet().await;
+        assert_eq!(worker.hear(), 0, "it has granted none");
+        let _client = std::net::TcpStream::connect(worker.at.unwrap()).unwrap();
+        worker.status.credit = 16;
+        worker.tell();
+        let stream = asking.await.unwrap().unwrap();
+        quiet().await;
+        assert_eq!(worker.hear(), 1, "it gets what asks it, and not what waits");
+        assert_eq!(worker.files.len(), 1);
+        drop(stream);
+        stage.cluster.admit(Run(1));
+        quiet().await;
+        assert_eq!(worker.hear(), 1);
+    });
+}

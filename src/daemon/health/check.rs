@@ -7,11 +7,39 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::exec::Exec;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Unreachable};
 use crate::protocol::Run;
 
 /// More of an answer is not read.
 const LONGEST_ANSWER: u64 = 64 << 10;
+
+/// What a check came to, if not that all is well.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// This is wrong with it, in a few words.
+    Fault(String),
+    /// It could not be asked, which says nothing about it.
+    Unasked,
+}
+
+impl From<String> for Trouble {
+    fn from(fault: String) -> Trouble {
+        Trouble::Fault(fault)
+    }
+}
+
+impl From<Unreachable> for Trouble {
+    fn from(why: Unreachable) -> Trouble {
+        match why {
+            Unreachable::NotNow => Trouble::Unasked,
+            Unreachable::Nowhere
+            | Unreachable::Shared
+            | Unreachable::Elsewhere
+            | Unreachable::ByHash
+            | Unreachable::Failed(_) => Trouble::Fault(why.to_string()),
+        }
+    }
+}
 
 /// What a run is asked again and again.
 pub(super) enum Question {
@@ -29,30 +57,27 @@ impl Question {
     /// Asks a run how it is, and waits so long for an answer.
     ///
     /// # Errors
-    /// What is wrong with it, in a few words.
-    pub(super) async fn ask(&mut self, limit: Duration) -> Result<(), String> {
+    /// What is wrong with it.
+    pub(super) async fn ask(&mut self, limit: Duration) -> Result<(), Trouble> {
         if let Ok(answer) = tokio::time::timeout(limit, self.answer()).await {
             return answer;
         }
         let limit = limit.as_millis();
-        Err(match self {
+        Err(Trouble::Fault(match self {
             Question::Tcp { .. } | Question::Http { .. } | Question::Own { .. } => format!("no answer in {limit} ms"),
             Question::Exec(exec) => format!("`{}` did not end in {limit} ms", exec.name()),
-        })
+        }))
     }
 
-    async fn answer(&mut self) -> Result<(), String> {
+    async fn answer(&mut self) -> Result<(), Trouble> {
         match self {
-            Question::Tcp { address } => connect(address).await.map(drop),
-            Question::Http { address, path } => get(connect(address).await?, address, path).await,
+            Question::Tcp { address } => Ok(connect(address).await.map(drop)?),
+            Question::Http { address, path } => Ok(get(connect(address).await?, address, path).await?),
             Question::Own { cluster, run, path } => {
-                let probe = |cluster: &Cluster| cluster.probe(*run);
-                let own = cluster.as_ref().map(probe).transpose().map_err(|error| error.to_string())?;
-                let stream = own.flatten().ok_or("it takes no connection through the cluster")?;
-                let stream = TcpStream::from_std(stream).map_err(|error| error.to_string())?;
-                get(stream, "localhost", path).await
+                let cluster = cluster.as_ref().ok_or(Unreachable::Nowhere)?;
+                Ok(get(cluster.probe(*run).await?, "localhost", path).await?)
             }
-            Question::Exec(exec) => exec.ask().await,
+            Question::Exec(exec) => Ok(exec.ask().await?),
         }
     }
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use self::check::Question;
+use self::check::{Question, Trouble};
 use super::god::God;
 use crate::logs::AwaitedLine;
 use crate::protocol::Run;
@@ -95,11 +95,15 @@ impl Checks {
             let mut pause = EAGER.min(interval);
             loop {
                 tokio::time::sleep(pause).await;
-                let found = question.ask(timeout).await;
-                if found.is_ok() {
-                    pause = interval;
-                }
-                if findings.send((run, found.err())).await.is_err() {
+                let found = match question.ask(timeout).await {
+                    Ok(()) => {
+                        pause = interval;
+                        None
+                    }
+                    Err(Trouble::Fault(fault)) => Some(fault),
+                    Err(Trouble::Unasked) => continue,
+                };
+                if findings.send((run, found)).await.is_err() {
                     return;
                 }
             }

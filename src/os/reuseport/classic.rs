@@ -16,9 +16,20 @@ const DETACH: libc::c_int = 68;
 /// The longest program, `BPF_MAXINSNS`.
 const LONGEST: usize = 4096;
 
-/// Has the group that this socket belongs to choose among these indices.
-pub(super) fn attach(member: impl AsFd, spread: Spread, ipv6: bool, indices: &[u32]) -> io::Result<()> {
-    let mut lines = program(spread, ipv6, indices);
+/// What the program is to do.
+pub(super) struct Choice<'a> {
+    pub(super) spread: Spread,
+    /// The sockets are of IPv6, and may take IPv4, too.
+    pub(super) ipv6: bool,
+    /// From which port of the address a connection goes to itself it goes to which index.
+    pub(super) routes: &'a [(u16, u32)],
+    /// Among which the others go.
+    pub(super) indices: &'a [u32],
+}
+
+/// Has the group that this socket belongs to choose like this.
+pub(super) fn attach(member: impl AsFd, choice: &Choice<'_>) -> io::Result<()> {
+    let mut lines = program(choice);
     if lines.len() > LONGEST {
         return Err(io::Error::from_raw_os_error(libc::E2BIG));
     }
@@ -31,12 +42,14 @@ pub(super) fn detach(member: impl AsFd) -> io::Result<()> {
     set_option(member, DETACH, &0)
 }
 
-fn program(spread: Spread, ipv6: bool, indices: &[u32]) -> Vec<sock_filter> {
+fn program(choice: &Choice<'_>) -> Vec<sock_filter> {
+    let Choice { spread, ipv6, routes, indices } = *choice;
     let count = u32::try_from(indices.len()).unwrap_or(0).max(1);
-    let mut lines = match spread {
-        Spread::Connections => vec![load(offset(libc::SKF_AD_OFF, libc::SKF_AD_RANDOM))],
-        Spread::Clients => client(ipv6),
-    };
+    let mut lines = follow(ipv6, routes);
+    match spread {
+        Spread::Connections => lines.push(load(offset(libc::SKF_AD_OFF, libc::SKF_AD_RANDOM))),
+        Spread::Clients => lines.extend(client(ipv6)),
+    }
     lines.push(line(libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K, 0, 0, count));
     if indices.iter().zip(0..).all(|(index, number)| *index == number) {
         lines.push(line(libc::BPF_RET | libc::BPF_A, 0, 0, 0));
@@ -48,6 +61,68 @@ fn program(spread: Spread, ipv6: bool, indices: &[u32]) -> Vec<sock_filter> {
     }
     lines.push(line(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX));
     lines
+}
+
+/// Where a header has what: source and destination address, how many words each is long, source port.
+struct Layout {
+    source: i32,
+    destination: i32,
+    words: i32,
+    port: i32,
+}
+
+/// Headers without options, as those of our own packets are.
+const VERSION4: Layout = Layout { source: 12, destination: 16, words: 1, port: 20 };
+const VERSION6: Layout = Layout { source: 8, destination: 24, words: 4, port: 40 };
+/// Stands where a jump leads to the end of these lines, until it is known how far that is.
+const ONWARD: u8 = u8::MAX;
+
+/// Returns the index of a connection that comes by a route; goes on for all others.
+fn follow(ipv6: bool, routes: &[(u16, u32)]) -> Vec<sock_filter> {
+    if routes.is_empty() {
+        return Vec::new();
+    }
+    let mut lines = Vec::new();
+    let of_version4 = own_port(&VERSION4);
+    if ipv6 {
+        let mut of_version6 = own_port(&VERSION6);
+        of_version6.push(line(libc::BPF_JMP | libc::BPF_JA, 0, 0, length(&of_version4).into()));
+        lines.push(load_of(libc::BPF_B, offset(libc::SKF_NET_OFF, 0)));
+        lines.push(line(libc::BPF_ALU | libc::BPF_RSH | libc::BPF_K, 0, 0, 4));
+        lines.push(line(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, length(&of_version6), 6));
+        lines.extend(of_version6);
+    }
+    lines.extend(of_version4);
+    for (port, index) in routes {
+        lines.push(line(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, (*port).into()));
+        lines.push(line(libc::BPF_RET | libc::BPF_K, 0, 0, *index));
+    }
+    let end = lines.len();
+    for (at, line) in lines.iter_mut().enumerate().filter(|(_, line)| line.jf == ONWARD) {
+        // A jump counts from the instruction after it.
+        line.jf = u8::try_from(end - at - 1).unwrap_or(u8::MAX);
+    }
+    lines
+}
+
+/// Loads the source port if both addresses are the same.
+fn own_port(layout: &Layout) -> Vec<sock_filter> {
+    let word = |at: i32, number: i32| load(offset(libc::SKF_NET_OFF, at + 4 * number));
+    let compare = |number: i32| {
+        [
+            word(layout.source, number),
+            line(libc::BPF_MISC | libc::BPF_TAX, 0, 0, 0),
+            word(layout.destination, number),
+            line(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_X, 0, ONWARD, 0),
+        ]
+    };
+    let mut lines: Vec<_> = (0..layout.words).flat_map(compare).collect();
+    lines.push(load_of(libc::BPF_H, offset(libc::SKF_NET_OFF, layout.port)));
+    lines
+}
+
+fn length(lines: &[sock_filter]) -> u8 {
+    u8::try_from(lines.len()).unwrap_or(u8::MAX)
 }
 
 /// A number that is the same for all packets of a client's socket: from the lower part of its address and the ports,
@@ -70,7 +145,11 @@ fn offset(area: libc::c_int, at: libc::c_int) -> u32 {
 }
 
 fn load(offset: u32) -> sock_filter {
-    line(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset)
+    load_of(libc::BPF_W, offset)
+}
+
+fn load_of(size: u32, offset: u32) -> sock_filter {
+    line(libc::BPF_LD | size | libc::BPF_ABS, 0, 0, offset)
 }
 
 fn line(code: u32, jt: u8, jf: u8, k: u32) -> sock_filter {

@@ -10,7 +10,8 @@
 //! | [`Balancer::Random`] | nothing | by chance | by client |
 //! | [`Balancer::Hash`] | nothing, the kernel's own | by client address and port, nobody can be excluded | same |
 //!
-//! A member that is excluded gets nothing new; what it has, and what waits in its queue, goes on.
+//! A member that is excluded gets nothing new; what it has, and what waits in its queue, goes on. A connection of our own
+//! can be made to any of them: see [`routes`].
 //!
 //! ## The kernel's list
 //!
@@ -22,7 +23,9 @@ mod bpf;
 mod classic;
 mod extended;
 mod order;
+mod program;
 mod record;
+mod routes;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -30,6 +33,7 @@ mod tests;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 
 use rustix::net::sockopt::socket_type;
 use rustix::net::{Shutdown, SocketType, getsockname, listen, shutdown};
@@ -37,6 +41,8 @@ use serde::{Deserialize, Serialize};
 
 use extended::{Extended, PLACES};
 pub use record::Record;
+pub use routes::{Order, Unroutable};
+use routes::{ROUTES, Route};
 use shared::set_option;
 pub use shared::{Key, carry_options, is_multipath, is_shared, listens, share, single_path};
 
@@ -111,6 +117,9 @@ pub struct Group {
     extended: Option<Extended>,
     balancer: Balancer,
     reason: Reason,
+    routes: [Option<Route>; ROUTES],
+    /// How many members have left the kernel's list.
+    departures: u64,
 }
 
 impl Group {
@@ -124,6 +133,8 @@ impl Group {
             extended: None,
             balancer: Balancer::Hash,
             reason: Reason::Wanted,
+            routes: [None; ROUTES],
+            departures: 0,
         }
     }
 
@@ -200,7 +211,12 @@ impl Group {
         // First a table that holds before and after: without the two whose indices change.
         self.members[at].included = false;
         let last = self.members.len() - 1;
-        self.steer_among(|member, index| member.included && index != last);
+        let stays = |member: &Member, index: usize| member.included && index != last;
+        if self.members.iter().enumerate().any(|(index, member)| stays(member, index)) {
+            self.steer_among(stays);
+        } else {
+            self.steer();
+        }
         for gone in self.forget(&[at]) {
             self.clear(&gone);
             // UDP knows no such state.
@@ -298,8 +314,9 @@ impl Group {
         let places: Vec<u32> = chosen.map(|(_, member)| member.place).collect();
         let indices: Vec<u32> =
             self.indices(is_in).into_iter().map(|index| u32::try_from(index).unwrap_or(u32::MAX)).collect();
+        let routes = self.routes(|index| Some(self.members[index].place));
         if let Some(extended) = &self.extended
-            && let Err(error) = extended.set_table(&places)
+            && let Err(error) = extended.set_table(&places).and_then(|()| extended.set_routes(&routes))
         {
             self.fall_back(Balancer::Random, refused(&error));
         }
@@ -309,7 +326,11 @@ impl Group {
             Balancer::Random => {
                 let ipv6 = getsockname(&member.socket)
                     .is_ok_and(|address| address.address_family() == rustix::net::AddressFamily::INET6);
-                classic::attach(&member.socket, spread(&member.socket), ipv6, &indices)
+                let routes: Vec<(u16, u32)> =
+                    self.routes(|index| self.sure_index(index)).into_iter().flatten().collect();
+                let choice =
+                    classic::Choice { spread: spread(&member.socket), ipv6, routes: &routes, indices: &indices };
+                classic::attach(&member.socket, &choice)
             }
             // There may be none to detach.
             Balancer::Hash => {
@@ -321,6 +342,13 @@ impl Group {
             self.fall_back(Balancer::Hash, refused(&error));
         }
     }
+}
+
+/// True if groups of TCP sockets with the best balancer there is move what waits in a queue that is removed.
+#[must_use]
+pub fn can_migrate() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| Extended::load(Spread::Connections).is_ok_and(|extended| extended.migrates()))
 }
 
 fn refused(error: &io::Error) -> Reason {

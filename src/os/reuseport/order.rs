@@ -14,6 +14,7 @@ impl Group {
     /// Takes out members, by ascending index, that have left the kernel's list.
     pub(super) fn forget(&mut self, gone: &[usize]) -> Vec<Member> {
         let stay = self.members.len() - gone.len();
+        self.departures += 1;
         let order_is_known = matches!(gone, [one] if self.members[*one].sure);
         if !order_is_known {
             self.members[stay..].iter_mut().for_each(|member| member.sure = false);

@@ -6,7 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use serde::{Deserialize, Serialize};
 
 use super::extended::Extended;
-use super::{Balancer, Group, Member, MemberId, Reason};
+use super::{Balancer, Group, Member, MemberId, ROUTES, Reason};
 
 /// A group without its sockets, for whoever comes after us.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,18 +72,18 @@ impl Group {
                 Some(Member { id, socket: sockets.remove(&id)?, place, included, leaving, sure })
             })
             .collect();
-        let mut group = Group { members, next, at_most, extended: None, balancer, reason };
+        let (routes, departures) = ([None; ROUTES], 0);
+        let mut group = Group { members, next, at_most, extended: None, balancer, reason, routes, departures };
         if balancer == Balancer::RoundRobin {
-            let mut file = |name: &str| files.remove(name).ok_or(());
-            let all = (|| Ok::<_, ()>([file("program")?, file("counter")?, file("table")?, file("sockets")?]))();
-            match all {
-                Ok(all) => group.extended = Some(Extended::adopt(all, migrates)),
-                Err(()) => group.fall_back(Balancer::Random, Reason::Refused(libc::EBUSY)),
+            group.extended = Extended::adopt(&mut files, migrates);
+            if group.extended.is_none() {
+                group.fall_back(Balancer::Random, Reason::Refused(libc::EBUSY));
             }
         }
         group.notice_leavers();
         // Whatever the kernel has, it may be from before the last line that was written down.
         group.steer();
+        group.renew();
         group
     }
 }

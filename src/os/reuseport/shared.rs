@@ -1,7 +1,7 @@
 //! Sockets that share a port: what the kernel wants of them, and which of them it takes together.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::fstat;
@@ -111,6 +111,30 @@ impl Key {
     #[must_use]
     pub fn is_taken(&self) -> bool {
         self.bind_new(false).is_err_and(|error| error.raw_os_error() == Some(libc::EADDRINUSE))
+    }
+
+    /// Where sockets with this key are reached from this machine, the likeliest address first. A connection from that
+    /// very address gets there.
+    #[must_use]
+    pub fn reachable(&self) -> Vec<SocketAddr> {
+        let all: &[IpAddr] = match self.address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => &[IpAddr::V4(Ipv4Addr::LOCALHOST)],
+            IpAddr::V6(ip) if ip.is_unspecified() && self.v6only => &[IpAddr::V6(Ipv6Addr::LOCALHOST)],
+            // A machine may have no address of IPv6 at all, and sockets that would take it.
+            IpAddr::V6(ip) if ip.is_unspecified() => {
+                &[IpAddr::V6(Ipv6Addr::LOCALHOST), IpAddr::V4(Ipv4Addr::LOCALHOST)]
+            }
+            _ => return vec![self.address],
+        };
+        all.iter().map(|ip| SocketAddr::new(*ip, self.address.port())).collect()
+    }
+
+    /// True if this socket is where sockets with this key can be reached from: in their network name space, none of them
+    /// being limited to a network device.
+    #[must_use]
+    pub fn is_reachable_from(&self, client: impl AsFd) -> bool {
+        let namespace = get_option(client, libc::SOL_SOCKET, NAMESPACE).unwrap_or(0);
+        self.device == 0 && self.namespace == namespace
     }
 
     fn bind_new(&self, shared: bool) -> io::Result<OwnedFd> {

@@ -8,6 +8,8 @@ use rustix::net::{AddressFamily, SocketFlags, accept_with, bind, ipproto, socket
 
 use super::*;
 
+mod routes;
+
 /// Says what a machine lacks, and that a test is worth less for it.
 fn skip(what: &str) {
     let _ = writeln!(io::stderr(), "skipped in part: {what}");

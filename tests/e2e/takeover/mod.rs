@@ -5,6 +5,7 @@
 mod container;
 mod crash;
 mod going;
+mod health;
 mod listening;
 mod nested;
 mod odd;

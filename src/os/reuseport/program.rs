@@ -1,0 +1,231 @@
+//! The program of the balancer in eBPF, instruction by instruction.
+//!
+//! ```text
+//!  routes[..].port == source port, and source address == destination address  ─►  its place
+//!  else                                                                        ─►  table[number % count]
+//! ```
+//!
+//! The number counts connections, or is the hash of addresses and ports for what has no connections. Where anything is
+//! missing nobody is chosen, and the kernel does by its hash. Without routes, which is nearly always, they cost one look
+//! at how many there are.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use super::bpf::{Instruction, instruction};
+use super::extended::PLACES;
+use super::routes::ROUTES;
+
+/// What the program works with.
+pub(super) struct Maps<'a> {
+    pub(super) counter: &'a OwnedFd,
+    pub(super) table: &'a OwnedFd,
+    pub(super) sockets: &'a OwnedFd,
+    /// None for what has no connections.
+    pub(super) routes: Option<&'a OwnedFd>,
+}
+
+/// Where a jump leads, in place of the offset until that is known.
+#[derive(Clone, Copy)]
+#[repr(i16)]
+enum Label {
+    /// On in turn.
+    Deal = i16::MAX,
+    /// The place is known, and lies at the stack's [`PLACE`].
+    Select = i16::MAX - 1,
+    /// It lies there, unless the addresses say otherwise.
+    Compare = i16::MAX - 2,
+    OfVersion4 = i16::MAX - 3,
+    End = i16::MAX - 4,
+}
+
+// On the stack: the number of an element, a place, 8 bytes of ports or 32 of addresses.
+const ELEMENT: i16 = -4;
+const PLACE: i16 = -8;
+const HEADER: i16 = -40;
+
+/// Functions of the kernel's: `bpf_map_lookup_elem`, `bpf_skb_load_bytes`, `bpf_skb_load_bytes_relative`,
+/// `bpf_sk_select_reuseport`.
+const LOOK_UP: i32 = 1;
+const LOAD_BYTES: i32 = 26;
+const LOAD_BYTES_RELATIVE: i32 = 68;
+const SELECT_REUSEPORT: i32 = 82;
+/// Offsets in `struct sk_reuseport_md`: `eth_protocol`, `hash`.
+const PROTOCOL: i16 = 20;
+const HASH: i16 = 32;
+/// `ETH_P_IPV6` as it is on the wire.
+const IPV6: i32 = 0x86dd_u16.to_be() as i32;
+/// `BPF_HDR_START_NET`.
+const NETWORK_HEADER: i32 = 1;
+/// Where the addresses begin in the headers of IPv4 and IPv6, and how long both are together.
+const ADDRESSES4: (i32, i32) = (12, 8);
+const ADDRESSES6: (i32, i32) = (8, 32);
+
+pub(super) fn code(maps: &Maps<'_>) -> Vec<Instruction> {
+    let mut code = Code::default();
+    code.add([mov(6, 1), store_immediate(ELEMENT, 0)]);
+    if let Some(routes) = maps.routes {
+        follow(&mut code, routes);
+    }
+    code.here(Label::Deal);
+    deal(&mut code, maps);
+    code.here(Label::Select);
+    code.add([mov(1, 6)]);
+    code.add(map(2, maps.sockets));
+    code.add([mov(3, 10), add_immediate(3, PLACE.into()), set(4, 0), call(SELECT_REUSEPORT)]);
+    code.here(Label::End);
+    // SK_PASS: with what was chosen, if anything was.
+    code.add([set(0, 1), exit()]);
+    code.finish()
+}
+
+/// Has the place of a connection that comes by a route at [`PLACE`]; goes on for all others.
+fn follow(code: &mut Code, routes: &OwnedFd) {
+    code.element(routes);
+    code.add([jump_if(0, 0, Label::Deal), mov(8, 0), load(1, 8, 0), jump_if(1, 0, Label::Deal)]);
+    // The source port is what the TCP header begins with.
+    code.add([mov(1, 6), set(2, 0), mov(3, 10), add_immediate(3, HEADER.into()), set(4, 2), call(LOAD_BYTES)]);
+    code.add([jump_unless(0, 0, Label::Deal), load_half(2, 10, HEADER)]);
+    for slot in 0..ROUTES {
+        let at = i16::try_from(4 + 4 * slot).unwrap_or(0);
+        code.add([load_half(1, 8, at), load_half(3, 8, at + 2), jump_if_same(1, 2, Label::Compare)]);
+    }
+    code.add([jump(Label::Deal)]);
+    code.here(Label::Compare);
+    code.add([store(PLACE, 3), load(1, 6, PROTOCOL), jump_unless(1, IPV6, Label::OfVersion4)]);
+    addresses(code, ADDRESSES6);
+    for (source, destination) in [(HEADER, HEADER + 16), (HEADER + 8, HEADER + 24)] {
+        let words = [load_double(1, 10, source), load_double(2, 10, destination)];
+        code.add(words);
+        code.add([jump_unless_same(1, 2, Label::Deal)]);
+    }
+    code.add([jump(Label::Select)]);
+    code.here(Label::OfVersion4);
+    addresses(code, ADDRESSES4);
+    code.add([load(1, 10, HEADER), load(2, 10, HEADER + 4), jump_unless_same(1, 2, Label::Deal), jump(Label::Select)]);
+}
+
+/// Has both addresses at [`HEADER`].
+fn addresses(code: &mut Code, (offset, length): (i32, i32)) {
+    code.add([mov(1, 6), set(2, offset), mov(3, 10), add_immediate(3, HEADER.into()), set(4, length)]);
+    code.add([set(5, NETWORK_HEADER), call(LOAD_BYTES_RELATIVE), jump_unless(0, 0, Label::Deal)]);
+}
+
+/// Has the place of who is next at [`PLACE`].
+fn deal(code: &mut Code, maps: &Maps<'_>) {
+    code.element(maps.counter);
+    code.add([jump_if(0, 0, Label::End), mov(7, 0)]);
+    code.element(maps.table);
+    code.add([jump_if(0, 0, Label::End), mov(8, 0), load(9, 8, 0), jump_if(9, 0, Label::End)]);
+    match maps.routes {
+        Some(_) => code.add([set(1, 1), fetch_add(7, 1)]),
+        None => code.add([load(1, 6, HASH)]),
+    }
+    code.add([modulo(1, 9), jump_if_beyond(1, PLACES as i32 - 1, Label::End), shift_left(1, 2), add(8, 1)]);
+    code.add([load(4, 8, 4), store(PLACE, 4)]);
+}
+
+/// Instructions, and where the labels are.
+#[derive(Default)]
+struct Code {
+    lines: Vec<Instruction>,
+    labels: Vec<(Label, usize)>,
+}
+
+impl Code {
+    fn add(&mut self, lines: impl IntoIterator<Item = Instruction>) {
+        self.lines.extend(lines);
+    }
+
+    /// What comes next is where this leads.
+    fn here(&mut self, label: Label) {
+        self.labels.push((label, self.lines.len()));
+    }
+
+    /// Puts the address of the map's only element into register 0.
+    fn element(&mut self, of: &OwnedFd) {
+        self.add(map(1, of));
+        self.add([mov(2, 10), add_immediate(2, ELEMENT.into()), call(LOOK_UP)]);
+    }
+
+    fn finish(mut self) -> Vec<Instruction> {
+        for (label, target) in self.labels {
+            for (at, line) in self.lines[..target].iter_mut().enumerate() {
+                // A jump counts from the instruction after it.
+                line.aim(label as i16, i16::try_from(target - at - 1).unwrap_or(0));
+            }
+        }
+        self.lines
+    }
+}
+
+/// `BPF_LD | BPF_DW | BPF_IMM` with `BPF_PSEUDO_MAP_FD`: two instructions long.
+fn map(to: u8, file: &OwnedFd) -> [Instruction; 2] {
+    [instruction(0x18, to, 1, 0, file.as_raw_fd()), instruction(0, 0, 0, 0, 0)]
+}
+
+// Registers of 64 bits, where not said otherwise.
+fn mov(to: u8, from: u8) -> Instruction {
+    instruction(0xbf, to, from, 0, 0)
+}
+fn set(to: u8, value: i32) -> Instruction {
+    instruction(0xb7, to, 0, 0, value)
+}
+fn add(to: u8, from: u8) -> Instruction {
+    instruction(0x0f, to, from, 0, 0)
+}
+fn add_immediate(to: u8, value: i32) -> Instruction {
+    instruction(0x07, to, 0, 0, value)
+}
+fn modulo(to: u8, by: u8) -> Instruction {
+    instruction(0x9f, to, by, 0, 0)
+}
+fn shift_left(to: u8, by: i32) -> Instruction {
+    instruction(0x67, to, 0, 0, by)
+}
+/// 4 bytes from memory.
+fn load(to: u8, from: u8, offset: i16) -> Instruction {
+    instruction(0x61, to, from, offset, 0)
+}
+/// 2 bytes.
+fn load_half(to: u8, from: u8, offset: i16) -> Instruction {
+    instruction(0x69, to, from, offset, 0)
+}
+/// 8 bytes.
+fn load_double(to: u8, from: u8, offset: i16) -> Instruction {
+    instruction(0x79, to, from, offset, 0)
+}
+/// 4 bytes to the stack.
+fn store(offset: i16, from: u8) -> Instruction {
+    instruction(0x63, 10, from, offset, 0)
+}
+fn store_immediate(offset: i16, value: i32) -> Instruction {
+    instruction(0x62, 10, 0, offset, value)
+}
+/// Adds to 8 bytes in memory in one step; the register then holds what was there before. Since Linux 5.12.
+fn fetch_add(at: u8, register: u8) -> Instruction {
+    instruction(0xdb, at, register, 0, 0x01)
+}
+fn jump(to: Label) -> Instruction {
+    instruction(0x05, 0, 0, to as i16, 0)
+}
+fn jump_if(register: u8, is: i32, to: Label) -> Instruction {
+    instruction(0x15, register, 0, to as i16, is)
+}
+fn jump_unless(register: u8, is: i32, to: Label) -> Instruction {
+    instruction(0x55, register, 0, to as i16, is)
+}
+fn jump_if_same(one: u8, other: u8, to: Label) -> Instruction {
+    instruction(0x1d, one, other, to as i16, 0)
+}
+fn jump_unless_same(one: u8, other: u8, to: Label) -> Instruction {
+    instruction(0x5d, one, other, to as i16, 0)
+}
+fn jump_if_beyond(register: u8, most: i32, to: Label) -> Instruction {
+    instruction(0x25, register, 0, to as i16, most)
+}
+fn call(function: i32) -> Instruction {
+    instruction(0x85, 0, 0, 0, function)
+}
+fn exit() -> Instruction {
+    instruction(0x95, 0, 0, 0, 0)
+}

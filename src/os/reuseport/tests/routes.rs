@@ -1,0 +1,156 @@
+//! Connections past the rotation: a routed one goes to its member, whoever else is served meanwhile, and to no other.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use super::*;
+
+/// A socket with a port that is its own.
+fn client(at: SocketAddr) -> (OwnedFd, u16) {
+    let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+    bind(&socket, &SocketAddr::new(at.ip(), 0)).unwrap();
+    let port = SocketAddr::try_from(getsockname(&socket).unwrap()).unwrap().port();
+    (socket, port)
+}
+
+/// Whom the connections that wait are for.
+fn taken(group: &Group) -> Vec<MemberId> {
+    let accept = |id| (0..).take_while(move |_| accept_with(group.socket(id).unwrap(), SocketFlags::CLOEXEC).is_ok());
+    group.members().flat_map(|(id, _)| accept(id).map(move |_| id)).collect()
+}
+
+fn key_of(group: &Group) -> Key {
+    let (first, _) = group.members().next().unwrap();
+    Key::of(group.socket(first).unwrap()).unwrap().unwrap()
+}
+
+#[test]
+fn a_routed_connection_goes_to_its_member_in_rotation_or_not() {
+    for any in ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0", "[::]:0"] {
+        for balancer in balancers() {
+            let (mut group, ids) = group(any, balancer, 4);
+            group.exclude(ids[1]);
+            group.exclude(ids[3]);
+            for to in key_of(&group).reachable() {
+                for id in &ids {
+                    let (client, port) = client(to);
+                    let order = group.route(port, *id).unwrap();
+                    rustix::net::connect(&client, &to).unwrap();
+                    assert!(group.is_in(order));
+                    assert_eq!(taken(&group), [*id], "{any} {to} {balancer:?}");
+                    group.unroute(port);
+                }
+            }
+            let got = dealt(&group, 40);
+            assert!(got.len() == 2 && got.contains_key(&ids[0]) && got.contains_key(&ids[2]), "{any} {got:?}");
+        }
+    }
+}
+
+#[test]
+fn several_routes_at_once_and_everybody_else_goes_in_turn() {
+    for any in ["127.0.0.1:0", "[::]:0"] {
+        for balancer in balancers() {
+            let (mut group, ids) = group(any, balancer, 3);
+            group.exclude(ids[2]);
+            let to = key_of(&group).reachable()[0];
+            let clients: Vec<_> = (0..ROUTES).map(|_| client(to)).collect();
+            for (number, (_, port)) in clients.iter().enumerate() {
+                group.route(*port, ids[number % 3]).unwrap();
+            }
+            assert_eq!(group.route(1, ids[0]), Err(Unroutable::NotNow), "no more than there is room for");
+            let got = dealt(&group, 60);
+            assert!(got.len() == 2 && !got.contains_key(&ids[2]), "{any} {balancer:?} {got:?}");
+            for (number, (client, _)) in clients.iter().enumerate().rev() {
+                rustix::net::connect(client, &to).unwrap();
+                assert_eq!(taken(&group), [ids[number % 3]], "{any} {balancer:?} {number}");
+            }
+            clients.iter().for_each(|(_, port)| group.unroute(*port));
+            assert!(group.dealt().is_none_or(|dealt| dealt == 60), "a connection of ours is none that was dealt");
+        }
+    }
+}
+
+/// The same port at another address of this machine is another client's.
+#[test]
+fn the_port_of_a_route_elsewhere_is_nobodys_business() {
+    for any in ["0.0.0.0:0", "[::]:0"] {
+        for balancer in balancers() {
+            let (mut group, ids) = group(any, balancer, 2);
+            group.exclude(ids[1]);
+            let to: SocketAddr = format!("127.0.0.1:{}", address_of(&group).port()).parse().unwrap();
+            let stranger = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+            bind(&stranger, &"127.0.0.2:0".parse::<SocketAddr>().unwrap()).unwrap();
+            let port = SocketAddr::try_from(getsockname(&stranger).unwrap()).unwrap().port();
+            group.route(port, ids[1]).unwrap();
+            rustix::net::connect(&stranger, &to).unwrap();
+            assert_eq!(taken(&group), [ids[0]], "{any} {balancer:?}");
+        }
+    }
+}
+
+#[test]
+fn a_departure_shows_and_where_a_member_stands_must_be_known() {
+    let (mut group, ids) = group("127.0.0.1:0", Balancer::Random, 5);
+    let order = group.route(1, ids[3]).unwrap();
+    shutdown(group.socket(ids[1]).unwrap(), Shutdown::Both).unwrap();
+    assert!(!group.is_in(order), "the last has moved");
+    let to = address_of(&group);
+    let (own, port) = client(to);
+    group.route(port, ids[3]).unwrap();
+    rustix::net::connect(&own, &to).unwrap();
+    assert_eq!(taken(&group), [ids[3]]);
+    // Two leave, and nobody knows who was first.
+    let new = add(&mut group);
+    [ids[0], ids[2]].iter().for_each(|id| shutdown(group.socket(*id).unwrap(), Shutdown::Both).unwrap());
+    assert_eq!(group.route(port, new), Err(Unroutable::NotNow));
+    assert_eq!(group.route(port, ids[0]), Err(Unroutable::Never), "it is no member any more");
+}
+
+#[test]
+fn nothing_is_left_of_routes_for_the_next_owner_who_has_his_own() {
+    for balancer in balancers() {
+        // The balancer of a version that knew none, too.
+        for old in [false, true] {
+            let (mut group, ids) = group("127.0.0.1:0", balancer, 3);
+            let to = address_of(&group);
+            group.exclude(ids[2]);
+            let ((stale, stale_port), (own, port)) = (client(to), client(to));
+            group.route(stale_port, ids[2]).unwrap();
+            let copy = |file: BorrowedFd<'_>| file.try_clone_to_owned().unwrap();
+            let sockets = ids.iter().map(|id| (*id, copy(group.socket(*id).unwrap()))).collect();
+            let files = group.files().into_iter().filter(|(name, _)| !old || *name != "routes");
+            let files = files.map(|(name, file)| (name.to_owned(), copy(file))).collect();
+            let record = group.record();
+            drop(group);
+            let mut next = Group::adopt(record, sockets, files);
+            assert_eq!(next.balancer(), (balancer, &Reason::Wanted));
+            rustix::net::connect(&stale, &to).unwrap();
+            assert_ne!(taken(&next), [ids[2]], "{balancer:?} {old}");
+            next.route(port, ids[2]).unwrap();
+            rustix::net::connect(&own, &to).unwrap();
+            assert_eq!(taken(&next), [ids[2]], "{balancer:?} {old}");
+            let got = dealt(&next, 40);
+            assert!(got.len() == 2 && !got.contains_key(&ids[2]), "{balancer:?} {old} {got:?}");
+        }
+    }
+}
+
+#[test]
+fn by_the_hash_nobody_is_reached() {
+    let (mut group, ids) = group("127.0.0.1:0", Balancer::Hash, 2);
+    assert_eq!(group.route(1, ids[0]), Err(Unroutable::Never));
+}
+
+#[test]
+fn addresses_to_reach_a_key_at() {
+    let (group, _) = group("[::]:0", Balancer::Hash, 1);
+    let key = key_of(&group);
+    let port = key.address.port();
+    let v6 = SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), port);
+    assert_eq!(key.reachable(), [v6, SocketAddr::new("127.0.0.1".parse().unwrap(), port)]);
+    let mut only = key;
+    only.v6only = true;
+    assert_eq!(only.reachable(), [v6]);
+    assert!(key.is_reachable_from(client(v6).0));
+}

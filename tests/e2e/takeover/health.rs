@@ -1,0 +1,155 @@
+//! Health where the kernel deals connections out: each worker is asked itself, and one that fails never serves.
+
+use std::time::Duration;
+
+use super::{Loads, PYTHON, Town, possible, skip, there};
+use crate::crash::kill_god;
+use crate::load::Tally;
+use crate::support::eventually::until;
+use crate::support::listing::{Row, pids};
+use crate::support::{Home, app, http};
+
+const NOBODY: u32 = 65534;
+
+/// How the program comes by its socket.
+#[derive(Clone, Copy, PartialEq)]
+enum Socket {
+    /// It binds it.
+    Bound,
+    /// It finds it open.
+    Given,
+}
+
+/// Two workers that are well, and their clients. As an ordinary user, there is another balancer.
+fn checked(socket: Socket, user: Option<u32>) -> Option<(Town, Loads<2>)> {
+    if !there(PYTHON) || (user.is_some() && !nix::unistd::Uid::effective().is_root()) {
+        skip("no other user");
+        return None;
+    }
+    let home = user.map_or_else(Home::new, Home::of_user);
+    if socket == Socket::Bound && !possible(&home) {
+        return None;
+    }
+    let town = Town { home, port: http::free_port() };
+    town.home.write("health.py", &std::fs::read_to_string(app("share/health.py")).unwrap());
+    town.home.write("sick/nobody", "");
+    release(&town, socket, "good");
+    town.home.ok("start it.json");
+    let loads = town.loads();
+    Some((town, loads))
+}
+
+fn release(town: &Town, socket: Socket, release: &str) {
+    let listen = match socket {
+        Socket::Bound => String::new(),
+        Socket::Given => format!(r#""listen": ["tcp://[::]:{}"],"#, town.port),
+    };
+    let (work, port) = (town.home.work().display(), town.port);
+    let text = format!(
+        r#"{{ "apps": [{{ "name": "it", "script": "{work}/health.py", "interpreter": "{PYTHON}", "instances": 2, {listen}
+            "merge_logs": true, "listen_timeout": "5s", "exec_mode": "cluster",
+            "health": {{ "http": "/healthz", "interval": "100ms", "timeout": "1s", "retries": 2 }},
+            "env": {{ "PORT": "{port}", "RELEASE": "{release}", "SICK": "{work}/sick" }} }}] }}"#
+    );
+    town.home.write("it.json", &text);
+}
+
+/// Each request was answered, by one of these.
+#[track_caller]
+fn only(tallies: &[Tally], pids: &[i32]) {
+    for tally in tallies {
+        assert!(tally.failed.is_empty(), "of {} requests failed {:?}", tally.answered, tally.failed);
+        assert!(tally.by.keys().all(|pid| pids.contains(pid)), "{:?} besides {pids:?}", tally.by);
+    }
+}
+
+fn a_sick_release_never_serves(socket: Socket, user: Option<u32>) {
+    let Some((town, loads)) = checked(socket, user) else { return };
+    let before = pids(&town.online(2));
+    release(&town, socket, "sick");
+    town.home
+        .run("reload it.json")
+        .code(1)
+        .complains("status 500; the old process goes on serving")
+        .complains("this release is sick");
+    assert_eq!(pids(&town.online(2)), before);
+    only(&loads.stop(), &before);
+    // A good one does.
+    release(&town, socket, "good");
+    let loads = town.loads();
+    town.home.ok("reload it.json");
+    assert!(pids(&town.online(2)).iter().all(|pid| !before.contains(pid)));
+    assert_eq!(town.spread(60).len(), 2);
+    loads.leave_content();
+}
+
+fn the_sick_worker_is_replaced(socket: Socket, user: Option<u32>) {
+    let Some((town, loads)) = checked(socket, user) else { return };
+    for at in [1, 0] {
+        let before = pids(&town.online(2));
+        town.home.write(&format!("sick/{}", before[at]), "");
+        town.home.when("it", "the sick one replaced", |rows| {
+            rows.len() == 2 && rows.iter().all(|row| row.online() && row.pid != before[at])
+        });
+        assert!(pids(&town.online(2)).contains(&before[1 - at]), "the other is not touched");
+    }
+    assert_eq!(town.spread(60).len(), 2);
+    loads.leave_content();
+}
+
+fn god_dies_while_a_sick_release_is_tried(socket: Socket, user: Option<u32>) {
+    let Some((town, loads)) = checked(socket, user) else { return };
+    let before = pids(&town.online(2));
+    release(&town, socket, "sick");
+    let reload = town.home.pmr(["reload", "it.json"]).spawn();
+    let errors = town.home.root().join("logs/it-error.log");
+    let is_tried = || std::fs::read_to_string(&errors).is_ok_and(|text| text.contains("this release is sick"));
+    until("a successor is there", is_tried);
+    for _ in 0..3 {
+        kill_god(&town.home);
+    }
+    reload.wait(Duration::from_secs(60));
+    town.home.when("it", "the old ones", |rows| rows.iter().all(Row::online) && pids(rows) == before);
+    only(&loads.stop(), &before);
+}
+
+#[test]
+fn a_sick_release_that_binds_never_serves() {
+    a_sick_release_never_serves(Socket::Bound, None);
+}
+
+#[test]
+fn a_sick_release_that_binds_never_serves_as_an_ordinary_user() {
+    a_sick_release_never_serves(Socket::Bound, Some(NOBODY));
+}
+
+#[test]
+fn a_sick_release_that_is_given_its_socket_never_serves() {
+    a_sick_release_never_serves(Socket::Given, None);
+}
+
+#[test]
+fn a_sick_release_that_is_given_its_socket_never_serves_as_an_ordinary_user() {
+    a_sick_release_never_serves(Socket::Given, Some(NOBODY));
+}
+
+#[test]
+fn who_falls_ill_is_the_one_that_is_replaced() {
+    the_sick_worker_is_replaced(Socket::Bound, None);
+    the_sick_worker_is_replaced(Socket::Given, Some(NOBODY));
+}
+
+#[test]
+fn nor_does_it_serve_if_god_dies_meanwhile() {
+    god_dies_while_a_sick_release_is_tried(Socket::Bound, None);
+    god_dies_while_a_sick_release_is_tried(Socket::Bound, Some(NOBODY));
+    god_dies_while_a_sick_release_is_tried(Socket::Given, None);
+}
+
+#[test]
+fn with_one_queue_for_all_a_path_alone_is_refused() {
+    let home = Home::new();
+    let script = app("share/health.py");
+    home.run(&format!("start {script} --interpreter {PYTHON} -i 2 --share queue --health /healthz"))
+        .refuses("a path alone");
+}
