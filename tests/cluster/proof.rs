@@ -31,7 +31,7 @@ const DIES: &str = "dies 5 s later";
 const BROKEN: [(&str, &[&str]); 4] = [
     ("crashes at start", &["exited with code 7", "no such table: users", "the old process goes on serving"]),
     ("never listens", &["not ready after", "the old process goes on serving"]),
-    ("fails its health check", &["503"]),
+    ("fails its health check", &["not ready after", "the old process goes on serving"]),
     (DIES, &["exited with code 9", "out of file descriptors"]),
 ];
 

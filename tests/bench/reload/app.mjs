@@ -33,14 +33,17 @@ const certificate = (folder) => {
   return { TLS_KEY: key, TLS_CERT: cert }
 }
 
-// True if a worker can be asked for its health: a check is a plain HTTP request over a connection of its own.
-export const hasHealth = (app) => !['https', 'python'].includes(app)
+// A check is a plain HTTP request over a connection of its own, or else a line that the app prints when it has found itself
+// fit to serve.
+const HTTP = { http: '/', interval: '1s', timeout: '2s', retries: 2 }
+const LINE = { log: 'ready to serve' }
+const healthOf = (app) => (['https', 'python'].includes(app) ? LINE : HTTP)
 
 // What only pmr knows.
 const settings = ({ name }, app, { checked, brief }) => {
   if (name !== 'pmr') return {}
   const drain = saysGoodbye(known(app)) ? (brief ? { drain_timeout: '60s' } : {}) : { drain_timeout: '2500ms' }
-  const health = checked ? { health: { http: '/', interval: '1s', timeout: '2s', retries: 2 } } : {}
+  const health = checked ? { health: healthOf(app) } : {}
   return { ...drain, ...health }
 }
 
@@ -58,8 +61,8 @@ const config = (contestant, app, { graceful, checked, brief }, port) => ({
   ...settings(contestant, app, { checked, brief }),
 })
 
-// Starts it and puts it under load. `checked`: with a health check, where there can be one. `brief`: with fewer clients,
-// and with time for a machine that has other things to do.
+// Starts it and puts it under load. `checked`: with a health check. `brief`: with fewer clients, and with time for a machine
+// that has other things to do.
 export const start = async (contestant, app, ways) => {
   const port = await freePort()
   const { kind } = known(app)

@@ -1,6 +1,6 @@
 // One app, in one of its two kinds, under one contestant, through all events: a cell for each.
 import { until } from '../machine.mjs'
-import { WORKERS, hasHealth, start } from './app.mjs'
+import { WORKERS, start } from './app.mjs'
 import { SICK, event as happening } from './events.mjs'
 
 // A row takes two or three minutes. One that takes so long is ended and said not to have come to its end.
@@ -54,10 +54,9 @@ export const endAll = () => Promise.all([...open].map((one) => one.end()))
 // Through the events, one after the other; what comes out of each goes to `cells` at once. A release that fails a check
 // is for PM2, which knows none, one like any other.
 const live = async (one, name, { graceful, brief, events }, cells) => {
-  const possible = events.filter((event) => event !== SICK || hasHealth(name) || !one.checksHealth)
-  const app = await start(one, name, { graceful, brief, checked: one.checksHealth && possible.includes(SICK) })
+  const app = await start(one, name, { graceful, brief, checked: one.checksHealth && events.includes(SICK) })
   let before = await app.tally()
-  for (const event of possible) {
+  for (const event of events) {
     const { cell: done, after } = await cell(app, event, before)
     cells.push(done)
     before = after

@@ -71,4 +71,6 @@ if release == 'dying':
 server = Server(('0.0.0.0', int(os.environ['PORT'])), Handler)
 if os.environ['GRACEFUL'] == 'yes':
     signal.signal(signal.SIGINT, lambda *_: threading.Thread(target=server.shutdown).start())
+if release != 'sick':
+    print('ready to serve', flush=True)
 server.serve_forever()

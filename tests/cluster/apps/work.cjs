@@ -42,6 +42,11 @@ exports.grow = () => {
   return pid
 }
 
+// Says so, if it is true.
+exports.serves = () => {
+  if (!exports.sick) console.log('ready to serve')
+}
+
 // Listens, if this release does; `leave` is what a graceful app does on SIGINT.
 exports.run = (listen, leave) => {
   console.log(`boot of release ${release}`)
