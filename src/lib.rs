@@ -91,7 +91,8 @@
 //! 2. No request is refused, reset or left hanging by a reload or a scale; when a worker is killed, only the requests
 //!    inside it fail.
 //! 3. Every process we started is known or reaped, children in sessions of their own included.
-//! 4. `stop` beats any restart in flight; operations on different apps never wait for each other.
+//! 4. `stop` beats any restart in flight; operations on different apps never wait for each other, unless one of the apps
+//!    depends on the other.
 //! 5. Crash loops end in `errored`, after a resurrect, too.
 //! 6. Log bytes are neither lost nor doubled; a slow disk blocks at most its own app, and never God.
 //! 7. What runs comes back after a reboot. Files are written to a temporary one, synced and renamed, or appended to with

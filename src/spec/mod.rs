@@ -9,6 +9,7 @@
 
 pub mod activation;
 pub mod confinement;
+pub mod dependency;
 pub mod ecosystem;
 pub mod health;
 pub mod interpreter;
@@ -30,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 pub use activation::Activation;
 pub use confinement::Confinement;
+pub use dependency::Dependencies;
 pub use health::Health;
 pub use mechanism::Mechanism;
 pub use on_reload_failure::OnReloadFailure;
@@ -96,6 +98,9 @@ pub struct AppSpec {
     /// How its health is checked, if it is. With a check, a process is ready when it has passed for the first time.
     #[serde(default)]
     pub health: Option<Health>,
+    /// The apps it needs: it is started after them, and stopped before them.
+    #[serde(default, skip_serializing_if = "Dependencies::is_empty")]
+    pub depends_on: Dependencies,
     /// What becomes of a reload whose successors fail.
     #[serde(default)]
     pub on_reload_failure: OnReloadFailure,
@@ -368,6 +373,7 @@ pub(crate) fn sample() -> AppSpec {
         watchdog: None,
         activation: Activation::default(),
         health: None,
+        depends_on: Dependencies::new(),
         on_reload_failure: OnReloadFailure::default(),
         confinement: Confinement::default(),
         logs: LogSpec::default(),

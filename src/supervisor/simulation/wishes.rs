@@ -60,6 +60,7 @@ pub fn spec(rng: &mut Rng, name: &str) -> AppSpec {
             on_fail: rng.pick(&[OnFail::Restart, OnFail::Alert]),
             ..crate::spec::Health::new(crate::spec::health::Probe::Tcp { address: "x:1".to_owned() })
         }),
+        depends_on: crate::spec::Dependencies::new(),
         on_reload_failure: rng.pick(&[
             OnReloadFailure::Rollback,
             OnReloadFailure::Rollback,
