@@ -8,7 +8,8 @@
 //!
 //! A stop or delete waits until the stops of the apps that depend on its own are over, as far as they were asked for
 //! before. Until then it leaves alone what serves; what does not serve goes at once, so that it is not started either. A
-//! process that crashes meanwhile is started again: those that are finishing may need it.
+//! process that crashes meanwhile is started again: those that are finishing may need it. A successor that is not in charge
+//! yet is taken back.
 //!
 //! *No two operations wait for each other*: each has a place in the order of requests, within one request after its
 //! dependencies, and waits for none of a later place. Whatever the specs come to say, by a rollback for example, there is
@@ -96,7 +97,12 @@ impl Supervisor {
         let there = operation.pending.drain(..).filter_map(|id| self.processes.get(&id));
         let (wait, go): (Vec<&Process>, Vec<&Process>) = there.partition(|process| process.serves());
         operation.pending = wait.iter().map(|process| process.id).collect();
-        for id in go.iter().map(|process| process.id).collect::<Vec<_>>() {
+        let go: Vec<ProcessId> = go.iter().map(|process| process.id).collect();
+        for id in operation.pending.clone() {
+            // Nothing new comes up any more.
+            self.direct(now, id, effects, Process::take_back);
+        }
+        for id in go {
             operation.active.push(id);
             self.set_off(now, id, operation, effects);
         }
