@@ -76,6 +76,9 @@ impl AppSpec {
             Condition::Started | Condition::Ready => None,
             Condition::Healthy if self.health.is_some() => None,
             Condition::Healthy => Some("has no `health` check: add one, or wait for it to be `ready`"),
+            Condition::Completed if self.activation.idle_timeout.is_some() => {
+                Some("is no job: it rests by its `idle_timeout`; wait for it to be `ready`")
+            }
             Condition::Completed if stays_down => None,
             Condition::Completed => {
                 Some("is started again whenever it ends: set its `autorestart` to false, or wait for it to be `ready`")

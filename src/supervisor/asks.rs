@@ -46,6 +46,10 @@ impl Supervisor {
         {
             effects.push(Effect::Settle { ticket, answer: Ok(wait.report) });
         }
+        // All of them first: nothing of one app may begin anything for want of another that is stopped before it.
+        for (app, operation) in plan.iter().filter(|(_, operation)| operation.kind.overtakes()) {
+            self.supersede(*app, operation);
+        }
         for (app, operation) in plan {
             self.enqueue(now, app, operation, effects);
         }

@@ -77,7 +77,9 @@ fn state(one: &Description, case: &Case<'_>, names: &Names<'_>) -> Vec<String> {
         vec![format!("  process {}: {}{since}{pid}, {} restarts", info.id, info.status.word(), info.restarts)];
     let why = info.reason.clone().or_else(|| stopped_by(info.status, info.id, case.events, names));
     lines.extend(why.map(|why| format!("    why: {why}")));
-    let exit = info.last_exit.filter(|_| !matches!(info.status, Status::Online | Status::Completed) && !was_told(info.id, case.events));
+    let exit = info
+        .last_exit
+        .filter(|_| !matches!(info.status, Status::Online | Status::Completed) && !was_told(info.id, case.events));
     if let Some((exit, meaning)) = exit.and_then(|exit| Some((exit, meaning(exit)?))) {
         lines.push(format!("    {} usually means: {meaning}", exit_words(exit)));
     }

@@ -16,8 +16,8 @@ pub use read::Instances;
 use read::Unfit;
 
 use super::{
-    Activation, AppSpec, Balance, Confinement, DEFAULT_INSTANCE_VAR, Dependencies, Env, ExecMode, Health, LogTarget, OnReloadFailure,
-    Program, QueueRule, Readiness, RestartRule, Sharing, StopRule, interpreter, log_paths, target,
+    Activation, AppSpec, Balance, Confinement, DEFAULT_INSTANCE_VAR, Dependencies, Env, ExecMode, Health, LogTarget,
+    OnReloadFailure, Program, QueueRule, Readiness, RestartRule, Sharing, StopRule, interpreter, log_paths, target,
 };
 
 /// What was said about one app so far: by its config file, then by the command line, which overrides.

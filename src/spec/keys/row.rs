@@ -5,7 +5,11 @@ use serde_json::Value;
 use super::read::Unfit;
 use super::{Draft, Flag, Key, Takes};
 
-pub(super) const fn key(name: &'static str, expects: &'static str, set: fn(&mut Draft, &Value) -> Result<(), Unfit>) -> Key {
+pub(super) const fn key(
+    name: &'static str,
+    expects: &'static str,
+    set: fn(&mut Draft, &Value) -> Result<(), Unfit>,
+) -> Key {
     Key { name, aliases: &[], expects, flag: None, fixed: None, set }
 }
 

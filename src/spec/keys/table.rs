@@ -3,6 +3,7 @@
 //! To add a key: give it a field in [`super::Draft`] (or in one of the rules a draft holds) and a row in
 //! [`KEYS`]; take it out of [`UNSUPPORTED`].
 
+use super::Key;
 use super::objects::{cluster, dependencies, health, share};
 use super::read::{
     Unfit, balance, boolean, bytes_or_none, count, count_or_none, cpu, duration, duration_or_none, endpoints,
@@ -10,7 +11,6 @@ use super::read::{
     on_reload_failure, paths, ports, put, shed, variable, variables, word, words,
 };
 use super::row::{dashed, key, repeated, sets, several, takes};
-use super::Key;
 use crate::spec::ExecMode;
 use std::time::Duration;
 

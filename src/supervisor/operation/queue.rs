@@ -17,9 +17,6 @@ impl Supervisor {
         mut operation: Operation,
         effects: &mut Vec<Effect>,
     ) {
-        if operation.kind.overtakes() {
-            self.supersede(app, &operation);
-        }
         if operation.kind == Kind::Reload {
             self.queue_reload(app, &mut operation, effects);
         }
@@ -64,9 +61,9 @@ impl Supervisor {
         }
     }
 
-    /// Takes the processes of `newer` out of every operation of the app. What has not begun and has nothing left to do
+    /// Takes the processes of a `newer` stop or delete out of every operation of the app, before it is enqueued. What has not begun and has nothing left to do
     /// never begins, and neither does a scale that waits while the whole app is taken down.
-    fn supersede(&mut self, app: AppId, newer: &Operation) {
+    pub(in crate::supervisor) fn supersede(&mut self, app: AppId, newer: &Operation) {
         let whole = self.staying(app).iter().all(|id| newer.concerns(*id));
         let Some(entry) = self.apps.get_mut(&app) else { return };
         let mut lines = Vec::new();
@@ -148,7 +145,14 @@ impl Supervisor {
         }
     }
 
-    pub(in crate::supervisor) fn report(&mut self, ticket: Option<Ticket>, app: AppId, id: ProcessId, kind: Kind, verdict: Verdict) {
+    pub(in crate::supervisor) fn report(
+        &mut self,
+        ticket: Option<Ticket>,
+        app: AppId,
+        id: ProcessId,
+        kind: Kind,
+        verdict: Verdict,
+    ) {
         let Some(wait) = ticket.and_then(|ticket| self.waits.get_mut(&ticket)) else { return };
         let name = self.apps.get(&app).map(|app| app.spec.name.clone()).unwrap_or_default();
         let line = ReportLine { id: id.0, name, verb: kind.verb().to_owned(), verdict };

@@ -54,8 +54,13 @@ fn unknown(spec: &AppSpec, name: &str, future: &Future<'_>) -> String {
     let names: Vec<&str> = near.map(|(_, other)| *other).collect();
     let meant = target::similar(name, &names).first().map_or_else(String::new, |near| format!("; is `{near}` meant?"));
     let elsewhere = future.keys().find(|(_, other)| *other == name);
-    let elsewhere = elsewhere.map_or_else(String::new, |(there, _)| format!(" in the namespace `{}` (there is one in `{there}`)", spec.namespace));
-    format!("`{}` depends on `{name}`, which is not known{elsewhere}: start both from one config file, or `{name}` first{meant}", spec.name)
+    let elsewhere = elsewhere.map_or_else(String::new, |(there, _)| {
+        format!(" in the namespace `{}` (there is one in `{there}`)", spec.namespace)
+    });
+    format!(
+        "`{}` depends on `{name}`, which is not known{elsewhere}: start both from one config file, or `{name}` first{meant}",
+        spec.name
+    )
 }
 
 /// `spec` depends on `other`.

@@ -93,7 +93,13 @@ impl Supervisor {
     }
 
     /// Sets off what a stop that waits need not wait for.
-    pub(super) fn stop_idlers(&mut self, now: Moment, app: AppId, operation: &mut Operation, effects: &mut Vec<Effect>) {
+    pub(super) fn stop_idlers(
+        &mut self,
+        now: Moment,
+        app: AppId,
+        operation: &mut Operation,
+        effects: &mut Vec<Effect>,
+    ) {
         let there = operation.pending.drain(..).filter_map(|id| self.processes.get(&id));
         let (wait, go): (Vec<&Process>, Vec<&Process>) = there.partition(|process| process.serves());
         operation.pending = wait.iter().map(|process| process.id).collect();
@@ -195,7 +201,8 @@ impl Supervisor {
             Condition::Ready => completed || all(|process| process.serves() || process.rests()),
             Condition::Healthy => {
                 let is_well = |process: &Process| process.serves() && !process.condition.is_unhealthy();
-                app.spec.health.is_some() && wanted.iter().all(|process| is_well(process) || process.rests())
+                app.spec.health.is_some()
+                    && wanted.iter().all(|process| is_well(process) || process.rests())
                     && !wanted.is_empty()
             }
             Condition::Completed => completed,
@@ -254,14 +261,7 @@ impl Supervisor {
     }
 
     /// What an operation waited for will not come: it is over, and what does not run is not started.
-    fn forsake(
-        &mut self,
-        now: Moment,
-        app: AppId,
-        operation: &mut Operation,
-        reason: &str,
-        effects: &mut Vec<Effect>,
-    ) {
+    fn forsake(&mut self, now: Moment, app: AppId, operation: &mut Operation, reason: &str, effects: &mut Vec<Effect>) {
         if operation.spec.take().is_some() {
             self.touch(RecordKey::Spec(app));
         }

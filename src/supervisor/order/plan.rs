@@ -49,25 +49,29 @@ impl Supervisor {
             let spec = std::sync::Arc::clone(operation.spec.as_ref().unwrap_or(&self.apps[app].spec));
             for (name, condition) in &spec.depends_on {
                 let Some(other) = self.named(&spec.namespace, name) else { continue };
-                let (id, down) = (other.id, self.down(other, *condition));
-                if down.is_empty() || plan.iter().any(|(planned, _)| *planned == id) {
-                    continue;
+                let id = other.id;
+                let planned = plan.iter_mut().find(|(planned, _)| *planned == id).map(|(_, operation)| operation);
+                let mut down = self.down(other, *condition, planned.is_some());
+                down.retain(|id| planned.as_ref().is_none_or(|planned| !planned.concerns(*id)));
+                match planned {
+                    _ if down.is_empty() => continue,
+                    Some(planned) => planned.pending.extend(down),
+                    None => plan.push((id, Operation::new(Some(ticket), Kind::Start, down, usize::MAX))),
                 }
-                plan.push((id, Operation::new(Some(ticket), Kind::Start, down, usize::MAX)));
                 self.remark(Some(ticket), format!("`{name}` was started as well: `{}` depends on it", spec.name));
             }
         }
     }
 
     /// The processes of a dependency that have to be started for it to come to what is wanted of it. None if it is so,
-    /// or on its way, or can never be.
-    fn down(&self, app: &App, condition: Condition) -> Vec<ProcessId> {
+    /// or on its way, or can never be. `planned` if some of it are going to be started anyway.
+    fn down(&self, app: &App, condition: Condition, planned: bool) -> Vec<ProcessId> {
         let standing = self.standing(Some(app), &app.spec.name, condition, u64::MAX, false);
         if !matches!(standing, Standing::Over(_)) || app.spec.never(condition).is_some() {
             return Vec::new();
         }
         let members = || self.members(app.id).filter(|process| process.goal != Goal::Gone);
-        let some_run = members().any(|process| self.stays_up(process));
+        let some_run = planned || members().any(|process| self.stays_up(process));
         let is_down = |process: &&Process| match condition {
             _ if process.state == State::Errored => true,
             Condition::Completed => !process.is_completed() && !self.stays_up(process),
@@ -93,7 +97,9 @@ impl Supervisor {
                 let runs = self.members(other.id).any(|process| self.stays_up(process) && process.is_active());
                 let (name, needed) = (&other.spec.name, &spec.name);
                 match (operation.kind, runs) {
-                    (Kind::Delete, _) => notes.push(format!("`{name}` depends on `{needed}` and cannot be started without it")),
+                    (Kind::Delete, _) => {
+                        notes.push(format!("`{name}` depends on `{needed}` and cannot be started without it"))
+                    }
                     (_, true) => notes.push(format!("`{name}` depends on `{needed}` and runs on")),
                     (_, false) => {}
                 }
@@ -130,4 +136,3 @@ fn visit(at: usize, first: &BTreeMap<usize, Vec<usize>>, seen: &mut [bool], orde
     }
     order.push(at);
 }
-

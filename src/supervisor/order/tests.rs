@@ -351,13 +351,15 @@ fn a_boot_brings_all_back_in_order() {
 fn a_new_daemon_holds_what_was_held() {
     let (mut play, _) = stage(vec![app("db", &[]), app("api", &["db"])]);
     let records: Vec<_> = play.supervisor.all_records().collect();
-    play.supervisor = Supervisor::from_records(records.iter().map(|(key, text)| (*key, text.as_str()))).expect("records");
+    play.supervisor =
+        Supervisor::from_records(records.iter().map(|(key, text)| (*key, text.as_str()))).expect("records");
     assert_eq!(waits_for(&play, 2).as_deref(), Some("waits for `db` to be ready"));
     assert_eq!(play.ready(2), [spawn(3, 2)]);
     let mut play = pair();
     play.act(Action::Stop, "all");
     let records: Vec<_> = play.supervisor.all_records().collect();
-    play.supervisor = Supervisor::from_records(records.iter().map(|(key, text)| (*key, text.as_str()))).expect("records");
+    play.supervisor =
+        Supervisor::from_records(records.iter().map(|(key, text)| (*key, text.as_str()))).expect("records");
     assert_eq!(play.exit(3, 0), [terminate(2)]);
 }
 
@@ -389,7 +391,10 @@ fn a_preview_tells_the_order() {
     let rollout = Rollout { dry_run: true, ..Rollout::waves(1) };
     play.act(Action::Reload { changes: Changes::default(), rollout }, "all");
     let told = notes(&play);
-    assert!(told.contains(&"one after another, as they depend on each other: `other`, `db`, `api`".to_owned()), "{told:?}");
+    assert!(
+        told.contains(&"one after another, as they depend on each other: `other`, `db`, `api`".to_owned()),
+        "{told:?}"
+    );
 }
 
 #[test]

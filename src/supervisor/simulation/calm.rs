@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::history::History;
 use super::invariants;
-use super::sequence;
 use super::observer::Book;
+use super::sequence;
 use crate::protocol::Run;
 use crate::supervisor::{Ask, Goal, Input, Process, Serving, State, Supervisor};
 
@@ -99,7 +99,7 @@ impl History {
                 || process.state == State::Idle
                 || (process.state == State::Errored && sequence::lacks(&self.supervisor, process.app))
         };
-        let online = self.supervisor.processes().filter(up).all(comes_up);
-        assert!(online, "restored and not up: {:?}", self.supervisor);
+        let down: Vec<&Process> = self.supervisor.processes().filter(up).filter(|process| !comes_up(process)).collect();
+        assert!(down.is_empty(), "restored and not up: {down:?}");
     }
 }

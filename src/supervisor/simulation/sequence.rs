@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::protocol::{Action, Run};
 use crate::spec::AppSpec;
 use crate::spec::dependency::Condition;
-use crate::supervisor::{
-    App, AppId, Ask, Effect, Goal, Operation, Process, ProcessId, Snapshot, State, Supervisor,
-};
+use crate::supervisor::{App, AppId, Ask, Effect, Goal, Operation, Process, ProcessId, Snapshot, State, Supervisor};
 
 /// How things were before an input.
 pub struct Before {
@@ -18,6 +16,8 @@ pub struct Before {
     busy: BTreeSet<AppId>,
     /// Processes that a stop was at work on.
     stopping: BTreeSet<ProcessId>,
+    /// What was true of apps, by name.
+    true_of: BTreeSet<(String, Condition)>,
 }
 
 impl Before {
@@ -31,6 +31,7 @@ impl Before {
             serving: ids(Process::serves),
             busy: supervisor.apps().filter(begun).map(|app| app.id).collect(),
             stopping: stops(supervisor).flat_map(|(_, stop)| stop.active.clone()).collect(),
+            true_of: supervisor.apps().flat_map(|app| facts(supervisor, app)).collect(),
         }
     }
 
@@ -41,7 +42,7 @@ impl Before {
                 && let Some(process) = supervisor.process(*process)
                 && !self.busy.contains(&process.app)
             {
-                comes_after(supervisor, &supervisor.apps[&process.app].spec);
+                self.comes_after(supervisor, &supervisor.apps[&process.app].spec);
             }
         }
         for (app, stop) in stops(supervisor) {
@@ -52,6 +53,17 @@ impl Before {
             let went = stop.active.iter().find(|id| self.serving.contains(id) && !self.stopping.contains(id));
             let early = waits_for.zip(went);
             assert!(early.is_none(), "{early:?} was stopped before what depends on it");
+        }
+    }
+
+    /// Whatever is started first must find what it needs. Within one input that may come to be and be over again.
+    fn comes_after(&self, supervisor: &Supervisor, spec: &AppSpec) {
+        for (name, condition) in &spec.depends_on {
+            let other = named(supervisor, name);
+            let all: Vec<&Process> = other.iter().flat_map(|app| supervisor.members(app.id)).collect();
+            let met = other.is_some_and(|app| is_true(supervisor, app, *condition));
+            let was_met = self.true_of.contains(&(name.clone(), *condition));
+            assert!(met || was_met, "`{}` starts and `{name}` is not {condition:?}: {all:?}", spec.name);
         }
     }
 }
@@ -72,22 +84,22 @@ fn named<'a>(supervisor: &'a Supervisor, name: &str) -> Option<&'a App> {
     supervisor.apps().find(|app| app.spec.name == name)
 }
 
-/// Whatever is started first must find what it needs.
-fn comes_after(supervisor: &Supervisor, spec: &AppSpec) {
-    for (name, condition) in &spec.depends_on {
-        let other = named(supervisor, name).unwrap_or_else(|| panic!("`{}` starts without `{name}`", spec.name));
-        let members = || supervisor.members(other.id).filter(|process| process.goal != Goal::Gone);
-        let wanted = || members().filter(|process| process.goal == Goal::Up);
-        let done = members().count() > 0 && members().all(|it| it.completed && it.state == State::Stopped);
-        let ready = |process: &Process| process.serves() || process.rests();
-        let met = match condition {
-            Condition::Started => done || wanted().any(|it| ready(it) || matches!(it.state, State::Launching { .. })),
-            Condition::Ready => done || (wanted().count() > 0 && wanted().all(ready)),
-            Condition::Healthy => wanted().count() > 0 && wanted().all(|it| ready(it) && !it.condition.is_unhealthy()),
-            Condition::Completed => done,
-        };
-        let all: Vec<&Process> = members().collect();
-        assert!(met, "`{}` starts and `{name}` is not {condition:?}: {all:?}", spec.name);
+fn facts(supervisor: &Supervisor, app: &App) -> Vec<(String, Condition)> {
+    let all = [Condition::Started, Condition::Ready, Condition::Healthy, Condition::Completed];
+    let facts = all.into_iter().filter(|condition| is_true(supervisor, app, *condition));
+    facts.map(|condition| (app.spec.name.clone(), condition)).collect()
+}
+
+fn is_true(supervisor: &Supervisor, app: &App, condition: Condition) -> bool {
+    let members = || supervisor.members(app.id).filter(|process| process.goal != Goal::Gone);
+    let wanted = || members().filter(|process| process.goal == Goal::Up);
+    let done = members().count() > 0 && members().all(|it| it.completed && it.state == State::Stopped);
+    let ready = |process: &Process| process.serves() || process.rests();
+    match condition {
+        Condition::Started => done || wanted().any(|it| ready(it) || matches!(it.state, State::Launching { .. })),
+        Condition::Ready => done || (wanted().count() > 0 && wanted().all(ready)),
+        Condition::Healthy => wanted().count() > 0 && wanted().all(|it| ready(it) && !it.condition.is_unhealthy()),
+        Condition::Completed => done,
     }
 }
 
@@ -97,9 +109,10 @@ pub fn awaited(supervisor: &Supervisor) -> Vec<Run> {
         let held = |operation: &Operation| operation.held.as_ref().is_some_and(|why| why.ends_with("to complete"));
         app.operations.iter().any(held)
     };
-    let specs = supervisor.apps().filter(|app| waits(app)).flat_map(|app| {
-        app.operations.iter().filter_map(|it| it.spec.as_deref()).chain([&*app.spec])
-    });
+    let specs = supervisor
+        .apps()
+        .filter(|app| waits(app))
+        .flat_map(|app| app.operations.iter().filter_map(|it| it.spec.as_deref()).chain([&*app.spec]));
     let names: BTreeSet<&str> = specs
         .flat_map(|spec| &spec.depends_on)
         .filter(|(_, condition)| **condition == Condition::Completed)
@@ -125,19 +138,19 @@ pub fn may_wait(supervisor: &Supervisor, app: AppId) -> bool {
 }
 
 /// Whatever a request may start besides what it names.
-pub fn dependencies(supervisor: &Supervisor, ask: &Ask, named: &[ProcessId]) -> BTreeSet<AppId> {
+pub fn dependencies(supervisor: &Supervisor, ask: &Ask, about: &[ProcessId]) -> BTreeSet<AppId> {
     let asked: Vec<&AppSpec> = match ask {
         Ask::Launch { apps, .. } => apps.iter().collect(),
         Ask::Restore(snapshot) => snapshot.apps.iter().map(|app| &app.spec).collect(),
         Ask::ShutDown | Ask::Act { action: Action::Stop | Action::Delete, .. } => return BTreeSet::new(),
         Ask::Act { .. } => vec![],
     };
-    let apps: BTreeSet<AppId> = named.iter().map(|id| supervisor.processes[id].app).collect();
+    let apps: BTreeSet<AppId> = about.iter().map(|id| supervisor.processes[id].app).collect();
     let mut names: Vec<String> = asked.iter().flat_map(|spec| spec.depends_on.keys().cloned()).collect();
     names.extend(apps.iter().flat_map(|app| specs(&supervisor.apps[app])).flat_map(|it| it.depends_on.keys().cloned()));
     let mut found = BTreeSet::new();
     while let Some(name) = names.pop() {
-        if let Some(app) = super::sequence::named(supervisor, &name)
+        if let Some(app) = named(supervisor, &name)
             && found.insert(app.id)
         {
             names.extend(specs(app).flat_map(|spec| spec.depends_on.keys().cloned()));

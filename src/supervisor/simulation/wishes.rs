@@ -9,8 +9,8 @@ use crate::spec::dependency::Condition;
 use crate::spec::health::OnFail;
 use crate::spec::target::Selector;
 use crate::spec::{
-    Activation, AppSpec, Balance, Dependencies, ExecMode, LogSpec, OnReloadFailure, Program, Readiness, RestartRule, Sharing,
-    StopRule,
+    Activation, AppSpec, Balance, Dependencies, ExecMode, LogSpec, OnReloadFailure, Program, Readiness, RestartRule,
+    Sharing, StopRule,
 };
 use crate::supervisor::{Ask, Supervisor};
 
@@ -176,7 +176,7 @@ fn complete(rng: &mut Rng, apps: &mut Vec<AppSpec>) {
             }
             let mut other = spec(rng, &name);
             if condition == Condition::Completed {
-                other.restart.autorestart = false;
+                (other.restart.autorestart, other.activation) = (false, Activation::default());
             }
             apps.push(other);
         }
