@@ -20,8 +20,9 @@
 //!
 //! A supervised process is a *goal* (what the operator wants: up, down, gone) and a *state* (what is). Each life of it
 //! is a [`protocol::Run`], a number never used twice; exits, readiness and samples are reported by run, so late news
-//! about the dead cannot hurt the living. Verbs that span processes and time are operations, queued per app, each with
-//! a ticket that answers whoever asked; who hangs up loses the answer, never the operation.
+//! about the dead cannot hurt the living. Verbs that span processes and time are operations, queued per app and held
+//! back for the apps that it depends on, each with a ticket that answers whoever asked; who hangs up loses the answer,
+//! never the operation.
 //!
 //! ## Sharing a port
 //!

@@ -250,8 +250,8 @@ pub static KEYS: &[Key] = &[
     .flag(takes("health", "PATH|URL", "Ready, and healthy, is a process that answers GET PATH")),
     key(
         "depends_on",
-        "names of apps, each of which is to be \"ready\", or an object of names and \"started\", \"ready\", \"healthy\" or \
-         \"completed\"",
+        "names of apps, such as \"db\" (it is to be ready) or \"db:healthy\", or an object such as {db: \"healthy\"}, of \
+         \"started\", \"ready\", \"healthy\" and \"completed\"",
         |d, v| put(&mut d.depends_on, dependencies(v)),
     )
     .flag(repeated(

@@ -103,7 +103,12 @@ impl History {
             self.ask(&Ask::Launch { apps, how: Launch::New });
         }
         self.settle();
-        (self.os.behaves, self.rolling) = (false, true);
+        self.os.behaves = false;
+        if self.supervisor.apps().next().is_none() {
+            // The daemon died of the launches.
+            return;
+        }
+        self.rolling = true;
         self.serial = self.rng.percent(50);
         for _ in 0..if self.serial { 150 } else { 40 } {
             self.step();
