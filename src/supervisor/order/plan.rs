@@ -96,13 +96,13 @@ impl Supervisor {
             for other in others {
                 let runs = self.members(other.id).any(|process| self.stays_up(process) && process.is_active());
                 let (name, needed) = (&other.spec.name, &spec.name);
-                match (operation.kind, runs) {
+                notes.extend(match (operation.kind, runs) {
                     (Kind::Delete, _) => {
-                        notes.push(format!("`{name}` depends on `{needed}` and cannot be started without it"))
+                        Some(format!("`{name}` depends on `{needed}` and cannot be started without it"))
                     }
-                    (_, true) => notes.push(format!("`{name}` depends on `{needed}` and runs on")),
-                    (_, false) => {}
-                }
+                    (_, true) => Some(format!("`{name}` depends on `{needed}` and runs on")),
+                    (_, false) => None,
+                });
             }
         }
         notes.into_iter().for_each(|note| self.remark(Some(ticket), note));
