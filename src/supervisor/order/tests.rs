@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::protocol::{Action, Changes, EventKind, Exit, Launch, Refusal, Rollout, Run, Verdict};
+use crate::protocol::{Action, Changes, EventKind, Exit, Launch, Refusal, Run, Verdict};
 use crate::spec::dependency::{Condition, parse};
 use crate::spec::health::{Health, Probe};
 use crate::spec::{AppSpec, Dependencies, Readiness, RestartRule};
@@ -383,18 +383,6 @@ fn a_hold_is_told_once() {
     let proof = crate::supervisor::Proof::Message;
     let held = tell(&mut supervisor, Input::Ready { run: Run(2), proof });
     assert_eq!(held, [(2, "waits for `db` to be ready".to_owned())]);
-}
-
-#[test]
-fn a_preview_tells_the_order() {
-    let mut play = pair();
-    let rollout = Rollout { dry_run: true, ..Rollout::waves(1) };
-    play.act(Action::Reload { changes: Changes::default(), rollout }, "all");
-    let told = notes(&play);
-    assert!(
-        told.contains(&"one after another, as they depend on each other: `other`, `db`, `api`".to_owned()),
-        "{told:?}"
-    );
 }
 
 #[test]
