@@ -20,8 +20,9 @@
 //!
 //! A supervised process is a *goal* (what the operator wants: up, down, gone) and a *state* (what is). Each life of it
 //! is a [`protocol::Run`], a number never used twice; exits, readiness and samples are reported by run, so late news
-//! about the dead cannot hurt the living. Verbs that span processes and time are operations, queued per app, each with
-//! a ticket that answers whoever asked; who hangs up loses the answer, never the operation.
+//! about the dead cannot hurt the living. Verbs that span processes and time are operations, queued per app and held
+//! back for the apps that it depends on, each with a ticket that answers whoever asked; who hangs up loses the answer,
+//! never the operation.
 //!
 //! ## Sharing a port
 //!
@@ -95,7 +96,8 @@
 //! 2. No request is refused, reset or left hanging by a reload or a scale; when a worker is killed, only the requests
 //!    inside it fail.
 //! 3. Every process we started is known or reaped, children in sessions of their own included.
-//! 4. `stop` beats any restart in flight; operations on different apps never wait for each other.
+//! 4. `stop` beats any restart in flight; operations on different apps never wait for each other, unless one of the apps
+//!    depends on the other.
 //! 5. Crash loops end in `errored`, after a resurrect, too.
 //! 6. Log bytes are neither lost nor doubled; a slow disk blocks at most its own app, and never God.
 //! 7. What runs comes back after a reboot. Files are written to a temporary one, synced and renamed, or appended to with

@@ -60,6 +60,8 @@ fn sentence(event: &Event) -> Option<String> {
         EventKind::WaitingRestart { delay_ms } => format!("starts again in {delay_ms} ms"),
         EventKind::Stopping => "stopping".to_owned(),
         EventKind::Stopped => "stopped".to_owned(),
+        EventKind::Completed => "completed".to_owned(),
+        EventKind::Held { why } => why.clone(),
         EventKind::Deleted => "deleted".to_owned(),
         EventKind::Unhealthy { reason } => format!("unhealthy: {reason}"),
         EventKind::Healthy => "healthy again".to_owned(),

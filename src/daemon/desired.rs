@@ -96,8 +96,8 @@ pub fn of_records(records: &Records) -> (Snapshot, Vec<String>) {
     // Keys are in the order of their letters.
     processes.sort_by_key(|(id, _)| *id);
     for (id, ProcessPart { app, instance, goal, state }) in processes {
-        let waits = operations.iter().any(|operation| operation.will_start(id));
-        let up = ending.as_ref().map_or(goal == Goal::Up || waits, |ending| ending.up.contains(&id.0));
+        let last = operations.iter().rev().find_map(|operation| operation.wish(id));
+        let up = ending.as_ref().map_or(last.unwrap_or(goal == Goal::Up), |ending| ending.up.contains(&id.0));
         let idle = ending.as_ref().map_or(state == "idle", |ending| ending.idle.contains(&id.0));
         if let Some(app) = apps.get_mut(&app).filter(|_| goal != Goal::Gone) {
             app.processes.push(SavedProcess { id: id.0, instance, up, idle });

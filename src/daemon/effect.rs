@@ -51,7 +51,7 @@ impl God {
                         self.take_in(process);
                     }
                     EventKind::Idle => news = self.keep_door_open(process),
-                    EventKind::Stopped => self.close_if_down(process),
+                    EventKind::Stopped | EventKind::Completed => self.close_if_down(process),
                     _ => {}
                 }
                 self.publish(process, kind);

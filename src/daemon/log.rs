@@ -67,6 +67,8 @@ pub fn event(about: &EventProcess, kind: &EventKind) {
             tracing::info!("{who}: `{verb}` asked by user {}, pid {} ({})", by.uid, by.pid, by.command);
         }
         EventKind::Deleted => tracing::info!("{who} was deleted"),
+        EventKind::Completed => tracing::info!("{who} has done what it was for"),
+        EventKind::Held { why } => tracing::info!("{who} {why}"),
         EventKind::Idle => tracing::info!("{who} is at rest: the next connection starts it"),
         EventKind::Hung { timeout_ms: 0 } => tracing::warn!("{who} said that it hung: it is started again"),
         EventKind::Hung { timeout_ms } => {

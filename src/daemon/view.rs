@@ -83,6 +83,7 @@ impl God {
         let spec = &self.supervisor.app(process.app)?.spec;
         let (logs, _) = environment::files(&self.shell.home, spec, process);
         let run = process.current_run();
+        let held = self.supervisor.waits_for(process);
         let (cpu, memory) = run.and_then(|run| usage.get(&run)).copied().unwrap_or_default();
         Some(ProcessInfo {
             id: process.id.0,
@@ -92,14 +93,14 @@ impl God {
             mode: spec.mode,
             version: spec.version.clone(),
             pid: run.and_then(|run| self.living.main(run)),
-            status: status(process),
+            status: status(process, held.is_some()),
             restarts: process.restarts,
             unstable_restarts: process.history.unstable(),
             started_at: process.started.map(wall),
             created_at: wall(process.created),
             fault: process.condition.fault().map(str::to_owned),
             last_exit: process.last_exit,
-            reason: process.reason.clone(),
+            reason: held.or_else(|| process.reason.clone()),
             memory,
             cpu,
             user: spec.confinement.user.as_ref().unwrap_or(&self.shell.user).clone(),
@@ -138,9 +139,11 @@ fn percent(live: &mut Live, ticks: u64, now: u64) -> f32 {
     percent
 }
 
-/// What people see, from the supervisor's state.
-fn status(process: &Process) -> Status {
+/// What people see, from the supervisor's state; `held` if something asked for waits for other apps.
+fn status(process: &Process, held: bool) -> Status {
     match &process.state {
+        State::Stopped | State::Errored if held => Status::Waiting,
+        State::Stopped if process.completed => Status::Completed,
         State::Stopped => Status::Stopped,
         State::Trial { .. } | State::Online(_) if process.condition.is_unhealthy() => Status::Unhealthy,
         State::Launching { old: Some(_), .. } | State::Trial { .. } | State::Online(_) => Status::Online,

@@ -250,6 +250,7 @@ fn app(instances: u32) -> Result<AppSpec, Failure> {
         activation: crate::spec::Activation::default(),
         readiness: Readiness::default(),
         health: None,
+        depends_on: crate::spec::Dependencies::new(),
         on_reload_failure: crate::spec::OnReloadFailure::default(),
         logs: LogSpec::default(),
         autostart: true,

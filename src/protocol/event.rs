@@ -87,6 +87,13 @@ pub enum EventKind {
     Stopping,
     /// Stopped.
     Stopped,
+    /// Ended by itself, with code 0, and that was all there was to do.
+    Completed,
+    /// What was asked for waits for other apps, as the order of start and stop wants it.
+    Held {
+        /// `waits for `db` to be ready`.
+        why: String,
+    },
     /// Removed from the list.
     Deleted,
     /// Nobody needs it: stopped until a connection comes.

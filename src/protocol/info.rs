@@ -23,6 +23,10 @@ pub enum Status {
     Stopping,
     /// Not running, by the operator's wish or by its own final exit.
     Stopped,
+    /// Ended by itself, with code 0, and that was all there was to do.
+    Completed,
+    /// Not started yet: an app that it depends on is not so far.
+    Waiting,
     /// Waiting for its restart delay to pass.
     WaitingRestart,
     /// Not running, since nobody needs it: the next connection starts it.
@@ -32,7 +36,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// PM2's word for it.
+    /// PM2's word for it, where PM2 has that status.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -41,6 +45,8 @@ impl Status {
             Status::Unhealthy => "unhealthy",
             Status::Stopping => "stopping",
             Status::Stopped => "stopped",
+            Status::Completed => "completed",
+            Status::Waiting => "waiting",
             Status::WaitingRestart => "waiting restart",
             Status::Idle => "idle",
             Status::Errored => "errored",

@@ -209,6 +209,9 @@ impl AppSpec {
                 return Some(("listen", format!("{} stands there twice", endpoint.address)));
             }
         }
+        if self.depends_on.contains_key(&self.name) {
+            return Some(("depends_on", format!("`{}` cannot depend on itself", self.name)));
+        }
         let need = "needs `listen`: only who listens for an app can tell whether it is wanted";
         let udp = listen.iter().any(|endpoint| matches!(endpoint.address, Address::Udp(_)));
         match (idle_timeout, min_instances) {

@@ -9,6 +9,7 @@
 
 pub mod activation;
 pub mod confinement;
+pub mod dependency;
 pub mod ecosystem;
 pub mod health;
 pub mod interpreter;
@@ -30,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 pub use activation::Activation;
 pub use confinement::Confinement;
+pub use dependency::Dependencies;
 pub use health::Health;
 pub use mechanism::Mechanism;
 pub use on_reload_failure::OnReloadFailure;
@@ -97,6 +99,9 @@ pub struct AppSpec {
     /// nothing else makes it so: neither that it listens nor that it says so.
     #[serde(default)]
     pub health: Option<Health>,
+    /// The apps it needs: it is started after them, and stopped before them.
+    #[serde(default, skip_serializing_if = "Dependencies::is_empty")]
+    pub depends_on: Dependencies,
     /// What becomes of a reload whose successors fail.
     #[serde(default)]
     pub on_reload_failure: OnReloadFailure,
@@ -378,6 +383,7 @@ pub(crate) fn sample() -> AppSpec {
         watchdog: None,
         activation: Activation::default(),
         health: None,
+        depends_on: Dependencies::new(),
         on_reload_failure: OnReloadFailure::default(),
         confinement: Confinement::default(),
         logs: LogSpec::default(),

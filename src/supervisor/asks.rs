@@ -38,12 +38,17 @@ impl Supervisor {
 
     /// Enqueues the plan; a ticket with nothing to wait for is answered at once.
     fn set_out(&mut self, now: Moment, ticket: Ticket, plan: Plan, effects: &mut Vec<Effect>) {
+        let plan = self.in_order(ticket, plan);
         let wait = self.waits.entry(ticket).or_default();
         wait.open = plan.len();
         if plan.is_empty()
             && let Some(wait) = self.waits.remove(&ticket)
         {
             effects.push(Effect::Settle { ticket, answer: Ok(wait.report) });
+        }
+        // All of them first: nothing of one app may begin anything for want of another that is stopped before it.
+        for (app, operation) in plan.iter().filter(|(_, operation)| operation.kind.overtakes()) {
+            self.supersede(*app, operation);
         }
         for (app, operation) in plan {
             self.enqueue(now, app, operation, effects);
@@ -97,7 +102,7 @@ impl Supervisor {
                 return Err(Refusal::AlreadyRunning { name: spec.name.clone(), id: process.id.0 });
             }
         }
-        Ok(())
+        self.check_order(&apps.iter().collect::<Vec<_>>())
     }
 
     fn launch_new(
@@ -184,9 +189,10 @@ impl Supervisor {
         changes: &Changes,
         operation: impl Fn(Vec<ProcessId>) -> Operation,
     ) -> Result<Plan, Refusal> {
-        let by_app = self.by_app(ids);
         let planned = |(app, members)| Ok((app, operation(members).with_spec(self.changed(app, changes)?)));
-        by_app.into_iter().map(planned).collect()
+        let plan: Plan = self.by_app(ids).into_iter().map(planned).collect::<Result<_, _>>()?;
+        self.check_order(&plan.iter().filter_map(|(_, operation)| operation.spec.as_deref()).collect::<Vec<_>>())?;
+        Ok(plan)
     }
 
     /// The app's spec with the changes, on top of what operations before will have put into effect.

@@ -9,6 +9,7 @@
 //! - [`operation`]: verbs that span processes and time, one queue per app, and the tickets they answer.
 //! - [`registry`]: apps, ids, instance numbers, what is written down.
 //! - `asks`: from requests to operations.
+//! - `order`: which app is started, reloaded and stopped before which.
 //! - `demand`: who rests while nobody connects, and who wakes.
 //! - [`persist`]: all of it as records, written as it changes, read by the next daemon.
 //!
@@ -17,14 +18,15 @@
 //! - a goal other than `Up` launches nothing; a handled tick leaves no deadline in the past;
 //! - an app at rest wakes when it is wanted, one process at a time, and no restart is counted; a stop keeps it down;
 //! - a reload by itself never leaves fewer ready processes than there were;
-//! - operations on one app queue, but `stop` and `delete` overtake; operations on different apps never wait for each
-//!   other; every ticket is answered exactly once;
+//! - operations on one app queue, but `stop` and `delete` overtake; operations on different apps wait for each other only
+//!   where one app depends on the other, and never in a circle; every ticket is answered exactly once;
 //! - a supervisor read back from its records does what the one that wrote them would have done.
 
 mod asks;
 mod demand;
 pub mod input;
 pub mod operation;
+mod order;
 pub mod persist;
 #[cfg(test)]
 mod play;

@@ -2,7 +2,7 @@
 //! nobody where the supervisor itself decided on it. A client that hangs up loses the answer, never the operation.
 //!
 //! Operations run one after another, but for `stop` and `delete`: they begin at once and take their processes out of
-//! whatever else was to be done to them.
+//! whatever else was to be done to them. What depends on other apps may be held back: see [`super::order`].
 
 mod queue;
 mod reload;
@@ -52,7 +52,7 @@ impl Kind {
         }
     }
 
-    fn overtakes(self) -> bool {
+    pub(super) fn overtakes(self) -> bool {
         matches!(self, Kind::Stop | Kind::Delete)
     }
 }
@@ -64,12 +64,19 @@ pub struct Operation {
     #[serde(skip)]
     pub(super) ticket: Option<Ticket>,
     pub(super) kind: Kind,
+    /// Its place among all that was asked for: it waits for nothing of a later one. None if nobody asked for it: it waits
+    /// for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) place: Option<u64>,
+    /// What it was last told to wait for, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) held: Option<String>,
     /// Not touched yet, in order.
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
-    pending: VecDeque<ProcessId>,
+    pub(super) pending: VecDeque<ProcessId>,
     /// Being worked on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    active: Vec<ProcessId>,
+    pub(super) active: Vec<ProcessId>,
     /// How many may be active at once.
     #[serde(default = "all", skip_serializing_if = "is_all")]
     pub(super) parallel: usize,
@@ -80,10 +87,10 @@ pub struct Operation {
     #[serde(skip)]
     pub(super) previous: Option<Arc<AppSpec>>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    begun: bool,
+    pub(super) begun: bool,
     /// How many processes the app is to have when all this is done; of those that are too many none is worked on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    count: Option<u32>,
+    pub(super) count: Option<u32>,
     /// How a reload is to go, and how far it is.
     #[serde(default, skip_serializing_if = "Transaction::is_default")]
     pub(super) transaction: Transaction,
@@ -106,6 +113,8 @@ impl Operation {
         Operation {
             ticket,
             kind,
+            place: None,
+            held: None,
             pending,
             active: vec![],
             parallel,
@@ -146,10 +155,10 @@ impl Operation {
         self.spec.is_some() || self.previous.is_some()
     }
 
-    /// True if it will start the process and has not come to it yet.
+    /// Whether it will have the process run or not, if it has not come to it yet.
     #[must_use]
-    pub fn will_start(&self, id: ProcessId) -> bool {
-        !self.kind.overtakes() && self.pending.contains(&id)
+    pub fn wish(&self, id: ProcessId) -> Option<bool> {
+        self.pending.contains(&id).then_some(!self.kind.overtakes())
     }
 
     /// True if the count of processes will be another when it is over.
@@ -184,15 +193,22 @@ impl Operation {
 
 impl Supervisor {
     fn carry_on(&mut self, now: Moment, app: AppId, operation: &mut Operation, effects: &mut Vec<Effect>) {
+        let needed = self.is_needed(app, operation);
         if !operation.begun {
+            if !self.let_through(now, app, operation, effects) {
+                return;
+            }
             self.begin(now, app, operation, effects);
+            if needed {
+                self.stop_idlers(now, app, operation, effects);
+            }
         }
         loop {
             let turned = self.collect(now, app, operation, effects) || self.judge(now, app, operation, effects);
             if turned {
                 continue;
             }
-            if let Some(id) = operation.next() {
+            if let Some(id) = if needed { None } else { operation.next() } {
                 // One that was told to go for good, and that not even SIGKILL ends, does not come back.
                 let stays = |process: &Process| process.goal != Goal::Gone || operation.kind.overtakes();
                 if self.processes.get(&id).is_some_and(stays) {
@@ -250,7 +266,7 @@ impl Supervisor {
     }
 
     /// Begins the verb on one process.
-    fn set_off(&mut self, now: Moment, id: ProcessId, operation: &Operation, effects: &mut Vec<Effect>) {
+    pub(super) fn set_off(&mut self, now: Moment, id: ProcessId, operation: &Operation, effects: &mut Vec<Effect>) {
         let goal = match operation.kind {
             Kind::Stop => Goal::Down,
             Kind::Delete => Goal::Gone,

@@ -43,6 +43,7 @@ pub fn cluster(instances: u32) -> AppSpec {
         },
         readiness: Readiness { wait_ready: false, listen_timeout: None },
         health: None,
+        depends_on: crate::spec::Dependencies::new(),
         on_reload_failure: OnReloadFailure::Rollback,
         confinement: crate::spec::Confinement::default(),
         watchdog: None,

@@ -16,6 +16,12 @@ impl Supervisor {
     ) -> Result<Plan, Refusal> {
         let by_app = self.by_app(ids);
         let specs: Vec<_> = by_app.keys().map(|app| self.changed(*app, changes)).collect::<Result<_, _>>()?;
+        self.check_order(&specs.iter().flatten().collect::<Vec<_>>())?;
+        let fresh = |(app, spec): (&AppId, &Option<AppSpec>)| {
+            spec.clone().unwrap_or_else(|| AppSpec::clone(&self.apps[app].spec))
+        };
+        let all: Vec<AppSpec> = by_app.keys().zip(&specs).map(fresh).collect();
+        self.preview_order(ticket, &all);
         for ((app, members), spec) in by_app.into_iter().zip(specs) {
             let fresh = spec.unwrap_or_else(|| AppSpec::clone(&self.apps[&app].spec));
             self.preview_app(ticket, app, &members, &fresh, rollout);
@@ -25,6 +31,7 @@ impl Supervisor {
 
     /// What `reload` of a config file would do.
     pub(super) fn preview_launch(&mut self, ticket: Ticket, specs: &[AppSpec], rollout: &Rollout) -> Plan {
+        self.preview_order(ticket, specs);
         for spec in specs {
             let Some(app) = self.find(spec).map(|app| app.id) else {
                 self.would(ticket, format!("`{}` is new: {} would be started", spec.name, processes(spec.instances)));
@@ -42,6 +49,15 @@ impl Supervisor {
             }
         }
         Plan::new()
+    }
+
+    /// In which order the apps would be reloaded, if any depends on another.
+    fn preview_order(&mut self, ticket: Ticket, specs: &[AppSpec]) {
+        let all: Vec<&AppSpec> = specs.iter().collect();
+        if all.iter().any(|spec| all.iter().any(|other| spec.depends_on.contains_key(&other.name))) {
+            let names: Vec<String> = Supervisor::names_in_order(&all).iter().map(|name| format!("`{name}`")).collect();
+            self.would(ticket, format!("one after another, as they depend on each other: {}", names.join(", ")));
+        }
     }
 
     fn preview_app(&mut self, ticket: Ticket, app: AppId, members: &[ProcessId], fresh: &AppSpec, rollout: &Rollout) {

@@ -116,7 +116,8 @@ impl Supervisor {
     #[must_use]
     pub fn shall_run(&self, process: &Process) -> bool {
         let operations = &self.apps[&process.app].operations;
-        process.goal == Goal::Up || operations.iter().any(|operation| operation.will_start(process.id))
+        let last = operations.iter().rev().find_map(|operation| operation.wish(process.id));
+        last.unwrap_or(process.goal == Goal::Up)
     }
 
     /// The processes of an app, by id.

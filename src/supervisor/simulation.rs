@@ -16,6 +16,7 @@ mod observer;
 mod os;
 mod pact;
 mod rng;
+mod sequence;
 mod wishes;
 
 use std::io::Write as _;

@@ -21,6 +21,7 @@ mod limits;
 mod load;
 mod logs;
 mod operation;
+mod order;
 mod past;
 mod persist;
 mod reload;

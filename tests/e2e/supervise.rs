@@ -36,7 +36,7 @@ fn a_clean_exit_restarts_too_unless_told_otherwise() {
     home.ok(&format!("start {leaver} -n once --no-autorestart -- 0.2 0"));
     home.ok(&format!("start {leaver} -n coded --stop-exit-codes 0,5 -- 0.2 5"));
     home.ok(&format!("start {leaver} -n other --stop-exit-codes 5 --restart-delay 50 -- 0.2 6"));
-    let once = &home.status("once", "stopped")[0];
+    let once = &home.status("once", "completed")[0];
     assert_eq!((once.restarts, once.env("exit_code").as_i64()), (0, Some(0)));
     let coded = &home.status("coded", "stopped")[0];
     assert_eq!((coded.restarts, coded.env("exit_code").as_i64()), (0, Some(5)));

@@ -25,6 +25,7 @@ use crate::spec::target::Selector;
                         pmr start server.py --name web -- --port 8000\n  \
                         pmr start \"npm run serve\"\n  \
                         pmr start ecosystem.config.js --only api --env production\n  \
+                        pmr start api.js --depends-on db:healthy after another app is healthy\n  \
                         pmr start api                            a known app again\n  \
                         pmr start                                the ecosystem.config.* of this folder"
 )]

@@ -182,6 +182,7 @@ pub fn resolve(draft: Draft, context: &Context) -> Result<AppSpec, InputError> {
         watchdog: draft.watchdog,
         activation: draft.activation,
         health: draft.health,
+        depends_on: draft.depends_on,
         on_reload_failure: draft.on_reload_failure,
         confinement: confinement(draft.confinement, &cwd, context),
         logs: LogSpec { out: place(draft.out), err: place(draft.err), merge },

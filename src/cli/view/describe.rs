@@ -199,6 +199,10 @@ fn rules(spec: &AppSpec) -> Rows {
         ("stop signal goes to", if stop.tree { "the whole tree".into() } else { "the main process".into() }),
         ("one log for all instances", yes(spec.logs.merge)),
     ];
+    if !spec.depends_on.is_empty() {
+        let words = spec.depends_on.iter().map(|(name, condition)| format!("{name} ({})", condition.word()));
+        rows.push(("starts after", words.collect::<Vec<_>>().join(", ")));
+    }
     rows.extend(demand(spec));
     rows.extend(confinement(&spec.confinement));
     rows

@@ -79,7 +79,9 @@ fn state(one: &Description, case: &Case<'_>, names: &Names<'_>) -> Vec<String> {
         vec![format!("  process {}: {}{since}{pid}, {} restarts", info.id, info.status.word(), info.restarts)];
     let why = info.reason.clone().or_else(|| stopped_by(info.status, info.id, case.events, names));
     lines.extend(why.map(|why| format!("    why: {why}")));
-    let exit = info.last_exit.filter(|_| info.status != Status::Online && !was_told(info.id, case.events));
+    let exit = info
+        .last_exit
+        .filter(|_| !matches!(info.status, Status::Online | Status::Completed) && !was_told(info.id, case.events));
     if let Some((exit, meaning)) = exit.and_then(|exit| Some((exit, meaning(exit)?))) {
         lines.push(format!("    {} usually means: {meaning}", exit_words(exit)));
     }
@@ -152,6 +154,8 @@ fn next(status: Status, name: &str, spec: &AppSpec, events: &[&Event]) -> String
         Status::Stopping => {
             format!("SIGKILL if it has not ended {} after its stop signal", span(spec.stop.kill_timeout))
         }
+        Status::Completed => format!("nothing: it has done what it was for; `pmr start {name}` does it again"),
+        Status::Waiting => "it is started as soon as what it depends on lets it".into(),
         Status::Stopped => format!("nothing, until `pmr start {name}`"),
         Status::Idle => "the next connection starts it".into(),
         Status::WaitingRestart => match events.iter().rev().find_map(|event| wait(&event.kind)) {

@@ -58,8 +58,8 @@ const TITLE: Style = AnsiColor::Cyan.on_default().bold();
 
 fn status_color(status: Status) -> Color {
     match status {
-        Status::Online => Color::Green,
-        Status::Launching | Status::Idle => Color::Blue,
+        Status::Online | Status::Completed => Color::Green,
+        Status::Launching | Status::Idle | Status::Waiting => Color::Blue,
         Status::Unhealthy => Color::Red,
         Status::Stopping | Status::WaitingRestart => Color::Yellow,
         Status::Stopped | Status::Errored => Color::Red,

@@ -71,6 +71,8 @@ pub fn words(kind: &EventKind, names: &Names<'_>) -> String {
         EventKind::WaitingRestart { delay_ms } => format!("starts again in {delay_ms} ms"),
         EventKind::Stopping => "is told to stop".into(),
         EventKind::Stopped => "stopped".into(),
+        EventKind::Completed => "completed: it ended with code 0, and that was all there was to do".into(),
+        EventKind::Held { why } => why.clone(),
         EventKind::Deleted => "was deleted".into(),
         EventKind::Canary { watch_ms } => format!("is a canary, watched for {}", value::in_words(*watch_ms)),
         EventKind::RollingBack { reason } => format!("goes back to the release before: {reason}"),

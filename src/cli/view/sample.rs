@@ -74,6 +74,7 @@ pub fn spec() -> AppSpec {
         activation: crate::spec::Activation::default(),
         readiness: Readiness { wait_ready: false, listen_timeout: None },
         health: None,
+        depends_on: crate::spec::Dependencies::new(),
         on_reload_failure: crate::spec::OnReloadFailure::default(),
         logs: LogSpec::default(),
         autostart: true,

@@ -4,6 +4,7 @@
 
 mod objects;
 pub mod read;
+mod row;
 pub mod table;
 
 use std::path::PathBuf;
@@ -15,8 +16,8 @@ pub use read::Instances;
 use read::Unfit;
 
 use super::{
-    Activation, AppSpec, Balance, Confinement, DEFAULT_INSTANCE_VAR, Env, ExecMode, Health, LogTarget, OnReloadFailure,
-    Program, QueueRule, Readiness, RestartRule, Sharing, StopRule, interpreter, log_paths, target,
+    Activation, AppSpec, Balance, Confinement, DEFAULT_INSTANCE_VAR, Dependencies, Env, ExecMode, Health, LogTarget,
+    OnReloadFailure, Program, QueueRule, Readiness, RestartRule, Sharing, StopRule, interpreter, log_paths, target,
 };
 
 /// What was said about one app so far: by its config file, then by the command line, which overrides.
@@ -67,6 +68,8 @@ pub struct Draft {
     pub activation: Activation,
     /// How health is checked.
     pub health: Option<Health>,
+    /// The apps it needs.
+    pub depends_on: Dependencies,
     /// What becomes of a reload whose successors fail.
     pub on_reload_failure: OnReloadFailure,
     /// What a process may use and touch, and who it is.
@@ -105,6 +108,7 @@ impl Default for Draft {
             watchdog: None,
             activation: Activation::default(),
             health: None,
+            depends_on: Dependencies::new(),
             on_reload_failure: OnReloadFailure::default(),
             confinement: Confinement::default(),
             out: LogTarget::default(),
@@ -140,6 +144,7 @@ impl Draft {
             watchdog: spec.watchdog,
             activation: spec.activation.clone(),
             health: spec.health.clone(),
+            depends_on: spec.depends_on.clone(),
             on_reload_failure: spec.on_reload_failure,
             confinement: spec.confinement.clone(),
             sharing: spec.sharing.clone(),
@@ -161,6 +166,7 @@ impl Draft {
         (spec.watchdog, spec.activation) = (self.watchdog, self.activation);
         (spec.confinement, spec.sharing) = (self.confinement, self.sharing);
         spec.health = self.health;
+        spec.depends_on = self.depends_on;
         spec.on_reload_failure = self.on_reload_failure;
         for path in &mut spec.confinement.read_only_paths {
             *path = spec.cwd.join(log_paths::expand_home(std::mem::take(path), home.as_deref()));

@@ -1,12 +1,13 @@
-//! Reads the values of keys that are objects of their own: `health`, `cluster`.
+//! Reads the values of keys that are objects of their own: `health`, `cluster`, `depends_on`.
 
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::read::{Unfit, count, duration, name_or_number, ports, put, text};
+use crate::spec::dependency::{self, Condition};
 use crate::spec::health::{Command, Health, OnFail, Probe};
-use crate::spec::{Share, Sharing};
+use crate::spec::{Dependencies, Share, Sharing};
 
 pub(super) fn health(value: &Value) -> Result<Health, Unfit> {
     let Value::Object(object) = value else {
@@ -82,6 +83,23 @@ pub(super) fn share(value: &Value) -> Result<Share, Unfit> {
         Some("queue") => Ok(Share::Queue),
         _ => Err(Unfit),
     }
+}
+
+/// `{db: "healthy"}`, or words such as `db` and `db:healthy`, one or several, parted by commas or in a list.
+pub(super) fn dependencies(value: &Value) -> Result<Dependencies, Unfit> {
+    let words = match value {
+        Value::Object(object) => {
+            let one = |(app, value): (&String, &Value)| {
+                let condition = Condition::of_word(&text(value)?).ok_or(Unfit)?;
+                if app.trim().is_empty() { Err(Unfit) } else { Ok((app.clone(), condition)) }
+            };
+            return object.iter().map(one).collect();
+        }
+        Value::Array(items) => items.iter().map(text).collect::<Result<Vec<_>, _>>()?,
+        _ => vec![text(value)?],
+    };
+    let words = words.iter().flat_map(|word| word.split(','));
+    words.map(|word| dependency::parse(word).ok_or(Unfit)).collect()
 }
 
 #[cfg(test)]

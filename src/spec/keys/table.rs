@@ -1,17 +1,17 @@
 //! The table itself.
 //!
-//! To add a key: give it a field in [`Draft`] (or in one of the rules a draft holds) and a row in
+//! To add a key: give it a field in [`super::Draft`] (or in one of the rules a draft holds) and a row in
 //! [`KEYS`]; take it out of [`UNSUPPORTED`].
 
-use super::objects::{cluster, health, share};
+use super::Key;
+use super::objects::{cluster, dependencies, health, share};
 use super::read::{
     Unfit, balance, boolean, bytes_or_none, count, count_or_none, cpu, duration, duration_or_none, endpoints,
     exec_mode, exit_codes, instances, limits, list, log_target, memory_limit, name, name_or_number, nofile,
     on_reload_failure, paths, ports, put, shed, variable, variables, word, words,
 };
-use super::{Draft, Flag, Key, Takes};
+use super::row::{dashed, key, repeated, sets, several, takes};
 use crate::spec::ExecMode;
-use serde_json::Value;
 use std::time::Duration;
 
 /// All keys, in the order of `--help`.
@@ -249,6 +249,17 @@ pub static KEYS: &[Key] = &[
         |d, v| put(&mut d.health, health(v).map(Some)),
     )
     .flag(takes("health", "CHECK", "Ready, and healthy, is only who passes: a GET of PATH or URL, tcp:PORT, exec:COMMAND, log:TEXT, log:/REGEX/")),
+    key(
+        "depends_on",
+        "names of apps, such as \"db\" (it is to be ready) or \"db:healthy\", or an object such as {db: \"healthy\"}, of \
+         \"started\", \"ready\", \"healthy\" and \"completed\"",
+        |d, v| put(&mut d.depends_on, dependencies(v)),
+    )
+    .flag(repeated(
+        "depends-on",
+        "APP[:STATE]",
+        "Start after APP is ready, or started, healthy or completed, and stop before it (may be repeated)",
+    )),
     key("on_reload_failure", "\"rollback\", \"pause\" or \"continue\"", |d, v| {
         put(&mut d.on_reload_failure, on_reload_failure(v))
     })
@@ -337,60 +348,3 @@ pub static UNSUPPORTED: &[&str] = &[
 const ANEW: &str = "it is fixed while the app exists: delete the app and start it anew, or start it from a config file";
 const BOOL: &str = "true or false";
 const TIME: &str = "a time: milliseconds, or a text such as \"500ms\", \"10s\" or \"5m\"";
-
-const fn key(name: &'static str, expects: &'static str, set: fn(&mut Draft, &Value) -> Result<(), Unfit>) -> Key {
-    Key { name, aliases: &[], expects, flag: None, fixed: None, set }
-}
-
-impl Key {
-    const fn aliases(mut self, aliases: &'static [&'static str]) -> Key {
-        self.aliases = aliases;
-        self
-    }
-
-    const fn flag(mut self, flag: Flag) -> Key {
-        self.flag = Some(flag);
-        self
-    }
-
-    const fn fixed(mut self, why: &'static str) -> Key {
-        self.fixed = Some(why);
-        self
-    }
-}
-
-const fn flag(long: &'static str, takes: Takes, help: &'static str) -> Flag {
-    Flag { long, short: None, aliases: &[], takes, help }
-}
-
-const fn takes(long: &'static str, value: &'static str, help: &'static str) -> Flag {
-    flag(long, Takes::Value(value), help)
-}
-
-const fn dashed(long: &'static str, value: &'static str, help: &'static str) -> Flag {
-    flag(long, Takes::Dashed(value), help)
-}
-
-const fn repeated(long: &'static str, value: &'static str, help: &'static str) -> Flag {
-    flag(long, Takes::Repeated(value), help)
-}
-
-const fn several(long: &'static str, value: &'static str, help: &'static str) -> Flag {
-    flag(long, Takes::Several(value), help)
-}
-
-const fn sets(to: bool, long: &'static str, help: &'static str) -> Flag {
-    flag(long, Takes::Nothing(to), help)
-}
-
-impl Flag {
-    const fn short(mut self, short: char) -> Flag {
-        self.short = Some(short);
-        self
-    }
-
-    const fn aliases(mut self, aliases: &'static [&'static str]) -> Flag {
-        self.aliases = aliases;
-        self
-    }
-}

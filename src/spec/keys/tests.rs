@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::table::{IGNORED, IGNORED_FLAGS, KEYS, UNSUPPORTED};
 use super::*;
+use crate::spec::dependency::Condition;
 use crate::spec::{Share, Shed, sample};
 
 fn set(name: &str, value: &Value) -> Result<Draft, String> {
@@ -21,6 +22,10 @@ fn with(change: impl FnOnce(&mut Draft)) -> Draft {
     let mut draft = Draft::default();
     change(&mut draft);
     draft
+}
+
+fn needs(apps: &[(&str, Condition)]) -> Draft {
+    with(|d| d.depends_on = apps.iter().map(|(name, condition)| ((*name).to_owned(), *condition)).collect())
 }
 
 fn shares(ports: &[u16]) -> Sharing {
@@ -170,6 +175,9 @@ fn values_are_read() {
         ("out", json!("x.log"), with(|d| d.out = LogTarget::File("x.log".into()))),
         ("errLog", json!("/dev/null"), with(|d| d.err = LogTarget::Discard)),
         ("combine_logs", json!(true), with(|d| d.merge_logs = Some(true))),
+        ("depends_on", json!("db, cache:healthy"), needs(&[("db", Condition::Ready), ("cache", Condition::Healthy)])),
+        ("depends_on", json!(["db:started"]), needs(&[("db", Condition::Started)])),
+        ("dependsOn", json!({"a:b": "completed"}), needs(&[("a:b", Condition::Completed)])),
         ("kill_timeout", Value::Null, Draft::default()),
         (
             "env",

@@ -1,5 +1,8 @@
 //! One queue of operations for each app: what waits for what, what overtakes, and who is told in the end.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+
 use super::{Kind, Operation};
 use crate::protocol::{ReportLine, Verdict};
 use crate::supervisor::persist::RecordKey;
@@ -14,9 +17,6 @@ impl Supervisor {
         mut operation: Operation,
         effects: &mut Vec<Effect>,
     ) {
-        if operation.kind.overtakes() {
-            self.supersede(app, &operation);
-        }
         if operation.kind == Kind::Reload {
             self.queue_reload(app, &mut operation, effects);
         }
@@ -55,15 +55,15 @@ impl Supervisor {
         self.remark(newer.ticket, format!("`{name}`: the reload took the place of one that waited"));
     }
 
-    fn remark(&mut self, ticket: Option<Ticket>, note: String) {
+    pub(in crate::supervisor) fn remark(&mut self, ticket: Option<Ticket>, note: String) {
         if let Some(wait) = ticket.and_then(|ticket| self.waits.get_mut(&ticket)) {
             wait.report.notes.push(note);
         }
     }
 
-    /// Takes the processes of `newer` out of every operation of the app. What has not begun and has nothing left to do
+    /// Takes the processes of a `newer` stop or delete out of every operation of the app, before it is enqueued. What has not begun and has nothing left to do
     /// never begins, and neither does a scale that waits while the whole app is taken down.
-    fn supersede(&mut self, app: AppId, newer: &Operation) {
+    pub(in crate::supervisor) fn supersede(&mut self, app: AppId, newer: &Operation) {
         let whole = self.staying(app).iter().all(|id| newer.concerns(*id));
         let Some(entry) = self.apps.get_mut(&app) else { return };
         let mut lines = Vec::new();
@@ -96,8 +96,22 @@ impl Supervisor {
         }
     }
 
-    /// Carries the app's operations as far as they go, and removes the app when its last process is gone.
+    /// Carries the app's operations as far as they go, and then those that waited for it.
     pub(in crate::supervisor) fn advance(&mut self, now: Moment, app: AppId, effects: &mut Vec<Effect>) {
+        let mut next = VecDeque::from([app]);
+        while let Some(id) = next.pop_front() {
+            let Some(entry) = self.apps.get(&id) else { continue };
+            let (spec, before) = (Arc::clone(&entry.spec), progress(&entry.operations));
+            self.advance_alone(now, id, effects);
+            let moved = self.apps.get(&id).is_none_or(|entry| progress(&entry.operations) != before);
+            if moved || id == app {
+                next.extend(self.waiting_near(id, &spec));
+            }
+        }
+    }
+
+    /// Carries the app's operations as far as they go, and removes the app when its last process is gone.
+    fn advance_alone(&mut self, now: Moment, app: AppId, effects: &mut Vec<Effect>) {
         let mut queue = match self.apps.get_mut(&app) {
             Some(entry) => std::mem::take(&mut entry.operations),
             None => return,
@@ -131,7 +145,14 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn report(&mut self, ticket: Option<Ticket>, app: AppId, id: ProcessId, kind: Kind, verdict: Verdict) {
+    pub(in crate::supervisor) fn report(
+        &mut self,
+        ticket: Option<Ticket>,
+        app: AppId,
+        id: ProcessId,
+        kind: Kind,
+        verdict: Verdict,
+    ) {
         let Some(wait) = ticket.and_then(|ticket| self.waits.get_mut(&ticket)) else { return };
         let name = self.apps.get(&app).map(|app| app.spec.name.clone()).unwrap_or_default();
         let line = ReportLine { id: id.0, name, verb: kind.verb().to_owned(), verdict };
@@ -145,7 +166,7 @@ impl Supervisor {
     }
 
     /// One operation of the ticket is over; with the last, the ticket is answered.
-    fn close(&mut self, ticket: Option<Ticket>, effects: &mut Vec<Effect>) {
+    pub(in crate::supervisor) fn close(&mut self, ticket: Option<Ticket>, effects: &mut Vec<Effect>) {
         let Some(ticket) = ticket else { return };
         let Some(wait) = self.waits.get_mut(&ticket) else { return };
         wait.open -= 1;
@@ -155,4 +176,12 @@ impl Supervisor {
             effects.push(Effect::Settle { ticket, answer: Ok(wait.report) });
         }
     }
+}
+
+/// What is different after operations have gone on.
+fn progress(operations: &VecDeque<Operation>) -> Vec<(bool, bool, usize, usize)> {
+    let of = |operation: &Operation| {
+        (operation.begun, operation.ticket.is_some(), operation.pending.len(), operation.active.len())
+    };
+    operations.iter().map(of).collect()
 }

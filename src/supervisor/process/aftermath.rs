@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Departure, Goal, Process, Scene, State, Takeover};
-use crate::protocol::EventKind;
+use crate::protocol::{EventKind, Exit};
 use crate::supervisor::restart::{Decision, End, in_words};
 
 impl Process {
@@ -40,6 +40,8 @@ impl Process {
             }
             Decision::StayDown => {
                 self.goal = Goal::Down;
+                self.completed = end == End::Exited(Exit::Code(0));
+                self.launch_failed &= !self.completed;
                 self.settle_down(scene);
             }
             Decision::GiveUp => {
@@ -57,6 +59,16 @@ impl Process {
         }
     }
 
+    /// It was to be started, and what it depends on will not come: if nothing of it runs, it is given up.
+    pub fn forsake(&mut self, scene: &mut Scene<'_>, reason: &str) {
+        if self.state != State::Stopped {
+            return;
+        }
+        (self.goal, self.state, self.completed) = (Goal::Up, State::Errored, false);
+        self.reason = Some(reason.to_owned());
+        scene.publish(self.id, EventKind::Errored { reason: reason.to_owned() });
+    }
+
     /// It is stopped when nothing of it runs: until then it is about what is still on its way out.
     pub(super) fn settle_down(&mut self, scene: &mut Scene<'_>) {
         if let Some(departure) = self.retiring.pop() {
@@ -64,6 +76,6 @@ impl Process {
             return;
         }
         self.state = State::Stopped;
-        scene.publish(self.id, EventKind::Stopped);
+        scene.publish(self.id, if self.completed { EventKind::Completed } else { EventKind::Stopped });
     }
 }

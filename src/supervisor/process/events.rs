@@ -193,7 +193,7 @@ impl Process {
 
     pub(super) fn launch(&mut self, scene: &mut Scene<'_>, old: Option<Serving>, takeover: Takeover) {
         *scene.last_run += 1;
-        self.obstacle = None;
+        (self.obstacle, self.completed) = (None, false);
         let run = Run(*scene.last_run);
         self.started = Some(scene.now);
         self.condition = Condition::default();

@@ -136,6 +136,9 @@ pub struct Process {
     /// How the last run ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_exit: Option<Exit>,
+    /// True if it does not run since it has done what it was for: it ended by itself, with code 0, for good.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub completed: bool,
     /// Why it does not run, or why the last launch failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -183,6 +186,7 @@ impl Process {
             created: now,
             started: None,
             last_exit: None,
+            completed: false,
             reason: None,
             obstacle: None,
             launch_failed: false,
@@ -210,6 +214,7 @@ impl Process {
     pub fn stop(&mut self, scene: &mut Scene<'_>, goal: Goal, drain: bool) {
         self.goal = if self.goal == Goal::Gone { Goal::Gone } else { goal };
         self.reason = None;
+        self.completed = false;
         self.hasten(scene);
         self.depart(scene, drain);
     }
@@ -270,6 +275,18 @@ impl Process {
     #[must_use]
     pub fn is_active(&self) -> bool {
         !matches!(self.state, State::Stopped | State::Errored)
+    }
+
+    /// True if it has done what it was for, and nothing of it is left.
+    #[must_use]
+    pub fn is_completed(&self) -> bool {
+        self.completed && self.state == State::Stopped
+    }
+
+    /// True if a run of it was started that neither failed nor was told to stop.
+    #[must_use]
+    pub fn was_started(&self) -> bool {
+        matches!(self.state, State::Launching { .. }) || self.serves() || self.rests()
     }
 
     /// True if what is on its way out does not end, whatever is sent to it.

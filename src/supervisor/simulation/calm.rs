@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::history::History;
 use super::invariants;
 use super::observer::Book;
+use super::sequence;
 use crate::protocol::Run;
 use crate::supervisor::{Ask, Goal, Input, Process, Serving, State, Supervisor};
 
@@ -17,6 +18,7 @@ impl History {
         self.os.calm_down(self.now);
         let latest = self.now.after(SETTLES_WITHIN);
         loop {
+            self.finish_jobs();
             let next = [self.os.next(), self.supervisor.next_deadline()].into_iter().flatten().min();
             let Some(next) = next else { break };
             if self.os.next().is_none() && self.only_watches() {
@@ -37,6 +39,12 @@ impl History {
             let rests = matches!(process.state, State::Stopped | State::Online(_) | State::Idle | State::Errored);
             assert!(rests && process.retiring.is_empty(), "not at rest: {process:?}");
         }
+    }
+
+    /// Jobs whose end others wait for come to it.
+    fn finish_jobs(&mut self) {
+        let awaited: Vec<Run> = sequence::awaited(&self.supervisor);
+        awaited.into_iter().for_each(|run| self.os.finish(self.now, run));
     }
 
     /// True if nothing falls due but that somebody should say that it is alive.
@@ -79,13 +87,19 @@ impl History {
         self.supervisor = Supervisor { last_run: self.supervisor.last_run, ..Supervisor::default() };
         self.book = Book::default();
         self.ask(&Ask::Restore(saved.clone()));
-        assert_eq!(self.supervisor.snapshot(), saved, "what is restored is what was saved");
+        let restored = sequence::without_dependencies(self.supervisor.snapshot());
+        assert_eq!(restored, sequence::without_dependencies(saved), "what is restored is what was saved");
         if !twice {
             return;
         }
         self.settle();
         let up = |process: &&Process| process.goal == Goal::Up;
-        let online = self.supervisor.processes().filter(up).all(|it| invariants::serves(it) || it.state == State::Idle);
-        assert!(online, "restored and not up: {:?}", self.supervisor);
+        let comes_up = |process: &Process| {
+            invariants::serves(process)
+                || process.state == State::Idle
+                || (process.state == State::Errored && sequence::lacks(&self.supervisor, process.app))
+        };
+        let down: Vec<&Process> = self.supervisor.processes().filter(up).filter(|process| !comes_up(process)).collect();
+        assert!(down.is_empty(), "restored and not up: {down:?}");
     }
 }

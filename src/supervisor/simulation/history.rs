@@ -9,8 +9,9 @@ use super::observer::Book;
 use super::os::{News, Os};
 use super::pact::Pact;
 use super::rng::Rng;
-use super::{Snapshot, wishes};
+use super::{Snapshot, sequence, wishes};
 use crate::protocol::{Launch, Run};
+use crate::spec::dependency::Condition;
 use crate::spec::{AppSpec, ExecMode};
 use crate::supervisor::{AppId, Ask, Effect, Input, Moment, Proof, State, Supervisor, Ticket};
 
@@ -96,11 +97,18 @@ impl History {
         self.os.behaves = true;
         for name in ["api", "web"] {
             let spec = wishes::patient(wishes::spec(&mut self.rng, name));
-            let apps = vec![AppSpec { mode: ExecMode::Cluster, autostart: true, ..spec }];
+            let first = name == "web" && self.rng.percent(50);
+            let depends_on = first.then(|| ("api".to_owned(), Condition::Ready)).into_iter().collect();
+            let apps = vec![AppSpec { mode: ExecMode::Cluster, autostart: true, depends_on, ..spec }];
             self.ask(&Ask::Launch { apps, how: Launch::New });
         }
         self.settle();
-        (self.os.behaves, self.rolling) = (false, true);
+        self.os.behaves = false;
+        if self.supervisor.apps().next().is_none() {
+            // The daemon died of the launches.
+            return;
+        }
+        self.rolling = true;
         self.serial = self.rng.percent(50);
         for _ in 0..if self.serial { 150 } else { 40 } {
             self.step();
@@ -118,7 +126,8 @@ impl History {
                 let (rng, supervisor) = (&mut self.rng, &self.supervisor);
                 let reload = supervisor.apps().next().is_some() && (self.rolling || rng.percent(self.reloads));
                 let busy = self.supervisor.apps().any(|app| !app.operations.is_empty());
-                if self.serial && busy {
+                // Nothing is there to be reloaded where the daemon died of the launches.
+                if self.serial && (busy || !reload) {
                     return;
                 }
                 let ask = match reload {
@@ -285,8 +294,10 @@ impl History {
         let fate = self.fate();
         let before: Vec<AppId> = self.supervisor.apps.keys().copied().collect();
         let served = if self.rolling { invariants::serving(self) } else { BTreeMap::new() };
+        let order = sequence::Before::of(&self.supervisor);
         let effects = self.decide(input);
         invariants::check_effects(self, &effects, &before);
+        order.check(&self.supervisor, &effects);
         match fate {
             None => {
                 self.carry_out(&effects);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::coverage::column;
 use super::history::History;
+use super::sequence;
 use crate::protocol::{Action, Launch, Scale};
 use crate::spec::AppSpec;
 use crate::supervisor::{AppId, Ask, Effect, Goal, Input, ProcessId, Ticket};
@@ -66,6 +67,12 @@ impl History {
 
     /// Writes down what the request wants.
     fn expect(&mut self, ask: &Ask, named: &[ProcessId]) {
+        for app in sequence::dependencies(&self.supervisor, ask, named) {
+            // It may be started as well.
+            self.book.quiet.remove(&app);
+            let members: Vec<ProcessId> = self.supervisor.staying(app);
+            self.book.wishes.retain(|id, _| !members.contains(id));
+        }
         let apps: BTreeSet<AppId> = named.iter().map(|id| self.supervisor.processes[id].app).collect();
         if let Ask::Launch { apps, .. } = ask {
             for known in apps.iter().filter_map(|spec| self.supervisor.find(spec)) {
@@ -81,6 +88,7 @@ impl History {
                 for app in apps {
                     self.book.quiet.remove(&app);
                     match scale {
+                        _ if sequence::may_wait(&self.supervisor, app) => drop(self.book.counts.remove(&app)),
                         Scale::To(count) => drop(self.book.counts.insert(app, *count)),
                         Scale::Up(_) | Scale::Down(_) => drop(self.book.counts.remove(&app)),
                     }
@@ -115,12 +123,15 @@ impl History {
             self.book.quiet.remove(&app);
             // A reload may be rolled back.
             let binding = !matches!(how, Launch::OrReload(_)) || !known.contains(&app);
+            // What waits for another app in vain is dropped.
+            let binding = binding && !sequence::may_wait(&self.supervisor, app);
             match binding {
                 true => self.book.counts.insert(app, spec.instances),
                 false => self.book.counts.remove(&app),
             };
             if !known.contains(&app) {
-                for id in self.supervisor.staying(app) {
+                let needed = specs.iter().any(|other| other.depends_on.contains_key(&spec.name));
+                for id in self.supervisor.staying(app).into_iter().filter(|_| spec.autostart || !needed) {
                     self.book.wishes.insert(id, spec.autostart);
                 }
             }

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use super::rng::Rng;
 use crate::protocol::{Action, Canary, Changes, Launch, Rollout, Scale, Share};
+use crate::spec::dependency::Condition;
 use crate::spec::health::OnFail;
 use crate::spec::target::Selector;
 use crate::spec::{
-    Activation, AppSpec, Balance, ExecMode, LogSpec, OnReloadFailure, Program, Readiness, RestartRule, Sharing,
-    StopRule,
+    Activation, AppSpec, Balance, Dependencies, ExecMode, LogSpec, OnReloadFailure, Program, Readiness, RestartRule,
+    Sharing, StopRule,
 };
 use crate::supervisor::{Ask, Supervisor};
 
@@ -60,6 +61,7 @@ pub fn spec(rng: &mut Rng, name: &str) -> AppSpec {
             on_fail: rng.pick(&[OnFail::Restart, OnFail::Alert]),
             ..crate::spec::Health::new(crate::spec::health::Probe::Tcp { address: "x:1".to_owned() })
         }),
+        depends_on: dependencies(rng, name),
         on_reload_failure: rng.pick(&[
             OnReloadFailure::Rollback,
             OnReloadFailure::Rollback,
@@ -73,6 +75,23 @@ pub fn spec(rng: &mut Rng, name: &str) -> AppSpec {
         autostart: rng.percent(92),
         version: None,
     }
+}
+
+/// Mostly on those that stand before it in a fixed order; now and then on others, which may be refused.
+fn dependencies(rng: &mut Rng, name: &str) -> Dependencies {
+    let others = NAMES.iter().chain(&["nobody"]).filter(|other| **other != name);
+    let likely = |other: &str| match (name, other) {
+        ("api", "web" | "job") | ("web", "job") => 25,
+        _ => 1,
+    };
+    let chosen: Vec<&str> = others.copied().filter(|other| rng.percent(likely(other))).collect();
+    let condition = |rng: &mut Rng| match rng.below(10) {
+        0..4 => Condition::Ready,
+        4..6 => Condition::Started,
+        6..8 => Condition::Healthy,
+        _ => Condition::Completed,
+    };
+    chosen.into_iter().map(|other| (other.to_owned(), condition(rng))).collect()
 }
 
 fn activation(rng: &mut Rng) -> Activation {
@@ -115,7 +134,8 @@ pub fn reload(rng: &mut Rng, supervisor: &Supervisor) -> Ask {
     let known: Vec<AppSpec> = supervisor.apps().map(|app| AppSpec::clone(&app.spec)).collect();
     let old = rng.pick(&known);
     let fresh = patient(spec(rng, &old.name));
-    let apps = vec![AppSpec { mode: old.mode, instances: old.instances, ..fresh }];
+    let depends_on = old.depends_on.clone();
+    let apps = vec![AppSpec { mode: old.mode, instances: old.instances, depends_on, ..fresh }];
     Ask::Launch { apps, how: Launch::OrReload(rollout) }
 }
 
@@ -138,8 +158,29 @@ fn launch(rng: &mut Rng) -> Ask {
         let second = rng.pick(&NAMES);
         apps.push(spec(rng, second));
     }
+    if rng.percent(80) {
+        complete(rng, &mut apps);
+    }
     let rollout = rollout(rng);
     Ask::Launch { apps, how: rng.pick(&[Launch::New, Launch::OrRestart, Launch::OrReload(rollout)]) }
+}
+
+/// Adds what the apps depend on, such as it may be.
+fn complete(rng: &mut Rng, apps: &mut Vec<AppSpec>) {
+    let mut at = 0;
+    while let Some(app) = apps.get(at) {
+        at += 1;
+        for (name, condition) in app.depends_on.clone() {
+            if !NAMES.contains(&name.as_str()) || apps.iter().any(|other| other.name == name) {
+                continue;
+            }
+            let mut other = spec(rng, &name);
+            if condition == Condition::Completed {
+                (other.restart.autorestart, other.activation) = (false, Activation::default());
+            }
+            apps.push(other);
+        }
+    }
 }
 
 fn action(rng: &mut Rng, crowded: bool) -> Action {

@@ -1,0 +1,114 @@
+//! What an app needs of another before it is started.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::AppSpec;
+
+/// How far the other app has to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Condition {
+    /// One of its processes was started.
+    Started,
+    /// All its processes that shall run are ready.
+    #[default]
+    Ready,
+    /// The same, and all pass their health check.
+    Healthy,
+    /// All its processes ended by themselves, with code 0.
+    Completed,
+}
+
+/// By the name of the app, which is of the same namespace.
+pub type Dependencies = BTreeMap<String, Condition>;
+
+impl Condition {
+    const ALL: [Condition; 4] = [Condition::Started, Condition::Ready, Condition::Healthy, Condition::Completed];
+
+    /// As it is written in a config file.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Condition::Started => "started",
+            Condition::Ready => "ready",
+            Condition::Healthy => "healthy",
+            Condition::Completed => "completed",
+        }
+    }
+
+    /// The counterpart of [`Condition::word`].
+    #[must_use]
+    pub fn of_word(word: &str) -> Option<Condition> {
+        Condition::ALL.into_iter().find(|condition| condition.word() == word)
+    }
+
+    /// What is waited for: `to be ready`, `to complete`.
+    #[must_use]
+    pub fn awaited(self) -> &'static str {
+        match self {
+            Condition::Started => "to be started",
+            Condition::Ready => "to be ready",
+            Condition::Healthy => "to be healthy",
+            Condition::Completed => "to complete",
+        }
+    }
+}
+
+/// `db`, which is to be ready, or `db:healthy`. None if what follows the colon is no condition, or a name is missing.
+#[must_use]
+pub fn parse(word: &str) -> Option<(String, Condition)> {
+    let (name, condition) = match word.rsplit_once(':') {
+        Some((name, condition)) => (name, Condition::of_word(condition.trim())?),
+        None => (word, Condition::default()),
+    };
+    let name = name.trim();
+    (!name.is_empty()).then(|| (name.to_owned(), condition))
+}
+
+impl AppSpec {
+    /// Why the app can never come to this, and what would let it; `None` if it can.
+    #[must_use]
+    pub fn never(&self, condition: Condition) -> Option<&'static str> {
+        let stays_down = !self.restart.autorestart || self.restart.stop_exit_codes.contains(&0);
+        match condition {
+            Condition::Started | Condition::Ready => None,
+            Condition::Healthy if self.health.is_some() => None,
+            Condition::Healthy => Some("has no `health` check: add one, or wait for it to be `ready`"),
+            Condition::Completed if self.activation.idle_timeout.is_some() => {
+                Some("is no job: it rests by its `idle_timeout`; wait for it to be `ready`")
+            }
+            Condition::Completed if stays_down => None,
+            Condition::Completed => {
+                Some("is started again whenever it ends: set its `autorestart` to false, or wait for it to be `ready`")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{RestartRule, sample};
+
+    #[test]
+    fn a_word_names_an_app_and_how_far_it_has_to_be() {
+        let read = |word| parse(word).map(|(name, condition)| (name, condition.word()));
+        assert_eq!(read("db"), Some(("db".to_owned(), "ready")));
+        assert_eq!(read(" db : healthy"), Some(("db".to_owned(), "healthy")));
+        assert_eq!(read("a:b:completed"), Some(("a:b".to_owned(), "completed")));
+        assert_eq!([read("db:helthy"), read(":ready"), read(""), read("db:")], [None, None, None, None]);
+    }
+
+    #[test]
+    fn what_can_never_be_is_known_beforehand() {
+        let app = sample();
+        let never = |app: &AppSpec| Condition::ALL.map(|condition| app.never(condition).is_some());
+        assert_eq!(never(&app), [false, false, true, true]);
+        let job = AppSpec { restart: RestartRule { autorestart: false, ..RestartRule::default() }, ..app.clone() };
+        assert_eq!(never(&job), [false, false, true, false]);
+        let until_done = AppSpec { restart: RestartRule { stop_exit_codes: vec![0], ..job.restart }, ..app };
+        assert!(until_done.never(Condition::Completed).is_none());
+    }
+}

@@ -1,0 +1,67 @@
+//! How a row of the table is written.
+
+use serde_json::Value;
+
+use super::read::Unfit;
+use super::{Draft, Flag, Key, Takes};
+
+pub(super) const fn key(
+    name: &'static str,
+    expects: &'static str,
+    set: fn(&mut Draft, &Value) -> Result<(), Unfit>,
+) -> Key {
+    Key { name, aliases: &[], expects, flag: None, fixed: None, set }
+}
+
+impl Key {
+    pub(super) const fn aliases(mut self, aliases: &'static [&'static str]) -> Key {
+        self.aliases = aliases;
+        self
+    }
+
+    pub(super) const fn flag(mut self, flag: Flag) -> Key {
+        self.flag = Some(flag);
+        self
+    }
+
+    pub(super) const fn fixed(mut self, why: &'static str) -> Key {
+        self.fixed = Some(why);
+        self
+    }
+}
+
+pub(super) const fn flag(long: &'static str, takes: Takes, help: &'static str) -> Flag {
+    Flag { long, short: None, aliases: &[], takes, help }
+}
+
+pub(super) const fn takes(long: &'static str, value: &'static str, help: &'static str) -> Flag {
+    flag(long, Takes::Value(value), help)
+}
+
+pub(super) const fn dashed(long: &'static str, value: &'static str, help: &'static str) -> Flag {
+    flag(long, Takes::Dashed(value), help)
+}
+
+pub(super) const fn repeated(long: &'static str, value: &'static str, help: &'static str) -> Flag {
+    flag(long, Takes::Repeated(value), help)
+}
+
+pub(super) const fn several(long: &'static str, value: &'static str, help: &'static str) -> Flag {
+    flag(long, Takes::Several(value), help)
+}
+
+pub(super) const fn sets(to: bool, long: &'static str, help: &'static str) -> Flag {
+    flag(long, Takes::Nothing(to), help)
+}
+
+impl Flag {
+    pub(super) const fn short(mut self, short: char) -> Flag {
+        self.short = Some(short);
+        self
+    }
+
+    pub(super) const fn aliases(mut self, aliases: &'static [&'static str]) -> Flag {
+        self.aliases = aliases;
+        self
+    }
+}

@@ -1,0 +1,188 @@
+//! Apps that depend on each other: who is started, reloaded and stopped before whom, seen by what the apps write.
+
+use std::path::Path;
+
+use crate::crash::kill_god;
+use crate::support::eventually::{PATIENCE, until};
+use crate::support::{Home, app, eventually};
+
+/// A config file of steps, in this order: name, further settings.
+fn config(home: &Home, apps: &[(&str, &str)]) {
+    let step = app("step.sh");
+    let one = |(name, more): &(&str, &str)| {
+        format!("{{name: '{name}', script: '{step}', args: '{name}', wait_ready: true, listen_timeout: '60s', {more}}}")
+    };
+    let apps: Vec<String> = apps.iter().map(one).collect();
+    home.write("eco.config.js", &format!("module.exports = {{apps: [{}]}}", apps.join(",\n")));
+}
+
+const JOB: &str = "autorestart: false, wait_ready: false, env: {DONE: '1'}";
+
+/// The api needs a database that is ready and a migration that is done; the file names them in the wrong order.
+fn shop(home: &Home) {
+    config(
+        home,
+        &[
+            ("api", "depends_on: {db: 'ready', migrate: 'completed'}"),
+            ("migrate", &format!("depends_on: ['db'], {JOB}")),
+            ("db", ""),
+        ],
+    );
+}
+
+fn story(home: &Home) -> Vec<String> {
+    let text = std::fs::read_to_string(home.work().join("story")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+fn told(home: &Home, line: &str) {
+    eventually(&format!("{line:?} in the story"), || {
+        let story = story(home);
+        if story.iter().any(|other| other == line) { Ok(()) } else { Err(story.join("\n")) }
+    });
+}
+
+fn forget(home: &Home) {
+    std::fs::remove_file(home.work().join("story")).expect("there is a story");
+}
+
+fn go(home: &Home, name: &str) {
+    home.write(&format!("{name}-go"), "");
+}
+
+fn go_all(home: &Home) {
+    for name in ["db", "migrate", "api"] {
+        go(home, name);
+    }
+}
+
+/// The shop, all of it up.
+fn open_shop() -> Home {
+    let home = Home::new();
+    shop(&home);
+    go_all(&home);
+    home.ok("start eco.config.js");
+    home
+}
+
+const OPENING: [&str; 6] =
+    ["db begins", "db is ready", "migrate begins", "migrate is ready", "api begins", "api is ready"];
+
+#[test]
+fn each_starts_after_what_it_needs() {
+    let home = Home::new();
+    shop(&home);
+    let start = home.pmr(["start", "eco.config.js"]).spawn();
+    told(&home, "db begins");
+    assert_eq!(home.status("api", "waiting")[0].pid, 0);
+    home.ok("describe api").says("waits for `db` to be ready");
+    home.ok("explain migrate").says("why: waits for `db` to be ready");
+    go(&home, "db");
+    told(&home, "migrate begins");
+    home.when("api", "waits for the next", |_| home.ok("describe api").out.contains("waits for `migrate` to complete"));
+    go(&home, "migrate");
+    told(&home, "api begins");
+    go(&home, "api");
+    start.wait(PATIENCE).ok();
+    assert_eq!(story(&home), OPENING);
+    assert_eq!(home.one("migrate").status, "completed");
+    assert!(home.one("api").online() && home.one("db").online());
+    home.ok("list").says("completed");
+    home.ok("history api").says("waits for `migrate` to complete");
+}
+
+#[test]
+fn all_stop_in_reverse_and_start_again() {
+    let home = open_shop();
+    forget(&home);
+    home.ok("stop all");
+    assert_eq!(story(&home), ["api ends", "db ends"]);
+    assert_eq!(home.one("migrate").status, "stopped");
+    forget(&home);
+    home.ok("start api").says("`db` was started as well: `api` depends on it").says("`migrate` was started as well");
+    assert_eq!(story(&home), OPENING);
+    home.ok("stop db").says("`api` depends on `db` and runs on");
+    assert!(home.one("api").online());
+    home.ok("start db");
+    forget(&home);
+    home.ok("kill");
+    assert_eq!(story(&home), ["api ends", "db ends"]);
+}
+
+#[test]
+fn all_are_reloaded_in_order() {
+    let home = open_shop();
+    forget(&home);
+    home.ok("reload api db");
+    let lines = ["db ends", "db begins", "db is ready", "api ends", "api begins", "api is ready"];
+    assert_eq!(story(&home), lines, "the migration is done");
+    home.ok("reload all --dry-run").says("one after another, as they depend on each other: `db`, `migrate`, `api`");
+}
+
+#[test]
+fn a_circle_and_a_name_that_nobody_has_start_nothing() {
+    let home = Home::new();
+    config(&home, &[("api", "depends_on: ['db']"), ("db", "depends_on: {api: 'started'}")]);
+    home.run("start eco.config.js").refuses("the apps depend on each other in a circle: api → db → api");
+    assert!(home.list().is_empty());
+    home.run(&format!("start {} -n api --depends-on db", app("step.sh")))
+        .refuses("`api` depends on `db`, which is not known: start both from one config file, or `db` first");
+    home.run(&format!("start {} -n api --depends-on db:redy", app("step.sh"))).refuses("db:healthy");
+    home.run(&format!("start {} -n api --depends-on api", app("step.sh"))).refuses("`api` cannot depend on itself");
+    config(&home, &[("api", "depends_on: {db: 'helthy'}"), ("db", "")]);
+    home.run("start eco.config.js").refuses("depends_on").complains("eco.config.js");
+    config(&home, &[("api", "depends_on: {db: 'healthy'}"), ("db", "")]);
+    home.run("start eco.config.js").refuses("`db` has no `health` check: add one, or wait for it to be `ready`");
+    go_all(&home);
+    config(&home, &[("db", "")]);
+    home.ok("start eco.config.js");
+    home.ok(&format!("start {} -n api --depends-on db:started -- api", app("step.sh")));
+    home.run("restart db --depends-on api").refuses("db → api → db");
+    assert!(!Path::new("story").exists());
+}
+
+#[test]
+fn a_dependency_that_fails_is_named() {
+    let home = Home::new();
+    let fails = JOB.replace("DONE: '1'", "FAIL: '3'");
+    config(&home, &[("api", "depends_on: {migrate: 'completed'}"), ("migrate", &fails)]);
+    home.run("start eco.config.js").code(1).complains("`migrate`, on which it depends, exited with code 3");
+    assert_eq!(home.one("api").status, "errored");
+    assert_eq!(story(&home), ["migrate begins"]);
+    home.ok("explain api").says("`migrate`, on which it depends, exited with code 3");
+}
+
+#[test]
+fn the_next_daemon_holds_what_this_one_held() {
+    let home = Home::new();
+    shop(&home);
+    let start = home.pmr(["start", "eco.config.js"]).spawn();
+    told(&home, "db begins");
+    home.status("api", "waiting");
+    kill_god(&home);
+    assert_eq!(home.status("api", "waiting")[0].pid, 0);
+    go_all(&home);
+    told(&home, "api is ready");
+    assert_eq!(story(&home), OPENING);
+    start.wait(PATIENCE).code(1);
+    home.status("migrate", "completed");
+    kill_god(&home);
+    assert_eq!(home.one("migrate").status, "completed");
+    home.ok("restart api");
+    assert_eq!(story(&home).iter().filter(|line| *line == "migrate begins").count(), 1, "it is done");
+}
+
+#[test]
+fn what_comes_back_comes_back_in_order() {
+    let home = open_shop();
+    home.ok("kill");
+    forget(&home);
+    std::fs::remove_file(home.work().join("db-go")).expect("it is there");
+    let back = home.pmr(["resurrect"]).spawn();
+    told(&home, "db begins");
+    home.status("api", "waiting");
+    go(&home, "db");
+    back.wait(PATIENCE).ok();
+    until("all are up", || home.one("api").online());
+    assert_eq!(story(&home), OPENING, "the job is done again: it is another boot");
+}
