@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::protocol::{Action, Run};
+use crate::protocol::{Action, EventKind, Run};
 use crate::spec::AppSpec;
 use crate::spec::dependency::Condition;
 use crate::supervisor::{App, AppId, Ask, Effect, Goal, Operation, Process, ProcessId, Snapshot, State, Supervisor};
@@ -42,7 +42,7 @@ impl Before {
                 && let Some(process) = supervisor.process(*process)
                 && !self.busy.contains(&process.app)
             {
-                self.comes_after(supervisor, &supervisor.apps[&process.app].spec);
+                self.comes_after(supervisor, &supervisor.apps[&process.app].spec, effects);
             }
         }
         for (app, stop) in stops(supervisor) {
@@ -57,13 +57,24 @@ impl Before {
     }
 
     /// Whatever is started first must find what it needs. Within one input that may come to be and be over again.
-    fn comes_after(&self, supervisor: &Supervisor, spec: &AppSpec) {
+    fn comes_after(&self, supervisor: &Supervisor, spec: &AppSpec, effects: &[Effect]) {
         for (name, condition) in &spec.depends_on {
             let other = named(supervisor, name);
             let all: Vec<&Process> = other.iter().flat_map(|app| supervisor.members(app.id)).collect();
             let met = other.is_some_and(|app| is_true(supervisor, app, *condition));
             let was_met = self.true_of.contains(&(name.clone(), *condition));
-            assert!(met || was_met, "`{}` starts and `{name}` is not {condition:?}: {all:?}", spec.name);
+            let came = |effect: &Effect| match effect {
+                Effect::Publish { process, kind } => {
+                    let telling = matches!(kind, EventKind::Online | EventKind::Healthy | EventKind::Completed);
+                    telling && all.iter().any(|member| member.id == *process)
+                }
+                _ => false,
+            };
+            assert!(
+                met || was_met || effects.iter().any(came),
+                "`{}` starts and `{name}` is not {condition:?}: {all:?}",
+                spec.name
+            );
         }
     }
 }
