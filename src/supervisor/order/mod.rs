@@ -148,10 +148,13 @@ impl Supervisor {
     }
 
     fn brings_up(&self, app: AppId, kind: Kind) -> bool {
+        let there = u32::try_from(self.staying(app).len()).unwrap_or(u32::MAX);
         match kind {
             Kind::Start | Kind::Restart | Kind::Reload | Kind::Scale(Scale::Up(_)) => true,
-            Kind::Scale(Scale::To(count)) => count as usize > self.staying(app).len(),
-            Kind::Scale(Scale::Down(_)) | Kind::Stop | Kind::Delete => false,
+            Kind::Stop | Kind::Delete => false,
+            Kind::Scale(Scale::To(count)) => count > there,
+            // An app keeps one, also if all were deleted before its turn came.
+            Kind::Scale(Scale::Down(_)) => there == 0,
         }
     }
 

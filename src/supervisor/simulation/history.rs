@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::coverage::{Column, Coverage};
-use super::death::{Store, Twin};
+use super::death::{Death, Store, Twin};
 use super::invariants;
 use super::observer::Book;
 use super::os::{News, Os};
@@ -307,6 +307,10 @@ impl History {
                 let done = self.rng.below(effects.len() as u64 + 1);
                 self.carry_out(&effects[..usize::try_from(done).expect("few")]);
                 self.spare_the_unborn();
+                if let Death::Recorded = death {
+                    // Its number may have been given again within the same input.
+                    self.book.wishes.retain(|id, _| !effects.contains(&Effect::ProcessRemoved { process: *id }));
+                }
                 self.die(death, input);
             }
         }

@@ -14,6 +14,8 @@ pub struct Before {
     serving: BTreeSet<ProcessId>,
     /// Apps that something was being done to.
     busy: BTreeSet<AppId>,
+    /// Apps of which a scale may take something down as well.
+    scaling: BTreeSet<AppId>,
     /// Processes that a stop was at work on.
     stopping: BTreeSet<ProcessId>,
     /// What was true of apps, by name.
@@ -26,7 +28,9 @@ impl Before {
             supervisor.processes().filter(|process| is_so(process)).map(|process| process.id).collect()
         };
         let begun = |app: &&App| app.operations.iter().any(Operation::is_under_way);
+        let scales = |app: &&App| app.operations.iter().any(Operation::changes_count);
         Before {
+            scaling: supervisor.apps().filter(scales).map(|app| app.id).collect(),
             up: ids(|process| !matches!(process.state, State::Stopped | State::Errored)),
             serving: ids(Process::serves),
             busy: supervisor.apps().filter(begun).map(|app| app.id).collect(),
@@ -45,7 +49,7 @@ impl Before {
                 self.comes_after(supervisor, &supervisor.apps[&process.app].spec, effects);
             }
         }
-        for (app, stop) in stops(supervisor) {
+        for (app, stop) in stops(supervisor).filter(|(app, _)| !self.scaling.contains(&app.id)) {
             let waits_for = supervisor.apps().find(|other| {
                 let first = |one: &Operation| one.kind.overtakes() && one.place < stop.place;
                 needs(&other.spec, &app.spec) && other.operations.iter().any(first)
