@@ -194,8 +194,8 @@ impl God {
             let own = files.remove(&cluster::own_channel_name(run));
             let instance = self.supervisor.process_of(run).map_or(0, |process| process.instance);
             let launches = |process: &Process| matches!(process.state, State::Launching { run: new, .. } if new == run);
-            if spec.listens_before_ready() && self.supervisor.process_of(run).is_some_and(launches) {
-                self.cluster(app, &spec).withhold(run);
+            if self.supervisor.process_of(run).is_some_and(launches) {
+                self.withhold(run, app, &spec);
             }
             if let Some(channel) = channel {
                 self.cluster(app, &spec).join(run, instance, channel, super::start::part(&spec, own));

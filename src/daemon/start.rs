@@ -48,11 +48,18 @@ impl God {
         }
     }
 
-    fn start(&mut self, run: Run, process: &Process, app: AppId, spec: &AppSpec) -> Result<(), StartFailure> {
-        let mut wiring = Wiring::default();
-        if spec.listens_before_ready() {
+    /// Keeps a worker that is about to start without connections until it is ready, if others serve meanwhile, or it needs
+    /// none to become ready.
+    pub(super) fn withhold(&mut self, run: Run, app: AppId, spec: &AppSpec) {
+        let serves = |process: &Process| process.app == app && process.serves();
+        if spec.listens_before_ready() || (spec.may_be_withheld() && self.supervisor.processes().any(serves)) {
             self.cluster(app, spec).withhold(run);
         }
+    }
+
+    fn start(&mut self, run: Run, process: &Process, app: AppId, spec: &AppSpec) -> Result<(), StartFailure> {
+        let mut wiring = Wiring::default();
+        self.withhold(run, app, spec);
         self.hand_sockets(run, app, spec, &mut wiring)?;
         let (logs, pid_file) = environment::files(&self.shell.home, spec, process);
         let home = self.shell.home.root();

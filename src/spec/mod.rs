@@ -137,6 +137,13 @@ impl AppSpec {
         self.mode == ExecMode::Cluster && (self.readiness.wait_ready || self.health.as_ref().is_some_and(past_the_port))
     }
 
+    /// True if a worker may be kept without connections before it is ready: always where it
+    /// [listens before that](AppSpec::listens_before_ready), and wherever others serve meanwhile if it is to pass a check.
+    #[must_use]
+    pub fn may_be_withheld(&self) -> bool {
+        self.listens_before_ready() || (self.mode == ExecMode::Cluster && self.health.is_some())
+    }
+
     /// What of its settings cannot hold together, as a key and a sentence.
     #[must_use]
     pub fn contradiction(&self) -> Option<(&'static str, String)> {

@@ -210,7 +210,7 @@ impl Process {
                 self.launch_failed = false;
                 self.reason = None;
                 scene.publish(self.id, EventKind::Online);
-                if scene.spec.listens_before_ready() {
+                if scene.spec.may_be_withheld() {
                     scene.effects.push(Effect::Admit { run });
                 }
                 if takeover != Takeover::AfterTrial {

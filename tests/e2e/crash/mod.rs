@@ -66,7 +66,8 @@ impl Town {
     }
 }
 
-/// What must not change of the processes: all that is known of them, but for what is measured.
+/// What must not change of the processes: all that is known of them, but for what is measured. `pmr` has what connections
+/// there are.
 type Facts = BTreeMap<String, Value>;
 
 fn facts(home: &Home) -> Facts {
@@ -76,7 +77,7 @@ fn facts(home: &Home) -> Facts {
         facts.insert(about("pid"), row.pid.into());
         let Value::Object(known) = &row.json["pm2_env"] else { panic!("{row:?}") };
         // The environment repeats all of it.
-        let known = known.iter().filter(|(key, _)| *key != "env");
+        let known = known.iter().filter(|(key, _)| !["env", "pmr"].contains(&key.as_str()));
         facts.extend(known.map(|(key, value)| (about(key), value.clone())));
     }
     facts

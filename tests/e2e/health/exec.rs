@@ -253,7 +253,7 @@ fn a_sick_release_in_node_is_taken_back() {
 
 #[test]
 fn a_sick_release_in_python_is_taken_back() {
-    let web = Web::new(example("servers/server.py"));
+    let web = Web::new(app("share/threads.py"));
     let log = fs::read_to_string(web.home.root().join("pmr.log")).unwrap();
     if log.contains("cannot be taken over here") {
         let _ = writeln!(std::io::stderr(), "skipped: binds cannot be taken over here");

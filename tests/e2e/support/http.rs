@@ -2,11 +2,23 @@
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// A port nobody listens on at the moment.
+/// A port nobody listens on at the moment, which no other test is given, and below those that the kernel gives to clients.
 pub fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("a port is free").port()
+    const FIRST: u32 = 12_000;
+    const COUNT: u32 = 20_000;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    // Other test programs may run at the same time.
+    let start = std::process::id().wrapping_mul(211);
+    loop {
+        let at = start.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        let port = u16::try_from(FIRST + at).expect("32,000 is a port");
+        if ["127.0.0.1", "0.0.0.0", "::"].iter().all(|address| TcpListener::bind((*address, port)).is_ok()) {
+            return port;
+        }
+    }
 }
 
 /// The body of an answer to `GET path`, on a connection of its own.

@@ -1,7 +1,7 @@
 //! One run of the binary: arguments, environment and directory in; exit code and both streams out.
 
 use std::ffi::OsString;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::eventually::PATIENCE;
+use super::eventually::{PATIENCE, eventually};
 use super::processes;
 
 /// The binary under test.
@@ -74,11 +74,19 @@ impl Pmr {
     pub fn spawn(mut self) -> Running {
         self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let start = Instant::now();
-        let mut child = self.command.spawn().expect("the binary under test can be started");
+        let mut child = start(&mut self.command);
         let out = gather(child.stdout.take().expect("it was piped"));
         let err = gather(child.stderr.take().expect("it was piped"));
         Running { words: self.words, start, child, out, err, said: String::new(), complained: String::new() }
     }
+}
+
+/// A test that copies the binary has it open for writing, and so has, for a moment, whatever another thread forks then.
+fn start(command: &mut Command) -> Child {
+    eventually("the binary can be executed", || match command.spawn() {
+        Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => Err(error.to_string()),
+        started => Ok(started.expect("the binary under test can be started")),
+    })
 }
 
 /// A command that runs. Dropped, it is killed.

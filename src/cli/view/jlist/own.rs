@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::protocol::{Description, ListenerInfo};
-use crate::spec::{Health, Mechanism, OnReloadFailure, QueueRule};
+use crate::spec::{Dependencies, Health, Mechanism, OnReloadFailure, QueueRule};
 
 #[derive(Serialize)]
 pub(super) struct Own<'a> {
@@ -16,6 +16,7 @@ pub(super) struct Own<'a> {
     queue: &'a QueueRule,
     drain_timeout: u128,
     on_reload_failure: OnReloadFailure,
+    depends_on: &'a Dependencies,
     health: Option<&'a Health>,
     /// What the last health check found wrong.
     fault: Option<&'a str>,
@@ -40,6 +41,7 @@ impl<'a> From<&'a Description> for Own<'a> {
             queue: &one.spec.queue,
             drain_timeout: one.spec.stop.drain_timeout.as_millis(),
             on_reload_failure: one.spec.on_reload_failure,
+            depends_on: &one.spec.depends_on,
             health: one.spec.health.as_ref(),
             fault: one.info.fault.as_deref(),
         }
