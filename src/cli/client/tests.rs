@@ -1,6 +1,7 @@
 //! The client against a small daemon of the test's own, on a socket in a scratch home.
 
 use std::rc::Rc;
+use std::sync::{PoisonError, RwLock};
 
 use futures_util::StreamExt;
 use tarpc::server::{BaseChannel, Channel};
@@ -71,8 +72,14 @@ impl Daemon for Fake {
     }
 }
 
+static KEYBOARD: RwLock<()> = RwLock::new(());
+
 /// Runs `story` with a home in which `fake` answers; without a fake, something accepts and says nothing.
 fn with<F: Future<Output = ()>>(fake: Option<Fake>, story: impl FnOnce(Home) -> F) {
+    // Ctrl-C is heard by all who wait in this process.
+    let interrupts = fake.as_ref().is_some_and(|fake| fake.interrupts);
+    let _alone = interrupts.then(|| KEYBOARD.write().unwrap_or_else(PoisonError::into_inner));
+    let _undisturbed = (!interrupts).then(|| KEYBOARD.read().unwrap_or_else(PoisonError::into_inner));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let scratch = tempfile::tempdir().unwrap();
     let home = Home::new(scratch.path().into());

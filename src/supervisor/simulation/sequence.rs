@@ -137,8 +137,9 @@ pub fn awaited(supervisor: &Supervisor) -> Vec<Run> {
         State::Online(serving) => Some(serving.run),
         _ => None,
     };
-    let jobs = supervisor.processes().filter(|process| names.contains(&*supervisor.apps[&process.app].spec.name));
-    jobs.filter_map(serving).collect()
+    // A rollback may have made something else of it.
+    let is_job = |spec: &AppSpec| names.contains(&*spec.name) && spec.never(Condition::Completed).is_none();
+    supervisor.processes().filter(|process| is_job(&supervisor.apps[&process.app].spec)).filter_map(serving).collect()
 }
 
 /// All the specs an app has, or may come to have.

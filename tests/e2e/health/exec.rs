@@ -11,7 +11,7 @@ use crate::load::{Kind, Load, Mode};
 use crate::support::eventually::{PATIENCE, until};
 use crate::support::listing::pids;
 use crate::support::pmr::Ran;
-use crate::support::{Home, app, eventually, example, http, processes};
+use crate::support::{Home, app, eventually, http, processes};
 
 /// Starts a shell's line as the app `it`, checked so.
 fn start(home: &Home, line: &str, health: &Value, more: &Value) -> Ran {

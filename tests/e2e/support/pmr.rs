@@ -74,7 +74,7 @@ impl Pmr {
     pub fn spawn(mut self) -> Running {
         self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let start = Instant::now();
-        let mut child = start(&mut self.command);
+        let mut child = execute(&mut self.command);
         let out = gather(child.stdout.take().expect("it was piped"));
         let err = gather(child.stderr.take().expect("it was piped"));
         Running { words: self.words, start, child, out, err, said: String::new(), complained: String::new() }
@@ -82,7 +82,7 @@ impl Pmr {
 }
 
 /// A test that copies the binary has it open for writing, and so has, for a moment, whatever another thread forks then.
-fn start(command: &mut Command) -> Child {
+fn execute(command: &mut Command) -> Child {
     eventually("the binary can be executed", || match command.spawn() {
         Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => Err(error.to_string()),
         started => Ok(started.expect("the binary under test can be started")),
