@@ -143,6 +143,7 @@ impl God {
     /// The main process of a run was reaped.
     pub(super) fn buried(&mut self, run: Run) {
         self.checks.end(run);
+        self.complaints.forget(run);
         let Some(process) = self.supervisor.process_of(run) else { return };
         if let Some(cluster) = self.clusters.get(&process.app) {
             cluster.gone(run);

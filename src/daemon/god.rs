@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::bus::Bus;
+use super::complaints::{self, Complaints};
 use super::desired::{Ending, Fingerprints};
 use super::dump::Saved;
 use super::health::Checks;
@@ -118,6 +119,8 @@ pub struct God {
     pub(super) watching: Watching,
     /// Who is asked how it is.
     pub(super) checks: Checks,
+    /// What is written to standard error.
+    pub(super) complaints: Complaints,
     tickets: HashMap<Ticket, Reply>,
     last_ticket: u64,
     ending: Option<Ticket>,
@@ -150,6 +153,7 @@ impl God {
             fingerprints: Fingerprints::default(),
             told_of: HashMap::new(),
             checks,
+            complaints: Complaints::default(),
             tickets: HashMap::new(),
             last_ticket: 0,
             ending: None,
@@ -162,6 +166,7 @@ impl God {
     /// Runs until everything has been stopped on request.
     pub async fn run(mut self, mut sources: Sources) {
         let mut sample_at = Instant::now() + SAMPLE_INTERVAL;
+        let mut count_at = Instant::now();
         while !self.ended {
             let deadline = self.deadline();
             tokio::select! {
@@ -189,6 +194,10 @@ impl God {
                 () = tokio::time::sleep_until(sample_at), if self.has_limits() => {
                     sample_at = Instant::now() + SAMPLE_INTERVAL;
                     self.sample();
+                }
+                () = tokio::time::sleep_until(count_at), if self.counts_complaints() => {
+                    count_at = Instant::now() + complaints::INTERVAL;
+                    self.count_complaints();
                 }
                 Some(command) = sources.commands.recv() => self.command(command),
             }

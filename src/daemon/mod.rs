@@ -9,6 +9,7 @@ mod adopt;
 mod asked;
 mod birth;
 mod bus;
+mod complaints;
 mod confine;
 pub mod desired;
 mod doors;

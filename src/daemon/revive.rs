@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::god::{God, moment};
 use super::live::{self, Live};
-use super::start::{Kept, cluster_options};
+use super::start::{Kept, cluster_options, run_of};
 use crate::cluster::{self, Cluster, Memory};
 use crate::keeper::exits::Inbox;
 use crate::keeper::{Place, Previous, Records, Word};
@@ -163,8 +163,7 @@ impl God {
         for name in names {
             let (Some(pipe), Some(path)) = (files.remove(&name), self.output_path(&name)) else { continue };
             self.shell.memory.ledger.keep(&name, &pipe);
-            let awaited = run_of(&name).and_then(|run| self.awaited_line(run));
-            by_file.entry(path).or_default().push(Kept { name, pipe, awaited });
+            by_file.entry(path).or_default().push(self.kept(name, pipe));
         }
         for (path, pipes) in by_file {
             self.pump(pipes, path.as_deref());
@@ -284,11 +283,6 @@ impl God {
         };
         tracing::error!("no new keeper could be made, so apps will not outlive this daemon: {error}");
     }
-}
-
-/// Whose output is kept under this name.
-fn run_of(name: &str) -> Option<Run> {
-    name.split('/').nth(1)?.parse().ok().map(Run)
 }
 
 /// The name of a line of daemons: no two homes, and no two beginnings of one, have the same.

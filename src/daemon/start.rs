@@ -15,7 +15,7 @@ use super::live::Live;
 use super::watching::Handover;
 use super::wiring::Wiring;
 use crate::cluster::{self, Cluster, Part};
-use crate::logs::{AwaitedLine, Output, Pumping};
+use crate::logs::{AwaitedLine, LineTally, Output, Pumping};
 use crate::os::{clock, fdpass, killpoint, packets, program, spawn, tree};
 use crate::protocol::{EventKind, Run, channel};
 use crate::spec::{AppSpec, Env, ExecMode, Mechanism, Program};
@@ -121,9 +121,9 @@ impl God {
         self.living.insert(run, Live::new(pid, app, pipes, logs.clone()));
         self.living.hold(run, spawned.pidfd);
         self.node_versions.remove(&process.id);
-        let awaited = self.awaited_line(run);
         for ((name, pipe), path) in names.into_iter().zip([out, err]).zip(logs) {
-            self.pump(vec![Kept { name, pipe, awaited: awaited.clone() }], path.as_deref());
+            let kept = self.kept(name, pipe);
+            self.pump(vec![kept], path.as_deref());
         }
         let cluster = self.cluster(app, spec);
         cluster.join(run, process.instance, ends.ipc, ends.part);
@@ -138,10 +138,21 @@ impl God {
         Ok(())
     }
 
+    /// The output of a run that is kept under this name, and who looks at it.
+    pub(super) fn kept(&mut self, name: String, pipe: OwnedFd) -> Kept {
+        let run = run_of(&name);
+        let awaited = run.and_then(|run| self.awaited_line(run));
+        let tally = run.filter(|_| name.ends_with("err")).map(|run| self.complaints.of(run));
+        Kept { name, pipe, awaited, tally }
+    }
+
     /// Moves what comes out of pipes, each kept under its name until it has ended, to a file.
     pub(super) fn pump(&self, kept: Vec<Kept>, path: Option<&Path>) {
         let file = path.map(|path| self.shell.logs.open(path));
-        let output = |Kept { name, pipe, awaited }| (name, Output { pipe, file: file.clone(), awaited });
+        let output = |Kept { name, pipe, awaited, tally }| {
+            let file = file.clone();
+            (name, Output { pipe, file, awaited, tally })
+        };
         let (names, outputs): (Vec<_>, Vec<_>) = kept.into_iter().map(output).unzip();
         match self.shell.logs.pump_all(outputs) {
             Ok(pumping) => names.into_iter().zip(pumping).for_each(|(name, pumping)| self.release_after(name, pumping)),
@@ -179,6 +190,8 @@ pub(super) struct Kept {
     pub pipe: OwnedFd,
     /// A line that makes the run ready.
     pub awaited: Option<Arc<AwaitedLine>>,
+    /// Counts its lines.
+    pub tally: Option<Arc<LineTally>>,
 }
 
 /// How the workers of an app share.
@@ -189,6 +202,11 @@ pub(super) fn cluster_options(spec: &AppSpec) -> cluster::Options {
 /// The names under which the ends of a run's output pipes are kept.
 pub(super) fn output_names(run: Run) -> [String; 2] {
     ["out", "err"].map(|stream| format!("log/{}/{stream}", run.0))
+}
+
+/// Whose output is kept under this name.
+pub(super) fn run_of(name: &str) -> Option<Run> {
+    name.split('/').nth(1)?.parse().ok().map(Run)
 }
 
 /// Our ends of a process's channels.

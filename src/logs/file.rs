@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 
-use super::AwaitedLine;
 use super::append::{Failed, Open, identity_of};
 use super::pipe::{Pipe, Ready};
+use super::pump::Look;
 use crate::os::killpoint;
 
 /// A log file and who writes to it.
@@ -96,14 +96,14 @@ impl LogFile {
     }
 
     /// Moves what is in the pipe to the end of the file, as far as it is fit to go there. Blocks as long as the disk
-    /// does. A line that is `awaited` is looked for before.
+    /// does. Who looks at lines does so before.
     ///
     /// # Errors
     /// When the pipe cannot be read.
-    pub(super) fn take_from(&self, pipe: &Arc<Pipe>, awaited: Option<&AwaitedLine>) -> rustix::io::Result<Taken> {
+    pub(super) fn take_from(&self, pipe: &Arc<Pipe>, look: Option<Look<'_>>) -> rustix::io::Result<Taken> {
         let mut state = self.lock();
-        let ready = match awaited {
-            Some(line) => line.look(pipe),
+        let ready = match look {
+            Some(look) => look.at(pipe),
             None if self.is_shared() => pipe.ready_lines(),
             None => pipe.ready(),
         };

@@ -11,7 +11,7 @@
 //! apps that write to it (their pipes fill up) and nobody else. Nothing is done line by line on the way to the file. No
 //! byte is in the daemon's memory only, so it can be killed at any time: its successor reads on where it stopped.
 //!
-//! Writing: [`LogFiles`], [`mod@file`], `append`, `pipe`, `pump`, `dispatch`, `awaited`. Reading: [`tail`], [`last_lines`], [`split`]. Showing:
+//! Writing: [`LogFiles`], [`mod@file`], `append`, `pipe`, `pump`, `dispatch`, `awaited`, `tally`. Reading: [`tail`], [`last_lines`], [`split`]. Showing:
 //! [`mod@format`], [`time_format`].
 
 mod append;
@@ -24,6 +24,7 @@ mod pipe;
 mod pump;
 pub mod split;
 pub mod tail;
+mod tally;
 pub mod time_format;
 mod watch;
 
@@ -41,6 +42,7 @@ use dispatch::Dispatcher;
 pub use file::LogFile;
 use pipe::Pipe;
 use pump::Pump;
+pub use tally::LineTally;
 
 /// All log files that are written to, and the pumps that fill them. Cloning is cheap and gives the same registry.
 #[derive(Clone)]
@@ -64,6 +66,8 @@ pub struct Output {
     pub file: Option<Arc<LogFile>>,
     /// A line that somebody waits for.
     pub awaited: Option<Arc<AwaitedLine>>,
+    /// Counts its lines.
+    pub tally: Option<Arc<LineTally>>,
 }
 
 /// A pump at work. Dropping it changes nothing: the pump goes on to the end of its pipe.
@@ -173,9 +177,9 @@ impl Drop for Inner {
     }
 }
 
-fn prepare(Output { pipe, file, awaited }: Output) -> io::Result<(Pump, Pumping)> {
+fn prepare(Output { pipe, file, awaited, tally }: Output) -> io::Result<(Pump, Pumping)> {
     let (done, finished) = oneshot::channel();
-    Ok((Pump::new(Pipe::new(pipe)?, file, awaited, done), Pumping(finished)))
+    Ok((Pump::new(Pipe::new(pipe)?, file, (awaited, tally), done), Pumping(finished)))
 }
 
 #[cfg(test)]

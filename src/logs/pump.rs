@@ -16,9 +16,9 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use tokio::sync::oneshot;
 
-use super::AwaitedLine;
 use super::file::{LogFile, Taken};
 use super::pipe::{Pipe, Ready};
+use super::{AwaitedLine, LineTally};
 
 /// After so many bytes a drain gives its thread back, so that a thousand apps that never pause take turns.
 const TURN: usize = 4 << 20;
@@ -45,6 +45,7 @@ pub(super) struct Pump {
     pipe: Arc<Pipe>,
     file: Option<Arc<LogFile>>,
     awaited: Option<Arc<AwaitedLine>>,
+    tally: Option<Arc<LineTally>>,
     /// Set once the pipe has held back the beginning of a line.
     news: OnceLock<News>,
     /// Never contended: the dispatcher hands a pump to one thread at a time.
@@ -61,7 +62,7 @@ impl Pump {
     pub(super) fn new(
         pipe: Pipe,
         file: Option<Arc<LogFile>>,
-        awaited: Option<Arc<AwaitedLine>>,
+        (awaited, tally): (Option<Arc<AwaitedLine>>, Option<Arc<LineTally>>),
         done: oneshot::Sender<()>,
     ) -> Pump {
         let pipe = Arc::new(pipe);
@@ -71,7 +72,7 @@ impl Pump {
         if let Some(line) = awaited.as_ref().filter(|_| pipe.was_found()) {
             line.found();
         }
-        Pump { pipe, file, awaited, news: OnceLock::new(), last_output: Mutex::default(), _done: done }
+        Pump { pipe, file, awaited, tally, news: OnceLock::new(), last_output: Mutex::default(), _done: done }
     }
 
     pub(super) fn pipe(&self) -> &OwnedFd {
@@ -142,10 +143,35 @@ impl Pump {
     }
 
     fn take(&self) -> rustix::io::Result<Taken> {
-        let awaited = self.awaited.as_deref().filter(|line| !line.is_over());
+        let looked_at = self.look();
         match &self.file {
-            Some(file) => file.take_from(&self.pipe, awaited),
-            None => discard(&self.pipe, awaited),
+            Some(file) => file.take_from(&self.pipe, looked_at),
+            None => discard(&self.pipe, looked_at),
+        }
+    }
+
+    /// Who looks at the output, if anybody does at present. A process in whose output a line is awaited is not ready, and
+    /// judged by nothing else.
+    fn look(&self) -> Option<Look<'_>> {
+        let awaited = self.awaited.as_deref().filter(|line| !line.is_over());
+        let tally = self.tally.as_deref().filter(|tally| tally.is_on());
+        awaited.map(Look::Awaited).or_else(|| tally.map(Look::Tally))
+    }
+}
+
+/// Who looks at whole lines before they are moved.
+#[derive(Clone, Copy)]
+pub(super) enum Look<'a> {
+    Awaited(&'a AwaitedLine),
+    Tally(&'a LineTally),
+}
+
+impl Look<'_> {
+    /// What can be had from the pipe.
+    pub(super) fn at(self, pipe: &Pipe) -> rustix::io::Result<Ready> {
+        match self {
+            Look::Awaited(line) => line.look(pipe),
+            Look::Tally(tally) => tally.look(pipe),
         }
     }
 }
@@ -176,9 +202,9 @@ impl News {
 }
 
 /// Takes bytes that are for nobody, without looking at them where the kernel can do that.
-fn discard(pipe: &Pipe, awaited: Option<&AwaitedLine>) -> rustix::io::Result<Taken> {
+fn discard(pipe: &Pipe, look: Option<Look<'_>>) -> rustix::io::Result<Taken> {
     static NOWHERE: OnceLock<Option<File>> = OnceLock::new();
-    let count = match awaited.map_or_else(|| pipe.ready(), |line| line.look(pipe))? {
+    let count = match look.map_or_else(|| pipe.ready(), |look| look.at(pipe))? {
         Ready::Bytes(length) => match NOWHERE.get_or_init(|| File::options().write(true).open("/dev/null").ok()) {
             Some(nowhere) => pipe.splice(nowhere, None, length)?,
             None => pipe.read(length, <[u8]>::len)?,

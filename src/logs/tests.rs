@@ -11,6 +11,7 @@ use super::*;
 mod awaited;
 mod held;
 mod kill;
+mod tally;
 mod truncate;
 
 /// A tokio runtime as the daemon has it, a registry, and a scratch folder.
@@ -44,7 +45,7 @@ impl Scene {
 }
 
 fn output(reader: io::PipeReader, file: Option<Arc<LogFile>>) -> Output {
-    Output { pipe: reader.into(), file, awaited: None }
+    Output { pipe: reader.into(), file, awaited: None, tally: None }
 }
 
 /// Waits for something that will happen, and fails if it does not.

@@ -18,7 +18,7 @@ impl Scene {
     fn listen(&self, reader: &io::PipeReader, path: Option<&Path>, line: &Arc<AwaitedLine>) -> Pumping {
         let pipe = reader.as_fd().try_clone_to_owned().unwrap();
         let file = path.map(|path| self.logs.open(path));
-        self.logs.pump(Output { pipe, file, awaited: Some(Arc::clone(line)) }).unwrap()
+        self.logs.pump(Output { pipe, file, awaited: Some(Arc::clone(line)), tally: None }).unwrap()
     }
 }
 

@@ -20,7 +20,8 @@ fn pumping_process() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let logs = LogFiles::new(Threads::start("files", 512).unwrap()).unwrap();
-        let output = |pipe: OwnedFd| Output { pipe, file: Some(logs.open(Path::new(&path))), awaited: None };
+        let output =
+            |pipe: OwnedFd| Output { pipe, file: Some(logs.open(Path::new(&path))), awaited: None, tally: None };
         let mut outputs = vec![output(io::stdin().as_fd().try_clone_to_owned().unwrap())];
         if std::env::var_os(BOTH).is_some() {
             outputs.push(output(io::stderr().as_fd().try_clone_to_owned().unwrap()));

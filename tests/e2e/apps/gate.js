@@ -1,5 +1,5 @@
 // A web server of which the file `release` in its directory, or RELEASE, says what becomes of it: good, crash, mute,
-// slow, early, short (it dies a second after it listens).
+// slow, early, short (it dies a second after it listens), noisy.
 const fs = require('node:fs')
 const http = require('node:http')
 
@@ -15,7 +15,8 @@ const server = http.createServer((request, response) => {
   response.end(`${process.pid}\n`)
 })
 const listen = () => server.listen(process.env.PORT ?? 0, () => console.log('listens'))
-if (release === 'good' || release === 'short') listen()
+if (['good', 'short', 'noisy'].includes(release)) listen()
+if (release === 'noisy') setInterval(() => console.error('something is wrong here'), 20)
 if (release === 'short') {
   server.on('listening', () => setTimeout(() => { console.error('died of old age'); process.exit(9) }, 1000))
 }

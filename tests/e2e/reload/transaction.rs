@@ -60,6 +60,19 @@ fn a_canary_that_dies_takes_the_release_back_and_the_others_are_not_touched() {
 }
 
 #[test]
+fn a_canary_that_complains_all_the_time_is_taken_back() {
+    let (home, port) = serving("");
+    let before = pids(&home.of("gate"));
+    home.write("release", "noisy");
+    home.run("reload gate --canary 1 --watch 1m")
+        .code(1)
+        .complains("lines to standard error while it was watched; the release before wrote 0 in the same time")
+        .complains("something is wrong here");
+    assert_eq!(pids(&home.of("gate")), before);
+    assert!(http::get(port, "/").is_ok());
+}
+
+#[test]
 fn a_canary_that_lives_is_followed_by_the_rest() {
     let (home, port) = serving("");
     let before = pids(&home.of("gate"));
