@@ -120,6 +120,8 @@ pub struct Context {
     pub home: Home,
     /// Where it says what it has to say.
     pub ui: Ui,
+    /// When the command was given.
+    pub begun: SystemTime,
 }
 
 impl Context {
@@ -153,8 +155,8 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return misread(&error),
     };
-    let ui = Ui::new(cli.silent, cli.no_color);
-    let result = home::of_caller().and_then(|home| block_on(dispatch(cli.command, Context { home, ui })));
+    let (ui, begun) = (Ui::new(cli.silent, cli.no_color), SystemTime::now());
+    let result = home::of_caller().and_then(|home| block_on(dispatch(cli.command, Context { home, ui, begun })));
     match result {
         Ok(outcome) => outcome.code(),
         Err(failure) => {

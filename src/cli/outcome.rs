@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
 
 use super::Context;
 use super::client::Client;
@@ -77,12 +78,20 @@ fn error_log<'a>(line: &ReportLine, processes: &'a [ProcessInfo]) -> Option<&'a 
 }
 
 fn last_words(path: &Path, cx: &Context) {
-    let words = last_lines(path, LAST_WORDS);
+    let words = if is_older(path, cx.begun) { Vec::new() } else { last_lines(path, LAST_WORDS) };
     if words.is_empty() {
         cx.ui.err(&format!("    it wrote nothing to {}", path.display()));
     } else {
         cx.ui.err(&format!("    the end of {}:\n{}", path.display(), indent(&words)));
     }
+}
+
+/// True if nothing was written to a file since the command was given: what it says is about something else. The kernel
+/// notes times of files a little early.
+fn is_older(path: &Path, begun: SystemTime) -> bool {
+    const TICK: Duration = Duration::from_millis(20);
+    let written = std::fs::metadata(path).and_then(|file| file.modified());
+    written.is_ok_and(|written| written + TICK < begun)
 }
 
 /// Tells what became of an operation, then shows the list.

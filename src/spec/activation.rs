@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AppSpec, value};
+use super::{AppSpec, Balance, value};
 
 /// What is opened for an app, and how few of its processes run when nobody asks. By default nothing, and all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -209,8 +209,10 @@ impl AppSpec {
                 return Some(("listen", format!("{} stands there twice", endpoint.address)));
             }
         }
-        if self.depends_on.contains_key(&self.name) {
-            return Some(("depends_on", format!("`{}` cannot depend on itself", self.name)));
+        if !listen.is_empty() && matches!(self.balance, Balance::Sticky | Balance::Least) {
+            let why = "workers that are given their sockets accept for themselves: `sticky` and `least` are for Node and for \
+                       pmr's own channel";
+            return Some(("balance", why.to_owned()));
         }
         let need = "needs `listen`: only who listens for an app can tell whether it is wanted";
         let udp = listen.iter().any(|endpoint| matches!(endpoint.address, Address::Udp(_)));
@@ -310,5 +312,7 @@ mod tests {
         assert_eq!(key(spec(&["tcp://:80"], None, Some(0))), Some("min_instances"));
         assert_eq!(key(spec(&["tcp://:80"], Some(5), Some(2))), Some("min_instances"));
         assert_eq!(key(spec(&["tcp://:80", "x=tcp://:80"], None, None)), Some("listen"));
+        let sticky = AppSpec { balance: Balance::Sticky, ..spec(&["tcp://:80"], None, None) };
+        assert_eq!(key(sticky), Some("balance"));
     }
 }

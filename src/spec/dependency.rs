@@ -68,6 +68,12 @@ pub fn parse(word: &str) -> Option<(String, Condition)> {
 }
 
 impl AppSpec {
+    /// What of its dependencies cannot be, as a key and a sentence.
+    pub(super) fn dependency_contradiction(&self) -> Option<(&'static str, String)> {
+        let on_itself = self.depends_on.contains_key(&self.name);
+        on_itself.then(|| ("depends_on", format!("`{}` cannot depend on itself", self.name)))
+    }
+
     /// Why the app can never come to this, and what would let it; `None` if it can.
     #[must_use]
     pub fn never(&self, condition: Condition) -> Option<&'static str> {

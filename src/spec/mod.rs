@@ -147,7 +147,8 @@ impl AppSpec {
     /// What of its settings cannot hold together, as a key and a sentence.
     #[must_use]
     pub fn contradiction(&self) -> Option<(&'static str, String)> {
-        self.activation_contradiction().or_else(|| self.health_contradiction())
+        let health_or_order = || self.health_contradiction().or_else(|| self.dependency_contradiction());
+        self.activation_contradiction().or_else(health_or_order)
     }
 }
 

@@ -149,12 +149,22 @@ fn mode(one: &Description) -> String {
         (Mechanism::Node, Balance::Shared) => "cluster: workers accept from a shared listener".into(),
         (Mechanism::Activation, _) => "socket activation: it is given what it listens on (`listen`)".into(),
         (Mechanism::Takeover, _) => match &one.obstacle {
-            None => format!("cluster: what a process binds, all share{}", limits(&spec.sharing)),
+            None => {
+                format!("cluster: what a process binds, all share{}{}", limits(&spec.sharing), by_kernel(spec.balance))
+            }
             Some(why) => format!(
                 "cluster: taking over what processes bind is not possible here: {why}; \
                  they share a port only if they set SO_REUSEPORT"
             ),
         },
+    }
+}
+
+/// What the kernel, which deals connections out to these, does not do.
+fn by_kernel(balance: Balance) -> &'static str {
+    match balance {
+        Balance::RoundRobin | Balance::Shared => "",
+        Balance::Sticky | Balance::Least => "; `balance` holds for Node and on pmr's own channel only",
     }
 }
 
@@ -178,7 +188,13 @@ fn queue(spec: &AppSpec) -> String {
         || "connections wait for a worker as long as it takes".to_owned(),
         |time| format!("connections wait {} for a worker, then get {after}", span(time)),
     );
-    let counts = [count("accept queue: at least", backlog), count("open in a worker: at most", max_connections)];
+    let open = match spec.mechanism() {
+        Mechanism::Node => "open in a worker: at most",
+        Mechanism::None | Mechanism::Activation | Mechanism::Takeover => {
+            "open in a worker, if it is on pmr's own channel: at most"
+        }
+    };
+    let counts = [count("accept queue: at least", backlog), count(open, max_connections)];
     [Some(wait)].into_iter().chain(counts).flatten().collect::<Vec<_>>().join("; ")
 }
 

@@ -79,9 +79,14 @@ fn a_release_that_never_listens_is_refused_and_the_old_one_serves_on() {
     let (home, port) = serving("");
     let before = home.of("gate");
     home.write("release", "mute");
+    let log = home.of("gate")[0].text("pm_err_log_path").to_owned();
+    std::fs::write(&log, "words of long ago\n").unwrap();
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+    std::fs::File::options().write(true).open(&log).unwrap().set_modified(long_ago).unwrap();
     home.run("reload gate --listen-timeout 700")
         .code(1)
         .complains("not ready after")
+        .complains("it wrote nothing to")
         .complains("the old process goes on serving");
     assert_eq!(pids(&before), pids(&home.of("gate")));
     assert!(http::get(port, "/").is_ok());
