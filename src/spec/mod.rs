@@ -17,6 +17,7 @@ pub mod keys;
 pub mod log_paths;
 pub mod mechanism;
 pub mod on_reload_failure;
+pub mod queue;
 pub mod sharing;
 pub mod signal;
 pub mod target;
@@ -35,6 +36,7 @@ pub use dependency::Dependencies;
 pub use health::Health;
 pub use mechanism::Mechanism;
 pub use on_reload_failure::OnReloadFailure;
+pub use queue::{QueueRule, Shed};
 pub use sharing::{Share, Sharing};
 
 /// Environment variables, sorted so that output and dumps are stable.
@@ -220,8 +222,7 @@ pub enum Balance {
     /// All connections of one client address go to the worker of one instance number, also after a reload; when the
     /// number of workers changes, few clients change theirs.
     Sticky,
-    /// To the worker with the fewest open connections. Only workers on pmr's own channel tell how many those are; among
-    /// others it is in turn.
+    /// To the worker with the fewest open connections: in Node, and on pmr's own channel. Others are dealt to in turn.
     Least,
     /// Workers accept from one shared listener themselves: fastest, less even.
     Shared,
@@ -237,33 +238,6 @@ impl Balance {
             Balance::Least => "fewest open first",
         }
     }
-}
-
-/// What becomes of connections that no worker is ready for. Where workers accept by themselves, their time counts while
-/// none serves; at a Unix path that is given to all of them, they wait as long as it takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct QueueRule {
-    /// The accept queue is at least this long, whatever the app asks for.
-    pub backlog: Option<u32>,
-    /// A worker has at most so many open at once; the others wait. For Node workers, and those on pmr's own channel.
-    pub max_connections: Option<u32>,
-    /// How long a connection waits for a worker; for ever if none.
-    #[serde(with = "value::millis_option")]
-    pub timeout: Option<Duration>,
-    /// What it gets then.
-    pub shed: Shed,
-}
-
-/// What a connection gets that has waited too long.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Shed {
-    /// A plain HTTP response with status 503.
-    #[default]
-    Answer,
-    /// Its end.
-    Close,
 }
 
 /// When and how often a process is started again after it ended by itself.
