@@ -2,7 +2,7 @@
 //! nobody where the supervisor itself decided on it. A client that hangs up loses the answer, never the operation.
 //!
 //! Operations run one after another, but for `stop` and `delete`: they begin at once and take their processes out of
-//! whatever else was to be done to them. What depends on other apps may be held back: see [`super::order`].
+//! whatever else was to be done to them. What depends on other apps may be held back: see `order`.
 
 mod queue;
 mod reload;

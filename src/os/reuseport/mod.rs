@@ -11,7 +11,7 @@
 //! | [`Balancer::Hash`] | nothing, the kernel's own | by client address and port, nobody can be excluded | same |
 //!
 //! A member that is excluded gets nothing new; what it has, and what waits in its queue, goes on. A connection of our own
-//! can be made to any of them: see [`routes`].
+//! can be made to any of them: see `routes`.
 //!
 //! ## The kernel's list
 //!

@@ -16,7 +16,7 @@
 //!
 //! - Each is one packet, in the machine's own byte order: both ends are of one program, which made the pair.
 //! - A file goes inside the packet. So it is closed with it if nobody is there to take it, whoever of the two dies.
-//! - Nothing waits for longer than [`PATIENCE`]. One that has not answered by then is asked nothing more until that
+//! - Nothing waits for longer than a second. One that has not answered by then is asked nothing more until that
 //!   answer comes; it is late, as its number tells, and is thrown away.
 
 mod deputy;
