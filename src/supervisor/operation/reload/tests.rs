@@ -198,7 +198,7 @@ fn with_a_check_who_listens_is_not_ready_before_it_passes() {
     play.launch(checked(1), Launch::OrReload(Rollout::waves(1)));
     assert_eq!(play.ready(2), []);
     assert_eq!(check(&mut play, 2, Some("status 500")), []);
-    assert_eq!(check(&mut play, 2, None), [drain(1)]);
+    assert_eq!(check(&mut play, 2, None), [Effect::Admit { run: Run(2) }, drain(1)]);
 }
 
 #[test]
@@ -222,5 +222,5 @@ fn an_unhealthy_worker_is_replaced_by_one_that_passes() {
     play.exit(1, 0);
     assert_eq!(check(&mut play, 2, Some("refused")), [spawn(3, 0)]);
     assert_eq!(check(&mut play, 2, Some("refused")), [], "it is being replaced");
-    assert_eq!(check(&mut play, 3, None), [drain(2)]);
+    assert_eq!(check(&mut play, 3, None), [Effect::Admit { run: Run(3) }, drain(2)]);
 }
