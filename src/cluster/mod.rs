@@ -344,11 +344,15 @@ impl Cluster {
     /// From now on it works this way. Listeners that are open stay as they are.
     pub fn set_options(&self, options: Options) {
         let mut state = self.state.borrow_mut();
+        let counted = state.rota.goes_by_open();
         state.rota.set_rules(options.rules());
         self.takeover.set_rules(options.sharing.clone());
         self.queues.set_rule(options.queue);
         state.options = options;
-        state.members.keys().for_each(|run| state.ask_to_count(*run));
+        // Who was asked before tells by himself.
+        if !counted {
+            state.members.keys().for_each(|run| state.ask_to_count(*run));
+        }
     }
 
     /// The app is deleted: its listeners close, socket files are removed, waiting connections are reset.

@@ -61,8 +61,9 @@ impl Supervisor {
         }
     }
 
-    /// Takes the processes of a `newer` stop or delete out of every operation of the app, before it is enqueued. What has not begun and has nothing left to do
-    /// never begins, and neither does a scale that waits while the whole app is taken down.
+    /// Takes the processes of a `newer` stop or delete out of every operation of the app, before it is enqueued. What has
+    /// not begun and has nothing left to do never begins, and neither does a scale that waits while the whole app is taken
+    /// down.
     pub(in crate::supervisor) fn supersede(&mut self, app: AppId, newer: &Operation) {
         let whole = self.staying(app).iter().all(|id| newer.concerns(*id));
         let Some(entry) = self.apps.get_mut(&app) else { return };
