@@ -11,8 +11,8 @@
 //! apps that write to it (their pipes fill up) and nobody else. Nothing is done line by line on the way to the file. No
 //! byte is in the daemon's memory only, so it can be killed at any time: its successor reads on where it stopped.
 //!
-//! Writing: [`LogFiles`], [`mod@file`], `append`, `pipe`, `pump`, `dispatch`, `awaited`, `tally`. Reading: [`tail`], [`last_lines`], [`split`]. Showing:
-//! [`mod@format`], [`time_format`].
+//! Writing: [`LogFiles`], [`mod@file`], `append`, `pipe`, `pump`, `dispatch`, `awaited`, `tally`. Reading: [`tail`],
+//! [`last_lines`], [`split`]. Showing: [`mod@format`], [`time_format`].
 
 mod append;
 mod awaited;
