@@ -48,6 +48,8 @@ fn the_example_starts_three_apps_and_is_found_by_itself() {
     assert_eq!(names.iter().filter(|name| *name == "web").count(), 2, "{names:?}");
     assert_eq!(names.len(), 4);
     assert!(http::get(port, "/here").unwrap().contains("\"path\":\"/here\""));
+    // It is up as soon as it runs: a signal before that line ends it without a word.
+    home.logged("worker-out.log", "worker ready");
     home.pmr(["stop", "ecosystem.config.js"]).within(folder).run().ok();
     assert!(home.list().iter().all(|row| row.status == "stopped"));
     home.logged("worker-out.log", "worker leaves after");
