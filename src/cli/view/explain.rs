@@ -76,8 +76,12 @@ fn state(one: &Description, case: &Case<'_>, names: &Names<'_>) -> Vec<String> {
         _ => String::new(),
     };
     let pid = info.pid.map_or_else(String::new, |pid| format!(", pid {pid}"));
-    let mut lines =
-        vec![format!("  process {}: {}{since}{pid}, {}", info.id, info.status.word(), counted(info.restarts, "restart"))];
+    let mut lines = vec![format!(
+        "  process {}: {}{since}{pid}, {}",
+        info.id,
+        info.status.word(),
+        counted(info.restarts, "restart")
+    )];
     lines.extend(why(info, case.events, names));
     let exit = info
         .last_exit
@@ -218,8 +222,7 @@ fn ends(events: &[Event], names: &Names<'_>) -> Vec<String> {
         .take(TOLD)
         .map(|(at, event, exit, expected, id)| {
             let before: Vec<&Event> = of(&events[..at], id).collect();
-            let completed =
-                of(&events[at..], id).nth(1).is_some_and(|next| matches!(next.kind, EventKind::Completed));
+            let completed = of(&events[at..], id).nth(1).is_some_and(|next| matches!(next.kind, EventKind::Completed));
             let why = match (expected, completed) {
                 (true, _) => cause(&before, names),
                 (false, true) => Some("it had done what it was for".to_owned()),

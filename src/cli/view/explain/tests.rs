@@ -119,7 +119,8 @@ fn what_a_check_found_is_told_and_what_follows_is_what_its_owner_chose() {
 
 #[test]
 fn a_job_that_is_done_has_done_nothing_wrong() {
-    let events = [event(1, EventKind::Started { pid: 9 }), exited(900, Exit::Code(0), false), event(901, EventKind::Completed)];
+    let events =
+        [event(1, EventKind::Started { pid: 9 }), exited(900, Exit::Code(0), false), event(901, EventKind::Completed)];
     let page = page(|one| (one.info.status, one.info.pid) = (Status::Completed, None), &events, &[]);
     assert!(page.contains("code 0 after 899 ms: it had done what it was for\n"), "{page}");
     assert!(!page.contains("did not listen"), "{page}");
