@@ -13,7 +13,8 @@ use crate::spec::value::parse_duration;
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "When a successor dies or is not ready in time, the reload stops, what it has replaced goes back to the release \
-                  before, and the exit code is 1.\n\n\
+                  before, and the exit code is 1. A process that is no cluster is stopped first; where nothing proves it \
+                  ready, the first has to run for its `min_uptime` before the others follow.\n\n\
                   Examples:\n  pmr reload api\n  pmr reload all --parallel 2\n  pmr reload api --update-env\n  \
                   pmr reload ecosystem.config.js --dry-run\n  pmr reload api --canary 25% --watch 1m"
 )]

@@ -167,7 +167,9 @@ impl Supervisor {
         // What was done and is undone again counts as undone.
         let same = wait.report.lines.iter_mut().find(|old| old.id == line.id && old.verb == line.verb);
         match same.map(|old| &mut old.verdict) {
-            Some(Verdict::Failed { old_serves, .. }) if line.verdict == Verdict::RolledBack => *old_serves = true,
+            Some(Verdict::Failed { reason, .. }) if line.verdict == Verdict::RolledBack => {
+                reason.push_str("; the release before was started again");
+            }
             Some(old) if *old == Verdict::Done => *old = line.verdict,
             Some(_) | None => wait.report.lines.push(line),
         }

@@ -52,7 +52,8 @@ fn an_app_that_is_no_cluster_goes_back_by_a_restart() {
     play.hear(Input::SpawnFailed { run: Run(2), error: "gone".into(), permanent: true });
     assert!(matches!(play.process(0).state, State::Launching { run: Run(3), .. }));
     play.up();
-    assert_eq!(play.verdicts(), [(0, Verdict::Failed { reason: "gone".into(), old_serves: true })]);
+    let reason = "gone; the release before was started again".to_owned();
+    assert_eq!(play.verdicts(), [(0, Verdict::Failed { reason, old_serves: false })]);
 }
 
 #[test]
@@ -256,4 +257,56 @@ fn who_only_wants_it_shown_is_not_told() {
     };
     assert_eq!(events(OnFail::Alert), [1, 1]);
     assert_eq!(events(OnFail::None), [0, 0]);
+}
+
+/// A fork with other arguments, which has nothing to prove readiness with.
+fn newer_fork(instances: u32) -> AppSpec {
+    AppSpec { args: vec!["--new".to_owned()], ..fork(instances) }
+}
+
+#[test]
+fn what_cannot_prove_anything_is_trusted_when_it_has_run_for_a_while() {
+    let mut play = Play::with(fork(2));
+    assert_eq!(play.act(reload(), "api"), [terminate(1)], "the other is not touched meanwhile");
+    assert_eq!(play.exit(1, 0), [spawn(3, 0)]);
+    play.hear(Input::Spawned { run: Run(3) });
+    assert_eq!((play.answers.len(), play.pass(999)), (1, vec![]));
+    assert_eq!(play.pass(1), [terminate(2)]);
+    play.exit(2, 0);
+    play.hear(Input::Spawned { run: Run(4) });
+    assert_eq!(play.verdicts(), [(0, Verdict::Done), (1, Verdict::Done)]);
+    assert_eq!(play.supervisor.judged_by_errors().count(), 0);
+}
+
+#[test]
+fn a_release_that_ends_at_once_leaves_the_others_alone_and_gives_way_to_the_one_before() {
+    let mut play = Play::with(fork(2));
+    play.launch(newer_fork(2), Launch::OrReload(Rollout::waves(2)));
+    play.exit(1, 0);
+    play.hear(Input::Spawned { run: Run(3) });
+    play.exit(3, 7);
+    play.up();
+    play.exit(4, 0);
+    play.up();
+    let reason = "exited with code 7; the release before was started again".to_owned();
+    assert_eq!(play.verdicts(), [(0, Verdict::Failed { reason, old_serves: false })]);
+    assert_eq!(play.supervisor.apps().next().unwrap().spec.args, fork(2).args);
+    assert_eq!(play.process(1).current_run(), Some(Run(2)));
+}
+
+#[test]
+fn a_job_that_is_done_soon_has_not_failed() {
+    let job = AppSpec { restart: RestartRule { autorestart: false, ..RestartRule::default() }, ..fork(1) };
+    let mut play = Play::with(job);
+    play.act(reload(), "api");
+    play.exit(1, 0);
+    play.hear(Input::Spawned { run: Run(2) });
+    play.exit(2, 0);
+    play.pass(1000);
+    assert_eq!(play.verdicts(), [(0, Verdict::Done)]);
+    play.act(reload(), "api");
+    play.hear(Input::Spawned { run: Run(3) });
+    play.exit(3, 4);
+    let reason = "exited with code 4".to_owned();
+    assert_eq!(play.verdicts(), [(0, Verdict::Failed { reason, old_serves: false })]);
 }
