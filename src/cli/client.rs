@@ -297,9 +297,14 @@ impl Client {
         circle: &Circle,
         operation: impl Future<Output = Result<T, RpcError>>,
     ) -> Result<T, Failure> {
-        self.greet().await?;
+        let news = progress::subscribe(&self.home, self.ui).await;
+        match &news {
+            // By the time it answers it has seen the subscriber, who was there before the question.
+            Some(_) => self.hello().await.map(drop)?,
+            None => self.greet().await?,
+        }
         tokio::select! {
-            done = progress::shown(&self.home, self.ui, circle, operation) => {
+            done = progress::shown(news, self.ui, circle, operation) => {
                 match done {
                     Err(error) if is_cut(&error) => Err(self.cut_off(verb, &error).await),
                     done => done.map_err(|error| Failure::from_rpc(verb, &error)),

@@ -1,6 +1,6 @@
 //! How far an operation is, told on a terminal once it takes longer than a blink.
 //!
-//! The daemon's events are subscribed to at once, so that nothing of the first moments is missed, but read only when
+//! The daemon's events are subscribed to beforehand, so that nothing of the first moments is missed, but read only when
 //! the operation has proved slow; until then they wait in the socket. Only what is about the apps of the operation is told:
 //! another that crashes all the time would bury it.
 
@@ -61,19 +61,18 @@ fn is_named(process: &EventProcess, selector: &Selector) -> bool {
     }
 }
 
-/// Waits for `operation`, and tells of the events of its circle meanwhile if it takes long and somebody watches.
-pub async fn shown<T>(home: &Home, ui: Ui, circle: &Circle, operation: impl Future<Output = T>) -> T {
+/// What the daemon tells, if somebody watches here.
+pub async fn subscribe(home: &Home, ui: Ui) -> Option<UnixStream> {
+    if ui.is_watched() { UnixStream::connect(home.pub_sock()).await.ok() } else { None }
+}
+
+/// Waits for `operation`, and tells of the events of its circle meanwhile if it takes long.
+pub async fn shown<T>(news: Option<UnixStream>, ui: Ui, circle: &Circle, operation: impl Future<Output = T>) -> T {
     let mut operation = pin!(operation);
-    if !ui.is_watched() {
-        return operation.await;
-    }
-    let stream = UnixStream::connect(home.pub_sock()).await;
+    let Some(stream) = news else { return operation.await };
     if let Ok(done) = tokio::time::timeout(BLINK, &mut operation).await {
         return done;
     }
-    let Ok(stream) = stream else {
-        return operation.await;
-    };
     let mut lines = BufReader::new(stream).lines();
     tokio::select! {
         done = &mut operation => done,
