@@ -14,7 +14,7 @@ use tokio_util::codec::LengthDelimitedCodec;
 
 use super::failure::Failure;
 use super::paused;
-use super::progress;
+use super::progress::{self, Circle};
 use super::reach::{Reached, reach};
 use super::spawn::start_daemon;
 use super::ui::Ui;
@@ -161,7 +161,7 @@ impl Client {
 
     /// Lets the daemon hand over to another program, or only finds out whether it could.
     pub async fn upgrade(&self, program: PathBuf, check: bool) -> Result<Successor, Failure> {
-        Ok(self.work("update", self.line().rpc.upgrade(within(WORKING), program, check)).await??)
+        Ok(self.work("update", &Circle::All, self.line().rpc.upgrade(within(WORKING), program, check)).await??)
     }
 
     /// What came of the last upgrade, when that is known.
@@ -244,9 +244,13 @@ impl Client {
     /// here is taken as the path of a script.
     pub async fn act(&self, action: Action, target: Vec<Selector>) -> Result<Report, Failure> {
         let verb = action.verb();
-        match self.work(verb, self.line().rpc.act(within(WORKING), action.clone(), target.clone())).await? {
+        let circle = Circle::Named(target.clone());
+        let ask = async |target: Vec<Selector>| {
+            self.work(verb, &circle, self.line().rpc.act(within(WORKING), action.clone(), target)).await
+        };
+        match ask(target.clone()).await? {
             Err(Refusal::NoMatch { selector, similar }) => match with_path(&target, &selector) {
-                Some(again) => Ok(self.work(verb, self.line().rpc.act(within(WORKING), action, again)).await??),
+                Some(again) => Ok(ask(again).await??),
                 None => Err(Refusal::NoMatch { selector, similar }.into()),
             },
             answer => Ok(answer?),
@@ -255,22 +259,23 @@ impl Client {
 
     /// Brings apps up, and waits until each process is ready or failed.
     pub async fn launch(&self, apps: Vec<AppSpec>, how: Launch) -> Result<Report, Failure> {
-        Ok(self.work("start", self.line().rpc.launch(within(WORKING), apps, how)).await??)
+        let circle = Circle::of_apps(&apps);
+        Ok(self.work("start", &circle, self.line().rpc.launch(within(WORKING), apps, how)).await??)
     }
 
     /// Writes the list to disk.
     pub async fn save(&self, force: bool) -> Result<Saved, Failure> {
-        Ok(self.work("save", self.line().rpc.save(within(WORKING), force)).await??)
+        Ok(self.work("save", &Circle::All, self.line().rpc.save(within(WORKING), force)).await??)
     }
 
     /// Starts what was saved.
     pub async fn resurrect(&self) -> Result<Report, Failure> {
-        Ok(self.work("resurrect", self.line().rpc.resurrect(within(WORKING))).await??)
+        Ok(self.work("resurrect", &Circle::All, self.line().rpc.resurrect(within(WORKING))).await??)
     }
 
     /// Stops every app and ends the daemon.
     pub async fn shut_down(&self) -> Result<Report, Failure> {
-        self.work("kill", self.line().rpc.shut_down(within(WORKING))).await
+        self.work("kill", &Circle::All, self.line().rpc.shut_down(within(WORKING))).await
     }
 
     /// The daemon died while it was at something. Another may have gone on with it, but its answer is lost.
@@ -286,10 +291,20 @@ impl Client {
     }
 
     /// Waits for the end of an operation, telling how far it is. Ctrl-C ends the waiting, not the operation.
-    async fn work<T>(&self, verb: &str, operation: impl Future<Output = Result<T, RpcError>>) -> Result<T, Failure> {
-        self.greet().await?;
+    async fn work<T>(
+        &self,
+        verb: &str,
+        circle: &Circle,
+        operation: impl Future<Output = Result<T, RpcError>>,
+    ) -> Result<T, Failure> {
+        let news = progress::subscribe(&self.home, self.ui).await;
+        match &news {
+            // By the time it answers it has seen the subscriber, who was there before the question.
+            Some(_) => self.hello().await.map(drop)?,
+            None => self.greet().await?,
+        }
         tokio::select! {
-            done = progress::shown(&self.home, self.ui, operation) => {
+            done = progress::shown(news, self.ui, circle, operation) => {
                 match done {
                     Err(error) if is_cut(&error) => Err(self.cut_off(verb, &error).await),
                     done => done.map_err(|error| Failure::from_rpc(verb, &error)),

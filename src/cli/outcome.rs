@@ -11,8 +11,9 @@ use super::spawn::{indent, last_lines};
 use super::view;
 use crate::protocol::{ProcessInfo, Report, ReportLine, Verdict};
 
-/// How many lines of a failed process's standard error are shown.
-const LAST_WORDS: usize = 10;
+/// How many lines of a failed process's standard error are shown: Node's report of a syntax error begins with the place
+/// and is 14 lines long.
+const LAST_WORDS: usize = 20;
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

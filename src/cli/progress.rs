@@ -1,52 +1,96 @@
 //! How far an operation is, told on a terminal once it takes longer than a blink.
 //!
-//! The daemon's events are subscribed to at once, so that nothing of the first moments is missed, but read only when
-//! the operation has proved slow; until then they wait in the socket.
+//! The daemon's events are subscribed to beforehand, so that nothing of the first moments is missed, but read only when
+//! the operation has proved slow; until then they wait in the socket. Only what is about the apps of the operation is told:
+//! another that crashes all the time would bury it.
 
 use std::pin::pin;
 use std::time::Duration;
 
+use regex::Regex;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::net::UnixStream;
 
 use super::ui::Ui;
 use crate::paths::Home;
+use crate::protocol::event::EventProcess;
 use crate::protocol::{Event, EventKind, Exit};
-use crate::spec::value;
+use crate::spec::interpreter::file_stem;
+use crate::spec::target::Selector;
+use crate::spec::{AppSpec, value};
 
 /// Operations shorter than this pass without a word.
 const BLINK: Duration = Duration::from_millis(300);
 
-/// Waits for `operation`, and tells of the events meanwhile if it takes long and somebody watches.
-pub async fn shown<T>(home: &Home, ui: Ui, operation: impl Future<Output = T>) -> T {
-    let mut operation = pin!(operation);
-    if !ui.is_watched() {
-        return operation.await;
+/// Whose events are told.
+#[derive(Clone, Debug)]
+pub enum Circle {
+    /// Everybody's.
+    All,
+    /// Theirs who are named.
+    Named(Vec<Selector>),
+    /// Those of the apps with these names.
+    Apps(Vec<String>),
+}
+
+impl Circle {
+    /// The apps, and those that they depend on.
+    #[must_use]
+    pub fn of_apps(apps: &[AppSpec]) -> Circle {
+        Circle::Apps(apps.iter().flat_map(|app| app.depends_on.keys().chain([&app.name])).cloned().collect())
     }
-    let stream = UnixStream::connect(home.pub_sock()).await;
-    if let Ok(done) = tokio::time::timeout(BLINK, &mut operation).await {
-        return done;
-    }
-    let Ok(stream) = stream else {
-        return operation.await;
-    };
-    let mut lines = BufReader::new(stream).lines();
-    tokio::select! {
-        done = &mut operation => done,
-        () = tell(&mut lines, ui) => operation.await,
+
+    fn holds(&self, process: &EventProcess) -> bool {
+        match self {
+            Circle::All => true,
+            Circle::Named(selectors) => selectors.iter().any(|selector| is_named(process, selector)),
+            Circle::Apps(names) => names.contains(&process.name),
+        }
     }
 }
 
-async fn tell(lines: &mut Lines<BufReader<UnixStream>>, ui: Ui) {
+/// Rather too much than too little: what a word means is decided by the daemon, which knows what there is.
+fn is_named(process: &EventProcess, selector: &Selector) -> bool {
+    match selector {
+        Selector::All => true,
+        Selector::Pattern(pattern) => Regex::new(pattern).is_ok_and(|regex| regex.is_match(&process.name)),
+        Selector::Word(word) => {
+            let EventProcess { id, name, namespace } = process;
+            [name, namespace, &id.to_string()].contains(&word) || file_stem(word) == *name
+        }
+    }
+}
+
+/// What the daemon tells, if somebody watches here.
+pub async fn subscribe(home: &Home, ui: Ui) -> Option<UnixStream> {
+    if ui.is_watched() { UnixStream::connect(home.pub_sock()).await.ok() } else { None }
+}
+
+/// Waits for `operation`, and tells of the events of its circle meanwhile if it takes long.
+pub async fn shown<T>(news: Option<UnixStream>, ui: Ui, circle: &Circle, operation: impl Future<Output = T>) -> T {
+    let mut operation = pin!(operation);
+    let Some(stream) = news else { return operation.await };
+    if let Ok(done) = tokio::time::timeout(BLINK, &mut operation).await {
+        return done;
+    }
+    let mut lines = BufReader::new(stream).lines();
+    tokio::select! {
+        done = &mut operation => done,
+        () = tell(&mut lines, circle, ui) => operation.await,
+    }
+}
+
+async fn tell(lines: &mut Lines<BufReader<UnixStream>>, circle: &Circle, ui: Ui) {
     while let Ok(Some(line)) = lines.next_line().await {
-        if let Some(text) = serde_json::from_str(&line).ok().as_ref().and_then(sentence) {
+        if let Some(text) = serde_json::from_str(&line).ok().and_then(|event| sentence(&event, circle)) {
             ui.progress(&text);
         }
     }
 }
 
 /// What an event says to somebody who waits: `api (3) online`. Events of no interest to them give nothing.
-fn sentence(event: &Event) -> Option<String> {
+fn sentence(event: &Event, circle: &Circle) -> Option<String> {
+    let process = event.process.as_ref().filter(|process| circle.holds(process))?;
     let news = match &event.kind {
         EventKind::Online => "online".to_owned(),
         EventKind::StartFailed { error } => format!("could not start: {error}"),
@@ -81,13 +125,14 @@ fn sentence(event: &Event) -> Option<String> {
         | EventKind::ShuttingDown
         | EventKind::Lost { .. } => return None,
     };
-    event.process.as_ref().map(|process| format!("{} ({}) {news}", process.name, process.id))
+    Some(format!("{} ({}) {news}", process.name, process.id))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::event::EventProcess;
+    use crate::spec::dependency::Condition;
+    use crate::spec::sample;
 
     fn event(kind: EventKind) -> Event {
         let process = EventProcess { id: 3, name: "api".into(), namespace: "default".into() };
@@ -96,7 +141,7 @@ mod tests {
 
     #[test]
     fn events_are_told_in_words() {
-        let told = |kind| sentence(&event(kind));
+        let told = |kind| sentence(&event(kind), &Circle::All);
         assert_eq!(told(EventKind::Online).as_deref(), Some("api (3) online"));
         let crash = EventKind::Exited { exit: Exit::Signal(9), expected: false };
         assert_eq!(told(crash).as_deref(), Some("api (3) killed by signal 9"));
@@ -110,6 +155,23 @@ mod tests {
     fn a_line_of_the_stream_is_read() {
         let line = serde_json::to_string(&event(EventKind::Started { pid: 7 })).unwrap();
         let read: Event = serde_json::from_str(&line).unwrap();
-        assert_eq!(sentence(&read).as_deref(), Some("api (3) started (pid 7)"));
+        assert_eq!(sentence(&read, &Circle::All).as_deref(), Some("api (3) started (pid 7)"));
+    }
+
+    #[test]
+    fn others_are_not_told_of() {
+        let told = |circle: Circle| sentence(&event(EventKind::Online), &circle).is_some();
+        let named = |text: &str| told(Circle::Named(vec![Selector::parse(text).unwrap()]));
+        for word in ["api", "3", "default", "all", "/^a/", "./src/api.js"] {
+            assert!(named(word), "{word}");
+        }
+        for word in ["web", "33", "/^b/", "api2"] {
+            assert!(!named(word), "{word}");
+        }
+        let apps = |name: &str, needs: &[&str]| {
+            let depends_on = needs.iter().map(|name| ((*name).to_owned(), Condition::Ready)).collect();
+            told(Circle::of_apps(&[AppSpec { name: name.to_owned(), depends_on, ..sample() }]))
+        };
+        assert!(apps("api", &[]) && apps("web", &["db", "api"]) && !apps("web", &["db"]));
     }
 }

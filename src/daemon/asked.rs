@@ -50,7 +50,8 @@ impl God {
                 self.note_asked(known.clone(), verb, by);
                 self.put(ask, reply);
                 let new = self.processes_of(&keys).into_iter().filter(|id| !known.contains(id));
-                self.note_asked(new.collect(), verb, by);
+                // Whatever else was asked, what was not there can only have been started.
+                self.note_asked(new.collect(), launch_verb(Launch::New), by);
             }
             Ask::Restore(_) => self.put(ask, reply),
             Ask::ShutDown => {

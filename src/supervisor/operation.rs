@@ -11,13 +11,14 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::persist::RecordKey;
 use super::{AppId, Effect, Goal, Moment, Process, ProcessId, State, Supervisor, Ticket};
 use crate::protocol::{Rollout, Scale, Verdict};
-use crate::spec::AppSpec;
+use crate::spec::{AppSpec, ExecMode};
 use reload::Transaction;
 
 /// What an operation does.
@@ -235,7 +236,10 @@ impl Supervisor {
             operation.previous = Some(std::mem::replace(&mut entry.spec, spec));
             self.touch(RecordKey::Spec(app));
         }
-        operation.transaction.begin(now, self.last_run, operation.pending.len());
+        // What nobody asked for is no new release.
+        let asked = operation.kind == Kind::Reload && operation.place.is_some();
+        let settling = settling(&self.apps[&app].spec).filter(|_| asked);
+        operation.transaction.begin(now, self.last_run, operation.pending.len(), settling);
         if let Kind::Scale(scale) = operation.kind {
             self.rescale(now, app, scale, operation, effects);
         }
@@ -310,6 +314,13 @@ impl Supervisor {
         }
         false
     }
+}
+
+/// How long a process of this app has to run before it is trusted, if it is taken for ready as soon as it is there.
+fn settling(spec: &AppSpec) -> Option<Duration> {
+    const LONGEST: Duration = Duration::from_secs(5);
+    let proves = spec.mode == ExecMode::Cluster || spec.readiness.wait_ready || spec.health.is_some();
+    (!proves).then(|| spec.restart.min_uptime.min(LONGEST))
 }
 
 /// What has become of one process under a verb; `None` while that is open.

@@ -13,7 +13,8 @@ use crate::spec::value::parse_duration;
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "When a successor dies or is not ready in time, the reload stops, what it has replaced goes back to the release \
-                  before, and the exit code is 1.\n\n\
+                  before, and the exit code is 1. A process that is no cluster is stopped first; where nothing proves it \
+                  ready, the first has to run for its `min_uptime` before the others follow.\n\n\
                   Examples:\n  pmr reload api\n  pmr reload all --parallel 2\n  pmr reload api --update-env\n  \
                   pmr reload ecosystem.config.js --dry-run\n  pmr reload api --canary 25% --watch 1m"
 )]
@@ -27,7 +28,7 @@ pub struct Args {
     #[arg(long, value_name = "N|N%", value_parser = share)]
     canary: Option<Share>,
     /// How long the canaries are watched: an exit meanwhile takes all of them back [default: 30s]
-    #[arg(long, value_name = "TIME", requires = "canary", value_parser = time)]
+    #[arg(long, value_name = "TIME", requires = "canary", value_parser = watch_time)]
     watch: Option<Duration>,
     /// Go on when a successor fails, and replace also by one that does not prove ready
     #[arg(short, long, conflicts_with = "canary")]
@@ -44,8 +45,9 @@ fn share(text: &str) -> Result<Share, &'static str> {
     Share::parse(text).ok_or("expected a number of processes, at least 1, or a percentage such as 25%")
 }
 
-fn time(text: &str) -> Result<Duration, &'static str> {
-    parse_duration(text).ok_or("expected a time such as 30s, 5m or a number of milliseconds")
+fn watch_time(text: &str) -> Result<Duration, &'static str> {
+    let time = parse_duration(text).filter(|time| !time.is_zero());
+    time.ok_or("expected a time such as 30s, 5m or a number of milliseconds, and more than none")
 }
 
 /// Runs it.

@@ -11,7 +11,10 @@ use super::secret::Redactor;
 use super::{Look, TITLE, exit_words, header, status_color};
 use crate::protocol::info::EpochMs;
 use crate::protocol::{Description, ListenerInfo};
-use crate::spec::{AppSpec, Balance, Confinement, ExecMode, Mechanism, Program, QueueRule, Share, Sharing, Shed};
+use crate::spec::health::{Health, OnFail, Probe};
+use crate::spec::{
+    AppSpec, Balance, Confinement, ExecMode, Mechanism, OnReloadFailure, Program, QueueRule, Share, Sharing, Shed,
+};
 
 type Rows = Vec<(&'static str, String)>;
 
@@ -69,7 +72,7 @@ fn state(one: &Description, now: EpochMs) -> Rows {
         ("last exit", info.last_exit.map_or_else(|| "none".into(), exit_words)),
     ];
     if let Some(fault) = &info.fault {
-        rows.push(("health check", fault.clone()));
+        rows.push(("health check says", fault.clone()));
     }
     if let Some(reason) = &info.reason {
         rows.push(("reason", reason.clone()));
@@ -211,10 +214,12 @@ fn rules(spec: &AppSpec) -> Rows {
         ("told to stop by", if stop.with_message { "the message `shutdown`".into() } else { "a signal".into() }),
         ("killed after", span(stop.kill_timeout)),
         ("drain timeout", span(stop.drain_timeout)),
+        ("a reload that fails", reload_failure(spec.on_reload_failure).into()),
         ("queue", queue(spec)),
         ("stop signal goes to", if stop.tree { "the whole tree".into() } else { "the main process".into() }),
         ("one log for all instances", yes(spec.logs.merge)),
     ];
+    rows.extend(spec.health.iter().map(|health| ("health check", check(health))));
     if !spec.depends_on.is_empty() {
         let words = spec.depends_on.iter().map(|(name, condition)| format!("{name} ({})", condition.word()));
         rows.push(("starts after", words.collect::<Vec<_>>().join(", ")));
@@ -222,6 +227,36 @@ fn rules(spec: &AppSpec) -> Rows {
     rows.extend(demand(spec));
     rows.extend(confinement(&spec.confinement));
     rows
+}
+
+fn reload_failure(policy: OnReloadFailure) -> &'static str {
+    match policy {
+        OnReloadFailure::Rollback => "goes back to the release before",
+        OnReloadFailure::Pause => "stops where it is",
+        OnReloadFailure::Continue => "goes on",
+    }
+}
+
+/// What is asked, how often, and what follows.
+fn check(health: &Health) -> String {
+    let asked = match &health.probe {
+        Probe::Http { address: None, path } => format!("GET {path}, of each worker over a connection of its own"),
+        Probe::Http { address: Some(address), path } => format!("GET http://{address}{path}"),
+        Probe::Tcp { address } => format!("a connection to {address}"),
+        Probe::Exec(command) => format!("`{command}` exits with code 0"),
+        Probe::Log(pattern) => return format!("a line of its output has `{pattern}`, once"),
+    };
+    let failures = match health.retries {
+        1 => "a failure".to_owned(),
+        more => format!("{more} failures in a row"),
+    };
+    let follows = match health.on_fail {
+        OnFail::Restart => "it is unhealthy and replaced",
+        OnFail::Alert => "it is unhealthy, which is told in its history",
+        OnFail::None => "it is shown as unhealthy",
+    };
+    let Health { interval, timeout, .. } = health;
+    format!("{asked}, every {} and within {}; after {failures} {follows}", span(*interval), span(*timeout))
 }
 
 /// When it rests, and when it is taken for hung.

@@ -8,7 +8,8 @@ use super::past::Names;
 use super::quantity::{span, uptime};
 use super::{Look, TITLE, exit_words};
 use crate::protocol::info::EpochMs;
-use crate::protocol::{Description, Event, EventKind, Exit, Status};
+use crate::protocol::{Description, Event, EventKind, Exit, ProcessInfo, Status};
+use crate::spec::health::OnFail;
 use crate::spec::{AppSpec, RestartRule};
 
 /// How many ends and wishes are told.
@@ -31,9 +32,9 @@ pub struct Case<'a> {
 pub fn text(case: &Case<'_>, names: &Names<'_>, look: Look) -> String {
     let Some(first) = case.processes.first() else { return String::new() };
     let count = case.processes.len();
-    let s = if count == 1 { "" } else { "es" };
+    let es = if count == 1 { "" } else { "es" };
     let mut page = Page { look, lines: Vec::new() };
-    page.title(&format!("{} · {} · {count} process{s}", first.info.name, first.info.mode.word()));
+    page.title(&format!("{} · {} · {count} process{es}", first.info.name, first.info.mode.word()));
     for one in case.processes {
         page.lines.extend(state(one, case, names));
     }
@@ -69,16 +70,19 @@ impl Page {
 fn state(one: &Description, case: &Case<'_>, names: &Names<'_>) -> Vec<String> {
     let info = &one.info;
     let since = match (info.status, info.started_at) {
-        (Status::Online | Status::Launching, Some(at)) => {
+        (Status::Online | Status::Unhealthy | Status::Launching, Some(at)) => {
             format!(" for {}", uptime(Duration::from_millis(case.now.saturating_sub(at))))
         }
         _ => String::new(),
     };
     let pid = info.pid.map_or_else(String::new, |pid| format!(", pid {pid}"));
-    let mut lines =
-        vec![format!("  process {}: {}{since}{pid}, {} restarts", info.id, info.status.word(), info.restarts)];
-    let why = info.reason.clone().or_else(|| stopped_by(info.status, info.id, case.events, names));
-    lines.extend(why.map(|why| format!("    why: {why}")));
+    let mut lines = vec![format!(
+        "  process {}: {}{since}{pid}, {}",
+        info.id,
+        info.status.word(),
+        counted(info.restarts, "restart")
+    )];
+    lines.extend(why(info, case.events, names));
     let exit = info
         .last_exit
         .filter(|_| !matches!(info.status, Status::Online | Status::Completed) && !was_told(info.id, case.events));
@@ -87,6 +91,20 @@ fn state(one: &Description, case: &Case<'_>, names: &Names<'_>) -> Vec<String> {
     }
     lines.push(format!("    next: {}", next(info.status, &info.name, &one.spec, &case.events_of(info.id))));
     lines
+}
+
+/// Why it is so. One that serves has no reason to; what it was told last is about a successor that failed.
+fn why(info: &ProcessInfo, events: &[Event], names: &Names<'_>) -> Option<String> {
+    let why = match (info.status, &info.fault, &info.reason) {
+        (Status::Online, _, Some(reason)) => return Some(format!("    what was to replace it failed: {reason}")),
+        (Status::Unhealthy, Some(fault), _) => Some(fault.clone()),
+        (_, _, reason) => reason.clone().or_else(|| stopped_by(info.status, info.id, events, names)),
+    };
+    why.map(|why| format!("    why: {why}"))
+}
+
+fn counted(count: u32, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 impl Case<'_> {
@@ -145,7 +163,12 @@ fn cause(before: &[&Event], names: &Names<'_>) -> Option<String> {
 /// What comes without anybody doing anything, or what to do.
 fn next(status: Status, name: &str, spec: &AppSpec, events: &[&Event]) -> String {
     match status {
-        Status::Unhealthy => "it is checked on, and replaced if its `health` says so (`on_fail`)".into(),
+        Status::Unhealthy => match spec.health.as_ref().map(|health| health.on_fail) {
+            Some(OnFail::Restart) | None => {
+                "it is replaced, unless it passes its check before; where that fails, it is tried again later".into()
+            }
+            Some(OnFail::Alert | OnFail::None) => "it is checked on and stays, by its `on_fail`".into(),
+        },
         Status::Online => format!("it runs on; should it end by itself, {}", after_an_end(&spec.restart)),
         Status::Launching => match spec.readiness.listen_timeout {
             Some(timeout) => format!("it is waited for until it is ready, {} at most", span(timeout)),
@@ -199,7 +222,12 @@ fn ends(events: &[Event], names: &Names<'_>) -> Vec<String> {
         .take(TOLD)
         .map(|(at, event, exit, expected, id)| {
             let before: Vec<&Event> = of(&events[..at], id).collect();
-            let why = if expected { cause(&before, names) } else { meaning(exit).map(str::to_owned) };
+            let completed = of(&events[at..], id).nth(1).is_some_and(|next| matches!(next.kind, EventKind::Completed));
+            let why = match (expected, completed) {
+                (true, _) => cause(&before, names),
+                (false, true) => Some("it had done what it was for".to_owned()),
+                (false, false) => meaning(exit).map(str::to_owned),
+            };
             let why = why.map_or_else(String::new, |why| format!(": {why}"));
             format!(
                 "  {}  process {id}, {}{}{why}",

@@ -158,7 +158,7 @@ fn percent(value: f32) -> String {
 /// How long the process has been up, if it is.
 #[must_use]
 pub fn running_for(info: &ProcessInfo, now: EpochMs) -> Option<Duration> {
-    let started = info.started_at.filter(|_| info.status == Status::Online)?;
+    let started = info.started_at.filter(|_| matches!(info.status, Status::Online | Status::Unhealthy))?;
     Some(Duration::from_millis(now.saturating_sub(started)))
 }
 

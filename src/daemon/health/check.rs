@@ -10,8 +10,11 @@ use super::exec::Exec;
 use crate::cluster::{Cluster, Unreachable};
 use crate::protocol::Run;
 
-/// More of an answer is not read.
-const LONGEST_ANSWER: u64 = 64 << 10;
+/// A longer line is no status.
+const LONGEST_LINE: usize = 4 << 10;
+/// More behind it is not read, and not for longer.
+const LONGEST_REST: u64 = 64 << 10;
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a check came to, if not that all is well.
 #[derive(Debug)]
@@ -86,23 +89,42 @@ async fn connect(address: &str) -> Result<TcpStream, String> {
     TcpStream::connect(address).await.map_err(|error| format!("{address}: {error}"))
 }
 
-/// A status from 200 to 399 is good, as in Kubernetes.
+/// A status from 200 to 399 is good, as in Kubernetes. Its line is all there is to wait for: behind it there may be an
+/// answer without an end, or a server that keeps its connections open.
 async fn get(mut stream: TcpStream, host: &str, path: &str) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("GET {path}: {error}");
     let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: pmr\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.map_err(failed)?;
-    let mut answer = Vec::new();
-    let read = stream.take(LONGEST_ANSWER).read_to_end(&mut answer).await;
-    match status(&answer) {
+    let line = first_line(&mut stream).await;
+    tokio::task::spawn_local(tokio::time::timeout(PATIENCE, read_out(stream)));
+    match status(line.as_ref().map_or(&[], Vec::as_slice)) {
         Some(200..=399) => Ok(()),
         Some(status) => Err(format!("GET {path}: status {status}")),
-        None => Err(read.err().map_or_else(|| format!("GET {path}: no HTTP answer"), failed)),
+        None => Err(line.err().map_or_else(|| format!("GET {path}: no HTTP answer"), failed)),
     }
+}
+
+/// What comes before the first line ends, or all that comes.
+async fn first_line(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    while !line.contains(&b'\n') && line.len() < LONGEST_LINE {
+        if stream.read_buf(&mut line).await? == 0 {
+            break;
+        }
+    }
+    Ok(line)
+}
+
+/// Reads the rest of an answer that is not long, so that the server is not told that its client has gone.
+async fn read_out(stream: TcpStream) {
+    let mut rest = stream.take(LONGEST_REST);
+    // It says nothing about the server any more.
+    let _ = tokio::io::copy(&mut rest, &mut tokio::io::sink()).await;
 }
 
 /// The status of an answer.
 fn status(answer: &[u8]) -> Option<u16> {
-    let line = answer.split(|byte| *byte == b'\r').next()?;
+    let line = answer.split(|byte| matches!(byte, b'\r' | b'\n')).next()?;
     let mut words = std::str::from_utf8(line).ok()?.split(' ');
     words.next().filter(|version| version.starts_with("HTTP/1."))?;
     words.next()?.parse().ok()
@@ -116,8 +138,39 @@ mod tests {
     fn the_status_is_read() {
         assert_eq!(status(b"HTTP/1.1 204 No Content\r\n\r\n"), Some(204));
         assert_eq!(status(b"HTTP/1.0 503\r\n"), Some(503));
+        assert_eq!(status(b"HTTP/1.0 204\nX: y\n"), Some(204));
         for odd in [&b""[..], b"hello", b"HTTP/2 200 OK\r\n", b"HTTP/1.1\r\n", b"\xff\xff 200"] {
             assert_eq!(status(odd), None, "{odd:?}");
         }
+    }
+
+    /// What is made of a server that says these parts, one by one, and then keeps the connection open.
+    fn asked(parts: &'static [&'static str]) -> Result<(), Trouble> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = server.local_addr().unwrap().to_string();
+            let (over, done) = tokio::sync::oneshot::channel::<()>();
+            tokio::task::spawn_local(async move {
+                let (mut client, _) = server.accept().await.unwrap();
+                for part in parts {
+                    client.write_all(part.as_bytes()).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+                let _ = done.await;
+            });
+            let mut question = Question::Http { address, path: "/up".into() };
+            let answer = question.ask(Duration::from_secs(60)).await;
+            drop(over);
+            answer
+        })
+    }
+
+    #[test]
+    fn an_answer_without_an_end_is_an_answer() {
+        assert!(asked(&["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"]).is_ok());
+        assert!(asked(&["HTT", "P/1.1 20", "0 OK\r", "\n\r\n", "and so on"]).is_ok());
+        let Err(Trouble::Fault(fault)) = asked(&["HTTP/1.1 500 Oops\r\n\r\n", "and so on"]) else { panic!() };
+        assert_eq!(fault, "GET /up: status 500");
     }
 }

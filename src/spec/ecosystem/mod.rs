@@ -14,7 +14,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use super::keys::{self, Draft, Lookup};
+use super::keys::{self, Draft, Lookup, Mistake};
 use super::{DEFAULT_NAMESPACE, target};
 
 /// What the command line says about a file as a whole.
@@ -162,14 +162,21 @@ impl Reader<'_> {
     }
 
     fn setting(&mut self, draft: &mut Draft, path: &str, name: &str, value: &Value) {
+        let mut path_of_it = join(path, name);
+        let mut told = |mistake: Mistake| {
+            if !mistake.member.is_empty() {
+                path_of_it = join(&path_of_it, &mistake.member);
+            }
+            mistake.what
+        };
         let what = match keys::look_up(name) {
-            Lookup::Known(key) => key.set(draft, value).err(),
+            Lookup::Known(key) => key.set(draft, value).err().map(&mut told),
             Lookup::Ignored => None,
             Lookup::Unsupported => (!says_off(value)).then(|| keys::unsupported(name)),
             Lookup::Unknown { nearest } => match env_name(name) {
                 Some(env_name) => {
                     self.env_names.insert(env_name.to_owned());
-                    set_env(&mut Draft::default(), value).err()
+                    set_env(&mut Draft::default(), value).err().map(&mut told)
                 }
                 // A file that is one bare app may also be one whose `apps` is misspelt.
                 None if path.is_empty() => Some(unknown(keys::nearest(name, &["apps", "pm2"]).as_deref())),
@@ -177,7 +184,7 @@ impl Reader<'_> {
             },
         };
         if let Some(what) = what {
-            self.problem(join(path, name), what);
+            self.problem(path_of_it, what);
         }
     }
 
@@ -239,7 +246,7 @@ fn env_name(key: &str) -> Option<&str> {
     key.strip_prefix("env_").filter(|name| !name.is_empty())
 }
 
-fn set_env(draft: &mut Draft, value: &Value) -> Result<(), String> {
+fn set_env(draft: &mut Draft, value: &Value) -> Result<(), Mistake> {
     match keys::look_up("env") {
         Lookup::Known(key) => key.set(draft, value),
         Lookup::Ignored | Lookup::Unsupported | Lookup::Unknown { .. } => Ok(()),

@@ -194,6 +194,10 @@ fn mistakes_are_told_as_a_user_wants_them() {
             "apps[1].max_memory_restrat: unknown key, did you mean `max_memory_restart`?",
         ),
         (app(json!({"health_check": {}})), "apps[1].health_check: unknown key, did you mean `health`?"),
+        (
+            app(json!({"health": {"http": "/", "timout": 5}})),
+            "apps[1].health.timout: unknown key, did you mean `timeout`?",
+        ),
         (app(json!({"watch": true})), "apps[1].watch: `watch` is a PM2 key that pmr does not support yet"),
         (
             app(json!({"cronRestart": "0 0 * * *"})),

@@ -2,6 +2,7 @@
 //! config files, the command line and a restart with changed options go through it alike, so a key is added in one
 //! row (and the field it sets).
 
+mod members;
 mod objects;
 pub mod read;
 mod row;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+pub use members::Mistake;
 pub use read::Instances;
 use read::Unfit;
 
@@ -194,6 +196,8 @@ pub struct Key {
     /// Why it cannot be changed by a restart, if so.
     pub fixed: Option<&'static str>,
     set: fn(&mut Draft, &Value) -> Result<(), Unfit>,
+    /// What is wrong inside a value that does not fit, if that can be said.
+    inside: fn(&Value) -> Option<Mistake>,
 }
 
 /// How a key is given on the command line.
@@ -228,21 +232,18 @@ pub enum Takes {
 
 impl Key {
     /// Sets the key in `draft`, or tells what was expected and what was found. `null` leaves it as it is.
-    pub fn set(&self, draft: &mut Draft, value: &Value) -> Result<(), String> {
+    pub fn set(&self, draft: &mut Draft, value: &Value) -> Result<(), Mistake> {
+        let whole = || Mistake::whole(members::expected(self.expects, value));
         match value {
             Value::Null => Ok(()),
-            _ => (self.set)(draft, value).map_err(|Unfit| format!("{}, found {}", self.expected(), read::found(value))),
+            _ => (self.set)(draft, value).map_err(|Unfit| (self.inside)(value).unwrap_or_else(whole)),
         }
     }
 
     /// Checks one word of the command line; what was typed is shown by the caller.
     pub fn check_word(&self, word: &str) -> Result<Value, String> {
         let value = Value::String(word.to_owned());
-        (self.set)(&mut Draft::default(), &value).map(|()| value).map_err(|Unfit| self.expected())
-    }
-
-    fn expected(&self) -> String {
-        format!("expected {}", self.expects)
+        (self.set)(&mut Draft::default(), &value).map(|()| value).map_err(|Unfit| format!("expected {}", self.expects))
     }
 
     fn is_spelled(&self, name: &str) -> bool {
@@ -347,7 +348,7 @@ fn change(spec: &AppSpec, draft: &mut Draft, name: &str, value: &Value) -> Resul
         }
         _ => {}
     }
-    key.set(draft, value)
+    key.set(draft, value).map_err(|mistake| mistake.to_string())
 }
 
 #[cfg(test)]

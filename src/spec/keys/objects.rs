@@ -13,16 +13,17 @@ pub(super) fn health(value: &Value) -> Result<Health, Unfit> {
     let Value::Object(object) = value else {
         return Probe::short(&text(value)?).map(Health::new).ok_or(Unfit);
     };
-    let mut probes = object.iter().filter_map(|(name, value)| probe(name, value));
+    let said = || object.iter().filter(|(_, value)| !value.is_null());
+    let mut probes = said().filter_map(|(name, value)| probe(name, value));
     let (Some(probe), None) = (probes.next(), probes.next()) else { return Err(Unfit) };
     let mut health = Health::new(probe?);
-    for (name, value) in object {
+    for (name, value) in said() {
         match name.as_str() {
-            "http" | "tcp" | "exec" | "log" => {}
+            _ if is_check(name) => {}
             "interval" => put(&mut health.interval, duration(value).and_then(not_zero))?,
             "timeout" => put(&mut health.timeout, duration(value).and_then(not_zero))?,
             "start_period" => put(&mut health.start_period, duration(value))?,
-            "retries" => put(&mut health.retries, count(value).and_then(|n| if n == 0 { Err(Unfit) } else { Ok(n) }))?,
+            "retries" => put(&mut health.retries, retries(value))?,
             "on_fail" => put(&mut health.on_fail, on_fail(value))?,
             _ => return Err(Unfit),
         }
@@ -30,8 +31,13 @@ pub(super) fn health(value: &Value) -> Result<Health, Unfit> {
     Ok(health)
 }
 
+/// True for the keys that say what is asked.
+pub(super) fn is_check(name: &str) -> bool {
+    matches!(name, "http" | "tcp" | "exec" | "log")
+}
+
 /// What is asked, if this key says it.
-fn probe(name: &str, value: &Value) -> Option<Result<Probe, Unfit>> {
+pub(super) fn probe(name: &str, value: &Value) -> Option<Result<Probe, Unfit>> {
     let read = match name {
         "http" => text(value).map(|text| Probe::http(&text)),
         "tcp" => name_or_number(value).map(|text| Probe::tcp(&text)),
@@ -50,11 +56,15 @@ fn program(words: Vec<String>) -> Option<Probe> {
     words.first().is_some_and(|program| !program.is_empty()).then_some(Probe::Exec(Command::Words(words)))
 }
 
-fn not_zero(time: Duration) -> Result<Duration, Unfit> {
+pub(super) fn retries(value: &Value) -> Result<u32, Unfit> {
+    count(value).and_then(|count| if count == 0 { Err(Unfit) } else { Ok(count) })
+}
+
+pub(super) fn not_zero(time: Duration) -> Result<Duration, Unfit> {
     if time.is_zero() { Err(Unfit) } else { Ok(time) }
 }
 
-fn on_fail(value: &Value) -> Result<OnFail, Unfit> {
+pub(super) fn on_fail(value: &Value) -> Result<OnFail, Unfit> {
     match text(value)?.as_str() {
         "restart" => Ok(OnFail::Restart),
         "alert" => Ok(OnFail::Alert),
@@ -120,6 +130,7 @@ mod tests {
         assert_eq!(line.probe, Probe::Exec(Command::Line("pg_isready -q".to_owned())));
         let words = health(&json!({ "exec": ["test", "-z", ""] })).unwrap();
         assert_eq!(words.probe, Probe::Exec(Command::Words(["test", "-z", ""].map(str::to_owned).into())));
+        assert_eq!(health(&json!({ "http": "/up", "tcp": null, "retries": null })), health(&json!("/up")));
         let log = health(&json!({ "log": "/up|ready/", "start_period": "1m" })).unwrap();
         assert_eq!((log.probe, log.start_period), (Probe::log("/up|ready/").unwrap(), Duration::from_secs(60)));
         for wrong in [

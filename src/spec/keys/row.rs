@@ -3,19 +3,24 @@
 use serde_json::Value;
 
 use super::read::Unfit;
-use super::{Draft, Flag, Key, Takes};
+use super::{Draft, Flag, Key, Mistake, Takes};
 
 pub(super) const fn key(
     name: &'static str,
     expects: &'static str,
     set: fn(&mut Draft, &Value) -> Result<(), Unfit>,
 ) -> Key {
-    Key { name, aliases: &[], expects, flag: None, fixed: None, set }
+    Key { name, aliases: &[], expects, flag: None, fixed: None, set, inside: |_| None }
 }
 
 impl Key {
     pub(super) const fn aliases(mut self, aliases: &'static [&'static str]) -> Key {
         self.aliases = aliases;
+        self
+    }
+
+    pub(super) const fn inside(mut self, inside: fn(&Value) -> Option<Mistake>) -> Key {
+        self.inside = inside;
         self
     }
 

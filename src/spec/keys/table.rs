@@ -4,6 +4,7 @@
 //! [`KEYS`]; take it out of [`UNSUPPORTED`].
 
 use super::Key;
+use super::members::{of_cluster, of_dependencies, of_health, of_limits};
 use super::objects::{cluster, dependencies, health, share};
 use super::read::{
     Unfit, balance, boolean, bytes_or_none, count, count_or_none, cpu, duration, duration_or_none, endpoints,
@@ -74,7 +75,8 @@ pub static KEYS: &[Key] = &[
         .fixed(ANEW),
     key("cluster", "an object of `ports` (numbers from 1 to 65535) and `share` (\"own\" or \"queue\")", |d, v| {
         cluster(&mut d.sharing, v)
-    }),
+    })
+    .inside(of_cluster),
     key("cluster_ports", "numbers from 1 to 65535, one or a list", |d, v| put(&mut d.sharing.ports, ports(v))).flag(
         several("cluster-ports", "PORT", "Ports that a cluster shares; others are each process's own [default: all]"),
     ),
@@ -150,7 +152,8 @@ pub static KEYS: &[Key] = &[
         "limits",
         "an object of `memory` (\"300M\"), `cpu` (1.5 or \"150%\"), `pids` and `nofile` (whole numbers)",
         |d, v| limits(&mut d.confinement, v),
-    ),
+    )
+    .inside(of_limits),
     key("max_memory", "a size of at least 1M, such as \"300M\" or \"1G\"", |d, v| {
         put(&mut d.confinement.memory, memory_limit(v))
     })
@@ -248,6 +251,7 @@ pub static KEYS: &[Key] = &[
          \"/a regular expression/\"), with `interval`, `timeout`, `retries`, `start_period`, `on_fail` (\"restart\", \"alert\", \"none\")",
         |d, v| put(&mut d.health, health(v).map(Some)),
     )
+    .inside(of_health)
     .flag(takes("health", "CHECK", "Ready, and healthy, is only who passes: a GET of PATH or URL, tcp:PORT, exec:COMMAND, log:TEXT, log:/REGEX/")),
     key(
         "depends_on",
@@ -255,6 +259,7 @@ pub static KEYS: &[Key] = &[
          \"started\", \"ready\", \"healthy\" and \"completed\"",
         |d, v| put(&mut d.depends_on, dependencies(v)),
     )
+    .inside(of_dependencies)
     .flag(repeated(
         "depends-on",
         "APP[:STATE]",

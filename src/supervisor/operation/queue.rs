@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::{Kind, Operation};
-use crate::protocol::{ReportLine, Verdict};
+use crate::protocol::{EventKind, ReportLine, Verdict};
 use crate::supervisor::persist::RecordKey;
 use crate::supervisor::{AppId, Effect, Moment, ProcessId, Supervisor, Ticket};
 
@@ -37,9 +37,15 @@ impl Supervisor {
             last.kind == Kind::Reload && !last.begun && all && newer.ticket.is_some()
         };
         let name = entry.spec.name.clone();
+        // Whoever watches learns at once why nothing happens; the first process stands for all.
+        let first = newer.pending.front().copied().filter(|_| newer.ticket.is_some());
+        let tell = |effects: &mut Vec<Effect>, why| {
+            effects.extend(first.map(|process| Effect::Publish { process, kind: EventKind::Held { why } }));
+        };
         let Some(older) = entry.operations.pop_back_if(covered) else {
             if let Some(last) = entry.operations.back() {
                 let verb = last.kind.verb();
+                tell(effects, format!("its reload waits for the {verb} before it"));
                 self.remark(newer.ticket, format!("`{name}`: the reload waited for the {verb} before it"));
             }
             return;
@@ -52,6 +58,7 @@ impl Supervisor {
             self.report(older.ticket, app, id, Kind::Reload, verdict);
         }
         self.close(older.ticket, effects);
+        tell(effects, "its reload takes the place of one that waited".to_owned());
         self.remark(newer.ticket, format!("`{name}`: the reload took the place of one that waited"));
     }
 
@@ -160,7 +167,9 @@ impl Supervisor {
         // What was done and is undone again counts as undone.
         let same = wait.report.lines.iter_mut().find(|old| old.id == line.id && old.verb == line.verb);
         match same.map(|old| &mut old.verdict) {
-            Some(Verdict::Failed { old_serves, .. }) if line.verdict == Verdict::RolledBack => *old_serves = true,
+            Some(Verdict::Failed { reason, .. }) if line.verdict == Verdict::RolledBack => {
+                reason.push_str("; the release before was started again");
+            }
             Some(old) if *old == Verdict::Done => *old = line.verdict,
             Some(_) | None => wait.report.lines.push(line),
         }

@@ -8,11 +8,13 @@ mod errors;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Kind, Operation, outcome};
 use crate::protocol::{Canary, EventKind, Rollout, Run, Verdict};
-use crate::spec::OnReloadFailure;
+use crate::spec::{OnReloadFailure, value};
 use crate::supervisor::persist::RecordKey;
 use crate::supervisor::process::Takeover;
 use crate::supervisor::{AppId, Effect, Goal, Moment, Process, ProcessId, State, Supervisor};
@@ -27,6 +29,9 @@ pub struct Transaction {
     /// Whom to try it on first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     canary: Option<Canary>,
+    /// How long the first has to run before the others follow, where a process has nothing to prove readiness with.
+    #[serde(default, with = "value::millis_option", skip_serializing_if = "Option::is_none")]
+    settling: Option<Duration>,
     /// The last run given before it began.
     #[serde(default)]
     last_run: u64,
@@ -74,12 +79,26 @@ impl Transaction {
         *self == Transaction::default()
     }
 
-    pub(super) fn begin(&mut self, now: Moment, last_run: u64, members: usize) {
+    /// `settling`: how long a process of this app has to run to be trusted, if it cannot prove anything.
+    pub(super) fn begin(&mut self, now: Moment, last_run: u64, members: usize, settling: Option<Duration>) {
         (self.since, self.last_run) = (Some(now), last_run);
-        if let Some(canary) = self.canary {
-            let left = canary.share.of(u32::try_from(members).unwrap_or(u32::MAX));
-            self.phase = Phase::Canary { left, watched: vec![], until: None, errors: Errors::default() };
-        }
+        self.settling = settling.filter(|_| !self.force);
+        let left = match self.canary {
+            Some(canary) => canary.share.of(u32::try_from(members).unwrap_or(u32::MAX)),
+            None if self.settling.is_some() => 1,
+            None => return,
+        };
+        self.phase = Phase::Canary { left, watched: vec![], until: None, errors: Errors::default() };
+    }
+
+    /// How long it is watched whom it is tried on.
+    fn watch(&self) -> Duration {
+        self.canary.map(|canary| canary.watch).or(self.settling).unwrap_or_default()
+    }
+
+    /// True while canaries are watched that somebody asked for.
+    fn judges(&self) -> bool {
+        self.canary.is_some() && self.deadline().is_some()
     }
 
     pub(super) fn watches(&self, id: ProcessId) -> bool {
@@ -219,6 +238,7 @@ impl Supervisor {
         effects: &mut Vec<Effect>,
     ) -> bool {
         let pending = u32::try_from(operation.pending.len()).unwrap_or(u32::MAX);
+        let (watch, is_canary) = (operation.transaction.watch(), operation.transaction.canary.is_some());
         let is_new = |run: Run| run.0 > operation.transaction.last_run;
         let Phase::Canary { left, watched, until, errors } = &mut operation.transaction.phase else { return false };
         *left = (*left).min(pending);
@@ -239,13 +259,12 @@ impl Supervisor {
         if *left > 0 || !operation.active.is_empty() {
             return false;
         }
-        let watch = operation.transaction.canary.map(|canary| canary.watch).unwrap_or_default();
         if until.is_none() && !watched.is_empty() {
             *until = Some(now.after(watch));
             let watch_ms = u64::try_from(watch.as_millis()).unwrap_or(u64::MAX);
             let tell =
                 |(id, _): &(ProcessId, Run)| Effect::Publish { process: *id, kind: EventKind::Canary { watch_ms } };
-            effects.extend(watched.iter().map(tell));
+            effects.extend(watched.iter().filter(|_| is_canary).map(tell));
         }
         let over = until.is_none_or(|until| until <= now);
         if over {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Process, Scene, State};
 use crate::protocol::{EventKind, Run};
+use crate::spec::health::OnFail;
 
 /// What the last checks of a run found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,18 +54,21 @@ impl Process {
             | State::Errored => return,
         };
         let Some(health) = &scene.spec.health else { return };
+        let (retries, told) = (health.retries, health.on_fail != OnFail::None);
         match fault {
             None => {
-                if std::mem::take(&mut self.condition).unhealthy {
+                if std::mem::take(&mut self.condition).unhealthy && told {
                     scene.publish(self.id, EventKind::Healthy);
                 }
                 self.become_ready(scene, run, true);
             }
             Some(fault) => {
                 self.condition.failures = self.condition.failures.saturating_add(1);
-                if ready && !self.condition.unhealthy && self.condition.failures >= health.retries {
+                if ready && !self.condition.unhealthy && self.condition.failures >= retries {
                     self.condition.unhealthy = true;
-                    scene.publish(self.id, EventKind::Unhealthy { reason: fault.clone() });
+                    if told {
+                        scene.publish(self.id, EventKind::Unhealthy { reason: fault.clone() });
+                    }
                 }
                 self.condition.fault = Some(fault);
             }

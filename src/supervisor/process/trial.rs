@@ -53,7 +53,7 @@ impl Process {
                 let fault = self.condition.fault().filter(|_| self.condition.is_unhealthy());
                 fault.map(|fault| format!("unhealthy while it was watched: {fault}"))
             }
-            _ if self.rests() => None,
+            _ if self.rests() || self.is_completed() => None,
             State::Stopped
             | State::Launching { .. }
             | State::Trial { .. }

@@ -114,3 +114,27 @@ fn force_goes_on_and_pause_stays() {
     assert_eq!(releases(&home), ["crash", "crash"], "the spec stays, the processes serve on");
     assert!(home.of("gate").iter().all(Row::online));
 }
+
+#[test]
+fn a_process_that_is_alone_gets_its_release_back_when_the_next_ends_at_once() {
+    let home = Home::new();
+    let script = home.write(
+        "alone.sh",
+        "[ \"$RELEASE\" = good ] || { echo this release is broken >&2; exit 7; }\nexec sleep 1000\n",
+    );
+    let config = |release: &str| {
+        let env = format!("env: {{ RELEASE: '{release}' }}");
+        let app = format!("{{ name: 'alone', script: '{}', min_uptime: '5s', {env} }}", script.display());
+        home.write("a.config.js", &format!("module.exports = [{app}]"));
+    };
+    config("good");
+    home.ok("start a.config.js");
+    config("bad");
+    home.run("reload a.config.js")
+        .code(1)
+        .complains("[alone](0) ✗ reload: exited with code 7; the release before was started again")
+        .complains("this release is broken");
+    let rows = home.of("alone");
+    assert!(rows[0].online() && rows[0].text("RELEASE") == "good", "{rows:?}");
+    home.ok("reload alone").says("[alone](0) ✓");
+}

@@ -3,6 +3,8 @@
 use super::*;
 use crate::cli::view::sample;
 use crate::protocol::event::{Asker, EventProcess};
+use crate::spec::Health;
+use crate::spec::health::Probe;
 use jiff::tz::TimeZone;
 
 const LOOK: Look = Look { color: false, width: None };
@@ -90,4 +92,36 @@ fn a_limit_is_named_as_the_cause() {
     let page = page(|_| {}, &events, &[]);
     assert!(page.contains("process 3, signal 2 (SIGINT): uses 400"), "{page}");
     assert!(page.contains("next: it runs on; should it end by itself, it is started again at once"), "{page}");
+}
+
+#[test]
+fn one_that_serves_is_not_what_failed() {
+    let failed = |one: &mut Description| one.info.reason = Some("was killed by SIGSEGV while it was watched".into());
+    let page = page(failed, &[], &[]);
+    assert!(page.contains("    what was to replace it failed: was killed by SIGSEGV while it was watched\n"), "{page}");
+    assert!(!page.contains("why:"), "{page}");
+}
+
+#[test]
+fn what_a_check_found_is_told_and_what_follows_is_what_its_owner_chose() {
+    let sick = |on_fail| {
+        move |one: &mut Description| {
+            (one.info.status, one.info.fault) = (Status::Unhealthy, Some("GET /up: status 500".into()));
+            let health = Health { on_fail, ..Health::new(Probe::http("/up").unwrap()) };
+            one.spec.health = Some(health);
+        }
+    };
+    let replaced = page(sick(OnFail::Restart), &[], &[]);
+    assert!(replaced.contains("why: GET /up: status 500") && replaced.contains("next: it is replaced,"), "{replaced}");
+    let alone = page(sick(OnFail::Alert), &[], &[]);
+    assert!(alone.contains("next: it is checked on and stays, by its `on_fail`"), "{alone}");
+}
+
+#[test]
+fn a_job_that_is_done_has_done_nothing_wrong() {
+    let events =
+        [event(1, EventKind::Started { pid: 9 }), exited(900, Exit::Code(0), false), event(901, EventKind::Completed)];
+    let page = page(|one| (one.info.status, one.info.pid) = (Status::Completed, None), &events, &[]);
+    assert!(page.contains("code 0 after 899 ms: it had done what it was for\n"), "{page}");
+    assert!(!page.contains("did not listen"), "{page}");
 }

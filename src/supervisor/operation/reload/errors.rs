@@ -47,7 +47,7 @@ impl Errors {
 impl Supervisor {
     /// The runs whose lines on standard error count at present: canaries that are watched, and the workers beside them.
     pub fn judged_by_errors(&self) -> impl Iterator<Item = Run> + '_ {
-        let watches = |operation: &Operation| operation.transaction.deadline().is_some();
+        let watches = |operation: &Operation| operation.transaction.judges();
         let apps = self.apps.values().filter(move |app| app.operations.iter().any(watches));
         apps.flat_map(|app| self.members(app.id)).flat_map(Process::staying)
     }

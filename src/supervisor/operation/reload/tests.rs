@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use crate::protocol::{Action, Canary, Changes, Launch, Rollout, Run, Share, Step, Verdict};
-use crate::spec::health::{Health, Probe};
+use crate::protocol::{Action, Canary, Changes, EventKind, Launch, Rollout, Run, Share, Step, Verdict};
+use crate::spec::health::{Health, OnFail, Probe};
+use crate::spec::target::Selector;
 use crate::spec::{AppSpec, OnReloadFailure, RestartRule};
 use crate::supervisor::play::{Play, cluster, drain, fork, reload, spawn, terminate};
-use crate::supervisor::{Effect, Input, Process, State};
+use crate::supervisor::{Ask, Effect, Input, Process, State, Ticket};
 
 fn canary(count: u32, watch: u64) -> Action {
     let canary = Canary { share: Share::Count(count), watch: Duration::from_secs(watch) };
@@ -51,7 +52,8 @@ fn an_app_that_is_no_cluster_goes_back_by_a_restart() {
     play.hear(Input::SpawnFailed { run: Run(2), error: "gone".into(), permanent: true });
     assert!(matches!(play.process(0).state, State::Launching { run: Run(3), .. }));
     play.up();
-    assert_eq!(play.verdicts(), [(0, Verdict::Failed { reason: "gone".into(), old_serves: true })]);
+    let reason = "gone; the release before was started again".to_owned();
+    assert_eq!(play.verdicts(), [(0, Verdict::Failed { reason, old_serves: false })]);
 }
 
 #[test]
@@ -133,9 +135,21 @@ fn the_owner_may_choose_to_leave_a_failed_reload_as_it_is() {
 #[test]
 fn a_reload_waits_for_one_under_way_and_replaces_one_that_waits() {
     let mut play = Play::with(cluster(1));
-    play.act(reload(), "api");
-    play.act(reload(), "api");
-    play.act(reload(), "api");
+    let told = [1, 2, 3].map(|n| {
+        let ask = Ask::Act { action: reload(), target: vec![Selector::All] };
+        let effects = play.supervisor.handle(play.now, Input::Ask { ticket: Ticket(n), ask });
+        play.answers.extend(effects.iter().filter_map(|effect| match effect {
+            Effect::Settle { answer, .. } => Some(answer.clone()),
+            _ => None,
+        }));
+        effects.into_iter().find_map(|effect| match effect {
+            Effect::Publish { kind: EventKind::Held { why }, .. } => Some(why),
+            _ => None,
+        })
+    });
+    let told = told.each_ref().map(Option::as_deref);
+    let waits = "its reload waits for the reload before it";
+    assert_eq!(told, [None, Some(waits), Some("its reload takes the place of one that waited")]);
     assert_eq!(play.verdicts(), [(0, Verdict::Superseded { by: "reload".to_owned() })]);
     play.ready(2);
     assert_eq!(play.exit(1, 0), [spawn(3, 0)]);
@@ -223,4 +237,76 @@ fn an_unhealthy_worker_is_replaced_by_one_that_passes() {
     assert_eq!(check(&mut play, 2, Some("refused")), [spawn(3, 0)]);
     assert_eq!(check(&mut play, 2, Some("refused")), [], "it is being replaced");
     assert_eq!(check(&mut play, 3, None), [Effect::Admit { run: Run(3) }, drain(2)]);
+}
+
+#[test]
+fn who_only_wants_it_shown_is_not_told() {
+    let events = |on_fail| {
+        let probe = Probe::Tcp { address: "127.0.0.1:1".to_owned() };
+        let health = Health { retries: 1, on_fail, ..Health::new(probe) };
+        let mut play = Play::with(fork(1));
+        play.launch(AppSpec { health: Some(health), ..fork(1) }, Launch::OrRestart);
+        play.exit(1, 0);
+        check(&mut play, 2, None);
+        let told = [Some("refused"), None].map(|fault| {
+            let input = Input::Checked { run: Run(2), fault: fault.map(str::to_owned) };
+            play.supervisor.handle(play.now, input).len()
+        });
+        assert!(play.process(0).condition.fault().is_none());
+        told
+    };
+    assert_eq!(events(OnFail::Alert), [1, 1]);
+    assert_eq!(events(OnFail::None), [0, 0]);
+}
+
+/// A fork with other arguments, which has nothing to prove readiness with.
+fn newer_fork(instances: u32) -> AppSpec {
+    AppSpec { args: vec!["--new".to_owned()], ..fork(instances) }
+}
+
+#[test]
+fn what_cannot_prove_anything_is_trusted_when_it_has_run_for_a_while() {
+    let mut play = Play::with(fork(2));
+    assert_eq!(play.act(reload(), "api"), [terminate(1)], "the other is not touched meanwhile");
+    assert_eq!(play.exit(1, 0), [spawn(3, 0)]);
+    play.hear(Input::Spawned { run: Run(3) });
+    assert_eq!((play.answers.len(), play.pass(999)), (1, vec![]));
+    assert_eq!(play.pass(1), [terminate(2)]);
+    play.exit(2, 0);
+    play.hear(Input::Spawned { run: Run(4) });
+    assert_eq!(play.verdicts(), [(0, Verdict::Done), (1, Verdict::Done)]);
+    assert_eq!(play.supervisor.judged_by_errors().count(), 0);
+}
+
+#[test]
+fn a_release_that_ends_at_once_leaves_the_others_alone_and_gives_way_to_the_one_before() {
+    let mut play = Play::with(fork(2));
+    play.launch(newer_fork(2), Launch::OrReload(Rollout::waves(2)));
+    play.exit(1, 0);
+    play.hear(Input::Spawned { run: Run(3) });
+    play.exit(3, 7);
+    play.up();
+    play.exit(4, 0);
+    play.up();
+    let reason = "exited with code 7; the release before was started again".to_owned();
+    assert_eq!(play.verdicts(), [(0, Verdict::Failed { reason, old_serves: false })]);
+    assert_eq!(play.supervisor.apps().next().unwrap().spec.args, fork(2).args);
+    assert_eq!(play.process(1).current_run(), Some(Run(2)));
+}
+
+#[test]
+fn a_job_that_is_done_soon_has_not_failed() {
+    let job = AppSpec { restart: RestartRule { autorestart: false, ..RestartRule::default() }, ..fork(1) };
+    let mut play = Play::with(job);
+    play.act(reload(), "api");
+    play.exit(1, 0);
+    play.hear(Input::Spawned { run: Run(2) });
+    play.exit(2, 0);
+    play.pass(1000);
+    assert_eq!(play.verdicts(), [(0, Verdict::Done)]);
+    play.act(reload(), "api");
+    play.hear(Input::Spawned { run: Run(3) });
+    play.exit(3, 4);
+    let reason = "exited with code 4".to_owned();
+    assert_eq!(play.verdicts(), [(0, Verdict::Failed { reason, old_serves: false })]);
 }
