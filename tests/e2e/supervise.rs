@@ -53,7 +53,7 @@ fn a_restart_can_wait_and_is_shown_waiting() {
     let home = Home::new();
     home.ok(&format!("start {} -n fixed --restart-delay 1h", app("crash.sh")));
     let row = &home.status("fixed", "waiting restart")[0];
-    assert_eq!((row.pid, row.env("restart_delay").as_u64()), (0, Some(60_000)));
+    assert_eq!((row.pid, row.env("restart_delay").as_u64()), (0, Some(3_600_000)));
     home.ok("list").says("waiting restart");
     home.ok("stop fixed");
     assert_eq!(home.one("fixed").status, "stopped", "stop beats a restart that waits");
