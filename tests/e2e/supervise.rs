@@ -57,7 +57,10 @@ fn a_restart_can_wait_and_is_shown_waiting() {
     home.ok("list").says("waiting restart");
     home.ok("stop fixed");
     assert_eq!(home.one("fixed").status, "stopped", "stop beats a restart that waits");
-    home.ok(&format!("start {} -n growing --exp-backoff-restart-delay 40ms --max-restarts 5 --min-uptime 1h", app("crash.sh")));
+    home.ok(&format!(
+        "start {} -n growing --exp-backoff-restart-delay 40ms --max-restarts 5 --min-uptime 1h",
+        app("crash.sh")
+    ));
     home.status("growing", "errored");
     home.daemon_logged("growing");
     home.ok(&format!("start {} -n slow --restart-delay 1h", app("crash.sh")));
@@ -113,9 +116,7 @@ fn a_program_that_is_gone_is_told_and_does_not_hold_up_the_daemon() {
     std::fs::remove_dir_all(home.work()).unwrap();
     let restarted = home.pmr(["restart", "gone"]).within(home.scratch()).run();
     assert!(!script.exists() && restarted.code == Some(1), "{}", restarted.story());
-    until("it is given up", || {
-        home.pmr(["jlist"]).within(home.scratch()).run().out.contains("\"status\":\"errored\"")
-    });
+    until("it is given up", || home.pmr(["jlist"]).within(home.scratch()).run().out.contains("\"status\":\"errored\""));
     home.pmr(["describe", "gone"]).within(home.scratch()).run().ok().says("reason");
     std::fs::create_dir(home.work()).unwrap();
 }

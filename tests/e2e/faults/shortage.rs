@@ -54,7 +54,8 @@ struct Hogs(Child);
 
 impl Hogs {
     fn new(home: &Home) -> Hogs {
-        let connect = "my @all; for (1..1100) { my $s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or last; push @all, $s }
+        let connect =
+            "my @all; for (1..1100) { my $s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or last; push @all, $s }
             print \"up\\n\"; sleep 1000";
         let mut perl = Command::new("perl");
         perl.args(["-MIO::Socket::UNIX", "-e", &format!("$| = 1; {connect}")]).arg(home.root().join("rpc.sock"));

@@ -17,7 +17,9 @@ fn god_is_stopped() {
     let count = start_counter(&home);
     let god = home.god_pid();
     stop(god);
-    home.run("list").refuses(&format!("the daemon (pid {god}) was stopped by a signal")).complains(&format!("kill -CONT {god}"));
+    home.run("list")
+        .refuses(&format!("the daemon (pid {god}) was stopped by a signal"))
+        .complains(&format!("kill -CONT {god}"));
     let waiting = home.pmr(["restart", "count"]).spawn();
     processes::signal(god, Signal::SIGCONT);
     waiting.wait(PATIENCE).ok();

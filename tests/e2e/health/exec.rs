@@ -65,7 +65,8 @@ fn a_check_stands_where_its_worker_stands() {
 fn words_need_no_shell_and_a_failure_is_told_with_its_last_words() {
     let home = Home::new();
     home.write("a file", "");
-    let health = json!({ "exec": ["cat", "a file"], "interval": 50, "timeout": "1m", "retries": 2, "on_fail": "alert" });
+    let health =
+        json!({ "exec": ["cat", "a file"], "interval": 50, "timeout": "1m", "retries": 2, "on_fail": "alert" });
     start(&home, "exec sleep 300", &health, &json!({})).ok();
     let pid = home.one("it").pid;
     fs::remove_file(home.work().join("a file")).unwrap();

@@ -65,7 +65,9 @@ fn a_release_that_never_says_it_is_taken_back() {
     home.serve(port, &format!("{} -i 2 --health log:listens", crate::support::app("gate.js")));
     let before = crate::support::listing::pids(&home.of("gate"));
     home.write("release", "mute");
-    home.run("reload gate --listen-timeout 2s").code(1).complains("no line of its output has `listens`; the old process goes on serving");
+    home.run("reload gate --listen-timeout 2s")
+        .code(1)
+        .complains("no line of its output has `listens`; the old process goes on serving");
     assert_eq!(crate::support::listing::pids(&home.of("gate")), before);
     assert!(crate::support::http::get(port, "/").is_ok());
 }

@@ -11,9 +11,9 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use super::eventually::PATIENCE;
 use super::listing::{self, Row};
 use super::pmr::{self, Pmr, Ran};
-use super::eventually::PATIENCE;
 use super::{copy_program, eventually, processes};
 
 /// See the module.
