@@ -43,7 +43,7 @@ const healthOf = (app, brief) => (['https', 'python'].includes(app) ? LINE : bri
 // What only pmr knows.
 const settings = ({ name }, app, { checked, brief }) => {
   if (name !== 'pmr') return {}
-  const drain = saysGoodbye(known(app)) ? (brief ? { drain_timeout: '100s' } : {}) : { drain_timeout: '2500ms' }
+  const drain = saysGoodbye(known(app)) ? (brief ? { drain_timeout: '60s' } : {}) : { drain_timeout: '2500ms' }
   const health = checked ? { health: healthOf(app, brief) } : {}
   return { ...drain, ...health }
 }
@@ -56,7 +56,7 @@ const config = (contestant, app, { graceful, checked, brief }, port) => ({
   instances: WORKERS,
   exec_mode: 'cluster',
   listen_timeout: brief ? 100_000 : 3000,
-  kill_timeout: brief ? 100_000 : 5000,
+  kill_timeout: brief ? 30_000 : 5000,
   max_memory_restart: '300M',
   env: { PORT: String(port), GRACEFUL: graceful ? 'yes' : 'no', ...(app === 'https' ? certificate(contestant.work) : {}) },
   ...settings(contestant, app, { checked, brief }),
