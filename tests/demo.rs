@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -27,6 +28,10 @@ fn left_behind(scratch: &Path) -> Vec<String> {
 }
 
 fn assert_clean(scratch: &Path) {
+    let start = Instant::now();
+    while !left_behind(scratch).is_empty() && start.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
     assert_eq!(left_behind(scratch), [""; 0]);
     let files: Vec<_> = std::fs::read_dir(scratch).unwrap().flatten().map(|entry| entry.path()).collect();
     assert!(files.is_empty(), "{files:?}");

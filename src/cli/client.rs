@@ -29,10 +29,12 @@ use crate::settings::Settings;
 use crate::spec::AppSpec;
 use crate::spec::target::Selector;
 
-/// A daemon that is well answers `hello` at once.
-const GREETING: Duration = Duration::from_secs(2);
+/// A daemon that is well answers `hello` at once, unless it has just died or the machine is very busy.
+const GREETING: Duration = Duration::from_secs(10);
+/// After so long without a word it is looked whether a signal holds the daemon.
+const DOUBT: Duration = Duration::from_secs(2);
 /// A list may be long and the machine busy.
-const READING: Duration = Duration::from_secs(5);
+const READING: Duration = Duration::from_secs(30);
 /// An operation takes as long as the apps need: no deadline in practice. (tarpc cannot carry more than two years.)
 const WORKING: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -121,10 +123,10 @@ impl Client {
     /// Who is there. Tells the user once if versions differ, or if something is wrong with the daemon.
     pub async fn hello(&self) -> Result<Hello, Failure> {
         let line = self.line();
-        let hello = match line.rpc.hello(within(GREETING)).await {
+        let hello = match self.greeting(&line).await {
             Err(error) if is_cut(&error) => {
                 self.call_again(&line).await?;
-                self.line().rpc.hello(within(GREETING)).await
+                self.greeting(&self.line()).await
             }
             answer => answer,
         };
@@ -138,6 +140,18 @@ impl Client {
             }
         }
         Ok(hello)
+    }
+
+    /// Its answer. One that is held by a signal is not waited for.
+    async fn greeting(&self, line: &Line) -> Result<Hello, RpcError> {
+        let mut answer = std::pin::pin!(line.rpc.hello(within(GREETING)));
+        loop {
+            match tokio::time::timeout(DOUBT, &mut answer).await {
+                Ok(answer) => return answer,
+                Err(_) if paused::find(&self.home, line.peer).is_some() => return Err(RpcError::DeadlineExceeded),
+                Err(_) => {}
+            }
+        }
     }
 
     /// True if what runs comes back after a reboot, saved or not.

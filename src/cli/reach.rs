@@ -11,7 +11,7 @@ use crate::os::files;
 use crate::paths::Home;
 
 /// How long a daemon that runs may be without a socket: it is about to start, to end, or to make one that was deleted.
-const WITHOUT_SOCKET: Duration = Duration::from_secs(3);
+const WITHOUT_SOCKET: Duration = Duration::from_secs(10);
 /// How long to wait before the next try.
 const AGAIN: Duration = Duration::from_millis(10);
 

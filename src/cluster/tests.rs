@@ -24,7 +24,7 @@ use crate::os::fdpass;
 use crate::os::tracer::Tracer;
 
 /// Longer than anything here takes; what waits that long has hung.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(in crate::cluster) fn play<F: Future<Output = ()>>(story: F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -158,9 +158,22 @@ impl Stage {
     }
 }
 
-/// Lets the cluster's tasks do what they have to do.
+/// Lets the cluster's tasks do what they have to do. In many turns: one that takes long since the machine does something
+/// else is no more than one of them.
 async fn quiet() {
-    tokio::time::sleep(Duration::from_millis(60)).await;
+    for _ in 0..30 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Waits until it is so.
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let all = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, all).await.unwrap_or_else(|_| panic!("never came: {what}"));
 }
 
 /// Waits until God has read what the worker wrote.

@@ -19,7 +19,7 @@ const LARGEST: u64 = 4 << 20;
 const KEPT: u32 = 3;
 const QUEUED_LINES: usize = 4096;
 /// How long our end waits for what is still to be written: a disk may hang.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// The way to the file.
 pub struct History {

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// What could not be written is tried again after this time.
 const AGAIN: Duration = Duration::from_secs(1);
 /// How long our end waits for what is still to be written: a disk may hang.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Writes and removes pid files.
 pub struct PidFiles {

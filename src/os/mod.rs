@@ -14,6 +14,9 @@ pub mod identity;
 pub mod killpoint;
 pub mod packets;
 pub mod pidfd;
+#[cfg(test)]
+#[path = "../../tests/ports/mod.rs"]
+pub mod ports;
 pub mod proc;
 pub mod program;
 pub mod reap;

@@ -17,13 +17,27 @@ export const run = (program, words, env, more) =>
     )
   })
 
-export const freePort = () =>
+const listens = (where) =>
   new Promise((resolve) => {
-    const server = net.createServer().listen(0, '127.0.0.1', () => {
-      const { port } = server.address()
-      server.close(() => resolve(port))
-    })
+    const server = net.createServer()
+    server.on('error', () => resolve()).listen(where, () => resolve(server))
   })
+
+// As the tests' ports (tests/ports/mod.rs): below those that the kernel gives to clients, each marked as given away by a
+// name that only one process can have.
+let next = process.pid * 211
+export const freePort = async () => {
+  for (;;) {
+    const port = 10_000 + (next++ % 22_000)
+    const mark = await listens({ path: `\0pmr-test-port-${port}` })
+    if (!mark) continue
+    mark.unref()
+    const server = await listens({ port })
+    if (!server) continue
+    await new Promise((resolve) => server.close(resolve))
+    return port
+  }
+}
 
 // Clients as the client's first lines say. `stop` gives the last tally; one with a `count` ends by itself. `kill` is for
 // whom nobody asks any more.

@@ -14,7 +14,7 @@ use crate::support::counting::counted;
 use crate::support::eventually::PATIENCE;
 use crate::support::listing::Row;
 use crate::support::order::in_order;
-use crate::support::{Home, app, eventually, example, http, pmr, processes};
+use crate::support::{Home, app, copy_program, eventually, example, http, pmr, processes};
 
 /// Requests at once, of each mode.
 const CLIENTS: usize = 4;
@@ -70,7 +70,7 @@ impl Town {
         begin(&format!("start {} -n python", app("count.py")));
         begin(&format!("start {} -n forest", app("forest.sh")));
         begin(&format!("start {} -n stubborn --kill-timeout 300", app("stubborn.sh")));
-        begin(&format!("start {} -n web -i {WORKERS}", example("node/http.js")));
+        home.serve(port, &format!("{} -n web -i {WORKERS}", example("node/http.js")));
         Town {
             disk,
             port,
@@ -112,9 +112,7 @@ impl Town {
             Step::Update => self.update(&pmr::binary()),
             Step::UpdateToCopy => {
                 let copy = self.home.work().join("copy");
-                // The one that runs cannot be written to.
-                let _ = std::fs::remove_file(&copy);
-                std::fs::copy(pmr::BINARY, &copy).expect("it can be copied");
+                copy_program(&pmr::binary(), &copy);
                 self.update(&copy);
             }
             Step::Command(command) => self.insist(*command),

@@ -8,8 +8,8 @@
 // on standard input is answered by the tally so far, as a line of JSON; its end stops the load and is answered by the last
 // tally.
 //
-// A request has hung when nothing came on its connection for five seconds in which this client was awake. How much it
-// was not is told as `late` (client/clock.mjs).
+// A request has hung when nothing came on its connection for `silence` ms, by default five seconds, in which this client
+// was awake. How much it was not is told as `late` (client/clock.mjs).
 //
 // Over HTTP/1: `path` asks for this only, `pid` is the pattern of the pid in an answer, and with `again` a client does
 // what browsers and RFC 9112 (9.3.1) do: where a connection that has served before ends without a byte of an answer, it
@@ -24,7 +24,6 @@ import { pipelineHttp, pipelineHttps } from './client/pipeline.mjs'
 import { openSocketio } from './client/socketio.mjs'
 import { openNet, openWs } from './client/turns.mjs'
 
-const SILENCE = 5000
 const MB = 1 << 20
 
 // `asks`: a connection for so many requests, as clients close one that have asked all. `lanes`: so many requests under
@@ -50,7 +49,7 @@ const PROTOCOLS = {
 
 const options = JSON.parse(process.argv[2])
 const { kind, port, mode, clients = 1, count = Infinity, loads = { [mode]: clients } } = options
-const { path: only, pid: pattern = '^(\\d+)', again = false, think = 4 } = options
+const { path: only, pid: pattern = '^(\\d+)', again = false, think = 4, silence = 5000 } = options
 const pidIn = new RegExp(pattern)
 const start = Date.now()
 const tally = { answered: 0, again: 0, stale: 0, by: {}, modes: {}, failed: [] }
@@ -69,7 +68,7 @@ const request = async (mode, { path, whole = () => true }, connection, n) => {
   const heard = () => Math.max(since.own, connection.line.heard)
   underWay.add(since)
   try {
-    const answer = await unlessSilent(connection.ask(only ?? path(n)), SILENCE, heard, 'silence', connection.close)
+    const answer = await unlessSilent(connection.ask(only ?? path(n)), silence, heard, 'silence', connection.close)
     const pid = Number(pidIn.exec(answer.head)?.[1])
     if (!pid || !whole(answer)) throw new Failure('wrong', `${answer.length} bytes of answer: ${answer.head}`)
     connection.pid = pid
@@ -95,7 +94,7 @@ const connect = async (mode, load) => {
   underWay.add(since)
   try {
     const opened = (load.lanes ? pipeline : open)({ port, again, heard, repeated, ...load })
-    const connection = await unlessSilent(opened, SILENCE, () => line.heard, 'connecting', () => {})
+    const connection = await unlessSilent(opened, silence, () => line.heard, 'connecting', () => {})
     return Object.assign(connection, { line })
   } catch (error) {
     failed(error, mode, undefined, since.at)

@@ -8,6 +8,10 @@ use serde::Deserialize;
 
 use crate::support::eventually;
 
+/// A request of which nothing is heard for so many milliseconds has hung: much longer than a busy machine lets anybody
+/// wait.
+const SILENCE: u32 = 20_000;
+
 /// What the server speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -85,7 +89,7 @@ impl Load {
     /// With other words to the client.
     pub fn spawn(kind: Kind, mode: Mode, port: u16, more: &str) -> Load {
         let (kind, mode) = (format!("{kind:?}").to_lowercase(), format!("{mode:?}").to_lowercase());
-        let what = format!(r#"{{"kind":"{kind}","mode":"{mode}","port":{port},{more}}}"#);
+        let what = format!(r#"{{"kind":"{kind}","mode":"{mode}","port":{port},"silence":{SILENCE},{more}}}"#);
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cluster/client.mjs");
         let mut node = Command::new("node");
         let node = node.args(["--no-warnings", script, &what]).stdin(Stdio::piped()).stdout(Stdio::piped());

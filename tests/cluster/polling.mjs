@@ -9,8 +9,8 @@ import http from 'node:http'
 
 const [folder, port, clients, rounds = Infinity] = process.argv.slice(2)
 const { io } = createRequire(folder + '/')('socket.io-client')
-const persistent = { retries: 5, ackTimeout: 15_000, reconnectionDelay: 50, reconnectionDelayMax: 200 }
-const fleeting = { ackTimeout: 5000, reconnection: false }
+const persistent = { retries: 5, ackTimeout: 60_000, reconnectionDelay: 50, reconnectionDelayMax: 200 }
+const fleeting = { ackTimeout: 60_000, reconnection: false }
 const result = { asked: 0, failed: [], pids: [] }
 let over = false
 let answered = 0

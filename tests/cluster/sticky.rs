@@ -46,7 +46,7 @@ fn socket_io_works_with_long_polling_on_four_workers() {
     let port = http::free_port();
     let app = packages::examples().join("socketio.js").display().to_string();
     // A poll hangs for longer than that, as it shall; nothing tells it to end.
-    let line = format!("start {app} -n chat -i 4 --balance sticky --drain-timeout 2s");
+    let line = format!("start {app} -n chat -i 4 --balance sticky --listen-timeout 100s --drain-timeout 2s");
     home.pmr(line.split_whitespace()).env("PORT", port.to_string()).run().ok();
     for _ in 0..2 {
         let polled = told(polling(port, 16, Some(20)));

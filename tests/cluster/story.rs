@@ -20,6 +20,8 @@ const RELOADS: usize = 5;
 const IDLE_CONNECTIONS: usize = 40;
 /// Where no protocol tells clients to go: they stay until then.
 const SHORT_DRAIN: &str = "1s";
+/// Nothing takes so long, however much else the machine does.
+const LONG: &str = "100s";
 
 /// An app on a Node.
 #[derive(Clone, Copy, Debug)]
@@ -77,9 +79,11 @@ impl Case {
         let script = packages::examples().join(self.file).display().to_string();
         let (home, port) = (Home::new(), free_port());
         let interpreter = packages::node(self.node);
+        let drain = if self.says_goodbye() { LONG } else { SHORT_DRAIN };
         let mut words = vec!["start", &script, "-i", "4", "--name", "app", "--interpreter", &interpreter];
-        if !self.says_goodbye() {
-            words.extend(["--drain-timeout", SHORT_DRAIN]);
+        words.extend(["--listen-timeout", LONG, "--drain-timeout", drain]);
+        if self.graceful {
+            words.extend(["--kill-timeout", LONG]);
         }
         let [key, cert] = certificate(&home);
         let command = home.pmr(words).env("PORT", port.to_string()).env("TLS_KEY", key).env("TLS_CERT", cert);

@@ -97,7 +97,7 @@ fn datagrams_reach_workers_through_a_shared_socket() {
             let count = tokio::time::timeout(PATIENCE, socket.recv(&mut buffer)).await.expect("no answer").unwrap();
             assert!(buffer[..count].ends_with(b" hello"));
             if round == 0 {
-                app.replace(&mut runs, Duration::from_secs(5)).await;
+                app.replace(&mut runs, Duration::from_secs(100)).await;
             }
         }
     });
@@ -111,7 +111,7 @@ fn a_shared_handle_serves_and_survives_replacement() {
         assert_eq!(app.cluster.listeners()[0].mechanism, "shared handle");
         let load = Load::on(app.at(0), "keep");
         for _ in 0..2 {
-            app.replace(&mut runs, Duration::from_secs(5)).await;
+            app.replace(&mut runs, Duration::from_secs(100)).await;
         }
         let result = load.finish().await;
         assert_eq!(result["failed"], 0, "{result}");

@@ -25,7 +25,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// What takes longer has hung.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn play<F: Future<Output = ()>>(story: F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -141,6 +141,13 @@ impl App {
         child.kill().unwrap();
         child.wait().unwrap();
         self.cluster.gone(run);
+    }
+
+    /// Waits until each of them has got a connection.
+    async fn all_get_some(&self, runs: &[Run]) {
+        while runs.iter().any(|run| self.cluster.connections(*run) == 0) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// What a reload does: successors first, then the old ones leave.

@@ -100,7 +100,7 @@ fn deleting_forgets_the_process_and_keeps_its_logs() {
 fn a_cluster_is_scaled_up_and_down_newest_first() {
     let home = Home::new();
     let port = http::free_port();
-    home.pmr(["start", &example("http/server.js"), "-n", "api", "-i", "2"]).env("PORT", port.to_string()).run().ok();
+    home.serve(port, &format!("{} -n api -i 2", example("http/server.js")));
     let first = home.of("api");
     home.ok("scale api 5");
     assert_eq!(ids(&home.of("api")), [0, 1, 2, 3, 4]);

@@ -28,9 +28,20 @@ impl Web {
     /// So many workers of a program, started by these words.
     fn start(program: &str, workers: u32) -> Web {
         let web = Web { home: Home::new(), port: http::free_port() };
-        let line = format!("start {program} -n web -i {workers} --exec-mode cluster");
-        web.home.pmr(line.split_whitespace()).env("PORT", web.port.to_string()).run().ok();
+        web.serve(&format!("{program} -i {workers}"));
         web
+    }
+
+    fn serve(&self, line: &str) {
+        self.home.serve(self.port, &format!("-n web --exec-mode cluster {line}"));
+    }
+
+    /// A worker is told how many connections it may say it is ready for, and has said so.
+    fn credit(&self, instance: usize, credit: u32) {
+        let pid = self.pids()[instance];
+        self.home.write(&format!("credit-{pid}"), &credit.to_string());
+        self.home.logged(&format!("web-out-{instance}.log"), &format!("credit {credit}\n"));
+        self.home.has_heard();
     }
 
     fn loads(&self) -> Loads<2> {
@@ -137,15 +148,12 @@ fn without_pmr_a_rust_worker_binds_by_itself() {
 fn who_grants_no_credit_gets_nothing() {
     let web = Web::start(&app("channel.py"), 2);
     let [shy, other] = web.pids()[..] else { panic!("two workers") };
-    web.home.write(&format!("credit-{shy}"), "0");
-    web.home.write(&format!("credit-{other}"), "16");
-    web.home.logged("web-out-1.log", "credit 16");
-    web.home.logged("web-out-0.log", "credit 0");
+    web.credit(0, 0);
+    web.credit(1, 16);
     let tally = Load::count(Kind::Http, Mode::New, web.port, 40);
     assert_eq!((tally.by, tally.failed.len()), (BTreeMap::from([(other, 40)]), 0));
 
-    web.home.write(&format!("credit-{other}"), "0");
-    web.home.logged("web-out-1.log", "credit 0");
+    web.credit(1, 0);
     let mut waiting = TcpStream::connect(("127.0.0.1", web.port)).expect("the door is open");
     write!(waiting, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("it is");
     waiting.set_read_timeout(Some(std::time::Duration::from_millis(300))).expect("a limit can be set");
@@ -170,8 +178,7 @@ fn garbage_harms_nobody() {
     let tally = Load::count(Kind::Http, Mode::New, web.port, 20);
     assert_eq!((tally.by.len(), tally.failed.len()), (2, 0), "it is a worker like any other");
     assert_eq!(web.pids()[0], fool);
-    let log = std::fs::read_to_string(web.home.root().join("pmr.log")).expect("the daemon has a log");
-    assert!(log.contains("wrote something strange to its channel"), "{log}");
+    web.home.daemon_logged("wrote something strange to its channel");
 }
 
 #[test]
@@ -180,8 +187,7 @@ fn a_version_nobody_speaks_is_told() {
     let line = format!("start {} -n web -i 1 --exec-mode cluster --listen-timeout 300", app("channel.py"));
     home.pmr(line.split_whitespace()).env("VERSION", "99").env("PORT", "0").run();
     home.logged("web-out-0.log", "unwelcome: 1 to 1");
-    let log = std::fs::read_to_string(home.root().join("pmr.log")).expect("the daemon has a log");
-    assert!(log.contains("version 99 of the worker protocol"), "{log}");
+    home.daemon_logged("version 99 of the worker protocol");
 }
 
 /// What a client gets who asks at once and waits to the end.
@@ -198,31 +204,25 @@ fn told(port: u16) -> String {
 fn who_waits_too_long_is_told_so() {
     for (words, expected) in [("503", "HTTP/1.1 503 Service Unavailable\r\n"), ("close", "")] {
         let web = Web { home: Home::new(), port: http::free_port() };
-        let queue = format!("--queue-timeout 300ms --on-queue-timeout {words}");
-        let line = format!("start {} -n web -i 1 --exec-mode cluster {queue}", app("channel.py"));
-        web.home.pmr(line.split_whitespace()).env("PORT", web.port.to_string()).run().ok();
-        assert!(told(web.port).starts_with("HTTP/1.1 200"), "a worker that is ready serves");
-        let pid = web.pids()[0];
-        web.home.write(&format!("credit-{pid}"), "0");
-        web.home.logged("web-out-0.log", "credit 0");
+        web.serve(&format!("{} -i 1 --queue-timeout 500ms --on-queue-timeout {words}", app("channel.py")));
+        until("a worker that is ready serves", || told(web.port).starts_with("HTTP/1.1 200"));
+        web.credit(0, 0);
         let answer = told(web.port);
         assert!(answer.starts_with(expected) && answer.is_empty() == expected.is_empty(), "{answer:?}");
         let waiting = std::thread::spawn({
             let port = web.port;
             move || told(port)
         });
-        web.home.write(&format!("credit-{pid}"), "16");
-        web.home.logged("web-out-0.log", "credit 16");
+        web.credit(0, 16);
         drop(waiting.join().expect("it is answered one way or the other"));
-        assert!(told(web.port).starts_with("HTTP/1.1 200"), "afterwards all is as before");
+        until("all is as before", || told(web.port).starts_with("HTTP/1.1 200"));
     }
 }
 
 #[test]
 fn a_limit_of_connections_makes_the_others_wait() {
     let web = Web { home: Home::new(), port: http::free_port() };
-    let line = format!("start {} -n web -i 1 --exec-mode cluster --max-connections 2", python());
-    web.home.pmr(line.split_whitespace()).env("PORT", web.port.to_string()).run().ok();
+    web.serve(&format!("{} -i 1 --max-connections 2", python()));
     let connect = || TcpStream::connect(("127.0.0.1", web.port)).expect("the door is open");
     let mut silent = [connect(), connect()];
     for client in &mut silent {
@@ -245,15 +245,21 @@ fn each_worker_is_asked_on_its_own_channel_and_a_sick_release_never_serves() {
     let sick = text.replace("self.send_response(200)", &format!("self.send_response({status})"));
     assert_ne!(sick, text);
     let script = web.home.write("server.py", &sick);
-    let line =
-        format!("start {} -n web -i 2 --exec-mode cluster --health /healthz --listen-timeout 4s", script.display());
-    web.home.pmr(line.split_whitespace()).env("PORT", web.port.to_string()).run().ok();
+    let config = |patience: u32| {
+        // What is asked seldom finds the old ones well for as long as this takes.
+        let web = serde_json::json!({ "name": "web", "script": script, "instances": 2, "exec_mode": "cluster",
+            "health": { "http": "/healthz", "interval": "1h", "timeout": "1m" }, "listen_timeout": patience,
+            "drain_timeout": "100s", "env": { "PORT": web.port.to_string() } });
+        serde_json::json!({ "apps": [web] }).to_string()
+    };
+    web.home.write("web.json", &config(100_000));
+    web.home.ok("start web.json");
     web.home.ok("describe web").says("pmr's own channel");
     let load = Load::start(Kind::Http, Mode::New, web.port, CLIENTS);
     let before = web.pids();
-    // What is asked seldom finds the old ones well for as long as this takes.
     web.home.write("sick", "");
-    web.home.run("reload web").code(1).complains("status 500; the old process goes on serving");
+    web.home.write("web.json", &config(10_000));
+    web.home.run("reload web.json").code(1).complains("status 500; the old process goes on serving");
     assert_eq!(web.pids(), before);
     let tally = load.stop();
     assert!(tally.failed.is_empty() && tally.by.keys().all(|pid| before.contains(pid)), "{tally:?}");

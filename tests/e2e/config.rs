@@ -1,5 +1,6 @@
 //! Config files: all formats, `--only`, `--env`, selectors made of them, and mistakes, which start nothing.
 
+use crate::support::eventually::until;
 use crate::support::{Home, app, example, http};
 
 #[test]
@@ -47,7 +48,8 @@ fn the_example_starts_three_apps_and_is_found_by_itself() {
     let names: Vec<_> = home.list().into_iter().map(|row| row.name).collect();
     assert_eq!(names.iter().filter(|name| *name == "web").count(), 2, "{names:?}");
     assert_eq!(names.len(), 4);
-    assert!(http::get(port, "/here").unwrap().contains("\"path\":\"/here\""));
+    // A machine with much else to do may have been told that they are up when they do not listen yet.
+    until("they serve", || http::get(port, "/here").is_ok_and(|page| page.contains("\"path\":\"/here\"")));
     // It is up as soon as it runs: a signal before that line ends it without a word.
     home.logged("worker-out.log", "worker ready");
     home.pmr(["stop", "ecosystem.config.js"]).within(folder).run().ok();

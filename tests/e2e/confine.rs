@@ -16,8 +16,8 @@ fn start(home: &Home, line: &str, flags: &str) -> crate::support::pmr::Ran {
 fn allowed(home: &Home, what: &str) -> bool {
     home.pmr(["start", "true", "-n", "first", "--no-autostart"]).run().ok();
     home.ok("delete first");
-    let log = fs::read_to_string(home.root().join("pmr.log")).unwrap();
-    let (_, found) = log.split_once(what).unwrap_or_else(|| panic!("{what:?} is not in the log: {log}"));
+    let log = home.daemon_logged(what);
+    let (_, found) = log.split_once(what).expect("it was found");
     let allowed = !found.starts_with(": none");
     if !allowed {
         let _ = writeln!(std::io::stderr(), "{what}: not on this machine");
@@ -44,7 +44,7 @@ fn a_memory_hog_is_killed_by_the_kernel_and_that_is_said() {
     assert!(row.text("reason").contains(words), "{:?}", row.json);
     assert_eq!(row.env("exit_signal").as_i64(), Some(9));
     home.ok("describe it").says("for using more than 24 MB of memory").says("24.0mb of memory");
-    assert!(fs::read_to_string(home.root().join("pmr.log")).unwrap().contains(words));
+    home.daemon_logged(words);
 }
 
 #[test]
@@ -146,10 +146,7 @@ fn node_workers_may_be_somebody_else() {
         return;
     }
     let port = http::free_port();
-    home.pmr(["start", &example("http/server.js"), "-i", "2", "--uid", "nobody"])
-        .env("PORT", port.to_string())
-        .run()
-        .ok();
+    home.serve(port, &format!("{} -i 2 --uid nobody", example("http/server.js")));
     let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap().uid;
     for row in home.status("server", "online") {
         let status = fs::read_to_string(format!("/proc/{}/status", row.pid)).unwrap();

@@ -88,7 +88,7 @@ fn a_second_daemon_is_refused() {
 #[test]
 fn in_the_foreground_it_runs_the_command_shows_the_logs_and_ends_with_ctrl_c() {
     let home = Home::new();
-    let mut daemon = home.pmr(["start", &app("usr.sh"), "--no-daemon"]).spawn();
+    let mut daemon = home.pmr(["start", &app("usr.sh"), "--no-daemon", "--kill-timeout", "100s"]).spawn();
     daemon.says("listening");
     assert_eq!(home.daemon_pid(), daemon.pid(), "the daemon is this very process");
     let pid = home.one("usr").pid;
@@ -97,11 +97,9 @@ fn in_the_foreground_it_runs_the_command_shows_the_logs_and_ends_with_ctrl_c() {
     assert!(!processes::lives(pid));
     assert!(home.log("usr-out.log").contains("got INT"));
     home.deserted();
-    let mut again = home.pmr(["resurrect", "--no-daemon"]).spawn();
+    let again = home.pmr(["resurrect", "--no-daemon"]).spawn();
     home.when("usr", "is brought back", |rows| rows.len() == 1 && rows[0].online());
     again.signal(Signal::SIGTERM);
-    assert!(again.pid() > 0);
-    again.says("");
     again.wait(PATIENCE).ok();
     home.deserted();
     home.pmr(["start", "nosuch.js", "--no-daemon"]).run().refuses("nosuch.js");
@@ -121,7 +119,7 @@ fn a_hangup_ends_neither_daemon_nor_apps() {
 #[test]
 fn a_terminal_that_closes_takes_its_foreground_daemon_along_in_order() {
     let home = Home::new();
-    let mut daemon = home.pmr(["start", &app("usr.sh"), "--no-daemon"]).spawn();
+    let mut daemon = home.pmr(["start", &app("usr.sh"), "--no-daemon", "--kill-timeout", "100s"]).spawn();
     daemon.says("listening");
     daemon.signal(Signal::SIGHUP);
     daemon.wait(PATIENCE);
@@ -170,8 +168,7 @@ fn a_worker_of_one_home_can_command_another() {
     let (outer, inner) = (Home::new(), Home::new());
     let command = format!("{} start {} && sleep 1000", pmr::BINARY, example("ticker.sh"));
     outer.pmr(["start", &command, "-n", "nested"]).env("HOME", "/tmp").run().ok();
-    let log = outer.logged("nested-out.log", "ticker");
-    assert!(log.contains("is running already") || log.contains("✓"), "{log}");
+    outer.logged("nested-out.log", "✓");
     assert!(outer.of("ticker").len() == 1 && !inner.root().exists(), "PMR_HOME of the worker is its own daemon's");
 }
 

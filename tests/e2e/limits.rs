@@ -7,25 +7,21 @@ use crate::support::{Home, app, example, http};
 #[test]
 fn a_process_above_its_memory_limit_is_restarted() {
     let home = Home::new();
+    home.write("feast", "");
     home.ok(&format!("start {} --max-memory-restart 120M -- 200", app("hog.js")));
     assert_eq!(home.one("hog").env("max_memory_restart").as_u64(), Some(120 << 20));
     let first = home.one("hog").pid;
-    home.logged("hog-out.log", &format!("hog {first}"));
-    home.write("diet", "");
-    let rows = home.when("hog", "replaced by one on a diet", |rows| rows[0].online() && rows[0].pid != first);
+    let rows = home.when("hog", "replaced by one that finds no feast", |rows| rows[0].online() && rows[0].pid != first);
     assert_eq!(rows[0].restarts, 1);
-    let log = std::fs::read_to_string(home.root().join("pmr.log")).unwrap();
-    assert!(log.contains("hog"), "{log}");
+    home.daemon_logged("hog");
 }
 
 #[test]
 fn one_below_it_is_left_alone_and_so_is_one_without() {
     let home = Home::new();
     let port = http::free_port();
-    home.pmr(["start", &example("http/server.js"), "--max-memory-restart", "1G"])
-        .env("PORT", port.to_string())
-        .run()
-        .ok();
+    home.serve(port, &format!("{} --max-memory-restart 1G", example("http/server.js")));
+    home.write("feast", "");
     home.ok(&format!("start {} -n free -- 150", app("hog.js")));
     let before: Vec<_> = home.list().into_iter().map(|row| row.pid).collect();
     // Longer than the interval of sampling: the time itself is what is tested here.

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::Signal;
 
 use crate::support::eventually::{PATIENCE, until};
+use crate::support::pmr::Running;
 use crate::support::{Home, app, eventually, example, pmr, processes};
 
 #[test]
@@ -80,29 +81,30 @@ fn following_survives_flush_rotation_and_reopening() {
     follow.says("tick ");
     home.ok("flush ticker").says("[ticker](0) ✓");
     assert!(!home.log("ticker-out.log").contains("tick 1\n"), "flushed");
-    let mark = |home: &Home| {
-        let log = eventually("a line after that", || {
-            let log = home.log("ticker-out.log");
-            if log.lines().count() > 2 { Ok(log) } else { Err(log) }
-        });
-        log.lines().nth(1).unwrap().to_owned() + "\n"
+    // A line of the file that there is now, which the follower has said.
+    let followed = |follow: &mut Running| {
+        eventually("lines of the new file are said", || {
+            let (log, said) = (home.log("ticker-out.log"), follow.said());
+            let is_said = |line: &&str| said.lines().any(|other| other == *line);
+            let line = log.lines().rev().skip(1).filter(|line| line.starts_with("tick ")).find(is_said);
+            line.map(str::to_owned).ok_or_else(|| format!("{log}\n{said}"))
+        })
     };
-    let after_flush = mark(&home);
-    follow.says(&after_flush);
+    let after_flush = followed(&mut follow);
     let logs = home.root().join("logs");
     std::fs::rename(logs.join("ticker-out.log"), logs.join("ticker-out.log.1")).unwrap();
     home.ok("reloadLogs").says("opened the log files anew");
     home.run("reloadLogs nosuch").refuses("unexpected argument");
-    let after_rotation = mark(&home);
-    follow.says(&after_rotation);
+    followed(&mut follow);
     std::fs::rename(logs.join("ticker-out.log"), logs.join("ticker-out.log.2")).unwrap();
     processes::signal(home.daemon_pid(), Signal::SIGUSR2);
     until("SIGUSR2 reopens", || logs.join("ticker-out.log").exists());
-    let after_signal = mark(&home);
-    let said = follow.says(&after_signal);
-    let ticks: Vec<u64> = said.lines().filter_map(|line| line.strip_prefix("tick ")?.parse().ok()).collect();
+    followed(&mut follow);
+    let said = follow.said();
+    let whole = &said[..said.rfind('\n').unwrap()];
+    let ticks: Vec<u64> = whole.lines().filter_map(|line| line.strip_prefix("tick ")?.parse().ok()).collect();
     // Between flushing the file and looking at it, a follower may lose what was there; a rotation loses nothing.
-    let rotated = after_flush.trim().strip_prefix("tick ").unwrap().parse().unwrap();
+    let rotated = after_flush.strip_prefix("tick ").unwrap().parse().unwrap();
     let since: Vec<u64> = ticks.into_iter().filter(|tick| *tick >= rotated).collect();
     assert!(since.windows(2).all(|pair| pair[1] == pair[0] + 1), "{since:?}");
     home.ok("restart ticker");

@@ -18,7 +18,9 @@ fn reloading() -> (Home, Vec<Row>, Running) {
     (home, before, command)
 }
 
+/// What has begun may end.
 fn completes(home: &Home, before: &[Row]) {
+    home.write("go", "");
     home.when("gate", "both replaced", |rows| {
         rows.iter().all(|row| row.online() && row.restarts == 1 && !pids(before).contains(&row.pid))
     });

@@ -10,7 +10,10 @@ use crate::support::{Home, app, eventually};
 fn config(home: &Home, apps: &[(&str, &str)]) {
     let step = app("step.sh");
     let one = |(name, more): &(&str, &str)| {
-        format!("{{name: '{name}', script: '{step}', args: '{name}', wait_ready: true, listen_timeout: '60s', {more}}}")
+        format!(
+            "{{name: '{name}', script: '{step}', args: '{name}', wait_ready: true, listen_timeout: '100s', \
+             kill_timeout: '100s', {more}}}"
+        )
     };
     let apps: Vec<String> = apps.iter().map(one).collect();
     home.write("eco.config.js", &format!("module.exports = {{apps: [{}]}}", apps.join(",\n")));

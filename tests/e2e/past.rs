@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::support::eventually::until;
-use crate::support::{Home, example};
+use crate::support::{Home, eventually, example};
 
 /// The events of the history, as programs read them.
 fn events(home: &Home, line: &str) -> Vec<Value> {
@@ -49,10 +49,14 @@ fn an_app_that_was_stopped_and_one_that_crashed_are_explained() {
     home.ok("stop tick");
     home.status("crash", "stopped");
     until("the last is written down", || home.ok("history crash").out.contains("78"));
+    home.logged("crash-error.log", "no database\n");
     let page = home.ok("explain crash").out;
     assert!(page.contains("code 78 usually means: its configuration is wrong"), "{page}");
     assert!(page.contains("  no database\n"), "{page}");
-    let page = home.ok("explain tick").out;
-    assert!(page.contains("why: `stop` was asked by ") && page.contains(" stop tick"), "{page}");
+    eventually("who stopped it is told", || {
+        let page = home.ok("explain tick").out;
+        let is_told = page.contains("why: `stop` was asked by ") && page.contains(" stop tick");
+        if is_told { Ok(()) } else { Err(page) }
+    });
     home.pmr(["explain", "nobody"]).run().code(1);
 }

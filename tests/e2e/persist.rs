@@ -71,7 +71,7 @@ fn nothing_saved_is_told() {
 #[test]
 fn a_terminated_daemon_stops_its_apps_and_remembers_them() {
     let home = Home::new();
-    home.ok(&format!("start {} -n up", app("usr.sh")));
+    home.ok(&format!("start {} -n up --kill-timeout 100s", app("usr.sh")));
     home.ok(&format!("start {} -n down", app("tell.sh")));
     home.logged("up-out.log", "listening");
     home.ok("stop down");

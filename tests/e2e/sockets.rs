@@ -11,7 +11,7 @@ use serde_json::Value;
 use nix::sys::signal::Signal;
 
 use crate::support::eventually::{PATIENCE, until};
-use crate::support::{Home, app, pmr, processes};
+use crate::support::{Home, app, copy_program, pmr, processes};
 
 fn connect(home: &Home, socket: &str) -> UnixStream {
     let stream = UnixStream::connect(home.root().join(socket)).expect("the daemon listens");
@@ -91,7 +91,7 @@ fn another_user_is_turned_away() {
     let home = Home::new();
     home.ok(&format!("start {}", app("tell.sh")));
     let binary = home.scratch().join("pmr");
-    std::fs::copy(pmr::BINARY, &binary).unwrap();
+    copy_program(&pmr::binary(), &binary);
     let open = |path: &std::path::Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
     open(home.scratch(), 0o755);
     let as_nobody = |verb: &str| {

@@ -2,16 +2,19 @@
 
 use nix::sys::signal::Signal;
 
+use crate::support::eventually::until;
 use crate::support::{Home, app, processes};
 
 #[test]
 fn a_crash_loop_ends_as_errored_after_sixteen_unstable_exits() {
     let home = Home::new();
-    home.ok(&format!("start {} -- 3", app("crash.sh")));
+    home.ok(&format!("start {} --min-uptime 1h -- 3", app("crash.sh")));
     let row = &home.status("crash", "errored")[0];
     assert_eq!((row.restarts, row.pid, row.env("exit_code").as_i64()), (15, 0, Some(3)));
-    assert_eq!(home.log("crash-error.log").matches("last words").count(), 16, "no output of a fast exit is lost");
-    assert_eq!(home.log("crash-out.log").matches("started with code 3").count(), 16);
+    let said = |file: &str, words: &str| home.log(file).matches(words).count();
+    until("no output of a fast exit is lost", || {
+        (said("crash-error.log", "last words"), said("crash-out.log", "started with code 3")) == (16, 16)
+    });
     home.ok("describe crash").says("exited with code 3; given up after 16 unstable restarts").says("code 3");
     home.ok("list").says("errored");
     home.ok("restart crash");
@@ -22,7 +25,7 @@ fn a_crash_loop_ends_as_errored_after_sixteen_unstable_exits() {
 #[test]
 fn the_number_of_unstable_restarts_can_be_chosen() {
     let home = Home::new();
-    home.ok(&format!("start {} --max-restarts 3", app("crash.sh")));
+    home.ok(&format!("start {} --max-restarts 3 --min-uptime 1h", app("crash.sh")));
     assert_eq!(home.status("crash", "errored")[0].restarts, 2);
     home.ok(&format!("start {} -n stable --max-restarts 2 --min-uptime 100ms -- 0.3 1", app("leaver.sh")));
     home.when("stable", "exits later than min-uptime do not count", |rows| rows[0].restarts >= 5 && rows[0].online());
@@ -48,26 +51,28 @@ fn a_clean_exit_restarts_too_unless_told_otherwise() {
 #[test]
 fn a_restart_can_wait_and_is_shown_waiting() {
     let home = Home::new();
-    home.ok(&format!("start {} -n fixed --restart-delay 60s", app("crash.sh")));
+    home.ok(&format!("start {} -n fixed --restart-delay 1h", app("crash.sh")));
     let row = &home.status("fixed", "waiting restart")[0];
-    assert_eq!((row.pid, row.env("restart_delay").as_u64()), (0, Some(60_000)));
+    assert_eq!((row.pid, row.env("restart_delay").as_u64()), (0, Some(3_600_000)));
     home.ok("list").says("waiting restart");
     home.ok("stop fixed");
     assert_eq!(home.one("fixed").status, "stopped", "stop beats a restart that waits");
-    home.ok(&format!("start {} -n growing --exp-backoff-restart-delay 40ms --max-restarts 5", app("crash.sh")));
+    home.ok(&format!(
+        "start {} -n growing --exp-backoff-restart-delay 40ms --max-restarts 5 --min-uptime 1h",
+        app("crash.sh")
+    ));
     home.status("growing", "errored");
-    let log = std::fs::read_to_string(home.root().join("pmr.log")).unwrap();
-    assert!(log.contains("growing"), "{log}");
-    home.ok(&format!("start {} -n slow --exp-backoff-restart-delay 10s", app("crash.sh")));
+    home.daemon_logged("growing");
+    home.ok(&format!("start {} -n slow --restart-delay 1h", app("crash.sh")));
     home.status("slow", "waiting restart");
     home.ok("start slow");
-    assert_eq!(home.log("slow-out.log").matches("started").count(), 2, "a start does not wait for the delay");
+    until("a start does not wait for the delay", || home.log("slow-out.log").matches("started").count() == 2);
 }
 
 #[test]
 fn a_death_by_signal_is_recorded_as_one() {
     let home = Home::new();
-    home.ok(&format!("start {} --restart-delay 60s", app("tell.sh")));
+    home.ok(&format!("start {} --restart-delay 1h", app("tell.sh")));
     home.logged("tell-out.log", "args");
     processes::signal(home.one("tell").pid, Signal::SIGKILL);
     let row = &home.status("tell", "waiting restart")[0];
@@ -94,7 +99,7 @@ fn the_guards_hold_after_a_resurrection() {
     let home = Home::new();
     home.write("fragile.sh", "test -f healthy || exit 9; exec sleep 1000");
     home.write("healthy", "");
-    home.ok("start fragile.sh --max-restarts 4");
+    home.ok("start fragile.sh --max-restarts 4 --min-uptime 1h");
     home.ok("save");
     home.ok("kill");
     std::fs::remove_file(home.work().join("healthy")).unwrap();
@@ -107,12 +112,11 @@ fn the_guards_hold_after_a_resurrection() {
 fn a_program_that_is_gone_is_told_and_does_not_hold_up_the_daemon() {
     let home = Home::new();
     let script = home.write("gone.sh", "#!/bin/bash\nexec sleep 1000");
-    home.ok("start gone.sh --interpreter /bin/bash --max-restarts 2");
+    home.ok("start gone.sh --interpreter /bin/bash --max-restarts 2 --min-uptime 1h");
     std::fs::remove_dir_all(home.work()).unwrap();
     let restarted = home.pmr(["restart", "gone"]).within(home.scratch()).run();
     assert!(!script.exists() && restarted.code == Some(1), "{}", restarted.story());
-    let row = home.pmr(["jlist"]).within(home.scratch()).run();
-    assert!(row.out.contains("\"status\":\"errored\""), "{}", row.story());
+    until("it is given up", || home.pmr(["jlist"]).within(home.scratch()).run().out.contains("\"status\":\"errored\""));
     home.pmr(["describe", "gone"]).within(home.scratch()).run().ok().says("reason");
     std::fs::create_dir(home.work()).unwrap();
 }

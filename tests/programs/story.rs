@@ -26,8 +26,8 @@ pub const KEEPERS: usize = 2 * CLIENTS;
 const EACH: usize = 40;
 /// A user without privileges: `nobody`.
 pub const NOBODY: u32 = 65534;
-/// Clients that never end their connections are waited for so long.
-const DRAIN: &str = "1s";
+/// Clients that never end their connections are waited for so long; those who have but one request must be through then.
+const DRAIN: &str = "3s";
 
 /// Who runs pmr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +102,7 @@ impl App {
     fn begin(&self, flags: &str) {
         let App { program, home, port } = self;
         let given = if program.given { format!("--listen tcp://127.0.0.1:{port}") } else { String::new() };
-        let flags = format!("-i 2 --name app --drain-timeout {DRAIN} {given} {flags} --");
+        let flags = format!("-i 2 --name app --listen-timeout 100s --drain-timeout {DRAIN} {given} {flags} --");
         let (place, args) = (place(program.program, program, *port), place(program.args, program, *port));
         let words = ["start", &place].into_iter().chain(flags.split_whitespace()).chain(args.split_whitespace());
         let command = home.pmr(words).env("PORT", port.to_string()).env("PYTHONDONTWRITEBYTECODE", "1");

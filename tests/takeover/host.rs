@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use pmr::os::address::Address;
 use pmr::os::diag;
@@ -13,7 +12,8 @@ use pmr::os::reuseport::{self, Balancer, Group, Key, MemberId};
 use pmr::os::seccomp::{Answer, BindWatch, Call, Delivery, Request};
 use pmr::os::tree;
 
-use crate::program::{Program, eventually};
+pub use crate::ports::free_port;
+use crate::program::{PATIENCE, Program, eventually};
 
 /// Several programs' sockets.
 pub struct Host {
@@ -191,19 +191,10 @@ mod errno {
     pub const EADDRINUSE: i32 = 98;
 }
 
-/// A port that nobody has, and that the kernel gives to nobody: below those it chooses from.
-pub fn free_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let start = std::process::id().wrapping_mul(101);
-    let candidates = std::iter::repeat_with(|| start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000);
-    let ports = candidates.map(|offset| 10_000 + u16::try_from(offset).unwrap());
-    ports.into_iter().find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
-}
-
 /// Connects and reads the pid that answers.
 pub fn ask(address: SocketAddr) -> i32 {
     let mut client = TcpStream::connect(address).unwrap();
-    client.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
     answer(&mut client)
 }
 

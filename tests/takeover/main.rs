@@ -7,5 +7,7 @@ mod balance;
 mod going;
 mod host;
 mod oddities;
+#[path = "../ports/mod.rs"]
+mod ports;
 mod program;
 mod user;

@@ -12,7 +12,7 @@ use pmr::os::tracer::Tracer;
 use pmr::os::{reap, tree};
 
 /// How long anything may take before a test fails.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 const PYTHON: &str = "/usr/bin/python3";
 
 /// Serves on a socket `s` that listens.

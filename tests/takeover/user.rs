@@ -80,7 +80,9 @@ fn without_privileges() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let program = folder.path().join("takeover");
-    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    // By another process: a program that this one had open for writing could be busy when it is executed.
+    let copied = Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&program).status();
+    assert!(copied.unwrap().success());
     let mut all = Command::new(&program);
     all.uid(NOBODY).gid(NOBODY).current_dir("/").args(["--test-threads=2", "--nocapture", "--skip", "static_go"]);
     let output = all.output().unwrap();

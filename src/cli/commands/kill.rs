@@ -12,7 +12,7 @@ use crate::paths::Home;
 use crate::protocol::{Report, Verdict};
 
 /// How long a daemon that has stopped its apps may take to end.
-const LEAVING: Duration = Duration::from_secs(10);
+const LEAVING: Duration = Duration::from_secs(30);
 
 /// Stop all apps and end the daemon; `resurrect` brings them back
 #[derive(clap::Args, Debug)]

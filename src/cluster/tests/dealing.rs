@@ -112,7 +112,7 @@ fn what_all_turn_down_waits_instead_of_spinning() {
         let _client = one.connect();
         let begin = std::time::Instant::now();
         let mut offers = 0;
-        while begin.elapsed() < Duration::from_millis(500) {
+        while offers < 40 {
             for worker in [&one, &two] {
                 if let Ok((seq, _)) = tokio::time::timeout(Duration::from_millis(5), worker.connection()).await {
                     worker.answer(seq, false);
@@ -120,7 +120,7 @@ fn what_all_turn_down_waits_instead_of_spinning() {
                 }
             }
         }
-        assert!((4..=40).contains(&offers), "{offers} offers in half a second");
+        assert!(begin.elapsed() > Duration::from_millis(500), "{offers} offers in {:?}", begin.elapsed());
         let taken = async { tokio::join!(refuse_on(&one), two.accept()) };
         tokio::time::timeout(PATIENCE, taken).await.expect("it is offered again");
     });

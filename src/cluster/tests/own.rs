@@ -6,7 +6,7 @@ use super::*;
 use crate::os::packets;
 use crate::protocol::channel::{FromDaemon, FromWorker, MOST, PACKET, Status, VERSION};
 
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(100);
 
 /// The worker's side.
 struct Worker {

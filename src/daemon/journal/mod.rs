@@ -50,7 +50,7 @@ const ASKED: [&str; 3] = ["spec/", "work/", super::desired::ENDING];
 /// Bytes that wait for the disk at most.
 const WAITING: usize = 256 << 10;
 /// How long the end of the daemon waits for a slow disk.
-const LAST_WORDS: Duration = Duration::from_secs(3);
+const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// What the file begins with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

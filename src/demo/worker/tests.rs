@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::*;
 
 /// Longer than anything here takes; what waits that long has hung.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn play<F: Future<Output = ()>>(story: F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -60,6 +60,8 @@ pub struct Tracer {
 struct Line {
     socket: OwnedFd,
     process: OwnedFd,
+    /// How long it has to answer.
+    patience: Duration,
     /// Number of the last question.
     last: Cell<u64>,
     /// It was not answered in time.
@@ -102,7 +104,11 @@ impl Tracer {
     /// With the deputy at the other end of this socket, which the process of this pidfd serves when it is woken.
     #[must_use]
     pub fn with_deputy(socket: OwnedFd, process: OwnedFd) -> Tracer {
-        let line = Line { socket, process, last: Cell::new(0), silent: Cell::new(false) };
+        Tracer::with_patience(PATIENCE, socket, process)
+    }
+
+    fn with_patience(patience: Duration, socket: OwnedFd, process: OwnedFd) -> Tracer {
+        let line = Line { socket, process, patience, last: Cell::new(0), silent: Cell::new(false) };
         Tracer { ourselves: true, line: Some(Rc::new(line)) }
     }
 
@@ -161,7 +167,7 @@ impl Line {
         self.last.set(number);
         packets::send(&self.socket, &wish.to_bytes(number), &[])?;
         pidfd::signal(&self.process, ASKED as i32)?;
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + self.patience;
         loop {
             self.wait(until)?;
             let (answered, seen) = self.receive()?;

@@ -7,6 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 
+/// How long those have who do answer: longer than any machine lets them wait.
+const LONG: Duration = Duration::from_secs(60);
+const SHORT: Duration = Duration::from_millis(300);
+
 static MARK: [u8; 16] = *b"is this readable";
 
 /// The process of a deputy, which does nothing: the signal that wakes it is lost on it.
@@ -19,7 +23,14 @@ impl Stand {
         let text = format!("trap '' {}; echo up; exec sleep 60", ASKED as i32);
         let mut child = Command::new("sh").args(["-c", &text]).stdout(Stdio::piped()).spawn().unwrap();
         child.stdout.take().unwrap().read_exact(&mut [0; 3]).unwrap();
-        Stand { child }
+        let stand = Stand { child };
+        // The shell becomes another program, which goes to sleep.
+        let name = format!("/proc/{}/comm", stand.pid());
+        let is_sleep = || fs::read_to_string(&name).is_ok_and(|name| name == "sleep\n");
+        while !is_sleep() || proc::stat(stand.pid()).is_none_or(|stat| stat.state != 'S') {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        stand
     }
 
     fn pid(&self) -> i32 {
@@ -28,8 +39,12 @@ impl Stand {
 
     /// A tracer that never looks by itself, and its deputy.
     fn tracer(&self) -> (Tracer, Deputy) {
+        self.tracer_with(LONG)
+    }
+
+    fn tracer_with(&self, patience: Duration) -> (Tracer, Deputy) {
         let (socket, deputy) = pair().unwrap();
-        let tracer = Tracer::with_deputy(socket, pidfd::open(self.pid()).unwrap());
+        let tracer = Tracer::with_patience(patience, socket, pidfd::open(self.pid()).unwrap());
         (Tracer { ourselves: false, ..tracer }, deputy)
     }
 }
@@ -66,6 +81,10 @@ fn answered<T: Send>(deputy: &Deputy, look: impl FnOnce() -> T) -> T {
 
 fn errno<T: std::fmt::Debug>(result: io::Result<T>) -> Option<i32> {
     result.unwrap_err().raw_os_error()
+}
+
+fn errno_of<T>(result: &io::Result<T>) -> Option<i32> {
+    result.as_ref().err().and_then(io::Error::raw_os_error)
 }
 
 #[test]
@@ -105,28 +124,29 @@ fn nobody_is_asked_for_what_we_may_see_ourselves() {
     let stand = Stand::new();
     let (tracer, _deputy) = stand.tracer();
     let tracer = Tracer { ourselves: true, ..tracer };
-    let begun = Instant::now();
+    // The deputy answers nothing.
     assert_eq!(tracer.read_memory(own_pid(), MARK.as_ptr() as u64, 16).unwrap(), MARK);
     assert_eq!(errno(tracer.take_fd(own_pid(), 1_000_000)), Some(libc::EBADF));
-    assert!(begun.elapsed() < PATIENCE);
 }
 
 #[test]
 fn one_that_is_late_holds_nobody_up_twice_and_its_answer_is_not_taken_for_another() {
     let stand = Stand::new();
-    let (tracer, deputy) = stand.tracer();
+    let (tracer, deputy) = stand.tracer_with(SHORT);
     let (mut read, write) = io::pipe().unwrap();
     let begun = Instant::now();
     assert_eq!(errno(tracer.take_fd(own_pid(), write.as_raw_fd())), Some(SILENT));
-    assert!((PATIENCE..PATIENCE * 5).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() >= SHORT, "{:?}", begun.elapsed());
     let again = Instant::now();
-    for _ in 0..100 {
+    for _ in 0..1000 {
         assert_eq!(errno(tracer.read_memory(own_pid(), 0, 16)), Some(SILENT));
     }
-    assert!(again.elapsed() < PATIENCE, "{:?}", again.elapsed());
+    assert!(again.elapsed() < SHORT * 1000 / 2, "{:?}", again.elapsed());
     deputy.answer();
-    let bytes = answered(&deputy, || tracer.read_memory(own_pid(), MARK.as_ptr() as u64, 16));
-    assert_eq!(bytes.unwrap(), MARK);
+    // It has little time for that, too, on a machine with much else to do.
+    let look = || tracer.read_memory(own_pid(), MARK.as_ptr() as u64, 16);
+    let bytes = answered(&deputy, || std::iter::repeat_with(look).find(|seen| errno_of(seen) != Some(SILENT)));
+    assert_eq!(bytes.unwrap().unwrap(), MARK);
     drop(write);
     // It ends: the file that came too late was closed.
     assert_eq!(read.read(&mut [0]).unwrap(), 0);
@@ -150,9 +170,8 @@ fn a_dead_one_is_not_waited_for() {
     let mut stand = Stand::new();
     let (tracer, _deputy) = stand.tracer();
     stand.child.kill().unwrap();
-    let begun = Instant::now();
+    // Who waits for it to the end has another error.
     assert_eq!(errno(tracer.read_memory(own_pid(), 0, 16)), Some(DEAD));
-    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
     assert!(is_unanswered(DEAD) && is_unanswered(SILENT) && !is_unanswered(libc::EPERM));
 }
 
@@ -160,7 +179,7 @@ fn a_dead_one_is_not_waited_for() {
 fn stale_answers_are_passed_over_and_nonsense_is_an_error() {
     let stand = Stand::new();
     let (socket, theirs) = packets::pair().unwrap();
-    let tracer = Tracer::with_deputy(socket, pidfd::open(stand.pid()).unwrap());
+    let tracer = Tracer::with_patience(LONG, socket, pidfd::open(stand.pid()).unwrap());
     let tracer = Tracer { ourselves: false, ..tracer };
     let say = |question: u64, errno: u64, bytes: &[u8]| {
         let packet = [&question.to_ne_bytes()[..], &errno.to_ne_bytes(), bytes].concat();

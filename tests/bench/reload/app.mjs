@@ -36,14 +36,15 @@ const certificate = (folder) => {
 // A check is a plain HTTP request over a connection of its own, or else a line that the app prints when it has found itself
 // fit to serve.
 const HTTP = { http: '/', interval: '1s', timeout: '2s', retries: 2 }
+const SLOW_HTTP = { ...HTTP, timeout: '1m' }
 const LINE = { log: 'ready to serve' }
-const healthOf = (app) => (['https', 'python'].includes(app) ? LINE : HTTP)
+const healthOf = (app, brief) => (['https', 'python'].includes(app) ? LINE : brief ? SLOW_HTTP : HTTP)
 
 // What only pmr knows.
 const settings = ({ name }, app, { checked, brief }) => {
   if (name !== 'pmr') return {}
   const drain = saysGoodbye(known(app)) ? (brief ? { drain_timeout: '60s' } : {}) : { drain_timeout: '2500ms' }
-  const health = checked ? { health: healthOf(app) } : {}
+  const health = checked ? { health: healthOf(app, brief) } : {}
   return { ...drain, ...health }
 }
 
@@ -54,7 +55,7 @@ const config = (contestant, app, { graceful, checked, brief }, port) => ({
   cwd: contestant.work,
   instances: WORKERS,
   exec_mode: 'cluster',
-  listen_timeout: brief ? 6000 : 3000,
+  listen_timeout: brief ? 100_000 : 3000,
   kill_timeout: brief ? 30_000 : 5000,
   max_memory_restart: '300M',
   env: { PORT: String(port), GRACEFUL: graceful ? 'yes' : 'no', ...(app === 'https' ? certificate(contestant.work) : {}) },
@@ -91,7 +92,7 @@ export const start = async (contestant, app, ways) => {
   const once = (mode) => load({ kind, port, mode, count: 1 }).last()
   fs.writeFileSync(file, JSON.stringify({ apps: [config(contestant, app, ways, port)] }))
   await launch()
-  const clients = load({ kind, port, loads, think: THINK })
+  const clients = load({ kind, port, loads, think: THINK, ...(ways.brief ? { silence: 20_000 } : {}) })
   contestant.underLoad(clients)
   const busy = ({ modes }) => Object.keys(loads).every((mode) => modes[mode] > 0)
   await until('load of all kinds', async () => busy(await clients.tally()), 100)

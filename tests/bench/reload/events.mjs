@@ -50,16 +50,16 @@ const fewest = async (app, over) => {
 }
 
 // Looked at after so many ms, if the command is over then: longer than it takes the release to show what it is. `words`:
-// what a contestant can be told besides.
+// what a contestant can be told besides. `soon`: the same where there is time for all that is good to come up.
 const broken =
-  (release, ms, words = {}) =>
+  (release, ms, words = {}, soon = []) =>
   async (app) => {
     const before = await app.online()
     app.release(release)
     let over = false
     const judged = async () => {
       const [{ code, out, complaint }] = await Promise.all([
-        app.contestant.ask('reload', 'app', ...(words[app.contestant.name] ?? [])),
+        app.contestant.ask('reload', 'app', ...(words[app.contestant.name] ?? []), ...(app.brief ? soon : [])),
         pause(app.brief ? 0 : ms),
       ])
       return { code, said: out + complaint }
@@ -68,6 +68,8 @@ const broken =
     const after = await app.online()
     return { ...told, least, kept: before.filter((pid) => after.includes(pid)).length }
   }
+
+const SOON = ['--listen-timeout', '15s']
 
 export const SICK = 'fails its health check'
 
@@ -78,8 +80,8 @@ export const EVENTS = {
   'memory limit': memory,
   'kill -9': kill,
   'crashes at start': broken('crash', 4000),
-  'never listens': broken('mute', 5000),
-  [SICK]: broken('sick', 5000),
+  'never listens': broken('mute', 5000, {}, SOON),
+  [SICK]: broken('sick', 5000, {}, SOON),
   'dies 5 s later': broken('dying', 9000, { pmr: ['--canary', '1', '--watch', '8s'] }),
 }
 

@@ -10,7 +10,7 @@ const result = { good: 0, failed: 0, reasons: {}, workers: {} }
 const agent = new http.Agent({ keepAlive: kind === 'keep', maxSockets: Infinity })
 const overHttp = () =>
   new Promise((resolve, reject) => {
-    const request = http.get({ host: '127.0.0.1', port, agent, timeout: 5000 }, (response) => {
+    const request = http.get({ host: '127.0.0.1', port, agent, timeout: 60_000 }, (response) => {
       let body = ''
       response.on('data', (data) => (body += data)).on('end', () => resolve(body))
       response.on('aborted', () => reject(new Error('truncated')))
@@ -32,7 +32,7 @@ const overHttp2 = () => {
       let body = ''
       stream.on('data', (data) => (body += data)).on('error', reject)
       stream.on('end', () => (body ? resolve(body) : reject(new Error('empty'))))
-      stream.setTimeout(5000, () => reject(new Error('hung')))
+      stream.setTimeout(60_000, () => reject(new Error('hung')))
     })
 }
 

@@ -1,4 +1,5 @@
-// An http server that says who served. `?block` stops its event loop, `?slow` answers late.
+// An http server that says who served. `/block` stops its event loop, `/slow` answers late, `/held` when it was told to
+// drain.
 const http = require('http')
 
 const server = http.createServer((request, response) => {
@@ -7,6 +8,10 @@ const server = http.createServer((request, response) => {
     for (;;);
   }
   const answer = () => response.end(String(process.pid))
+  if (request.url === '/held') {
+    process.on('internalMessage', ({ act }) => act === 'drain' && setImmediate(answer))
+    return process.send('held')
+  }
   request.url === '/slow' ? setTimeout(answer, 300) : answer()
 })
 server.keepAliveTimeout = process.argv[2] === 'patient' ? 0 : 1000

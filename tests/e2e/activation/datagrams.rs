@@ -80,8 +80,7 @@ impl Caller {
 fn serving(words: &str) -> (Home, u16) {
     let (home, port) = (Home::new(), http::free_port());
     let words = words.replace("PORT", &port.to_string());
-    let line = format!("start {} -n a -i 2 {words}", app("datagrams.py"));
-    home.pmr(line.split_whitespace()).env("PORT", port.to_string()).run().ok();
+    home.serve(port, &format!("{} -n a -i 2 {words}", app("datagrams.py")));
     (home, port)
 }
 

@@ -1,5 +1,7 @@
 //! Apps that run when somebody comes.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::time::Instant;
 
 use nix::sys::signal::Signal;
@@ -8,6 +10,16 @@ use super::{answering, get_unix, serving};
 use crate::support::eventually::until;
 use crate::support::{Home, example, http, processes};
 
+/// A client that stays connected, and the pid of who has answered it.
+fn staying(port: u16) -> (TcpStream, i32) {
+    let mut client = TcpStream::connect(("127.0.0.1", port)).expect("the door is open");
+    client.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").expect("it is");
+    let mut lines = BufReader::new(client.try_clone().expect("a socket can be shared")).lines();
+    let body = lines.by_ref().skip_while(|line| line.as_ref().is_ok_and(|line| !line.is_empty())).nth(1);
+    let pid = body.expect("an answer").expect("a whole one").parse().expect("a pid");
+    (client, pid)
+}
+
 #[test]
 fn an_app_that_nobody_needs_rests_and_the_next_client_is_answered() {
     let (home, port) = serving("-i 2 --wait-ready --idle-timeout 500ms");
@@ -15,19 +27,19 @@ fn an_app_that_nobody_needs_rests_and_the_next_client_is_answered() {
     let rows = home.status("a", "idle");
     assert!(rows.iter().all(|row| row.pid == 0));
     let start = Instant::now();
-    let pid = answering(port);
+    let (client, pid) = staying(port);
     let took = start.elapsed();
     let _ = std::io::Write::write_all(&mut std::io::stdout(), format!("woken and answered in {took:?}\n").as_bytes());
     let rows = home.of("a");
     assert_eq!((rows[0].pid, rows[0].restarts, rows[1].status.as_str()), (pid, 0, "idle"), "one is enough");
+    drop(client);
     home.status("a", "idle");
 }
 
 #[test]
 fn who_stays_connected_keeps_it_awake() {
     let (home, port) = serving("--idle-timeout 400ms");
-    let client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
-    let before = home.one("a").pid;
+    let (client, before) = staying(port);
     let start = Instant::now();
     until("several timeouts have passed", || start.elapsed().as_millis() > 1600);
     assert_eq!((home.one("a").pid, home.one("a").status.as_str()), (before, "online"));
@@ -79,7 +91,8 @@ fn a_unix_path_wakes_it_too() {
     let home = Home::new();
     let path = home.work().join("a.sock");
     let script = example("activated.py");
-    home.ok(&format!("start {script} -n a --listen unix://{} --idle-timeout 300ms --wait-ready", path.display()));
+    let words = "--idle-timeout 300ms --wait-ready --listen-timeout 100s";
+    home.ok(&format!("start {script} -n a --listen unix://{} {words}", path.display()));
     home.status("a", "idle");
     assert!(get_unix(&path, "/").unwrap().parse::<i32>().unwrap() > 0);
 }

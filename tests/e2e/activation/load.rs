@@ -30,8 +30,9 @@ fn reloads_lose_nothing() {
 #[test]
 fn who_is_being_served_is_served_to_the_end() {
     let (home, port) = (Home::new(), http::free_port());
-    let line = format!("start {} -n a -i 1 --listen tcp://127.0.0.1:{port} --wait-ready", example("activated.py"));
-    home.pmr(line.split_whitespace()).env("WORK_TAKES", "2").run().ok();
+    let words = "--wait-ready --listen-timeout 100s --drain-timeout 100s";
+    let line = format!("start {} -n a -i 1 --listen tcp://127.0.0.1:{port} {words}", example("activated.py"));
+    home.pmr(line.split_whitespace()).env("WORK_TAKES", "10").run().ok();
     let before = home.one("a").pid;
     let asked = std::thread::spawn(move || http::get(port, "/work"));
     let has_one = |line: &str| line.contains("connections open") && line.contains(" 1 ");

@@ -10,12 +10,13 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use crate::support::eventually::PATIENCE;
 use crate::support::{Home, example, http};
 
 /// A home with the example, started with these words beside its TCP socket; and the port.
 fn serving(words: &str) -> (Home, u16) {
     let (home, port) = (Home::new(), http::free_port());
-    home.ok(&format!("start {} -n a --listen tcp://127.0.0.1:{port} {words}", example("activated.py")));
+    home.serve(port, &format!("{} -n a --listen tcp://127.0.0.1:{port} {words}", example("activated.py")));
     (home, port)
 }
 
@@ -28,7 +29,7 @@ fn answering(port: u16) -> i32 {
 /// The body of an answer to `GET path` at a Unix path.
 fn get_unix(socket: &Path, path: &str) -> std::io::Result<String> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(std::time::Duration::from_secs(10)))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

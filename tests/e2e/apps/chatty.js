@@ -1,5 +1,4 @@
 // Sends as many messages as it was told, each time it gets SIGUSR2, and says when all are out.
-console.log('chatty')
 process.on('SIGUSR2', () => {
   const total = Number(process.argv[2])
   let sent = 0
@@ -11,3 +10,4 @@ process.on('SIGUSR2', () => {
   more()
 })
 process.on('message', () => {})
+console.log('chatty')

@@ -1,8 +1,9 @@
 // A web server of which the file `release` in its directory, or RELEASE, says what becomes of it: good, crash, mute,
-// slow, early, short (it dies a second after it listens), noisy.
+// slow, short, noisy, early. `slow` listens as soon as there is a file `go`, and `short` dies of it when it listens.
 const fs = require('node:fs')
 const http = require('node:http')
 
+const whenTold = (act) => (fs.existsSync('go') ? act() : setTimeout(whenTold, 20, act))
 const release = process.env.RELEASE ?? fs.readFileSync('release', 'utf8').trim()
 console.log(`boot ${release}`)
 if (release === 'crash') {
@@ -18,12 +19,12 @@ const listen = () => server.listen(process.env.PORT ?? 0, () => console.log('lis
 if (['good', 'short', 'noisy'].includes(release)) listen()
 if (release === 'noisy') setInterval(() => console.error('something is wrong here'), 20)
 if (release === 'short') {
-  server.on('listening', () => setTimeout(() => { console.error('died of old age'); process.exit(9) }, 1000))
+  server.on('listening', () => whenTold(() => { console.error('died of old age'); process.exit(9) }))
 }
 if (release === 'early') {
   listen()
   setTimeout(() => ((ready = true), process.send('ready')), 1000)
 }
-if (release === 'slow') setTimeout(listen, 1000)
+if (release === 'slow') whenTold(listen)
 if (release === 'mute') setInterval(() => {}, 1000)
 process.on('SIGINT', () => server.listening ? server.close(() => process.exit(0)) : process.exit(0))

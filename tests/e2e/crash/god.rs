@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::{Town, answers, assert_same, facts, kill_god};
+use super::{Town, answers, facts, is_unchanged, kill_god};
 use crate::reload::serving;
 use crate::support::eventually::{PATIENCE, until};
 use crate::support::listing::{Row, pids};
 use crate::support::{Home, app, http, processes};
 
 /// Much more than it takes, for machines that do much else.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 #[test]
 fn nobody_notices() {
@@ -27,7 +27,7 @@ fn nobody_notices() {
         visitors.are_served();
     }
     visitors.leave_content();
-    assert_same(&before, &town.facts());
+    is_unchanged(&town.home, &before);
     assert_eq!(town.home.daemon_pid(), keeper);
 }
 
@@ -45,7 +45,7 @@ fn a_daemon_with_a_hundred_apps_is_soon_back() {
     let took = kill_god(&home);
     let _ = writeln!(std::io::stdout(), "100 apps: {took:?} from the kill to an answer, where a ping takes {usual:?}");
     assert!(took < SOON, "{took:?}");
-    assert_same(&before, &facts(&home));
+    is_unchanged(&home, &before);
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn it_is_told_to_those_who_listen() {
 #[test]
 fn a_stop_goes_on() {
     let home = Home::new();
-    home.ok(&format!("start {} --kill-timeout 1500", app("stubborn.sh")));
+    home.ok(&format!("start {} --kill-timeout 10s", app("stubborn.sh")));
     home.logged("stubborn-out.log", "stubborn");
     let pid = home.one("stubborn").pid;
     let stop = home.pmr(["stop", "stubborn"]).spawn();
@@ -95,6 +95,7 @@ fn a_reload_goes_on() {
     let reload = home.pmr(["reload", "gate"]).spawn();
     home.logged("gate-out.log", "boot slow");
     kill_god(&home);
+    home.write("go", "");
     home.when("gate", "replaced", |rows| {
         rows.len() == 2 && rows.iter().all(|row| row.online() && !before.contains(&row.pid) && row.restarts == 1)
     });
@@ -112,6 +113,7 @@ fn a_scale_goes_on() {
     let scale = home.pmr(["scale", "gate", "4"]).spawn();
     home.logged("gate-out.log", "boot slow");
     kill_god(&home);
+    home.write("go", "");
     let rows = home.when("gate", "four", |rows| rows.len() == 4 && rows.iter().all(Row::online));
     assert!(before.iter().all(|pid| pids(&rows).contains(pid)) && rows.iter().all(|row| row.restarts == 0));
     scale.wait(PATIENCE);
@@ -143,7 +145,7 @@ fn who_dies_meanwhile_is_restarted_once() {
 #[test]
 fn what_was_given_up_or_stopped_stays_so() {
     let home = Home::new();
-    home.run(&format!("start {}", app("crash.sh")));
+    home.run(&format!("start {} --min-uptime 1h", app("crash.sh")));
     home.ok(&format!("start {} -n still", app("tell.sh")));
     home.ok("stop still");
     home.status("crash", "errored");
@@ -151,7 +153,7 @@ fn what_was_given_up_or_stopped_stays_so() {
     for _ in 0..3 {
         kill_god(&home);
     }
-    assert_same(&before, &facts(&home));
+    is_unchanged(&home, &before);
     home.ok("restart still");
     assert_eq!(home.one("still").status, "online");
 }
@@ -161,18 +163,17 @@ fn a_daemon_that_cannot_live_takes_no_app_along() {
     let town = Town::new();
     let before = town.facts();
     let keeper = town.home.daemon_pid();
-    let start = Instant::now();
     let mut killed = 0;
-    while start.elapsed() < Duration::from_secs(3) {
+    // With longer and longer waits between them.
+    while killed < 8 {
         for god in processes::children(keeper).into_iter().filter(|pid| is_god(keeper, *pid)) {
             processes::signal(god, Signal::SIGKILL);
             killed += 1;
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    assert!(killed > 3, "{killed} were killed, with longer and longer waits between them");
     answers(&town.home);
-    assert_same(&before, &town.facts());
+    is_unchanged(&town.home, &before);
     town.logs_go_on();
     assert!(http::get(town.port, "/").is_ok());
 }

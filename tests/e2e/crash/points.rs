@@ -2,6 +2,7 @@
 //!
 //! See [`pmr::os::killpoint`]. Debug builds have these points, and only those are tested.
 
+use crate::support::counting::counted;
 use crate::support::eventually::until;
 use crate::support::listing::Row;
 use crate::support::order::in_order;
@@ -166,8 +167,7 @@ fn in_a_file_that_several_share() {
         until("there is more", || lines().len() > before + 2000);
     }
     for row in town.home.of("s") {
-        let reached = crate::support::counting::counted(&lines()).get(&row.pid).copied();
-        assert!(reached.is_some_and(|lines| lines > 50), "{reached:?} of {row:?}");
+        until("each goes on", || counted(&lines()).get(&row.pid).is_some_and(|lines| *lines > 50));
         assert!(processes::lives(row.pid));
     }
 }

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Town, Visitors, assert_same, facts};
-use crate::support::{Home, app, pmr, processes};
+use super::{Town, Visitors, facts, is_unchanged};
+use crate::support::{Home, app, copy_program, pmr, processes};
 
 /// A town under load while its daemon is replaced.
 struct Upheaval {
@@ -26,7 +26,7 @@ impl Upheaval {
     fn has_passed(&mut self) {
         self.town.logs_go_on();
         self.visitors.are_served();
-        assert_same(&self.before, &self.town.facts());
+        is_unchanged(&self.town.home, &self.before);
     }
 
     #[track_caller]
@@ -39,7 +39,7 @@ impl Upheaval {
 /// A copy of the program under test.
 fn copy(home: &Home, name: &str) -> PathBuf {
     let path = home.work().join(name);
-    std::fs::copy(pmr::BINARY, &path).expect("it can be copied");
+    copy_program(&pmr::binary(), &path);
     path
 }
 
@@ -106,7 +106,7 @@ fn what_is_no_pmr_is_refused() {
         update(&home, Path::new(program)).refuses(why);
         home.pmr(["update", "--check", program]).run().refuses(why);
     }
-    assert_same(&before, &facts(&home));
+    is_unchanged(&home, &before);
     assert_eq!(home.god_pid(), god);
 }
 
@@ -139,11 +139,13 @@ fn an_app_that_ends_while_the_daemon_is_replaced_is_restarted() {
     let home = Home::new();
     home.ok(&format!("start {} -n a", app("tell.sh")));
     let pid = home.one("a").pid;
-    let slow = compile(&home, "usleep(300000);");
+    let go = home.work().join("go");
+    let slow = compile(&home, &format!("while (access(\"{}\", F_OK)) usleep(1000);", go.display()));
     let update = home.pmr(["update".as_ref(), slow.as_os_str()]).spawn();
     let keeper = home.daemon_pid();
     super::until("the new program has begun", || program_of(keeper) == slow);
     processes::signal(pid, nix::sys::signal::Signal::SIGKILL);
+    home.write("go", "");
     update.wait(crate::support::eventually::PATIENCE).ok();
     home.when("a", "restarted", |rows| rows[0].online() && rows[0].pid != pid && rows[0].restarts == 1);
 }

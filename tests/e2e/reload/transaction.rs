@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::serving;
 use crate::support::Home;
+use crate::support::eventually::PATIENCE;
 use crate::support::http;
 use crate::support::listing::{Row, pids};
 use crate::support::processes;
@@ -16,7 +17,8 @@ fn releases(home: &Home) -> Vec<String> {
 fn config(home: &Home, release: &str, more: &str) {
     let script = crate::support::app("gate.js");
     let env = if release.is_empty() { String::new() } else { format!("env: {{ RELEASE: '{release}' }}, ") };
-    let app = format!("{{ name: 'gate', script: '{script}', instances: 2, merge_logs: true, {env}{more} }}");
+    let patience = if more.contains("listen_timeout") { "" } else { "listen_timeout: '100s', " };
+    let app = format!("{{ name: 'gate', script: '{script}', instances: 2, merge_logs: true, {env}{patience}{more} }}");
     home.write("g.config.js", &format!("module.exports = [{app}]"));
 }
 
@@ -50,7 +52,11 @@ fn a_canary_that_dies_takes_the_release_back_and_the_others_are_not_touched() {
     let (home, port) = serving("");
     let before = pids(&home.of("gate"));
     home.write("release", "short");
-    home.run("reload gate --canary 1 --watch 20s")
+    let reload = home.pmr(["reload", "gate", "--canary", "1", "--watch", "10m"]).spawn();
+    home.when("gate", "a canary beside two that serve", |rows| rows.iter().any(|row| !before.contains(&row.pid)));
+    home.write("go", "");
+    reload
+        .wait(PATIENCE)
         .code(1)
         .complains("exited with code 9 while it was watched; the old process goes on serving")
         .complains("died of old age")
@@ -64,7 +70,7 @@ fn a_canary_that_complains_all_the_time_is_taken_back() {
     let (home, port) = serving("");
     let before = pids(&home.of("gate"));
     home.write("release", "noisy");
-    home.run("reload gate --canary 1 --watch 1m")
+    home.run("reload gate --canary 1 --watch 100s")
         .code(1)
         .complains("lines to standard error while it was watched; the release before wrote 0 in the same time")
         .complains("something is wrong here");
@@ -76,12 +82,12 @@ fn a_canary_that_complains_all_the_time_is_taken_back() {
 fn a_canary_that_lives_is_followed_by_the_rest() {
     let (home, port) = serving("");
     let before = pids(&home.of("gate"));
-    let reload = home.pmr(["reload", "gate", "--canary", "50%", "--watch", "1500ms"]).spawn();
+    let reload = home.pmr(["reload", "gate", "--canary", "50%", "--watch", "15s"]).spawn();
     home.when("gate", "a canary beside two that serve", |rows| rows.iter().any(|row| !before.contains(&row.pid)));
     assert!(before.iter().all(|pid| processes::lives(*pid)));
     let answered: BTreeSet<i32> = (0..60).map(|_| http::get(port, "/").unwrap().parse().unwrap()).collect();
     assert_eq!(answered.len(), 3, "three share the port: {answered:?}");
-    reload.wait(crate::support::eventually::PATIENCE).ok().says("[gate](0) ✓").says("[gate](1) ✓");
+    reload.wait(PATIENCE).ok().says("[gate](0) ✓").says("[gate](1) ✓");
     assert!(pids(&home.of("gate")).iter().all(|pid| !before.contains(pid)));
 }
 

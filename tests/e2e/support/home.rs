@@ -11,9 +11,10 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use super::eventually::PATIENCE;
 use super::listing::{self, Row};
 use super::pmr::{self, Pmr, Ran};
-use super::{eventually, processes};
+use super::{copy_program, eventually, processes};
 
 /// See the module.
 pub struct Home {
@@ -40,7 +41,7 @@ impl Home {
         let mut home = Home::new();
         home.program = home.scratch().join("pmr");
         home.user = Some(user);
-        std::fs::copy(pmr::binary(), &home.program).expect("the binary can be copied");
+        copy_program(&pmr::binary(), &home.program);
         for path in [home.scratch(), home.work()] {
             chown(path, Some(user), Some(user)).expect("root gives away what it has");
         }
@@ -91,6 +92,14 @@ impl Home {
         self.run(line).ok()
     }
 
+    /// Starts a cluster whose workers serve on this port, and succeeds when they do: without the last words a machine
+    /// with much else to do would be told that they are up when they are not, or that their clients have had their time.
+    #[track_caller]
+    pub fn serve(&self, port: u16, line: &str) -> Ran {
+        let line = format!("start --listen-timeout 100s --drain-timeout 100s {line}");
+        self.pmr(line.split_whitespace()).env("PORT", port.to_string()).run().ok()
+    }
+
     /// All processes.
     pub fn list(&self) -> Vec<Row> {
         let ran = self.run("jlist");
@@ -138,10 +147,24 @@ impl Home {
         })
     }
 
-    /// The daemon's pid, from its pid file.
+    /// Waits until the daemon's own log holds this text, and returns all of it.
+    pub fn daemon_logged(&self, text: &str) -> String {
+        self.logged("../pmr.log", text)
+    }
+
+    /// The daemon's pid, from its pid file, which may have to be made again.
     pub fn daemon_pid(&self) -> i32 {
-        let text = std::fs::read_to_string(self.root.join("pmr.pid")).expect("the daemon runs");
-        text.trim().parse().expect("a pid file holds a pid")
+        eventually("the daemon's pid", || {
+            let text = std::fs::read_to_string(self.root.join("pmr.pid")).map_err(|error| error.to_string())?;
+            text.trim().parse().map_err(|_| text)
+        })
+    }
+
+    /// Waits until the daemon has heard whatever was said to it before, on any of its sockets and channels.
+    pub fn has_heard(&self) {
+        for _ in 0..2 {
+            self.ok("ping");
+        }
     }
 
     /// The pid of God, who is the keeper's child and bears his name.
@@ -187,7 +210,7 @@ impl Drop for Home {
             let mut kill = std::process::Command::new(pmr::BINARY);
             kill.args(["kill", "-s"]).env("PMR_HOME", &self.root);
             if let Ok(mut child) = kill.spawn() {
-                let deadline = std::time::Instant::now() + Duration::from_secs(20);
+                let deadline = std::time::Instant::now() + PATIENCE;
                 while child.try_wait().is_ok_and(|status| status.is_none()) && std::time::Instant::now() < deadline {
                     std::thread::sleep(Duration::from_millis(5));
                 }

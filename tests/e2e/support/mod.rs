@@ -7,12 +7,22 @@ pub mod http;
 pub mod listing;
 pub mod order;
 pub mod pmr;
+#[path = "../../ports/mod.rs"]
+pub mod ports;
 pub mod processes;
 
 pub use eventually::eventually;
 pub use home::Home;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A copy of a program, to be executed. Another process writes it: one that this process had open for writing could be
+/// busy when it is executed, since whatever another thread forks in that moment has it open, too.
+pub fn copy_program(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("--remove-destination").args([from, to]).status();
+    assert!(copied.expect("there is a cp").success(), "{} can be copied", from.display());
+}
 
 /// A file of `examples/`.
 pub fn example(name: &str) -> String {

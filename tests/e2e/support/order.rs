@@ -1,7 +1,6 @@
 //! Whether the processes in the system are those that `pmr list` tells of, and no others.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 
 use super::{Home, eventually, processes};
 
@@ -40,7 +39,7 @@ fn check(home: &Home) -> Result<(), String> {
 
 /// What is in the environment of a process that belongs to a run.
 fn run_of(pid: i32) -> Result<String, String> {
-    let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let environ = processes::environ(pid);
     let mut variables = environ.split(|byte| *byte == 0);
     let run = variables.find_map(|variable| variable.strip_prefix(b"PMR_RUN="));
     run.map(|run| String::from_utf8_lossy(run).into_owned())

@@ -81,7 +81,7 @@ impl Pmr {
     }
 }
 
-/// A test that copies the binary has it open for writing, and so has, for a moment, whatever another thread forks then.
+/// A file that somebody has open for writing cannot be executed.
 fn execute(command: &mut Command) -> Child {
     eventually("the binary can be executed", || match command.spawn() {
         Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => Err(error.to_string()),
@@ -121,9 +121,15 @@ impl Running {
         &self.said
     }
 
-    /// Waits for its end.
+    /// All it has said so far.
+    pub fn said(&mut self) -> &str {
+        self.said.extend(self.out.try_iter().map(|bytes| String::from_utf8_lossy(&bytes).into_owned()));
+        &self.said
+    }
+
+    /// Waits for its end, for so long from now on.
     pub fn wait(mut self, limit: Duration) -> Ran {
-        let deadline = self.start + limit;
+        let deadline = Instant::now() + limit;
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("it is our child") {
                 break status;

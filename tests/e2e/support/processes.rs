@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -9,11 +10,25 @@ use nix::unistd::Pid;
 /// Pids of all living processes (no zombies) whose environment names this home.
 pub fn of_home(root: &Path) -> Vec<i32> {
     let wanted = format!("PMR_HOME={}", root.display());
-    let has = |pid: &i32| {
-        let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environ.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
-    };
+    let has = |pid: &i32| environ(*pid).split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes());
     all().into_iter().filter(has).collect()
+}
+
+/// How long a process may be without a name: some have none for good.
+const AT_MOST: Duration = Duration::from_secs(5);
+
+/// The environment a process was started with. One that is just being executed has neither that nor a command line for
+/// a moment, which is waited for.
+pub fn environ(pid: i32) -> Vec<u8> {
+    let start = Instant::now();
+    loop {
+        let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let is_whole = !environ.is_empty() || !command_line(pid).is_empty();
+        if is_whole || !lives(pid) || resident(pid) == 0 || start.elapsed() > AT_MOST {
+            return environ;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn all() -> Vec<i32> {

@@ -1,10 +1,9 @@
 //! pmr in a container with Docker's default profile, as a child of its first process.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::process::{Child, Command};
 
-use super::{PYTHON, skip, there};
+use super::{PYTHON, answered_by, skip, there};
 use crate::support::eventually::until;
 use crate::support::{Home, app, eventually, example, http, pmr};
 
@@ -31,8 +30,8 @@ impl Container {
         let script = format!(
             "echo $$ > first
             {pmr} doctor > doctor
-            PORT={node} {pmr} start {} -n node -i 2
-            {pmr} start {} -n given -i 2 --wait-ready --listen tcp://127.0.0.1:{given}
+            PORT={node} {pmr} start {} -n node -i 2 --listen-timeout 100s
+            {pmr} start {} -n given -i 2 --wait-ready --listen-timeout 100s --listen tcp://127.0.0.1:{given}
             PORT={own} {pmr} start {} -n own {python}
             PORT={plain} {pmr} start {} -n plain {python} --no-autorestart
             {pmr} reload node && {pmr} reload given && {pmr} reload own && echo yes > reloaded
@@ -65,10 +64,7 @@ impl Container {
     /// Waits until so many processes share each port.
     fn share(&self, counts: [usize; 4]) {
         for (port, count) in self.ports.into_iter().zip(counts) {
-            eventually("as many answer", || {
-                let pids: BTreeSet<_> = (0..30).map(|_| http::get(port, "/").expect("it answers")).collect();
-                if pids.len() == count { Ok(()) } else { Err(format!("{pids:?}, not {count}")) }
-            });
+            eventually("as many answer", || answered_by(port, count));
         }
     }
 

@@ -5,7 +5,7 @@ use nix::sys::signal::Signal;
 use super::{PYTHON, Town, there};
 use crate::crash::kill_god;
 use crate::crash::points::{arm, fatal_points};
-use crate::support::eventually::until;
+use crate::support::eventually::{PATIENCE, until};
 use crate::support::listing::{Row, pids};
 use crate::support::order::in_order;
 use crate::support::{app, processes};
@@ -40,7 +40,7 @@ fn while_a_worker_drains() {
     let reload = town.home.pmr(["reload", "it"]).spawn();
     until("a successor is there", || town.home.of("it").iter().any(|row| row.restarts > 0));
     kill_god(&town.home);
-    reload.wait(std::time::Duration::from_secs(60));
+    reload.wait(PATIENCE);
     town.home.when("it", "two that are ready", |rows| rows.len() == 2 && rows.iter().all(Row::online));
     loads.leave_content();
     in_order(&town.home);

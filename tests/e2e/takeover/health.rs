@@ -1,11 +1,9 @@
 //! Health where the kernel deals connections out: each worker is asked itself, and one that fails never serves.
 
-use std::time::Duration;
-
 use super::{Loads, PYTHON, Town, possible, skip, there};
 use crate::crash::kill_god;
 use crate::load::Tally;
-use crate::support::eventually::until;
+use crate::support::eventually::{PATIENCE, until};
 use crate::support::listing::{Row, pids};
 use crate::support::{Home, app, http};
 
@@ -44,11 +42,13 @@ fn release(town: &Town, socket: Socket, release: &str) {
         Socket::Bound => String::new(),
         Socket::Given => format!(r#""listen": ["tcp://[::]:{}"],"#, town.port),
     };
+    // Only one that is sick is to be given up soon.
+    let patience = if release == "sick" { "10s" } else { "100s" };
     let (work, port) = (town.home.work().display(), town.port);
     let text = format!(
         r#"{{ "apps": [{{ "name": "it", "script": "{work}/health.py", "interpreter": "{PYTHON}", "instances": 2, {listen}
-            "merge_logs": true, "listen_timeout": "5s", "exec_mode": "cluster",
-            "health": {{ "http": "/healthz", "interval": "100ms", "timeout": "1s", "retries": 2 }},
+            "merge_logs": true, "listen_timeout": "{patience}", "drain_timeout": "100s", "exec_mode": "cluster",
+            "health": {{ "http": "/healthz", "interval": "100ms", "timeout": "1m", "retries": 2 }},
             "env": {{ "PORT": "{port}", "RELEASE": "{release}", "SICK": "{work}/sick" }} }}] }}"#
     );
     town.home.write("it.json", &text);
@@ -108,7 +108,7 @@ fn god_dies_while_a_sick_release_is_tried(socket: Socket, user: Option<u32>) {
     for _ in 0..3 {
         kill_god(&town.home);
     }
-    reload.wait(Duration::from_secs(60));
+    reload.wait(PATIENCE);
     town.home.when("it", "the old ones", |rows| rows.iter().all(Row::online) && pids(rows) == before);
     only(&loads.stop(), &before);
 }

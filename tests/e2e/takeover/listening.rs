@@ -3,32 +3,23 @@
 use std::collections::HashSet;
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::time::Duration;
 
 use super::{PYTHON, possible, skip, there};
+use crate::support::eventually::PATIENCE;
+use crate::support::ports::free_ports;
 use crate::support::{Home, app, eventually};
-
-/// So many ports in a row that nobody has.
-fn free_ports(count: u16) -> u16 {
-    let start = 10_000 + u16::try_from(std::process::id() % 2_000).unwrap() * 10;
-    let is_free = |port: u16| TcpListener::bind(("0.0.0.0", port)).is_ok();
-    (start..)
-        .step_by(usize::from(count))
-        .find(|base| (0..count).all(|more| is_free(base + more)))
-        .expect("some are free")
-}
 
 fn ask(address: SocketAddr) -> Result<i32, String> {
     let mut said = String::new();
     let mut client = TcpStream::connect(address).map_err(|error| error.to_string())?;
-    client.set_read_timeout(Some(Duration::from_secs(10))).map_err(|error| error.to_string())?;
+    client.set_read_timeout(Some(PATIENCE)).map_err(|error| error.to_string())?;
     client.read_to_string(&mut said).map_err(|error| error.to_string())?;
     said.trim().parse().map_err(|_| format!("{said:?}"))
 }
 
 fn ask_by_datagram(address: SocketAddr) -> Result<i32, String> {
     let client = UdpSocket::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
-    client.set_read_timeout(Some(Duration::from_secs(10))).map_err(|error| error.to_string())?;
+    client.set_read_timeout(Some(PATIENCE)).map_err(|error| error.to_string())?;
     client.send_to(b"?", address).map_err(|error| error.to_string())?;
     let mut buffer = [0; 100];
     let count = client.recv(&mut buffer).map_err(|error| error.to_string())?;
@@ -56,8 +47,7 @@ fn every_way_is_shared_and_survives_a_reload() {
         return;
     }
     let base = free_ports(7);
-    let line = format!("start {} --interpreter {PYTHON} -n many -i 2", app("share/many.py"));
-    home.pmr(line.split_whitespace()).env("PORT", base.to_string()).run().ok();
+    home.serve(base, &format!("{} --interpreter {PYTHON} -n many -i 2", app("share/many.py")));
     let ipv6 = TcpListener::bind("[::1]:0").is_ok() || skip("no IPv6");
     for _ in 0..2 {
         for port in [base, base + 1, base + 2, base + 3, base + 5, base + 6] {

@@ -12,13 +12,13 @@ mod odd;
 mod programs;
 mod yama;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
 
 use crate::load::{Loads, Mode};
 use crate::support::listing::Row;
-use crate::support::{Home, http};
+use crate::support::{Home, eventually, http};
 
 /// Requests at once, of each mode.
 const CLIENTS: usize = 4;
@@ -49,6 +49,13 @@ fn there(program: &str) -> bool {
     Path::new(program).exists() || skip(&format!("no {program}"))
 }
 
+/// Whether it is so many processes that answer at a port. Some may not listen yet.
+fn answered_by(port: u16, count: usize) -> Result<(), String> {
+    let pids: Result<BTreeSet<_>, _> = (0..40).map(|_| http::get(port, "/")).collect();
+    let pids = pids.map_err(|error| error.to_string())?;
+    if pids.len() == count { Ok(()) } else { Err(format!("{pids:?}, not {count}")) }
+}
+
 /// A cluster of a program named `it`, and its clients.
 struct Town {
     home: Home,
@@ -69,8 +76,7 @@ impl Town {
 
     fn start(&self, words: &str) {
         let words = words.replace("PORT", &self.port.to_string());
-        let line = format!("start -n it --listen-timeout 30s {words}");
-        self.home.pmr(line.split_whitespace()).env("PORT", self.port.to_string()).run().ok();
+        self.home.serve(self.port, &format!("-n it {words}"));
     }
 
     /// How many of so many connections each process answered.
@@ -81,6 +87,11 @@ impl Town {
             *by.entry(pid).or_default() += 1;
         }
         by
+    }
+
+    /// Waits until so many processes answer.
+    fn shared_by(&self, count: usize) {
+        eventually(&format!("{count} answer"), || answered_by(self.port, count));
     }
 
     /// Clients that make a connection for each request, and clients that keep theirs for a while.

@@ -1,10 +1,9 @@
 //! pmr beneath pmr: the inner daemon is what an app of the outer one leaves behind.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
-use super::{PYTHON, possible, there};
+use super::{PYTHON, answered_by, possible, there};
 use crate::support::eventually::until;
 use crate::support::{Home, app, eventually, example, http, pmr, processes};
 
@@ -41,8 +40,8 @@ impl Nest {
         let (pmr, python) = (pmr::BINARY, format!("--interpreter {PYTHON} -i 2 --listen-timeout 5s"));
         let script = format!(
             "export PMR_HOME={}
-            PORT={} {pmr} start {} -n node -i 2
-            {pmr} start {} -n given -i 2 --wait-ready --listen tcp://127.0.0.1:{}
+            PORT={} {pmr} start {} -n node -i 2 --listen-timeout 100s
+            {pmr} start {} -n given -i 2 --wait-ready --listen-timeout 100s --listen tcp://127.0.0.1:{}
             PORT={} {pmr} start {} -n own {python}
             PORT={} {pmr} start {} -n plain {python} --no-autorestart
             echo all are told
@@ -58,7 +57,7 @@ impl Nest {
             app("share/threads.py"),
         );
         outer.write("nest.sh", &script);
-        outer.ok(&format!("start nest.sh -n nest --listen-timeout 60s {words}"));
+        outer.ok(&format!("start nest.sh -n nest --listen-timeout 100s {words}"));
         until("the inner apps were started", || {
             fs::read_dir(outer.root().join("logs"))
                 .unwrap()
@@ -74,17 +73,9 @@ impl Nest {
         pmr::Pmr::new(&pmr::binary(), &self.inner, self.outer.work(), words).run().ok().out
     }
 
-    /// Who answers there.
-    fn answering(&self, port: u16) -> BTreeSet<String> {
-        (0..30).map(|_| http::get(port, "/").expect("it answers")).collect()
-    }
-
     /// Waits until two processes answer there.
     fn two_share(&self, port: u16) {
-        eventually("two answer", || match self.answering(port) {
-            pids if pids.len() == 2 => Ok(()),
-            pids => Err(format!("{pids:?}")),
-        });
+        eventually("two answer", || answered_by(port, 2));
     }
 
     fn log(&self) -> String {
@@ -107,7 +98,8 @@ fn beneath_a_cluster_worker_the_inner_one_says_so_and_shares_what_it_can() {
     nest.two_share(nest.ports.node);
     nest.two_share(nest.ports.given);
     nest.two_share(nest.ports.own);
-    assert_eq!(nest.answering(nest.ports.plain).len(), 1, "the second finds the port in use");
+    // The second finds the port in use.
+    eventually("one answers", || answered_by(nest.ports.plain, 1));
     assert!(nest.ask("describe own").contains("not possible here: another supervisor above"));
     nest.ask("reload node");
     nest.ask("reload given");

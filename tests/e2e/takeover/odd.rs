@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
 
 use super::{PYTHON, Town, skip, there};
-use crate::support::{Home, app, eventually, example, http, pmr};
+use crate::support::{Home, app, copy_program, eventually, example, http, pmr};
 
 fn odd(words: &str) -> Option<Town> {
     there(PYTHON).then(|| Town::new(&format!("{} --interpreter {PYTHON} -i 2 {words}", app("share/odd.py"))))?
@@ -23,7 +23,7 @@ fn private_sockets_stay_private_and_a_port_that_is_not_named_is_the_first_ones()
     let script = app("share/odd.py");
     let config = format!(
         r#"{{"apps": [{{"name": "it", "script": "{script}", "interpreter": "{PYTHON}", "instances": 2,
-        "cluster": {{"ports": [{port}]}}, "merge_logs": true, "env": {{"PORT": "{port}", "OTHER": "{other}"}}}}]}}"#,
+        "listen_timeout": "100s", "cluster": {{"ports": [{port}]}}, "merge_logs": true, "env": {{"PORT": "{port}", "OTHER": "{other}"}}}}]}}"#,
         port = town.port
     );
     town.home.write("odd.json", &config);
@@ -43,7 +43,8 @@ fn all_ports_are_shared_unless_some_are_named() {
     let Some(town) = odd("--no-autostart") else { return };
     town.home.ok("delete it");
     let other = http::free_port();
-    let line = format!("start {} --interpreter {PYTHON} -n it -i 2 --merge-logs", app("share/odd.py"));
+    let words = "-n it -i 2 --merge-logs --listen-timeout 100s";
+    let line = format!("start {} --interpreter {PYTHON} {words}", app("share/odd.py"));
     let command = town.home.pmr(line.split_whitespace());
     command.env("PORT", town.port.to_string()).env("OTHER", other.to_string()).run().ok();
     town.online(2);
@@ -64,7 +65,7 @@ fn who_has_the_port_is_said() {
     let row = home.status("it", "stopped").remove(0);
     let words = format!("port {port} is in use by pid {}", std::process::id());
     assert!(row.text("reason").contains(&words), "{:?}", row.text("reason"));
-    assert!(std::fs::read_to_string(home.root().join("pmr.log")).unwrap().contains(&words));
+    home.daemon_logged(&words);
 }
 
 #[test]
@@ -76,7 +77,8 @@ fn two_apps_do_not_share_with_each_other() {
     let Some(town) = town else { return };
     town.home.ok("delete it");
     town.start(&format!("{} --interpreter {PYTHON} -i 2", app("share/threads.py")));
-    let line = format!("start {} --interpreter {PYTHON} -n other -i 2 --no-autorestart", app("share/loop.py"));
+    let words = "-n other -i 2 --no-autorestart --listen-timeout 100s";
+    let line = format!("start {} --interpreter {PYTHON} {words}", app("share/loop.py"));
     town.home.pmr(line.split_whitespace()).env("PORT", town.port.to_string()).run().code(1);
     let others = town.home.status("other", "stopped");
     let words = format!("port {} is in use by pid", town.port);
@@ -98,8 +100,7 @@ fn another_users_workers_leave_a_door_open() {
         std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o777)).unwrap();
     }
     let script = home.write("threads.py", &std::fs::read_to_string(app("share/threads.py")).unwrap());
-    let line = format!("start {} --interpreter {PYTHON} -n it -i 1 --uid 65534", script.display());
-    home.pmr(line.split_whitespace()).env("PORT", port.to_string()).run().ok();
+    home.serve(port, &format!("{} --interpreter {PYTHON} -n it -i 1 --uid 65534", script.display()));
     let town = Town { home, port };
     let loads = town.loads();
     town.home.ok("restart it");
@@ -127,10 +128,7 @@ fn where_it_is_not_allowed_programs_share_that_do_so_themselves() {
     let start = home.pmr(line.split_whitespace()).env("PORT", port.to_string());
     start.env("FAILPOINTS", "no-takeover=return").run().ok();
     let town = Town { home, port };
-    eventually("both serve", || match town.spread(30).len() {
-        2 => Ok(()),
-        _ => Err(String::new()),
-    });
+    town.shared_by(2);
     town.home.ok("describe it").says("not possible here: told so by a test");
     let log = std::fs::read_to_string(town.home.root().join("pmr.log")).unwrap();
     assert_eq!(log.matches("cannot be taken over here").count(), 1, "{log}");
@@ -152,14 +150,14 @@ fn as_an_ordinary_user() {
         std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o777)).unwrap();
     }
     let binary = home.scratch().join("pmr");
-    std::fs::copy(pmr::binary(), &binary).unwrap();
+    copy_program(&pmr::binary(), &binary);
     let script = home.write("threads.py", &std::fs::read_to_string(app("share/threads.py")).unwrap());
     let run = |line: &str| -> Output {
         let mut command = Command::new(&binary);
         command.args(line.split_whitespace()).uid(NOBODY).gid(NOBODY).current_dir(home.work());
         command.env("PMR_HOME", home.root()).env("PORT", port.to_string()).output().unwrap()
     };
-    let started = run(&format!("start {} --interpreter {PYTHON} -n it -i 2 --listen-timeout 30s", script.display()));
+    let started = run(&format!("start {} --interpreter {PYTHON} -n it -i 2 --listen-timeout 100s", script.display()));
     assert!(started.status.success(), "{started:?}");
     let described = String::from_utf8_lossy(&run("describe it").stdout).into_owned();
     if described.contains("not possible here") {

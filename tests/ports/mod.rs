@@ -1,0 +1,46 @@
+//! Ports for servers of tests: nobody listens there, the kernel gives them to no client, and no other test is given
+//! them, whichever process it runs in.
+
+use std::net::{TcpListener, UdpSocket};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Below those that the kernel chooses from.
+const FIRST: u32 = 10_000;
+const COUNT: u32 = 22_000;
+
+/// A name that only one process can have is the mark of each port that was given away. Such names belong to the network
+/// namespace, as ports do, and are free again when the process has ended.
+static MARKS: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
+
+/// So many in a row; the first of them.
+pub fn free_ports(count: u16) -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id().wrapping_mul(211);
+    loop {
+        let next = NEXT.fetch_add(u32::from(count), Ordering::Relaxed);
+        let at = FIRST + start.wrapping_add(next) % (COUNT - u32::from(count));
+        let first = u16::try_from(at).expect("32,000 is a port");
+        if let Some(marks) = (first..first + count).map(mark).collect::<Option<Vec<_>>>() {
+            MARKS.lock().expect("nobody panics with it").extend(marks);
+            return first;
+        }
+    }
+}
+
+/// One of them.
+pub fn free_port() -> u16 {
+    free_ports(1)
+}
+
+/// Its mark, if nobody has that, nor the port.
+fn mark(port: u16) -> Option<UnixListener> {
+    let name = SocketAddr::from_abstract_name(format!("pmr-test-port-{port}")).expect("it is short");
+    let mark = UnixListener::bind_addr(&name).ok()?;
+    let is_free = |address: &str| TcpListener::bind((address, port)).is_ok();
+    let has_ipv6 = TcpListener::bind(("::1", 0)).is_ok();
+    let free = is_free("127.0.0.1") && is_free("0.0.0.0") && (!has_ipv6 || is_free("::"));
+    (free && UdpSocket::bind(("0.0.0.0", port)).is_ok()).then_some(mark)
+}
