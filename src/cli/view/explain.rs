@@ -8,7 +8,7 @@ use super::past::Names;
 use super::quantity::{span, uptime};
 use super::{Look, TITLE, exit_words};
 use crate::protocol::info::EpochMs;
-use crate::protocol::{Description, Event, EventKind, Exit, Status};
+use crate::protocol::{Description, Event, EventKind, Exit, ProcessInfo, Status};
 use crate::spec::{AppSpec, RestartRule};
 
 /// How many ends and wishes are told.
@@ -85,7 +85,7 @@ fn state(one: &Description, case: &Case<'_>, names: &Names<'_>) -> Vec<String> {
     if let Some((exit, meaning)) = exit.and_then(|exit| Some((exit, meaning(exit)?))) {
         lines.push(format!("    {} usually means: {meaning}", exit_words(exit)));
     }
-    lines.push(format!("    next: {}", next(info.status, &info.name, &one.spec, &case.events_of(info.id))));
+    lines.push(format!("    next: {}", next(info, &one.spec, &case.events_of(info.id))));
     lines
 }
 
@@ -143,9 +143,17 @@ fn cause(before: &[&Event], names: &Names<'_>) -> Option<String> {
 }
 
 /// What comes without anybody doing anything, or what to do.
-fn next(status: Status, name: &str, spec: &AppSpec, events: &[&Event]) -> String {
-    match status {
-        Status::Unhealthy => "it is checked on, and replaced if its `health` says so (`on_fail`)".into(),
+fn next(info: &ProcessInfo, spec: &AppSpec, events: &[&Event]) -> String {
+    let name = &info.name;
+    match info.status {
+        Status::Unhealthy => {
+            let rotation = match (info.out_of_rotation, spec.checks_each_worker()) {
+                (true, _) => "out of rotation: others get its connections until it passes again; ",
+                (false, true) => "it serves on, since no other is healthy; ",
+                (false, false) => "",
+            };
+            format!("{rotation}it is checked on, and replaced if its `health` says so (`on_fail`)")
+        }
         Status::Online => format!("it runs on; should it end by itself, {}", after_an_end(&spec.restart)),
         Status::Launching => match spec.readiness.listen_timeout {
             Some(timeout) => format!("it is waited for until it is ready, {} at most", span(timeout)),

@@ -203,7 +203,7 @@ impl Supervisor {
             Condition::Started => completed || wanted.iter().any(|process| process.was_started()),
             Condition::Ready => completed || all(|process| process.serves() || process.rests()),
             Condition::Healthy => {
-                let is_well = |process: &Process| process.serves() && !process.condition.is_unhealthy();
+                let is_well = |process: &Process| process.serves() && !process.is_unhealthy();
                 app.spec.health.is_some()
                     && wanted.iter().all(|process| is_well(process) || process.rests())
                     && !wanted.is_empty()
@@ -307,7 +307,7 @@ fn trouble(process: &Process, condition: Condition) -> Option<String> {
     let fault = process.condition.fault().unwrap_or("its check fails");
     match condition {
         _ if process.launch_failed => Some(format!("has not come up: {reason}")),
-        Condition::Healthy if process.condition.is_unhealthy() => Some(format!("is unhealthy: {fault}")),
+        Condition::Healthy if process.is_unhealthy() => Some(format!("is unhealthy: {fault}")),
         Condition::Started | Condition::Ready | Condition::Healthy | Condition::Completed => None,
     }
 }

@@ -86,7 +86,16 @@ const RARE: &[(&str, Column)] = &[
 
 /// Counts of inputs by the state of the process they are about.
 #[derive(Clone, Default)]
-pub struct Coverage([[u64; COLUMNS.len()]; ROWS.len()]);
+pub struct Coverage([[u64; COLUMNS.len()]; ROWS.len()], Rotations);
+
+/// How often the ready processes of an app, several, were found so.
+#[derive(Clone, Copy, Default)]
+struct Rotations {
+    /// Some ill, and passed over.
+    in_part: u64,
+    /// All ill, and none passed over.
+    all_ill: u64,
+}
 
 impl Coverage {
     pub fn note(&mut self, process: &Process, input: Column) {
@@ -97,6 +106,14 @@ impl Coverage {
         for (mine, theirs) in self.0.iter_mut().flatten().zip(other.0.iter().flatten()) {
             *mine += theirs;
         }
+        self.1.in_part += other.1.in_part;
+        self.1.all_ill += other.1.all_ill;
+    }
+
+    /// So many of an app are ready, ill, and in rotation.
+    pub fn rotation(&mut self, ready: usize, ill: usize, rotate: usize) {
+        self.1.in_part += u64::from(rotate < ready);
+        self.1.all_ill += u64::from(ready > 1 && ill == ready);
     }
 
     /// Cells that ought to have been met and were not.
@@ -106,7 +123,10 @@ impl Coverage {
             |row: usize, column: usize| RARE.iter().any(|(name, rare)| *name == ROWS[row] && *rare as usize == column);
         let expected = |row: usize, column: usize| reason(row, column).is_none() && !rare(row, column);
         let missed = cells.filter(|(row, column)| self.0[*row][*column] == 0 && expected(*row, *column));
-        missed.map(|(row, column)| format!("{} × {}", ROWS[row], COLUMNS[column])).collect()
+        let missed = missed.map(|(row, column)| format!("{} × {}", ROWS[row], COLUMNS[column]));
+        let Rotations { in_part, all_ill } = self.1;
+        let rotations = [(in_part, "some passed over"), (all_ill, "all ill")];
+        missed.chain(rotations.iter().filter(|(count, _)| *count == 0).map(|(_, what)| (*what).to_owned())).collect()
     }
 
     /// Cells that were said to be out of reach and were met all the same.
@@ -128,6 +148,7 @@ impl Coverage {
                 let _ = write!(text, "{cell:>9}");
             }
         }
+        let _ = write!(text, "\nsome passed over: {}, all ill: {}", self.1.in_part, self.1.all_ill);
         for (row, from, to, why) in UNREACHABLE {
             let _ = write!(text, "\n- {row} × {}..{}: {why}", COLUMNS[from as usize], COLUMNS[to as usize]);
         }

@@ -113,7 +113,7 @@ fn is_true(supervisor: &Supervisor, app: &App, condition: Condition) -> bool {
     match condition {
         Condition::Started => done || wanted().any(|it| ready(it) || matches!(it.state, State::Launching { .. })),
         Condition::Ready => done || (wanted().count() > 0 && wanted().all(ready)),
-        Condition::Healthy => wanted().count() > 0 && wanted().all(|it| ready(it) && !it.condition.is_unhealthy()),
+        Condition::Healthy => wanted().count() > 0 && wanted().all(|it| ready(it) && !it.is_unhealthy()),
         Condition::Completed => done,
     }
 }
