@@ -68,6 +68,15 @@ pub struct Operation {
     /// for nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) place: Option<u64>,
+    /// The first place of what was asked for by the same request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) request: Option<u64>,
+    /// Why it is not to begin any more, though it could.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) spared: Option<String>,
+    /// It did not come to what was asked for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) failed: bool,
     /// What it was last told to wait for, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) held: Option<String>,
@@ -114,6 +123,9 @@ impl Operation {
             ticket,
             kind,
             place: None,
+            request: None,
+            spared: None,
+            failed: false,
             held: None,
             pending,
             active: vec![],

@@ -6,6 +6,9 @@
 //! errored, so that the next boot tries them again. One that is in trouble, but may still come, is waited for; whoever
 //! asked hears of it at once.
 //!
+//! An app whose reload fails serves on as it was; what depends on it and was to be reloaded with it is left as it is, too
+//! (`spare`).
+//!
 //! A stop or delete waits until the stops of the apps that depend on its own are over, as far as they were asked for
 //! before. Until then it leaves alone what serves; what does not serve goes at once, so that it is not started either. A
 //! process that crashes meanwhile is started again: those that are finishing may need it. A successor that is not in charge
@@ -18,6 +21,7 @@
 
 mod check;
 mod plan;
+mod spare;
 #[cfg(test)]
 mod tests;
 
@@ -45,8 +49,13 @@ enum Standing {
 /// Whether an operation may begin.
 enum Gate {
     Open,
-    Held { why: String, trouble: Option<String> },
+    Held {
+        why: String,
+        trouble: Option<String>,
+    },
     Shut(String),
+    /// It could, and is not to.
+    Spared(String),
 }
 
 impl Supervisor {
@@ -82,6 +91,11 @@ impl Supervisor {
             Gate::Shut(reason) => {
                 self.report_all(app, operation, &reason);
                 self.forsake(now, app, operation, &reason, effects);
+                false
+            }
+            Gate::Spared(reason) => {
+                self.report_all(app, operation, &reason);
+                self.abandon(app, operation);
                 false
             }
         }
@@ -144,7 +158,7 @@ impl Supervisor {
                 Standing::Coming { .. } | Standing::Met => {}
             }
         }
-        gate
+        operation.spared.clone().map_or(gate, Gate::Spared)
     }
 
     fn brings_up(&self, app: AppId, kind: Kind) -> bool {
@@ -190,7 +204,7 @@ impl Supervisor {
         let next = app.operations.front().filter(|next| !next.begun)?;
         match self.gate(app.id, next) {
             Gate::Held { trouble, .. } => trouble,
-            Gate::Open | Gate::Shut(_) => None,
+            Gate::Open | Gate::Shut(_) | Gate::Spared(_) => None,
         }
     }
 
@@ -265,13 +279,19 @@ impl Supervisor {
 
     /// What an operation waited for will not come: it is over, and what does not run is not started.
     fn forsake(&mut self, now: Moment, app: AppId, operation: &mut Operation, reason: &str, effects: &mut Vec<Effect>) {
-        if operation.spec.take().is_some() {
-            self.touch(RecordKey::Spec(app));
-        }
         for id in std::mem::take(&mut operation.pending) {
             self.direct_if_there(now, id, effects, |process, scene| process.forsake(scene, reason));
         }
-        (operation.begun, operation.count, operation.held) = (true, None, None);
+        self.abandon(app, operation);
+    }
+
+    /// It is over, and nothing was done.
+    fn abandon(&mut self, app: AppId, operation: &mut Operation) {
+        if operation.spec.take().is_some() {
+            self.touch(RecordKey::Spec(app));
+        }
+        operation.pending.clear();
+        (operation.begun, operation.failed, operation.count, operation.held) = (true, true, None, None);
     }
 
     /// The apps with something that waits and may now go on, after something happened to this one.

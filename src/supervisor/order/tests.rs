@@ -1,5 +1,7 @@
 //! Start, stop and reload of apps that depend on each other, told as short stories.
 
+mod spared;
+
 use std::time::Duration;
 
 use crate::protocol::{Action, Changes, EventKind, Exit, Launch, Refusal, Run, Verdict};

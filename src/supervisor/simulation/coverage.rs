@@ -86,15 +86,23 @@ const RARE: &[(&str, Column)] = &[
 
 /// Counts of inputs by the state of the process they are about.
 #[derive(Clone, Default)]
-pub struct Coverage([[u64; COLUMNS.len()]; ROWS.len()], Rotations);
+pub struct Coverage([[u64; COLUMNS.len()]; ROWS.len()], Cases);
 
-/// How often the ready processes of an app, several, were found so.
+/// How often something was so that no single process shows.
 #[derive(Clone, Copy, Default)]
-struct Rotations {
-    /// Some ill, and passed over.
-    in_part: u64,
-    /// All ill, and none passed over.
+struct Cases {
+    /// Of an app's ready processes some were ill, and passed over.
+    passed_over: u64,
+    /// All were ill, and none was.
     all_ill: u64,
+    /// An app was left as it was since the reload of another failed.
+    spared: u64,
+}
+
+impl Cases {
+    fn all(&self) -> [(u64, &'static str); 3] {
+        [(self.passed_over, "some passed over"), (self.all_ill, "all ill"), (self.spared, "left as it was")]
+    }
 }
 
 impl Coverage {
@@ -106,14 +114,20 @@ impl Coverage {
         for (mine, theirs) in self.0.iter_mut().flatten().zip(other.0.iter().flatten()) {
             *mine += theirs;
         }
-        self.1.in_part += other.1.in_part;
+        self.1.passed_over += other.1.passed_over;
         self.1.all_ill += other.1.all_ill;
+        self.1.spared += other.1.spared;
     }
 
     /// So many of an app are ready, ill, and in rotation.
     pub fn rotation(&mut self, ready: usize, ill: usize, rotate: usize) {
-        self.1.in_part += u64::from(rotate < ready);
+        self.1.passed_over += u64::from(rotate < ready);
         self.1.all_ill += u64::from(ready > 1 && ill == ready);
+    }
+
+    /// So many apps were left as they were by a reload.
+    pub fn spared(&mut self, apps: usize) {
+        self.1.spared += apps as u64;
     }
 
     /// Cells that ought to have been met and were not.
@@ -124,9 +138,8 @@ impl Coverage {
         let expected = |row: usize, column: usize| reason(row, column).is_none() && !rare(row, column);
         let missed = cells.filter(|(row, column)| self.0[*row][*column] == 0 && expected(*row, *column));
         let missed = missed.map(|(row, column)| format!("{} × {}", ROWS[row], COLUMNS[column]));
-        let Rotations { in_part, all_ill } = self.1;
-        let rotations = [(in_part, "some passed over"), (all_ill, "all ill")];
-        missed.chain(rotations.iter().filter(|(count, _)| *count == 0).map(|(_, what)| (*what).to_owned())).collect()
+        let cases = self.1.all().into_iter().filter(|(count, _)| *count == 0).map(|(_, what)| what.to_owned());
+        missed.chain(cases).collect()
     }
 
     /// Cells that were said to be out of reach and were met all the same.
@@ -148,7 +161,9 @@ impl Coverage {
                 let _ = write!(text, "{cell:>9}");
             }
         }
-        let _ = write!(text, "\nsome passed over: {}, all ill: {}", self.1.in_part, self.1.all_ill);
+        for (count, what) in self.1.all() {
+            let _ = write!(text, "\n{what}: {count}");
+        }
         for (row, from, to, why) in UNREACHABLE {
             let _ = write!(text, "\n- {row} × {}..{}: {why}", COLUMNS[from as usize], COLUMNS[to as usize]);
         }

@@ -1,0 +1,62 @@
+//! What is left as it is by a reload that failed elsewhere.
+
+use super::*;
+use crate::protocol::Rollout;
+use crate::spec::ExecMode;
+
+/// A `db` (process 1, run 2), an `api` (2, 3) that needs it and a `web` (3, 4) that needs that, clusters, all ready.
+fn three() -> Play {
+    let release = |name, needs| AppSpec { mode: ExecMode::Cluster, ..app(name, needs) };
+    let (mut play, _) = stage(vec![release("db", &[]), release("api", &["db"]), release("web", &["api"])]);
+    (2..=4).for_each(|run| drop(play.ready(run)));
+    play
+}
+
+/// What else there is has been reloaded, and the successor of `db` is on its way as run 5.
+fn reload_all(play: &mut Play, rollout: Rollout) {
+    let effects = play.act(Action::Reload { changes: Changes::default(), rollout }, "all");
+    assert_eq!(effects, [terminate(1), spawn(5, 1)]);
+    assert_eq!(play.exit(1, 0), [spawn(6, 0)]);
+    play.hear(Input::Spawned { run: Run(6) });
+}
+
+fn read_back(play: &mut Play) {
+    let records: Vec<_> = play.supervisor.all_records().collect();
+    play.supervisor =
+        Supervisor::from_records(records.iter().map(|(key, text)| (*key, text.as_str()))).expect("records");
+}
+
+#[test]
+fn a_reload_that_failed_leaves_alone_who_depends_on_it() {
+    let mut play = three();
+    reload_all(&mut play, Rollout::waves(1));
+    assert_eq!(play.exit(5, 1), [], "nothing follows");
+    assert_eq!(failure(&play, 1), "exited with code 1 before it was ready");
+    let left = |reason: &str| Verdict::Failed { reason: reason.to_owned(), old_serves: true };
+    let verdicts = play.verdicts();
+    assert!(verdicts.contains(&(2, left("not reloaded, because the reload of `db` failed"))), "{verdicts:?}");
+    assert!(verdicts.contains(&(3, left("not reloaded, because `api` was not"))), "{verdicts:?}");
+    assert!(verdicts.contains(&(0, Verdict::Done)), "{verdicts:?}");
+    assert_eq!([1, 2, 3].map(|id| play.process(id).current_run()), [2, 3, 4].map(|run| Some(Run(run))));
+    assert_eq!(play.act(reload(), "api"), [spawn(7, 2)], "asked for by itself it is reloaded: `db` serves");
+}
+
+#[test]
+fn a_forced_reload_goes_on() {
+    let mut play = three();
+    reload_all(&mut play, Rollout { force: true, ..Rollout::waves(1) });
+    assert_eq!(play.exit(5, 1), [spawn(7, 2)]);
+}
+
+#[test]
+fn what_was_stopped_is_left_as_it_is_too_and_a_new_daemon_knows() {
+    let mut play = three();
+    play.act(Action::Stop, "web");
+    play.exit(4, 0);
+    reload_all(&mut play, Rollout::waves(1));
+    read_back(&mut play);
+    assert_eq!(play.exit(5, 1), []);
+    assert_eq!(play.process(2).current_run(), Some(Run(3)));
+    assert_eq!(play.process(3).state, State::Stopped);
+    assert!(play.supervisor.apps().all(|app| app.operations.is_empty()));
+}
