@@ -9,7 +9,7 @@ mod reload;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -71,6 +71,9 @@ pub struct Operation {
     /// The first place of what was asked for by the same request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) request: Option<u64>,
+    /// Dependencies that it does not wait for, and does not start.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) without: BTreeSet<String>,
     /// Why it is not to begin any more, though it could.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) spared: Option<String>,
@@ -124,6 +127,7 @@ impl Operation {
             kind,
             place: None,
             request: None,
+            without: BTreeSet::new(),
             spared: None,
             failed: false,
             held: None,

@@ -207,3 +207,17 @@ fn a_reload_that_fails_leaves_alone_who_depends_on_it() {
     assert_eq!(home.one("db").pid, db);
     assert_ne!(home.one("api").pid, api);
 }
+
+#[test]
+fn what_was_stopped_is_not_started_for_what_comes_back() {
+    let home = open_shop();
+    home.ok("stop db");
+    home.ok("kill");
+    forget(&home);
+    home.ok("resurrect");
+    assert_eq!(story(&home), ["api begins", "api is ready"], "the migration would need the database");
+    assert!(home.one("api").online());
+    assert_eq!(home.one("db").status, "stopped");
+    home.ok("restart api").says("`db` was started as well: `api` depends on it");
+    assert!(home.one("db").online());
+}

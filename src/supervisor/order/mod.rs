@@ -7,7 +7,7 @@
 //! asked hears of it at once.
 //!
 //! An app whose reload fails serves on as it was; what depends on it and was to be reloaded with it is left as it is, too
-//! (`spare`).
+//! (`spare`). What is brought back at a boot does without what had been stopped before (`boot`).
 //!
 //! A stop or delete waits until the stops of the apps that depend on its own are over, as far as they were asked for
 //! before. Until then it leaves alone what serves; what does not serve goes at once, so that it is not started either. A
@@ -19,6 +19,7 @@
 //! always one that can go on. What the supervisor does of its own accord (restarts after a crash, replacements for memory
 //! or health) has no place and waits for nobody.
 
+mod boot;
 mod check;
 mod plan;
 mod spare;
@@ -151,7 +152,7 @@ impl Supervisor {
         let (Some(place), true) = (operation.place, self.brings_up(app, operation.kind)) else { return Gate::Open };
         let renews = matches!(operation.kind, Kind::Restart | Kind::Reload);
         let mut gate = Gate::Open;
-        for (name, condition) in &spec.depends_on {
+        for (name, condition) in spec.depends_on.iter().filter(|(name, _)| !operation.without.contains(*name)) {
             match self.standing(self.named(&spec.namespace, name), name, *condition, place, renews) {
                 Standing::Over(how) => return Gate::Shut(format!("`{name}`, on which it depends, {how}")),
                 Standing::Coming { why, trouble } if matches!(gate, Gate::Open) => gate = Gate::Held { why, trouble },

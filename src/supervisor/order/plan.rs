@@ -48,7 +48,8 @@ impl Supervisor {
                 continue;
             }
             let spec = std::sync::Arc::clone(operation.spec.as_ref().unwrap_or(&self.apps[app].spec));
-            for (name, condition) in &spec.depends_on {
+            let without = operation.without.clone();
+            for (name, condition) in spec.depends_on.iter().filter(|(name, _)| !without.contains(*name)) {
                 let Some(other) = self.named(&spec.namespace, name) else { continue };
                 let id = other.id;
                 let planned = plan.iter_mut().find(|(planned, _)| *planned == id).map(|(_, operation)| operation);

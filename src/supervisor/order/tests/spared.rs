@@ -1,4 +1,4 @@
-//! What is left as it is by a reload that failed elsewhere.
+//! What is left as it is: by a reload that failed elsewhere, and by a boot.
 
 use super::*;
 use crate::protocol::Rollout;
@@ -59,4 +59,38 @@ fn what_was_stopped_is_left_as_it_is_too_and_a_new_daemon_knows() {
     assert_eq!(play.process(2).current_run(), Some(Run(3)));
     assert_eq!(play.process(3).state, State::Stopped);
     assert!(play.supervisor.apps().all(|app| app.operations.is_empty()));
+}
+
+/// What is started when this comes back after a boot.
+fn booted(play: &mut Play) -> Vec<Effect> {
+    let saved = play.supervisor.snapshot();
+    play.supervisor = Supervisor::default();
+    play.ask(Ask::Restore(saved))
+}
+
+#[test]
+fn a_boot_starts_what_ran_and_not_what_that_needs_and_a_person_had_stopped() {
+    let mut play = pair();
+    play.act(Action::Stop, "db");
+    play.exit(2, 0);
+    assert_eq!(booted(&mut play), [spawn(1, 0), spawn(2, 2)]);
+    assert_eq!((&play.process(1).state, waits_for(&play, 2)), (&State::Stopped, None));
+    read_back(&mut play);
+    play.ready(2);
+    assert!(matches!(play.process(2).state, State::Online(_)));
+    assert_eq!(play.act(restart(), "api"), [spawn(3, 1)], "a person wants it");
+    assert_eq!(waits_for(&play, 2).as_deref(), Some("waits for `db` to be ready"));
+}
+
+#[test]
+fn a_boot_does_without_a_job_that_cannot_be_done_again_and_without_what_is_gone() {
+    let mut play = pair();
+    let migrate = AppSpec { depends_on: app("", &["db"]).depends_on, ..job("migrate") };
+    play.ask(launch(vec![app("web", &["migrate:completed"]), migrate]));
+    play.hear(Input::Spawned { run: Run(4) });
+    play.exit(4, 0);
+    play.ready(5);
+    play.act(Action::Delete, "db");
+    play.exit(2, 0);
+    assert_eq!(booted(&mut play), [spawn(1, 0), spawn(2, 2), spawn(3, 3)]);
 }
