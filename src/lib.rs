@@ -33,7 +33,8 @@
 //! *door* of ours takes what comes. The kernel deals connections out; none passes through us. To take a program's socket
 //! is to look into it, which the kernel may grant to its ancestors only: then the keeper does it for God ([`os::tracer`]).
 //! A connection that we make ourselves to ask a worker how it is goes past the rotation, by its port, to that worker's
-//! queue; so a worker can prove its health before it is in rotation.
+//! queue; so a worker can prove its health before it is in rotation, and one that was found unhealthy, and is passed over
+//! where a healthy one serves, can prove it again.
 //!
 //! ## Nobody is needed alive
 //!

@@ -253,7 +253,15 @@ impl Cluster {
         self.state.borrow_mut().withhold(run);
     }
 
-    /// A worker is ready: it takes its turns from now on.
+    /// A worker that is ready is unwell: no new connection goes to it before [`Cluster::admit`] that another worker could
+    /// have, at each address by itself. What it has goes on, and it can be asked how it is ([`Cluster::probe`]). Where all
+    /// accept from one queue, or only the kernel's hash deals, this has no effect.
+    pub fn pass_over(&self, run: Run) {
+        self.queues.pass_over(run);
+        self.state.borrow_mut().pass_over(run);
+    }
+
+    /// A worker is ready, or well again: it takes its turns from now on.
     pub fn admit(&self, run: Run) {
         self.queues.admit(run);
         self.state.borrow_mut().admit(run);

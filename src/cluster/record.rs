@@ -63,6 +63,9 @@ pub(crate) struct KnownMember {
     /// Not yet in rotation.
     #[serde(default)]
     pub(crate) withheld: bool,
+    /// Passed over where others serve.
+    #[serde(default)]
+    pub(crate) aside: bool,
     #[serde(default)]
     pub(crate) node: Option<String>,
     #[serde(default)]
@@ -112,6 +115,7 @@ impl State {
             shares: member.shares(),
             excluded: member.shares() && !self.rota.rotates(run),
             withheld: self.rota.is_withheld(run),
+            aside: self.rota.is_aside(run),
             node: member.node.clone(),
             asked_to_drain: member.asked_to_drain,
             drained: *member.life.borrow() >= Life::Drained,

@@ -88,6 +88,9 @@ impl State {
         if known.withheld {
             self.rota.withhold(run);
         }
+        if known.aside {
+            self.rota.pass_over(run);
+        }
         let Some(member) = self.members.get_mut(&run) else { return };
         member.node = known.node;
         member.asked_to_drain = known.asked_to_drain;

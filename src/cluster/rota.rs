@@ -10,7 +10,8 @@
 //!
 //! A worker may hold several unanswered connections only while it answers promptly: one that is silent for longer than
 //! [`PATIENCE`] gets no second, so what piles up before a blocked worker stays small and the rest waits in the kernel.
-//! A worker that grants credit is never given more than that.
+//! A worker that grants credit is never given more than that. One that is unwell is passed over at each listener where
+//! another can be asked.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -85,6 +86,8 @@ pub(crate) struct Rota {
     workers: HashMap<Run, Load>,
     /// Those who get nothing yet; some of them have not joined.
     withheld: HashSet<Run>,
+    /// Those who get nothing where others serve.
+    aside: HashSet<Run>,
     lists: HashMap<ListenerId, Vec<Entry>>,
     turn: u64,
 }
@@ -175,14 +178,25 @@ impl Rota {
         self.withheld.insert(run);
     }
 
-    /// It takes its part.
-    pub(crate) fn admit(&mut self, run: Run) {
-        self.withheld.remove(&run);
+    /// This worker gets nothing that another could have, until it is admitted.
+    pub(crate) fn pass_over(&mut self, run: Run) {
+        self.aside.insert(run);
+    }
+
+    /// It takes its part. True if it did not.
+    pub(crate) fn admit(&mut self, run: Run) -> bool {
+        let was_withheld = self.withheld.remove(&run);
+        self.aside.remove(&run) || was_withheld
     }
 
     /// True if it was withheld and not admitted.
     pub(crate) fn is_withheld(&self, run: Run) -> bool {
         self.withheld.contains(&run)
+    }
+
+    /// True if it is passed over.
+    pub(crate) fn is_aside(&self, run: Run) -> bool {
+        self.aside.contains(&run)
     }
 
     /// True if the worker is ready for one more.
@@ -201,7 +215,7 @@ impl Rota {
     /// The worker is no more.
     pub(crate) fn leave(&mut self, run: Run) {
         self.workers.remove(&run);
-        self.withheld.remove(&run);
+        self.admit(run);
         for list in self.lists.values_mut() {
             list.retain(|entry| entry.run != run);
         }
@@ -234,7 +248,7 @@ impl Rota {
 
     /// True if a new connection of this listener could be handed over now.
     pub(crate) fn has_room(&self, listener: ListenerId, now: Duration) -> bool {
-        self.serving(listener).any(|(_, load)| load.is_free(self.rules.max_connections, now))
+        self.able(listener, &[]).any(|(_, load)| load.is_free(self.rules.max_connections, now))
     }
 
     /// Chooses for a connection that the workers in `refused` have turned down.
@@ -259,7 +273,7 @@ impl Rota {
 
     fn choose(&self, listener: ListenerId, client: Client, refused: &[Run], now: Duration) -> Option<Run> {
         let is_free = |load: &Load| load.is_free(self.rules.max_connections, now);
-        let able = self.serving(listener).filter(|(entry, _)| !refused.contains(&entry.run));
+        let able = self.able(listener, refused);
         let chosen = match (self.rules.balance, client) {
             (Balance::Sticky, Client(Some(client))) => able
                 .max_by_key(|(entry, load)| (affinity(client, load.instance), entry.run))
@@ -290,6 +304,13 @@ impl Rota {
             }
             load.unanswered += 1;
         }
+    }
+
+    /// Those who may be asked to take a connection of this listener that others have refused.
+    fn able(&self, listener: ListenerId, refused: &[Run]) -> impl Iterator<Item = (&Entry, &Load)> {
+        let asked = move || self.serving(listener).filter(|(entry, _)| !refused.contains(&entry.run));
+        let all = self.aside.is_empty() || asked().all(|(entry, _)| self.aside.contains(&entry.run));
+        asked().filter(move |(entry, _)| all || !self.aside.contains(&entry.run))
     }
 
     /// Those in rotation for this listener.

@@ -215,10 +215,15 @@ impl State {
         self.note();
     }
 
+    /// Out of rotation where others serve. What it was handed stays with it.
+    pub(crate) fn pass_over(&mut self, run: Run) {
+        self.rota.pass_over(run);
+        self.note();
+    }
+
     /// In rotation from now on. Connections may have waited for it.
     pub(crate) fn admit(&mut self, run: Run) {
-        if self.rota.is_withheld(run) {
-            self.rota.admit(run);
+        if self.rota.admit(run) {
             self.note();
             self.wake_all();
         }

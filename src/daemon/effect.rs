@@ -27,6 +27,11 @@ impl God {
                     cluster.admit(run);
                 }
             }
+            Effect::PassOver { run } => {
+                if let Some(cluster) = self.cluster_of(run) {
+                    cluster.pass_over(run);
+                }
+            }
             Effect::Drain { run, grace } => match self.cluster_of(run) {
                 Some(cluster) => cluster.drain(run, grace),
                 None => return Some(Input::Drained { run }),

@@ -109,9 +109,7 @@ impl God {
             let (memory, notices) = (self.shell.memory.clone(), self.shell.notices.clone());
             match Cluster::revive(cluster_options(&spec), app.0, memory, notices, left) {
                 Ok(cluster) => {
-                    // The God before may have died before he let them in.
-                    let ready = self.supervisor.processes().filter(|process| process.app == app && process.serves());
-                    ready.filter_map(Process::current_run).for_each(|run| cluster.admit(run));
+                    self.rotate(app, &cluster);
                     if spec.mechanism() == Mechanism::Activation
                         && let Err(error) = cluster.activation().open(&spec.activation)
                     {
@@ -122,6 +120,15 @@ impl God {
                 Err(error) => tracing::error!("the listeners of app {} are lost: {error}", app.0),
             }
         }
+    }
+
+    /// Who is ready is let in, and who is unwell passed over: the God before may have died before he did.
+    fn rotate(&self, app: AppId, cluster: &Cluster) {
+        let members = self.supervisor.processes().filter(|process| process.app == app);
+        let serving = members.flat_map(Process::serving).map(|(run, _)| run);
+        let (out, back): (Vec<Run>, Vec<Run>) = serving.partition(|run| self.supervisor.is_passed_over(*run));
+        back.into_iter().for_each(|run| cluster.admit(run));
+        out.into_iter().for_each(|run| cluster.pass_over(run));
     }
 
     /// Processes that were started in the last moment, before their pid was written down, and such as nobody answers

@@ -100,6 +100,9 @@ pub struct ProcessInfo {
     /// What its last health check found wrong, if it did.
     #[serde(default)]
     pub fault: Option<String>,
+    /// True if it is unhealthy, and new connections go to others of its app, which are not.
+    #[serde(default)]
+    pub out_of_rotation: bool,
     /// How the last run ended.
     pub last_exit: Option<Exit>,
     /// Why it is not running, or why the last start failed, in a few words.

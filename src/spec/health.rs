@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AppSpec, value};
+use super::{AppSpec, ExecMode, value};
 
 /// A check that is made again and again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,6 +148,14 @@ impl Health {
 }
 
 impl AppSpec {
+    /// True if a check finds out about each of several workers by itself. Whoever is dealt a connection to a common
+    /// address answers for all, and nobody knows what a command asks.
+    #[must_use]
+    pub fn checks_each_worker(&self) -> bool {
+        let by_itself = |health: &Health| matches!(health.probe, Probe::Http { address: None, .. });
+        self.mode == ExecMode::Cluster && self.health.as_ref().is_some_and(by_itself)
+    }
+
     /// What of its health check cannot be, as a key and a sentence.
     pub(super) fn health_contradiction(&self) -> Option<(&'static str, String)> {
         let health = self.health.as_ref()?;
@@ -232,7 +240,7 @@ fn has_port(address: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Balance, ExecMode, sample};
+    use super::super::{Balance, sample};
     use super::*;
 
     #[test]
@@ -293,8 +301,11 @@ mod tests {
         let why = |spec: AppSpec| spec.contradiction().map(|(key, why)| format!("{key}: {why}")).unwrap_or_default();
         let own = spec(Probe::http("/up"), |_| ());
         assert!(why(own.clone()).ends_with("name where `app` listens: http://127.0.0.1:PORT/up"));
-        let cluster = AppSpec { mode: ExecMode::Cluster, ..own };
+        let cluster = AppSpec { mode: ExecMode::Cluster, ..own.clone() };
         assert_eq!(why(cluster.clone()), "");
+        let by_exec = spec(Probe::exec("true"), |health| health.retries = 1);
+        let by_exec = AppSpec { mode: ExecMode::Cluster, ..by_exec };
+        assert!(cluster.checks_each_worker() && !own.checks_each_worker() && !by_exec.checks_each_worker());
         assert_ne!(why(AppSpec { balance: Balance::Shared, ..cluster }), "");
         assert_eq!(why(spec(Probe::log("up"), |health| health.start_period = Duration::from_secs(9))), "");
         assert!(why(spec(Probe::log("up"), |health| health.retries = 1)).contains("awaited once"));

@@ -289,6 +289,7 @@ impl Supervisor {
                 plan.push((app, Operation::new(Some(ticket), Kind::Start, up, usize::MAX)));
             }
         }
+        self.do_without(&mut plan);
         plan
     }
 

@@ -100,7 +100,7 @@ pub enum Input {
         /// Which.
         run: Run,
         /// What was wrong with it; `None`: it passed.
-        fault: Option<String>,
+        fault: Option<Fault>,
     },
     /// Memory of the run's tree was measured.
     Sampled {
@@ -158,6 +158,15 @@ pub enum Proof {
     Notified,
 }
 
+/// What was wrong at a check, in words, and whose fault it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The run's own: nobody else can have answered.
+    Own(String),
+    /// Perhaps another's: whoever was dealt the question answered it, or the run could not be asked at all.
+    Unattributed(String),
+}
+
 /// What a client can ask.
 #[derive(Clone, Debug)]
 pub enum Ask {
@@ -191,8 +200,13 @@ pub enum Effect {
         /// Whose.
         process: ProcessId,
     },
-    /// The run is ready: it may be given what it serves.
+    /// The run is ready, or no longer to be passed over: it may be given what it serves.
     Admit {
+        /// Which.
+        run: Run,
+    },
+    /// The run is unhealthy and others are not: where these serve, it is given nothing new until it is admitted again.
+    PassOver {
         /// Which.
         run: Run,
     },

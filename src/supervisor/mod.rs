@@ -11,12 +11,14 @@
 //! - `asks`: from requests to operations.
 //! - `order`: which app is started, reloaded and stopped before which.
 //! - `demand`: who rests while nobody connects, and who wakes.
+//! - `rotation`: who of those that are ready is passed over.
 //! - [`persist`]: all of it as records, written as it changes, read by the next daemon.
 //!
 //! Invariants, checked after every input of the simulation:
 //! - every run spawned is answered for by exactly one process until its tree is gone;
 //! - a goal other than `Up` launches nothing; a handled tick leaves no deadline in the past;
 //! - an app at rest wakes when it is wanted, one process at a time, and no restart is counted; a stop keeps it down;
+//! - who is ready is in rotation, but for the unhealthy while another of the app is not;
 //! - a reload by itself never leaves fewer ready processes than there were;
 //! - operations on one app queue, but `stop` and `delete` overtake; operations on different apps wait for each other only
 //!   where one app depends on the other, and never in a circle; every ticket is answered exactly once;
@@ -34,12 +36,13 @@ mod preview;
 pub mod process;
 pub mod registry;
 pub mod restart;
+mod rotation;
 #[cfg(test)]
 mod simulation;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use input::{AppId, Ask, Effect, Input, Moment, ProcessId, Proof, Ticket};
+pub use input::{AppId, Ask, Effect, Fault, Input, Moment, ProcessId, Proof, Ticket};
 pub use operation::{Kind, Operation};
 pub use persist::{RecordKey, Unreadable};
 pub use process::{Departure, Goal, Process, Serving, Stage, State};
@@ -62,6 +65,8 @@ pub struct Supervisor {
     next_app: u32,
     next_process: u32,
     closing: bool,
+    /// Who is out of rotation, as the shell was last told; see [`Supervisor::is_passed_over`].
+    aside: BTreeSet<Run>,
     /// Records that are not what was last handed out.
     dirty: BTreeSet<RecordKey>,
 }
@@ -106,6 +111,7 @@ impl Supervisor {
             Input::Wanted { app } => self.wanted(now, app, &mut effects),
             Input::Tick => self.tick(now, &mut effects),
         }
+        self.rotate(&mut effects);
         effects
     }
 
@@ -201,7 +207,7 @@ impl Supervisor {
     }
 
     /// A process that stays unhealthy is replaced, if its owner wants that, and unless something is being done to it.
-    fn checked(&mut self, now: Moment, run: Run, fault: Option<String>, effects: &mut Vec<Effect>) {
+    fn checked(&mut self, now: Moment, run: Run, fault: Option<Fault>, effects: &mut Vec<Effect>) {
         self.tell(now, run, effects, |process, scene| process.checked(scene, run, fault));
         let Some(process) = self.runs.get(&run).and_then(|id| self.processes.get(id)) else { return };
         let app = &self.apps[&process.app];

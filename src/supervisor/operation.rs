@@ -9,7 +9,7 @@ mod reload;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,6 +69,18 @@ pub struct Operation {
     /// for nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) place: Option<u64>,
+    /// The first place of what was asked for by the same request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) request: Option<u64>,
+    /// Dependencies that it does not wait for, and does not start.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) without: BTreeSet<String>,
+    /// Why it is not to begin any more, though it could.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) spared: Option<String>,
+    /// It did not come to what was asked for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) failed: bool,
     /// What it was last told to wait for, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) held: Option<String>,
@@ -115,6 +127,10 @@ impl Operation {
             ticket,
             kind,
             place: None,
+            request: None,
+            without: BTreeSet::new(),
+            spared: None,
+            failed: false,
             held: None,
             pending,
             active: vec![],

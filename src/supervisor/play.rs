@@ -1,5 +1,6 @@
 //! A small stage for tests: one supervisor, a clock in milliseconds, and the answers it gave.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -68,13 +69,16 @@ pub struct Play {
     pub now: Moment,
     /// Answers, oldest first.
     pub answers: Vec<Result<Report, Refusal>>,
+    /// Who was let into the rotation, and is not passed over.
+    pub rotation: BTreeSet<Run>,
     tickets: u64,
 }
 
 impl Play {
     /// A supervisor with this app, its processes ready as runs 1, 2, 3 …
     pub fn with(spec: AppSpec) -> Play {
-        let mut play = Play { supervisor: Supervisor::default(), now: Moment(1000), answers: vec![], tickets: 0 };
+        let supervisor = Supervisor::default();
+        let mut play = Play { supervisor, now: Moment(1000), answers: vec![], rotation: BTreeSet::new(), tickets: 0 };
         play.launch(spec, Launch::New);
         play.up();
         play
@@ -107,12 +111,20 @@ impl Play {
         self.hear(Input::Ask { ticket: Ticket(self.tickets), ask })
     }
 
-    /// Effects on runs; answers are put aside, events and removals left out.
+    /// Effects on runs; answers and the rotation are put aside, events and removals left out.
     pub fn hear(&mut self, input: Input) -> Vec<Effect> {
         let mut effects = self.supervisor.handle(self.now, input);
         effects.retain(|effect| match effect {
             Effect::Settle { answer, .. } => {
                 self.answers.push(answer.clone());
+                false
+            }
+            Effect::Admit { run } => {
+                self.rotation.insert(*run);
+                false
+            }
+            Effect::PassOver { run } => {
+                self.rotation.remove(run);
                 false
             }
             Effect::Publish { .. } | Effect::ProcessRemoved { .. } | Effect::AppRemoved { .. } => false,

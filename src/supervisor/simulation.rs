@@ -8,6 +8,7 @@
 //! hold, a shutdown must leave nothing alive, and what was saved before must come back.
 
 mod calm;
+mod checkup;
 mod coverage;
 mod death;
 mod history;

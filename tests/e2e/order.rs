@@ -189,3 +189,38 @@ fn what_comes_back_comes_back_in_order() {
     until("all are up", || home.one("api").online());
     assert_eq!(story(&home), OPENING, "the job is done again: it is another boot");
 }
+
+#[test]
+fn a_reload_that_fails_leaves_alone_who_depends_on_it() {
+    let home = Home::new();
+    let script = app("gate.js");
+    let one = |name: &str, more: &str| {
+        format!("{{name: '{name}', script: '{script}', instances: 1, listen_timeout: '60s', {more}}}")
+    };
+    let (db, api) = (one("db", ""), one("api", "depends_on: ['db'], env: {RELEASE: 'good'}"));
+    home.write("eco.config.js", &format!("module.exports = {{apps: [{db}, {api}]}}"));
+    home.write("release", "good");
+    home.ok("start eco.config.js");
+    let (db, api) = (home.one("db").pid, home.one("api").pid);
+    home.write("release", "crash");
+    let left = "reload: not reloaded, because the reload of `db` failed; the old process goes on serving";
+    home.run("reload all").code(1).complains("exited with code 7 before it was ready").complains(left);
+    assert_eq!((home.one("db").pid, home.one("api").pid), (db, api));
+    home.run("reload all --force").code(1);
+    assert_eq!(home.one("db").pid, db);
+    assert_ne!(home.one("api").pid, api);
+}
+
+#[test]
+fn what_was_stopped_is_not_started_for_what_comes_back() {
+    let home = open_shop();
+    home.ok("stop db");
+    home.ok("kill");
+    forget(&home);
+    home.ok("resurrect");
+    assert_eq!(story(&home), ["api begins", "api is ready"], "the migration would need the database");
+    assert!(home.one("api").online());
+    assert_eq!(home.one("db").status, "stopped");
+    home.ok("restart api").says("`db` was started as well: `api` depends on it");
+    assert!(home.one("db").online());
+}

@@ -3,7 +3,7 @@
 use super::super::Context;
 use super::super::failure::Failure;
 use super::super::outcome::Outcome;
-use super::super::view::list::{Order, blocks, table};
+use super::super::view::list::{Order, blocks, notes, table};
 
 /// Show the processes
 #[derive(clap::Args, Debug)]
@@ -29,7 +29,7 @@ pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
         table(&processes, args.sort, cx.now(), cx.ui.look())
     };
     cx.ui.line(&text);
-    if let Some(note) = unsaved {
+    for note in notes(&processes).into_iter().chain(unsaved) {
         cx.ui.progress(&note);
     }
     Ok(Outcome::Done)

@@ -13,8 +13,9 @@ use crate::spec::value::parse_duration;
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "When a successor dies or is not ready in time, the reload stops, what it has replaced goes back to the release \
-                  before, and the exit code is 1. A process that is no cluster is stopped first; where nothing proves it \
-                  ready, the first has to run for its `min_uptime` before the others follow.\n\n\
+                  before, apps that depend on it are left as they are, and the exit code is 1. A process that is no cluster is \
+                  stopped first; where nothing proves it ready, the first has to run for its `min_uptime` before the others \
+                  follow.\n\n\
                   Examples:\n  pmr reload api\n  pmr reload all --parallel 2\n  pmr reload api --update-env\n  \
                   pmr reload ecosystem.config.js --dry-run\n  pmr reload api --canary 25% --watch 1m"
 )]
@@ -30,7 +31,7 @@ pub struct Args {
     /// How long the canaries are watched: an exit meanwhile takes all of them back [default: 30s]
     #[arg(long, value_name = "TIME", requires = "canary", value_parser = watch_time)]
     watch: Option<Duration>,
-    /// Go on when a successor fails, and replace also by one that does not prove ready
+    /// Go on when a successor fails, with apps that depend on it too, and replace also by one that does not prove ready
     #[arg(short, long, conflicts_with = "canary")]
     force: bool,
     /// Say what would happen and do nothing

@@ -60,7 +60,7 @@ fn table(rows: Rows, one: &Description, look: Look) -> String {
 fn state(one: &Description, now: EpochMs) -> Rows {
     let info = &one.info;
     let mut rows = vec![
-        ("status", info.status.word().to_owned()),
+        ("status", format!("{}{}", info.status.word(), if info.out_of_rotation { ", out of rotation" } else { "" })),
         ("namespace", info.namespace.clone()),
         ("version", info.version.clone().unwrap_or_else(|| "N/A".into())),
         ("pid", info.pid.map_or_else(|| "N/A".into(), |pid| pid.to_string())),

@@ -89,7 +89,7 @@ fn state(one: &Description, case: &Case<'_>, names: &Names<'_>) -> Vec<String> {
     if let Some((exit, meaning)) = exit.and_then(|exit| Some((exit, meaning(exit)?))) {
         lines.push(format!("    {} usually means: {meaning}", exit_words(exit)));
     }
-    lines.push(format!("    next: {}", next(info.status, &info.name, &one.spec, &case.events_of(info.id))));
+    lines.push(format!("    next: {}", next(info, &one.spec, &case.events_of(info.id))));
     lines
 }
 
@@ -161,14 +161,23 @@ fn cause(before: &[&Event], names: &Names<'_>) -> Option<String> {
 }
 
 /// What comes without anybody doing anything, or what to do.
-fn next(status: Status, name: &str, spec: &AppSpec, events: &[&Event]) -> String {
-    match status {
-        Status::Unhealthy => match spec.health.as_ref().map(|health| health.on_fail) {
-            Some(OnFail::Restart) | None => {
-                "it is replaced, unless it passes its check before; where that fails, it is tried again later".into()
-            }
-            Some(OnFail::Alert | OnFail::None) => "it is checked on and stays, by its `on_fail`".into(),
-        },
+fn next(info: &ProcessInfo, spec: &AppSpec, events: &[&Event]) -> String {
+    let name = &info.name;
+    match info.status {
+        Status::Unhealthy => {
+            let rotation = match (info.out_of_rotation, spec.checks_each_worker()) {
+                (true, _) => "out of rotation: others get its connections until it passes again; ",
+                (false, true) => "it serves on, since no other is healthy; ",
+                (false, false) => "",
+            };
+            let follows = match spec.health.as_ref().map(|health| health.on_fail) {
+                Some(OnFail::Restart) | None => {
+                    "it is replaced, unless it passes its check before; where that fails, it is tried again later"
+                }
+                Some(OnFail::Alert | OnFail::None) => "it is checked on and stays, by its `on_fail`",
+            };
+            format!("{rotation}{follows}")
+        }
         Status::Online => format!("it runs on; should it end by itself, {}", after_an_end(&spec.restart)),
         Status::Launching => match spec.readiness.listen_timeout {
             Some(timeout) => format!("it is waited for until it is ready, {} at most", span(timeout)),

@@ -187,6 +187,17 @@ pub fn blocks(processes: &[ProcessInfo], order: Order, now: EpochMs) -> String {
     sorted(processes, order).iter().map(block).collect::<Vec<_>>().join("\n")
 }
 
+/// What the table has no room for: who is out of rotation, in words.
+#[must_use]
+pub fn notes(processes: &[ProcessInfo]) -> Vec<String> {
+    let out = sorted(processes, Order::default()).into_iter().filter(|info| info.out_of_rotation);
+    out.map(|info| {
+        let fault = info.fault.as_ref().map_or_else(String::new, |fault| format!(": {fault}"));
+        format!("`{}` ({}) is unhealthy and out of rotation until it passes again{fault}", info.name, info.id)
+    })
+    .collect()
+}
+
 fn sorted(processes: &[ProcessInfo], order: Order) -> Vec<&ProcessInfo> {
     let mut sorted: Vec<&ProcessInfo> = processes.iter().collect();
     sorted.sort_by(|a, b| {

@@ -21,6 +21,7 @@ pub fn info() -> ProcessInfo {
         pid: Some(4711),
         status: Status::Online,
         fault: None,
+        out_of_rotation: false,
         restarts: 2,
         unstable_restarts: 0,
         started_at: Some(1_000_000),

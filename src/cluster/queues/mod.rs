@@ -12,7 +12,8 @@
 //! **The door.** Connections go to queues of workers that are not excluded. When there is none left, but the address has
 //! queues, they go to a vacant one, and if there is none, to a spare listening socket of ours. So nothing is dealt to
 //! workers that drain or stop, nobody is refused, and the next worker that wants the address inherits what waits. Workers
-//! that are not ready though they listen are out of rotation, too ([`withheld`]), and can be asked all the same ([`visit`]).
+//! that are not ready though they listen are out of rotation, too, as are unwell ones where others serve ([`withheld`]). All
+//! of them can be asked all the same ([`visit`]).
 //!
 //! The owner tells who arrives, leaves and is gone; who binds and listens is told by whoever sees it: the takeover of
 //! binds, socket activation. All of it runs on one thread, inside a [`tokio::task::LocalSet`].
@@ -138,7 +139,12 @@ impl Queues {
         self.state.borrow_mut().withhold(run);
     }
 
-    /// It is ready.
+    /// Nothing goes to the queues of this worker before [`Queues::admit`] at addresses where another accepts.
+    pub(crate) fn pass_over(&self, run: Run) {
+        self.state.borrow_mut().pass_over(run);
+    }
+
+    /// It is ready, and well.
     pub(crate) fn admit(&self, run: Run) {
         self.state.borrow_mut().admit(run);
     }

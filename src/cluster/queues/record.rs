@@ -25,6 +25,7 @@ struct Record {
     places: Vec<KnownPlace>,
     workers: Vec<KnownWorker>,
     withheld: BTreeSet<Run>,
+    aside: BTreeSet<Run>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -94,6 +95,7 @@ impl State {
             places: self.places.values().map(place).collect(),
             workers: self.workers.iter().map(worker).collect(),
             withheld: self.withheld.clone(),
+            aside: self.aside.clone(),
         }
     }
 
@@ -109,7 +111,7 @@ impl State {
         {
             let mut state = shared.borrow_mut();
             state.next = record.next;
-            state.withheld = record.withheld;
+            (state.withheld, state.aside) = (record.withheld, record.aside);
             for known in record.workers {
                 let KnownWorker { run, root, excluded, emptied } = known;
                 state.workers.insert(run, Worker { root, excluded, draining: None, emptied });

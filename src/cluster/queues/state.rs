@@ -9,7 +9,7 @@ use std::rc::{Rc, Weak};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 
-use super::queue::{Holder, Place, Queue, QueueId};
+use super::queue::{Place, Queue, QueueId};
 use super::shed::Lookout;
 use crate::cluster::Notice;
 use crate::cluster::memory::Book;
@@ -34,6 +34,8 @@ pub(super) struct State {
     pub(super) workers: HashMap<Run, Worker>,
     /// Those who are to get nothing yet. Some are not known as workers yet.
     pub(super) withheld: BTreeSet<Run>,
+    /// Those who are to get nothing that another could have.
+    pub(super) aside: BTreeSet<Run>,
     /// Somebody will look after the vacant.
     pub(super) looking: bool,
     /// What becomes of connections nobody is there for.
@@ -79,6 +81,7 @@ impl State {
                 places: BTreeMap::new(),
                 workers: HashMap::new(),
                 withheld: BTreeSet::new(),
+                aside: BTreeSet::new(),
                 looking: false,
                 rule: QueueRule::default(),
                 lookouts: HashMap::new(),
@@ -223,20 +226,8 @@ impl State {
         Some(socket)
     }
 
-    fn is_included(&self, run: Run) -> bool {
+    pub(super) fn is_included(&self, run: Run) -> bool {
         self.workers.get(&run).is_some_and(|worker| !worker.excluded)
-    }
-
-    pub(super) fn is_served_queue(&self, queue: &Queue) -> bool {
-        self.is_attended(queue, |run| !self.withheld.contains(&run))
-    }
-
-    /// True if somebody accepts there of whom this holds, and who is not on his way out.
-    fn is_attended(&self, queue: &Queue, by: impl Fn(Run) -> bool) -> bool {
-        let accepts = |holder: &Holder| holder.listens && self.is_included(holder.run) && by(holder.run);
-        queue.member.is_some()
-            && queue.holders.iter().any(accepts)
-            && (!queue.key.tcp || reuseport::listens(&queue.socket))
     }
 
     pub(super) fn is_served(&self, key: &Key) -> bool {
@@ -273,8 +264,7 @@ impl State {
     /// Who is to be in rotation.
     fn chosen(&self, key: &Key) -> BTreeSet<QueueId> {
         let here = || self.queues.iter().filter(|queue| queue.key == *key && queue.member.is_some());
-        let served: BTreeSet<QueueId> =
-            here().filter(|queue| self.is_served_queue(queue)).map(|queue| queue.id).collect();
+        let served = self.best_served(here());
         if !served.is_empty() {
             return served;
         }
@@ -324,6 +314,7 @@ impl State {
 
     pub(super) fn gone(&mut self, run: Run) {
         self.withheld.remove(&run);
+        self.aside.remove(&run);
         let Some(worker) = self.workers.get_mut(&run) else { return };
         worker.excluded = true;
         let held: Vec<(QueueId, Key)> = self.held_by(run).map(|queue| (queue.id, queue.key)).collect();

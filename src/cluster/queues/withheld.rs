@@ -1,9 +1,16 @@
-//! Workers that listen and are not ready: nothing goes to their queues until they are.
+//! Workers that listen and are not ready, or not well any more: who gets their connections.
 //!
-//! Connections then go to those who serve. While nobody does, they wait at a door of ours, which the worker does not
-//! inherit; when it is ready, the kernel moves them to it. Where the kernel moves none (no `CAP_BPF`, or before Linux
-//! 5.14), whatever waits would wait for ever, so there the first worker takes what comes as soon as it accepts.
+//! To one that is not ready nothing goes. Connections then go to those who serve. While nobody does, they wait at a door
+//! of ours, which the worker does not inherit; when it is ready, the kernel moves them to it. Where the kernel moves none
+//! (no `CAP_BPF`, or before Linux 5.14), whatever waits would wait for ever, so there the first worker takes what comes as
+//! soon as it accepts.
+//!
+//! One that was ready and is unwell is passed over: nothing goes to it at addresses where somebody better accepts. What
+//! waits in its queue stays there, since it accepts on. With every balancer but the kernel's hash.
 
+use std::collections::BTreeSet;
+
+use super::queue::{Holder, Queue, QueueId};
 use super::state::State;
 use crate::os::reuseport::{self, Balancer, Key};
 use crate::protocol::Run;
@@ -16,8 +23,16 @@ impl State {
         }
     }
 
+    pub(super) fn pass_over(&mut self, run: Run) {
+        if self.aside.insert(run) {
+            self.steer_those_of(run);
+            self.note();
+        }
+    }
+
     pub(super) fn admit(&mut self, run: Run) {
-        if !self.withheld.remove(&run) {
+        let was_withheld = self.withheld.remove(&run);
+        if !self.aside.remove(&run) && !was_withheld {
             return;
         }
         for key in self.keys_of(run) {
@@ -26,6 +41,31 @@ impl State {
         }
         self.note();
         self.look_again();
+    }
+
+    pub(super) fn is_served_queue(&self, queue: &Queue) -> bool {
+        self.is_attended(queue, |run| !self.withheld.contains(&run))
+    }
+
+    /// True if somebody accepts there of whom this holds, and who is not on his way out.
+    pub(super) fn is_attended(&self, queue: &Queue, by: impl Fn(Run) -> bool) -> bool {
+        let accepts = |holder: &Holder| holder.listens && self.is_included(holder.run) && by(holder.run);
+        queue.member.is_some()
+            && queue.holders.iter().any(accepts)
+            && (!queue.key.tcp || reuseport::listens(&queue.socket))
+    }
+
+    /// The queues among these that somebody serves who is well; with none, those that anybody serves.
+    pub(super) fn best_served<'a>(&self, queues: impl Iterator<Item = &'a Queue>) -> BTreeSet<QueueId> {
+        let served: Vec<&Queue> = queues.filter(|queue| self.is_served_queue(queue)).collect();
+        let all = || served.iter().map(|queue| queue.id).collect();
+        if self.aside.is_empty() {
+            return all();
+        }
+        let is_good = |run: Run| !self.withheld.contains(&run) && !self.aside.contains(&run);
+        let good: BTreeSet<QueueId> =
+            served.iter().filter(|queue| self.is_attended(queue, is_good)).map(|queue| queue.id).collect();
+        if good.is_empty() { all() } else { good }
     }
 
     /// True if this worker is to stay without what waits, too, since that can be moved to it.

@@ -368,3 +368,20 @@ fn deal(
     }
     players.get_mut(&run).unwrap().sent += 1;
 }
+
+#[test]
+fn who_is_passed_over_gets_what_nobody_else_can_take() {
+    let mut rota = rota(2);
+    rota.serve(ADMIN, Run(1));
+    rota.pass_over(Run(1));
+    assert_eq!(rota.next(ADMIN, ANY, &[], START), Next::To(Run(1)), "it alone listens there");
+    let late = PATIENCE * 2;
+    assert_eq!(rota.next(WEB, ANY, &[], START), Next::To(Run(2)));
+    assert!(!rota.has_room(WEB, late));
+    assert_eq!(rota.next(WEB, ANY, &[], late), Next::Wait, "the other is busy, and does not matter");
+    rota.answered(Run(1), late);
+    assert_eq!(rota.next(WEB, ANY, &[Run(2)], late), Next::To(Run(1)), "the other does not want it");
+    rota.exclude(Run(2));
+    assert_eq!(rota.next(WEB, ANY, &[], late), Next::To(Run(1)));
+    assert!(rota.admit(Run(1)) && !rota.admit(Run(1)));
+}

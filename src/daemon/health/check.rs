@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use super::exec::Exec;
 use crate::cluster::{Cluster, Unreachable};
 use crate::protocol::Run;
+use crate::supervisor::Fault;
 
 /// A longer line is no status.
 const LONGEST_LINE: usize = 4 << 10;
@@ -19,27 +20,21 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// What a check came to, if not that all is well.
 #[derive(Debug)]
 pub(super) enum Trouble {
-    /// This is wrong with it, in a few words.
-    Fault(String),
+    /// This is wrong, in a few words.
+    Fault(Fault),
     /// It could not be asked, which says nothing about it.
     Unasked,
-}
-
-impl From<String> for Trouble {
-    fn from(fault: String) -> Trouble {
-        Trouble::Fault(fault)
-    }
 }
 
 impl From<Unreachable> for Trouble {
     fn from(why: Unreachable) -> Trouble {
         match why {
             Unreachable::NotNow => Trouble::Unasked,
-            Unreachable::Nowhere
-            | Unreachable::Shared
-            | Unreachable::Elsewhere
-            | Unreachable::ByHash
-            | Unreachable::Failed(_) => Trouble::Fault(why.to_string()),
+            Unreachable::Nowhere => Trouble::Fault(Fault::Own(why.to_string())),
+            // It may well serve all the same.
+            Unreachable::Shared | Unreachable::Elsewhere | Unreachable::ByHash | Unreachable::Failed(_) => {
+                Trouble::Fault(Fault::Unattributed(why.to_string()))
+            }
         }
     }
 }
@@ -67,20 +62,26 @@ impl Question {
         }
         let limit = limit.as_millis();
         Err(Trouble::Fault(match self {
-            Question::Tcp { .. } | Question::Http { .. } | Question::Own { .. } => format!("no answer in {limit} ms"),
-            Question::Exec(exec) => format!("`{}` did not end in {limit} ms", exec.name()),
+            Question::Tcp { .. } | Question::Http { .. } => Fault::Unattributed(format!("no answer in {limit} ms")),
+            Question::Own { .. } => Fault::Own(format!("no answer in {limit} ms")),
+            Question::Exec(exec) => Fault::Unattributed(format!("`{}` did not end in {limit} ms", exec.name())),
         }))
     }
 
     async fn answer(&mut self) -> Result<(), Trouble> {
+        let of_somebody = |fault| Trouble::Fault(Fault::Unattributed(fault));
         match self {
-            Question::Tcp { address } => Ok(connect(address).await.map(drop)?),
-            Question::Http { address, path } => Ok(get(connect(address).await?, address, path).await?),
+            Question::Tcp { address } => connect(address).await.map(drop).map_err(of_somebody),
+            Question::Http { address, path } => {
+                let stream = connect(address).await.map_err(of_somebody)?;
+                get(stream, address, path).await.map_err(of_somebody)
+            }
             Question::Own { cluster, run, path } => {
                 let cluster = cluster.as_ref().ok_or(Unreachable::Nowhere)?;
-                Ok(get(cluster.probe(*run).await?, "localhost", path).await?)
+                let stream = cluster.probe(*run).await?;
+                get(stream, "localhost", path).await.map_err(|fault| Trouble::Fault(Fault::Own(fault)))
             }
-            Question::Exec(exec) => Ok(exec.ask().await?),
+            Question::Exec(exec) => exec.ask().await.map_err(of_somebody),
         }
     }
 }
@@ -171,6 +172,6 @@ mod tests {
         assert!(asked(&["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"]).is_ok());
         assert!(asked(&["HTT", "P/1.1 20", "0 OK\r", "\n\r\n", "and so on"]).is_ok());
         let Err(Trouble::Fault(fault)) = asked(&["HTTP/1.1 500 Oops\r\n\r\n", "and so on"]) else { panic!() };
-        assert_eq!(fault, "GET /up: status 500");
+        assert_eq!(fault, Fault::Unattributed("GET /up: status 500".into()));
     }
 }

@@ -1,9 +1,11 @@
 //! Checks health: one small task for each run whose app has a check, so that one that hangs delays nobody.
 //!
 //! A task asks soon after the start and often until the run passes for the first time, which makes it ready, and then
-//! at the interval its owner set. A line in the output is no question to be asked: it is awaited where output is
-//! written ([`AwaitedLine`]), and told once. What is found goes to God; what follows from it is the supervisor's
-//! business.
+//! at the interval its owner set. Whose fault a failure is depends on the question: over a connection of its own a run
+//! answers for itself, at an address that several share it may be another, and what a command asks nobody knows.
+//!
+//! A line in the output is no question to be asked: it is awaited where output is written ([`AwaitedLine`]), and told
+//! once. What is found goes to God; what follows from it is the supervisor's business.
 
 mod check;
 mod exec;
@@ -22,7 +24,7 @@ use crate::logs::AwaitedLine;
 use crate::protocol::Run;
 use crate::spec::Health;
 use crate::spec::health::{Pattern, Probe};
-use crate::supervisor::{Process, State};
+use crate::supervisor::{Fault, Process, State};
 
 impl God {
     /// Checks the health of a run from now on, if its app wants that, and there is something to be asked.
@@ -71,7 +73,7 @@ impl God {
 const EAGER: Duration = Duration::from_millis(200);
 
 /// What a check of a run found; `None`: all is well.
-pub type Finding = (Run, Option<String>);
+pub type Finding = (Run, Option<Fault>);
 
 /// The checks under way.
 pub struct Checks {

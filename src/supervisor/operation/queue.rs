@@ -138,6 +138,7 @@ impl Supervisor {
                 if finished.has_specs() {
                     self.touch(RecordKey::Spec(app));
                 }
+                self.spare_dependents(app, &finished);
                 self.close(finished.ticket, effects);
                 at = 0;
             } else {

@@ -161,6 +161,11 @@ impl Transaction {
         matches!(self.phase, Phase::RollingBack { changed: true, .. })
     }
 
+    /// True if it goes on whatever fails.
+    pub(in crate::supervisor) fn is_forced(&self) -> bool {
+        self.force
+    }
+
     /// True while canaries are set off or watched.
     pub(in crate::supervisor) fn tries(&self) -> bool {
         matches!(self.phase, Phase::Canary { .. })
@@ -284,6 +289,7 @@ impl Supervisor {
 
     /// A successor failed.
     fn give_up(&mut self, now: Moment, app: AppId, operation: &mut Operation, reason: &str, effects: &mut Vec<Effect>) {
+        operation.failed = true;
         if matches!(operation.transaction.phase, Phase::RollingBack { .. }) {
             return;
         }

@@ -6,6 +6,9 @@
 //! errored, so that the next boot tries them again. One that is in trouble, but may still come, is waited for; whoever
 //! asked hears of it at once.
 //!
+//! An app whose reload fails serves on as it was; what depends on it and was to be reloaded with it is left as it is, too
+//! (`spare`). What is brought back at a boot does without what had been stopped before (`boot`).
+//!
 //! A stop or delete waits until the stops of the apps that depend on its own are over, as far as they were asked for
 //! before. Until then it leaves alone what serves; what does not serve goes at once, so that it is not started either. A
 //! process that crashes meanwhile is started again: those that are finishing may need it. A successor that is not in charge
@@ -16,8 +19,10 @@
 //! always one that can go on. What the supervisor does of its own accord (restarts after a crash, replacements for memory
 //! or health) has no place and waits for nobody.
 
+mod boot;
 mod check;
 mod plan;
+mod spare;
 #[cfg(test)]
 mod tests;
 
@@ -45,8 +50,13 @@ enum Standing {
 /// Whether an operation may begin.
 enum Gate {
     Open,
-    Held { why: String, trouble: Option<String> },
+    Held {
+        why: String,
+        trouble: Option<String>,
+    },
     Shut(String),
+    /// It could, and is not to.
+    Spared(String),
 }
 
 impl Supervisor {
@@ -82,6 +92,11 @@ impl Supervisor {
             Gate::Shut(reason) => {
                 self.report_all(app, operation, &reason);
                 self.forsake(now, app, operation, &reason, effects);
+                false
+            }
+            Gate::Spared(reason) => {
+                self.report_all(app, operation, &reason);
+                self.abandon(app, operation);
                 false
             }
         }
@@ -137,14 +152,14 @@ impl Supervisor {
         let (Some(place), true) = (operation.place, self.brings_up(app, operation.kind)) else { return Gate::Open };
         let renews = matches!(operation.kind, Kind::Restart | Kind::Reload);
         let mut gate = Gate::Open;
-        for (name, condition) in &spec.depends_on {
+        for (name, condition) in spec.depends_on.iter().filter(|(name, _)| !operation.without.contains(*name)) {
             match self.standing(self.named(&spec.namespace, name), name, *condition, place, renews) {
                 Standing::Over(how) => return Gate::Shut(format!("`{name}`, on which it depends, {how}")),
                 Standing::Coming { why, trouble } if matches!(gate, Gate::Open) => gate = Gate::Held { why, trouble },
                 Standing::Coming { .. } | Standing::Met => {}
             }
         }
-        gate
+        operation.spared.clone().map_or(gate, Gate::Spared)
     }
 
     fn brings_up(&self, app: AppId, kind: Kind) -> bool {
@@ -190,7 +205,7 @@ impl Supervisor {
         let next = app.operations.front().filter(|next| !next.begun)?;
         match self.gate(app.id, next) {
             Gate::Held { trouble, .. } => trouble,
-            Gate::Open | Gate::Shut(_) => None,
+            Gate::Open | Gate::Shut(_) | Gate::Spared(_) => None,
         }
     }
 
@@ -203,7 +218,7 @@ impl Supervisor {
             Condition::Started => completed || wanted.iter().any(|process| process.was_started()),
             Condition::Ready => completed || all(|process| process.serves() || process.rests()),
             Condition::Healthy => {
-                let is_well = |process: &Process| process.serves() && !process.condition.is_unhealthy();
+                let is_well = |process: &Process| process.serves() && !process.is_unhealthy();
                 app.spec.health.is_some()
                     && wanted.iter().all(|process| is_well(process) || process.rests())
                     && !wanted.is_empty()
@@ -265,13 +280,19 @@ impl Supervisor {
 
     /// What an operation waited for will not come: it is over, and what does not run is not started.
     fn forsake(&mut self, now: Moment, app: AppId, operation: &mut Operation, reason: &str, effects: &mut Vec<Effect>) {
-        if operation.spec.take().is_some() {
-            self.touch(RecordKey::Spec(app));
-        }
         for id in std::mem::take(&mut operation.pending) {
             self.direct_if_there(now, id, effects, |process, scene| process.forsake(scene, reason));
         }
-        (operation.begun, operation.count, operation.held) = (true, None, None);
+        self.abandon(app, operation);
+    }
+
+    /// It is over, and nothing was done.
+    fn abandon(&mut self, app: AppId, operation: &mut Operation) {
+        if operation.spec.take().is_some() {
+            self.touch(RecordKey::Spec(app));
+        }
+        operation.pending.clear();
+        (operation.begun, operation.failed, operation.count, operation.held) = (true, true, None, None);
     }
 
     /// The apps with something that waits and may now go on, after something happened to this one.
@@ -307,7 +328,7 @@ fn trouble(process: &Process, condition: Condition) -> Option<String> {
     let fault = process.condition.fault().unwrap_or("its check fails");
     match condition {
         _ if process.launch_failed => Some(format!("has not come up: {reason}")),
-        Condition::Healthy if process.condition.is_unhealthy() => Some(format!("is unhealthy: {fault}")),
+        Condition::Healthy if process.is_unhealthy() => Some(format!("is unhealthy: {fault}")),
         Condition::Started | Condition::Ready | Condition::Healthy | Condition::Completed => None,
     }
 }

@@ -20,11 +20,12 @@ impl Supervisor {
         let specs = plan.iter().map(|(app, operation)| operation.spec.as_ref().unwrap_or(&self.apps[app].spec));
         let order = sorted(&specs.map(|spec| &**spec).collect::<Vec<_>>(), takes_down);
         let mut place = self.operations().filter_map(|operation| operation.place).max().unwrap_or_default();
+        let request = Some(place + 1);
         let mut plan: Vec<_> = plan.into_iter().map(Some).collect();
         let mut next = |at: usize| {
             let (app, operation) = plan[at].take().expect("each is there once");
             place += 1;
-            (app, Operation { place: Some(place), ..operation })
+            (app, Operation { place: Some(place), request, ..operation })
         };
         order.into_iter().map(&mut next).collect()
     }
@@ -47,7 +48,8 @@ impl Supervisor {
                 continue;
             }
             let spec = std::sync::Arc::clone(operation.spec.as_ref().unwrap_or(&self.apps[app].spec));
-            for (name, condition) in &spec.depends_on {
+            let without = operation.without.clone();
+            for (name, condition) in spec.depends_on.iter().filter(|(name, _)| !without.contains(*name)) {
                 let Some(other) = self.named(&spec.namespace, name) else { continue };
                 let id = other.id;
                 let planned = plan.iter_mut().find(|(planned, _)| *planned == id).map(|(_, operation)| operation);

@@ -1,5 +1,7 @@
 //! Start, stop and reload of apps that depend on each other, told as short stories.
 
+mod spared;
+
 use std::time::Duration;
 
 use crate::protocol::{Action, Changes, EventKind, Exit, Launch, Refusal, Run, Verdict};
@@ -7,7 +9,7 @@ use crate::spec::dependency::{Condition, parse};
 use crate::spec::health::{Health, Probe};
 use crate::spec::{AppSpec, Dependencies, Readiness, RestartRule};
 use crate::supervisor::play::{Play, fork, reload, spawn, terminate};
-use crate::supervisor::{Ask, Effect, Goal, Input, Process, ProcessId, Snapshot, State, Supervisor, Ticket};
+use crate::supervisor::{Ask, Effect, Fault, Goal, Input, Process, ProcessId, Snapshot, State, Supervisor, Ticket};
 
 /// An app that says when it is ready, and needs these.
 fn app(name: &str, needs: &[&str]) -> AppSpec {
@@ -115,11 +117,11 @@ fn to_be_healthy_takes_a_pass() {
     let (mut play, effects) = stage(vec![app("api", &["db:healthy"]), db]);
     assert_eq!(effects, [spawn(2, 2)]);
     assert_eq!(play.hear(Input::Spawned { run: Run(2) }), []);
-    assert_eq!(play.hear(Input::Checked { run: Run(2), fault: Some("refused".into()) }), []);
+    assert_eq!(play.hear(Input::Checked { run: Run(2), fault: Some(Fault::Own("refused".into())) }), []);
     assert_eq!(play.hear(Input::Checked { run: Run(2), fault: None }), [spawn(3, 1)]);
     play.ready(3);
     for _ in 0..9 {
-        play.hear(Input::Checked { run: Run(2), fault: Some("refused".into()) });
+        play.hear(Input::Checked { run: Run(2), fault: Some(Fault::Own("refused".into())) });
     }
     // Unhealthy, it is replaced; until then whoever asks is told.
     play.act(restart(), "api");

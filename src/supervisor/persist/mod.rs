@@ -19,7 +19,8 @@
 //! 1. reads the records, [`Supervisor::from_records`];
 //! 2. kills the trees of *stray runs*, those that live and for which [`Supervisor::process_of`] has nobody. There are
 //!    none unless the last records were lost all the same (a full disk). Their numbers and those of exits not told yet
-//!    are not given again: [`Supervisor::skip_runs_to`];
+//!    are not given again: [`Supervisor::skip_runs_to`]. Of the others it admits each that is ready ([`Process::serving`]),
+//!    but for those it passes over ([`Supervisor::is_passed_over`]);
 //! 3. carries out [`Supervisor::unfinished`]: a `Spawn` only if that run was not started before, a `Terminate` only if
 //!    the stop signal was not sent before (two mean *at once* to many programs), `Drain` and `Kill` in any case, nothing
 //!    for runs that are no longer there. For a `Spawn` or `Terminate` done now it tells [`Input::Late`], and `Spawned` for

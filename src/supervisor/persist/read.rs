@@ -35,7 +35,9 @@ impl Supervisor {
         for (key, text) in records {
             reading.take_in(key, text).map_err(|why| Unreadable { key, why })?;
         }
-        Ok(reading.supervisor)
+        let mut supervisor = reading.supervisor;
+        supervisor.aside = supervisor.passed_over();
+        Ok(supervisor)
     }
 }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Process, Scene, State};
 use crate::protocol::{EventKind, Run};
 use crate::spec::health::OnFail;
+use crate::supervisor::input::Fault;
 
 /// What the last checks of a run found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,12 +13,22 @@ pub struct Condition {
     /// Failures in a row.
     #[serde(default)]
     failures: u32,
+    /// Those of them that are its own.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    own_failures: u32,
     /// What was wrong last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     fault: Option<String>,
     /// True from too many failures in a row to the next pass.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     unhealthy: bool,
+    /// The same, by failures of its own alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unfit: bool,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Condition {
@@ -38,12 +49,41 @@ impl Condition {
     }
 }
 
+impl Condition {
+    /// True if it shall have no connections that another could have: its own failures alone make it unhealthy.
+    #[must_use]
+    pub fn is_unfit(&self) -> bool {
+        self.unfit
+    }
+
+    /// One more failure. True if that makes it unhealthy, as so many in a row do once it is ready.
+    fn fail(&mut self, fault: Fault, ready: bool, retries: u32) -> bool {
+        let was_unhealthy = self.unhealthy;
+        self.failures = self.failures.saturating_add(1);
+        self.fault = Some(match fault {
+            Fault::Own(fault) => {
+                self.own_failures = self.own_failures.saturating_add(1);
+                fault
+            }
+            Fault::Unattributed(fault) => fault,
+        });
+        self.unhealthy |= ready && self.failures >= retries;
+        self.unfit |= ready && self.own_failures >= retries;
+        self.unhealthy && !was_unhealthy
+    }
+}
+
 impl Process {
     /// `run` was checked. The first pass makes it ready.
-    pub fn checked(&mut self, scene: &mut Scene<'_>, run: Run, fault: Option<String>) {
-        let ready = match self.state {
-            State::Launching { run: current, .. } if current == run => false,
-            State::Trial { new: serving, .. } | State::Online(serving) if serving.run == run => true,
+    pub fn checked(&mut self, scene: &mut Scene<'_>, run: Run, fault: Option<Fault>) {
+        let (ready, condition) = match self.state {
+            State::Launching { run: current, .. } if current == run => (false, &mut self.condition),
+            State::Trial { new: serving, .. } | State::Online(serving) if serving.run == run => {
+                (true, &mut self.condition)
+            }
+            State::Launching { old: Some(old), .. } | State::Trial { old, .. } if old.run == run => {
+                (true, &mut self.predecessor)
+            }
             State::Stopped
             | State::Launching { .. }
             | State::Trial { .. }
@@ -57,21 +97,35 @@ impl Process {
         let (retries, told) = (health.retries, health.on_fail != OnFail::None);
         match fault {
             None => {
-                if std::mem::take(&mut self.condition).unhealthy && told {
+                if std::mem::take(condition).unhealthy && told {
                     scene.publish(self.id, EventKind::Healthy);
                 }
                 self.become_ready(scene, run, true);
             }
             Some(fault) => {
-                self.condition.failures = self.condition.failures.saturating_add(1);
-                if ready && !self.condition.unhealthy && self.condition.failures >= retries {
-                    self.condition.unhealthy = true;
-                    if told {
-                        scene.publish(self.id, EventKind::Unhealthy { reason: fault.clone() });
-                    }
+                if condition.fail(fault, ready, retries) && told {
+                    let reason = condition.fault.clone().unwrap_or_default();
+                    scene.publish(self.id, EventKind::Unhealthy { reason });
                 }
-                self.condition.fault = Some(fault);
             }
         }
+    }
+
+    /// The runs that are ready and were not told to go, the newest first, and what checks found of each.
+    pub fn serving(&self) -> impl Iterator<Item = (Run, &Condition)> {
+        let (newest, old) = match self.state {
+            State::Online(serving) => (Some(serving), None),
+            State::Trial { new, old } => (Some(new), Some(old)),
+            State::Launching { old, .. } => (None, old),
+            State::Stopped | State::Stopping(_) | State::Waiting { .. } | State::Idle | State::Errored => (None, None),
+        };
+        let newest = newest.map(|serving| (serving.run, &self.condition));
+        newest.into_iter().chain(old.map(|serving| (serving.run, &self.predecessor)))
+    }
+
+    /// True if the run that serves for it is unhealthy; the newer one where there are two.
+    #[must_use]
+    pub fn is_unhealthy(&self) -> bool {
+        self.serving().next().is_some_and(|(_, condition)| condition.is_unhealthy())
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::timing::{ready_by, seconds};
-use super::{Condition, Departure, Process, Scene, Serving, Stage, State, Takeover};
+use super::{Departure, Process, Scene, Serving, Stage, State, Takeover};
 use crate::protocol::{EventKind, Exit, Run};
 use crate::spec::ExecMode;
 use crate::supervisor::input::{Effect, Proof};
@@ -196,7 +196,8 @@ impl Process {
         (self.obstacle, self.completed) = (None, false);
         let run = Run(*scene.last_run);
         self.started = Some(scene.now);
-        self.condition = Condition::default();
+        let before = std::mem::take(&mut self.condition);
+        self.predecessor = old.map(|_| before).unwrap_or_default();
         self.state = State::Launching { run, since: scene.now, ready_by: Some(ready_by(scene, old)), old, takeover };
         scene.effects.push(Effect::Spawn { run, process: self.id });
     }
@@ -210,9 +211,8 @@ impl Process {
                 self.launch_failed = false;
                 self.reason = None;
                 scene.publish(self.id, EventKind::Online);
-                if scene.spec.may_be_withheld() {
-                    scene.effects.push(Effect::Admit { run });
-                }
+                // By the rules of its start it may have been withheld, whatever they are by now.
+                scene.effects.push(Effect::Admit { run });
                 if takeover != Takeover::AfterTrial {
                     self.accept(scene);
                 }
@@ -287,7 +287,7 @@ impl Process {
         self.started = Some(old.since);
         self.restarts = self.restarts.saturating_sub(1);
         old.watch(scene);
-        self.condition = Condition::default();
+        self.condition = std::mem::take(&mut self.predecessor);
         self.state = State::Online(old);
     }
 

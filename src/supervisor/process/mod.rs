@@ -157,6 +157,9 @@ pub struct Process {
     /// What health checks found of the newest run.
     #[serde(default, skip_serializing_if = "Condition::is_default")]
     pub condition: Condition,
+    /// What they found of the run that serves beside it, in a reload.
+    #[serde(default, skip_serializing_if = "Condition::is_default")]
+    pub predecessor: Condition,
 }
 
 /// What a transition may look at and write to.
@@ -193,6 +196,7 @@ impl Process {
             history: History::default(),
             patience: Patience::default(),
             condition: Condition::default(),
+            predecessor: Condition::default(),
         }
     }
 

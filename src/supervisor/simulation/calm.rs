@@ -87,8 +87,8 @@ impl History {
         self.supervisor = Supervisor { last_run: self.supervisor.last_run, ..Supervisor::default() };
         self.book = Book::default();
         self.ask(&Ask::Restore(saved.clone()));
-        let restored = sequence::without_dependencies(self.supervisor.snapshot());
-        assert_eq!(restored, sequence::without_dependencies(saved), "what is restored is what was saved");
+        let restored = sequence::without_jobs(self.supervisor.snapshot());
+        assert_eq!(restored, sequence::without_jobs(saved), "what is restored is what was saved");
         if !twice {
             return;
         }

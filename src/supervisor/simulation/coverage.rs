@@ -86,7 +86,24 @@ const RARE: &[(&str, Column)] = &[
 
 /// Counts of inputs by the state of the process they are about.
 #[derive(Clone, Default)]
-pub struct Coverage([[u64; COLUMNS.len()]; ROWS.len()]);
+pub struct Coverage([[u64; COLUMNS.len()]; ROWS.len()], Cases);
+
+/// How often something was so that no single process shows.
+#[derive(Clone, Copy, Default)]
+struct Cases {
+    /// Of an app's ready processes some were ill, and passed over.
+    passed_over: u64,
+    /// All were ill, and none was.
+    all_ill: u64,
+    /// An app was left as it was since the reload of another failed.
+    spared: u64,
+}
+
+impl Cases {
+    fn all(&self) -> [(u64, &'static str); 3] {
+        [(self.passed_over, "some passed over"), (self.all_ill, "all ill"), (self.spared, "left as it was")]
+    }
+}
 
 impl Coverage {
     pub fn note(&mut self, process: &Process, input: Column) {
@@ -97,6 +114,20 @@ impl Coverage {
         for (mine, theirs) in self.0.iter_mut().flatten().zip(other.0.iter().flatten()) {
             *mine += theirs;
         }
+        self.1.passed_over += other.1.passed_over;
+        self.1.all_ill += other.1.all_ill;
+        self.1.spared += other.1.spared;
+    }
+
+    /// So many of an app are ready, ill, and in rotation.
+    pub fn rotation(&mut self, ready: usize, ill: usize, rotate: usize) {
+        self.1.passed_over += u64::from(rotate < ready);
+        self.1.all_ill += u64::from(ready > 1 && ill == ready);
+    }
+
+    /// So many apps were left as they were by a reload.
+    pub fn spared(&mut self, apps: usize) {
+        self.1.spared += apps as u64;
     }
 
     /// Cells that ought to have been met and were not.
@@ -106,7 +137,9 @@ impl Coverage {
             |row: usize, column: usize| RARE.iter().any(|(name, rare)| *name == ROWS[row] && *rare as usize == column);
         let expected = |row: usize, column: usize| reason(row, column).is_none() && !rare(row, column);
         let missed = cells.filter(|(row, column)| self.0[*row][*column] == 0 && expected(*row, *column));
-        missed.map(|(row, column)| format!("{} × {}", ROWS[row], COLUMNS[column])).collect()
+        let missed = missed.map(|(row, column)| format!("{} × {}", ROWS[row], COLUMNS[column]));
+        let cases = self.1.all().into_iter().filter(|(count, _)| *count == 0).map(|(_, what)| what.to_owned());
+        missed.chain(cases).collect()
     }
 
     /// Cells that were said to be out of reach and were met all the same.
@@ -127,6 +160,9 @@ impl Coverage {
                 let cell = if reason(row, column).is_some() { "-".to_owned() } else { count.to_string() };
                 let _ = write!(text, "{cell:>9}");
             }
+        }
+        for (count, what) in self.1.all() {
+            let _ = write!(text, "\n{what}: {count}");
         }
         for (row, from, to, why) in UNREACHABLE {
             let _ = write!(text, "\n- {row} × {}..{}: {why}", COLUMNS[from as usize], COLUMNS[to as usize]);

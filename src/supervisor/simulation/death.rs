@@ -67,6 +67,7 @@ impl History {
             return None;
         }
         self.store.write(&mut self.supervisor);
+        self.checkup_before = self.checkup.clone();
         Some(if !self.rolling && self.rng.percent(30) { Death::Lost } else { Death::Recorded })
     }
 
@@ -77,6 +78,7 @@ impl History {
         }
         let clusters = self.supervisor.apps().filter(|app| app.spec.mode == ExecMode::Cluster);
         self.clusters = clusters.map(|app| app.id).collect();
+        self.checkup.note(&self.supervisor, input);
         let effects = self.supervisor.handle(self.now, input.clone());
         if let Some(trace) = &mut self.trace {
             trace.extend(effects.iter().map(|effect| format!("    {effect:?}")));
@@ -118,6 +120,7 @@ impl History {
                 if let Some(before) = self.book_before.take() {
                     self.book = before;
                 }
+                self.checkup = self.checkup_before.clone();
                 if let Input::SpawnFailed { run, .. } = input {
                     self.os.never_was(*run);
                 }
@@ -176,6 +179,7 @@ impl History {
             twin.supervisor.skip_runs_to(self.os.last_run());
         }
         self.os.reviving = true;
+        self.rotate();
         self.finish();
         for input in backlog {
             self.hand_over(&input);
@@ -200,6 +204,13 @@ impl History {
         }
         if self.supervisor.next_deadline().is_some_and(|deadline| deadline <= self.now) {
             self.hand_over(&Input::Tick);
+        }
+    }
+
+    /// Lets in who is ready, but for those who are passed over.
+    fn rotate(&mut self) {
+        for (run, _) in self.supervisor.processes.values().flat_map(Process::serving) {
+            self.os.rotate(run, !self.supervisor.is_passed_over(run));
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::checkup::Checkup;
 use super::coverage::{Column, Coverage};
 use super::death::{Death, Store, Twin};
 use super::invariants;
@@ -13,7 +14,7 @@ use super::{Snapshot, sequence, wishes};
 use crate::protocol::{Launch, Run};
 use crate::spec::dependency::Condition;
 use crate::spec::{AppSpec, ExecMode};
-use crate::supervisor::{AppId, Ask, Effect, Input, Moment, Proof, State, Supervisor, Ticket};
+use crate::supervisor::{AppId, Ask, Effect, Fault, Input, Moment, Process, Proof, State, Supervisor, Ticket};
 
 /// A supervisor, its world, and the observer's book.
 pub struct History {
@@ -27,6 +28,9 @@ pub struct History {
     pub book: Book,
     /// The book before the request that is being put.
     pub book_before: Option<Book>,
+    pub checkup: Checkup,
+    /// As it was before the input whose records are going to be lost.
+    pub checkup_before: Checkup,
     /// So many in a hundred requests are reloads.
     reloads: u64,
     /// Reloads only, and only successors fail.
@@ -60,6 +64,8 @@ impl History {
             open: BTreeSet::new(),
             book: Book::default(),
             book_before: None,
+            checkup: Checkup::default(),
+            checkup_before: Checkup::default(),
             reloads: 0,
             rolling: false,
             serial: false,
@@ -141,8 +147,7 @@ impl History {
             }
             90..92 => self.rumour(),
             92..94 => self.sample(),
-            94..95 => self.demand(),
-            95..96 => self.check_health(),
+            94..96 => (0..=self.rng.below(5)).for_each(|_| self.check_health()),
             96..97 => self.saved = self.supervisor.snapshot(),
             97..98 => self.now = self.now.after(self.rng.millis(3_600_000)),
             _ => self.now = self.now.after(self.rng.millis(2_000)),
@@ -273,18 +278,27 @@ impl History {
         }
     }
 
-    /// The news of a health check. While rolling, only successors fail it.
+    /// The news of some health checks of one run, all the same. While rolling, only successors fail them.
     fn check_health(&mut self) {
         let runs: Vec<Run> = self.os.bodies.keys().copied().collect();
-        if runs.is_empty() {
+        let successors: Vec<Run> = runs.iter().copied().filter(|run| self.is_successor(*run)).collect();
+        let checked = |process: &&Process| self.supervisor.apps[&process.app].spec.health.is_some();
+        let serving = self.supervisor.processes().filter(checked).flat_map(Process::serving);
+        let serving: Vec<Run> = serving.map(|(run, _)| run).collect();
+        let preferred = [successors, serving, runs].into_iter().filter(|runs| !runs.is_empty()).collect::<Vec<_>>();
+        if preferred.is_empty() {
             return;
         }
-        let successors: Vec<Run> = runs.iter().copied().filter(|run| self.is_successor(*run)).collect();
-        let preferred = if successors.is_empty() || self.rng.percent(30) { &runs } else { &successors };
-        let run = self.rng.pick(preferred);
+        let preferred = self.rng.pick(&preferred);
+        let run = self.rng.pick(&preferred);
         let fails = self.rng.percent(50) && (!self.rolling || self.is_successor(run));
-        let fault = fails.then(|| "connection refused".to_owned());
-        self.tell(&Input::Checked { run, fault });
+        let why = "connection refused".to_owned();
+        let fault = if self.rng.percent(80) { Fault::Own(why) } else { Fault::Unattributed(why) };
+        for _ in 0..=self.rng.below(3) {
+            if self.os.bodies.contains_key(&run) && (!self.rolling || !fails || self.is_successor(run)) {
+                self.tell(&Input::Checked { run, fault: fails.then(|| fault.clone()) });
+            }
+        }
     }
 
     /// Hands over one input, carries out what follows, and checks everything.
@@ -315,6 +329,7 @@ impl History {
             }
         }
         invariants::check(self, fate.is_some() || !effects.is_empty());
+        self.check_rotation();
         self.check_pact(&effects);
         if self.rolling {
             assert_eq!(served, invariants::serving(self), "a reload took somebody from the rotation");

@@ -164,6 +164,7 @@ pub fn check_effects(history: &History, effects: &[Effect], before: &[AppId]) {
             | Effect::ProcessRemoved { .. }
             | Effect::Settle { .. }
             | Effect::Admit { .. }
+            | Effect::PassOver { .. }
             | Effect::Drain { .. }
             | Effect::Terminate { .. }
             | Effect::Kill { .. }

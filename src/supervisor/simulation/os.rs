@@ -32,6 +32,8 @@ pub struct Body {
     told_by_the_dead: bool,
     drained: bool,
     killed: bool,
+    /// It was let into the rotation, and is not passed over.
+    pub rotates: bool,
     /// The environment it was started with, which tells its release.
     pub release: Arc<Env>,
 }
@@ -140,11 +142,19 @@ impl Os {
             Effect::Signal { run, .. } => {
                 assert!(self.bodies[run].main, "a signal for {run:?}, whose main process ended");
             }
-            Effect::Admit { .. }
-            | Effect::ProcessRemoved { .. }
+            Effect::Admit { run } => self.rotate(*run, true),
+            Effect::PassOver { run } => self.rotate(*run, false),
+            Effect::ProcessRemoved { .. }
             | Effect::AppRemoved { .. }
             | Effect::Publish { .. }
             | Effect::Settle { .. } => {}
+        }
+    }
+
+    /// Lets a worker into the rotation, or takes it out.
+    pub fn rotate(&mut self, run: Run, rotates: bool) {
+        if let Some(body) = self.bodies.get_mut(&run) {
+            body.rotates = rotates;
         }
     }
 
@@ -242,6 +252,8 @@ impl Os {
             told_by_the_dead: false,
             drained: false,
             killed: false,
+            // Others may serve.
+            rotates: !spec.may_be_withheld(),
             release: Arc::clone(&spec.base_env),
         };
         if body.stillborn {

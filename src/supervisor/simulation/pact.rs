@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::history::History;
 use crate::protocol::{Action, Launch, Report, Verdict};
 use crate::spec::{Env, OnReloadFailure};
-use crate::supervisor::{AppId, Ask, Effect, Process, ProcessId, State, Ticket};
+use crate::supervisor::{App, AppId, Ask, Effect, Process, ProcessId, State, Ticket};
 
 /// How things stood when a reload was asked for, with nothing else going on.
 pub struct Pact {
@@ -15,6 +15,8 @@ pub struct Pact {
     before: BTreeMap<ProcessId, Arc<Env>>,
     /// Apps whose reload rolls back if it fails, and the release that is theirs. Single processes may have an older one.
     bound: Vec<(AppId, Arc<Env>)>,
+    /// It goes on whatever fails.
+    forced: bool,
 }
 
 impl Pact {
@@ -32,7 +34,7 @@ impl Pact {
         let bound = apps.filter(|_| !forced && !dry).map(|app| (app.id, Arc::clone(&app.spec.base_env))).collect();
         let before =
             history.supervisor.processes().filter_map(|process| Some((process.id, release(history, process)?)));
-        Pact { ticket: Ticket(history.next_ticket + 1), before: before.collect(), bound }
+        Pact { ticket: Ticket(history.next_ticket + 1), before: before.collect(), bound, forced }
     }
 }
 
@@ -62,8 +64,23 @@ impl History {
         let Some(answer) = settled else { return };
         if let Ok(report) = answer {
             pact.bound.iter().for_each(|(app, was)| self.check_release(pact, *app, was, report));
+            let spared = if pact.forced { 0 } else { self.spared(report) };
+            self.coverage.spared(spared);
         }
         self.pact = None;
+    }
+
+    /// How many apps were not reloaded since the reload of one failed that they depend on. None of those was.
+    fn spared(&self, report: &Report) -> usize {
+        let reloaded = |name: &str, is_so: fn(&Verdict) -> bool| {
+            report.lines.iter().any(|line| line.name == name && line.verb == "reload" && is_so(&line.verdict))
+        };
+        let failed = |verdict: &Verdict| matches!(verdict, Verdict::Failed { .. } | Verdict::RolledBack);
+        let lacks = |app: &&App| app.spec.depends_on.keys().any(|name| reloaded(name, failed));
+        let apps: Vec<&App> = self.supervisor.apps().filter(lacks).collect();
+        let done = apps.iter().find(|app| reloaded(&app.spec.name, |verdict| *verdict == Verdict::Done));
+        assert!(done.is_none(), "{done:?} was reloaded without what it depends on: {report:?}");
+        apps.iter().filter(|app| reloaded(&app.spec.name, failed)).count()
     }
 
     fn check_release(&self, pact: &Pact, app: AppId, was: &Arc<Env>, report: &Report) {

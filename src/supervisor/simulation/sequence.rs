@@ -46,7 +46,7 @@ impl Before {
                 && let Some(process) = supervisor.process(*process)
                 && !self.busy.contains(&process.app)
             {
-                self.comes_after(supervisor, &supervisor.apps[&process.app].spec, effects);
+                self.comes_after(supervisor, &supervisor.apps[&process.app], effects);
             }
         }
         for (app, stop) in stops(supervisor).filter(|(app, _)| !self.scaling.contains(&app.id)) {
@@ -61,8 +61,10 @@ impl Before {
     }
 
     /// Whatever is started first must find what it needs. Within one input that may come to be and be over again.
-    fn comes_after(&self, supervisor: &Supervisor, spec: &AppSpec, effects: &[Effect]) {
-        for (name, condition) in &spec.depends_on {
+    fn comes_after(&self, supervisor: &Supervisor, app: &App, effects: &[Effect]) {
+        let spec = &app.spec;
+        let does_without = |name: &String| app.operations.iter().any(|operation| operation.without.contains(name));
+        for (name, condition) in spec.depends_on.iter().filter(|(name, _)| !does_without(name)) {
             let other = named(supervisor, name);
             let all: Vec<&Process> = other.iter().flat_map(|app| supervisor.members(app.id)).collect();
             let met = other.is_some_and(|app| is_true(supervisor, app, *condition));
@@ -113,7 +115,7 @@ fn is_true(supervisor: &Supervisor, app: &App, condition: Condition) -> bool {
     match condition {
         Condition::Started => done || wanted().any(|it| ready(it) || matches!(it.state, State::Launching { .. })),
         Condition::Ready => done || (wanted().count() > 0 && wanted().all(ready)),
-        Condition::Healthy => wanted().count() > 0 && wanted().all(|it| ready(it) && !it.condition.is_unhealthy()),
+        Condition::Healthy => wanted().count() > 0 && wanted().all(|it| ready(it) && !it.is_unhealthy()),
         Condition::Completed => done,
     }
 }
@@ -175,10 +177,12 @@ pub fn dependencies(supervisor: &Supervisor, ask: &Ask, about: &[ProcessId]) -> 
     found
 }
 
-/// The list without saying who runs of those that others depend on: they may be started for these.
-pub fn without_dependencies(mut snapshot: Snapshot) -> Snapshot {
-    let needed: BTreeSet<String> = snapshot.apps.iter().flat_map(|app| app.spec.depends_on.keys().cloned()).collect();
-    for app in snapshot.apps.iter_mut().filter(|app| needed.contains(&app.spec.name)) {
+/// The list without saying who runs of the jobs that others need to be completed: these are done again.
+pub fn without_jobs(mut snapshot: Snapshot) -> Snapshot {
+    let needed = snapshot.apps.iter().flat_map(|app| &app.spec.depends_on);
+    let jobs: BTreeSet<String> =
+        needed.filter(|(_, condition)| **condition == Condition::Completed).map(|(name, _)| name.clone()).collect();
+    for app in snapshot.apps.iter_mut().filter(|app| jobs.contains(&app.spec.name)) {
         app.processes.iter_mut().for_each(|process| (process.up, process.idle) = (true, false));
     }
     snapshot

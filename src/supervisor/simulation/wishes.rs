@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::rng::Rng;
 use crate::protocol::{Action, Canary, Changes, Launch, Rollout, Scale, Share};
 use crate::spec::dependency::Condition;
-use crate::spec::health::OnFail;
+use crate::spec::health::{OnFail, Probe};
 use crate::spec::target::Selector;
 use crate::spec::{
     Activation, AppSpec, Balance, Dependencies, ExecMode, LogSpec, OnReloadFailure, Program, Readiness, RestartRule,
@@ -59,7 +59,7 @@ pub fn spec(rng: &mut Rng, name: &str) -> AppSpec {
         health: rng.percent(30).then(|| crate::spec::Health {
             retries: rng.pick(&[1, 3]),
             on_fail: rng.pick(&[OnFail::Restart, OnFail::Alert]),
-            ..crate::spec::Health::new(crate::spec::health::Probe::Tcp { address: "x:1".to_owned() })
+            ..crate::spec::Health::new(probe(rng))
         }),
         depends_on: dependencies(rng, name),
         on_reload_failure: rng.pick(&[
@@ -75,6 +75,12 @@ pub fn spec(rng: &mut Rng, name: &str) -> AppSpec {
         autostart: rng.percent(92),
         version: None,
     }
+}
+
+/// At an address that anybody may answer at, or by the worker itself.
+fn probe(rng: &mut Rng) -> Probe {
+    let address = rng.percent(30).then(|| "x:1".to_owned());
+    Probe::Http { address, path: "/up".to_owned() }
 }
 
 /// Mostly on those that stand before it in a fixed order; now and then on others, which may be refused.

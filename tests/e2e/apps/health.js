@@ -1,5 +1,7 @@
 // A web server with a health check at /healthz. RELEASE says what becomes of that: good, sick (500 from the start), wilts
-// (500 when it has been asked some times). /sicken and /heal make it so, /hang leaves the check unanswered.
+// (500 when it has been asked some times). /sicken makes it 500, and so does a file SICK/PID while it is there; /hang leaves
+// the check unanswered.
+const fs = require('node:fs')
 const http = require('node:http')
 
 const release = process.env.RELEASE
@@ -7,14 +9,15 @@ let health = release === 'sick' ? 500 : 200
 if (release === 'sick') console.error('this release is sick')
 let asked = 0
 
+const ill = () => process.env.SICK && fs.existsSync(`${process.env.SICK}/${process.pid}`)
+
 http.createServer((request, response) => {
   if (request.url === '/sicken') health = 500
-  if (request.url === '/heal') health = 200
   if (request.url === '/hang') health = 0
   if (request.url === '/healthz') {
     if (release === 'wilts' && ++asked > 3) health = 500
     if (health === 0) return
-    response.statusCode = health
+    response.statusCode = ill() ? 500 : health
   }
   response.end(`${process.pid}\n`)
 }).listen(process.env.PORT)

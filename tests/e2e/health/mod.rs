@@ -2,6 +2,7 @@
 
 mod exec;
 mod log;
+pub mod rotation;
 
 use crate::support::eventually::until;
 use crate::support::listing::{Row, pids};
@@ -17,13 +18,14 @@ fn checked(more: &str) -> (Home, u16) {
 }
 
 fn config(home: &Home, release: &str, more: &str) {
-    let script = app("health.js");
+    let (script, sick) = (app("health.js"), home.work().join("sick"));
     let health = format!("{{ http: '/healthz', interval: 100, timeout: '1m', retries: 2, {more} }}");
     // Only one that is sick is to be given up soon.
     let patience = if release == "sick" { "10s" } else { "100s" };
     let text = format!(
         "module.exports = [{{ name: 'web', script: '{script}', instances: 2, merge_logs: true, listen_timeout: '{patience}', \
-         env: {{ RELEASE: '{release}' }}, health: {health} }}]"
+         env: {{ RELEASE: '{release}', SICK: '{}' }}, health: {health} }}]",
+        sick.display()
     );
     home.write("h.config.js", &text);
 }
@@ -60,14 +62,12 @@ fn each_worker_is_asked_itself_and_the_unhealthy_one_replaced() {
 #[test]
 fn who_is_only_reported_shows_as_unhealthy_and_recovers() {
     let (home, port) = checked("on_fail: 'alert'");
-    let sick: i32 = http::get(port, "/sicken").unwrap().trim().parse().unwrap();
+    let sick: i32 = http::get(port, "/").unwrap().trim().parse().unwrap();
+    home.write(&format!("sick/{sick}"), "");
     let rows = home.when("web", "one is unhealthy", |rows| rows.iter().any(|row| row.status == "unhealthy"));
     assert!(rows.iter().all(|row| (row.status == "unhealthy") == (row.pid == sick)), "{rows:?}");
-    // Whoever it is dealt to: those that are well stay so.
-    until("healed", || {
-        let _ = http::get(port, "/heal");
-        home.of("web").iter().all(Row::online)
-    });
+    std::fs::remove_file(home.work().join(format!("sick/{sick}"))).unwrap();
+    until("healed", || home.of("web").iter().all(Row::online));
     assert!(pids(&home.of("web")).contains(&sick));
 }
 

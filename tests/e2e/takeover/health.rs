@@ -2,12 +2,17 @@
 
 use super::{Loads, PYTHON, Town, possible, skip, there};
 use crate::crash::kill_god;
+use crate::health::rotation::Pair;
 use crate::load::Tally;
 use crate::support::eventually::{PATIENCE, until};
 use crate::support::listing::{Row, pids};
 use crate::support::{Home, app, http};
 
 const NOBODY: u32 = 65534;
+/// Of the check: who takes long fails.
+const PROMPT: &str = r#", "timeout": "1s""#;
+/// Nothing comes of a failure, and a busy machine makes none.
+const LEFT_ALONE: &str = r#", "on_fail": "none", "timeout": "20s""#;
 
 /// How the program comes by its socket.
 #[derive(Clone, Copy, PartialEq)]
@@ -20,6 +25,12 @@ enum Socket {
 
 /// Two workers that are well, and their clients. As an ordinary user, there is another balancer.
 fn checked(socket: Socket, user: Option<u32>) -> Option<(Town, Loads<2>)> {
+    let town = town(socket, user, PROMPT)?;
+    let loads = town.loads();
+    Some((town, loads))
+}
+
+fn town(socket: Socket, user: Option<u32>, health: &str) -> Option<Town> {
     if !there(PYTHON) || (user.is_some() && !nix::unistd::Uid::effective().is_root()) {
         skip("no other user");
         return None;
@@ -31,13 +42,16 @@ fn checked(socket: Socket, user: Option<u32>) -> Option<(Town, Loads<2>)> {
     let town = Town { home, port: http::free_port() };
     town.home.write("health.py", &std::fs::read_to_string(app("share/health.py")).unwrap());
     town.home.write("sick/nobody", "");
-    release(&town, socket, "good");
+    config(&town, socket, "good", health);
     town.home.ok("start it.json");
-    let loads = town.loads();
-    Some((town, loads))
+    Some(town)
 }
 
 fn release(town: &Town, socket: Socket, release: &str) {
+    config(town, socket, release, PROMPT);
+}
+
+fn config(town: &Town, socket: Socket, release: &str, health: &str) {
     let listen = match socket {
         Socket::Bound => String::new(),
         Socket::Given => format!(r#""listen": ["tcp://[::]:{}"],"#, town.port),
@@ -48,7 +62,7 @@ fn release(town: &Town, socket: Socket, release: &str) {
     let text = format!(
         r#"{{ "apps": [{{ "name": "it", "script": "{work}/health.py", "interpreter": "{PYTHON}", "instances": 2, {listen}
             "merge_logs": true, "listen_timeout": "{patience}", "drain_timeout": "100s", "exec_mode": "cluster",
-            "health": {{ "http": "/healthz", "interval": "100ms", "timeout": "1m", "retries": 2 }},
+            "health": {{ "http": "/healthz", "interval": "100ms", "timeout": "1m", "retries": 2{health} }},
             "env": {{ "PORT": "{port}", "RELEASE": "{release}", "SICK": "{work}/sick" }} }}] }}"#
     );
     town.home.write("it.json", &text);
@@ -137,6 +151,23 @@ fn a_sick_release_that_is_given_its_socket_never_serves_as_an_ordinary_user() {
 fn who_falls_ill_is_the_one_that_is_replaced() {
     the_sick_worker_is_replaced(Socket::Bound, None);
     the_sick_worker_is_replaced(Socket::Given, Some(NOBODY));
+}
+
+fn who_is_unhealthy_is_passed_over(socket: Socket, user: Option<u32>) {
+    if let Some(town) = town(socket, user, LEFT_ALONE) {
+        Pair { home: &town.home, port: town.port }.goes_through_illness();
+    }
+}
+
+#[test]
+fn who_is_unhealthy_gets_nothing_new_while_the_other_is_well() {
+    who_is_unhealthy_is_passed_over(Socket::Bound, None);
+    who_is_unhealthy_is_passed_over(Socket::Given, None);
+}
+
+#[test]
+fn who_is_unhealthy_gets_nothing_new_as_an_ordinary_user_either() {
+    who_is_unhealthy_is_passed_over(Socket::Bound, Some(NOBODY));
 }
 
 #[test]

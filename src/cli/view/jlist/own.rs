@@ -20,6 +20,8 @@ pub(super) struct Own<'a> {
     health: Option<&'a Health>,
     /// What the last health check found wrong.
     fault: Option<&'a str>,
+    /// New connections go to others, which are healthy.
+    out_of_rotation: bool,
 }
 
 /// Of this process alone; nothing where it cannot be told.
@@ -44,6 +46,7 @@ impl<'a> From<&'a Description> for Own<'a> {
             depends_on: &one.spec.depends_on,
             health: one.spec.health.as_ref(),
             fault: one.info.fault.as_deref(),
+            out_of_rotation: one.info.out_of_rotation,
         }
     }
 }

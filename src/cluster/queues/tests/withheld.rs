@@ -129,3 +129,34 @@ fn where_none_can_be_moved_the_first_takes_what_comes() {
         assert_eq!(stage.heir(3).unwrap().accept().len(), 4);
     });
 }
+
+#[test]
+fn who_is_passed_over_gets_nothing_where_others_serve_and_all_where_none_does() {
+    play(async {
+        for balancer in BOTH {
+            let mut stage = Stage::new(balancer);
+            let (one, two) = (stage.worker(1), stage.worker(2));
+            stage.queues.pass_over(one.run);
+            for _ in 0..2 {
+                let _clients = stage.connect(30);
+                assert_eq!((one.accept().len(), two.accept().len()), (0, 30), "{balancer:?}");
+                let _visit = stage.visit(one.run).await;
+                assert_eq!((one.accept().len(), two.accept().len()), (1, 0), "{balancer:?}: it can be asked");
+                stage = stage.reborn().await;
+            }
+            stage.queues.exclude(two.run);
+            let _clients = stage.connect(30);
+            assert_eq!((one.accept().len(), two.accept().len()), (30, 0), "{balancer:?}");
+            stage.queues.gone(two.run);
+            let three = stage.worker(3);
+            let _clients = stage.connect(30);
+            assert_eq!((one.accept().len(), three.accept().len()), (0, 30), "{balancer:?}");
+            stage.queues.admit(one.run);
+            let _clients = stage.connect(60);
+            assert!(one.accept().len() > 10, "{balancer:?}");
+            stage.queues.pass_over(one.run);
+            stage.queues.gone(one.run);
+            assert!(stage.queues.state.borrow().aside.is_empty());
+        }
+    });
+}

@@ -1,0 +1,198 @@
+//! Who of those that are ready gets new connections: all who are healthy; with none, all.
+//!
+//! It is Kubernetes' readiness probe, after which a pod that fails is no endpoint of its service, and Envoy's panic
+//! threshold: when all fail, it may be the check that errs, and a bad answer is better than none. Only failures that are
+//! surely the worker's own count ([`Fault::Own`](super::Fault)).
+//!
+//! Who is passed over follows from the state alone. It is worked out anew after each input, and the difference told, so
+//! that no transition can forget it.
+
+use std::collections::BTreeSet;
+
+use super::{AppId, Effect, Process, Supervisor};
+use crate::protocol::Run;
+
+impl Supervisor {
+    /// True if a run is ready and out of rotation: it fails its checks, and another of its app passes.
+    #[must_use]
+    pub fn is_passed_over(&self, run: Run) -> bool {
+        self.aside.contains(&run)
+    }
+
+    pub(super) fn passed_over(&self) -> BTreeSet<Run> {
+        let has_unfit = |process: &&Process| process.serving().any(|(_, condition)| condition.is_unfit());
+        let apps: BTreeSet<AppId> = self.processes.values().filter(has_unfit).map(|process| process.app).collect();
+        apps.into_iter().flat_map(|app| self.passed_over_of(app)).collect()
+    }
+
+    fn passed_over_of(&self, app: AppId) -> Vec<Run> {
+        let serving = self.members(app).flat_map(Process::serving);
+        let (unfit, fit): (Vec<_>, Vec<_>) = serving.partition(|(_, condition)| condition.is_unfit());
+        let others_serve = !fit.is_empty() && self.apps[&app].spec.checks_each_worker();
+        unfit.into_iter().filter(|_| others_serve).map(|(run, _)| run).collect()
+    }
+
+    /// Tells what has changed. Who comes in comes before all else: those whom they replace may be about to leave.
+    pub(super) fn rotate(&mut self, effects: &mut Vec<Effect>) {
+        let aside = self.passed_over();
+        if aside == self.aside {
+            return;
+        }
+        let before = std::mem::replace(&mut self.aside, aside);
+        let serves =
+            |run: &Run| self.process_of(*run).is_some_and(|process| process.serving().any(|(it, _)| it == *run));
+        let back = before.difference(&self.aside).copied().filter(serves);
+        effects.splice(0..0, back.map(|run| Effect::Admit { run }).collect::<Vec<_>>());
+        effects.extend(self.aside.difference(&before).map(|run| Effect::PassOver { run: *run }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::protocol::{Action, Canary, Exit, Launch, Rollout, Scale, Share};
+    use crate::spec::health::{Health, OnFail, Probe};
+    use crate::spec::{AppSpec, ExecMode};
+    use crate::supervisor::play::{Play, cluster, drain, reload};
+    use crate::supervisor::{Fault, Input};
+
+    /// Workers that are asked one by one, unhealthy after two failures, and left alone then.
+    fn checked(instances: u32) -> AppSpec {
+        let probe = Probe::Http { address: None, path: "/up".to_owned() };
+        let health = Health { retries: 2, on_fail: OnFail::None, ..Health::new(probe) };
+        AppSpec { health: Some(health), ..cluster(instances) }
+    }
+
+    /// All of them passed.
+    fn well(spec: &AppSpec) -> Play {
+        let mut play = Play::with(spec.clone());
+        (1..=u64::from(spec.instances)).for_each(|run| pass(&mut play, run));
+        play
+    }
+
+    fn pass(play: &mut Play, run: u64) {
+        play.hear(Input::Checked { run: Run(run), fault: None });
+    }
+
+    fn fail(play: &mut Play, run: u64) {
+        for _ in 0..2 {
+            play.hear(Input::Checked { run: Run(run), fault: Some(Fault::Own("status 500".to_owned())) });
+        }
+    }
+
+    fn rotation(play: &Play) -> Vec<u64> {
+        let serves =
+            |run: &Run| play.supervisor.process_of(*run).is_some_and(|process| process.staying().any(|it| it == *run));
+        play.rotation.iter().filter(|run| serves(run)).map(|run| run.0).collect()
+    }
+
+    #[test]
+    fn the_unhealthy_are_passed_over_while_others_are_healthy() {
+        let mut play = well(&checked(3));
+        assert_eq!(rotation(&play), [1, 2, 3]);
+        play.hear(Input::Checked { run: Run(1), fault: Some(Fault::Own("no answer".to_owned())) });
+        assert_eq!(rotation(&play), [1, 2, 3], "once is not enough");
+        fail(&mut play, 1);
+        assert_eq!(rotation(&play), [2, 3]);
+        fail(&mut play, 3);
+        assert_eq!(rotation(&play), [2]);
+        fail(&mut play, 2);
+        assert_eq!(rotation(&play), [1, 2, 3], "a bad answer is better than none");
+        pass(&mut play, 3);
+        assert_eq!(rotation(&play), [3]);
+        pass(&mut play, 1);
+        assert_eq!(rotation(&play), [1, 3]);
+    }
+
+    #[test]
+    fn when_the_last_healthy_one_goes_the_others_come_in_before() {
+        let mut play = well(&checked(2));
+        fail(&mut play, 2);
+        play.exit(1, 1);
+        assert_eq!(rotation(&play), [2]);
+        pass(&mut play, 3);
+        assert_eq!(rotation(&play), [3], "the successor is healthy");
+
+        let mut play = well(&checked(2));
+        fail(&mut play, 1);
+        let stop = Action::Scale(Scale::To(1));
+        let effects = play.supervisor.handle(play.now, ask(stop));
+        let at = |effect: &Effect| effects.iter().position(|it| it == effect);
+        assert!(at(&Effect::Admit { run: Run(1) }) < at(&drain(2)), "{effects:?}");
+        assert!(at(&drain(2)).is_some());
+    }
+
+    fn ask(action: Action) -> Input {
+        let target = vec![crate::spec::target::Selector::All];
+        Input::Ask { ticket: crate::supervisor::Ticket(99), ask: crate::supervisor::Ask::Act { action, target } }
+    }
+
+    #[test]
+    fn in_a_reload_each_is_what_its_own_checks_say() {
+        let mut play = well(&checked(2));
+        fail(&mut play, 1);
+        play.act(reload(), "api");
+        assert_eq!(rotation(&play), [2], "its successor is not there yet");
+        pass(&mut play, 1);
+        assert_eq!(rotation(&play), [1, 2], "it recovers beside its successor");
+        fail(&mut play, 1);
+        play.exit(3, 1);
+        assert_eq!(rotation(&play), [2], "and is what it was when that has failed");
+        assert!(play.process(0).is_unhealthy());
+        play.act(reload(), "api");
+        pass(&mut play, 4);
+        assert_eq!(rotation(&play), [2, 4]);
+    }
+
+    #[test]
+    fn a_canary_and_whom_it_may_replace_are_told_apart() {
+        let mut play = well(&checked(1));
+        fail(&mut play, 1);
+        assert_eq!(rotation(&play), [1]);
+        let canary = Canary { share: Share::Count(1), watch: Duration::from_secs(9) };
+        let rollout = Rollout { canary: Some(canary), ..Rollout::waves(1) };
+        play.launch(checked(1), Launch::OrReload(rollout));
+        pass(&mut play, 2);
+        assert_eq!(rotation(&play), [2], "both are ready");
+        fail(&mut play, 2);
+        assert_eq!(rotation(&play), [1], "it was taken back");
+    }
+
+    #[test]
+    fn who_cannot_be_told_apart_is_not_passed_over() {
+        let somewhere = Probe::Http { address: Some("127.0.0.1:80".to_owned()), path: "/up".to_owned() };
+        let common = AppSpec { health: checked(1).health.map(|it| Health { probe: somewhere, ..it }), ..checked(2) };
+        let single = AppSpec { mode: ExecMode::Fork, ..checked(2) };
+        for spec in [common, single] {
+            let mut play = well(&spec);
+            fail(&mut play, 1);
+            assert_eq!(rotation(&play), [1, 2]);
+        }
+        let mut play = well(&checked(2));
+        for _ in 0..9 {
+            let fault = Some(Fault::Unattributed("it cannot be asked alone".to_owned()));
+            play.hear(Input::Checked { run: Run(1), fault });
+        }
+        assert!(play.process(0).is_unhealthy());
+        assert_eq!(rotation(&play), [1, 2]);
+        // A release that is not checked like that: nobody would ever let it in again.
+        fail(&mut play, 1);
+        assert_eq!(rotation(&play), [2]);
+        play.launch(cluster(2), Launch::OrReload(Rollout::waves(1)));
+        assert_eq!(rotation(&play), [1, 2]);
+    }
+
+    #[test]
+    fn the_next_daemon_has_the_same_rotation() {
+        let mut play = well(&checked(2));
+        fail(&mut play, 2);
+        let records: Vec<_> = play.supervisor.all_records().collect();
+        let read = records.iter().map(|(key, text)| (*key, text.as_str()));
+        play.supervisor = Supervisor::from_records(read).unwrap();
+        assert!(play.supervisor.is_passed_over(Run(2)) && !play.supervisor.is_passed_over(Run(1)));
+        play.hear(Input::Exited { run: Run(1), exit: Exit::Code(1), survivors: false });
+        assert_eq!(rotation(&play), [2]);
+    }
+}

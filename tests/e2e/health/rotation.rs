@@ -1,0 +1,151 @@
+//! Who is unhealthy gets nothing new while another of its app is not, and all that it gets otherwise.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+
+use crate::crash::kill_god;
+use crate::support::eventually::until;
+use crate::support::listing::{Row, pids};
+use crate::support::{Home, app, http};
+
+/// So many connections at once come to both of two, whoever deals them.
+const MANY: usize = 16;
+
+/// Two workers, named `it`, of a program that fails its check while there is a file `sick/PID`, and nothing is done then.
+pub struct Pair<'a> {
+    pub home: &'a Home,
+    pub port: u16,
+}
+
+impl Pair<'_> {
+    fn file(&self, pid: i32) -> PathBuf {
+        self.home.work().join(format!("sick/{pid}"))
+    }
+
+    fn falls_ill(&self, pid: i32) {
+        self.home.write(&format!("sick/{pid}"), "");
+    }
+
+    fn recovers(&self, pid: i32) {
+        std::fs::remove_file(self.file(pid)).expect("it was ill");
+    }
+
+    /// Waits until these are out of rotation, and so many are unhealthy.
+    fn when_out(&self, out: &[i32], unhealthy: usize) -> Vec<Row> {
+        let is_out = |row: &&Row| row.env("pmr")["out_of_rotation"] == true;
+        self.home.when("it", &format!("out of rotation: {out:?}, unhealthy: {unhealthy}"), |rows| {
+            let there: Vec<i32> = rows.iter().filter(is_out).map(|row| row.pid).collect();
+            there == out && rows.iter().filter(|row| row.status == "unhealthy").count() == unhealthy
+        })
+    }
+
+    fn asks(&self) -> i32 {
+        http::get(self.port, "/").expect("it answers").parse().expect("a pid")
+    }
+
+    fn only_answers(&self, pid: i32) {
+        let answers: Vec<i32> = (0..MANY).map(|_| self.asks()).collect();
+        assert!(answers.iter().all(|answer| *answer == pid), "{answers:?}, not only {pid}");
+    }
+
+    fn answers_too(&self, pid: i32) {
+        until(&format!("{pid} answers"), || self.asks() == pid);
+    }
+
+    /// Connections that have been dealt out and not asked for anything.
+    fn opens(&self) -> Vec<TcpStream> {
+        let open = |_| {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n").expect("somebody is there");
+            stream
+        };
+        (0..MANY).map(open).collect()
+    }
+
+    /// From the first failure to the last healthy one that leaves.
+    pub fn goes_through_illness(&self) {
+        let before = self.home.when("it", "two that are well", |rows| rows.len() == 2 && rows.iter().all(Row::online));
+        let (one, other) = (pids(&before)[0], pids(&before)[1]);
+        self.answers_too(one);
+        self.answers_too(other);
+        let open = self.opens();
+        self.falls_ill(one);
+        self.when_out(&[one], 1);
+        let ends: Vec<i32> = open.into_iter().map(ends).collect();
+        assert!(ends.contains(&one) && ends.contains(&other), "what it has goes on: {ends:?}");
+        self.only_answers(other);
+        self.home.ok("describe it").says("unhealthy, out of rotation");
+        self.home.ok("explain it").says("next: out of rotation: others get its connections until it passes again");
+        self.home.ok("list").complains(&format!("`it` ({}) is unhealthy and out of rotation", before[0].id));
+
+        kill_god(self.home);
+        self.only_answers(other);
+        self.when_out(&[one], 1);
+        self.recovers(one);
+        self.when_out(&[], 0);
+        self.answers_too(one);
+
+        self.falls_ill(one);
+        self.when_out(&[one], 1);
+        self.falls_ill(other);
+        self.when_out(&[], 2);
+        self.answers_too(one);
+        self.answers_too(other);
+        self.home.ok("explain it").says("no other is healthy");
+        self.recovers(other);
+        self.when_out(&[one], 1);
+        self.only_answers(other);
+        self.home.ok(&format!("stop {}", before[1].id));
+        self.only_answers(one);
+        self.home.ok(&format!("start {}", before[1].id));
+        let successor = self.when_out(&[one], 1)[1].pid;
+        self.only_answers(successor);
+    }
+}
+
+/// Who answers what was begun.
+fn ends(mut stream: TcpStream) -> i32 {
+    stream.write_all(b"Connection: close\r\n\r\n").expect("it is there still");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer.lines().last().and_then(|pid| pid.trim().parse().ok()).unwrap_or_else(|| panic!("{answer:?}"))
+}
+
+#[test]
+fn a_node_worker_that_is_unhealthy_gets_nothing_new_while_the_other_is_well() {
+    let (home, port) = (Home::new(), http::free_port());
+    let (script, sick) = (app("health.js"), home.work().join("sick"));
+    let health = "{ http: '/healthz', interval: 100, timeout: 20000, retries: 2, on_fail: 'none' }";
+    home.write(
+        "it.config.js",
+        &format!(
+            "module.exports = [{{ name: 'it', script: '{script}', instances: 2, listen_timeout: 60000, health: {health}, \
+             env: {{ PORT: '{port}', SICK: '{}' }} }}]",
+            sick.display()
+        ),
+    );
+    home.ok("start it.config.js");
+    Pair { home: &home, port }.goes_through_illness();
+}
+
+/// What any worker may have answered tells nothing of one.
+#[test]
+fn who_fails_a_check_at_a_common_address_stays_in_rotation() {
+    let (home, port) = (Home::new(), http::free_port());
+    let script = app("health.js");
+    let health = "{ exec: 'test ! -e sick/$PMR_PID', interval: 100, timeout: 20000, retries: 1, on_fail: 'none' }";
+    home.write(
+        "it.config.js",
+        &format!(
+            "module.exports = [{{ name: 'it', script: '{script}', instances: 2, listen_timeout: 60000, health: {health}, \
+             env: {{ PORT: '{port}' }} }}]"
+        ),
+    );
+    home.ok("start it.config.js");
+    let pair = Pair { home: &home, port };
+    let one = pids(&home.of("it"))[0];
+    pair.falls_ill(one);
+    pair.when_out(&[], 1);
+    pair.answers_too(one);
+}
