@@ -14,9 +14,13 @@
 //! workers that drain or stop, nobody is refused, and the next worker that wants the address inherits what waits. Workers
 //! that are not ready though they listen are out of rotation, too ([`withheld`]), and can be asked all the same ([`visit`]).
 //!
+//! **Clients.** With `balance: sticky` the kernel goes by client address, and each address belongs to the worker of one
+//! number ([`clients`]): its successor inherits it, and so does the next God.
+//!
 //! The owner tells who arrives, leaves and is gone; who binds and listens is told by whoever sees it: the takeover of
 //! binds, socket activation. All of it runs on one thread, inside a [`tokio::task::LocalSet`].
 
+mod clients;
 mod drain;
 mod figures;
 mod forsaken;
@@ -45,7 +49,7 @@ pub(crate) use self::visit::Visit;
 use super::Notice;
 use super::memory::Book;
 use super::probe::Unreachable;
-use crate::os::reuseport::{Balancer, Key};
+use crate::os::reuseport::{Balancer, Deal, Key};
 use crate::protocol::{ListenerInfo, Run};
 use crate::spec::QueueRule;
 
@@ -85,6 +89,16 @@ impl Queues {
     /// What becomes of connections while no worker is ready for them.
     pub(crate) fn set_rule(&self, rule: QueueRule) {
         self.state.borrow_mut().set_rule(rule);
+    }
+
+    /// What the kernel tells connections apart by.
+    pub(crate) fn set_deal(&self, deal: Deal) {
+        self.state.borrow_mut().set_deal(deal);
+    }
+
+    /// The worker's number among the app's processes: a successor has the same.
+    pub(crate) fn number(&self, run: Run, instance: u32) {
+        self.state.borrow_mut().number(run, instance);
     }
 
     /// A worker was started, whose processes descend from this one.

@@ -55,6 +55,8 @@ struct KnownWorker {
     excluded: bool,
     #[serde(default)]
     emptied: bool,
+    #[serde(default)]
+    instance: Option<u32>,
 }
 
 impl State {
@@ -86,6 +88,7 @@ impl State {
             root: worker.root,
             excluded: worker.excluded,
             emptied: worker.emptied,
+            instance: self.instances.get(run).copied(),
         };
         let place = |place: &Place| KnownPlace { id: place.id, group: place.group.record() };
         Record {
@@ -111,7 +114,8 @@ impl State {
             state.next = record.next;
             state.withheld = record.withheld;
             for known in record.workers {
-                let KnownWorker { run, root, excluded, emptied } = known;
+                let KnownWorker { run, root, excluded, emptied, instance } = known;
+                state.instances.extend(instance.map(|instance| (run, instance)));
                 state.workers.insert(run, Worker { root, excluded, draining: None, emptied });
             }
             let members = state.adopt_queues(record.queues, files);
@@ -157,6 +161,7 @@ impl State {
                 .into_iter()
                 .filter_map(|name| Some((name.to_owned(), files.remove(&Place::file_name(&self.book, id, name))?)));
             let group = Group::adopt(group, sockets, of_group.collect());
+            self.deal = group.deal();
             let mut place = Place::new(id, group);
             place.keep_files(&self.book);
             self.places.insert(key, place);
