@@ -131,7 +131,7 @@ fn story(socket: Socket, user: Option<u32>) {
     let more = town.settled("the fifth has clients", |map| instances(map).contains(&4));
     let moved: Vec<_> = more.iter().filter(|(client, answer)| reloaded[client] != **answer).collect();
     assert!(moved.iter().all(|(_, (instance, _))| *instance == 4), "nobody moves but to the new one: {moved:?}");
-    assert!((20..=60).contains(&moved.len()), "a fifth: {}", moved.len());
+    assert!((15..=65).contains(&moved.len()), "about a fifth: {}", moved.len());
     town.home.ok("scale it 4");
     assert_eq!(town.settled("all are back", |map| !instances(map).contains(&4)), reloaded);
     kill_god(&town.home);
@@ -140,11 +140,11 @@ fn story(socket: Socket, user: Option<u32>) {
 
 /// Some clients ask all the time meanwhile, and are answered by the workers of one number each, if that is `exact`.
 fn while_asking(town: &Town, exact: bool, act: impl FnOnce()) {
-    let done = AtomicBool::new(false);
+    let done = &AtomicBool::new(false);
     std::thread::scope(|scope| {
         let clients: Vec<_> = (1..=4)
             .map(|last| {
-                let asking = || {
+                let asking = move || {
                     let mut found = Vec::new();
                     while !done.load(Ordering::Relaxed) {
                         let (instance, _) = town.ask(last).expect("an answer");
