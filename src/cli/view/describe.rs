@@ -166,7 +166,7 @@ fn mode(one: &Description) -> String {
 fn by_kernel(balance: Balance) -> &'static str {
     match balance {
         Balance::RoundRobin | Balance::Shared => "",
-        Balance::Sticky => "; each client address goes to one worker",
+        Balance::Sticky => "; each client address keeps its worker where the kernel takes a program",
         Balance::Least => "; the kernel deals to them in turn, `balance: least` holds on pmr's own channel only",
     }
 }

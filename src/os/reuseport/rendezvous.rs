@@ -10,7 +10,7 @@
 //! IPv4 counts as what it is in IPv6 (`::ffff:127.0.0.1`), which is what some structures in the kernel hold of it.
 
 /// How many buckets there are where everything is in maps, and where the whole program grows with them: its size is
-/// limited by `net.core.optmem_max`, 20 KB before Linux 6.7.
+/// limited by `net.core.optmem_max`, 20 KB in older kernels.
 pub(super) const BUCKETS: u32 = 1024;
 pub(super) const FEW_BUCKETS: u32 = 256;
 
