@@ -72,7 +72,7 @@
 //! - [`cluster`]: listeners, who gets the next connection (in turn, sticky, least), and the ways it gets there: Node's
 //!   cluster protocol, as its primary; pmr's own ([`protocol::channel`]): several connections in a packet, as many as
 //!   the worker has granted credit for; for all other programs the takeover of binds and the queues of workers; and the
-//!   sockets that workers are given.
+//!   sockets that workers are given. To queues the kernel deals, in turn or sticky.
 //! - [`worker`]: the other end of pmr's own protocol, for servers written in Rust.
 //! - [`logs`]: from pipes to files, and from files to people. Log bytes never pass through the God task; a line that makes
 //!   a process ready is looked for on the way.

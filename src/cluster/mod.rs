@@ -56,7 +56,7 @@ use self::rota::Rules;
 use self::state::{Member, State};
 use self::takeover::Takeover;
 pub use self::takeover::handover_name;
-use crate::os::reuseport::Balancer;
+use crate::os::reuseport::{Balancer, Deal};
 use crate::os::seccomp::{BindWatch, Pending};
 use crate::protocol::{ListenerInfo, Run};
 use crate::spec::{Balance, QueueRule, Sharing};
@@ -79,6 +79,14 @@ pub struct Options {
 impl Options {
     fn rules(&self) -> Rules {
         Rules { balance: self.balance, max_connections: self.queue.max_connections }
+    }
+
+    /// What the kernel can do of it, where it deals.
+    fn deal(&self) -> Deal {
+        match self.balance {
+            Balance::Sticky => Deal::ByAddress,
+            Balance::RoundRobin | Balance::Least | Balance::Shared => Deal::Each,
+        }
     }
 }
 
@@ -169,6 +177,7 @@ impl Cluster {
         let takeover = Takeover::new(book.clone(), queues.clone(), options.sharing.clone(), notices.clone());
         let activation = Activation::new(queues.clone(), book.clone(), notices.clone());
         queues.set_rule(options.queue);
+        queues.set_deal(options.deal());
         Cluster { state: State::new(options, book, notices), queues, takeover, activation }
     }
 
@@ -196,7 +205,12 @@ impl Cluster {
         if let Some(record) = legacy.records.get(&activation_key(app)) {
             activation.adopt(record, legacy.files)?;
         }
-        Ok(Cluster { state: revival::revive(options, book, notices, legacy)?, queues, takeover, activation })
+        let deal = options.deal();
+        let state = revival::revive(options, book, notices, legacy)?;
+        // Queues of a version before know no numbers.
+        state.borrow().members.iter().for_each(|(run, member)| queues.number(*run, member.instance));
+        queues.set_deal(deal);
+        Ok(Cluster { state, queues, takeover, activation })
     }
 
     /// True if a God wrote down anything of this app's cluster.
@@ -215,6 +229,7 @@ impl Cluster {
     ///
     /// Must be called inside the runtime's `LocalSet`.
     pub fn join(&self, run: Run, instance: u32, ipc: OwnedFd, part: Part) {
+        self.queues.number(run, instance);
         let mut state = self.state.borrow_mut();
         let kept = state.book.keep(channel_name(run), &ipc);
         match Channel::new(ipc, run, kept) {
@@ -356,6 +371,7 @@ impl Cluster {
         state.rota.set_rules(options.rules());
         self.takeover.set_rules(options.sharing.clone());
         self.queues.set_rule(options.queue);
+        self.queues.set_deal(options.deal());
         state.options = options;
         // Who was asked before tells by himself.
         if !counted {

@@ -17,6 +17,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::os::reuseport::rendezvous::{affinity, scatter};
 use crate::protocol::Run;
 use crate::spec::Balance;
 
@@ -45,19 +46,6 @@ impl Client {
         let [high, low] = [(bits >> 64) as u64, bits as u64];
         Client(Some(scatter(scatter(high) ^ low)))
     }
-}
-
-/// How much a client belongs to an instance: all over the range, and always the same.
-fn affinity(client: u64, instance: u32) -> u64 {
-    scatter(client ^ scatter(u64::from(instance) + 1))
-}
-
-/// The finalizer of SplitMix64.
-fn scatter(number: u64) -> u64 {
-    let number = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    number ^ (number >> 31)
 }
 
 /// What to do with a connection.

@@ -209,9 +209,7 @@ impl AppSpec {
                 return Some(("listen", format!("{} stands there twice", endpoint.address)));
             }
         }
-        if !listen.is_empty() && matches!(self.balance, Balance::Sticky | Balance::Least) {
-            let why = "workers that are given their sockets accept for themselves: `sticky` and `least` are for Node and for \
-                       pmr's own channel";
+        if let Some(why) = self.undealt() {
             return Some(("balance", why.to_owned()));
         }
         let need = "needs `listen`: only who listens for an app can tell whether it is wanted";
@@ -224,6 +222,21 @@ impl AppSpec {
                 Some(("min_instances", format!("{least} is more than the app has ({})", self.instances)))
             }
             _ => None,
+        }
+    }
+
+    /// Why connections to the sockets opened for it cannot be dealt as they shall be.
+    fn undealt(&self) -> Option<&'static str> {
+        let listen = &self.activation.listen;
+        let has_address = |endpoint: &Endpoint| !matches!(endpoint.address, Address::Unix(_));
+        match self.balance {
+            Balance::RoundRobin | Balance::Shared => None,
+            Balance::Least if listen.is_empty() => None,
+            Balance::Least => Some(
+                "workers that are given their sockets accept for themselves: `least` is for Node and for pmr's own channel",
+            ),
+            Balance::Sticky if listen.is_empty() || listen.iter().any(has_address) => None,
+            Balance::Sticky => Some("`sticky` goes by client address, and who comes by a Unix path has none"),
         }
     }
 }
@@ -312,7 +325,10 @@ mod tests {
         assert_eq!(key(spec(&["tcp://:80"], None, Some(0))), Some("min_instances"));
         assert_eq!(key(spec(&["tcp://:80"], Some(5), Some(2))), Some("min_instances"));
         assert_eq!(key(spec(&["tcp://:80", "x=tcp://:80"], None, None)), Some("listen"));
-        let sticky = AppSpec { balance: Balance::Sticky, ..spec(&["tcp://:80"], None, None) };
-        assert_eq!(key(sticky), Some("balance"));
+        let dealt = |balance, listen: &[&str]| key(AppSpec { balance, ..spec(listen, None, None) });
+        assert_eq!(dealt(Balance::Sticky, &["tcp://:80"]), None);
+        assert_eq!(dealt(Balance::Sticky, &["udp://:53", "unix:///x"]), None);
+        assert_eq!(dealt(Balance::Sticky, &["unix:///x"]), Some("balance"));
+        assert_eq!(dealt(Balance::Least, &["tcp://:80"]), Some("balance"));
     }
 }

@@ -150,7 +150,8 @@ impl AppSpec {
     #[must_use]
     pub fn contradiction(&self) -> Option<(&'static str, String)> {
         let health_or_order = || self.health_contradiction().or_else(|| self.dependency_contradiction());
-        self.activation_contradiction().or_else(health_or_order)
+        let sharing = || self.sharing_contradiction();
+        self.activation_contradiction().or_else(sharing).or_else(health_or_order)
     }
 }
 
@@ -222,7 +223,8 @@ pub enum Balance {
     /// All connections of one client address go to the worker of one instance number, also after a reload; when the
     /// number of workers changes, few clients change theirs.
     Sticky,
-    /// To the worker with the fewest open connections: in Node, and on pmr's own channel. Others are dealt to in turn.
+    /// To the worker with the fewest open connections: in Node, and on pmr's own channel. The kernel deals to others in
+    /// turn.
     Least,
     /// Workers accept from one shared listener themselves: fastest, less even.
     Shared,

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{AppSpec, Balance, Mechanism};
+
 /// What of a cluster's sockets is shared.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -28,5 +30,58 @@ impl Sharing {
     #[must_use]
     pub fn shares(&self, port: u16) -> bool {
         self.ports.is_empty() || self.ports.contains(&port)
+    }
+}
+
+impl AppSpec {
+    /// What of how its workers share cannot be, as a key and a sentence.
+    pub(super) fn sharing_contradiction(&self) -> Option<(&'static str, String)> {
+        let from_one = self.mechanism() == Mechanism::Takeover && self.sharing.share == Share::Queue;
+        (from_one && self.balance == Balance::Sticky).then(|| {
+            let why = "`sticky` gives each client a worker of its own, and with `share: queue` any of them accepts";
+            ("balance", why.to_owned())
+        })
+    }
+
+    /// What of its settings may not hold, as sentences: whether it does is only known once its programs run.
+    #[must_use]
+    pub fn reservations(&self) -> Vec<&'static str> {
+        let by_kernel = match self.mechanism() {
+            Mechanism::None | Mechanism::Node => false,
+            Mechanism::Activation | Mechanism::Takeover => true,
+        };
+        let least =
+            "`balance: least` is for Node and for pmr's own channel: to any other program the kernel deals in turn";
+        let most =
+            "`max_connections` is for Node and for pmr's own channel: any other program has as many as it accepts";
+        [(self.balance == Balance::Least, least), (self.queue.max_connections.is_some(), most)]
+            .into_iter()
+            .filter_map(|(is_asked_for, why)| (by_kernel && is_asked_for).then_some(why))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ExecMode, Program, QueueRule};
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_cannot_do_is_told_or_refused() {
+        let program = Program::Binary { path: "/srv/app".into() };
+        let app = AppSpec { mode: ExecMode::Cluster, program, ..super::super::sample() };
+        assert!(app.mechanism() == Mechanism::Takeover && app.reservations().is_empty());
+        let least = AppSpec { balance: Balance::Least, ..app.clone() };
+        assert!(matches!(least.reservations()[..], [why] if why.contains("`balance: least`")));
+        let queue = QueueRule { max_connections: Some(5), ..app.queue };
+        let limited = AppSpec { queue, balance: Balance::Least, ..app.clone() };
+        assert_eq!((limited.reservations().len(), limited.contradiction()), (2, None));
+        let alone = AppSpec { mode: ExecMode::Fork, ..limited };
+        assert!(alone.reservations().is_empty());
+        let sticky = AppSpec { balance: Balance::Sticky, ..app };
+        assert_eq!((sticky.contradiction(), sticky.reservations().len()), (None, 0));
+        let sharing = Sharing { share: Share::Queue, ..Sharing::default() };
+        let shared = AppSpec { sharing, ..sticky };
+        assert!(shared.contradiction().is_some_and(|(key, _)| key == "balance"));
     }
 }

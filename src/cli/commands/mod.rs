@@ -199,6 +199,7 @@ impl Revision {
         cx: &Context,
     ) -> Result<Outcome, Failure> {
         let client = if self.apps.is_empty() { cx.daemon().await? } else { cx.daemon_or_start().await? };
+        warn_of(&self.apps, cx);
         let mut report = Report::default();
         if !self.apps.is_empty() {
             append(&mut report, client.launch(self.apps, how).await?);
@@ -207,6 +208,13 @@ impl Revision {
             append(&mut report, client.act(action(self.changes), self.known).await?);
         }
         outcome::conclude(&report, &client, cx).await
+    }
+}
+
+/// Says what of these apps' settings may not hold.
+fn warn_of<'a>(apps: impl IntoIterator<Item = &'a AppSpec>, cx: &Context) {
+    for app in apps {
+        app.reservations().iter().for_each(|why| cx.ui.warn(&format!("{}: {why}", app.name)));
     }
 }
 

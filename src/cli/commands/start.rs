@@ -11,7 +11,7 @@ use super::super::apps;
 use super::super::config_file::{find_default, is_config_file};
 use super::super::failure::Failure;
 use super::super::outcome::{self, Outcome};
-use super::{FileFlags, append, changes, id};
+use super::{FileFlags, append, changes, id, warn_of};
 use crate::protocol::{Action, Launch, ProcessInfo, Report};
 use crate::spec::AppSpec;
 use crate::spec::ecosystem::Options;
@@ -83,6 +83,7 @@ pub async fn run(mut args: Args, cx: &Context) -> Result<Outcome, Failure> {
         Some(client) => client,
         None => cx.daemon_or_start().await?,
     };
+    warn_of(plan.files.iter().chain(&plan.new), cx);
     let mut report = Report::default();
     if !plan.files.is_empty() {
         append(&mut report, client.launch(plan.files, Launch::OrRestart).await?);

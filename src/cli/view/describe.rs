@@ -150,7 +150,9 @@ fn mode(one: &Description) -> String {
         (Mechanism::Node, Balance::Sticky) => "cluster: pmr sends each client address to one worker".into(),
         (Mechanism::Node, Balance::Least) => "cluster: pmr sends connections where the fewest are open".into(),
         (Mechanism::Node, Balance::Shared) => "cluster: workers accept from a shared listener".into(),
-        (Mechanism::Activation, _) => "socket activation: it is given what it listens on (`listen`)".into(),
+        (Mechanism::Activation, balance) => {
+            format!("socket activation: it is given what it listens on (`listen`){}", by_kernel(balance))
+        }
         (Mechanism::Takeover, _) => match &one.obstacle {
             None => {
                 format!("cluster: what a process binds, all share{}{}", limits(&spec.sharing), by_kernel(spec.balance))
@@ -163,11 +165,12 @@ fn mode(one: &Description) -> String {
     }
 }
 
-/// What the kernel, which deals connections out to these, does not do.
+/// How the kernel, which deals connections out to these, does so, if that was asked for.
 fn by_kernel(balance: Balance) -> &'static str {
     match balance {
         Balance::RoundRobin | Balance::Shared => "",
-        Balance::Sticky | Balance::Least => "; `balance` holds for Node and on pmr's own channel only",
+        Balance::Sticky => "; each client address keeps its worker where the kernel takes a program",
+        Balance::Least => "; the kernel deals to them in turn, `balance: least` holds on pmr's own channel only",
     }
 }
 

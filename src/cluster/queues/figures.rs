@@ -2,7 +2,7 @@
 
 use super::queue::Queue;
 use super::state::State;
-use crate::os::reuseport::{Balancer, Group, Key, Reason};
+use crate::os::reuseport::{Balancer, Deal, Group, Key, Reason};
 use crate::protocol::{ListenerInfo, Run};
 
 /// How much a worker has to do.
@@ -51,18 +51,24 @@ fn words(group: &Group, common: bool) -> (String, Option<String>) {
         return ("one queue for all".to_owned(), None);
     }
     let (balancer, reason) = group.balancer();
-    let mechanism = match balancer {
-        Balancer::RoundRobin => "a queue each, in turn by the kernel",
-        Balancer::Random => "a queue each, by chance",
-        Balancer::Hash => "a queue each, by the kernel's hash",
+    let mechanism = match (balancer, group.deal()) {
+        (Balancer::RoundRobin | Balancer::Random, Deal::ByAddress) => "a queue each, by client address in the kernel",
+        (Balancer::RoundRobin, Deal::Each) => "a queue each, in turn by the kernel",
+        (Balancer::Random, Deal::Each) => "a queue each, by chance",
+        (Balancer::Hash, _) => "a queue each, by the kernel's hash",
     };
-    let why = match reason {
-        _ if balancer == Balancer::Hash => Some(format!(
+    let why = match (reason, balancer, group.deal()) {
+        (_, Balancer::Hash, Deal::ByAddress) => Some(format!(
+            "no client keeps its worker (`sticky`), and no worker can be kept out of it, or asked alone, where the kernel \
+             refuses a program: {reason}"
+        )),
+        (_, Balancer::Hash, Deal::Each) => Some(format!(
             "no worker can be kept out of it, or asked alone, where the kernel refuses a program: {reason}"
         )),
-        Reason::Wanted => None,
-        Reason::Refused(libc::EPERM) => Some("dealing in turn takes CAP_BPF".to_owned()),
-        Reason::Refused(_) => Some(reason.to_string()),
+        // Either program can.
+        (_, Balancer::RoundRobin | Balancer::Random, Deal::ByAddress) | (Reason::Wanted, ..) => None,
+        (Reason::Refused(libc::EPERM), ..) => Some("dealing in turn takes CAP_BPF".to_owned()),
+        (Reason::Refused(_), ..) => Some(reason.to_string()),
     };
     (mechanism.to_owned(), why)
 }

@@ -9,6 +9,28 @@ use crate::os::reuseport::{self, Key};
 use crate::protocol::Run;
 
 impl State {
+    pub(super) fn inherit(&mut self, run: Run, key: &Key) -> Option<OwnedFd> {
+        if self.goes_without(run, key) {
+            return None;
+        }
+        let vacant = self.queues.iter_mut().filter(|queue| queue.key == *key && queue.is_vacant());
+        let queue = vacant.max_by_key(|queue| queue.waiting())?;
+        let socket = queue.socket.try_clone().ok()?;
+        queue.hold(run);
+        self.steer(*key);
+        self.note();
+        Some(socket)
+    }
+
+    pub(super) fn partake(&mut self, run: Run, key: &Key) -> Option<OwnedFd> {
+        let at = self.queues.iter().position(|queue| queue.key == *key && self.is_attended(queue, |_| true))?;
+        let queue = &mut self.queues[at];
+        let socket = queue.socket.try_clone().ok()?;
+        queue.hold(run);
+        self.note();
+        Some(socket)
+    }
+
     /// A socket for this worker that listens, out of rotation.
     pub(super) fn give(&mut self, run: Run, key: Key) -> io::Result<OwnedFd> {
         let socket = match self.inherit(run, &key) {

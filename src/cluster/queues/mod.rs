@@ -15,9 +15,13 @@
 //! that are not ready though they listen are out of rotation, too, as are unwell ones where others serve ([`withheld`]). All
 //! of them can be asked all the same ([`visit`]).
 //!
+//! **Clients.** With `balance: sticky` the kernel goes by client address, and each address belongs to the worker of one
+//! number ([`clients`]): its successor inherits it, and so does the next God.
+//!
 //! The owner tells who arrives, leaves and is gone; who binds and listens is told by whoever sees it: the takeover of
 //! binds, socket activation. All of it runs on one thread, inside a [`tokio::task::LocalSet`].
 
+mod clients;
 mod drain;
 mod figures;
 mod forsaken;
@@ -46,7 +50,7 @@ pub(crate) use self::visit::Visit;
 use super::Notice;
 use super::memory::Book;
 use super::probe::Unreachable;
-use crate::os::reuseport::{Balancer, Key};
+use crate::os::reuseport::{Balancer, Deal, Key};
 use crate::protocol::{ListenerInfo, Run};
 use crate::spec::QueueRule;
 
@@ -86,6 +90,16 @@ impl Queues {
     /// What becomes of connections while no worker is ready for them.
     pub(crate) fn set_rule(&self, rule: QueueRule) {
         self.state.borrow_mut().set_rule(rule);
+    }
+
+    /// What the kernel tells connections apart by.
+    pub(crate) fn set_deal(&self, deal: Deal) {
+        self.state.borrow_mut().set_deal(deal);
+    }
+
+    /// The worker's number among the app's processes: a successor has the same.
+    pub(crate) fn number(&self, run: Run, instance: u32) {
+        self.state.borrow_mut().number(run, instance);
     }
 
     /// A worker was started, whose processes descend from this one.

@@ -56,6 +56,8 @@ struct KnownWorker {
     excluded: bool,
     #[serde(default)]
     emptied: bool,
+    #[serde(default)]
+    instance: Option<u32>,
 }
 
 impl State {
@@ -87,6 +89,7 @@ impl State {
             root: worker.root,
             excluded: worker.excluded,
             emptied: worker.emptied,
+            instance: self.instances.get(run).copied(),
         };
         let place = |place: &Place| KnownPlace { id: place.id, group: place.group.record() };
         Record {
@@ -113,7 +116,8 @@ impl State {
             state.next = record.next;
             (state.withheld, state.aside) = (record.withheld, record.aside);
             for known in record.workers {
-                let KnownWorker { run, root, excluded, emptied } = known;
+                let KnownWorker { run, root, excluded, emptied, instance } = known;
+                state.instances.extend(instance.map(|instance| (run, instance)));
                 state.workers.insert(run, Worker { root, excluded, draining: None, emptied });
             }
             let members = state.adopt_queues(record.queues, files);
@@ -159,6 +163,7 @@ impl State {
                 .into_iter()
                 .filter_map(|name| Some((name.to_owned(), files.remove(&Place::file_name(&self.book, id, name))?)));
             let group = Group::adopt(group, sockets, of_group.collect());
+            self.deal = group.deal();
             let mut place = Place::new(id, group);
             place.keep_files(&self.book);
             self.places.insert(key, place);

@@ -14,7 +14,7 @@ use super::shed::Lookout;
 use crate::cluster::Notice;
 use crate::cluster::memory::Book;
 use crate::os::clock;
-use crate::os::reuseport::{self, Balancer, Group, Key};
+use crate::os::reuseport::{self, Balancer, Deal, Group, Key};
 use crate::protocol::Run;
 use crate::spec::QueueRule;
 
@@ -41,6 +41,9 @@ pub(super) struct State {
     /// What becomes of connections nobody is there for.
     pub(super) rule: QueueRule,
     pub(super) lookouts: HashMap<QueueId, Lookout>,
+    pub(super) deal: Deal,
+    /// The number of each worker among the app's processes.
+    pub(super) instances: HashMap<Run, u32>,
 }
 
 #[derive(Debug)]
@@ -85,6 +88,8 @@ impl State {
                 looking: false,
                 rule: QueueRule::default(),
                 lookouts: HashMap::new(),
+                deal: Deal::default(),
+                instances: HashMap::new(),
             })
         })
     }
@@ -146,7 +151,9 @@ impl State {
         let key = self.queues[at].key;
         if !self.places.contains_key(&key) {
             let id = self.next();
-            self.places.insert(key, Place::new(id, Group::new(self.at_most)));
+            let mut group = Group::new(self.at_most);
+            group.set_deal(self.deal);
+            self.places.insert(key, Place::new(id, group));
         }
         let (queue, place) = (&mut self.queues[at], self.places.get_mut(&key));
         let entered = match (place, queue.socket.try_clone()) {
@@ -204,28 +211,6 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn inherit(&mut self, run: Run, key: &Key) -> Option<OwnedFd> {
-        if self.goes_without(run, key) {
-            return None;
-        }
-        let vacant = self.queues.iter_mut().filter(|queue| queue.key == *key && queue.is_vacant());
-        let queue = vacant.max_by_key(|queue| queue.waiting())?;
-        let socket = queue.socket.try_clone().ok()?;
-        queue.hold(run);
-        self.steer(*key);
-        self.note();
-        Some(socket)
-    }
-
-    pub(super) fn partake(&mut self, run: Run, key: &Key) -> Option<OwnedFd> {
-        let at = self.queues.iter().position(|queue| queue.key == *key && self.is_attended(queue, |_| true))?;
-        let queue = &mut self.queues[at];
-        let socket = queue.socket.try_clone().ok()?;
-        queue.hold(run);
-        self.note();
-        Some(socket)
-    }
-
     pub(super) fn is_included(&self, run: Run) -> bool {
         self.workers.get(&run).is_some_and(|worker| !worker.excluded)
     }
@@ -245,6 +230,7 @@ impl State {
                 Err(error) => tracing::debug!(address = %key.address, %error, "no door can be opened"),
             }
         }
+        self.seat_those_at(&key);
         let chosen = self.chosen(&key);
         let Some(place) = self.places.get_mut(&key) else { return };
         // Those who come first, so that somebody is there at each moment.
@@ -315,6 +301,7 @@ impl State {
     pub(super) fn gone(&mut self, run: Run) {
         self.withheld.remove(&run);
         self.aside.remove(&run);
+        self.instances.remove(&run);
         let Some(worker) = self.workers.get_mut(&run) else { return };
         worker.excluded = true;
         let held: Vec<(QueueId, Key)> = self.held_by(run).map(|queue| (queue.id, queue.key)).collect();

@@ -13,6 +13,7 @@ use crate::cluster::tests::{copy, memory, play};
 use crate::keeper::{Records, ledger};
 use crate::os::reuseport::share;
 
+mod clients;
 mod withheld;
 
 const APP: u32 = 7;

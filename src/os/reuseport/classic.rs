@@ -1,4 +1,5 @@
-//! The balancer in classic BPF, for which everybody has the right: any of the sockets in rotation, by chance.
+//! The balancer in classic BPF, for which everybody has the right: any of the sockets in rotation, by chance, or by the
+//! client's address.
 //!
 //! It names a socket by its index in the kernel's own list, so we keep a copy of that list (see [`super::Group`]). An
 //! index beyond the list leaves the choice to the kernel's hash.
@@ -8,7 +9,8 @@ use std::os::fd::AsFd;
 
 use libc::sock_filter;
 
-use super::{Spread, set_option};
+use super::rendezvous::{FOLD, MAPPED, MIX};
+use super::{Deal, Spread, set_option};
 
 /// `SO_ATTACH_REUSEPORT_CBPF` and `SO_DETACH_REUSEPORT_BPF` of `asm-generic/socket.h`.
 const ATTACH: libc::c_int = 51;
@@ -23,7 +25,7 @@ pub(super) struct Choice<'a> {
     pub(super) ipv6: bool,
     /// From which port of the address a connection goes to itself it goes to which index.
     pub(super) routes: &'a [(u16, u32)],
-    /// Among which the others go.
+    /// Among which entries the others go.
     pub(super) indices: &'a [u32],
 }
 
@@ -47,8 +49,9 @@ fn program(choice: &Choice<'_>) -> Vec<sock_filter> {
     let count = u32::try_from(indices.len()).unwrap_or(0).max(1);
     let mut lines = follow(ipv6, routes);
     match spread {
-        Spread::Connections => lines.push(load(offset(libc::SKF_AD_OFF, libc::SKF_AD_RANDOM))),
-        Spread::Clients => lines.extend(client(ipv6)),
+        Spread::Connections(Deal::Each) => lines.push(load(offset(libc::SKF_AD_OFF, libc::SKF_AD_RANDOM))),
+        Spread::Datagrams(Deal::Each) => lines.extend(client(ipv6)),
+        Spread::Connections(Deal::ByAddress) | Spread::Datagrams(Deal::ByAddress) => lines.extend(address(ipv6)),
     }
     lines.push(line(libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K, 0, 0, count));
     if indices.iter().zip(0..).all(|(index, number)| *index == number) {
@@ -85,14 +88,10 @@ fn follow(ipv6: bool, routes: &[(u16, u32)]) -> Vec<sock_filter> {
     let mut lines = Vec::new();
     let of_version4 = own_port(&VERSION4);
     if ipv6 {
-        let mut of_version6 = own_port(&VERSION6);
-        of_version6.push(line(libc::BPF_JMP | libc::BPF_JA, 0, 0, length(&of_version4).into()));
-        lines.push(load_of(libc::BPF_B, offset(libc::SKF_NET_OFF, 0)));
-        lines.push(line(libc::BPF_ALU | libc::BPF_RSH | libc::BPF_K, 0, 0, 4));
-        lines.push(line(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, length(&of_version6), 6));
-        lines.extend(of_version6);
+        lines.extend(by_version(own_port(&VERSION6), of_version4));
+    } else {
+        lines.extend(of_version4);
     }
-    lines.extend(of_version4);
     for (port, index) in routes {
         lines.push(line(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, (*port).into()));
         lines.push(line(libc::BPF_RET | libc::BPF_K, 0, 0, *index));
@@ -102,6 +101,19 @@ fn follow(ipv6: bool, routes: &[(u16, u32)]) -> Vec<sock_filter> {
         // A jump counts from the instruction after it.
         line.jf = u8::try_from(end - at - 1).unwrap_or(u8::MAX);
     }
+    lines
+}
+
+/// The one for packets of IPv6, the other for those of IPv4.
+fn by_version(mut of_version6: Vec<sock_filter>, of_version4: Vec<sock_filter>) -> Vec<sock_filter> {
+    of_version6.push(line(libc::BPF_JMP | libc::BPF_JA, 0, 0, length(&of_version4).into()));
+    let mut lines = vec![
+        load_of(libc::BPF_B, offset(libc::SKF_NET_OFF, 0)),
+        line(libc::BPF_ALU | libc::BPF_RSH | libc::BPF_K, 0, 0, 4),
+        line(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, length(&of_version6), 6),
+    ];
+    lines.extend(of_version6);
+    lines.extend(of_version4);
     lines
 }
 
@@ -138,6 +150,35 @@ fn client(ipv6: bool) -> Vec<sock_filter> {
         line(libc::BPF_ALU | libc::BPF_MUL | libc::BPF_K, 0, 0, 0x9E37_79B1),
         line(libc::BPF_ALU | libc::BPF_RSH | libc::BPF_K, 0, 0, 16),
     ]
+}
+
+/// A number that is the same for all that comes from one address; see [`super::rendezvous`].
+fn address(ipv6: bool) -> Vec<sock_filter> {
+    let of_version4 = fold(MAPPED, &VERSION4);
+    let mut lines = if ipv6 { by_version(fold(0, &VERSION6), of_version4) } else { of_version4 };
+    for (shift, factor) in MIX {
+        lines.extend([
+            line(libc::BPF_MISC | libc::BPF_TAX, 0, 0, 0),
+            line(libc::BPF_ALU | libc::BPF_RSH | libc::BPF_K, 0, 0, shift),
+            line(libc::BPF_ALU | libc::BPF_XOR | libc::BPF_X, 0, 0, 0),
+            line(libc::BPF_ALU | libc::BPF_MUL | libc::BPF_K, 0, 0, factor),
+        ]);
+    }
+    lines
+}
+
+/// Folds the words of the source address into one, beginning with this.
+fn fold(begin: u32, layout: &Layout) -> Vec<sock_filter> {
+    let add = |number: i32| {
+        [
+            line(libc::BPF_ALU | libc::BPF_MUL | libc::BPF_K, 0, 0, FOLD),
+            line(libc::BPF_MISC | libc::BPF_TAX, 0, 0, 0),
+            load(offset(libc::SKF_NET_OFF, layout.source + 4 * number)),
+            line(libc::BPF_ALU | libc::BPF_ADD | libc::BPF_X, 0, 0, 0),
+        ]
+    };
+    let begin = line(libc::BPF_LD | libc::BPF_IMM, 0, 0, begin);
+    std::iter::once(begin).chain((0..layout.words).flat_map(add)).collect()
 }
 
 fn offset(area: libc::c_int, at: libc::c_int) -> u32 {

@@ -1,6 +1,6 @@
-//! The balancer in eBPF: exact round robin. It takes `CAP_BPF`.
+//! The balancer in eBPF: exact round robin, or by client address. It takes `CAP_BPF`.
 //!
-//! Four maps: a counter, the table of those in rotation (how many, then their places), the sockets by place, and the
+//! Four maps: a counter, the table (how many entries, then the place each leads to), the sockets by place, and the
 //! routes past the rotation (by port, to which place). A socket's place is ours to give and never changes, so the kernel's
 //! own order does not matter here. Changing the table is one write; a connection that is being placed at this instant may
 //! still see the old one. The program itself is in [`super::program`].
@@ -40,17 +40,20 @@ impl Extended {
 
     /// A new program for maps that are in use. A socket can be in one such map only.
     fn around(spread: Spread, counter: OwnedFd, table: OwnedFd, sockets: OwnedFd) -> io::Result<Extended> {
-        let routes = match spread {
-            Spread::Connections => Some(bpf::new_map("pmr_routes", bpf::ARRAY, 4 * (1 + ROUTES), 1)?),
-            Spread::Clients => None,
+        let (routes, deal) = match spread {
+            Spread::Connections(deal) => (Some(bpf::new_map("pmr_routes", bpf::ARRAY, 4 * (1 + ROUTES), 1)?), deal),
+            Spread::Datagrams(deal) => (None, deal),
         };
         let maps = Maps { counter: &counter, table: &table, sockets: &sockets, routes: routes.as_ref() };
-        let code = program::code(&maps);
-        let (program, migrates) = match bpf::load("pmr_balancer", &code, bpf::SELECT_OR_MIGRATE) {
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                (bpf::load("pmr_balancer", &code, bpf::SELECT)?, false)
+        let load = |attach_type| {
+            bpf::load("pmr_balancer", &program::code(&maps, deal, attach_type == bpf::SELECT_OR_MIGRATE), attach_type)
+        };
+        let (program, migrates) = match load(bpf::SELECT_OR_MIGRATE) {
+            // Before Linux 5.14: it knows neither this type nor what the program then reads.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EACCES)) => {
+                (load(bpf::SELECT)?, false)
             }
-            result => (result?, spread == Spread::Connections),
+            result => (result?, routes.is_some()),
         };
         Ok(Extended { program, counter, table, sockets, routes, migrates })
     }
@@ -63,10 +66,10 @@ impl Extended {
         Some(Extended { program, counter, table, sockets, routes, migrates })
     }
 
-    /// The same with a program that knows routes, for one whose program is of a version that did not. To be attached.
-    pub(super) fn renewed(&self) -> io::Result<Extended> {
+    /// The same with a new program, to be attached, and no routes.
+    pub(super) fn renewed(&self, spread: Spread) -> io::Result<Extended> {
         let [counter, table, sockets] = [&self.counter, &self.table, &self.sockets].map(OwnedFd::try_clone);
-        Extended::around(Spread::Connections, counter?, table?, sockets?)
+        Extended::around(spread, counter?, table?, sockets?)
     }
 
     /// True if it knows routes.
@@ -106,7 +109,7 @@ impl Extended {
         let _ = bpf::delete(&self.sockets, place);
     }
 
-    /// From now on these are in rotation.
+    /// From now on these are the entries of the table, at most [`PLACES`].
     pub(super) fn set_table(&self, places: &[u32]) -> io::Result<()> {
         let mut value = vec![0_u32; 1 + PLACES];
         value[0] = u32::try_from(places.len()).unwrap_or(0);
@@ -130,7 +133,7 @@ impl Extended {
         bpf::update(map, 0, &value)
     }
 
-    /// How many connections it has placed. 0 where it goes by client instead of counting.
+    /// How many connections it has placed. 0 where there are none.
     pub(super) fn placed(&self) -> io::Result<u64> {
         bpf::look_up(&self.counter, 0)
     }

@@ -10,6 +10,9 @@
 //! | [`Balancer::Random`] | nothing | by chance | by client |
 //! | [`Balancer::Hash`] | nothing, the kernel's own | by client address and port, nobody can be excluded | same |
 //!
+//! With [`Deal::ByAddress`] the first two deal both by the client's address alone: each has a member of its own, and that
+//! member's successor inherits it (see `rotation`). `Hash` cannot.
+//!
 //! A member that is excluded gets nothing new; what it has, and what waits in its queue, goes on. A connection of our own
 //! can be made to any of them: see `routes`.
 //!
@@ -25,6 +28,8 @@ mod extended;
 mod order;
 mod program;
 mod record;
+pub mod rendezvous;
+mod rotation;
 mod routes;
 mod shared;
 #[cfg(test)]
@@ -36,11 +41,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
 use rustix::net::sockopt::socket_type;
-use rustix::net::{Shutdown, SocketType, getsockname, listen, shutdown};
+use rustix::net::{Shutdown, SocketType, listen, shutdown};
 use serde::{Deserialize, Serialize};
 
 use extended::{Extended, PLACES};
 pub use record::Record;
+pub use rotation::{Deal, Seat};
 pub use routes::{Order, Unroutable};
 use routes::{ROUTES, Route};
 use shared::set_option;
@@ -85,13 +91,13 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What a number is drawn for.
+/// What there is to deal, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Spread {
-    /// Each connection.
-    Connections,
-    /// Each client's socket: packets of one conversation stay together.
-    Clients,
+    /// Connections: by themselves each is dealt anew.
+    Connections(Deal),
+    /// Datagrams: by themselves those from one client's socket stay together.
+    Datagrams(Deal),
 }
 
 #[derive(Debug)]
@@ -105,6 +111,8 @@ struct Member {
     leaving: bool,
     /// Its index is known.
     sure: bool,
+    /// Whose clients it has, if it has any.
+    seat: Option<Seat>,
 }
 
 /// All sockets with one [`Key`].
@@ -114,6 +122,7 @@ pub struct Group {
     members: Vec<Member>,
     next: u32,
     at_most: Balancer,
+    deal: Deal,
     extended: Option<Extended>,
     balancer: Balancer,
     reason: Reason,
@@ -130,6 +139,7 @@ impl Group {
             members: Vec::new(),
             next: 0,
             at_most,
+            deal: Deal::Each,
             extended: None,
             balancer: Balancer::Hash,
             reason: Reason::Wanted,
@@ -162,7 +172,7 @@ impl Group {
         let id = MemberId(self.next);
         self.next += 1;
         let place = (0..).find(|place| self.members.iter().all(|member| member.place != *place)).unwrap_or(0);
-        self.members.push(Member { id, socket, place, included, leaving: false, sure: true });
+        self.members.push(Member { id, socket, place, included, leaving: false, sure: true, seat: None });
         self.choose();
         Ok(id)
     }
@@ -287,7 +297,7 @@ impl Group {
     fn extend(&mut self) -> io::Result<()> {
         let Some(newest) = self.members.last() else { return Ok(()) };
         if self.extended.is_none() {
-            let extended = Extended::load(spread(&newest.socket))?;
+            let extended = Extended::load(self.spread(&newest.socket))?;
             extended.attach(&newest.socket)?;
             self.extended = Some(extended);
         }
@@ -301,65 +311,22 @@ impl Group {
         self.extended = None;
         (self.balancer, self.reason) = (balancer, reason);
     }
-
-    /// Tells the kernel who is in rotation.
-    fn steer(&mut self) {
-        self.steer_among(|member, _| member.included);
-    }
-
-    fn steer_among(&mut self, is_in: impl Fn(&Member, usize) -> bool) {
-        let members = || self.members.iter().enumerate();
-        let nobody = !members().any(|(index, member)| is_in(member, index));
-        let chosen = members().filter(|(index, member)| nobody || is_in(member, *index));
-        let places: Vec<u32> = chosen.map(|(_, member)| member.place).collect();
-        let indices: Vec<u32> =
-            self.indices(is_in).into_iter().map(|index| u32::try_from(index).unwrap_or(u32::MAX)).collect();
-        let routes = self.routes(|index| Some(self.members[index].place));
-        if let Some(extended) = &self.extended
-            && let Err(error) = extended.set_table(&places).and_then(|()| extended.set_routes(&routes))
-        {
-            self.fall_back(Balancer::Random, refused(&error));
-        }
-        let Some(member) = self.members.first() else { return };
-        let result = match self.balancer {
-            Balancer::RoundRobin => Ok(()),
-            Balancer::Random => {
-                let ipv6 = getsockname(&member.socket)
-                    .is_ok_and(|address| address.address_family() == rustix::net::AddressFamily::INET6);
-                let routes: Vec<(u16, u32)> =
-                    self.routes(|index| self.sure_index(index)).into_iter().flatten().collect();
-                let choice =
-                    classic::Choice { spread: spread(&member.socket), ipv6, routes: &routes, indices: &indices };
-                classic::attach(&member.socket, &choice)
-            }
-            // There may be none to detach.
-            Balancer::Hash => {
-                let _ = classic::detach(&member.socket);
-                Ok(())
-            }
-        };
-        if let Err(error) = result {
-            self.fall_back(Balancer::Hash, refused(&error));
-        }
-    }
 }
 
 /// True if groups of TCP sockets with the best balancer there is move what waits in a queue that is removed.
 #[must_use]
 pub fn can_migrate() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
-    *ANSWER.get_or_init(|| Extended::load(Spread::Connections).is_ok_and(|extended| extended.migrates()))
+    *ANSWER.get_or_init(|| Extended::load(Spread::Connections(Deal::Each)).is_ok_and(|extended| extended.migrates()))
 }
 
 fn refused(error: &io::Error) -> Reason {
     Reason::Refused(error.raw_os_error().unwrap_or(libc::EIO))
 }
 
-fn spread(socket: impl AsFd) -> Spread {
-    match socket_type(socket) {
-        Ok(SocketType::DGRAM) => Spread::Clients,
-        _ => Spread::Connections,
-    }
+/// False for UDP.
+fn has_connections(socket: impl AsFd) -> bool {
+    !socket_type(socket).is_ok_and(|kind| kind == SocketType::DGRAM)
 }
 
 fn inode(socket: impl AsFd) -> io::Result<u64> {

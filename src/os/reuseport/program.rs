@@ -5,14 +5,18 @@
 //!  else                                                                        ─►  table[number % count]
 //! ```
 //!
-//! The number counts connections, or is the hash of addresses and ports for what has no connections. Where anything is
-//! missing nobody is chosen, and the kernel does by its hash. Without routes, which is nearly always, they cost one look
-//! at how many there are.
+//! The number counts connections, or is the hash of addresses and ports for what has no connections, or that of the
+//! client's address alone ([`rendezvous`](super::rendezvous)). Where anything is missing nobody is chosen, and the kernel
+//! does by its hash. Without routes, which is nearly always, they cost one look at how many there are.
+//!
+//! As a queue closes, its connections come here without a packet, and tell their client's address themselves.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use super::Deal;
 use super::bpf::{Instruction, instruction};
 use super::extended::PLACES;
+use super::rendezvous::{FOLD, MAPPED, MIX};
 use super::routes::ROUTES;
 
 /// What the program works with.
@@ -36,6 +40,12 @@ enum Label {
     Compare = i16::MAX - 2,
     OfVersion4 = i16::MAX - 3,
     End = i16::MAX - 4,
+    /// The client's address is in the packet.
+    InPacket = i16::MAX - 5,
+    /// In one of IPv4.
+    InPacket4 = i16::MAX - 6,
+    /// It is folded.
+    Mix = i16::MAX - 7,
 }
 
 // On the stack: the number of an element, a place, 8 bytes of ports or 32 of addresses.
@@ -49,9 +59,12 @@ const LOOK_UP: i32 = 1;
 const LOAD_BYTES: i32 = 26;
 const LOAD_BYTES_RELATIVE: i32 = 68;
 const SELECT_REUSEPORT: i32 = 82;
-/// Offsets in `struct sk_reuseport_md`: `eth_protocol`, `hash`.
+/// Offsets in `struct sk_reuseport_md`: `eth_protocol`, `hash`, `migrating_sk`.
 const PROTOCOL: i16 = 20;
 const HASH: i16 = 32;
+const MIGRATING: i16 = 48;
+/// Offset in `struct bpf_sock`: `dst_ip6`, which holds an address of IPv4, too.
+const REMOTE_ADDRESS: i16 = 56;
 /// `ETH_P_IPV6` as it is on the wire.
 const IPV6: i32 = 0x86dd_u16.to_be() as i32;
 /// `BPF_HDR_START_NET`.
@@ -59,15 +72,19 @@ const NETWORK_HEADER: i32 = 1;
 /// Where the addresses begin in the headers of IPv4 and IPv6, and how long both are together.
 const ADDRESSES4: (i32, i32) = (12, 8);
 const ADDRESSES6: (i32, i32) = (8, 32);
+/// The same of the source address alone.
+const SOURCE4: (i32, i32) = (12, 4);
+const SOURCE6: (i32, i32) = (8, 16);
 
-pub(super) fn code(maps: &Maps<'_>) -> Vec<Instruction> {
+/// The program for what is dealt so. `migrates`: it can be asked about a connection whose queue closes.
+pub(super) fn code(maps: &Maps<'_>, how: Deal, migrates: bool) -> Vec<Instruction> {
     let mut code = Code::default();
     code.add([mov(6, 1), store_immediate(ELEMENT, 0)]);
     if let Some(routes) = maps.routes {
         follow(&mut code, routes);
     }
     code.here(Label::Deal);
-    deal(&mut code, maps);
+    deal(&mut code, maps, how, migrates);
     code.here(Label::Select);
     code.add([mov(1, 6)]);
     code.add(map(2, maps.sockets));
@@ -92,7 +109,7 @@ fn follow(code: &mut Code, routes: &OwnedFd) {
     code.add([jump(Label::Deal)]);
     code.here(Label::Compare);
     code.add([store(PLACE, 3), load(1, 6, PROTOCOL), jump_unless(1, IPV6, Label::OfVersion4)]);
-    addresses(code, ADDRESSES6);
+    header(code, ADDRESSES6, Label::Deal);
     for (source, destination) in [(HEADER, HEADER + 16), (HEADER + 8, HEADER + 24)] {
         let words = [load_double(1, 10, source), load_double(2, 10, destination)];
         code.add(words);
@@ -100,18 +117,18 @@ fn follow(code: &mut Code, routes: &OwnedFd) {
     }
     code.add([jump(Label::Select)]);
     code.here(Label::OfVersion4);
-    addresses(code, ADDRESSES4);
+    header(code, ADDRESSES4, Label::Deal);
     code.add([load(1, 10, HEADER), load(2, 10, HEADER + 4), jump_unless_same(1, 2, Label::Deal), jump(Label::Select)]);
 }
 
-/// Has both addresses at [`HEADER`].
-fn addresses(code: &mut Code, (offset, length): (i32, i32)) {
+/// Has so many bytes from an offset of the network header at [`HEADER`].
+fn header(code: &mut Code, (offset, length): (i32, i32), without: Label) {
     code.add([mov(1, 6), set(2, offset), mov(3, 10), add_immediate(3, HEADER.into()), set(4, length)]);
-    code.add([set(5, NETWORK_HEADER), call(LOAD_BYTES_RELATIVE), jump_unless(0, 0, Label::Deal)]);
+    code.add([set(5, NETWORK_HEADER), call(LOAD_BYTES_RELATIVE), jump_unless(0, 0, without)]);
 }
 
-/// Has the place of who is next at [`PLACE`].
-fn deal(code: &mut Code, maps: &Maps<'_>) {
+/// Has the place of whom it is for at [`PLACE`].
+fn deal(code: &mut Code, maps: &Maps<'_>, how: Deal, migrates: bool) {
     code.element(maps.counter);
     code.add([jump_if(0, 0, Label::End), mov(7, 0)]);
     code.element(maps.table);
@@ -120,8 +137,39 @@ fn deal(code: &mut Code, maps: &Maps<'_>) {
         Some(_) => code.add([set(1, 1), fetch_add(7, 1)]),
         None => code.add([load(1, 6, HASH)]),
     }
+    match how {
+        Deal::Each => {}
+        Deal::ByAddress => client(code, migrates),
+    }
     code.add([modulo(1, 9), jump_if_beyond(1, PLACES as i32 - 1, Label::End), shift_left(1, 2), add(8, 1)]);
     code.add([load(4, 8, 4), store(PLACE, 4)]);
+}
+
+/// Puts the number of the client's address into register 1.
+fn client(code: &mut Code, migrates: bool) {
+    let fold = |code: &mut Code, from: u8, at: i16| {
+        code.add([multiply32(7, FOLD), load(2, from, at), to_host32(2), add32(7, 2)]);
+    };
+    if migrates {
+        code.add([load_double(1, 6, MIGRATING), jump_if(1, 0, Label::InPacket), set(7, 0)]);
+        (0..4).for_each(|word| fold(code, 1, REMOTE_ADDRESS + 4 * word));
+        code.add([jump(Label::Mix)]);
+    }
+    code.here(Label::InPacket);
+    code.add([load(1, 6, PROTOCOL), jump_unless(1, IPV6, Label::InPacket4)]);
+    header(code, SOURCE6, Label::End);
+    code.add([set(7, 0)]);
+    (0..4).for_each(|word| fold(code, 10, HEADER + 4 * word));
+    code.add([jump(Label::Mix)]);
+    code.here(Label::InPacket4);
+    header(code, SOURCE4, Label::End);
+    code.add([set(7, MAPPED.cast_signed())]);
+    fold(code, 10, HEADER);
+    code.here(Label::Mix);
+    for (shift, factor) in MIX {
+        code.add([mov32(1, 7), shift_right32(1, shift), xor32(7, 1), multiply32(7, factor)]);
+    }
+    code.add([mov32(1, 7)]);
 }
 
 /// Instructions, and where the labels are.
@@ -181,6 +229,26 @@ fn modulo(to: u8, by: u8) -> Instruction {
 }
 fn shift_left(to: u8, by: i32) -> Instruction {
     instruction(0x67, to, 0, 0, by)
+}
+// Registers of 32 bits: the upper half becomes zero.
+fn mov32(to: u8, from: u8) -> Instruction {
+    instruction(0xbc, to, from, 0, 0)
+}
+fn add32(to: u8, from: u8) -> Instruction {
+    instruction(0x0c, to, from, 0, 0)
+}
+fn xor32(to: u8, from: u8) -> Instruction {
+    instruction(0xac, to, from, 0, 0)
+}
+fn multiply32(to: u8, by: u32) -> Instruction {
+    instruction(0x24, to, 0, 0, by.cast_signed())
+}
+fn shift_right32(to: u8, by: u32) -> Instruction {
+    instruction(0x74, to, 0, 0, by.cast_signed())
+}
+/// From the order of the network.
+fn to_host32(register: u8) -> Instruction {
+    instruction(0xdc, register, 0, 0, 32)
 }
 /// 4 bytes from memory.
 fn load(to: u8, from: u8, offset: i16) -> Instruction {

@@ -6,7 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use serde::{Deserialize, Serialize};
 
 use super::extended::Extended;
-use super::{Balancer, Group, Member, MemberId, ROUTES, Reason};
+use super::{Balancer, Deal, Group, Member, MemberId, ROUTES, Reason, Seat};
 
 /// A group without its sockets, for whoever comes after us.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,10 @@ pub struct Record {
     reason: Reason,
     #[serde(default)]
     migrates: bool,
+    #[serde(default)]
+    deal: Deal,
+    #[serde(default)]
+    seats: BTreeMap<MemberId, Seat>,
 }
 
 impl Record {
@@ -46,6 +50,8 @@ impl Group {
             balancer: self.balancer,
             reason: self.reason.clone(),
             migrates: self.migrates(),
+            deal: self.deal,
+            seats: self.members.iter().filter_map(|member| Some((member.id, member.seat?))).collect(),
         }
     }
 
@@ -63,17 +69,18 @@ impl Group {
         mut sockets: BTreeMap<MemberId, OwnedFd>,
         mut files: BTreeMap<String, OwnedFd>,
     ) -> Group {
-        let Record { members, unsure, leaving, next, at_most, balancer, reason, migrates } = record;
+        let Record { members, unsure, leaving, next, at_most, balancer, reason, migrates, deal, seats } = record;
         let all_are_here = members.iter().all(|(id, ..)| sockets.contains_key(id));
         let members: Vec<_> = members
             .into_iter()
             .filter_map(|(id, place, included)| {
                 let (leaving, sure) = (leaving.contains(&id), all_are_here && !unsure.contains(&id));
-                Some(Member { id, socket: sockets.remove(&id)?, place, included, leaving, sure })
+                let seat = seats.get(&id).copied();
+                Some(Member { id, socket: sockets.remove(&id)?, place, included, leaving, sure, seat })
             })
             .collect();
         let (routes, departures) = ([None; ROUTES], 0);
-        let mut group = Group { members, next, at_most, extended: None, balancer, reason, routes, departures };
+        let mut group = Group { members, next, at_most, deal, extended: None, balancer, reason, routes, departures };
         if balancer == Balancer::RoundRobin {
             group.extended = Extended::adopt(&mut files, migrates);
             if group.extended.is_none() {
@@ -83,7 +90,10 @@ impl Group {
         group.notice_leavers();
         // Whatever the kernel has, it may be from before the last line that was written down.
         group.steer();
-        group.renew();
+        if group.lacks_routes() {
+            // Without, all is as before.
+            let _ = group.renew();
+        }
         group
     }
 }

@@ -7,7 +7,7 @@
 //! The kernel chooses when the connection's first packet comes. Routes are there for that moment only; none is written
 //! down, and who comes after us begins without.
 
-use super::{Balancer, Group, MemberId, Spread, spread};
+use super::{Balancer, Group, MemberId, has_connections};
 
 /// How many there may be at once.
 pub(super) const ROUTES: usize = 16;
@@ -44,7 +44,7 @@ impl Group {
         let known = match (self.balancer, &self.extended) {
             (Balancer::RoundRobin, Some(extended)) => extended.has_routes(),
             (Balancer::RoundRobin, None) | (Balancer::Hash, _) => false,
-            (Balancer::Random, _) => spread(&member.socket) == Spread::Connections,
+            (Balancer::Random, _) => has_connections(&member.socket),
         };
         if !known {
             return Err(Unroutable::Never);
@@ -89,16 +89,9 @@ impl Group {
         self.members[index].sure.then(|| u32::try_from(index).unwrap_or(u32::MAX))
     }
 
-    /// For a group whose balancer was made by a version that knew no routes: a program that does.
-    pub(super) fn renew(&mut self) {
-        let (Some(old), Some(member)) = (&self.extended, self.members.first()) else { return };
-        if old.has_routes() || spread(&member.socket) == Spread::Clients {
-            return;
-        }
-        let renewed = old.renewed().and_then(|new| new.attach(&member.socket).map(|()| new));
-        // Without, all is as before.
-        if let Ok(new) = renewed {
-            self.extended = Some(new);
-        }
+    /// True if the balancer was made by a version that knew no routes.
+    pub(super) fn lacks_routes(&self) -> bool {
+        let (Some(extended), Some(member)) = (&self.extended, self.members.first()) else { return false };
+        !extended.has_routes() && has_connections(&member.socket)
     }
 }

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 
-use rustix::net::{AddressFamily, SocketFlags, accept_with, bind, ipproto, socket_with};
+use rustix::net::{AddressFamily, SocketFlags, accept_with, bind, getsockname, ipproto, socket_with};
 
 use super::*;
 
 mod routes;
+mod sticky;
 
 /// Says what a machine lacks, and that a test is worth less for it.
 fn skip(what: &str) {

@@ -50,7 +50,7 @@ pub static KEYS: &[Key] = &[
             "balance",
             "HOW",
             "How a cluster's connections are dealt out: `round_robin`, `sticky` by client address, `least` open \
-             connections first (these two in Node and on pmr's own channel), or `shared`: workers accept them themselves",
+             connections first (in Node and on pmr's own channel), or `shared`: workers accept them themselves",
         ))
         .fixed(ANEW),
     key("backlog", "a whole number", |d, v| put(&mut d.queue.backlog, count_or_none(v)))

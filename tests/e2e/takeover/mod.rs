@@ -10,6 +10,7 @@ mod listening;
 mod nested;
 mod odd;
 mod programs;
+mod sticky;
 mod yama;
 
 use std::collections::{BTreeMap, BTreeSet};

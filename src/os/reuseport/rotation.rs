@@ -1,0 +1,148 @@
+//! Telling the kernel who gets what comes: those in rotation, or for each client address the one that it belongs to.
+//!
+//! By address, both programs work with a table as before. It just has an entry for each bucket of clients
+//! ([`rendezvous`](super::rendezvous)) instead of one for each member, and clients' addresses lead to the entries instead
+//! of a counter or chance. So the whole table is written as members come and go, and the programs stay as they are.
+//!
+//! With `Random`, a member whose index is not sure (see `order`) may change places with another such one, and their
+//! clients with them; while the last of the list moves, its clients are the others' for some microseconds.
+
+use std::io;
+use std::mem;
+use std::os::fd::AsFd;
+
+use rustix::net::{AddressFamily, getsockname};
+use serde::{Deserialize, Serialize};
+
+use super::rendezvous::{BUCKETS, FEW_BUCKETS, affinity};
+use super::{Balancer, Group, Member, MemberId, Spread, classic, has_connections, refused};
+
+/// What those who come are told apart by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Deal {
+    /// By nothing: each connection is dealt anew, in turn or by chance. Datagrams of one socket stay together.
+    #[default]
+    Each,
+    /// By the client's address: all it sends goes to one member.
+    ByAddress,
+}
+
+/// Whose clients a member has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seat {
+    /// Those that belong to this number.
+    pub number: u32,
+    /// Of several members with the same number, the one that is highest here has them.
+    pub rank: u64,
+}
+
+/// The table has room for all.
+const _: () = assert!(BUCKETS as usize <= super::PLACES);
+
+impl Member {
+    /// Among members in rotation, a bucket of clients belongs to the one whose claim is highest: one without a seat has
+    /// none while another has.
+    fn claim(&self, bucket: u32) -> (Option<(u64, u64)>, MemberId) {
+        (self.seat.map(|seat| (affinity(bucket.into(), seat.number), seat.rank)), self.id)
+    }
+}
+
+impl Group {
+    /// From now on it is dealt like this.
+    pub fn set_deal(&mut self, deal: Deal) {
+        if mem::replace(&mut self.deal, deal) == deal {
+            return;
+        }
+        self.notice_leavers();
+        if let Err(error) = self.renew() {
+            self.fall_back(Balancer::Random, refused(&error));
+        }
+        self.steer();
+    }
+
+    /// How it is dealt, unless nobody but the kernel's hash decides.
+    #[must_use]
+    pub fn deal(&self) -> Deal {
+        self.deal
+    }
+
+    /// Whose clients a member has, where it goes by address. One without a seat gets clients only if it is alone in
+    /// rotation, or among such.
+    pub fn set_seat(&mut self, id: MemberId, seat: Option<Seat>) {
+        let member = self.members.iter_mut().find(|member| member.id == id);
+        if member.is_some_and(|member| mem::replace(&mut member.seat, seat) != seat) && self.deal == Deal::ByAddress {
+            self.notice_leavers();
+            self.steer();
+        }
+    }
+
+    /// Tells the kernel who is in rotation.
+    pub(super) fn steer(&mut self) {
+        self.steer_among(|member, _| member.included);
+    }
+
+    /// The same where only those may be named by their index of whom this holds.
+    pub(super) fn steer_among(&mut self, is_in: impl Fn(&Member, usize) -> bool) {
+        if let Err(error) = self.steer_by_place() {
+            self.fall_back(Balancer::Random, refused(&error));
+        }
+        let Some(member) = self.members.first() else { return };
+        let result = match self.balancer {
+            Balancer::RoundRobin => Ok(()),
+            Balancer::Random => self.steer_by_index(member, is_in),
+            // There may be none to detach.
+            Balancer::Hash => {
+                let _ = classic::detach(&member.socket);
+                Ok(())
+            }
+        };
+        if let Err(error) = result {
+            self.fall_back(Balancer::Hash, refused(&error));
+        }
+    }
+
+    fn steer_by_place(&self) -> io::Result<()> {
+        let Some(extended) = &self.extended else { return Ok(()) };
+        let all = || 0..self.members.len();
+        let mut among: Vec<usize> = all().filter(|at| self.members[*at].included).collect();
+        if among.is_empty() {
+            among = all().collect();
+        }
+        let places: Vec<u32> = self.table(among, BUCKETS).into_iter().map(|at| self.members[at].place).collect();
+        extended.set_table(&places)?;
+        extended.set_routes(&self.routes(|index| Some(self.members[index].place)))
+    }
+
+    fn steer_by_index(&self, first: &Member, is_in: impl Fn(&Member, usize) -> bool) -> io::Result<()> {
+        let table = self.table(self.indices(is_in), FEW_BUCKETS);
+        let indices: Vec<u32> = table.into_iter().map(|index| u32::try_from(index).unwrap_or(u32::MAX)).collect();
+        let routes: Vec<(u16, u32)> = self.routes(|index| self.sure_index(index)).into_iter().flatten().collect();
+        let ipv6 = getsockname(&first.socket).is_ok_and(|address| address.address_family() == AddressFamily::INET6);
+        let choice = classic::Choice { spread: self.spread(&first.socket), ipv6, routes: &routes, indices: &indices };
+        classic::attach(&first.socket, &choice)
+    }
+
+    /// Who has which entry: each of these one, or each bucket of clients one of these.
+    fn table(&self, among: Vec<usize>, buckets: u32) -> Vec<usize> {
+        let owner = |bucket| among.iter().copied().max_by_key(|at| self.members[*at].claim(bucket));
+        match self.deal {
+            Deal::Each => among,
+            Deal::ByAddress => (0..buckets).filter_map(owner).collect(),
+        }
+    }
+
+    /// What there is to deal.
+    pub(super) fn spread(&self, socket: impl AsFd) -> Spread {
+        if has_connections(socket) { Spread::Connections(self.deal) } else { Spread::Datagrams(self.deal) }
+    }
+
+    /// In place of the program in the kernel, one that knows all it is to do now; the maps stay.
+    pub(super) fn renew(&mut self) -> io::Result<()> {
+        let (Some(old), Some(member)) = (&self.extended, self.members.first()) else { return Ok(()) };
+        let new = old.renewed(self.spread(&member.socket))?;
+        new.attach(&member.socket)?;
+        self.extended = Some(new);
+        Ok(())
+    }
+}

@@ -1,0 +1,223 @@
+//! Each client address has a worker of its own, where the kernel deals: as HTTP long polling needs it, in any language.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
+
+use super::{PYTHON, Town, possible, skip, there};
+use crate::crash::kill_god;
+use crate::support::listing::Row;
+use crate::support::{Home, app, eventually, http};
+
+const NOBODY: u32 = 65534;
+/// Addresses from 127.0.0.1 on.
+const CLIENTS: u8 = 200;
+
+/// How the program comes by its socket.
+#[derive(Clone, Copy, PartialEq)]
+enum Socket {
+    /// It binds it.
+    Bound,
+    /// It finds it open; it takes both versions of IP.
+    Given,
+}
+
+/// Who answered a client: the number of the worker, and its pid.
+type Answer = (u32, i32);
+
+/// The app in a home of this user's, who has another balancer, or of root's. `None` where it cannot be.
+fn town(socket: Socket, user: Option<u32>, balance: &str) -> Option<Town> {
+    if !there(PYTHON) || (user.is_some() && !nix::unistd::Uid::effective().is_root()) {
+        skip("no other user");
+        return None;
+    }
+    let home = user.map_or_else(Home::new, Home::of_user);
+    if socket == Socket::Bound && !possible(&home) {
+        return None;
+    }
+    let town = Town { home, port: http::free_port() };
+    town.home.write("sticky.py", &std::fs::read_to_string(app("share/sticky.py")).unwrap());
+    release(&town, socket, balance);
+    town.home.ok("start it.json");
+    Some(town)
+}
+
+fn release(town: &Town, socket: Socket, balance: &str) {
+    let listen = match socket {
+        Socket::Bound => String::new(),
+        Socket::Given => format!(r#""listen": ["tcp://[::]:{}"],"#, town.port),
+    };
+    let text = format!(
+        r#"{{ "apps": [{{ "name": "it", "script": "{}/sticky.py", "interpreter": "{PYTHON}", "instances": 4, {listen}
+            "balance": "{balance}", "merge_logs": true, "listen_timeout": "30s", "exec_mode": "cluster",
+            "env": {{ "PORT": "{}" }} }}] }}"#,
+        town.home.work().display(),
+        town.port
+    );
+    town.home.write("it.json", &text);
+}
+
+impl Town {
+    /// Who answers the client at this address.
+    fn ask(&self, last: u8) -> std::io::Result<Answer> {
+        let socket: OwnedFd = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        bind(&socket, &SocketAddr::new(Ipv4Addr::new(127, 0, 0, last).into(), 0))?;
+        connect(&socket, &SocketAddr::new(Ipv4Addr::LOCALHOST.into(), self.port))?;
+        let mut stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(30)))?;
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let words = answer.lines().last().and_then(|line| line.split_once(' '));
+        let read = words.and_then(|(instance, pid)| Some((instance.parse().ok()?, pid.parse().ok()?)));
+        read.ok_or_else(|| std::io::Error::other(answer))
+    }
+
+    /// Who answers each client. An error if not always the same does.
+    fn map(&self) -> Result<BTreeMap<u8, Answer>, String> {
+        let mut map = BTreeMap::new();
+        for _ in 0..3 {
+            for last in 1..=CLIENTS {
+                let answer = self.ask(last).map_err(|error| format!("{last}: {error}"))?;
+                let before = *map.entry(last).or_insert(answer);
+                if before != answer {
+                    return Err(format!("127.0.0.{last}: {before:?}, then {answer:?}"));
+                }
+            }
+        }
+        Ok(map)
+    }
+
+    /// The same, once it is as it shall be, and stays so.
+    fn settled(&self, what: &str, wanted: impl Fn(&BTreeMap<u8, Answer>) -> bool) -> BTreeMap<u8, Answer> {
+        eventually(what, || {
+            let map = self.map()?;
+            if wanted(&map) && self.map()? == map { Ok(map) } else { Err(format!("{map:?}")) }
+        })
+    }
+}
+
+fn instances(map: &BTreeMap<u8, Answer>) -> Vec<u32> {
+    map.values().map(|(instance, _)| *instance).collect()
+}
+
+fn pids(map: &BTreeMap<u8, Answer>) -> Vec<i32> {
+    map.values().map(|(_, pid)| *pid).collect()
+}
+
+fn story(socket: Socket, user: Option<u32>) {
+    let Some(town) = town(socket, user, "sticky") else { return };
+    let first = town.settled("four have clients", |map| (0..4).all(|instance| instances(map).contains(&instance)));
+    for instance in 0..4 {
+        let count = instances(&first).into_iter().filter(|of| *of == instance).count();
+        assert!((25..=75).contains(&count), "worker {instance} has {count} clients");
+    }
+    let described = town.home.ok("describe it").says("by client address in the kernel");
+    // Connections are counted where nothing is left to chance while workers change places.
+    let is_exact = described.out.contains("connections so far");
+    kill_god(&town.home);
+    assert_eq!(town.map().as_ref(), Ok(&first), "the next God sends all where the last one did");
+    while_asking(&town, is_exact, || drop(town.home.ok("reload it")));
+    let reloaded = town.settled("successors have the clients", |map| instances(map) == instances(&first));
+    assert!(pids(&reloaded).iter().all(|pid| !pids(&first).contains(pid)), "{first:?} {reloaded:?}");
+    town.home.ok("scale it 5");
+    let more = town.settled("the fifth has clients", |map| instances(map).contains(&4));
+    let moved: Vec<_> = more.iter().filter(|(client, answer)| reloaded[client] != **answer).collect();
+    assert!(moved.iter().all(|(_, (instance, _))| *instance == 4), "nobody moves but to the new one: {moved:?}");
+    assert!((15..=65).contains(&moved.len()), "about a fifth: {}", moved.len());
+    town.home.ok("scale it 4");
+    assert_eq!(town.settled("all are back", |map| !instances(map).contains(&4)), reloaded);
+    kill_god(&town.home);
+    assert_eq!(town.map().as_ref(), Ok(&reloaded));
+}
+
+/// Some clients ask all the time meanwhile, and are answered by the workers of one number each, if that is `exact`.
+fn while_asking(town: &Town, exact: bool, act: impl FnOnce()) {
+    let done = &AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (1..=4)
+            .map(|last| {
+                let asking = move || {
+                    let mut found = Vec::new();
+                    while !done.load(Ordering::Relaxed) {
+                        let (instance, _) = town.ask(last).expect("an answer");
+                        found.push(instance);
+                    }
+                    found.dedup();
+                    found
+                };
+                scope.spawn(asking)
+            })
+            .collect();
+        act();
+        done.store(true, Ordering::Relaxed);
+        for client in clients {
+            let found = client.join().expect("each is answered");
+            assert!(!exact || found.len() == 1, "{found:?}");
+        }
+    });
+}
+
+#[test]
+fn bound_by_each() {
+    story(Socket::Bound, None);
+}
+
+#[test]
+fn bound_by_each_of_an_ordinary_user() {
+    story(Socket::Bound, Some(NOBODY));
+}
+
+#[test]
+fn given_to_each() {
+    story(Socket::Given, None);
+}
+
+#[test]
+fn given_to_each_of_an_ordinary_user() {
+    story(Socket::Given, Some(NOBODY));
+}
+
+#[test]
+fn asked_for_later_it_holds_from_the_reload_on() {
+    let Some(town) = town(Socket::Bound, None, "round_robin") else { return };
+    let by: BTreeSet<Answer> = (0..60).map(|_| town.ask(1).expect("an answer")).collect();
+    assert_eq!(by.len(), 4, "{by:?}");
+    release(&town, Socket::Bound, "sticky");
+    town.home.ok("reload it.json");
+    let first = town.settled("four have clients", |map| (0..4).all(|instance| instances(map).contains(&instance)));
+    kill_god(&town.home);
+    assert_eq!(town.map().as_ref(), Ok(&first));
+    release(&town, Socket::Bound, "round_robin");
+    town.home.ok("reload it.json");
+    town.home.when("it", "online", |rows| rows.iter().all(Row::online));
+    let by: BTreeSet<Answer> = (0..60).map(|_| town.ask(1).expect("an answer")).collect();
+    assert!(by.len() >= 4, "{by:?}");
+}
+
+#[test]
+fn what_the_kernel_cannot_do_is_told() {
+    let town = Town { home: Home::new(), port: http::free_port() };
+    if !there(PYTHON) || !possible(&town.home) {
+        return;
+    }
+    let line = format!(
+        "start {} -n it --interpreter {PYTHON} -i 2 --balance least --max-connections 9",
+        app("share/threads.py")
+    );
+    let start = town.home.pmr(line.split_whitespace()).env("PORT", town.port.to_string()).run();
+    start
+        .ok()
+        .complains("it: `balance: least` is for Node and for pmr's own channel")
+        .complains("it: `max_connections`");
+    town.home.ok("describe it").says("`balance: least` holds on pmr's own channel only");
+    town.home.ok("explain it").says("What may not hold").says("any other program has as many as it accepts");
+    let one = format!("start {} -n one -i 2 --balance sticky --share queue", app("share/threads.py"));
+    town.home.run(&one).refuses("`sticky` gives each client a worker of its own");
+    let given = format!("start {} -n given -i 2 --balance least --listen tcp://:{}", app("share/sticky.py"), town.port);
+    town.home.run(&given).refuses("`least` is for Node");
+}
