@@ -269,7 +269,7 @@ fn without_repetitions(lines: &[String]) -> Vec<String> {
 pub fn meaning(exit: Exit) -> Option<&'static str> {
     match exit {
         Exit::Code(code) => match code {
-            0 => Some("it had nothing more to do; a server that ends so did not listen, or closed by itself"),
+            0 => Some("it had nothing more to do; a server that ends so did not listen, closed by itself, or went to the background, where it cannot stay: have it run in the foreground"),
             1 => Some("the program met an error and said so; its last words tell which"),
             2 => Some("wrong arguments, or a syntax error in the script"),
             7 => Some("in Node: an error inside the handler of uncaught exceptions"),
