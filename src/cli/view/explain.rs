@@ -75,8 +75,9 @@ fn state(one: &Description, case: &Case<'_>, names: &Names<'_>) -> Vec<String> {
         _ => String::new(),
     };
     let pid = info.pid.map_or_else(String::new, |pid| format!(", pid {pid}"));
+    let s = if info.restarts == 1 { "" } else { "s" };
     let mut lines =
-        vec![format!("  process {}: {}{since}{pid}, {} restarts", info.id, info.status.word(), info.restarts)];
+        vec![format!("  process {}: {}{since}{pid}, {} restart{s}", info.id, info.status.word(), info.restarts)];
     let why = info.reason.clone().or_else(|| stopped_by(info.status, info.id, case.events, names));
     lines.extend(why.map(|why| format!("    why: {why}")));
     let exit = info
@@ -127,6 +128,7 @@ fn stopped_by(status: Status, id: u32, events: &[Event], names: &Names<'_>) -> O
 
 /// What led to the end that came after these events of a process.
 fn cause(before: &[&Event], names: &Names<'_>) -> Option<String> {
+    // That it came to rest is said after an end, and causes no later one.
     let telling = |event: &&&Event| {
         matches!(
             event.kind,
@@ -135,7 +137,6 @@ fn cause(before: &[&Event], names: &Names<'_>) -> Option<String> {
                 | EventKind::RollingBack { .. }
                 | EventKind::OverMemory { .. }
                 | EventKind::Hung { .. }
-                | EventKind::Idle
         )
     };
     let last = before.iter().rev().find(telling)?;
@@ -199,7 +200,12 @@ fn ends(events: &[Event], names: &Names<'_>) -> Vec<String> {
         .take(TOLD)
         .map(|(at, event, exit, expected, id)| {
             let before: Vec<&Event> = of(&events[..at], id).collect();
-            let why = if expected { cause(&before, names) } else { meaning(exit).map(str::to_owned) };
+            let rests = of(&events[at + 1..], id).next().filter(|next| matches!(next.kind, EventKind::Idle));
+            let why = match rests {
+                Some(rests) => Some(super::past::words(&rests.kind, names)),
+                None if expected => cause(&before, names),
+                None => meaning(exit).map(str::to_owned),
+            };
             let why = why.map_or_else(String::new, |why| format!(": {why}"));
             format!(
                 "  {}  process {id}, {}{}{why}",
@@ -269,7 +275,9 @@ fn without_repetitions(lines: &[String]) -> Vec<String> {
 pub fn meaning(exit: Exit) -> Option<&'static str> {
     match exit {
         Exit::Code(code) => match code {
-            0 => Some("it had nothing more to do; a server that ends so did not listen, closed by itself, or went to the background, where it cannot stay: have it run in the foreground"),
+            0 => Some(
+                "it had nothing more to do; a server that ends so did not listen, closed by itself, or went to the background, where it cannot stay: have it run in the foreground",
+            ),
             1 => Some("the program met an error and said so; its last words tell which"),
             2 => Some("wrong arguments, or a syntax error in the script"),
             7 => Some("in Node: an error inside the handler of uncaught exceptions"),

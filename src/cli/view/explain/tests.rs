@@ -91,3 +91,15 @@ fn a_limit_is_named_as_the_cause() {
     assert!(page.contains("process 3, signal 2 (SIGINT): uses 400"), "{page}");
     assert!(page.contains("next: it runs on; should it end by itself, it is started again at once"), "{page}");
 }
+
+#[test]
+fn who_rests_was_not_told_to_end_by_who_started_it() {
+    let started = || event(2, EventKind::Started { pid: 9 });
+    let rest = [asked_for(1, "start"), started(), exited(3, Exit::Signal(2), true), event(4, EventKind::Idle)];
+    let page = page(|_| {}, &rest, &[]);
+    assert!(page.contains("process 3, signal 2 (SIGINT): rests: nobody needs it\n"), "{page}");
+    let stopped = [started(), asked_for(5, "stop"), exited(6, Exit::Signal(2), true)];
+    let page = self::page(|one| one.info.restarts = 1, &[&rest[..], &stopped].concat(), &[]);
+    assert!(page.contains("process 3, signal 2 (SIGINT): `stop` was asked"), "{page}");
+    assert!(page.contains(", 1 restart\n"), "{page}");
+}
