@@ -10,6 +10,7 @@
 //! Every run is written down in the ledger, under `live/RUN`, so that the next God knows it by pid and start time.
 
 mod heir;
+mod orphans;
 
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::keeper::Ledger;
-use crate::os::cgroup::{Cgroup, Membership};
+use crate::os::cgroup::Cgroup;
 use crate::os::proc::{self, Stat};
 use crate::os::reap::Ended;
 use crate::os::{clock, identity, pidfd, tree};
@@ -332,45 +333,6 @@ impl Living {
         }
         live.seen.clone_from(&tree);
         tree
-    }
-
-    /// Finds out whose the children are that came to the keeper as orphans.
-    fn adopt(&mut self) {
-        let children = |parent: &i32| tree::children(*parent).into_iter().map(|pid| (pid, *parent)).collect::<Vec<_>>();
-        for (pid, parent) in self.parents.iter().flat_map(children).collect::<Vec<_>>() {
-            // What ended under another parent than the keeper is that one's to bury.
-            if pid != self.god
-                && (parent == self.keeper || proc::stat(pid).is_some_and(|stat| !stat.is_zombie()))
-                && !self.mains.contains_key(&pid)
-                && !self.strays.contains_key(&pid)
-                && let Some(run) = self.owner(pid)
-            {
-                self.strays.insert(pid, run);
-                if parent != self.keeper {
-                    self.watch(pid);
-                }
-            }
-        }
-    }
-
-    /// By its group, and where there is none by what was seen of trees, by session (every run leads one), by the pipe
-    /// it writes to, or by the mark in its environment. One that shed all five cannot be told.
-    fn owner(&self, pid: i32) -> Option<Run> {
-        let groups = Membership::of(pid);
-        if let Some((run, _)) = self.groups.iter().find(|(_, group)| group.holds(&groups)) {
-            return Some(*run);
-        }
-        if let Some((run, _)) = self.runs.iter().find(|(_, live)| live.seen.contains(&pid)) {
-            return Some(*run);
-        }
-        let session = proc::stat(pid)?.session;
-        if let Some((run, _)) = self.runs.iter().find(|(_, live)| live.pid == session) {
-            return Some(*run);
-        }
-        if let Some((run, _)) = self.runs.iter().find(|(_, live)| tree::writes_to(pid, live.pipes)) {
-            return Some(*run);
-        }
-        self.runs.keys().copied().find(|run| tree::has_variable(pid, &format!("{RUN_VARIABLE}={}", self.mark(*run))))
     }
 }
 

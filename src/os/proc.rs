@@ -12,6 +12,8 @@ pub struct Stat {
     pub parent: i32,
     /// Its session.
     pub session: i32,
+    /// It is on its way out, or has ended.
+    pub parting: bool,
     /// Processor time of it and of the children it waited for, in clock ticks.
     pub ticks: u64,
     /// When it started, in clock ticks since boot: with the pid it names a process for certain.
@@ -27,6 +29,9 @@ impl Stat {
         matches!(self.state, 'Z' | 'X')
     }
 }
+
+/// The flag of a process on its way out (`include/linux/sched.h`).
+const PF_EXITING: u64 = 4;
 
 /// Clock ticks per second.
 #[must_use]
@@ -116,6 +121,7 @@ fn parse(line: &[u8]) -> Option<Stat> {
         state: fields.first()?.chars().next()?,
         parent: fields.get(1)?.parse().ok()?,
         session: fields.get(3)?.parse().ok()?,
+        parting: number(6)? & PF_EXITING != 0,
         ticks: number(11)? + number(12)? + number(13)? + number(14)?,
         start: number(19)?,
         resident: number(21)? * rustix::param::page_size() as u64,
@@ -141,6 +147,9 @@ mod tests {
         let stat = parse(line).unwrap();
         assert_eq!(stat.state, 'S');
         assert_eq!((stat.parent, stat.session, stat.ticks, stat.start), (1, 5, 37, 999));
+        assert!(!stat.parting);
+        let line = b"7 (a) R 1 7 5 0 -1 4194564 1 0 0 0 10 20 3 4 20 0 1 0 999 1000 50 1844";
+        assert!(parse(line).unwrap().parting);
         assert_eq!(parse(b"garbage"), None);
     }
 }

@@ -67,7 +67,8 @@ impl fmt::Display for Refusal {
             Refusal::Empty => write!(f, "there are no processes"),
             Refusal::AlreadyRunning { name, id } => write!(f, "the app `{name}` is running already (id {id})"),
             Refusal::NothingToDo { name, instances } => {
-                write!(f, "`{name}` has {instances} processes already: nothing to do")
+                let processes = if *instances == 1 { "process" } else { "processes" };
+                write!(f, "`{name}` has {instances} {processes} already: nothing to do")
             }
             Refusal::BadCount { why } => write!(f, "{why}"),
             Refusal::BadSetting { key, why } => write!(f, "`{key}`: {why}"),

@@ -95,14 +95,29 @@ fn without_treekill_only_the_main_process_is_signalled_but_nothing_is_left() {
     home.ok(&format!("start {} --no-treekill -k 500", app("forest.sh")));
     home.logged("forest-out.log", "grown");
     home.ok("delete forest");
-    let left = || {
-        let all = processes::of_home(home.root());
-        all.into_iter()
-            .filter(|pid| ![home.daemon_pid(), home.god_pid()].contains(pid))
-            .map(processes::command_line)
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(left(), [] as [String; 0]);
+    assert_eq!(left(&home), [] as [String; 0]);
+}
+
+#[test]
+fn nothing_is_left_of_a_program_that_goes_to_the_background() {
+    const PYTHON: &str = "/usr/bin/python3";
+    if !std::path::Path::new(PYTHON).exists() {
+        return;
+    }
+    let home = Home::new();
+    for _ in 0..3 {
+        home.run(&format!("start {} --interpreter {PYTHON} --no-autorestart -k 300", app("daemon.py")));
+        home.status("daemon", "completed");
+        assert_eq!(left(&home), [] as [String; 0]);
+        home.ok("delete daemon");
+    }
+}
+
+/// Of all that was started.
+fn left(home: &Home) -> Vec<String> {
+    let all = processes::of_home(home.root()).into_iter();
+    let others = all.filter(|pid| ![home.daemon_pid(), home.god_pid()].contains(pid));
+    others.map(processes::command_line).collect()
 }
 
 #[test]

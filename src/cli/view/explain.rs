@@ -147,6 +147,7 @@ fn stopped_by(status: Status, id: u32, events: &[Event], names: &Names<'_>) -> O
 
 /// What led to the end that came after these events of a process.
 fn cause(before: &[&Event], names: &Names<'_>) -> Option<String> {
+    // That it came to rest is said after an end, and causes no later one.
     let telling = |event: &&&Event| {
         matches!(
             event.kind,
@@ -155,7 +156,6 @@ fn cause(before: &[&Event], names: &Names<'_>) -> Option<String> {
                 | EventKind::RollingBack { .. }
                 | EventKind::OverMemory { .. }
                 | EventKind::Hung { .. }
-                | EventKind::Idle
         )
     };
     let last = before.iter().rev().find(telling)?;
@@ -233,11 +233,12 @@ fn ends(events: &[Event], names: &Names<'_>) -> Vec<String> {
         .take(TOLD)
         .map(|(at, event, exit, expected, id)| {
             let before: Vec<&Event> = of(&events[..at], id).collect();
-            let completed = of(&events[at..], id).nth(1).is_some_and(|next| matches!(next.kind, EventKind::Completed));
-            let why = match (expected, completed) {
-                (true, _) => cause(&before, names),
-                (false, true) => Some("it had done what it was for".to_owned()),
-                (false, false) => meaning(exit).map(str::to_owned),
+            let then = of(&events[at + 1..], id).next().map(|next| &next.kind);
+            let why = match then {
+                Some(rest @ EventKind::Idle) => Some(super::past::words(rest, names)),
+                Some(EventKind::Completed) if !expected => Some("it had done what it was for".to_owned()),
+                _ if expected => cause(&before, names),
+                _ => meaning(exit).map(str::to_owned),
             };
             let why = why.map_or_else(String::new, |why| format!(": {why}"));
             format!(
@@ -308,7 +309,9 @@ fn without_repetitions(lines: &[String]) -> Vec<String> {
 pub fn meaning(exit: Exit) -> Option<&'static str> {
     match exit {
         Exit::Code(code) => match code {
-            0 => Some("it had nothing more to do; a server that ends so did not listen, or closed by itself"),
+            0 => Some(
+                "it had nothing more to do; a server that ends so did not listen, closed by itself, or went to the background, where it cannot stay: have it run in the foreground",
+            ),
             1 => Some("the program met an error and said so; its last words tell which"),
             2 => Some("wrong arguments, or a syntax error in the script"),
             7 => Some("in Node: an error inside the handler of uncaught exceptions"),

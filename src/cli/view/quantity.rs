@@ -40,7 +40,7 @@ pub fn memory(bytes: u64) -> String {
 #[must_use]
 pub fn span(span: Duration) -> String {
     match u64::try_from(span.as_millis()).unwrap_or(u64::MAX) {
-        0 => "0".to_owned(),
+        0 => "0 ms".to_owned(),
         ms if ms % 1000 == 0 => format!("{} s", ms / 1000),
         ms => format!("{ms} ms"),
     }
@@ -67,6 +67,6 @@ mod tests {
 
     #[test]
     fn spans_are_written_as_they_were_meant() {
-        assert_eq!(["0", "1600 ms", "3 s"], [0, 1600, 3000].map(|ms| span(Duration::from_millis(ms))));
+        assert_eq!(["0 ms", "1600 ms", "3 s"], [0, 1600, 3000].map(|ms| span(Duration::from_millis(ms))));
     }
 }

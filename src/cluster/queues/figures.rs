@@ -1,5 +1,7 @@
 //! What there is to tell about queues.
 
+use std::collections::HashSet;
+
 use super::queue::Queue;
 use super::state::State;
 use crate::os::reuseport::{Balancer, Deal, Group, Key, Reason};
@@ -21,18 +23,20 @@ impl State {
 
     fn info(&self, key: &Key, group: &Group) -> ListenerInfo {
         let here = || self.queues.iter().filter(|queue| queue.key == *key && queue.member.is_some());
-        let listening = |queue: &&Queue| queue.holders.iter().filter(|holder| holder.listens).count();
-        let workers = here().map(|queue| listening(&queue)).sum::<usize>();
+        // One may have several: with `SO_REUSEPORT` of its own, as many as it likes.
+        let listening = here().flat_map(|queue| &queue.holders).filter(|holder| holder.listens);
+        let workers = listening.map(|holder| holder.run).collect::<HashSet<Run>>().len();
         let common = here().any(|queue| queue.holders.len() > 1);
         let prefix = if key.tcp { "" } else { "udp " };
-        let (mechanism, why) = words(group, common);
+        let (mechanism, why) = words(key, group, common);
         ListenerInfo {
             address: format!("{prefix}{}", key.address),
             mechanism,
             workers: u32::try_from(workers).unwrap_or(u32::MAX),
             why,
             waiting: here().map(Queue::waiting).sum(),
-            dealt: group.dealt(),
+            // Datagrams are no connections, and nobody counts them.
+            dealt: if key.tcp { group.dealt() } else { None },
         }
     }
 
@@ -46,13 +50,14 @@ impl State {
 }
 
 /// How connections get to the workers, and why not in a better way.
-fn words(group: &Group, common: bool) -> (String, Option<String>) {
+fn words(key: &Key, group: &Group, common: bool) -> (String, Option<String>) {
     if common {
         return ("one queue for all".to_owned(), None);
     }
     let (balancer, reason) = group.balancer();
     let mechanism = match (balancer, group.deal()) {
         (Balancer::RoundRobin | Balancer::Random, Deal::ByAddress) => "a queue each, by client address in the kernel",
+        (Balancer::RoundRobin | Balancer::Random, Deal::Each) if !key.tcp => "a queue each, by client",
         (Balancer::RoundRobin, Deal::Each) => "a queue each, in turn by the kernel",
         (Balancer::Random, Deal::Each) => "a queue each, by chance",
         (Balancer::Hash, _) => "a queue each, by the kernel's hash",
@@ -67,6 +72,7 @@ fn words(group: &Group, common: bool) -> (String, Option<String>) {
         )),
         // Either program can.
         (_, Balancer::RoundRobin | Balancer::Random, Deal::ByAddress) | (Reason::Wanted, ..) => None,
+        _ if !key.tcp => None,
         (Reason::Refused(libc::EPERM), ..) => Some("dealing in turn takes CAP_BPF".to_owned()),
         (Reason::Refused(_), ..) => Some(reason.to_string()),
     };

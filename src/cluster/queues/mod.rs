@@ -18,10 +18,13 @@
 //! **Clients.** With `balance: sticky` the kernel goes by client address, and each address belongs to the worker of one
 //! number ([`clients`]): its successor inherits it, and so does the next God.
 //!
+//! A program that closes its socket and lives on has no queue any more ([`closed`]).
+//!
 //! The owner tells who arrives, leaves and is gone; who binds and listens is told by whoever sees it: the takeover of
 //! binds, socket activation. All of it runs on one thread, inside a [`tokio::task::LocalSet`].
 
 mod clients;
+mod closed;
 mod drain;
 mod figures;
 mod forsaken;
@@ -36,7 +39,7 @@ mod visit;
 mod withheld;
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -226,9 +229,10 @@ impl Queues {
         self.state.borrow().begun_by(run).map(|queue| queue.key).collect()
     }
 
-    /// The worker closed all its sockets but these: programs try whether a port is free, and do not say so.
-    pub(crate) fn keep_open(&self, run: Run, inodes: &HashSet<u64>) {
-        self.state.borrow_mut().keep_open(run, inodes);
+    /// Lets go of what the worker has closed, if that can be told: programs try whether a port is free, and do not say
+    /// so. `asking` is a thread of it.
+    pub(crate) fn forget_closed(&self, run: Run, asking: Option<i32>) {
+        self.state.borrow_mut().forget_closed(run, asking);
     }
 
     /// Out of rotation at once.

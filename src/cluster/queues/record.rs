@@ -126,6 +126,7 @@ impl State {
             keys.into_iter().for_each(|key| state.steer(key));
             state.note();
             state.look_again();
+            state.check_for_closed();
         }
         Ok(shared)
     }

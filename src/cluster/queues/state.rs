@@ -1,7 +1,7 @@
 //! What is known of the queues, and who is in rotation.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::{Rc, Weak};
@@ -38,6 +38,8 @@ pub(super) struct State {
     pub(super) aside: BTreeSet<Run>,
     /// Somebody will look after the vacant.
     pub(super) looking: bool,
+    /// Somebody looks whether programs have closed what connections wait in.
+    pub(super) checking: bool,
     /// What becomes of connections nobody is there for.
     pub(super) rule: QueueRule,
     pub(super) lookouts: HashMap<QueueId, Lookout>,
@@ -86,6 +88,7 @@ impl State {
                 withheld: BTreeSet::new(),
                 aside: BTreeSet::new(),
                 looking: false,
+                checking: false,
                 rule: QueueRule::default(),
                 lookouts: HashMap::new(),
                 deal: Deal::default(),
@@ -103,6 +106,7 @@ impl State {
         let worker = Worker { root, excluded: false, draining: None, emptied: false };
         self.workers.entry(run).or_insert(worker).root = root;
         self.note();
+        self.check_for_closed();
     }
 
     pub(super) fn held_by(&self, run: Run) -> impl Iterator<Item = &Queue> {
@@ -248,7 +252,7 @@ impl State {
     }
 
     /// Who is to be in rotation.
-    fn chosen(&self, key: &Key) -> BTreeSet<QueueId> {
+    pub(super) fn chosen(&self, key: &Key) -> BTreeSet<QueueId> {
         let here = || self.queues.iter().filter(|queue| queue.key == *key && queue.member.is_some());
         let served = self.best_served(here());
         if !served.is_empty() {
@@ -285,19 +289,6 @@ impl State {
         self.keys_of(run).into_iter().for_each(|key| self.steer(key));
     }
 
-    pub(super) fn keep_open(&mut self, run: Run, inodes: &HashSet<u64>) {
-        let closed = |queue: &Queue| queue.is_held_by(run) && !inodes.contains(&queue.inode);
-        let gone: Vec<(QueueId, Key)> =
-            self.queues.iter().filter(|queue| closed(queue)).map(|queue| (queue.id, queue.key)).collect();
-        for (id, key) in &gone {
-            self.let_go(*id, run, false);
-            self.steer(*key);
-        }
-        if !gone.is_empty() {
-            self.note();
-        }
-    }
-
     pub(super) fn gone(&mut self, run: Run) {
         self.withheld.remove(&run);
         self.aside.remove(&run);
@@ -312,39 +303,6 @@ impl State {
         self.workers.remove(&run);
         self.note();
         self.look_again();
-    }
-
-    /// A worker has this queue no more. Without any other it is removed, unless connections may still wait in it, or
-    /// it is the last at its address (`stays`).
-    fn let_go(&mut self, id: QueueId, run: Run, stays: bool) {
-        let Some(at) = self.queues.iter().position(|queue| queue.id == id) else { return };
-        self.queues[at].let_go(run);
-        let queue = &self.queues[at];
-        let key = queue.key;
-        let others = self.chosen(&key).iter().any(|chosen| *chosen != id);
-        if !queue.holders.is_empty() || (stays && queue.member.is_some() && !others) {
-            return self.listen_again(at);
-        }
-        // Datagrams take no handshake, never move, and their sockets are not shut down.
-        let moves = key.tcp && self.places.get(&key).is_some_and(|place| place.group.migrates());
-        let emptied = || self.workers.get(&run).is_some_and(|worker| worker.emptied);
-        let empty = (!key.tcp || key.address.ip().is_loopback() || emptied()) && queue.waiting() == 0;
-        let listens = !key.tcp || reuseport::listens(&queue.socket);
-        if !stays || queue.member.is_none() || !listens || moves || empty {
-            self.remove(id);
-        }
-    }
-
-    /// The program may have shut its socket down, which holds for all who have it.
-    fn listen_again(&mut self, at: usize) {
-        let queue = &self.queues[at];
-        if queue.key.tcp
-            && queue.member.is_some()
-            && !reuseport::listens(&queue.socket)
-            && let Err(error) = self.enter(at, reuseport::BACKLOG)
-        {
-            tracing::warn!(%error, "a socket that its program shut down cannot listen again");
-        }
     }
 
     /// Closes a queue. What waits in it moves to others if the kernel does that.

@@ -2,6 +2,7 @@
 
 mod shed;
 
+use std::collections::HashSet;
 use std::net::{SocketAddr, TcpStream};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, bind, listen, socket_with};
@@ -216,10 +217,35 @@ fn what_a_program_closed_is_closed() {
         let mut stage = Stage::new(Balancer::RoundRobin);
         let probe = stage.worker(1);
         assert_eq!(stage.queues.held_by(probe.run).len(), 1);
-        stage.queues.keep_open(probe.run, &HashSet::new());
+        stage.queues.state.borrow_mut().keep_open(probe.run, &HashSet::new());
         assert!(stage.queues.held_by(probe.run).is_empty());
         drop(probe.socket);
         assert!(TcpStream::connect(stage.address).is_err(), "refused, as if we had no copy");
+    });
+}
+
+#[test]
+fn what_waits_where_a_program_has_closed_is_for_others_or_for_the_next() {
+    play(async {
+        for balancer in BOTH {
+            let mut stage = Stage::new(balancer);
+            let (closing, other) = (stage.worker(1), stage.worker(2));
+            let _clients = stage.connect(40);
+            let waited = stage.queues.figures(closing.run).unwrap().waiting as usize;
+            assert!(waited > 0);
+            stage.queues.state.borrow_mut().keep_open(closing.run, &HashSet::new());
+            drop(closing.socket);
+            let _more = stage.connect(10);
+            let served = other.accept().len();
+            match stage.heir(1) {
+                Some(again) => {
+                    stage.listen(&again);
+                    assert_eq!((again.accept().len(), served), (waited, 50 - waited));
+                }
+                // The kernel moved them.
+                None => assert_eq!(served, 50),
+            }
+        }
     });
 }
 

@@ -33,9 +33,9 @@ use super::Notice;
 use super::memory::{Book, Kept};
 use super::queues::Queues;
 use crate::keeper::Records;
+use crate::os::killpoint;
 use crate::os::reuseport::Key;
 use crate::os::seccomp::{BindWatch, Pending, Request};
-use crate::os::{diag, identity, killpoint, proc, tree};
 use crate::protocol::Run;
 use crate::spec::Sharing;
 
@@ -203,20 +203,9 @@ impl State {
 
     /// Lets go of what the program has closed, if that can be told. `asking` is a thread of it.
     fn forget_closed(&mut self, run: Run, asking: Option<i32>) {
-        let Some(worker) = self.workers.get(&run).filter(|worker| !worker.gone) else { return };
-        if self.queues.held_by(run).is_empty() {
-            return;
+        if self.workers.get(&run).is_some_and(|worker| !worker.gone) {
+            self.queues.forget_closed(run, asking);
         }
-        let mut processes = tree::descendants(&[worker.root]);
-        processes.extend(asking);
-        let Some(mut open) = diag::sockets_if_known(&processes) else { return };
-        if self.queues.held_by(run).iter().any(|(_, inode)| !open.contains(inode)) {
-            // A daemon has left the tree, and is under our watch all the same. We and the keeper have a copy of each.
-            let ours = [identity::pid(), identity::parent()];
-            let others: Vec<i32> = proc::sweep().into_keys().filter(|pid| !ours.contains(pid)).collect();
-            open.extend(diag::sockets_of(&others));
-        }
-        self.queues.keep_open(run, &open);
     }
 }
 

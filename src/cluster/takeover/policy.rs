@@ -133,8 +133,7 @@ impl State {
         if clashes && !reuseport::is_shared(&socket) {
             return Err(io::Error::from_raw_os_error(libc::EADDRINUSE));
         }
-        if let Some(other) = self.other_socket(run, &key) {
-            reuseport::carry_options(&socket, &other)?;
+        if let Some(other) = self.other_socket(run, &socket, &key)? {
             if !self.put_in_place(run, request, &other)? {
                 return Ok(None);
             }
@@ -145,12 +144,18 @@ impl State {
     }
 
     /// One that is there, for a worker to have in place of its own.
-    fn other_socket(&self, run: Run, key: &Key) -> Option<OwnedFd> {
-        let common = || match self.rules.share {
+    fn other_socket(&self, run: Run, own: &OwnedFd, key: &Key) -> io::Result<Option<OwnedFd>> {
+        let common = match self.rules.share {
             Share::Own => None,
             Share::Queue => self.queues.partake(run, key),
         };
-        common().or_else(|| self.queues.inherit(run, key))
+        // As those have made it who serve there: were it made to wait for connections, their loops would wait in it.
+        if common.is_some() {
+            return Ok(common);
+        }
+        let vacant = self.queues.inherit(run, key);
+        vacant.iter().try_for_each(|vacant| reuseport::carry_options(own, vacant))?;
+        Ok(vacant)
     }
 
     fn share(&mut self, run: Run, socket: OwnedFd, address: &Address, key: &Key) -> io::Result<Decision> {

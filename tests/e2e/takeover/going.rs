@@ -95,3 +95,15 @@ fn one_queue_for_all() {
         assert!(tally.failed.iter().all(|failed| failed.how != "refused" && failed.how != "hung"), "{tally:?}");
     }
 }
+
+#[test]
+fn event_loops_with_one_queue_go_on_when_another_begins() {
+    let words = format!("{} --interpreter {PYTHON} -i 3 --share queue", app("share/loop.py"));
+    let Some(town) = there(PYTHON).then(|| Town::new(&words)).flatten() else { return };
+    let mut loads = town.loads();
+    town.home.ok("reload it");
+    loads.are_served();
+    for tally in loads.stop() {
+        assert!(tally.failed.iter().all(|failed| failed.how != "refused" && failed.how != "hung"), "{tally:?}");
+    }
+}

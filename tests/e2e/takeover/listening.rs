@@ -4,10 +4,12 @@ use std::collections::HashSet;
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 
-use super::{PYTHON, possible, skip, there};
+use nix::sys::signal::Signal;
+
+use super::{PYTHON, Town, possible, skip, there};
 use crate::support::eventually::PATIENCE;
 use crate::support::ports::free_ports;
-use crate::support::{Home, app, eventually};
+use crate::support::{Home, app, eventually, processes};
 
 fn ask(address: SocketAddr) -> Result<i32, String> {
     let mut said = String::new();
@@ -62,5 +64,32 @@ fn every_way_is_shared_and_survives_a_reload() {
         home.ok("reload many");
         crate::crash::kill_god(&home);
     }
-    home.ok("describe 0").says("udp 127.0.0.1").says("a queue each");
+    let udp = format!("udp 127.0.0.1:{} (a queue each, by client, 2 workers)", base + 4);
+    home.ok("describe 0").says(&udp);
+}
+
+#[test]
+fn a_worker_that_closes_its_socket_and_lives_on_gets_no_more() {
+    let words = format!("{} --interpreter {PYTHON} -i 2 --merge-logs", app("share/closes.py"));
+    let Some(town) = there(PYTHON).then(|| Town::new(&words)).flatten() else { return };
+    let closing = town.online(2)[0].pid;
+    let address = SocketAddr::from(([127, 0, 0, 1], town.port));
+    both_answer(&address.to_string(), ask);
+    processes::signal(closing, Signal::SIGUSR1);
+    town.home.logged("it-out.log", "closed");
+    // Some of them wait where nobody accepts.
+    let clients: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(address).expect("it is open")).collect();
+    let described = || town.home.ok("describe it").out;
+    eventually("it is noticed", || if described().contains(", 1 worker") { Ok(()) } else { Err(described()) });
+    for _ in 0..20 {
+        assert_ne!(ask(address), Ok(closing));
+    }
+    // Where the kernel moves nothing, what waits is its successor's.
+    processes::signal(closing, Signal::SIGTERM);
+    for mut client in clients {
+        let mut said = String::new();
+        client.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        client.read_to_string(&mut said).expect("nobody is reset");
+        assert!(said.trim().parse::<i32>().is_ok(), "{said:?}");
+    }
 }

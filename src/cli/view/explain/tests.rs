@@ -125,3 +125,15 @@ fn a_job_that_is_done_has_done_nothing_wrong() {
     assert!(page.contains("code 0 after 899 ms: it had done what it was for\n"), "{page}");
     assert!(!page.contains("did not listen"), "{page}");
 }
+
+#[test]
+fn who_rests_was_not_told_to_end_by_who_started_it() {
+    let started = || event(2, EventKind::Started { pid: 9 });
+    let rest = [asked_for(1, "start"), started(), exited(3, Exit::Signal(2), true), event(4, EventKind::Idle)];
+    let page = page(|_| {}, &rest, &[]);
+    assert!(page.contains("process 3, signal 2 (SIGINT): rests: nobody needs it\n"), "{page}");
+    let stopped = [started(), asked_for(5, "stop"), exited(6, Exit::Signal(2), true)];
+    let page = self::page(|one| one.info.restarts = 1, &[&rest[..], &stopped].concat(), &[]);
+    assert!(page.contains("process 3, signal 2 (SIGINT): `stop` was asked"), "{page}");
+    assert!(page.contains(", 1 restart\n"), "{page}");
+}
