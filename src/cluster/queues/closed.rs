@@ -3,51 +3,45 @@
 //! Some try whether a port is free, some serve what they have to its end before they go. The kernel does not say so, and
 //! deals connections to our copy of the socket as before, where nobody accepts them. That they wait is how it is noticed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use super::lookout::Lookout;
 use super::queue::{Queue, QueueId};
-use super::state::State;
+use super::state::{Shared, State};
 use crate::os::reuseport::{self, Key};
+use crate::os::socket::watch;
 use crate::os::{diag, identity, proc, tree};
 use crate::protocol::Run;
 
 /// How long connections wait in a queue before its program is looked into.
 const CHECK: Duration = Duration::from_millis(500);
+/// The longest time from one look to the next, while a program that has all it can do keeps what waits.
+const SELDOM: Duration = Duration::from_secs(8);
 
 impl State {
-    /// Looks into programs whose connections wait, as long as there are any.
-    pub(super) fn check_for_closed(&mut self) {
-        if std::mem::replace(&mut self.checking, true) {
+    /// Notices from now on if connections wait in a queue whose program has closed it.
+    pub(super) fn attend(&mut self, at: usize) {
+        let queue = &mut self.queues[at];
+        if queue.lookout.as_ref().is_some_and(Lookout::is_there) {
             return;
         }
-        let me = self.me.clone();
-        tokio::task::spawn_local(async move {
-            let mut before = HashMap::new();
-            loop {
-                tokio::time::sleep(CHECK).await;
-                let Some(state) = me.upgrade() else { return };
-                let mut state = state.borrow_mut();
-                if state.workers.is_empty() {
-                    state.checking = false;
-                    return;
-                }
-                before = state.check(&before);
-            }
-        });
+        match queue.socket.try_clone() {
+            Ok(socket) => queue.lookout = Some(Lookout::new(attend(self.me.clone(), queue.id, socket))),
+            Err(error) => tracing::warn!(%error, "it would not be noticed if a program closed its socket"),
+        }
     }
 
-    /// Returns how many connections wait in which queues. Where they are no fewer than `before`, the programs are
-    /// looked into.
-    fn check(&mut self, before: &HashMap<QueueId, u32>) -> HashMap<QueueId, u32> {
-        let waits = |queue: &&Queue| !queue.holders.is_empty() && queue.waiting() > 0;
-        let now: HashMap<QueueId, u32> =
-            self.queues.iter().filter(waits).map(|queue| (queue.id, queue.waiting())).collect();
-        let is_stuck = |queue: &&Queue| before.get(&queue.id).is_some_and(|before| now.get(&queue.id) >= Some(before));
-        let stuck = self.queues.iter().filter(is_stuck);
-        let runs: HashSet<Run> = stuck.flat_map(|queue| &queue.holders).map(|holder| holder.run).collect();
-        runs.into_iter().for_each(|run| self.forget_closed(run, None));
-        now
+    /// How many connections wait in this queue. Where they are no fewer than `before`, its programs are looked into.
+    fn check(&mut self, id: QueueId, before: u32) -> Option<u32> {
+        let queue = self.queues.iter().find(|queue| queue.id == id)?;
+        let now = queue.waiting();
+        if now >= before {
+            let runs: Vec<Run> = queue.holders.iter().map(|holder| holder.run).collect();
+            runs.into_iter().for_each(|run| self.forget_closed(run, None));
+        }
+        Some(now)
     }
 
     /// Lets go of what the program has closed, if that can be told. `asking` is a thread of it.
@@ -117,6 +111,29 @@ impl State {
             && let Err(error) = self.enter(at, reuseport::BACKLOG)
         {
             tracing::warn!(%error, "a socket that its program shut down cannot listen again");
+        }
+    }
+}
+
+/// Sleeps until something waits, and looks then until nothing does. The runtime watches the socket for the first of them
+/// only: each connection to a program that is well would wake us.
+async fn attend(state: Shared, id: QueueId, socket: OwnedFd) {
+    loop {
+        let Ok(first) = socket.try_clone().and_then(watch) else { return };
+        match first.readable().await {
+            // It was shut down. Should it listen again, so will we.
+            Ok(ready) if ready.ready().is_read_closed() => return,
+            Ok(_) => {}
+            Err(_) => return,
+        }
+        drop(first);
+        let (mut before, mut pause) = (1, CHECK);
+        while before > 0 {
+            tokio::time::sleep(pause).await;
+            let Some(state) = state.upgrade() else { return };
+            let Some(now) = state.borrow_mut().check(id, before) else { return };
+            pause = if now >= before { (pause * 2).min(SELDOM) } else { CHECK };
+            before = now;
         }
     }
 }

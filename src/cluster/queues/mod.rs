@@ -29,6 +29,7 @@ mod drain;
 mod figures;
 mod forsaken;
 mod given;
+mod lookout;
 mod queue;
 mod record;
 mod shed;

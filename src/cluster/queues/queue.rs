@@ -4,6 +4,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use serde::{Deserialize, Serialize};
 
+use super::lookout::Lookout;
 use crate::cluster::memory::{Book, Kept};
 use crate::os::reuseport::{Group, Key, MemberId};
 use crate::os::{clock, diag};
@@ -34,6 +35,8 @@ pub(super) struct Queue {
     pub(super) holders: Vec<Holder>,
     /// Since when nobody holds it, in ms of the monotonic clock.
     pub(super) vacant_since: Option<u64>,
+    /// Notices if its program closes it.
+    pub(super) lookout: Option<Lookout>,
 }
 
 /// A worker that has a queue.

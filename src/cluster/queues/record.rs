@@ -126,7 +126,8 @@ impl State {
             keys.into_iter().for_each(|key| state.steer(key));
             state.note();
             state.look_again();
-            state.check_for_closed();
+            let there: Vec<usize> = (0..state.queues.len()).filter(|at| state.queues[*at].member.is_some()).collect();
+            there.into_iter().for_each(|at| state.attend(at));
         }
         Ok(shared)
     }
@@ -146,7 +147,17 @@ impl State {
                 members.entry(place).or_insert_with(|| (key, BTreeMap::new())).1.insert(member, copy);
             }
             let kept = self.book.keep(name, &socket);
-            self.queues.push(Queue { id, key, inode, _kept: kept, socket, member, holders, vacant_since });
+            self.queues.push(Queue {
+                id,
+                key,
+                inode,
+                _kept: kept,
+                socket,
+                member,
+                holders,
+                vacant_since,
+                lookout: None,
+            });
         }
         members
     }

@@ -9,9 +9,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use tokio::io::unix::AsyncFd;
-use tokio::task::AbortHandle;
 use tokio::time::{Duration, Instant, sleep_until};
 
+use super::lookout::Lookout;
 use super::queue::{Queue, QueueId};
 use super::state::State;
 use crate::cluster::shed;
@@ -19,16 +19,6 @@ use crate::os::diag;
 use crate::os::reuseport::Key;
 use crate::os::socket::{accept_at_once, watch};
 use crate::spec::{QueueRule, Shed};
-
-/// One who looks after a queue. It ends when this is dropped.
-#[derive(Debug)]
-pub(super) struct Lookout(AbortHandle);
-
-impl Drop for Lookout {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
 
 impl State {
     /// What becomes of connections that no worker is ready for.
@@ -53,15 +43,15 @@ impl State {
             Some(queue) if queue.key == *key => wanted.iter().any(|queue| queue.id == *id),
             known => known.is_some(),
         };
-        self.lookouts.retain(|id, lookout| stays(id) && !lookout.0.is_finished());
+        self.lookouts.retain(|id, lookout| stays(id) && lookout.is_there());
         for queue in wanted {
             if self.lookouts.contains_key(&queue.id) {
                 continue;
             }
             match queue.socket.try_clone().and_then(watch) {
                 Ok(socket) => {
-                    let task = tokio::task::spawn_local(turn_late_away(socket, timeout, self.rule.shed));
-                    self.lookouts.insert(queue.id, Lookout(task.abort_handle()));
+                    let task = turn_late_away(socket, timeout, self.rule.shed);
+                    self.lookouts.insert(queue.id, Lookout::new(task));
                 }
                 Err(error) => tracing::warn!(%error, "nobody is turned away who waits too long"),
             }

@@ -9,8 +9,8 @@ use std::rc::{Rc, Weak};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 
+use super::lookout::Lookout;
 use super::queue::{Place, Queue, QueueId};
-use super::shed::Lookout;
 use crate::cluster::Notice;
 use crate::cluster::memory::Book;
 use crate::os::clock;
@@ -38,8 +38,6 @@ pub(super) struct State {
     pub(super) aside: BTreeSet<Run>,
     /// Somebody will look after the vacant.
     pub(super) looking: bool,
-    /// Somebody looks whether programs have closed what connections wait in.
-    pub(super) checking: bool,
     /// What becomes of connections nobody is there for.
     pub(super) rule: QueueRule,
     pub(super) lookouts: HashMap<QueueId, Lookout>,
@@ -88,7 +86,6 @@ impl State {
                 withheld: BTreeSet::new(),
                 aside: BTreeSet::new(),
                 looking: false,
-                checking: false,
                 rule: QueueRule::default(),
                 lookouts: HashMap::new(),
                 deal: Deal::default(),
@@ -106,7 +103,6 @@ impl State {
         let worker = Worker { root, excluded: false, draining: None, emptied: false };
         self.workers.entry(run).or_insert(worker).root = root;
         self.note();
-        self.check_for_closed();
     }
 
     pub(super) fn held_by(&self, run: Run) -> impl Iterator<Item = &Queue> {
@@ -145,7 +141,17 @@ impl State {
         let id = QueueId(self.next());
         let kept = self.book.keep(id.name(&self.book), &socket);
         let (holders, vacant_since) = (Vec::new(), Some(clock::monotonic_ms()));
-        self.queues.push(Queue { id, key, inode, _kept: kept, socket, member: None, holders, vacant_since });
+        self.queues.push(Queue {
+            id,
+            key,
+            inode,
+            _kept: kept,
+            socket,
+            member: None,
+            holders,
+            vacant_since,
+            lookout: None,
+        });
         Ok(self.queues.len() - 1)
     }
 
@@ -166,7 +172,10 @@ impl State {
             (None, Ok(_)) => Err(io::ErrorKind::NotFound.into()),
         };
         match entered {
-            Ok(member) => queue.member = Some(member),
+            Ok(member) => {
+                queue.member = Some(member);
+                self.attend(at);
+            }
             Err(error) if queue.member.is_none() && queue.holders.is_empty() => {
                 self.queues.remove(at);
                 return Err(error);

@@ -112,9 +112,9 @@ fn what_a_check_found_is_told_and_what_follows_is_what_its_owner_chose() {
         }
     };
     let replaced = page(sick(OnFail::Restart), &[], &[]);
-    assert!(replaced.contains("why: GET /up: status 500") && replaced.contains("next: it is replaced,"), "{replaced}");
+    assert!(replaced.contains("why: GET /up: status 500") && replaced.contains("; it is replaced,"), "{replaced}");
     let alone = page(sick(OnFail::Alert), &[], &[]);
-    assert!(alone.contains("next: it is checked on and stays, by its `on_fail`"), "{alone}");
+    assert!(alone.contains("; it is checked on and stays, by its `on_fail`"), "{alone}");
 }
 
 #[test]

@@ -1,0 +1,25 @@
+//! Tasks that look after one queue each.
+
+use tokio::task::AbortHandle;
+
+/// One who looks after a queue. It ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Lookout(AbortHandle);
+
+impl Lookout {
+    /// To be called inside a [`tokio::task::LocalSet`].
+    pub(super) fn new(task: impl Future<Output = ()> + 'static) -> Lookout {
+        Lookout(tokio::task::spawn_local(task).abort_handle())
+    }
+
+    /// False once it had nothing more to look after.
+    pub(super) fn is_there(&self) -> bool {
+        !self.0.is_finished()
+    }
+}
+
+impl Drop for Lookout {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
