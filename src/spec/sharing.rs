@@ -43,21 +43,29 @@ impl AppSpec {
         })
     }
 
-    /// What of its settings may not hold, as sentences: whether it does is only known once its programs run.
+    /// What of its settings may not hold, or does not, as sentences: whether it does may only be known once its programs
+    /// run.
     #[must_use]
     pub fn reservations(&self) -> Vec<&'static str> {
-        let by_kernel = match self.mechanism() {
-            Mechanism::None | Mechanism::Node => false,
-            Mechanism::Activation | Mechanism::Takeover => true,
+        let (by_kernel, taken_over) = match self.mechanism() {
+            Mechanism::None | Mechanism::Node => (false, false),
+            Mechanism::Activation => (true, false),
+            Mechanism::Takeover => (true, true),
         };
         let least =
             "`balance: least` is for Node and for pmr's own channel: to any other program the kernel deals in turn";
         let most =
             "`max_connections` is for Node and for pmr's own channel: any other program has as many as it accepts";
-        [(self.balance == Balance::Least, least), (self.queue.max_connections.is_some(), most)]
-            .into_iter()
-            .filter_map(|(is_asked_for, why)| (by_kernel && is_asked_for).then_some(why))
-            .collect()
+        let sharing = "`share` and `cluster_ports` say how clusters of programs share what they bind, other than Node's and \
+                       those that are given their sockets: nothing goes by them here";
+        [
+            (by_kernel && self.balance == Balance::Least, least),
+            (by_kernel && self.queue.max_connections.is_some(), most),
+            (!taken_over && self.sharing != Sharing::default(), sharing),
+        ]
+        .into_iter()
+        .filter_map(|(is_so, why)| is_so.then_some(why))
+        .collect()
     }
 }
 
@@ -78,6 +86,10 @@ mod tests {
         assert_eq!((limited.reservations().len(), limited.contradiction()), (2, None));
         let alone = AppSpec { mode: ExecMode::Fork, ..limited };
         assert!(alone.reservations().is_empty());
+        let sharing = Sharing { ports: vec![80], ..Sharing::default() };
+        let nothing_to_share = AppSpec { sharing: sharing.clone(), ..alone };
+        assert!(matches!(nothing_to_share.reservations()[..], [why] if why.contains("nothing goes by them")));
+        assert!(AppSpec { sharing, ..app.clone() }.reservations().is_empty());
         let sticky = AppSpec { balance: Balance::Sticky, ..app };
         assert_eq!((sticky.contradiction(), sticky.reservations().len()), (None, 0));
         let sharing = Sharing { share: Share::Queue, ..Sharing::default() };
