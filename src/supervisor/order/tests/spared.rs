@@ -18,6 +18,8 @@ fn reload_all(play: &mut Play, rollout: Rollout) {
     assert_eq!(effects, [terminate(1), spawn(5, 1)]);
     assert_eq!(play.exit(1, 0), [spawn(6, 0)]);
     play.hear(Input::Spawned { run: Run(6) });
+    // It has nothing to prove itself with but that it runs.
+    assert_eq!(play.pass(1000), []);
 }
 
 fn read_back(play: &mut Play) {
