@@ -56,7 +56,7 @@ const config = (contestant, app, { graceful, checked, brief }, port) => ({
   instances: WORKERS,
   exec_mode: 'cluster',
   listen_timeout: brief ? 100_000 : 3000,
-  kill_timeout: brief ? 30_000 : 5000,
+  kill_timeout: brief ? 80_000 : 5000,
   max_memory_restart: '300M',
   env: { PORT: String(port), GRACEFUL: graceful ? 'yes' : 'no', ...(app === 'https' ? certificate(contestant.work) : {}) },
   ...settings(contestant, app, { checked, brief }),
