@@ -47,9 +47,7 @@ impl Condition {
     pub fn is_unhealthy(&self) -> bool {
         self.unhealthy
     }
-}
 
-impl Condition {
     /// True if it shall have no connections that another could have: its own failures alone make it unhealthy.
     #[must_use]
     pub fn is_unfit(&self) -> bool {

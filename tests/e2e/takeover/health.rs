@@ -1,6 +1,7 @@
 //! Health where the kernel deals connections out: each worker is asked itself, and one that fails never serves.
 
-use super::{Loads, PYTHON, Town, possible, skip, there};
+use super::socket::{NOBODY, Socket};
+use super::{Loads, PYTHON, Town};
 use crate::crash::kill_god;
 use crate::health::rotation::Pair;
 use crate::load::Tally;
@@ -8,20 +9,10 @@ use crate::support::eventually::{PATIENCE, until};
 use crate::support::listing::{Row, pids};
 use crate::support::{Home, app, http};
 
-const NOBODY: u32 = 65534;
 /// Of the check: who takes long fails.
 const PROMPT: &str = r#", "timeout": "1s""#;
 /// Nothing comes of a failure, and a busy machine makes none.
 const LEFT_ALONE: &str = r#", "on_fail": "none", "timeout": "20s""#;
-
-/// How the program comes by its socket.
-#[derive(Clone, Copy, PartialEq)]
-enum Socket {
-    /// It binds it.
-    Bound,
-    /// It finds it open.
-    Given,
-}
 
 /// Two workers that are well, and their clients. As an ordinary user, there is another balancer.
 fn checked(socket: Socket, user: Option<u32>) -> Option<(Town, Loads<2>)> {
@@ -31,15 +22,7 @@ fn checked(socket: Socket, user: Option<u32>) -> Option<(Town, Loads<2>)> {
 }
 
 fn town(socket: Socket, user: Option<u32>, health: &str) -> Option<Town> {
-    if !there(PYTHON) || (user.is_some() && !nix::unistd::Uid::effective().is_root()) {
-        skip("no other user");
-        return None;
-    }
-    let home = user.map_or_else(Home::new, Home::of_user);
-    if socket == Socket::Bound && !possible(&home) {
-        return None;
-    }
-    let town = Town { home, port: http::free_port() };
+    let town = Town { home: socket.home(user)?, port: http::free_port() };
     town.home.write("health.py", &std::fs::read_to_string(app("share/health.py")).unwrap());
     town.home.write("sick/nobody", "");
     config(&town, socket, "good", health);
@@ -52,10 +35,7 @@ fn release(town: &Town, socket: Socket, release: &str) {
 }
 
 fn config(town: &Town, socket: Socket, release: &str, health: &str) {
-    let listen = match socket {
-        Socket::Bound => String::new(),
-        Socket::Given => format!(r#""listen": ["tcp://[::]:{}"],"#, town.port),
-    };
+    let listen = socket.config(town.port);
     // Only one that is sick is to be given up soon.
     let patience = if release == "sick" { "10s" } else { "100s" };
     let (work, port) = (town.home.work().display(), town.port);

@@ -10,6 +10,7 @@ mod listening;
 mod nested;
 mod odd;
 mod programs;
+mod socket;
 mod sticky;
 mod yama;
 

@@ -8,38 +8,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
 
-use super::{PYTHON, Town, possible, skip, there};
+use super::socket::{NOBODY, Socket};
+use super::{PYTHON, Town, possible, there};
 use crate::crash::kill_god;
 use crate::support::listing::Row;
 use crate::support::{Home, app, eventually, http};
 
-const NOBODY: u32 = 65534;
 /// Addresses from 127.0.0.1 on.
 const CLIENTS: u8 = 200;
-
-/// How the program comes by its socket.
-#[derive(Clone, Copy, PartialEq)]
-enum Socket {
-    /// It binds it.
-    Bound,
-    /// It finds it open; it takes both versions of IP.
-    Given,
-}
 
 /// Who answered a client: the number of the worker, and its pid.
 type Answer = (u32, i32);
 
 /// The app in a home of this user's, who has another balancer, or of root's. `None` where it cannot be.
 fn town(socket: Socket, user: Option<u32>, balance: &str) -> Option<Town> {
-    if !there(PYTHON) || (user.is_some() && !nix::unistd::Uid::effective().is_root()) {
-        skip("no other user");
-        return None;
-    }
-    let home = user.map_or_else(Home::new, Home::of_user);
-    if socket == Socket::Bound && !possible(&home) {
-        return None;
-    }
-    let town = Town { home, port: http::free_port() };
+    let town = Town { home: socket.home(user)?, port: http::free_port() };
     town.home.write("sticky.py", &std::fs::read_to_string(app("share/sticky.py")).unwrap());
     release(&town, socket, balance);
     town.home.ok("start it.json");
@@ -47,10 +30,7 @@ fn town(socket: Socket, user: Option<u32>, balance: &str) -> Option<Town> {
 }
 
 fn release(town: &Town, socket: Socket, balance: &str) {
-    let listen = match socket {
-        Socket::Bound => String::new(),
-        Socket::Given => format!(r#""listen": ["tcp://[::]:{}"],"#, town.port),
-    };
+    let listen = socket.config(town.port);
     let text = format!(
         r#"{{ "apps": [{{ "name": "it", "script": "{}/sticky.py", "interpreter": "{PYTHON}", "instances": 4, {listen}
             "balance": "{balance}", "merge_logs": true, "listen_timeout": "30s", "exec_mode": "cluster",
