@@ -82,7 +82,13 @@ export const start = async (contestant, app, ways) => {
     await until('who was replaced is gone', () => [...seen].every((pid) => pids.includes(pid) || !lives(pid)))
     seen.clear()
   }
-  const are = (count) => until(`${count} workers`, async () => ((await online()).length === count ? online() : false))
+  // One look both counts them and names them: who is killed is online for a moment still, and in the next look nobody may be
+  // in its place yet.
+  const are = (count) =>
+    until(`${count} workers`, async () => {
+      const pids = await online()
+      return pids.length === count && pids
+    })
   const launch = async () => {
     release('good')
     const { failed, out, complaint } = await contestant.ask('start', file)

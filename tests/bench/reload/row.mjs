@@ -28,7 +28,7 @@ const recover = async (app, before) => {
 
 // The cell, and the tally after it, which is that before the next.
 const cell = async (app, event, before) => {
-  const workers = await app.online()
+  const workers = await app.are(WORKERS)
   const start = performance.now()
   const told = await happening(event)(app)
   const after = await settled(app)
