@@ -70,7 +70,7 @@ pub fn tell(report: &Report, processes: &[ProcessInfo], cx: &Context) -> Outcome
 
 /// Where a process that failed to start may have said why. Several can share one file.
 fn error_log<'a>(line: &ReportLine, processes: &'a [ProcessInfo]) -> Option<&'a Path> {
-    if !matches!(line.verdict, Verdict::Failed { .. }) || line.verb == "stop" || line.verb == "delete" {
+    if !line.has_last_words() {
         return None;
     }
     let same = processes.iter().find(|info| info.id == line.id);

@@ -1,11 +1,15 @@
-//! Who asked for what: noted with each process it is about, so that one can tell later who stopped it.
+//! Who asks for what, and is answered: noted with each process it is about, so that one can tell later who stopped it.
 
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use super::environment;
 use super::god::{God, Reply};
 use crate::os::{identity, proc};
 use crate::protocol::event::Asker;
-use crate::protocol::{EventKind, Launch};
+use crate::protocol::{EventKind, Launch, Refusal, Report};
 use crate::spec::AppSpec;
-use crate::supervisor::{Ask, Input, ProcessId};
+use crate::supervisor::{Ask, Input, Process, ProcessId, Ticket};
 
 /// Characters of a client's command line that are written down.
 const LONGEST_COMMAND: usize = 200;
@@ -65,6 +69,34 @@ impl God {
     fn put(&mut self, ask: Ask, reply: Reply) {
         let ticket = self.ticket(Some(reply));
         self.input(Input::Ask { ticket, ask });
+    }
+
+    /// An operation is over: its answer goes out. What those that failed said about it is in their logs by then, for there
+    /// it is looked for.
+    pub(super) fn settle(&mut self, ticket: Ticket, answer: Result<Report, Refusal>) {
+        self.ended |= self.ending == Some(ticket);
+        let Some(reply) = self.tickets.remove(&ticket) else { return };
+        let failed = answer.iter().flat_map(|report| &report.lines).filter(|line| line.has_last_words());
+        let last_words = self.error_logs(&failed.map(|line| &*line.name).collect());
+        if last_words.is_empty() {
+            let _ = reply.send(answer);
+            return;
+        }
+        let logs = self.shell.logs.clone();
+        // Ends soon; a client that left does not matter.
+        tokio::task::spawn_local(async move {
+            logs.catch_up(move |path| last_words.iter().any(|words| words == path)).await;
+            let _ = reply.send(answer);
+        });
+    }
+
+    /// Where the processes of the apps with these names write their errors.
+    fn error_logs(&self, names: &HashSet<&str>) -> Vec<PathBuf> {
+        let error_log = |process: &Process| {
+            let spec = &self.supervisor.app(process.app)?.spec;
+            names.contains(&*spec.name).then(|| environment::files(&self.shell.home, spec, process).0.err)?
+        };
+        self.supervisor.processes().filter_map(error_log).collect()
     }
 
     fn note_asked(&mut self, ids: Vec<ProcessId>, verb: &str, by: &Asker) {

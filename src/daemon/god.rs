@@ -121,10 +121,10 @@ pub struct God {
     pub(super) checks: Checks,
     /// What is written to standard error.
     pub(super) complaints: Complaints,
-    tickets: HashMap<Ticket, Reply>,
+    pub(super) tickets: HashMap<Ticket, Reply>,
     last_ticket: u64,
-    ending: Option<Ticket>,
-    ended: bool,
+    pub(super) ending: Option<Ticket>,
+    pub(super) ended: bool,
     /// When the trial of this program is over, and what is to be said of it then.
     pub(super) trial: Option<(Instant, Upgraded)>,
     pub(super) upgrade: Outcome,
@@ -202,6 +202,8 @@ impl God {
                 Some(command) = sources.commands.recv() => self.command(command),
             }
         }
+        // Nobody comes after us who would read on.
+        self.shell.logs.catch_up(|_| true).await;
         // The last answers are on their way through tasks of this very thread.
         for _ in 0..16 {
             tokio::task::yield_now().await;
@@ -331,13 +333,6 @@ impl God {
         }
         self.ending = Some(ticket);
         self.input(Input::Ask { ticket, ask: Ask::ShutDown });
-    }
-
-    pub(super) fn settle(&mut self, ticket: Ticket, answer: Result<Report, Refusal>) {
-        self.ended |= self.ending == Some(ticket);
-        if let Some(reply) = self.tickets.remove(&ticket) {
-            let _ = reply.send(answer);
-        }
     }
 
     pub(super) fn publish(&mut self, process: ProcessId, kind: EventKind) {

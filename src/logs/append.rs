@@ -31,6 +31,8 @@ pub(super) type Identity = (u64, u64);
 pub(super) struct Open {
     file: File,
     pub(super) identity: Identity,
+    /// Of the folder it was opened in.
+    folder: Option<Identity>,
     way: Way,
 }
 
@@ -49,12 +51,17 @@ impl Open {
         let file = open_or_create(path)?;
         let metadata = file.metadata()?;
         let way = if metadata.is_file() { Way::Splice } else { Way::Copy };
-        Ok(Open { file, identity: identity_of(&metadata), way })
+        Ok(Open { file, identity: identity_of(&metadata), folder: folder_of(path), way })
     }
 
     /// True if no path leads to it any more.
     pub(super) fn is_deleted(&self) -> bool {
         self.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
+    }
+
+    /// True if its folder was moved, and another one is in its place.
+    pub(super) fn is_moved_away(&self, path: &Path) -> bool {
+        folder_of(path).is_some_and(|folder| Some(folder) != self.folder)
     }
 
     /// True if it ends in the middle of a line. What cannot be read back is taken to end well.
@@ -222,6 +229,10 @@ fn open(path: &Path) -> io::Result<File> {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => options.open(path),
         result => result,
     }
+}
+
+fn folder_of(path: &Path) -> Option<Identity> {
+    path.parent().and_then(|folder| std::fs::metadata(folder).ok()).map(|folder| identity_of(&folder))
 }
 
 pub(super) fn identity_of(metadata: &std::fs::Metadata) -> Identity {

@@ -7,7 +7,8 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::pump::{Drained, Pump};
 use crate::os::threads::Threads;
@@ -32,6 +33,8 @@ pub(super) struct Dispatcher {
     epoll: OwnedFd,
     quit: OwnedFd,
     pumps: Mutex<HashMap<u64, Arc<Pump>>>,
+    /// A pump was served. For those who wait for one.
+    served: Condvar,
     /// Runs while something is held back.
     timer: OwnedFd,
     /// Pumps to be looked at when the timer fires.
@@ -49,7 +52,8 @@ impl Dispatcher {
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
         epoll::add(&epoll, &timer, EventData::new_u64(TIMER), EventFlags::IN)?;
         let (pumps, held, next) = (Mutex::default(), Mutex::default(), AtomicU64::new(TIMER + 1));
-        let dispatcher = Arc::new(Dispatcher { epoll, quit, pumps, timer, held, next, threads });
+        let served = Condvar::new();
+        let dispatcher = Arc::new(Dispatcher { epoll, quit, pumps, served, timer, held, next, threads });
         let this = dispatcher.clone();
         std::thread::Builder::new().name("logs".into()).stack_size(STACK).spawn(move || this.run())?;
         Ok(dispatcher)
@@ -63,6 +67,21 @@ impl Dispatcher {
         epoll::add(&self.epoll, pump.watched(), EventData::new_u64(id), Self::armed())?;
         pumps.insert(id, Arc::new(pump));
         Ok(())
+    }
+
+    /// Waits until each of those pumps was seen with nothing left to move, `limit` at most.
+    pub(super) fn catch_up(&self, limit: Duration, concerned: impl Fn(&Pump) -> bool) {
+        let until = Instant::now() + limit;
+        let mut pumps = self.lock_pumps();
+        let mut behind: Vec<u64> = pumps.iter().filter(|(_, pump)| concerned(pump)).map(|(id, _)| *id).collect();
+        loop {
+            behind.retain(|id| pumps.get(id).is_some_and(|pump| pump.is_behind()));
+            let left = until.saturating_duration_since(Instant::now());
+            if behind.is_empty() || left.is_zero() {
+                return;
+            }
+            pumps = self.served.wait_timeout(pumps, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     /// Ends the thread.
@@ -99,6 +118,13 @@ impl Dispatcher {
     }
 
     fn serve(self: &Arc<Self>, id: u64, pump: &Pump) {
+        self.drain(id, pump);
+        // Who waits has looked before this, and hears of it, or looks after it.
+        drop(self.lock_pumps());
+        self.served.notify_all();
+    }
+
+    fn drain(self: &Arc<Self>, id: u64, pump: &Pump) {
         let watched = match pump.drain() {
             Drained::TurnOver => return self.hand_out(id),
             Drained::Idle => epoll::modify(&self.epoll, pump.watched(), EventData::new_u64(id), Self::armed()),

@@ -91,7 +91,7 @@ impl LogFile {
     }
 
     /// True if lines of several writers meet in it.
-    fn is_shared(&self) -> bool {
+    pub(super) fn is_shared(&self) -> bool {
         self.writers.load(Ordering::Relaxed) > 1
     }
 
@@ -201,8 +201,9 @@ impl LogFile {
         }
     }
 
-    /// Lets go of the file if it was deleted, or if its path names another one by now. A file that was renamed with
-    /// nothing in its place yet is kept: rotation is half done, and making the new one is the rotator's business.
+    /// Lets go of the file if it was deleted or moved with its folder, or if its path names another one by now. A file that
+    /// was renamed with nothing in its place yet is kept: rotation is half done, and making the new one is the rotator's
+    /// business.
     ///
     /// One system call when all is as it was, so that every drain can afford it.
     pub(super) fn notice_replacement(&self) {
@@ -210,7 +211,9 @@ impl LogFile {
         let Some(open) = &state.open else { return };
         let replaced = match std::fs::metadata(&self.path) {
             Ok(metadata) => identity_of(&metadata) != open.identity,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => open.is_deleted(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                open.is_deleted() || open.is_moved_away(&self.path)
+            }
             Err(_) => false,
         };
         if replaced {

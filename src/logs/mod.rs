@@ -33,6 +33,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -43,6 +44,9 @@ pub use file::LogFile;
 use pipe::Pipe;
 use pump::Pump;
 pub use tally::LineTally;
+
+/// How long is waited for output that is on its way to its file.
+const CATCH_UP: Duration = Duration::from_secs(2);
 
 /// All log files that are written to, and the pumps that fill them. Cloning is cheap and gives the same registry.
 #[derive(Clone)]
@@ -139,6 +143,16 @@ impl LogFiles {
             busy.iter().for_each(|file| file.close());
         })
         .await;
+    }
+
+    /// Waits until what has been printed for those files is in them. Gives up after [`CATCH_UP`]: a disk may hang.
+    pub async fn catch_up(&self, concerned: impl Fn(&Path) -> bool + Send + 'static) {
+        let dispatcher = Arc::clone(&self.inner.dispatcher);
+        let waiting = self.on_disk(move || {
+            dispatcher.catch_up(CATCH_UP, |pump| pump.path().is_some_and(&concerned));
+        });
+        // All threads may hang there.
+        let _ = tokio::time::timeout(CATCH_UP, waiting).await;
     }
 
     /// Empties the files at `paths`, in order with what is being written to them. A file that does not exist is fine.

@@ -9,7 +9,8 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use rustix::event::Timespec;
@@ -48,7 +49,7 @@ pub(super) struct Pump {
     tally: Option<Arc<LineTally>>,
     /// Set once the pipe has held back the beginning of a line.
     news: OnceLock<News>,
-    /// Never contended: the dispatcher hands a pump to one thread at a time.
+    /// Held while it drains. The dispatcher hands a pump to one thread at a time.
     last_output: Mutex<Option<Instant>>,
     /// Dropped at the end, which is the signal.
     _done: oneshot::Sender<()>,
@@ -103,6 +104,24 @@ impl Pump {
             file.end(&self.pipe);
         }
         drained
+    }
+
+    /// The file it leads to.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.file.as_ref().map(|file| file.path())
+    }
+
+    /// True if there is something to be moved, or on its way to the file. The beginning of a line that is held back is
+    /// neither.
+    pub(super) fn is_behind(&self) -> bool {
+        let _draining = match self.last_output.try_lock() {
+            Ok(free) => free,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return true,
+        };
+        let whole_lines = self.look().is_some() || self.file.as_ref().is_some_and(|file| file.is_shared());
+        let ready = if whole_lines { self.pipe.ready_lines() } else { self.pipe.ready() };
+        matches!(ready, Ok(Ready::Bytes(_) | Ready::Ended))
     }
 
     fn move_bytes(&self, chatty: bool) -> rustix::io::Result<Drained> {

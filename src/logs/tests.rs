@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::*;
 
 mod awaited;
+mod caught_up;
 mod held;
 mod kill;
 mod tally;
@@ -184,6 +185,22 @@ fn rotation_keeps_every_line_once_and_in_order() {
     all.extend(content(&path));
     let expected: String = (0..count).map(|number| format!("line {number}\n")).collect();
     assert!(all == expected.as_bytes());
+}
+
+#[test]
+fn a_folder_that_is_moved_takes_what_was_printed_along_and_no_more() {
+    let scene = Scene::new();
+    let (folder, moved) = (scene.path("logs"), scene.path("moved"));
+    let path = folder.join("x.log");
+    let (mut writer, pumping) = scene.pump(&path);
+    writer.write_all(b"one\n").unwrap();
+    scene.runtime.block_on(scene.logs.catch_up(|_| true));
+    fs::rename(&folder, &moved).unwrap();
+    fs::create_dir(&folder).unwrap();
+    writer.write_all(b"two\n").unwrap();
+    drop(writer);
+    scene.finish(pumping);
+    assert_eq!([content(&moved.join("x.log")), content(&path)], [b"one\n", b"two\n"]);
 }
 
 #[test]

@@ -277,6 +277,14 @@ pub struct ReportLine {
     pub verdict: Verdict,
 }
 
+impl ReportLine {
+    /// True if the process may have told in its error log why it failed.
+    #[must_use]
+    pub fn has_last_words(&self) -> bool {
+        matches!(self.verdict, Verdict::Failed { .. }) && self.verb != "stop" && self.verb != "delete"
+    }
+}
+
 /// How it went.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
