@@ -158,6 +158,8 @@ impl Client {
 
     /// One request. True if it was lost.
     async fn once(&self, kept: &mut Option<Connection>) -> bool {
+        // From here on nothing that comes is known before the answer.
+        let sent = Instant::now();
         let mut old = kept.take();
         if let Some(connection) = &mut old
             && connection.is_closed().await
@@ -165,7 +167,6 @@ impl Client {
             lock(&self.tally).of(self.keeps).closed_idle += 1;
             old = None;
         }
-        let sent = Instant::now();
         // Who gets the request, as far as that is known before the answer.
         let worker = old.as_ref().and_then(|connection| connection.worker.clone());
         let outcome = match tokio::time::timeout(self.plan.limit, self.ask(old)).await {

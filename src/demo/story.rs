@@ -110,8 +110,9 @@ impl<'a> Stage<'a> {
         let killed = Instant::now();
         let target = Pid::from_raw(pid).ok_or_else(|| Failure::new("a worker has no pid"))?;
         kill_process(target, Signal::KILL).map_err(std::io::Error::from).doing(|| format!("killing {pid}"))?;
+        let dead = Instant::now();
         self.replaced(events, id, pid).await?;
-        let victim = Victim { pid: pid.to_string(), killed };
+        let victim = Victim { pid: pid.to_string(), killed, dead };
         self.conclude("kill -9 of one".to_owned(), killed.elapsed(), Some(victim)).await
     }
 
@@ -178,7 +179,10 @@ impl<'a> Stage<'a> {
 /// A worker that was killed.
 struct Victim {
     pid: String,
+    /// It lived until then, or longer.
     killed: Instant,
+    /// It was dead then, or earlier: this thread may have had to wait in between.
+    dead: Instant,
 }
 
 impl Victim {
@@ -188,7 +192,7 @@ impl Victim {
         let inside = |lost: &&Lost| {
             matches!(lost.loss, Loss::Reset | Loss::Truncated)
                 && lost.noticed >= self.killed
-                && lost.sent <= self.killed + LAST_BREATH
+                && lost.sent <= self.dead + LAST_BREATH
                 && lost.worker.as_ref().is_none_or(|worker| *worker == self.pid)
         };
         losses.iter().filter(inside).count() as u64
@@ -273,11 +277,13 @@ mod tests {
     fn only_what_was_cut_off_in_the_killed_worker_is_excused() {
         let killed = Instant::now() + Duration::from_secs(10);
         let before = killed - Duration::from_millis(5);
-        let victim = Victim { pid: "7".to_owned(), killed };
+        let dead = killed + Duration::from_millis(300);
+        let victim = Victim { pid: "7".to_owned(), killed, dead };
         let excused = |lost: Lost| victim.took_along(&[lost]) == 1;
         assert!(excused(lost(Loss::Reset, Some("7"), before)));
         assert!(excused(lost(Loss::Truncated, None, before)));
         assert!(excused(lost(Loss::Reset, Some("7"), killed + Duration::from_millis(1))));
+        assert!(excused(lost(Loss::Reset, Some("7"), dead - Duration::from_millis(1))), "it may have lived");
         assert!(!excused(lost(Loss::Reset, Some("8"), before)), "another worker's");
         assert!(!excused(lost(Loss::Refused, None, before)));
         assert!(!excused(lost(Loss::Hung, Some("7"), before)));

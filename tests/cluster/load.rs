@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
@@ -44,6 +45,8 @@ pub struct Tally {
     #[allow(dead_code, reason = "only programs that know nothing of pmr leave clients that far")]
     pub stale: u64,
     pub failed: Vec<Failed>,
+    /// For how many milliseconds the oldest request under way had been asked when this was told.
+    oldest: u64,
 }
 
 /// A request without a whole answer.
@@ -116,6 +119,21 @@ impl Load {
         eventually(what, || {
             let tally = self.tally();
             if wanted(&tally) { Ok(tally) } else { Err(format!("{tally:?}")) }
+        })
+    }
+
+    /// Waits until what became of all requests asked up to now is known, and returns it. Clients that were not let run have
+    /// not heard yet of connections that ended: they have when they have answered us, and what they ask then goes to whom
+    /// there is.
+    #[allow(dead_code, reason = "for those who tell what failed before a moment from what failed after it")]
+    pub fn settled(&mut self) -> Tally {
+        self.tally();
+        let end = Instant::now();
+        eventually("requests under way have ended", || {
+            // True of the moment it is told, which comes after this one.
+            let passed = end.elapsed();
+            let tally = self.tally();
+            if Duration::from_millis(tally.oldest + 1) < passed { Ok(tally) } else { Err(format!("{tally:?}")) }
         })
     }
 

@@ -2,8 +2,8 @@
 // often clients asked, what failed, and the pids that answered each.
 //
 // With a number of rounds nobody asks twice. Without, they ask until standard input ends, and as Socket.IO means it to be
-// used where servers come and go: its client connects anew, and asks again what was not acknowledged. A line before the
-// JSON says that all have been answered then.
+// used where servers come and go: its client connects anew, and asks again what was not acknowledged. The last question of
+// each is one it asks after that end. A line before the JSON says that all have been answered once.
 import { createRequire } from 'node:module'
 import http from 'node:http'
 
@@ -26,7 +26,8 @@ async function visit(number) {
       socket.once('connect', resolve)
       if (rounds !== Infinity) socket.once('connect_error', reject)
     })
-    for (let round = 0; round < Number(rounds) && !(over && rounds === Infinity); round++) {
+    for (let [round, last] = [0, false]; round < Number(rounds) && !last; round++) {
+      last = over && rounds === Infinity
       pids.add(await socket.emitWithAck('who'))
       result.asked++
       if (round === 0 && ++answered === Number(clients) && rounds === Infinity) console.log('all have been answered')

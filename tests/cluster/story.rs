@@ -101,8 +101,7 @@ impl Case {
         let [keep, new] = &mut loads;
         keep.until("load on connections kept alive", |tally| tally.answered > 100);
         new.until("load on all workers", |tally| tally.by.len() == WORKERS && tally.answered > 100);
-        let killed = self.kill(&app, &mut loads);
-        let before = loads.each_mut().map(Load::tally);
+        let (killed, before) = self.kill(&app, &mut loads);
         let start = Instant::now();
         for _ in 0..RELOADS {
             app.reload();
@@ -127,8 +126,9 @@ impl Case {
         spread
     }
 
-    /// A killed worker takes only what is inside it along, and its successor gets connections.
-    fn kill(self, app: &App, loads: &mut [Load; 2]) -> Vec<Failed> {
+    /// A killed worker takes only what is inside it along, and its successor gets connections. What failed, and the tallies
+    /// behind all that.
+    fn kill(self, app: &App, loads: &mut [Load; 2]) -> (Vec<Failed>, [Tally; 2]) {
         let victim = app.pids()[1];
         let before = loads.each_mut().map(Load::tally);
         processes::signal(victim, Signal::SIGKILL);
@@ -136,14 +136,15 @@ impl Case {
         let [keep, new] = loads;
         let joined = |tally: &Tally| tally.by.contains_key(&successor);
         new.until("the successor gets connections", joined);
-        let failed = [keep.tally().since(&before[0]), new.tally().since(&before[1])];
+        let after = [keep.settled(), new.settled()];
+        let failed = [0, 1].map(|mode| after[mode].since(&before[mode]));
         for failed in &failed {
             let inside = |failed: &Failed| {
                 matches!(&*failed.how, "reset" | "truncated") && failed.pid.is_none_or(|pid| pid == victim)
             };
             assert!(failed.len() <= CLIENTS && failed.iter().all(inside), "{self:?}, killed {victim}: {failed:?}");
         }
-        failed.concat()
+        (failed.concat(), after)
     }
 }
 

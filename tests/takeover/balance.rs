@@ -71,7 +71,8 @@ fn the_queue_of_the_dead_is_served_by_the_next() {
     let root = stuck.pid;
     stuck.kill();
     let queue = |host: &Host| pmr::os::diag::waiting(host.groups[&key].socket(member).unwrap()).unwrap();
-    assert_eq!(queue(&host), 5, "seen though its process is gone");
+    // The last packet of a handshake may be on its way.
+    eventually("the queue is seen though its process is gone", || (queue(&host) == 5).then_some(()));
     host.orphan(root);
     let successor = python(&server(port));
     assert_eq!(host.until_listening(&successor), (key, member), "it is the same queue");

@@ -111,8 +111,10 @@ fn a_call_in_flight_is_answered_by_the_next_one() {
     // The next was received, and he died before he wrote it down.
     let last = request.id;
     let lost = program.next_call().unwrap();
-    let found = join(program.watch.unanswered_after(last), program.watch.waiting_calls(&[program.pid]));
-    let found = found.expect("one of each");
+    // We hear of a call before its thread has gone to sleep in it.
+    let found = eventually("one of each", || {
+        join(program.watch.unanswered_after(last), program.watch.waiting_calls(&[program.pid]))
+    });
     assert_eq!(found, lost);
     assert!(matches!(host.handle(&program, &found), Done::Listening(..)));
     assert_eq!(ask(format!("127.0.0.1:{port}").parse().unwrap()), program.pid);

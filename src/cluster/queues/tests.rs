@@ -79,15 +79,18 @@ impl Stage {
 
     fn connect(&self, count: usize) -> Vec<TcpStream> {
         let clients: Vec<TcpStream> = (0..count).map(|_| TcpStream::connect(self.address).unwrap()).collect();
-        // The last packet of a handshake may be on its way.
-        let arrived = |client: &TcpStream| {
-            let there = crate::os::diag::connections(self.address.port()).unwrap();
-            there.iter().any(|connection| connection.peer == client.local_addr().unwrap())
-        };
-        while !clients.iter().all(arrived) {
+        clients.iter().for_each(|client| self.arrives(client.local_addr().unwrap()));
+        clients
+    }
+
+    /// Waits until this client is in a queue. The last packet of its handshake may be on its way.
+    fn arrives(&self, client: SocketAddr) {
+        let start = std::time::Instant::now();
+        let there = || crate::os::diag::connections(self.address.port()).unwrap();
+        while !there().iter().any(|connection| connection.peer == client) {
+            assert!(start.elapsed() < Duration::from_secs(60), "{client} never came");
             std::thread::yield_now();
         }
-        clients
     }
 
     /// God is killed, and another goes on.

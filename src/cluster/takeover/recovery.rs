@@ -17,6 +17,11 @@ use crate::protocol::Run;
 /// How often is looked for a watch that a child is about to leave, and for how long: that is a matter of microseconds.
 const PAUSE: Duration = Duration::from_millis(5);
 const LOOKS: u32 = 400;
+/// A thread is told of before it has gone to sleep in its call, and cannot be seen there before: a matter of microseconds,
+/// if the machine lets it run. How often is looked again for one whose call was received, and after how long; God does
+/// nothing else meanwhile.
+const NOD: Duration = Duration::from_millis(2);
+const LOOKS_FOR_SLEEPERS: u32 = 50;
 
 /// The watch of a worker whose start was cut short on our side. `None` if the child ended before it left one.
 pub(super) async fn await_watch(pending: Pending) -> Option<BindWatch> {
@@ -42,14 +47,22 @@ impl State {
         let lost = worker.journal.last_id().map(|last| watch.unanswered_after(last));
         let mut received = Vec::new();
         let known = unanswered.as_ref().map(|(request, _)| request);
-        let waiting = waiting_unheard(root, known, watch, &mut received);
+        let is_waited_for = |id: &RequestId| watch.is_waiting(*id).unwrap_or(false);
+        let mut waiting = waiting_unheard(root, known, watch, &mut received);
+        for _ in 0..LOOKS_FOR_SLEEPERS {
+            if !waiting.is_empty() || !lost.iter().flatten().any(is_waited_for) {
+                break;
+            }
+            std::thread::sleep(NOD);
+            waiting = waiting_unheard(root, known, watch, &mut received);
+        }
         match unanswered {
             Some((request, Some(answer))) => drop(watch.answer(request.id, answer)),
             Some((request, None)) => self.asked(run, &request),
             None => {}
         }
         // Who was killed meanwhile waits no more.
-        let lost = lost.map(|ids| ids.into_iter().filter(|id| watch.is_waiting(*id).unwrap_or(false)).collect());
+        let lost = lost.map(|ids| ids.into_iter().filter(is_waited_for).collect());
         match found(root, lost, waiting) {
             Ok(request) => request.into_iter().for_each(|request| self.asked(run, &request)),
             Err(thread) => self.give_up(run, root, thread),

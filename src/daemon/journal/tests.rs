@@ -43,16 +43,15 @@ impl Scene {
 
     /// The records but for those of the house.
     fn records(&self) -> Records {
-        let mut records = self.loaded().records;
-        records.retain(|key, _| key != "lineage" && key != "format");
-        records
+        of_its_own(self.loaded())
     }
 
     /// Waits until the journal holds this.
     fn comes_to(&self, expected: &[(&str, &str)]) {
         let expected: Records = expected.iter().map(|(key, json)| ((*key).into(), (*json).into())).collect();
         until("the journal has it", || {
-            load(&self.home.journal()).is_ok_and(|(loaded, _)| loaded.is_some()) && self.records() == expected
+            let loaded = load(&self.home.journal()).ok().and_then(|(loaded, _)| loaded);
+            loaded.is_some_and(|loaded| of_its_own(loaded) == expected)
         });
     }
 
@@ -69,6 +68,12 @@ impl Life {
         self.ledger.put(key, json);
         self.ledger.commit();
     }
+}
+
+fn of_its_own(loaded: Loaded) -> Records {
+    let mut records = loaded.records;
+    records.retain(|key, _| key != "lineage" && key != "format");
+    records
 }
 
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
@@ -190,8 +195,12 @@ fn trouble_is_known_and_ends_when_its_cause_is_gone() {
     let away = scene.folder.path().join("away");
     fs::rename(scene.home.root(), &away).unwrap();
     life.put("spec/0", "2");
-    until("it is known", || life.journal.state() != JournalState::Whole);
-    let JournalState::Broken { error, since } = life.journal.state() else { panic!() };
+    let mut known = JournalState::Whole;
+    until("it is known", || {
+        known = life.journal.state();
+        known != JournalState::Whole
+    });
+    let JournalState::Broken { error, since } = known else { panic!("{known:?}") };
     assert_eq!(error, "No such file or directory");
     life.put("spec/1", "3");
     fs::rename(away, scene.home.root()).unwrap();

@@ -57,6 +57,8 @@ impl Connection {
 
     /// True if the server has closed it while nothing was asked.
     pub(super) async fn is_closed(&mut self) -> bool {
+        // What came while this thread was not let run is read before that is asked.
+        tokio::task::yield_now().await;
         self.sender.ready().await.is_err()
     }
 

@@ -29,7 +29,7 @@ pub struct Lost {
     pub loss: Loss,
     /// Who answered on the same connection before; `None` on a new one.
     pub worker: Option<String>,
-    /// When it was sent.
+    /// When the client last looked whether the connection was still there, to send it then.
     pub sent: Instant,
     /// When the client knew.
     pub noticed: Instant,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use super::*;
@@ -155,6 +156,29 @@ fn a_connection_closed_between_requests_loses_nothing_and_is_told() {
         std::thread::sleep(Duration::from_millis(1));
     }
     let tally = load.stop();
+    assert_eq!(tally.keep_alive.failed(), 0, "{tally:?}");
+}
+
+#[test]
+fn a_connection_closed_while_the_client_was_not_let_run_loses_nothing() {
+    static CLOSED: AtomicUsize = AtomicUsize::new(0);
+    static ANSWERS: AtomicUsize = AtomicUsize::new(0);
+    let at = server(|mut stream| {
+        if request(&mut stream) {
+            answer(&mut stream, WHOLE);
+        }
+        drop(stream);
+        CLOSED.fetch_add(1, Ordering::SeqCst);
+    });
+    // The client has the answer, and hears nothing until the connection is closed.
+    let worker: WhoAnswered = |headers, body| {
+        let answers = ANSWERS.fetch_add(1, Ordering::SeqCst) + 1;
+        while CLOSED.load(Ordering::SeqCst) < answers {
+            std::thread::yield_now();
+        }
+        pid_in_body(headers, body)
+    };
+    let tally = until_with(Plan { worker, ..plan(1, 0) }, at, |tally| tally.keep_alive.closed_idle > 20);
     assert_eq!(tally.keep_alive.failed(), 0, "{tally:?}");
 }
 

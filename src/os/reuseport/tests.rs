@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketFlags, accept_with, bind, getsockname, ipproto, socket_with};
 
 use super::*;
+use crate::os::diag;
 
 mod routes;
 mod sticky;
@@ -42,12 +44,39 @@ fn group(any: &str, at_most: Balancer, count: usize) -> (Group, Vec<MemberId>) {
     (group, ids)
 }
 
+/// Accepts until so many have come, and says to whom, in the order of the members. Who is connected has the word of the
+/// kernel; the last packet of the handshake may be on its way to the queue.
+fn accepted(group: &Group, count: usize) -> Vec<MemberId> {
+    let mut got = Vec::new();
+    until("they are accepted", || {
+        for (id, _) in group.members() {
+            while accept_with(group.socket(id).unwrap(), SocketFlags::CLOEXEC).is_ok() {
+                got.push(id);
+            }
+        }
+        got.len() >= count
+    });
+    got
+}
+
+/// Waits until so many are in the queue.
+fn wait_in(group: &Group, id: MemberId, count: usize) {
+    until("they wait", || diag::waiting(group.socket(id).unwrap()).unwrap() as usize >= count);
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(60), "never came: {what}");
+        std::thread::yield_now();
+    }
+}
+
 /// Makes connections, and counts whom they went to. All queues are empty again afterwards.
 fn dealt(group: &Group, count: usize) -> HashMap<MemberId, usize> {
     let clients: Vec<_> = (0..count).map(|_| TcpStream::connect(address_of(group)).unwrap()).collect();
-    let accept =
-        |id| (0..).take_while(|_| accept_with(group.socket(id).unwrap(), SocketFlags::CLOEXEC).is_ok()).count();
-    let got: HashMap<_, _> = group.members().map(|(id, _)| (id, accept(id))).filter(|(_, count)| *count > 0).collect();
+    let mut got = HashMap::new();
+    accepted(group, count).into_iter().for_each(|id| *got.entry(id).or_default() += 1);
     assert_eq!(got.values().sum::<usize>(), clients.len(), "{got:?}");
     got
 }
@@ -198,6 +227,7 @@ fn the_queue_of_one_that_is_removed_goes_to_the_others() {
     let (mut group, ids) = group("127.0.0.1:0", Balancer::RoundRobin, 2);
     group.exclude(ids[1]);
     let mut clients: Vec<_> = (0..5).map(|_| TcpStream::connect(address_of(&group)).unwrap()).collect();
+    wait_in(&group, ids[0], 5);
     group.include(ids[1]);
     group.remove(ids[0]);
     let accept = || accept_with(group.socket(ids[1]).unwrap(), SocketFlags::CLOEXEC);
@@ -281,16 +311,21 @@ fn served(group: &Group, ids: &[MemberId], address: SocketAddr, clients: usize) 
     for client in &clients {
         (0..3).for_each(|_| assert_eq!(client.send_to(b"x", address).unwrap(), 1));
     }
-    let received = |id: &MemberId| {
-        let socket = UdpSocket::from(group.socket(*id).unwrap().try_clone_to_owned().unwrap());
-        let mut from: HashMap<_, usize> = HashMap::new();
-        while let Ok((_, client)) = socket.recv_from(&mut [0; 8]) {
-            *from.entry(client).or_default() += 1;
+    let open = |id: &MemberId| UdpSocket::from(group.socket(*id).unwrap().try_clone_to_owned().unwrap());
+    let mut servers: Vec<_> = ids.iter().map(|id| (open(id), HashMap::<SocketAddr, usize>::new())).collect();
+    let mut left = 3 * clients.len();
+    until("all packets are received", || {
+        for (socket, from) in &mut servers {
+            while let Ok((_, client)) = socket.recv_from(&mut [0; 8]) {
+                *from.entry(client).or_default() += 1;
+                left -= 1;
+            }
         }
-        assert!(from.values().all(|packets| *packets == 3), "a client's packets stay together");
-        from.len()
-    };
-    let counts: Vec<usize> = ids.iter().map(received).collect();
+        left == 0
+    });
+    let together = |from: &HashMap<SocketAddr, usize>| from.values().all(|packets| *packets == 3);
+    assert!(servers.iter().all(|(_, from)| together(from)), "a client's packets stay together");
+    let counts: Vec<usize> = servers.iter().map(|(_, from)| from.len()).collect();
     assert_eq!(counts.iter().sum::<usize>(), clients.len(), "{counts:?}");
     counts.into_iter().filter(|count| *count > 0).count()
 }

@@ -78,8 +78,11 @@ export const start = async (contestant, app, ways) => {
   }
   // Those that served once, and do no more, are gone.
   const left = async () => {
-    const pids = await online()
-    await until('who was replaced is gone', () => [...seen].every((pid) => pids.includes(pid) || !lives(pid)))
+    const gone = async () => {
+      const pids = await online()
+      return [...seen].every((pid) => pids.includes(pid) || !lives(pid))
+    }
+    await until('who was replaced is gone', gone, contestant.glance)
     seen.clear()
   }
   // One look both counts them and names them: who is killed is online for a moment still, and in the next look nobody may be

@@ -10,7 +10,7 @@ const done = async ({ contestant }, ...words) => {
 
 const reload = (times) => async (app) => {
   for (let n = 0; n < times; n++) {
-    const before = await app.online()
+    const before = await app.are(WORKERS)
     await done(app, 'reload', 'app')
     await until('all replaced', async () => (await app.are(WORKERS)).every((pid) => !before.includes(pid)))
   }
@@ -28,12 +28,14 @@ const scale = async (app) => {
 }
 
 const memory = async (app) => {
-  const [victim] = Object.keys((await app.once('grow')).by).map(Number)
+  const { by, failed } = await app.once('grow')
+  const [victim] = Object.keys(by).map(Number)
+  if (!victim) throw new Error(`nobody has grown: ${JSON.stringify(failed)}`)
   await until('it is replaced', async () => !(await app.are(WORKERS)).includes(victim))
 }
 
 const kill = async (app) => {
-  const [victim] = await app.online()
+  const [victim] = await app.are(WORKERS)
   process.kill(victim, 'SIGKILL')
   await until('it is replaced', async () => !(await app.are(WORKERS)).includes(victim))
   return { victim }
@@ -54,7 +56,7 @@ const fewest = async (app, over) => {
 const broken =
   (release, ms, words = {}, soon = []) =>
   async (app) => {
-    const before = await app.online()
+    const before = await app.are(WORKERS)
     app.release(release)
     let over = false
     const judged = async () => {

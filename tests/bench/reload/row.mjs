@@ -6,13 +6,17 @@ import { SICK, event as happening } from './events.mjs'
 // A row takes two or three minutes. One that takes so long is ended and said not to have come to its end.
 const LIMIT = 480_000
 
-// All requests that were under way at the end of an event belong to it, and all that its old workers have.
+// All requests that were under way at the end of an event belong to it, and all that its old workers have. Clients that are
+// not let run have not heard yet that a worker is gone, and ask on where nobody is: so the end is when they have answered us
+// after it. How old a request is was true when they told, which is after we asked, and may be long before we hear it.
 const settled = async (app) => {
   await app.left()
+  await app.tally()
   const end = performance.now()
   return until('requests under way have ended', async () => {
+    const asked = performance.now()
     const tally = await app.tally()
-    return tally.oldest < performance.now() - end ? tally : false
+    return tally.oldest + 1 < asked - end && tally
   }, 100)
 }
 

@@ -30,6 +30,7 @@ impl Stage {
                 let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
                 bind(&socket, &from).unwrap();
                 rustix::net::connect(&socket, &self.address).unwrap();
+                self.arrives(SocketAddr::try_from(rustix::net::getsockname(&socket).unwrap()).unwrap());
                 let by: Vec<Run> =
                     workers.iter().filter(|worker| worker.accept().len() == 1).map(|worker| worker.run).collect();
                 assert_eq!(by.len(), 1, "{last}: {by:?}");

@@ -35,8 +35,7 @@ fn reached(group: &Group, from: IpAddr, to: SocketAddr) -> MemberId {
     let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
     bind(&socket, &SocketAddr::new(from, 0)).unwrap();
     rustix::net::connect(&socket, &to).unwrap();
-    let took = |id: &MemberId| accept_with(group.socket(*id).unwrap(), SocketFlags::CLOEXEC).is_ok();
-    let by: Vec<MemberId> = group.members().map(|(id, _)| id).filter(took).collect();
+    let by = accepted(group, 1);
     assert_eq!(by.len(), 1, "{by:?}");
     by[0]
 }
@@ -184,7 +183,7 @@ fn our_own_connections_still_go_past_it() {
             let port = SocketAddr::try_from(getsockname(&socket).unwrap()).unwrap().port();
             group.route(port, *id).unwrap();
             rustix::net::connect(&socket, &to).unwrap();
-            assert!(accept_with(group.socket(*id).unwrap(), SocketFlags::CLOEXEC).is_ok(), "{balancer:?}");
+            assert_eq!(accepted(&group, 1), [*id], "{balancer:?}");
             group.unroute(port);
         }
         all_reach_theirs(&group, &ids, &clients(), to, &[0, 1, 3]);
@@ -249,6 +248,7 @@ fn who_waits_in_a_queue_that_closes_goes_on_to_his_own() {
         // All of them wait in one queue.
         ids[1..].iter().for_each(|id| group.exclude(*id));
         let sockets: Vec<OwnedFd> = waiting.iter().map(connect).collect();
+        wait_in(&group, ids[0], sockets.len());
         ids[1..].iter().for_each(|id| group.include(*id));
         group.remove(ids[0]);
         let mut seen = 0;
