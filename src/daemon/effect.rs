@@ -1,6 +1,8 @@
 //! Carries out what the supervisor decides, one short function an effect.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::environment;
 use super::god::{God, Reply};
@@ -13,6 +15,8 @@ use crate::supervisor::{AppId, Effect, Goal, Input, Process, ProcessId};
 
 /// A kill is repeated until it finds nothing new, in case the tree grows meanwhile; this often at most.
 const KILL_ROUNDS: usize = 10;
+/// How long the news that a process failed waits for what it wrote to be in its log: a disk may hang.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 impl God {
     /// Carries out one effect and returns what the supervisor is to know of it at once.
@@ -182,6 +186,35 @@ impl God {
     }
 
     // Log files.
+
+    /// Answers. Who is told that processes failed looks for their last words at once: these are in their logs by then.
+    pub(super) fn answer(&self, reply: Reply, answer: Result<Report, Refusal>) {
+        let errors = answer.as_ref().map(|report| self.error_logs(report)).unwrap_or_default();
+        // A client that hung up has no interest in the answer.
+        if errors.is_empty() || self.supervisor.is_closing() {
+            let _ = reply.send(answer);
+            return;
+        }
+        let logs = self.shell.logs.clone();
+        // Ends soon, though the disk may hang.
+        tokio::task::spawn_local(async move {
+            let _ = tokio::time::timeout(LAST_WORDS, logs.catch_up(errors)).await;
+            let _ = reply.send(answer);
+        });
+    }
+
+    /// Where the apps of processes that failed write their errors.
+    fn error_logs(&self, report: &Report) -> HashSet<PathBuf> {
+        let failed = |line: &&ReportLine| matches!(line.verdict, Verdict::Failed { .. });
+        let failed: HashSet<&str> = report.lines.iter().filter(failed).map(|line| line.name.as_str()).collect();
+        let error_log = |process: &Process| {
+            let spec = &self.supervisor.app(process.app)?.spec;
+            let logs =
+                failed.contains(spec.name.as_str()).then(|| environment::files(&self.shell.home, spec, process).0);
+            logs?.err
+        };
+        self.supervisor.processes().filter_map(error_log).collect()
+    }
 
     pub(super) fn flush_logs(&mut self, target: &[Selector], reply: Reply) {
         let ids = match self.supervisor.select(target) {

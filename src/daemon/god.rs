@@ -336,7 +336,7 @@ impl God {
     pub(super) fn settle(&mut self, ticket: Ticket, answer: Result<Report, Refusal>) {
         self.ended |= self.ending == Some(ticket);
         if let Some(reply) = self.tickets.remove(&ticket) {
-            let _ = reply.send(answer);
+            self.answer(reply, answer);
         }
     }
 

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -63,6 +64,12 @@ impl Dispatcher {
         epoll::add(&self.epoll, pump.watched(), EventData::new_u64(id), Self::armed())?;
         pumps.insert(id, Arc::new(pump));
         Ok(())
+    }
+
+    /// The pumps that fill these files.
+    pub(super) fn pumps_to(&self, paths: &HashSet<PathBuf>) -> Vec<Arc<Pump>> {
+        let leads_there = |pump: &&Arc<Pump>| pump.path().is_some_and(|path| paths.contains(path));
+        self.lock_pumps().values().filter(leads_there).cloned().collect()
     }
 
     /// Ends the thread.

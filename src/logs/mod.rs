@@ -28,7 +28,7 @@ mod tally;
 pub mod time_format;
 mod watch;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -139,6 +139,13 @@ impl LogFiles {
             busy.iter().for_each(|file| file.close());
         })
         .await;
+    }
+
+    /// Waits until what was printed up to now for the files at `paths` is in them, but for lines that have not ended where
+    /// those are held back. What a process that is dead has printed was printed before it died.
+    pub async fn catch_up(&self, paths: HashSet<PathBuf>) {
+        let pumps = self.inner.dispatcher.pumps_to(&paths);
+        self.on_disk(move || pumps.iter().for_each(|pump| pump.catch_up())).await;
     }
 
     /// Empties the files at `paths`, in order with what is being written to them. A file that does not exist is fine.

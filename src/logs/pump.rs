@@ -9,6 +9,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -48,7 +49,7 @@ pub(super) struct Pump {
     tally: Option<Arc<LineTally>>,
     /// Set once the pipe has held back the beginning of a line.
     news: OnceLock<News>,
-    /// Never contended: the dispatcher hands a pump to one thread at a time.
+    /// Held by who moves bytes. Hardly contended: the dispatcher hands a pump to one thread at a time.
     last_output: Mutex<Option<Instant>>,
     /// Dropped at the end, which is the signal.
     _done: oneshot::Sender<()>,
@@ -82,6 +83,24 @@ impl Pump {
     /// What to watch for the next output.
     pub(super) fn watched(&self) -> &OwnedFd {
         self.news.get().map_or(self.pipe.fd(), |news| &news.0)
+    }
+
+    /// Where it moves to.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.file.as_ref().map(|file| file.path())
+    }
+
+    /// Moves what is there, and leaves the rest to who watches the pipe. Blocks as long as the disk does.
+    pub(super) fn catch_up(&self) {
+        let _alone = self.last_output.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut moved = 0;
+        // Who cannot read it is told so when it is drained.
+        while let Ok(Taken::Bytes(count)) = self.take() {
+            moved += count;
+            if moved >= TURN {
+                return;
+            }
+        }
     }
 
     /// Moves what is there. Blocks as long as the disk does.
