@@ -83,6 +83,24 @@ fn the_last_output_of_a_process_that_is_gone_is_kept() {
 }
 
 #[test]
+fn who_has_caught_up_finds_all_that_was_printed() {
+    let scene = Scene::new();
+    let (path, other) = (scene.path("x.log"), scene.path("other.log"));
+    let (mut writer, pumping) = scene.pump(&path);
+    let _silent = scene.pump(&other);
+    for round in 0..2000 {
+        writeln!(writer, "line {round}").unwrap();
+        let concerned = path.clone();
+        scene.runtime.block_on(scene.logs.catch_up(move |path| path == concerned));
+        let text = String::from_utf8(content(&path)).unwrap();
+        assert_eq!(text.lines().last(), Some(&*format!("line {round}")));
+    }
+    drop(writer);
+    scene.finish(pumping);
+    assert_eq!(content(&path).iter().filter(|byte| **byte == b'\n').count(), 2000, "and nothing twice");
+}
+
+#[test]
 fn endless_lines_and_bytes_that_are_no_text_arrive_as_they_are() {
     let scene = Scene::new();
     let path = scene.path("x.log");

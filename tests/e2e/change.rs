@@ -8,11 +8,12 @@ use crate::support::{Home, app, example, http};
 fn a_restart_gives_a_new_process_with_the_old_settings() {
     let home = Home::new();
     home.pmr(["start", &app("tell.sh"), "--", "x"]).env("COLOUR", "red").run().ok();
+    home.logged("tell-out.log", "colour:red");
     let before = home.one("tell");
     home.pmr(["restart", "tell"]).env("COLOUR", "blue").run().ok().says("[tell](0) ✓");
     let after = home.one("tell");
     assert!(after.pid != before.pid && after.restarts == 1 && after.id == before.id);
-    home.logged("tell-out.log", "colour:red");
+    until("the second has told its colour", || home.log("tell-out.log").matches("colour:").count() == 2);
     assert!(!home.log("tell-out.log").contains("colour:blue"));
     home.pmr(["restart", "tell", "--update-env"]).env("COLOUR", "blue").run().ok();
     home.logged("tell-out.log", "colour:blue");
@@ -110,9 +111,12 @@ fn a_cluster_is_scaled_up_and_down_newest_first() {
     home.ok("scale api +1");
     let four = home.of("api");
     assert_eq!(four.len(), 4);
-    home.ok("scale api max");
     let cpus = std::thread::available_parallelism().unwrap().get();
+    // Four are what some machines have.
+    home.ok(&format!("scale api {}", 5.max(cpus + 1)));
+    home.ok("scale api max");
     assert_eq!(home.of("api").len(), cpus);
+    home.ok("scale api +1");
     home.ok("scale api 1");
     assert_eq!(pids(&home.of("api")), pids(&first[..1]), "the oldest stays, the same process as ever");
     assert!(http::get(port, "/").is_ok());

@@ -109,7 +109,7 @@ fn stands_everything(program: &str) {
     let mut loads = web.loads();
     let victim = web.pids()[0];
     processes::signal(victim, Signal::SIGKILL);
-    until("it is replaced", || web.pids().iter().all(|pid| *pid != victim && *pid != 0));
+    web.home.replaced("web", &[victim]);
     loads.are_served();
     for Tally { failed, .. } in loads.stop() {
         assert!(failed.len() <= CLIENTS, "what was not inside it is answered by others: {failed:?}");

@@ -8,7 +8,9 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 
+use crate::crash::keeper::kill_both;
 use crate::support::eventually::{PATIENCE, until};
+use crate::support::order::in_order;
 use crate::support::{Home, app, example, pmr, processes};
 
 #[test]
@@ -46,8 +48,7 @@ fn many_commands_at_once_get_one_daemon() {
         let mut found: Vec<_> = home.list().into_iter().map(|row| row.name).collect();
         found.sort();
         assert_eq!(found, names);
-        let daemons = processes::of_home(home.root()).into_iter().map(processes::command_line);
-        assert_eq!(daemons.filter(|line| line.contains("__daemon")).count(), 2, "a keeper and his God");
+        in_order(&home);
     }
 }
 
@@ -62,14 +63,10 @@ fn what_a_dead_daemon_left_is_no_obstacle() {
     home.ok("kill").says("nothing to do");
     home.ok(&format!("start {}", app("tell.sh")));
     assert!(home.one("tell").online());
-    let (killed, god, app) = (home.daemon_pid(), home.god_pid(), home.one("tell").pid);
-    // Stopped first, so that neither can save the other.
-    for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
-        processes::signal(god, signal);
-        processes::signal(killed, signal);
-    }
-    until("it is dead", || !processes::lives(killed) && !processes::lives(god));
+    let (killed, app) = (home.daemon_pid(), home.one("tell").pid);
+    kill_both(&home);
     processes::signal(app, Signal::SIGKILL);
+    until("its app is dead, too", || !processes::lives(app));
     home.run("ping").refuses("no daemon is running");
     home.ok(&format!("start {}", crate::support::app("tell.sh")));
     assert_ne!(home.daemon_pid(), killed);
@@ -110,10 +107,10 @@ fn in_the_foreground_it_runs_the_command_shows_the_logs_and_ends_with_ctrl_c() {
 fn a_hangup_ends_neither_daemon_nor_apps() {
     let home = Home::new();
     home.ok(&format!("start {}", app("tell.sh")));
-    let before = home.one("tell").pid;
-    processes::signal(home.daemon_pid(), Signal::SIGHUP);
-    home.ok("ping");
-    assert_eq!(home.one("tell").pid, before);
+    let (before, daemon) = (home.one("tell").pid, [home.daemon_pid(), home.god_pid()]);
+    processes::signal(daemon[0], Signal::SIGHUP);
+    home.has_heard();
+    assert_eq!((home.one("tell").pid, [home.daemon_pid(), home.god_pid()]), (before, daemon));
 }
 
 #[test]

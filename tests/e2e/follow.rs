@@ -2,8 +2,8 @@
 
 use nix::sys::signal::Signal;
 
-use crate::support::eventually::until;
-use crate::support::{Home, app, processes};
+use crate::crash::keeper::kill_both;
+use crate::support::{Home, app};
 
 #[test]
 fn left_open_it_shows_who_comes_later() {
@@ -51,9 +51,7 @@ fn it_goes_on_with_the_next_daemon() {
     logs.says("1|later    | args:1:two\n");
     // A daemon that is killed leaves its sockets behind.
     home.ok("delete all");
-    let pid = home.daemon_pid();
-    processes::signal(pid, Signal::SIGKILL);
-    until("the daemon is gone", || !processes::lives(pid));
+    kill_both(&home);
     home.ok(&format!("start {} -n last -- three", app("tell.sh")));
     logs.says("|last     | args:1:three\n");
 }

@@ -10,8 +10,8 @@ fn a_process_above_its_memory_limit_is_restarted() {
     home.write("feast", "");
     home.ok(&format!("start {} --max-memory-restart 120M -- 200", app("hog.js")));
     assert_eq!(home.one("hog").env("max_memory_restart").as_u64(), Some(120 << 20));
-    let first = home.one("hog").pid;
-    let rows = home.when("hog", "replaced by one that finds no feast", |rows| rows[0].online() && rows[0].pid != first);
+    // Whoever asked for its pid may have been told that of the second.
+    let rows = home.when("hog", "replaced by one that finds no feast", |rows| rows[0].online() && rows[0].restarts > 0);
     assert_eq!(rows[0].restarts, 1);
     home.daemon_logged("hog");
 }

@@ -107,6 +107,7 @@ fn following_survives_flush_rotation_and_reopening() {
     let rotated = after_flush.strip_prefix("tick ").unwrap().parse().unwrap();
     let since: Vec<u64> = ticks.into_iter().filter(|tick| *tick >= rotated).collect();
     assert!(since.windows(2).all(|pair| pair[1] == pair[0] + 1), "{since:?}");
+    follow.forget();
     home.ok("restart ticker");
     follow.says("tick 1\n");
     follow.signal(Signal::SIGINT);

@@ -91,7 +91,7 @@ fn each_starts_after_what_it_needs() {
     assert_eq!(home.one("migrate").status, "completed");
     assert!(home.one("api").online() && home.one("db").online());
     home.ok("list").says("completed");
-    home.ok("history api").says("waits for `migrate` to complete");
+    until("it is in the history", || home.run("history api").out.contains("waits for `migrate` to complete"));
 }
 
 #[test]

@@ -48,7 +48,7 @@ fn an_app_that_was_stopped_and_one_that_crashed_are_explained() {
     home.ok(&format!("start {} -n tick", example("ticker.sh")));
     home.ok("stop tick");
     home.status("crash", "stopped");
-    until("the last is written down", || home.ok("history crash").out.contains("78"));
+    until("the last is written down", || home.run("history crash").out.contains("78"));
     home.logged("crash-error.log", "no database\n");
     let page = home.ok("explain crash").out;
     assert!(page.contains("code 78 usually means: its configuration is wrong"), "{page}");

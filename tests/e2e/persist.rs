@@ -5,12 +5,14 @@ use std::process::Command;
 
 use nix::sys::signal::Signal;
 
+use crate::support::eventually::until;
 use crate::support::{Home, app, processes};
 
 #[test]
 fn what_was_saved_comes_back_as_it_was() {
     let home = Home::new();
     home.pmr(["start", &app("tell.sh"), "-n", "a", "-i", "2", "-x", "--", "x"]).env("COLOUR", "red").run().ok();
+    home.logged("a-out-0.log", "colour:red");
     home.ok(&format!("start {} -n b --namespace jobs", app("tell.sh")));
     home.ok("stop b");
     home.ok("save").says("saved 2 apps (3 processes) in").says("dump.json");
@@ -23,7 +25,7 @@ fn what_was_saved_comes_back_as_it_was() {
     assert_eq!(rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["a", "a", "b"]);
     assert!(home.of("a").iter().all(|row| row.online() && row.restarts == 0));
     assert_eq!((home.one("b").status.as_str(), home.one("b").text("namespace")), ("stopped", "jobs"));
-    home.logged("a-out-0.log", "colour:red");
+    until("it is red again", || home.log("a-out-0.log").matches("colour:red").count() == 2);
     home.ok("resurrect").says("`a` is here already and was left as it is");
     assert_eq!(home.list().len(), 3, "nothing is started twice");
 }

@@ -129,7 +129,7 @@ fn events_are_lines_of_json_in_order() {
     let home = Home::new();
     home.ok(&format!("start {} -n first", app("tell.sh")));
     let mut reader = BufReader::new(connect(&home, "pub.sock"));
-    // A subscription is heard once the daemon has accepted it; an event proves that.
+    home.has_heard();
     home.ok(&format!("start {} -n api --restart-delay 100", app("tell.sh")));
     home.ok("save");
     processes::signal(home.one("api").pid, Signal::SIGKILL);
@@ -209,6 +209,7 @@ fn a_slow_reader_is_told_how_much_it_lost() {
     home.logged("chatty-out.log", "chatty");
     let mut quick = BufReader::new(connect(&home, "pub.sock"));
     let slow = connect(&home, "pub.sock");
+    home.has_heard();
     home.ok("save");
     let first = events_until(&mut quick, |event| event["event"] == "saved").pop().unwrap();
     let first = first["seq"].as_u64().unwrap();

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
-
 use crate::support::{Home, app, eventually, example, processes};
 
 #[test]
@@ -71,8 +69,7 @@ fn a_frozen_app_can_be_stopped() {
     let home = Home::new();
     home.ok(&format!("start {} -k 500", example("ticker.sh")));
     let pid = home.one("ticker").pid;
-    processes::signal(pid, Signal::SIGSTOP);
-    eventually("it is frozen", || if processes::state(pid) == Some('T') { Ok(()) } else { Err(String::new()) });
+    processes::freeze(pid);
     home.ok("stop ticker");
     assert!(!processes::lives(pid));
     assert_eq!(home.one("ticker").status, "stopped");

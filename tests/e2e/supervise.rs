@@ -86,7 +86,7 @@ fn a_killed_process_is_replaced_and_counted() {
     home.ok(&format!("start {}", app("tell.sh")));
     let before = home.one("tell");
     processes::signal(before.pid, Signal::SIGKILL);
-    let after = &home.when("tell", "replaced", |rows| rows[0].online() && rows[0].pid != before.pid)[0];
+    let after = &home.replaced("tell", &[before.pid])[0];
     assert_eq!((after.id, after.restarts), (before.id, 1));
     home.ok("reset tell").says("[tell](0) ✓");
     let reset = home.one("tell");

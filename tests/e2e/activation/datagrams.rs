@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 
 use crate::crash::kill_god;
 use crate::support::eventually::PATIENCE;
-use crate::support::listing::{Row, pids};
+use crate::support::listing::pids;
 use crate::support::{Home, app, http, processes};
 
 /// So many questions are open at any time, most of them in the workers' queues.
@@ -118,7 +118,7 @@ fn what_waits_for_a_killed_worker_is_read_by_the_next() {
     (0..OPEN).for_each(|_| caller.ask());
     let victim = pids(&home.of("a"))[0];
     processes::signal(victim, Signal::SIGKILL);
-    home.when("a", "replaced", |rows| rows[0].pid != victim && rows.iter().all(Row::online));
+    home.replaced("a", &[victim]);
     let lost = caller.during(|| {});
     assert!(lost <= 1, "it had one in its hands, and {lost} are lost");
 }

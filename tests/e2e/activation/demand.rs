@@ -4,11 +4,10 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::time::Instant;
 
-use nix::sys::signal::Signal;
-
 use super::{answering, get_unix, serving};
+use crate::crash::kill_god;
 use crate::support::eventually::until;
-use crate::support::{Home, example, http, processes};
+use crate::support::{Home, example, http};
 
 /// A client that stays connected, and the pid of who has answered it.
 fn staying(port: u16) -> (TcpStream, i32) {
@@ -62,8 +61,7 @@ fn a_stop_keeps_it_down_and_a_start_brings_it_up() {
 fn rest_outlives_god_and_the_saved_list() {
     let (home, port) = serving("--idle-timeout 300ms");
     home.status("a", "idle");
-    processes::signal(home.god_pid(), Signal::SIGKILL);
-    home.ok("ping");
+    kill_god(&home);
     assert_eq!(home.one("a").status, "idle");
     assert!(answering(port) > 0);
     home.status("a", "idle");

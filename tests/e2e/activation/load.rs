@@ -3,9 +3,10 @@
 use nix::sys::signal::Signal;
 
 use super::serving;
+use crate::crash::kill_god;
 use crate::load::{Kind, Load, Mode};
 use crate::support::eventually::until;
-use crate::support::listing::{Row, pids};
+use crate::support::listing::pids;
 use crate::support::{Home, example, http, processes};
 
 /// Clients at once.
@@ -49,7 +50,7 @@ fn only_what_is_inside_a_killed_worker_is_lost() {
     load.until("it serves", |tally| tally.by.len() == 2);
     let before = pids(&home.of("a"));
     processes::signal(before[0], Signal::SIGKILL);
-    let rows = home.when("a", "started again", |rows| rows[0].pid != before[0] && rows.iter().all(Row::online));
+    let rows = home.replaced("a", &before[..1]);
     load.until("the new one serves", |tally| tally.by.contains_key(&rows[0].pid));
     let tally = load.stop();
     assert!(tally.failed.len() <= CLIENTS && tally.failed.iter().all(|failed| failed.how != "hung"), "{tally:?}");
@@ -62,9 +63,9 @@ fn the_death_of_god_loses_nothing_and_the_next_goes_on() {
     let mut load = Load::start(Kind::Http, Mode::New, port, CLIENTS);
     let before = pids(&home.of("a"));
     for _ in 0..3 {
-        let answered = load.until("it serves", |tally| tally.by.len() == 2).answered;
-        processes::signal(home.god_pid(), Signal::SIGKILL);
-        home.ok("ping");
+        load.until("it serves", |tally| tally.by.len() == 2);
+        kill_god(&home);
+        let answered = load.tally().answered;
         load.until("it serves on", |tally| tally.answered > answered + 20);
     }
     assert_eq!(pids(&home.of("a")), before);

@@ -6,6 +6,7 @@ use std::path::Path;
 use nix::sys::signal::Signal;
 
 use super::serving;
+use crate::crash::kill_god;
 use crate::support::eventually::{PATIENCE, until};
 use crate::support::{Home, http, processes};
 
@@ -62,8 +63,7 @@ fn what_is_said_while_there_is_no_god_is_heard_by_the_next() {
     let (home, _) = serving("--wait-ready --watchdog 30s");
     let before = home.one("a").pid;
     for _ in 0..2 {
-        processes::signal(home.god_pid(), Signal::SIGKILL);
-        home.ok("ping");
+        kill_god(&home);
     }
     let god = home.god_pid();
     assert_eq!((home.one("a").pid, home.one("a").restarts), (before, 0));
@@ -83,9 +83,11 @@ fn another_process_of_the_tree_can_stand_for_the_app() {
     );
     home.ok("start app.sh -n a --wait-ready --listen-timeout 100s");
     let first = home.when("a", "its child stands for it", |rows| processes::command_line(rows[0].pid) == "sleep 1000");
+    let parent = processes::parent_of(first[0].pid).expect("it waits for its word");
     home.write("go", "");
-    let parent_is_gone = || home.children().contains(&first[0].pid);
-    until("the first process has ended", parent_is_gone);
+    until("the first process has ended and is buried", || processes::state(parent).is_none());
+    home.has_heard();
+    assert!(home.children().contains(&first[0].pid));
     assert_eq!((home.one("a").pid, home.one("a").restarts), (first[0].pid, 0));
     processes::signal(first[0].pid, Signal::SIGKILL);
     home.when("a", "started again", |rows| rows[0].restarts == 1 && rows[0].pid != first[0].pid);

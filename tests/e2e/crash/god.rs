@@ -1,6 +1,6 @@
 //! `kill -9` of God.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,10 @@ use crate::support::{Home, app, http, processes};
 
 /// Much more than it takes, for machines that do much else.
 const SOON: Duration = Duration::from_secs(60);
+
+/// Fewer than this many files of a God may have been opened, or not yet closed, when they were counted first: threads of
+/// his open what they write to with the first line. Far fewer than one for each death.
+const OPENED_LATE: usize = 5;
 
 #[test]
 fn nobody_notices() {
@@ -58,16 +62,18 @@ fn it_is_told_to_those_who_listen() {
         BufReader::new(stream)
     };
     let mut first = listen();
+    home.has_heard();
     // Stopped, he lets a new subscriber wait for his successor.
     let god = home.god_pid();
-    processes::signal(god, Signal::SIGSTOP);
+    processes::freeze(god);
     let second = listen();
     processes::signal(god, Signal::SIGKILL);
     let event = second.lines().map_while(Result::ok).find(|line| line.contains("\"recovered\"")).expect("it is told");
     let event: serde_json::Value = serde_json::from_str(&event).expect("it is JSON");
     assert_eq!((event["runs"].as_u64(), event["after"]["Signal"].as_u64()), (Some(1), Some(9)), "{event}");
     assert!(event["gap_ms"].is_u64(), "{event}");
-    while first.read_line(&mut String::new()).is_ok_and(|bytes| bytes > 0) {}
+    let ended = first.read_to_string(&mut String::new());
+    assert!(ended.is_ok(), "who listened to the one before is hung up on: {ended:?}");
 }
 
 #[test]
@@ -129,17 +135,18 @@ fn who_dies_meanwhile_is_restarted_once() {
     let untouched = home.one("c").pid;
     let victims = ["a", "b"].map(|name| home.one(name).pid);
     // He cannot hear of it any more.
-    processes::signal(god, Signal::SIGSTOP);
+    processes::freeze(god);
     victims.iter().for_each(|pid| processes::signal(*pid, Signal::SIGKILL));
     processes::signal(god, Signal::SIGKILL);
     for name in ["a", "b"] {
-        home.when(name, "restarted", |rows| rows[0].online() && !victims.contains(&rows[0].pid));
-        assert_eq!(home.one(name).restarts, 1);
+        assert_eq!(home.replaced(name, &victims)[0].restarts, 1);
     }
     assert_eq!(home.one("c").pid, untouched);
     // Nor does the next one hear of it twice.
+    let before = facts(&home);
     kill_god(&home);
-    assert!(home.list().iter().all(|row| row.restarts <= 1));
+    home.has_heard();
+    is_unchanged(&home, &before);
 }
 
 #[test]
@@ -162,25 +169,16 @@ fn what_was_given_up_or_stopped_stays_so() {
 fn a_daemon_that_cannot_live_takes_no_app_along() {
     let town = Town::new();
     let before = town.facts();
-    let keeper = town.home.daemon_pid();
-    let mut killed = 0;
     // With longer and longer waits between them.
-    while killed < 8 {
-        for god in processes::children(keeper).into_iter().filter(|pid| is_god(keeper, *pid)) {
-            processes::signal(god, Signal::SIGKILL);
-            killed += 1;
-        }
-        std::thread::sleep(Duration::from_millis(1));
+    for _ in 0..8 {
+        let god = town.home.god_pid();
+        processes::signal(god, Signal::SIGKILL);
+        until("he is dead", || !processes::lives(god));
     }
     answers(&town.home);
     is_unchanged(&town.home, &before);
     town.logs_go_on();
     assert!(http::get(town.port, "/").is_ok());
-}
-
-fn is_god(keeper: i32, pid: i32) -> bool {
-    let own = processes::command_line(keeper);
-    processes::command_line(pid) == own && processes::lives(pid)
 }
 
 #[test]
@@ -191,17 +189,14 @@ fn fifty_deaths_leave_nothing_behind() {
     town.kill_god();
     town.logs_go_on();
     let open = || [keeper, town.home.god_pid()].map(processes::lasting_files);
-    let before = crate::support::eventually("a count that stays", || {
-        let (first, second) = (open(), open());
-        if first == second { Ok(first) } else { Err(format!("{first:?} {second:?}")) }
-    });
+    let before = open();
     let memory = processes::resident(keeper);
     for _ in 0..50 {
         town.kill_god();
     }
     town.logs_go_on();
-    crate::support::eventually("as many open files as before", || match open() {
-        now if now == before => Ok(()),
+    crate::support::eventually("no more open files than before", || match open() {
+        now if now.iter().zip(before).all(|(now, before)| *now < before + OPENED_LATE) => Ok(()),
         now => Err(format!("{now:?}, not {before:?}: {:?}", processes::open_files(keeper))),
     });
     let grown = processes::resident(keeper).saturating_sub(memory);

@@ -8,7 +8,7 @@ use crate::support::order::in_order;
 use crate::support::{Home, app, eventually, http, processes};
 
 /// Kills the keeper, and waits until there is another one who answers.
-fn kill_keeper(home: &Home) {
+pub fn kill_keeper(home: &Home) {
     let (keeper, god) = (home.daemon_pid(), home.god_pid());
     processes::signal(keeper, Signal::SIGKILL);
     until("God takes the keeper's place", || home.daemon_pid() == god);
@@ -16,11 +16,10 @@ fn kill_keeper(home: &Home) {
 }
 
 /// Kills both at once: stopped first, so that neither can save the other.
-fn kill_both(home: &Home) {
+pub fn kill_both(home: &Home) {
     let both = [home.god_pid(), home.daemon_pid()];
-    for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
-        both.iter().for_each(|pid| processes::signal(*pid, signal));
-    }
+    both.iter().for_each(|pid| processes::freeze(*pid));
+    both.iter().for_each(|pid| processes::signal(*pid, Signal::SIGKILL));
     until("both are dead", || both.iter().all(|pid| !processes::lives(*pid)));
 }
 
@@ -53,7 +52,7 @@ fn life_goes_on_as_ever() {
     // Started by the one before, whose children it was.
     let orphan = home.one("a").pid;
     processes::signal(orphan, Signal::SIGKILL);
-    home.when("a", "restarted", |rows| rows[0].online() && rows[0].pid != orphan && rows[0].restarts == 1);
+    assert_eq!(home.replaced("a", &[orphan])[0].restarts, 1);
     let untouched = home.one("c").pid;
     home.ok("restart b");
     assert_eq!((home.one("b").restarts, home.one("b").id), (1, 1));
@@ -61,7 +60,7 @@ fn life_goes_on_as_ever() {
     let child = home.one("d").pid;
     assert!(processes::children(home.daemon_pid()).contains(&child));
     processes::signal(child, Signal::SIGKILL);
-    home.when("d", "restarted", |rows| rows[0].online() && rows[0].pid != child && rows[0].restarts == 1);
+    assert_eq!(home.replaced("d", &[child])[0].restarts, 1);
     assert_eq!((home.one("c").pid, home.one("c").restarts, home.one("d").id), (untouched, 0, 4));
     let forest = eventually("the forest has grown", || {
         let forest = processes::of_home(home.root()).into_iter();
@@ -82,11 +81,11 @@ fn what_an_orphan_leaves_behind_is_found() {
     home.logged("forest-out.log", "grown");
     kill_keeper(&home);
     let (god, pid) = (home.god_pid(), home.one("forest").pid);
-    processes::signal(god, Signal::SIGSTOP);
+    processes::freeze(god);
     processes::signal(pid, Signal::SIGKILL);
     until("it is dead", || !processes::lives(pid));
     processes::signal(god, Signal::SIGKILL);
-    home.when("forest", "restarted", |rows| rows[0].online() && rows[0].pid != pid);
+    home.replaced("forest", &[pid]);
     in_order(&home);
 }
 
@@ -101,12 +100,11 @@ fn who_dies_with_the_keeper_is_restarted() {
     home.ok(&format!("start {} -n a", app("tell.sh")));
     let pid = home.one("a").pid;
     let (keeper, god) = (home.daemon_pid(), home.god_pid());
-    processes::signal(keeper, Signal::SIGSTOP);
+    processes::freeze(keeper);
     processes::signal(pid, Signal::SIGKILL);
     processes::signal(keeper, Signal::SIGKILL);
     until("God takes the keeper's place", || home.daemon_pid() == god);
-    home.when("a", "restarted", |rows| rows[0].online() && rows[0].pid != pid);
-    assert_eq!(home.one("a").restarts, 1);
+    assert_eq!(home.replaced("a", &[pid])[0].restarts, 1);
 }
 
 #[test]
@@ -114,7 +112,7 @@ fn a_stopped_god_is_no_obstacle_to_a_new_keeper() {
     let town = Town::new();
     let before = town.facts();
     let (keeper, god) = (town.home.daemon_pid(), town.home.god_pid());
-    processes::signal(god, Signal::SIGSTOP);
+    processes::freeze(god);
     processes::signal(keeper, Signal::SIGKILL);
     until("the keeper is dead", || !processes::lives(keeper));
     processes::signal(god, Signal::SIGCONT);

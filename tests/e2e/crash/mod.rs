@@ -1,7 +1,7 @@
 //! The daemon is killed, and nobody notices: neither apps nor their clients nor those who read their logs.
 
 mod god;
-mod keeper;
+pub mod keeper;
 pub mod points;
 mod update;
 
@@ -113,6 +113,7 @@ pub fn kill_god(home: &Home) -> Duration {
     let god = home.god_pid();
     let start = Instant::now();
     processes::signal(god, Signal::SIGKILL);
+    until("he is dead", || !processes::lives(god));
     answers(home);
     let took = start.elapsed();
     assert_ne!(home.god_pid(), god);

@@ -19,6 +19,7 @@ fn sockets_that_were_deleted_are_made_again() {
     until("both are there", || home.root().join("pub.sock").exists());
     fs::remove_file(home.root().join("pmr.pid")).unwrap();
     until("the lock is there", || fs::read_to_string(home.root().join("pmr.pid")).is_ok_and(|pid| !pid.is_empty()));
+    home.has_heard();
     kill_god(&home);
     assert_eq!(home.one("count").pid, count, "the next God has the new ones");
     fs::remove_file(home.root().join("rpc.sock")).unwrap();

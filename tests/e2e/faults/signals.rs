@@ -6,17 +6,12 @@ use super::{counts_on, nothing_is_missing, start_counter};
 use crate::support::eventually::{PATIENCE, until};
 use crate::support::{Home, processes};
 
-fn stop(pid: i32) {
-    processes::signal(pid, Signal::SIGSTOP);
-    until("it is stopped", || processes::state(pid) == Some('T'));
-}
-
 #[test]
 fn god_is_stopped() {
     let home = Home::new();
     let count = start_counter(&home);
     let god = home.god_pid();
-    stop(god);
+    processes::freeze(god);
     home.run("list")
         .refuses(&format!("the daemon (pid {god}) was stopped by a signal"))
         .complains(&format!("kill -CONT {god}"));
@@ -34,7 +29,7 @@ fn the_keeper_is_stopped() {
     let count = start_counter(&home);
     let keeper = home.daemon_pid();
     home.pmr(["start", "sleep 1000", "-n", "two"]).run().ok();
-    stop(keeper);
+    processes::freeze(keeper);
     let stopping = home.pmr(["stop", "two"]).spawn();
     counts_on(&home);
     until("it is a zombie", || {
@@ -45,7 +40,7 @@ fn the_keeper_is_stopped() {
     stopping.wait(PATIENCE).ok();
     assert_eq!(home.one("two").status, "stopped");
     // And with nobody to start another God.
-    stop(keeper);
+    processes::freeze(keeper);
     processes::signal(home.god_pid(), Signal::SIGKILL);
     home.run("list").refuses("the daemon's keeper").complains(&format!("kill -CONT {keeper}"));
     processes::signal(keeper, Signal::SIGCONT);
@@ -59,7 +54,7 @@ fn a_command_that_waits_for_a_stopped_keeper_says_so() {
     let home = Home::new();
     home.pmr(["start", "sleep 1000", "-n", "two"]).run().ok();
     let keeper = home.daemon_pid();
-    stop(keeper);
+    processes::freeze(keeper);
     let mut command = std::process::Command::new(crate::support::pmr::BINARY);
     let mut child = command
         .args(["stop", "two"])

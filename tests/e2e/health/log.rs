@@ -4,9 +4,10 @@ use std::fs;
 
 use serde_json::json;
 
+use crate::crash::kill_god;
 use crate::crash::points::{arm, fatal_points};
+use crate::support::Home;
 use crate::support::eventually::{PATIENCE, until};
-use crate::support::{Home, processes};
 
 /// Starts a shell's line as the app `it`, which is ready when a line fits, and goes on.
 fn start(home: &Home, line: &str, log: &str, patience: u32) -> crate::support::pmr::Running {
@@ -110,8 +111,7 @@ fn a_line_that_is_cut_by_the_death_of_god_is_found() {
         if round == 3 {
             home.write("go", "");
         }
-        processes::signal(home.god_pid(), nix::sys::signal::Signal::SIGKILL);
-        until("there is a God again", || home.run("ping").code == Some(0));
+        kill_god(&home);
     }
     starting.wait(PATIENCE);
     assert_eq!(home.status("it", "online")[0].pid, pid);

@@ -29,7 +29,7 @@ fn a_stopped_app_gives_its_port_back_and_a_dead_one_keeps_it() {
     assert!(http::get(port, "/").is_ok());
     home.write("release", "crash");
     home.ok("sendSignal KILL gate");
-    home.when("gate", "given up", |rows| rows.iter().all(|row| row.status == "errored"));
+    home.status("gate", "errored");
     assert!(std::net::TcpListener::bind(("127.0.0.1", port)).is_err(), "connections wait for a worker to come");
 }
 

@@ -152,7 +152,16 @@ impl Home {
         self.logged("../pmr.log", text)
     }
 
-    /// The daemon's pid, from its pid file, which may have to be made again.
+    /// Waits until each process of an app is online, and none is one of these, which were killed or are to be replaced;
+    /// returns them. A daemon that has not heard of a death yet still lists who died.
+    pub fn replaced(&self, name: &str, before: &[i32]) -> Vec<Row> {
+        self.when(name, &format!("others than {before:?} online"), |rows| {
+            !rows.is_empty() && rows.iter().all(|row| row.online() && !before.contains(&row.pid))
+        })
+    }
+
+    /// The daemon's pid, from its pid file, which may have to be made again. Where the keeper was killed it is his until
+    /// God has taken his place.
     pub fn daemon_pid(&self) -> i32 {
         eventually("the daemon's pid", || {
             let text = std::fs::read_to_string(self.root.join("pmr.pid")).map_err(|error| error.to_string())?;
@@ -169,12 +178,15 @@ impl Home {
 
     /// The pid of God, who is the keeper's child and bears his name.
     pub fn god_pid(&self) -> i32 {
-        let keeper = self.daemon_pid();
-        let own = processes::command_line(keeper);
-        let gods = || processes::children(keeper).into_iter().filter(|pid| processes::command_line(*pid) == own);
-        eventually("the keeper has one God", || match gods().collect::<Vec<_>>()[..] {
-            [god] => Ok(god),
-            ref other => Err(format!("{other:?}")),
+        eventually("the keeper has one God", || {
+            // He may be another by now.
+            let keeper = self.daemon_pid();
+            let own = processes::command_line(keeper);
+            let is_god = |pid: &i32| !own.is_empty() && processes::command_line(*pid) == own;
+            match processes::children(keeper).into_iter().filter(is_god).collect::<Vec<_>>()[..] {
+                [god] => Ok(god),
+                ref other => Err(format!("of {keeper}: {other:?}")),
+            }
         })
     }
 

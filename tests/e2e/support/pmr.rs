@@ -127,6 +127,12 @@ impl Running {
         &self.said
     }
 
+    /// Lets go of what it has said so far: what it says next is something new.
+    pub fn forget(&mut self) {
+        self.said();
+        self.said.clear();
+    }
+
     /// Waits for its end, for so long from now on.
     pub fn wait(mut self, limit: Duration) -> Ran {
         let deadline = Instant::now() + limit;

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::eventually::until;
+
 /// Pids of all living processes (no zombies) whose environment names this home.
 pub fn of_home(root: &Path) -> Vec<i32> {
     let wanted = format!("PMR_HOME={}", root.display());
@@ -62,6 +64,12 @@ pub fn parent_of(pid: i32) -> Option<i32> {
 pub fn signal(pid: i32, signal: Signal) {
     assert!(pid > 1, "{pid} is no process of ours");
     let _ = kill(Pid::from_raw(pid), signal);
+}
+
+/// Stops a process, and waits until it is: what follows it cannot notice.
+pub fn freeze(pid: i32) {
+    signal(pid, Signal::SIGSTOP);
+    until("it is stopped", || matches!(state(pid), Some('T') | None));
 }
 
 /// What a process says of itself: its words, parted by spaces.

@@ -86,7 +86,7 @@ fn dockers_default_profile_lets_programs_share_that_do_so_themselves() {
         "{}",
         container.read("described")
     );
-    let log = fs::read_to_string(container.home.root().join("pmr.log")).unwrap();
+    let log = container.home.daemon_logged(why);
     assert_eq!(log.matches(&format!("cannot be taken over here ({why}")).count(), 1, "{log}");
     container.end();
 }

@@ -37,11 +37,13 @@ fn under_load() {
 fn while_a_worker_drains() {
     let Some(town) = town() else { return };
     let loads = town.loads();
+    let before = pids(&town.online(2));
     let reload = town.home.pmr(["reload", "it"]).spawn();
-    until("a successor is there", || town.home.of("it").iter().any(|row| row.restarts > 0));
+    // It is listed from the moment at which it is ready, and who it replaces begins to drain.
+    town.home.when("it", "a successor", |rows| rows.iter().any(|row| !before.contains(&row.pid)));
     kill_god(&town.home);
     reload.wait(PATIENCE);
-    town.home.when("it", "two that are ready", |rows| rows.len() == 2 && rows.iter().all(Row::online));
+    town.home.replaced("it", &before);
     loads.leave_content();
     in_order(&town.home);
 }
@@ -95,12 +97,12 @@ points! {
 fn while_a_worker_is_about_to_ask() {
     let Some(town) = town() else { return };
     let loads = town.loads();
-    processes::signal(town.home.god_pid(), Signal::SIGSTOP);
+    processes::freeze(town.home.god_pid());
     let victim = town.spread(10).into_keys().next().expect("somebody");
     processes::signal(victim, Signal::SIGTERM);
     until("it has ended", || !processes::lives(victim));
     kill_god(&town.home);
-    town.online(2);
+    town.home.replaced("it", &[victim]);
     assert_eq!(town.spread(40).len(), 2);
     assert!(loads.stop().iter().all(|tally| tally.failed.iter().all(|failed| failed.how != "hung")));
 }

@@ -32,9 +32,7 @@ fn a_worker_is_killed_and_only_its_requests_fail() {
     for _ in 0..3 {
         let before = town.online(2);
         processes::signal(before[0].pid, Signal::SIGKILL);
-        town.home.when("it", "started again", |rows| {
-            rows.len() == 2 && rows.iter().all(|row| row.online() && row.pid != before[0].pid)
-        });
+        town.home.replaced("it", &[before[0].pid]);
         loads.are_served();
     }
     for tally in loads.stop() {

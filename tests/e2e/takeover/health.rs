@@ -6,7 +6,8 @@ use crate::crash::kill_god;
 use crate::health::rotation::Pair;
 use crate::load::Tally;
 use crate::support::eventually::{PATIENCE, until};
-use crate::support::listing::{Row, pids};
+use crate::support::listing::pids;
+use crate::support::order::in_order;
 use crate::support::{Home, app, http};
 
 /// Of the check: who takes long fails.
@@ -82,10 +83,8 @@ fn the_sick_worker_is_replaced(socket: Socket, user: Option<u32>) {
     for at in [1, 0] {
         let before = pids(&town.online(2));
         town.home.write(&format!("sick/{}", before[at]), "");
-        town.home.when("it", "the sick one replaced", |rows| {
-            rows.len() == 2 && rows.iter().all(|row| row.online() && row.pid != before[at])
-        });
-        assert!(pids(&town.online(2)).contains(&before[1 - at]), "the other is not touched");
+        let after = pids(&town.home.replaced("it", &[before[at]]));
+        assert!(after.contains(&before[1 - at]), "the other is not touched");
     }
     assert_eq!(town.spread(60).len(), 2);
     loads.leave_content();
@@ -103,7 +102,9 @@ fn god_dies_while_a_sick_release_is_tried(socket: Socket, user: Option<u32>) {
         kill_god(&town.home);
     }
     reload.wait(PATIENCE);
-    town.home.when("it", "the old ones", |rows| rows.iter().all(Row::online) && pids(rows) == before);
+    // The old ones are listed as long as it is tried: it is over when nobody else is left.
+    in_order(&town.home);
+    assert_eq!(pids(&town.online(2)), before);
     only(&loads.stop(), &before);
 }
 

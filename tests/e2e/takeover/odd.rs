@@ -12,6 +12,14 @@ fn odd(words: &str) -> Option<Town> {
     there(PYTHON).then(|| Town::new(&format!("{} --interpreter {PYTHON} -i 2 {words}", app("share/odd.py"))))?
 }
 
+/// What two workers of it have written, when each has come to its end.
+fn has_said_all(town: &Town) -> String {
+    eventually("both have said all", || {
+        let log = town.home.log("it-out.log");
+        if log.matches('\n').count() == 4 { Ok(log) } else { Err(log) }
+    })
+}
+
 #[test]
 fn private_sockets_stay_private_and_a_port_that_is_not_named_is_the_first_ones() {
     let (home, other) = (Home::new(), http::free_port());
@@ -30,10 +38,7 @@ fn private_sockets_stay_private_and_a_port_that_is_not_named_is_the_first_ones()
     town.home.ok("start odd.json");
     town.online(2);
     assert_eq!(town.spread(20).len(), 2);
-    let log = eventually("both have said all", || {
-        let log = town.home.log("it-out.log");
-        if log.lines().count() == 4 { Ok(log) } else { Err(log) }
-    });
+    let log = has_said_all(&town);
     let count = |line: &str| log.lines().filter(|found| *found == line).count();
     assert_eq!((count("other: mine"), count("other: 98"), count("twice: 98")), (1, 1, 2), "{log}");
 }
@@ -48,7 +53,7 @@ fn all_ports_are_shared_unless_some_are_named() {
     let command = town.home.pmr(line.split_whitespace());
     command.env("PORT", town.port.to_string()).env("OTHER", other.to_string()).run().ok();
     town.online(2);
-    let log = town.home.logged("it-out.log", "twice");
+    let log = has_said_all(&town);
     assert!(!log.contains("other: 98"), "{log}");
 }
 
@@ -130,7 +135,7 @@ fn where_it_is_not_allowed_programs_share_that_do_so_themselves() {
     let town = Town { home, port };
     town.shared_by(2);
     town.home.ok("describe it").says("not possible here: told so by a test");
-    let log = std::fs::read_to_string(town.home.root().join("pmr.log")).unwrap();
+    let log = town.home.daemon_logged("cannot be taken over here");
     assert_eq!(log.matches("cannot be taken over here").count(), 1, "{log}");
 }
 

@@ -112,7 +112,7 @@ fn a_keeper_that_is_stopped_holds_up_nobody_but_who_binds() {
     let Some(town) = town() else { return };
     let mut loads = town.loads();
     let keeper = town.home.daemon_pid();
-    processes::signal(keeper, Signal::SIGSTOP);
+    processes::freeze(keeper);
     let asked = start_another(&town);
     let log = || std::fs::read_to_string(town.home.root().join("pmr.log")).unwrap();
     until("it is told that it cannot", || log().contains("the keeper does not look into a worker that binds"));
@@ -131,7 +131,7 @@ fn a_keeper_dies_while_he_is_asked() {
     let Some(town) = town() else { return };
     let loads = town.loads();
     let (keeper, god) = (town.home.daemon_pid(), town.home.god_pid());
-    processes::signal(keeper, Signal::SIGSTOP);
+    processes::freeze(keeper);
     let asked = start_another(&town);
     processes::signal(keeper, Signal::SIGKILL);
     until("God takes the keeper's place", || town.home.daemon_pid() == god);
