@@ -19,8 +19,10 @@ mod activation;
 mod channel;
 mod dispatcher;
 mod drain;
+mod late;
 mod line;
 mod listener;
+mod lookout;
 mod memory;
 mod node;
 mod probe;
@@ -177,6 +179,7 @@ impl Cluster {
         let takeover = Takeover::new(book.clone(), queues.clone(), options.sharing.clone(), notices.clone());
         let activation = Activation::new(queues.clone(), book.clone(), notices.clone());
         queues.set_rule(options.queue);
+        activation.set_rule(options.queue);
         queues.set_deal(options.deal());
         Cluster { state: State::new(options, book, notices), queues, takeover, activation }
     }
@@ -205,6 +208,7 @@ impl Cluster {
         if let Some(record) = legacy.records.get(&activation_key(app)) {
             activation.adopt(record, legacy.files)?;
         }
+        activation.set_rule(options.queue);
         let deal = options.deal();
         let state = revival::revive(options, book, notices, legacy)?;
         // Queues of a version before know no numbers.
@@ -371,8 +375,10 @@ impl Cluster {
         state.rota.set_rules(options.rules());
         self.takeover.set_rules(options.sharing.clone());
         self.queues.set_rule(options.queue);
+        self.activation.set_rule(options.queue);
         self.queues.set_deal(options.deal());
         state.options = options;
+        state.look_out();
         // Who was asked before tells by himself.
         if !counted {
             state.members.keys().for_each(|run| state.ask_to_count(*run));

@@ -29,7 +29,6 @@ mod drain;
 mod figures;
 mod forsaken;
 mod given;
-mod lookout;
 mod queue;
 mod record;
 mod shed;
