@@ -59,7 +59,8 @@
 //! [`cluster`]'s activation opens them before there is a process: each worker has a queue of its own for each address,
 //! out of rotation until it is ready; a worker that dies leaves its queue to its successor. What workers say to
 //! `NOTIFY_SOCKET` comes back as `Ready`, `Alive` or `Hangs`. With `idle_timeout` the same sockets tell when nobody has
-//! been connected for long (`Unneeded`: processes go to rest, state `Idle`) and when somebody waits (`Wanted`: one wakes).
+//! been connected for long (`Unneeded`: processes go to rest, state `Idle`) and when somebody waits (`Wanted`: one wakes);
+//! connections that we make ourselves, to check health, are known by their address and do not count.
 //!
 //! ## Clients who wait
 //!

@@ -16,6 +16,7 @@
 //! say. All of it runs on one thread, inside a [`tokio::task::LocalSet`].
 
 mod activation;
+mod calls;
 mod channel;
 mod dispatcher;
 mod drain;
@@ -46,6 +47,7 @@ use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 
 pub use self::activation::{Activation, activation_key};
+pub use self::calls::Call;
 use self::line::Line;
 use self::memory::Book;
 pub use self::memory::{Legacy, Memory, channel_name, own_channel_name, record_key};

@@ -11,6 +11,7 @@ use tokio::task::AbortHandle;
 
 use super::queue::{Place, Queue, QueueId};
 use crate::cluster::Notice;
+use crate::cluster::calls::Calls;
 use crate::cluster::memory::Book;
 use crate::cluster::shed::Shedder;
 use crate::os::clock;
@@ -40,6 +41,8 @@ pub(super) struct State {
     pub(super) looking: bool,
     /// What becomes of connections nobody is there for.
     pub(super) rule: QueueRule,
+    /// Connections of our own.
+    pub(super) calls: Calls,
     pub(super) deal: Deal,
     /// The number of each worker among the app's processes.
     pub(super) instances: HashMap<Run, u32>,
@@ -86,6 +89,7 @@ impl State {
                 aside: BTreeSet::new(),
                 looking: false,
                 rule: QueueRule::default(),
+                calls: Calls::default(),
                 deal: Deal::default(),
                 instances: HashMap::new(),
             })

@@ -16,7 +16,7 @@ impl Stage {
     async fn visit(&self, run: Run) -> tokio::net::TcpStream {
         let visit = self.queues.visit(run).await.unwrap();
         assert_eq!(visit.at, self.address);
-        visit.stream
+        visit.call.stream
     }
 }
 
