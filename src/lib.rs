@@ -59,7 +59,14 @@
 //! [`cluster`]'s activation opens them before there is a process: each worker has a queue of its own for each address,
 //! out of rotation until it is ready; a worker that dies leaves its queue to its successor. What workers say to
 //! `NOTIFY_SOCKET` comes back as `Ready`, `Alive` or `Hangs`. With `idle_timeout` the same sockets tell when nobody has
-//! been connected for long (`Unneeded`: processes go to rest, state `Idle`) and when somebody waits (`Wanted`: one wakes).
+//! been connected for long (`Unneeded`: processes go to rest, state `Idle`) and when somebody waits (`Wanted`: one wakes);
+//! connections that we make ourselves, to check health, are known by their address and do not count.
+//!
+//! ## Clients who wait
+//!
+//! While nobody serves they wait in the kernel's queues, and where connections pass through us, with us. With a
+//! `queue_timeout` they are turned away after that time: since when each has waited is written down, for those in a queue
+//! by arrival in the record of it, for those with us in their slot of the region, so it goes on under the next God.
 //!
 //! ## Where what lives
 //!

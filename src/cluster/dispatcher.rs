@@ -20,8 +20,8 @@ use super::memory::Accepted;
 use super::rota::{ListenerId, Next};
 use super::shed;
 use super::state::{Connection, Shared, State};
-use crate::os::killpoint;
 use crate::os::socket::Listening;
+use crate::os::{clock, killpoint};
 use crate::protocol::Run;
 use crate::spec::{Balance, QueueRule};
 
@@ -234,12 +234,15 @@ impl State {
     /// Ends the connections that have waited too long. Returns when the next one will have.
     fn shed_late(&mut self, id: ListenerId) -> Option<Instant> {
         let QueueRule { timeout, shed: how, .. } = self.options.queue;
-        let (timeout, now) = (timeout?, Instant::now());
+        let (timeout, now) = (timeout?, clock::monotonic_ms());
+        let left = |connection: &Connection| {
+            timeout.saturating_sub(Duration::from_millis(now.saturating_sub(connection.socket.since())))
+        };
         let dealt = self.listeners.get_mut(&id)?.dealt()?;
-        for connection in dealt.waiting.extract_if(.., |connection| connection.since + timeout <= now) {
+        for connection in dealt.waiting.extract_if(.., |connection| left(connection).is_zero()) {
             shed::turn_away(&*connection.socket, how);
         }
-        dealt.waiting.iter().map(|connection| connection.since + timeout).min()
+        dealt.waiting.iter().map(left).min().map(|left| Instant::now() + left)
     }
 
     /// A worker took a connection, or turned it down.

@@ -23,6 +23,7 @@ use super::dispatcher;
 use super::memory::Kept;
 use super::node::message::{Number, Query};
 use super::rota::ListenerId;
+use super::shed::Shedder;
 use super::state::{Connection, State};
 use crate::os::socket::{self, Listening, LocalAddress, SocketFile};
 use crate::os::{clock, diag};
@@ -98,6 +99,8 @@ pub(crate) enum Endpoint {
         udp: bool,
         /// The socket's file, if it has one.
         file: Option<SocketFile>,
+        /// Turns away who waits too long while nobody accepts.
+        shedder: Shedder,
     },
 }
 
@@ -120,7 +123,12 @@ impl Endpoint {
     /// Each worker gets a copy of the socket; ours keeps its queue, and its file.
     pub(crate) fn share(listening: Listening) -> Endpoint {
         let (socket, file) = listening.into_parts();
-        Endpoint::Shared { socket: Rc::new(socket), udp: false, file }
+        Endpoint::Shared { socket: Rc::new(socket), udp: false, file, shedder: Shedder::default() }
+    }
+
+    /// The same for datagrams.
+    pub(crate) fn datagrams(socket: OwnedFd) -> Endpoint {
+        Endpoint::Shared { socket: Rc::new(socket), udp: true, file: None, shedder: Shedder::default() }
     }
 
     /// The socket that listens.
@@ -243,7 +251,7 @@ impl State {
         if query.is_udp() {
             let (socket, at) =
                 socket::bind_udp(query.ip()?, query.v6only(), query.reuses_address()).map_err(|e| errno(&e))?;
-            let endpoint = Endpoint::Shared { socket: Rc::new(socket), udp: true, file: None };
+            let endpoint = Endpoint::datagrams(socket);
             return Ok((endpoint, LocalAddress::Ip(at)));
         }
         let configured = self.options.queue.backlog.map_or(0, i64::from);
@@ -275,6 +283,7 @@ impl State {
             listener.holders.push(Holder { run, asked });
             listener.vacant = None;
         }
+        self.look_out();
         self.note();
         if self.listeners.values().any(|listener| listener.vacant.is_some()) {
             self.look_again_in(FORSAKEN);
@@ -324,6 +333,7 @@ impl State {
             let vacant = Vacant::now(closed_by);
             listener.vacant = Some(vacant);
             self.look_again_in(vacant.patience());
+            self.look_out();
         }
     }
 

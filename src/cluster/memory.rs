@@ -8,6 +8,7 @@ use std::rc::Rc;
 use super::rota::ListenerId;
 use crate::keeper::{Ledger, Place, Records, Region, Word};
 use crate::os::tracer::Tracer;
+use crate::os::{clock, diag};
 use crate::protocol::Run;
 
 /// Bits of a message number that count within one God's life; above are those of his generation.
@@ -143,6 +144,8 @@ pub(crate) struct Accepted {
     /// Some until the drop.
     socket: Option<OwnedFd>,
     listener: u64,
+    /// Since when it is with us, in ms of the monotonic clock.
+    since: u64,
     region: Rc<Region>,
 }
 
@@ -150,15 +153,24 @@ impl Accepted {
     /// Right after it was accepted, or taken over.
     pub(crate) fn new(socket: OwnedFd, listener: ListenerId, book: &Book) -> Accepted {
         let (listener, region) = (book.slot_of(listener), Rc::clone(&book.memory.region));
-        let accepted = Accepted { socket: Some(socket), listener, region };
+        let accepted = Accepted { socket: Some(socket), listener, since: clock::monotonic_ms(), region };
         accepted.waits();
         accepted
     }
 
-    /// Taken over from another God, who wrote down where it is.
+    /// Taken over from another God, who wrote down where it is. Of one that was with a worker the kernel knows how long
+    /// ago it came, unless it came by a Unix path: that one has come now.
     pub(crate) fn known(socket: OwnedFd, listener: ListenerId, place: Place, book: &Book) -> Accepted {
         let (listener, region) = (book.slot_of(listener), Rc::clone(&book.memory.region));
-        let accepted = Accepted { socket: Some(socket), listener, region };
+        let now = clock::monotonic_ms();
+        let since = match place {
+            Place::Waiting { since: Some(since), .. } => since,
+            Place::Waiting { since: None, .. } | Place::Handed { .. } => {
+                let age = diag::unanswered_for(&socket).map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(0));
+                now.saturating_sub(age)
+            }
+        };
+        let accepted = Accepted { socket: Some(socket), listener, since, region };
         // It has its place already, but for one that comes with another number.
         accepted.put(place);
         accepted
@@ -172,7 +184,12 @@ impl Accepted {
 
     /// It is with us.
     pub(crate) fn waits(&self) {
-        self.put(Place::Waiting { listener: self.listener });
+        self.put(Place::Waiting { listener: self.listener, since: Some(self.since) });
+    }
+
+    /// Since when it is with us, or was with the Gods before, in ms of the monotonic clock.
+    pub(crate) fn since(&self) -> u64 {
+        self.since
     }
 
     /// The very next thing is the system call that sends it.

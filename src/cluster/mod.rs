@@ -16,11 +16,14 @@
 //! say. All of it runs on one thread, inside a [`tokio::task::LocalSet`].
 
 mod activation;
+mod calls;
 mod channel;
 mod dispatcher;
 mod drain;
+mod late;
 mod line;
 mod listener;
+mod lookout;
 mod memory;
 mod node;
 mod probe;
@@ -44,6 +47,7 @@ use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 
 pub use self::activation::{Activation, activation_key};
+pub use self::calls::Call;
 use self::line::Line;
 use self::memory::Book;
 pub use self::memory::{Legacy, Memory, channel_name, own_channel_name, record_key};
@@ -177,6 +181,7 @@ impl Cluster {
         let takeover = Takeover::new(book.clone(), queues.clone(), options.sharing.clone(), notices.clone());
         let activation = Activation::new(queues.clone(), book.clone(), notices.clone());
         queues.set_rule(options.queue);
+        activation.set_rule(options.queue);
         queues.set_deal(options.deal());
         Cluster { state: State::new(options, book, notices), queues, takeover, activation }
     }
@@ -205,6 +210,7 @@ impl Cluster {
         if let Some(record) = legacy.records.get(&activation_key(app)) {
             activation.adopt(record, legacy.files)?;
         }
+        activation.set_rule(options.queue);
         let deal = options.deal();
         let state = revival::revive(options, book, notices, legacy)?;
         // Queues of a version before know no numbers.
@@ -371,8 +377,10 @@ impl Cluster {
         state.rota.set_rules(options.rules());
         self.takeover.set_rules(options.sharing.clone());
         self.queues.set_rule(options.queue);
+        self.activation.set_rule(options.queue);
         self.queues.set_deal(options.deal());
         state.options = options;
+        state.look_out();
         // Who was asked before tells by himself.
         if !counted {
             state.members.keys().for_each(|run| state.ask_to_count(*run));

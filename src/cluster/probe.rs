@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 
+use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 
 use super::Cluster;
+use super::calls::{Call, Road};
 use super::memory::Accepted;
 use super::state::{Connection, State};
 use crate::protocol::Run;
@@ -56,14 +58,39 @@ impl Cluster {
     ///
     /// # Errors
     /// See [`Unreachable`].
-    pub async fn probe(&self, run: Run) -> Result<tokio::net::TcpStream, Unreachable> {
+    pub async fn probe(&self, run: Run) -> Result<Call, Unreachable> {
         let handed = self.state.borrow_mut().visit(run);
         match handed {
             Some(stream) => {
                 let stream = stream.await.map_err(|_| Unreachable::Nowhere)??;
-                Ok(tokio::net::TcpStream::from_std(stream)?)
+                Ok(tokio::net::TcpStream::from_std(stream)?.into())
             }
-            None => self.queues.visit(run).await.map(|visit| visit.stream),
+            None => self.queues.visit(run).await.map(|visit| visit.call),
+        }
+    }
+
+    /// A new connection to an address, `host:port`, as anybody could make it. At one that the app is given its socket
+    /// for, it counts as no use of the app.
+    ///
+    /// # Errors
+    /// Of the last of the addresses that the host has.
+    pub async fn call(&self, address: &str) -> io::Result<Call> {
+        let mut failed = io::ErrorKind::NotFound.into();
+        for to in tokio::net::lookup_host(address).await? {
+            match self.call_at(reachable(to)).await {
+                Ok(call) => return Ok(call),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+
+    async fn call_at(&self, to: SocketAddr) -> io::Result<Call> {
+        let is_ours = self.queues.keys().iter().any(|key| key.tcp && key.includes(to));
+        match client(to) {
+            Ok(client) if is_ours => self.queues.calls().call(client, to, Road::Dealt).await,
+            // Another machine's address, or none of the app's.
+            Ok(_) | Err(_) => Ok(tokio::net::TcpStream::connect(to).await?.into()),
         }
     }
 }
@@ -118,6 +145,29 @@ impl State {
         member.flush();
         Ok(ours)
     }
+}
+
+/// A socket at this address, with a port that nobody else has there; and both.
+///
+/// # Errors
+/// `AddrNotAvailable` if it is not this machine's.
+pub(crate) fn client(at: SocketAddr) -> io::Result<(TcpSocket, SocketAddr)> {
+    let socket = if at.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    let mut own = at;
+    own.set_port(0);
+    socket.bind(own)?;
+    let from = socket.local_addr()?;
+    Ok((socket, from))
+}
+
+/// Where a connection to this address goes: one to all addresses goes to this machine.
+fn reachable(mut to: SocketAddr) -> SocketAddr {
+    match to.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => to.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => to.set_ip(Ipv6Addr::LOCALHOST.into()),
+        IpAddr::V4(_) | IpAddr::V6(_) => {}
+    }
+    to
 }
 
 /// A TCP connection with ourselves. Node wants a TCP handle, which the end of a socket pair is not.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::listener::{Endpoint, Holder, Listener, Vacant};
+use super::shed::Arrivals;
 use super::state::{Life, Member, State};
 use crate::os::socket::{LocalAddress, SocketFile, SocketFileId};
 use crate::protocol::Run;
@@ -38,6 +39,8 @@ pub(crate) struct KnownListener {
     pub(crate) holders: Vec<Holder>,
     #[serde(default)]
     pub(crate) vacant: Option<Vacant>,
+    #[serde(default)]
+    pub(crate) arrivals: Arrivals,
 }
 
 /// How connections get to the workers; see [`Endpoint`].
@@ -134,6 +137,10 @@ fn listener(listener: &Listener) -> KnownListener {
         Endpoint::Shared { udp: false, .. } => Kind::Shared,
         Endpoint::Shared { udp: true, .. } => Kind::Datagrams,
     };
+    let arrivals = match &listener.endpoint {
+        Endpoint::Dealt(_) => Arrivals::default(),
+        Endpoint::Shared { shedder, .. } => shedder.arrivals().clone(),
+    };
     KnownListener {
         id: listener.id.0,
         name: listener.name.clone(),
@@ -144,5 +151,6 @@ fn listener(listener: &Listener) -> KnownListener {
         data: listener.data.clone(),
         holders: listener.holders.clone(),
         vacant: listener.vacant,
+        arrivals,
     }
 }

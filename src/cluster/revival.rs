@@ -19,6 +19,7 @@ use super::memory::{Accepted, Book, Legacy, channel_name, own_channel_name, reco
 use super::node::channel::Channel;
 use super::record::{Kind, KnownListener, KnownMember, Record};
 use super::rota::ListenerId;
+use super::shed::Shedder;
 use super::state::{Connection, Life, Member, State};
 use super::{Notice, Options};
 use crate::keeper::Place;
@@ -57,6 +58,7 @@ pub(crate) fn revive(
         state.resume_connections(connections, unnoticed);
         state.ask_where_in_doubt();
         state.resume_patience();
+        state.look_out();
         state.tell_again();
     }
     Ok(shared)
@@ -110,8 +112,11 @@ impl State {
         let kept = self.book.keep(self.book.listener_name(id), &file);
         let path = known.file.map(SocketFile::adopt);
         let endpoint = match known.kind {
-            Kind::Datagrams => Endpoint::Shared { socket: Rc::new(file), udp: true, file: None },
-            Kind::Shared => Endpoint::Shared { socket: Rc::new(file), udp: false, file: path },
+            Kind::Datagrams => Endpoint::datagrams(file),
+            Kind::Shared => {
+                let shedder = Shedder::adopt(known.arrivals);
+                Endpoint::Shared { socket: Rc::new(file), udp: false, file: path, shedder }
+            }
             Kind::Dealt => match self.deal(id, Listening::adopt(file, known.address.clone(), path)) {
                 Ok(endpoint) => endpoint,
                 Err(error) => {
@@ -143,7 +148,7 @@ impl State {
     ) -> Vec<(OwnedFd, ListenerId, Place)> {
         let mut taken = Vec::new();
         for (socket, place) in std::mem::take(all) {
-            let (Place::Waiting { listener } | Place::Handed { listener, .. }) = place;
+            let (Place::Waiting { listener, .. } | Place::Handed { listener, .. }) = place;
             match self.book.listener_of(listener) {
                 Some(id) if self.came_in_by(id, &socket) => taken.push((socket, id, place)),
                 Some(_) => rest.push(socket),

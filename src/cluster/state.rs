@@ -95,8 +95,6 @@ pub(crate) struct Connection {
     pub(crate) listener: ListenerId,
     /// Who is at its other end.
     pub(crate) client: Client,
-    /// Since when it is with us.
-    pub(crate) since: Instant,
     /// Who turned it down.
     pub(crate) refused: Vec<Run>,
 }
@@ -145,7 +143,7 @@ impl Connection {
             Balance::Sticky => connection::peer_address(&socket).map(Client::at).unwrap_or_default(),
             Balance::RoundRobin | Balance::Least | Balance::Shared => Client::default(),
         };
-        Connection { socket: Rc::new(socket), listener, client, since: Instant::now(), refused: Vec::new() }
+        Connection { socket: Rc::new(socket), listener, client, refused: Vec::new() }
     }
 }
 
@@ -233,6 +231,7 @@ impl State {
     pub(crate) fn exclude(&mut self, run: Run) {
         self.rota.exclude(run);
         self.keep_listeners_closed_by(run);
+        self.look_out();
         self.note();
         let Some(member) = self.members.get_mut(&run) else { return };
         let all = std::mem::take(&mut member.pending);

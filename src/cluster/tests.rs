@@ -6,6 +6,7 @@ mod leaving;
 mod outliving;
 mod own;
 mod surviving;
+mod waiting;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -38,6 +39,7 @@ struct Stage {
     notices: UnboundedReceiver<Notice>,
     memory: Memory,
     balance: Balance,
+    queue: QueueRule,
 }
 
 const APP: u32 = 7;
@@ -50,6 +52,7 @@ struct Remains {
     rest: Vec<OwnedFd>,
     generation: u64,
     balance: Balance,
+    queue: QueueRule,
 }
 
 impl Remains {
@@ -71,10 +74,10 @@ impl Remains {
             connections: &mut self.connections,
             rest: &mut self.rest,
         };
-        let options = Options { balance: self.balance, ..Options::default() };
+        let options = Options { balance: self.balance, queue: self.queue, ..Options::default() };
         let cluster = Cluster::revive(options, APP, memory.clone(), sender, legacy).unwrap();
         assert!(self.files.is_empty() && self.connections.is_empty() && self.rest.is_empty(), "all is taken over");
-        Stage { cluster, notices, memory, balance: self.balance }
+        Stage { cluster, notices, memory, balance: self.balance, queue: self.queue }
     }
 }
 
@@ -104,6 +107,7 @@ impl Stage {
             notices,
             memory,
             balance,
+            queue: QueueRule::default(),
         }
     }
 
@@ -121,7 +125,8 @@ impl Stage {
         let placed = numbers.into_iter().filter_map(|number| Some((number, region.place(number)?)));
         let connections = placed.map(|(number, place)| (copy(number), place)).collect();
         let generation = region.get(Word::Generation);
-        let remains = Remains { records, files, connections, rest: Vec::new(), generation, balance: self.balance };
+        let (balance, queue) = (self.balance, self.queue);
+        let remains = Remains { records, files, connections, rest: Vec::new(), generation, balance, queue };
         drop(self);
         // His tasks end.
         for _ in 0..4 {

@@ -85,6 +85,8 @@ pub enum Place {
     Waiting {
         /// Of which listener; numbers are the cluster's affair.
         listener: u64,
+        /// Since when, in ms of the monotonic clock; `None` if a God wrote it down who told no time.
+        since: Option<u64>,
     },
     /// Written to a worker's channel, or just about to be.
     Handed {
@@ -100,6 +102,8 @@ pub enum Place {
 const NOWHERE: u64 = 0;
 const WAITING: u64 = 1;
 const HANDED: u64 = 2;
+/// Told with the time that a connection waits since, where there may be the run it was last handed to.
+const SINCE: u64 = 1 << 63;
 
 /// See the module.
 #[derive(Debug)]
@@ -166,8 +170,9 @@ impl Region {
     pub fn put(&self, number: RawFd, place: Place) {
         let Some([state, its_listener, its_run, its_seq]) = self.slot(number) else { return };
         match place {
-            Place::Waiting { listener } => {
+            Place::Waiting { listener, since } => {
                 its_listener.store(listener, Ordering::Release);
+                its_run.store(since.map_or(0, |since| since | SINCE), Ordering::Release);
                 state.store(WAITING, Ordering::Release);
             }
             Place::Handed { listener, run, seq } => {
@@ -192,7 +197,7 @@ impl Region {
     pub fn place(&self, number: RawFd) -> Option<Place> {
         let [state, listener, run, seq] = self.slot(number)?.map(|word| word.load(Ordering::Acquire));
         match state {
-            WAITING => Some(Place::Waiting { listener }),
+            WAITING => Some(Place::Waiting { listener, since: (run & SINCE != 0).then_some(run & !SINCE) }),
             HANDED => Some(Place::Handed { listener, run, seq }),
             _ => None,
         }
@@ -209,20 +214,31 @@ mod tests {
         region.set(Word::Generation, 3);
         region.set_pillar(Pillar::Lock, Some(0));
         region.put(7, Place::Handed { listener: 1, run: 2, seq: 3 });
-        region.put(8, Place::Waiting { listener: 9 });
+        region.put(8, Place::Waiting { listener: 9, since: Some(10) });
         let heir = Region::open(region.file().try_clone_to_owned().unwrap()).unwrap();
         assert_eq!((heir.get(Word::Generation), heir.pillar(Pillar::Lock)), (3, Some(0)));
         assert_eq!(heir.pillar(Pillar::Ledger), None);
         assert_eq!(heir.place(7), Some(Place::Handed { listener: 1, run: 2, seq: 3 }));
-        assert_eq!(heir.place(8), Some(Place::Waiting { listener: 9 }));
+        assert_eq!(heir.place(8), Some(Place::Waiting { listener: 9, since: Some(10) }));
         heir.clear(8);
         assert_eq!((region.place(8), region.place(6)), (None, None));
     }
 
     #[test]
+    fn one_that_waits_again_waits_since_then_and_of_a_god_who_told_no_time_that_is_known() {
+        let region = Region::new().unwrap();
+        region.put(7, Place::Handed { listener: 1, run: 2, seq: 3 });
+        let [state, ..] = region.slot(7).unwrap();
+        state.store(WAITING, Ordering::Release);
+        assert_eq!(region.place(7), Some(Place::Waiting { listener: 1, since: None }));
+        region.put(7, Place::Waiting { listener: 1, since: Some(0) });
+        assert_eq!(region.place(7), Some(Place::Waiting { listener: 1, since: Some(0) }));
+    }
+
+    #[test]
     fn descriptors_beyond_the_table_have_no_place() {
         let region = Region::new().unwrap();
-        region.put(1 << 16, Place::Waiting { listener: 1 });
+        region.put(1 << 16, Place::Waiting { listener: 1, since: None });
         region.clear(-1);
         assert_eq!(region.place(1 << 16), None);
     }

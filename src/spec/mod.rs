@@ -18,6 +18,7 @@ pub mod log_paths;
 pub mod mechanism;
 pub mod on_reload_failure;
 pub mod queue;
+mod reservations;
 pub mod sharing;
 pub mod signal;
 pub mod target;

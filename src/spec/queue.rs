@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::value;
 
 /// What becomes of connections that no worker is ready for. Where workers accept by themselves, their time counts while
-/// none serves; at a Unix path that is given to all of them, they wait as long as it takes.
+/// none serves. It goes on when God dies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct QueueRule {

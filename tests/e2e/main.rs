@@ -34,3 +34,4 @@ mod supervise;
 mod support;
 mod takeover;
 mod version;
+mod waiting;

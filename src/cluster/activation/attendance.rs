@@ -3,7 +3,8 @@
 //! Only apps with an idle timeout are looked after. While workers run, we look every second (more often for short
 //! timeouts): at open connections, those that ended just now included, and at how many the kernel has dealt out where a
 //! program of ours counts them (`CAP_BPF`). Without that, a connection that comes and goes between two looks, and that
-//! the client is the first to close, is not seen.
+//! the client is the first to close, is not seen. Connections that we make by ourselves ([`crate::cluster::Call`]) do not
+//! count.
 //!
 //! While none runs, nobody looks at anything: we sleep until a socket has a connection.
 
@@ -17,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{Activation, State};
 use crate::cluster::Notice;
+use crate::os::reuseport::Key;
 use crate::os::{diag, socket};
 
 /// How often is looked.
@@ -81,11 +83,18 @@ struct Watch {
 
 impl Watch {
     fn look(&mut self, state: &State) {
-        let (dealt, waiting) = (state.queues.dealt(), state.waiting() > 0);
-        if state.is_busy() || waiting || dealt != self.dealt {
+        let seen = state.look();
+        // What we had dealt out ourselves is nobody's use of it.
+        let ours = state.queues.calls().take_dealt();
+        let is_more = match (self.dealt, seen.dealt) {
+            (Some(before), Some(now)) => now.checked_sub(before).is_none_or(|new| new > ours),
+            (before, now) => before != now,
+        };
+        let waiting = seen.waiting > 0;
+        if seen.connected || waiting || is_more {
             self.quiet_since = Instant::now();
         }
-        self.dealt = dealt;
+        self.dealt = seen.dealt;
         // Who is about to serve will take them.
         let since = self.waiting_since.filter(|_| waiting && !state.somebody_starts());
         self.waiting_since = match since {
@@ -102,6 +111,16 @@ impl Watch {
     }
 }
 
+/// What there is of others than ourselves.
+struct Seen {
+    /// Somebody is connected, or was just now.
+    connected: bool,
+    /// How many wait to be accepted.
+    waiting: u32,
+    /// How many connections were dealt out, ours included; `None` where nobody counts them.
+    dealt: Option<u64>,
+}
+
 /// Ends when a connection waits at any of the app's sockets.
 async fn somebody_comes(state: &Weak<RefCell<State>>) {
     loop {
@@ -113,7 +132,7 @@ async fn somebody_comes(state: &Weak<RefCell<State>>) {
         }
         let readable = watched.iter().map(|socket| Box::pin(socket.readable()));
         let _ = select_all(readable).await;
-        if state.upgrade().is_none_or(|state| state.borrow().waiting() > 0) {
+        if state.upgrade().is_none_or(|state| state.borrow().look().waiting > 0) {
             return;
         }
         // It left at once, or somebody on his way out took it.
@@ -136,26 +155,27 @@ impl State {
         self.workers.values().any(|worker| !worker.excluded && !worker.serves)
     }
 
-    /// How many connections wait to be accepted.
-    fn waiting(&self) -> u32 {
-        self.queues.waiting() + self.doors.iter().map(super::Door::waiting).sum::<u32>()
-    }
-
     /// The sockets at which connections wait while nobody is there.
     fn unattended(&self) -> Vec<std::os::fd::OwnedFd> {
         let doors = self.doors.iter().filter_map(|door| door.socket().ok());
         self.queues.sockets().into_iter().chain(doors).collect()
     }
 
-    /// True if somebody is connected, or was just now. Our own knocks are over by then.
-    fn is_busy(&self) -> bool {
-        let here = |key: &crate::os::reuseport::Key| {
-            let covers = |connection: &diag::Connection| {
-                key.address.ip().is_unspecified() || connection.local.ip() == key.address.ip()
-            };
-            diag::connections(key.address.port()).is_ok_and(|all| all.iter().any(covers))
+    /// Connections of ours are counted first: one that is accepted meanwhile is then missed in the queue, and not taken
+    /// for somebody else's.
+    fn look(&self) -> Seen {
+        let at = |key: Key| {
+            let mut here = diag::connections(key.address.port()).unwrap_or_default();
+            here.retain(|connection| key.includes(connection.local));
+            here
         };
-        self.queues.keys().iter().filter(|key| key.tcp).any(here)
-            || self.doors.iter().any(|door| diag::connected_unix(door.path()) > 0)
+        let tcp = self.queues.keys().into_iter().filter(|key| key.tcp);
+        let sifted = self.queues.calls().sift(tcp.flat_map(at).collect());
+        let waiting = self.queues.waiting().saturating_sub(sifted.waiting);
+        Seen {
+            connected: sifted.others || self.doors.iter().any(|door| diag::connected_unix(door.path()) > 0),
+            waiting: waiting + self.doors.iter().map(super::Door::waiting).sum::<u32>(),
+            dealt: self.queues.dealt(),
+        }
     }
 }

@@ -2,16 +2,18 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::memory::{Book, Kept};
+use crate::cluster::shed::{Arrivals, Shedder};
 use crate::os::diag;
 use crate::os::reuseport::BACKLOG;
 use crate::os::socket::{Listening, SocketFile, SocketFileId};
 use crate::protocol::ListenerInfo;
+use crate::spec::QueueRule;
 
 #[derive(Debug)]
 pub(super) struct Door {
@@ -21,6 +23,8 @@ pub(super) struct Door {
     socket: OwnedFd,
     /// Removed with the door.
     file: Option<SocketFile>,
+    /// Turns away who waits too long while no worker serves.
+    pub(super) shedder: Shedder,
 }
 
 /// What is written down of it.
@@ -29,6 +33,8 @@ pub(super) struct KnownDoor {
     path: PathBuf,
     #[serde(default)]
     file: Option<SocketFileId>,
+    #[serde(default)]
+    arrivals: Arrivals,
 }
 
 fn name(book: &Book, path: &Path) -> String {
@@ -42,19 +48,20 @@ impl Door {
         // As systemd hands them over. A worker that changes that changes it for all.
         rustix::io::ioctl_fionbio(&socket, false)?;
         let kept = book.keep(name(book, path), &socket);
-        Ok(Door { path: path.to_owned(), _kept: kept, socket, file })
+        Ok(Door { path: path.to_owned(), _kept: kept, socket, file, shedder: Shedder::default() })
     }
 
     /// What another God opened, if it was kept.
     pub(super) fn adopt(known: KnownDoor, book: &Book, files: &mut HashMap<String, OwnedFd>) -> Option<Door> {
-        let KnownDoor { path, file } = known;
+        let KnownDoor { path, file, arrivals } = known;
         let socket = files.remove(&name(book, &path))?;
         let kept = book.keep(name(book, &path), &socket);
-        Some(Door { path, _kept: kept, socket, file: file.map(SocketFile::adopt) })
+        Some(Door { path, _kept: kept, socket, file: file.map(SocketFile::adopt), shedder: Shedder::adopt(arrivals) })
     }
 
     pub(super) fn known(&self) -> KnownDoor {
-        KnownDoor { path: self.path.clone(), file: self.file.as_ref().map(SocketFile::id).cloned() }
+        let file = self.file.as_ref().map(SocketFile::id).cloned();
+        KnownDoor { path: self.path.clone(), file, arrivals: self.shedder.arrivals().clone() }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -66,10 +73,14 @@ impl Door {
         self.socket.try_clone()
     }
 
+    /// Turns away who waits too long from now on, and tells `keep` what is to be written down.
+    pub(super) fn watch(&mut self, rule: QueueRule, keep: impl Fn(Arrivals) + 'static) {
+        self.shedder.watch(&self.socket, rule, keep);
+    }
+
     /// How many connections wait to be accepted.
     pub(super) fn waiting(&self) -> u32 {
-        let inode = rustix::fs::fstat(self.socket.as_fd()).map(|stat| stat.st_ino);
-        inode.ok().and_then(|inode| diag::waiting_unix(inode).ok()).map_or(0, |(waiting, _)| waiting)
+        diag::waiting(&self.socket).unwrap_or(0)
     }
 
     pub(super) fn info(&self, workers: u32) -> ListenerInfo {

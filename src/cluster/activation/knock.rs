@@ -41,7 +41,7 @@ async fn knock(state: Weak<RefCell<State>>, run: Run) {
         }
     };
     let mut pause = OFTEN;
-    let Ok(from) = visit.stream.local_addr() else { return };
+    let Ok(from) = visit.call.stream.local_addr() else { return };
     while !is_accepted(visit.at, from) {
         sleep(pause).await;
         pause = (pause * 5 / 4).min(SELDOM);

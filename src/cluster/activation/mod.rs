@@ -15,12 +15,13 @@
 mod attendance;
 mod door;
 mod knock;
+mod late;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,7 @@ use super::queues::Queues;
 use crate::os::diag;
 use crate::os::reuseport::Key;
 use crate::protocol::{ListenerInfo, Run};
+use crate::spec::QueueRule;
 use crate::spec::activation::{self as spec, Address, Endpoint};
 
 /// Under which key the record of an app's activation is.
@@ -51,6 +53,8 @@ pub struct Activation {
 
 #[derive(Debug)]
 struct State {
+    /// Itself, for the tasks it starts.
+    me: Weak<RefCell<State>>,
     queues: Queues,
     doors: Vec<Door>,
     idle_timeout: Option<Duration>,
@@ -60,6 +64,8 @@ struct State {
     /// Workers have come or gone.
     news: Rc<Notify>,
     attendant: Option<AbortHandle>,
+    /// What becomes of connections that no worker is ready for, once that is known.
+    rule: Option<QueueRule>,
 }
 
 #[derive(Debug, Default)]
@@ -95,9 +101,21 @@ struct KnownWorker {
 impl Activation {
     /// Nothing is open yet. The queues are those of the app's cluster.
     pub(super) fn new(queues: Queues, book: Book, notices: UnboundedSender<Notice>) -> Activation {
-        let (doors, workers, news) = (Vec::new(), HashMap::new(), Rc::new(Notify::new()));
-        let state = State { queues, doors, idle_timeout: None, workers, book, notices, news, attendant: None };
-        Activation { state: Rc::new(RefCell::new(state)) }
+        let state = Rc::new_cyclic(|me| {
+            RefCell::new(State {
+                me: me.clone(),
+                queues,
+                doors: Vec::new(),
+                idle_timeout: None,
+                workers: HashMap::new(),
+                book,
+                notices,
+                news: Rc::new(Notify::new()),
+                attendant: None,
+                rule: None,
+            })
+        });
+        Activation { state }
     }
 
     /// Takes over what the God before wrote down. What belongs to it is taken out of `files`. Workers that are gone by now
@@ -144,6 +162,7 @@ impl Activation {
         state.queues.join(run, 0);
         state.workers.insert(run, Worker::default());
         let sockets = wanted.listen.iter().map(|endpoint| state.socket(run, endpoint)).collect();
+        state.look_out();
         state.note();
         sockets
     }
@@ -171,6 +190,8 @@ impl Activation {
         worker.serves = true;
         worker.knocking.take().iter().for_each(AbortHandle::abort);
         state.queues.serve(run);
+        state.look_out();
+        state.note();
     }
 
     /// A worker that the God before started, and that was not ready when he died.
@@ -185,6 +206,7 @@ impl Activation {
         let mut state = self.state.borrow_mut();
         if let Some(worker) = state.workers.get_mut(&run) {
             worker.excluded = true;
+            state.look_out();
             state.note();
             state.news.notify_waiters();
         }
@@ -206,6 +228,7 @@ impl Activation {
             return;
         }
         state.queues.gone(run);
+        state.look_out();
         state.note();
         state.news.notify_waiters();
     }
@@ -238,6 +261,7 @@ impl State {
             Address::Unix(path) => {
                 let mode = endpoint.mode.unwrap_or(spec::DEFAULT_MODE);
                 self.doors.push(Door::open(path, mode, &self.book)?);
+                self.look_out();
                 self.note();
                 Ok(())
             }

@@ -53,6 +53,23 @@ impl Stage {
         TcpListener::from(sockets.remove(0))
     }
 
+    /// God is killed, and another goes on.
+    async fn reborn(self) -> Stage {
+        let records = ledger::read(self.memory.ledger.file().unwrap()).unwrap();
+        let mut files: HashMap<String, OwnedFd> =
+            ledger::kept(&records).map(|(name, id)| (name.to_owned(), copy(id.number))).collect();
+        let Stage { wanted, address, memory: before, activation, notices } = self;
+        drop((activation, notices));
+        tokio::task::yield_now().await;
+        let (sender, notices) = unbounded_channel();
+        let memory = memory(2, &records);
+        let queues = records.get(&queues_key(7)).map(|record| (record.as_str(), &mut files));
+        let activation = alone(&memory, sender, queues);
+        activation.adopt(&records[&activation_key(7)], &mut files).unwrap();
+        drop(before);
+        Stage { activation, notices, memory, wanted, address }
+    }
+
     fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).unwrap()
     }
@@ -105,16 +122,8 @@ fn a_client_who_finds_nobody_is_told_of_and_waits_also_through_the_death_of_god(
     play(async {
         let stage = Stage::new(Some(Duration::from_secs(60)));
         stage.activation.open(&stage.wanted).unwrap();
-        let records = ledger::read(stage.memory.ledger.file().unwrap()).unwrap();
-        let mut files: HashMap<String, OwnedFd> =
-            ledger::kept(&records).map(|(name, id)| (name.to_owned(), copy(id.number))).collect();
-        let Stage { wanted, address, memory, activation, notices } = stage;
-        drop((activation, notices));
-        let (sender, notices) = unbounded_channel();
-        let activation = alone(&memory, sender, Some((&records[&queues_key(7)], &mut files)));
-        activation.adopt(&records[&activation_key(7)], &mut files).unwrap();
-        activation.open(&wanted).unwrap();
-        let mut stage = Stage { activation, notices, memory, wanted, address };
+        let mut stage = stage.reborn().await;
+        stage.activation.open(&stage.wanted).unwrap();
         let _client = stage.connect();
         assert_eq!(stage.told().await, Notice::Wanted { app: 7 });
         let worker = stage.worker(3);
@@ -131,3 +140,5 @@ fn an_address_that_others_have_is_refused_in_words() {
         assert_eq!(error, format!("tcp://{}: somebody else listens there", stage.address));
     });
 }
+
+mod late;

@@ -7,9 +7,9 @@ use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use super::lookout::Lookout;
 use super::queue::{Queue, QueueId};
 use super::state::{Shared, State};
+use crate::cluster::lookout::Lookout;
 use crate::os::reuseport::{self, Key};
 use crate::os::socket::watch;
 use crate::os::{diag, identity, proc, tree};

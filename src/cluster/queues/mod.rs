@@ -29,7 +29,6 @@ mod drain;
 mod figures;
 mod forsaken;
 mod given;
-mod lookout;
 mod queue;
 mod record;
 mod shed;
@@ -52,6 +51,7 @@ pub(crate) use self::figures::Figures;
 use self::state::State;
 pub(crate) use self::visit::Visit;
 use super::Notice;
+use super::calls::Calls;
 use super::memory::Book;
 use super::probe::Unreachable;
 use crate::os::reuseport::{Balancer, Deal, Key};
@@ -170,6 +170,11 @@ impl Queues {
     /// A connection of our own to the worker, whether it is in rotation or not.
     pub(crate) fn visit(&self, run: Run) -> impl Future<Output = Result<Visit, Unreachable>> + use<> {
         visit::visit(Rc::downgrade(&self.state), run)
+    }
+
+    /// Connections of our own to the workers.
+    pub(crate) fn calls(&self) -> Calls {
+        self.state.borrow().calls.clone()
     }
 
     /// True if there are queues at this address.

@@ -4,8 +4,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use serde::{Deserialize, Serialize};
 
-use super::lookout::Lookout;
+use crate::cluster::lookout::Lookout;
 use crate::cluster::memory::{Book, Kept};
+use crate::cluster::shed::Shedder;
 use crate::os::reuseport::{Group, Key, MemberId};
 use crate::os::{clock, diag};
 use crate::protocol::Run;
@@ -37,6 +38,8 @@ pub(super) struct Queue {
     pub(super) vacant_since: Option<u64>,
     /// Notices if its program closes it.
     pub(super) lookout: Option<Lookout>,
+    /// Turns away who waits too long while nobody serves.
+    pub(super) shedder: Shedder,
 }
 
 /// A worker that has a queue.

@@ -14,6 +14,7 @@ use super::queues_key;
 use super::state::{State, Worker, inode};
 use crate::cluster::Notice;
 use crate::cluster::memory::Book;
+use crate::cluster::shed::{Arrivals, Shedder};
 use crate::os::reuseport::{self, Balancer, Group, Key, MemberId};
 use crate::protocol::Run;
 
@@ -40,6 +41,8 @@ struct KnownQueue {
     holders: Vec<Holder>,
     #[serde(default)]
     vacant_since: Option<u64>,
+    #[serde(default)]
+    arrivals: Arrivals,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -83,6 +86,7 @@ impl State {
             member: queue.member,
             holders: queue.holders.clone(),
             vacant_since: queue.vacant_since,
+            arrivals: queue.shedder.arrivals().clone(),
         };
         let worker = |(run, worker): (&Run, &Worker)| KnownWorker {
             run: *run,
@@ -139,7 +143,7 @@ impl State {
         files: &mut HashMap<String, OwnedFd>,
     ) -> HashMap<u64, (Key, BTreeMap<MemberId, OwnedFd>)> {
         let mut members: HashMap<u64, (Key, BTreeMap<MemberId, OwnedFd>)> = HashMap::new();
-        for KnownQueue { id, place, member, holders, vacant_since } in known {
+        for KnownQueue { id, place, member, holders, vacant_since, arrivals } in known {
             let name = id.name(&self.book);
             let Some(socket) = files.remove(&name) else { continue };
             let (Ok(Some(key)), Ok(inode)) = (Key::of(&socket), inode(&socket)) else { continue };
@@ -157,6 +161,7 @@ impl State {
                 holders,
                 vacant_since,
                 lookout: None,
+                shedder: Shedder::adopt(arrivals),
             });
         }
         members

@@ -9,10 +9,11 @@ use std::rc::{Rc, Weak};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 
-use super::lookout::Lookout;
 use super::queue::{Place, Queue, QueueId};
 use crate::cluster::Notice;
+use crate::cluster::calls::Calls;
 use crate::cluster::memory::Book;
+use crate::cluster::shed::Shedder;
 use crate::os::clock;
 use crate::os::reuseport::{self, Balancer, Deal, Group, Key};
 use crate::protocol::Run;
@@ -40,7 +41,8 @@ pub(super) struct State {
     pub(super) looking: bool,
     /// What becomes of connections nobody is there for.
     pub(super) rule: QueueRule,
-    pub(super) lookouts: HashMap<QueueId, Lookout>,
+    /// Connections of our own.
+    pub(super) calls: Calls,
     pub(super) deal: Deal,
     /// The number of each worker among the app's processes.
     pub(super) instances: HashMap<Run, u32>,
@@ -87,7 +89,7 @@ impl State {
                 aside: BTreeSet::new(),
                 looking: false,
                 rule: QueueRule::default(),
-                lookouts: HashMap::new(),
+                calls: Calls::default(),
                 deal: Deal::default(),
                 instances: HashMap::new(),
             })
@@ -151,6 +153,7 @@ impl State {
             holders,
             vacant_since,
             lookout: None,
+            shedder: Shedder::default(),
         });
         Ok(self.queues.len() - 1)
     }
@@ -318,7 +321,6 @@ impl State {
     pub(super) fn remove(&mut self, id: QueueId) {
         let Some(at) = self.queues.iter().position(|queue| queue.id == id) else { return };
         let queue = self.queues.remove(at);
-        self.lookouts.remove(&id);
         let Some(place) = self.places.get_mut(&queue.key) else { return };
         let key = queue.key;
         let member = queue.member;

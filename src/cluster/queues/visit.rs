@@ -6,17 +6,16 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Weak;
 
-use tokio::net::{TcpSocket, TcpStream};
-
 use super::state::{Shared, State};
-use crate::cluster::probe::Unreachable;
+use crate::cluster::calls::{Call, Road};
+use crate::cluster::probe::{Unreachable, client};
 use crate::os::reuseport::{Key, MemberId, Order, Unroutable};
 use crate::protocol::Run;
 
 /// A connection to one worker alone.
 #[derive(Debug)]
 pub(crate) struct Visit {
-    pub(crate) stream: TcpStream,
+    pub(crate) call: Call,
     /// Where the worker listens.
     pub(crate) at: SocketAddr,
 }
@@ -25,37 +24,28 @@ pub(crate) struct Visit {
 pub(super) async fn visit(state: Shared, run: Run) -> Result<Visit, Unreachable> {
     loop {
         let (key, member) = state.upgrade().ok_or(Unreachable::Nowhere)?.borrow().own_queue(run)?;
-        if let Some(stream) = connect(&state, key, member).await? {
-            return Ok(Visit { stream, at: key.address });
+        if let Some(call) = connect(&state, key, member).await? {
+            return Ok(Visit { call, at: key.address });
         }
     }
 }
 
 /// `None` if it may have become somebody else's.
-async fn connect(state: &Shared, key: Key, member: MemberId) -> Result<Option<TcpStream>, Unreachable> {
+async fn connect(state: &Shared, key: Key, member: MemberId) -> Result<Option<Call>, Unreachable> {
     let mut missing = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for to in key.reachable() {
         match client(to) {
             Ok((socket, _)) if !key.is_reachable_from(&socket) => return Err(Unreachable::Elsewhere),
-            Ok((socket, port)) => {
-                let route = Route::open(state, key, member, port)?;
-                let stream = socket.connect(to).await?;
-                return Ok(route.held().then_some(stream));
+            Ok((socket, from)) => {
+                let route = Route::open(state, key, member, from.port())?;
+                let calls = state.upgrade().ok_or(Unreachable::Nowhere)?.borrow().calls.clone();
+                let call = calls.call((socket, from), to, Road::Routed).await?;
+                return Ok(route.held().then_some(call));
             }
             Err(error) => missing = error,
         }
     }
     Err(missing.into())
-}
-
-/// A socket at this address, with a port that nobody else has there.
-fn client(at: SocketAddr) -> io::Result<(TcpSocket, u16)> {
-    let socket = if at.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    let mut own = at;
-    own.set_port(0);
-    socket.bind(own)?;
-    let port = socket.local_addr()?.port();
-    Ok((socket, port))
 }
 
 /// A port's way to a member, as long as this lives.

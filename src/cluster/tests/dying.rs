@@ -70,7 +70,7 @@ fn what_is_not_a_connection_of_ours_is_left_alone() {
         let file: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
         let mut rest = vec![elsewhere, other.into(), file];
         let (sender, _notices) = unbounded_channel();
-        let foreign = Place::Waiting { listener: 1 << 32 | 1 };
+        let foreign = Place::Waiting { listener: 1 << 32 | 1, since: None };
         let mut connections = vec![(OwnedFd::from(std::fs::File::open("/dev/null").unwrap()), foreign)];
         let legacy = Legacy {
             records: &remains.records,
@@ -122,7 +122,7 @@ fn one_written_down_as_handed_over_and_never_sent_is_sent() {
         let mut client = turned_down(&one).await;
         heard(&one).await;
         let mut remains = stage.die().await;
-        let Place::Waiting { listener } = remains.connections[0].1 else { panic!("it waits") };
+        let Place::Waiting { listener, .. } = remains.connections[0].1 else { panic!("it waits") };
         remains.connections[0].1 = Place::Handed { listener, run: 1, seq: (1 << 32) + 900 };
         let stage = remains.revive();
         let mut second = one.connect();

@@ -93,7 +93,7 @@ pub(super) fn leave_half_done(remains: &mut Remains, chance: &mut Chance, seq: u
         let (socket, _) = remains.connections.swap_remove(at);
         remains.rest.push(socket);
     } else if chance.happens(70)
-        && let Place::Waiting { listener } = remains.connections[at].1
+        && let Place::Waiting { listener, .. } = remains.connections[at].1
     {
         let run = 1 + chance.below(6);
         remains.connections[at].1 = Place::Handed { listener, run, seq };

@@ -4,10 +4,9 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::exec::Exec;
-use crate::cluster::{Cluster, Unreachable};
+use crate::cluster::{Call, Cluster, Unreachable};
 use crate::protocol::Run;
 use crate::supervisor::Fault;
 
@@ -42,9 +41,9 @@ impl From<Unreachable> for Trouble {
 /// What a run is asked again and again.
 pub(super) enum Question {
     /// Whether somebody listens there.
-    Tcp { address: String },
+    Tcp { cluster: Option<Cluster>, address: String },
     /// A request to this address.
-    Http { address: String, path: String },
+    Http { cluster: Option<Cluster>, address: String, path: String },
     /// A request over a connection of its own.
     Own { cluster: Option<Cluster>, run: Run, path: String },
     /// A command.
@@ -71,33 +70,40 @@ impl Question {
     async fn answer(&mut self) -> Result<(), Trouble> {
         let of_somebody = |fault| Trouble::Fault(Fault::Unattributed(fault));
         match self {
-            Question::Tcp { address } => connect(address).await.map(drop).map_err(of_somebody),
-            Question::Http { address, path } => {
-                let stream = connect(address).await.map_err(of_somebody)?;
-                get(stream, address, path).await.map_err(of_somebody)
+            Question::Tcp { cluster, address } => {
+                connect(cluster.as_ref(), address).await.map(drop).map_err(of_somebody)
+            }
+            Question::Http { cluster, address, path } => {
+                let call = connect(cluster.as_ref(), address).await.map_err(of_somebody)?;
+                get(call, address, path).await.map_err(of_somebody)
             }
             Question::Own { cluster, run, path } => {
                 let cluster = cluster.as_ref().ok_or(Unreachable::Nowhere)?;
-                let stream = cluster.probe(*run).await?;
-                get(stream, "localhost", path).await.map_err(|fault| Trouble::Fault(Fault::Own(fault)))
+                let call = cluster.probe(*run).await?;
+                get(call, "localhost", path).await.map_err(|fault| Trouble::Fault(Fault::Own(fault)))
             }
             Question::Exec(exec) => exec.ask().await.map_err(of_somebody),
         }
     }
 }
 
-async fn connect(address: &str) -> Result<TcpStream, String> {
-    TcpStream::connect(address).await.map_err(|error| format!("{address}: {error}"))
+/// The cluster of the app, if it has one, knows which connections are our own.
+async fn connect(cluster: Option<&Cluster>, address: &str) -> Result<Call, String> {
+    let connected = match cluster {
+        Some(cluster) => cluster.call(address).await,
+        None => tokio::net::TcpStream::connect(address).await.map(Call::from),
+    };
+    connected.map_err(|error| format!("{address}: {error}"))
 }
 
 /// A status from 200 to 399 is good, as in Kubernetes. Its line is all there is to wait for: behind it there may be an
 /// answer without an end, or a server that keeps its connections open.
-async fn get(mut stream: TcpStream, host: &str, path: &str) -> Result<(), String> {
+async fn get(mut call: Call, host: &str, path: &str) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("GET {path}: {error}");
     let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: pmr\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.map_err(failed)?;
-    let line = first_line(&mut stream).await;
-    tokio::task::spawn_local(tokio::time::timeout(PATIENCE, read_out(stream)));
+    call.stream.write_all(request.as_bytes()).await.map_err(failed)?;
+    let line = first_line(&mut call).await;
+    tokio::task::spawn_local(tokio::time::timeout(PATIENCE, read_out(call)));
     match status(line.as_ref().map_or(&[], Vec::as_slice)) {
         Some(200..=399) => Ok(()),
         Some(status) => Err(format!("GET {path}: status {status}")),
@@ -106,10 +112,10 @@ async fn get(mut stream: TcpStream, host: &str, path: &str) -> Result<(), String
 }
 
 /// What comes before the first line ends, or all that comes.
-async fn first_line(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+async fn first_line(call: &mut Call) -> std::io::Result<Vec<u8>> {
     let mut line = Vec::new();
     while !line.contains(&b'\n') && line.len() < LONGEST_LINE {
-        if stream.read_buf(&mut line).await? == 0 {
+        if call.stream.read_buf(&mut line).await? == 0 {
             break;
         }
     }
@@ -117,8 +123,8 @@ async fn first_line(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
 }
 
 /// Reads the rest of an answer that is not long, so that the server is not told that its client has gone.
-async fn read_out(stream: TcpStream) {
-    let mut rest = stream.take(LONGEST_REST);
+async fn read_out(mut call: Call) {
+    let mut rest = (&mut call.stream).take(LONGEST_REST);
     // It says nothing about the server any more.
     let _ = tokio::io::copy(&mut rest, &mut tokio::io::sink()).await;
 }
@@ -160,7 +166,7 @@ mod tests {
                 }
                 let _ = done.await;
             });
-            let mut question = Question::Http { address, path: "/up".into() };
+            let mut question = Question::Http { cluster: None, address, path: "/up".into() };
             let answer = question.ask(Duration::from_secs(60)).await;
             drop(over);
             answer

@@ -45,12 +45,11 @@ impl God {
         let process = self.supervisor.process_of(run)?;
         let app = self.supervisor.app(process.app)?;
         let health = app.spec.health.clone()?;
+        let cluster = self.clusters.get(&app.id).cloned();
         let question = match health.probe.clone() {
-            Probe::Tcp { address } => Question::Tcp { address },
-            Probe::Http { address: Some(address), path } => Question::Http { address, path },
-            Probe::Http { address: None, path } => {
-                Question::Own { cluster: self.clusters.get(&app.id).cloned(), run, path }
-            }
+            Probe::Tcp { address } => Question::Tcp { cluster, address },
+            Probe::Http { address: Some(address), path } => Question::Http { cluster, address, path },
+            Probe::Http { address: None, path } => Question::Own { cluster, run, path },
             Probe::Exec(command) => Question::Exec(Box::new(self.exec(run, process, &app.spec, command)?)),
             Probe::Log(_) => return None,
         };

@@ -11,6 +11,7 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
 
 pub use connection::{Connection, State};
 use netlink::{attributes, number, word};
@@ -95,19 +96,42 @@ pub fn sockets_if_known(processes: &[i32]) -> Option<HashSet<u64>> {
     if processes.iter().any(|process| is_hidden(&process)) { None } else { Some(sockets_of(processes)) }
 }
 
-/// How many connections wait to be accepted on this listening TCP socket.
+/// How many connections wait to be accepted on this listening socket, of TCP or at a Unix path.
+///
+/// # Errors
+/// `EOPNOTSUPP`, `ENOENT` and the like if it is neither.
+pub fn waiting(listening: impl AsFd) -> io::Result<u32> {
+    match waiting_tcp(&listening) {
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+            waiting_unix(rustix::fs::fstat(listening)?.st_ino)
+        }
+        known => known,
+    }
+}
+
+fn waiting_tcp(listening: impl AsFd) -> io::Result<u32> {
+    word(&tcp_info(listening)?, UNACKED).ok_or(io::ErrorKind::InvalidData.into())
+}
+
+/// How long nothing has been sent on a TCP connection: since it came, if it has never been answered.
 ///
 /// # Errors
 /// `EOPNOTSUPP` and the like if it is no TCP socket.
-pub fn waiting(listening: impl AsFd) -> io::Result<u32> {
+pub fn unanswered_for(connection: impl AsFd) -> io::Result<Duration> {
+    let silence = word(&tcp_info(connection)?, LAST_SENT).ok_or(io::ErrorKind::InvalidData)?;
+    Ok(Duration::from_millis(silence.into()))
+}
+
+/// A `struct tcp_info`.
+fn tcp_info(socket: impl AsFd) -> io::Result<[u8; 256]> {
     let mut info = [0; 256];
     let mut length = libc::socklen_t::try_from(info.len()).unwrap_or(0);
-    let number = listening.as_fd().as_raw_fd();
+    let number = socket.as_fd().as_raw_fd();
     // SAFETY: the kernel writes at most as many bytes as it is told of.
     match unsafe {
         libc::getsockopt(number, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &raw mut length)
     } {
-        0 => word(&info, UNACKED).ok_or(io::ErrorKind::InvalidData.into()),
+        0 => Ok(info),
         _ => Err(io::Error::last_os_error()),
     }
 }
@@ -118,11 +142,8 @@ pub fn has_datagrams(socket: impl AsFd) -> bool {
     poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
-/// How many connections wait to be accepted on the listening Unix socket with this inode, and how many may.
-///
-/// # Errors
-/// `ENOENT` if there is none.
-pub fn waiting_unix(inode: u64) -> io::Result<(u32, u32)> {
+/// The same of the listening Unix socket with this inode.
+fn waiting_unix(inode: u64) -> io::Result<u32> {
     const SHOW_QUEUE: u32 = 0x10;
     const QUEUE: u16 = 4;
     let inode = u32::try_from(inode).map_err(|_| io::ErrorKind::InvalidInput)?;
@@ -131,13 +152,13 @@ pub fn waiting_unix(inode: u64) -> io::Result<(u32, u32)> {
     for word in [u32::MAX, inode, SHOW_QUEUE, u32::MAX, u32::MAX] {
         body.extend(word.to_ne_bytes());
     }
-    let mut queue = None;
+    let mut waiting = None;
     netlink::ask(&body, false, |message| {
         let after = message.get(16..).unwrap_or_default();
         let found = attributes(after).find(|(kind, _)| *kind == QUEUE);
-        queue = found.and_then(|(_, content)| Some((word(content, 0)?, word(content, 4)?)));
+        waiting = found.and_then(|(_, content)| word(content, 0));
     })?;
-    queue.ok_or(io::ErrorKind::InvalidData.into())
+    waiting.ok_or(io::ErrorKind::InvalidData.into())
 }
 
 /// How many sockets have a peer that connected to this Unix path.
@@ -166,6 +187,8 @@ fn request(family: i32, states: u32, port: u16) -> Vec<u8> {
 
 /// Where in `struct tcp_info` the queue of one that listens is.
 const UNACKED: usize = 24;
+/// Where it is told since when nothing was sent, in ms.
+const LAST_SENT: usize = 44;
 
 fn listener(message: &[u8]) -> Option<Listener> {
     Some(Listener {
@@ -220,13 +243,29 @@ mod tests {
     }
 
     #[test]
+    fn it_is_known_how_long_a_connection_waits_for_its_answer() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let start = std::time::Instant::now();
+        let mut client = TcpStream::connect(server.local_addr().unwrap()).unwrap();
+        std::io::Write::write_all(&mut client, b"question").unwrap();
+        std::thread::sleep(Duration::from_millis(60));
+        let (accepted, _) = server.accept().unwrap();
+        let (waited, at_most) = (unanswered_for(&accepted).unwrap(), start.elapsed());
+        // The kernel counts in steps of up to 10 ms.
+        let step = Duration::from_millis(10);
+        assert!(waited + step >= Duration::from_millis(60) && waited <= at_most + step, "{waited:?} of {at_most:?}");
+        let (unix, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert_eq!(unanswered_for(&unix).unwrap_err().raw_os_error(), Some(libc::EOPNOTSUPP));
+    }
+
+    #[test]
     fn a_unix_queue_is_counted() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.sock");
         let server = std::os::unix::net::UnixListener::bind(&path).unwrap();
         let inode = rustix::fs::fstat(&server).unwrap().st_ino;
         let _clients: Vec<_> = (0..2).map(|_| std::os::unix::net::UnixStream::connect(&path).unwrap()).collect();
-        assert_eq!(waiting_unix(inode).unwrap().0, 2);
+        assert_eq!((waiting(&server).unwrap(), waiting_unix(inode).unwrap()), (2, 2));
         drop(server);
         assert_eq!(waiting_unix(inode).unwrap_err().raw_os_error(), Some(libc::ENOENT));
     }

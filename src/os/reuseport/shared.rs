@@ -129,6 +129,17 @@ impl Key {
         all.iter().map(|ip| SocketAddr::new(*ip, self.address.port())).collect()
     }
 
+    /// True if what comes to this address comes to a socket with this key.
+    #[must_use]
+    pub fn includes(&self, to: SocketAddr) -> bool {
+        let (own, ip) = (self.address.ip(), to.ip().to_canonical());
+        let any = match own {
+            IpAddr::V4(own) => own.is_unspecified() && ip.is_ipv4(),
+            IpAddr::V6(own) => own.is_unspecified() && (ip.is_ipv6() || !self.v6only),
+        };
+        self.address.port() == to.port() && (any || own.to_canonical() == ip)
+    }
+
     /// True if this socket is where sockets with this key can be reached from: in their network name space, none of them
     /// being limited to a network device.
     #[must_use]

@@ -379,3 +379,22 @@ fn a_port_that_somebody_has_for_himself_is_refused() {
     let refused = crate::os::address::Address::from(foreign.local_addr().unwrap()).bind(&socket).unwrap_err();
     assert_eq!(refused.raw_os_error(), Some(libc::EADDRINUSE));
 }
+
+#[test]
+fn a_key_includes_what_comes_to_its_sockets() {
+    let includes =
+        |key: &str, to: &str| Key::new(key.parse().unwrap(), true).unwrap().includes(to.parse::<SocketAddr>().unwrap());
+    for (key, to, wanted) in [
+        ("127.0.0.1:80", "127.0.0.1:80", true),
+        ("127.0.0.1:80", "127.0.0.2:80", false),
+        ("127.0.0.1:80", "127.0.0.1:81", false),
+        ("127.0.0.1:80", "[::ffff:127.0.0.1]:80", true),
+        ("0.0.0.0:80", "127.0.0.2:80", true),
+        ("0.0.0.0:80", "[::1]:80", false),
+        ("[::]:80", "[::1]:80", true),
+        ("[::]:80", "127.0.0.1:80", true),
+        ("[::1]:80", "[::2]:80", false),
+    ] {
+        assert_eq!(includes(key, to), wanted, "{key} {to}");
+    }
+}

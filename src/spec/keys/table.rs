@@ -64,7 +64,7 @@ pub static KEYS: &[Key] = &[
         .flag(takes("max-connections", "N", "Most open connections of a worker, in Node or on pmr's own channel; more wait"))
         .fixed(ANEW),
     key("queue_timeout", TIME, |d, v| put(&mut d.queue.timeout, duration_or_none(v)))
-        .flag(takes("queue-timeout", "TIME", "How long a connection waits for a worker [default: as long as it takes]"))
+        .flag(takes("queue-timeout", "TIME", "How long a connection waits for a worker of a cluster, or at --listen [default: as long as it takes]"))
         .fixed(ANEW),
     key("on_queue_timeout", "\"503\" or \"close\"", |d, v| put(&mut d.queue.shed, shed(v)))
         .flag(takes(

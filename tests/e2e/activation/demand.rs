@@ -94,3 +94,49 @@ fn a_unix_path_wakes_it_too() {
     home.status("a", "idle");
     assert!(get_unix(&path, "/").unwrap().parse::<i32>().unwrap() > 0);
 }
+
+/// An app that rests after a while, with a check much more often, made in this way; and its port.
+fn checked(probe: &str) -> (Home, u16) {
+    let (home, port) = (Home::new(), http::free_port());
+    let probe = probe.replace("PORT", &port.to_string());
+    let config = format!(
+        "module.exports = [{{ name: 'a', script: '{}', exec_mode: 'cluster', listen: ['tcp://127.0.0.1:{port}'], idle_timeout: 1500, wait_ready: \
+         true, listen_timeout: '100s', health: {{ {probe}, interval: 100, timeout: '1m' }} }}]",
+        example("activated.py")
+    );
+    home.write("a.config.js", &config);
+    home.ok("start a.config.js");
+    (home, port)
+}
+
+#[test]
+fn our_own_checks_do_not_keep_it_awake_and_others_do() {
+    for probe in ["http: '/work'", "tcp: 'PORT'"] {
+        let (home, port) = checked(probe);
+        home.status("a", "idle");
+        let (client, awake) = staying(port);
+        let start = Instant::now();
+        until("two timeouts have passed", || start.elapsed().as_millis() > 3000);
+        assert_eq!((home.one("a").pid, home.one("a").status.as_str()), (awake, "online"), "{probe}");
+        drop(client);
+        home.status("a", "idle");
+        let since = home.one("a").restarts;
+        let start = Instant::now();
+        until("a timeout has passed", || start.elapsed().as_millis() > 1500);
+        assert_eq!(
+            (home.one("a").status.as_str(), home.one("a").restarts),
+            ("idle", since),
+            "nothing wakes it: {probe}"
+        );
+    }
+}
+
+#[test]
+fn a_check_that_cannot_be_told_from_a_client_is_told_of() {
+    let home = Home::new();
+    let port = http::free_port();
+    let line = format!("start {} -n a --listen tcp://127.0.0.1:{port} --idle-timeout 1m", example("activated.py"));
+    home.run(&format!("{line} --health exec:true")).ok().complains("its check is a command");
+    home.ok("describe a").says("may not hold");
+    home.ok("explain a").says("its check is a command");
+}

@@ -16,8 +16,8 @@ impl Stage {
     async fn visit(&self, run: Run) -> tokio::net::TcpStream {
         let visit = self.queues.visit(run).await.unwrap();
         assert_eq!(visit.at, self.address);
-        self.arrives(visit.stream.local_addr().unwrap());
-        visit.stream
+        self.arrives(visit.call.stream.local_addr().unwrap());
+        visit.call.stream
     }
 }
 

@@ -1,4 +1,4 @@
-//! Tasks that look after one queue each.
+//! Tasks that look after one accept queue each.
 
 use tokio::task::AbortHandle;
 

@@ -1,0 +1,137 @@
+//! What of an app's settings may not hold, though nothing contradicts it: told when it starts, and when it is described.
+
+use std::net::SocketAddr;
+
+use super::activation::Address;
+use super::health::Probe;
+use super::{AppSpec, Balance, Mechanism, Sharing};
+
+impl AppSpec {
+    /// What of its settings may not hold, or does not, as sentences: whether it does may only be known once its programs
+    /// run.
+    #[must_use]
+    pub fn reservations(&self) -> Vec<&'static str> {
+        let (by_kernel, taken_over) = match self.mechanism() {
+            Mechanism::None | Mechanism::Node => (false, false),
+            Mechanism::Activation => (true, false),
+            Mechanism::Takeover => (true, true),
+        };
+        let least =
+            "`balance: least` is for Node and for pmr's own channel: to any other program the kernel deals in turn";
+        let most =
+            "`max_connections` is for Node and for pmr's own channel: any other program has as many as it accepts";
+        let waiting = "`queue_timeout` is for clusters and for sockets that are given (`listen`): a process that is neither \
+                       has its port for itself, and who comes while it is down is refused";
+        let sharing = "`share` and `cluster_ports` say how clusters of programs share what they bind, other than Node's and \
+                       those that are given their sockets: nothing goes by them here";
+        [
+            (by_kernel && self.balance == Balance::Least, least),
+            (by_kernel && self.queue.max_connections.is_some(), most),
+            (self.mechanism() == Mechanism::None && self.queue.timeout.is_some(), waiting),
+            (!taken_over && self.sharing != Sharing::default(), sharing),
+        ]
+        .into_iter()
+        .filter_map(|(is_so, why)| is_so.then_some(why))
+        .chain(self.wakefulness())
+        .collect()
+    }
+
+    /// How its check may keep awake an app that shall rest when nobody is connected.
+    fn wakefulness(&self) -> Option<&'static str> {
+        let health = self.health.as_ref()?;
+        if self.activation.idle_timeout? < health.interval {
+            return None;
+        }
+        match &health.probe {
+            Probe::Exec(_) => Some(
+                "its check is a command, and made more often than `idle_timeout`: if the command connects to the app, that \
+                 counts as use, and the app never rests",
+            ),
+            Probe::Tcp { address } | Probe::Http { address: Some(address), .. } if !self.is_given(address) => Some(
+                "its check goes to an address that is not one of `listen`, and more often than `idle_timeout`: if it comes to \
+                 the app from there, that counts as use, and the app never rests",
+            ),
+            Probe::Tcp { .. } | Probe::Http { .. } | Probe::Log(_) => None,
+        }
+    }
+
+    /// True if a connection to this address comes straight to a socket that is given, as far as that can be seen from its
+    /// words: a name may be that of another machine.
+    fn is_given(&self, address: &str) -> bool {
+        let Some((host, port)) = address.rsplit_once(':') else { return false };
+        let here = host == "localhost" || address.parse::<SocketAddr>().is_ok();
+        here && self.activation.listen.iter().any(|endpoint| match endpoint.address {
+            Address::Tcp(own) => Ok(own.port()) == port.parse(),
+            Address::Udp(_) | Address::Unix(_) => false,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::{Activation, ExecMode, Health, Program, QueueRule, Share};
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_cannot_do_is_told_or_refused() {
+        let program = Program::Binary { path: "/srv/app".into() };
+        let app = AppSpec { mode: ExecMode::Cluster, program, ..super::super::sample() };
+        assert!(app.mechanism() == Mechanism::Takeover && app.reservations().is_empty());
+        let least = AppSpec { balance: Balance::Least, ..app.clone() };
+        assert!(matches!(least.reservations()[..], [why] if why.contains("`balance: least`")));
+        let queue = QueueRule { max_connections: Some(5), ..app.queue };
+        let limited = AppSpec { queue, balance: Balance::Least, ..app.clone() };
+        assert_eq!((limited.reservations().len(), limited.contradiction()), (2, None));
+        let alone = AppSpec { mode: ExecMode::Fork, ..limited };
+        assert!(alone.reservations().is_empty());
+        let sharing = Sharing { ports: vec![80], ..Sharing::default() };
+        let nothing_to_share = AppSpec { sharing: sharing.clone(), ..alone };
+        assert!(matches!(nothing_to_share.reservations()[..], [why] if why.contains("nothing goes by them")));
+        assert!(AppSpec { sharing, ..app.clone() }.reservations().is_empty());
+        let sticky = AppSpec { balance: Balance::Sticky, ..app };
+        assert_eq!((sticky.contradiction(), sticky.reservations().len()), (None, 0));
+        let sharing = Sharing { share: Share::Queue, ..Sharing::default() };
+        let shared = AppSpec { sharing, ..sticky };
+        assert!(shared.contradiction().is_some_and(|(key, _)| key == "balance"));
+    }
+
+    #[test]
+    fn nobody_waits_for_a_process_that_has_its_port_for_itself() {
+        let queue = QueueRule { timeout: Some(Duration::from_secs(5)), ..QueueRule::default() };
+        let app = AppSpec { queue, ..super::super::sample() };
+        assert!(matches!(app.reservations()[..], [why] if why.contains("`queue_timeout` is for clusters")));
+        let listen = vec!["unix:///run/a.sock".parse().unwrap()];
+        let given = AppSpec { activation: Activation { listen, ..Activation::default() }, ..app.clone() };
+        assert!(given.reservations().is_empty());
+        let program = Program::Binary { path: "/srv/app".into() };
+        assert!(AppSpec { mode: ExecMode::Cluster, program, ..app }.reservations().is_empty());
+    }
+
+    #[test]
+    fn checks_that_may_keep_an_app_awake_are_told() {
+        let app = |probe, idle| {
+            let activation = Activation {
+                listen: vec!["tcp://127.0.0.1:3000".parse().unwrap()],
+                idle_timeout: Some(Duration::from_secs(idle)),
+                min_instances: None,
+            };
+            let health = Health { interval: Duration::from_secs(10), ..Health::new(probe) };
+            AppSpec { activation, health: Some(health), ..super::super::sample() }
+        };
+        let told = |probe: Probe| app(probe, 60).reservations();
+        let tcp = |address: &str| Probe::Tcp { address: address.to_owned() };
+        let http = |address: Option<&str>| Probe::Http { address: address.map(str::to_owned), path: "/".to_owned() };
+        let exec = || Probe::Exec(super::super::health::Command::Line("curl -f localhost:3000".to_owned()));
+        assert!(matches!(told(exec())[..], [why] if why.contains("is a command")));
+        for elsewhere in ["localhost:80", "example.org:3000", "10.0.0.1:80"] {
+            assert!(matches!(told(tcp(elsewhere))[..], [why] if why.contains("not one of `listen`")), "{elsewhere}");
+        }
+        assert!(told(http(Some("localhost:80")))[0].contains("not one of `listen`"));
+        for known in [tcp("localhost:3000"), tcp("127.0.0.1:3000"), http(Some("[::1]:3000")), http(None)] {
+            assert!(told(known).is_empty());
+        }
+        assert!(app(exec(), 5).reservations().is_empty(), "it rests from one check to the next");
+    }
+}
