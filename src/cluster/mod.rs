@@ -23,6 +23,7 @@ mod line;
 mod listener;
 mod memory;
 mod node;
+mod pace;
 mod probe;
 mod push;
 mod queues;
@@ -47,7 +48,7 @@ pub use self::activation::{Activation, activation_key};
 use self::line::Line;
 use self::memory::Book;
 pub use self::memory::{Legacy, Memory, channel_name, own_channel_name, record_key};
-use self::node::channel::{Channel, Read};
+use self::node::channel::Channel;
 use self::node::reply;
 pub use self::probe::Unreachable;
 use self::queues::Queues;
@@ -324,12 +325,10 @@ impl Cluster {
         } else {
             self.queues.gone(run);
         }
-        let Some(ipc) = self.state.borrow().members.get(&run).map(|member| Rc::clone(&member.ipc)) else {
+        if !self.state.borrow().members.contains_key(&run) {
             return self.state.borrow_mut().rota.leave(run);
-        };
-        while ipc.read_now(|line| self.state.borrow_mut().heard(run, line)) == Read::Some {
-            self.state.borrow_mut().lines_taken(run);
         }
+        node::conversation::hear_out(&self.state, run);
         channel::conversation::hear_out(&self.state, run);
         let mut state = self.state.borrow_mut();
         state.ended(run);
