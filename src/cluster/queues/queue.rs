@@ -48,6 +48,13 @@ pub(super) struct Holder {
 }
 
 impl Queue {
+    /// One that nobody holds, and that does not listen. Its socket is kept from now on.
+    pub(super) fn new(id: QueueId, key: Key, inode: u64, socket: OwnedFd, book: &Book) -> Queue {
+        let kept = book.keep(id.name(book), &socket);
+        let (holders, vacant_since) = (Vec::new(), Some(clock::monotonic_ms()));
+        Queue { id, key, inode, _kept: kept, socket, member: None, holders, vacant_since, lookout: None }
+    }
+
     pub(super) fn is_held_by(&self, run: Run) -> bool {
         self.holders.iter().any(|holder| holder.run == run)
     }
