@@ -13,7 +13,7 @@
 //! to: sockets that programs bind, and that are taken over (`takeover`), or that they are given (`activation`).
 //!
 //! The owner tells it who joined, who is about to leave and who is gone; it tells the owner by [`Notice`]s what workers
-//! say. All of it runs on one thread, inside a [`tokio::task::LocalSet`].
+//! say, and no more of it than he takes in (`pace`). All of it runs on one thread, inside a [`tokio::task::LocalSet`].
 
 mod activation;
 mod channel;
