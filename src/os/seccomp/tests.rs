@@ -116,8 +116,8 @@ fn a_signal_is_no_error_of_the_watch() {
                 unsafe { libc::pthread_kill(watching, libc::SIGURG) };
             }
         });
-        let errors = (0..200_000).map(|_| watch.next().unwrap_err().kind());
-        let other = errors.into_iter().find(|kind| *kind != io::ErrorKind::WouldBlock);
+        let mut errors = (0..200_000).map(|_| watch.next().unwrap_err().kind());
+        let other = errors.find(|kind| *kind != io::ErrorKind::WouldBlock);
         done.store(true, Ordering::Relaxed);
         assert_eq!(other, None);
     });
