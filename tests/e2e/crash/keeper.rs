@@ -157,7 +157,7 @@ fn a_god_who_cannot_have_a_new_keeper_goes_on_alone() {
     let words = ["start", &app("tell.sh"), "-n", "tell"].map(Into::into).to_vec();
     Pmr::new(&program, home.root(), home.work(), words).run().ok();
     let (keeper, god, tells) = (home.daemon_pid(), home.god_pid(), home.one("tell").pid);
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0)).expect("it is ours");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o000)).expect("it is ours");
     processes::signal(keeper, Signal::SIGKILL);
     home.daemon_logged("no new keeper could be made");
     for _ in 0..3 {
