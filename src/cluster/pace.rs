@@ -14,6 +14,8 @@ use crate::protocol::Run;
 const MOST_UNHEARD: u32 = 256;
 /// Looks into a channel whose worker is gone: more than it takes to empty one. Somebody of its tree may live and write on.
 pub(crate) const LAST_LOOKS: usize = 1024;
+/// More than a channel holds: whoever has said so much by then says it now.
+pub(crate) const LAST_BYTES: usize = 256 << 10;
 
 impl Notice {
     /// Whose words it tells, if it is a worker's own.

@@ -11,7 +11,7 @@ use super::outgoing::Cargo;
 use super::reply;
 use crate::cluster::Notice;
 use crate::cluster::listener::{Endpoint, Holder, Listener};
-use crate::cluster::pace::LAST_LOOKS;
+use crate::cluster::pace::{LAST_BYTES, LAST_LOOKS};
 use crate::cluster::rota::ListenerId;
 use crate::cluster::state::{Life, State};
 use crate::protocol::Run;
@@ -189,8 +189,13 @@ impl State {
 /// The worker is gone: what it said last is read.
 pub(crate) fn hear_out(state: &RefCell<State>, run: Run) {
     let Some(ipc) = state.borrow().members.get(&run).map(|member| Rc::clone(&member.ipc)) else { return };
+    let mut said = 0;
     for _ in 0..LAST_LOOKS {
-        if ipc.read_now(|line| state.borrow_mut().heard(run, line)) != Read::Some {
+        let hear = |line: &[u8]| {
+            said += line.len() + 1;
+            state.borrow_mut().heard(run, line);
+        };
+        if ipc.read_now(hear) != Read::Some || said > LAST_BYTES {
             return;
         }
         state.borrow_mut().lines_taken(run);
