@@ -13,7 +13,7 @@
 //! to: sockets that programs bind, and that are taken over (`takeover`), or that they are given (`activation`).
 //!
 //! The owner tells it who joined, who is about to leave and who is gone; it tells the owner by [`Notice`]s what workers
-//! say. All of it runs on one thread, inside a [`tokio::task::LocalSet`].
+//! say, and no more of it than he takes in (`pace`). All of it runs on one thread, inside a [`tokio::task::LocalSet`].
 
 mod activation;
 mod calls;
@@ -26,6 +26,7 @@ mod listener;
 mod lookout;
 mod memory;
 mod node;
+mod pace;
 mod probe;
 mod push;
 mod queues;
@@ -51,7 +52,7 @@ pub use self::calls::Call;
 use self::line::Line;
 use self::memory::Book;
 pub use self::memory::{Legacy, Memory, channel_name, own_channel_name, record_key};
-use self::node::channel::{Channel, Read};
+use self::node::channel::Channel;
 use self::node::reply;
 pub use self::probe::Unreachable;
 use self::queues::Queues;
@@ -330,12 +331,10 @@ impl Cluster {
         } else {
             self.queues.gone(run);
         }
-        let Some(ipc) = self.state.borrow().members.get(&run).map(|member| Rc::clone(&member.ipc)) else {
+        if !self.state.borrow().members.contains_key(&run) {
             return self.state.borrow_mut().rota.leave(run);
-        };
-        while ipc.read_now(|line| self.state.borrow_mut().heard(run, line)) == Read::Some {
-            self.state.borrow_mut().lines_taken(run);
         }
+        node::conversation::hear_out(&self.state, run);
         channel::conversation::hear_out(&self.state, run);
         let mut state = self.state.borrow_mut();
         state.ended(run);

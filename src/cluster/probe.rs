@@ -103,6 +103,8 @@ impl State {
             return None;
         }
         let (visitor, stream) = oneshot::channel();
+        // Who waits for one that never grants credit gives up, and asks again.
+        self.visitors.retain(|(_, visitor)| !visitor.is_closed());
         self.visitors.push((run, visitor));
         self.let_in(run);
         Some(stream)

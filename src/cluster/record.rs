@@ -123,7 +123,7 @@ impl State {
             asked_to_drain: member.asked_to_drain,
             drained: *member.life.borrow() >= Life::Drained,
             asked_to_disconnect: member.asked_to_disconnect,
-            listening: member.listening.clone(),
+            listening: member.listening.iter().cloned().collect(),
             ready: member.ready,
             file_acknowledged: member.file_acknowledged,
             connections: member.connections,

@@ -97,7 +97,7 @@ impl State {
         member.node = known.node;
         member.asked_to_drain = known.asked_to_drain;
         member.asked_to_disconnect = known.asked_to_disconnect;
-        member.listening = known.listening;
+        member.listening = known.listening.into_iter().next();
         member.ready = known.ready;
         member.file_acknowledged = known.file_acknowledged;
         member.connections = known.connections;
@@ -231,7 +231,7 @@ impl State {
             if let Some(version) = member.node.clone() {
                 self.tell(Notice::NodeVersion { run, version });
             }
-            for address in member.listening.iter().cloned() {
+            if let Some(address) = member.listening.clone() {
                 self.tell(Notice::Listening { run, address });
             }
             if member.ready {

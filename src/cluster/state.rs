@@ -14,6 +14,7 @@ use super::listener::Listener;
 use super::memory::{Accepted, Book};
 use super::node::channel::{Channel, Read};
 use super::node::outgoing::Cargo;
+use super::pace;
 use super::probe::Visitor;
 use super::rota::{Client, ListenerId, Rota};
 use super::{Notice, Options};
@@ -61,8 +62,8 @@ pub(crate) struct Member {
     pub(crate) asked_to_drain: bool,
     /// It was told to disconnect, or is just about to be.
     pub(crate) asked_to_disconnect: bool,
-    /// Where it said it listens.
-    pub(crate) listening: Vec<String>,
+    /// Where it first said that it listens: some go through many ports.
+    pub(crate) listening: Option<String>,
     /// It said `ready`.
     pub(crate) ready: bool,
     /// It sent a file; that was acknowledged, and its line is still to be taken away.
@@ -70,6 +71,8 @@ pub(crate) struct Member {
     /// Handed over, not answered for; a handful at most.
     pub(crate) pending: Vec<(u64, Connection)>,
     pub(crate) connections: u64,
+    /// Notices of what it said that the owner has not taken in; see [`super::pace`].
+    pub(crate) unheard: watch::Sender<u32>,
     /// Something unreadable came; said once.
     pub(crate) complained: bool,
     /// The cluster's.
@@ -177,6 +180,7 @@ impl State {
 
     /// Tells the owner. One that listens no more is about to drop the cluster.
     pub(crate) fn tell(&self, notice: Notice) {
+        self.count_unheard(&notice);
         let _ = self.notices.send(notice);
     }
 
@@ -195,11 +199,12 @@ impl State {
             counts: false,
             asked_to_drain: false,
             asked_to_disconnect: false,
-            listening: Vec::new(),
+            listening: None,
             ready: false,
             file_acknowledged: false,
             pending: Vec::new(),
             connections: 0,
+            unheard: watch::Sender::new(0),
             complained: false,
             seq: Rc::clone(&self.seq),
             reader: reader.abort_handle(),
@@ -281,6 +286,7 @@ async fn read(shared: Shared, run: Run, channel: Rc<Channel>) {
         if let Some(state) = shared.upgrade() {
             state.borrow_mut().lines_taken(run);
         }
+        pace::keep(&shared, run).await;
     }
     if let Some(state) = shared.upgrade() {
         let mut state = state.borrow_mut();

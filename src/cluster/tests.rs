@@ -5,6 +5,7 @@ mod dying;
 mod leaving;
 mod outliving;
 mod own;
+mod pace;
 mod surviving;
 mod waiting;
 
@@ -153,7 +154,9 @@ impl Stage {
     }
 
     async fn notice(&mut self) -> Notice {
-        tokio::time::timeout(PATIENCE, self.notices.recv()).await.expect("no notice came").unwrap()
+        let notice = tokio::time::timeout(PATIENCE, self.notices.recv()).await.expect("no notice came").unwrap();
+        notice.speaker().into_iter().for_each(|run| self.cluster.heard(run));
+        notice
     }
 
     /// True if nothing more was told after all tasks had their say.

@@ -19,6 +19,9 @@ use crate::protocol::{Event, EventKind};
 /// 150 bytes that bounds its cost to us at about 100 KB.
 const BACKLOG: usize = 256;
 
+/// Subscribers served at once. Each takes one of the files we may open, which apps need, too.
+const MOST_SUBSCRIBERS: usize = 256;
+
 /// Who lost their connection with the daemon before have come back by then.
 const REUNION: Duration = Duration::from_secs(5);
 
@@ -75,6 +78,12 @@ impl Bus {
 
     /// A new subscriber, served until it goes away.
     pub fn subscribe(&mut self, stream: UnixStream) {
+        self.subscribers.retain(|subscriber| !subscriber.lines.is_closed());
+        if self.subscribers.len() >= MOST_SUBSCRIBERS {
+            return tracing::warn!(
+                "{MOST_SUBSCRIBERS} listen to events, as many as are served: one more is hung up on"
+            );
+        }
         let (lines, queue) = mpsc::channel(BACKLOG);
         let mut subscriber = Subscriber { lines, lost: 0 };
         self.greeting.take_if(|(until, _)| *until < Instant::now());
@@ -160,6 +169,20 @@ mod tests {
                 let told = next(&mut reader).await;
                 assert_eq!(told.kind, EventKind::Lost { count: 1000 - BACKLOG as u64 });
                 assert_eq!(next(&mut reader).await.kind, EventKind::ShuttingDown);
+            })
+            .await;
+    }
+
+    #[tokio::test]
+    async fn there_are_no_more_readers_than_are_served() {
+        let local = tokio::task::LocalSet::new();
+        local
+            .run_until(async {
+                let mut bus = Bus::default();
+                for _ in 0..=MOST_SUBSCRIBERS {
+                    bus.subscribe(UnixStream::pair().unwrap().0);
+                }
+                assert_eq!(bus.subscribers.len(), MOST_SUBSCRIBERS);
             })
             .await;
     }

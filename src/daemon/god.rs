@@ -39,6 +39,8 @@ use crate::protocol::{Description, EventKind, ProcessInfo, Refusal, Report, Run,
 use crate::spec::target::Selector;
 use crate::supervisor::{AppId, Ask, Input, Moment, ProcessId, Proof, Snapshot, Supervisor, Ticket};
 
+/// So many notices are taken in before others have their turn: workers may never come to an end of what they say.
+const NOTICES_IN_A_ROW: u32 = 64;
 /// How often memory is measured while some app has a limit.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -167,28 +169,33 @@ impl God {
     pub async fn run(mut self, mut sources: Sources) {
         let mut sample_at = Instant::now() + SAMPLE_INTERVAL;
         let mut count_at = Instant::now();
+        let (told, mut in_a_row) = (&mut sources.channels, 0);
         while !self.ended {
             let deadline = self.deadline();
+            let noticed = std::mem::take(&mut in_a_row);
             tokio::select! {
                 biased;
-                dead = sources.exits.look() => {
+                dead = told.exits.look() => {
                     self.reap(&dead);
                     killpoint::pass("reaped");
-                    sources.exits.take();
+                    told.exits.take();
                 }
-                Some(end) = sources.ends.recv() => {
+                Some(end) = told.ends.recv() => {
                     let news = self.living.ended(&[end]);
                     self.all_inputs(news);
                 }
-                Some(notice) = sources.notices.recv() => self.notice(notice),
-                Some(heard) = sources.heard.recv() => self.heard(heard),
-                Some((run, fault)) = sources.findings.recv() => self.input(Input::Checked { run, fault }),
+                Some(notice) = told.notices.recv(), if noticed < NOTICES_IN_A_ROW => {
+                    in_a_row = noticed + 1;
+                    self.notice(notice);
+                }
+                Some(heard) = told.heard.recv() => self.heard(heard),
+                Some((run, fault)) = told.findings.recv() => self.input(Input::Checked { run, fault }),
                 _ = sources.terminate.recv() => self.end("SIGTERM", None),
                 _ = sources.interrupt.recv() => self.end("SIGINT", None),
                 _ = sources.quit.recv() => self.end("SIGQUIT", None),
                 _ = sources.hangup.recv() => if sources.foreground { self.end("SIGHUP", None) },
                 _ = sources.reopen.recv() => self.reopen_logs(None),
-                _ = &mut sources.orphaned => self.replace_keeper(),
+                _ = &mut told.orphaned, if !told.orphaned.is_terminated() => self.replace_keeper(),
                 () = sleep_until(deadline) => self.input(Input::Tick),
                 () = sleep_until(self.trial.as_ref().map(|(over, _)| *over)) => self.stood_trial(),
                 () = tokio::time::sleep_until(sample_at), if self.has_limits() => {
@@ -199,7 +206,9 @@ impl God {
                     count_at = Instant::now() + complaints::INTERVAL;
                     self.count_complaints();
                 }
-                Some(command) = sources.commands.recv() => self.command(command),
+                Some(command) = told.commands.recv() => self.command(command),
+                // Nobody else had anything.
+                () = std::future::ready(()), if noticed >= NOTICES_IN_A_ROW => {}
             }
         }
         // Nobody comes after us who would read on.
@@ -268,6 +277,9 @@ impl God {
     }
 
     fn notice(&mut self, notice: Notice) {
+        if let Some((run, cluster)) = notice.speaker().and_then(|run| Some((run, self.cluster_of(run)?))) {
+            cluster.heard(run);
+        }
         match notice {
             Notice::Listening { run, address } => {
                 self.publish_of(run, EventKind::Listening { address });

@@ -199,8 +199,7 @@ impl God {
             let Some(spec) = self.supervisor.app(app).map(|app| Arc::clone(&app.spec)) else { continue };
             let own = files.remove(&cluster::own_channel_name(run));
             let instance = self.supervisor.process_of(run).map_or(0, |process| process.instance);
-            let launches = |process: &Process| matches!(process.state, State::Launching { run: new, .. } if new == run);
-            if self.supervisor.process_of(run).is_some_and(launches) {
+            if self.is_launching(run) {
                 self.withhold(run, app, &spec);
             }
             if let Some(channel) = channel {
@@ -227,10 +226,17 @@ impl God {
         drop(rest);
     }
 
+    fn is_launching(&self, run: Run) -> bool {
+        let launches = |process: &Process| matches!(process.state, State::Launching { run: new, .. } if new == run);
+        self.supervisor.process_of(run).is_some_and(launches)
+    }
+
     /// Carries out what the God before may not have come to.
     fn finish(&mut self, effect: Effect) {
         let (news, late) = match effect {
             Effect::Spawn { run, .. } if self.living.get(run).is_some() => (Some(Input::Spawned { run }), None),
+            // Another that was to be started with it could not be, and it has been told to go.
+            Effect::Spawn { run, .. } if !self.is_launching(run) => (None, None),
             Effect::Spawn { run, process } => (Some(self.spawn(run, process)), Some(run)),
             Effect::Terminate { run } if self.living.get(run).is_none_or(|live| live.told_to_stop) => (None, None),
             Effect::Terminate { run } => (self.carry_out(effect), Some(run)),
@@ -243,7 +249,7 @@ impl God {
 
     /// What was said while nobody listened is still to be heard.
     fn count_silence_anew(&mut self) {
-        let runs: Vec<Run> = self.supervisor.processes().filter_map(Process::current_run).collect();
+        let runs: Vec<Run> = self.supervisor.processes().flat_map(Process::staying).collect();
         runs.into_iter().for_each(|run| self.input(Input::Alive { run }));
     }
 

@@ -12,6 +12,19 @@ use crate::keeper::exits::Inbox;
 
 /// What God listens to.
 pub struct Sources {
+    /// What others tell him.
+    pub channels: Channels,
+    pub(super) terminate: Signal,
+    pub(super) interrupt: Signal,
+    pub(super) quit: Signal,
+    pub(super) hangup: Signal,
+    pub(super) reopen: Signal,
+    /// Whether the terminal that hangs up is ours.
+    pub(super) foreground: bool,
+}
+
+/// All but the signals.
+pub struct Channels {
     /// From RPC handlers and socket servers.
     pub commands: mpsc::Receiver<Command>,
     /// From clusters.
@@ -26,44 +39,13 @@ pub struct Sources {
     pub ends: mpsc::UnboundedReceiver<End>,
     /// Comes when the keeper has died.
     pub orphaned: oneshot::Receiver<()>,
-    pub(super) terminate: Signal,
-    pub(super) interrupt: Signal,
-    pub(super) quit: Signal,
-    pub(super) hangup: Signal,
-    pub(super) reopen: Signal,
-    /// Whether the terminal that hangs up is ours.
-    pub(super) foreground: bool,
-}
-
-/// What [`Sources`] are made of, but for the signals.
-pub struct Channels {
-    /// See [`Sources`].
-    pub commands: mpsc::Receiver<Command>,
-    /// See [`Sources`].
-    pub notices: mpsc::UnboundedReceiver<Notice>,
-    /// See [`Sources`].
-    pub heard: mpsc::Receiver<Heard>,
-    pub findings: mpsc::Receiver<Finding>,
-    /// See [`Sources`].
-    pub exits: Inbox,
-    /// See [`Sources`].
-    pub ends: mpsc::UnboundedReceiver<End>,
-    /// See [`Sources`].
-    pub orphaned: oneshot::Receiver<()>,
 }
 
 impl Sources {
     /// Installs the signal handlers.
     pub fn new(channels: Channels, foreground: bool) -> std::io::Result<Sources> {
-        let Channels { commands, notices, heard, findings, exits, ends, orphaned } = channels;
         Ok(Sources {
-            commands,
-            notices,
-            heard,
-            findings,
-            exits,
-            ends,
-            orphaned,
+            channels,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             quit: signal(SignalKind::quit())?,

@@ -20,10 +20,7 @@ use crate::protocol::{
     Action, Changes, Event, EventKind, Launch, ProcessInfo, Report, Rollout, Scale, Status, Verdict,
 };
 use crate::spec::target::Selector;
-use crate::spec::{
-    AppSpec, Balance, DEFAULT_INSTANCE_VAR, DEFAULT_NAMESPACE, Env, ExecMode, LogSpec, Program, Readiness, RestartRule,
-    Sharing, StopRule,
-};
+use crate::spec::{AppSpec, Env, ExecMode, Program};
 
 const NAME: &str = "demo";
 /// How long load goes on after each step, to see how it spreads over the workers.
@@ -234,31 +231,11 @@ async fn address(client: &Client) -> Result<SocketAddr, Failure> {
 fn app(instances: u32) -> Result<AppSpec, Failure> {
     let path = std::env::current_exe().doing(|| "finding this program's own file".into())?;
     let mut app = AppSpec {
-        name: NAME.to_owned(),
-        namespace: DEFAULT_NAMESPACE.to_owned(),
-        program: Program::Binary { path },
         args: vec![worker::PERSONALITY.to_owned()],
-        cwd: "/".into(),
         mode: ExecMode::Cluster,
         instances,
-        balance: Balance::RoundRobin,
-        sharing: Sharing::default(),
-        queue: crate::spec::QueueRule::default(),
-        base_env: std::sync::Arc::default(),
         env: Env::from([("PORT".to_owned(), "0".to_owned())]),
-        instance_var: DEFAULT_INSTANCE_VAR.to_owned(),
-        restart: RestartRule::default(),
-        stop: StopRule::default(),
-        confinement: crate::spec::Confinement::default(),
-        watchdog: None,
-        activation: crate::spec::Activation::default(),
-        readiness: Readiness::default(),
-        health: None,
-        depends_on: crate::spec::Dependencies::new(),
-        on_reload_failure: crate::spec::OnReloadFailure::default(),
-        logs: LogSpec::default(),
-        autostart: true,
-        version: None,
+        ..AppSpec::new(NAME, Program::Binary { path }, "/".into())
     };
     app.set_base_env(Env::new());
     Ok(app)

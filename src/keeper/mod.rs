@@ -53,7 +53,7 @@ pub use region::{LAYOUT, Pillar, Place, Region, Word};
 pub use watch::run;
 
 use crate::os::reap::Ended;
-use crate::os::{files, identity, tree};
+use crate::os::{detach, files, identity, program, tree};
 
 /// Exit code of a God who wants the program behind [`Pillar::Program`] to go on.
 pub const UPGRADE: i32 = 75;
@@ -129,16 +129,19 @@ impl Estate {
     }
 }
 
-/// Executes a program, given as an open file, as the keeper that goes on with all of this; `name` and `home` are for its
-/// command line. Returns only if that fails.
-pub fn execute(region: &Region, program: &impl AsFd, home: &OsStr) -> io::Error {
+/// Executes a program, given as an open file, as the keeper that goes on with all of this; `home` is for its command
+/// line. Returns only if that fails.
+pub fn execute(region: &Region, binary: &impl AsFd, home: &OsStr) -> io::Error {
     let number = region.file().as_raw_fd().to_string();
     let args: [&OsStr; 6] =
         ["pmr".as_ref(), PERSONALITY.as_ref(), "--home".as_ref(), home, RESUME.as_ref(), number.as_ref()];
-    if let Err(error) = inheritance::bequeath(region) {
-        return error;
-    }
-    crate::os::program::execute(program, &args)
+    let error = match inheritance::bequeath(region) {
+        Ok(()) => program::execute(binary, &args),
+        Err(error) => error,
+    };
+    // Nobody but us has the files now.
+    let _ = detach::seal_inherited();
+    error
 }
 
 /// First argument of a program that is to be keeper and God.

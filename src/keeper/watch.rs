@@ -188,8 +188,6 @@ impl Keeper {
     fn execute(&mut self, program: &OwnedFd) {
         self.exits.flush();
         let _ = execute(&self.region, program, &self.home);
-        // Nobody but us has the files now.
-        let _ = crate::os::detach::seal_inherited();
     }
 
     /// Reaps and passes signals on until God has ended.

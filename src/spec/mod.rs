@@ -341,38 +341,44 @@ pub enum LogTarget {
     Discard,
 }
 
+impl AppSpec {
+    /// One process of this program, with all else as it is where its owner says nothing.
+    #[must_use]
+    pub fn new(name: &str, program: Program, cwd: PathBuf) -> AppSpec {
+        AppSpec {
+            name: name.to_owned(),
+            namespace: DEFAULT_NAMESPACE.to_owned(),
+            program,
+            args: Vec::new(),
+            cwd,
+            mode: ExecMode::Fork,
+            instances: 1,
+            balance: Balance::default(),
+            sharing: Sharing::default(),
+            queue: QueueRule::default(),
+            base_env: Arc::default(),
+            env: Env::new(),
+            instance_var: DEFAULT_INSTANCE_VAR.to_owned(),
+            restart: RestartRule::default(),
+            stop: StopRule::default(),
+            readiness: Readiness::default(),
+            watchdog: None,
+            activation: Activation::default(),
+            health: None,
+            depends_on: Dependencies::new(),
+            on_reload_failure: OnReloadFailure::default(),
+            confinement: Confinement::default(),
+            logs: LogSpec::default(),
+            autostart: true,
+            version: None,
+        }
+    }
+}
+
 /// An app as tests want one: `/srv/app.js`, run once by node.
 #[cfg(test)]
 pub(crate) fn sample() -> AppSpec {
-    AppSpec {
-        name: "app".to_owned(),
-        namespace: DEFAULT_NAMESPACE.to_owned(),
-        program: Program::Script {
-            script: "/srv/app.js".into(),
-            interpreter: "node".to_owned(),
-            interpreter_args: Vec::new(),
-        },
-        args: Vec::new(),
-        cwd: "/srv".into(),
-        mode: ExecMode::Fork,
-        instances: 1,
-        balance: Balance::default(),
-        sharing: Sharing::default(),
-        queue: QueueRule::default(),
-        base_env: Arc::default(),
-        env: Env::new(),
-        instance_var: DEFAULT_INSTANCE_VAR.to_owned(),
-        restart: RestartRule::default(),
-        stop: StopRule::default(),
-        readiness: Readiness::default(),
-        watchdog: None,
-        activation: Activation::default(),
-        health: None,
-        depends_on: Dependencies::new(),
-        on_reload_failure: OnReloadFailure::default(),
-        confinement: Confinement::default(),
-        logs: LogSpec::default(),
-        autostart: true,
-        version: None,
-    }
+    let (script, interpreter) = ("/srv/app.js".into(), "node".to_owned());
+    let program = Program::Script { script, interpreter, interpreter_args: Vec::new() };
+    AppSpec::new("app", program, "/srv".into())
 }

@@ -96,6 +96,9 @@ impl Supervisor {
                 let why = format!("two apps are called `{}`; give one another name or namespace", spec.name);
                 return Err(Refusal::BadSetting { key: "name".into(), why });
             }
+            if spec.instances > MAX_INSTANCES {
+                return Err(Refusal::BadCount { why: too_many(&spec.name, spec.instances) });
+            }
             let Some(known) = self.find(spec) else { continue };
             let running = self.members(known.id).find(|process| process.goal == Goal::Up && process.is_active());
             if let (Launch::New, Some(process)) = (how, running) {
@@ -296,8 +299,10 @@ impl Supervisor {
     fn close_down(&mut self, ticket: Ticket) -> Plan {
         self.closing = true;
         self.touch(RecordKey::Meta);
-        // Those that are down, too: a start may wait in the queue.
-        let stop = |app: AppId| (app, Operation::new(Some(ticket), Kind::Stop, self.staying(app), usize::MAX));
+        // Those that are down, too: a start may wait in the queue. And those on their way out of the list: nobody would
+        // see them to their end.
+        let all = |app| self.members(app).map(|process| process.id).collect();
+        let stop = |app: AppId| (app, Operation::new(Some(ticket), Kind::Stop, all(app), usize::MAX));
         self.apps.keys().copied().map(stop).collect()
     }
 }
@@ -312,7 +317,11 @@ fn check_count(name: &str, count: u32, scale: Scale) -> Result<(), Refusal> {
     let why = match wanted {
         0 => format!("`{name}` keeps at least one process: `pmr stop {name}` stops it, `pmr delete {name}` removes it"),
         1..=MAX_INSTANCES => return Ok(()),
-        _ => format!("{wanted} processes of `{name}` are too many: {MAX_INSTANCES} at most"),
+        _ => too_many(name, wanted),
     };
     Err(Refusal::BadCount { why })
+}
+
+fn too_many(name: &str, wanted: u32) -> String {
+    format!("{wanted} processes of `{name}` are too many: {MAX_INSTANCES} at most")
 }

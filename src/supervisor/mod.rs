@@ -214,15 +214,16 @@ impl Supervisor {
         let restarts = app.spec.health.as_ref().is_some_and(|health| health.on_fail == OnFail::Restart);
         let serving = matches!(process.state, State::Online(serving) if serving.run == run);
         if restarts && serving && process.condition.is_unhealthy() {
-            self.replace_unasked(now, process.id, effects);
+            self.replace_unasked(now, process.id, None, effects);
         }
     }
 
-    /// Replaces a process that nobody is doing anything to, unless that was tried in vain not long ago.
-    fn replace_unasked(&mut self, now: Moment, id: ProcessId, effects: &mut Vec<Effect>) {
+    /// Replaces a process that nobody is doing anything to, unless that was tried in vain not long ago. Tells why.
+    fn replace_unasked(&mut self, now: Moment, id: ProcessId, why: Option<EventKind>, effects: &mut Vec<Effect>) {
         let process = &self.processes[&id];
         let app = &self.apps[&process.app];
         if process.patience.is_over(now) && !app.operations.iter().any(|operation| operation.concerns(id)) {
+            effects.extend(why.map(|kind| Effect::Publish { process: id, kind }));
             let operation = Operation::reload(None, vec![id], &Rollout::waves(1));
             self.enqueue(now, process.app, operation, effects);
         }
@@ -231,18 +232,11 @@ impl Supervisor {
     /// A tree over its memory limit is replaced, unless something is being done to its process already.
     fn sampled(&mut self, now: Moment, run: Run, memory: u64, effects: &mut Vec<Effect>) {
         let Some(process) = self.runs.get(&run).and_then(|id| self.processes.get(id)) else { return };
-        let (id, app) = (process.id, &self.apps[&process.app]);
-        let Some(limit) = app.spec.restart.max_memory else { return };
+        let Some(limit) = self.apps[&process.app].spec.restart.max_memory else { return };
         let serving = matches!(process.state, State::Online(serving) if serving.run == run);
-        if memory <= limit
-            || !serving
-            || !process.patience.is_over(now)
-            || app.operations.iter().any(|operation| operation.concerns(id))
-        {
-            return;
+        if memory > limit && serving {
+            let why = EventKind::OverMemory { bytes: memory, limit };
+            self.replace_unasked(now, process.id, Some(why), effects);
         }
-        effects.push(Effect::Publish { process: id, kind: EventKind::OverMemory { bytes: memory, limit } });
-        let operation = Operation::reload(None, vec![id], &Rollout::waves(1));
-        self.enqueue(now, process.app, operation, effects);
     }
 }

@@ -7,51 +7,17 @@ use std::time::Duration;
 use super::{Ask, Effect, Input, Moment, Process, ProcessId, Proof, State, Supervisor, Ticket};
 use crate::protocol::{Action, Changes, Exit, Launch, Refusal, Report, Rollout, Run, Verdict};
 use crate::spec::target::Selector;
-use crate::spec::{
-    AppSpec, Balance, ExecMode, LogSpec, OnReloadFailure, Program, Readiness, RestartRule, Sharing, StopRule,
-};
+use crate::spec::{self, AppSpec, ExecMode, Program, StopRule};
 
 /// A cluster of so many workers, with PM2's numbers and a drain of 5 s.
 pub fn cluster(instances: u32) -> AppSpec {
     AppSpec {
         name: "api".to_owned(),
-        namespace: "default".to_owned(),
         program: Program::Binary { path: PathBuf::from("/bin/api") },
-        args: vec![],
-        cwd: PathBuf::from("/"),
         mode: ExecMode::Cluster,
         instances,
-        balance: Balance::RoundRobin,
-        sharing: Sharing::default(),
-        queue: crate::spec::QueueRule::default(),
-        base_env: std::sync::Arc::default(),
-        env: std::collections::BTreeMap::new(),
-        instance_var: "NODE_APP_INSTANCE".to_owned(),
-        restart: RestartRule {
-            autorestart: true,
-            max_restarts: 16,
-            min_uptime: Duration::from_secs(1),
-            delay: Duration::ZERO,
-            backoff: None,
-            stop_exit_codes: vec![],
-            max_memory: None,
-        },
-        stop: StopRule {
-            kill_timeout: Duration::from_millis(1600),
-            drain_timeout: Duration::from_secs(5),
-            with_message: false,
-            tree: true,
-        },
-        readiness: Readiness { wait_ready: false, listen_timeout: None },
-        health: None,
-        depends_on: crate::spec::Dependencies::new(),
-        on_reload_failure: OnReloadFailure::Rollback,
-        confinement: crate::spec::Confinement::default(),
-        watchdog: None,
-        activation: crate::spec::Activation::default(),
-        logs: LogSpec::default(),
-        autostart: true,
-        version: None,
+        stop: StopRule { drain_timeout: Duration::from_secs(5), ..StopRule::default() },
+        ..spec::sample()
     }
 }
 

@@ -119,7 +119,11 @@ impl History {
         };
         let wait = match self.wait {
             None => first.min(BACKOFF_CEILING),
-            Some(last) => Duration::from_millis(u64::try_from(last.as_millis() * 3 / 2).unwrap_or(u64::MAX)),
+            // Half of a millisecond is none, and it is to grow.
+            Some(last) => {
+                let longer = Duration::from_millis(u64::try_from(last.as_millis() * 3 / 2).unwrap_or(u64::MAX));
+                longer.max(last.saturating_add(Duration::from_millis(1)))
+            }
         };
         let wait = wait.min(BACKOFF_CEILING);
         self.wait = Some(wait);
@@ -217,6 +221,16 @@ mod tests {
         assert_eq!(waits[14], 15_000);
         let after_long = history.decide(&rule, CRASH, Duration::from_secs(31), now);
         assert_eq!(after_long, Decision::After(Duration::from_millis(100)));
+    }
+
+    #[test]
+    fn the_shortest_backoff_grows_too() {
+        let rule = RestartRule { backoff: Some(Duration::from_millis(1)), ..rule() };
+        let mut history = History::default();
+        let waits = [1, 2, 3, 4, 6, 9].map(|millis| Decision::After(Duration::from_millis(millis)));
+        for wait in waits {
+            assert_eq!(history.decide(&rule, CRASH, Duration::from_secs(2), Moment(0)), wait);
+        }
     }
 
     #[test]

@@ -4,6 +4,9 @@
 //! the app does. Connections wait in the queue of their listener until the app accepts them; only then is the daemon told
 //! that they are taken, so what the app has not accepted goes to another worker when this one dies.
 
+mod door;
+mod guest;
+
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -14,7 +17,9 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::stream::Stream;
+pub(super) use self::door::Door;
+pub(super) use self::guest::Guest;
+use self::guest::Guests;
 use crate::os::{fdpass, packets};
 use crate::protocol::channel::{FromDaemon, FromWorker, MOST, PACKET, Status, VERSION};
 
@@ -34,14 +39,6 @@ pub(super) struct Channel {
     /// A connection has ended.
     ended: Notify,
     guests: watch::Sender<Guests>,
-}
-
-/// Connections within the app.
-#[derive(Clone, Copy, Debug, Default)]
-struct Guests {
-    open: usize,
-    /// Those of them from which nothing was read yet.
-    silent: usize,
 }
 
 /// How far the channel is along its life.
@@ -77,22 +74,6 @@ struct Queue {
     /// Who waits for the answer to LISTEN.
     asker: Option<oneshot::Sender<io::Result<String>>>,
     closed: bool,
-}
-
-/// One listener of the channel.
-#[derive(Debug)]
-pub(super) struct Door {
-    channel: Arc<Channel>,
-    index: usize,
-    news: Arc<Notify>,
-}
-
-/// A connection within the app; counted until it is dropped.
-#[derive(Debug)]
-pub(super) struct Guest {
-    channel: Arc<Channel>,
-    /// Nothing was read from it yet.
-    silent: bool,
 }
 
 impl Channel {
@@ -288,80 +269,6 @@ impl Inner {
 
 fn number(index: usize) -> u32 {
     u32::try_from(index).unwrap_or(u32::MAX)
-}
-
-impl Door {
-    /// The next connection. May be dropped while it waits.
-    pub(super) async fn accept(&mut self) -> io::Result<Stream> {
-        loop {
-            match self.channel.send(|| self.take()).await {
-                Ok(Some(socket)) => return Stream::new(socket, Some(Guest::enter(&self.channel))),
-                Ok(None) => self.news.notified().await,
-                // Nobody is there any more to send us one.
-                Err(_) => std::future::pending().await,
-            }
-        }
-    }
-
-    /// Takes a connection, after the daemon was told so: from now on no other worker gets it.
-    fn take(&self) -> io::Result<Option<OwnedFd>> {
-        let mut inner = self.channel.lock();
-        let Some((number, _)) = inner.doors[self.index].waiting.front() else { return Ok(None) };
-        let before = (inner.taken, inner.open);
-        inner.taken = inner.taken.max(*number);
-        inner.open += 1;
-        if let Err(error) = self.channel.tell_now(&mut inner) {
-            (inner.taken, inner.open) = before;
-            return Err(error);
-        }
-        Ok(inner.doors[self.index].waiting.pop_front().map(|(_, socket)| socket))
-    }
-}
-
-impl Drop for Door {
-    /// What was not accepted goes to others.
-    fn drop(&mut self) {
-        let mut inner = self.channel.lock();
-        let taken = inner.taken;
-        let door = &mut inner.doors[self.index];
-        door.closed = true;
-        let waiting = std::mem::take(&mut door.waiting);
-        // If the daemon has no room to hear it, the end of this process says the same.
-        let say = |message: FromWorker<'_>| drop(packets::send(&self.channel.socket, &message.encode(), &[]));
-        say(FromWorker::Close { index: number(self.index) });
-        waiting.iter().filter(|(number, _)| *number > taken).for_each(|(number, _)| {
-            say(FromWorker::Refuse { number: *number });
-        });
-        drop(inner);
-        self.channel.ended.notify_one();
-    }
-}
-
-impl Guest {
-    /// Of a connection that was counted as open when it was taken.
-    fn enter(channel: &Arc<Channel>) -> Guest {
-        channel.guests.send_modify(|guests| {
-            guests.open += 1;
-            guests.silent += 1;
-        });
-        Guest { channel: Arc::clone(channel), silent: true }
-    }
-
-    /// Something was read.
-    pub(super) fn has_spoken(&mut self) {
-        if std::mem::replace(&mut self.silent, false) {
-            self.channel.guests.send_modify(|guests| guests.silent -= 1);
-        }
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        self.has_spoken();
-        self.channel.guests.send_modify(|guests| guests.open -= 1);
-        self.channel.lock().open -= 1;
-        self.channel.ended.notify_one();
-    }
 }
 
 /// Reads to the end.

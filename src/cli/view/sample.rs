@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::protocol::{Description, Exit, ListenerInfo, ProcessInfo, Status};
-use crate::spec::{AppSpec, Balance, Env, ExecMode, LogSpec, Program, Readiness, RestartRule, Sharing, StopRule};
+use crate::spec::{AppSpec, Env, ExecMode, Program, RestartRule, StopRule};
 
 fn env(pairs: &[(&str, &str)]) -> Env {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<BTreeMap<_, _>>()
@@ -39,7 +39,6 @@ pub fn info() -> ProcessInfo {
 pub fn spec() -> AppSpec {
     AppSpec {
         name: "api".into(),
-        namespace: "default".into(),
         program: Program::Script {
             script: "/srv/api/app.js".into(),
             interpreter: "node".into(),
@@ -49,37 +48,12 @@ pub fn spec() -> AppSpec {
         cwd: "/srv/api".into(),
         mode: ExecMode::Cluster,
         instances: 4,
-        balance: Balance::RoundRobin,
-        sharing: Sharing::default(),
-        queue: crate::spec::QueueRule::default(),
         base_env: std::sync::Arc::new(env(&[("HOME", "/home/ann"), ("PORT", "1")])),
         env: env(&[("DB", "postgres://u:hunter2@db/x"), ("DB_PASSWORD", "hunter2"), ("PORT", "3000")]),
-        instance_var: "NODE_APP_INSTANCE".into(),
-        restart: RestartRule {
-            autorestart: true,
-            max_restarts: 16,
-            min_uptime: Duration::from_secs(1),
-            delay: Duration::ZERO,
-            backoff: None,
-            stop_exit_codes: vec![0],
-            max_memory: Some(300 << 20),
-        },
-        stop: StopRule {
-            kill_timeout: Duration::from_millis(1600),
-            drain_timeout: Duration::from_secs(30),
-            with_message: false,
-            tree: true,
-        },
-        confinement: crate::spec::Confinement::default(),
-        watchdog: None,
-        activation: crate::spec::Activation::default(),
-        readiness: Readiness { wait_ready: false, listen_timeout: None },
-        health: None,
-        depends_on: crate::spec::Dependencies::new(),
-        on_reload_failure: crate::spec::OnReloadFailure::default(),
-        logs: LogSpec::default(),
-        autostart: true,
+        restart: RestartRule { stop_exit_codes: vec![0], max_memory: Some(300 << 20), ..RestartRule::default() },
+        stop: StopRule { drain_timeout: Duration::from_secs(30), ..StopRule::default() },
         version: Some("1.2.3".into()),
+        ..crate::spec::sample()
     }
 }
 

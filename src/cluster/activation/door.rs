@@ -37,8 +37,10 @@ pub(super) struct KnownDoor {
     arrivals: Arrivals,
 }
 
+/// A name has no spaces and no line breaks, which a path may have.
 fn name(book: &Book, path: &Path) -> String {
-    format!("door/{}{}", book.app, path.display())
+    let path = path.display().to_string().replace('%', "%25").replace(' ', "%20").replace('\n', "%0A");
+    format!("door/{}{path}", book.app)
 }
 
 impl Door {

@@ -141,4 +141,27 @@ fn an_address_that_others_have_is_refused_in_words() {
     });
 }
 
+#[test]
+fn a_path_may_have_spaces_and_outlives_god() {
+    play(async {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("an app's 100%\nsocket");
+        let wanted = spec::Activation {
+            listen: vec![format!("unix://{}", path.display()).parse().unwrap()],
+            ..spec::Activation::default()
+        };
+        let stage = Stage { wanted, ..Stage::new(None) };
+        stage.activation.open(&stage.wanted).unwrap();
+        let _client = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        let records = ledger::read(stage.memory.ledger.file().unwrap()).unwrap();
+        let mut files: HashMap<String, OwnedFd> =
+            ledger::kept(&records).map(|(name, id)| (name.to_owned(), copy(id.number))).collect();
+        let (sender, _notices) = unbounded_channel();
+        let heir = alone(&memory(2, &Records::new()), sender, None);
+        heir.adopt(&records[&activation_key(7)], &mut files).unwrap();
+        assert_eq!(heir.listeners()[0].waiting, 1, "who waits at the door waits on");
+        assert!(files.is_empty(), "{files:?}");
+    });
+}
+
 mod late;

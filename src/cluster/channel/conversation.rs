@@ -11,6 +11,7 @@ use crate::cluster::listener::Endpoint;
 use crate::cluster::memory::own_channel_name;
 use crate::cluster::node::conversation::READY;
 use crate::cluster::node::message::{AddressType, Number, Query};
+use crate::cluster::pace::{self, LAST_LOOKS};
 use crate::cluster::rota::ListenerId;
 use crate::cluster::state::{Shared, State};
 use crate::protocol::Run;
@@ -199,6 +200,7 @@ async fn read(shared: Shared, run: Run, channel: Rc<Channel>) {
         if channel.read(each).await == Read::End {
             break;
         }
+        pace::keep(&shared, run).await;
     }
     if let Some(state) = shared.upgrade() {
         let mut state = state.borrow_mut();
@@ -211,5 +213,9 @@ async fn read(shared: Shared, run: Run, channel: Rc<Channel>) {
 pub(crate) fn hear_out(state: &RefCell<State>, run: Run) {
     let own = state.borrow().members.get(&run).and_then(|member| Some(Rc::clone(&member.line.own()?.channel)));
     let Some(channel) = own else { return };
-    while channel.read_now(|packet| state.borrow_mut().heard_packet(run, packet)) == Read::Some {}
+    for _ in 0..LAST_LOOKS {
+        if channel.read_now(|packet| state.borrow_mut().heard_packet(run, packet)) != Read::Some {
+            return;
+        }
+    }
 }

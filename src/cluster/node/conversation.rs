@@ -1,14 +1,17 @@
 //! What to do about each thing a worker says.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use serde_json::Value;
 
+use super::channel::Read;
 use super::message::{AddressType, FromWorker, Query, parse};
 use super::outgoing::Cargo;
 use super::reply;
 use crate::cluster::Notice;
 use crate::cluster::listener::{Endpoint, Holder, Listener};
+use crate::cluster::pace::{LAST_BYTES, LAST_LOOKS};
 use crate::cluster::rota::ListenerId;
 use crate::cluster::state::{Life, State};
 use crate::protocol::Run;
@@ -55,8 +58,8 @@ impl State {
     }
 
     pub(crate) fn listens(&mut self, run: Run, address: String) {
-        if let Some(member) = self.members.get_mut(&run).filter(|member| !member.listening.contains(&address)) {
-            member.listening.push(address.clone());
+        if let Some(member) = self.members.get_mut(&run).filter(|member| member.listening.is_none()) {
+            member.listening = Some(address.clone());
             self.note();
         }
         self.tell(Notice::Listening { run, address });
@@ -180,6 +183,22 @@ impl State {
         let asked = |holder: &Holder| holder.run == run && holder.asked == query.seq;
         let again = known.clone().find(|listener| listener.holders.iter().any(asked));
         again.or_else(|| known.find(|listener| !listener.is_held_by(run))).map(|listener| listener.id)
+    }
+}
+
+/// The worker is gone: what it said last is read.
+pub(crate) fn hear_out(state: &RefCell<State>, run: Run) {
+    let Some(ipc) = state.borrow().members.get(&run).map(|member| Rc::clone(&member.ipc)) else { return };
+    let mut said = 0;
+    for _ in 0..LAST_LOOKS {
+        let hear = |line: &[u8]| {
+            said += line.len() + 1;
+            state.borrow_mut().heard(run, line);
+        };
+        if ipc.read_now(hear) != Read::Some || said > LAST_BYTES {
+            return;
+        }
+        state.borrow_mut().lines_taken(run);
     }
 }
 

@@ -51,6 +51,14 @@ pub(super) struct Holder {
 }
 
 impl Queue {
+    /// One that nobody holds, and that does not listen. Its socket is kept from now on.
+    pub(super) fn new(id: QueueId, key: Key, inode: u64, socket: OwnedFd, book: &Book) -> Queue {
+        let kept = book.keep(id.name(book), &socket);
+        let (holders, vacant_since) = (Vec::new(), Some(clock::monotonic_ms()));
+        let (member, lookout, shedder) = (None, None, Shedder::default());
+        Queue { id, key, inode, _kept: kept, socket, member, holders, vacant_since, lookout, shedder }
+    }
+
     pub(super) fn is_held_by(&self, run: Run) -> bool {
         self.holders.iter().any(|holder| holder.run == run)
     }

@@ -144,25 +144,14 @@ impl State {
     ) -> HashMap<u64, (Key, BTreeMap<MemberId, OwnedFd>)> {
         let mut members: HashMap<u64, (Key, BTreeMap<MemberId, OwnedFd>)> = HashMap::new();
         for KnownQueue { id, place, member, holders, vacant_since, arrivals } in known {
-            let name = id.name(&self.book);
-            let Some(socket) = files.remove(&name) else { continue };
+            let Some(socket) = files.remove(&id.name(&self.book)) else { continue };
             let (Ok(Some(key)), Ok(inode)) = (Key::of(&socket), inode(&socket)) else { continue };
             if let (Some(place), Some(member), Ok(copy)) = (place, member, socket.try_clone()) {
                 members.entry(place).or_insert_with(|| (key, BTreeMap::new())).1.insert(member, copy);
             }
-            let kept = self.book.keep(name, &socket);
-            self.queues.push(Queue {
-                id,
-                key,
-                inode,
-                _kept: kept,
-                socket,
-                member,
-                holders,
-                vacant_since,
-                lookout: None,
-                shedder: Shedder::adopt(arrivals),
-            });
+            let queue = Queue::new(id, key, inode, socket, &self.book);
+            let shedder = Shedder::adopt(arrivals);
+            self.queues.push(Queue { member, holders, vacant_since, shedder, ..queue });
         }
         members
     }

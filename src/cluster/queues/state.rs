@@ -13,8 +13,6 @@ use super::queue::{Place, Queue, QueueId};
 use crate::cluster::Notice;
 use crate::cluster::calls::Calls;
 use crate::cluster::memory::Book;
-use crate::cluster::shed::Shedder;
-use crate::os::clock;
 use crate::os::reuseport::{self, Balancer, Deal, Group, Key};
 use crate::protocol::Run;
 use crate::spec::QueueRule;
@@ -141,27 +139,15 @@ impl State {
             return Ok(at);
         }
         let id = QueueId(self.next());
-        let kept = self.book.keep(id.name(&self.book), &socket);
-        let (holders, vacant_since) = (Vec::new(), Some(clock::monotonic_ms()));
-        self.queues.push(Queue {
-            id,
-            key,
-            inode,
-            _kept: kept,
-            socket,
-            member: None,
-            holders,
-            vacant_since,
-            lookout: None,
-            shedder: Shedder::default(),
-        });
+        self.queues.push(Queue::new(id, key, inode, socket, &self.book));
         Ok(self.queues.len() - 1)
     }
 
     /// Listens, and takes the queue into its group, out of rotation unless it is the first. If that fails, the queue is
     /// forgotten.
     pub(super) fn enter(&mut self, at: usize, backlog: i32) -> io::Result<()> {
-        let key = self.queues[at].key;
+        let least = self.rule.backlog.map_or(0, |least| i32::try_from(least).unwrap_or(i32::MAX));
+        let (key, backlog) = (self.queues[at].key, backlog.max(least));
         if !self.places.contains_key(&key) {
             let id = self.next();
             let mut group = Group::new(self.at_most);
@@ -180,7 +166,8 @@ impl State {
                 self.attend(at);
             }
             Err(error) if queue.member.is_none() && queue.holders.is_empty() => {
-                self.queues.remove(at);
+                let id = queue.id;
+                self.remove(id);
                 return Err(error);
             }
             Err(error) => return Err(error),

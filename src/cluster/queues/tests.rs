@@ -369,3 +369,29 @@ fn a_foreign_socket_is_none_of_ours() {
         assert_eq!(stage.queues.figures(Run(1)), None);
     });
 }
+
+#[test]
+fn what_cannot_listen_leaves_nothing_behind() {
+    play(async {
+        let stage = Stage::new(Balancer::RoundRobin);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let connected = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let key = Key::of(&connected).unwrap().unwrap();
+        let mut state = stage.queues.state.borrow_mut();
+        let at = state.insert(key, connected.into()).unwrap();
+        state.enter(at, 1).unwrap_err();
+        assert!(state.queues.is_empty() && state.places.is_empty(), "{state:?}");
+    });
+}
+
+#[test]
+fn a_queue_is_as_long_as_its_owner_wants() {
+    play(async {
+        let mut stage = Stage::new(Balancer::RoundRobin);
+        stage.queues.set_rule(QueueRule { backlog: Some(1500), ..QueueRule::default() });
+        let _worker = stage.worker(1);
+        let longest = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+        let listeners = crate::os::diag::listeners(stage.address.port()).unwrap();
+        assert_eq!(listeners[0].backlog, 1500.min(longest.trim().parse().unwrap()));
+    });
+}

@@ -223,6 +223,9 @@ async fn read(shared: Shared, run: Run, watch: Rc<AsyncFd<BindWatch>>) {
             }
             Err(_would_block) => {}
         }
+        drop(state);
+        // A program that never pauses shall not keep us from others.
+        tokio::task::coop::consume_budget().await;
     }
     if let Some(state) = shared.upgrade() {
         let worker = state.borrow_mut().workers.remove(&run);

@@ -345,3 +345,20 @@ fn who_asks_it_waits_for_its_credit_and_who_is_withheld_is_dealt_nothing_else() 
         assert_eq!(worker.hear(), 1);
     });
 }
+
+#[test]
+fn who_gives_up_asking_is_forgotten() {
+    play(async {
+        let stage = Stage::new();
+        let _worker = Worker::listening(&stage, 1, 0).await;
+        for _ in 0..5 {
+            let cluster = stage.cluster.clone();
+            let asking = tokio::task::spawn_local(async move { cluster.probe(Run(1)).await });
+            let waits = |state: &State| state.visitors.iter().any(|(_, visitor)| !visitor.is_closed());
+            until("it waits", || waits(&stage.cluster.state.borrow())).await;
+            asking.abort();
+            until("it has gone", || !waits(&stage.cluster.state.borrow())).await;
+        }
+        assert_eq!(stage.cluster.state.borrow().visitors.len(), 1);
+    });
+}

@@ -143,7 +143,11 @@ impl BindWatch {
     pub fn next(&self) -> io::Result<Option<Request>> {
         loop {
             let mut polled = [PollFd::new(&self.file, PollFlags::IN)];
-            poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+            match poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+                // Also of a look that waits for nothing.
+                Err(rustix::io::Errno::INTR) => continue,
+                looked => looked?,
+            };
             let found = polled[0].revents();
             if found.contains(PollFlags::IN) {
                 // One who was killed in this very moment is nobody to be told of.

@@ -1,6 +1,9 @@
 //! What the kernel allows us, and what happens to a watch. Whole programs under it are in `tests/takeover`.
 
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 use super::ability::ability;
 use super::*;
@@ -93,4 +96,29 @@ fn forbid(call: libc::c_long) {
         assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
         assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program), 0);
     }
+}
+
+#[test]
+fn a_signal_is_no_error_of_the_watch() {
+    extern "C" fn ignore(_: libc::c_int) {}
+    let action = SigAction::new(SigHandler::Handler(ignore), SaFlags::empty(), SigSet::empty());
+    // SAFETY: the handler does nothing, and nobody else here has a use for this signal.
+    unsafe { sigaction(Signal::SIGURG, &action) }.unwrap();
+    let (silent, _writer) = rustix::pipe::pipe().unwrap();
+    let watch = BindWatch::from(silent);
+    let done = AtomicBool::new(false);
+    // SAFETY: the call takes nothing.
+    let watching = unsafe { libc::pthread_self() };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                // SAFETY: that thread waits for the end of this one.
+                unsafe { libc::pthread_kill(watching, libc::SIGURG) };
+            }
+        });
+        let mut errors = (0..200_000).map(|_| watch.next().unwrap_err().kind());
+        let other = errors.find(|kind| *kind != io::ErrorKind::WouldBlock);
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(other, None);
+    });
 }

@@ -57,7 +57,7 @@ pub static KEYS: &[Key] = &[
         .flag(takes(
             "backlog",
             "N",
-            "Shortest accept queue of a cluster's ports [default: 511, or what the app asks for]",
+            "Shortest accept queue of a cluster's ports [default: 511 where pmr accepts, else 1024, or what the app asks for]",
         ))
         .fixed(ANEW),
     key("max_connections", "a whole number", |d, v| put(&mut d.queue.max_connections, count_or_none(v)))

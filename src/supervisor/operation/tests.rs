@@ -49,6 +49,9 @@ fn a_count_that_makes_no_sense_is_refused() {
         play.act(Action::Scale(scale), "api");
         assert!(matches!(play.answers.pop(), Some(Err(Refusal::BadCount { .. }))), "{scale:?}");
     }
+    play.launch(AppSpec { name: "many".to_owned(), ..fork(u32::MAX) }, Launch::New);
+    assert!(matches!(play.answers.pop(), Some(Err(Refusal::BadCount { .. }))), "a client may ask for anything");
+    assert_eq!(ids(&play), [0, 1]);
 }
 
 #[test]
@@ -184,6 +187,18 @@ fn a_shutdown_stops_all_at_once_and_takes_no_more_orders() {
     assert_eq!(play.answers.pop(), Some(Err(Refusal::ShuttingDown)));
     assert_eq!(play.pass(1600), [kill(1), kill(2)]);
     play.exit(1, 0);
+    play.exit(2, 0);
+    assert_eq!(play.verdicts(), [(0, Verdict::Done), (1, Verdict::Done)]);
+}
+
+#[test]
+fn a_shutdown_waits_for_what_is_being_removed() {
+    let mut play = Play::with(fork(2));
+    play.act(Action::Delete, "1");
+    assert_eq!(play.ask(Ask::ShutDown), [terminate(1)]);
+    play.exit(1, 0);
+    assert_eq!(play.answers.len(), 1, "only the launch was answered");
+    assert_eq!(play.pass(1600), [kill(2)]);
     play.exit(2, 0);
     assert_eq!(play.verdicts(), [(0, Verdict::Done), (1, Verdict::Done)]);
 }

@@ -1,11 +1,14 @@
 //! `kill -9` of the keeper, and of both.
 
+use std::os::unix::fs::PermissionsExt;
+
 use nix::sys::signal::Signal;
 
 use super::{Town, answers, changes, facts, is_unchanged, kill_god};
 use crate::support::eventually::until;
 use crate::support::order::in_order;
-use crate::support::{Home, app, eventually, http, processes};
+use crate::support::pmr::{self, Pmr};
+use crate::support::{Home, app, copy_program, eventually, http, processes};
 
 /// Kills the keeper, and waits until there is another one who answers.
 pub fn kill_keeper(home: &Home) {
@@ -142,4 +145,23 @@ fn when_both_die_nothing_is_started_twice() {
         let known = facts(&home).into_iter().filter(|(key, _)| before.contains_key(key)).collect();
         changes(&before, &known)
     });
+}
+
+#[test]
+fn a_god_who_cannot_have_a_new_keeper_goes_on_alone() {
+    let home = Home::new();
+    let program = home.work().join("own");
+    copy_program(&pmr::binary(), &program);
+    let words = ["start", &app("tell.sh"), "-n", "tell"].map(Into::into).to_vec();
+    Pmr::new(&program, home.root(), home.work(), words).run().ok();
+    let (keeper, god, tells) = (home.daemon_pid(), home.god_pid(), home.one("tell").pid);
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o000)).expect("it is ours");
+    processes::signal(keeper, Signal::SIGKILL);
+    home.daemon_logged("no new keeper could be made");
+    for _ in 0..3 {
+        assert_eq!(home.one("tell").pid, tells);
+    }
+    assert!(processes::lives(god));
+    home.ok("kill");
+    until("all have ended", || !processes::lives(god) && !processes::lives(tells));
 }

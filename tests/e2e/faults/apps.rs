@@ -39,6 +39,21 @@ fn one_that_floods_its_log_holds_up_nobody() {
 }
 
 #[test]
+fn one_that_floods_its_channel_holds_up_nobody() {
+    let home = Home::new();
+    start_counter(&home);
+    home.pmr(["start", "exec yes 1 >&3", "-n", "flood"]).run().ok();
+    // One that leaves somebody behind who goes on.
+    home.pmr(["start", "yes 1 >&3 & sleep 1; exit 1", "-n", "fleeting", "--no-autorestart", "-k", "200"]).run().ok();
+    home.status("fleeting", "stopped");
+    counts_on(&home);
+    let resident = resident_kib(home.god_pid());
+    assert!(resident < 64 << 10, "{resident} KiB");
+    home.ok("delete all");
+    nothing_is_missing(&home.log("count-out.log"));
+}
+
+#[test]
 fn one_that_forks_without_end_can_be_stopped() {
     let home = Home::new();
     start_counter(&home);
