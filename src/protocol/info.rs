@@ -289,6 +289,13 @@ pub enum Verdict {
         /// True if an older process of the app still serves in its place.
         old_serves: bool,
     },
+    /// Nothing was done, because of another app that it depends on.
+    NotBegun {
+        /// In words: `` `migrate`, on which it depends, exited with code 1 ``.
+        reason: String,
+        /// True if it serves on as it did.
+        old_serves: bool,
+    },
     /// A later command took over before it was done.
     Superseded {
         /// The verb of the later command.
