@@ -25,7 +25,7 @@ impl Whereabouts {
         *self == Whereabouts::default()
     }
 
-    /// `nowhere` if the two share no address, though each has some.
+    /// Where each of the two listens, if they share no address, though each has some.
     fn apart(&self, new: Run, old: Run) -> Option<(&BTreeSet<String>, &BTreeSet<String>)> {
         let (new, old) = (self.addresses.get(&new)?, self.addresses.get(&old)?);
         new.is_disjoint(old).then_some((new, old))
