@@ -119,7 +119,7 @@ fn why(one: &Description, events: &[Event], names: &Names<'_>) -> Option<String>
     let info = &one.info;
     let why = match (info.status, &info.fault, &info.reason) {
         // What is waited for is told as such.
-        (Status::Online, _, _) if one.under_way.as_ref().is_some_and(|work| work.waits_for_another()) => return None,
+        (Status::Online, _, _) if one.under_way.as_ref().is_some_and(UnderWay::waits_for_another) => return None,
         (Status::Online, _, Some(reason)) => return Some(format!("    what was to replace it failed: {reason}")),
         (Status::Unhealthy, Some(fault), _) => Some(fault.clone()),
         (_, _, reason) => reason.clone().or_else(|| stopped_by(info.status, info.id, events, names)),
