@@ -297,9 +297,9 @@ impl Client {
         let Ok(Reached::Daemon(stream)) = reach(&self.home).await else { return Failure::from_rpc(verb, error) };
         match Line::over(stream, 0).rpc.hello(within(GREETING)).await {
             Ok(hello) if hello.generation > 1 => Failure::new(format!(
-                "the daemon died while it was at `{verb}`, and another has taken over and goes on with it"
+                "the daemon died, or was updated, while it was at `{verb}`; another has taken over and goes on with it"
             ))
-            .hint("the apps run on; `pmr list` shows how far it is"),
+            .hint("the apps run on; `pmr explain` of the app tells how far it is, `pmr history` what it came to"),
             Ok(_) | Err(_) => Failure::from_rpc(verb, error),
         }
     }

@@ -58,7 +58,7 @@ impl Failure {
         Failure {
             kind: Kind::Interrupted,
             message: format!("interrupted: the daemon goes on with `{verb}`, only this command has ended"),
-            hint: Some("`pmr list` shows how far it is".into()),
+            hint: Some("`pmr explain` of the app tells how far it is, `pmr history` what it came to".into()),
         }
     }
 

@@ -1,13 +1,14 @@
 //! How a command ended that got as far as doing something, and what is said about it.
 
-use std::path::Path;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use super::Context;
 use super::client::Client;
 use super::failure::Failure;
-use super::spawn::{indent, last_lines};
+use super::spawn::{indent, last_lines, last_lines_from};
 use super::view;
 use crate::protocol::{ProcessInfo, Report, ReportLine, Verdict};
 
@@ -47,8 +48,30 @@ impl Outcome {
     }
 }
 
+/// How long the logs of errors were before something was done: what they held then is about something else.
+#[derive(Debug, Default)]
+pub struct Lengths(HashMap<PathBuf, u64>);
+
+impl Lengths {
+    /// Those of these processes, at this moment.
+    #[must_use]
+    pub fn now(processes: &[ProcessInfo]) -> Lengths {
+        let logs = processes.iter().filter_map(|info| info.err_log.clone());
+        Lengths(logs.filter_map(|path| std::fs::metadata(&path).ok().map(|file| (path, file.len()))).collect())
+    }
+
+    /// The last lines since then; none of a file that nothing was written to.
+    fn last_words(&self, path: &Path, begun: SystemTime) -> Vec<String> {
+        match self.0.get(path) {
+            _ if is_older(path, begun) => Vec::new(),
+            Some(length) => last_lines_from(path, LAST_WORDS, *length),
+            None => last_lines(path, LAST_WORDS),
+        }
+    }
+}
+
 /// Tells what became of an operation: a line for each process, the last words of those that failed.
-pub fn tell(report: &Report, processes: &[ProcessInfo], cx: &Context) -> Outcome {
+pub fn tell(report: &Report, processes: &[ProcessInfo], lengths: &Lengths, cx: &Context) -> Outcome {
     let mut shown = Vec::new();
     for line in &report.lines {
         let text = view::report::line(line, cx.ui.look());
@@ -57,7 +80,7 @@ pub fn tell(report: &Report, processes: &[ProcessInfo], cx: &Context) -> Outcome
         } else {
             cx.ui.complain(&text);
             if let Some(path) = error_log(line, processes).filter(|path| !shown.contains(path)) {
-                last_words(path, cx);
+                last_words(path, lengths, cx);
                 shown.push(path);
             }
         }
@@ -78,8 +101,8 @@ fn error_log<'a>(line: &ReportLine, processes: &'a [ProcessInfo]) -> Option<&'a 
     same.or_else(kin)?.err_log.as_deref()
 }
 
-fn last_words(path: &Path, cx: &Context) {
-    let words = if is_older(path, cx.begun) { Vec::new() } else { last_lines(path, LAST_WORDS) };
+fn last_words(path: &Path, lengths: &Lengths, cx: &Context) {
+    let words = lengths.last_words(path, cx.begun);
     if words.is_empty() {
         cx.ui.err(&format!("    it wrote nothing to {}", path.display()));
     } else {
@@ -96,9 +119,31 @@ fn is_older(path: &Path, begun: SystemTime) -> bool {
 }
 
 /// Tells what became of an operation, then shows the list.
-pub async fn conclude(report: &Report, client: &Client, cx: &Context) -> Result<Outcome, Failure> {
+pub async fn conclude(report: &Report, client: &Client, lengths: &Lengths, cx: &Context) -> Result<Outcome, Failure> {
     let processes = client.list().await?;
-    let outcome = tell(report, &processes, cx);
+    let outcome = tell(report, &processes, lengths, cx);
     cx.ui.show(&view::list::table(&processes, view::list::Order::default(), cx.now(), cx.ui.look()));
     Ok(outcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::view::sample;
+
+    #[test]
+    fn last_words_are_those_of_this_time() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("e.log");
+        let log = [ProcessInfo { err_log: Some(path.clone()), ..sample::info() }];
+        std::fs::write(&path, "an old error\n").unwrap();
+        let lengths = Lengths::now(&log);
+        let words = || lengths.last_words(&path, SystemTime::UNIX_EPOCH);
+        assert_eq!(words(), [""; 0]);
+        std::fs::write(&path, "an old error\na new one\n").unwrap();
+        assert_eq!(words(), ["a new one"]);
+        std::fs::write(&path, "rotated\n").unwrap();
+        assert_eq!(words(), ["rotated"], "it is shorter than it was");
+        assert_eq!(Lengths::default().last_words(&path, SystemTime::UNIX_EPOCH), ["rotated"]);
+    }
 }

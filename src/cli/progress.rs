@@ -111,6 +111,8 @@ fn sentence(event: &Event, circle: &Circle) -> Option<String> {
         EventKind::Healthy => "healthy again".to_owned(),
         EventKind::Canary { watch_ms } => format!("is a canary, watched for {}", value::in_words(*watch_ms)),
         EventKind::RollingBack { reason } => format!("goes back to the release before: {reason}"),
+        EventKind::NotReplaced { reason, .. } => format!("could not be replaced: {reason}"),
+        EventKind::TakenBack => "taken back: the release before serves".to_owned(),
         EventKind::Started { pid } => format!("started (pid {pid})"),
         EventKind::Idle => "idle".to_owned(),
         EventKind::Hung { .. } => "hangs: it is started again".to_owned(),

@@ -81,10 +81,17 @@ fn died(child: &mut Child, home: &Home) -> Failure {
 /// The last lines of a file, as far as they lie in its last 64 KiB; none if it cannot be read.
 #[must_use]
 pub fn last_lines(path: &Path, count: usize) -> Vec<String> {
+    last_lines_from(path, count, 0)
+}
+
+/// The same of what comes after so many bytes; of all, where the file has been emptied or begun anew since it was so long.
+#[must_use]
+pub fn last_lines_from(path: &Path, count: usize, from: u64) -> Vec<String> {
     let mut tail = Vec::new();
     let read = std::fs::File::open(path).and_then(|mut file| {
         let end = file.seek(SeekFrom::End(0))?;
-        file.seek(SeekFrom::Start(end.saturating_sub(64 << 10)))?;
+        let from = if from > end { 0 } else { from };
+        file.seek(SeekFrom::Start(end.saturating_sub(64 << 10).max(from)))?;
         file.take(64 << 10).read_to_end(&mut tail)
     });
     if read.is_err() {

@@ -7,7 +7,7 @@ use super::environment;
 use super::god::{God, Reply};
 use crate::os::{identity, proc};
 use crate::protocol::event::Asker;
-use crate::protocol::{EventKind, Launch, Refusal, Report};
+use crate::protocol::{Action, EventKind, Launch, Refusal, Report, Rollout};
 use crate::spec::AppSpec;
 use crate::supervisor::{Ask, Input, Process, ProcessId, Ticket};
 
@@ -45,9 +45,13 @@ impl God {
             Ask::Act { action, target } => {
                 // What names nothing is refused by the supervisor.
                 let ids = self.supervisor.select(target).unwrap_or_default();
-                self.note_asked(ids, action.verb(), by);
+                if !is_dry(action) {
+                    self.note_asked(ids, action.verb(), by);
+                }
                 self.put(ask, reply);
             }
+            // Nothing is done to anybody.
+            Ask::Launch { how: Launch::OrReload(Rollout { dry_run: true, .. }), .. } => self.put(ask, reply),
             Ask::Launch { apps, how } => {
                 let (verb, keys): (_, Vec<_>) = (launch_verb(*how), apps.iter().map(key).collect());
                 let known = self.processes_of(&keys);
@@ -111,6 +115,10 @@ impl God {
             self.supervisor.apps().filter(|app| keys.contains(&key(&app.spec))).map(|app| app.id).collect();
         self.supervisor.processes().filter(|known| apps.contains(&known.app)).map(|process| process.id).collect()
     }
+}
+
+fn is_dry(action: &Action) -> bool {
+    matches!(action, Action::Reload { rollout: Rollout { dry_run: true, .. }, .. })
 }
 
 fn key(spec: &AppSpec) -> (String, String) {

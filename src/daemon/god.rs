@@ -282,7 +282,8 @@ impl God {
         }
         match notice {
             Notice::Listening { run, address } => {
-                self.publish_of(run, EventKind::Listening { address });
+                self.publish_of(run, EventKind::Listening { address: address.clone() });
+                self.input(Input::Listens { run, address });
                 self.input(Input::Ready { run, proof: Proof::Listening });
             }
             Notice::Message { run, data } => {

@@ -60,6 +60,8 @@ pub fn event(about: &EventProcess, kind: &EventKind) {
         EventKind::Healthy => tracing::info!("{who} is healthy again"),
         EventKind::Canary { watch_ms } => tracing::info!("{who} is a canary, watched for {watch_ms} ms"),
         EventKind::RollingBack { reason } => tracing::warn!("{who} goes back to the release before: {reason}"),
+        EventKind::NotReplaced { reason, .. } => tracing::warn!("{who} could not be replaced: {reason}"),
+        EventKind::TakenBack => tracing::warn!("{who} is taken back to the release before"),
         EventKind::OverMemory { bytes, limit } => {
             tracing::warn!("{who} uses {bytes} bytes of memory, more than its limit of {limit}: it is replaced");
         }

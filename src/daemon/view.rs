@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 
 use super::dump::SavedList;
 use super::environment::{self, Setting};
-use super::god::{God, wall};
+use super::god::{God, moment, wall};
 use super::journal::JournalState;
 use super::live::Live;
 use crate::os::{clock, proc};
@@ -68,6 +68,7 @@ impl God {
             obstacle: self.obstacle(spec),
             node_version: self.node_versions.get(&process.id).cloned(),
             says: run.and_then(|run| self.notifications.says(run)),
+            under_way: self.supervisor.under_way(moment(), process),
         })
     }
 

@@ -214,7 +214,9 @@ fn check(report: &Report) -> Result<(), Failure> {
     let bad = report.lines.iter().find_map(|line| match &line.verdict {
         Verdict::Done | Verdict::Planned { .. } => None,
         Verdict::RolledBack => Some(format!("{} of worker {} was taken back", line.verb, line.id)),
-        Verdict::Failed { reason, .. } => Some(format!("{} of worker {}: {reason}", line.verb, line.id)),
+        Verdict::Failed { reason, .. } | Verdict::NotBegun { reason, .. } => {
+            Some(format!("{} of worker {}: {reason}", line.verb, line.id))
+        }
         Verdict::Superseded { by } => Some(format!("{} of worker {}: `{by}` came between", line.verb, line.id)),
     });
     bad.map_or(Ok(()), |reason| Err(Failure::new(reason)))

@@ -127,6 +127,15 @@ pub enum EventKind {
         /// Why.
         reason: String,
     },
+    /// It could not be replaced: what was to take its place has failed.
+    NotReplaced {
+        /// Why.
+        reason: String,
+        /// True if the old run goes on serving.
+        old_serves: bool,
+    },
+    /// Nothing was wrong with its own replacement, but with another's: it is back on the release before, or still on it.
+    TakenBack,
     /// The app sent this with `process.send`.
     Message {
         /// As it was sent.

@@ -145,6 +145,46 @@ pub struct Description {
     /// What it says of itself (`STATUS=` to `NOTIFY_SOCKET`).
     #[serde(default)]
     pub says: Option<String>,
+    /// What is being done to it.
+    #[serde(default)]
+    pub under_way: Option<UnderWay>,
+}
+
+/// What somebody, or the supervisor itself, wants of a process and has not come to yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnderWay {
+    /// What: `reload`, `restart` …
+    pub verb: String,
+    /// How far it is with this process.
+    pub stage: Stage,
+}
+
+impl UnderWay {
+    /// True if it has not begun, since it depends on another app.
+    #[must_use]
+    pub fn waits_for_another(&self) -> bool {
+        matches!(self.stage, Stage::Waits { held: Some(_) })
+    }
+}
+
+/// How far something is with one process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// All of it waits.
+    Waits {
+        /// For this app, if for another: ``waits for `db` to be healthy``. Else for what is being done to its own already.
+        held: Option<String>,
+    },
+    /// It is at other processes of the app.
+    Later,
+    /// It is at this one.
+    Now,
+    /// A canary stands beside it, and is being watched for so much longer, once all canaries are ready.
+    Watched {
+        /// Milliseconds.
+        left_ms: Option<u64>,
+    },
 }
 
 /// What `describe` answers. Processes of one shell share their inherited environment, which is most of what there is to
@@ -295,6 +335,13 @@ pub enum Verdict {
         /// In words: `exited with code 1 before it was ready`.
         reason: String,
         /// True if an older process of the app still serves in its place.
+        old_serves: bool,
+    },
+    /// Nothing was done, because of another app that it depends on.
+    NotBegun {
+        /// In words: `` `migrate`, on which it depends, exited with code 1 ``.
+        reason: String,
+        /// True if it serves on as it did.
         old_serves: bool,
     },
     /// A later command took over before it was done.

@@ -62,6 +62,13 @@ pub enum Input {
         /// True if trying again cannot help: the program is missing or may not be executed.
         permanent: bool,
     },
+    /// The run listens on an address that its app's processes share. [`Input::Ready`] follows.
+    Listens {
+        /// Which.
+        run: Run,
+        /// Where: `[::]:3000`, `udp 0.0.0.0:53`, `/run/x.sock`.
+        address: String,
+    },
     /// The run says, or shows, that it is ready.
     Ready {
         /// Which.

@@ -90,6 +90,9 @@ impl Supervisor {
             Input::SpawnFailed { run, error, permanent } => self.tell(now, run, &mut effects, |process, scene| {
                 process.spawn_failed(scene, run, &error, permanent);
             }),
+            Input::Listens { run, address } => {
+                self.tell(now, run, &mut effects, |process, scene| process.listens(scene, run, address));
+            }
             Input::Ready { run, proof } => {
                 self.tell(now, run, &mut effects, |process, scene| process.ready(scene, run, proof));
             }

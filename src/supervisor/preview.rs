@@ -1,9 +1,11 @@
 //! What a reload would do, without doing it.
 
+use std::collections::BTreeSet;
+
 use super::asks::Plan;
 use super::{AppId, Process, ProcessId, State, Supervisor, Ticket};
 use crate::protocol::{Changes, Refusal, Rollout, Step, Verdict};
-use crate::spec::{AppSpec, ExecMode};
+use crate::spec::{AppSpec, Env, ExecMode};
 
 impl Supervisor {
     /// What `reload` of these processes would do. The plan is empty: nothing is done.
@@ -101,6 +103,24 @@ fn differences(old: &AppSpec, new: &AppSpec) -> Vec<String> {
         Ok(serde_json::Value::Object(parts)) => parts,
         Ok(_) | Err(_) => serde_json::Map::new(),
     };
-    let (old, new) = (parts(old), parts(new));
-    new.iter().filter(|(name, part)| old.get(*name) != Some(*part)).map(|(name, _)| name.clone()).collect()
+    let (before, after) = (parts(old), parts(new));
+    let changed = after.iter().filter(|(name, part)| before.get(*name) != Some(*part));
+    let words = |name: &String| match name.as_str() {
+        "base_env" => format!("the environment of the shell ({})", variables(&old.base_env, &new.base_env)),
+        "env" => format!("env ({})", variables(&old.env, &new.env)),
+        _ => name.clone(),
+    };
+    changed.map(|(name, _)| words(name)).collect()
+}
+
+/// The names of variables that are others, or in one of the two only.
+fn variables(old: &Env, new: &Env) -> String {
+    const TOLD: usize = 5;
+    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let changed: Vec<&str> =
+        names.into_iter().filter(|name| old.get(*name) != new.get(*name)).map(String::as_str).collect();
+    match changed.len().saturating_sub(TOLD) {
+        0 => changed.join(", "),
+        more => format!("{} and {more} more", changed[..TOLD].join(", ")),
+    }
 }

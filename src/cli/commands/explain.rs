@@ -1,5 +1,9 @@
 //! `explain`: why an app is as it is.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
 use super::super::Context;
 use super::super::failure::Failure;
 use super::super::outcome::Outcome;
@@ -55,13 +59,22 @@ fn page(app: &[Description], events: &[crate::protocol::Event], cx: &Context) ->
     };
     let events: Vec<_> = events.iter().filter(concerns).cloned().collect();
     let mut last_words: Vec<(String, Vec<String>)> = Vec::new();
-    for path in app.iter().filter_map(|one| one.info.err_log.as_ref()) {
-        let file = path.display().to_string();
+    // Several processes can share one.
+    let logs: BTreeSet<&Path> = app.iter().filter_map(|one| one.info.err_log.as_deref()).collect();
+    for path in logs {
         let lines = last_lines(path, LAST_WORDS);
-        if !lines.is_empty() && last_words.iter().all(|(known, _)| *known != file) {
-            last_words.push((file, lines));
+        if !lines.is_empty() {
+            let at = written(path).map_or_else(String::new, |at| format!(" ({at})"));
+            last_words.push((format!("{}{at}", path.display()), lines));
         }
     }
     let case = view::explain::Case { processes: app, events: &events, last_words: &last_words, now: cx.now() };
     view::explain::text(&case, &names(), cx.ui.look())
+}
+
+/// When a file was written to last: its last lines may be of a run long gone.
+fn written(path: &Path) -> Option<String> {
+    let at = std::fs::metadata(path).and_then(|file| file.modified()).ok()?;
+    let at = at.duration_since(UNIX_EPOCH).ok()?.as_millis();
+    Some(names().time(u64::try_from(at).ok()?))
 }

@@ -2,7 +2,7 @@
 
 use super::super::Context;
 use super::super::failure::Failure;
-use super::super::outcome::{self, Outcome};
+use super::super::outcome::{self, Lengths, Outcome};
 use crate::protocol::Action;
 use crate::spec::target::Selector;
 
@@ -18,5 +18,5 @@ pub struct Args {
 /// Runs it.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let report = cx.daemon().await?.act(Action::Flush, super::or_all(args.selectors)).await?;
-    Ok(outcome::tell(&report, &[], cx))
+    Ok(outcome::tell(&report, &[], &Lengths::default(), cx))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::Context;
 use super::super::client::Client;
 use super::super::failure::Failure;
-use super::super::outcome::{self, Outcome};
+use super::super::outcome::{self, Lengths, Outcome};
 use super::save::plural;
 use crate::os::pidfd;
 use crate::paths::Home;
@@ -32,7 +32,7 @@ pub async fn run(_args: Args, cx: &Context) -> Result<Outcome, Failure> {
         0 => String::new(),
         some => format!("{} stopped; ", plural(u32::try_from(some).unwrap_or(u32::MAX), "process")),
     };
-    let outcome = if report.succeeded() { Outcome::Done } else { outcome::tell(&report, &[], cx) };
+    let outcome = if report.succeeded() { Outcome::Done } else { outcome::tell(&report, &[], &Lengths::default(), cx) };
     cx.ui.say(&format!("{stopped}the daemon (pid {pid}) has ended"));
     Ok(outcome)
 }

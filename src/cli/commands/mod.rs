@@ -37,7 +37,7 @@ use super::app_flags::AppFlags;
 use super::client::Client;
 use super::config_file::is_config_file;
 use super::failure::Failure;
-use super::outcome::{self, Outcome};
+use super::outcome::{self, Lengths, Outcome};
 use super::{Context, apps, resolve};
 use crate::protocol::{Action, Changes, Launch, Report};
 use crate::spec::AppSpec;
@@ -200,6 +200,7 @@ impl Revision {
     ) -> Result<Outcome, Failure> {
         let client = if self.apps.is_empty() { cx.daemon().await? } else { cx.daemon_or_start().await? };
         warn_of(&self.apps, cx);
+        let lengths = Lengths::now(&client.list().await?);
         let mut report = Report::default();
         if !self.apps.is_empty() {
             append(&mut report, client.launch(self.apps, how).await?);
@@ -207,7 +208,7 @@ impl Revision {
         if !self.known.is_empty() {
             append(&mut report, client.act(action(self.changes), self.known).await?);
         }
-        outcome::conclude(&report, &client, cx).await
+        outcome::conclude(&report, &client, &lengths, cx).await
     }
 }
 
@@ -238,5 +239,5 @@ pub async fn act_and_show(
     cx: &Context,
 ) -> Result<Outcome, Failure> {
     let report = client.act(action, target).await?;
-    outcome::conclude(&report, client, cx).await
+    outcome::conclude(&report, client, &Lengths::default(), cx).await
 }

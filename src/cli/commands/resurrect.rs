@@ -2,7 +2,7 @@
 
 use super::super::Context;
 use super::super::failure::Failure;
-use super::super::outcome::{self, Outcome};
+use super::super::outcome::{self, Lengths, Outcome};
 
 /// Start what ran before, or was saved, and does not run yet
 #[derive(clap::Args, Debug)]
@@ -16,5 +16,5 @@ pub struct Args {}
 pub async fn run(_args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let client = cx.daemon_or_start().await?;
     let report = client.resurrect().await?;
-    outcome::conclude(&report, &client, cx).await
+    outcome::conclude(&report, &client, &Lengths::default(), cx).await
 }

@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 
 use super::super::Context;
 use super::super::failure::Failure;
-use super::super::outcome::{self, Outcome};
+use super::super::outcome::{self, Lengths, Outcome};
 use crate::protocol::Action;
 use crate::spec::target::Selector;
 
@@ -25,7 +25,7 @@ pub struct Args {
 /// Runs it.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let report = cx.daemon().await?.act(Action::Signal(args.signal), args.selectors).await?;
-    Ok(outcome::tell(&report, &[], cx))
+    Ok(outcome::tell(&report, &[], &Lengths::default(), cx))
 }
 
 fn number(text: &str) -> Result<i32, String> {

@@ -10,7 +10,7 @@ use super::super::app_flags::AppFlags;
 use super::super::apps;
 use super::super::config_file::{find_default, is_config_file};
 use super::super::failure::Failure;
-use super::super::outcome::{self, Outcome};
+use super::super::outcome::{self, Lengths, Outcome};
 use super::{FileFlags, append, changes, id, warn_of};
 use crate::protocol::{Action, Launch, ProcessInfo, Report};
 use crate::spec::AppSpec;
@@ -84,6 +84,7 @@ pub async fn run(mut args: Args, cx: &Context) -> Result<Outcome, Failure> {
         None => cx.daemon_or_start().await?,
     };
     warn_of(plan.files.iter().chain(&plan.new), cx);
+    let lengths = Lengths::now(&processes);
     let mut report = Report::default();
     if !plan.files.is_empty() {
         append(&mut report, client.launch(plan.files, Launch::OrRestart).await?);
@@ -95,7 +96,7 @@ pub async fn run(mut args: Args, cx: &Context) -> Result<Outcome, Failure> {
     if !plan.new.is_empty() {
         append(&mut report, client.launch(plan.new, Launch::New).await?);
     }
-    outcome::conclude(&report, &client, cx).await
+    outcome::conclude(&report, &client, &lengths, cx).await
 }
 
 impl Plan {

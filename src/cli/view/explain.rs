@@ -8,7 +8,7 @@ use super::past::Names;
 use super::quantity::{span, uptime};
 use super::{Look, TITLE, exit_words};
 use crate::protocol::info::EpochMs;
-use crate::protocol::{Description, Event, EventKind, Exit, ProcessInfo, Status};
+use crate::protocol::{Description, Event, EventKind, Exit, ProcessInfo, Stage, Status, UnderWay};
 use crate::spec::health::OnFail;
 use crate::spec::{AppSpec, RestartRule};
 
@@ -84,20 +84,42 @@ fn state(one: &Description, case: &Case<'_>, names: &Names<'_>) -> Vec<String> {
         info.status.word(),
         counted(info.restarts, "restart")
     )];
-    lines.extend(why(info, case.events, names));
+    lines.extend(why(one, case.events, names));
     let exit = info
         .last_exit
         .filter(|_| !matches!(info.status, Status::Online | Status::Completed) && !was_told(info.id, case.events));
     if let Some((exit, meaning)) = exit.and_then(|exit| Some((exit, meaning(exit)?))) {
         lines.push(format!("    {} usually means: {meaning}", exit_words(exit)));
     }
-    lines.push(format!("    next: {}", next(info, &one.spec, &case.events_of(info.id))));
+    lines.extend(one.under_way.as_ref().map(|work| format!("    now: {}", doing(work))));
+    lines.push(format!("    next: {}", next(info, &one.spec, case)));
     lines
 }
 
+/// What is being done to it.
+fn doing(work: &UnderWay) -> String {
+    let verb = &work.verb;
+    match &work.stage {
+        Stage::Waits { held: Some(held) } => format!("a {verb} {held}"),
+        Stage::Waits { held: None } => format!("a {verb} waits for what is being done already"),
+        Stage::Later => format!("a {verb} is under way, and has not come to this process"),
+        Stage::Now => format!("a {verb} is under way, and is at this process"),
+        Stage::Watched { left_ms: None } => format!("a {verb} is under way: a canary is ready, others are to be"),
+        Stage::Watched { left_ms: Some(left) } => {
+            let left = span(Duration::from_millis(left.next_multiple_of(1000)));
+            format!(
+                "a {verb} is under way: it is tried out, for {left} more; then the rest follows, or it is taken back"
+            )
+        }
+    }
+}
+
 /// Why it is so. One that serves has no reason to; what it was told last is about a successor that failed.
-fn why(info: &ProcessInfo, events: &[Event], names: &Names<'_>) -> Option<String> {
+fn why(one: &Description, events: &[Event], names: &Names<'_>) -> Option<String> {
+    let info = &one.info;
     let why = match (info.status, &info.fault, &info.reason) {
+        // What is waited for is told as such.
+        (Status::Online, _, _) if one.under_way.as_ref().is_some_and(UnderWay::waits_for_another) => return None,
         (Status::Online, _, Some(reason)) => return Some(format!("    what was to replace it failed: {reason}")),
         (Status::Unhealthy, Some(fault), _) => Some(fault.clone()),
         (_, _, reason) => reason.clone().or_else(|| stopped_by(info.status, info.id, events, names)),
@@ -139,6 +161,9 @@ fn stopped_by(status: Status, id: u32, events: &[Event], names: &Names<'_>) -> O
     let of_it: Vec<&Event> = of(events, id).collect();
     let last = of_it.iter().enumerate().rev().find_map(|(at, event)| Some((at, ended(&event.kind)?)));
     match last {
+        Some((_, (exit, false))) if status == Status::Stopping => {
+            Some(format!("it ended by itself ({}), and what it left running is ended too", exit_words(exit)))
+        }
         Some((_, (exit, false))) => Some(format!("its end ({}) was final by its rules", exit_words(exit))),
         Some((at, (_, true))) => cause(&of_it[..at], names),
         None => cause(&of_it, names),
@@ -154,6 +179,8 @@ fn cause(before: &[&Event], names: &Names<'_>) -> Option<String> {
             EventKind::Asked { .. }
                 | EventKind::Unhealthy { .. }
                 | EventKind::RollingBack { .. }
+                | EventKind::NotReplaced { .. }
+                | EventKind::TakenBack
                 | EventKind::OverMemory { .. }
                 | EventKind::Hung { .. }
         )
@@ -163,7 +190,7 @@ fn cause(before: &[&Event], names: &Names<'_>) -> Option<String> {
 }
 
 /// What comes without anybody doing anything, or what to do.
-fn next(info: &ProcessInfo, spec: &AppSpec, events: &[&Event]) -> String {
+fn next(info: &ProcessInfo, spec: &AppSpec, case: &Case<'_>) -> String {
     let name = &info.name;
     match info.status {
         Status::Unhealthy => {
@@ -182,8 +209,10 @@ fn next(info: &ProcessInfo, spec: &AppSpec, events: &[&Event]) -> String {
         }
         Status::Online => format!("it runs on; should it end by itself, {}", after_an_end(&spec.restart)),
         Status::Launching => match spec.readiness.listen_timeout {
-            Some(timeout) => format!("it is waited for until it is ready, {} at most", span(timeout)),
-            None => "it is waited for until it is ready".into(),
+            Some(timeout) if !is_older(info, timeout, case.now) => {
+                format!("it is waited for until it is ready, {} at most", span(timeout))
+            }
+            Some(_) | None => "it is waited for until it is ready".into(),
         },
         Status::Stopping => {
             format!("SIGKILL if it has not ended {} after its stop signal", span(spec.stop.kill_timeout))
@@ -192,12 +221,17 @@ fn next(info: &ProcessInfo, spec: &AppSpec, events: &[&Event]) -> String {
         Status::Waiting => "it is started as soon as what it depends on lets it".into(),
         Status::Stopped => format!("nothing, until `pmr start {name}`"),
         Status::Idle => "the next connection starts it".into(),
-        Status::WaitingRestart => match events.iter().rev().find_map(|event| wait(&event.kind)) {
+        Status::WaitingRestart => match case.events_of(info.id).iter().rev().find_map(|event| wait(&event.kind)) {
             Some(delay) => format!("it starts again {} after its last end", span(delay)),
             None => "it starts again soon".into(),
         },
         Status::Errored => format!("nothing: mend what is wrong, then `pmr restart {name}`"),
     }
+}
+
+/// True if it was started longer ago than that: what waited for it to be ready has given up, and it may take its time.
+fn is_older(info: &ProcessInfo, time: Duration, now: EpochMs) -> bool {
+    info.started_at.is_some_and(|at| u128::from(now.saturating_sub(at)) > time.as_millis())
 }
 
 fn wait(kind: &EventKind) -> Option<Duration> {

@@ -36,12 +36,15 @@ fn line(event: &Event, names: &Names<'_>, look: Look) -> String {
     let words = words(&event.kind, names);
     let words = match &event.kind {
         EventKind::Online => look.paint(GOOD, &words),
-        EventKind::Exited { expected: false, .. } | EventKind::StartFailed { .. } | EventKind::Errored { .. } => {
-            look.paint(BAD, &words)
-        }
+        EventKind::Exited { expected: false, .. }
+        | EventKind::StartFailed { .. }
+        | EventKind::NotReplaced { .. }
+        | EventKind::Errored { .. } => look.paint(BAD, &words),
         EventKind::OverMemory { .. }
         | EventKind::Hung { .. }
         | EventKind::WaitingRestart { .. }
+        | EventKind::RollingBack { .. }
+        | EventKind::TakenBack
         | EventKind::Recovered { .. } => look.paint(WARNING, &words),
         _ => words,
     };
@@ -76,6 +79,11 @@ pub fn words(kind: &EventKind, names: &Names<'_>) -> String {
         EventKind::Deleted => "was deleted".into(),
         EventKind::Canary { watch_ms } => format!("is a canary, watched for {}", value::in_words(*watch_ms)),
         EventKind::RollingBack { reason } => format!("goes back to the release before: {reason}"),
+        EventKind::NotReplaced { reason, old_serves } => {
+            let rest = if *old_serves { "; the old process goes on serving" } else { "" };
+            format!("could not be replaced: {reason}{rest}")
+        }
+        EventKind::TakenBack => "its replacement is taken back: the release before serves".into(),
         EventKind::Unhealthy { reason } => format!("unhealthy: {reason}"),
         EventKind::Healthy => "healthy again".into(),
         EventKind::Idle => "rests: nobody needs it".into(),

@@ -9,7 +9,7 @@ pub fn line(line: &ReportLine, look: Look) -> String {
     let who = format!("[{}]({})", line.name, line.id);
     match &line.verdict {
         Verdict::Done => format!("{who} {}", look.paint(GOOD, "✓")),
-        Verdict::Failed { reason, old_serves } => {
+        Verdict::Failed { reason, old_serves } | Verdict::NotBegun { reason, old_serves } => {
             let rest = if *old_serves { "; the old process goes on serving" } else { "" };
             format!("{who} {} {}: {reason}{rest}", look.paint(BAD, "✗"), line.verb)
         }

@@ -76,5 +76,6 @@ pub fn description() -> Description {
         obstacle: None,
         node_version: Some("v24.11.0".into()),
         says: None,
+        under_way: None,
     }
 }

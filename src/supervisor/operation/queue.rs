@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::{Kind, Operation};
-use crate::protocol::{EventKind, ReportLine, Verdict};
+use crate::protocol::{EventKind, ReportLine, Stage, UnderWay, Verdict};
 use crate::supervisor::persist::RecordKey;
-use crate::supervisor::{AppId, Effect, Moment, ProcessId, Supervisor, Ticket};
+use crate::supervisor::{AppId, Effect, Moment, Process, ProcessId, Supervisor, Ticket};
 
 impl Supervisor {
     /// Puts an operation into its app's queue and lets it begin if it may.
@@ -152,6 +152,23 @@ impl Supervisor {
             self.touch(RecordKey::Spec(app));
             effects.push(Effect::AppRemoved { app });
         }
+    }
+
+    /// What is being done to a process, or is next.
+    #[must_use]
+    pub fn under_way(&self, now: Moment, process: &Process) -> Option<UnderWay> {
+        let id = process.id;
+        let operation = self.apps[&process.app].operations.iter().find(|operation| operation.concerns(id))?;
+        let stage = match operation.begun {
+            false => Stage::Waits { held: operation.held.clone() },
+            true if operation.transaction.watches(id) => {
+                let left = operation.deadline().map(|until| until.since(now));
+                Stage::Watched { left_ms: left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)) }
+            }
+            true if operation.active.contains(&id) => Stage::Now,
+            true => Stage::Later,
+        };
+        Some(UnderWay { verb: operation.kind.verb().to_owned(), stage })
     }
 
     pub(in crate::supervisor) fn report(

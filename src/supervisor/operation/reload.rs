@@ -5,6 +5,7 @@
 //! only the files of the app have changed and nobody could start the release before once more.
 
 mod errors;
+mod news;
 #[cfg(test)]
 mod tests;
 
@@ -207,7 +208,7 @@ impl Supervisor {
                 failed.get_or_insert_with(|| reason.clone());
             }
             self.note_replaced(now, id, verdict == Verdict::Done);
-            self.report_reloaded(app, operation, id, verdict);
+            self.report_reloaded(app, operation, id, verdict, effects);
         }
         if let Some(reason) = &failed {
             self.give_up(now, app, operation, reason, effects);
@@ -220,17 +221,6 @@ impl Supervisor {
             process.patience.note(replaced, now);
             self.touch(RecordKey::Process(id));
         }
-    }
-
-    fn report_reloaded(&mut self, app: AppId, operation: &Operation, id: ProcessId, verdict: Verdict) {
-        let verdict = match verdict {
-            Verdict::Done if operation.transaction.restores() => Verdict::RolledBack,
-            Verdict::Failed { reason, old_serves } if operation.transaction.restores() => {
-                Verdict::Failed { reason: format!("not back on the release before: {reason}"), old_serves }
-            }
-            verdict => verdict,
-        };
-        self.report(operation.ticket, app, id, Kind::Reload, verdict);
     }
 
     /// Looks at the canaries: one that failed ends the reload, and when their time is over the rest follows. True if
@@ -257,7 +247,7 @@ impl Supervisor {
             let old_serves = self.processes.get(&id).is_some_and(Process::serves);
             let verdict = Verdict::Failed { reason: reason.clone(), old_serves };
             self.note_replaced(now, id, false);
-            self.report(operation.ticket, app, id, Kind::Reload, verdict);
+            self.report_reloaded(app, operation, id, verdict, effects);
             self.give_up(now, app, operation, &reason, effects);
             return true;
         }
@@ -345,7 +335,7 @@ impl Supervisor {
         for id in in_flight.into_iter().filter(|id| !operation.pending.contains(id)) {
             match self.processes.get(&id).and_then(ready_run) {
                 Some(run) if !operation.transaction.is_new(run) => {
-                    self.report(operation.ticket, app, id, Kind::Reload, Verdict::RolledBack);
+                    self.report_reloaded(app, operation, id, Verdict::RolledBack, effects);
                 }
                 _ => operation.active.push(id),
             }

@@ -90,6 +90,7 @@ impl Supervisor {
                 false
             }
             Gate::Shut(reason) => {
+                self.recant(app, operation);
                 self.report_all(app, operation, &reason);
                 self.forsake(now, app, operation, &reason, effects);
                 false
@@ -265,10 +266,29 @@ impl Supervisor {
         operation.held = Some(why);
     }
 
+    /// A job was reported as started; now that somebody waits for its end in vain, its end is what it came to.
+    fn recant(&mut self, app: AppId, operation: &Operation) {
+        let Some(mut wait) = operation.ticket.and_then(|ticket| self.waits.remove(&ticket)) else { return };
+        let spec = operation.spec.as_ref().unwrap_or(&self.apps[&app].spec);
+        let jobs = spec.depends_on.iter().filter(|(_, condition)| **condition == Condition::Completed);
+        let jobs = jobs.filter_map(|(name, _)| self.named(&spec.namespace, name)).map(|job| job.id);
+        for process in jobs.flat_map(|job| self.members(job)).filter(|process| !process.is_active()) {
+            if process.is_completed() {
+                continue;
+            }
+            for line in wait.report.lines.iter_mut().filter(|line| line.id == process.id.0) {
+                if line.verdict == Verdict::Done {
+                    line.verdict = Verdict::Failed { reason: how_it_ended(process), old_serves: false };
+                }
+            }
+        }
+        self.waits.extend(operation.ticket.map(|ticket| (ticket, wait)));
+    }
+
     fn report_all(&mut self, app: AppId, operation: &Operation, reason: &str) {
         for id in self.about(app, operation) {
             let old_serves = self.processes.get(&id).is_some_and(Process::serves);
-            let verdict = Verdict::Failed { reason: reason.to_owned(), old_serves };
+            let verdict = Verdict::NotBegun { reason: reason.to_owned(), old_serves };
             self.report(operation.ticket, app, id, operation.kind, verdict);
         }
     }

@@ -70,7 +70,7 @@ fn refusal(play: &Play) -> String {
 fn failure(play: &Play, id: u32) -> String {
     let verdicts = play.verdicts();
     match verdicts.iter().find(|(other, _)| *other == id) {
-        Some((_, Verdict::Failed { reason, .. })) => reason.clone(),
+        Some((_, Verdict::Failed { reason, .. } | Verdict::NotBegun { reason, .. })) => reason.clone(),
         other => panic!("{other:?}"),
     }
 }
@@ -156,6 +156,7 @@ fn a_job_that_fails_fails_who_waits_for_it() {
     play.hear(Input::Spawned { run: Run(2) });
     assert_eq!(play.exit(2, 3), []);
     assert_eq!(failure(&play, 1), "`migrate`, on which it depends, exited with code 3");
+    assert_eq!(failure(&play, 2), "exited with code 3", "that it was started is not all there is to tell");
     assert_eq!(play.process(1).state, State::Errored);
     assert!(play.supervisor.shall_run(play.process(1)), "the next boot may find it mended");
     let again = play.act(start(), "api");

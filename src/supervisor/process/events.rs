@@ -205,6 +205,10 @@ impl Process {
     pub(super) fn become_ready(&mut self, scene: &mut Scene<'_>, run: Run, proven: bool) {
         match self.state {
             State::Launching { run: current, since, old, takeover, .. } if current == run => {
+                let must_stand_in = proven && takeover != Takeover::InAnyCase;
+                if must_stand_in && old.is_some_and(|old| self.whereabouts.hold_back(run, old.run)) {
+                    return;
+                }
                 let mut new = Serving { run, since, proven, silent_until: None };
                 new.watch(scene);
                 self.state = old.map_or(State::Online(new), |old| State::Trial { new, old });
@@ -237,8 +241,9 @@ impl Process {
     fn not_ready_in_time(&mut self, scene: &mut Scene<'_>) {
         let State::Launching { run, since, ready_by, old, takeover } = &mut self.state else { return };
         let mut waited = format!("not ready after {}", seconds(scene.now.since(*since)));
+        let elsewhere = old.and_then(|old| self.whereabouts.fault(*run, old.run));
         let missing = || scene.spec.health.as_ref().and_then(|health| health.probe.missing());
-        if let Some(fault) = self.condition.fault().map(str::to_owned).or_else(missing) {
+        if let Some(fault) = self.condition.fault().map(str::to_owned).or(elsewhere).or_else(missing) {
             waited = format!("{waited}: {fault}");
         }
         match *old {

@@ -26,11 +26,13 @@ mod patience;
 mod tests;
 mod timing;
 mod trial;
+mod whereabouts;
 
 pub use condition::Condition;
 pub use departure::{Departure, Stage};
 pub use patience::Patience;
 pub use trial::Takeover;
+pub use whereabouts::Whereabouts;
 
 use serde::{Deserialize, Serialize};
 
@@ -160,6 +162,9 @@ pub struct Process {
     /// What they found of the run that serves beside it, in a reload.
     #[serde(default, skip_serializing_if = "Condition::is_default")]
     pub predecessor: Condition,
+    /// Where its runs listen.
+    #[serde(default, skip_serializing_if = "Whereabouts::is_default")]
+    pub whereabouts: Whereabouts,
 }
 
 /// What a transition may look at and write to.
@@ -197,6 +202,7 @@ impl Process {
             patience: Patience::default(),
             condition: Condition::default(),
             predecessor: Condition::default(),
+            whereabouts: Whereabouts::default(),
         }
     }
 

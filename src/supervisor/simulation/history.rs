@@ -203,7 +203,7 @@ impl History {
             return;
         }
         let exit = crate::protocol::Exit::Code(1);
-        let input = match self.rng.below(13) {
+        let input = match self.rng.below(14) {
             0 => Input::Spawned { run },
             1 => Input::SpawnFailed { run, error: "late".into(), permanent: true },
             2 => Input::Ready { run, proof: Proof::Listening },
@@ -216,6 +216,7 @@ impl History {
             9 => Input::Hangs { run },
             10 => Input::Checked { run, fault: None },
             11 => Input::Obstructed { run, why: "late".into() },
+            12 => Input::Listens { run, address: "[::]:1".into() },
             _ => Input::Sampled { run, memory: 1 << 40 },
         };
         let effects = self.tell(&input);
@@ -383,7 +384,11 @@ impl History {
                 let all = self.supervisor.processes.values();
                 return all.for_each(|process| self.coverage.note(process, Column::Tick));
             }
-            Input::Ask { .. } | Input::Late { .. } | Input::Obstructed { .. } | Input::Complained { .. } => return,
+            Input::Ask { .. }
+            | Input::Late { .. }
+            | Input::Obstructed { .. }
+            | Input::Complained { .. }
+            | Input::Listens { .. } => return,
         };
         if let Some(process) = self.supervisor.process_of(*run) {
             self.coverage.note(process, column);

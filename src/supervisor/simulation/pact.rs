@@ -75,7 +75,9 @@ impl History {
         let reloaded = |name: &str, is_so: fn(&Verdict) -> bool| {
             report.lines.iter().any(|line| line.name == name && line.verb == "reload" && is_so(&line.verdict))
         };
-        let failed = |verdict: &Verdict| matches!(verdict, Verdict::Failed { .. } | Verdict::RolledBack);
+        let failed = |verdict: &Verdict| {
+            matches!(verdict, Verdict::Failed { .. } | Verdict::NotBegun { .. } | Verdict::RolledBack)
+        };
         let lacks = |app: &&App| app.spec.depends_on.keys().any(|name| reloaded(name, failed));
         let apps: Vec<&App> = self.supervisor.apps().filter(lacks).collect();
         let done = apps.iter().find(|app| reloaded(&app.spec.name, |verdict| *verdict == Verdict::Done));

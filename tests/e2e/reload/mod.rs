@@ -90,6 +90,24 @@ fn a_release_that_never_listens_is_refused_and_the_old_one_serves_on() {
 }
 
 #[test]
+fn a_release_that_falls_back_to_another_port_is_refused_and_the_old_one_serves_on() {
+    let (home, port) = serving("");
+    let before = home.of("gate");
+    let script = app("gate.js");
+    // Without PORT it listens somewhere.
+    let line =
+        format!("[{{ name: 'gate', script: '{script}', instances: 2, merge_logs: true, listen_timeout: '15s' }}]");
+    home.write("g.config.js", &format!("module.exports = {line}"));
+    home.run("reload g.config.js --dry-run").code(0).says("changes the environment of the shell (").says("PORT");
+    home.run("reload g.config.js").code(1).complains(&format!(", and nobody would on [::]:{port}; if that is meant"));
+    assert_eq!(pids(&before), pids(&home.of("gate")));
+    assert!(http::get(port, "/").is_ok());
+    let told = home.ok("history gate").out;
+    assert_eq!(told.matches("`reload` was asked").count(), 2, "once for each process, and not for the dry run: {told}");
+    assert!(told.contains("could not be replaced: not ready after") && told.contains("is taken back"), "{told}");
+}
+
+#[test]
 fn a_worker_that_listens_before_it_is_ready_gets_nothing_before() {
     let home = Home::new();
     let port = http::free_port();
@@ -126,14 +144,16 @@ fn a_stop_beats_a_reload_in_flight() {
 
 #[test]
 fn a_reload_takes_new_settings_and_a_config_file() {
-    let (home, _) = serving("");
+    let (home, port) = serving("");
     home.ok("reload gate --kill-timeout 4s -- some args");
     let row = &home.of("gate")[0];
     assert_eq!((row.env("kill_timeout").as_u64(), row.env("args")[0].as_str()), (Some(4000), Some("some")));
     let script = app("gate.js");
     home.write(
         "g.config.js",
-        &format!("module.exports = [{{ name: 'gate', script: '{script}', instances: 3, env: {{ SIZE: 'L' }} }}]"),
+        &format!(
+            "module.exports = [{{ name: 'gate', script: '{script}', instances: 3, env: {{ SIZE: 'L', PORT: {port} }} }}]"
+        ),
     );
     home.ok("reload g.config.js");
     let rows = home.of("gate");

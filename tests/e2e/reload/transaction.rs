@@ -32,7 +32,8 @@ fn what_was_swapped_goes_back_when_a_later_one_fails() {
         &format!("if (process.env.NODE_APP_INSTANCE === '1') process.env.RELEASE = 'crash'\nrequire('{script}')\n"),
     );
     let line = |script: &str| {
-        format!("module.exports = [{{ name: 'gate', script: '{script}', instances: 2, merge_logs: true }}]")
+        let env = format!("env: {{ PORT: {port} }}");
+        format!("module.exports = [{{ name: 'gate', script: '{script}', instances: 2, merge_logs: true, {env} }}]")
     };
     home.write("g.config.js", &line(&picky.display().to_string()));
     home.run("reload g.config.js --parallel 1")

@@ -137,3 +137,51 @@ fn who_rests_was_not_told_to_end_by_who_started_it() {
     assert!(page.contains("process 3, signal 2 (SIGINT): `stop` was asked"), "{page}");
     assert!(page.contains(", 1 restart\n"), "{page}");
 }
+
+#[test]
+fn what_is_under_way_is_told_and_why_a_successor_went() {
+    let events = [
+        asked_for(1_000, "reload"),
+        event(1_500, EventKind::NotReplaced { reason: "status 500".into(), old_serves: true }),
+        exited(1_600, Exit::Signal(2), true),
+    ];
+    let stage = Stage::Watched { left_ms: Some(2_400) };
+    let tried = |one: &mut Description| one.under_way = Some(UnderWay { verb: "reload".into(), stage });
+    let page = page(tried, &events, &[]);
+    let now = "now: a reload is under way: it is tried out, for 3 s more; then the rest follows, or it is taken back";
+    assert!(page.contains(now), "{page}");
+    let why = "signal 2 (SIGINT): could not be replaced: status 500; the old process goes on serving (1970-01-01";
+    assert!(page.contains(why), "{page}");
+}
+
+#[test]
+fn what_ended_and_left_children_has_not_come_to_its_end() {
+    let events = [event(1, EventKind::Started { pid: 9 }), exited(2_100, Exit::Code(0), false)];
+    let leaving = |one: &mut Description| (one.info.status, one.info.pid) = (Status::Stopping, None);
+    let page = page(leaving, &events, &[]);
+    assert!(page.contains("why: it ended by itself (code 0), and what it left running is ended too"), "{page}");
+}
+
+#[test]
+fn what_waits_has_not_failed() {
+    let waits = |one: &mut Description| {
+        let held = "waits for `db` to be healthy".to_owned();
+        one.info.reason = Some(held.clone());
+        one.under_way = Some(UnderWay { verb: "reload".into(), stage: Stage::Waits { held: Some(held) } });
+    };
+    let page = page(waits, &[], &[]);
+    assert!(page.contains("now: a reload waits for `db` to be healthy") && !page.contains("failed"), "{page}");
+}
+
+#[test]
+fn who_has_had_its_time_to_be_ready_may_take_more() {
+    let launching = |age: EpochMs| {
+        move |one: &mut Description| {
+            one.info.status = Status::Launching;
+            one.info.started_at = Some(1_060_000 - age);
+            one.spec.readiness.listen_timeout = Some(Duration::from_secs(3));
+        }
+    };
+    assert!(page(launching(1_000), &[], &[]).contains("until it is ready, 3 s at most"));
+    assert!(!page(launching(4_000), &[], &[]).contains("at most"));
+}

@@ -34,7 +34,7 @@ fn a_reload_that_failed_leaves_alone_who_depends_on_it() {
     reload_all(&mut play, Rollout::waves(1));
     assert_eq!(play.exit(5, 1), [], "nothing follows");
     assert_eq!(failure(&play, 1), "exited with code 1 before it was ready");
-    let left = |reason: &str| Verdict::Failed { reason: reason.to_owned(), old_serves: true };
+    let left = |reason: &str| Verdict::NotBegun { reason: reason.to_owned(), old_serves: true };
     let verdicts = play.verdicts();
     assert!(verdicts.contains(&(2, left("not reloaded, because the reload of `db` failed"))), "{verdicts:?}");
     assert!(verdicts.contains(&(3, left("not reloaded, because `api` was not"))), "{verdicts:?}");
