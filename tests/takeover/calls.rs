@@ -36,7 +36,7 @@ import ctypes, mmap, struct
 MAP_32BIT = 0x40
 flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_32BIT
 page = mmap.mmap(-1, 4096, flags, mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
-page[:19] = bytes.fromhex('53 89f8 89f3 4189d0 89ca 4489c1 cd80 5b c3')
+page[:17] = bytes.fromhex('53 89f8 89f3 4189d0 89ca 4489c1 cd80 5b c3')
 base = ctypes.addressof(ctypes.c_char.from_buffer(page))
 call = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_uint] * 4)(base)
 print(call(20, 0, 0, 0) == os.getpid(), flush=True)
@@ -71,7 +71,7 @@ print(call(361, d.fileno(), address, 16), call(363, d.fileno(), 7, 0))
     let program = python(&script);
     let done = host.until_end(&program);
     let said = program.last_words();
-    if !said.starts_with("True\n") {
+    if !said.starts_with("True\n") && !said.contains("Traceback") {
         return skip("no calls of 32 bits");
     }
     assert_eq!(said, "True\n0\n0\n0 0\n");
