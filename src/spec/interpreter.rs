@@ -124,17 +124,46 @@ pub fn is_python(interpreter: &str) -> bool {
 }
 
 /// Programs written for Node that only start the app proper, as a child which knows nothing of a cluster.
-const LAUNCHERS: &[&str] = &["npm", "npx", "yarn", "pnpm", "pnpx", "corepack"];
+const LAUNCHERS: &[&str] = &[
+    "npm",
+    "npx",
+    "yarn",
+    "yarnpkg",
+    "pnpm",
+    "pnpx",
+    "corepack",
+    "npm-run-all",
+    "run-s",
+    "run-p",
+    "nodemon",
+    "tsx",
+    "ts-node-dev",
+    "tsnd",
+    "concurrently",
+    "conc",
+    "cross-env",
+    "cross-env-shell",
+    "env-cmd",
+    "dotenv",
+    "dotenvx",
+    "nx",
+    "turbo",
+];
 
 /// Whether this runs a script by Node that is the app itself: one that can take part in Node's own cluster protocol.
 #[must_use]
 pub fn is_node_app(program: &Program) -> bool {
     match program {
-        Program::Script { script, interpreter, .. } => {
-            is_node(interpreter) && !LAUNCHERS.contains(&file_name(&script.to_string_lossy()))
-        }
+        Program::Script { script, interpreter, .. } => is_node(interpreter) && !is_launcher(script),
         Program::Binary { .. } | Program::CommandLine { .. } => false,
     }
+}
+
+/// By its name, which has an extension in the packages themselves only: an app of somebody's own may be `turbo.js`.
+fn is_launcher(script: &Path) -> bool {
+    let path = script.to_string_lossy();
+    let name = if path.contains("/node_modules/") { file_stem(&path) } else { file_name(&path).to_owned() };
+    LAUNCHERS.contains(&name.as_str())
 }
 
 /// Cluster or fork: as the owner said; else cluster if a number of processes was asked for.

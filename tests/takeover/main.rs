@@ -4,6 +4,7 @@
 //! Needs Linux 5.9 and a container that does not forbid it; where something is missing, a test says what and passes.
 
 mod balance;
+mod calls;
 mod going;
 mod host;
 mod oddities;

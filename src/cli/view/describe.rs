@@ -80,7 +80,7 @@ fn state(one: &Description, now: EpochMs) -> Rows {
     rows.extend(one.says.clone().map(|says| ("says", says)));
     rows.extend([("cpu", format!("{:.1}%", info.cpu)), ("memory", memory(info.memory))]);
     if info.mode == ExecMode::Cluster || !one.listeners.is_empty() {
-        rows.push(("listens on", listeners(&one.listeners)));
+        rows.push(("listens on", listeners(one)));
         rows.extend(match one.load {
             Some((waiting, open)) => {
                 vec![("connections waiting", waiting.to_string()), ("connections open", open.to_string())]
@@ -96,11 +96,19 @@ fn state(one: &Description, now: EpochMs) -> Rows {
     rows
 }
 
-fn listeners(listeners: &[ListenerInfo]) -> String {
-    if listeners.is_empty() {
-        return "nothing through pmr".into();
+fn listeners(one: &Description) -> String {
+    if !one.listeners.is_empty() {
+        return one.listeners.iter().map(listener_words).collect::<Vec<_>>().join("\n");
     }
-    listeners.iter().map(listener_words).collect::<Vec<_>>().join("\n")
+    match one.spec.mechanism() {
+        // Only the script itself takes part in Node's protocol.
+        Mechanism::Node => {
+            "nothing through pmr; if the server is a process that this script starts, give pmr the whole \
+                            command line in quotes instead of the script, and it is shared"
+                .into()
+        }
+        Mechanism::Takeover | Mechanism::Activation | Mechanism::None => "nothing through pmr".into(),
+    }
 }
 
 /// An address, how connections get from there to the workers, and how many.

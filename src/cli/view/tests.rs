@@ -2,7 +2,7 @@
 
 use super::list::{Order, blocks, table};
 use super::{Look, describe, env, exit_words, report, sample};
-use crate::protocol::{Exit, ProcessInfo, ReportLine, Status, Verdict};
+use crate::protocol::{Description, Exit, ProcessInfo, ReportLine, Status, Verdict};
 use crate::spec::ExecMode;
 
 const NOW: u64 = 1_000_000 + 3 * 3_600_000;
@@ -102,6 +102,16 @@ fn report_lines_say_what_became_of_each() {
         "[api](3) ✗ reload: exited with code 1 before it was ready; the old process goes on serving"
     );
     assert_eq!(text(Verdict::Superseded { by: "stop".into() }), "[api](3) ✗ reload: a later `stop` took over");
+}
+
+#[test]
+fn what_to_do_is_said_where_node_workers_listen_on_nothing() {
+    let idle = Description { listeners: Vec::new(), ..sample::description() };
+    let text = describe::text(&[idle], false, NOW, plain(None));
+    assert!(
+        text.contains("│ nothing through pmr; if the server is a process that this script starts, give pmr"),
+        "{text}"
+    );
 }
 
 #[test]

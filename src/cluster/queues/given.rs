@@ -23,7 +23,10 @@ impl State {
     }
 
     pub(super) fn partake(&mut self, run: Run, key: &Key) -> Option<OwnedFd> {
-        let at = self.queues.iter().position(|queue| queue.key == *key && self.is_attended(queue, |_| true))?;
+        // Of datagrams it is known only later that somebody reads them, and by then all may have come.
+        let is_theirs = |queue: &Queue| !queue.key.tcp && queue.holders.iter().any(|one| self.is_included(one.run));
+        let is_common = |queue: &Queue| queue.key == *key && (self.is_attended(queue, |_| true) || is_theirs(queue));
+        let at = self.queues.iter().position(is_common)?;
         let queue = &mut self.queues[at];
         let socket = queue.socket.try_clone().ok()?;
         queue.hold(run);
@@ -37,17 +40,26 @@ impl State {
             Some(socket) => socket,
             None => self.open(run, key)?,
         };
-        // Datagrams, too, are for those who are ready.
-        self.set_listens(run, key, false);
         self.steer(key);
         self.note();
         Ok(socket)
     }
 
-    fn set_listens(&mut self, run: Run, key: Key, listens: bool) {
+    /// The worker is through with setting up what it has bound here for datagrams. True if it has that still.
+    pub(super) fn reads(&mut self, run: Run, key: Key) -> bool {
+        let reads = self.held_by(run).any(|queue| queue.key == key && queue.member.is_some());
+        if reads {
+            self.set_listens(run, key);
+            self.steer(key);
+            self.note();
+        }
+        reads
+    }
+
+    fn set_listens(&mut self, run: Run, key: Key) {
         let queues = self.queues.iter_mut().filter(|queue| queue.key == key);
         let holders = queues.flat_map(|queue| &mut queue.holders).filter(|holder| holder.run == run);
-        holders.for_each(|holder| holder.listens = listens);
+        holders.for_each(|holder| holder.listens = true);
     }
 
     fn open(&mut self, run: Run, key: Key) -> io::Result<OwnedFd> {
@@ -62,7 +74,7 @@ impl State {
     /// The worker accepts from all it holds.
     pub(super) fn serve(&mut self, run: Run) {
         for key in self.keys_of(run) {
-            self.set_listens(run, key, true);
+            self.set_listens(run, key);
             self.steer(key);
             self.move_waiting(key);
         }

@@ -48,6 +48,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
 pub(crate) use self::figures::Figures;
+use self::queue::Queue;
 use self::state::State;
 pub(crate) use self::visit::Visit;
 use super::Notice;
@@ -111,8 +112,8 @@ impl Queues {
         self.state.borrow_mut().join(run, root);
     }
 
-    /// The worker has this socket, which was bound just now with `SO_REUSEPORT`. A UDP socket is served from now on, a
-    /// TCP socket from [`Queues::listening`] on.
+    /// The worker has this socket, which was bound just now with `SO_REUSEPORT`. A TCP socket is served from
+    /// [`Queues::listening`] on, a UDP socket from [`Queues::reads`] on; until then it gets what nobody else could have.
     ///
     /// # Errors
     /// If the kernel refuses; then nothing is kept of it.
@@ -127,6 +128,18 @@ impl Queues {
     /// What `listen` says.
     pub(crate) fn listening(&self, run: Run, socket: impl AsFd, backlog: i32) -> io::Result<Option<Key>> {
         self.state.borrow_mut().listening(run, socket, backlog)
+    }
+
+    /// The worker reads datagrams at this address. False if it has no socket there any more.
+    pub(crate) fn reads(&self, run: Run, key: &Key) -> bool {
+        self.state.borrow_mut().reads(run, *key)
+    }
+
+    /// Where the worker has bound sockets for datagrams, and was not said to read them.
+    pub(crate) fn to_be_read_by(&self, run: Run) -> Vec<Key> {
+        let state = self.state.borrow();
+        let pending = |queue: &Queue| queue.holders.iter().any(|holder| holder.run == run && !holder.listens);
+        state.queues.iter().filter(|queue| !queue.key.tcp && pending(queue)).map(|queue| queue.key).collect()
     }
 
     /// A listening socket for this worker: what waits at this address, if it has no worker, or a new one, which stays

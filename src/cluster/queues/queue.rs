@@ -46,7 +46,8 @@ pub(super) struct Queue {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Holder {
     pub(super) run: Run,
-    /// It listens there: it inherited a socket that did already, and may still be getting ready.
+    /// It listens there, or reads datagrams: else it inherited a socket that did already, or binds one of datagrams just
+    /// now, and is still getting ready.
     pub(super) listens: bool,
 }
 
@@ -79,7 +80,7 @@ impl Queue {
 
     pub(super) fn hold(&mut self, run: Run) {
         if !self.is_held_by(run) {
-            self.holders.push(Holder { run, listens: !self.key.tcp });
+            self.holders.push(Holder { run, listens: false });
         }
         self.vacant_since = None;
     }

@@ -15,6 +15,7 @@ use crate::keeper::{Records, ledger};
 use crate::os::reuseport::share;
 
 mod clients;
+mod datagrams;
 mod withheld;
 
 const APP: u32 = 7;
@@ -54,6 +55,17 @@ impl Stage {
         let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
         share(&socket).unwrap();
         bind(&socket, &self.address).unwrap();
+        self.queues.bound(run, socket.try_clone().unwrap()).unwrap();
+        Program { run, socket }
+    }
+
+    /// A worker that has bound a socket for datagrams at this address.
+    fn bind_datagrams(&self, run: u64, address: SocketAddr) -> Program {
+        let run = Run(run);
+        self.queues.join(run, i32::try_from(std::process::id()).unwrap());
+        let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None).unwrap();
+        share(&socket).unwrap();
+        bind(&socket, &address).unwrap();
         self.queues.bound(run, socket.try_clone().unwrap()).unwrap();
         Program { run, socket }
     }

@@ -43,6 +43,9 @@ use crate::spec::Sharing;
 const SECOND_LOOK: Duration = Duration::from_secs(1);
 /// Who was given a socket that listens already may not call `listen` any more; then it is taken to listen after this.
 const UNSAID: Duration = Duration::from_millis(400);
+/// Who has bound a socket for datagrams is taken to read them after this. Some go on setting it up, and would drop what
+/// came before: dnsmasq answers no question of which it is not told by which interface it came.
+const SET_UP: Duration = Duration::from_millis(250);
 
 /// Under which name our end is kept by which a worker's watch is handed over.
 #[must_use]

@@ -16,7 +16,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::{State, UNSAID, foreign};
+use super::{SET_UP, State, UNSAID, foreign};
 use crate::cluster::Notice;
 use crate::os::address::Address;
 use crate::os::reuseport::{self, Key};
@@ -137,8 +137,12 @@ impl State {
             if !self.put_in_place(run, request, &other)? {
                 return Ok(None);
             }
-            self.expect_listen(run, other);
-            return Ok(Some(Decision { answer: Answer::Success, listening: (!key.tcp).then_some(key) }));
+            if key.tcp {
+                self.expect_listen(run, other);
+            } else {
+                self.expect_reading(run, key);
+            }
+            return Ok(Some(Decision::just(Answer::Success)));
         }
         self.share(run, socket, address, &key).map(Some)
     }
@@ -179,7 +183,10 @@ impl State {
             }
         }
         self.queues.bound(run, socket)?;
-        Ok(Decision { answer: Answer::Success, listening: (!key.tcp).then_some(*key) })
+        if !key.tcp {
+            self.expect_reading(run, *key);
+        }
+        Ok(Decision::just(Answer::Success))
     }
 
     fn obstructed(&self, run: Run, key: &Key) {
@@ -194,6 +201,15 @@ impl State {
         let close_on_exec = pidfd::is_close_on_exec(request.thread, number).unwrap_or(true);
         let delivery = self.workers[&run].watch.get_ref().replace(request.id, number, socket, close_on_exec)?;
         Ok(delivery == Delivery::Delivered)
+    }
+
+    /// Nobody says when a socket for datagrams is set up.
+    pub(super) fn expect_reading(&self, run: Run, key: Key) {
+        self.later(SET_UP, move |state| {
+            if state.workers.get(&run).is_some_and(|worker| !worker.gone) && state.queues.reads(run, &key) {
+                state.listens(run, &key);
+            }
+        });
     }
 
     /// Programs that look whether a socket listens already (gunicorn does) do not say that they do.

@@ -88,6 +88,9 @@ impl State {
         for key in self.queues.begun_by(run) {
             self.listens(run, &key);
         }
+        for key in self.queues.to_be_read_by(run) {
+            self.expect_reading(run, key);
+        }
     }
 }
 

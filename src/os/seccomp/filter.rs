@@ -1,13 +1,19 @@
 //! The filter itself, and installing it between a process's birth and its program.
 //!
 //! It is entered with every system call of the program (about 40 ns), so it is as short as can be, and lets go of all
-//! but two: `listen`, and `bind` with an address as long as those of IP, or `sockaddr_storage`. The address of netlink
-//! is 12 bytes long, so looking up a name, which binds such a socket, is left alone. Calls of other instruction sets
-//! (i386, x32) have other numbers and pass; what they bind is private to them.
+//! but two: `listen`, and `bind` with an address that is long enough for IP. Programs give IP addresses any length from
+//! that of IPv4 to that of `sockaddr_storage`: a union's, for one. The address of netlink is 12 bytes long, so looking
+//! up a name, which binds such a socket, is left alone.
+//!
+//! Programs of 32 bits make the same calls by other numbers, and most of them through `socketcall`, whose arguments lie
+//! in memory, where no filter sees a length: of those all binds are told. That is so for i386; x32 calls, and those of
+//! 32 bits on other processors, pass, and what they bind is private to them.
 
 use std::io;
 
 use libc::sock_filter;
+
+use super::i386;
 
 /// `AUDIT_ARCH_*` of `linux/audit.h`: the instruction set a call was made with.
 #[cfg(target_arch = "x86_64")]
@@ -18,11 +24,24 @@ const ARCHITECTURE: u32 = 0xC000_00B7;
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 const ARCHITECTURE: u32 = 0;
 
+/// The instruction set of 32 bits that is known beside it: that of i386.
+#[cfg(target_arch = "x86_64")]
+const ARCHITECTURE_32: u32 = 0x4000_0003;
+#[cfg(not(target_arch = "x86_64"))]
+const ARCHITECTURE_32: u32 = 0;
+
 /// Where the kernel puts what the filter sees: `struct seccomp_data`.
 const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
+/// The first argument's lower half: which call a `socketcall` is.
+const FIRST: u32 = 16;
 /// The third argument's lower half; the kernel itself looks at no more of a length.
 const LENGTH: u32 = 16 + 2 * 8;
+
+/// `struct sockaddr_in`.
+const SHORTEST: u32 = 16;
+/// Of anything longer than `struct sockaddr_storage` the kernel says that it is wrong.
+const LONGEST: u32 = 128;
 
 const fn load(offset: u32) -> sock_filter {
     line(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset)
@@ -33,6 +52,11 @@ const fn is(value: u32, yes: u8, no: u8) -> sock_filter {
     line(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, yes, no, value)
 }
 
+/// Skips `yes` lines if the loaded value is as great as `value`, else `no`.
+const fn is_from(value: u32, yes: u8, no: u8) -> sock_filter {
+    line(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, yes, no, value)
+}
+
 const fn end(verdict: u32) -> sock_filter {
     line(libc::BPF_RET | libc::BPF_K, 0, 0, verdict)
 }
@@ -41,17 +65,24 @@ const fn line(code: u32, jt: u8, jf: u8, k: u32) -> sock_filter {
     sock_filter { code: code as u16, jt, jf, k }
 }
 
-const fn program() -> [sock_filter; 11] {
+const fn program() -> [sock_filter; 18] {
     [
         load(ARCH),
-        is(ARCHITECTURE, 0, 7),
+        is(ARCHITECTURE, 0, 3),
         load(NUMBER),
-        is(libc::SYS_listen as u32, 6, 0),
-        is(libc::SYS_bind as u32, 0, 4),
+        is(libc::SYS_listen as u32, 13, 0),
+        is(libc::SYS_bind as u32, 8, 11),
+        is(ARCHITECTURE_32, 0, 10),
+        load(NUMBER),
+        is(i386::SOCKETCALL as u32, 2, 0),
+        is(i386::LISTEN as u32, 8, 0),
+        is(i386::BIND as u32, 3, 6),
+        load(FIRST),
+        is(i386::SOCKETCALL_LISTEN, 5, 0),
+        is(i386::SOCKETCALL_BIND, 4, 3),
         load(LENGTH),
-        is(16, 3, 0),
-        is(28, 2, 0),
-        is(128, 1, 0),
+        is_from(SHORTEST, 0, 1),
+        is_from(LONGEST + 1, 0, 1),
         end(libc::SECCOMP_RET_ALLOW),
         end(libc::SECCOMP_RET_USER_NOTIF),
     ]
@@ -105,7 +136,7 @@ mod tests {
     use super::*;
 
     /// Runs the program as the kernel would.
-    fn verdict(arch: u32, number: i64, length: u64) -> u32 {
+    fn verdict(arch: u32, number: i64, first: u64, length: u64) -> u32 {
         let program = program();
         let (mut at, mut loaded) = (0, 0);
         loop {
@@ -116,6 +147,7 @@ mod tests {
                     loaded = match k {
                         NUMBER => number as u32,
                         ARCH => arch,
+                        FIRST => first as u32,
                         LENGTH => length as u32,
                         other => panic!("offset {other}"),
                     };
@@ -123,26 +155,44 @@ mod tests {
                 code if code == libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K => {
                     at += usize::from(if loaded == k { jt } else { jf });
                 }
+                code if code == libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K => {
+                    at += usize::from(if loaded >= k { jt } else { jf });
+                }
                 code if code == libc::BPF_RET | libc::BPF_K => return k,
                 other => panic!("code {other}"),
             }
         }
     }
 
+    const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+    const NOTIFY: u32 = libc::SECCOMP_RET_USER_NOTIF;
+
     #[test]
-    fn only_listen_and_binds_of_ip_addresses_are_told() {
-        const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
-        const NOTIFY: u32 = libc::SECCOMP_RET_USER_NOTIF;
-        for length in [16, 28, 128, 0xFFFF_FFFF_0000_0010] {
-            assert_eq!(verdict(ARCHITECTURE, libc::SYS_bind, length), NOTIFY, "{length}");
+    fn only_listen_and_binds_that_may_be_of_ip_addresses_are_told() {
+        for length in [16, 24, 28, 112, 128, 0xFFFF_FFFF_0000_0010] {
+            assert_eq!(verdict(ARCHITECTURE, libc::SYS_bind, 3, length), NOTIFY, "{length}");
         }
-        for length in [0, 12, 20, 110] {
-            assert_eq!(verdict(ARCHITECTURE, libc::SYS_bind, length), ALLOW, "{length}");
+        for length in [0, 12, 15, 129, 0xFFFF_FFFF] {
+            assert_eq!(verdict(ARCHITECTURE, libc::SYS_bind, 3, length), ALLOW, "{length}");
         }
-        assert_eq!(verdict(ARCHITECTURE, libc::SYS_listen, 12), NOTIFY);
+        assert_eq!(verdict(ARCHITECTURE, libc::SYS_listen, 3, 12), NOTIFY);
         for number in [libc::SYS_read, libc::SYS_accept4, libc::SYS_connect, libc::SYS_bind | 0x4000_0000] {
-            assert_eq!(verdict(ARCHITECTURE, number, 16), ALLOW, "{number}");
+            assert_eq!(verdict(ARCHITECTURE, number, 3, 16), ALLOW, "{number}");
         }
-        assert_eq!(verdict(0x4000_0003, libc::SYS_bind, 16), ALLOW, "i386");
+        assert_eq!(verdict(ARCHITECTURE, i386::SOCKETCALL, 2, 16), ALLOW, "the number of another call");
+        assert_eq!(verdict(0x7777_7777, libc::SYS_bind, 3, 16), ALLOW, "another processor's");
+    }
+
+    #[test]
+    fn programs_of_32_bits_are_told_of_by_their_own_numbers() {
+        let told = |number, first, length| verdict(0x4000_0003, number, first, length) == NOTIFY;
+        let here = cfg!(target_arch = "x86_64");
+        assert_eq!(told(i386::BIND, 3, 16), here);
+        assert_eq!(told(i386::LISTEN, 3, 12), here);
+        for (call, wanted) in [(1, false), (2, here), (3, false), (4, here), (5, false)] {
+            assert_eq!(told(i386::SOCKETCALL, call, 0), wanted, "{call}");
+        }
+        assert!(!told(i386::BIND, 3, 12));
+        assert!(!told(libc::SYS_bind, 3, 16));
     }
 }

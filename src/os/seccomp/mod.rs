@@ -6,8 +6,8 @@
 //!
 //! ## What one has to know
 //!
-//! - A program cannot leave its filter. This is no wall against a hostile one: it can get around by `io_uring` or calls
-//!   of another instruction set.
+//! - A program cannot leave its filter. This is no wall against a hostile one: it can get around by `io_uring`, or by
+//!   calls of an instruction set that the filter does not know.
 //! - While nobody has a copy of the watch open, such a call fails with `ENOSYS`. While somebody has, but does not
 //!   answer, it waits: the watch is to be kept where it outlives us.
 //! - A notification that was received and not answered by one who died is not delivered again. Whoever comes next
@@ -20,6 +20,7 @@
 pub mod ability;
 mod filter;
 mod handover;
+mod i386;
 pub mod recovery;
 #[cfg(test)]
 mod tests;
@@ -72,9 +73,9 @@ pub enum Call {
         address: Address,
     },
     /// `bind(2)` with an address that cannot be read: the program's mistake (`EFAULT`), or we are not allowed to, or
-    /// nobody answers who is to read it for us.
+    /// nobody answers who is to read it for us. The same of all arguments of a call of 32 bits.
     BindUnreadable {
-        /// Of which socket.
+        /// Of which socket; -1 if even that cannot be read.
         socket: RawFd,
         /// Why it cannot be read.
         errno: i32,
@@ -271,19 +272,51 @@ struct Notice {
 
 /// `None` if it is neither of the two.
 fn read_call(tracer: &Tracer, thread: i32, number: i64, arguments: [u64; 6]) -> Option<Call> {
-    let [socket, second, third, ..] = arguments;
-    // The kernel takes the lower half of what is an `int`.
-    let int = |argument: u64| (argument as u32).cast_signed();
+    let [first, second, third, ..] = arguments;
     match number {
-        libc::SYS_listen => Some(Call::Listen { socket: int(socket), backlog: int(second) }),
-        libc::SYS_bind => Some(match tracer.read_memory(thread, second, third as u32).and_then(Address::new) {
-            Ok(address) => Call::Bind { socket: int(socket), address },
-            Err(error) => {
-                Call::BindUnreadable { socket: int(socket), errno: error.raw_os_error().unwrap_or(libc::EFAULT) }
-            }
-        }),
+        libc::SYS_listen => Some(listen_call(first, second)),
+        libc::SYS_bind => Some(bind_call(tracer, thread, first, second, third)),
+        i386::LISTEN if cfg!(target_arch = "x86_64") => Some(listen_call(first, second)),
+        i386::BIND if cfg!(target_arch = "x86_64") => Some(bind_call(tracer, thread, first, second, third)),
+        i386::SOCKETCALL if cfg!(target_arch = "x86_64") => socketcall(tracer, thread, first as u32, second),
         _ => None,
     }
+}
+
+/// The kernel takes the lower half of what is an `int`.
+fn int(argument: u64) -> i32 {
+    (argument as u32).cast_signed()
+}
+
+fn listen_call(socket: u64, backlog: u64) -> Call {
+    Call::Listen { socket: int(socket), backlog: int(backlog) }
+}
+
+fn bind_call(tracer: &Tracer, thread: i32, socket: u64, at: u64, length: u64) -> Call {
+    match tracer.read_memory(thread, at, length as u32).and_then(Address::new) {
+        Ok(address) => Call::Bind { socket: int(socket), address },
+        Err(error) => unreadable(int(socket), &error),
+    }
+}
+
+/// The call whose arguments lie in memory at `at`.
+fn socketcall(tracer: &Tracer, thread: i32, call: u32, at: u64) -> Option<Call> {
+    let read = |count: u32| tracer.read_memory(thread, at, count * i386::WORD);
+    let made = match call {
+        i386::SOCKETCALL_BIND => read(3).map(|bytes| {
+            let [socket, address, length] = [0, 1, 2].map(|number| i386::argument(&bytes, number));
+            bind_call(tracer, thread, socket, address, length)
+        }),
+        i386::SOCKETCALL_LISTEN => {
+            read(2).map(|bytes| listen_call(i386::argument(&bytes, 0), i386::argument(&bytes, 1)))
+        }
+        _ => return None,
+    };
+    Some(made.unwrap_or_else(|error| unreadable(-1, &error)))
+}
+
+fn unreadable(socket: RawFd, error: &io::Error) -> Call {
+    Call::BindUnreadable { socket, errno: error.raw_os_error().unwrap_or(libc::EFAULT) }
 }
 
 impl From<OwnedFd> for BindWatch {

@@ -45,6 +45,21 @@ fn memory_that_is_not_there_is_a_fault() {
     assert_eq!(read_call(&tracer, own, libc::SYS_read, [0; 6]), None);
 }
 
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn arguments_of_a_socketcall_are_read_from_where_they_lie() {
+    let own = i32::try_from(std::process::id()).unwrap();
+    let tracer = Tracer::alone();
+    let words = [7_u32, 0xFFFF_FFFF, 0];
+    let read = |call, at| read_call(&tracer, own, i386::SOCKETCALL, [u64::from(call), at, 0, 0, 0, 0]);
+    let listen = read(i386::SOCKETCALL_LISTEN, words.as_ptr() as u64);
+    assert_eq!(listen, Some(Call::Listen { socket: 7, backlog: -1 }));
+    for call in [i386::SOCKETCALL_BIND, i386::SOCKETCALL_LISTEN] {
+        assert!(matches!(read(call, 1), Some(Call::BindUnreadable { socket: -1, .. })));
+    }
+    assert_eq!(read(1, words.as_ptr() as u64), None, "another call");
+}
+
 #[test]
 fn a_child_that_never_came_leaves_nothing() {
     let (pending, theirs) = handover().unwrap();

@@ -102,6 +102,9 @@ fn node_takes_part_in_its_own_protocol_and_others_do_not() {
         (script("/a/x.py", "python3"), false),
         (script("/usr/bin/npm", "node"), false),
         (script("/usr/lib/yarn/bin/yarn", "/usr/bin/node"), false),
+        (script("/a/node_modules/.bin/nodemon", "node"), false),
+        (script("/a/node_modules/nodemon/bin/nodemon.js", "node"), false),
+        (script("/a/turbo.js", "node"), true),
         (Program::Binary { path: "/srv/server".into() }, false),
         (Program::CommandLine { line: "node app.js".into(), shell: "/bin/sh".into() }, false),
     ] {

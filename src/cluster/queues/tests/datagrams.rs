@@ -1,0 +1,51 @@
+//! Datagrams, which nobody says that he reads.
+
+use std::net::UdpSocket;
+
+use rustix::net::{RecvFlags, recv};
+
+use super::*;
+
+/// Sends so many, each from a port of its own.
+fn send(address: SocketAddr, count: usize) {
+    for _ in 0..count {
+        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"?", address).unwrap();
+    }
+}
+
+impl Program {
+    /// How many datagrams wait; on the loopback they are there when `send_to` returns.
+    fn read(&self) -> usize {
+        let mut buffer = [0; 8];
+        std::iter::from_fn(|| recv(&self.socket, &mut buffer, RecvFlags::DONTWAIT).ok()).count()
+    }
+}
+
+#[test]
+fn datagrams_go_to_who_is_through_with_setting_up() {
+    play(async {
+        for balancer in BOTH {
+            let stage = Stage::new(balancer);
+            let address = SocketAddr::from(([127, 0, 0, 1], crate::os::ports::free_port()));
+            let one = stage.bind_datagrams(1, address);
+            send(address, 20);
+            assert_eq!(one.read(), 20, "nobody else could have them");
+            let key = stage.key();
+            assert_eq!(stage.queues.to_be_read_by(one.run), [key]);
+            assert!(stage.queues.reads(one.run, &key));
+            assert_eq!((stage.queues.to_be_read_by(one.run), stage.queues.begun_by(one.run)), (vec![], vec![key]));
+            let two = stage.bind_datagrams(2, address);
+            send(address, 40);
+            assert_eq!((one.read(), two.read()), (40, 0));
+            let stage = stage.reborn().await;
+            send(address, 40);
+            assert_eq!((one.read(), two.read()), (40, 0), "the next God knows it, too");
+            assert!(stage.queues.reads(two.run, &key));
+            send(address, 60);
+            let (first, second) = (one.read(), two.read());
+            assert!(first + second == 60 && first > 5 && second > 5, "{first} {second}");
+            stage.queues.gone(two.run);
+            assert!(!stage.queues.reads(two.run, &key));
+        }
+    });
+}
