@@ -132,6 +132,8 @@ pub struct Living {
     ledger: Ledger,
     /// Where ends are told that the keeper does not hear of.
     ends: UnboundedSender<End>,
+    /// True if there is no keeper any more who would hear of any.
+    alone: bool,
 }
 
 impl Living {
@@ -151,6 +153,7 @@ impl Living {
             lineage,
             ledger,
             ends,
+            alone: false,
         }
     }
 
@@ -164,6 +167,9 @@ impl Living {
     pub fn insert(&mut self, run: Run, live: Live) {
         if !live.exited {
             self.mains.insert(live.pid, run);
+            if self.alone {
+                self.watch(live.pid);
+            }
         }
         self.runs.insert(run, live);
         self.write_down(run);

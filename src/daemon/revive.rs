@@ -295,6 +295,8 @@ impl God {
             Err(error) => error,
         };
         tracing::error!("no new keeper could be made, so apps will not outlive this daemon: {error}");
+        self.living.go_alone();
+        self.bury_unseen();
     }
 }
 

@@ -50,6 +50,14 @@ impl Living {
         strangers.for_each(|pid| self.watch(*pid));
     }
 
+    /// The keeper died, and nobody takes his place: who looked after his children is found, and all ends are for us to
+    /// notice from now on.
+    pub fn go_alone(&mut self) {
+        self.alone = true;
+        self.parents.extend(proc::stat(self.god).map(|god| god.parent));
+        self.watch_strangers();
+    }
+
     /// Tells the end of a process that is no child of the keeper's.
     pub(super) fn watch(&self, pid: i32) {
         let ends = self.ends.clone();

@@ -162,6 +162,11 @@ fn a_god_who_cannot_have_a_new_keeper_goes_on_alone() {
         assert_eq!(home.one("tell").pid, tells);
     }
     assert!(processes::lives(god));
+    home.ok("restart tell");
+    let again = home.one("tell").pid;
+    assert_ne!(again, tells);
+    processes::signal(again, Signal::SIGKILL);
+    let last = home.replaced("tell", &[again])[0].pid;
     home.ok("kill");
-    until("all have ended", || !processes::lives(god) && !processes::lives(tells));
+    until("all have ended", || [god, tells, again, last].into_iter().all(|pid| !processes::lives(pid)));
 }
