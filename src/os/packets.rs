@@ -70,9 +70,19 @@ pub fn send(socket: impl AsFd, bytes: &[u8], files: &[BorrowedFd<'_>]) -> io::Re
 /// Receives one packet, and its files, which are close-on-exec. 0 bytes is the end. Of a longer packet the rest is lost.
 ///
 /// # Errors
-/// `WouldBlock` when there is none; `ECONNRESET` when the peer died with packets unread.
+/// `WouldBlock` when there is none.
 pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
-    fdpass::receive_with(socket, buffer, &mut [MaybeUninit::uninit(); cmsg_space!(ScmRights(FILES))])
+    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(FILES))];
+    past_reset(|| fdpass::receive_with(&socket, buffer, &mut space))
+}
+
+/// Calls again if the peer died with packets unread. The kernel says so first, and once: what the peer had sent before that
+/// is still there (`sock_error` in `__skb_try_recv_datagram`; stream sockets give what is there first).
+fn past_reset<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    match call() {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => call(),
+        result => result,
+    }
 }
 
 /// A packet that was looked at and is still there.
@@ -92,7 +102,9 @@ pub enum Seen {
 /// Those of [`receive`].
 pub fn peek(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Seen> {
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-    let got = recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut RecvAncillaryBuffer::default(), flags)?;
+    let got = past_reset(|| {
+        Ok(recvmsg(&socket, &mut [IoSliceMut::new(buffer)], &mut RecvAncillaryBuffer::default(), flags)?)
+    })?;
     Ok(match got.bytes {
         _ if got.flags.contains(ReturnFlags::TRUNC) => Seen::TooLong,
         0 => Seen::End,
@@ -106,7 +118,7 @@ pub fn peek(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Seen> {
 /// Those of [`receive`].
 pub fn take(socket: impl AsFd) -> io::Result<()> {
     let mut first = [0; 1];
-    recv(&socket, &mut first, RecvFlags::DONTWAIT)?;
+    past_reset(|| Ok(recv(&socket, &mut first, RecvFlags::DONTWAIT)?))?;
     Ok(())
 }
 
@@ -144,6 +156,27 @@ mod tests {
         assert_eq!(peek(&ours, &mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(theirs);
         assert_eq!(peek(&ours, &mut buffer).unwrap(), Seen::End);
+    }
+
+    #[test]
+    fn what_one_said_who_died_with_packets_unread_is_heard() {
+        let mut buffer = [0; 64];
+        for looked_before in [false, true] {
+            let (ours, theirs) = pair().unwrap();
+            send(&theirs, b"last but one", &[]).unwrap();
+            send(&theirs, b"last", &[]).unwrap();
+            send(&ours, b"unread", &[]).unwrap();
+            if looked_before {
+                assert_eq!(peek(&ours, &mut buffer).unwrap(), Seen::Whole(12));
+            }
+            drop(theirs);
+            if !looked_before {
+                assert_eq!(peek(&ours, &mut buffer).unwrap(), Seen::Whole(12));
+            }
+            take(&ours).unwrap();
+            assert_eq!(receive(&ours, &mut buffer).unwrap().0, 4);
+            assert_eq!(peek(&ours, &mut buffer).unwrap(), Seen::End);
+        }
     }
 
     #[test]
