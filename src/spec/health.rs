@@ -33,7 +33,7 @@ pub struct Health {
 pub enum Probe {
     /// `GET path` is answered with a status below 400.
     Http {
-        /// `host:port`; without, the process itself over a connection of its own.
+        /// `host:port`; without, or if the app is given its socket there, the process itself over a connection of its own.
         address: Option<String>,
         /// From the slash on.
         path: String,
@@ -152,7 +152,10 @@ impl AppSpec {
     /// address answers for all, and nobody knows what a command asks.
     #[must_use]
     pub fn checks_each_worker(&self) -> bool {
-        let by_itself = |health: &Health| matches!(health.probe, Probe::Http { address: None, .. });
+        let by_itself = |health: &Health| match &health.probe {
+            Probe::Http { address, .. } => address.as_ref().is_none_or(|address| self.is_given(address)),
+            Probe::Tcp { .. } | Probe::Exec(_) | Probe::Log(_) => false,
+        };
         self.mode == ExecMode::Cluster && self.health.as_ref().is_some_and(by_itself)
     }
 
@@ -240,7 +243,7 @@ fn has_port(address: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Balance, sample};
+    use super::super::{Activation, Balance, sample};
     use super::*;
 
     #[test]
@@ -306,6 +309,15 @@ mod tests {
         let by_exec = spec(Probe::exec("true"), |health| health.retries = 1);
         let by_exec = AppSpec { mode: ExecMode::Cluster, ..by_exec };
         assert!(cluster.checks_each_worker() && !own.checks_each_worker() && !by_exec.checks_each_worker());
+        let listen = vec!["tcp://127.0.0.1:3000".parse().unwrap()];
+        let activation = Activation { listen, ..Activation::default() };
+        let at = |address| AppSpec {
+            activation: activation.clone(),
+            mode: ExecMode::Cluster,
+            ..spec(Probe::http(address), |_| ())
+        };
+        assert!(at("http://localhost:3000/up").checks_each_worker());
+        assert!(!at("http://localhost:3001/up").checks_each_worker());
         assert_ne!(why(AppSpec { balance: Balance::Shared, ..cluster }), "");
         assert_eq!(why(spec(Probe::log("up"), |health| health.start_period = Duration::from_secs(9))), "");
         assert!(why(spec(Probe::log("up"), |health| health.retries = 1)).contains("awaited once"));

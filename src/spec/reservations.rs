@@ -1,6 +1,6 @@
 //! What of an app's settings may not hold, though nothing contradicts it: told when it starts, and when it is described.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::activation::Address;
 use super::health::Probe;
@@ -32,8 +32,18 @@ impl AppSpec {
         ]
         .into_iter()
         .filter_map(|(is_so, why)| is_so.then_some(why))
+        .chain(self.emptiness())
         .chain(self.wakefulness())
         .collect()
+    }
+
+    /// What its check finds out about the kernel alone.
+    fn emptiness(&self) -> Option<&'static str> {
+        let Probe::Tcp { address } = &self.health.as_ref()?.probe else { return None };
+        self.is_given(address).then_some(
+            "its check connects to a socket that is given, where the kernel answers whether or not a process is there: it \
+             proves nothing, and one by `http` would",
+        )
     }
 
     /// How its check may keep awake an app that shall rest when nobody is connected.
@@ -57,14 +67,23 @@ impl AppSpec {
 
     /// True if a connection to this address comes straight to a socket that is given, as far as that can be seen from its
     /// words: a name may be that of another machine.
-    fn is_given(&self, address: &str) -> bool {
+    #[must_use]
+    pub fn is_given(&self, address: &str) -> bool {
         let Some((host, port)) = address.rsplit_once(':') else { return false };
-        let here = host == "localhost" || address.parse::<SocketAddr>().is_ok();
-        here && self.activation.listen.iter().any(|endpoint| match endpoint.address {
-            Address::Tcp(own) => Ok(own.port()) == port.parse(),
+        let to = address.parse::<SocketAddr>().ok().map(|address| address.ip());
+        let is_local = to.is_some_and(is_own) || host == "localhost";
+        self.activation.listen.iter().any(|endpoint| match endpoint.address {
+            Address::Tcp(own) if Ok(own.port()) != port.parse() => false,
+            Address::Tcp(own) if is_local => is_own(own.ip()),
+            Address::Tcp(own) => to.is_some_and(|to| own.ip().is_unspecified() || own.ip() == to),
             Address::Udp(_) | Address::Unix(_) => false,
         })
     }
+}
+
+/// True of an address of this machine, whatever machine it is; where one listens at it, also of all addresses.
+fn is_own(address: IpAddr) -> bool {
+    address.is_loopback() || address.is_unspecified()
 }
 
 #[cfg(test)]
@@ -125,13 +144,15 @@ mod tests {
         let http = |address: Option<&str>| Probe::Http { address: address.map(str::to_owned), path: "/".to_owned() };
         let exec = || Probe::Exec(super::super::health::Command::Line("curl -f localhost:3000".to_owned()));
         assert!(matches!(told(exec())[..], [why] if why.contains("is a command")));
-        for elsewhere in ["localhost:80", "example.org:3000", "10.0.0.1:80"] {
+        for elsewhere in ["localhost:80", "example.org:3000", "10.0.0.1:80", "10.0.0.1:3000"] {
             assert!(matches!(told(tcp(elsewhere))[..], [why] if why.contains("not one of `listen`")), "{elsewhere}");
         }
         assert!(told(http(Some("localhost:80")))[0].contains("not one of `listen`"));
-        for known in [tcp("localhost:3000"), tcp("127.0.0.1:3000"), http(Some("[::1]:3000")), http(None)] {
-            assert!(told(known).is_empty());
+        for known in ["localhost:3000", "127.0.0.1:3000", "[::1]:3000", "0.0.0.0:3000"] {
+            assert!(told(http(Some(known))).is_empty(), "{known}");
+            assert!(matches!(told(tcp(known))[..], [why] if why.contains("proves nothing")), "{known}");
         }
+        assert!(told(http(None)).is_empty());
         assert!(app(exec(), 5).reservations().is_empty(), "it rests from one check to the next");
     }
 }

@@ -48,8 +48,11 @@ impl God {
         let cluster = self.clusters.get(&app.id).cloned();
         let question = match health.probe.clone() {
             Probe::Tcp { address } => Question::Tcp { cluster, address },
-            Probe::Http { address: Some(address), path } => Question::Http { cluster, address, path },
-            Probe::Http { address: None, path } => Question::Own { cluster, run, path },
+            // At an address that it is given, nobody answers who is not ready yet: the connection would wait with others.
+            Probe::Http { address, path } => match address.filter(|address| !app.spec.is_given(address)) {
+                Some(address) => Question::Http { cluster, address, path },
+                None => Question::Own { cluster, run, path },
+            },
             Probe::Exec(command) => Question::Exec(Box::new(self.exec(run, process, &app.spec, command)?)),
             Probe::Log(_) => return None,
         };

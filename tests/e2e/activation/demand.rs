@@ -111,7 +111,7 @@ fn checked(probe: &str) -> (Home, u16) {
 
 #[test]
 fn our_own_checks_do_not_keep_it_awake_and_others_do() {
-    for probe in ["http: '/work'", "tcp: 'PORT'"] {
+    for probe in ["http: '/work'", "http: 'http://localhost:PORT/work'", "tcp: 'PORT'"] {
         let (home, port) = checked(probe);
         home.status("a", "idle");
         let (client, awake) = staying(port);
