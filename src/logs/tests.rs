@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::*;
+use crate::os::eventually::eventually;
 
 mod awaited;
 mod caught_up;
@@ -47,15 +48,6 @@ impl Scene {
 
 fn output(reader: io::PipeReader, file: Option<Arc<LogFile>>) -> Output {
     Output { pipe: reader.into(), file, awaited: None, tally: None }
-}
-
-/// Waits for something that will happen, and fails if it does not.
-fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let start = std::time::Instant::now();
-    while !done() {
-        assert!(start.elapsed() < Duration::from_secs(30), "never came: {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 fn content(path: &Path) -> Vec<u8> {

@@ -8,6 +8,8 @@ pub mod connection;
 pub mod datagram;
 pub mod detach;
 pub mod diag;
+#[cfg(test)]
+pub mod eventually;
 pub mod fdpass;
 pub mod files;
 pub mod identity;

@@ -19,7 +19,7 @@ use crate::spec::{QueueRule, Shed};
 
 /// The plainest answer that browsers, proxies and load balancers understand (RFC 9110, 15.6.4).
 const UNAVAILABLE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n\
-    Content-Type: text/plain\r\nContent-Length: 33\r\n\r\nNo worker is ready, please retry.";
+    Content-Type: text/plain\r\nContent-Length: 32\r\n\r\nNo worker is free, please retry.";
 
 /// Says what the app's owner wants said, if anything, and no more. Never waits.
 pub(super) fn turn_away(connection: impl AsFd, how: Shed) {

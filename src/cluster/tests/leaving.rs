@@ -151,7 +151,7 @@ fn a_listener_all_workers_closed_on_purpose_is_closed() {
         two.accept().await;
         two.close();
         until("it is closed", || stage.cluster.listeners().is_empty()).await;
-        assert!(TcpStream::connect(at).is_err());
+        until("it is refused", || TcpStream::connect(at).is_err()).await;
     });
 }
 

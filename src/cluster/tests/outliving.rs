@@ -197,7 +197,7 @@ fn second_thoughts_go_on() {
         let stage = stage.reborn().await;
         assert_eq!(stage.cluster.listeners().len(), 1);
         until("it is closed", || stage.cluster.listeners().is_empty()).await;
-        assert!(TcpStream::connect(at).is_err());
+        until("it is refused", || TcpStream::connect(at).is_err()).await;
         assert!(!stage.records().keys().any(|key| key.starts_with("fd/listen/")), "released");
     });
 }

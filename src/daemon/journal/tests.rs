@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::rc::Rc;
-use std::time::Instant;
 
 use super::*;
 use crate::keeper::{Records, Region, ledger};
+use crate::os::eventually::eventually;
 
 struct Scene {
     folder: tempfile::TempDir,
@@ -49,7 +49,7 @@ impl Scene {
     /// Waits until the journal holds this.
     fn comes_to(&self, expected: &[(&str, &str)]) {
         let expected: Records = expected.iter().map(|(key, json)| ((*key).into(), (*json).into())).collect();
-        until("the journal has it", || {
+        eventually("the journal has it", || {
             let loaded = load(&self.home.journal()).ok().and_then(|(loaded, _)| loaded);
             loaded.is_some_and(|loaded| of_its_own(loaded) == expected)
         });
@@ -74,14 +74,6 @@ fn of_its_own(loaded: Loaded) -> Records {
     let mut records = loaded.records;
     records.retain(|key, _| key != "lineage" && key != "format");
     records
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(20), "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 #[test]
@@ -151,7 +143,7 @@ fn it_stays_short() {
     for round in 0..4000 {
         life.put(&format!("spec/{}", round % 5), &long);
         if round % 50 == 0 {
-            until("it is taken", || lock(&life.journal.shared.inbox).bytes.is_empty());
+            eventually("it is taken", || lock(&life.journal.shared.inbox).bytes.is_empty());
         }
     }
     drop(life);
@@ -196,7 +188,7 @@ fn trouble_is_known_and_ends_when_its_cause_is_gone() {
     fs::rename(scene.home.root(), &away).unwrap();
     life.put("spec/0", "2");
     let mut known = JournalState::Whole;
-    until("it is known", || {
+    eventually("it is known", || {
         known = life.journal.state();
         known != JournalState::Whole
     });
@@ -204,7 +196,7 @@ fn trouble_is_known_and_ends_when_its_cause_is_gone() {
     assert_eq!(error, "No such file or directory");
     life.put("spec/1", "3");
     fs::rename(away, scene.home.root()).unwrap();
-    until("all is well", || life.journal.state() == JournalState::Whole);
+    eventually("all is well", || life.journal.state() == JournalState::Whole);
     assert!(since > 0);
     scene.comes_to(&[("spec/0", "2"), ("spec/1", "3")]);
 }
@@ -246,7 +238,7 @@ fn any_damaged_bit_costs_what_follows_it_and_nothing_is_deleted() {
     let life = scene.live(&Records::new());
     for (key, json) in [("spec/0", "1"), ("process/0", "2"), ("process/1", "3")] {
         life.put(key, json);
-        until("it is written", || scene.home.journal().exists() && scene.records().contains_key(key));
+        eventually("it is written", || scene.home.journal().exists() && scene.records().contains_key(key));
     }
     drop(life);
     let whole = fs::read(scene.home.journal()).unwrap();

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 
 use super::*;
+use crate::os::eventually::eventually;
 use crate::os::reap;
 use crate::os::spawn::{self, Confinement, Launch, Spawned};
 
@@ -28,15 +29,6 @@ fn start(line: &str, group: &Cgroup) -> Spawned {
         confinement: Confinement { cgroup: entry.folder(), cgroup_procs: &entry.procs(), ..Confinement::default() },
     })
     .unwrap()
-}
-
-/// As a process is reaped that ended or was killed.
-fn eventually(what: &str, holds: impl Fn() -> bool) {
-    let start = std::time::Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < std::time::Duration::from_secs(20), "{what}");
-        std::thread::yield_now();
-    }
 }
 
 #[test]

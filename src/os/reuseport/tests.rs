@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketFlags, accept_with, bind, getsockname, ipproto, socket_with};
 
 use super::*;
 use crate::os::diag;
+use crate::os::eventually::eventually;
 
 mod routes;
 mod sticky;
@@ -48,7 +48,7 @@ fn group(any: &str, at_most: Balancer, count: usize) -> (Group, Vec<MemberId>) {
 /// kernel; the last packet of the handshake may be on its way to the queue.
 fn accepted(group: &Group, count: usize) -> Vec<MemberId> {
     let mut got = Vec::new();
-    until("they are accepted", || {
+    eventually("they are accepted", || {
         for (id, _) in group.members() {
             while accept_with(group.socket(id).unwrap(), SocketFlags::CLOEXEC).is_ok() {
                 got.push(id);
@@ -61,15 +61,7 @@ fn accepted(group: &Group, count: usize) -> Vec<MemberId> {
 
 /// Waits until so many are in the queue.
 fn wait_in(group: &Group, id: MemberId, count: usize) {
-    until("they wait", || diag::waiting(group.socket(id).unwrap()).unwrap() as usize >= count);
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(60), "never came: {what}");
-        std::thread::yield_now();
-    }
+    eventually("they wait", || diag::waiting(group.socket(id).unwrap()).unwrap() as usize >= count);
 }
 
 /// Makes connections, and counts whom they went to. All queues are empty again afterwards.
@@ -314,7 +306,7 @@ fn served(group: &Group, ids: &[MemberId], address: SocketAddr, clients: usize) 
     let open = |id: &MemberId| UdpSocket::from(group.socket(*id).unwrap().try_clone_to_owned().unwrap());
     let mut servers: Vec<_> = ids.iter().map(|id| (open(id), HashMap::<SocketAddr, usize>::new())).collect();
     let mut left = 3 * clients.len();
-    until("all packets are received", || {
+    eventually("all packets are received", || {
         for (socket, from) in &mut servers {
             while let Ok((_, client)) = socket.recv_from(&mut [0; 8]) {
                 *from.entry(client).or_default() += 1;

@@ -24,7 +24,7 @@ fn a_door_can_be_opened_before_anybody_comes_and_all_close_together() {
         let _clients = stage.connect(2);
         assert_eq!(second.accept().len(), 1);
         stage.queues.close();
-        assert!(TcpStream::connect(stage.address).is_err());
+        eventually("it is refused", || TcpStream::connect(stage.address).is_err());
         let records = ledger::read(stage.memory.ledger.file().unwrap()).unwrap();
         assert_eq!(ledger::kept(&records).count(), 0, "{records:?}");
     });
