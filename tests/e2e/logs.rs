@@ -138,6 +138,7 @@ fn nothing_is_lost_or_doubled_through_a_rotation() {
 fn a_reader_that_leaves_ends_the_command_quietly() {
     let home = Home::new();
     home.ok(&format!("start {} -- 0.02", example("ticker.sh")));
+    home.logged("ticker-out.log", "tick");
     let mut logs = Command::new(pmr::BINARY);
     logs.args(["logs", "ticker"]).env("PMR_HOME", home.root()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = logs.spawn().unwrap();

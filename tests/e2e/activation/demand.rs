@@ -38,6 +38,8 @@ fn an_app_that_nobody_needs_rests_and_the_next_client_is_answered() {
 #[test]
 fn who_stays_connected_keeps_it_awake() {
     let (home, port) = serving("--idle-timeout 400ms");
+    // Who comes in the moment it is told to rest is served, and it rests.
+    home.status("a", "idle");
     let (client, before) = staying(port);
     let start = Instant::now();
     until("several timeouts have passed", || start.elapsed().as_millis() > 1600);
