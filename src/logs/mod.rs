@@ -145,7 +145,7 @@ impl LogFiles {
         .await;
     }
 
-    /// Waits until what has been printed for those files is in them. Gives up after [`CATCH_UP`]: a disk may hang.
+    /// Waits until what has been printed for those files is in them, two seconds at most: a disk may hang.
     pub async fn catch_up(&self, concerned: impl Fn(&Path) -> bool + Send + 'static) {
         let dispatcher = Arc::clone(&self.inner.dispatcher);
         let waiting = self.on_disk(move || {

@@ -113,3 +113,10 @@ async fn turn_late_away(
         }
     }
 }
+
+/// All that a client hears until it is let go.
+#[cfg(test)]
+pub(super) async fn told(mut client: impl io::Read + Send + 'static) -> String {
+    let heard = tokio::task::spawn_blocking(move || io::read_to_string(&mut client).unwrap());
+    heard.await.unwrap()
+}

@@ -4,6 +4,7 @@ use std::io::Read;
 use std::os::unix::net::UnixStream;
 
 use super::*;
+use crate::cluster::shed::told;
 use crate::os::clock;
 use crate::spec::Shed;
 
@@ -12,16 +13,6 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 fn limit(stage: &mut Stage) {
     stage.queue = QueueRule { timeout: Some(TIMEOUT), shed: Shed::Answer, ..QueueRule::default() };
     stage.cluster.set_options(Options { balance: stage.balance, queue: stage.queue, ..Options::default() });
-}
-
-async fn told(mut client: impl Read + Send + 'static) -> String {
-    tokio::task::spawn_blocking(move || {
-        let mut words = String::new();
-        client.read_to_string(&mut words).unwrap();
-        words
-    })
-    .await
-    .unwrap()
 }
 
 /// Gods live for a tenth of the time each, until the client is told something.
