@@ -23,10 +23,10 @@ impl State {
     }
 
     pub(super) fn partake(&mut self, run: Run, key: &Key) -> Option<OwnedFd> {
-        // Of datagrams it is known only later that somebody reads them, and by then all may have come.
-        let is_theirs = |queue: &Queue| !queue.key.tcp && queue.holders.iter().any(|one| self.is_included(one.run));
-        let is_common = |queue: &Queue| queue.key == *key && (self.is_attended(queue, |_| true) || is_theirs(queue));
-        let at = self.queues.iter().position(is_common)?;
+        let is_attended = |queue: &Queue| queue.key == *key && self.is_attended(queue, |_| true);
+        // Of those that begin together each may have bound before any of them listens, or is known to read.
+        let is_begun = |queue: &Queue| queue.key == *key && queue.holders.iter().any(|one| self.is_included(one.run));
+        let at = self.queues.iter().position(is_attended).or_else(|| self.queues.iter().position(is_begun))?;
         let queue = &mut self.queues[at];
         let socket = queue.socket.try_clone().ok()?;
         queue.hold(run);

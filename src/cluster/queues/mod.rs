@@ -222,7 +222,7 @@ impl Queues {
         self.state.borrow_mut().inherit(run, key)
     }
 
-    /// The queue at this address that others serve. From now on this worker does, too.
+    /// The queue at this address that others serve, or have begun to. From now on this worker does, too.
     pub(crate) fn partake(&self, run: Run, key: &Key) -> Option<OwnedFd> {
         self.state.borrow_mut().partake(run, key)
     }

@@ -287,6 +287,23 @@ fn one_queue_for_all() {
 }
 
 #[test]
+fn who_binds_before_the_first_listens_has_the_same_queue() {
+    play(async {
+        let mut stage = Stage::new(Balancer::RoundRobin);
+        let one = stage.bind(1);
+        stage.queues.join(Run(2), 1);
+        let two = Program { run: Run(2), socket: stage.queues.partake(Run(2), &stage.key()).unwrap() };
+        stage.listen(&two);
+        stage.listen(&one);
+        let _clients = stage.connect(4);
+        assert_eq!(one.accept().len(), 4, "all is in one");
+        stage.queues.gone(one.run);
+        let _clients = stage.connect(2);
+        assert_eq!(two.accept().len(), 2);
+    });
+}
+
+#[test]
 fn a_drain_lasts_until_connections_end_or_are_idle_or_time_is_up() {
     play(async {
         let mut stage = Stage::new(Balancer::Random);

@@ -7,7 +7,7 @@
 //! | what somebody else has, another app of ours included | `EADDRINUSE`; people are told who |
 //! | what it has bound already, without `SO_REUSEPORT` | `EADDRINUSE`; what it has closed since does not count |
 //! | an address where connections wait for a worker | the socket they wait in, in place of its own |
-//! | where others serve, with one queue for all | their socket, in place of its own |
+//! | where others serve or are about to, with one queue for all | their socket, in place of its own |
 //! | what the keeper is to look at for us, and does not | `ETIMEDOUT`, or `ECONNRESET` if he has died |
 //! | anything else | its own socket, shared with those of the other workers |
 //!
