@@ -41,6 +41,7 @@ mod points {
     use std::io::Write;
     use std::path::{Path, PathBuf};
     use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use rustix::process::{Signal, getpid, kill_process};
 
@@ -75,6 +76,12 @@ mod points {
     }
 
     fn die(point: &str, notes: &Path) {
+        // Several threads may pass it before the first is through with dying, and one death is one line.
+        static DYING: AtomicBool = AtomicBool::new(false);
+        while DYING.swap(true, Ordering::Relaxed) {
+            // Until the first is through.
+            std::thread::park();
+        }
         // What is noted and what is not makes no difference to what follows.
         let _ = File::options().append(true).create(true).open(notes).and_then(|mut file| writeln!(file, "{point}"));
         let _ = kill_process(getpid(), Signal::KILL);
