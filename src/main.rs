@@ -9,7 +9,7 @@ use pmr::cli::{self, home};
 use pmr::daemon::{self, Options, upgrade};
 use pmr::demo::worker;
 use pmr::keeper::{self, Estate};
-use pmr::os::detach;
+use pmr::os::process::detach;
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use serde_json::{Map, Value};
 
-use crate::os::replace;
+use crate::os::fs::replace;
 use crate::paths::Home;
 use crate::spec::target::similar;
 

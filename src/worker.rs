@@ -38,9 +38,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::channel::{Channel, Door};
 pub use self::stream::Stream;
-pub use crate::os::socket::LocalAddress as Address;
-use crate::os::socket::{Listening, Place};
-use crate::os::{fdpass, packets};
+pub use crate::os::net::socket::LocalAddress as Address;
+use crate::os::net::socket::{Listening, Place};
+use crate::os::net::{fdpass, packets};
 use crate::protocol::channel::VARIABLE;
 
 /// Pause when there are too many open files.

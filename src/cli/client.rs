@@ -136,7 +136,7 @@ impl Client {
                 self.ui.warn(&mismatch(&hello));
             }
             if let Some(unwritten) = &hello.standing.unwritten {
-                self.ui.warn(&view::standing::unwritten(unwritten, self.has_autosave(), &Zoned::now()));
+                self.ui.warn(&view::daemon_warnings::unwritten(unwritten, self.has_autosave(), &Zoned::now()));
             }
         }
         Ok(hello)
@@ -163,7 +163,7 @@ impl Client {
     #[must_use]
     pub fn unsaved(&self) -> Option<String> {
         let saved = self.greeted.get()?.unsaved?;
-        Some(view::standing::unsaved(saved, self.has_autosave(), &Zoned::now()))
+        Some(view::daemon_warnings::unsaved(saved, self.has_autosave(), &Zoned::now()))
     }
 
     /// Who is there, whatever version it is.

@@ -11,7 +11,7 @@ use std::process::{Command, ExitCode, ExitStatus};
 
 use super::failure::{Doing, Failure};
 use super::home;
-use crate::os::files;
+use crate::os::fs::files;
 use crate::paths::Home;
 
 /// The daemon is to run in this process.

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use super::ui::Ui;
-use crate::os::proc;
+use crate::os::process::proc;
 use crate::paths::Home;
 
 /// How long a command waits before it looks whether anybody works for it, and between two looks.

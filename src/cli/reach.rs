@@ -7,7 +7,7 @@ use tokio::net::UnixStream;
 
 use super::failure::{Doing, Failure};
 use super::paused;
-use crate::os::files;
+use crate::os::fs::files;
 use crate::paths::Home;
 
 /// How long a daemon that runs may be without a socket: it is about to start, to end, or to make one that was deleted.

@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 use super::failure::{Doing, Failure};
 use super::home;
 use super::reach::{Reached, reach};
-use crate::os::detach;
+use crate::os::process::detach;
 use crate::paths::Home;
 
 /// How many lines of the daemon's log are shown when it dies.

@@ -4,16 +4,16 @@ use tokio::task::AbortHandle;
 
 /// One who looks after a queue. It ends when this is dropped.
 #[derive(Debug)]
-pub(super) struct Lookout(AbortHandle);
+pub(crate) struct Lookout(AbortHandle);
 
 impl Lookout {
     /// To be called inside a [`tokio::task::LocalSet`].
-    pub(super) fn new(task: impl Future<Output = ()> + 'static) -> Lookout {
+    pub(crate) fn new(task: impl Future<Output = ()> + 'static) -> Lookout {
         Lookout(tokio::task::spawn_local(task).abort_handle())
     }
 
     /// False once it had nothing more to look after.
-    pub(super) fn is_there(&self) -> bool {
+    pub(crate) fn is_there(&self) -> bool {
         !self.0.is_finished()
     }
 }

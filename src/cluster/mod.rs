@@ -15,28 +15,13 @@
 //! The owner tells it who joined, who is about to leave and who is gone; it tells the owner by [`Notice`]s what workers
 //! say, and no more of it than he takes in (`pace`). All of it runs on one thread, inside a [`tokio::task::LocalSet`].
 
-mod activation;
-mod calls;
-mod channel;
-mod dispatcher;
-mod drain;
-mod late;
-mod line;
-mod listener;
+mod balancer;
+pub(crate) mod dealt;
+pub(crate) mod kernel;
 mod lookout;
-mod memory;
-mod node;
-mod pace;
-mod probe;
-mod push;
-mod queues;
-mod record;
-mod revival;
-mod rota;
-mod shed;
-mod state;
-mod takeover;
-mod wanted;
+mod own_connections;
+pub(crate) mod persist;
+mod waiting;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -47,21 +32,21 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 
-pub use self::activation::{Activation, activation_key};
-pub use self::calls::Call;
-use self::line::Line;
-use self::memory::Book;
-pub use self::memory::{Legacy, Memory, channel_name, own_channel_name, record_key};
-use self::node::channel::Channel;
-use self::node::reply;
-pub use self::probe::Unreachable;
-use self::queues::Queues;
-pub use self::queues::queues_key;
-use self::rota::Rules;
-use self::state::{Member, State};
-use self::takeover::Takeover;
-pub use self::takeover::handover_name;
-use crate::os::reuseport::{Balancer, Deal};
+use self::balancer::Rules;
+use self::dealt::node::channel::Channel;
+use self::dealt::node::reply;
+pub use self::dealt::probe::Unreachable;
+use self::dealt::state::{Member, State};
+use self::dealt::transport::Line;
+pub use self::kernel::activation::{Activation, activation_key};
+use self::kernel::intercept::Takeover;
+pub use self::kernel::intercept::handover_name;
+use self::kernel::queues::Queues;
+pub use self::kernel::queues::queues_key;
+pub use self::own_connections::Call;
+use self::persist::store::Book;
+pub use self::persist::store::{Legacy, Memory, channel_name, own_channel_name, record_key};
+use crate::os::net::reuseport::{Balancer, Deal};
 use crate::os::seccomp::{BindWatch, Pending};
 use crate::protocol::{ListenerInfo, Run};
 use crate::spec::{Balance, QueueRule, Sharing};
@@ -213,7 +198,7 @@ impl Cluster {
         }
         activation.set_rule(options.queue);
         let deal = options.deal();
-        let state = revival::revive(options, book, notices, legacy)?;
+        let state = persist::recover::revive(options, book, notices, legacy)?;
         // Queues of a version before know no numbers.
         state.borrow().members.iter().for_each(|(run, member)| queues.number(*run, member.instance));
         queues.set_deal(deal);
@@ -334,8 +319,8 @@ impl Cluster {
         if !self.state.borrow().members.contains_key(&run) {
             return self.state.borrow_mut().rota.leave(run);
         }
-        node::conversation::hear_out(&self.state, run);
-        channel::conversation::hear_out(&self.state, run);
+        dealt::node::conversation::hear_out(&self.state, run);
+        dealt::channel::conversation::hear_out(&self.state, run);
         let mut state = self.state.borrow_mut();
         state.ended(run);
         let member = state.members.remove(&run);

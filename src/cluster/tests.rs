@@ -1,11 +1,11 @@
 //! The cluster against workers played by the test, line by line.
 
+mod backpressure;
 mod dealing;
 mod dying;
 mod leaving;
 mod outliving;
-mod own;
-mod pace;
+mod own_channel;
 mod surviving;
 mod waiting;
 
@@ -22,13 +22,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
 use crate::keeper::{Ledger, Place, Records, Region, Word, ledger};
-use crate::os::fdpass;
+use crate::os::net::fdpass;
 use crate::os::tracer::Tracer;
 
 /// Longer than anything here takes; what waits that long has hung.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(in crate::cluster) fn play<F: Future<Output = ()>>(story: F) {
+pub(crate) fn play<F: Future<Output = ()>>(story: F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let all = async { tokio::time::timeout(PATIENCE * 3, story).await.expect("the story hung") };
     tokio::task::LocalSet::new().block_on(&runtime, all);
@@ -82,7 +82,7 @@ impl Remains {
     }
 }
 
-pub(in crate::cluster) fn memory(generation: u64, records: &Records) -> Memory {
+pub(crate) fn memory(generation: u64, records: &Records) -> Memory {
     let region = Rc::new(Region::new().unwrap());
     region.set(Word::Generation, generation);
     // Copies have other numbers.
@@ -91,7 +91,7 @@ pub(in crate::cluster) fn memory(generation: u64, records: &Records) -> Memory {
 }
 
 /// A copy of an open file, by its number.
-pub(in crate::cluster) fn copy(number: i32) -> OwnedFd {
+pub(crate) fn copy(number: i32) -> OwnedFd {
     fdpass::inherited(u16::try_from(number).unwrap()).unwrap()
 }
 

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::environment;
 use super::god::{God, Reply};
+use super::launch::environment;
 use crate::cluster::Cluster;
-use crate::os::{killpoint, pidfd, proc, tree};
+use crate::os::killpoint;
+use crate::os::process::{pidfd, proc, tree};
 use crate::protocol::{EventKind, Refusal, Report, ReportLine, Run, Verdict};
 use crate::spec::signal;
 use crate::spec::target::Selector;
@@ -16,7 +17,7 @@ const KILL_ROUNDS: usize = 10;
 
 impl God {
     /// Carries out one effect and returns what the supervisor is to know of it at once.
-    pub(super) fn carry_out(&mut self, effect: Effect) -> Option<Input> {
+    pub(crate) fn carry_out(&mut self, effect: Effect) -> Option<Input> {
         if let Effect::Drain { run, .. } | Effect::Terminate { run } = effect {
             self.checks.end(run);
         }
@@ -69,12 +70,12 @@ impl God {
 
     // End.
 
-    pub(super) fn cluster_of(&self, run: Run) -> Option<&Cluster> {
+    pub(crate) fn cluster_of(&self, run: Run) -> Option<&Cluster> {
         self.clusters.get(&self.living.get(run)?.app)
     }
 
     /// Nothing new goes to this run.
-    pub(super) fn exclude(&self, run: Run) {
+    pub(crate) fn exclude(&self, run: Run) {
         if let Some(cluster) = self.cluster_of(run) {
             cluster.exclude(run);
         }
@@ -146,7 +147,7 @@ impl God {
     }
 
     /// The main process of a run was reaped.
-    pub(super) fn buried(&mut self, run: Run) {
+    pub(crate) fn buried(&mut self, run: Run) {
         self.checks.end(run);
         self.complaints.forget(run);
         let Some(process) = self.supervisor.process_of(run) else { return };
@@ -157,7 +158,7 @@ impl God {
     }
 
     /// Keeps the pid file of a process true: it names the main process that answers for it, or does not exist.
-    pub(super) fn note_pid(&self, id: ProcessId) {
+    pub(crate) fn note_pid(&self, id: ProcessId) {
         let Some(process) = self.supervisor.process(id) else { return };
         let Some(app) = self.supervisor.app(process.app) else { return };
         let (_, path) = environment::files(&self.shell.home, &app.spec, process);
@@ -167,12 +168,12 @@ impl God {
     // Limits.
 
     /// True if memory is to be measured.
-    pub(super) fn has_limits(&self) -> bool {
+    pub(crate) fn has_limits(&self) -> bool {
         self.supervisor.apps().any(|app| app.spec.restart.max_memory.is_some())
     }
 
     /// Measures the trees of all runs.
-    pub(super) fn sample(&mut self) {
+    pub(crate) fn sample(&mut self) {
         let roots: Vec<(Run, i32)> = self.living.running().map(|(run, live)| (run, live.pid)).collect();
         let usage = proc::usage(&roots.iter().map(|(_, pid)| *pid).collect::<Vec<_>>());
         for (run, pid) in roots {
@@ -183,7 +184,7 @@ impl God {
 
     // Log files.
 
-    pub(super) fn flush_logs(&mut self, target: &[Selector], reply: Reply) {
+    pub(crate) fn flush_logs(&mut self, target: &[Selector], reply: Reply) {
         let ids = match self.supervisor.select(target) {
             Ok(ids) => ids,
             Err(refusal) => return drop(reply.send(Err(refusal))),
@@ -208,7 +209,7 @@ impl God {
         });
     }
 
-    pub(super) fn reopen_logs(&mut self, reply: Option<Reply>) {
+    pub(crate) fn reopen_logs(&mut self, reply: Option<Reply>) {
         let logs = self.shell.logs.clone();
         tokio::task::spawn_local(async move {
             logs.reopen_all().await;

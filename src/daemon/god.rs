@@ -12,25 +12,26 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::bus::Bus;
-use super::complaints::{self, Complaints};
-use super::desired::{Ending, Fingerprints};
-use super::dump::Saved;
-use super::health::Checks;
-use super::history::History;
-use super::journal::Journal;
-use super::live::{End, Living};
-use super::log;
-use super::notify::{Heard, Notifications};
-use super::pid_files::PidFiles;
-use super::sources::Sources;
+use super::disk::desired::{Ending, Fingerprints};
+use super::disk::dump::Saved;
+use super::disk::history::History;
+use super::disk::journal::Journal;
+use super::disk::log;
+use super::disk::pid_files::PidFiles;
+use super::event_sources::Sources;
+use super::launch::bind_watch::Watching;
+use super::rpc::bus::Bus;
+use super::runs::health::Checks;
+use super::runs::notify::{Heard, Notifications};
+use super::runs::stderr_rate;
+use super::runs::stderr_rate::Complaints;
+use super::runs::table::{End, Living};
 use super::upgrade::Outcome;
-use super::watching::Watching;
 use crate::cluster::{Cluster, Memory, Notice};
 use crate::logs::LogFiles;
 use crate::os::cgroup::Cgroups;
-use crate::os::reap::Ended;
-use crate::os::threads::Threads;
+use crate::os::process::reap::Ended;
+use crate::os::thread_pool::Threads;
 use crate::os::{clock, killpoint};
 use crate::paths::Home;
 use crate::protocol::event::{Asker, EventProcess};
@@ -107,29 +108,29 @@ pub struct Shell {
 
 /// All state of the daemon, owned by one task.
 pub struct God {
-    pub(super) shell: Shell,
-    pub(super) supervisor: Supervisor,
-    pub(super) living: Living,
-    pub(super) clusters: HashMap<AppId, Cluster>,
-    pub(super) notifications: Notifications,
-    pub(super) bus: Bus,
+    pub(crate) shell: Shell,
+    pub(crate) supervisor: Supervisor,
+    pub(crate) living: Living,
+    pub(crate) clusters: HashMap<AppId, Cluster>,
+    pub(crate) notifications: Notifications,
+    pub(crate) bus: Bus,
     /// `process.version` of the current run, where it was told.
-    pub(super) node_versions: HashMap<ProcessId, String>,
-    pub(super) fingerprints: Fingerprints,
+    pub(crate) node_versions: HashMap<ProcessId, String>,
+    pub(crate) fingerprints: Fingerprints,
     /// Whom events were about, until they are removed.
-    pub(super) told_of: HashMap<ProcessId, EventProcess>,
-    pub(super) watching: Watching,
+    pub(crate) told_of: HashMap<ProcessId, EventProcess>,
+    pub(crate) watching: Watching,
     /// Who is asked how it is.
-    pub(super) checks: Checks,
+    pub(crate) checks: Checks,
     /// What is written to standard error.
-    pub(super) complaints: Complaints,
-    pub(super) tickets: HashMap<Ticket, Reply>,
+    pub(crate) complaints: Complaints,
+    pub(crate) tickets: HashMap<Ticket, Reply>,
     last_ticket: u64,
-    pub(super) ending: Option<Ticket>,
-    pub(super) ended: bool,
+    pub(crate) ending: Option<Ticket>,
+    pub(crate) ended: bool,
     /// When the trial of this program is over, and what is to be said of it then.
-    pub(super) trial: Option<(Instant, Upgraded)>,
-    pub(super) upgrade: Outcome,
+    pub(crate) trial: Option<(Instant, Upgraded)>,
+    pub(crate) upgrade: Outcome,
 }
 
 impl God {
@@ -203,7 +204,7 @@ impl God {
                     self.sample();
                 }
                 () = tokio::time::sleep_until(count_at), if self.counts_complaints() => {
-                    count_at = Instant::now() + complaints::INTERVAL;
+                    count_at = Instant::now() + stderr_rate::INTERVAL;
                     self.count_complaints();
                 }
                 Some(command) = told.commands.recv() => self.command(command),
@@ -225,7 +226,7 @@ impl God {
     }
 
     /// Lets the supervisor decide, and does what it says, and whatever follows from that.
-    pub(super) fn input(&mut self, input: Input) {
+    pub(crate) fn input(&mut self, input: Input) {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
             let effects = self.supervisor.handle(moment(), input);
@@ -239,7 +240,7 @@ impl God {
     }
 
     /// Takes in what happened to runs, main processes buried first.
-    pub(super) fn all_inputs(&mut self, inputs: Vec<Input>) {
+    pub(crate) fn all_inputs(&mut self, inputs: Vec<Input>) {
         for input in inputs {
             match &input {
                 Input::Exited { run, survivors, .. } => {
@@ -260,7 +261,7 @@ impl God {
     }
 
     /// What the supervisor changed, as one piece.
-    pub(super) fn write_down(&mut self) {
+    pub(crate) fn write_down(&mut self) {
         let ledger = &self.shell.memory.ledger;
         for (key, json) in self.supervisor.changes() {
             match json {
@@ -271,7 +272,7 @@ impl God {
         ledger.commit();
     }
 
-    pub(super) fn reap(&mut self, dead: &[(i32, Ended)]) {
+    pub(crate) fn reap(&mut self, dead: &[(i32, Ended)]) {
         let news = self.living.reaped(dead);
         self.all_inputs(news);
     }
@@ -326,7 +327,7 @@ impl God {
         }
     }
 
-    pub(super) fn ticket(&mut self, reply: Option<Reply>) -> Ticket {
+    pub(crate) fn ticket(&mut self, reply: Option<Reply>) -> Ticket {
         self.last_ticket += 1;
         let ticket = Ticket(self.last_ticket);
         self.tickets.extend(reply.map(|reply| (ticket, reply)));
@@ -335,7 +336,7 @@ impl God {
 
     /// Stops everything in order; the loop ends when all is down. The desired state is written down first, so that the
     /// next boot can bring it back.
-    pub(super) fn end(&mut self, why: &str, reply: Option<Reply>) {
+    pub(crate) fn end(&mut self, why: &str, reply: Option<Reply>) {
         let ticket = self.ticket(reply);
         if self.ending.is_none() {
             tracing::info!("ending because of {why}");
@@ -348,7 +349,7 @@ impl God {
         self.input(Input::Ask { ticket, ask: Ask::ShutDown });
     }
 
-    pub(super) fn publish(&mut self, process: ProcessId, kind: EventKind) {
+    pub(crate) fn publish(&mut self, process: ProcessId, kind: EventKind) {
         let now = self.supervisor.process(process).and_then(|known| {
             let spec = &self.supervisor.app(known.app)?.spec;
             Some(EventProcess { id: process.0, name: spec.name.clone(), namespace: spec.namespace.clone() })

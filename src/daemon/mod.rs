@@ -4,38 +4,15 @@
 //! a pool of threads that come and go, so a slow disk stops nobody. The process itself is one of several, one after the
 //! other, that the [`crate::keeper`] starts.
 
-mod activate;
-mod adopt;
-mod asked;
-mod birth;
-mod bus;
-mod complaints;
-mod confine;
-pub mod desired;
-mod doors;
-pub mod dump;
+pub mod boot;
+pub mod disk;
 mod effect;
-mod environment;
+mod event_sources;
 mod god;
-mod health;
-mod history;
-pub mod journal;
-mod live;
-mod log;
-mod notify;
-mod panics;
-mod pid_files;
-mod premises;
-mod revive;
-mod rotating;
-mod server;
-mod service;
-mod sources;
-mod start;
+pub mod launch;
+pub mod rpc;
+pub mod runs;
 pub mod upgrade;
-mod view;
-mod watching;
-mod wiring;
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -45,11 +22,11 @@ use tarpc::context::Context;
 use tokio::task::LocalSet;
 
 use crate::keeper::{Estate, Inheritance};
-use crate::os::identity;
+use crate::os::process::identity;
 use crate::paths::Home;
 use crate::protocol::{Daemon, VERSION};
-use birth::{Born, Needed};
-use premises::at;
+use boot::bootstrap::{Born, Needed};
+use boot::home_dir::at;
 
 /// Commands that may wait for God before those who send more have to wait.
 const COMMANDS_WAITING: usize = 128;
@@ -77,7 +54,7 @@ pub struct Options {
 /// written to `readiness`.
 pub fn found(home: &Home, readiness: Option<OwnedFd>) -> Result<Estate, String> {
     let pid = identity::pid();
-    match premises::lock(home, pid) {
+    match boot::home_dir::lock(home, pid) {
         Ok(lock) => Estate::found(lock, readiness).map_err(|error| format!("preparing the keeper: {error}")),
         Err(error) => {
             say(&mut readiness.map(File::from), &error);
@@ -112,15 +89,15 @@ fn say(readiness: &mut Option<File>, text: &str) {
 fn prepare(home: &Home, first: bool) -> Result<(), String> {
     let path = home.daemon_log();
     if first {
-        premises::furnish(home)?;
-        log::check(&path).map_err(at(&path))?;
+        boot::home_dir::furnish(home)?;
+        disk::log::check(&path).map_err(at(&path))?;
     }
-    log::start(&path).map_err(|error| format!("starting the log: {error}"))?;
+    disk::log::start(&path).map_err(|error| format!("starting the log: {error}"))?;
     identity::survive_file_size_limit().map_err(|error| format!("ignoring a signal: {error}"))
 }
 
 fn serve(options: &Options, inheritance: Inheritance, readiness: &mut Option<File>) -> Result<(), String> {
-    panics::end_god(&options.home);
+    boot::panics::end_god(&options.home);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().needed("starting the runtime")?;
     let outcome = LocalSet::new().block_on(&runtime, live(options, inheritance, readiness));
     // A write that hangs on a dead disk must not keep us.
@@ -130,12 +107,12 @@ fn serve(options: &Options, inheritance: Inheritance, readiness: &mut Option<Fil
 
 async fn live(options: &Options, legacy: Inheritance, readiness: &mut Option<File>) -> Result<(), String> {
     let home = &options.home;
-    let Born { god, sources, service, rpc, events, attendance, is_heir } = birth::bear(options, legacy)?;
+    let Born { god, sources, service, rpc, events, attendance, is_heir } = boot::bootstrap::bear(options, legacy)?;
     let keeper = service.hello.pid;
     let own_files = identity::spare_files(FILES_SPARED).needed("limiting our files")?;
     // Both serve as long as the runtime lives; God decides when that is over.
-    tokio::spawn(server::serve_rpc(rpc, service.clone(), own_files));
-    tokio::spawn(server::serve_events(events, service.god.clone()));
+    tokio::spawn(rpc::server::serve_rpc(rpc, service.clone(), own_files));
+    tokio::spawn(rpc::server::serve_events(events, service.god.clone()));
     let god = tokio::task::spawn_local(god.run(sources));
     tracing::info!("pmr {VERSION} started in {}", home.root().display());
     if !is_heir

@@ -14,9 +14,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::god::God;
-use super::live;
+use super::runs::table;
 use crate::keeper::{self, LAYOUT, Pillar, Previous, Records, Trial, UPGRADE, ledger};
-use crate::os::{clock, killpoint, pidfd, twin};
+use crate::os::process::{clone_files, pidfd};
+use crate::os::{clock, killpoint};
 use crate::protocol::{Refusal, Successor, Upgraded, VERSION};
 use crate::supervisor::{RecordKey, Supervisor};
 
@@ -101,14 +102,14 @@ pub struct Outcome {
 
 impl God {
     /// Takes note of how this God came to be. True if he is on trial.
-    pub(super) fn judge(&mut self, previous: Option<Previous>) {
+    pub(crate) fn judge(&mut self, previous: Option<Previous>) {
         let trial = previous.map_or(Trial::None, |previous| previous.trial);
         self.upgrade.known = match trial {
             Trial::None => Some(Upgraded::NotAsked),
             Trial::Running => None,
             Trial::NotExecuted => Some(Upgraded::NotExecuted),
             Trial::Failed => Some(Upgraded::Failed {
-                exit: previous.and_then(|previous| previous.ended).map(|ended| live::exit(Some(ended), None)),
+                exit: previous.and_then(|previous| previous.ended).map(|ended| table::exit(Some(ended), None)),
             }),
         };
         match trial {
@@ -127,7 +128,7 @@ impl God {
     }
 
     /// The trial is over: there is no way back any more.
-    pub(super) fn stood_trial(&mut self) {
+    pub(crate) fn stood_trial(&mut self) {
         if let Some((_, outcome)) = self.trial.take() {
             tracing::info!("version {VERSION} has taken over");
             keeper::end_trial(&self.shell.memory.region, self.shell.keeper);
@@ -140,7 +141,7 @@ impl God {
     }
 
     /// Answers now, or when the trial is over.
-    pub(super) fn tell_upgrade(&mut self, reply: oneshot::Sender<Upgraded>) {
+    pub(crate) fn tell_upgrade(&mut self, reply: oneshot::Sender<Upgraded>) {
         match &self.upgrade.known {
             Some(known) => drop(reply.send(known.clone())),
             None => self.upgrade.waiting.push(reply),
@@ -148,7 +149,7 @@ impl God {
     }
 
     /// Hands over to this program. The answer goes out before.
-    pub(super) fn hand_over(
+    pub(crate) fn hand_over(
         &mut self,
         program: File,
         version: String,
@@ -173,12 +174,12 @@ impl God {
             killpoint::pass("handing-over");
             region.set_pillar(Pillar::Program, Some(program.into_raw_fd()));
             killpoint::pass("handed-over");
-            twin::leave(UPGRADE);
+            clone_files::leave(UPGRADE);
         });
     }
 
     /// How many runs there are.
-    pub(super) fn running(&mut self) -> u32 {
+    pub(crate) fn running(&mut self) -> u32 {
         u32::try_from(self.living.running().count()).unwrap_or(u32::MAX)
     }
 }

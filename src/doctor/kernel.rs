@@ -9,10 +9,12 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 
 use super::Finding;
 use crate::os::cgroup::{self, Allowance, Hierarchy};
-use crate::os::reuseport::{self, BACKLOG, Balancer, Group};
+use crate::os::net::diag;
+use crate::os::net::reuseport;
+use crate::os::net::reuseport::{BACKLOG, Balancer, Group};
+use crate::os::process::{identity, proc};
 use crate::os::seccomp::ability::{self, Obstacle};
 use crate::os::tracer::Tracer;
-use crate::os::{diag, identity, proc};
 
 /// Below this a daemon with a few hundred apps runs out of descriptors.
 const FILES_WANTED: u64 = 4096;

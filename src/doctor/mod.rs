@@ -2,8 +2,8 @@
 //!
 //! Everything is found out by trying it, for the user who asks, without a daemon. Nothing is changed.
 
+mod filesystem;
 mod kernel;
-mod premises;
 
 use std::path::Path;
 
@@ -55,7 +55,7 @@ impl Finding {
 #[must_use]
 pub fn examine(home: &Path, path: &str) -> Vec<Finding> {
     let mut findings = vec![
-        premises::home(home),
+        filesystem::home(home),
         kernel::takeover(),
         kernel::balancer(),
         kernel::socket_figures(),
@@ -63,9 +63,9 @@ pub fn examine(home: &Path, path: &str) -> Vec<Finding> {
         kernel::low_ports(),
         kernel::control_groups(home),
         kernel::file_limit(),
-        premises::boot(),
+        filesystem::boot(),
     ];
-    findings.extend(premises::programs(path));
+    findings.extend(filesystem::programs(path));
     findings
 }
 

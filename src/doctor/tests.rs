@@ -9,19 +9,19 @@ use crate::os::seccomp::ability::Obstacle;
 fn a_home_that_others_can_read_is_told_with_what_to_do() {
     let home = tempfile::tempdir().unwrap();
     std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let finding = premises::home(home.path());
+    let finding = filesystem::home(home.path());
     assert_eq!(finding.health, Health::Limited, "{finding:?}");
     assert!(finding.advice.unwrap().starts_with("chmod 700 "));
     std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
-    assert_eq!(premises::home(home.path()).health, Health::Good);
+    assert_eq!(filesystem::home(home.path()).health, Health::Good);
 }
 
 #[test]
 fn a_home_that_is_not_there_yet_is_no_fault_and_one_that_cannot_be_made_is() {
     let folder = tempfile::tempdir().unwrap();
-    assert_eq!(premises::home(&folder.path().join("a/b")).health, Health::Good);
+    assert_eq!(filesystem::home(&folder.path().join("a/b")).health, Health::Good);
     std::fs::write(folder.path().join("file"), "").unwrap();
-    assert_eq!(premises::home(&folder.path().join("file/home")).health, Health::Missing);
+    assert_eq!(filesystem::home(&folder.path().join("file/home")).health, Health::Missing);
 }
 
 #[test]
@@ -42,5 +42,5 @@ fn who_forbids_takeover_is_told_apart() {
 
 #[test]
 fn only_programs_that_are_there_are_named() {
-    assert_eq!(premises::programs("/nowhere"), None);
+    assert_eq!(filesystem::programs("/nowhere"), None);
 }

@@ -11,8 +11,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
 use tokio::io::unix::AsyncFd;
 
-use crate::os::fdpass;
-use crate::os::reap::Ended;
+use crate::os::net::fdpass;
+use crate::os::process::reap::Ended;
 
 /// A child that was reaped, and how it ended.
 pub type Exit = (i32, Ended);

@@ -11,11 +11,13 @@ use std::rc::Rc;
 
 use nix::sys::signal::Signal;
 
-use super::inheritance::{Given, Inheritance};
-use super::region::{Pillar, Region, Word};
+use super::inherited::{Given, Inheritance};
+use super::shared_memory::{Pillar, Region, Word};
 use super::{Trial, execute};
-use crate::os::signals::{self, Awaited};
-use crate::os::{clock, identity, proc, tree, twin};
+use crate::os::clock;
+use crate::os::process::signals;
+use crate::os::process::signals::Awaited;
+use crate::os::process::{clone_files, identity, proc, tree};
 
 /// Comes to the guard when the keeper has executed the new program: from then on they share no table.
 const APART: Signal = Signal::SIGUSR1;
@@ -27,7 +29,7 @@ const ALONE: Signal = Signal::SIGHUP;
 /// Starts a guard. To be called by the keeper just before it executes the new program.
 pub(super) fn post(region: &Rc<Region>, home: &OsStr) -> std::io::Result<()> {
     let keeper = identity::pid();
-    let pid = twin::start(|| {
+    let pid = clone_files::start(|| {
         stand(region, home, keeper);
         0
     })?;

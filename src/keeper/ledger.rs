@@ -15,8 +15,8 @@ use std::rc::Rc;
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 
 use super::frames::{self, Records};
-use super::region::{Pillar, Region};
-use crate::os::files::FileId;
+use super::shared_memory::{Pillar, Region};
+use crate::os::fs::files::FileId;
 use crate::os::killpoint;
 
 /// Before this many bytes nothing is compacted.

@@ -7,7 +7,7 @@
 //!    └── one table of open files, shared with God
 //! ```
 //!
-//! God is a twin of the keeper's ([`crate::os::twin`]): both see one table of open files. So God's death, at whatever
+//! God is a twin of the keeper's ([`crate::os::process::clone_files`]): both see one table of open files. So God's death, at whatever
 //! instruction, closes nothing: listeners, workers' channels, log pipes and connections just accepted stay open under
 //! the numbers they had. What each number is stands in the [`ledger`], a file in memory that God appends his state to;
 //! where each connection is on its way stands in the [`region`], memory that both have mapped. The next God takes all
@@ -35,9 +35,9 @@
 pub mod exits;
 pub mod frames;
 mod guard;
-pub mod inheritance;
+pub mod inherited;
 pub mod ledger;
-pub mod region;
+pub mod shared_memory;
 mod watch;
 
 use std::ffi::{OsStr, OsString};
@@ -47,13 +47,14 @@ use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 pub use frames::Records;
-pub use inheritance::{Inheritance, Previous};
+pub use inherited::{Inheritance, Previous};
 pub use ledger::Ledger;
-pub use region::{LAYOUT, Pillar, Place, Region, Word};
+pub use shared_memory::{LAYOUT, Pillar, Place, Region, Word};
 pub use watch::run;
 
-use crate::os::reap::Ended;
-use crate::os::{detach, files, identity, program, tree};
+use crate::os::fs::files;
+use crate::os::process::reap::Ended;
+use crate::os::process::{detach, identity, program, tree};
 
 /// Exit code of a God who wants the program behind [`Pillar::Program`] to go on.
 pub const UPGRADE: i32 = 75;
@@ -135,7 +136,7 @@ pub fn execute(region: &Region, binary: &impl AsFd, home: &OsStr) -> io::Error {
     let number = region.file().as_raw_fd().to_string();
     let args: [&OsStr; 6] =
         ["pmr".as_ref(), PERSONALITY.as_ref(), "--home".as_ref(), home, RESUME.as_ref(), number.as_ref()];
-    let error = match inheritance::bequeath(region) {
+    let error = match inherited::bequeath(region) {
         Ok(()) => program::execute(binary, &args),
         Err(error) => error,
     };

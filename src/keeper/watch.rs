@@ -10,13 +10,17 @@ use nix::sys::signal::Signal;
 
 use super::exits::Outbox;
 use super::guard;
-use super::inheritance::{Given, Inheritance};
-use super::region::{Pillar, Region, Word};
+use super::inherited::{Given, Inheritance};
+use super::shared_memory::{Pillar, Region, Word};
 use super::{Estate, Trial, UPGRADE, encode_end, execute};
-use crate::os::reap::{self, Ended};
-use crate::os::signals::{self, Awaited};
+use crate::os::fs::files;
+use crate::os::process::reap;
+use crate::os::process::reap::Ended;
+use crate::os::process::signals;
+use crate::os::process::signals::Awaited;
+use crate::os::process::{clone_files, identity, tree};
 use crate::os::tracer::{self, Deputy};
-use crate::os::{clock, files, identity, killpoint, tree, twin};
+use crate::os::{clock, killpoint};
 
 /// A God who lived shorter than this is not started again at once.
 const SHORT_LIFE: Duration = Duration::from_millis(250);
@@ -72,7 +76,7 @@ enum Next {
 
 impl Keeper {
     fn new(region: Rc<Region>, home: OsString, companion: Option<i32>) -> std::io::Result<Keeper> {
-        crate::os::detach::seal_inherited()?;
+        crate::os::process::detach::seal_inherited()?;
         identity::adopt_orphans()?;
         let all: Vec<Signal> = PASSED_ON.into_iter().chain([Signal::SIGCHLD, READY, tracer::ASKED]).collect();
         let signals = Awaited::block(&all)?;
@@ -94,7 +98,7 @@ impl Keeper {
         let begun = clock::monotonic_ms();
         let (region, keeper) = (Rc::clone(&self.region), self.own_pid);
         let given = Given { readiness, line: self.open_line() };
-        let started = twin::start(|| match begin(region, given, keeper) {
+        let started = clone_files::start(|| match begin(region, given, keeper) {
             Ok(inheritance) => {
                 killpoint::arm(self.home.as_ref());
                 god(inheritance)

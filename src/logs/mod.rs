@@ -20,11 +20,11 @@ mod dispatch;
 pub mod file;
 pub mod format;
 pub mod last_lines;
+mod line_counter;
 mod pipe;
 mod pump;
 pub mod split;
 pub mod tail;
-mod tally;
 pub mod time_format;
 mod watch;
 
@@ -37,13 +37,13 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::os::threads::Threads;
+use crate::os::thread_pool::Threads;
 pub use awaited::AwaitedLine;
 use dispatch::Dispatcher;
 pub use file::LogFile;
+pub use line_counter::LineTally;
 use pipe::Pipe;
 use pump::Pump;
-pub use tally::LineTally;
 
 /// How long is waited for output that is on its way to its file.
 const CATCH_UP: Duration = Duration::from_secs(2);

@@ -13,7 +13,7 @@ mod awaited;
 mod caught_up;
 mod held;
 mod kill;
-mod tally;
+mod line_counter;
 mod truncate;
 
 /// A tokio runtime as the daemon has it, a registry, and a scratch folder.

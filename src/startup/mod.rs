@@ -8,7 +8,7 @@ pub mod unit;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use crate::os::program::is_executable;
+use crate::os::process::program::is_executable;
 
 /// Folders a unit's PATH always ends with.
 const STANDARD: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];

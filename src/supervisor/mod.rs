@@ -24,17 +24,17 @@
 //!   where one app depends on the other, and never in a circle; every ticket is answered exactly once;
 //! - a supervisor read back from its records does what the one that wrote them would have done.
 
-mod asks;
-mod demand;
+#[cfg(test)]
+mod harness;
+mod idle;
 pub mod input;
 pub mod operation;
 mod order;
 pub mod persist;
-#[cfg(test)]
-mod play;
 mod preview;
 pub mod process;
 pub mod registry;
+mod requests;
 pub mod restart;
 mod rotation;
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::asks::Plan;
+use super::requests::Plan;
 use super::{AppId, Process, ProcessId, State, Supervisor, Ticket};
 use crate::protocol::{Changes, Refusal, Rollout, Step, Verdict};
 use crate::spec::{AppSpec, Env, ExecMode};

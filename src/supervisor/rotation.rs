@@ -55,7 +55,7 @@ mod tests {
     use crate::protocol::{Action, Canary, Exit, Launch, Rollout, Scale, Share};
     use crate::spec::health::{Health, OnFail, Probe};
     use crate::spec::{AppSpec, ExecMode};
-    use crate::supervisor::play::{Play, cluster, drain, reload};
+    use crate::supervisor::harness::{Play, cluster, drain, reload};
     use crate::supervisor::{Fault, Input};
 
     /// Workers that are asked one by one, unhealthy after two failures, and left alone then.

@@ -7,18 +7,18 @@
 //! Then the world calms down and all must come to rest with every ticket answered, the last word of the operator must
 //! hold, a shutdown must leave nothing alive, and what was saved before must come back.
 
-mod calm;
 mod checkup;
 mod coverage;
-mod death;
+mod crash;
 mod history;
 mod invariants;
 mod observer;
 mod os;
-mod pact;
+mod quiescence;
+mod reload_atomicity;
 mod rng;
 mod sequence;
-mod wishes;
+mod workload;
 
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -20,7 +20,7 @@ use tokio::sync::{Notify, oneshot, watch};
 pub(super) use self::door::Door;
 pub(super) use self::guest::Guest;
 use self::guest::Guests;
-use crate::os::{fdpass, packets};
+use crate::os::net::{fdpass, packets};
 use crate::protocol::channel::{FromDaemon, FromWorker, MOST, PACKET, Status, VERSION};
 
 /// News of ended connections are told together, after this time at the latest.

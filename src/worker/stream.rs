@@ -12,7 +12,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::Address;
 use super::channel::Guest;
-use crate::os::connection;
+use crate::os::net::connection;
 
 /// A connection to a client.
 #[derive(Debug)]

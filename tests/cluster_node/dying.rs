@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pmr::cluster::{Cluster, Legacy, Options};
 use pmr::keeper::{Place, Word, ledger};
-use pmr::os::fdpass;
+use pmr::os::net::fdpass;
 
 use super::*;
 

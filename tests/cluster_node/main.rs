@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use pmr::cluster::{Cluster, Memory, Notice, Options, PRELOAD, Part};
 use pmr::keeper::{Ledger, Records, Region, Word};
-use pmr::os::fdpass;
+use pmr::os::net::fdpass;
 use pmr::protocol::Run;
 use pmr::spec::{Balance, QueueRule};
 use serde_json::Value;

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use pmr::daemon::desired::{Ending, of_records};
-use pmr::daemon::dump;
-use pmr::daemon::journal::{self, Loaded};
+use pmr::daemon::disk::desired::{Ending, of_records};
+use pmr::daemon::disk::dump;
+use pmr::daemon::disk::journal;
+use pmr::daemon::disk::journal::Loaded;
 use pmr::keeper::frames;
 use pmr::paths::Home;
 use pmr::supervisor::{RecordKey, Snapshot, Supervisor};

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpStream};
 
-use pmr::os::reuseport::{Balancer, Reason};
+use pmr::os::net::reuseport::{Balancer, Reason};
 
 use crate::host::{Host, answer, ask, free_port, spread};
 use crate::program::{eventually, possible, python, server, skip, start};
@@ -70,7 +70,7 @@ fn the_queue_of_the_dead_is_served_by_the_next() {
     let mut waiting: Vec<_> = (0..5).map(|_| TcpStream::connect(key.address).unwrap()).collect();
     let root = stuck.pid;
     stuck.kill();
-    let queue = |host: &Host| pmr::os::diag::waiting(host.groups[&key].socket(member).unwrap()).unwrap();
+    let queue = |host: &Host| pmr::os::net::diag::waiting(host.groups[&key].socket(member).unwrap()).unwrap();
     // The last packet of a handshake may be on its way.
     eventually("the queue is seen though its process is gone", || (queue(&host) == 5).then_some(()));
     host.orphan(root);

@@ -1,6 +1,6 @@
 //! The ways in which programs make the calls: with addresses of many lengths, and as programs of 32 bits do.
 
-use pmr::os::reuseport::Balancer;
+use pmr::os::net::reuseport::Balancer;
 
 use crate::host::{Done, Host, free_port};
 use crate::program::{possible, python, skip};

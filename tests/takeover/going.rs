@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use pmr::os::reuseport::Balancer;
+use pmr::os::net::reuseport::Balancer;
 use pmr::os::seccomp::recovery::join;
 use pmr::os::seccomp::{Answer, BindWatch, Call, Delivery, Request};
 use pmr::os::tracer::Tracer;
@@ -28,13 +28,13 @@ fn the_watch_ends_with_the_last_descendant() {
     let program = python(&lasting);
     let root = program.pid;
     // Of the tree some are left when the parent is gone; they are found by the watch, not by who their parent is.
-    eventually("the parent's end", || match pmr::os::pidfd::open(root) {
-        Ok(process) => pmr::os::pidfd::exit_status(process).map(drop).or_else(|| zombie(root)),
+    eventually("the parent's end", || match pmr::os::process::pidfd::open(root) {
+        Ok(process) => pmr::os::process::pidfd::exit_status(process).map(drop).or_else(|| zombie(root)),
         Err(_) => Some(()),
     });
     assert_eq!(program.watch.next().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "somebody is left");
     for pid in orphans_of(root, &mark) {
-        pmr::os::tree::signal(pid, 9).unwrap();
+        pmr::os::process::tree::signal(pid, 9).unwrap();
         until_gone(pid);
     }
     assert_eq!(program.next_call(), None);
@@ -50,7 +50,7 @@ fn orphans_of(root: i32, mark: &str) -> Vec<i32> {
     let is_one = |pid: &i32| {
         std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains(mark)) && *pid != root
     };
-    pmr::os::proc::sweep().into_keys().filter(is_one).collect()
+    pmr::os::process::proc::sweep().into_keys().filter(is_one).collect()
 }
 
 #[tokio::test]

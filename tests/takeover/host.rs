@@ -5,12 +5,13 @@ use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 
-use pmr::os::address::Address;
-use pmr::os::diag;
-use pmr::os::pidfd;
-use pmr::os::reuseport::{self, Balancer, Group, Key, MemberId};
+use pmr::os::net::address::Address;
+use pmr::os::net::diag;
+use pmr::os::net::reuseport;
+use pmr::os::net::reuseport::{Balancer, Group, Key, MemberId};
+use pmr::os::process::pidfd;
+use pmr::os::process::tree;
 use pmr::os::seccomp::{Answer, BindWatch, Call, Delivery, Request};
-use pmr::os::tree;
 
 pub use crate::ports::free_port;
 use crate::program::{PATIENCE, Program, eventually};
@@ -103,7 +104,7 @@ impl Host {
             socket = put_in_place(&program.watch, request, plain)?;
         }
         let wanted = address.ip().unwrap();
-        if !pmr::os::proc::may_bind(request.thread, wanted.port()) {
+        if !pmr::os::process::proc::may_bind(request.thread, wanted.port()) {
             return Err(io::Error::from_raw_os_error(errno::EACCES));
         }
         self.forget_closed(program.pid, wanted);
@@ -214,5 +215,5 @@ pub fn spread(address: SocketAddr, count: usize) -> HashMap<i32, usize> {
 
 /// Waits until a process ended. It need not be a child of ours.
 pub fn until_gone(pid: i32) {
-    eventually("its end", || pmr::os::proc::stat(pid).is_none().then_some(()));
+    eventually("its end", || pmr::os::process::proc::stat(pid).is_none().then_some(()));
 }

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use pmr::os::reuseport::Balancer;
+use pmr::os::net::reuseport::Balancer;
 
 use crate::host::{Done, Host, answer, ask, free_port};
 use crate::program::{Program, possible, python, server, skip};
@@ -30,9 +30,9 @@ fn a_port_that_somebody_else_has_is_in_use() {
     let (done, said) = run(&mut host, &script);
     assert_eq!((done, said.as_str()), (vec![IN_USE], "98\n"));
     // Who has it can be told.
-    let owner = pmr::os::diag::listeners(foreign.local_addr().unwrap().port()).unwrap();
+    let owner = pmr::os::net::diag::listeners(foreign.local_addr().unwrap().port()).unwrap();
     let own = i32::try_from(std::process::id()).unwrap();
-    assert!(pmr::os::diag::sockets_of(&[own]).contains(&owner[0].inode));
+    assert!(pmr::os::net::diag::sockets_of(&[own]).contains(&owner[0].inode));
 }
 
 #[test]

@@ -6,10 +6,10 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use pmr::os::process::spawn::{Confinement, Credentials, Launch, spawn};
+use pmr::os::process::{reap, tree};
 use pmr::os::seccomp::{BindWatch, Request, ability, handover};
-use pmr::os::spawn::{Confinement, Credentials, Launch, spawn};
 use pmr::os::tracer::Tracer;
-use pmr::os::{reap, tree};
 
 /// How long anything may take before a test fails.
 pub const PATIENCE: Duration = Duration::from_secs(120);

@@ -4,9 +4,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use pmr::os::identity;
-use pmr::os::reuseport::{Balancer, Reason};
-use pmr::os::spawn::Credentials;
+use pmr::os::net::reuseport::{Balancer, Reason};
+use pmr::os::process::identity;
+use pmr::os::process::spawn::Credentials;
 use pmr::os::tracer::Tracer;
 
 use crate::host::{Host, ask, free_port, spread};

@@ -8,7 +8,7 @@ use super::super::Context;
 use super::super::failure::Failure;
 use super::super::outcome::Outcome;
 use super::super::spawn::last_lines;
-use super::super::{past, view};
+use super::super::{events_on_disk, view};
 use super::history::names;
 use crate::protocol::Description;
 use crate::spec::target::Selector;
@@ -31,7 +31,7 @@ pub struct Args {
 /// Runs it.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let described = cx.daemon().await?.describe(args.selectors).await?;
-    let events = past::read(&cx.home, 0, args.show_secrets)?;
+    let events = events_on_disk::read(&cx.home, 0, args.show_secrets)?;
     let pages: Vec<String> = apps(described).iter().map(|app| page(app, &events, cx)).collect();
     cx.ui.line(&pages.join("\n\n"));
     Ok(Outcome::Done)

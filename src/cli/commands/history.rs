@@ -7,7 +7,7 @@ use nix::unistd::{Uid, User};
 use super::super::Context;
 use super::super::failure::Failure;
 use super::super::outcome::Outcome;
-use super::super::{past, view};
+use super::super::{events_on_disk, view};
 use crate::spec::target::Selector;
 use crate::spec::value;
 
@@ -45,8 +45,8 @@ fn parse_since(text: &str) -> Result<Duration, String> {
 /// Runs it.
 pub fn run(args: &Args, cx: &Context) -> Result<Outcome, Failure> {
     let since = args.since.map_or(0, |span| cx.now().saturating_sub(u64::try_from(span.as_millis()).unwrap_or(0)));
-    let events = past::read(&cx.home, since, args.show_secrets)?;
-    let mut events = past::about(events, &args.selectors).map_err(|selector| {
+    let events = events_on_disk::read(&cx.home, since, args.show_secrets)?;
+    let mut events = events_on_disk::about(events, &args.selectors).map_err(|selector| {
         Failure::new(format!("nothing is known to have happened to `{}`{}", selector.text(), within(args.since)))
             .hint("`pmr history` shows everything that is known")
     })?;
@@ -58,7 +58,7 @@ pub fn run(args: &Args, cx: &Context) -> Result<Outcome, Failure> {
     } else if events.is_empty() {
         cx.ui.say(&format!("nothing has happened{}", within(args.since)));
     } else {
-        cx.ui.line(&view::past::text(&events, &names(), cx.ui.look()));
+        cx.ui.line(&view::history::text(&events, &names(), cx.ui.look()));
     }
     Ok(Outcome::Done)
 }
@@ -69,8 +69,8 @@ fn within(since: Option<Duration>) -> String {
 
 /// How times and users are told here.
 #[must_use]
-pub fn names() -> view::past::Names<'static> {
-    view::past::Names { zone: jiff::tz::TimeZone::system(), user: &user_name }
+pub fn names() -> view::history::Names<'static> {
+    view::history::Names { zone: jiff::tz::TimeZone::system(), user: &user_name }
 }
 
 fn user_name(uid: u32) -> String {

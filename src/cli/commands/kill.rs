@@ -7,7 +7,7 @@ use super::super::client::Client;
 use super::super::failure::Failure;
 use super::super::outcome::{self, Lengths, Outcome};
 use super::save::plural;
-use crate::os::pidfd;
+use crate::os::process::pidfd;
 use crate::paths::Home;
 use crate::protocol::{Report, Verdict};
 

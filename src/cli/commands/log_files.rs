@@ -147,8 +147,8 @@ fn of_process(info: &ProcessInfo) -> impl Iterator<Item = LogSource> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::view::sample;
     use super::*;
+    use crate::cli::view::sample;
 
     fn wanted(words: &[&str]) -> Wanted {
         Wanted::parse(&words.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap()

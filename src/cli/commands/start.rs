@@ -142,8 +142,8 @@ fn config_here(folder: &Path) -> Result<String, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::view::sample;
     use super::*;
+    use crate::cli::view::sample;
 
     #[test]
     fn what_a_word_names() {

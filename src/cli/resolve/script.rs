@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::path::absolute;
 use super::{Context, InputError, reason};
-use crate::os::program::{in_path, is_executable};
+use crate::os::process::program::{in_path, is_executable};
 use crate::spec::interpreter::{self, Head, Runner};
 use crate::spec::keys::Draft;
 use crate::spec::{AppSpec, Program};
@@ -88,7 +88,11 @@ fn not_a_file(path: &Path) -> InputError {
 
 /// The PATH the app itself will have.
 fn search_path<'a>(draft: &'a Draft, context: &'a Context) -> &'a str {
-    draft.env.get("PATH").or_else(|| context.env.get("PATH")).map_or(crate::os::program::DEFAULT_PATH, String::as_str)
+    draft
+        .env
+        .get("PATH")
+        .or_else(|| context.env.get("PATH"))
+        .map_or(crate::os::process::program::DEFAULT_PATH, String::as_str)
 }
 
 /// Decides how what was found is executed.

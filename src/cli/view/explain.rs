@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::describe::listener_words;
-use super::past::Names;
+use super::history::Names;
 use super::quantity::{span, uptime};
 use super::{Look, TITLE, exit_words};
 use crate::protocol::info::EpochMs;
@@ -186,7 +186,7 @@ fn cause(before: &[&Event], names: &Names<'_>) -> Option<String> {
         )
     };
     let last = before.iter().rev().find(telling)?;
-    Some(format!("{} ({})", super::past::words(&last.kind, names), names.time(last.at)))
+    Some(format!("{} ({})", super::history::words(&last.kind, names), names.time(last.at)))
 }
 
 /// What comes without anybody doing anything, or what to do.
@@ -269,7 +269,7 @@ fn ends(events: &[Event], names: &Names<'_>) -> Vec<String> {
             let before: Vec<&Event> = of(&events[..at], id).collect();
             let then = of(&events[at + 1..], id).next().map(|next| &next.kind);
             let why = match then {
-                Some(rest @ EventKind::Idle) => Some(super::past::words(rest, names)),
+                Some(rest @ EventKind::Idle) => Some(super::history::words(rest, names)),
                 Some(EventKind::Completed) if !expected => Some("it had done what it was for".to_owned()),
                 _ if expected => cause(&before, names),
                 _ => meaning(exit).map(str::to_owned),
@@ -303,7 +303,7 @@ fn asked(events: &[Event], names: &Names<'_>) -> Vec<String> {
     let mut told: Vec<(EpochMs, String)> = Vec::new();
     for event in events {
         if matches!(event.kind, EventKind::Asked { .. }) {
-            let words = super::past::words(&event.kind, names);
+            let words = super::history::words(&event.kind, names);
             if told.last().is_none_or(|(_, last)| *last != words) {
                 told.push((event.at, words));
             }

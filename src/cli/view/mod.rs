@@ -1,16 +1,16 @@
 //! What people see: values in, text out. Nothing here prints, asks the time or looks at the terminal.
 
+pub mod daemon_warnings;
 pub mod describe;
 pub mod doctor;
 pub mod env;
 pub mod explain;
+pub mod history;
 pub mod jlist;
 pub mod list;
-pub mod past;
 pub mod quantity;
 pub mod report;
 pub mod secret;
-pub mod standing;
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{Cell, Color, ContentLineStyle, LineStyle, Table, TableStyle};

@@ -8,17 +8,17 @@ use std::collections::VecDeque;
 use super::*;
 
 /// Numbers by chance, the same each time for a seed.
-pub(super) struct Chance(pub(super) u64);
+pub(crate) struct Chance(pub(crate) u64);
 
 impl Chance {
-    pub(super) fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0 % limit
     }
 
-    pub(super) fn happens(&mut self, percent: u64) -> bool {
+    pub(crate) fn happens(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 }
@@ -85,7 +85,7 @@ impl Player {
 }
 
 /// What may be half done when God is killed between two awaits.
-pub(super) fn leave_half_done(remains: &mut Remains, chance: &mut Chance, seq: u64) {
+pub(crate) fn leave_half_done(remains: &mut Remains, chance: &mut Chance, seq: u64) {
     let Some(at) = remains.connections.iter().position(|(_, place)| matches!(place, Place::Waiting { .. })) else {
         return;
     };

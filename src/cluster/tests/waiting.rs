@@ -4,7 +4,7 @@ use std::io::Read;
 use std::os::unix::net::UnixStream;
 
 use super::*;
-use crate::cluster::shed::told;
+use crate::cluster::waiting::told;
 use crate::os::clock;
 use crate::spec::Shed;
 

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use super::place::memberships;
-use crate::os::tree;
+use crate::os::process::tree;
 
 /// A fork bomb may outrun the first rounds of signals, not all of them.
 const KILL_ROUNDS: usize = 50;

@@ -6,8 +6,9 @@ use std::os::fd::AsFd;
 
 use super::*;
 use crate::os::eventually::eventually;
-use crate::os::reap;
-use crate::os::spawn::{self, Confinement, Launch, Spawned};
+use crate::os::process::reap;
+use crate::os::process::spawn;
+use crate::os::process::spawn::{Confinement, Launch, Spawned};
 
 fn here() -> (tempfile::TempDir, Cgroups) {
     let home = tempfile::tempdir().unwrap();

@@ -7,9 +7,11 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use serde::{Deserialize, Serialize};
 
 use super::install;
-use crate::os::spawn::{self, Credentials};
+use crate::os::net::fdpass;
+use crate::os::process::spawn;
+use crate::os::process::spawn::Credentials;
+use crate::os::process::{clone_files, reap};
 use crate::os::tracer::{self, Tracer};
-use crate::os::{fdpass, reap, twin};
 
 /// What is needed to take over binds, piece by piece.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,7 +108,7 @@ fn start(channel: &OwnedFd, user: Option<&Credentials>) -> io::Result<i32> {
         -1 => Err(io::Error::last_os_error()),
         0 => {
             live(channel, user);
-            twin::leave(0)
+            clone_files::leave(0)
         }
         pid => Ok(pid),
     }

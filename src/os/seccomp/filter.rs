@@ -96,7 +96,7 @@ const fn program() -> [sock_filter; 18] {
 /// # Errors
 /// `EBUSY` if somebody watches us in this way already; `ENOSYS` on other processors and old kernels; `EPERM` where a
 /// container forbids it.
-pub(in crate::os) fn install() -> io::Result<i32> {
+pub(crate) fn install() -> io::Result<i32> {
     if ARCHITECTURE == 0 {
         return Err(io::Error::from_raw_os_error(libc::ENOSYS));
     }

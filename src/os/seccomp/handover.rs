@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::BindWatch;
-use crate::os::fdpass;
+use crate::os::net::fdpass;
 
 /// Our end: the watch arrives here.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub struct Pending {
     socket: OwnedFd,
 }
 
-/// Both ends, close-on-exec. The second is for [`crate::os::spawn::Confinement::watch_binds`], and to be closed by us
+/// Both ends, close-on-exec. The second is for [`crate::os::process::spawn::Confinement::watch_binds`], and to be closed by us
 /// when the child is on its way.
 ///
 /// # Errors
@@ -30,7 +30,7 @@ impl Pending {
     /// The watch, once the child has left it.
     ///
     /// # Errors
-    /// `WouldBlock` while the child is still getting ready, which is over when [`crate::os::spawn::spawn`] returns;
+    /// `WouldBlock` while the child is still getting ready, which is over when [`crate::os::process::spawn::spawn`] returns;
     /// `UnexpectedEof` if it ended before it left one.
     pub fn take(&self) -> io::Result<BindWatch> {
         let (_, mut files) = fdpass::receive(&self.socket, &mut [0; 1])?;
@@ -52,7 +52,7 @@ impl AsFd for Pending {
 }
 
 /// The child's part: makes the watch and leaves it for whoever has the other end. Allocates and locks nothing.
-pub(in crate::os) fn install_and_leave(socket: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn install_and_leave(socket: BorrowedFd<'_>) -> io::Result<()> {
     let watch = super::filter::install()?;
     // SAFETY: the kernel made it just now; borrowed for one call. It is close-on-exec, so it goes with the program.
     let watch = unsafe { BorrowedFd::borrow_raw(watch) };

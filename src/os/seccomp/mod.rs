@@ -1,6 +1,6 @@
 //! Being told of every `bind` and `listen` of a program and its descendants, and answering in the kernel's place.
 //!
-//! Seccomp's user notification: the program is put under a filter before it starts (see [`crate::os::spawn`]); from
+//! Seccomp's user notification: the program is put under a filter before it starts (see [`crate::os::process::spawn`]); from
 //! then on its thread sleeps in such a call until the [`BindWatch`] has answered. No other call is touched, so neither
 //! is a connection's data. Sources: `seccomp_unotify(2)`, the kernel's `Documentation/userspace-api/seccomp_filter.rst`.
 //!
@@ -35,9 +35,9 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 pub use handover::{Pending, handover};
-pub(in crate::os) use {filter::install, handover::install_and_leave};
+pub(crate) use {filter::install, handover::install_and_leave};
 
-use super::address::Address;
+use super::net::address::Address;
 use super::tracer::Tracer;
 
 /// Where the calls of one program and its descendants are told.

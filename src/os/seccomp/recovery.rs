@@ -6,7 +6,7 @@
 //! its thread waits in it.
 
 use super::{BindWatch, Call, Request, RequestId, read_call};
-use crate::os::tree;
+use crate::os::process::tree;
 
 /// How many numbers beyond the last known one are tried. Each thread that was killed while it waited used up one.
 const REACH: u64 = 256;

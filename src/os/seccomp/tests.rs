@@ -8,14 +8,14 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 use super::ability::ability;
 use super::*;
 use crate::os::eventually::eventually;
-use crate::os::spawn::Credentials;
+use crate::os::process::spawn::Credentials;
 
 #[test]
 fn this_machine_says_what_it_allows() {
     let found = ability(None, &Tracer::alone()).unwrap();
     let text = found.obstacle().map_or("all".to_owned(), ToString::to_string);
     let _ = writeln!(io::stderr(), "allowed here: {text}");
-    if super::super::identity::uid() != 0 {
+    if super::super::process::identity::uid() != 0 {
         return;
     }
     let user = Credentials { uid: 4321, gid: 4322, groups: vec![4322] };

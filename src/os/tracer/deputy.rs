@@ -4,8 +4,9 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use crate::os::address::LONGEST;
-use crate::os::{packets, pidfd};
+use crate::os::net::address::LONGEST;
+use crate::os::net::packets;
+use crate::os::process::pidfd;
 
 /// What is to be looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -36,7 +36,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 pub use deputy::Deputy;
 use deputy::{LONGEST_ANSWER, Seen, Wish};
 
-use super::{identity, killpoint, packets, pidfd, proc};
+use super::killpoint;
+use super::net::packets;
+use super::process::{identity, pidfd, proc};
 
 /// Wakes the deputy's process, to which it must not be fatal.
 pub const ASKED: Signal = Signal::SIGIO;

@@ -10,13 +10,7 @@ use crate::supervisor::{AppId, Effect, Moment, Process, ProcessId, Supervisor, T
 
 impl Supervisor {
     /// Puts an operation into its app's queue and lets it begin if it may.
-    pub(in crate::supervisor) fn enqueue(
-        &mut self,
-        now: Moment,
-        app: AppId,
-        mut operation: Operation,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(crate) fn enqueue(&mut self, now: Moment, app: AppId, mut operation: Operation, effects: &mut Vec<Effect>) {
         if operation.kind == Kind::Reload {
             self.queue_reload(app, &mut operation, effects);
         }
@@ -62,7 +56,7 @@ impl Supervisor {
         self.remark(newer.ticket, format!("`{name}`: the reload took the place of one that waited"));
     }
 
-    pub(in crate::supervisor) fn remark(&mut self, ticket: Option<Ticket>, note: String) {
+    pub(crate) fn remark(&mut self, ticket: Option<Ticket>, note: String) {
         if let Some(wait) = ticket.and_then(|ticket| self.waits.get_mut(&ticket)) {
             wait.report.notes.push(note);
         }
@@ -71,7 +65,7 @@ impl Supervisor {
     /// Takes the processes of a `newer` stop or delete out of every operation of the app, before it is enqueued. What has
     /// not begun and has nothing left to do never begins, and neither does a scale that waits while the whole app is taken
     /// down.
-    pub(in crate::supervisor) fn supersede(&mut self, app: AppId, newer: &Operation) {
+    pub(crate) fn supersede(&mut self, app: AppId, newer: &Operation) {
         let whole = self.staying(app).iter().all(|id| newer.concerns(*id));
         let Some(entry) = self.apps.get_mut(&app) else { return };
         let mut lines = Vec::new();
@@ -105,7 +99,7 @@ impl Supervisor {
     }
 
     /// Carries the app's operations as far as they go, and then those that waited for it.
-    pub(in crate::supervisor) fn advance(&mut self, now: Moment, app: AppId, effects: &mut Vec<Effect>) {
+    pub(crate) fn advance(&mut self, now: Moment, app: AppId, effects: &mut Vec<Effect>) {
         let mut next = VecDeque::from([app]);
         while let Some(id) = next.pop_front() {
             let Some(entry) = self.apps.get(&id) else { continue };
@@ -171,14 +165,7 @@ impl Supervisor {
         Some(UnderWay { verb: operation.kind.verb().to_owned(), stage })
     }
 
-    pub(in crate::supervisor) fn report(
-        &mut self,
-        ticket: Option<Ticket>,
-        app: AppId,
-        id: ProcessId,
-        kind: Kind,
-        verdict: Verdict,
-    ) {
+    pub(crate) fn report(&mut self, ticket: Option<Ticket>, app: AppId, id: ProcessId, kind: Kind, verdict: Verdict) {
         let Some(wait) = ticket.and_then(|ticket| self.waits.get_mut(&ticket)) else { return };
         let name = self.apps.get(&app).map(|app| app.spec.name.clone()).unwrap_or_default();
         let line = ReportLine { id: id.0, name, verb: kind.verb().to_owned(), verdict };
@@ -194,7 +181,7 @@ impl Supervisor {
     }
 
     /// One operation of the ticket is over; with the last, the ticket is answered.
-    pub(in crate::supervisor) fn close(&mut self, ticket: Option<Ticket>, effects: &mut Vec<Effect>) {
+    pub(crate) fn close(&mut self, ticket: Option<Ticket>, effects: &mut Vec<Effect>) {
         let Some(ticket) = ticket else { return };
         let Some(wait) = self.waits.get_mut(&ticket) else { return };
         wait.open -= 1;

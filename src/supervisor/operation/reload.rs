@@ -163,12 +163,12 @@ impl Transaction {
     }
 
     /// True if it goes on whatever fails.
-    pub(in crate::supervisor) fn is_forced(&self) -> bool {
+    pub(crate) fn is_forced(&self) -> bool {
         self.force
     }
 
     /// True while canaries are set off or watched.
-    pub(in crate::supervisor) fn tries(&self) -> bool {
+    pub(crate) fn tries(&self) -> bool {
         matches!(self.phase, Phase::Canary { .. })
     }
 

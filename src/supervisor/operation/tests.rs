@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::protocol::{Action, Changes, Launch, Refusal, Rollout, Run, Scale, Verdict};
 use crate::spec::{AppSpec, RestartRule};
-use crate::supervisor::play::{Play, cluster, drain, fork, kill, reload, spawn, terminate};
+use crate::supervisor::harness::{Play, cluster, drain, fork, kill, reload, spawn, terminate};
 use crate::supervisor::{Ask, Goal, Input, Process, ProcessId, State};
 
 fn start() -> Action {

@@ -9,12 +9,12 @@ use std::collections::BTreeSet;
 use super::App;
 use crate::spec::AppSpec;
 use crate::spec::dependency::Condition;
-use crate::supervisor::asks::Plan;
+use crate::supervisor::requests::Plan;
 use crate::supervisor::{AppId, Supervisor};
 
 impl Supervisor {
     /// Lets each of these starts do without what does not come back.
-    pub(in crate::supervisor) fn do_without(&self, plan: &mut Plan) {
+    pub(crate) fn do_without(&self, plan: &mut Plan) {
         let started: BTreeSet<AppId> = plan.iter().map(|(app, _)| *app).collect();
         for (app, operation) in plan {
             let spec = &self.apps[app].spec;

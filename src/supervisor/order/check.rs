@@ -12,7 +12,7 @@ type Future<'a> = BTreeMap<(&'a str, &'a str), &'a AppSpec>;
 impl Supervisor {
     /// Refuses specs with which an app would depend on one that is not known, on something that cannot come true, or on
     /// itself by way of others.
-    pub(in crate::supervisor) fn check_order(&self, fresh: &[&AppSpec]) -> Result<(), Refusal> {
+    pub(crate) fn check_order(&self, fresh: &[&AppSpec]) -> Result<(), Refusal> {
         let known = self.apps.values().map(|app| {
             let planned = app.operations.iter().rev().find_map(|operation: &Operation| operation.spec.as_ref());
             &**planned.unwrap_or(&app.spec)

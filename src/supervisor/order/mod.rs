@@ -22,7 +22,7 @@
 mod boot;
 mod check;
 mod plan;
-mod spare;
+mod skipped;
 #[cfg(test)]
 mod tests;
 

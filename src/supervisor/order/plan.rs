@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use super::{Standing, needs};
 use crate::spec::AppSpec;
 use crate::spec::dependency::Condition;
-use crate::supervisor::asks::Plan;
+use crate::supervisor::requests::Plan;
 use crate::supervisor::{App, Goal, Kind, Operation, Process, ProcessId, State, Supervisor, Ticket};
 
 impl Supervisor {
     /// The plan with what it needs besides, in the order in which it is to be carried out.
-    pub(in crate::supervisor) fn in_order(&mut self, ticket: Ticket, mut plan: Plan) -> Plan {
+    pub(crate) fn in_order(&mut self, ticket: Ticket, mut plan: Plan) -> Plan {
         let takes_down = plan.first().is_some_and(|(_, operation)| operation.kind.overtakes());
         if takes_down {
             self.note_dependents(ticket, &plan);
@@ -31,7 +31,7 @@ impl Supervisor {
     }
 
     /// The names of these apps, in the order in which they are brought up.
-    pub(in crate::supervisor) fn names_in_order(specs: &[&AppSpec]) -> Vec<String> {
+    pub(crate) fn names_in_order(specs: &[&AppSpec]) -> Vec<String> {
         sorted(specs, false).into_iter().map(|at| specs[at].name.clone()).collect()
     }
 

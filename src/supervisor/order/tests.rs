@@ -1,6 +1,6 @@
 //! Start, stop and reload of apps that depend on each other, told as short stories.
 
-mod spared;
+mod skipped;
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::protocol::{Action, Changes, EventKind, Exit, Launch, Refusal, Run, Ve
 use crate::spec::dependency::{Condition, parse};
 use crate::spec::health::{Health, Probe};
 use crate::spec::{AppSpec, Dependencies, Readiness, RestartRule};
-use crate::supervisor::play::{Play, fork, reload, spawn, terminate};
+use crate::supervisor::harness::{Play, fork, reload, spawn, terminate};
 use crate::supervisor::{Ask, Effect, Fault, Goal, Input, Process, ProcessId, Snapshot, State, Supervisor, Ticket};
 
 /// An app that says when it is ready, and needs these.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::*;
 use crate::protocol::{Action, Changes, Exit, Launch, Scale};
 use crate::spec::AppSpec;
-use crate::supervisor::play::{Play, cluster, drain, fork, kill, reload, spawn, terminate};
+use crate::supervisor::harness::{Play, cluster, drain, fork, kill, reload, spawn, terminate};
 use crate::supervisor::{Goal, Input, Kind, Process};
 
 /// What a store has of them.

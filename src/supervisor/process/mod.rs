@@ -16,23 +16,23 @@
 //! replaced by a reload are on their way out in `retiring` until the last process of their tree is gone. A canary is
 //! ready and stands in `Trial` beside its predecessor, which serves on until the canary has been judged.
 
-mod aftermath;
 mod condition;
-mod demand;
-mod departure;
 mod events;
-mod patience;
+mod exit_policy;
+mod idle;
+mod listen_addresses;
+mod promotion;
+mod replace_backoff;
+mod stopping_run;
 #[cfg(test)]
 mod tests;
 mod timing;
-mod trial;
-mod whereabouts;
 
 pub use condition::Condition;
-pub use departure::{Departure, Stage};
-pub use patience::Patience;
-pub use trial::Takeover;
-pub use whereabouts::Whereabouts;
+pub use listen_addresses::Whereabouts;
+pub use promotion::Takeover;
+pub use replace_backoff::Patience;
+pub use stopping_run::{Departure, Stage};
 
 use serde::{Deserialize, Serialize};
 

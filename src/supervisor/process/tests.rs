@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Goal, State};
 use crate::protocol::{Action, Changes, Exit, Run, Verdict};
 use crate::spec::{Activation, AppSpec, Readiness, RestartRule};
-use crate::supervisor::play::{Play, cluster, drain, fork, kill, reload, spawn, terminate};
+use crate::supervisor::harness::{Play, cluster, drain, fork, kill, reload, spawn, terminate};
 use crate::supervisor::{AppId, Ask, Input, Proof};
 
 fn restart() -> Action {

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::checkup::Checkup;
 use super::coverage::{Column, Coverage};
-use super::death::{Death, Store, Twin};
+use super::crash::{Death, Store, Twin};
 use super::invariants;
 use super::observer::Book;
 use super::os::{News, Os};
-use super::pact::Pact;
+use super::reload_atomicity::Pact;
 use super::rng::Rng;
-use super::{Snapshot, sequence, wishes};
+use super::{Snapshot, sequence, workload};
 use crate::protocol::{Launch, Run};
 use crate::spec::dependency::Condition;
 use crate::spec::{AppSpec, ExecMode};
@@ -102,7 +102,7 @@ impl History {
     fn roll(&mut self) {
         self.os.behaves = true;
         for name in ["api", "web"] {
-            let spec = wishes::patient(wishes::spec(&mut self.rng, name));
+            let spec = workload::patient(workload::spec(&mut self.rng, name));
             let first = name == "web" && self.rng.percent(50);
             let depends_on = first.then(|| ("api".to_owned(), Condition::Ready)).into_iter().collect();
             let apps = vec![AppSpec { mode: ExecMode::Cluster, autostart: true, depends_on, ..spec }];
@@ -137,8 +137,8 @@ impl History {
                     return;
                 }
                 let ask = match reload {
-                    true => wishes::reload(rng, supervisor),
-                    false => wishes::ask(rng, supervisor, &self.saved),
+                    true => workload::reload(rng, supervisor),
+                    false => workload::ask(rng, supervisor, &self.saved),
                 };
                 if self.serial {
                     self.pact = Some(Pact::new(self, &ask));

@@ -8,13 +8,13 @@ use tokio::sync::Notify;
 
 use super::guest::Guest;
 use super::{Channel, number};
-use crate::os::packets;
+use crate::os::net::packets;
 use crate::protocol::channel::FromWorker;
 use crate::worker::stream::Stream;
 
 /// One listener of the channel.
 #[derive(Debug)]
-pub(in crate::worker) struct Door {
+pub(crate) struct Door {
     pub(super) channel: Arc<Channel>,
     pub(super) index: usize,
     pub(super) news: Arc<Notify>,
@@ -22,7 +22,7 @@ pub(in crate::worker) struct Door {
 
 impl Door {
     /// The next connection. May be dropped while it waits.
-    pub(in crate::worker) async fn accept(&mut self) -> io::Result<Stream> {
+    pub(crate) async fn accept(&mut self) -> io::Result<Stream> {
         loop {
             match self.channel.send(|| self.take()).await {
                 Ok(Some(socket)) => return Stream::new(socket, Some(Guest::enter(&self.channel))),

@@ -14,7 +14,7 @@ pub(super) struct Guests {
 
 /// A connection within the app; counted until it is dropped.
 #[derive(Debug)]
-pub(in crate::worker) struct Guest {
+pub(crate) struct Guest {
     channel: Arc<Channel>,
     /// Nothing was read from it yet.
     silent: bool,
@@ -31,7 +31,7 @@ impl Guest {
     }
 
     /// Something was read.
-    pub(in crate::worker) fn has_spoken(&mut self) {
+    pub(crate) fn has_spoken(&mut self) {
         if std::mem::replace(&mut self.silent, false) {
             self.channel.guests.send_modify(|guests| guests.silent -= 1);
         }

@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use jiff::Zoned;
 
-use super::super::super::ui::Screen;
 use super::Tail;
+use crate::cli::ui::Screen;
 use crate::logs::format::{Format, Layout, Stream};
 use crate::logs::split::Piece;
 

@@ -53,7 +53,7 @@ impl Supervisor {
     }
 
     /// A run wrote so many more lines to standard error.
-    pub(in crate::supervisor) fn complained(&mut self, now: Moment, run: Run, lines: u32, effects: &mut Vec<Effect>) {
+    pub(crate) fn complained(&mut self, now: Moment, run: Run, lines: u32, effects: &mut Vec<Effect>) {
         let Some(app) = self.process_of(run).map(|process| process.app) else { return };
         let Some(entry) = self.apps.get_mut(&app) else { return };
         for operation in &mut entry.operations {

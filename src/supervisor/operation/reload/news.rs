@@ -44,7 +44,7 @@ mod tests {
 
     use crate::protocol::{Action, Canary, Changes, EventKind, Exit, Rollout, Run, Share, Stage};
     use crate::spec::target::Selector;
-    use crate::supervisor::play::{Play, cluster};
+    use crate::supervisor::harness::{Play, cluster};
     use crate::supervisor::{Ask, Effect, Input, Ticket};
 
     fn told(effects: Vec<Effect>) -> Vec<(u32, EventKind)> {

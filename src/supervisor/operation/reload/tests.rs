@@ -6,7 +6,7 @@ use crate::protocol::{Action, Canary, Changes, EventKind, Launch, Rollout, Run, 
 use crate::spec::health::{Health, OnFail, Probe};
 use crate::spec::target::Selector;
 use crate::spec::{AppSpec, OnReloadFailure, RestartRule};
-use crate::supervisor::play::{Play, cluster, drain, fork, reload, spawn, terminate};
+use crate::supervisor::harness::{Play, cluster, drain, fork, reload, spawn, terminate};
 use crate::supervisor::{Ask, Effect, Fault, Input, Process, State, Ticket};
 
 fn canary(count: u32, watch: u64) -> Action {

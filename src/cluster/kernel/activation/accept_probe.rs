@@ -1,0 +1,59 @@
+//! Finding out when a worker accepts, of a program that does not say so.
+//!
+//! Before it serves, its queue is out of rotation, and we make a connection of our own to it; the kernel completes that at
+//! once. When the connection has an owner, it has been accepted, and we close it: the program sees a client who leaves
+//! without a word. Where the kernel's own hash deals connections out, nobody can be reached past it, and there is no
+//! knocking; then, as for Unix paths and UDP, a worker counts as ready when it has lived for `listen_timeout`.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::State;
+use crate::cluster::Notice;
+use crate::cluster::dealt::probe::Unreachable;
+use crate::os::net::diag;
+use crate::protocol::Run;
+
+/// How often is looked, at first; then ever more seldom.
+const OFTEN: Duration = Duration::from_millis(5);
+const SELDOM: Duration = Duration::from_millis(100);
+
+/// Tells [`Notice::Listening`] when the worker has accepted at one of its addresses.
+pub(crate) fn start(state: &Rc<RefCell<State>>, run: Run) {
+    let task = tokio::task::spawn_local(knock(Rc::downgrade(state), run));
+    if let Some(worker) = state.borrow_mut().workers.get_mut(&run) {
+        worker.knocking = Some(task.abort_handle());
+    }
+}
+
+/// Ends when the knock was answered, or cannot be made, or with the worker.
+async fn knock(state: Weak<RefCell<State>>, run: Run) {
+    let visit = loop {
+        let Some(attempt) = state.upgrade().map(|state| state.borrow().queues.visit(run)) else { return };
+        match attempt.await {
+            Ok(visit) => break visit,
+            Err(Unreachable::NotNow) => sleep(OFTEN).await,
+            Err(_) => return,
+        }
+    };
+    let mut pause = OFTEN;
+    let Ok(from) = visit.call.stream.local_addr() else { return };
+    while !is_accepted(visit.at, from) {
+        sleep(pause).await;
+        pause = (pause * 5 / 4).min(SELDOM);
+    }
+    if let Some(state) = state.upgrade() {
+        state.borrow().tell(Notice::Listening { run, address: visit.at.to_string() });
+    }
+}
+
+/// While it waits it is open and belongs to nobody. It may be closed again by the time we look.
+fn is_accepted(at: SocketAddr, from: SocketAddr) -> bool {
+    let Ok(all) = diag::connections(at.port()) else { return false };
+    let ours = |connection: &&diag::Connection| connection.peer.port() == from.port();
+    !all.iter().filter(ours).any(|connection| connection.inode == 0 && connection.is_open())
+}

@@ -1,0 +1,238 @@
+//! What a worker that binds or listens is told, and what is done about it.
+//!
+//! | it binds | |
+//! |---|---|
+//! | port 0, no IP address, a port that is not to be shared | the kernel does it, and it is the worker's own |
+//! | a port it may not bind | `EACCES`, though we may |
+//! | what somebody else has, another app of ours included | `EADDRINUSE`; people are told who |
+//! | what it has bound already, without `SO_REUSEPORT` | `EADDRINUSE`; what it has closed since does not count |
+//! | an address where connections wait for a worker | the socket they wait in, in place of its own |
+//! | where others serve or are about to, with one queue for all | their socket, in place of its own |
+//! | what the keeper is to look at for us, and does not | `ETIMEDOUT`, or `ECONNRESET` if he has died |
+//! | anything else | its own socket, shared with those of the other workers |
+//!
+//! A socket over several paths (MPTCP) becomes a plain one first, since no balancer works with the other kind.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::{SET_UP, State, UNSAID, port_owner};
+use crate::cluster::Notice;
+use crate::os::fs::files;
+use crate::os::net::address::Address;
+use crate::os::net::reuseport;
+use crate::os::net::reuseport::Key;
+use crate::os::process::{pidfd, proc};
+use crate::os::seccomp::{Answer, Call, Delivery, Request};
+use crate::os::tracer;
+use crate::protocol::Run;
+use crate::spec::Share;
+
+/// What becomes of a call.
+#[derive(Debug)]
+pub(crate) struct Decision {
+    pub(crate) answer: Answer,
+    /// It serves there from now on.
+    pub(crate) listening: Option<Key>,
+}
+
+impl Decision {
+    fn just(answer: Answer) -> Decision {
+        Decision { answer, listening: None }
+    }
+}
+
+impl State {
+    /// Does what the worker asked for. `None` if it does not wait for an answer any more.
+    pub(crate) fn decide(&mut self, run: Run, request: &Request) -> Option<Decision> {
+        match self.carry_out(run, request) {
+            Ok(decision) => decision,
+            Err(error) => Some(Decision::just(Err(error).into())),
+        }
+    }
+
+    fn carry_out(&mut self, run: Run, request: &Request) -> io::Result<Option<Decision>> {
+        let Some(address) = self.concerns(run, &request.call) else {
+            return match request.call {
+                Call::BindUnreadable { errno, .. } if tracer::is_unanswered(errno) => Err(unseen(run, errno)),
+                Call::Bind { .. } | Call::BindUnreadable { .. } | Call::Listen { .. } => {
+                    Ok(Some(Decision::just(Answer::Continue)))
+                }
+            };
+        };
+        let socket = match self.workers[&run].watch.get_ref().take_socket(request) {
+            Ok(Some(socket)) => socket,
+            Ok(None) => return Ok(None),
+            Err(error) => {
+                if let Some(errno) = error.raw_os_error().filter(|errno| tracer::is_unanswered(*errno)) {
+                    return Err(unseen(run, errno));
+                }
+                if error.raw_os_error() != Some(libc::EBADF) {
+                    tracing::warn!(run = run.0, %error, "a worker's socket cannot be taken: it binds for itself");
+                }
+                // What is none, the kernel says best.
+                return Ok(Some(Decision::just(Answer::Continue)));
+            }
+        };
+        if !files::is_socket(&socket) {
+            return Ok(Some(Decision::just(Answer::Continue)));
+        }
+        match (&request.call, address) {
+            (Call::Listen { backlog, .. }, _) => self.listen(run, &socket, *backlog).map(Some),
+            (Call::Bind { .. } | Call::BindUnreadable { .. }, Some(address)) => {
+                self.bind(run, request, socket, address)
+            }
+            (Call::Bind { .. } | Call::BindUnreadable { .. }, None) => Ok(Some(Decision::just(Answer::Continue))),
+        }
+    }
+
+    /// Whether a call is any business of ours, and to which address it binds.
+    fn concerns<'a>(&self, run: Run, call: &'a Call) -> Option<Option<&'a Address>> {
+        if self.workers.get(&run).is_none_or(|worker| worker.gone) {
+            return None;
+        }
+        match call {
+            Call::Listen { .. } => Some(None),
+            Call::BindUnreadable { .. } => None,
+            Call::Bind { address, .. } => {
+                let port = address.ip()?.port();
+                (port != 0 && self.rules.shares(port)).then_some(Some(address))
+            }
+        }
+    }
+
+    fn listen(&mut self, run: Run, socket: &OwnedFd, backlog: i32) -> io::Result<Decision> {
+        let listening = self.queues.listening(run, socket, backlog)?;
+        let answer = if listening.is_some() { Answer::Success } else { Answer::Continue };
+        Ok(Decision { answer, listening })
+    }
+
+    fn bind(
+        &mut self,
+        run: Run,
+        request: &Request,
+        mut socket: OwnedFd,
+        address: &Address,
+    ) -> io::Result<Option<Decision>> {
+        let Some(ip) = address.ip() else { return Ok(Some(Decision::just(Answer::Continue))) };
+        // Bound by a God who could not answer any more.
+        let known = rustix::fs::fstat(&socket)?.st_ino;
+        if self.queues.held_by(run).iter().any(|(_, inode)| *inode == known) {
+            return Ok(Some(Decision::just(Answer::Success)));
+        }
+        if reuseport::is_multipath(&socket) {
+            let plain = reuseport::single_path(&socket)?;
+            if !self.put_in_place(run, request, &plain)? {
+                return Ok(None);
+            }
+            socket = plain;
+        }
+        let Some(key) = Key::at(&socket, ip)? else { return Ok(Some(Decision::just(Answer::Continue))) };
+        if !proc::may_bind(request.thread, ip.port()) {
+            return Err(io::Error::from_raw_os_error(libc::EACCES));
+        }
+        self.forget_closed(run, Some(request.thread));
+        let clashes = self.queues.held_by(run).iter().any(|(held, _)| held.overlaps(&key));
+        if clashes && !reuseport::is_shared(&socket) {
+            return Err(io::Error::from_raw_os_error(libc::EADDRINUSE));
+        }
+        if let Some(other) = self.other_socket(run, &socket, &key)? {
+            if !self.put_in_place(run, request, &other)? {
+                return Ok(None);
+            }
+            if key.tcp {
+                self.expect_listen(run, other);
+            } else {
+                self.expect_reading(run, key);
+            }
+            return Ok(Some(Decision::just(Answer::Success)));
+        }
+        self.share(run, socket, address, &key).map(Some)
+    }
+
+    /// One that is there, for a worker to have in place of its own.
+    fn other_socket(&self, run: Run, own: &OwnedFd, key: &Key) -> io::Result<Option<OwnedFd>> {
+        let common = match self.rules.share {
+            Share::Own => None,
+            Share::Queue => self.queues.partake(run, key),
+        };
+        // As those have made it who serve there: were it made to wait for connections, their loops would wait in it.
+        if common.is_some() {
+            return Ok(common);
+        }
+        let vacant = self.queues.inherit(run, key);
+        vacant.iter().try_for_each(|vacant| reuseport::carry_options(own, vacant))?;
+        Ok(vacant)
+    }
+
+    fn share(&mut self, run: Run, socket: OwnedFd, address: &Address, key: &Key) -> io::Result<Decision> {
+        // What is shared is shared within the app, not with others that do so, too, as all apps of ours do.
+        if !reuseport::is_shared(&socket) && !self.queues.are_at(key) && key.is_taken() {
+            self.obstructed(run, key);
+            return Err(io::Error::from_raw_os_error(libc::EADDRINUSE));
+        }
+        reuseport::share(&socket)?;
+        match address.bind(&socket) {
+            Ok(()) => {}
+            // It may, and we may not: it has a capability that we have not.
+            Err(error) if error.raw_os_error() == Some(libc::EACCES) => return Ok(Decision::just(Answer::Continue)),
+            // Bound by a God who could not note it any more.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) && Key::of(&socket)? == Some(*key) => {}
+            Err(error) => {
+                if error.raw_os_error() == Some(libc::EADDRINUSE) {
+                    self.obstructed(run, key);
+                }
+                return Err(error);
+            }
+        }
+        self.queues.bound(run, socket)?;
+        if !key.tcp {
+            self.expect_reading(run, *key);
+        }
+        Ok(Decision::just(Answer::Success))
+    }
+
+    fn obstructed(&self, run: Run, key: &Key) {
+        let why = port_owner::in_use(key);
+        tracing::warn!(run = run.0, "{why}");
+        self.tell(Notice::Obstructed { run, why });
+    }
+
+    /// True unless nobody waits for it any more.
+    fn put_in_place(&self, run: Run, request: &Request, socket: impl AsFd) -> io::Result<bool> {
+        let number = request.call.socket();
+        let close_on_exec = pidfd::is_close_on_exec(request.thread, number).unwrap_or(true);
+        let delivery = self.workers[&run].watch.get_ref().replace(request.id, number, socket, close_on_exec)?;
+        Ok(delivery == Delivery::Delivered)
+    }
+
+    /// Nobody says when a socket for datagrams is set up.
+    pub(crate) fn expect_reading(&self, run: Run, key: Key) {
+        self.later(SET_UP, move |state| {
+            if state.workers.get(&run).is_some_and(|worker| !worker.gone) && state.queues.reads(run, &key) {
+                state.listens(run, &key);
+            }
+        });
+    }
+
+    /// Programs that look whether a socket listens already (gunicorn does) do not say that they do.
+    fn expect_listen(&self, run: Run, socket: OwnedFd) {
+        self.later(UNSAID, move |state| {
+            let silent = state.workers.get(&run).is_some_and(|worker| !worker.gone) && reuseport::listens(&socket);
+            if !silent || state.queues.has_begun(run, &socket) {
+                return;
+            }
+            if let Ok(Some(key)) = state.queues.listening(run, &socket, reuseport::BACKLOG) {
+                state.listens(run, &key);
+            }
+        });
+    }
+}
+
+/// The keeper, who is to look for us, does not: by itself the worker would have the port for itself, so it is told to
+/// try again, or fail and be started again.
+fn unseen(run: Run, errno: i32) -> io::Error {
+    let error = io::Error::from_raw_os_error(errno);
+    tracing::error!(run = run.0, "the keeper does not look into a worker that binds, which therefore fails: {error}");
+    error
+}

@@ -1,0 +1,287 @@
+//! The accept queues of one app's workers: one for each worker and address, side by side in groups that share a port.
+//!
+//! We hold a copy of every socket, so a queue outlives its worker:
+//!
+//! ```text
+//!            listening()                 gone()
+//!  bound ───────────────► held by a run ────────► vacant ──inherit()──► held by the next run
+//!                          in rotation,              │
+//!                          unless excluded           └─► removed: its connections moved to others, or nobody came
+//! ```
+//!
+//! **The door.** Connections go to queues of workers that are not excluded. When there is none left, but the address has
+//! queues, they go to a vacant one, and if there is none, to a spare listening socket of ours. So nothing is dealt to
+//! workers that drain or stop, nobody is refused, and the next worker that wants the address inherits what waits. Workers
+//! that are not ready though they listen are out of rotation, too, as are unwell ones where others serve ([`withheld`]). All
+//! of them can be asked all the same ([`visit`]).
+//!
+//! **Clients.** With `balance: sticky` the kernel goes by client address, and each address belongs to the worker of one
+//! number ([`clients`]): its successor inherits it, and so does the next God.
+//!
+//! A program that closes its socket and lives on has no queue any more ([`closed`]).
+//!
+//! The owner tells who arrives, leaves and is gone; who binds and listens is told by whoever sees it: the takeover of
+//! binds, socket activation. All of it runs on one thread, inside a [`tokio::task::LocalSet`].
+
+mod closed;
+mod drain;
+mod given;
+mod not_ready;
+mod orphaned;
+mod probe;
+mod queue;
+mod queue_timeout;
+mod record;
+mod state;
+mod stats;
+mod sticky;
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+pub(crate) use self::probe::Visit;
+use self::queue::Queue;
+use self::state::State;
+pub(crate) use self::stats::Figures;
+use super::super::Notice;
+use super::super::dealt::probe::Unreachable;
+use super::super::own_connections::Calls;
+use super::super::persist::store::Book;
+use crate::os::net::reuseport::{Balancer, Deal, Key};
+use crate::protocol::{ListenerInfo, Run};
+use crate::spec::QueueRule;
+
+/// Under which key the record of an app's queues is.
+#[must_use]
+pub fn queues_key(app: u32) -> String {
+    format!("queues/{app}")
+}
+
+/// The accept queues of one app. Clones are the same queues. When the last is dropped, all of them close.
+#[derive(Clone, Debug)]
+pub(crate) struct Queues {
+    state: Rc<RefCell<State>>,
+}
+
+impl Queues {
+    /// None yet. New groups get the best balancer there is, up to `at_most`.
+    pub(crate) fn new(book: Book, at_most: Balancer, notices: UnboundedSender<Notice>) -> Queues {
+        Queues { state: State::new(book, at_most, notices) }
+    }
+
+    /// Those of the God before. What belongs to them is taken out of `files`. Workers that are gone by now are still to
+    /// be told of by [`Queues::gone`].
+    ///
+    /// # Errors
+    /// A sentence, if the record makes no sense.
+    pub(crate) fn adopt(
+        book: Book,
+        at_most: Balancer,
+        notices: UnboundedSender<Notice>,
+        record: &str,
+        files: &mut HashMap<String, OwnedFd>,
+    ) -> Result<Queues, String> {
+        Ok(Queues { state: State::adopt(book, at_most, notices, record, files)? })
+    }
+
+    /// What becomes of connections while no worker is ready for them.
+    pub(crate) fn set_rule(&self, rule: QueueRule) {
+        self.state.borrow_mut().set_rule(rule);
+    }
+
+    /// What the kernel tells connections apart by.
+    pub(crate) fn set_deal(&self, deal: Deal) {
+        self.state.borrow_mut().set_deal(deal);
+    }
+
+    /// The worker's number among the app's processes: a successor has the same.
+    pub(crate) fn number(&self, run: Run, instance: u32) {
+        self.state.borrow_mut().number(run, instance);
+    }
+
+    /// A worker was started, whose processes descend from this one.
+    pub(crate) fn join(&self, run: Run, root: i32) {
+        self.state.borrow_mut().join(run, root);
+    }
+
+    /// The worker has this socket, which was bound just now with `SO_REUSEPORT`. A TCP socket is served from
+    /// [`Queues::listening`] on, a UDP socket from [`Queues::reads`] on; until then it gets what nobody else could have.
+    ///
+    /// # Errors
+    /// If the kernel refuses; then nothing is kept of it.
+    pub(crate) fn bound(&self, run: Run, socket: OwnedFd) -> io::Result<()> {
+        self.state.borrow_mut().bound(run, socket)
+    }
+
+    /// The worker listens on a socket, with a queue of `backlog` or longer. Returns the address, if the queue is one of
+    /// ours. Told again, only the backlog changes.
+    ///
+    /// # Errors
+    /// What `listen` says.
+    pub(crate) fn listening(&self, run: Run, socket: impl AsFd, backlog: i32) -> io::Result<Option<Key>> {
+        self.state.borrow_mut().listening(run, socket, backlog)
+    }
+
+    /// The worker reads datagrams at this address. False if it has no socket there any more.
+    pub(crate) fn reads(&self, run: Run, key: &Key) -> bool {
+        self.state.borrow_mut().reads(run, *key)
+    }
+
+    /// Where the worker has bound sockets for datagrams, and was not said to read them.
+    pub(crate) fn to_be_read_by(&self, run: Run) -> Vec<Key> {
+        let state = self.state.borrow();
+        let pending = |queue: &Queue| queue.holders.iter().any(|holder| holder.run == run && !holder.listens);
+        state.queues.iter().filter(|queue| !queue.key.tcp && pending(queue)).map(|queue| queue.key).collect()
+    }
+
+    /// A listening socket for this worker: what waits at this address, if it has no worker, or a new one, which stays
+    /// out of rotation until [`Queues::listening`] is told of it.
+    ///
+    /// # Errors
+    /// What `bind` and `listen` say.
+    pub(crate) fn open(&self, run: Run, key: &Key) -> io::Result<OwnedFd> {
+        self.state.borrow_mut().give(run, *key)
+    }
+
+    /// Lets connections to this address wait from now on, though there is no worker for it yet.
+    ///
+    /// # Errors
+    /// What `bind` and `listen` say.
+    pub(crate) fn open_door(&self, key: &Key) -> io::Result<()> {
+        self.state.borrow_mut().open_door(*key)
+    }
+
+    /// The worker accepts from all the sockets it was given.
+    pub(crate) fn serve(&self, run: Run) {
+        self.state.borrow_mut().serve(run);
+    }
+
+    /// Nothing goes to the queues of this worker, which need not be known yet, before [`Queues::admit`], as far as that can
+    /// be seen to.
+    pub(crate) fn withhold(&self, run: Run) {
+        self.state.borrow_mut().withhold(run);
+    }
+
+    /// Nothing goes to the queues of this worker before [`Queues::admit`] at addresses where another accepts.
+    pub(crate) fn pass_over(&self, run: Run) {
+        self.state.borrow_mut().pass_over(run);
+    }
+
+    /// It is ready, and well.
+    pub(crate) fn admit(&self, run: Run) {
+        self.state.borrow_mut().admit(run);
+    }
+
+    /// A connection of our own to the worker, whether it is in rotation or not.
+    pub(crate) fn visit(&self, run: Run) -> impl Future<Output = Result<Visit, Unreachable>> + use<> {
+        probe::visit(Rc::downgrade(&self.state), run)
+    }
+
+    /// Connections of our own to the workers.
+    pub(crate) fn calls(&self) -> Calls {
+        self.state.borrow().calls.clone()
+    }
+
+    /// True if there are queues at this address.
+    pub(crate) fn has(&self, key: &Key) -> bool {
+        self.state.borrow().places.contains_key(key)
+    }
+
+    /// Where there are queues.
+    pub(crate) fn keys(&self) -> Vec<Key> {
+        self.state.borrow().places.keys().copied().collect()
+    }
+
+    /// Copies of the sockets that listen.
+    pub(crate) fn sockets(&self) -> Vec<OwnedFd> {
+        let state = self.state.borrow();
+        let listening = state.queues.iter().filter(|queue| queue.member.is_some());
+        listening.filter_map(|queue| queue.socket.try_clone().ok()).collect()
+    }
+
+    /// How many connections wait to be accepted.
+    pub(crate) fn waiting(&self) -> u32 {
+        self.state.borrow().waiting()
+    }
+
+    /// How many connections were dealt out; `None` where nobody counts them.
+    pub(crate) fn dealt(&self) -> Option<u64> {
+        self.state.borrow().places.values().map(|place| place.group.dealt()).sum()
+    }
+
+    /// A queue at this address that has no worker, the fullest first. From now on it is this worker's.
+    pub(crate) fn inherit(&self, run: Run, key: &Key) -> Option<OwnedFd> {
+        self.state.borrow_mut().inherit(run, key)
+    }
+
+    /// The queue at this address that others serve, or have begun to. From now on this worker does, too.
+    pub(crate) fn partake(&self, run: Run, key: &Key) -> Option<OwnedFd> {
+        self.state.borrow_mut().partake(run, key)
+    }
+
+    /// True if there is a queue at this address, or at one that includes it or is included.
+    pub(crate) fn are_at(&self, key: &Key) -> bool {
+        self.state.borrow().queues.iter().any(|queue| queue.key.overlaps(key))
+    }
+
+    /// What the worker holds: address and inode of each socket.
+    pub(crate) fn held_by(&self, run: Run) -> Vec<(Key, u64)> {
+        self.state.borrow().held_by(run).map(|queue| (queue.key, queue.inode)).collect()
+    }
+
+    /// True if the worker is known to listen on this socket.
+    pub(crate) fn has_begun(&self, run: Run, socket: impl AsFd) -> bool {
+        let state = self.state.borrow();
+        state::inode(socket).is_ok_and(|inode| state.begun_by(run).any(|queue| queue.inode == inode))
+    }
+
+    /// Where the worker listens.
+    pub(crate) fn begun_by(&self, run: Run) -> Vec<Key> {
+        self.state.borrow().begun_by(run).map(|queue| queue.key).collect()
+    }
+
+    /// Lets go of what the worker has closed, if that can be told: programs try whether a port is free, and do not say
+    /// so. `asking` is a thread of it.
+    pub(crate) fn forget_closed(&self, run: Run, asking: Option<i32>) {
+        self.state.borrow_mut().forget_closed(run, asking);
+    }
+
+    /// Out of rotation at once.
+    pub(crate) fn exclude(&self, run: Run) {
+        self.state.borrow_mut().exclude(run);
+    }
+
+    /// Out of rotation, and let it finish what it has. Ends in one [`Notice::Drained`], after `grace` at the latest,
+    /// unless [`Queues::gone`] comes first.
+    pub(crate) fn drain(&self, run: Run, grace: Duration) {
+        drain::start(&self.state, run, grace);
+    }
+
+    /// The worker has ended. What waits in its queues is for others.
+    pub(crate) fn gone(&self, run: Run) {
+        self.state.borrow_mut().gone(run);
+    }
+
+    /// All queues close; what waits in them is reset.
+    pub(crate) fn close(&self) {
+        self.state.borrow_mut().close();
+    }
+
+    /// What the app listens on.
+    pub(crate) fn listeners(&self) -> Vec<ListenerInfo> {
+        self.state.borrow().listeners()
+    }
+
+    /// How much this worker has to do; `None` if it listens on nothing here.
+    pub(crate) fn figures(&self, run: Run) -> Option<Figures> {
+        self.state.borrow().figures(run)
+    }
+}

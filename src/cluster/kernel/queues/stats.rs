@@ -1,0 +1,80 @@
+//! What there is to tell about queues.
+
+use std::collections::HashSet;
+
+use super::queue::Queue;
+use super::state::State;
+use crate::os::net::reuseport::{Balancer, Deal, Group, Key, Reason};
+use crate::protocol::{ListenerInfo, Run};
+
+/// How much a worker has to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Figures {
+    /// Connections that wait for it.
+    pub(crate) waiting: u32,
+    /// Connections it has open.
+    pub(crate) open: u32,
+}
+
+impl State {
+    pub(crate) fn listeners(&self) -> Vec<ListenerInfo> {
+        self.places.iter().map(|(key, place)| self.info(key, &place.group)).collect()
+    }
+
+    fn info(&self, key: &Key, group: &Group) -> ListenerInfo {
+        let here = || self.queues.iter().filter(|queue| queue.key == *key && queue.member.is_some());
+        // One may have several: with `SO_REUSEPORT` of its own, as many as it likes.
+        let listening = here().flat_map(|queue| &queue.holders).filter(|holder| holder.listens);
+        let workers = listening.map(|holder| holder.run).collect::<HashSet<Run>>().len();
+        let common = here().any(|queue| queue.holders.len() > 1);
+        let prefix = if key.tcp { "" } else { "udp " };
+        let (mechanism, why) = words(key, group, common);
+        ListenerInfo {
+            address: format!("{prefix}{}", key.address),
+            mechanism,
+            workers: u32::try_from(workers).unwrap_or(u32::MAX),
+            why,
+            waiting: here().map(Queue::waiting).sum(),
+            // Datagrams are no connections, and nobody counts them.
+            dealt: if key.tcp { group.dealt() } else { None },
+        }
+    }
+
+    pub(crate) fn figures(&self, run: Run) -> Option<Figures> {
+        let mut queues = self.held_by(run).filter(|queue| queue.member.is_some()).peekable();
+        queues.peek()?;
+        let waiting = queues.map(Queue::waiting).sum();
+        let open = self.connections_of(run).iter().filter(|connection| connection.is_open()).count();
+        Some(Figures { waiting, open: u32::try_from(open).unwrap_or(u32::MAX) })
+    }
+}
+
+/// How connections get to the workers, and why not in a better way.
+fn words(key: &Key, group: &Group, common: bool) -> (String, Option<String>) {
+    if common {
+        return ("one queue for all".to_owned(), None);
+    }
+    let (balancer, reason) = group.balancer();
+    let mechanism = match (balancer, group.deal()) {
+        (Balancer::RoundRobin | Balancer::Random, Deal::ByAddress) => "a queue each, by client address in the kernel",
+        (Balancer::RoundRobin | Balancer::Random, Deal::Each) if !key.tcp => "a queue each, by client",
+        (Balancer::RoundRobin, Deal::Each) => "a queue each, in turn by the kernel",
+        (Balancer::Random, Deal::Each) => "a queue each, by chance",
+        (Balancer::Hash, _) => "a queue each, by the kernel's hash",
+    };
+    let why = match (reason, balancer, group.deal()) {
+        (_, Balancer::Hash, Deal::ByAddress) => Some(format!(
+            "no client keeps its worker (`sticky`), and no worker can be kept out of it, or asked alone, where the kernel \
+             refuses a program: {reason}"
+        )),
+        (_, Balancer::Hash, Deal::Each) => Some(format!(
+            "no worker can be kept out of it, or asked alone, where the kernel refuses a program: {reason}"
+        )),
+        // Either program can.
+        (_, Balancer::RoundRobin | Balancer::Random, Deal::ByAddress) | (Reason::Wanted, ..) => None,
+        _ if !key.tcp => None,
+        (Reason::Refused(libc::EPERM), ..) => Some("dealing in turn takes CAP_BPF".to_owned()),
+        (Reason::Refused(_), ..) => Some(reason.to_string()),
+    };
+    (mechanism.to_owned(), why)
+}

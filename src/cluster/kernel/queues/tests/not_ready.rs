@@ -1,0 +1,163 @@
+//! Workers that listen and are not ready: who gets connections instead of them, and who can ask them all the same.
+
+use super::*;
+use crate::os::net::reuseport;
+
+/// One that serves, and one that listens and is withheld.
+fn one_of_two(balancer: Balancer) -> (Stage, Program, Program) {
+    let mut stage = Stage::new(balancer);
+    let serving = stage.worker(1);
+    stage.queues.withhold(Run(2));
+    let withheld = stage.worker(2);
+    (stage, serving, withheld)
+}
+
+impl Stage {
+    async fn visit(&self, run: Run) -> tokio::net::TcpStream {
+        let visit = self.queues.visit(run).await.unwrap();
+        assert_eq!(visit.at, self.address);
+        self.arrives(visit.call.stream.local_addr().unwrap());
+        visit.call.stream
+    }
+}
+
+#[test]
+fn while_others_serve_nothing_goes_to_one_that_is_not_ready() {
+    play(async {
+        for balancer in BOTH {
+            let (mut stage, serving, withheld) = one_of_two(balancer);
+            let _clients = stage.connect(30);
+            assert_eq!((serving.accept().len(), withheld.accept().len()), (30, 0), "{balancer:?}");
+            // The next God knows it, too.
+            stage = stage.reborn().await;
+            let _clients = stage.connect(30);
+            assert_eq!((serving.accept().len(), withheld.accept().len()), (30, 0), "{balancer:?}");
+            stage.queues.admit(withheld.run);
+            let _clients = stage.connect(60);
+            assert!(withheld.accept().len() > 10, "{balancer:?}");
+            stage.queues.gone(withheld.run);
+            assert!(stage.queues.state.borrow().withheld.is_empty());
+        }
+    });
+}
+
+#[test]
+fn each_worker_is_reached_by_a_connection_of_its_own() {
+    play(async {
+        for balancer in BOTH {
+            let (mut stage, serving, withheld) = one_of_two(balancer);
+            for _ in 0..2 {
+                let _visit = stage.visit(withheld.run).await;
+                assert_eq!((serving.accept().len(), withheld.accept().len()), (0, 1), "{balancer:?}");
+                let visits = [stage.visit(serving.run).await, stage.visit(serving.run).await];
+                assert_eq!((serving.accept().len(), withheld.accept().len()), (visits.len(), 0), "{balancer:?}");
+                stage = stage.reborn().await;
+            }
+            // Who drains is asked no more by God, but could be.
+            stage.queues.exclude(serving.run);
+            let _visit = stage.visit(serving.run).await;
+            assert_eq!(serving.accept().len(), 1);
+            assert!(matches!(stage.queues.visit(Run(9)).await, Err(Unreachable::Nowhere)));
+        }
+    });
+}
+
+#[test]
+fn one_of_several_with_a_common_queue_cannot_be_reached_alone() {
+    play(async {
+        let mut stage = Stage::new(Balancer::RoundRobin);
+        stage.queues.withhold(Run(1));
+        let first = stage.worker(1);
+        stage.queues.join(Run(2), 0);
+        assert!(stage.queues.partake(Run(2), &stage.queues.keys()[0]).is_some(), "it need not be ready for that");
+        assert!(matches!(stage.queues.visit(first.run).await, Err(Unreachable::Shared)));
+    });
+}
+
+#[test]
+fn where_the_hash_decides_nobody_is_reached() {
+    play(async {
+        let mut stage = Stage::new(Balancer::Hash);
+        let worker = stage.worker(1);
+        assert!(matches!(stage.queues.visit(worker.run).await, Err(Unreachable::ByHash)));
+    });
+}
+
+#[test]
+fn with_nobody_ready_connections_wait_and_go_to_the_first_who_is() {
+    play(async {
+        let mut stage = Stage::new(Balancer::RoundRobin);
+        if !reuseport::can_migrate() {
+            return;
+        }
+        [1, 2].iter().for_each(|run| stage.queues.withhold(Run(*run)));
+        let (one, two) = (stage.worker(1), stage.worker(2));
+        let clients = stage.connect(10);
+        assert_eq!((one.accept().len(), two.accept().len()), (0, 0));
+        let _visit = stage.visit(two.run).await;
+        assert_eq!((one.accept().len(), two.accept().len()), (0, 1));
+        stage = stage.reborn().await;
+        stage.queues.admit(two.run);
+        assert_eq!((one.accept().len(), two.accept().len()), (0, clients.len()));
+        // It dies, with some in its queue: they wait for who is ready next, not for who listens next.
+        let _clients = stage.connect(7);
+        stage.queues.gone(two.run);
+        stage.queues.withhold(Run(3));
+        assert!(stage.queues.inherit(Run(3), &stage.key()).is_none());
+        let three = stage.worker(3);
+        assert_eq!(three.accept().len(), 0);
+        stage.queues.admit(three.run);
+        assert_eq!((one.accept().len(), three.accept().len()), (0, 7));
+    });
+}
+
+#[test]
+fn where_none_can_be_moved_the_first_takes_what_comes() {
+    play(async {
+        let mut stage = Stage::new(Balancer::Random);
+        [1, 2].iter().for_each(|run| stage.queues.withhold(Run(*run)));
+        let (one, two) = (stage.worker(1), stage.worker(2));
+        let _clients = stage.connect(10);
+        assert_eq!((one.accept().len(), two.accept().len()), (10, 0));
+        stage.queues.admit(two.run);
+        let _clients = stage.connect(10);
+        assert_eq!((one.accept().len(), two.accept().len()), (0, 10));
+        // What waits for the dead is the next one's: nobody else could ever take it.
+        stage.queues.exclude(one.run);
+        let _clients = stage.connect(4);
+        stage.queues.gone(two.run);
+        stage.queues.withhold(Run(3));
+        assert_eq!(stage.heir(3).unwrap().accept().len(), 4);
+    });
+}
+
+#[test]
+fn who_is_passed_over_gets_nothing_where_others_serve_and_all_where_none_does() {
+    play(async {
+        for balancer in BOTH {
+            let mut stage = Stage::new(balancer);
+            let (one, two) = (stage.worker(1), stage.worker(2));
+            stage.queues.pass_over(one.run);
+            for _ in 0..2 {
+                let _clients = stage.connect(30);
+                assert_eq!((one.accept().len(), two.accept().len()), (0, 30), "{balancer:?}");
+                let _visit = stage.visit(one.run).await;
+                assert_eq!((one.accept().len(), two.accept().len()), (1, 0), "{balancer:?}: it can be asked");
+                stage = stage.reborn().await;
+            }
+            stage.queues.exclude(two.run);
+            let _clients = stage.connect(30);
+            assert_eq!((one.accept().len(), two.accept().len()), (30, 0), "{balancer:?}");
+            stage.queues.gone(two.run);
+            let three = stage.worker(3);
+            let _clients = stage.connect(30);
+            assert_eq!((one.accept().len(), three.accept().len()), (0, 30), "{balancer:?}");
+            stage.queues.admit(one.run);
+            let _clients = stage.connect(60);
+            assert!(one.accept().len() > 10, "{balancer:?}");
+            stage.queues.pass_over(one.run);
+            stage.queues.gone(one.run);
+            assert!(stage.queues.state.borrow().aside.is_empty());
+        }
+    });
+}

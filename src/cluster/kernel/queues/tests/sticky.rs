@@ -1,0 +1,119 @@
+//! Clients that have a worker of their own, while workers come and go, and while Gods do.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::*;
+use crate::os::net::reuseport::Deal;
+
+/// So many addresses are asked from.
+const CLIENTS: u8 = 60;
+
+/// Workers of these numbers, each as the run of ten times its number.
+fn sticky(at_most: Balancer, count: u32) -> (Stage, Vec<Program>) {
+    let mut stage = Stage::new(at_most);
+    stage.queues.set_deal(Deal::ByAddress);
+    let workers = (0..count).map(|instance| stage.numbered(u64::from(instance) * 10 + 10, instance)).collect();
+    (stage, workers)
+}
+
+impl Stage {
+    fn numbered(&mut self, run: u64, instance: u32) -> Program {
+        self.queues.number(Run(run), instance);
+        self.worker(run)
+    }
+
+    /// Which of these takes the connections of each client.
+    fn map(&self, workers: &[&Program]) -> Vec<Run> {
+        (1..=CLIENTS)
+            .map(|last| {
+                let from = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)), 0);
+                let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+                bind(&socket, &from).unwrap();
+                rustix::net::connect(&socket, &self.address).unwrap();
+                self.arrives(SocketAddr::try_from(rustix::net::getsockname(&socket).unwrap()).unwrap());
+                let by: Vec<Run> =
+                    workers.iter().filter(|worker| worker.accept().len() == 1).map(|worker| worker.run).collect();
+                assert_eq!(by.len(), 1, "{last}: {by:?}");
+                by[0]
+            })
+            .collect()
+    }
+}
+
+/// All of them.
+fn every(workers: &[Program]) -> Vec<&Program> {
+    workers.iter().collect()
+}
+
+#[test]
+fn a_successor_inherits_the_clients_of_its_number_and_those_of_one_that_leaves_spread() {
+    play(async {
+        for balancer in BOTH {
+            let (mut stage, workers) = sticky(balancer, 4);
+            let before = stage.map(&every(&workers));
+            assert_eq!(stage.map(&every(&workers)), before, "{balancer:?}");
+            let successor = stage.numbered(31, 2);
+            let all: Vec<&Program> = workers.iter().chain([&successor]).collect();
+            let inherited: Vec<Run> =
+                before.iter().map(|run| if *run == workers[2].run { successor.run } else { *run }).collect();
+            assert_eq!(stage.map(&all), inherited, "the newer one, while both are there");
+            stage.queues.exclude(workers[2].run);
+            stage.queues.gone(workers[2].run);
+            assert_eq!(stage.map(&all), inherited);
+            stage.queues.exclude(workers[0].run);
+            let spread = stage.map(&all);
+            let theirs = |run: &Run| *run == workers[0].run;
+            assert!(!spread.iter().any(theirs));
+            for (now, then) in spread.iter().zip(&inherited).filter(|(_, then)| !theirs(then)) {
+                assert_eq!(now, then, "nobody else's change");
+            }
+        }
+    });
+}
+
+#[test]
+fn one_alone_has_all_and_a_queue_without_a_worker_none_beside_it() {
+    play(async {
+        for balancer in BOTH {
+            let (mut stage, workers) = sticky(balancer, 1);
+            stage.queues.exclude(workers[0].run);
+            // They wait where nobody is, and are moved if the kernel does that.
+            let waiting = stage.connect(5);
+            let next = stage.numbered(11, 0);
+            let moved = next.accept().len();
+            assert_eq!(moved, if balancer == Balancer::RoundRobin { 5 } else { 0 });
+            assert!(stage.map(&[&next]).iter().all(|run| *run == next.run));
+            drop(waiting);
+        }
+    });
+}
+
+#[test]
+fn the_next_god_sends_clients_where_the_last_one_did() {
+    play(async {
+        for balancer in BOTH {
+            let (stage, workers) = sticky(balancer, 4);
+            let before = stage.map(&every(&workers));
+            let stage = stage.reborn().await;
+            assert_eq!(stage.map(&every(&workers)), before, "{balancer:?}");
+            let mechanism = stage.queues.listeners()[0].mechanism.clone();
+            assert!(mechanism.contains("by client address"), "{mechanism}");
+            stage.queues.set_deal(Deal::Each);
+            assert!(!stage.queues.listeners()[0].mechanism.contains("by client address"));
+            let stage = stage.reborn().await;
+            assert!(!stage.queues.listeners()[0].mechanism.contains("by client address"), "that is written down, too");
+            stage.queues.set_deal(Deal::ByAddress);
+            assert_eq!(stage.map(&every(&workers)), before);
+        }
+    });
+}
+
+#[test]
+fn by_the_kernels_hash_it_is_said_that_it_does_not_hold() {
+    play(async {
+        let (stage, _workers) = sticky(Balancer::Hash, 2);
+        let told = &stage.queues.listeners()[0];
+        assert_eq!(told.mechanism, "a queue each, by the kernel's hash");
+        assert!(told.why.as_ref().is_some_and(|why| why.contains("no client keeps its worker")), "{told:?}");
+    });
+}

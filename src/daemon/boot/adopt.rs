@@ -1,0 +1,62 @@
+//! When the keeper and God have both died: what lives on of their apps is found by the journal, by pid and start time,
+//! so that no second copy is started.
+//!
+//! Open files are lost then. Programs that need ours (a Node worker its channel) end by themselves, and are started again
+//! as their rules say. Those that write to a pipe without a reader would be killed with their next line: we open the
+//! pipe anew, which the kernel allows as long as its other end is open.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+
+use super::super::disk::journal;
+use super::super::launch::spawn::output_names;
+use super::super::runs::table;
+use super::super::upgrade;
+use crate::keeper::{Inheritance, Previous, Records, Trial};
+use crate::os::clock;
+use crate::os::process::tree;
+use crate::paths::Home;
+use crate::protocol::Run;
+
+/// Puts what a daemon left that died with its keeper in the place of an inheritance, if anything of it lives.
+pub fn inherit(home: &Home, inheritance: &mut Inheritance) {
+    if inheritance.previous.is_some() {
+        return;
+    }
+    let records = journal::of_this_boot(&home.journal());
+    let survivors = survivors(&records);
+    if survivors.is_empty() {
+        return;
+    }
+    if let Err(error) = upgrade::read(&records) {
+        tracing::error!("{} processes of a daemon that died are not taken over: {error}", survivors.len());
+        return;
+    }
+    inheritance.files = survivors.iter().flat_map(|(run, live)| outputs(*run, live)).collect();
+    inheritance.records = records;
+    inheritance.previous = Some(Previous { ended: None, at: clock::monotonic_ms(), trial: Trial::None });
+}
+
+/// The runs whose main process is there.
+fn survivors(records: &Records) -> Vec<(Run, table::Live)> {
+    let runs = records.iter().filter_map(|(key, json)| {
+        let run = Run(key.strip_prefix(table::KEY)?.parse().ok()?);
+        Some((run, serde_json::from_str::<table::Record>(json).ok()?.live))
+    });
+    runs.filter(|(_, live)| live.stat().is_some_and(|stat| !stat.is_zombie())).collect()
+}
+
+/// Our ends of the pipes it writes to, by the names they are kept under.
+fn outputs(run: Run, live: &table::Live) -> HashMap<String, OwnedFd> {
+    let streams = output_names(run).into_iter().zip([1, 2]).zip(live.pipes);
+    streams.filter_map(|((name, number), inode)| Some((name, reopen(live.pid, number, inode)?))).collect()
+}
+
+/// The pipe that is this descriptor of the process, if it is the one we made.
+fn reopen(pid: i32, number: u32, inode: u64) -> Option<OwnedFd> {
+    let path = format!("/proc/{pid}/fd/{number}");
+    let pipe: File = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path).ok()?;
+    (tree::pipe_inode(&pipe).ok() == Some(inode)).then(|| pipe.into())
+}

@@ -1,0 +1,8 @@
+//! From a started process to a God that runs: the home folder, the sockets, what an earlier daemon left.
+
+pub(crate) mod adopt;
+pub(crate) mod bootstrap;
+pub(crate) mod home_dir;
+pub(crate) mod panics;
+pub(crate) mod recover;
+pub(crate) mod sockets;

@@ -1,0 +1,165 @@
+//! The saved list on disk, and which list comes back after a reboot. A file that cannot be read is set aside, never
+//! deleted, and the next best is used, loudly.
+//!
+//! Two lists can come back: what ran when the daemon before ended (its journal), and what `pmr save` wrote. With
+//! `autosave` it is the first, else the second; where that one is missing or empty, the other. Asked for in the middle of a
+//! daemon's life, what was saved later than the daemon before ended comes first in either case: whoever saves, deletes and
+//! resurrects wants back what he saved.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use super::desired;
+use super::desired::Fingerprint;
+use super::journal;
+use crate::os::fs::replace;
+use crate::paths::Home;
+use crate::protocol::Refusal;
+use crate::protocol::info::EpochMs;
+use crate::settings::Settings;
+use crate::supervisor::Snapshot;
+
+/// The saved list, as far as it is known; set by whoever saves.
+pub type Saved = Arc<Mutex<Option<SavedList>>>;
+
+/// What is known of the saved list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SavedList {
+    /// When it was saved.
+    pub at: EpochMs,
+    /// What it holds.
+    pub fingerprint: Fingerprint,
+}
+
+/// Writes what `save` asks for, and keeps the list before it as backup.
+pub fn save(home: &Home, snapshot: &Snapshot) -> Result<PathBuf, Refusal> {
+    let path = home.dump_file();
+    replace::keep_as(&path, &home.dump_backup())
+        .and_then(|()| write(&path, snapshot))
+        .map_err(|error| failed("writing", &path, &error))?;
+    Ok(path)
+}
+
+/// The list that was saved last, if it can be read.
+#[must_use]
+pub fn saved(home: &Home) -> Option<SavedList> {
+    let path = home.dump_file();
+    let snapshot = read(&path).ok()??;
+    let at = modified(&path)?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    Some(SavedList { at: u64::try_from(at.as_millis()).ok()?, fingerprint: Fingerprint::of(&snapshot) })
+}
+
+/// Where a list can come from.
+enum Source {
+    /// What ran when the daemon before ended.
+    Ran(PathBuf),
+    /// A list that was saved, or what the first builds wrote at their end.
+    File(PathBuf),
+}
+
+/// The list that comes back in the daemon of this line. Notes tell which it is, and of what could not be used.
+pub fn load(home: &Home, lineage: &str) -> Result<(Snapshot, Vec<String>), Refusal> {
+    let mut notes = Vec::new();
+    let settings = Settings::read(home).unwrap_or_else(|why| {
+        tracing::warn!("{why}; autosave is taken to be on");
+        notes.push(format!("{why}; autosave is taken to be on"));
+        Settings::default()
+    });
+    for source in sources(home, settings.autosave, lineage) {
+        if let Some((snapshot, told)) = source.read(&mut notes) {
+            notes.push(told);
+            return Ok((snapshot, notes));
+        }
+    }
+    match notes.is_empty() {
+        true => Err(Refusal::NothingSaved { path: home.dump_file().display().to_string() }),
+        false => Err(Refusal::Failed { doing: "reading what ran and what was saved".into(), error: notes.join("; ") }),
+    }
+}
+
+/// Best first.
+fn sources(home: &Home, autosave: bool, lineage: &str) -> Vec<Source> {
+    let (dump, before) = (home.dump_file(), home.journal_before());
+    // Once we have written our own journal, that of the daemon before has another name.
+    let begun = journal::lineage(&home.journal()).is_some_and(|owner| owner == lineage);
+    let saved_since = begun && modified(&dump) > modified(&before);
+    let ran = Source::Ran(if begun { before } else { home.journal() });
+    let saved = [dump, home.dump_backup()].map(Source::File);
+    let mut sources = Vec::from(saved);
+    sources.insert(if autosave && !saved_since { 0 } else { sources.len() }, ran);
+    sources.push(Source::File(home.last_state()));
+    sources
+}
+
+impl Source {
+    /// The list and where it is from, in words; `None` if there is none, with notes if that is a pity.
+    fn read(self, notes: &mut Vec<String>) -> Option<(Snapshot, String)> {
+        match self {
+            Source::Ran(path) => {
+                let loaded = journal::load(&path)
+                    .unwrap_or_else(|error| (None, vec![format!("{} could not be read: {error}", path.display())]));
+                notes.extend(loaded.1);
+                let journal = loaded.0?;
+                let (snapshot, unread) = desired::of_records(&journal.records);
+                notes.extend(journal.notes.into_iter().chain(unread));
+                // A list from which all was deleted is no reason to bring back nothing: the saved one may be meant.
+                (!snapshot.apps.is_empty())
+                    .then(|| (snapshot, "this is what ran when the daemon last ended".to_owned()))
+            }
+            Source::File(path) => match read(&path) {
+                Ok(snapshot) => snapshot.map(|snapshot| (snapshot, format!("this is the list in {}", path.display()))),
+                Err(why) => {
+                    notes.push(set_aside(&path, &why));
+                    None
+                }
+            },
+        }
+    }
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    fs::metadata(path).and_then(|known| known.modified()).ok()
+}
+
+fn write(path: &Path, snapshot: &Snapshot) -> io::Result<()> {
+    // For its owner alone: it holds environments.
+    replace::replace(path, |file| {
+        let mut text = serde_json::to_vec_pretty(snapshot)?;
+        text.push(b'\n');
+        file.write_all(&text)
+    })?;
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Option<Snapshot>, String> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    };
+    let snapshot: Snapshot = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+    if snapshot.version > Snapshot::VERSION {
+        return Err(format!("it was written by a later version (format {})", snapshot.version));
+    }
+    Ok(Some(snapshot))
+}
+
+fn set_aside(path: &Path, why: &str) -> String {
+    let aside = replace::aside(path);
+    let note = match fs::rename(path, &aside) {
+        Ok(()) => format!("{} could not be used ({why}); it was set aside as {}", path.display(), aside.display()),
+        Err(error) => format!("{} could not be used ({why}) nor set aside ({error})", path.display()),
+    };
+    tracing::warn!("{note}");
+    note
+}
+
+fn failed(verb: &str, path: &Path, error: &io::Error) -> Refusal {
+    Refusal::Failed { doing: format!("{verb} {}", path.display()), error: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,38 @@
+//! What a process finds open beside its standard streams, and the variables that tell it where.
+//!
+//! Shared sockets come first, since socket activation counts from descriptor 3; then the channels.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// The first descriptor after the standard streams.
+const FIRST: usize = 3;
+
+/// Descriptors from 3 on, in order, and the variables that go with them.
+#[derive(Debug, Default)]
+pub(crate) struct Wiring {
+    files: Vec<OwnedFd>,
+    variables: Vec<(&'static str, String)>,
+}
+
+impl Wiring {
+    /// Gives it one more file. Returns the number it will have.
+    pub fn give(&mut self, file: OwnedFd) -> usize {
+        self.files.push(file);
+        FIRST + self.files.len() - 1
+    }
+
+    /// Tells it something.
+    pub fn tell(&mut self, variable: &'static str, value: impl Into<String>) {
+        self.variables.push((variable, value.into()));
+    }
+
+    /// What it is told.
+    pub fn variables(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.variables.iter().map(|(name, value)| (*name, value.as_str()))
+    }
+
+    /// All descriptors from 0 on.
+    pub fn descriptors<'a>(&'a self, standard: [BorrowedFd<'a>; FIRST]) -> Vec<BorrowedFd<'a>> {
+        standard.into_iter().chain(self.files.iter().map(AsFd::as_fd)).collect()
+    }
+}

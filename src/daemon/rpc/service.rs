@@ -1,0 +1,143 @@
+//! The RPC as the daemon serves it: every method asks God and waits. A handler may be cancelled at any time, since tarpc
+//! does so when a client hangs up or its deadline passes; the work is God's and goes on.
+
+use std::path::PathBuf;
+use std::sync::PoisonError;
+
+use tarpc::context::Context;
+use tokio::sync::{mpsc, oneshot};
+
+use super::super::disk::desired::Fingerprint;
+use super::super::disk::dump;
+use super::super::disk::dump::{Saved as KnownList, SavedList};
+use super::super::god::Command;
+use super::super::upgrade;
+use super::audit::Peer;
+use crate::os::clock;
+use crate::os::thread_pool::Threads;
+use crate::paths::Home;
+use crate::protocol::{
+    Action, Daemon, Described, EventKind, Hello, Launch, ProcessInfo, Refusal, Report, Saved, Successor, Upgraded,
+};
+use crate::spec::AppSpec;
+use crate::spec::target::Selector;
+use crate::supervisor::Ask;
+
+/// One client's view of the daemon.
+#[derive(Clone)]
+pub struct Service {
+    /// The way to God.
+    pub god: mpsc::Sender<Command>,
+    /// Who we are.
+    pub hello: Hello,
+    /// Where the list is saved.
+    pub home: Home,
+    /// What was saved last.
+    pub saved: KnownList,
+    /// Of which line this daemon is.
+    pub lineage: String,
+    /// Where disks are waited for.
+    pub threads: Threads,
+    /// Who asks, on this connection.
+    pub peer: Peer,
+}
+
+impl Service {
+    /// `None` if God has ended.
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.god.send(command(reply)).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// Disk work, off the daemon's one thread.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let mistake = || Refusal::Failed { doing: "working with files".into(), error: "a mistake in pmr".into() };
+        self.threads.outcome(work).await.unwrap_or_else(|| Err(mistake()))
+    }
+
+    async fn report(&self, ask: Ask) -> Result<Report, Refusal> {
+        let by = self.peer.asker();
+        self.ask(|reply| Command::Ask(ask, by, reply)).await.unwrap_or(Err(Refusal::ShuttingDown))
+    }
+}
+
+impl Daemon for Service {
+    async fn hello(self, _: Context) -> Hello {
+        let standing = self.ask(Command::Standing).await.unwrap_or_default();
+        Hello { standing, ..self.hello }
+    }
+
+    async fn launch(self, _: Context, apps: Vec<AppSpec>, how: Launch) -> Result<Report, Refusal> {
+        self.report(Ask::Launch { apps, how }).await
+    }
+
+    async fn act(self, _: Context, action: Action, target: Vec<Selector>) -> Result<Report, Refusal> {
+        match action {
+            Action::Flush => self.ask(|reply| Command::Flush(target, reply)).await,
+            Action::ReopenLogs => self.ask(Command::ReopenLogs).await,
+            action => return self.report(Ask::Act { action, target }).await,
+        }
+        .unwrap_or(Err(Refusal::ShuttingDown))
+    }
+
+    async fn list(self, _: Context) -> Vec<ProcessInfo> {
+        self.ask(Command::List).await.unwrap_or_default()
+    }
+
+    async fn describe(self, _: Context, target: Vec<Selector>) -> Result<Described, Refusal> {
+        let described = self.ask(|reply| Command::Describe(target, reply)).await;
+        described.unwrap_or(Err(Refusal::ShuttingDown)).map(Described::from)
+    }
+
+    async fn save(self, _: Context, force: bool) -> Result<Saved, Refusal> {
+        let snapshot = self.ask(Command::Snapshot).await.ok_or(Refusal::ShuttingDown)?;
+        if snapshot.apps.is_empty() && !force {
+            return Err(Refusal::NothingToSave);
+        }
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let processes = count(snapshot.apps.iter().map(|app| app.processes.len()).sum());
+        let apps = count(snapshot.apps.len());
+        let (home, known) = (self.home.clone(), self.saved.clone());
+        let path = self
+            .on_disk(move || {
+                let path = dump::save(&home, &snapshot)?;
+                let saved = SavedList { at: clock::epoch_ms(), fingerprint: Fingerprint::of(&snapshot) };
+                *known.lock().unwrap_or_else(PoisonError::into_inner) = Some(saved);
+                Ok(path)
+            })
+            .await?;
+        let _ = self.god.send(Command::Publish(EventKind::Saved)).await;
+        Ok(Saved { path, apps, processes })
+    }
+
+    async fn resurrect(self, _: Context) -> Result<Report, Refusal> {
+        let (home, lineage) = (self.home.clone(), self.lineage.clone());
+        let (snapshot, notes) = self.on_disk(move || dump::load(&home, &lineage)).await?;
+        let mut report = self.report(Ask::Restore(snapshot)).await?;
+        report.notes.splice(0..0, notes);
+        Ok(report)
+    }
+
+    async fn upgrade(self, _: Context, program: PathBuf, check: bool) -> Result<Successor, Refusal> {
+        let failed = |error: String| Refusal::Failed { doing: "reading the state".into(), error };
+        let ledger = self.ask(Command::Ledger).await.ok_or(Refusal::ShuttingDown)?;
+        let (ledger, runs) = ledger.map_err(|error| failed(error.to_string()))?;
+        let (file, version) = self.on_disk(move || upgrade::ask(&program, ledger)).await?;
+        if check {
+            return Ok(Successor { version, runs });
+        }
+        self.ask(|reply| Command::HandOver(file, version, reply)).await.unwrap_or(Err(Refusal::ShuttingDown))
+    }
+
+    async fn upgraded(self, _: Context) -> Upgraded {
+        self.ask(Command::Upgraded).await.unwrap_or(Upgraded::NotAsked)
+    }
+
+    async fn shut_down(self, _: Context) -> Report {
+        self.report(Ask::ShutDown).await.unwrap_or_default()
+    }
+}

@@ -1,0 +1,53 @@
+//! What canaries and the workers beside them write to standard error, counted while they are judged by it.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::god::God;
+use crate::logs::LineTally;
+use crate::protocol::Run;
+use crate::supervisor::Input;
+
+/// How often a canary is judged by what was counted.
+pub(crate) const INTERVAL: Duration = Duration::from_millis(500);
+
+/// A tally for each run.
+#[derive(Debug, Default)]
+pub(crate) struct Complaints {
+    tallies: HashMap<Run, Arc<LineTally>>,
+    /// Some of them are on.
+    counting: bool,
+}
+
+impl Complaints {
+    /// That of this run's standard error.
+    pub fn of(&mut self, run: Run) -> Arc<LineTally> {
+        Arc::clone(self.tallies.entry(run).or_default())
+    }
+
+    /// The run has ended.
+    pub fn forget(&mut self, run: Run) {
+        self.tallies.remove(&run);
+    }
+}
+
+impl God {
+    /// True if there is something to be counted, or to be counted no more.
+    pub(crate) fn counts_complaints(&self) -> bool {
+        self.complaints.counting || self.supervisor.judged_by_errors().next().is_some()
+    }
+
+    /// Tells what was counted, and counts for whoever is judged from now on.
+    pub(crate) fn count_complaints(&mut self) {
+        let judged: BTreeSet<Run> = self.supervisor.judged_by_errors().collect();
+        self.complaints.counting = !judged.is_empty();
+        let mut told = Vec::new();
+        for (run, tally) in &self.complaints.tallies {
+            tally.turn(judged.contains(run));
+            told.push(Input::Complained { run: *run, lines: tally.take() });
+        }
+        told.retain(|input| !matches!(input, Input::Complained { lines: 0, .. }));
+        self.all_inputs(told);
+    }
+}

@@ -1,0 +1,4 @@
+//! Open files and files on disk.
+
+pub mod files;
+pub mod replace;

@@ -1,0 +1,10 @@
+//! Sockets: addresses, listeners, passing files over them, asking the kernel about connections, dealing connections out.
+
+pub mod address;
+pub mod connection;
+pub mod datagram;
+pub mod diag;
+pub mod fdpass;
+pub mod packets;
+pub mod reuseport;
+pub mod socket;

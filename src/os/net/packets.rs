@@ -1,0 +1,196 @@
+//! Packets with open files over Unix `SOCK_SEQPACKET` sockets: each arrives whole, with all its files, or not at all.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::cmsg_space;
+use rustix::io::FdFlags;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    SocketFlags, SocketType, recv, recvmsg, sendmsg, socketpair, sockopt,
+};
+
+use super::fdpass;
+
+/// The most files with one packet.
+pub const FILES: usize = 16;
+
+/// A connected pair, both close-on-exec. The first one is non-blocking: it is ours.
+///
+/// # Errors
+/// Those of `socketpair(2)`: `EMFILE`, `ENFILE`.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    rustix::io::ioctl_fionbio(&ours, true)?;
+    Ok((ours, theirs))
+}
+
+/// Takes over a packet socket this process was started with, by its number, and makes it close-on-exec. Only the first
+/// call in a process can get it, so that it has one owner.
+///
+/// # Errors
+/// `EBADF` if there is none of this number, `ENOTSOCK` and `EPROTOTYPE` if it is something else, `EBUSY` if something
+/// was taken over before.
+pub fn claim(number: u16) -> io::Result<OwnedFd> {
+    static CLAIMED: AtomicBool = AtomicBool::new(false);
+    // SAFETY: borrowed for calls that find out by themselves what it is, if anything.
+    let original = unsafe { BorrowedFd::borrow_raw(i32::from(number)) };
+    if number < 3 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    if sockopt::socket_type(original)? != SocketType::SEQPACKET {
+        return Err(io::Error::from_raw_os_error(libc::EPROTOTYPE));
+    }
+    if CLAIMED.swap(true, Ordering::Relaxed) {
+        return Err(io::Error::from_raw_os_error(libc::EBUSY));
+    }
+    rustix::io::fcntl_setfd(original, FdFlags::CLOEXEC)?;
+    // SAFETY: it is open, it was given to this process by its parent for this very purpose, and the flag above keeps a
+    // second call from owning it, too.
+    Ok(unsafe { OwnedFd::from_raw_fd(i32::from(number)) })
+}
+
+/// Sends one packet with at most [`FILES`] files.
+///
+/// # Errors
+/// `WouldBlock` when the socket is full; `ETOOMANYREFS` when too many files of this user are on their way; `EPIPE` when
+/// the peer is gone. Nothing was sent in each case. Never raises SIGPIPE.
+pub fn send(socket: impl AsFd, bytes: &[u8], files: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(FILES))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !files.is_empty() && !control.push(SendAncillaryMessage::ScmRights(files)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Receives one packet, and its files, which are close-on-exec. 0 bytes is the end. Of a longer packet the rest is lost.
+///
+/// # Errors
+/// `WouldBlock` when there is none.
+pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(FILES))];
+    past_reset(|| fdpass::receive_with(&socket, buffer, &mut space))
+}
+
+/// Calls again if the peer died with packets unread. The kernel says so first, and once: what the peer had sent before that
+/// is still there (`sock_error` in `__skb_try_recv_datagram`; stream sockets give what is there first).
+fn past_reset<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    match call() {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => call(),
+        result => result,
+    }
+}
+
+/// A packet that was looked at and is still there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// So many bytes.
+    Whole(usize),
+    /// More than fit.
+    TooLong,
+    /// The peer's end is closed, or it sent an empty packet, which cannot be told from that.
+    End,
+}
+
+/// Looks at the next packet, which stays where it is.
+///
+/// # Errors
+/// Those of [`receive`].
+pub fn peek(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Seen> {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    let got = past_reset(|| {
+        Ok(recvmsg(&socket, &mut [IoSliceMut::new(buffer)], &mut RecvAncillaryBuffer::default(), flags)?)
+    })?;
+    Ok(match got.bytes {
+        _ if got.flags.contains(ReturnFlags::TRUNC) => Seen::TooLong,
+        0 => Seen::End,
+        bytes => Seen::Whole(bytes),
+    })
+}
+
+/// Takes the next packet away, whatever its length. Files that are with it are closed.
+///
+/// # Errors
+/// Those of [`receive`].
+pub fn take(socket: impl AsFd) -> io::Result<()> {
+    let mut first = [0; 1];
+    past_reset(|| Ok(recv(&socket, &mut first, RecvFlags::DONTWAIT)?))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+    use crate::os::eventually::eventually;
+
+    #[test]
+    fn a_packet_comes_whole_with_all_its_files() {
+        let (ours, theirs) = pair().unwrap();
+        let files: Vec<_> = (0..FILES).map(|_| ours.as_fd()).collect();
+        send(&ours, b"first", &files).unwrap();
+        send(&ours, b"second", &[]).unwrap();
+        let mut buffer = [0; 64];
+        let (count, files) = receive(&theirs, &mut buffer).unwrap();
+        assert_eq!((&buffer[..count], files.len()), (&b"first"[..], FILES));
+        assert!(rustix::io::fcntl_getfd(&files[0]).unwrap().contains(FdFlags::CLOEXEC));
+        assert_eq!(receive(&theirs, &mut buffer).unwrap().0, 6);
+    }
+
+    #[test]
+    fn what_is_looked_at_stays_until_it_is_taken() {
+        let (ours, theirs) = pair().unwrap();
+        send(&theirs, b"with a file", &[theirs.as_fd()]).unwrap();
+        send(&theirs, &[7; 100], &[]).unwrap();
+        let mut buffer = [0; 64];
+        for _ in 0..2 {
+            assert_eq!(peek(&ours, &mut buffer).unwrap(), Seen::Whole(11));
+        }
+        take(&ours).unwrap();
+        assert_eq!(peek(&ours, &mut buffer).unwrap(), Seen::TooLong);
+        take(&ours).unwrap();
+        assert_eq!(peek(&ours, &mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(theirs);
+        eventually("its end", || peek(&ours, &mut buffer).is_ok_and(|seen| seen == Seen::End));
+    }
+
+    #[test]
+    fn what_one_said_who_died_with_packets_unread_is_heard() {
+        let mut buffer = [0; 64];
+        for looked_before in [false, true] {
+            let (ours, theirs) = pair().unwrap();
+            send(&theirs, b"last but one", &[]).unwrap();
+            send(&theirs, b"last", &[]).unwrap();
+            send(&ours, b"unread", &[]).unwrap();
+            if looked_before {
+                assert_eq!(peek(&ours, &mut buffer).unwrap(), Seen::Whole(12));
+            }
+            drop(theirs);
+            if !looked_before {
+                assert_eq!(peek(&ours, &mut buffer).unwrap(), Seen::Whole(12));
+            }
+            take(&ours).unwrap();
+            assert_eq!(receive(&ours, &mut buffer).unwrap().0, 4);
+            eventually("its end", || peek(&ours, &mut buffer).is_ok_and(|seen| seen == Seen::End));
+        }
+    }
+
+    #[test]
+    fn only_a_packet_socket_is_taken_over_and_only_once() {
+        let error = |number| claim(number).unwrap_err().raw_os_error();
+        assert_eq!(error(60_000), Some(libc::EBADF));
+        let (stream, _other) = crate::os::net::fdpass::channel_pair().unwrap();
+        assert_eq!(error(u16::try_from(stream.as_raw_fd()).unwrap()), Some(libc::EPROTOTYPE));
+        let (ours, theirs) = pair().unwrap();
+        let number = u16::try_from(std::os::fd::IntoRawFd::into_raw_fd(theirs)).unwrap();
+        let claimed = claim(number).unwrap();
+        assert_eq!(error(number), Some(libc::EBUSY));
+        drop(claimed);
+        assert_eq!(peek(&ours, &mut [0; 8]).unwrap(), Seen::End, "it was the only owner");
+    }
+}

@@ -1,0 +1,392 @@
+//! Against the real kernel: who gets connections, with each balancer, as sockets come, are excluded and go.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+
+use rustix::net::{AddressFamily, SocketFlags, accept_with, bind, getsockname, ipproto, socket_with};
+
+use super::*;
+use crate::os::eventually::eventually;
+use crate::os::net::diag;
+
+mod routes;
+mod sticky;
+
+/// Says what a machine lacks, and that a test is worth less for it.
+fn skip(what: &str) {
+    let _ = writeln!(io::stderr(), "skipped in part: {what}");
+}
+
+fn bound(address: SocketAddr) -> OwnedFd {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None).unwrap();
+    share(&socket).unwrap();
+    bind(&socket, &address).unwrap();
+    socket
+}
+
+fn address_of(group: &Group) -> SocketAddr {
+    let (first, _) = group.members().next().unwrap();
+    SocketAddr::try_from(getsockname(group.socket(first).unwrap()).unwrap()).unwrap()
+}
+
+fn add(group: &mut Group) -> MemberId {
+    let address = address_of(group);
+    group.add(bound(address), 0, true).unwrap()
+}
+
+/// A group of so many on a port that is free.
+fn group(any: &str, at_most: Balancer, count: usize) -> (Group, Vec<MemberId>) {
+    let mut group = Group::new(at_most);
+    let mut ids = vec![group.add(bound(any.parse().unwrap()), 0, true).unwrap()];
+    ids.extend((1..count).map(|_| add(&mut group)));
+    (group, ids)
+}
+
+/// Accepts until so many have come, and says to whom, in the order of the members. Who is connected has the word of the
+/// kernel; the last packet of the handshake may be on its way to the queue.
+fn accepted(group: &Group, count: usize) -> Vec<MemberId> {
+    let mut got = Vec::new();
+    eventually("they are accepted", || {
+        for (id, _) in group.members() {
+            while accept_with(group.socket(id).unwrap(), SocketFlags::CLOEXEC).is_ok() {
+                got.push(id);
+            }
+        }
+        got.len() >= count
+    });
+    got
+}
+
+/// Waits until so many are in the queue.
+fn wait_in(group: &Group, id: MemberId, count: usize) {
+    eventually("they wait", || diag::waiting(group.socket(id).unwrap()).unwrap() as usize >= count);
+}
+
+/// Makes connections, and counts whom they went to. All queues are empty again afterwards.
+fn dealt(group: &Group, count: usize) -> HashMap<MemberId, usize> {
+    let clients: Vec<_> = (0..count).map(|_| TcpStream::connect(address_of(group)).unwrap()).collect();
+    let mut got = HashMap::new();
+    accepted(group, count).into_iter().for_each(|id| *got.entry(id).or_default() += 1);
+    assert_eq!(got.values().sum::<usize>(), clients.len(), "{got:?}");
+    got
+}
+
+/// Both balancers, where both are allowed.
+fn balancers() -> Vec<Balancer> {
+    match group("127.0.0.1:0", Balancer::RoundRobin, 1).0.balancer() {
+        (Balancer::RoundRobin, Reason::Wanted) => vec![Balancer::RoundRobin, Balancer::Random],
+        (Balancer::Random, Reason::Refused(libc::EPERM)) => {
+            skip("no CAP_BPF");
+            vec![Balancer::Random]
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn round_robin_is_exact_and_chance_is_fair() {
+    for any in ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0", "[::]:0"] {
+        for balancer in balancers() {
+            let (group, ids) = group(any, balancer, 4);
+            assert_eq!(group.balancer(), (balancer, &Reason::Wanted));
+            let got = dealt(&group, 400);
+            for id in ids {
+                let fair = if balancer == Balancer::RoundRobin { 100..=100 } else { 50..=150 };
+                assert!(fair.contains(&got[&id]), "{any} {balancer:?} {got:?}");
+            }
+            assert_eq!(group.dealt(), (balancer == Balancer::RoundRobin).then_some(400));
+        }
+    }
+}
+
+#[test]
+fn who_is_excluded_gets_nothing_until_included() {
+    for balancer in balancers() {
+        let (mut group, ids) = group("127.0.0.1:0", balancer, 3);
+        group.exclude(ids[1]);
+        assert!(group.members().eq([(ids[0], true), (ids[1], false), (ids[2], true)]));
+        let got = dealt(&group, 100);
+        assert!(got.len() == 2 && !got.contains_key(&ids[1]), "{got:?}");
+        group.include(ids[1]);
+        group.exclude(ids[0]);
+        group.exclude(ids[2]);
+        assert_eq!(dealt(&group, 50), HashMap::from([(ids[1], 50)]));
+        group.exclude(ids[1]);
+        assert_eq!(dealt(&group, 100).len(), 3, "with nobody in rotation, all are");
+        // One that comes in excluded waits for its turn.
+        let address = address_of(&group);
+        group.include(ids[1]);
+        let late = group.add(bound(address), 0, false).unwrap();
+        assert_eq!(dealt(&group, 50), HashMap::from([(ids[1], 50)]));
+        group.include(late);
+        assert_eq!(dealt(&group, 100).len(), 2);
+    }
+}
+
+#[test]
+fn every_order_of_leaving_keeps_the_indices_right() {
+    for balancer in balancers() {
+        for first in 0..4 {
+            for second in 0..4 {
+                let (mut group, ids) = group("127.0.0.1:0", balancer, 4);
+                group.remove(ids[first]);
+                if first != second {
+                    group.remove(ids[second]);
+                }
+                let new = add(&mut group);
+                let rest: Vec<_> = group.members().map(|(id, _)| id).collect();
+                assert!(rest.contains(&new) && !rest.contains(&ids[first]));
+                // Each alone: a wrong index would show.
+                for alone in &rest {
+                    rest.iter().for_each(|id| if id == alone { group.include(*id) } else { group.exclude(*id) });
+                    assert_eq!(dealt(&group, 8), HashMap::from([(*alone, 8)]), "{balancer:?} {first} {second}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_program_that_shuts_its_socket_down_and_listens_again_is_a_new_member() {
+    for balancer in balancers() {
+        let (mut group, ids) = group("127.0.0.1:0", balancer, 3);
+        // Not the first: the kernel chose its port, and gives it back with a shutdown.
+        let socket = group.socket(ids[1]).unwrap().try_clone_to_owned().unwrap();
+        shutdown(&socket, Shutdown::Both).unwrap();
+        let again = group.add(socket, 5, true).unwrap();
+        assert!(again > ids[2] && group.members().count() == 3);
+        for alone in [ids[0], ids[2], again] {
+            [ids[0], ids[2], again].iter().for_each(|id| group.exclude(*id));
+            group.include(alone);
+            assert_eq!(dealt(&group, 8), HashMap::from([(alone, 8)]), "{balancer:?}");
+        }
+        // A second `listen` on the same socket only changes the queue.
+        let same = group.socket(again).unwrap().try_clone_to_owned().unwrap();
+        assert_eq!(group.add(same, 4000, true).unwrap(), again);
+        assert_eq!(group.members().count(), 3);
+    }
+}
+
+#[test]
+fn those_who_left_in_an_unknown_order_leave_the_rest_in_rotation() {
+    for first in [0, 1] {
+        let (mut group, ids) = group("127.0.0.1:0", Balancer::Random, 4);
+        for id in [ids[first], ids[1 - first]] {
+            shutdown(group.socket(id).unwrap(), Shutdown::Both).unwrap();
+        }
+        let new = add(&mut group);
+        assert_eq!(dealt(&group, 100).len(), 3);
+        // Those two may have changed places, and cannot be told apart: the new one alone is sure.
+        group.exclude(ids[2]);
+        assert_eq!(dealt(&group, 20), HashMap::from([(new, 20)]));
+        group.include(ids[2]);
+        assert_eq!(dealt(&group, 100).len(), 3);
+        // The last moves to where one of them was.
+        group.remove(ids[2]);
+        assert_eq!(dealt(&group, 100).len(), 2);
+        group.remove(new);
+        assert_eq!(dealt(&group, 20), HashMap::from([(ids[3], 20)]));
+        // Alone, it is sure again.
+        let newest = add(&mut group);
+        group.exclude(newest);
+        assert_eq!(dealt(&group, 20), HashMap::from([(ids[3], 20)]));
+    }
+}
+
+#[test]
+fn nothing_goes_to_those_who_are_told_to_stop_in_whatever_order_they_leave() {
+    for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [1, 2, 0]] {
+        let (mut group, ids) = group("127.0.0.1:0", Balancer::Random, 6);
+        ids[..3].iter().for_each(|id| group.leave(*id));
+        for at in order {
+            let got = dealt(&group, 40);
+            assert!(got.keys().all(|id| ids[3..].contains(id)), "{order:?} before {at}: {got:?}");
+            shutdown(group.socket(ids[at]).unwrap(), Shutdown::Both).unwrap();
+        }
+        assert_eq!(dealt(&group, 40).values().sum::<usize>(), 40);
+        group.remove(ids[0]);
+        assert_eq!(dealt(&group, 100).len(), 3);
+    }
+}
+
+#[test]
+fn the_queue_of_one_that_is_removed_goes_to_the_others() {
+    if !balancers().contains(&Balancer::RoundRobin) {
+        return;
+    }
+    let (mut group, ids) = group("127.0.0.1:0", Balancer::RoundRobin, 2);
+    group.exclude(ids[1]);
+    let mut clients: Vec<_> = (0..5).map(|_| TcpStream::connect(address_of(&group)).unwrap()).collect();
+    wait_in(&group, ids[0], 5);
+    group.include(ids[1]);
+    group.remove(ids[0]);
+    let accept = || accept_with(group.socket(ids[1]).unwrap(), SocketFlags::CLOEXEC);
+    let arrived: Vec<_> = std::iter::from_fn(|| accept().ok()).collect();
+    if arrived.is_empty() {
+        return skip("no migration before Linux 5.14");
+    }
+    assert_eq!(arrived.len(), 5);
+    for client in &mut clients {
+        client.write_all(b"alive").unwrap();
+    }
+}
+
+#[test]
+fn the_next_owner_goes_on_where_the_last_one_died() {
+    for balancer in balancers() {
+        let (mut group, ids) = group("127.0.0.1:0", balancer, 3);
+        group.exclude(ids[0]);
+        let json = serde_json::to_string(&group.record()).unwrap();
+        // The table in the kernel is newer than what was written down.
+        group.include(ids[0]);
+        group.exclude(ids[1]);
+        let copy = |file: BorrowedFd<'_>| file.try_clone_to_owned().unwrap();
+        let sockets = ids.iter().map(|id| (*id, copy(group.socket(*id).unwrap()))).collect();
+        let files = group.files().into_iter().map(|(name, file)| (name.to_owned(), copy(file))).collect();
+        drop(group);
+        let record: Record = serde_json::from_str(&json).unwrap();
+        assert!(record.members().eq(ids.iter().copied()));
+        let mut next = Group::adopt(record, sockets, files);
+        assert_eq!(next.balancer(), (balancer, &Reason::Wanted));
+        let got = dealt(&next, 100);
+        assert!(got.len() == 2 && !got.contains_key(&ids[0]), "{got:?}");
+        next.include(ids[0]);
+        let new = add(&mut next);
+        assert!(new > ids[2] && dealt(&next, 200).len() == 4);
+    }
+}
+
+#[test]
+fn without_its_files_a_group_falls_back() {
+    if !balancers().contains(&Balancer::RoundRobin) {
+        return;
+    }
+    let (group, ids) = group("127.0.0.1:0", Balancer::RoundRobin, 2);
+    let sockets = ids.iter().map(|id| (*id, group.socket(*id).unwrap().try_clone_to_owned().unwrap())).collect();
+    let mut next = Group::adopt(group.record(), sockets, BTreeMap::new());
+    drop(group);
+    assert_eq!(next.balancer(), (Balancer::Random, &Reason::Refused(libc::EBUSY)));
+    next.exclude(ids[0]);
+    assert_eq!(dealt(&next, 20), HashMap::from([(ids[1], 20)]));
+}
+
+#[test]
+fn each_client_of_udp_has_its_own_server() {
+    for any in ["127.0.0.1:0", "[::1]:0"] {
+        for balancer in balancers() {
+            let mut group = Group::new(balancer);
+            let mut address: SocketAddr = any.parse().unwrap();
+            let mut ids = Vec::new();
+            for _ in 0..3 {
+                let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+                let socket = socket_with(family, SocketType::DGRAM, SocketFlags::NONBLOCK, None).unwrap();
+                share(&socket).unwrap();
+                bind(&socket, &address).unwrap();
+                address = SocketAddr::try_from(getsockname(&socket).unwrap()).unwrap();
+                ids.push(group.add(socket, 0, true).unwrap());
+            }
+            assert_eq!(group.balancer(), (balancer, &Reason::Wanted));
+            assert_eq!(served(&group, &ids, address, 60), 3, "{any} {balancer:?}");
+            group.exclude(ids[1]);
+            assert_eq!(served(&group, &ids, address, 60), 2);
+            assert!(!Key::of(group.socket(ids[0]).unwrap()).unwrap().unwrap().tcp);
+        }
+    }
+}
+
+/// Sends from so many clients, three packets each; returns how many servers got something.
+fn served(group: &Group, ids: &[MemberId], address: SocketAddr, clients: usize) -> usize {
+    let any = if address.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
+    let clients: Vec<_> = (0..clients).map(|_| UdpSocket::bind(any).unwrap()).collect();
+    for client in &clients {
+        (0..3).for_each(|_| assert_eq!(client.send_to(b"x", address).unwrap(), 1));
+    }
+    let open = |id: &MemberId| UdpSocket::from(group.socket(*id).unwrap().try_clone_to_owned().unwrap());
+    let mut servers: Vec<_> = ids.iter().map(|id| (open(id), HashMap::<SocketAddr, usize>::new())).collect();
+    let mut left = 3 * clients.len();
+    eventually("all packets are received", || {
+        for (socket, from) in &mut servers {
+            while let Ok((_, client)) = socket.recv_from(&mut [0; 8]) {
+                *from.entry(client).or_default() += 1;
+                left -= 1;
+            }
+        }
+        left == 0
+    });
+    let together = |from: &HashMap<SocketAddr, usize>| from.values().all(|packets| *packets == 3);
+    assert!(servers.iter().all(|(_, from)| together(from)), "a client's packets stay together");
+    let counts: Vec<usize> = servers.iter().map(|(_, from)| from.len()).collect();
+    assert_eq!(counts.iter().sum::<usize>(), clients.len(), "{counts:?}");
+    counts.into_iter().filter(|count| *count > 0).count()
+}
+
+#[test]
+fn multipath_sockets_are_shared_by_hash_or_replaced() {
+    let multipath =
+        || socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::NONBLOCK, Some(ipproto::MPTCP));
+    let Ok(first) = multipath() else { return skip("no MPTCP") };
+    assert!(is_multipath(&first) && !is_multipath(bound("127.0.0.1:0".parse().unwrap())));
+    share(&first).unwrap();
+    bind(&first, &"127.0.0.1:0".parse::<SocketAddr>().unwrap()).unwrap();
+    let mut group = Group::new(Balancer::RoundRobin);
+    group.add(first, 0, true).unwrap();
+    let second = multipath().unwrap();
+    share(&second).unwrap();
+    bind(&second, &address_of(&group)).unwrap();
+    group.add(second, 0, true).unwrap();
+    assert_eq!(group.balancer(), (Balancer::Hash, &Reason::Refused(libc::EOPNOTSUPP)));
+    assert_eq!(dealt(&group, 60).len(), 2);
+    // A plain one takes its place, with its options and its owner.
+    let wanted = multipath().unwrap();
+    rustix::net::sockopt::set_socket_reuseaddr(&wanted, true).unwrap();
+    let plain = single_path(&wanted).unwrap();
+    assert!(!is_multipath(&plain) && rustix::net::sockopt::socket_reuseaddr(&plain).unwrap());
+    assert!(rustix::fs::fcntl_getfl(&plain).unwrap().contains(rustix::fs::OFlags::NONBLOCK));
+}
+
+#[test]
+fn the_key_tells_groups_apart() {
+    let key = |socket: &OwnedFd| Key::of(socket).unwrap().unwrap();
+    let first = bound("127.0.0.1:0".parse().unwrap());
+    let again = bound(key(&first).address);
+    assert_eq!(key(&first), key(&again));
+    assert_ne!(key(&first), key(&bound("127.0.0.1:0".parse().unwrap())));
+    let dual = bound("[::]:0".parse().unwrap());
+    assert!(!key(&dual).v6only);
+    let (unix, _) = crate::os::net::fdpass::channel_pair().unwrap();
+    assert_eq!(Key::of(unix).unwrap(), None);
+    if crate::os::process::identity::uid() == 0 {
+        rustix::fs::fchown(&again, Some(rustix::fs::Uid::from_raw(4321)), None).unwrap();
+        assert_ne!(key(&first), key(&again));
+    }
+}
+
+#[test]
+fn a_port_that_somebody_has_for_himself_is_refused() {
+    let foreign = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+    share(&socket).unwrap();
+    let refused = crate::os::net::address::Address::from(foreign.local_addr().unwrap()).bind(&socket).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(libc::EADDRINUSE));
+}
+
+#[test]
+fn a_key_includes_what_comes_to_its_sockets() {
+    let includes =
+        |key: &str, to: &str| Key::new(key.parse().unwrap(), true).unwrap().includes(to.parse::<SocketAddr>().unwrap());
+    for (key, to, wanted) in [
+        ("127.0.0.1:80", "127.0.0.1:80", true),
+        ("127.0.0.1:80", "127.0.0.2:80", false),
+        ("127.0.0.1:80", "127.0.0.1:81", false),
+        ("127.0.0.1:80", "[::ffff:127.0.0.1]:80", true),
+        ("0.0.0.0:80", "127.0.0.2:80", true),
+        ("0.0.0.0:80", "[::1]:80", false),
+        ("[::]:80", "[::1]:80", true),
+        ("[::]:80", "127.0.0.1:80", true),
+        ("[::1]:80", "[::2]:80", false),
+    ] {
+        assert_eq!(includes(key, to), wanted, "{key} {to}");
+    }
+}

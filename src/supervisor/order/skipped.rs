@@ -1,0 +1,37 @@
+//! A reload that failed leaves alone the apps that depend on its own, as far as they were to be reloaded by the same
+//! request: what they were to become was meant for what their dependency did not become.
+//!
+//! A start or restart needs no such rule. What it fails to bring up does not serve, so nothing that waits for it is let
+//! through, while an app whose reload failed serves on as it was.
+
+use std::sync::Arc;
+
+use super::needs;
+use crate::supervisor::persist::RecordKey;
+use crate::supervisor::{AppId, Kind, Operation, Supervisor};
+
+impl Supervisor {
+    /// An operation is over. Had it a reload to do that failed, the dependents' reloads do not begin, unless forced.
+    pub(crate) fn spare_dependents(&mut self, app: AppId, over: &Operation) {
+        if !over.failed || over.kind != Kind::Reload || over.request.is_none() {
+            return;
+        }
+        let spec = Arc::clone(&self.apps[&app].spec);
+        let why = match over.spared {
+            Some(_) => format!("not reloaded, because `{}` was not", spec.name),
+            None => format!("not reloaded, because the reload of `{}` failed", spec.name),
+        };
+        let mut changed = Vec::new();
+        for other in self.apps.values_mut().filter(|other| other.id != app) {
+            for operation in &mut other.operations {
+                let goes_along = operation.request == over.request && operation.kind == Kind::Reload;
+                let planned = operation.spec.as_ref().unwrap_or(&other.spec);
+                if goes_along && !operation.begun && !operation.transaction.is_forced() && needs(planned, &spec) {
+                    operation.spared = Some(why.clone());
+                    changed.push(RecordKey::Work(other.id));
+                }
+            }
+        }
+        changed.into_iter().for_each(|key| self.touch(key));
+    }
+}

@@ -1,0 +1,142 @@
+//! Where the runs of a process listen. A successor that listens, but nowhere its predecessor does, would leave those who
+//! come to that one's address with nobody: a variable is missing, say, and it fell back to another port.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Process, Scene};
+use crate::protocol::Run;
+use crate::spec::Mechanism;
+
+/// Where each run listens, as far as it was told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Whereabouts {
+    /// Shared addresses with a port. A path may be each run's own.
+    #[serde(default)]
+    addresses: BTreeMap<Run, BTreeSet<String>>,
+    /// The successor that would be ready, were it not for where it listens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    elsewhere: Option<Run>,
+}
+
+impl Whereabouts {
+    pub(crate) fn is_default(&self) -> bool {
+        *self == Whereabouts::default()
+    }
+
+    /// Where each of the two listens, if they share no address, though each has some.
+    fn apart(&self, new: Run, old: Run) -> Option<(&BTreeSet<String>, &BTreeSet<String>)> {
+        let (new, old) = (self.addresses.get(&new)?, self.addresses.get(&old)?);
+        new.is_disjoint(old).then_some((new, old))
+    }
+
+    /// True if the successor has to wait, since it listens elsewhere. It is remembered that it waits for nothing else.
+    pub(crate) fn hold_back(&mut self, new: Run, old: Run) -> bool {
+        let apart = self.apart(new, old).is_some();
+        self.elsewhere = apart.then_some(new);
+        apart
+    }
+
+    /// What keeps the successor from taking over, in words.
+    pub(crate) fn fault(&self, new: Run, old: Run) -> Option<String> {
+        let (new, old) = self.elsewhere.and_then(|_| self.apart(new, old))?;
+        let words = |addresses: &BTreeSet<String>| addresses.iter().cloned().collect::<Vec<_>>().join(", ");
+        let (new, old) = (words(new), words(old));
+        Some(format!("it listens on {new}, and nobody would on {old}; if that is meant, `--force` does it"))
+    }
+}
+
+impl Process {
+    /// `run` listens on a shared address. One that was ready but for that may be so now.
+    pub fn listens(&mut self, scene: &mut Scene<'_>, run: Run, address: String) {
+        // Addresses that are given are no wish of the program's, and those of Unix sockets may hold a pid.
+        if scene.spec.mechanism() == Mechanism::Activation || address.starts_with('/') {
+            return;
+        }
+        let alive: BTreeSet<Run> = self.runs().collect();
+        let known = &mut self.whereabouts.addresses;
+        known.retain(|run, _| alive.contains(run));
+        known.entry(run).or_default().insert(address);
+        if self.whereabouts.elsewhere == Some(run) {
+            self.become_ready(scene, run, true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::protocol::{Action, Changes, Rollout, Run, Verdict};
+    use crate::spec::health::{Health, Probe};
+    use crate::spec::{AppSpec, Readiness};
+    use crate::supervisor::harness::{Play, cluster, drain, reload, spawn};
+    use crate::supervisor::{Effect, Input, Proof};
+
+    /// A worker of run 1 that listens on port 3000, and its successor, run 2.
+    fn stage(spec: AppSpec) -> Play {
+        let mut play = Play::with(AppSpec { instances: 1, ..spec });
+        listen(&mut play, 1, "[::]:3000");
+        assert_eq!(play.act(reload(), "api"), [spawn(2, 0)]);
+        play
+    }
+
+    fn listen(play: &mut Play, run: u64, address: &str) -> Vec<Effect> {
+        let run = Run(run);
+        let mut effects = play.hear(Input::Listens { run, address: address.to_owned() });
+        effects.extend(play.hear(Input::Ready { run, proof: Proof::Listening }));
+        effects
+    }
+
+    #[test]
+    fn who_listens_on_another_port_does_not_take_over() {
+        let mut play = stage(cluster(1));
+        assert_eq!(listen(&mut play, 2, "[::]:80"), []);
+        play.pass(30_000);
+        let reason = "not ready after 30 s: it listens on [::]:80, and nobody would on [::]:3000; if that is meant, \
+                      `--force` does it";
+        assert_eq!(play.verdicts(), [(0, Verdict::Failed { reason: reason.to_owned(), old_serves: true })]);
+        assert_eq!(play.process(0).current_run(), Some(Run(1)));
+    }
+
+    #[test]
+    fn one_port_of_several_is_enough() {
+        let mut play = stage(cluster(1));
+        assert_eq!(listen(&mut play, 2, "[::]:9100"), []);
+        assert_eq!(listen(&mut play, 2, "[::]:3000"), [drain(1)]);
+    }
+
+    #[test]
+    fn who_said_ready_in_between_need_not_say_it_again() {
+        let readiness = Readiness { wait_ready: true, listen_timeout: Some(Duration::from_secs(60)) };
+        let mut play = stage(AppSpec { readiness, ..cluster(1) });
+        listen(&mut play, 2, "[::]:9100");
+        assert_eq!(play.ready(2), []);
+        assert_eq!(listen(&mut play, 2, "[::]:3000"), [drain(1)]);
+    }
+
+    #[test]
+    fn a_health_check_that_passes_elsewhere_does_not_count() {
+        let probe = Probe::Tcp { address: "127.0.0.1:1".to_owned() };
+        let mut play = Play::with(AppSpec { health: Some(Health::new(probe)), ..cluster(1) });
+        let passes = |play: &mut Play, run| play.hear(Input::Checked { run: Run(run), fault: None });
+        listen(&mut play, 1, "[::]:3000");
+        passes(&mut play, 1);
+        play.act(reload(), "api");
+        listen(&mut play, 2, "[::]:80");
+        assert_eq!(passes(&mut play, 2), []);
+        assert_eq!(listen(&mut play, 2, "[::]:3000"), [drain(1)]);
+    }
+
+    #[test]
+    fn paths_may_differ_and_force_moves_all() {
+        let mut play = stage(cluster(1));
+        assert_eq!(listen(&mut play, 2, "/run/2.sock"), [drain(1)]);
+        let mut play = Play::with(cluster(1));
+        listen(&mut play, 1, "[::]:3000");
+        let rollout = Rollout { force: true, ..Rollout::waves(1) };
+        play.act(Action::Reload { changes: Changes::default(), rollout }, "api");
+        assert_eq!(listen(&mut play, 2, "[::]:80"), [drain(1)]);
+    }
+}

@@ -1,0 +1,86 @@
+//! A successor and its predecessor, both alive: who of them goes.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Departure, Process, Scene, State};
+use crate::protocol::Run;
+
+/// When a successor takes over from its predecessor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Takeover {
+    /// As soon as it is ready.
+    #[default]
+    WhenReady,
+    /// When it has been watched and found good.
+    AfterTrial,
+    /// As soon as it is ready, or had its time to be.
+    InAnyCase,
+}
+
+impl Takeover {
+    pub(crate) fn is_default(&self) -> bool {
+        *self == Takeover::default()
+    }
+}
+
+impl Process {
+    /// The successor on trial is good: its predecessor leaves.
+    pub fn accept(&mut self, scene: &mut Scene<'_>) {
+        if let State::Trial { new, old } = self.state {
+            self.state = State::Online(new);
+            let departure = Departure::begin(old.run, old.since, scene, true);
+            self.retiring.push(departure);
+        }
+    }
+
+    /// The runs that were not told to go.
+    pub fn staying(&self) -> impl Iterator<Item = Run> + use<> {
+        let (current, old) = match self.state {
+            State::Launching { run, old, .. } => (Some(run), old.map(|old| old.run)),
+            State::Trial { new, old } => (Some(new.run), Some(old.run)),
+            State::Online(serving) => (Some(serving.run), None),
+            State::Stopped | State::Stopping(_) | State::Waiting { .. } | State::Idle | State::Errored => (None, None),
+        };
+        current.into_iter().chain(old)
+    }
+
+    /// What is the matter with a run that was ready and is being watched.
+    #[must_use]
+    pub fn fault_of(&self, run: Run) -> Option<String> {
+        match self.state {
+            State::Trial { new: serving, .. } | State::Online(serving) if serving.run == run => {
+                let fault = self.condition.fault().filter(|_| self.condition.is_unhealthy());
+                fault.map(|fault| format!("unhealthy while it was watched: {fault}"))
+            }
+            _ if self.rests() || self.is_completed() => None,
+            State::Stopped
+            | State::Launching { .. }
+            | State::Trial { .. }
+            | State::Online(_)
+            | State::Stopping(_)
+            | State::Waiting { .. }
+            | State::Idle
+            | State::Errored => Some(self.reason.clone().unwrap_or_else(|| "it ended".to_owned())),
+        }
+    }
+
+    /// The successor leaves, on trial or not ready yet; its predecessor serves on.
+    pub fn take_back(&mut self, scene: &mut Scene<'_>) {
+        let (run, since, drain, old) = match self.state {
+            // It may have clients.
+            State::Trial { new, old } => (new.run, new.since, true, old),
+            State::Launching { run, since, old: Some(old), .. } => (run, since, false, old),
+            State::Stopped
+            | State::Launching { old: None, .. }
+            | State::Online(_)
+            | State::Stopping(_)
+            | State::Waiting { .. }
+            | State::Idle
+            | State::Errored => return,
+        };
+        let departure = Departure::begin(run, since, scene, drain);
+        self.retiring.push(departure);
+        self.serve_on(scene, old);
+    }
+}

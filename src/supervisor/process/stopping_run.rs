@@ -1,0 +1,144 @@
+//! A run on its way out: drain, stop signal, SIGKILL, each with its time.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Scene;
+use crate::protocol::{Exit, Run};
+use crate::spec::{ExecMode, value};
+use crate::supervisor::input::{Effect, Moment};
+
+/// How often SIGKILL is repeated while something of the tree lives: a program may fork as we kill.
+const KILL_AGAIN: Duration = Duration::from_secs(1);
+/// After so many in vain nobody waits for it any more: the kernel holds it, and lets it end when it can.
+const KILLS_IN_VAIN: u32 = 10;
+
+/// A run on its way out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Departure {
+    /// It.
+    pub run: Run,
+    /// When it was started.
+    pub since: Moment,
+    /// How far it is.
+    pub stage: Stage,
+    /// How its main process ended, once it has; processes of its tree live on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<Exit>,
+    /// How long its main process lived, if it ended by itself and what is left of its tree is being removed.
+    #[serde(with = "value::millis_option", default, skip_serializing_if = "Option::is_none")]
+    pub unasked: Option<Duration>,
+    /// It hung: why it is ended though nobody asked for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hung: bool,
+    /// Nobody needs it: nothing follows until somebody does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rests: bool,
+}
+
+/// How far a departure is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Out of rotation, finishing what it has.
+    Draining {
+        /// At the latest then.
+        until: Moment,
+    },
+    /// Asked to stop.
+    Terminating {
+        /// SIGKILL comes then.
+        kill_at: Moment,
+    },
+    /// Sent SIGKILL.
+    Killing {
+        /// Again then.
+        again_at: Moment,
+        /// How often before.
+        #[serde(default)]
+        times: u32,
+    },
+}
+
+impl Departure {
+    /// Tells a run to go, at once or after a drain.
+    pub(crate) fn begin(run: Run, since: Moment, scene: &mut Scene<'_>, drain: bool) -> Departure {
+        let mut departure = Departure {
+            run,
+            since,
+            stage: Stage::Draining { until: scene.now.after(scene.spec.stop.drain_timeout) },
+            exit: None,
+            unasked: None,
+            hung: false,
+            rests: false,
+        };
+        if drain && scene.spec.mode == ExecMode::Cluster {
+            scene.effects.push(Effect::Drain { run, grace: scene.spec.stop.drain_timeout });
+        } else {
+            departure.terminate(scene);
+        }
+        departure
+    }
+
+    /// A run that ended by itself and may have left processes behind, which are told to go.
+    pub(crate) fn unasked(run: Run, since: Moment, exit: Exit, scene: &Scene<'_>) -> Departure {
+        let stage = Stage::Terminating { kill_at: scene.now.after(scene.spec.stop.kill_timeout) };
+        Departure {
+            run,
+            since,
+            stage,
+            exit: Some(exit),
+            unasked: Some(scene.now.since(since)),
+            hung: false,
+            rests: false,
+        }
+    }
+
+    pub(crate) fn terminate(&mut self, scene: &mut Scene<'_>) {
+        self.stage = Stage::Terminating { kill_at: scene.now.after(scene.spec.stop.kill_timeout) };
+        scene.effects.push(Effect::Terminate { run: self.run });
+    }
+
+    /// Its stop signal was sent only now.
+    pub(crate) fn late(&mut self, scene: &Scene<'_>) {
+        if let Stage::Terminating { kill_at } = &mut self.stage {
+            *kill_at = scene.now.after(scene.spec.stop.kill_timeout);
+        }
+    }
+
+    pub(crate) fn hasten(&mut self, scene: &mut Scene<'_>) {
+        if matches!(self.stage, Stage::Draining { .. }) {
+            self.terminate(scene);
+        }
+    }
+
+    pub(crate) fn tick(&mut self, scene: &mut Scene<'_>) {
+        if self.deadline() > scene.now {
+            return;
+        }
+        match self.stage {
+            Stage::Draining { .. } => self.terminate(scene),
+            Stage::Terminating { .. } => self.kill(scene, 0),
+            Stage::Killing { times, .. } => self.kill(scene, times.saturating_add(1)),
+        }
+    }
+
+    fn kill(&mut self, scene: &mut Scene<'_>, times: u32) {
+        self.stage = Stage::Killing { again_at: scene.now.after(KILL_AGAIN), times };
+        scene.effects.push(Effect::Kill { run: self.run });
+    }
+
+    /// True if not even SIGKILL ends it.
+    pub(crate) fn is_stuck(&self) -> bool {
+        matches!(self.stage, Stage::Killing { times, .. } if times >= KILLS_IN_VAIN)
+    }
+
+    pub(crate) fn deadline(&self) -> Moment {
+        match self.stage {
+            Stage::Draining { until } => until,
+            Stage::Terminating { kill_at } => kill_at,
+            Stage::Killing { again_at, .. } => again_at,
+        }
+    }
+}
