@@ -8,7 +8,7 @@ use pmr::cli::foreground::{self, Foreground};
 use pmr::cli::{self, home};
 use pmr::daemon::{self, Options, upgrade};
 use pmr::demo::worker;
-use pmr::keeper::{self, Estate};
+use pmr::keeper::{self, KeeperState};
 use pmr::os::process::detach;
 
 fn main() -> ExitCode {
@@ -39,8 +39,8 @@ fn examine() -> ExitCode {
 /// The daemon in the background, new or going on after another program.
 fn keep(args: &[OsString]) -> ExitCode {
     let options = Options { home: home::of_daemon(args), foreground: false, resurrect: false };
-    if let Some(region) = keeper::resumed(args) {
-        return Estate::resume(region).map_or(ExitCode::FAILURE, |estate| live(estate, None, &options));
+    if let Some(shared_memory) = keeper::resumed(args) {
+        return KeeperState::resume(shared_memory).map_or(ExitCode::FAILURE, |estate| live(estate, None, &options));
     }
     match detach::detach() {
         Ok(readiness) => found(Some(readiness), None, &options),
@@ -64,8 +64,8 @@ fn found(readiness: Option<OwnedFd>, companion: Option<i32>, options: &Options) 
     }
 }
 
-fn live(estate: Estate, companion: Option<i32>, options: &Options) -> ExitCode {
-    let god = |inheritance| match daemon::run(options, inheritance) {
+fn live(estate: KeeperState, companion: Option<i32>, options: &Options) -> ExitCode {
+    let god = |inherited| match daemon::run(options, inherited) {
         Ok(()) => 0,
         Err(error) => {
             let _ = cli::fail(&error.into());

@@ -22,7 +22,7 @@ use super::view;
 use crate::paths::Home;
 use crate::protocol::wire::{JsonCodec, MAX_FRAME};
 use crate::protocol::{
-    Action, DaemonClient, Description, Hello, Launch, ProcessInfo, Refusal, Report, Saved, Standing, Successor,
+    Action, DaemonClient, DaemonWarnings, Description, Hello, Launch, ProcessInfo, Refusal, Report, Saved, Successor,
     Upgraded, VERSION,
 };
 use crate::settings::Settings;
@@ -42,7 +42,7 @@ const WORKING: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct Client {
     line: RefCell<Line>,
     /// What it told of itself, once it was asked.
-    greeted: OnceCell<Standing>,
+    greeted: OnceCell<DaemonWarnings>,
     /// Starts a daemon where there is none.
     starts: bool,
     ui: Ui,
@@ -169,7 +169,7 @@ impl Client {
     /// Who is there, whatever version it is.
     pub async fn hello_unchecked(&self) -> Result<Hello, Failure> {
         // Whoever was greeted is not told of versions again.
-        let _ = self.greeted.set(Standing::default());
+        let _ = self.greeted.set(DaemonWarnings::default());
         self.hello().await
     }
 

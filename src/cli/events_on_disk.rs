@@ -55,7 +55,7 @@ fn read_file(path: &Path, since: u64, events: &mut Vec<Event>) -> std::io::Resul
 }
 
 fn redact(event: &mut Event) {
-    if let EventKind::Asked { by, .. } = &mut event.kind {
+    if let EventKind::Requested { by, .. } = &mut event.kind {
         by.command = secret::command_line(&by.command);
     }
 }
@@ -109,7 +109,7 @@ impl Test {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::event::{Asker, EventProcess};
+    use crate::protocol::event::{EventProcess, Requester};
 
     fn event(at: u64, name: &str, kind: EventKind) -> Event {
         let process = EventProcess { id: 3, name: name.into(), namespace: "shop".into() };
@@ -125,15 +125,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let home = Home::new(folder.path().to_owned());
         assert_eq!(read(&home, 0, false).unwrap(), []);
-        let by = Asker { uid: 0, pid: 7, command: "pmr start a -- --token abc DB_PASSWORD=x".into() };
-        let asked = event(1, "a", EventKind::Asked { verb: "start".into(), by });
+        let by = Requester { uid: 0, pid: 7, command: "pmr start a -- --token abc DB_PASSWORD=x".into() };
+        let asked = event(1, "a", EventKind::Requested { verb: "start".into(), by });
         let lines = [asked, event(2, "b", EventKind::Online)].map(|event| serde_json::to_string(&event).unwrap());
         std::fs::write(folder.path().join("history.ndjson.1"), format!("{}\n", lines[0])).unwrap();
         let newest = format!("(2 lines are missing)\n{}\n{{\"seq\":1,\"at\":3,\"ev", lines[1]);
         std::fs::write(home.history(), newest).unwrap();
         let events = read(&home, 0, false).unwrap();
         assert_eq!(names(&events), ["a", "b"]);
-        let EventKind::Asked { by, .. } = &events[0].kind else { panic!("{events:?}") };
+        let EventKind::Requested { by, .. } = &events[0].kind else { panic!("{events:?}") };
         assert_eq!(by.command, "pmr start a -- --token [redacted] DB_PASSWORD=[redacted]");
         assert_eq!(names(&read(&home, 2, false).unwrap()), ["b"]);
     }

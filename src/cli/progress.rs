@@ -116,7 +116,7 @@ fn sentence(event: &Event, circle: &Circle) -> Option<String> {
         EventKind::Started { pid } => format!("started (pid {pid})"),
         EventKind::Idle => "idle".to_owned(),
         EventKind::Hung { .. } => "hangs: it is started again".to_owned(),
-        EventKind::Asked { .. }
+        EventKind::Requested { .. }
         | EventKind::Created
         | EventKind::Exited { expected: true, .. }
         | EventKind::OverMemory { .. }

@@ -51,7 +51,7 @@ impl Client {
 /// What to do with a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// It is this worker's; the rota counts it as handed over.
+    /// It is this worker's; the balancer counts it as handed over.
     To(Run),
     /// Those who might take it are busy, or there are none: it waits for an answer or a newcomer.
     Wait,
@@ -69,11 +69,11 @@ pub(crate) struct Rules {
 
 /// Times are durations since a start of the caller's choice and never go back.
 #[derive(Debug, Default)]
-pub(crate) struct Rota {
+pub(crate) struct Balancer {
     rules: Rules,
     workers: HashMap<Run, Load>,
     /// Those who get nothing yet; some of them have not joined.
-    withheld: HashSet<Run>,
+    not_ready: HashSet<Run>,
     /// Those who get nothing where others serve.
     aside: HashSet<Run>,
     lists: HashMap<ListenerId, Vec<Entry>>,
@@ -117,7 +117,7 @@ struct Entry {
     last: u64,
 }
 
-impl Rota {
+impl Balancer {
     /// From now on workers are chosen by these.
     pub(crate) fn set_rules(&mut self, rules: Rules) {
         self.rules = rules;
@@ -162,24 +162,24 @@ impl Rota {
     }
 
     /// This worker gets nothing until it is admitted, though it may join and listen before.
-    pub(crate) fn withhold(&mut self, run: Run) {
-        self.withheld.insert(run);
+    pub(crate) fn mark_not_ready(&mut self, run: Run) {
+        self.not_ready.insert(run);
     }
 
     /// This worker gets nothing that another could have, until it is admitted.
-    pub(crate) fn pass_over(&mut self, run: Run) {
+    pub(crate) fn eject(&mut self, run: Run) {
         self.aside.insert(run);
     }
 
     /// It takes its part. True if it did not.
     pub(crate) fn admit(&mut self, run: Run) -> bool {
-        let was_withheld = self.withheld.remove(&run);
+        let was_withheld = self.not_ready.remove(&run);
         self.aside.remove(&run) || was_withheld
     }
 
-    /// True if it was withheld and not admitted.
-    pub(crate) fn is_withheld(&self, run: Run) -> bool {
-        self.withheld.contains(&run)
+    /// True if it was not_ready and not admitted.
+    pub(crate) fn is_not_ready(&self, run: Run) -> bool {
+        self.not_ready.contains(&run)
     }
 
     /// True if it is passed over.
@@ -306,7 +306,7 @@ impl Rota {
         let list = self.lists.get(&listener).map_or(&[][..], Vec::as_slice);
         list.iter()
             .filter_map(|entry| Some((entry, self.workers.get(&entry.run)?)))
-            .filter(|(entry, load)| !load.excluded && !self.withheld.contains(&entry.run))
+            .filter(|(entry, load)| !load.excluded && !self.not_ready.contains(&entry.run))
     }
 }
 

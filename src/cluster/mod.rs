@@ -4,7 +4,7 @@
 //! of two ways. Through us, where the worker speaks Node's cluster protocol (`node`) or pmr's own (`channel`):
 //!
 //! ```text
-//!  kernel queue ─► dispatcher ─► rota: whose turn? ─► node or channel ─► worker
+//!  kernel queue ─► dispatcher ─► balancer: whose turn? ─► node or channel ─► worker
 //!                      ▲                                   │
 //!                      └── refused, dead, out of rotation ◄┘ answers
 //! ```
@@ -36,17 +36,17 @@ use self::balancer::Rules;
 use self::dealt::node::channel::Channel;
 use self::dealt::node::reply;
 pub use self::dealt::probe::Unreachable;
-use self::dealt::state::{Member, State};
-use self::dealt::transport::Line;
+use self::dealt::state::{ClusterState, Member};
+use self::dealt::transport::Transport;
 pub use self::kernel::activation::{Activation, activation_key};
-use self::kernel::intercept::Takeover;
+use self::kernel::intercept::BindInterceptor;
 pub use self::kernel::intercept::handover_name;
 use self::kernel::queues::Queues;
 pub use self::kernel::queues::queues_key;
 pub use self::own_connections::Call;
-use self::persist::store::Book;
-pub use self::persist::store::{Legacy, Memory, channel_name, own_channel_name, record_key};
-use crate::os::net::reuseport::{Balancer, Deal};
+use self::persist::store::StateStore;
+pub use self::persist::store::{Persistence, RecoveredCluster, channel_name, own_channel_name, record_key};
+use crate::os::net::reuseport::{Deal, KernelBalancing};
 use crate::os::seccomp::{BindWatch, Pending};
 use crate::protocol::{ListenerInfo, Run};
 use crate::spec::{Balance, QueueRule, Sharing};
@@ -57,7 +57,7 @@ pub const PRELOAD: &str = include_str!("preload.cjs");
 
 /// How a cluster works.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub struct ClusterOptions {
     /// How connections reach the workers.
     pub balance: Balance,
     /// Which ports workers share that know nothing of it.
@@ -66,7 +66,7 @@ pub struct Options {
     pub queue: QueueRule,
 }
 
-impl Options {
+impl ClusterOptions {
     fn rules(&self) -> Rules {
         Rules { balance: self.balance, max_connections: self.queue.max_connections }
     }
@@ -82,7 +82,7 @@ impl Options {
 
 /// The part a worker takes in the cluster.
 #[derive(Debug)]
-pub enum Part {
+pub enum WorkerProtocol {
     /// None: it only sends and receives messages.
     None,
     /// It got a `NODE_UNIQUE_ID`.
@@ -126,19 +126,19 @@ pub enum Notice {
         run: Run,
     },
     /// A worker could not have what it wanted to listen on.
-    Obstructed {
+    ListenFailed {
         /// Who.
         run: Run,
         /// In words: `port 80 is in use by pid 17 (nginx)`.
         why: String,
     },
     /// Nobody has been connected to the app for its idle timeout.
-    Unneeded {
+    Idle {
         /// Its number.
         app: u32,
     },
     /// Connections wait for the app, and nobody takes them.
-    Wanted {
+    Demand {
         /// Its number.
         app: u32,
     },
@@ -152,53 +152,60 @@ pub enum Notice {
 /// The cluster of one app. Clones are the same cluster. When the last is dropped, its listeners close.
 #[derive(Clone, Debug)]
 pub struct Cluster {
-    state: Rc<RefCell<State>>,
+    state: Rc<RefCell<ClusterState>>,
     queues: Queues,
-    takeover: Takeover,
+    takeover: BindInterceptor,
     activation: Activation,
 }
 
 impl Cluster {
     /// A cluster without workers or listeners.
     #[must_use]
-    pub fn new(options: Options, app: u32, memory: Memory, notices: UnboundedSender<Notice>) -> Cluster {
-        let book = Book { app, memory };
-        let queues = Queues::new(book.clone(), Balancer::RoundRobin, notices.clone());
-        let takeover = Takeover::new(book.clone(), queues.clone(), options.sharing.clone(), notices.clone());
-        let activation = Activation::new(queues.clone(), book.clone(), notices.clone());
+    pub fn new(
+        options: ClusterOptions,
+        app: u32,
+        persistence: Persistence,
+        notices: UnboundedSender<Notice>,
+    ) -> Cluster {
+        let store = StateStore { app, persistence };
+        let queues = Queues::new(store.clone(), KernelBalancing::RoundRobin, notices.clone());
+        let takeover = BindInterceptor::new(store.clone(), queues.clone(), options.sharing.clone(), notices.clone());
+        let activation = Activation::new(queues.clone(), store.clone(), notices.clone());
         queues.set_rule(options.queue);
         activation.set_rule(options.queue);
         queues.set_deal(options.deal());
-        Cluster { state: State::new(options, book, notices), queues, takeover, activation }
+        Cluster { state: ClusterState::new(options, store, notices), queues, takeover, activation }
     }
 
-    /// The cluster that the God before left, with all it was about to do. What belongs to it is taken out of `legacy`.
+    /// The cluster that the God before left, with all it was about to do. What belongs to it is taken out of `recovered`.
     /// What workers told him is told again, as far as it still matters. Must be called inside the runtime's `LocalSet`.
     ///
     /// # Errors
     /// A sentence, if the record makes no sense.
-    pub fn revive(
-        options: Options,
+    pub fn recover(
+        options: ClusterOptions,
         app: u32,
-        memory: Memory,
+        persistence: Persistence,
         notices: UnboundedSender<Notice>,
-        legacy: Legacy<'_>,
+        recovered: RecoveredCluster<'_>,
     ) -> Result<Cluster, String> {
-        let book = Book { app, memory };
-        let queues = match legacy.records.get(&queues_key(app)) {
-            Some(record) => Queues::adopt(book.clone(), Balancer::RoundRobin, notices.clone(), record, legacy.files)?,
-            None => Queues::new(book.clone(), Balancer::RoundRobin, notices.clone()),
+        let store = StateStore { app, persistence };
+        let queues = match recovered.records.get(&queues_key(app)) {
+            Some(record) => {
+                Queues::adopt(store.clone(), KernelBalancing::RoundRobin, notices.clone(), record, recovered.files)?
+            }
+            None => Queues::new(store.clone(), KernelBalancing::RoundRobin, notices.clone()),
         };
         queues.set_rule(options.queue);
-        let takeover = Takeover::new(book.clone(), queues.clone(), options.sharing.clone(), notices.clone());
-        takeover.adopt(legacy.records, legacy.files);
-        let activation = Activation::new(queues.clone(), book.clone(), notices.clone());
-        if let Some(record) = legacy.records.get(&activation_key(app)) {
-            activation.adopt(record, legacy.files)?;
+        let takeover = BindInterceptor::new(store.clone(), queues.clone(), options.sharing.clone(), notices.clone());
+        takeover.adopt(recovered.records, recovered.files);
+        let activation = Activation::new(queues.clone(), store.clone(), notices.clone());
+        if let Some(record) = recovered.records.get(&activation_key(app)) {
+            activation.adopt(record, recovered.files)?;
         }
         activation.set_rule(options.queue);
         let deal = options.deal();
-        let state = persist::recover::revive(options, book, notices, legacy)?;
+        let state = persist::recover::recover(options, store, notices, recovered)?;
         // Queues of a version before know no numbers.
         state.borrow().members.iter().for_each(|(run, member)| queues.number(*run, member.instance));
         queues.set_deal(deal);
@@ -220,16 +227,16 @@ impl Cluster {
     /// A worker was started with the other end of `ipc` as its IPC descriptor, as the process of this number in the app.
     ///
     /// Must be called inside the runtime's `LocalSet`.
-    pub fn join(&self, run: Run, instance: u32, ipc: OwnedFd, part: Part) {
+    pub fn join(&self, run: Run, instance: u32, ipc: OwnedFd, part: WorkerProtocol) {
         self.queues.number(run, instance);
         let mut state = self.state.borrow_mut();
-        let kept = state.book.keep(channel_name(run), &ipc);
+        let kept = state.store.keep(channel_name(run), &ipc);
         match Channel::new(ipc, run, kept) {
             Ok(ipc) => {
                 let line = match part {
-                    Part::None => Line::Apart,
-                    Part::Node => Line::Node,
-                    Part::Channel(channel) => state.own_line(run, channel),
+                    WorkerProtocol::None => Transport::Apart,
+                    WorkerProtocol::Node => Transport::Node,
+                    WorkerProtocol::Channel(channel) => state.own_line(run, channel),
                 };
                 state.join(run, instance, ipc, line);
                 state.note();
@@ -255,17 +262,17 @@ impl Cluster {
 
     /// A worker that listens before it is ready: no connection goes to it before [`Cluster::admit`]. To be said before it
     /// starts. Where all accept from one queue, or only the kernel's hash deals, this has no effect.
-    pub fn withhold(&self, run: Run) {
-        self.queues.withhold(run);
-        self.state.borrow_mut().withhold(run);
+    pub fn mark_not_ready(&self, run: Run) {
+        self.queues.mark_not_ready(run);
+        self.state.borrow_mut().mark_not_ready(run);
     }
 
     /// A worker that is ready is unwell: no new connection goes to it before [`Cluster::admit`] that another worker could
     /// have, at each address by itself. What it has goes on, and it can be asked how it is ([`Cluster::probe`]). Where all
     /// accept from one queue, or only the kernel's hash deals, this has no effect.
-    pub fn pass_over(&self, run: Run) {
-        self.queues.pass_over(run);
-        self.state.borrow_mut().pass_over(run);
+    pub fn eject(&self, run: Run) {
+        self.queues.eject(run);
+        self.state.borrow_mut().eject(run);
     }
 
     /// A worker is ready, or well again: it takes its turns from now on.
@@ -317,7 +324,7 @@ impl Cluster {
             self.queues.gone(run);
         }
         if !self.state.borrow().members.contains_key(&run) {
-            return self.state.borrow_mut().rota.leave(run);
+            return self.state.borrow_mut().balancer.leave(run);
         }
         dealt::node::conversation::hear_out(&self.state, run);
         dealt::channel::conversation::hear_out(&self.state, run);
@@ -345,7 +352,7 @@ impl Cluster {
     /// listens on nothing of its own.
     #[must_use]
     pub fn load(&self, run: Run) -> Option<(u32, u32)> {
-        self.queues.figures(run).map(|figures| (figures.waiting, figures.open))
+        self.queues.stats(run).map(|stats| (stats.waiting, stats.open))
     }
 
     /// Connections this worker took so far; those it accepts by itself are not counted.
@@ -355,10 +362,10 @@ impl Cluster {
     }
 
     /// From now on it works this way. Listeners that are open stay as they are.
-    pub fn set_options(&self, options: Options) {
+    pub fn set_options(&self, options: ClusterOptions) {
         let mut state = self.state.borrow_mut();
-        let counted = state.rota.goes_by_open();
-        state.rota.set_rules(options.rules());
+        let counted = state.balancer.goes_by_open();
+        state.balancer.set_rules(options.rules());
         self.takeover.set_rules(options.sharing.clone());
         self.queues.set_rule(options.queue);
         self.activation.set_rule(options.queue);

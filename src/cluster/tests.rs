@@ -21,7 +21,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
-use crate::keeper::{Ledger, Place, Records, Region, Word, ledger};
+use crate::keeper::{Ledger, Place, Records, SharedMemory, Word, ledger};
 use crate::os::net::fdpass;
 use crate::os::tracer::Tracer;
 
@@ -38,7 +38,7 @@ pub(crate) fn play<F: Future<Output = ()>>(story: F) {
 struct Stage {
     cluster: Cluster,
     notices: UnboundedReceiver<Notice>,
-    memory: Memory,
+    persistence: Persistence,
     balance: Balance,
     queue: QueueRule,
 }
@@ -66,28 +66,32 @@ impl Remains {
     }
 
     /// The next God.
-    fn revive(mut self) -> Stage {
-        let memory = memory(self.generation + 1, &self.records);
+    fn recover(mut self) -> Stage {
+        let persistence = persistence(self.generation + 1, &self.records);
         let (sender, notices) = unbounded_channel();
-        let legacy = Legacy {
+        let recovered = RecoveredCluster {
             records: &self.records,
             files: &mut self.files,
             connections: &mut self.connections,
             rest: &mut self.rest,
         };
-        let options = Options { balance: self.balance, queue: self.queue, ..Options::default() };
-        let cluster = Cluster::revive(options, APP, memory.clone(), sender, legacy).unwrap();
+        let options = ClusterOptions { balance: self.balance, queue: self.queue, ..ClusterOptions::default() };
+        let cluster = Cluster::recover(options, APP, persistence.clone(), sender, recovered).unwrap();
         assert!(self.files.is_empty() && self.connections.is_empty() && self.rest.is_empty(), "all is taken over");
-        Stage { cluster, notices, memory, balance: self.balance, queue: self.queue }
+        Stage { cluster, notices, persistence, balance: self.balance, queue: self.queue }
     }
 }
 
-pub(crate) fn memory(generation: u64, records: &Records) -> Memory {
-    let region = Rc::new(Region::new().unwrap());
-    region.set(Word::Generation, generation);
+pub(crate) fn persistence(generation: u64, records: &Records) -> Persistence {
+    let shared_memory = Rc::new(SharedMemory::new().unwrap());
+    shared_memory.set(Word::Generation, generation);
     // Copies have other numbers.
     let records = records.iter().filter(|(key, _)| !key.starts_with("fd/")).map(|(k, v)| (k.clone(), v.clone()));
-    Memory { ledger: Ledger::start(Rc::clone(&region), &records.collect()).unwrap(), region, tracer: Tracer::alone() }
+    Persistence {
+        ledger: Ledger::start(Rc::clone(&shared_memory), &records.collect()).unwrap(),
+        shared_memory,
+        tracer: Tracer::alone(),
+    }
 }
 
 /// A copy of an open file, by its number.
@@ -102,18 +106,23 @@ impl Stage {
 
     fn with(balance: Balance) -> Stage {
         let (sender, notices) = unbounded_channel();
-        let memory = memory(1, &Records::new());
+        let persistence = persistence(1, &Records::new());
         Stage {
-            cluster: Cluster::new(Options { balance, ..Options::default() }, APP, memory.clone(), sender),
+            cluster: Cluster::new(
+                ClusterOptions { balance, ..ClusterOptions::default() },
+                APP,
+                persistence.clone(),
+                sender,
+            ),
             notices,
-            memory,
+            persistence,
             balance,
             queue: QueueRule::default(),
         }
     }
 
     fn records(&self) -> Records {
-        ledger::read(self.memory.ledger.file().unwrap()).unwrap()
+        ledger::read(self.persistence.ledger.file().unwrap()).unwrap()
     }
 
     /// God is killed, here and now. What he had open stays open as copies of it.
@@ -122,10 +131,10 @@ impl Stage {
         let files = ledger::kept(&records).map(|(name, id)| (name.to_owned(), copy(id.number))).collect();
         let open = std::fs::read_dir("/proc/self/fd").unwrap();
         let numbers: Vec<i32> = open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
-        let region = &self.memory.region;
-        let placed = numbers.into_iter().filter_map(|number| Some((number, region.place(number)?)));
+        let shared_memory = &self.persistence.shared_memory;
+        let placed = numbers.into_iter().filter_map(|number| Some((number, shared_memory.place(number)?)));
         let connections = placed.map(|(number, place)| (copy(number), place)).collect();
-        let generation = region.get(Word::Generation);
+        let generation = shared_memory.get(Word::Generation);
         let (balance, queue) = (self.balance, self.queue);
         let remains = Remains { records, files, connections, rest: Vec::new(), generation, balance, queue };
         drop(self);
@@ -137,12 +146,12 @@ impl Stage {
     }
 
     async fn reborn(self) -> Stage {
-        self.die().await.revive()
+        self.die().await.recover()
     }
 
     fn worker(&self, run: u64) -> Fake {
         let (ours, theirs) = fdpass::channel_pair().unwrap();
-        self.cluster.join(Run(run), u32::try_from(run).unwrap(), ours, Part::Node);
+        self.cluster.join(Run(run), u32::try_from(run).unwrap(), ours, WorkerProtocol::Node);
         Fake::new(theirs)
     }
 

@@ -28,9 +28,9 @@ impl God {
                     cluster.admit(run);
                 }
             }
-            Effect::PassOver { run } => {
+            Effect::Eject { run } => {
                 if let Some(cluster) = self.cluster_of(run) {
-                    cluster.pass_over(run);
+                    cluster.eject(run);
                 }
             }
             Effect::Drain { run, grace } => match self.cluster_of(run) {
@@ -40,7 +40,7 @@ impl God {
             Effect::Terminate { run } => self.terminate(run),
             Effect::Kill { run } => self.kill(run),
             Effect::Signal { run, signal } => {
-                if let Some(pid) = self.living.main(run) {
+                if let Some(pid) = self.runs.main(run) {
                     self.send(run, pid, signal);
                 }
             }
@@ -71,7 +71,7 @@ impl God {
     // End.
 
     pub(crate) fn cluster_of(&self, run: Run) -> Option<&Cluster> {
-        self.clusters.get(&self.living.get(run)?.app)
+        self.clusters.get(&self.runs.get(run)?.app)
     }
 
     /// Nothing new goes to this run.
@@ -100,17 +100,17 @@ impl God {
     /// Out of rotation first, then the stop signal to the whole tree, deepest first.
     fn terminate(&mut self, run: Run) {
         killpoint::pass("terminating");
-        self.living.told_to_stop(run);
+        self.runs.told_to_stop(run);
         killpoint::pass("told-to-stop");
         self.exclude(run);
         let stop = self.supervisor.process_of(run).and_then(|process| self.supervisor.app(process.app));
         let (by_message, whole) = stop.map_or((false, true), |app| (app.spec.stop.with_message, app.spec.stop.tree));
-        let main = self.living.main(run);
+        let main = self.runs.main(run);
         if let (true, Some(_), Some(cluster)) = (by_message, main, self.cluster_of(run)) {
             cluster.send(run, &serde_json::Value::from("shutdown"));
             return;
         }
-        let tree = self.living.tree(run);
+        let tree = self.runs.tree(run);
         for pid in tree.iter().rev().filter(|pid| whole || main.is_none_or(|main| main == **pid)) {
             self.send(run, *pid, signal::INT);
         }
@@ -119,7 +119,7 @@ impl God {
     /// The signal, then SIGCONT: a paused process can only then act on it. To the main process by a descriptor that
     /// never means another; the rest of a tree was looked at just now.
     fn send(&self, run: Run, pid: i32, number: i32) {
-        let deliver = |number| match self.living.pidfd(run, pid) {
+        let deliver = |number| match self.runs.pidfd(run, pid) {
             Some(process) => pidfd::signal(process, number),
             None => tree::signal(pid, number),
         };
@@ -131,11 +131,11 @@ impl God {
     }
 
     fn kill(&mut self, run: Run) {
-        self.living.kill_group(run);
+        self.runs.kill_group(run);
         let mut killed = Vec::new();
         for _ in 0..KILL_ROUNDS {
             // The dead stay in the tree until they are reaped.
-            let fresh: Vec<i32> = self.living.tree(run).into_iter().filter(|pid| !killed.contains(pid)).collect();
+            let fresh: Vec<i32> = self.runs.tree(run).into_iter().filter(|pid| !killed.contains(pid)).collect();
             if fresh.is_empty() {
                 return;
             }
@@ -149,7 +149,7 @@ impl God {
     /// The main process of a run was reaped.
     pub(crate) fn buried(&mut self, run: Run) {
         self.checks.end(run);
-        self.complaints.forget(run);
+        self.stderr_rates.forget(run);
         let Some(process) = self.supervisor.process_of(run) else { return };
         if let Some(cluster) = self.clusters.get(&process.app) {
             cluster.gone(run);
@@ -161,8 +161,8 @@ impl God {
     pub(crate) fn note_pid(&self, id: ProcessId) {
         let Some(process) = self.supervisor.process(id) else { return };
         let Some(app) = self.supervisor.app(process.app) else { return };
-        let (_, path) = environment::files(&self.shell.home, &app.spec, process);
-        self.shell.pid_files.note(path, process.current_run().and_then(|run| self.living.main(run)));
+        let (_, path) = environment::files(&self.resources.home, &app.spec, process);
+        self.resources.pid_files.note(path, process.current_run().and_then(|run| self.runs.main(run)));
     }
 
     // Limits.
@@ -174,7 +174,7 @@ impl God {
 
     /// Measures the trees of all runs.
     pub(crate) fn sample(&mut self) {
-        let roots: Vec<(Run, i32)> = self.living.running().map(|(run, live)| (run, live.pid)).collect();
+        let roots: Vec<(Run, i32)> = self.runs.running().map(|(run, live)| (run, live.pid)).collect();
         let usage = proc::usage(&roots.iter().map(|(_, pid)| *pid).collect::<Vec<_>>());
         for (run, pid) in roots {
             let memory = usage.get(&pid).map_or(0, |(_, resident)| *resident);
@@ -193,12 +193,12 @@ impl God {
         let mut paths: Vec<PathBuf> = Vec::new();
         for process in ids.iter().filter_map(|id| self.supervisor.process(*id)) {
             let Some(app) = self.supervisor.app(process.app) else { continue };
-            let (logs, _) = environment::files(&self.shell.home, &app.spec, process);
+            let (logs, _) = environment::files(&self.resources.home, &app.spec, process);
             paths.extend(logs.out.into_iter().chain(logs.err));
             let (name, verb) = (app.spec.name.clone(), "flush".to_owned());
             report.lines.push(ReportLine { id: process.id.0, name, verb, verdict: Verdict::Done });
         }
-        let logs = self.shell.logs.clone();
+        let logs = self.resources.logs.clone();
         // Ends when the files are flushed; a client that left does not matter.
         tokio::task::spawn_local(async move {
             let flushed = logs.flush(&paths).await;
@@ -210,7 +210,7 @@ impl God {
     }
 
     pub(crate) fn reopen_logs(&mut self, reply: Option<Reply>) {
-        let logs = self.shell.logs.clone();
+        let logs = self.resources.logs.clone();
         tokio::task::spawn_local(async move {
             logs.reopen_all().await;
             if let Some(reply) = reply {

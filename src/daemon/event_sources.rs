@@ -5,7 +5,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::god::Command;
 use super::runs::health::Finding;
-use super::runs::notify::Heard;
+use super::runs::notify::NotifyMessage;
 use super::runs::table::End;
 use crate::cluster::Notice;
 use crate::keeper::exits::Inbox;
@@ -30,7 +30,7 @@ pub struct Channels {
     /// From clusters.
     pub notices: mpsc::UnboundedReceiver<Notice>,
     /// What programs say to `NOTIFY_SOCKET`.
-    pub heard: mpsc::Receiver<Heard>,
+    pub heard: mpsc::Receiver<NotifyMessage>,
     /// From health checks.
     pub findings: mpsc::Receiver<Finding>,
     /// How children of the keeper ended.

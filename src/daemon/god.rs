@@ -19,26 +19,26 @@ use super::disk::journal::Journal;
 use super::disk::log;
 use super::disk::pid_files::PidFiles;
 use super::event_sources::Sources;
-use super::launch::bind_watch::Watching;
+use super::launch::bind_watch::BindWatches;
 use super::rpc::bus::Bus;
-use super::runs::health::Checks;
-use super::runs::notify::{Heard, Notifications};
+use super::runs::health::HealthChecks;
+use super::runs::notify::{Notifications, NotifyMessage};
 use super::runs::stderr_rate;
-use super::runs::stderr_rate::Complaints;
-use super::runs::table::{End, Living};
+use super::runs::stderr_rate::StderrRates;
+use super::runs::table::{End, RunTable};
 use super::upgrade::Outcome;
-use crate::cluster::{Cluster, Memory, Notice};
+use crate::cluster::{Cluster, Notice, Persistence};
 use crate::logs::LogFiles;
 use crate::os::cgroup::Cgroups;
 use crate::os::process::reap::Ended;
 use crate::os::thread_pool::Threads;
 use crate::os::{clock, killpoint};
 use crate::paths::Home;
-use crate::protocol::event::{Asker, EventProcess};
+use crate::protocol::event::{EventProcess, Requester};
 use crate::protocol::info::EpochMs;
-use crate::protocol::{Description, EventKind, ProcessInfo, Refusal, Report, Run, Standing, Successor, Upgraded};
+use crate::protocol::{DaemonWarnings, Description, EventKind, ProcessInfo, Refusal, Report, Run, Successor, Upgraded};
 use crate::spec::target::Selector;
-use crate::supervisor::{AppId, Ask, Input, Moment, ProcessId, Proof, Snapshot, Supervisor, Ticket};
+use crate::supervisor::{AppId, Input, Moment, ProcessId, Proof, Request, Snapshot, Supervisor, Ticket};
 
 /// So many notices are taken in before others have their turn: workers may never come to an end of what they say.
 const NOTICES_IN_A_ROW: u32 = 64;
@@ -51,13 +51,13 @@ pub type Reply = oneshot::Sender<Result<Report, Refusal>>;
 /// What the RPC handlers ask of God.
 pub enum Command {
     /// Something for the supervisor; the answer comes when it is done.
-    Ask(Ask, Asker, Reply),
+    Request(Request, Requester, Reply),
     /// The process list.
     List(oneshot::Sender<Vec<ProcessInfo>>),
     /// Everything about some processes.
     Describe(Vec<Selector>, oneshot::Sender<Result<Vec<Description>, Refusal>>),
     /// What an operator should know about the daemon itself.
-    Standing(oneshot::Sender<Standing>),
+    DaemonWarnings(oneshot::Sender<DaemonWarnings>),
     /// The desired state.
     Snapshot(oneshot::Sender<Snapshot>),
     /// Truncate the log files of some processes.
@@ -77,7 +77,7 @@ pub enum Command {
 }
 
 /// What God works with, made before it.
-pub struct Shell {
+pub struct Resources {
     /// Where everything lies.
     pub home: Home,
     /// Name of the user the apps run as.
@@ -93,7 +93,7 @@ pub struct Shell {
     /// Where pids are noted.
     pub pid_files: PidFiles,
     /// Where the state is written down.
-    pub memory: Memory,
+    pub persistence: Persistence,
     /// Threads for work on files.
     pub threads: Threads,
     /// Pid of the keeper.
@@ -108,9 +108,9 @@ pub struct Shell {
 
 /// All state of the daemon, owned by one task.
 pub struct God {
-    pub(crate) shell: Shell,
+    pub(crate) resources: Resources,
     pub(crate) supervisor: Supervisor,
-    pub(crate) living: Living,
+    pub(crate) runs: RunTable,
     pub(crate) clusters: HashMap<AppId, Cluster>,
     pub(crate) notifications: Notifications,
     pub(crate) bus: Bus,
@@ -119,17 +119,17 @@ pub struct God {
     pub(crate) fingerprints: Fingerprints,
     /// Whom events were about, until they are removed.
     pub(crate) told_of: HashMap<ProcessId, EventProcess>,
-    pub(crate) watching: Watching,
+    pub(crate) bind_watches: BindWatches,
     /// Who is asked how it is.
-    pub(crate) checks: Checks,
+    pub(crate) checks: HealthChecks,
     /// What is written to standard error.
-    pub(crate) complaints: Complaints,
+    pub(crate) stderr_rates: StderrRates,
     pub(crate) tickets: HashMap<Ticket, Reply>,
     last_ticket: u64,
     pub(crate) ending: Option<Ticket>,
     pub(crate) ended: bool,
     /// When the trial of this program is over, and what is to be said of it then.
-    pub(crate) trial: Option<(Instant, Upgraded)>,
+    pub(crate) probation: Option<(Instant, Upgraded)>,
     pub(crate) upgrade: Outcome,
 }
 
@@ -139,16 +139,16 @@ impl God {
     pub fn new(
         lineage: String,
         ends: mpsc::UnboundedSender<End>,
-        heard: mpsc::Sender<Heard>,
-        checks: Checks,
-        mut shell: Shell,
+        heard: mpsc::Sender<NotifyMessage>,
+        checks: HealthChecks,
+        mut resources: Resources,
     ) -> God {
-        let bus = shell.history.take().map_or_else(Bus::default, Bus::with_history);
+        let bus = resources.history.take().map_or_else(Bus::default, Bus::with_history);
         God {
-            notifications: Notifications::new(heard, shell.memory.ledger.clone()),
-            living: Living::new(shell.keeper, lineage, shell.memory.ledger.clone(), ends),
-            watching: Watching::new(shell.memory.tracer.clone()),
-            shell,
+            notifications: Notifications::new(heard, resources.persistence.ledger.clone()),
+            runs: RunTable::new(resources.keeper, lineage, resources.persistence.ledger.clone(), ends),
+            bind_watches: BindWatches::new(resources.persistence.tracer.clone()),
+            resources,
             supervisor: Supervisor::default(),
             clusters: HashMap::new(),
             bus,
@@ -156,12 +156,12 @@ impl God {
             fingerprints: Fingerprints::default(),
             told_of: HashMap::new(),
             checks,
-            complaints: Complaints::default(),
+            stderr_rates: StderrRates::default(),
             tickets: HashMap::new(),
             last_ticket: 0,
             ending: None,
             ended: false,
-            trial: None,
+            probation: None,
             upgrade: Outcome::default(),
         }
     }
@@ -182,7 +182,7 @@ impl God {
                     told.exits.take();
                 }
                 Some(end) = told.ends.recv() => {
-                    let news = self.living.ended(&[end]);
+                    let news = self.runs.ended(&[end]);
                     self.all_inputs(news);
                 }
                 Some(notice) = told.notices.recv(), if noticed < NOTICES_IN_A_ROW => {
@@ -198,7 +198,7 @@ impl God {
                 _ = sources.reopen.recv() => self.reopen_logs(None),
                 _ = &mut told.orphaned, if !told.orphaned.is_terminated() => self.replace_keeper(),
                 () = sleep_until(deadline) => self.input(Input::Tick),
-                () = sleep_until(self.trial.as_ref().map(|(over, _)| *over)) => self.stood_trial(),
+                () = sleep_until(self.probation.as_ref().map(|(over, _)| *over)) => self.passed_probation(),
                 () = tokio::time::sleep_until(sample_at), if self.has_limits() => {
                     sample_at = Instant::now() + SAMPLE_INTERVAL;
                     self.sample();
@@ -213,7 +213,7 @@ impl God {
             }
         }
         // Nobody comes after us who would read on.
-        self.shell.logs.catch_up(|_| true).await;
+        self.resources.logs.catch_up(|_| true).await;
         // The last answers are on their way through tasks of this very thread.
         for _ in 0..16 {
             tokio::task::yield_now().await;
@@ -248,11 +248,11 @@ impl God {
                         self.notifications.forget(*run);
                     }
                     self.buried(*run);
-                    self.living.put(*run);
+                    self.runs.put(*run);
                 }
-                Input::Emptied { run } => {
+                Input::TreeExited { run } => {
                     self.notifications.forget(*run);
-                    self.living.put(*run);
+                    self.runs.put(*run);
                 }
                 _ => {}
             }
@@ -262,7 +262,7 @@ impl God {
 
     /// What the supervisor changed, as one piece.
     pub(crate) fn write_down(&mut self) {
-        let ledger = &self.shell.memory.ledger;
+        let ledger = &self.resources.persistence.ledger;
         for (key, json) in self.supervisor.changes() {
             match json {
                 Some(json) => ledger.put(&key.to_string(), &json),
@@ -273,7 +273,7 @@ impl God {
     }
 
     pub(crate) fn reap(&mut self, dead: &[(i32, Ended)]) {
-        let news = self.living.reaped(dead);
+        let news = self.runs.reaped(dead);
         self.all_inputs(news);
     }
 
@@ -284,7 +284,7 @@ impl God {
         match notice {
             Notice::Listening { run, address } => {
                 self.publish_of(run, EventKind::Listening { address: address.clone() });
-                self.input(Input::Listens { run, address });
+                self.input(Input::Listening { run, address });
                 self.input(Input::Ready { run, proof: Proof::Listening });
             }
             Notice::Message { run, data } => {
@@ -293,10 +293,10 @@ impl God {
                 }
                 self.publish_of(run, EventKind::Message { data });
             }
-            Notice::Obstructed { run, why } => self.input(Input::Obstructed { run, why }),
+            Notice::ListenFailed { run, why } => self.input(Input::ListenFailed { run, why }),
             Notice::Drained { run } => self.input(Input::Drained { run }),
-            Notice::Unneeded { app } => self.input(Input::Unneeded { app: AppId(app) }),
-            Notice::Wanted { app } => self.input(Input::Wanted { app: AppId(app) }),
+            Notice::Idle { app } => self.input(Input::Idle { app: AppId(app) }),
+            Notice::Demand { app } => self.input(Input::Demand { app: AppId(app) }),
             Notice::NodeVersion { run, version } => {
                 if let Some(process) = self.supervisor.process_of(run) {
                     self.node_versions.insert(process.id, version);
@@ -309,17 +309,17 @@ impl God {
     fn command(&mut self, command: Command) {
         // A client that hung up has no interest in the answer; the work goes on.
         match command {
-            Command::Ask(ask, by, reply) => self.asked(ask, &by, reply),
+            Command::Request(ask, by, reply) => self.asked(ask, &by, reply),
             Command::List(reply) => drop(reply.send(self.list())),
             Command::Describe(target, reply) => drop(reply.send(self.describe(&target))),
-            Command::Standing(reply) => drop(reply.send(self.standing())),
+            Command::DaemonWarnings(reply) => drop(reply.send(self.standing())),
             Command::Snapshot(reply) => drop(reply.send(self.supervisor.snapshot())),
             Command::Flush(target, reply) => self.flush_logs(&target, reply),
             Command::ReopenLogs(reply) => self.reopen_logs(Some(reply)),
             Command::Publish(kind) => self.bus.publish(None, kind),
             Command::Ledger(reply) => {
                 let runs = self.running();
-                drop(reply.send(self.shell.memory.ledger.file().map(|ledger| (ledger, runs))));
+                drop(reply.send(self.resources.persistence.ledger.file().map(|ledger| (ledger, runs))));
             }
             Command::HandOver(program, version, reply) => self.hand_over(program, version, reply),
             Command::Upgraded(reply) => self.tell_upgrade(reply),
@@ -341,12 +341,12 @@ impl God {
         if self.ending.is_none() {
             tracing::info!("ending because of {why}");
             if !self.supervisor.is_closing() {
-                Ending::note(clock::epoch_ms(), &self.supervisor, &self.shell.memory.ledger);
+                Ending::note(clock::epoch_ms(), &self.supervisor, &self.resources.persistence.ledger);
             }
             self.bus.publish(None, EventKind::ShuttingDown);
         }
         self.ending = Some(ticket);
-        self.input(Input::Ask { ticket, ask: Ask::ShutDown });
+        self.input(Input::Request { ticket, ask: Request::ShutDown });
     }
 
     pub(crate) fn publish(&mut self, process: ProcessId, kind: EventKind) {

@@ -21,11 +21,11 @@ use std::os::fd::OwnedFd;
 use tarpc::context::Context;
 use tokio::task::LocalSet;
 
-use crate::keeper::{Estate, Inheritance};
+use crate::keeper::{Inherited, KeeperState};
 use crate::os::process::identity;
 use crate::paths::Home;
 use crate::protocol::{Daemon, VERSION};
-use boot::bootstrap::{Born, Needed};
+use boot::bootstrap::{Bootstrapped, Needed};
 use boot::home_dir::at;
 
 /// Commands that may wait for God before those who send more have to wait.
@@ -52,10 +52,10 @@ pub struct Options {
 
 /// Makes this process the one daemon of its home, before there is a God. The error is a sentence; it has also been
 /// written to `readiness`.
-pub fn found(home: &Home, readiness: Option<OwnedFd>) -> Result<Estate, String> {
+pub fn found(home: &Home, readiness: Option<OwnedFd>) -> Result<KeeperState, String> {
     let pid = identity::pid();
     match boot::home_dir::lock(home, pid) {
-        Ok(lock) => Estate::found(lock, readiness).map_err(|error| format!("preparing the keeper: {error}")),
+        Ok(lock) => KeeperState::create(lock, readiness).map_err(|error| format!("preparing the keeper: {error}")),
         Err(error) => {
             say(&mut readiness.map(File::from), &error);
             Err(error)
@@ -65,11 +65,11 @@ pub fn found(home: &Home, readiness: Option<OwnedFd>) -> Result<Estate, String> 
 
 /// God's life, in a process of his own: until he is told to end. The error is a sentence; it has also been written to the
 /// readiness pipe, if there is one.
-pub fn run(options: &Options, mut inheritance: Inheritance) -> Result<(), String> {
-    let mut readiness = inheritance.readiness.take().map(File::from);
-    let outcome = prepare(&options.home, inheritance.previous.is_none())
+pub fn run(options: &Options, mut inherited: Inherited) -> Result<(), String> {
+    let mut readiness = inherited.readiness.take().map(File::from);
+    let outcome = prepare(&options.home, inherited.previous.is_none())
         .needed("preparing the home")
-        .and_then(|()| serve(options, inheritance, &mut readiness));
+        .and_then(|()| serve(options, inherited, &mut readiness));
     if let Err(error) = &outcome {
         tracing::error!("the daemon ends: {error}");
         say(&mut readiness, error);
@@ -96,18 +96,19 @@ fn prepare(home: &Home, first: bool) -> Result<(), String> {
     identity::survive_file_size_limit().map_err(|error| format!("ignoring a signal: {error}"))
 }
 
-fn serve(options: &Options, inheritance: Inheritance, readiness: &mut Option<File>) -> Result<(), String> {
+fn serve(options: &Options, inherited: Inherited, readiness: &mut Option<File>) -> Result<(), String> {
     boot::panics::end_god(&options.home);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().needed("starting the runtime")?;
-    let outcome = LocalSet::new().block_on(&runtime, live(options, inheritance, readiness));
+    let outcome = LocalSet::new().block_on(&runtime, live(options, inherited, readiness));
     // A write that hangs on a dead disk must not keep us.
     runtime.shutdown_background();
     outcome
 }
 
-async fn live(options: &Options, legacy: Inheritance, readiness: &mut Option<File>) -> Result<(), String> {
+async fn live(options: &Options, legacy: Inherited, readiness: &mut Option<File>) -> Result<(), String> {
     let home = &options.home;
-    let Born { god, sources, service, rpc, events, attendance, is_heir } = boot::bootstrap::bear(options, legacy)?;
+    let Bootstrapped { god, sources, service, rpc, events, socket_guard, is_successor } =
+        boot::bootstrap::bootstrap(options, legacy)?;
     let keeper = service.hello.pid;
     let own_files = identity::spare_files(FILES_SPARED).needed("limiting our files")?;
     // Both serve as long as the runtime lives; God decides when that is over.
@@ -115,7 +116,7 @@ async fn live(options: &Options, legacy: Inheritance, readiness: &mut Option<Fil
     tokio::spawn(rpc::server::serve_events(events, service.god.clone()));
     let god = tokio::task::spawn_local(god.run(sources));
     tracing::info!("pmr {VERSION} started in {}", home.root().display());
-    if !is_heir
+    if !is_successor
         && options.resurrect
         && let Err(refusal) = service.resurrect(Context::current()).await
     {
@@ -124,7 +125,7 @@ async fn live(options: &Options, legacy: Inheritance, readiness: &mut Option<Fil
     say(readiness, "ok");
     crate::keeper::tell_ready(keeper);
     let outcome = god.await.map_err(|error| format!("the God task failed: {error}"));
-    drop(attendance);
+    drop(socket_guard);
     for path in [home.rpc_sock(), home.pub_sock(), home.pid_file()] {
         let _ = fs::remove_file(path);
     }

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::god::God;
 use super::runs::table;
-use crate::keeper::{self, LAYOUT, Pillar, Previous, Records, Trial, UPGRADE, ledger};
+use crate::keeper::{self, FdSlot, LAYOUT, Previous, Records, UPGRADE, UpgradeProbation, ledger};
 use crate::os::process::{clone_files, pidfd};
 use crate::os::{clock, killpoint};
 use crate::protocol::{Refusal, Successor, Upgraded, VERSION};
@@ -102,36 +102,36 @@ pub struct Outcome {
 
 impl God {
     /// Takes note of how this God came to be. True if he is on trial.
-    pub(crate) fn judge(&mut self, previous: Option<Previous>) {
-        let trial = previous.map_or(Trial::None, |previous| previous.trial);
+    pub(crate) fn begin_probation(&mut self, previous: Option<Previous>) {
+        let trial = previous.map_or(UpgradeProbation::None, |previous| previous.probation);
         self.upgrade.known = match trial {
-            Trial::None => Some(Upgraded::NotAsked),
-            Trial::Running => None,
-            Trial::NotExecuted => Some(Upgraded::NotExecuted),
-            Trial::Failed => Some(Upgraded::Failed {
+            UpgradeProbation::None => Some(Upgraded::NotAsked),
+            UpgradeProbation::Running => None,
+            UpgradeProbation::NotExecuted => Some(Upgraded::NotExecuted),
+            UpgradeProbation::Failed => Some(Upgraded::Failed {
                 exit: previous.and_then(|previous| previous.ended).map(|ended| table::exit(Some(ended), None)),
             }),
         };
         match trial {
-            Trial::None => {}
-            Trial::Running => {
+            UpgradeProbation::None => {}
+            UpgradeProbation::Running => {
                 let (now, runs) = (clock::monotonic_ms(), self.running());
                 let gap_ms = previous.map_or(0, |previous| now.saturating_sub(previous.at));
                 killpoint::pass("trial");
-                self.trial = Some((tokio::time::Instant::now() + TRIAL, Upgraded::Done { gap_ms, runs }));
+                self.probation = Some((tokio::time::Instant::now() + TRIAL, Upgraded::Done { gap_ms, runs }));
             }
-            Trial::NotExecuted | Trial::Failed => {
+            UpgradeProbation::NotExecuted | UpgradeProbation::Failed => {
                 tracing::error!("the upgrade failed: the program before it goes on");
-                keeper::end_trial(&self.shell.memory.region, self.shell.keeper);
+                keeper::end_probation(&self.resources.persistence.shared_memory, self.resources.keeper);
             }
         }
     }
 
     /// The trial is over: there is no way back any more.
-    pub(crate) fn stood_trial(&mut self) {
-        if let Some((_, outcome)) = self.trial.take() {
+    pub(crate) fn passed_probation(&mut self) {
+        if let Some((_, outcome)) = self.probation.take() {
             tracing::info!("version {VERSION} has taken over");
-            keeper::end_trial(&self.shell.memory.region, self.shell.keeper);
+            keeper::end_probation(&self.resources.persistence.shared_memory, self.resources.keeper);
             for waiting in self.upgrade.waiting.drain(..) {
                 // Who hung up has no interest.
                 let _ = waiting.send(outcome.clone());
@@ -155,7 +155,7 @@ impl God {
         version: String,
         reply: oneshot::Sender<Result<Successor, Refusal>>,
     ) {
-        if self.supervisor.is_closing() || self.trial.is_some() {
+        if self.supervisor.is_closing() || self.probation.is_some() {
             let busy = Refusal::Failed {
                 doing: "handing over".into(),
                 error: "another upgrade, or a shutdown, is under way".into(),
@@ -165,14 +165,14 @@ impl God {
         }
         tracing::info!("handing over to version {version}");
         drop(reply.send(Ok(Successor { version, runs: self.running() })));
-        let region = self.shell.memory.region.clone();
+        let shared_memory = self.resources.persistence.shared_memory.clone();
         tokio::task::spawn_local(async move {
             // The answer is on its way through tasks of this very thread.
             for _ in 0..16 {
                 tokio::task::yield_now().await;
             }
             killpoint::pass("handing-over");
-            region.set_pillar(Pillar::Program, Some(program.into_raw_fd()));
+            shared_memory.set_fd_slot(FdSlot::Program, Some(program.into_raw_fd()));
             killpoint::pass("handed-over");
             clone_files::leave(UPGRADE);
         });
@@ -180,6 +180,6 @@ impl God {
 
     /// How many runs there are.
     pub(crate) fn running(&mut self) -> u32 {
-        u32::try_from(self.living.running().count()).unwrap_or(u32::MAX)
+        u32::try_from(self.runs.running().count()).unwrap_or(u32::MAX)
     }
 }

@@ -11,7 +11,7 @@ use super::Finding;
 use crate::os::cgroup::{self, Allowance, Hierarchy};
 use crate::os::net::diag;
 use crate::os::net::reuseport;
-use crate::os::net::reuseport::{BACKLOG, Balancer, Group};
+use crate::os::net::reuseport::{BACKLOG, Group, KernelBalancing};
 use crate::os::process::{identity, proc};
 use crate::os::seccomp::ability::{self, Obstacle};
 use crate::os::tracer::Tracer;
@@ -58,13 +58,13 @@ const BALANCER: &str = "balance among them";
 /// Which balancer does a shared port get?
 pub fn balancer() -> Finding {
     match try_balancer() {
-        Ok((Balancer::RoundRobin, _)) => Finding::good(BALANCER, "in turn (eBPF)"),
-        Ok((Balancer::Random, why)) => Finding::limited(
+        Ok((KernelBalancing::RoundRobin, _)) => Finding::good(BALANCER, "in turn (eBPF)"),
+        Ok((KernelBalancing::Random, why)) => Finding::limited(
             BALANCER,
             format!("by chance, even in the long run (classic BPF), since eBPF is refused: {why}"),
             "a daemon with CAP_BPF, or root's, deals connections out in turn",
         ),
-        Ok((Balancer::Hash, why)) => Finding::limited(
+        Ok((KernelBalancing::Hash, why)) => Finding::limited(
             BALANCER,
             format!("by the kernel's hash, since BPF on sockets is refused: {why}; reloads may lose connections"),
             "allow SO_ATTACH_REUSEPORT_CBPF, which takes no privilege on plain Linux",
@@ -76,11 +76,11 @@ pub fn balancer() -> Finding {
 }
 
 /// What a port on the loopback interface, which the kernel chooses, gets.
-fn try_balancer() -> io::Result<(Balancer, String)> {
+fn try_balancer() -> io::Result<(KernelBalancing, String)> {
     let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     reuseport::share(&socket)?;
     bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
-    let mut group = Group::new(Balancer::RoundRobin);
+    let mut group = Group::new(KernelBalancing::RoundRobin);
     group.add(socket, BACKLOG, true)?;
     let (balancer, why) = group.balancer();
     Ok((balancer, why.to_string()))

@@ -7,8 +7,8 @@ use std::rc::Rc;
 
 use super::frames::Records;
 use super::ledger;
-use super::shared_memory::{Pillar, Place, Region, Word};
-use super::{FIRST, Trial};
+use super::shared_memory::{FdSlot, Place, SharedMemory, Word};
+use super::{FIRST, UpgradeProbation};
 use crate::os::fs::files;
 use crate::os::fs::files::FileId;
 use crate::os::process::reap::Ended;
@@ -17,9 +17,9 @@ use crate::os::tracer::Tracer;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Inheritance {
+pub struct Inherited {
     /// The memory shared with the keeper.
-    pub region: Rc<Region>,
+    pub shared_memory: Rc<SharedMemory>,
     /// The records of the God before; none at first.
     pub records: Records,
     /// The files he kept, by name.
@@ -40,7 +40,7 @@ pub struct Inheritance {
     pub keeper: i32,
 }
 
-/// Open files, by number, that a God has besides those the region knows of.
+/// Open files, by number, that a God has besides those the shared_memory knows of.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Given {
     /// Where to say that we are ready, for the first God only.
@@ -57,35 +57,35 @@ pub struct Previous {
     /// When, in ms of the monotonic clock.
     pub at: u64,
     /// Where the last upgrade stands.
-    pub trial: Trial,
+    pub probation: UpgradeProbation,
 }
 
-impl Inheritance {
+impl Inherited {
     /// Takes over everything. To be called first thing in God's process.
-    pub(crate) fn take(region: Rc<Region>, given: Given, keeper: i32) -> io::Result<Inheritance> {
-        let pillars: Vec<RawFd> = Pillar::ALL.iter().filter_map(|pillar| region.pillar(*pillar)).collect();
+    pub(crate) fn take(shared_memory: Rc<SharedMemory>, given: Given, keeper: i32) -> io::Result<Inherited> {
+        let slots: Vec<RawFd> = FdSlot::ALL.iter().filter_map(|slot| shared_memory.fd_slot(*slot)).collect();
         let Given { readiness, line } = given;
         let line_ends = line.into_iter().flat_map(|(ours, his)| [ours, his]);
-        let owned = [region.file().as_raw_fd()].into_iter().chain(pillars).chain(readiness).chain(line_ends);
+        let owned = [shared_memory.file().as_raw_fd()].into_iter().chain(slots).chain(readiness).chain(line_ends);
         let mut open = files::claim(&owned.collect::<Vec<_>>())?;
-        let records = records_of(&region)?;
+        let records = records_of(&shared_memory)?;
         let files = kept(&records, &mut open);
         let places: BTreeMap<RawFd, Place> =
-            open.keys().filter_map(|number| Some((*number, region.place(*number)?))).collect();
+            open.keys().filter_map(|number| Some((*number, shared_memory.place(*number)?))).collect();
         let connections =
             places.into_iter().filter_map(|(number, place)| Some((open.remove(&number)?, place))).collect();
-        let exits = region.pillar(Pillar::ExitsOut).and_then(files::take);
-        let previous = (region.get(Word::Generation) > FIRST).then(|| Previous {
-            ended: super::decode_end(region.get(Word::LastEnd)),
-            at: region.get(Word::EndedAt),
-            trial: Trial::of(&region),
+        let exits = shared_memory.fd_slot(FdSlot::ExitsOut).and_then(files::take);
+        let previous = (shared_memory.get(Word::Generation) > FIRST).then(|| Previous {
+            ended: super::decode_end(shared_memory.get(Word::LastEnd)),
+            at: shared_memory.get(Word::EndedAt),
+            probation: UpgradeProbation::of(&shared_memory),
         });
         // The others are of no use and make room: he may have had as many open as there can be.
         let is_socket = |file: &OwnedFd| files::is_socket(file);
         let rest = open.into_values().filter(is_socket).collect();
         let readiness = readiness.and_then(files::take);
         let tracer = tracer(line.and_then(|(ours, _)| files::take(ours)), keeper);
-        Ok(Inheritance { region, records, files, connections, rest, exits, readiness, tracer, previous, keeper })
+        Ok(Inherited { shared_memory, records, files, connections, rest, exits, readiness, tracer, previous, keeper })
     }
 }
 
@@ -98,10 +98,10 @@ fn tracer(line: Option<OwnedFd>, keeper: i32) -> Tracer {
 }
 
 /// The records of the God before, or after an upgrade that failed, where we cannot read his, of the one before him.
-fn records_of(region: &Region) -> io::Result<Records> {
-    let Some(number) = region.pillar(Pillar::Ledger) else { return Ok(Records::new()) };
+fn records_of(shared_memory: &SharedMemory) -> io::Result<Records> {
+    let Some(number) = shared_memory.fd_slot(FdSlot::Ledger) else { return Ok(Records::new()) };
     let records = read(number)?;
-    match region.pillar(Pillar::LedgerBefore) {
+    match shared_memory.fd_slot(FdSlot::LedgerBefore) {
         Some(before) if ledger::format(&records) > ledger::FORMAT_VERSION => read(before),
         _ => Ok(records),
     }
@@ -124,18 +124,18 @@ fn kept(records: &Records, open: &mut BTreeMap<RawFd, OwnedFd>) -> HashMap<Strin
     files
 }
 
-/// Lets the program that is executed next have all of it: pillars, kept files, connections on their way.
-pub(crate) fn bequeath(region: &Region) -> io::Result<()> {
-    files::inherit_number(region.file().as_raw_fd());
-    let pillars: Vec<RawFd> = Pillar::ALL.iter().filter_map(|pillar| region.pillar(*pillar)).collect();
-    pillars.iter().for_each(|number| files::inherit_number(*number));
-    if let Some(ledger) = region.pillar(Pillar::Ledger) {
+/// Lets the program that is executed next have all of it: slots, kept files, connections on their way.
+pub(crate) fn bequeath(shared_memory: &SharedMemory) -> io::Result<()> {
+    files::inherit_number(shared_memory.file().as_raw_fd());
+    let slots: Vec<RawFd> = FdSlot::ALL.iter().filter_map(|slot| shared_memory.fd_slot(*slot)).collect();
+    slots.iter().for_each(|number| files::inherit_number(*number));
+    if let Some(ledger) = shared_memory.fd_slot(FdSlot::Ledger) {
         let records = read(ledger)?;
         ledger::kept(&records).for_each(|(_, id)| files::inherit_number(id.number));
     }
     for entry in std::fs::read_dir("/proc/self/fd")? {
         if let Some(number) = entry?.file_name().to_str().and_then(|name| name.parse().ok())
-            && region.place(number).is_some()
+            && shared_memory.place(number).is_some()
         {
             files::inherit_number(number);
         }

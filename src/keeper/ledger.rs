@@ -15,7 +15,7 @@ use std::rc::Rc;
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 
 use super::frames::{self, Records};
-use super::shared_memory::{Pillar, Region};
+use super::shared_memory::{FdSlot, SharedMemory};
 use crate::os::fs::files::FileId;
 use crate::os::killpoint;
 
@@ -45,7 +45,7 @@ pub struct Ledger {
 }
 
 struct Inner {
-    region: Rc<Region>,
+    shared_memory: Rc<SharedMemory>,
     file: OwnedFd,
     /// Bytes in the file that count as written.
     length: u64,
@@ -111,9 +111,10 @@ fn contents(file: std::os::fd::BorrowedFd<'_>, length: usize) -> io::Result<Vec<
 
 impl Ledger {
     /// A new ledger with these records, which becomes the one that the next God reads.
-    pub fn start(region: Rc<Region>, records: &Records) -> io::Result<Ledger> {
+    pub fn start(shared_memory: Rc<SharedMemory>, records: &Records) -> io::Result<Ledger> {
         let file = create()?;
-        let inner = Inner { region, file, length: 0, sizes: HashMap::new(), live: 0, payload: Vec::new(), tap: None };
+        let inner =
+            Inner { shared_memory, file, length: 0, sizes: HashMap::new(), live: 0, payload: Vec::new(), tap: None };
         let ledger = Ledger { inner: Rc::new(RefCell::new(inner)) };
         ledger.put(FORMAT, &FORMAT_VERSION.to_string());
         for (key, json) in records.iter().filter(|(key, _)| *key != FORMAT) {
@@ -122,7 +123,7 @@ impl Ledger {
         let mut inner = ledger.inner.borrow_mut();
         inner.write()?;
         killpoint::pass("ledger-written");
-        inner.region.set_pillar(Pillar::Ledger, Some(inner.file.as_raw_fd()));
+        inner.shared_memory.set_fd_slot(FdSlot::Ledger, Some(inner.file.as_raw_fd()));
         killpoint::pass("ledger-started");
         drop(inner);
         Ok(ledger)
@@ -223,7 +224,7 @@ impl Inner {
         append(&file, 0, &frame)?;
         killpoint::pass("compacting");
         let second = self.tap.is_some().then(|| file.try_clone()).transpose()?;
-        self.region.set_pillar(Pillar::Ledger, Some(file.as_raw_fd()));
+        self.shared_memory.set_fd_slot(FdSlot::Ledger, Some(file.as_raw_fd()));
         killpoint::pass("compacted");
         self.file = file;
         self.length = frame.len() as u64;
@@ -258,10 +259,10 @@ fn append(file: &OwnedFd, at: u64, bytes: &[u8]) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn start(records: &[(&str, &str)]) -> (Rc<Region>, Ledger) {
-        let region = Rc::new(Region::new().unwrap());
+    fn start(records: &[(&str, &str)]) -> (Rc<SharedMemory>, Ledger) {
+        let shared_memory = Rc::new(SharedMemory::new().unwrap());
         let records = records.iter().map(|(key, json)| ((*key).to_owned(), (*json).to_owned())).collect();
-        (region.clone(), Ledger::start(region, &records).unwrap())
+        (shared_memory.clone(), Ledger::start(shared_memory, &records).unwrap())
     }
 
     fn written(ledger: &Ledger) -> Records {
@@ -327,7 +328,7 @@ mod tests {
 
     #[test]
     fn it_stays_short_and_the_region_always_names_the_file_that_counts() {
-        let (region, ledger) = start(&[("stays", "1")]);
+        let (shared_memory, ledger) = start(&[("stays", "1")]);
         let long = format!("\"{}\"", "x".repeat(1000));
         for round in 0..5000 {
             ledger.put(&format!("k{}", round % 7), &long);
@@ -336,6 +337,6 @@ mod tests {
         let file = ledger.file().unwrap();
         assert!(rustix::fs::fstat(&file).unwrap().st_size < 2 * SMALL as i64);
         assert_eq!(written(&ledger).len(), 8);
-        assert_eq!(region.pillar(Pillar::Ledger), Some(ledger.inner.borrow().file.as_raw_fd()));
+        assert_eq!(shared_memory.fd_slot(FdSlot::Ledger), Some(ledger.inner.borrow().file.as_raw_fd()));
     }
 }

@@ -10,18 +10,18 @@
 //! God is a twin of the keeper's ([`crate::os::process::clone_files`]): both see one table of open files. So God's death, at whatever
 //! instruction, closes nothing: listeners, workers' channels, log pipes and connections just accepted stay open under
 //! the numbers they had. What each number is stands in the [`ledger`], a file in memory that God appends his state to;
-//! where each connection is on its way stands in the [`region`], memory that both have mapped. The next God takes all
-//! of it over ([`inheritance`]) and goes on. While there is none, connections wait in the kernel's queues, output in the
+//! where each connection is on its way stands in the [`shared_memory`], memory that both have mapped. The next God takes all
+//! of it over ([`inherited`]) and goes on. While there is none, connections wait in the kernel's queues, output in the
 //! pipes, and exits ([`exits`]) in a socket.
 //!
 //! Why no messages to store and fetch files, as with systemd's `FDSTORE`: a file would be lost between the call that
 //! made it and the one that stored it, and each connection would cost two more system calls. Here there is no such gap.
 //!
-//! One road leads out of every accident: the keeper executes a program, which finds the open files and the region's
+//! One road leads out of every accident: the keeper executes a program, which finds the open files and the shared_memory's
 //! number, and starts a God.
 //! - God died: the keeper starts the next.
 //! - An upgrade: God ends with [`UPGRADE`], the keeper executes the new program; should its God die before he has stood
-//!   his [`Trial`], or the new keeper before it has a God (`guard`), the old program is executed again.
+//!   his [`UpgradeProbation`], or the new keeper before it has a God (`guard`), the old program is executed again.
 //! - The keeper died: God notices, and executes himself as the keeper.
 //!
 //! The keeper decides nothing about apps: also what programs ask of the kernel through us is God's to answer, since what
@@ -47,23 +47,23 @@ use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 pub use frames::Records;
-pub use inherited::{Inheritance, Previous};
+pub use inherited::{Inherited, Previous};
 pub use ledger::Ledger;
-pub use shared_memory::{LAYOUT, Pillar, Place, Region, Word};
+pub use shared_memory::{FdSlot, LAYOUT, Place, SharedMemory, Word};
 pub use watch::run;
 
 use crate::os::fs::files;
 use crate::os::process::reap::Ended;
 use crate::os::process::{detach, identity, program, tree};
 
-/// Exit code of a God who wants the program behind [`Pillar::Program`] to go on.
+/// Exit code of a God who wants the program behind [`FdSlot::Program`] to go on.
 pub const UPGRADE: i32 = 75;
 /// The first generation.
 const FIRST: u64 = 1;
 
 /// Where an upgrade stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Trial {
+pub enum UpgradeProbation {
     /// None was asked for, or the last one is over and done.
     #[default]
     None,
@@ -75,68 +75,68 @@ pub enum Trial {
     Failed,
 }
 
-impl Trial {
+impl UpgradeProbation {
     /// As written down.
     #[must_use]
-    pub fn of(region: &Region) -> Trial {
-        match region.get(Word::Upgrade) {
-            1 => Trial::Running,
-            2 => Trial::NotExecuted,
-            3 => Trial::Failed,
-            _ => Trial::None,
+    pub fn of(shared_memory: &SharedMemory) -> UpgradeProbation {
+        match shared_memory.get(Word::Upgrade) {
+            1 => UpgradeProbation::Running,
+            2 => UpgradeProbation::NotExecuted,
+            3 => UpgradeProbation::Failed,
+            _ => UpgradeProbation::None,
         }
     }
 
     /// Writes it down.
-    pub fn note(self, region: &Region) {
+    pub fn note(self, shared_memory: &SharedMemory) {
         let word = match self {
-            Trial::None => 0,
-            Trial::Running => 1,
-            Trial::NotExecuted => 2,
-            Trial::Failed => 3,
+            UpgradeProbation::None => 0,
+            UpgradeProbation::Running => 1,
+            UpgradeProbation::NotExecuted => 2,
+            UpgradeProbation::Failed => 3,
         };
-        region.set(Word::Upgrade, word);
+        shared_memory.set(Word::Upgrade, word);
     }
 }
 
 /// What the keeper's life begins with: nothing, or what another program left.
 #[derive(Debug)]
-pub struct Estate {
-    region: Rc<Region>,
+pub struct KeeperState {
+    shared_memory: Rc<SharedMemory>,
     readiness: Option<RawFd>,
 }
 
-impl Estate {
+impl KeeperState {
     /// A new house. The lock is the locked pid file; `readiness` is for the first God.
-    pub fn found(lock: File, readiness: Option<OwnedFd>) -> io::Result<Estate> {
-        let region = Region::new()?;
+    pub fn create(lock: File, readiness: Option<OwnedFd>) -> io::Result<KeeperState> {
+        let shared_memory = SharedMemory::new()?;
         let (soft, hard) = identity::raise_file_limit()?;
-        region.set(Word::FileLimitSoft, soft);
-        region.set(Word::FileLimitHard, hard);
+        shared_memory.set(Word::FileLimitSoft, soft);
+        shared_memory.set(Word::FileLimitHard, hard);
         let (out, into) = exits::pair()?;
-        let pillars = [(Pillar::Lock, lock.into()), (Pillar::ExitsOut, out), (Pillar::ExitsIn, into)];
-        for (pillar, file) in pillars {
+        let slots = [(FdSlot::Lock, lock.into()), (FdSlot::ExitsOut, out), (FdSlot::ExitsIn, into)];
+        for (slot, file) in slots {
             let file: OwnedFd = file;
-            region.set_pillar(pillar, Some(file.into_raw_fd()));
+            shared_memory.set_fd_slot(slot, Some(file.into_raw_fd()));
         }
-        Ok(Estate { region: Rc::new(region), readiness: readiness.map(IntoRawFd::into_raw_fd) })
+        Ok(KeeperState { shared_memory: Rc::new(shared_memory), readiness: readiness.map(IntoRawFd::into_raw_fd) })
     }
 
     /// The house of the program that executed us.
-    pub fn resume(region: RawFd) -> io::Result<Estate> {
-        let file = files::take(region).ok_or(io::ErrorKind::NotFound)?;
+    pub fn resume(shared_memory: RawFd) -> io::Result<KeeperState> {
+        let file = files::take(shared_memory).ok_or(io::ErrorKind::NotFound)?;
         identity::raise_file_limit()?;
-        Ok(Estate { region: Rc::new(Region::open(file)?), readiness: None })
+        Ok(KeeperState { shared_memory: Rc::new(SharedMemory::open(file)?), readiness: None })
     }
 }
 
 /// Executes a program, given as an open file, as the keeper that goes on with all of this; `home` is for its command
 /// line. Returns only if that fails.
-pub fn execute(region: &Region, binary: &impl AsFd, home: &OsStr) -> io::Error {
-    let number = region.file().as_raw_fd().to_string();
+pub fn execute(shared_memory: &SharedMemory, binary: &impl AsFd, home: &OsStr) -> io::Error {
+    let number = shared_memory.file().as_raw_fd().to_string();
     let args: [&OsStr; 6] =
         ["pmr".as_ref(), PERSONALITY.as_ref(), "--home".as_ref(), home, RESUME.as_ref(), number.as_ref()];
-    let error = match inherited::bequeath(region) {
+    let error = match inherited::bequeath(shared_memory) {
         Ok(()) => program::execute(binary, &args),
         Err(error) => error,
     };
@@ -147,7 +147,7 @@ pub fn execute(region: &Region, binary: &impl AsFd, home: &OsStr) -> io::Error {
 
 /// First argument of a program that is to be keeper and God.
 pub const PERSONALITY: &str = "__daemon";
-/// The argument before the number of the region's file.
+/// The argument before the number of the shared_memory's file.
 const RESUME: &str = "--resume";
 
 /// The number after `--resume`, if the program was executed to go on.
@@ -164,12 +164,12 @@ pub fn tell_ready(keeper: i32) {
 }
 
 /// The new program stays, or the old one is back: what was kept for the way back is let go.
-pub fn end_trial(region: &Region, keeper: i32) {
-    Trial::None.note(region);
-    guard::tell(region, keeper, false);
-    for pillar in [Pillar::ProgramBefore, Pillar::LedgerBefore] {
-        let file = region.pillar(pillar).and_then(files::take);
-        region.set_pillar(pillar, None);
+pub fn end_probation(shared_memory: &SharedMemory, keeper: i32) {
+    UpgradeProbation::None.note(shared_memory);
+    guard::tell(shared_memory, keeper, false);
+    for slot in [FdSlot::ProgramBefore, FdSlot::LedgerBefore] {
+        let file = shared_memory.fd_slot(slot).and_then(files::take);
+        shared_memory.set_fd_slot(slot, None);
         drop(file);
     }
 }

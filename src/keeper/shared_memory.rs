@@ -1,4 +1,4 @@
-//! The memory that the keeper shares with each God: which open files are the pillars of the house, what the last God's
+//! The memory that the keeper shares with each God: which open files are the slots of the house, what the last God's
 //! end was, and where each accepted connection is on its way to a worker.
 //!
 //! It is read after a God was killed at any instruction, so each word is right by itself, and where two depend on each
@@ -33,7 +33,7 @@ pub enum Word {
     LastEnd = 5,
     /// When it ended, in ms of the monotonic clock.
     EndedAt = 6,
-    /// What happened with the last upgrade: see [`super::Trial`].
+    /// What happened with the last upgrade: see [`super::UpgradeProbation`].
     Upgrade = 7,
     /// Exits the keeper had to forget because no God came to hear of them.
     ForgottenExits = 8,
@@ -48,7 +48,7 @@ pub enum Word {
 /// Open files with one meaning each; they are in the table under these words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
-pub enum Pillar {
+pub enum FdSlot {
     /// The records of the present God.
     Ledger = 16,
     /// Those of the God before an upgrade, until the new one has stood its test.
@@ -65,16 +65,16 @@ pub enum Pillar {
     ProgramBefore = 22,
 }
 
-impl Pillar {
+impl FdSlot {
     /// All of them.
-    pub const ALL: [Pillar; 7] = [
-        Pillar::Ledger,
-        Pillar::LedgerBefore,
-        Pillar::ExitsOut,
-        Pillar::ExitsIn,
-        Pillar::Lock,
-        Pillar::Program,
-        Pillar::ProgramBefore,
+    pub const ALL: [FdSlot; 7] = [
+        FdSlot::Ledger,
+        FdSlot::LedgerBefore,
+        FdSlot::ExitsOut,
+        FdSlot::ExitsIn,
+        FdSlot::Lock,
+        FdSlot::Program,
+        FdSlot::ProgramBefore,
     ];
 }
 
@@ -107,27 +107,27 @@ const SINCE: u64 = 1 << 63;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Region {
+pub struct SharedMemory {
     words: Words,
 }
 
-impl Region {
+impl SharedMemory {
     /// A new one.
-    pub fn new() -> io::Result<Region> {
+    pub fn new() -> io::Result<SharedMemory> {
         let words = Words::new("pmr", HEADER + SLOTS * SLOT)?;
         words.at(1).store(LAYOUT, Ordering::Release);
         words.at(0).store(MAGIC, Ordering::Release);
-        Ok(Region { words })
+        Ok(SharedMemory { words })
     }
 
     /// The one another keeper left.
-    pub fn open(file: OwnedFd) -> io::Result<Region> {
+    pub fn open(file: OwnedFd) -> io::Result<SharedMemory> {
         let words = Words::open(file)?;
         let sound = words.count() == HEADER + SLOTS * SLOT && words.at(0).load(Ordering::Acquire) == MAGIC;
         if !sound || words.at(1).load(Ordering::Acquire) != LAYOUT {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the shared memory has another layout"));
         }
-        Ok(Region { words })
+        Ok(SharedMemory { words })
     }
 
     /// Its file.
@@ -147,17 +147,17 @@ impl Region {
         self.words.at(word as usize).store(value, Ordering::Release);
     }
 
-    /// The descriptor of a pillar, if it stands.
+    /// The descriptor of a slot, if it stands.
     #[must_use]
-    pub fn pillar(&self, pillar: Pillar) -> Option<RawFd> {
-        let number = self.words.at(pillar as usize).load(Ordering::Acquire).checked_sub(1)?;
+    pub fn fd_slot(&self, slot: FdSlot) -> Option<RawFd> {
+        let number = self.words.at(slot as usize).load(Ordering::Acquire).checked_sub(1)?;
         RawFd::try_from(number).ok()
     }
 
-    /// Puts a pillar up, or takes it away. The file itself is the caller's affair.
-    pub fn set_pillar(&self, pillar: Pillar, number: Option<RawFd>) {
+    /// Puts a slot up, or takes it away. The file itself is the caller's affair.
+    pub fn set_fd_slot(&self, slot: FdSlot, number: Option<RawFd>) {
         let word = number.and_then(|number| u64::try_from(number).ok()).map_or(0, |number| number + 1);
-        self.words.at(pillar as usize).store(word, Ordering::Release);
+        self.words.at(slot as usize).store(word, Ordering::Release);
     }
 
     fn slot(&self, number: RawFd) -> Option<[&AtomicU64; SLOT]> {
@@ -210,42 +210,42 @@ mod tests {
 
     #[test]
     fn a_successor_reads_what_was_written() {
-        let region = Region::new().unwrap();
-        region.set(Word::Generation, 3);
-        region.set_pillar(Pillar::Lock, Some(0));
-        region.put(7, Place::Handed { listener: 1, run: 2, seq: 3 });
-        region.put(8, Place::Waiting { listener: 9, since: Some(10) });
-        let heir = Region::open(region.file().try_clone_to_owned().unwrap()).unwrap();
-        assert_eq!((heir.get(Word::Generation), heir.pillar(Pillar::Lock)), (3, Some(0)));
-        assert_eq!(heir.pillar(Pillar::Ledger), None);
+        let shared_memory = SharedMemory::new().unwrap();
+        shared_memory.set(Word::Generation, 3);
+        shared_memory.set_fd_slot(FdSlot::Lock, Some(0));
+        shared_memory.put(7, Place::Handed { listener: 1, run: 2, seq: 3 });
+        shared_memory.put(8, Place::Waiting { listener: 9, since: Some(10) });
+        let heir = SharedMemory::open(shared_memory.file().try_clone_to_owned().unwrap()).unwrap();
+        assert_eq!((heir.get(Word::Generation), heir.fd_slot(FdSlot::Lock)), (3, Some(0)));
+        assert_eq!(heir.fd_slot(FdSlot::Ledger), None);
         assert_eq!(heir.place(7), Some(Place::Handed { listener: 1, run: 2, seq: 3 }));
         assert_eq!(heir.place(8), Some(Place::Waiting { listener: 9, since: Some(10) }));
         heir.clear(8);
-        assert_eq!((region.place(8), region.place(6)), (None, None));
+        assert_eq!((shared_memory.place(8), shared_memory.place(6)), (None, None));
     }
 
     #[test]
     fn one_that_waits_again_waits_since_then_and_of_a_god_who_told_no_time_that_is_known() {
-        let region = Region::new().unwrap();
-        region.put(7, Place::Handed { listener: 1, run: 2, seq: 3 });
-        let [state, ..] = region.slot(7).unwrap();
+        let shared_memory = SharedMemory::new().unwrap();
+        shared_memory.put(7, Place::Handed { listener: 1, run: 2, seq: 3 });
+        let [state, ..] = shared_memory.slot(7).unwrap();
         state.store(WAITING, Ordering::Release);
-        assert_eq!(region.place(7), Some(Place::Waiting { listener: 1, since: None }));
-        region.put(7, Place::Waiting { listener: 1, since: Some(0) });
-        assert_eq!(region.place(7), Some(Place::Waiting { listener: 1, since: Some(0) }));
+        assert_eq!(shared_memory.place(7), Some(Place::Waiting { listener: 1, since: None }));
+        shared_memory.put(7, Place::Waiting { listener: 1, since: Some(0) });
+        assert_eq!(shared_memory.place(7), Some(Place::Waiting { listener: 1, since: Some(0) }));
     }
 
     #[test]
     fn descriptors_beyond_the_table_have_no_place() {
-        let region = Region::new().unwrap();
-        region.put(1 << 16, Place::Waiting { listener: 1, since: None });
-        region.clear(-1);
-        assert_eq!(region.place(1 << 16), None);
+        let shared_memory = SharedMemory::new().unwrap();
+        shared_memory.put(1 << 16, Place::Waiting { listener: 1, since: None });
+        shared_memory.clear(-1);
+        assert_eq!(shared_memory.place(1 << 16), None);
     }
 
     #[test]
     fn something_else_is_not_taken_for_it() {
         let other = Words::new("other", 64).unwrap();
-        assert!(Region::open(other.as_fd().try_clone_to_owned().unwrap()).is_err());
+        assert!(SharedMemory::open(other.as_fd().try_clone_to_owned().unwrap()).is_err());
     }
 }

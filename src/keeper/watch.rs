@@ -10,9 +10,9 @@ use nix::sys::signal::Signal;
 
 use super::exits::Outbox;
 use super::guard;
-use super::inherited::{Given, Inheritance};
-use super::shared_memory::{Pillar, Region, Word};
-use super::{Estate, Trial, UPGRADE, encode_end, execute};
+use super::inherited::{Given, Inherited};
+use super::shared_memory::{FdSlot, SharedMemory, Word};
+use super::{KeeperState, UPGRADE, UpgradeProbation, encode_end, execute};
 use crate::os::fs::files;
 use crate::os::process::reap;
 use crate::os::process::reap::Ended;
@@ -39,7 +39,7 @@ const PASSED_ON: [Signal; 5] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT
 pub(super) const READY: Signal = Signal::SIGUSR1;
 
 struct Keeper {
-    region: Rc<Region>,
+    shared_memory: Rc<SharedMemory>,
     own_pid: i32,
     home: OsString,
     signals: Awaited,
@@ -56,9 +56,9 @@ struct Keeper {
 /// process of its own and returns that one's exit code. A `companion` is a child of ours that God cannot go on without.
 ///
 /// Must be called in a process with one thread.
-pub fn run(estate: Estate, home: &OsStr, companion: Option<i32>, god: impl Fn(Inheritance) -> i32) -> i32 {
-    let Estate { region, readiness } = estate;
-    let prepared = Keeper::new(region, home.to_owned(), companion);
+pub fn run(estate: KeeperState, home: &OsStr, companion: Option<i32>, god: impl Fn(Inherited) -> i32) -> i32 {
+    let KeeperState { shared_memory, readiness } = estate;
+    let prepared = Keeper::new(shared_memory, home.to_owned(), companion);
     let Ok(mut keeper) = prepared else { return FAILURE };
     let mut readiness = readiness;
     loop {
@@ -75,33 +75,43 @@ enum Next {
 }
 
 impl Keeper {
-    fn new(region: Rc<Region>, home: OsString, companion: Option<i32>) -> std::io::Result<Keeper> {
+    fn new(shared_memory: Rc<SharedMemory>, home: OsString, companion: Option<i32>) -> std::io::Result<Keeper> {
         crate::os::process::detach::seal_inherited()?;
         identity::adopt_orphans()?;
         let all: Vec<Signal> = PASSED_ON.into_iter().chain([Signal::SIGCHLD, READY, tracer::ASKED]).collect();
         let signals = Awaited::block(&all)?;
         let own_pid = identity::pid();
-        guard::tell(&region, own_pid, Trial::of(&region) == Trial::Running);
-        if let Some(lock) = region.pillar(Pillar::Lock) {
+        guard::tell(&shared_memory, own_pid, UpgradeProbation::of(&shared_memory) == UpgradeProbation::Running);
+        if let Some(lock) = shared_memory.fd_slot(FdSlot::Lock) {
             // Who takes the pid from there to find a daemon that hangs needs the right one; nobody else depends on it.
             let _ = files::look_at(lock, |file| files::write_pid(file, own_pid));
         }
-        let exits = region.pillar(Pillar::ExitsIn).and_then(files::take).ok_or(std::io::ErrorKind::NotFound)?;
+        let exits = shared_memory.fd_slot(FdSlot::ExitsIn).and_then(files::take).ok_or(std::io::ErrorKind::NotFound)?;
         let wait = Duration::ZERO;
         let exits = Outbox::new(exits);
-        Ok(Keeper { region, own_pid, home, signals, exits, deputy: None, companion, companion_failed: None, wait })
+        Ok(Keeper {
+            shared_memory,
+            own_pid,
+            home,
+            signals,
+            exits,
+            deputy: None,
+            companion,
+            companion_failed: None,
+            wait,
+        })
     }
 
     /// From a God's start to his end, and what follows from it.
-    fn one_god(&mut self, readiness: Option<RawFd>, god: &impl Fn(Inheritance) -> i32) -> Next {
-        self.region.set(Word::Generation, self.region.get(Word::Generation) + 1);
+    fn one_god(&mut self, readiness: Option<RawFd>, god: &impl Fn(Inherited) -> i32) -> Next {
+        self.shared_memory.set(Word::Generation, self.shared_memory.get(Word::Generation) + 1);
         let begun = clock::monotonic_ms();
-        let (region, keeper) = (Rc::clone(&self.region), self.own_pid);
+        let (shared_memory, keeper) = (Rc::clone(&self.shared_memory), self.own_pid);
         let given = Given { readiness, line: self.open_line() };
-        let started = clone_files::start(|| match begin(region, given, keeper) {
-            Ok(inheritance) => {
+        let started = clone_files::start(|| match begin(shared_memory, given, keeper) {
+            Ok(inherited) => {
                 killpoint::arm(self.home.as_ref());
-                god(inheritance)
+                god(inherited)
             }
             Err(_) => FAILURE,
         });
@@ -111,11 +121,11 @@ impl Keeper {
             self.lengthen_wait();
             return Next::Again;
         };
-        self.region.set(Word::God, u64::try_from(pid).unwrap_or_default());
+        self.shared_memory.set(Word::God, u64::try_from(pid).unwrap_or_default());
         let ended = self.watch(pid);
         let now = clock::monotonic_ms();
-        self.region.set(Word::EndedAt, now);
-        self.region.set(Word::LastEnd, encode_end(Some(ended)));
+        self.shared_memory.set(Word::EndedAt, now);
+        self.shared_memory.set(Word::LastEnd, encode_end(Some(ended)));
         if Duration::from_millis(now - begun) < SHORT_LIFE {
             self.lengthen_wait();
         } else {
@@ -141,13 +151,13 @@ impl Keeper {
                 self.upgrade();
                 Next::Again
             }
-            _ if Trial::of(&self.region) == Trial::Running => {
+            _ if UpgradeProbation::of(&self.shared_memory) == UpgradeProbation::Running => {
                 self.go_back();
                 Next::Again
             }
             // One that was never ready has said why, and nothing depends on us yet.
-            Ended::Code(code) if self.region.get(Word::Ready) == 0 => self.end(code),
-            Ended::Signal(_) if self.region.get(Word::Ready) == 0 => self.end(FAILURE),
+            Ended::Code(code) if self.shared_memory.get(Word::Ready) == 0 => self.end(code),
+            Ended::Signal(_) if self.shared_memory.get(Word::Ready) == 0 => self.end(FAILURE),
             Ended::Code(_) | Ended::Signal(_) => Next::Again,
         }
     }
@@ -162,36 +172,36 @@ impl Keeper {
 
     /// Executes the program God has chosen, and keeps ours to return to.
     fn upgrade(&mut self) {
-        let Some(program) = self.take_pillar(Pillar::Program) else { return };
+        let Some(program) = self.take_slot(FdSlot::Program) else { return };
         let Ok(own) = File::open("/proc/self/exe") else { return };
-        self.region.set_pillar(Pillar::ProgramBefore, Some(own.as_raw_fd()));
-        Trial::Running.note(&self.region);
+        self.shared_memory.set_fd_slot(FdSlot::ProgramBefore, Some(own.as_raw_fd()));
+        UpgradeProbation::Running.note(&self.shared_memory);
         // Without a guard it is tried all the same: what he guards against is a new keeper that dies at once.
-        let _ = guard::post(&self.region, &self.home);
+        let _ = guard::post(&self.shared_memory, &self.home);
         self.execute(&program);
-        Trial::NotExecuted.note(&self.region);
-        guard::tell(&self.region, self.own_pid, false);
-        self.region.set_pillar(Pillar::ProgramBefore, None);
+        UpgradeProbation::NotExecuted.note(&self.shared_memory);
+        guard::tell(&self.shared_memory, self.own_pid, false);
+        self.shared_memory.set_fd_slot(FdSlot::ProgramBefore, None);
     }
 
     /// Executes the program before the upgrade.
     fn go_back(&mut self) {
-        Trial::Failed.note(&self.region);
-        if let Some(program) = self.take_pillar(Pillar::ProgramBefore) {
+        UpgradeProbation::Failed.note(&self.shared_memory);
+        if let Some(program) = self.take_slot(FdSlot::ProgramBefore) {
             self.execute(&program);
         }
     }
 
-    fn take_pillar(&self, pillar: Pillar) -> Option<OwnedFd> {
-        let file = files::take(self.region.pillar(pillar)?);
-        self.region.set_pillar(pillar, None);
+    fn take_slot(&self, slot: FdSlot) -> Option<OwnedFd> {
+        let file = files::take(self.shared_memory.fd_slot(slot)?);
+        self.shared_memory.set_fd_slot(slot, None);
         file
     }
 
     /// Does not return if it works. The exits that wait go into the socket before, for there is no other way for them.
     fn execute(&mut self, program: &OwnedFd) {
         self.exits.flush();
-        let _ = execute(&self.region, program, &self.home);
+        let _ = execute(&self.shared_memory, program, &self.home);
     }
 
     /// Reaps and passes signals on until God has ended.
@@ -209,7 +219,7 @@ impl Keeper {
             }
             let ended = self.reap(god);
             all_sent = self.exits.flush();
-            self.region.set(Word::ForgottenExits, self.exits.forgotten());
+            self.shared_memory.set(Word::ForgottenExits, self.exits.forgotten());
             if let Some(ended) = ended {
                 return ended;
             }
@@ -249,9 +259,9 @@ impl Keeper {
 }
 
 /// The first steps of God's process.
-fn begin(region: Rc<Region>, given: Given, keeper: i32) -> std::io::Result<Inheritance> {
+fn begin(shared_memory: Rc<SharedMemory>, given: Given, keeper: i32) -> std::io::Result<Inherited> {
     // What a terminal sends reaches the keeper, who passes it on: once.
     let _ = rustix::process::setpgid(None, None);
     signals::unblock_all()?;
-    Inheritance::take(region, given, keeper)
+    Inherited::take(shared_memory, given, keeper)
 }

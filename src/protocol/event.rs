@@ -32,7 +32,7 @@ pub struct EventProcess {
 
 /// Who asked: the other end of a connection to the daemon, as the kernel knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Asker {
+pub struct Requester {
     /// User.
     pub uid: u32,
     /// Process.
@@ -46,11 +46,12 @@ pub struct Asker {
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum EventKind {
     /// Somebody asked for something to be done to a process.
-    Asked {
+    #[serde(rename = "asked")]
+    Requested {
         /// What: `stop`, `reload`, …
         verb: String,
         /// Who.
-        by: Asker,
+        by: Requester,
     },
     /// A process was added to the list.
     Created,

@@ -262,12 +262,12 @@ pub struct Hello {
     pub home: PathBuf,
     /// What an operator should know about it. Earlier builds do not tell.
     #[serde(default)]
-    pub standing: Standing,
+    pub standing: DaemonWarnings,
 }
 
 /// What an operator should know about the daemon itself, if anything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Standing {
+pub struct DaemonWarnings {
     /// Its state cannot be written to the disk.
     #[serde(default)]
     pub unwritten: Option<Unwritten>,

@@ -19,8 +19,8 @@ pub mod wire;
 pub use action::{Action, Changes, Launch, Scale};
 pub use event::{Event, EventKind};
 pub use info::{
-    Described, Description, Exit, Hello, ListenerInfo, ProcessInfo, Report, ReportLine, Saved, Stage, Standing, Status,
-    Step, UnderWay, Unwritten, Verdict,
+    DaemonWarnings, Described, Description, Exit, Hello, ListenerInfo, ProcessInfo, Report, ReportLine, Saved, Stage,
+    Status, Step, UnderWay, Unwritten, Verdict,
 };
 pub use refusal::Refusal;
 pub use rollout::{Canary, Rollout, Share};

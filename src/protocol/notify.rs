@@ -25,9 +25,9 @@ pub enum Note {
     /// What it does at the moment.
     Status(String),
     /// It is alive.
-    Alive,
+    WatchdogPing,
     /// It knows itself that it hangs.
-    Hangs,
+    WatchdogTrigger,
     /// Which process is the main one.
     MainPid(i32),
 }
@@ -47,8 +47,8 @@ fn note(line: &str) -> Option<Note> {
         ("READY", "1") => Some(Note::Ready),
         ("RELOADING", "1") => Some(Note::Reloading),
         ("STOPPING", "1") => Some(Note::Stopping),
-        ("WATCHDOG", "1") => Some(Note::Alive),
-        ("WATCHDOG", "trigger") => Some(Note::Hangs),
+        ("WATCHDOG", "1") => Some(Note::WatchdogPing),
+        ("WATCHDOG", "trigger") => Some(Note::WatchdogTrigger),
         ("STATUS", text) => Some(Note::Status(text.chars().filter(|c| !c.is_control()).take(LONGEST_STATUS).collect())),
         ("MAINPID", pid) => pid.parse().ok().filter(|pid| *pid > 0).map(Note::MainPid),
         _ => None,
@@ -65,8 +65,8 @@ mod tests {
         assert_eq!(said, [Note::Ready, Note::Status("Serving 3 [0mclients".to_owned()), Note::MainPid(17)]);
         assert_eq!(read(b"RELOADING=1\nMONOTONIC_USEC=7"), [Note::Reloading]);
         assert_eq!(read(b"STOPPING=1"), [Note::Stopping]);
-        assert_eq!(read(b"WATCHDOG=1\0"), [Note::Alive]);
-        assert_eq!(read(b"WATCHDOG=trigger"), [Note::Hangs]);
+        assert_eq!(read(b"WATCHDOG=1\0"), [Note::WatchdogPing]);
+        assert_eq!(read(b"WATCHDOG=trigger"), [Note::WatchdogTrigger]);
     }
 
     #[test]

@@ -17,7 +17,8 @@ pub enum Mechanism {
     Node,
     /// Their sockets are taken over as they bind and listen. A worker that speaks pmr's own protocol on
     /// `PMR_CHANNEL_FD` gets its connections there instead.
-    Takeover,
+    #[serde(rename = "takeover")]
+    BindInterception,
 }
 
 impl AppSpec {
@@ -30,7 +31,7 @@ impl AppSpec {
         match self.mode {
             ExecMode::Fork => Mechanism::None,
             ExecMode::Cluster if interpreter::is_node_app(&self.program) => Mechanism::Node,
-            ExecMode::Cluster => Mechanism::Takeover,
+            ExecMode::Cluster => Mechanism::BindInterception,
         }
     }
 
@@ -44,7 +45,7 @@ impl AppSpec {
                 self.activation.listen.iter().any(|endpoint| matches!(endpoint.address, Address::Tcp(_)))
             }
             Mechanism::Node => self.balance != Balance::Shared,
-            Mechanism::Takeover => self.sharing.share == Share::Own,
+            Mechanism::BindInterception => self.sharing.share == Share::Own,
         }
     }
 }

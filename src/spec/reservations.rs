@@ -14,7 +14,7 @@ impl AppSpec {
         let (by_kernel, taken_over) = match self.mechanism() {
             Mechanism::None | Mechanism::Node => (false, false),
             Mechanism::Activation => (true, false),
-            Mechanism::Takeover => (true, true),
+            Mechanism::BindInterception => (true, true),
         };
         let least =
             "`balance: least` is for Node and for pmr's own channel: to any other program the kernel deals in turn";
@@ -97,7 +97,7 @@ mod tests {
     fn what_the_kernel_cannot_do_is_told_or_refused() {
         let program = Program::Binary { path: "/srv/app".into() };
         let app = AppSpec { mode: ExecMode::Cluster, program, ..super::super::sample() };
-        assert!(app.mechanism() == Mechanism::Takeover && app.reservations().is_empty());
+        assert!(app.mechanism() == Mechanism::BindInterception && app.reservations().is_empty());
         let least = AppSpec { balance: Balance::Least, ..app.clone() };
         assert!(matches!(least.reservations()[..], [why] if why.contains("`balance: least`")));
         let queue = QueueRule { max_connections: Some(5), ..app.queue };

@@ -36,7 +36,7 @@ impl Sharing {
 impl AppSpec {
     /// What of how its workers share cannot be, as a key and a sentence.
     pub(super) fn sharing_contradiction(&self) -> Option<(&'static str, String)> {
-        let from_one = self.mechanism() == Mechanism::Takeover && self.sharing.share == Share::Queue;
+        let from_one = self.mechanism() == Mechanism::BindInterception && self.sharing.share == Share::Queue;
         (from_one && self.balance == Balance::Sticky).then(|| {
             let why = "`sticky` gives each client a worker of its own, and with `share: queue` any of them accepts";
             ("balance", why.to_owned())

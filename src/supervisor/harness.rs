@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Ask, Effect, Input, Moment, Process, ProcessId, Proof, State, Supervisor, Ticket};
+use super::{Effect, Input, Moment, Process, ProcessId, Proof, Request, State, Supervisor, Ticket};
 use crate::protocol::{Action, Changes, Exit, Launch, Refusal, Report, Rollout, Run, Verdict};
 use crate::spec::target::Selector;
 use crate::spec::{self, AppSpec, ExecMode, Program, StopRule};
@@ -30,7 +30,7 @@ pub fn reload() -> Action {
     Action::Reload { changes: Changes::default(), rollout: Rollout::waves(1) }
 }
 
-pub struct Play {
+pub struct Harness {
     pub supervisor: Supervisor,
     pub now: Moment,
     /// Answers, oldest first.
@@ -40,11 +40,12 @@ pub struct Play {
     tickets: u64,
 }
 
-impl Play {
+impl Harness {
     /// A supervisor with this app, its processes ready as runs 1, 2, 3 …
-    pub fn with(spec: AppSpec) -> Play {
+    pub fn with(spec: AppSpec) -> Harness {
         let supervisor = Supervisor::default();
-        let mut play = Play { supervisor, now: Moment(1000), answers: vec![], rotation: BTreeSet::new(), tickets: 0 };
+        let mut play =
+            Harness { supervisor, now: Moment(1000), answers: vec![], rotation: BTreeSet::new(), tickets: 0 };
         play.launch(spec, Launch::New);
         play.up();
         play
@@ -64,17 +65,17 @@ impl Play {
     }
 
     pub fn launch(&mut self, spec: AppSpec, how: Launch) -> Vec<Effect> {
-        self.ask(Ask::Launch { apps: vec![spec], how })
+        self.ask(Request::Launch { apps: vec![spec], how })
     }
 
     pub fn act(&mut self, action: Action, target: &str) -> Vec<Effect> {
         let target = vec![Selector::parse(target).expect("a selector")];
-        self.ask(Ask::Act { action, target })
+        self.ask(Request::Act { action, target })
     }
 
-    pub fn ask(&mut self, ask: Ask) -> Vec<Effect> {
+    pub fn ask(&mut self, ask: Request) -> Vec<Effect> {
         self.tickets += 1;
-        self.hear(Input::Ask { ticket: Ticket(self.tickets), ask })
+        self.hear(Input::Request { ticket: Ticket(self.tickets), ask })
     }
 
     /// Effects on runs; answers and the rotation are put aside, events and removals left out.
@@ -89,7 +90,7 @@ impl Play {
                 self.rotation.insert(*run);
                 false
             }
-            Effect::PassOver { run } => {
+            Effect::Eject { run } => {
                 self.rotation.remove(run);
                 false
             }

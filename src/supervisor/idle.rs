@@ -22,7 +22,7 @@ impl Supervisor {
         let least = self.apps[&app].spec.activation.min_instances.unwrap_or(0);
         let serving = self.by_instance(app, |process| process.goal == Goal::Up && process.serves());
         for id in serving.into_iter().skip(least as usize) {
-            self.direct(now, id, effects, Process::rest);
+            self.with_process(now, id, effects, Process::rest);
         }
         self.advance(now, app, effects);
     }
@@ -35,7 +35,7 @@ impl Supervisor {
         // One that is still on its way out has better things to do than to make room.
         let asleep = resting.iter().find(|id| self.processes[id].is_empty());
         if let Some(id) = asleep.or(resting.first()).copied() {
-            self.direct(now, id, effects, Process::wake);
+            self.with_process(now, id, effects, Process::wake);
             self.advance(now, app, effects);
         }
     }

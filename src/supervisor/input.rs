@@ -42,11 +42,11 @@ pub struct Ticket(pub u64);
 #[derive(Clone, Debug)]
 pub enum Input {
     /// A client asks for something; the answer is an [`Effect::Settle`] with the same ticket, now or later.
-    Ask {
+    Request {
         /// Names the answer.
         ticket: Ticket,
         /// What is asked.
-        ask: Ask,
+        ask: Request,
     },
     /// The process of this run exists.
     Spawned {
@@ -63,7 +63,7 @@ pub enum Input {
         permanent: bool,
     },
     /// The run listens on an address that its app's processes share. [`Input::Ready`] follows.
-    Listens {
+    Listening {
         /// Which.
         run: Run,
         /// Where: `[::]:3000`, `udp 0.0.0.0:53`, `/run/x.sock`.
@@ -77,7 +77,7 @@ pub enum Input {
         proof: Proof,
     },
     /// The run could not have what it wanted. It may end of it, and then this is why.
-    Obstructed {
+    ListenFailed {
         /// Which.
         run: Run,
         /// In words.
@@ -94,11 +94,11 @@ pub enum Input {
         run: Run,
         /// How.
         exit: Exit,
-        /// True if other processes of its tree live on; [`Input::Emptied`] follows when they are gone.
+        /// True if other processes of its tree live on; [`Input::TreeExited`] follows when they are gone.
         survivors: bool,
     },
     /// The last process of the run's tree is gone.
-    Emptied {
+    TreeExited {
         /// Which.
         run: Run,
     },
@@ -118,35 +118,35 @@ pub enum Input {
     },
     /// The run wrote more to standard error. Counted where [`Supervisor::judged_by_errors`](super::Supervisor::judged_by_errors)
     /// names it.
-    Complained {
+    StderrLines {
         /// Which.
         run: Run,
         /// So many lines since this was last told.
         lines: u32,
     },
     /// The run says that it is alive, or it begins anew to count how long it is silent.
-    Alive {
+    WatchdogPing {
         /// Which.
         run: Run,
     },
     /// The run says that it hangs.
-    Hangs {
+    WatchdogTrigger {
         /// Which.
         run: Run,
     },
     /// Nobody was connected to the app for its idle timeout.
-    Unneeded {
+    Idle {
         /// Which.
         app: AppId,
     },
     /// Connections wait for the app, more than its processes take.
-    Wanted {
+    Demand {
         /// Which.
         app: AppId,
     },
     /// What a daemon that died was to do for this run, its start or its stop signal, was done only now: its time counts
     /// from now.
-    Late {
+    Delayed {
         /// Which.
         run: Run,
     },
@@ -176,7 +176,7 @@ pub enum Fault {
 
 /// What a client can ask.
 #[derive(Clone, Debug)]
-pub enum Ask {
+pub enum Request {
     /// Bring apps up.
     Launch {
         /// Which.
@@ -213,7 +213,7 @@ pub enum Effect {
         run: Run,
     },
     /// The run is unhealthy and others are not: where these serve, it is given nothing new until it is admitted again.
-    PassOver {
+    Eject {
         /// Which.
         run: Run,
     },

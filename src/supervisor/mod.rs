@@ -42,15 +42,15 @@ mod simulation;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use input::{AppId, Ask, Effect, Fault, Input, Moment, ProcessId, Proof, Ticket};
+pub use input::{AppId, Effect, Fault, Input, Moment, ProcessId, Proof, Request, Ticket};
 pub use operation::{Kind, Operation};
 pub use persist::{RecordKey, Unreadable};
-pub use process::{Departure, Goal, Process, Serving, Stage, State};
+pub use process::{Goal, Process, Serving, State, StopStage, StoppingRun};
 pub use registry::{App, SavedApp, SavedProcess, Snapshot};
 
 use crate::protocol::{EventKind, Report, Rollout, Run};
 use crate::spec::health::OnFail;
-use process::Scene;
+use process::Transition;
 
 /// All supervision state.
 #[derive(Debug, Default)]
@@ -65,7 +65,7 @@ pub struct Supervisor {
     next_app: u32,
     next_process: u32,
     closing: bool,
-    /// Who is out of rotation, as the shell was last told; see [`Supervisor::is_passed_over`].
+    /// Who is out of rotation, as the shell was last told; see [`Supervisor::is_ejected`].
     aside: BTreeSet<Run>,
     /// Records that are not what was last handed out.
     dirty: BTreeSet<RecordKey>,
@@ -85,33 +85,45 @@ impl Supervisor {
     pub fn handle(&mut self, now: Moment, input: Input) -> Vec<Effect> {
         let mut effects = Vec::new();
         match input {
-            Input::Ask { ticket, ask } => self.ask(now, ticket, ask, &mut effects),
-            Input::Spawned { run } => self.tell(now, run, &mut effects, |process, scene| process.spawned(scene, run)),
-            Input::SpawnFailed { run, error, permanent } => self.tell(now, run, &mut effects, |process, scene| {
-                process.spawn_failed(scene, run, &error, permanent);
+            Input::Request { ticket, ask } => self.ask(now, ticket, ask, &mut effects),
+            Input::Spawned { run } => {
+                self.tell(now, run, &mut effects, |process, transition| process.spawned(transition, run));
+            }
+            Input::SpawnFailed { run, error, permanent } => self.tell(now, run, &mut effects, |process, transition| {
+                process.spawn_failed(transition, run, &error, permanent);
             }),
-            Input::Listens { run, address } => {
-                self.tell(now, run, &mut effects, |process, scene| process.listens(scene, run, address));
+            Input::Listening { run, address } => {
+                self.tell(now, run, &mut effects, |process, transition| process.listens(transition, run, address));
             }
             Input::Ready { run, proof } => {
-                self.tell(now, run, &mut effects, |process, scene| process.ready(scene, run, proof));
+                self.tell(now, run, &mut effects, |process, transition| process.ready(transition, run, proof));
             }
-            Input::Obstructed { run, why } => {
+            Input::ListenFailed { run, why } => {
                 self.tell(now, run, &mut effects, |process, _| process.obstructed(run, why));
             }
-            Input::Drained { run } => self.tell(now, run, &mut effects, |process, scene| process.drained(scene, run)),
-            Input::Exited { run, exit, survivors } => self.tell(now, run, &mut effects, |process, scene| {
-                process.exited(scene, run, exit, survivors);
+            Input::Drained { run } => {
+                self.tell(now, run, &mut effects, |process, transition| process.drained(transition, run));
+            }
+            Input::Exited { run, exit, survivors } => self.tell(now, run, &mut effects, |process, transition| {
+                process.exited(transition, run, exit, survivors);
             }),
-            Input::Emptied { run } => self.tell(now, run, &mut effects, |process, scene| process.emptied(scene, run)),
-            Input::Late { run } => self.tell(now, run, &mut effects, |process, scene| process.late(scene, run)),
+            Input::TreeExited { run } => {
+                self.tell(now, run, &mut effects, |process, transition| process.emptied(transition, run));
+            }
+            Input::Delayed { run } => {
+                self.tell(now, run, &mut effects, |process, transition| process.late(transition, run));
+            }
             Input::Checked { run, fault } => self.checked(now, run, fault, &mut effects),
             Input::Sampled { run, memory } => self.sampled(now, run, memory, &mut effects),
-            Input::Complained { run, lines } => self.complained(now, run, lines, &mut effects),
-            Input::Alive { run } => self.tell(now, run, &mut effects, |process, scene| process.alive(scene, run)),
-            Input::Hangs { run } => self.tell(now, run, &mut effects, |process, scene| process.hangs(scene, run)),
-            Input::Unneeded { app } => self.unneeded(now, app, &mut effects),
-            Input::Wanted { app } => self.wanted(now, app, &mut effects),
+            Input::StderrLines { run, lines } => self.complained(now, run, lines, &mut effects),
+            Input::WatchdogPing { run } => {
+                self.tell(now, run, &mut effects, |process, transition| process.alive(transition, run));
+            }
+            Input::WatchdogTrigger { run } => {
+                self.tell(now, run, &mut effects, |process, transition| process.hangs(transition, run));
+            }
+            Input::Idle { app } => self.unneeded(now, app, &mut effects),
+            Input::Demand { app } => self.wanted(now, app, &mut effects),
             Input::Tick => self.tick(now, &mut effects),
         }
         self.rotate(&mut effects);
@@ -131,28 +143,28 @@ impl Supervisor {
         now: Moment,
         run: Run,
         effects: &mut Vec<Effect>,
-        happen: impl FnOnce(&mut Process, &mut Scene<'_>),
+        happen: impl FnOnce(&mut Process, &mut Transition<'_>),
     ) {
         if let Some(id) = self.runs.get(&run).copied() {
-            let app = self.direct(now, id, effects, happen);
+            let app = self.with_process(now, id, effects, happen);
             self.advance(now, app, effects);
         }
     }
 
     /// Lets `act` change a process, keeps the index of runs, and removes the process if that was its end.
-    fn direct(
+    fn with_process(
         &mut self,
         now: Moment,
         id: ProcessId,
         effects: &mut Vec<Effect>,
-        act: impl FnOnce(&mut Process, &mut Scene<'_>),
+        act: impl FnOnce(&mut Process, &mut Transition<'_>),
     ) -> AppId {
         let process = self.processes.get_mut(&id).expect("ids come from the index of processes");
         let app = process.app;
         let spec = &self.apps.get(&app).expect("an app outlives its processes").spec;
         let before: Vec<Run> = process.runs().collect();
         let last_run = self.last_run;
-        act(process, &mut Scene { now, spec, effects, last_run: &mut self.last_run });
+        act(process, &mut Transition { now, spec, effects, last_run: &mut self.last_run });
         // Also where it is removed below.
         self.dirty.insert(RecordKey::Process(id));
         if self.last_run != last_run {
@@ -169,15 +181,15 @@ impl Supervisor {
     }
 
     /// The same, unless the process is gone.
-    fn direct_if_there(
+    fn with_process_if_there(
         &mut self,
         now: Moment,
         id: ProcessId,
         effects: &mut Vec<Effect>,
-        act: impl FnOnce(&mut Process, &mut Scene<'_>),
+        act: impl FnOnce(&mut Process, &mut Transition<'_>),
     ) {
         if self.processes.contains_key(&id) {
-            self.direct(now, id, effects, act);
+            self.with_process(now, id, effects, act);
         }
     }
 
@@ -199,7 +211,7 @@ impl Supervisor {
             let process = self.processes.values().find(|process| due(process)).map(|process| process.id);
             let is_due = |operation: &Operation| operation.deadline().is_some_and(|deadline| deadline <= now);
             let app = match process {
-                Some(id) => self.direct(now, id, effects, Process::tick),
+                Some(id) => self.with_process(now, id, effects, Process::tick),
                 None => match self.apps.values().find(|app| app.operations.iter().any(is_due)) {
                     Some(app) => app.id,
                     None => return,
@@ -211,12 +223,12 @@ impl Supervisor {
 
     /// A process that stays unhealthy is replaced, if its owner wants that, and unless something is being done to it.
     fn checked(&mut self, now: Moment, run: Run, fault: Option<Fault>, effects: &mut Vec<Effect>) {
-        self.tell(now, run, effects, |process, scene| process.checked(scene, run, fault));
+        self.tell(now, run, effects, |process, transition| process.checked(transition, run, fault));
         let Some(process) = self.runs.get(&run).and_then(|id| self.processes.get(id)) else { return };
         let app = &self.apps[&process.app];
         let restarts = app.spec.health.as_ref().is_some_and(|health| health.on_fail == OnFail::Restart);
         let serving = matches!(process.state, State::Online(serving) if serving.run == run);
-        if restarts && serving && process.condition.is_unhealthy() {
+        if restarts && serving && process.health.is_unhealthy() {
             self.replace_unasked(now, process.id, None, effects);
         }
     }
@@ -225,7 +237,7 @@ impl Supervisor {
     fn replace_unasked(&mut self, now: Moment, id: ProcessId, why: Option<EventKind>, effects: &mut Vec<Effect>) {
         let process = &self.processes[&id];
         let app = &self.apps[&process.app];
-        if process.patience.is_over(now) && !app.operations.iter().any(|operation| operation.concerns(id)) {
+        if process.replace_backoff.is_over(now) && !app.operations.iter().any(|operation| operation.concerns(id)) {
             effects.extend(why.map(|kind| Effect::Publish { process: id, kind }));
             let operation = Operation::reload(None, vec![id], &Rollout::waves(1));
             self.enqueue(now, process.app, operation, effects);

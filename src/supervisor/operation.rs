@@ -281,7 +281,7 @@ impl Supervisor {
         for id in present.iter().skip(wanted as usize).rev() {
             let drain = self.somebody_serves(app, |other| !present[wanted as usize..].contains(&other));
             operation.active.push(*id);
-            self.direct(now, *id, effects, |process, scene| process.stop(scene, Goal::Gone, drain));
+            self.with_process(now, *id, effects, |process, transition| process.stop(transition, Goal::Gone, drain));
         }
     }
 
@@ -291,18 +291,18 @@ impl Supervisor {
             Kind::Stop => Goal::Down,
             Kind::Delete => Goal::Gone,
             Kind::Reload if self.keeps_mode(id, operation) => {
-                let takeover = operation.transaction.takeover();
-                self.direct(now, id, effects, |process, scene| process.reload(scene, takeover));
+                let promotion = operation.transaction.promotion();
+                self.with_process(now, id, effects, |process, transition| process.reload(transition, promotion));
                 return;
             }
             Kind::Reload | Kind::Start | Kind::Restart | Kind::Scale(_) => {
-                self.direct(now, id, effects, Process::restart);
+                self.with_process(now, id, effects, Process::restart);
                 return;
             }
         };
         let app = self.processes[&id].app;
         let drain = self.somebody_serves(app, |other| !operation.concerns(other));
-        self.direct(now, id, effects, |process, scene| process.stop(scene, goal, drain));
+        self.with_process(now, id, effects, |process, transition| process.stop(transition, goal, drain));
     }
 
     /// False if the operation makes a cluster of an app that was none, or the reverse: the two cannot serve side by side.
@@ -368,7 +368,7 @@ fn launched(process: &Process) -> Option<Verdict> {
         State::Online(_) if process.launch_failed => failed(true),
         State::Online(_) => Some(Verdict::Done),
         State::Launching { .. } if process.launch_failed => failed(false),
-        State::Launching { .. } | State::Trial { .. } | State::Stopping(_) => None,
+        State::Launching { .. } | State::Canary { .. } | State::Stopping(_) => None,
         State::Idle => Some(Verdict::Done),
         State::Waiting { .. } | State::Errored => failed(false),
         State::Stopped if process.goal == Goal::Down && !process.launch_failed => Some(Verdict::Done),

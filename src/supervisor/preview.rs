@@ -90,8 +90,8 @@ fn processes(count: u32) -> String {
 
 fn step(process: &Process, side_by_side: bool) -> Step {
     match process.state {
-        State::Online(_) | State::Trial { .. } if side_by_side => Step::Replace { wave: 1 },
-        State::Online(_) | State::Trial { .. } | State::Launching { .. } | State::Stopping(_) => Step::Restart,
+        State::Online(_) | State::Canary { .. } if side_by_side => Step::Replace { wave: 1 },
+        State::Online(_) | State::Canary { .. } | State::Launching { .. } | State::Stopping(_) => Step::Restart,
         State::Idle => Step::Rest,
         State::Stopped | State::Waiting { .. } | State::Errored => Step::Start,
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::persist::RecordKey;
 use super::{
-    App, AppId, Ask, Effect, Goal, Kind, Moment, Operation, Process, ProcessId, Snapshot, Supervisor, Ticket, Wait,
+    App, AppId, Effect, Goal, Kind, Moment, Operation, Process, ProcessId, Request, Snapshot, Supervisor, Ticket, Wait,
 };
 use crate::protocol::{Action, Changes, Launch, Refusal, ReportLine, Scale, Verdict};
 use crate::spec::keys::read::MAX_INSTANCES;
@@ -16,16 +16,16 @@ use crate::spec::{AppSpec, keys};
 pub(crate) type Plan = Vec<(AppId, Operation)>;
 
 impl Supervisor {
-    pub(crate) fn ask(&mut self, now: Moment, ticket: Ticket, ask: Ask, effects: &mut Vec<Effect>) {
-        if self.closing && !matches!(ask, Ask::ShutDown) {
+    pub(crate) fn ask(&mut self, now: Moment, ticket: Ticket, ask: Request, effects: &mut Vec<Effect>) {
+        if self.closing && !matches!(ask, Request::ShutDown) {
             return effects.push(Effect::Settle { ticket, answer: Err(Refusal::ShuttingDown) });
         }
         self.waits.insert(ticket, Wait::default());
         let plan = match ask {
-            Ask::Launch { apps, how } => self.launch(now, ticket, apps, how, effects),
-            Ask::Act { action, target } => self.act(now, ticket, &action, &target, effects),
-            Ask::Restore(snapshot) => Ok(self.restore(now, ticket, snapshot, effects)),
-            Ask::ShutDown => Ok(self.close_down(ticket)),
+            Request::Launch { apps, how } => self.launch(now, ticket, apps, how, effects),
+            Request::Act { action, target } => self.act(now, ticket, &action, &target, effects),
+            Request::Restore(snapshot) => Ok(self.restore(now, ticket, snapshot, effects)),
+            Request::ShutDown => Ok(self.close_down(ticket)),
         };
         match plan {
             Ok(plan) => self.set_out(now, ticket, plan, effects),
@@ -283,7 +283,7 @@ impl Supervisor {
             for process in saved.processes {
                 let id = self.add_process(now, app, Some(process), effects);
                 if process.up && process.idle && self.may_rest(app) {
-                    self.direct(now, id, effects, Process::rest_again);
+                    self.with_process(now, id, effects, Process::rest_again);
                 } else if process.up {
                     up.push(id);
                 }

@@ -15,17 +15,17 @@ use crate::protocol::Run;
 impl Supervisor {
     /// True if a run is ready and out of rotation: it fails its checks, and another of its app passes.
     #[must_use]
-    pub fn is_passed_over(&self, run: Run) -> bool {
+    pub fn is_ejected(&self, run: Run) -> bool {
         self.aside.contains(&run)
     }
 
-    pub(super) fn passed_over(&self) -> BTreeSet<Run> {
+    pub(super) fn ejected(&self) -> BTreeSet<Run> {
         let has_unfit = |process: &&Process| process.serving().any(|(_, condition)| condition.is_unfit());
         let apps: BTreeSet<AppId> = self.processes.values().filter(has_unfit).map(|process| process.app).collect();
-        apps.into_iter().flat_map(|app| self.passed_over_of(app)).collect()
+        apps.into_iter().flat_map(|app| self.ejected_of(app)).collect()
     }
 
-    fn passed_over_of(&self, app: AppId) -> Vec<Run> {
+    fn ejected_of(&self, app: AppId) -> Vec<Run> {
         let serving = self.members(app).flat_map(Process::serving);
         let (unfit, fit): (Vec<_>, Vec<_>) = serving.partition(|(_, condition)| condition.is_unfit());
         let others_serve = !fit.is_empty() && self.apps[&app].spec.checks_each_worker();
@@ -34,7 +34,7 @@ impl Supervisor {
 
     /// Tells what has changed. Who comes in comes before all else: those whom they replace may be about to leave.
     pub(super) fn rotate(&mut self, effects: &mut Vec<Effect>) {
-        let aside = self.passed_over();
+        let aside = self.ejected();
         if aside == self.aside {
             return;
         }
@@ -43,7 +43,7 @@ impl Supervisor {
             |run: &Run| self.process_of(*run).is_some_and(|process| process.serving().any(|(it, _)| it == *run));
         let back = before.difference(&self.aside).copied().filter(serves);
         effects.splice(0..0, back.map(|run| Effect::Admit { run }).collect::<Vec<_>>());
-        effects.extend(self.aside.difference(&before).map(|run| Effect::PassOver { run: *run }));
+        effects.extend(self.aside.difference(&before).map(|run| Effect::Eject { run: *run }));
     }
 }
 
@@ -55,7 +55,7 @@ mod tests {
     use crate::protocol::{Action, Canary, Exit, Launch, Rollout, Scale, Share};
     use crate::spec::health::{Health, OnFail, Probe};
     use crate::spec::{AppSpec, ExecMode};
-    use crate::supervisor::harness::{Play, cluster, drain, reload};
+    use crate::supervisor::harness::{Harness, cluster, drain, reload};
     use crate::supervisor::{Fault, Input};
 
     /// Workers that are asked one by one, unhealthy after two failures, and left alone then.
@@ -66,23 +66,23 @@ mod tests {
     }
 
     /// All of them passed.
-    fn well(spec: &AppSpec) -> Play {
-        let mut play = Play::with(spec.clone());
+    fn well(spec: &AppSpec) -> Harness {
+        let mut play = Harness::with(spec.clone());
         (1..=u64::from(spec.instances)).for_each(|run| pass(&mut play, run));
         play
     }
 
-    fn pass(play: &mut Play, run: u64) {
+    fn pass(play: &mut Harness, run: u64) {
         play.hear(Input::Checked { run: Run(run), fault: None });
     }
 
-    fn fail(play: &mut Play, run: u64) {
+    fn fail(play: &mut Harness, run: u64) {
         for _ in 0..2 {
             play.hear(Input::Checked { run: Run(run), fault: Some(Fault::Own("status 500".to_owned())) });
         }
     }
 
-    fn rotation(play: &Play) -> Vec<u64> {
+    fn rotation(play: &Harness) -> Vec<u64> {
         let serves =
             |run: &Run| play.supervisor.process_of(*run).is_some_and(|process| process.staying().any(|it| it == *run));
         play.rotation.iter().filter(|run| serves(run)).map(|run| run.0).collect()
@@ -126,7 +126,10 @@ mod tests {
 
     fn ask(action: Action) -> Input {
         let target = vec![crate::spec::target::Selector::All];
-        Input::Ask { ticket: crate::supervisor::Ticket(99), ask: crate::supervisor::Ask::Act { action, target } }
+        Input::Request {
+            ticket: crate::supervisor::Ticket(99),
+            ask: crate::supervisor::Request::Act { action, target },
+        }
     }
 
     #[test]
@@ -191,7 +194,7 @@ mod tests {
         let records: Vec<_> = play.supervisor.all_records().collect();
         let read = records.iter().map(|(key, text)| (*key, text.as_str()));
         play.supervisor = Supervisor::from_records(read).unwrap();
-        assert!(play.supervisor.is_passed_over(Run(2)) && !play.supervisor.is_passed_over(Run(1)));
+        assert!(play.supervisor.is_ejected(Run(2)) && !play.supervisor.is_ejected(Run(1)));
         play.hear(Input::Exited { run: Run(1), exit: Exit::Code(1), survivors: false });
         assert_eq!(rotation(&play), [2]);
     }

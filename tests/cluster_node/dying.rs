@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use pmr::cluster::{Cluster, Legacy, Options};
+use pmr::cluster::{Cluster, ClusterOptions, RecoveredCluster};
 use pmr::keeper::{Place, Word, ledger};
 use pmr::os::net::fdpass;
 
@@ -26,15 +26,16 @@ impl App {
             ledger::kept(&records).map(|(name, id)| (name.to_owned(), copy(id.number))).collect();
         let open = std::fs::read_dir("/proc/self/fd").unwrap();
         let numbers: Vec<i32> = open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
-        let region = &self.memory.region;
-        let placed = numbers.into_iter().filter_map(|number| Some((number, region.place(number)?)));
+        let shared_memory = &self.memory.shared_memory;
+        let placed = numbers.into_iter().filter_map(|number| Some((number, shared_memory.place(number)?)));
         let mut connections: Vec<(OwnedFd, Place)> = placed.map(|(number, place)| (copy(number), place)).collect();
         let mut rest = Vec::new();
-        let legacy = Legacy { records: &records, files: &mut files, connections: &mut connections, rest: &mut rest };
-        self.memory = memory(region.get(Word::Generation) + 1);
+        let legacy =
+            RecoveredCluster { records: &records, files: &mut files, connections: &mut connections, rest: &mut rest };
+        self.memory = memory(shared_memory.get(Word::Generation) + 1);
         let (sender, notices) = unbounded_channel();
-        let options = Options { balance: Balance::RoundRobin, ..Options::default() };
-        self.cluster = Cluster::revive(options, APP, self.memory.clone(), sender, legacy).unwrap();
+        let options = ClusterOptions { balance: Balance::RoundRobin, ..ClusterOptions::default() };
+        self.cluster = Cluster::recover(options, APP, self.memory.clone(), sender, legacy).unwrap();
         self.notices = notices;
     }
 

@@ -179,7 +179,7 @@ fn no_worker_has_more_connections_than_it_may() {
     play(async {
         let mut app = App::new("web.cjs", &["patient"]);
         let queue = QueueRule { max_connections: Some(1), ..QueueRule::default() };
-        app.cluster.set_options(Options { queue, ..Options::default() });
+        app.cluster.set_options(ClusterOptions { queue, ..ClusterOptions::default() });
         app.spawn_listening(2).await;
         let at = app.at(0);
         let (one, first) = stay(at).await;

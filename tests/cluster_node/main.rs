@@ -14,8 +14,8 @@ use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
-use pmr::cluster::{Cluster, Memory, Notice, Options, PRELOAD, Part};
-use pmr::keeper::{Ledger, Records, Region, Word};
+use pmr::cluster::{Cluster, ClusterOptions, Notice, PRELOAD, Persistence, WorkerProtocol};
+use pmr::keeper::{Ledger, Records, SharedMemory, Word};
 use pmr::os::net::fdpass;
 use pmr::protocol::Run;
 use pmr::spec::{Balance, QueueRule};
@@ -44,12 +44,12 @@ fn script(name: &str) -> PathBuf {
 const APP: u32 = 1;
 
 /// What the God of this generation writes in.
-fn memory(generation: u64) -> Memory {
-    let region = Rc::new(Region::new().unwrap());
-    region.set(Word::Generation, generation);
-    Memory {
-        ledger: Ledger::start(Rc::clone(&region), &Records::new()).unwrap(),
-        region,
+fn memory(generation: u64) -> Persistence {
+    let shared_memory = Rc::new(SharedMemory::new().unwrap());
+    shared_memory.set(Word::Generation, generation);
+    Persistence {
+        ledger: Ledger::start(Rc::clone(&shared_memory), &Records::new()).unwrap(),
+        shared_memory,
         tracer: pmr::os::tracer::Tracer::alone(),
     }
 }
@@ -57,7 +57,7 @@ fn memory(generation: u64) -> Memory {
 /// An app, its cluster and its workers, which are killed at the end.
 struct App {
     cluster: Cluster,
-    memory: Memory,
+    memory: Persistence,
     notices: UnboundedReceiver<Notice>,
     script: PathBuf,
     args: Vec<String>,
@@ -76,7 +76,8 @@ impl App {
         std::fs::write(dir.path().join("preload.cjs"), PRELOAD).unwrap();
         let (sender, notices) = unbounded_channel();
         let memory = memory(1);
-        let cluster = Cluster::new(Options { balance, ..Options::default() }, APP, memory.clone(), sender);
+        let cluster =
+            Cluster::new(ClusterOptions { balance, ..ClusterOptions::default() }, APP, memory.clone(), sender);
         let args = args.iter().map(ToString::to_string).collect();
         let (script, workers) = (script(name), HashMap::new());
         App { cluster, memory, notices, script, args, dir, workers, last: Cell::new(0) }
@@ -100,7 +101,7 @@ impl App {
             .stdin(Stdio::from(theirs))
             .spawn()
             .unwrap();
-        self.cluster.join(run, 0, ours, Part::Node);
+        self.cluster.join(run, 0, ours, WorkerProtocol::Node);
         self.workers.insert(run, child);
         run
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpStream};
 
-use pmr::os::net::reuseport::{Balancer, Reason};
+use pmr::os::net::reuseport::{KernelBalancing, Reason};
 
 use crate::host::{Host, answer, ask, free_port, spread};
 use crate::program::{eventually, possible, python, server, skip, start};
@@ -13,7 +13,7 @@ fn two_programs_share_a_port_in_turn_and_by_chance() {
     if !possible() {
         return;
     }
-    for at_most in [Balancer::RoundRobin, Balancer::Random] {
+    for at_most in [KernelBalancing::RoundRobin, KernelBalancing::Random] {
         let (mut host, port) = (Host::new(at_most), free_port());
         let programs = [python(&server(port)), python(&server(port))];
         let [(key, first), (same, second)] = [0, 1].map(|at| host.until_listening(&programs[at]));
@@ -25,7 +25,7 @@ fn two_programs_share_a_port_in_turn_and_by_chance() {
             continue;
         }
         let got = spread(key.address, 60);
-        let fair = if balancer == Balancer::RoundRobin { 30..=30 } else { 12..=48 };
+        let fair = if balancer == KernelBalancing::RoundRobin { 30..=30 } else { 12..=48 };
         assert!(programs.iter().all(|program| fair.contains(&got[&program.pid])), "{balancer:?} {got:?}");
     }
 }
@@ -35,7 +35,7 @@ fn the_excluded_one_serves_what_it_has_and_gets_nothing_new() {
     if !possible() {
         return;
     }
-    for at_most in [Balancer::RoundRobin, Balancer::Random] {
+    for at_most in [KernelBalancing::RoundRobin, KernelBalancing::Random] {
         let (mut host, port) = (Host::new(at_most), free_port());
         let slow = python(&server(port).replace("c.close()", "c.recv(1)\n    c.close()"));
         let (key, slow_member) = host.until_listening(&slow);
@@ -63,7 +63,7 @@ fn the_queue_of_the_dead_is_served_by_the_next() {
     if !possible() {
         return;
     }
-    let (mut host, port) = (Host::new(Balancer::RoundRobin), free_port());
+    let (mut host, port) = (Host::new(KernelBalancing::RoundRobin), free_port());
     // It listens and never accepts.
     let stuck = python(&format!("import time\ns = socket.create_server(('127.0.0.1', {port}))\ntime.sleep(600)"));
     let (key, member) = host.until_listening(&stuck);
@@ -100,7 +100,7 @@ fn a_static_go_program_with_many_threads_shares_its_port() {
     let built = build.env("GOFLAGS", "").env("GOCACHE", folder.path().join("cache")).output().unwrap();
     assert!(built.status.success(), "{built:?}");
     for (any, at) in [("127.0.0.1", "127.0.0.1"), ("", "127.0.0.1"), ("", "[::1]")] {
-        let (mut host, port) = (Host::new(Balancer::RoundRobin), free_port());
+        let (mut host, port) = (Host::new(KernelBalancing::RoundRobin), free_port());
         let listen = format!("{any}:{port}");
         let programs = [(); 2].map(|()| start(program.to_str().unwrap(), &[&listen], None));
         let keys = [0, 1].map(|at| host.until_listening(&programs[at]).0);

@@ -1,6 +1,6 @@
 //! The ways in which programs make the calls: with addresses of many lengths, and as programs of 32 bits do.
 
-use pmr::os::net::reuseport::Balancer;
+use pmr::os::net::reuseport::KernelBalancing;
 
 use crate::host::{Done, Host, free_port};
 use crate::program::{possible, python, skip};
@@ -10,7 +10,7 @@ fn addresses_are_as_long_as_programs_make_them() {
     if !possible() {
         return;
     }
-    let (mut host, port) = (Host::new(Balancer::RoundRobin), free_port());
+    let (mut host, port) = (Host::new(KernelBalancing::RoundRobin), free_port());
     // 112 is the length of a union of addresses of IP and of Unix sockets.
     let script = format!(
         "
@@ -54,7 +54,7 @@ fn programs_of_32_bits_share_as_well() {
     if !possible() {
         return;
     }
-    let (mut host, one, two) = (Host::new(Balancer::RoundRobin), free_port(), free_port());
+    let (mut host, one, two) = (Host::new(KernelBalancing::RoundRobin), free_port(), free_port());
     let script = format!(
         "{CALLS}
 s = socket.socket()

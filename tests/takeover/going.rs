@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use pmr::os::net::reuseport::Balancer;
+use pmr::os::net::reuseport::KernelBalancing;
 use pmr::os::seccomp::recovery::join;
 use pmr::os::seccomp::{Answer, BindWatch, Call, Delivery, Request};
 use pmr::os::tracer::Tracer;
@@ -81,7 +81,7 @@ fn who_binds_while_nobody_answers_waits() {
     if !possible() {
         return;
     }
-    let (mut host, port) = (Host::new(Balancer::RoundRobin), free_port());
+    let (mut host, port) = (Host::new(KernelBalancing::RoundRobin), free_port());
     let program = python(&server(port));
     eventually("a thread that waits", || program.watch.waiting_calls(&[program.pid]).pop());
     let kept = copy(&program);
@@ -97,7 +97,7 @@ fn a_call_in_flight_is_answered_by_the_next_one() {
     if !possible() {
         return;
     }
-    let (mut host, port) = (Host::new(Balancer::RoundRobin), free_port());
+    let (mut host, port) = (Host::new(KernelBalancing::RoundRobin), free_port());
     let program = python(&server(port));
     let request = program.next_call().unwrap();
     // Written down, and then he died.

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use pmr::os::net::address::Address;
 use pmr::os::net::diag;
 use pmr::os::net::reuseport;
-use pmr::os::net::reuseport::{Balancer, Group, Key, MemberId};
+use pmr::os::net::reuseport::{Group, KernelBalancing, Key, MemberId};
 use pmr::os::process::pidfd;
 use pmr::os::process::tree;
 use pmr::os::seccomp::{Answer, BindWatch, Call, Delivery, Request};
@@ -21,7 +21,7 @@ pub struct Host {
     pub groups: HashMap<Key, Group>,
     /// What each program bound: root of its tree, address, inode of the socket, the socket.
     bound: Vec<Bound>,
-    at_most: Balancer,
+    at_most: KernelBalancing,
     /// Listening sockets of the dead, for those who bind to the same address.
     orphans: Vec<(Key, MemberId)>,
 }
@@ -45,7 +45,7 @@ pub enum Done {
 }
 
 impl Host {
-    pub fn new(at_most: Balancer) -> Host {
+    pub fn new(at_most: KernelBalancing) -> Host {
         Host { groups: HashMap::new(), bound: Vec::new(), at_most, orphans: Vec::new() }
     }
 

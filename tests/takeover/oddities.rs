@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use pmr::os::net::reuseport::Balancer;
+use pmr::os::net::reuseport::KernelBalancing;
 
 use crate::host::{Done, Host, answer, ask, free_port};
 use crate::program::{Program, possible, python, server, skip};
@@ -22,7 +22,7 @@ fn a_port_that_somebody_else_has_is_in_use() {
         return;
     }
     let foreign = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut host = Host::new(Balancer::RoundRobin);
+    let mut host = Host::new(KernelBalancing::RoundRobin);
     let script = format!(
         "try:\n  s = socket.socket()\n  s.bind(('127.0.0.1', {}))\nexcept OSError as e:\n  print(e.errno)",
         foreign.local_addr().unwrap().port()
@@ -41,7 +41,7 @@ fn what_is_not_shared_goes_on_as_ever() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let mut host = Host::new(Balancer::RoundRobin);
+    let mut host = Host::new(KernelBalancing::RoundRobin);
     let script = format!(
         "
 a = socket.create_server(('127.0.0.1', 0))
@@ -72,7 +72,7 @@ fn two_binds_to_one_address_clash_within_a_program_and_a_probe_does_not() {
     if !possible() {
         return;
     }
-    let (mut host, port) = (Host::new(Balancer::RoundRobin), free_port());
+    let (mut host, port) = (Host::new(KernelBalancing::RoundRobin), free_port());
     let script = format!(
         "
 def bound(*options):
@@ -112,7 +112,7 @@ fn a_parent_binds_and_its_children_listen() {
     if !possible() {
         return;
     }
-    let (mut host, port) = (Host::new(Balancer::RoundRobin), free_port());
+    let (mut host, port) = (Host::new(KernelBalancing::RoundRobin), free_port());
     let script = format!(
         "
 s = socket.socket()
@@ -142,7 +142,7 @@ fn a_thread_that_is_not_the_first_binds() {
     if !possible() {
         return;
     }
-    let (mut host, port) = (Host::new(Balancer::RoundRobin), free_port());
+    let (mut host, port) = (Host::new(KernelBalancing::RoundRobin), free_port());
     let script = format!(
         "
 import threading
@@ -168,7 +168,7 @@ fn ipv4_and_ipv6_of_one_port_are_two_groups_and_udp_a_third() {
     if TcpListener::bind("[::1]:0").is_err() {
         return skip("no IPv6");
     }
-    let (mut host, port) = (Host::new(Balancer::RoundRobin), free_port());
+    let (mut host, port) = (Host::new(KernelBalancing::RoundRobin), free_port());
     let script = format!(
         "
 import time
@@ -200,12 +200,12 @@ fn multipath_sockets_become_plain_ones() {
     if std::fs::read_to_string("/proc/sys/net/mptcp/enabled").is_ok_and(|text| text.trim() != "1") {
         return skip("no MPTCP");
     }
-    let (mut host, port) = (Host::new(Balancer::Random), free_port());
+    let (mut host, port) = (Host::new(KernelBalancing::Random), free_port());
     let script = server(port).replace("socket.socket()", "socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)");
     let programs = [python(&script), python(&script)];
     let (key, first) = host.until_listening(&programs[0]);
     let (_, _) = host.until_listening(&programs[1]);
-    assert_eq!(host.groups[&key].balancer().0, Balancer::Random, "steered, which MPTCP cannot be");
+    assert_eq!(host.groups[&key].balancer().0, KernelBalancing::Random, "steered, which MPTCP cannot be");
     host.groups.get_mut(&key).unwrap().exclude(first);
     assert_eq!(ask(key.address), programs[1].pid);
     let mut client = std::net::TcpStream::connect(key.address).unwrap();

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use pmr::os::net::reuseport::{Balancer, Reason};
+use pmr::os::net::reuseport::{KernelBalancing, Reason};
 use pmr::os::process::identity;
 use pmr::os::process::spawn::Credentials;
 use pmr::os::tracer::Tracer;
@@ -27,7 +27,7 @@ fn root_starts_programs_as_others_who_can_still_gain_privileges() {
         return;
     }
     let user = Credentials { uid: 4321, gid: 4322, groups: vec![4322] };
-    let (mut host, port) = (Host::new(Balancer::RoundRobin), free_port());
+    let (mut host, port) = (Host::new(KernelBalancing::RoundRobin), free_port());
     let programs = [(); 2].map(|()| python_as(&telling_server(port), Some(&user)));
     let keys = [0, 1].map(|at| host.until_listening(&programs[at]).0);
     assert_eq!((keys[0], keys[1].user), (keys[1], 4321), "the socket is the user's, who made it");
@@ -35,10 +35,11 @@ fn root_starts_programs_as_others_who_can_still_gain_privileges() {
     let other = python(&server(port));
     let bind = other.next_call().unwrap();
     assert_eq!(host.handle(&other, &bind), crate::host::Done::Refused(98));
-    while host.groups[&keys[0]].dealt() != Some(4) && host.groups[&keys[0]].balancer().0 == Balancer::RoundRobin {
+    while host.groups[&keys[0]].dealt() != Some(4) && host.groups[&keys[0]].balancer().0 == KernelBalancing::RoundRobin
+    {
         ask(keys[0].address);
     }
-    if host.groups[&keys[0]].balancer().0 != Balancer::RoundRobin {
+    if host.groups[&keys[0]].balancer().0 != KernelBalancing::RoundRobin {
         return skip("no CAP_BPF: who serves how many is not known");
     }
     for program in programs {
@@ -61,7 +62,7 @@ fn who_may_not_bind_a_privileged_port_is_told_so_though_we_may() {
     let script = "try: socket.socket().bind(('127.0.0.1', 81))\nexcept OSError as e: print(e.errno)";
     for (who, said) in [(Some(&user), "13\n"), (None, "")] {
         let program = python_as(script, who);
-        Host::new(Balancer::Random).until_end(&program);
+        Host::new(KernelBalancing::Random).until_end(&program);
         assert_eq!(program.last_words(), said);
     }
 }
@@ -94,14 +95,14 @@ fn shared_by_a_user() {
     if !possible() {
         return;
     }
-    let (mut host, port) = (Host::new(Balancer::RoundRobin), free_port());
+    let (mut host, port) = (Host::new(KernelBalancing::RoundRobin), free_port());
     let programs = [(); 2].map(|()| python(&telling_server(port).replace("range(2)", "range(1000)")));
     let [(key, first), _] = [0, 1].map(|at| host.until_listening(&programs[at]));
     let group = host.groups.get_mut(&key).unwrap();
     match group.balancer() {
-        (Balancer::Random, Reason::Refused(1)) => {}
+        (KernelBalancing::Random, Reason::Refused(1)) => {}
         // Where everybody may.
-        (Balancer::RoundRobin, Reason::Wanted) => {}
+        (KernelBalancing::RoundRobin, Reason::Wanted) => {}
         other => panic!("{other:?}"),
     }
     let got = spread(key.address, 60);

@@ -107,7 +107,7 @@ fn listeners(one: &Description) -> String {
                             command line in quotes instead of the script, and it is shared"
                 .into()
         }
-        Mechanism::Takeover | Mechanism::Activation | Mechanism::None => "nothing through pmr".into(),
+        Mechanism::BindInterception | Mechanism::Activation | Mechanism::None => "nothing through pmr".into(),
     }
 }
 
@@ -161,7 +161,7 @@ fn mode(one: &Description) -> String {
         (Mechanism::Activation, balance) => {
             format!("socket activation: it is given what it listens on (`listen`){}", by_kernel(balance))
         }
-        (Mechanism::Takeover, _) => match &one.obstacle {
+        (Mechanism::BindInterception, _) => match &one.obstacle {
             None => {
                 format!("cluster: what a process binds, all share{}{}", limits(&spec.sharing), by_kernel(spec.balance))
             }
@@ -204,7 +204,7 @@ fn queue(spec: &AppSpec) -> String {
     );
     let open = match spec.mechanism() {
         Mechanism::Node => "open in a worker: at most",
-        Mechanism::None | Mechanism::Activation | Mechanism::Takeover => {
+        Mechanism::None | Mechanism::Activation | Mechanism::BindInterception => {
             "open in a worker, if it is on pmr's own channel: at most"
         }
     };

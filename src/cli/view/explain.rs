@@ -176,7 +176,7 @@ fn cause(before: &[&Event], names: &Names<'_>) -> Option<String> {
     let telling = |event: &&&Event| {
         matches!(
             event.kind,
-            EventKind::Asked { .. }
+            EventKind::Requested { .. }
                 | EventKind::Unhealthy { .. }
                 | EventKind::RollingBack { .. }
                 | EventKind::NotReplaced { .. }
@@ -302,7 +302,7 @@ fn asked(events: &[Event], names: &Names<'_>) -> Vec<String> {
     // One command to many processes is told once.
     let mut told: Vec<(EpochMs, String)> = Vec::new();
     for event in events {
-        if matches!(event.kind, EventKind::Asked { .. }) {
+        if matches!(event.kind, EventKind::Requested { .. }) {
             let words = super::history::words(&event.kind, names);
             if told.last().is_none_or(|(_, last)| *last != words) {
                 told.push((event.at, words));

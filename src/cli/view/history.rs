@@ -61,7 +61,7 @@ fn shortened(command: &str) -> &str {
 #[must_use]
 pub fn words(kind: &EventKind, names: &Names<'_>) -> String {
     match kind {
-        EventKind::Asked { verb, by } => {
+        EventKind::Requested { verb, by } => {
             format!("`{verb}` was asked by {}: {}", (names.user)(by.uid), shortened(&by.command))
         }
         EventKind::Created => "was added".into(),

@@ -1,4 +1,4 @@
-//! The rota's promises, on examples and on random histories.
+//! The balancer's promises, on examples and on random histories.
 
 use std::collections::HashMap;
 
@@ -9,22 +9,22 @@ const ADMIN: ListenerId = ListenerId(2);
 const START: Duration = Duration::ZERO;
 const ANY: Client = Client(None);
 
-fn rota(workers: u64) -> Rota {
-    let mut rota = Rota::default();
+fn balancer(workers: u64) -> Balancer {
+    let mut balancer = Balancer::default();
     for n in 1..=workers {
-        rota.join(Run(n), n as u32);
-        rota.serve(WEB, Run(n));
+        balancer.join(Run(n), n as u32);
+        balancer.serve(WEB, Run(n));
     }
-    rota
+    balancer
 }
 
 #[test]
 fn idle_workers_take_turns() {
-    let mut rota = rota(3);
+    let mut balancer = balancer(3);
     let mut order = Vec::new();
     for _ in 0..6 {
-        let Next::To(run) = rota.next(WEB, ANY, &[], START) else { panic!("somebody is free") };
-        rota.answered(run, START);
+        let Next::To(run) = balancer.next(WEB, ANY, &[], START) else { panic!("somebody is free") };
+        balancer.answered(run, START);
         order.push(run.0);
     }
     assert_eq!(order, [1, 2, 3, 1, 2, 3]);
@@ -32,69 +32,69 @@ fn idle_workers_take_turns() {
 
 #[test]
 fn turns_are_kept_for_each_listener() {
-    let mut rota = rota(2);
-    rota.serve(ADMIN, Run(1));
-    rota.serve(ADMIN, Run(2));
+    let mut balancer = balancer(2);
+    balancer.serve(ADMIN, Run(1));
+    balancer.serve(ADMIN, Run(2));
     for _ in 0..4 {
         for listener in [WEB, ADMIN] {
-            let Next::To(run) = rota.next(listener, ANY, &[], START) else { panic!("somebody is free") };
-            rota.answered(run, START);
+            let Next::To(run) = balancer.next(listener, ANY, &[], START) else { panic!("somebody is free") };
+            balancer.answered(run, START);
         }
     }
-    let lasts: Vec<u64> = rota.lists[&WEB].iter().map(|entry| entry.last).collect();
+    let lasts: Vec<u64> = balancer.lists[&WEB].iter().map(|entry| entry.last).collect();
     assert_eq!(lasts, [5, 7], "each worker had its turn at the web listener");
 }
 
 #[test]
 fn fewest_unanswered_goes_first_and_the_window_ends() {
-    let mut rota = rota(2);
+    let mut balancer = balancer(2);
     for _ in 0..2 * WINDOW {
-        assert!(matches!(rota.next(WEB, ANY, &[], START), Next::To(_)));
+        assert!(matches!(balancer.next(WEB, ANY, &[], START), Next::To(_)));
     }
-    assert!(!rota.has_room(WEB, START));
-    assert_eq!(rota.next(WEB, ANY, &[], START), Next::Wait);
-    rota.answered(Run(2), START);
-    assert_eq!(rota.next(WEB, ANY, &[], START), Next::To(Run(2)));
+    assert!(!balancer.has_room(WEB, START));
+    assert_eq!(balancer.next(WEB, ANY, &[], START), Next::Wait);
+    balancer.answered(Run(2), START);
+    assert_eq!(balancer.next(WEB, ANY, &[], START), Next::To(Run(2)));
 }
 
 #[test]
 fn a_silent_worker_gets_no_second() {
-    let mut rota = rota(1);
-    assert_eq!(rota.next(WEB, ANY, &[], START), Next::To(Run(1)));
-    assert!(rota.has_room(WEB, PATIENCE));
+    let mut balancer = balancer(1);
+    assert_eq!(balancer.next(WEB, ANY, &[], START), Next::To(Run(1)));
+    assert!(balancer.has_room(WEB, PATIENCE));
     let late = PATIENCE * 2;
-    assert!(!rota.has_room(WEB, late));
-    assert_eq!(rota.next(WEB, ANY, &[], late), Next::Wait);
-    rota.answered(Run(1), late);
-    assert_eq!(rota.next(WEB, ANY, &[], late), Next::To(Run(1)));
+    assert!(!balancer.has_room(WEB, late));
+    assert_eq!(balancer.next(WEB, ANY, &[], late), Next::Wait);
+    balancer.answered(Run(1), late);
+    assert_eq!(balancer.next(WEB, ANY, &[], late), Next::To(Run(1)));
 }
 
 #[test]
 fn one_that_all_turn_down_is_told_from_one_that_may_yet_be_taken() {
-    let mut rota = rota(2);
-    assert_eq!(rota.next(WEB, ANY, &[Run(1), Run(2)], START), Next::AllRefused);
-    assert_eq!(rota.next(WEB, ANY, &[Run(1)], START), Next::To(Run(2)));
+    let mut balancer = balancer(2);
+    assert_eq!(balancer.next(WEB, ANY, &[Run(1), Run(2)], START), Next::AllRefused);
+    assert_eq!(balancer.next(WEB, ANY, &[Run(1)], START), Next::To(Run(2)));
     let late = PATIENCE * 2;
-    assert_eq!(rota.next(WEB, ANY, &[Run(1)], late), Next::Wait, "2 is busy, and might take it");
-    rota.leave(Run(2));
-    assert_eq!(rota.next(WEB, ANY, &[Run(1)], late), Next::AllRefused);
-    rota.leave(Run(1));
-    assert_eq!(rota.next(WEB, ANY, &[], late), Next::Wait);
+    assert_eq!(balancer.next(WEB, ANY, &[Run(1)], late), Next::Wait, "2 is busy, and might take it");
+    balancer.leave(Run(2));
+    assert_eq!(balancer.next(WEB, ANY, &[Run(1)], late), Next::AllRefused);
+    balancer.leave(Run(1));
+    assert_eq!(balancer.next(WEB, ANY, &[], late), Next::Wait);
 }
 
 #[test]
 fn a_newcomer_takes_its_turn_but_no_more() {
-    let mut rota = rota(2);
+    let mut balancer = balancer(2);
     for _ in 0..10 {
-        let Next::To(run) = rota.next(WEB, ANY, &[], START) else { panic!("somebody is free") };
-        rota.answered(run, START);
+        let Next::To(run) = balancer.next(WEB, ANY, &[], START) else { panic!("somebody is free") };
+        balancer.answered(run, START);
     }
-    rota.join(Run(3), 3);
-    rota.serve(WEB, Run(3));
+    balancer.join(Run(3), 3);
+    balancer.serve(WEB, Run(3));
     let mut order = Vec::new();
     for _ in 0..6 {
-        let Next::To(run) = rota.next(WEB, ANY, &[], START) else { panic!("somebody is free") };
-        rota.answered(run, START);
+        let Next::To(run) = balancer.next(WEB, ANY, &[], START) else { panic!("somebody is free") };
+        balancer.answered(run, START);
         order.push(run.0);
     }
     assert_eq!(order, [3, 1, 2, 3, 1, 2]);
@@ -112,7 +112,7 @@ impl Dice {
     }
 }
 
-/// What the rota ought to know, kept the slow and plain way.
+/// What the balancer ought to know, kept the slow and plain way.
 #[derive(Default)]
 struct Truth {
     serving: HashMap<Run, bool>,
@@ -130,43 +130,43 @@ impl Truth {
     }
 }
 
-fn step(rota: &mut Rota, truth: &mut Truth, dice: &mut Dice, now: Duration) {
+fn step(balancer: &mut Balancer, truth: &mut Truth, dice: &mut Dice, now: Duration) {
     let run = Run(dice.roll(6));
     match dice.roll(12) {
         0 => {
-            rota.join(run, run.0 as u32);
+            balancer.join(run, run.0 as u32);
             truth.serving.entry(run).or_insert(false);
         }
         1 | 2 if truth.serving.contains_key(&run) => {
-            rota.serve(WEB, run);
+            balancer.serve(WEB, run);
             truth.serving.insert(run, true);
         }
         3 => {
-            rota.withdraw(WEB, run);
+            balancer.withdraw(WEB, run);
             truth.serving.entry(run).and_modify(|serves| *serves = false);
         }
         4 if dice.roll(4) == 0 && truth.serving.contains_key(&run) => {
-            rota.exclude(run);
+            balancer.exclude(run);
             truth.excluded.push(run);
         }
         5 if dice.roll(2) == 0 => {
-            rota.leave(run);
+            balancer.leave(run);
             truth.serving.remove(&run);
             truth.excluded.retain(|r| *r != run);
             truth.unanswered.retain(|r| *r != run);
         }
         6..=8 if !truth.unanswered.is_empty() => {
             let at = dice.roll(truth.unanswered.len() as u64) as usize;
-            rota.answered(truth.unanswered.swap_remove(at), now);
+            balancer.answered(truth.unanswered.swap_remove(at), now);
         }
-        _ => choose(rota, truth, dice, now),
+        _ => choose(balancer, truth, dice, now),
     }
 }
 
-fn choose(rota: &mut Rota, truth: &mut Truth, dice: &mut Dice, now: Duration) {
+fn choose(balancer: &mut Balancer, truth: &mut Truth, dice: &mut Dice, now: Duration) {
     let refused: Vec<Run> = (0..6).map(Run).filter(|_| dice.roll(4) == 0).collect();
     let able: Vec<Run> = truth.serving.keys().copied().filter(|run| truth.may_get(*run)).collect();
-    match rota.next(WEB, ANY, &refused, now) {
+    match balancer.next(WEB, ANY, &refused, now) {
         Next::To(run) => {
             assert!(truth.may_get(run), "{run:?} is out of rotation");
             assert!(!refused.contains(&run), "{run:?} had refused it");
@@ -186,19 +186,19 @@ fn choose(rota: &mut Rota, truth: &mut Truth, dice: &mut Dice, now: Duration) {
 #[test]
 fn random_histories_keep_the_promises() {
     for seed in 1..=2000 {
-        let (mut rota, mut truth, mut dice) = (Rota::default(), Truth::default(), Dice(seed * 0x9E37_79B9));
+        let (mut balancer, mut truth, mut dice) = (Balancer::default(), Truth::default(), Dice(seed * 0x9E37_79B9));
         for tick in 0..120 {
-            step(&mut rota, &mut truth, &mut dice, Duration::from_micros(tick * 300));
+            step(&mut balancer, &mut truth, &mut dice, Duration::from_micros(tick * 300));
         }
         // Whatever happened before: once all is answered, the turns are even to within one.
         for run in truth.unanswered.drain(..) {
-            rota.answered(run, Duration::from_secs(1));
+            balancer.answered(run, Duration::from_secs(1));
         }
         let mut counts: HashMap<Run, u32> =
             truth.serving.keys().filter(|run| truth.may_get(**run)).map(|run| (*run, 0)).collect();
         for _ in 0..50 {
-            if let Next::To(run) = rota.next(WEB, ANY, &[], Duration::from_secs(1)) {
-                rota.answered(run, Duration::from_secs(1));
+            if let Next::To(run) = balancer.next(WEB, ANY, &[], Duration::from_secs(1)) {
+                balancer.answered(run, Duration::from_secs(1));
                 *counts.get_mut(&run).expect("only those in rotation") += 1;
             }
         }
@@ -207,10 +207,10 @@ fn random_histories_keep_the_promises() {
     }
 }
 
-fn ruled(balance: Balance, max_connections: Option<u32>, workers: u64) -> Rota {
-    let mut rota = rota(workers);
-    rota.set_rules(Rules { balance, max_connections });
-    rota
+fn ruled(balance: Balance, max_connections: Option<u32>, workers: u64) -> Balancer {
+    let mut balancer = balancer(workers);
+    balancer.set_rules(Rules { balance, max_connections });
+    balancer
 }
 
 fn client(number: u32) -> Client {
@@ -218,10 +218,10 @@ fn client(number: u32) -> Client {
 }
 
 /// Whose each of so many clients is.
-fn owners(rota: &mut Rota, clients: u32) -> Vec<Run> {
-    let each = |number| match rota.next(WEB, client(number), &[], START) {
+fn owners(balancer: &mut Balancer, clients: u32) -> Vec<Run> {
+    let each = |number| match balancer.next(WEB, client(number), &[], START) {
         Next::To(run) => {
-            rota.answered(run, START);
+            balancer.answered(run, START);
             run
         }
         other => panic!("{other:?}"),
@@ -237,69 +237,69 @@ fn a_client_is_one_however_its_address_is_written() {
 
 #[test]
 fn sticky_clients_keep_their_worker_and_a_successor_inherits_them() {
-    let mut rota = ruled(Balance::Sticky, None, 4);
-    let before = owners(&mut rota, 1000);
-    assert_eq!(before, owners(&mut rota, 1000));
+    let mut balancer = ruled(Balance::Sticky, None, 4);
+    let before = owners(&mut balancer, 1000);
+    assert_eq!(before, owners(&mut balancer, 1000));
     for run in 1..=4 {
         let count = before.iter().filter(|owner| owner.0 == run).count();
         assert!((200..300).contains(&count), "{run} has {count}");
     }
     // A reload: the successor of 2 joins, and 2 leaves rotation.
-    rota.join(Run(9), 2);
-    rota.serve(WEB, Run(9));
+    balancer.join(Run(9), 2);
+    balancer.serve(WEB, Run(9));
     let inherited: Vec<Run> = before.iter().map(|owner| if owner.0 == 2 { Run(9) } else { *owner }).collect();
-    assert_eq!(owners(&mut rota, 1000), inherited);
-    rota.exclude(Run(2));
-    assert_eq!(owners(&mut rota, 1000), inherited);
+    assert_eq!(owners(&mut balancer, 1000), inherited);
+    balancer.exclude(Run(2));
+    assert_eq!(owners(&mut balancer, 1000), inherited);
 }
 
 #[test]
 fn scaling_moves_few_sticky_clients() {
-    let mut rota = ruled(Balance::Sticky, None, 4);
-    let four = owners(&mut rota, 1000);
-    rota.join(Run(5), 5);
-    rota.serve(WEB, Run(5));
-    let five = owners(&mut rota, 1000);
+    let mut balancer = ruled(Balance::Sticky, None, 4);
+    let four = owners(&mut balancer, 1000);
+    balancer.join(Run(5), 5);
+    balancer.serve(WEB, Run(5));
+    let five = owners(&mut balancer, 1000);
     assert!(four.iter().zip(&five).all(|(before, after)| before == after || *after == Run(5)));
     assert!(five.iter().filter(|owner| **owner == Run(5)).count() < 300);
-    rota.leave(Run(5));
-    assert_eq!(owners(&mut rota, 1000), four);
+    balancer.leave(Run(5));
+    assert_eq!(owners(&mut balancer, 1000), four);
 }
 
 #[test]
 fn a_sticky_client_waits_for_its_worker_and_a_nameless_one_takes_turns() {
-    let mut rota = ruled(Balance::Sticky, None, 3);
-    let owner = owners(&mut rota, 1)[0];
+    let mut balancer = ruled(Balance::Sticky, None, 3);
+    let owner = owners(&mut balancer, 1)[0];
     for _ in 0..WINDOW {
-        assert_eq!(rota.next(WEB, client(0), &[], START), Next::To(owner));
+        assert_eq!(balancer.next(WEB, client(0), &[], START), Next::To(owner));
     }
-    assert_eq!(rota.next(WEB, client(0), &[], START), Next::Wait);
-    assert!(matches!(rota.next(WEB, client(0), &[owner], START), Next::To(other) if other != owner));
-    assert!(matches!(rota.next(WEB, ANY, &[], START), Next::To(other) if other != owner));
+    assert_eq!(balancer.next(WEB, client(0), &[], START), Next::Wait);
+    assert!(matches!(balancer.next(WEB, client(0), &[owner], START), Next::To(other) if other != owner));
+    assert!(matches!(balancer.next(WEB, ANY, &[], START), Next::To(other) if other != owner));
 }
 
 #[test]
 fn least_goes_where_the_fewest_are_open() {
-    let mut rota = ruled(Balance::Least, None, 3);
+    let mut balancer = ruled(Balance::Least, None, 3);
     for (run, open) in [(1, 5), (2, 1), (3, 3)] {
-        rota.opened(Run(run), open);
+        balancer.opened(Run(run), open);
     }
-    assert_eq!(rota.next(WEB, ANY, &[], START), Next::To(Run(2)));
-    rota.answered(Run(2), START);
-    rota.opened(Run(2), 4);
-    assert_eq!(rota.next(WEB, ANY, &[], START), Next::To(Run(3)));
+    assert_eq!(balancer.next(WEB, ANY, &[], START), Next::To(Run(2)));
+    balancer.answered(Run(2), START);
+    balancer.opened(Run(2), 4);
+    assert_eq!(balancer.next(WEB, ANY, &[], START), Next::To(Run(3)));
 }
 
 #[test]
 fn no_worker_has_more_than_the_most() {
-    let mut rota = ruled(Balance::RoundRobin, Some(2), 2);
-    rota.opened(Run(1), 2);
-    rota.opened(Run(2), 1);
-    assert_eq!(rota.next(WEB, ANY, &[], START), Next::To(Run(2)));
-    assert!(!rota.has_room(WEB, START));
-    assert_eq!(rota.next(WEB, ANY, &[], START), Next::Wait);
-    rota.opened(Run(1), 0);
-    assert_eq!(rota.next(WEB, ANY, &[], START), Next::To(Run(1)));
+    let mut balancer = ruled(Balance::RoundRobin, Some(2), 2);
+    balancer.opened(Run(1), 2);
+    balancer.opened(Run(2), 1);
+    assert_eq!(balancer.next(WEB, ANY, &[], START), Next::To(Run(2)));
+    assert!(!balancer.has_room(WEB, START));
+    assert_eq!(balancer.next(WEB, ANY, &[], START), Next::Wait);
+    balancer.opened(Run(1), 0);
+    assert_eq!(balancer.next(WEB, ANY, &[], START), Next::To(Run(1)));
 }
 
 /// Workers of a random history: what each has open, was sent and granted.
@@ -317,7 +317,7 @@ fn random_histories_keep_to_credit_limit_and_owner() {
         let mut dice = Dice(seed * 0x9E37_79B9);
         let balance = [Balance::RoundRobin, Balance::Sticky, Balance::Least][dice.roll(3) as usize];
         let most = (dice.roll(2) == 0).then(|| 1 + dice.roll(5) as u32);
-        let mut rota = ruled(balance, most, 0);
+        let mut balancer = ruled(balance, most, 0);
         let mut players: HashMap<Run, Player> = HashMap::new();
         for tick in 0..150 {
             let now = Duration::from_micros(tick * 20);
@@ -326,39 +326,39 @@ fn random_histories_keep_to_credit_limit_and_owner() {
                 (0, None) => {
                     let player =
                         Player { instance: dice.roll(3) as u32, open: 0, sent: 0, credit: dice.roll(20) as u32 };
-                    rota.join(run, player.instance);
-                    rota.grant(run, player.credit);
-                    rota.serve(WEB, run);
+                    balancer.join(run, player.instance);
+                    balancer.grant(run, player.credit);
+                    balancer.serve(WEB, run);
                     players.insert(run, player);
                 }
                 (1, Some(_)) if dice.roll(4) == 0 => {
-                    rota.leave(run);
+                    balancer.leave(run);
                     players.remove(&run);
                 }
                 (2 | 3, Some(player)) => {
                     (player.open, player.sent, player.credit) = (player.open + player.sent, 0, dice.roll(20) as u32);
-                    (0..20).for_each(|_| rota.answered(run, now));
-                    rota.grant(run, player.credit);
-                    rota.opened(run, player.open);
+                    (0..20).for_each(|_| balancer.answered(run, now));
+                    balancer.grant(run, player.credit);
+                    balancer.opened(run, player.open);
                 }
                 (4, Some(player)) => {
                     player.open = dice.roll(u64::from(player.open) + 1) as u32;
-                    rota.opened(run, player.open);
+                    balancer.opened(run, player.open);
                 }
-                _ => deal(&mut rota, &mut players, client(dice.roll(50) as u32), now, (balance, most)),
+                _ => deal(&mut balancer, &mut players, client(dice.roll(50) as u32), now, (balance, most)),
             }
         }
     }
 }
 
 fn deal(
-    rota: &mut Rota,
+    balancer: &mut Balancer,
     players: &mut HashMap<Run, Player>,
     client: Client,
     now: Duration,
     (balance, most): (Balance, Option<u32>),
 ) {
-    let Next::To(run) = rota.next(WEB, client, &[], now) else { return };
+    let Next::To(run) = balancer.next(WEB, client, &[], now) else { return };
     let chosen = players[&run];
     assert!(chosen.sent < chosen.credit.min(WINDOW_WITH_CREDIT), "more than was granted");
     assert!(most.is_none_or(|most| chosen.open + chosen.sent < most), "more than it may have");
@@ -371,17 +371,17 @@ fn deal(
 
 #[test]
 fn who_is_passed_over_gets_what_nobody_else_can_take() {
-    let mut rota = rota(2);
-    rota.serve(ADMIN, Run(1));
-    rota.pass_over(Run(1));
-    assert_eq!(rota.next(ADMIN, ANY, &[], START), Next::To(Run(1)), "it alone listens there");
+    let mut balancer = balancer(2);
+    balancer.serve(ADMIN, Run(1));
+    balancer.eject(Run(1));
+    assert_eq!(balancer.next(ADMIN, ANY, &[], START), Next::To(Run(1)), "it alone listens there");
     let late = PATIENCE * 2;
-    assert_eq!(rota.next(WEB, ANY, &[], START), Next::To(Run(2)));
-    assert!(!rota.has_room(WEB, late));
-    assert_eq!(rota.next(WEB, ANY, &[], late), Next::Wait, "the other is busy, and does not matter");
-    rota.answered(Run(1), late);
-    assert_eq!(rota.next(WEB, ANY, &[Run(2)], late), Next::To(Run(1)), "the other does not want it");
-    rota.exclude(Run(2));
-    assert_eq!(rota.next(WEB, ANY, &[], late), Next::To(Run(1)));
-    assert!(rota.admit(Run(1)) && !rota.admit(Run(1)));
+    assert_eq!(balancer.next(WEB, ANY, &[], START), Next::To(Run(2)));
+    assert!(!balancer.has_room(WEB, late));
+    assert_eq!(balancer.next(WEB, ANY, &[], late), Next::Wait, "the other is busy, and does not matter");
+    balancer.answered(Run(1), late);
+    assert_eq!(balancer.next(WEB, ANY, &[Run(2)], late), Next::To(Run(1)), "the other does not want it");
+    balancer.exclude(Run(2));
+    assert_eq!(balancer.next(WEB, ANY, &[], late), Next::To(Run(1)));
+    assert!(balancer.admit(Run(1)) && !balancer.admit(Run(1)));
 }

@@ -7,7 +7,7 @@
 use tokio::sync::watch;
 
 use super::super::{Cluster, Notice};
-use super::state::{Shared, State};
+use super::state::{ClusterState, Shared};
 use crate::protocol::Run;
 
 /// So much of what one worker said may wait for the owner before it is no longer listened to.
@@ -27,9 +27,9 @@ impl Notice {
             | Notice::Message { run, .. }
             | Notice::NodeVersion { run, .. } => Some(*run),
             Notice::Drained { .. }
-            | Notice::Obstructed { .. }
-            | Notice::Unneeded { .. }
-            | Notice::Wanted { .. }
+            | Notice::ListenFailed { .. }
+            | Notice::Idle { .. }
+            | Notice::Demand { .. }
             | Notice::Disconnected { .. } => None,
         }
     }
@@ -45,7 +45,7 @@ impl Cluster {
     }
 }
 
-impl State {
+impl ClusterState {
     /// The owner is about to be told this.
     pub(crate) fn count_unheard(&self, notice: &Notice) {
         if let Some(member) = notice.speaker().and_then(|run| self.members.get(&run)) {

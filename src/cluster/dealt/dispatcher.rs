@@ -19,7 +19,7 @@ use super::super::balancer::{ListenerId, Next};
 use super::super::persist::store::Accepted;
 use super::super::waiting;
 use super::listener::Listener;
-use super::state::{Connection, Shared, State};
+use super::state::{ClusterState, Connection, Shared};
 use crate::os::net::socket::Listening;
 use crate::os::{clock, killpoint};
 use crate::protocol::Run;
@@ -28,7 +28,7 @@ use crate::spec::{Balance, QueueRule};
 /// Pause after all workers turned a connection down; it doubles up to [`LAST_BACKOFF`].
 pub(crate) const FIRST_BACKOFF: Duration = Duration::from_millis(10);
 const LAST_BACKOFF: Duration = Duration::from_millis(50);
-/// Pause when we are out of file descriptors or memory.
+/// Pause when we are out of file descriptors or persistence.
 const SHORTAGE: Duration = Duration::from_millis(50);
 
 /// The most connections of a listener that wait with us.
@@ -104,7 +104,7 @@ fn deal(
         let Some(state) = shared.upgrade() else { return Ok(()) };
         let mut state = state.borrow_mut();
         killpoint::pass("accepted");
-        let socket = Accepted::new(socket, id, &state.book);
+        let socket = Accepted::new(socket, id, &state.store);
         if !state.arrived(id, socket) {
             break;
         }
@@ -128,7 +128,7 @@ fn is_deaf(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EINVAL)
 }
 
-impl State {
+impl ClusterState {
     /// A new connection. True if there is room for the next.
     fn arrived(&mut self, id: ListenerId, socket: Accepted) -> bool {
         let connection = Connection::new(socket, id, &self.options);
@@ -146,9 +146,9 @@ impl State {
         let waiting = self.listeners.get(&id).map_or(0, Listener::waiting);
         match (self.options.queue.timeout, self.options.balance) {
             (Some(_), _) => waiting < HELD,
-            (None, Balance::Sticky) => waiting < HELD && self.rota.has_room(id, self.now()),
+            (None, Balance::Sticky) => waiting < HELD && self.balancer.has_room(id, self.now()),
             (None, Balance::RoundRobin | Balance::Least | Balance::Shared) => {
-                waiting == 0 && self.rota.has_room(id, self.now())
+                waiting == 0 && self.balancer.has_room(id, self.now())
             }
         }
     }
@@ -177,7 +177,7 @@ impl State {
     fn try_place(&mut self, mut connection: Connection) {
         let id = connection.listener;
         let Some(listener) = self.listeners.get_mut(&id) else { return };
-        match self.rota.next(id, connection.client, &connection.refused, self.start.elapsed()) {
+        match self.balancer.next(id, connection.client, &connection.refused, self.start.elapsed()) {
             Next::To(run) => {
                 if let Some(member) = self.members.get_mut(&run) {
                     member.hand(run, listener, connection);
@@ -221,7 +221,7 @@ impl State {
     /// In the order in which they came, as long as anybody has room.
     fn place_waiting(&mut self, id: ListenerId, waiting: Vec<Connection>) {
         let mut waiting = waiting.into_iter();
-        while self.rota.has_room(id, self.now())
+        while self.balancer.has_room(id, self.now())
             && let Some(connection) = waiting.next()
         {
             self.try_place(connection);
@@ -252,12 +252,12 @@ impl State {
         if member.ipc.settle(seq) {
             return self.settled(run, seq);
         }
-        let Some(mut connection) = member.take_back(seq) else { return };
-        self.rota.answered(run, now);
+        let Some(mut connection) = member.withdraw(seq) else { return };
+        self.balancer.answered(run, now);
         if accepted {
             member.connections += 1;
             if member.counts {
-                self.rota.took(run);
+                self.balancer.took(run);
             }
             self.taken(connection.listener);
         } else {
@@ -276,7 +276,7 @@ impl State {
             std::mem::take(&mut member.pending).into_iter().partition(|(seq, _)| *seq < question);
         member.pending = pending;
         let never_sent: Vec<(u64, Connection)> = never_sent;
-        never_sent.iter().for_each(|_| self.rota.answered(run, now));
+        never_sent.iter().for_each(|_| self.balancer.answered(run, now));
         self.place_all(never_sent);
         self.disconnect_if_unheard(run);
         self.wake_idle();

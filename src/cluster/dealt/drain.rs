@@ -7,11 +7,11 @@ use tokio::time::{Instant, timeout_at};
 
 use super::super::Notice;
 use super::node::reply;
-use super::state::{Life, Shared, State};
+use super::state::{ClusterState, Life, Shared};
 use crate::protocol::Run;
 use crate::protocol::channel::FromDaemon;
 
-impl State {
+impl ClusterState {
     /// Starts it. [`Notice::Drained`] comes exactly once, at the latest after `grace`, unless the worker is gone before.
     pub(crate) fn drain(&mut self, run: Run, grace: Duration) {
         self.exclude(run);
@@ -26,7 +26,7 @@ impl State {
     }
 }
 
-impl State {
+impl ClusterState {
     fn say_disconnect(&mut self, run: Run) {
         if let Some(member) = self.members.get_mut(&run) {
             let seq = member.next_seq();

@@ -20,11 +20,11 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::super::balancer::ListenerId;
-use super::super::persist::store::Kept;
+use super::super::persist::store::KeptFd;
 use super::super::waiting::Shedder;
 use super::dispatcher;
 use super::node::message::{Number, Query};
-use super::state::{Connection, State};
+use super::state::{ClusterState, Connection};
 use crate::os::clock;
 use crate::os::net::diag;
 use crate::os::net::socket;
@@ -47,7 +47,7 @@ pub(crate) struct Listener {
     pub(crate) key: String,
     pub(crate) address: LocalAddress,
     /// Dropped before the socket.
-    pub(crate) kept: Kept,
+    pub(crate) kept: KeptFd,
     pub(crate) endpoint: Endpoint,
     /// The first worker's TLS ticket keys, for all.
     pub(crate) data: Option<Box<RawValue>>,
@@ -222,7 +222,7 @@ fn errno(error: &std::io::Error) -> i32 {
     error.raw_os_error().unwrap_or(libc::EINVAL)
 }
 
-impl State {
+impl ClusterState {
     /// Opens a listener that nobody has asked for before, for workers that get their connections in this way.
     ///
     /// # Errors
@@ -240,7 +240,7 @@ impl State {
         let name = query.name();
         let key = serde_json::Value::from(format!("{name}#{}", id.0)).to_string();
         let data = query.data.map(ToOwned::to_owned);
-        let kept = self.book.guard(self.book.listener_name(id));
+        let kept = self.store.guard(self.store.listener_name(id));
         let holders = Vec::new();
         self.listeners.insert(id, Listener { id, name, key, address, kept, endpoint, data, holders, vacant: None });
         self.put_record();
@@ -302,8 +302,8 @@ impl State {
 
     /// The same, by its number.
     pub(crate) fn left(&mut self, run: Run, id: ListenerId) {
-        self.rota.withdraw(id, run);
-        let on_purpose = self.rota.rotates(run);
+        self.balancer.withdraw(id, run);
+        let on_purpose = self.balancer.rotates(run);
         self.release(id, run, on_purpose.then_some(run));
         self.note();
         self.news(id);
@@ -359,7 +359,7 @@ impl State {
     /// Closes the listeners nobody will come back to.
     fn close_vacant(&mut self) {
         let others_serve =
-            self.listeners.values().any(|l| l.holders.iter().any(|holder| self.rota.rotates(holder.run)));
+            self.listeners.values().any(|l| l.holders.iter().any(|holder| self.balancer.rotates(holder.run)));
         let is_over = |vacant: &Vacant| match vacant.closed_by {
             Some(_) => vacant.lasts() >= vacant.patience(),
             None => others_serve && vacant.lasts() >= vacant.patience(),
@@ -372,7 +372,7 @@ impl State {
     /// Closes these.
     pub(crate) fn close_listeners(&mut self, ids: &[ListenerId]) {
         for id in ids {
-            self.rota.close(*id);
+            self.balancer.close(*id);
             self.listeners.remove(id);
         }
         if !ids.is_empty() {

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::super::Cluster;
 use super::super::own_connections::{Call, Road};
 use super::super::persist::store::Accepted;
-use super::state::{Connection, State};
+use super::state::{ClusterState, Connection};
 use crate::protocol::Run;
 
 /// Why there is no connection to a worker alone.
@@ -50,7 +50,7 @@ impl From<io::Error> for Unreachable {
 }
 
 /// Somebody who waits for a connection to a worker that is not ready for one more.
-pub(crate) type Visitor = (Run, oneshot::Sender<io::Result<TcpStream>>);
+pub(crate) type ProbeConnection = (Run, oneshot::Sender<io::Result<TcpStream>>);
 
 impl Cluster {
     /// A new connection to a worker, as if it had come in at an address the worker listens on, whether the worker is in
@@ -95,7 +95,7 @@ impl Cluster {
     }
 }
 
-impl State {
+impl ClusterState {
     /// Hands one end of a new connection to a worker, now or as soon as it is ready for it, and returns the other,
     /// non-blocking. `None` if it is dealt none.
     fn visit(&mut self, run: Run) -> Option<oneshot::Receiver<io::Result<TcpStream>>> {
@@ -104,8 +104,8 @@ impl State {
         }
         let (visitor, stream) = oneshot::channel();
         // Who waits for one that never grants credit gives up, and asks again.
-        self.visitors.retain(|(_, visitor)| !visitor.is_closed());
-        self.visitors.push((run, visitor));
+        self.probe_connections.retain(|(_, visitor)| !visitor.is_closed());
+        self.probe_connections.push((run, visitor));
         self.let_in(run);
         Some(stream)
     }
@@ -113,9 +113,9 @@ impl State {
     /// Whoever waits for this worker, as far as it is ready for more.
     pub(crate) fn let_in(&mut self, run: Run) {
         while self.has_room_for_visitor(run)
-            && let Some(at) = self.visitors.iter().position(|(wanted, _)| *wanted == run)
+            && let Some(at) = self.probe_connections.iter().position(|(wanted, _)| *wanted == run)
         {
-            let (_, visitor) = self.visitors.remove(at);
+            let (_, visitor) = self.probe_connections.remove(at);
             if !visitor.is_closed() {
                 // Who has left meanwhile closes it.
                 let _ = visitor.send(self.hand_to(run));
@@ -126,7 +126,7 @@ impl State {
     /// Node's protocol knows no credit.
     fn has_room_for_visitor(&self, run: Run) -> bool {
         let grants = self.members.get(&run).is_some_and(|member| member.line.own().is_some());
-        !grants || self.rota.has_credit(run)
+        !grants || self.balancer.has_credit(run)
     }
 
     fn takes_connections(&self, run: Run) -> bool {
@@ -141,8 +141,8 @@ impl State {
         let (Some(listener), Some(member)) = (listener, self.members.get_mut(&run)) else {
             return Err(io::ErrorKind::NotConnected.into());
         };
-        let accepted = Accepted::new(theirs.into(), listener.id, &self.book);
-        self.rota.resume(run, 1, now);
+        let accepted = Accepted::new(theirs.into(), listener.id, &self.store);
+        self.balancer.resume(run, 1, now);
         member.hand(run, listener, Connection::new(accepted, listener.id, &self.options));
         member.flush();
         Ok(ours)

@@ -4,14 +4,14 @@
 use super::super::balancer::ListenerId;
 use super::super::waiting::Arrivals;
 use super::listener::Endpoint;
-use super::state::{Shared, State};
+use super::state::{ClusterState, Shared};
 
-impl State {
+impl ClusterState {
     /// Looks after such listeners if nobody serves there. To be called after each change.
     pub(crate) fn look_out(&mut self) {
-        let (rule, rota) = (self.options.queue, &self.rota);
+        let (rule, balancer) = (self.options.queue, &self.balancer);
         for listener in self.listeners.values_mut() {
-            let served = listener.holders.iter().any(|holder| rota.rotates(holder.run));
+            let served = listener.holders.iter().any(|holder| balancer.rotates(holder.run));
             let (me, id) = (self.me.clone(), listener.id);
             match &mut listener.endpoint {
                 Endpoint::Shared { shedder, udp: false, .. } if served || rule.timeout.is_none() => shedder.rest(),

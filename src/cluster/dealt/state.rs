@@ -9,38 +9,38 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::super::balancer::{Client, ListenerId, Rota};
-use super::super::persist::store::{Accepted, Book};
-use super::super::{Notice, Options};
+use super::super::balancer::{Balancer, Client, ListenerId};
+use super::super::persist::store::{Accepted, StateStore};
+use super::super::{ClusterOptions, Notice};
 use super::backpressure;
 use super::listener::Listener;
 use super::node::channel::{Channel, Read};
 use super::node::outgoing::Cargo;
-use super::probe::Visitor;
-use super::transport::Line;
+use super::probe::ProbeConnection;
+use super::transport::Transport;
 use crate::os::net::connection;
 use crate::protocol::Run;
 use crate::spec::Balance;
 
 /// State as the tasks of a cluster hold it: they end when the cluster does.
-pub(crate) type Shared = Weak<RefCell<State>>;
+pub(crate) type Shared = Weak<RefCell<ClusterState>>;
 
 /// All a cluster knows.
 #[derive(Debug)]
-pub(crate) struct State {
+pub(crate) struct ClusterState {
     /// Itself, for the tasks it starts.
     pub(crate) me: Shared,
-    pub(crate) options: Options,
-    pub(crate) rota: Rota,
+    pub(crate) options: ClusterOptions,
+    pub(crate) balancer: Balancer,
     pub(crate) members: HashMap<Run, Member>,
     pub(crate) listeners: BTreeMap<ListenerId, Listener>,
     pub(crate) next_listener: u64,
-    pub(crate) book: Book,
+    pub(crate) store: StateStore,
     notices: mpsc::UnboundedSender<Notice>,
     pub(crate) start: Instant,
     /// Workers with connections that wait to be sent.
     pub(crate) unflushed: Vec<Run>,
-    pub(crate) visitors: Vec<Visitor>,
+    pub(crate) probe_connections: Vec<ProbeConnection>,
     seq: Rc<Cell<u64>>,
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct Member {
     /// Where it says what is Node's, and the app's own messages go.
     pub(crate) ipc: Rc<Channel>,
     /// Where its connections go.
-    pub(crate) line: Line,
+    pub(crate) line: Transport,
     pub(crate) life: watch::Sender<Life>,
     /// Our preload said hello, with `process.version`: it can drain.
     pub(crate) node: Option<String>,
@@ -115,7 +115,7 @@ impl Member {
     }
 
     /// Takes back a connection it was given, by the number of the hand-over.
-    pub(crate) fn take_back(&mut self, seq: u64) -> Option<Connection> {
+    pub(crate) fn withdraw(&mut self, seq: u64) -> Option<Connection> {
         let at = self.pending.iter().position(|(number, _)| *number == seq)?;
         Some(self.pending.swap_remove(at).1)
     }
@@ -133,15 +133,15 @@ impl Drop for Member {
     }
 }
 
-impl Drop for State {
+impl Drop for ClusterState {
     fn drop(&mut self) {
-        self.book.remove();
+        self.store.remove();
     }
 }
 
 impl Connection {
     /// One that is with us from now on.
-    pub(crate) fn new(socket: Accepted, listener: ListenerId, options: &Options) -> Connection {
+    pub(crate) fn new(socket: Accepted, listener: ListenerId, options: &ClusterOptions) -> Connection {
         let client = match options.balance {
             Balance::Sticky => connection::peer_address(&socket).map(Client::at).unwrap_or_default(),
             Balance::RoundRobin | Balance::Least | Balance::Shared => Client::default(),
@@ -150,30 +150,34 @@ impl Connection {
     }
 }
 
-impl State {
-    pub(crate) fn new(options: Options, book: Book, notices: mpsc::UnboundedSender<Notice>) -> Rc<RefCell<State>> {
-        let seq = Rc::new(Cell::new(book.first_seq()));
-        let mut rota = Rota::default();
-        rota.set_rules(options.rules());
+impl ClusterState {
+    pub(crate) fn new(
+        options: ClusterOptions,
+        store: StateStore,
+        notices: mpsc::UnboundedSender<Notice>,
+    ) -> Rc<RefCell<ClusterState>> {
+        let seq = Rc::new(Cell::new(store.first_seq()));
+        let mut balancer = Balancer::default();
+        balancer.set_rules(options.rules());
         Rc::new_cyclic(|me| {
-            RefCell::new(State {
+            RefCell::new(ClusterState {
                 me: me.clone(),
                 options,
-                rota,
+                balancer,
                 members: HashMap::new(),
                 listeners: BTreeMap::new(),
                 next_listener: 0,
-                book,
+                store,
                 notices,
                 start: Instant::now(),
                 unflushed: Vec::new(),
-                visitors: Vec::new(),
+                probe_connections: Vec::new(),
                 seq,
             })
         })
     }
 
-    /// Time as the rota counts it.
+    /// Time as the balancer counts it.
     pub(crate) fn now(&self) -> Duration {
         self.start.elapsed()
     }
@@ -185,9 +189,9 @@ impl State {
     }
 
     /// A worker arrives.
-    pub(crate) fn join(&mut self, run: Run, instance: u32, ipc: Rc<Channel>, line: Line) {
-        if matches!(line, Line::Node) {
-            self.rota.join(run, instance);
+    pub(crate) fn join(&mut self, run: Run, instance: u32, ipc: Rc<Channel>, line: Transport) {
+        if matches!(line, Transport::Node) {
+            self.balancer.join(run, instance);
         }
         let reader = tokio::task::spawn_local(read(self.me.clone(), run, Rc::clone(&ipc)));
         let member = Member {
@@ -213,20 +217,20 @@ impl State {
     }
 
     /// Not in rotation yet.
-    pub(crate) fn withhold(&mut self, run: Run) {
-        self.rota.withhold(run);
+    pub(crate) fn mark_not_ready(&mut self, run: Run) {
+        self.balancer.mark_not_ready(run);
         self.note();
     }
 
     /// Out of rotation where others serve. What it was handed stays with it.
-    pub(crate) fn pass_over(&mut self, run: Run) {
-        self.rota.pass_over(run);
+    pub(crate) fn eject(&mut self, run: Run) {
+        self.balancer.eject(run);
         self.note();
     }
 
     /// In rotation from now on. Connections may have waited for it.
     pub(crate) fn admit(&mut self, run: Run) {
-        if self.rota.admit(run) {
+        if self.balancer.admit(run) {
             self.note();
             self.wake_all();
         }
@@ -234,7 +238,7 @@ impl State {
 
     /// Out of rotation: nothing new goes to it, and what is not even written to its channel goes to another.
     pub(crate) fn exclude(&mut self, run: Run) {
-        self.rota.exclude(run);
+        self.balancer.exclude(run);
         self.keep_listeners_closed_by(run);
         self.look_out();
         self.note();
@@ -257,8 +261,8 @@ impl State {
         member.life.send_replace(Life::Ended);
         member.abandon();
         let pending = std::mem::take(&mut member.pending);
-        self.rota.leave(run);
-        self.visitors.retain(|(wanted, _)| *wanted != run);
+        self.balancer.leave(run);
+        self.probe_connections.retain(|(wanted, _)| *wanted != run);
         self.release_listeners(run);
         self.note();
         self.place_all(pending);

@@ -16,7 +16,7 @@ use crate::protocol::channel::FromDaemon;
 
 /// The road by which connections get to a worker.
 #[derive(Debug)]
-pub(crate) enum Line {
+pub(crate) enum Transport {
     /// None of ours: it listens by itself, or not at all.
     Apart,
     /// Its IPC channel, by Node's cluster protocol.
@@ -42,20 +42,20 @@ impl Drop for Own {
     }
 }
 
-impl Line {
+impl Transport {
     /// The channel of pmr's own, if there is one.
     pub(crate) fn own(&self) -> Option<&Own> {
         match self {
-            Line::Own(own) => Some(own),
-            Line::Apart | Line::Node => None,
+            Transport::Own(own) => Some(own),
+            Transport::Apart | Transport::Node => None,
         }
     }
 
     /// The same, to change what is known of it.
     pub(crate) fn own_mut(&mut self) -> Option<&mut Own> {
         match self {
-            Line::Own(own) => Some(own),
-            Line::Apart | Line::Node => None,
+            Transport::Own(own) => Some(own),
+            Transport::Apart | Transport::Node => None,
         }
     }
 }
@@ -64,9 +64,9 @@ impl Member {
     /// True if connections are dealt to it.
     pub(crate) fn shares(&self) -> bool {
         match &self.line {
-            Line::Apart => false,
-            Line::Node => true,
-            Line::Own(own) => own.greeted,
+            Transport::Apart => false,
+            Transport::Node => true,
+            Transport::Own(own) => own.greeted,
         }
     }
 
@@ -76,20 +76,20 @@ impl Member {
         let seq = self.next_seq();
         let socket = Rc::clone(&connection.socket);
         match &self.line {
-            // The rota knows no such worker.
-            Line::Apart => {}
-            Line::Node => {
+            // The balancer knows no such worker.
+            Transport::Apart => {}
+            Transport::Node => {
                 let line = reply::new_connection(&listener.key, seq);
                 self.ipc.send(line, Some(Cargo::Connection { socket, seq }));
             }
-            Line::Own(own) => own.channel.add(listener.number_for(run), seq, socket),
+            Transport::Own(own) => own.channel.add(listener.number_for(run), seq, socket),
         }
         self.pending.push((seq, connection));
     }
 
     /// Sends what was handed over and waits for company.
     pub(crate) fn flush(&self) {
-        if let Line::Own(own) = &self.line {
+        if let Transport::Own(own) = &self.line {
             own.channel.flush();
         }
     }
@@ -97,16 +97,16 @@ impl Member {
     /// Forgets a connection that is not sent yet; false if it is on its way.
     pub(crate) fn recall(&self, seq: u64) -> bool {
         match &self.line {
-            Line::Apart => false,
-            Line::Node => self.ipc.recall(seq),
-            Line::Own(own) => own.channel.recall(seq),
+            Transport::Apart => false,
+            Transport::Node => self.ipc.recall(seq),
+            Transport::Own(own) => own.channel.recall(seq),
         }
     }
 
     /// The worker hears no more.
     pub(crate) fn abandon(&self) {
         self.ipc.abandon();
-        if let Line::Own(own) = &self.line {
+        if let Transport::Own(own) = &self.line {
             own.channel.abandon();
         }
     }
@@ -114,14 +114,14 @@ impl Member {
     /// Nobody needs to find its channels again.
     pub(crate) fn release(&self) {
         self.ipc.release();
-        if let Line::Own(own) = &self.line {
+        if let Transport::Own(own) = &self.line {
             own.channel.release();
         }
     }
 
     /// Asks the question that a line taken over begins with, if it was not asked yet.
     pub(crate) fn be_sure(&mut self) {
-        if self.ipc.is_unsure() && matches!(self.line, Line::Node) {
+        if self.ipc.is_unsure() && matches!(self.line, Transport::Node) {
             let seq = self.next_seq();
             self.ipc.ask(seq);
         }
@@ -130,7 +130,7 @@ impl Member {
     /// A successor asks how its worker stands.
     pub(crate) fn ask_anew(&mut self) {
         let token = self.next_seq();
-        if let Line::Own(own) = &mut self.line {
+        if let Transport::Own(own) = &mut self.line {
             own.asked = Some(token);
             own.channel.say(&FromDaemon::Sync { token });
         }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::super::dealt::listener::{Endpoint, Holder, Listener, Vacant};
-use super::super::dealt::state::{Life, Member, State};
+use super::super::dealt::state::{ClusterState, Life, Member};
 use super::super::waiting::Arrivals;
 use crate::os::net::socket::{LocalAddress, SocketFile, SocketFileId};
 use crate::protocol::Run;
@@ -64,8 +64,8 @@ pub(crate) struct KnownMember {
     #[serde(default)]
     pub(crate) excluded: bool,
     /// Not yet in rotation.
-    #[serde(default)]
-    pub(crate) withheld: bool,
+    #[serde(default, rename = "withheld")]
+    pub(crate) not_ready: bool,
     /// Passed over where others serve.
     #[serde(default)]
     pub(crate) aside: bool,
@@ -88,17 +88,17 @@ pub(crate) struct KnownMember {
     pub(crate) connections: u64,
 }
 
-impl State {
+impl ClusterState {
     /// Writes down what is known now.
     pub(crate) fn note(&self) {
         self.put_record();
-        self.book.commit();
+        self.store.commit();
     }
 
     /// The same, to be written with the next commit.
     pub(crate) fn put_record(&self) {
         match serde_json::to_string(&self.record()) {
-            Ok(json) => self.book.put(&json),
+            Ok(json) => self.store.put(&json),
             Err(error) => tracing::error!(%error, "the state of a cluster cannot be written down"),
         }
     }
@@ -116,9 +116,9 @@ impl State {
             run,
             instance: member.instance,
             shares: member.shares(),
-            excluded: member.shares() && !self.rota.rotates(run),
-            withheld: self.rota.is_withheld(run),
-            aside: self.rota.is_aside(run),
+            excluded: member.shares() && !self.balancer.rotates(run),
+            not_ready: self.balancer.is_not_ready(run),
+            aside: self.balancer.is_aside(run),
             node: member.node.clone(),
             asked_to_drain: member.asked_to_drain,
             drained: *member.life.borrow() >= Life::Drained,

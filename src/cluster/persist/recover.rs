@@ -16,27 +16,27 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::super::balancer::ListenerId;
 use super::super::dealt::listener::{Endpoint, Listener, Vacant};
 use super::super::dealt::node::channel::Channel;
-use super::super::dealt::state::{Connection, Life, Member, State};
-use super::super::dealt::transport::Line;
+use super::super::dealt::state::{ClusterState, Connection, Life, Member};
+use super::super::dealt::transport::Transport;
 use super::super::waiting::Shedder;
-use super::super::{Notice, Options};
+use super::super::{ClusterOptions, Notice};
 use super::record::{Kind, KnownListener, KnownMember, Record};
-use super::store::{Accepted, Book, Legacy, channel_name, own_channel_name, record_key};
+use super::store::{Accepted, RecoveredCluster, StateStore, channel_name, own_channel_name, record_key};
 use crate::keeper::Place;
 use crate::os::net::connection;
 use crate::os::net::socket::{Listening, SocketFile};
 use crate::protocol::Run;
 
-/// See [`super::super::Cluster::revive`].
-pub(crate) fn revive(
-    options: Options,
-    book: Book,
+/// See [`super::super::Cluster::recover`].
+pub(crate) fn recover(
+    options: ClusterOptions,
+    store: StateStore,
     notices: UnboundedSender<Notice>,
-    Legacy { records, files, connections, rest }: Legacy<'_>,
-) -> Result<Rc<RefCell<State>>, String> {
-    let record = records.get(&record_key(book.app)).map_or("{}", String::as_str);
+    RecoveredCluster { records, files, connections, rest }: RecoveredCluster<'_>,
+) -> Result<Rc<RefCell<ClusterState>>, String> {
+    let record = records.get(&record_key(store.app)).map_or("{}", String::as_str);
     let record: Record = serde_json::from_str(record).map_err(|error| format!("its record: {error}"))?;
-    let shared = State::new(options, book, notices);
+    let shared = ClusterState::new(options, store, notices);
     {
         let mut state = shared.borrow_mut();
         state.next_listener = record.next_listener;
@@ -47,7 +47,7 @@ pub(crate) fn revive(
             }
         }
         for known in record.listeners {
-            let name = state.book.listener_name(ListenerId(known.id));
+            let name = state.store.listener_name(ListenerId(known.id));
             if let Some(file) = files.remove(&name) {
                 state.reopen(known, file);
             }
@@ -64,10 +64,10 @@ pub(crate) fn revive(
     Ok(shared)
 }
 
-impl State {
+impl ClusterState {
     fn rejoin(&mut self, known: KnownMember, file: OwnedFd, own: Option<OwnedFd>) {
         let run = known.run;
-        let kept = self.book.keep(channel_name(run), &file);
+        let kept = self.store.keep(channel_name(run), &file);
         let channel = match Channel::resume(file, run, kept) {
             Ok(channel) => channel,
             Err(error) => {
@@ -77,21 +77,21 @@ impl State {
         };
         let line = match own {
             Some(own) => self.own_line(run, own),
-            None if known.shares => Line::Node,
-            None => Line::Apart,
+            None if known.shares => Transport::Node,
+            None => Transport::Apart,
         };
         self.join(run, known.instance, channel, line);
         if known.shares {
             self.greet(run);
         }
         if known.excluded {
-            self.rota.exclude(run);
+            self.balancer.exclude(run);
         }
-        if known.withheld {
-            self.rota.withhold(run);
+        if known.not_ready {
+            self.balancer.mark_not_ready(run);
         }
         if known.aside {
-            self.rota.pass_over(run);
+            self.balancer.eject(run);
         }
         let Some(member) = self.members.get_mut(&run) else { return };
         member.node = known.node;
@@ -109,7 +109,7 @@ impl State {
 
     fn reopen(&mut self, known: KnownListener, file: OwnedFd) {
         let id = ListenerId(known.id);
-        let kept = self.book.keep(self.book.listener_name(id), &file);
+        let kept = self.store.keep(self.store.listener_name(id), &file);
         let path = known.file.map(SocketFile::adopt);
         let endpoint = match known.kind {
             Kind::Datagrams => Endpoint::datagrams(file),
@@ -132,7 +132,7 @@ impl State {
         }
         if known.kind == Kind::Dealt {
             let sharing = holders.iter().filter(|holder| self.members.get(&holder.run).is_some_and(Member::shares));
-            sharing.for_each(|holder| self.rota.serve(id, holder.run));
+            sharing.for_each(|holder| self.balancer.serve(id, holder.run));
         }
         let KnownListener { name, key, address, data, .. } = known;
         self.next_listener = self.next_listener.max(id.0);
@@ -149,7 +149,7 @@ impl State {
         let mut taken = Vec::new();
         for (socket, place) in std::mem::take(all) {
             let (Place::Waiting { listener, .. } | Place::Handed { listener, .. }) = place;
-            match self.book.listener_of(listener) {
+            match self.store.listener_of(listener) {
                 Some(id) if self.came_in_by(id, &socket) => taken.push((socket, id, place)),
                 Some(_) => rest.push(socket),
                 None => all.push((socket, place)),
@@ -180,7 +180,7 @@ impl State {
         taken
     }
 
-    /// Those handed over first, so that the rota knows who is busy when the others are dealt out.
+    /// Those handed over first, so that the balancer knows who is busy when the others are dealt out.
     fn resume_connections(
         &mut self,
         written_down: Vec<(OwnedFd, ListenerId, Place)>,
@@ -188,7 +188,7 @@ impl State {
     ) {
         let mut waiting = Vec::new();
         for (socket, listener, place) in written_down {
-            let socket = Accepted::known(socket, listener, place, &self.book);
+            let socket = Accepted::known(socket, listener, place, &self.store);
             let connection = Connection::new(socket, listener, &self.options);
             match place {
                 Place::Handed { run, seq, .. } => {
@@ -200,7 +200,7 @@ impl State {
             }
         }
         for (socket, listener) in unnoticed {
-            let socket = Accepted::new(socket, listener, &self.book);
+            let socket = Accepted::new(socket, listener, &self.store);
             waiting.push(Connection::new(socket, listener, &self.options));
         }
         waiting.into_iter().for_each(|connection| self.place(connection));
@@ -210,7 +210,7 @@ impl State {
     fn leave_with(&mut self, run: Run, seq: u64, connection: Connection) -> Result<(), Connection> {
         let Some(member) = self.members.get_mut(&run) else { return Err(connection) };
         member.pending.push((seq, connection));
-        self.rota.resume(run, 1, self.start.elapsed());
+        self.balancer.resume(run, 1, self.start.elapsed());
         Ok(())
     }
 

@@ -1,12 +1,12 @@
 //! Where a cluster is written down, so that the next God can go on with it: a record in the ledger for what changes
-//! seldom, a slot of the region for each connection that is with us.
+//! seldom, a slot of the shared_memory for each connection that is with us.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use super::super::balancer::ListenerId;
-use crate::keeper::{Ledger, Place, Records, Region, Word};
+use crate::keeper::{Ledger, Place, Records, SharedMemory, Word};
 use crate::os::clock;
 use crate::os::net::diag;
 use crate::os::tracer::Tracer;
@@ -21,18 +21,18 @@ const IN_ONE_APP: u32 = 32;
 
 /// What a cluster is written down in, and what it has of the keeper besides.
 #[derive(Clone, Debug)]
-pub struct Memory {
+pub struct Persistence {
     /// Records and kept files.
     pub ledger: Ledger,
     /// Where each connection is.
-    pub region: Rc<Region>,
+    pub shared_memory: Rc<SharedMemory>,
     /// Who looks into its workers.
     pub tracer: Tracer,
 }
 
 /// What the God before left of a cluster. What belongs to it is taken out.
 #[derive(Debug)]
-pub struct Legacy<'a> {
+pub struct RecoveredCluster<'a> {
     /// All that he wrote down.
     pub records: &'a Records,
     /// Files he kept, by name.
@@ -61,25 +61,25 @@ pub fn own_channel_name(run: Run) -> String {
     format!("own-channel/{}", run.0)
 }
 
-/// The part of the memory that is one app's.
+/// The part of the persistence that is one app's.
 #[derive(Clone, Debug)]
-pub(crate) struct Book {
+pub(crate) struct StateStore {
     pub(crate) app: u32,
-    pub(crate) memory: Memory,
+    pub(crate) persistence: Persistence,
 }
 
-impl Book {
+impl StateStore {
     /// Keeps a file as long as the guard lives, which must be dropped before the file is closed. What was put into the
     /// ledger before is written with it.
-    pub(crate) fn keep(&self, name: String, file: impl AsFd) -> Kept {
+    pub(crate) fn keep(&self, name: String, file: impl AsFd) -> KeptFd {
         let kept = self.guard(name);
         kept.keep(file);
         kept
     }
 
     /// The guard of a file that is to be kept.
-    pub(crate) fn guard(&self, name: String) -> Kept {
-        Kept { name, ledger: self.memory.ledger.clone() }
+    pub(crate) fn guard(&self, name: String) -> KeptFd {
+        KeptFd { name, ledger: self.persistence.ledger.clone() }
     }
 
     /// The name a listener's socket is kept under.
@@ -89,18 +89,18 @@ impl Book {
 
     /// Puts the record; written with the next commit.
     pub(crate) fn put(&self, json: &str) {
-        self.memory.ledger.put(&record_key(self.app), json);
+        self.persistence.ledger.put(&record_key(self.app), json);
     }
 
     /// Writes what was put.
     pub(crate) fn commit(&self) {
-        self.memory.ledger.commit();
+        self.persistence.ledger.commit();
     }
 
     /// The cluster is no more.
     pub(crate) fn remove(&self) {
-        self.memory.ledger.remove(&record_key(self.app));
-        self.memory.ledger.commit();
+        self.persistence.ledger.remove(&record_key(self.app));
+        self.persistence.ledger.commit();
     }
 
     /// A listener's number as slots have it: unique over all apps.
@@ -115,25 +115,25 @@ impl Book {
 
     /// A number no message of an earlier God had.
     pub(crate) fn first_seq(&self) -> u64 {
-        (self.memory.region.get(Word::Generation) % GENERATIONS) << IN_ONE_LIFE
+        (self.persistence.shared_memory.get(Word::Generation) % GENERATIONS) << IN_ONE_LIFE
     }
 }
 
 /// A file in the ledger; released on drop.
 #[derive(Debug)]
-pub(crate) struct Kept {
+pub(crate) struct KeptFd {
     name: String,
     ledger: Ledger,
 }
 
-impl Kept {
+impl KeptFd {
     /// Keeps the file from now on. What was put into the ledger before is written with it, both or neither.
     pub(crate) fn keep(&self, file: impl AsFd) {
         self.ledger.keep(&self.name, file);
     }
 }
 
-impl Drop for Kept {
+impl Drop for KeptFd {
     fn drop(&mut self) {
         self.ledger.release(&self.name);
     }
@@ -147,22 +147,22 @@ pub(crate) struct Accepted {
     listener: u64,
     /// Since when it is with us, in ms of the monotonic clock.
     since: u64,
-    region: Rc<Region>,
+    shared_memory: Rc<SharedMemory>,
 }
 
 impl Accepted {
     /// Right after it was accepted, or taken over.
-    pub(crate) fn new(socket: OwnedFd, listener: ListenerId, book: &Book) -> Accepted {
-        let (listener, region) = (book.slot_of(listener), Rc::clone(&book.memory.region));
-        let accepted = Accepted { socket: Some(socket), listener, since: clock::monotonic_ms(), region };
+    pub(crate) fn new(socket: OwnedFd, listener: ListenerId, store: &StateStore) -> Accepted {
+        let (listener, shared_memory) = (store.slot_of(listener), Rc::clone(&store.persistence.shared_memory));
+        let accepted = Accepted { socket: Some(socket), listener, since: clock::monotonic_ms(), shared_memory };
         accepted.waits();
         accepted
     }
 
     /// Taken over from another God, who wrote down where it is. Of one that was with a worker the kernel knows how long
     /// ago it came, unless it came by a Unix path: that one has come now.
-    pub(crate) fn known(socket: OwnedFd, listener: ListenerId, place: Place, book: &Book) -> Accepted {
-        let (listener, region) = (book.slot_of(listener), Rc::clone(&book.memory.region));
+    pub(crate) fn known(socket: OwnedFd, listener: ListenerId, place: Place, store: &StateStore) -> Accepted {
+        let (listener, shared_memory) = (store.slot_of(listener), Rc::clone(&store.persistence.shared_memory));
         let now = clock::monotonic_ms();
         let since = match place {
             Place::Waiting { since: Some(since), .. } => since,
@@ -171,7 +171,7 @@ impl Accepted {
                 now.saturating_sub(age)
             }
         };
-        let accepted = Accepted { socket: Some(socket), listener, since, region };
+        let accepted = Accepted { socket: Some(socket), listener, since, shared_memory };
         // It has its place already, but for one that comes with another number.
         accepted.put(place);
         accepted
@@ -179,7 +179,7 @@ impl Accepted {
 
     fn put(&self, place: Place) {
         if let Some(socket) = &self.socket {
-            self.region.put(socket.as_raw_fd(), place);
+            self.shared_memory.put(socket.as_raw_fd(), place);
         }
     }
 
@@ -210,6 +210,6 @@ impl Drop for Accepted {
         let Some(socket) = self.socket.take() else { return };
         let number = socket.as_raw_fd();
         drop(socket);
-        self.region.clear(number);
+        self.shared_memory.clear(number);
     }
 }

@@ -53,7 +53,7 @@ fn one_who_says_more_than_the_owner_takes_in_waits() {
     play(async {
         let mut stage = Stage::new();
         let (ours, theirs) = fdpass::channel_pair().unwrap();
-        stage.cluster.join(Run(1), 0, ours, Part::None);
+        stage.cluster.join(Run(1), 0, ours, WorkerProtocol::None);
         let babbler = Babbler::of_lines(theirs);
         until("much is told", || stage.notices.len() >= 256).await;
         for _ in 0..3 {
@@ -73,7 +73,7 @@ fn one_whose_children_talk_on_is_buried_all_the_same() {
     play(async {
         let stage = Stage::new();
         let (ours, theirs) = fdpass::channel_pair().unwrap();
-        stage.cluster.join(Run(1), 0, ours, Part::None);
+        stage.cluster.join(Run(1), 0, ours, WorkerProtocol::None);
         let _babbler = Babbler::of_lines(theirs);
         stage.cluster.gone(Run(1));
     });
@@ -85,7 +85,7 @@ fn the_same_on_a_channel_of_our_own() {
         let mut stage = Stage::new();
         let (ipc, _theirs) = fdpass::channel_pair().unwrap();
         let (ours, theirs) = packets::pair().unwrap();
-        stage.cluster.join(Run(1), 0, ipc, Part::Channel(ours));
+        stage.cluster.join(Run(1), 0, ipc, WorkerProtocol::Channel(ours));
         packets::send(&theirs, &FromWorker::Hello { version: VERSION }.encode(), &[]).unwrap();
         rustix::io::ioctl_fionbio(&theirs, true).unwrap();
         let _babbler = Babbler::new(move || drop(packets::send(&theirs, &FromWorker::Ready.encode(), &[])));

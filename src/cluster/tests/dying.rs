@@ -34,7 +34,7 @@ fn one_that_waits_with_us_is_dealt_out() {
         heard(&one).await;
         let remains = stage.die().await;
         assert!(matches!(remains.connections[..], [(_, Place::Waiting { .. })]));
-        let stage = remains.revive();
+        let stage = remains.recover();
         one.reassure().await;
         serve(one.accept().await, &mut client);
         heard(&one).await;
@@ -52,7 +52,7 @@ fn one_accepted_and_not_written_down_is_found_by_its_address() {
         let mut remains = stage.die().await;
         let (socket, _) = remains.connections.pop().unwrap();
         remains.rest.push(socket);
-        let _stage = remains.revive();
+        let _stage = remains.recover();
         one.reassure().await;
         serve(one.accept().await, &mut client);
     });
@@ -72,14 +72,14 @@ fn what_is_not_a_connection_of_ours_is_left_alone() {
         let (sender, _notices) = unbounded_channel();
         let foreign = Place::Waiting { listener: 1 << 32 | 1, since: None };
         let mut connections = vec![(OwnedFd::from(std::fs::File::open("/dev/null").unwrap()), foreign)];
-        let legacy = Legacy {
+        let recovered = RecoveredCluster {
             records: &remains.records,
             files: &mut remains.files,
             connections: &mut connections,
             rest: &mut rest,
         };
-        let memory = memory(2, &remains.records);
-        let _cluster = Cluster::revive(Options::default(), APP, memory, sender, legacy).unwrap();
+        let persistence = persistence(2, &remains.records);
+        let _cluster = Cluster::recover(ClusterOptions::default(), APP, persistence, sender, recovered).unwrap();
         assert_eq!((rest.len(), connections.len()), (3, 1));
         assert!(one.has_nothing());
     });
@@ -124,7 +124,7 @@ fn one_written_down_as_handed_over_and_never_sent_is_sent() {
         let mut remains = stage.die().await;
         let Place::Waiting { listener, .. } = remains.connections[0].1 else { panic!("it waits") };
         remains.connections[0].1 = Place::Handed { listener, run: 1, seq: (1 << 32) + 900 };
-        let stage = remains.revive();
+        let stage = remains.recover();
         let mut second = one.connect();
         one.reassure().await;
         let mut sockets = vec![one.accept().await, one.accept().await];
@@ -175,9 +175,9 @@ fn the_dead_workers_connections_go_to_another_whoever_of_the_two_died_first() {
             let remains = stage.die().await;
             let stage = if worker_first {
                 drop(one);
-                remains.revive()
+                remains.recover()
             } else {
-                let stage = remains.revive();
+                let stage = remains.recover();
                 drop(one);
                 stage
             };
@@ -255,7 +255,7 @@ fn a_channel_with_more_than_fits_loses_none() {
         let remains = stage.die().await;
         let handed = remains.connections.iter().filter(|(_, place)| matches!(place, Place::Handed { .. })).count();
         assert_eq!(handed, 1, "the gate was closed to the others");
-        let _stage = remains.revive();
+        let _stage = remains.recover();
         assert_eq!(one.next().await.unwrap(), json!(text));
         let mut served = vec![one.accept().await];
         one.reassure().await;
@@ -288,7 +288,7 @@ fn numbers_are_never_used_again_and_stay_exact_in_javascript() {
             heard(&one).await;
             let mut remains = stage.die().await;
             remains.generation += 3;
-            stage = remains.revive();
+            stage = remains.recover();
         }
     });
 }

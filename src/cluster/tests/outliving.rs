@@ -50,7 +50,7 @@ fn a_listener_that_was_opened_and_promised_to_nobody_is_the_one() {
         remains.edit(|record| record["listeners"][0]["holders"] = json!([]));
         remains.connections.clear();
         drop(client);
-        let _stage = remains.revive();
+        let _stage = remains.recover();
         one.seq.set(0);
         one.listen(0).await;
         assert_eq!(one.at(), at);
@@ -138,7 +138,7 @@ fn a_disconnect_noted_and_never_said_is_said() {
         let one = stage.listening(1).await;
         let mut remains = stage.die().await;
         remains.edit(|record| record["members"][0]["asked_to_disconnect"] = json!(true));
-        let stage = remains.revive();
+        let stage = remains.recover();
         stage.cluster.drain(Run(1), GRACE);
         one.reassure().await;
         assert_eq!(one.next().await.unwrap()["act"], "disconnect");
@@ -216,7 +216,7 @@ fn what_was_forsaken_long_before_the_death_is_closed_after_it() {
             let vacant = &mut record["listeners"][0]["vacant"]["since"];
             *vacant = json!(vacant.as_u64().unwrap().saturating_sub(31_000));
         });
-        let stage = remains.revive();
+        let stage = remains.recover();
         quiet().await;
         assert_eq!(stage.cluster.listeners().len(), 1);
         two.connect();
@@ -245,7 +245,7 @@ fn shared_sockets_and_their_files_stay() {
             std::fs::rename(&path, &aside).unwrap();
             let remains = stage.die().await;
             std::fs::rename(&aside, &path).unwrap();
-            let stage = remains.revive();
+            let stage = remains.recover();
             assert_eq!(stage.cluster.listeners(), before);
             let two = stage.worker(2);
             assert_eq!(two.query(unix).await["errno"], Value::Null);
@@ -278,7 +278,7 @@ fn a_connection_by_a_unix_path_is_found_too() {
         std::fs::rename(&aside, &path).unwrap();
         let (socket, _) = remains.connections.pop().unwrap();
         remains.rest.push(socket);
-        let _stage = remains.revive();
+        let _stage = remains.recover();
         one.reassure().await;
         one.accept().await;
     });
@@ -295,7 +295,7 @@ fn a_workers_own_file_is_acknowledged_once() {
         send();
         let mut remains = stage.die().await;
         remains.edit(|record| record["members"][0]["file_acknowledged"] = json!(true));
-        let mut stage = remains.revive();
+        let mut stage = remains.recover();
         assert_eq!(stage.notice().await, Notice::Message { run: Run(1), data: json!({"a": 2}) });
         heard(&one).await;
         assert!(one.has_nothing(), "the God before did that");
@@ -320,10 +320,10 @@ fn what_is_closed_is_released_first() {
         assert_eq!(kept(&stage), 2);
         stage.cluster.close();
         assert_eq!(kept(&stage), 1);
-        let Stage { cluster, memory, .. } = stage;
+        let Stage { cluster, persistence, .. } = stage;
         drop(cluster);
         quiet().await;
-        let records = ledger::read(memory.ledger.file().unwrap()).unwrap();
+        let records = ledger::read(persistence.ledger.file().unwrap()).unwrap();
         assert!(!records.keys().any(|key| key.starts_with("fd/") || key.starts_with("cluster/")), "{records:?}");
     });
 }

@@ -29,7 +29,7 @@ impl Worker {
     fn join(stage: &Stage, run: u64) -> Worker {
         let ((ipc, their_ipc), (own, socket)) = (fdpass::channel_pair().unwrap(), packets::pair().unwrap());
         rustix::io::ioctl_fionbio(&socket, true).unwrap();
-        stage.cluster.join(Run(run), u32::try_from(run).unwrap(), ipc, Part::Channel(own));
+        stage.cluster.join(Run(run), u32::try_from(run).unwrap(), ipc, WorkerProtocol::Channel(own));
         let status = Status { credit: 16, ..Status::default() };
         let (files, wrote) = (VecDeque::new(), Vec::new());
         Worker { run, socket, _ipc: their_ipc, status, files, at: None, drains: 0, wrote, largest: 0, refuses: false }
@@ -288,7 +288,7 @@ async fn story(seed: u64) {
                     worker.write(worker.wrote.clone());
                 }
             }
-            stage = remains.revive();
+            stage = remains.recover();
         }
         if chance.happens(3) && workers.len() > 1 {
             let dead = workers.remove(chance.below(workers.len() as u64) as usize);
@@ -330,7 +330,7 @@ fn every_client_is_served_once_whatever_god_dies_of() {
 fn who_asks_it_waits_for_its_credit_and_who_is_withheld_is_dealt_nothing_else() {
     play(async {
         let stage = Stage::new();
-        stage.cluster.withhold(Run(1));
+        stage.cluster.mark_not_ready(Run(1));
         let mut worker = Worker::listening(&stage, 1, 0).await;
         let cluster = stage.cluster.clone();
         let asking = tokio::task::spawn_local(async move { cluster.probe(Run(1)).await });
@@ -358,11 +358,11 @@ fn who_gives_up_asking_is_forgotten() {
         for _ in 0..5 {
             let cluster = stage.cluster.clone();
             let asking = tokio::task::spawn_local(async move { cluster.probe(Run(1)).await });
-            let waits = |state: &State| state.visitors.iter().any(|(_, visitor)| !visitor.is_closed());
+            let waits = |state: &ClusterState| state.probe_connections.iter().any(|(_, visitor)| !visitor.is_closed());
             until("it waits", || waits(&stage.cluster.state.borrow())).await;
             asking.abort();
             until("it has gone", || !waits(&stage.cluster.state.borrow())).await;
         }
-        assert_eq!(stage.cluster.state.borrow().visitors.len(), 1);
+        assert_eq!(stage.cluster.state.borrow().probe_connections.len(), 1);
     });
 }

@@ -126,7 +126,7 @@ async fn story(seed: u64) {
             let unsent = (remains.generation << 32) + (1 << 31) + step;
             leave_half_done(&mut remains, &mut chance, unsent);
             players.iter_mut().for_each(|player| player.say_again(&mut chance));
-            stage = remains.revive();
+            stage = remains.recover();
         }
         if chance.happens(3) && players.len() > 1 {
             let dead = players.remove(chance.below(players.len() as u64) as usize);

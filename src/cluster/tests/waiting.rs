@@ -12,7 +12,11 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 
 fn limit(stage: &mut Stage) {
     stage.queue = QueueRule { timeout: Some(TIMEOUT), shed: Shed::Answer, ..QueueRule::default() };
-    stage.cluster.set_options(Options { balance: stage.balance, queue: stage.queue, ..Options::default() });
+    stage.cluster.set_options(ClusterOptions {
+        balance: stage.balance,
+        queue: stage.queue,
+        ..ClusterOptions::default()
+    });
 }
 
 /// Gods live for a tenth of the time each, until the client is told something.

@@ -14,15 +14,15 @@ use super::super::disk::journal;
 use super::super::launch::spawn::output_names;
 use super::super::runs::table;
 use super::super::upgrade;
-use crate::keeper::{Inheritance, Previous, Records, Trial};
+use crate::keeper::{Inherited, Previous, Records, UpgradeProbation};
 use crate::os::clock;
 use crate::os::process::tree;
 use crate::paths::Home;
 use crate::protocol::Run;
 
-/// Puts what a daemon left that died with its keeper in the place of an inheritance, if anything of it lives.
-pub fn inherit(home: &Home, inheritance: &mut Inheritance) {
-    if inheritance.previous.is_some() {
+/// Puts what a daemon left that died with its keeper in the place of an inherited, if anything of it lives.
+pub fn inherit(home: &Home, inherited: &mut Inherited) {
+    if inherited.previous.is_some() {
         return;
     }
     let records = journal::of_this_boot(&home.journal());
@@ -34,13 +34,13 @@ pub fn inherit(home: &Home, inheritance: &mut Inheritance) {
         tracing::error!("{} processes of a daemon that died are not taken over: {error}", survivors.len());
         return;
     }
-    inheritance.files = survivors.iter().flat_map(|(run, live)| outputs(*run, live)).collect();
-    inheritance.records = records;
-    inheritance.previous = Some(Previous { ended: None, at: clock::monotonic_ms(), trial: Trial::None });
+    inherited.files = survivors.iter().flat_map(|(run, live)| outputs(*run, live)).collect();
+    inherited.records = records;
+    inherited.previous = Some(Previous { ended: None, at: clock::monotonic_ms(), probation: UpgradeProbation::None });
 }
 
 /// The runs whose main process is there.
-fn survivors(records: &Records) -> Vec<(Run, table::Live)> {
+fn survivors(records: &Records) -> Vec<(Run, table::LiveRun)> {
     let runs = records.iter().filter_map(|(key, json)| {
         let run = Run(key.strip_prefix(table::KEY)?.parse().ok()?);
         Some((run, serde_json::from_str::<table::Record>(json).ok()?.live))
@@ -49,7 +49,7 @@ fn survivors(records: &Records) -> Vec<(Run, table::Live)> {
 }
 
 /// Our ends of the pipes it writes to, by the names they are kept under.
-fn outputs(run: Run, live: &table::Live) -> HashMap<String, OwnedFd> {
+fn outputs(run: Run, live: &table::LiveRun) -> HashMap<String, OwnedFd> {
     let streams = output_names(run).into_iter().zip([1, 2]).zip(live.pipes);
     streams.filter_map(|((name, number), inode)| Some((name, reopen(live.pid, number, inode)?))).collect()
 }

@@ -20,23 +20,23 @@ use super::super::disk::history::History;
 use super::super::disk::journal::Journal;
 use super::super::disk::pid_files::PidFiles;
 use super::super::event_sources::{Channels, Sources};
-use super::super::god::{God, Shell};
+use super::super::god::{God, Resources};
 use super::super::rpc::audit::Peer;
 use super::super::rpc::server;
-use super::super::rpc::server::Door;
+use super::super::rpc::server::Acceptor;
 use super::super::rpc::service::Service;
-use super::super::runs::health::Checks;
+use super::super::runs::health::HealthChecks;
 use super::super::runs::notify;
 use super::super::{COMMANDS_WAITING, FILE_THREADS, LINEAGE, Options, upgrade};
 use super::adopt;
 use super::home_dir::at;
 use super::recover;
-use super::recover::Legacy;
+use super::recover::RecoveredState;
 use super::sockets;
-use super::sockets::Attendance;
-use crate::cluster::Memory;
+use super::sockets::SocketGuard;
+use crate::cluster::Persistence;
 use crate::keeper::exits::Inbox;
-use crate::keeper::{Inheritance, Ledger, Pillar, Trial, Word};
+use crate::keeper::{FdSlot, Inherited, Ledger, UpgradeProbation, Word};
 use crate::logs::LogFiles;
 use crate::os::cgroup::Cgroups;
 use crate::os::clock;
@@ -44,12 +44,12 @@ use crate::os::fs::files;
 use crate::os::process::{clone_files, identity, pidfd};
 use crate::os::thread_pool::Threads;
 use crate::paths::Home;
-use crate::protocol::{Hello, Standing, VERSION};
+use crate::protocol::{DaemonWarnings, Hello, VERSION};
 /// So many findings of health checks wait for God before the checks do.
 const FINDINGS_WAITING: usize = 64;
 
 /// A God and all he needs.
-pub struct Born {
+pub struct Bootstrapped {
     /// He.
     pub god: God,
     /// What he listens to.
@@ -57,13 +57,13 @@ pub struct Born {
     /// How others talk to him.
     pub service: Service,
     /// Where they come in.
-    pub rpc: Door,
+    pub rpc: Acceptor,
     /// Where those come in who want to hear of everything.
-    pub events: Door,
+    pub events: Acceptor,
     /// Keeps both open.
-    pub attendance: Attendance,
+    pub socket_guard: SocketGuard,
     /// True if there was a God before him.
-    pub is_heir: bool,
+    pub is_successor: bool,
 }
 
 /// What a God cannot do without.
@@ -76,17 +76,17 @@ pub trait Needed<T> {
 impl<T, E: fmt::Display> Needed<T> for Result<T, E> {
     fn needed(self, doing: impl fmt::Display) -> Result<T, String> {
         self.map_err(|error| {
-            clone_files::part();
+            clone_files::unshare();
             format!("{doing}: {error}")
         })
     }
 }
 
 /// Takes over what there is and makes the rest. Must be called inside the runtime's `LocalSet`.
-pub fn bear(options: &Options, mut legacy: Inheritance) -> Result<Born, String> {
+pub fn bootstrap(options: &Options, mut legacy: Inherited) -> Result<Bootstrapped, String> {
     let home = &options.home;
     adopt::inherit(home, &mut legacy);
-    let is_heir = legacy.previous.is_some();
+    let is_successor = legacy.previous.is_some();
     let supervisor = upgrade::read(&legacy.records).needed("going on after the daemon before")?;
     let lineage = match legacy.records.get(LINEAGE) {
         Some(lineage) => lineage.clone(),
@@ -101,31 +101,31 @@ pub fn bear(options: &Options, mut legacy: Inheritance) -> Result<Born, String> 
     let (heard, heard_in) = notify::channel();
     let (findings, findings_in) = mpsc::channel(FINDINGS_WAITING);
     let exits = inbox(&mut legacy).needed("hearing of exits")?;
-    let shell = shell(home, &legacy, ledger, &lineage, notices).needed("preparing the daemon")?;
+    let resources = resources(home, &legacy, ledger, &lineage, notices).needed("preparing the daemon")?;
     let service = Service {
         god: commands,
         hello: hello(home, &legacy),
         home: home.clone(),
-        saved: shell.saved.clone(),
+        saved: resources.saved.clone(),
         lineage: lineage.clone(),
-        threads: shell.threads.clone(),
+        threads: resources.threads.clone(),
         peer: Peer::ourselves(),
     };
-    let shared = (shell.memory.ledger.clone(), Rc::clone(&legacy.region));
-    let (attendance, rpc, events) =
-        sockets::attend(home.clone(), legacy.keeper, is_heir, shared, (rpc, events)).needed("watching the home")?;
+    let shared = (resources.persistence.ledger.clone(), Rc::clone(&legacy.shared_memory));
+    let (socket_guard, rpc, events) =
+        sockets::keep(home.clone(), legacy.keeper, is_successor, shared, (rpc, events)).needed("watching the home")?;
     let orphaned = watch_keeper(legacy.keeper).needed("watching the keeper")?;
-    let mut god = God::new(lineage, ends, heard, Checks::new(findings), shell);
+    let mut god = God::new(lineage, ends, heard, HealthChecks::new(findings), resources);
     let previous = legacy.previous;
     if let Some(previous) = previous {
-        let Inheritance { records, files, connections, rest, .. } = legacy;
-        god.revive(supervisor, Legacy { records, files, connections, rest, previous }, &exits);
+        let Inherited { records, files, connections, rest, .. } = legacy;
+        god.recover(supervisor, RecoveredState { records, files, connections, rest, previous }, &exits);
     }
     notify::clear_leftovers(home, &god.notifications);
     // Empty groups of an earlier life go when they are let go of; those with processes stay.
-    drop(god.shell.cgroups.leftovers());
-    god.judge(previous);
-    god.shell.memory.region.set(Word::Ready, 1);
+    drop(god.resources.cgroups.leftovers());
+    god.begin_probation(previous);
+    god.resources.persistence.shared_memory.set(Word::Ready, 1);
     let channels = Channels {
         commands: commands_in,
         notices: notices_in,
@@ -136,43 +136,43 @@ pub fn bear(options: &Options, mut legacy: Inheritance) -> Result<Born, String> 
         orphaned,
     };
     let sources = Sources::new(channels, options.foreground).needed("handling signals")?;
-    Ok(Born { god, sources, service, rpc, events, attendance, is_heir })
+    Ok(Bootstrapped { god, sources, service, rpc, events, socket_guard, is_successor })
 }
 
-fn hello(home: &Home, legacy: &Inheritance) -> Hello {
+fn hello(home: &Home, legacy: &Inherited) -> Hello {
     Hello {
         version: VERSION.to_owned(),
         pid: legacy.keeper,
         god: identity::pid(),
-        generation: legacy.region.get(Word::Generation),
+        generation: legacy.shared_memory.get(Word::Generation),
         started_at: clock::epoch_ms(),
         home: home.root().to_owned(),
-        standing: Standing::default(),
+        standing: DaemonWarnings::default(),
     }
 }
 
-fn shell(
+fn resources(
     home: &Home,
-    legacy: &Inheritance,
+    legacy: &Inherited,
     ledger: Ledger,
     lineage: &str,
     notices: mpsc::UnboundedSender<crate::cluster::Notice>,
-) -> io::Result<Shell> {
-    let region = Rc::clone(&legacy.region);
+) -> io::Result<Resources> {
+    let shared_memory = Rc::clone(&legacy.shared_memory);
     let threads = Threads::start("files", FILE_THREADS)?;
     let journal = Journal::start(home, &ledger, lineage, !legacy.records.is_empty())?;
     let saved = Saved::default();
     know_saved(&threads, home.clone(), saved.clone());
     let cgroups = Cgroups::discover(home.root());
     tracing::info!("control groups: {}", cgroups.allowance());
-    Ok(Shell {
+    Ok(Resources {
         home: home.clone(),
         user: identity::user_name(),
-        file_limit: (region.get(Word::FileLimitSoft), region.get(Word::FileLimitHard)),
+        file_limit: (shared_memory.get(Word::FileLimitSoft), shared_memory.get(Word::FileLimitHard)),
         notices,
         logs: LogFiles::new(threads.clone())?,
         pid_files: PidFiles::new()?,
-        memory: Memory { ledger, region, tracer: legacy.tracer.clone() },
+        persistence: Persistence { ledger, shared_memory, tracer: legacy.tracer.clone() },
         keeper: legacy.keeper,
         cgroups,
         journal,
@@ -194,12 +194,12 @@ fn know_saved(threads: &Threads, home: Home, saved: Saved) {
 }
 
 /// Makes the ledger of this God from the one before, whose file is closed.
-fn start_ledger(legacy: &Inheritance, lineage: &str) -> io::Result<Ledger> {
-    let before = legacy.region.pillar(Pillar::Ledger);
-    let ledger = Ledger::start(Rc::clone(&legacy.region), &legacy.records)?;
-    let on_trial = legacy.previous.is_some_and(|previous| previous.trial == Trial::Running);
-    if on_trial && legacy.region.pillar(Pillar::LedgerBefore).is_none() {
-        legacy.region.set_pillar(Pillar::LedgerBefore, before);
+fn start_ledger(legacy: &Inherited, lineage: &str) -> io::Result<Ledger> {
+    let before = legacy.shared_memory.fd_slot(FdSlot::Ledger);
+    let ledger = Ledger::start(Rc::clone(&legacy.shared_memory), &legacy.records)?;
+    let on_trial = legacy.previous.is_some_and(|previous| previous.probation == UpgradeProbation::Running);
+    if on_trial && legacy.shared_memory.fd_slot(FdSlot::LedgerBefore).is_none() {
+        legacy.shared_memory.set_fd_slot(FdSlot::LedgerBefore, before);
     } else {
         drop(before.and_then(files::take));
     }
@@ -208,8 +208,8 @@ fn start_ledger(legacy: &Inheritance, lineage: &str) -> io::Result<Ledger> {
     Ok(ledger)
 }
 
-/// God's end of the exits, as a duplicate: the pillar itself stays open for those who come after him.
-fn inbox(legacy: &mut Inheritance) -> io::Result<Inbox> {
+/// God's end of the exits, as a duplicate: the slot itself stays open for those who come after him.
+fn inbox(legacy: &mut Inherited) -> io::Result<Inbox> {
     let exits = legacy.exits.take().ok_or(io::ErrorKind::NotFound)?;
     let ours = exits.try_clone();
     let _ = exits.into_raw_fd();
@@ -217,7 +217,7 @@ fn inbox(legacy: &mut Inheritance) -> io::Result<Inbox> {
 }
 
 /// One of our sockets: the one that was kept, which has taken calls all the while, or a new one.
-fn socket(legacy: &mut Inheritance, ledger: &Ledger, name: &str, path: &Path) -> Result<UnixListener, String> {
+fn socket(legacy: &mut Inherited, ledger: &Ledger, name: &str, path: &Path) -> Result<UnixListener, String> {
     match legacy.files.remove(name) {
         Some(kept) => server::resume(kept).map_err(at(path)),
         None => {

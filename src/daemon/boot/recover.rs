@@ -10,8 +10,8 @@ use std::sync::Arc;
 use super::super::god::{God, moment};
 use super::super::launch::spawn::{Kept, cluster_options, run_of};
 use super::super::runs::table;
-use super::super::runs::table::Live;
-use crate::cluster::{self, Cluster, Memory};
+use super::super::runs::table::LiveRun;
+use crate::cluster::{self, Cluster, Persistence};
 use crate::keeper::exits::Inbox;
 use crate::keeper::{Place, Previous, Records, Word};
 use crate::os::cgroup::Cgroup;
@@ -26,7 +26,7 @@ use crate::supervisor::{AppId, Effect, Input, Process, State, Supervisor};
 pub type Files = HashMap<String, OwnedFd>;
 
 /// What the God before left to this one.
-pub struct Legacy {
+pub struct RecoveredState {
     /// What he wrote down.
     pub records: Records,
     /// The files he kept, by name.
@@ -41,18 +41,18 @@ pub struct Legacy {
 
 impl God {
     /// Goes on where the God before was, whose mind is `supervisor`.
-    pub fn revive(&mut self, supervisor: Supervisor, mut legacy: Legacy, exits: &Inbox) {
+    pub fn recover(&mut self, supervisor: Supervisor, mut legacy: RecoveredState, exits: &Inbox) {
         self.supervisor = supervisor;
         self.find_runs(&legacy.records);
-        self.living.find_parents(&legacy.records, legacy.previous.ended.is_none());
+        self.runs.find_parents(&legacy.records, legacy.previous.ended.is_none());
         self.find_clusters(&mut legacy);
         self.take_over_output(&mut legacy.files);
-        killpoint::pass("reviving");
+        killpoint::pass("recovering");
         self.find_marked();
         self.end_checks();
         self.tell(legacy.previous);
-        let living = &self.living;
-        self.notifications.revive(&legacy.records, &mut legacy.files, |run| living.get(run).is_some());
+        let runs = &self.runs;
+        self.notifications.recover(&legacy.records, &mut legacy.files, |run| runs.get(run).is_some());
         self.take_over_channels(&mut legacy.files);
         self.drop_rest(legacy.files, legacy.connections, legacy.rest);
         for effect in self.supervisor.unfinished(moment()) {
@@ -62,10 +62,10 @@ impl God {
             self.reap(&dead);
             exits.take();
         }
-        killpoint::pass("revived");
+        killpoint::pass("recovered");
         self.bury_unseen();
         self.check_health_of_all();
-        self.living.watch_strangers();
+        self.runs.watch_strangers();
         self.find_out_again();
         self.count_silence_anew();
         if self.supervisor.is_closing() {
@@ -79,7 +79,7 @@ impl God {
             let Some(run) = key.strip_prefix(table::KEY).and_then(|run| run.parse().ok()).map(Run) else { continue };
             match serde_json::from_str::<table::Record>(json) {
                 Ok(table::Record { live, group }) => {
-                    self.living.confine(run, Cgroup::reopen(&group));
+                    self.runs.confine(run, Cgroup::reopen(&group));
                     self.take_over(run, live);
                 }
                 Err(error) => tracing::error!("the record of run {} cannot be read: {error}", run.0),
@@ -87,29 +87,29 @@ impl God {
         }
     }
 
-    fn take_over(&mut self, run: Run, live: Live) {
+    fn take_over(&mut self, run: Run, live: LiveRun) {
         self.supervisor.skip_runs_to(run);
         if let Some(process) = pidfd::reopen(live.pid, live.start) {
-            self.living.hold(run, process);
+            self.runs.hold(run, process);
         }
-        self.living.insert(run, live);
+        self.runs.insert(run, live);
     }
 
     /// The listeners, the channels to workers, and the connections between the two.
-    fn find_clusters(&mut self, legacy: &mut Legacy) {
+    fn find_clusters(&mut self, legacy: &mut RecoveredState) {
         let apps: Vec<_> = self.supervisor.apps().map(|app| (app.id, Arc::clone(&app.spec))).collect();
         for (app, spec) in apps {
             if !Cluster::is_known(app.0, &legacy.records) {
                 continue;
             }
-            let left = cluster::Legacy {
+            let left = cluster::RecoveredCluster {
                 records: &legacy.records,
                 files: &mut legacy.files,
                 connections: &mut legacy.connections,
                 rest: &mut legacy.rest,
             };
-            let (memory, notices) = (self.shell.memory.clone(), self.shell.notices.clone());
-            match Cluster::revive(cluster_options(&spec), app.0, memory, notices, left) {
+            let (memory, notices) = (self.resources.persistence.clone(), self.resources.notices.clone());
+            match Cluster::recover(cluster_options(&spec), app.0, memory, notices, left) {
                 Ok(cluster) => {
                     self.rotate(app, &cluster);
                     if spec.mechanism() == Mechanism::Activation
@@ -128,21 +128,21 @@ impl God {
     fn rotate(&self, app: AppId, cluster: &Cluster) {
         let members = self.supervisor.processes().filter(|process| process.app == app);
         let serving = members.flat_map(Process::serving).map(|(run, _)| run);
-        let (out, back): (Vec<Run>, Vec<Run>) = serving.partition(|run| self.supervisor.is_passed_over(*run));
+        let (out, back): (Vec<Run>, Vec<Run>) = serving.partition(|run| self.supervisor.is_ejected(*run));
         back.into_iter().for_each(|run| cluster.admit(run));
-        out.into_iter().for_each(|run| cluster.pass_over(run));
+        out.into_iter().for_each(|run| cluster.eject(run));
     }
 
     /// Processes that were started in the last moment, before their pid was written down, and such as nobody answers
     /// for, which go.
     fn find_marked(&mut self) {
-        for (pid, run) in self.living.marked() {
+        for (pid, run) in self.runs.marked() {
             let leads = proc::stat(pid).is_some_and(|stat| stat.session == pid);
             match self.supervisor.process_of(run).map(|process| process.app) {
                 Some(app) if leads => {
                     let logs =
                         ["out", "err"].map(|stream| self.output_path(&format!("log/{}/{stream}", run.0)).flatten());
-                    self.take_over(run, Live::new(pid, app, [0; 2], logs));
+                    self.take_over(run, LiveRun::new(pid, app, [0; 2], logs));
                 }
                 Some(_) => {}
                 None => {
@@ -156,9 +156,9 @@ impl God {
         }
     }
 
-    /// Checks by command end with the God who made them, but for what they started themselves.
+    /// HealthChecks by command end with the God who made them, but for what they started themselves.
     fn end_checks(&self) {
-        for pid in tree::descendants(&self.living.checks()) {
+        for pid in tree::descendants(&self.runs.checks()) {
             // It may have ended in this very moment.
             let _ = tree::signal(pid, libc::SIGKILL);
         }
@@ -171,7 +171,7 @@ impl God {
         let mut by_file: BTreeMap<Option<PathBuf>, Vec<Kept>> = BTreeMap::new();
         for name in names {
             let (Some(pipe), Some(path)) = (files.remove(&name), self.output_path(&name)) else { continue };
-            self.shell.memory.ledger.keep(&name, &pipe);
+            self.resources.persistence.ledger.keep(&name, &pipe);
             by_file.entry(path).or_default().push(self.kept(name, pipe));
         }
         for (path, pipes) in by_file {
@@ -183,18 +183,18 @@ impl God {
     fn output_path(&self, name: &str) -> Option<Option<PathBuf>> {
         let run = run_of(name)?;
         let stream = usize::from(!name.ends_with("out"));
-        if let Some(live) = self.living.get(run) {
+        if let Some(live) = self.runs.get(run) {
             return Some(live.logs[stream].clone());
         }
         let process = self.supervisor.process_of(run)?;
         let spec = &self.supervisor.app(process.app)?.spec;
-        let (logs, _) = super::super::launch::environment::files(&self.shell.home, spec, process);
+        let (logs, _) = super::super::launch::environment::files(&self.resources.home, spec, process);
         Some([logs.out, logs.err][stream].clone())
     }
 
     /// Channels of processes that were started in the last moment: their clusters do not know them yet.
     fn take_over_channels(&mut self, files: &mut HashMap<String, OwnedFd>) {
-        let runs: Vec<(Run, AppId)> = self.living.running().map(|(run, live)| (run, live.app)).collect();
+        let runs: Vec<(Run, AppId)> = self.runs.running().map(|(run, live)| (run, live.app)).collect();
         for (run, app) in runs {
             let (channel, watch) =
                 (files.remove(&cluster::channel_name(run)), files.remove(&cluster::handover_name(run)));
@@ -202,12 +202,12 @@ impl God {
             let own = files.remove(&cluster::own_channel_name(run));
             let instance = self.supervisor.process_of(run).map_or(0, |process| process.instance);
             if self.is_launching(run) {
-                self.withhold(run, app, &spec);
+                self.mark_not_ready(run, app, &spec);
             }
             if let Some(channel) = channel {
                 self.cluster(app, &spec).join(run, instance, channel, super::super::launch::spawn::part(&spec, own));
             }
-            if let (Some(watch), Some(root)) = (watch, self.living.main(run)) {
+            if let (Some(watch), Some(root)) = (watch, self.runs.main(run)) {
                 self.cluster(app, &spec).expect_watch(run, root, watch.into());
             }
         }
@@ -215,7 +215,7 @@ impl God {
 
     /// What nobody took over is closed, and nobody looks for it any more.
     fn drop_rest(&self, files: HashMap<String, OwnedFd>, connections: Vec<(OwnedFd, Place)>, rest: Vec<OwnedFd>) {
-        let Memory { ledger, region, .. } = &self.shell.memory;
+        let Persistence { ledger, shared_memory, .. } = &self.resources.persistence;
         for (name, file) in files {
             ledger.release(&name);
             drop(file);
@@ -223,7 +223,7 @@ impl God {
         for (connection, _) in connections {
             let number = connection.as_raw_fd();
             drop(connection);
-            region.clear(number);
+            shared_memory.clear(number);
         }
         drop(rest);
     }
@@ -236,15 +236,15 @@ impl God {
     /// Carries out what the God before may not have come to.
     fn finish(&mut self, effect: Effect) {
         let (news, late) = match effect {
-            Effect::Spawn { run, .. } if self.living.get(run).is_some() => (Some(Input::Spawned { run }), None),
+            Effect::Spawn { run, .. } if self.runs.get(run).is_some() => (Some(Input::Spawned { run }), None),
             // Another that was to be started with it could not be, and it has been told to go.
             Effect::Spawn { run, .. } if !self.is_launching(run) => (None, None),
             Effect::Spawn { run, process } => (Some(self.spawn(run, process)), Some(run)),
-            Effect::Terminate { run } if self.living.get(run).is_none_or(|live| live.told_to_stop) => (None, None),
+            Effect::Terminate { run } if self.runs.get(run).is_none_or(|live| live.told_to_stop) => (None, None),
             Effect::Terminate { run } => (self.carry_out(effect), Some(run)),
             effect => (self.carry_out(effect), None),
         };
-        for input in news.into_iter().chain(late.map(|run| Input::Late { run })) {
+        for input in news.into_iter().chain(late.map(|run| Input::Delayed { run })) {
             self.input(input);
         }
     }
@@ -252,17 +252,17 @@ impl God {
     /// What was said while nobody listened is still to be heard.
     fn count_silence_anew(&mut self) {
         let runs: Vec<Run> = self.supervisor.processes().flat_map(Process::staying).collect();
-        runs.into_iter().for_each(|run| self.input(Input::Alive { run }));
+        runs.into_iter().for_each(|run| self.input(Input::WatchdogPing { run }));
     }
 
     /// Processes whose end nobody told of.
     fn bury_unseen(&mut self) {
-        let gone: Vec<table::End> = self.living.gone_unseen().into_iter().map(|pid| (pid, None)).collect();
-        let mut news = self.living.ended(&gone);
-        news.extend(self.living.emptied_unseen());
+        let gone: Vec<table::End> = self.runs.gone_unseen().into_iter().map(|pid| (pid, None)).collect();
+        let mut news = self.runs.ended(&gone);
+        news.extend(self.runs.emptied_unseen());
         self.all_inputs(news);
         let known = self.supervisor.processes().flat_map(Process::runs);
-        let lost: Vec<Run> = known.filter(|run| self.living.get(*run).is_none()).collect();
+        let lost: Vec<Run> = known.filter(|run| self.runs.get(*run).is_none()).collect();
         let ended = |run| Input::Exited { run, exit: Exit::Unknown, survivors: false };
         self.all_inputs(lost.into_iter().map(ended).collect());
     }
@@ -270,15 +270,15 @@ impl God {
     fn tell(&mut self, previous: Previous) {
         let after = previous.ended.map(|ended| table::exit(Some(ended), None));
         let gap_ms = clock::monotonic_ms().saturating_sub(previous.at);
-        let lives = |live: &Live| live.stat().is_some_and(|stat| !stat.is_zombie());
-        let runs = self.living.running().filter(|(_, live)| lives(live)).count();
+        let lives = |live: &LiveRun| live.stat().is_some_and(|stat| !stat.is_zombie());
+        let runs = self.runs.running().filter(|(_, live)| lives(live)).count();
         let runs = u32::try_from(runs).unwrap_or(u32::MAX);
         let how = match previous.ended {
             Some(Ended::Signal(number)) => format!("was killed by {}", crate::spec::signal::name(number)),
             Some(Ended::Code(code)) => format!("ended with code {code}"),
             None => "is gone without a word".to_owned(),
         };
-        let forgotten = self.shell.memory.region.get(Word::ForgottenExits);
+        let forgotten = self.resources.persistence.shared_memory.get(Word::ForgottenExits);
         if forgotten > 0 {
             tracing::error!("how {forgotten} processes ended is not known: too many ended while there was no daemon");
         }
@@ -289,15 +289,15 @@ impl God {
     /// Becomes the keeper, as the keeper has died, and lets another God go on. Comes back only if that fails.
     pub(crate) fn replace_keeper(&mut self) {
         tracing::warn!("the keeper died: this process takes its place, and another daemon goes on");
-        let region = &self.shell.memory.region;
-        region.set(Word::LastEnd, 0);
-        region.set(Word::EndedAt, clock::monotonic_ms());
+        let shared_memory = &self.resources.persistence.shared_memory;
+        shared_memory.set(Word::LastEnd, 0);
+        shared_memory.set(Word::EndedAt, clock::monotonic_ms());
         let error = match std::fs::File::open("/proc/self/exe") {
-            Ok(program) => crate::keeper::execute(region, &program, self.shell.home.root().as_os_str()),
+            Ok(program) => crate::keeper::execute(shared_memory, &program, self.resources.home.root().as_os_str()),
             Err(error) => error,
         };
         tracing::error!("no new keeper could be made, so apps will not outlive this daemon: {error}");
-        self.living.go_alone();
+        self.runs.go_alone();
         self.bury_unseen();
     }
 }

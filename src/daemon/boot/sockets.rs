@@ -20,9 +20,9 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::super::rpc::server;
-use super::super::rpc::server::Door;
+use super::super::rpc::server::Acceptor;
 use super::home_dir;
-use crate::keeper::{Ledger, Pillar, Region};
+use crate::keeper::{FdSlot, Ledger, SharedMemory};
 use crate::os::fs::files;
 use crate::paths::Home;
 
@@ -49,46 +49,46 @@ enum Made {
 /// nobody has yet seen to the folders.
 ///
 /// Must be called inside the runtime, on God's thread.
-pub fn attend(
+pub fn keep(
     home: Home,
     keeper: i32,
     furnish: bool,
-    (ledger, region): (Ledger, Rc<Region>),
+    (ledger, shared_memory): (Ledger, Rc<SharedMemory>),
     (rpc, events): (tokio::net::UnixListener, tokio::net::UnixListener),
-) -> io::Result<(Attendance, Door, Door)> {
+) -> io::Result<(SocketGuard, Acceptor, Acceptor)> {
     let (made, made_in) = unbounded_channel();
     let (rpc_anew, rpc_in) = unbounded_channel();
     let (events_anew, events_in) = unbounded_channel();
     Builder::new()
         .name("doors".into())
         .stack_size(256 << 10)
-        .spawn(move || Attendant::new(home, keeper, made).work(furnish))?;
-    let hand_over = tokio::task::spawn_local(take_in(made_in, ledger, region, rpc_anew, events_anew));
-    Ok((Attendance(hand_over.abort_handle()), Door::new(rpc, rpc_in), Door::new(events, events_in)))
+        .spawn(move || SocketKeeper::new(home, keeper, made).work(furnish))?;
+    let hand_over = tokio::task::spawn_local(take_in(made_in, ledger, shared_memory, rpc_anew, events_anew));
+    Ok((SocketGuard(hand_over.abort_handle()), Acceptor::new(rpc, rpc_in), Acceptor::new(events, events_in)))
 }
 
 /// Dropped, it lets the doors be: what is deleted from then on stays so.
-pub struct Attendance(tokio::task::AbortHandle);
+pub struct SocketGuard(tokio::task::AbortHandle);
 
-impl Drop for Attendance {
+impl Drop for SocketGuard {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-/// Puts what was made in the place of what was deleted. Ends with the thread, or with the [`Attendance`].
+/// Puts what was made in the place of what was deleted. Ends with the thread, or with the [`SocketGuard`].
 async fn take_in(
     mut made: UnboundedReceiver<Made>,
     ledger: Ledger,
-    region: Rc<Region>,
+    shared_memory: Rc<SharedMemory>,
     rpc: UnboundedSender<tokio::net::UnixListener>,
     events: UnboundedSender<tokio::net::UnixListener>,
 ) {
     while let Some(made) = made.recv().await {
         let (name, socket, door) = match made {
             Made::Lock(lock) => {
-                let before = region.pillar(Pillar::Lock);
-                region.set_pillar(Pillar::Lock, Some(OwnedFd::from(lock).into_raw_fd()));
+                let before = shared_memory.fd_slot(FdSlot::Lock);
+                shared_memory.set_fd_slot(FdSlot::Lock, Some(OwnedFd::from(lock).into_raw_fd()));
                 drop(before.and_then(files::take));
                 continue;
             }
@@ -107,7 +107,7 @@ async fn take_in(
     }
 }
 
-struct Attendant {
+struct SocketKeeper {
     home: Home,
     keeper: i32,
     made: UnboundedSender<Made>,
@@ -119,14 +119,14 @@ struct Attendant {
     complaint: Option<String>,
 }
 
-impl Attendant {
-    fn new(home: Home, keeper: i32, made: UnboundedSender<Made>) -> Attendant {
+impl SocketKeeper {
+    fn new(home: Home, keeper: i32, made: UnboundedSender<Made>) -> SocketKeeper {
         let with_identity = |path: PathBuf| {
             let there = identity(&path);
             (path, there)
         };
         let [lock, rpc, events] = [home.pid_file(), home.rpc_sock(), home.pub_sock()].map(with_identity);
-        Attendant { home, keeper, made, lock, rpc, events, complaint: None }
+        SocketKeeper { home, keeper, made, lock, rpc, events, complaint: None }
     }
 
     fn work(mut self, furnish: bool) {

@@ -66,7 +66,7 @@ pub fn event(about: &EventProcess, kind: &EventKind) {
         EventKind::OverMemory { bytes, limit } => {
             tracing::warn!("{who} uses {bytes} bytes of memory, more than its limit of {limit}: it is replaced");
         }
-        EventKind::Asked { verb, by } => {
+        EventKind::Requested { verb, by } => {
             tracing::info!("{who}: `{verb}` asked by user {}, pid {} ({})", by.uid, by.pid, by.command);
         }
         EventKind::Deleted => tracing::info!("{who} was deleted"),

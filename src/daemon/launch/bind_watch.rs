@@ -16,15 +16,15 @@ use crate::supervisor::AppId;
 
 /// What is known of that: found out at the first need, by trying.
 #[derive(Debug)]
-pub(crate) struct Watching {
+pub(crate) struct BindWatches {
     tracer: Tracer,
     obstacle: OnceCell<Option<String>>,
 }
 
-impl Watching {
+impl BindWatches {
     /// With nothing known yet.
-    pub fn new(tracer: Tracer) -> Watching {
-        Watching { tracer, obstacle: OnceCell::new() }
+    pub fn new(tracer: Tracer) -> BindWatches {
+        BindWatches { tracer, obstacle: OnceCell::new() }
     }
 
     /// What is in the way, in words.
@@ -71,18 +71,18 @@ impl God {
     pub(crate) fn hand_over_watch(&self, run: Run, spec: &AppSpec) -> io::Result<Option<Handover>> {
         match spec.mechanism() {
             Mechanism::None | Mechanism::Node | Mechanism::Activation => return Ok(None),
-            Mechanism::Takeover if self.watching.obstacle().is_some() => return Ok(None),
-            Mechanism::Takeover => {}
+            Mechanism::BindInterception if self.bind_watches.obstacle().is_some() => return Ok(None),
+            Mechanism::BindInterception => {}
         }
         let (pending, theirs) = seccomp::handover()?;
-        self.shell.memory.ledger.keep(&cluster::handover_name(run), &pending);
+        self.resources.persistence.ledger.keep(&cluster::handover_name(run), &pending);
         Ok(Some(Handover { run, pending, theirs }))
     }
 
     /// There is no such process.
     pub(crate) fn drop_watch(&self, handover: Option<Handover>) {
         if let Some(handover) = handover {
-            self.shell.memory.ledger.release(&cluster::handover_name(handover.run));
+            self.resources.persistence.ledger.release(&cluster::handover_name(handover.run));
         }
     }
 
@@ -98,6 +98,6 @@ impl God {
             }
             Err(error) => tracing::error!(run = run.0, %error, "a worker's binds cannot be watched"),
         }
-        self.shell.memory.ledger.release(&cluster::handover_name(run));
+        self.resources.persistence.ledger.release(&cluster::handover_name(run));
     }
 }

@@ -9,12 +9,12 @@ const FIRST: usize = 3;
 
 /// Descriptors from 3 on, in order, and the variables that go with them.
 #[derive(Debug, Default)]
-pub(crate) struct Wiring {
+pub(crate) struct ChildFds {
     files: Vec<OwnedFd>,
     variables: Vec<(&'static str, String)>,
 }
 
-impl Wiring {
+impl ChildFds {
     /// Gives it one more file. Returns the number it will have.
     pub fn give(&mut self, file: OwnedFd) -> usize {
         self.files.push(file);

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use super::super::runs::table::{CHECK_VARIABLE, RUN_VARIABLE};
-use super::child_fds::Wiring;
+use super::child_fds::ChildFds;
 use crate::protocol::info::EpochMs;
 use crate::spec::log_paths::{self, LogPaths};
 use crate::spec::{AppSpec, Env, Program};
@@ -66,7 +66,7 @@ pub fn own(setting: &Setting<'_>) -> Env {
 
 /// The whole environment of a run, as `NAME=value`.
 #[must_use]
-pub(crate) fn whole(setting: &Setting<'_>, mark: &str, wiring: &Wiring) -> Vec<String> {
+pub(crate) fn whole(setting: &Setting<'_>, mark: &str, child_fds: &ChildFds) -> Vec<String> {
     let spec = setting.spec;
     let mut env = Env::clone(&spec.base_env);
     env.extend(own(setting));
@@ -79,7 +79,7 @@ pub(crate) fn whole(setting: &Setting<'_>, mark: &str, wiring: &Wiring) -> Vec<S
         env.remove(stranger);
     }
     let mut need = |name: &str, value: String| env.insert(name.to_owned(), value);
-    wiring.variables().for_each(|(name, value)| drop(need(name, value.to_owned())));
+    child_fds.variables().for_each(|(name, value)| drop(need(name, value.to_owned())));
     env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
@@ -90,7 +90,7 @@ const CHECKED_PID: &str = "PMR_PID";
 /// readiness, and the pid of its main process.
 #[must_use]
 pub(crate) fn of_check(setting: &Setting<'_>, mark: &str, pid: i32) -> Vec<String> {
-    let mut env = whole(setting, mark, &Wiring::default());
+    let mut env = whole(setting, mark, &ChildFds::default());
     env.retain(|entry| entry.split_once('=').is_none_or(|(name, _)| name != RUN_VARIABLE));
     env.extend([format!("{CHECK_VARIABLE}={mark}"), format!("{CHECKED_PID}={pid}")]);
     env

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::super::god::God;
-use super::child_fds::Wiring;
+use super::child_fds::ChildFds;
 use crate::cluster::Cluster;
 use crate::protocol::Run;
 use crate::spec::{AppSpec, Mechanism};
@@ -15,17 +15,23 @@ pub(crate) const PID_VARIABLE: &str = "LISTEN_PID";
 
 impl God {
     /// Gives a run that is about to start its sockets, as the first things it finds open.
-    pub(crate) fn hand_sockets(&mut self, run: Run, app: AppId, spec: &AppSpec, wiring: &mut Wiring) -> io::Result<()> {
+    pub(crate) fn hand_sockets(
+        &mut self,
+        run: Run,
+        app: AppId,
+        spec: &AppSpec,
+        child_fds: &mut ChildFds,
+    ) -> io::Result<()> {
         if spec.mechanism() != Mechanism::Activation {
             return Ok(());
         }
         let sockets = self.cluster(app, spec).activation().sockets(run, &spec.activation)?;
         let names: Vec<String> =
             spec.activation.listen.iter().map(crate::spec::activation::Endpoint::fd_name).collect();
-        wiring.tell("LISTEN_FDS", sockets.len().to_string());
-        wiring.tell("LISTEN_FDNAMES", names.join(":"));
+        child_fds.tell("LISTEN_FDS", sockets.len().to_string());
+        child_fds.tell("LISTEN_FDNAMES", names.join(":"));
         for socket in sockets {
-            wiring.give(socket);
+            child_fds.give(socket);
         }
         Ok(())
     }
@@ -45,7 +51,7 @@ impl God {
         let opened = self.cluster(app, &spec).activation().open(&spec.activation);
         opened.err().map(|error| {
             tracing::error!("`{}` cannot rest: {error}", spec.name);
-            Input::Wanted { app }
+            Input::Demand { app }
         })
     }
 
@@ -55,7 +61,7 @@ impl God {
             let Some(activation) = self.clusters.get(&process.app).map(Cluster::activation) else { continue };
             match &process.state {
                 State::Online(serving) => activation.ready(serving.run),
-                State::Trial { new, old } => [new, old].iter().for_each(|serving| activation.ready(serving.run)),
+                State::Canary { new, old } => [new, old].iter().for_each(|serving| activation.ready(serving.run)),
                 State::Launching { run, .. } => activation.resume(*run),
                 State::Stopped | State::Stopping(_) | State::Waiting { .. } | State::Idle | State::Errored => {}
             }

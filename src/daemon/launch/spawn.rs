@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::super::god::God;
-use super::super::runs::table::Live;
+use super::super::runs::table::LiveRun;
 use super::bind_watch::Handover;
-use super::child_fds::Wiring;
+use super::child_fds::ChildFds;
 use super::confine::Confined;
 use super::environment;
 use super::environment::Setting;
 use super::given_sockets::PID_VARIABLE;
-use crate::cluster::{self, Cluster, Part};
+use crate::cluster::{self, Cluster, WorkerProtocol};
 use crate::logs::{AwaitedLine, LineTally, Output, Pumping};
 use crate::os::net::{fdpass, packets};
 use crate::os::process::{program, spawn, tree};
@@ -36,14 +36,14 @@ impl God {
                 Input::Spawned { run }
             }
             Err(failure) => {
-                self.take_back(run, app);
+                self.abort_spawn(run, app);
                 Input::SpawnFailed { run, error: failure.error, permanent: failure.permanent }
             }
         }
     }
 
     /// What was prepared for a run that did not come to be.
-    fn take_back(&mut self, run: Run, app: AppId) {
+    fn abort_spawn(&mut self, run: Run, app: AppId) {
         self.checks.end(run);
         self.notifications.forget(run);
         if let Some(cluster) = self.clusters.get(&app) {
@@ -53,30 +53,30 @@ impl God {
 
     /// Keeps a worker that is about to start without connections until it is ready, if others serve meanwhile, or it needs
     /// none to become ready.
-    pub(crate) fn withhold(&mut self, run: Run, app: AppId, spec: &AppSpec) {
+    pub(crate) fn mark_not_ready(&mut self, run: Run, app: AppId, spec: &AppSpec) {
         let serves = |process: &Process| process.app == app && process.serves();
         if spec.listens_before_ready() || (spec.may_be_withheld() && self.supervisor.processes().any(serves)) {
-            self.cluster(app, spec).withhold(run);
+            self.cluster(app, spec).mark_not_ready(run);
         }
     }
 
     fn start(&mut self, run: Run, process: &Process, app: AppId, spec: &AppSpec) -> Result<(), StartFailure> {
-        let mut wiring = Wiring::default();
-        self.withhold(run, app, spec);
-        self.hand_sockets(run, app, spec, &mut wiring)?;
-        let (logs, pid_file) = environment::files(&self.shell.home, spec, process);
-        let home = self.shell.home.root();
+        let mut child_fds = ChildFds::default();
+        self.mark_not_ready(run, app, spec);
+        self.hand_sockets(run, app, spec, &mut child_fds)?;
+        let (logs, pid_file) = environment::files(&self.resources.home, spec, process);
+        let home = self.resources.home.root();
         let now = clock::epoch_ms();
         let setting = Setting { spec, process, home, logs: &logs, pid_file: &pid_file, now };
-        let mut confined = Confined::new(&self.shell.cgroups, self.shell.file_limit, run, &spec.confinement)?;
-        let mark = self.living.mark(run);
-        self.notifications.equip(run, (&self.shell.home, &mark), spec, confined.user(), &mut wiring)?;
-        let ends = wire(run, spec, &mut wiring)?;
-        let mut env = environment::whole(&setting, &mark, &wiring);
+        let mut confined = Confined::new(&self.resources.cgroups, self.resources.file_limit, run, &spec.confinement)?;
+        let mark = self.runs.mark(run);
+        self.notifications.equip(run, (&self.resources.home, &mark), spec, confined.user(), &mut child_fds)?;
+        let ends = wire(run, spec, &mut child_fds)?;
+        let mut env = environment::whole(&setting, &mark, &child_fds);
         confined.tell(&mut env, &spec.env);
         let command = command_line(
             spec,
-            &confined.preload(self.shell.home.preload().join(super::super::boot::home_dir::PRELOAD_FILE)),
+            &confined.preload(self.resources.home.preload().join(super::super::boot::home_dir::PRELOAD_FILE)),
         )?;
         let argv: Vec<&OsStr> = command.argv.iter().map(OsStr::new).collect();
 
@@ -92,7 +92,7 @@ impl God {
             env: &env,
             pid_slot: (spec.mechanism() == Mechanism::Activation).then_some(PID_VARIABLE),
             cwd: &spec.cwd,
-            fds: &wiring.descriptors([null.as_fd(), out_write.as_fd(), err_write.as_fd()]),
+            fds: &child_fds.descriptors([null.as_fd(), out_write.as_fd(), err_write.as_fd()]),
             sibling: true,
             confinement: spawn::Confinement {
                 watch_binds: watch.as_ref().map(Handover::theirs),
@@ -101,19 +101,19 @@ impl God {
         };
         // Before there is a process: what it says and waits for must outlive us from its first moment.
         let names = output_names(run);
-        self.shell.memory.ledger.keep(&names[0], &out);
-        self.shell.memory.ledger.keep(&names[1], &err);
+        self.resources.persistence.ledger.keep(&names[0], &out);
+        self.resources.persistence.ledger.keep(&names[1], &err);
         let (channel_name, own_name) = (cluster::channel_name(run), cluster::own_channel_name(run));
-        self.shell.memory.ledger.keep(&channel_name, &ends.ipc);
-        if let Part::Channel(own) = &ends.part {
-            self.shell.memory.ledger.keep(&own_name, own);
+        self.resources.persistence.ledger.keep(&channel_name, &ends.ipc);
+        if let WorkerProtocol::Channel(own) = &ends.part {
+            self.resources.persistence.ledger.keep(&own_name, own);
         }
         let started = confined.spawn(&launch);
         let spawned = match started {
             Ok(spawned) => spawned,
             Err(failure) => {
                 let all = names.iter().chain([&channel_name, &own_name]);
-                all.for_each(|name| self.shell.memory.ledger.release(name));
+                all.for_each(|name| self.resources.persistence.ledger.release(name));
                 self.drop_watch(watch);
                 return Err(StartFailure::explain(&failure));
             }
@@ -122,9 +122,9 @@ impl God {
         let pid = spawned.pid;
 
         let logs = [logs.out, logs.err];
-        self.living.confine(run, confined.group);
-        self.living.insert(run, Live::new(pid, app, pipes, logs.clone()));
-        self.living.hold(run, spawned.pidfd);
+        self.runs.confine(run, confined.group);
+        self.runs.insert(run, LiveRun::new(pid, app, pipes, logs.clone()));
+        self.runs.hold(run, spawned.pidfd);
         self.node_versions.remove(&process.id);
         for ((name, pipe), path) in names.into_iter().zip([out, err]).zip(logs) {
             let kept = self.kept(name, pipe);
@@ -147,22 +147,22 @@ impl God {
     pub(crate) fn kept(&mut self, name: String, pipe: OwnedFd) -> Kept {
         let run = run_of(&name);
         let awaited = run.and_then(|run| self.awaited_line(run));
-        let tally = run.filter(|_| name.ends_with("err")).map(|run| self.complaints.of(run));
+        let tally = run.filter(|_| name.ends_with("err")).map(|run| self.stderr_rates.of(run));
         Kept { name, pipe, awaited, tally }
     }
 
     /// Moves what comes out of pipes, each kept under its name until it has ended, to a file.
     pub(crate) fn pump(&self, kept: Vec<Kept>, path: Option<&Path>) {
-        let file = path.map(|path| self.shell.logs.open(path));
+        let file = path.map(|path| self.resources.logs.open(path));
         let output = |Kept { name, pipe, awaited, tally }| {
             let file = file.clone();
             (name, Output { pipe, file, awaited, tally })
         };
         let (names, outputs): (Vec<_>, Vec<_>) = kept.into_iter().map(output).unzip();
-        match self.shell.logs.pump_all(outputs) {
+        match self.resources.logs.pump_all(outputs) {
             Ok(pumping) => names.into_iter().zip(pumping).for_each(|(name, pumping)| self.release_after(name, pumping)),
             Err(error) => {
-                names.iter().for_each(|name| self.shell.memory.ledger.release(name));
+                names.iter().for_each(|name| self.resources.persistence.ledger.release(name));
                 tracing::error!("output cannot be read: {error}");
             }
         }
@@ -170,7 +170,7 @@ impl God {
 
     /// Ends with the pipe. Its number may be somebody else's by then; the record says what it was.
     fn release_after(&self, name: String, pumping: Pumping) {
-        let ledger = self.shell.memory.ledger.clone();
+        let ledger = self.resources.persistence.ledger.clone();
         tokio::task::spawn_local(async move {
             pumping.finished().await;
             ledger.release(&name);
@@ -178,7 +178,7 @@ impl God {
     }
 
     pub(crate) fn cluster(&mut self, app: AppId, spec: &AppSpec) -> &Cluster {
-        let (memory, notices) = (&self.shell.memory, &self.shell.notices);
+        let (memory, notices) = (&self.resources.persistence, &self.resources.notices);
         let options = cluster_options(spec);
         let new = || Cluster::new(options.clone(), app.0, memory.clone(), notices.clone());
         let cluster = self.clusters.entry(app).or_insert_with(new);
@@ -200,8 +200,8 @@ pub(crate) struct Kept {
 }
 
 /// How the workers of an app share.
-pub(crate) fn cluster_options(spec: &AppSpec) -> cluster::Options {
-    cluster::Options { balance: spec.balance, sharing: spec.sharing.clone(), queue: spec.queue }
+pub(crate) fn cluster_options(spec: &AppSpec) -> cluster::ClusterOptions {
+    cluster::ClusterOptions { balance: spec.balance, sharing: spec.sharing.clone(), queue: spec.queue }
 }
 
 /// The names under which the ends of a run's output pipes are kept.
@@ -217,26 +217,26 @@ pub(crate) fn run_of(name: &str) -> Option<Run> {
 /// Our ends of a process's channels.
 struct Ends {
     ipc: OwnedFd,
-    part: Part,
+    part: WorkerProtocol,
 }
 
 /// Gives a process its channels. Returns our ends.
-fn wire(run: Run, spec: &AppSpec, wiring: &mut Wiring) -> io::Result<Ends> {
+fn wire(run: Run, spec: &AppSpec, child_fds: &mut ChildFds) -> io::Result<Ends> {
     let (ipc, theirs) = fdpass::channel_pair()?;
-    let number = wiring.give(theirs);
-    wiring.tell("NODE_CHANNEL_FD", number.to_string());
-    wiring.tell("NODE_CHANNEL_SERIALIZATION_MODE", "json");
+    let number = child_fds.give(theirs);
+    child_fds.tell("NODE_CHANNEL_FD", number.to_string());
+    child_fds.tell("NODE_CHANNEL_SERIALIZATION_MODE", "json");
     let own = match spec.mechanism() {
         Mechanism::None | Mechanism::Activation => None,
         Mechanism::Node => {
-            // Unique among the living, and the worker's `cluster.worker.id`.
-            wiring.tell("NODE_UNIQUE_ID", run.0.to_string());
+            // Unique among the runs, and the worker's `cluster.worker.id`.
+            child_fds.tell("NODE_UNIQUE_ID", run.0.to_string());
             None
         }
-        Mechanism::Takeover => {
+        Mechanism::BindInterception => {
             let (ours, theirs) = packets::pair()?;
-            let number = wiring.give(theirs);
-            wiring.tell(channel::VARIABLE, number.to_string());
+            let number = child_fds.give(theirs);
+            child_fds.tell(channel::VARIABLE, number.to_string());
             Some(ours)
         }
     };
@@ -244,11 +244,11 @@ fn wire(run: Run, spec: &AppSpec, wiring: &mut Wiring) -> io::Result<Ends> {
 }
 
 /// The part a worker takes in its cluster; `own` is our end of its channel of pmr's own.
-pub(crate) fn part(spec: &AppSpec, own: Option<OwnedFd>) -> Part {
+pub(crate) fn part(spec: &AppSpec, own: Option<OwnedFd>) -> WorkerProtocol {
     match spec.mechanism() {
-        Mechanism::None | Mechanism::Activation => Part::None,
-        Mechanism::Node => Part::Node,
-        Mechanism::Takeover => own.map_or(Part::None, Part::Channel),
+        Mechanism::None | Mechanism::Activation => WorkerProtocol::None,
+        Mechanism::Node => WorkerProtocol::Node,
+        Mechanism::BindInterception => own.map_or(WorkerProtocol::None, WorkerProtocol::Channel),
     }
 }
 

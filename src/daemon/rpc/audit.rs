@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use super::super::god::{God, Reply};
 use super::super::launch::environment;
 use crate::os::process::{identity, proc};
-use crate::protocol::event::Asker;
+use crate::protocol::event::Requester;
 use crate::protocol::{Action, EventKind, Launch, Refusal, Report, Rollout};
 use crate::spec::AppSpec;
-use crate::supervisor::{Ask, Input, Process, ProcessId, Ticket};
+use crate::supervisor::{Input, Process, ProcessId, Request, Ticket};
 
 /// Characters of a client's command line that are written down.
 const LONGEST_COMMAND: usize = 200;
@@ -32,17 +32,17 @@ impl Peer {
 
     /// What is written down of it. It waits for our answer, so its command line can still be read.
     #[must_use]
-    pub fn asker(self) -> Asker {
+    pub fn asker(self) -> Requester {
         let command = proc::command_line(self.pid).unwrap_or_default();
-        Asker { uid: self.uid, pid: self.pid, command: command.chars().take(LONGEST_COMMAND).collect() }
+        Requester { uid: self.uid, pid: self.pid, command: command.chars().take(LONGEST_COMMAND).collect() }
     }
 }
 
 impl God {
     /// Lets the supervisor do what somebody asks for.
-    pub(crate) fn asked(&mut self, ask: Ask, by: &Asker, reply: Reply) {
+    pub(crate) fn asked(&mut self, ask: Request, by: &Requester, reply: Reply) {
         match &ask {
-            Ask::Act { action, target } => {
+            Request::Act { action, target } => {
                 // What names nothing is refused by the supervisor.
                 let ids = self.supervisor.select(target).unwrap_or_default();
                 if !is_dry(action) {
@@ -51,8 +51,8 @@ impl God {
                 self.put(ask, reply);
             }
             // Nothing is done to anybody.
-            Ask::Launch { how: Launch::OrReload(Rollout { dry_run: true, .. }), .. } => self.put(ask, reply),
-            Ask::Launch { apps, how } => {
+            Request::Launch { how: Launch::OrReload(Rollout { dry_run: true, .. }), .. } => self.put(ask, reply),
+            Request::Launch { apps, how } => {
                 let (verb, keys): (_, Vec<_>) = (launch_verb(*how), apps.iter().map(key).collect());
                 let known = self.processes_of(&keys);
                 self.note_asked(known.clone(), verb, by);
@@ -61,8 +61,8 @@ impl God {
                 // Whatever else was asked, what was not there can only have been started.
                 self.note_asked(new.collect(), launch_verb(Launch::New), by);
             }
-            Ask::Restore(_) => self.put(ask, reply),
-            Ask::ShutDown => {
+            Request::Restore(_) => self.put(ask, reply),
+            Request::ShutDown => {
                 let ids = self.supervisor.processes().map(|process| process.id).collect();
                 self.note_asked(ids, "kill", by);
                 self.end("a client's request", Some(reply));
@@ -70,9 +70,9 @@ impl God {
         }
     }
 
-    fn put(&mut self, ask: Ask, reply: Reply) {
+    fn put(&mut self, ask: Request, reply: Reply) {
         let ticket = self.ticket(Some(reply));
-        self.input(Input::Ask { ticket, ask });
+        self.input(Input::Request { ticket, ask });
     }
 
     /// An operation is over: its answer goes out. What those that failed said about it is in their logs by then, for there
@@ -86,7 +86,7 @@ impl God {
             let _ = reply.send(answer);
             return;
         }
-        let logs = self.shell.logs.clone();
+        let logs = self.resources.logs.clone();
         // Ends soon; a client that left does not matter.
         tokio::task::spawn_local(async move {
             logs.catch_up(move |path| last_words.iter().any(|words| words == path)).await;
@@ -98,14 +98,14 @@ impl God {
     fn error_logs(&self, names: &HashSet<&str>) -> Vec<PathBuf> {
         let error_log = |process: &Process| {
             let spec = &self.supervisor.app(process.app)?.spec;
-            names.contains(&*spec.name).then(|| environment::files(&self.shell.home, spec, process).0.err)?
+            names.contains(&*spec.name).then(|| environment::files(&self.resources.home, spec, process).0.err)?
         };
         self.supervisor.processes().filter_map(error_log).collect()
     }
 
-    fn note_asked(&mut self, ids: Vec<ProcessId>, verb: &str, by: &Asker) {
+    fn note_asked(&mut self, ids: Vec<ProcessId>, verb: &str, by: &Requester) {
         for id in ids {
-            self.publish(id, EventKind::Asked { verb: verb.to_owned(), by: by.clone() });
+            self.publish(id, EventKind::Requested { verb: verb.to_owned(), by: by.clone() });
         }
     }
 

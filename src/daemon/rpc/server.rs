@@ -56,16 +56,16 @@ pub fn resume(socket: OwnedFd) -> io::Result<UnixListener> {
 }
 
 /// A listening socket, and those that take its place.
-pub struct Door {
+pub struct Acceptor {
     listener: UnixListener,
     anew: UnboundedReceiver<UnixListener>,
 }
 
-impl Door {
+impl Acceptor {
     /// A door with this socket.
     #[must_use]
-    pub fn new(listener: UnixListener, anew: UnboundedReceiver<UnixListener>) -> Door {
-        Door { listener, anew }
+    pub fn new(listener: UnixListener, anew: UnboundedReceiver<UnixListener>) -> Acceptor {
+        Acceptor { listener, anew }
     }
 
     async fn try_accept(&mut self) -> io::Result<UnixStream> {
@@ -81,7 +81,7 @@ impl Door {
 
 /// Serves the RPC for ever. A connection that talks garbage ends; nobody else notices. Of the files we may open, so many
 /// as `files`, all clients together get a quarter: the rest is for the apps.
-pub async fn serve_rpc(mut door: Door, service: Service, files: u64) {
+pub async fn serve_rpc(mut door: Acceptor, service: Service, files: u64) {
     let most = usize::try_from(files / 4).unwrap_or(MOST_CLIENTS).min(MOST_CLIENTS);
     let room = Arc::new(Semaphore::new(most));
     loop {
@@ -101,7 +101,7 @@ pub async fn serve_rpc(mut door: Door, service: Service, files: u64) {
 }
 
 /// Serves the event stream for ever.
-pub async fn serve_events(mut door: Door, god: mpsc::Sender<Command>) {
+pub async fn serve_events(mut door: Acceptor, god: mpsc::Sender<Command>) {
     loop {
         let (stream, _) = accept(&mut door).await;
         if god.send(Command::Subscribe(stream)).await.is_err() {
@@ -118,7 +118,7 @@ async fn converse(stream: UnixStream, service: Service) {
 }
 
 /// The next connection of the owner or of root.
-async fn accept(door: &mut Door) -> (UnixStream, Peer) {
+async fn accept(door: &mut Acceptor) -> (UnixStream, Peer) {
     let mut short = false;
     loop {
         match door.try_accept().await {

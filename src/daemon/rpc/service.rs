@@ -21,7 +21,7 @@ use crate::protocol::{
 };
 use crate::spec::AppSpec;
 use crate::spec::target::Selector;
-use crate::supervisor::Ask;
+use crate::supervisor::Request;
 
 /// One client's view of the daemon.
 #[derive(Clone)]
@@ -59,27 +59,27 @@ impl Service {
         self.threads.outcome(work).await.unwrap_or_else(|| Err(mistake()))
     }
 
-    async fn report(&self, ask: Ask) -> Result<Report, Refusal> {
+    async fn report(&self, ask: Request) -> Result<Report, Refusal> {
         let by = self.peer.asker();
-        self.ask(|reply| Command::Ask(ask, by, reply)).await.unwrap_or(Err(Refusal::ShuttingDown))
+        self.ask(|reply| Command::Request(ask, by, reply)).await.unwrap_or(Err(Refusal::ShuttingDown))
     }
 }
 
 impl Daemon for Service {
     async fn hello(self, _: Context) -> Hello {
-        let standing = self.ask(Command::Standing).await.unwrap_or_default();
+        let standing = self.ask(Command::DaemonWarnings).await.unwrap_or_default();
         Hello { standing, ..self.hello }
     }
 
     async fn launch(self, _: Context, apps: Vec<AppSpec>, how: Launch) -> Result<Report, Refusal> {
-        self.report(Ask::Launch { apps, how }).await
+        self.report(Request::Launch { apps, how }).await
     }
 
     async fn act(self, _: Context, action: Action, target: Vec<Selector>) -> Result<Report, Refusal> {
         match action {
             Action::Flush => self.ask(|reply| Command::Flush(target, reply)).await,
             Action::ReopenLogs => self.ask(Command::ReopenLogs).await,
-            action => return self.report(Ask::Act { action, target }).await,
+            action => return self.report(Request::Act { action, target }).await,
         }
         .unwrap_or(Err(Refusal::ShuttingDown))
     }
@@ -117,7 +117,7 @@ impl Daemon for Service {
     async fn resurrect(self, _: Context) -> Result<Report, Refusal> {
         let (home, lineage) = (self.home.clone(), self.lineage.clone());
         let (snapshot, notes) = self.on_disk(move || dump::load(&home, &lineage)).await?;
-        let mut report = self.report(Ask::Restore(snapshot)).await?;
+        let mut report = self.report(Request::Restore(snapshot)).await?;
         report.notes.splice(0..0, notes);
         Ok(report)
     }
@@ -138,6 +138,6 @@ impl Daemon for Service {
     }
 
     async fn shut_down(self, _: Context) -> Report {
-        self.report(Ask::ShutDown).await.unwrap_or_default()
+        self.report(Request::ShutDown).await.unwrap_or_default()
     }
 }

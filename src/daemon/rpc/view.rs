@@ -8,10 +8,10 @@ use super::super::disk::journal::JournalState;
 use super::super::god::{God, moment, wall};
 use super::super::launch::environment;
 use super::super::launch::environment::Setting;
-use super::super::runs::table::Live;
+use super::super::runs::table::LiveRun;
 use crate::os::clock;
 use crate::os::process::proc;
-use crate::protocol::{Description, ProcessInfo, Refusal, Run, Standing, Status, Unwritten};
+use crate::protocol::{DaemonWarnings, Description, ProcessInfo, Refusal, Run, Status, Unwritten};
 use crate::spec::target::Selector;
 use crate::spec::{AppSpec, Mechanism};
 use crate::supervisor::{Process, State};
@@ -38,24 +38,24 @@ impl God {
     }
 
     /// What an operator should know about the daemon itself.
-    pub(crate) fn standing(&mut self) -> Standing {
-        let unwritten = match self.shell.journal.state() {
+    pub(crate) fn standing(&mut self) -> DaemonWarnings {
+        let unwritten = match self.resources.journal.state() {
             JournalState::Whole => None,
             JournalState::Broken { error, since } => {
-                Some(Unwritten { path: self.shell.journal.path().to_owned(), error, since })
+                Some(Unwritten { path: self.resources.journal.path().to_owned(), error, since })
             }
         };
-        let saved = *self.shell.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let saved = *self.resources.saved.lock().unwrap_or_else(PoisonError::into_inner);
         // On the way down nothing is wanted as it was.
         let saved = saved.filter(|_| !self.supervisor.is_closing());
         let other = |saved: &SavedList| saved.fingerprint != self.fingerprints.of(&self.supervisor);
-        Standing { unwritten, unsaved: saved.filter(other).map(|saved| saved.at) }
+        DaemonWarnings { unwritten, unsaved: saved.filter(other).map(|saved| saved.at) }
     }
 
     fn description(&self, process: &Process, usage: &Usage) -> Option<Description> {
         let spec = &self.supervisor.app(process.app)?.spec;
-        let (logs, pid_file) = environment::files(&self.shell.home, spec, process);
-        let (home, now) = (self.shell.home.root(), process.started.map_or(0, wall));
+        let (logs, pid_file) = environment::files(&self.resources.home, spec, process);
+        let (home, now) = (self.resources.home.root(), process.started.map_or(0, wall));
         let setting = Setting { spec, process, home, logs: &logs, pid_file: &pid_file, now };
         let cluster = self.clusters.get(&process.app);
         let run = process.current_run();
@@ -77,14 +77,14 @@ impl God {
     /// Why its workers do not share as they should, if they do not.
     fn obstacle(&self, spec: &AppSpec) -> Option<String> {
         match spec.mechanism() {
-            Mechanism::Takeover => self.watching.obstacle().map(str::to_owned),
+            Mechanism::BindInterception => self.bind_watches.obstacle().map(str::to_owned),
             Mechanism::None | Mechanism::Node | Mechanism::Activation => None,
         }
     }
 
     fn info(&self, process: &Process, usage: &Usage) -> Option<ProcessInfo> {
         let spec = &self.supervisor.app(process.app)?.spec;
-        let (logs, _) = environment::files(&self.shell.home, spec, process);
+        let (logs, _) = environment::files(&self.resources.home, spec, process);
         let run = process.current_run();
         let held = self.supervisor.waits_for(process);
         let (cpu, memory) = run.and_then(|run| usage.get(&run)).copied().unwrap_or_default();
@@ -95,19 +95,19 @@ impl God {
             instance: process.instance,
             mode: spec.mode,
             version: spec.version.clone(),
-            pid: run.and_then(|run| self.living.main(run)),
+            pid: run.and_then(|run| self.runs.main(run)),
             status: status(process, held.is_some()),
             restarts: process.restarts,
             unstable_restarts: process.history.unstable(),
             started_at: process.started.map(wall),
             created_at: wall(process.created),
-            fault: process.condition.fault().map(str::to_owned),
-            out_of_rotation: run.is_some_and(|run| self.supervisor.is_passed_over(run)),
+            fault: process.health.fault().map(str::to_owned),
+            out_of_rotation: run.is_some_and(|run| self.supervisor.is_ejected(run)),
             last_exit: process.last_exit,
             reason: held.or_else(|| process.reason.clone()),
             memory,
             cpu,
-            user: spec.confinement.user.as_ref().unwrap_or(&self.shell.user).clone(),
+            user: spec.confinement.user.as_ref().unwrap_or(&self.resources.user).clone(),
             out_log: logs.out,
             err_log: logs.err,
         })
@@ -115,14 +115,14 @@ impl God {
 
     /// Reads `/proc` once for all.
     fn usage(&mut self) -> Usage {
-        let roots: Vec<i32> = self.living.running().map(|(_, live)| live.pid).collect();
+        let roots: Vec<i32> = self.runs.running().map(|(_, live)| live.pid).collect();
         if roots.is_empty() {
             return Usage::new();
         }
         let sums = proc::usage(&roots);
         let now = clock::monotonic_ms();
         let mut usage = Usage::new();
-        for (run, live) in self.living.running() {
+        for (run, live) in self.runs.running() {
             let (ticks, resident) = sums.get(&live.pid).copied().unwrap_or_default();
             usage.insert(run, (percent(live, ticks, now), resident));
         }
@@ -131,7 +131,7 @@ impl God {
 }
 
 /// Percent of one processor since the reading before; the first time, since the process started.
-fn percent(live: &mut Live, ticks: u64, now: u64) -> f32 {
+fn percent(live: &mut LiveRun, ticks: u64, now: u64) -> f32 {
     let (before, at, _) = live.last_usage.unwrap_or((0, live.started, 0.0));
     let span = now.saturating_sub(at);
     if span < SHORTEST_AVERAGE {
@@ -150,7 +150,7 @@ fn status(process: &Process, held: bool) -> Status {
         State::Stopped if process.completed => Status::Completed,
         State::Stopped => Status::Stopped,
         _ if process.is_unhealthy() => Status::Unhealthy,
-        State::Launching { old: Some(_), .. } | State::Trial { .. } | State::Online(_) => Status::Online,
+        State::Launching { old: Some(_), .. } | State::Canary { .. } | State::Online(_) => Status::Online,
         State::Launching { .. } => Status::Launching,
         State::Stopping(_) => Status::Stopping,
         State::Waiting { .. } => Status::WaitingRestart,

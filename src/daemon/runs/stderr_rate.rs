@@ -14,13 +14,13 @@ pub(crate) const INTERVAL: Duration = Duration::from_millis(500);
 
 /// A tally for each run.
 #[derive(Debug, Default)]
-pub(crate) struct Complaints {
+pub(crate) struct StderrRates {
     tallies: HashMap<Run, Arc<LineTally>>,
     /// Some of them are on.
     counting: bool,
 }
 
-impl Complaints {
+impl StderrRates {
     /// That of this run's standard error.
     pub fn of(&mut self, run: Run) -> Arc<LineTally> {
         Arc::clone(self.tallies.entry(run).or_default())
@@ -35,19 +35,19 @@ impl Complaints {
 impl God {
     /// True if there is something to be counted, or to be counted no more.
     pub(crate) fn counts_complaints(&self) -> bool {
-        self.complaints.counting || self.supervisor.judged_by_errors().next().is_some()
+        self.stderr_rates.counting || self.supervisor.judged_by_errors().next().is_some()
     }
 
     /// Tells what was counted, and counts for whoever is judged from now on.
     pub(crate) fn count_complaints(&mut self) {
         let judged: BTreeSet<Run> = self.supervisor.judged_by_errors().collect();
-        self.complaints.counting = !judged.is_empty();
+        self.stderr_rates.counting = !judged.is_empty();
         let mut told = Vec::new();
-        for (run, tally) in &self.complaints.tallies {
+        for (run, tally) in &self.stderr_rates.tallies {
             tally.turn(judged.contains(run));
-            told.push(Input::Complained { run: *run, lines: tally.take() });
+            told.push(Input::StderrLines { run: *run, lines: tally.take() });
         }
-        told.retain(|input| !matches!(input, Input::Complained { lines: 0, .. }));
+        told.retain(|input| !matches!(input, Input::StderrLines { lines: 0, .. }));
         self.all_inputs(told);
     }
 }

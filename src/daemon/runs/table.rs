@@ -2,7 +2,7 @@
 //!
 //! The keeper is the parent of every process we start and adopts orphans, so when a process of a run's tree loses its
 //! parent it becomes the keeper's child. A run's tree is gone exactly when its main process has been reaped and no child
-//! of the keeper's belongs to it: any survivor's topmost living ancestor would be one. No tree is ever polled.
+//! of the keeper's belongs to it: any survivor's topmost runs ancestor would be one. No tree is ever polled.
 //!
 //! After the keeper's own death his children are somebody else's. Their new parents are looked at, too, and as nobody
 //! tells us of their ends, we watch for them.
@@ -44,7 +44,7 @@ pub type End = (i32, Option<Ended>);
 pub struct Record {
     /// The run.
     #[serde(flatten)]
-    pub live: Live,
+    pub live: LiveRun,
     /// Its group's folders, none if it has no group.
     #[serde(default)]
     pub group: Vec<PathBuf>,
@@ -54,13 +54,13 @@ pub struct Record {
 #[derive(Serialize)]
 struct RecordRef<'a> {
     #[serde(flatten)]
-    live: &'a Live,
+    live: &'a LiveRun,
     group: &'a [PathBuf],
 }
 
 /// A run whose main process, or something of its tree, is alive.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Live {
+pub struct LiveRun {
     /// Pid of the main process.
     pub pid: i32,
     /// When that started, in clock ticks since boot: with the pid it names the process for certain.
@@ -89,11 +89,11 @@ pub struct Live {
     pub started: u64,
 }
 
-impl Live {
+impl LiveRun {
     /// A run whose main process has this pid.
     #[must_use]
-    pub fn new(pid: i32, app: AppId, pipes: [u64; 2], logs: [Option<PathBuf>; 2]) -> Live {
-        Live {
+    pub fn new(pid: i32, app: AppId, pipes: [u64; 2], logs: [Option<PathBuf>; 2]) -> LiveRun {
+        LiveRun {
             pid,
             start: pidfd::start_time(pid).unwrap_or_default(),
             app,
@@ -116,8 +116,8 @@ impl Live {
 
 /// All of them.
 #[derive(Debug)]
-pub struct Living {
-    runs: HashMap<Run, Live>,
+pub struct RunTable {
+    runs: HashMap<Run, LiveRun>,
     mains: HashMap<i32, Run>,
     /// The main processes, held, so that no signal goes to another of the same pid.
     pidfds: HashMap<Run, OwnedFd>,
@@ -138,12 +138,12 @@ pub struct Living {
     alone: bool,
 }
 
-impl Living {
+impl RunTable {
     /// Nobody yet.
     #[must_use]
-    pub fn new(keeper: i32, lineage: String, ledger: Ledger, ends: UnboundedSender<End>) -> Living {
+    pub fn new(keeper: i32, lineage: String, ledger: Ledger, ends: UnboundedSender<End>) -> RunTable {
         let god = identity::pid();
-        Living {
+        RunTable {
             runs: HashMap::new(),
             mains: HashMap::new(),
             pidfds: HashMap::new(),
@@ -166,7 +166,7 @@ impl Living {
     }
 
     /// A run began, or is found again.
-    pub fn insert(&mut self, run: Run, live: Live) {
+    pub fn insert(&mut self, run: Run, live: LiveRun) {
         if !live.exited {
             self.mains.insert(live.pid, run);
             if self.alone {
@@ -201,7 +201,7 @@ impl Living {
         self.ledger.commit();
     }
 
-    /// Puts what is known of a run into the ledger; written with the next commit. After [`Living::ended`] that is to be
+    /// Puts what is known of a run into the ledger; written with the next commit. After [`RunTable::ended`] that is to be
     /// the one with what the supervisor makes of the news: an end that is written down alone is told to nobody.
     pub fn put(&self, run: Run) {
         let paths = self.groups.get(&run).map(Cgroup::paths).unwrap_or_default();
@@ -234,12 +234,12 @@ impl Living {
 
     /// A run that is alive.
     #[must_use]
-    pub fn get(&self, run: Run) -> Option<&Live> {
+    pub fn get(&self, run: Run) -> Option<&LiveRun> {
         self.runs.get(&run)
     }
 
     /// The runs whose main process is alive.
-    pub fn running(&mut self) -> impl Iterator<Item = (Run, &mut Live)> {
+    pub fn running(&mut self) -> impl Iterator<Item = (Run, &mut LiveRun)> {
         self.runs.iter_mut().filter(|(_, live)| !live.exited).map(|(run, live)| (*run, live))
     }
 
@@ -317,7 +317,7 @@ impl Living {
         let gone = self.runs.get(&run).is_some_and(|live| live.exited) && !self.has_strays(run);
         gone.then(|| {
             self.forget(run);
-            Input::Emptied { run }
+            Input::TreeExited { run }
         })
     }
 

@@ -52,7 +52,7 @@ unsafe fn clone(flags: libc::c_ulong, thread_number: *mut libc::c_int) -> libc::
 }
 
 /// Parts this thread from the shared table: it goes on with a copy, so that what it closes is closed for nobody else.
-pub fn part() {
+pub fn unshare() {
     // SAFETY: changes no memory; every open file keeps its number and its owner. It fails only for want of memory, and
     // then nothing has changed.
     if unsafe { libc::unshare(libc::CLONE_FILES) } != 0 {

@@ -17,7 +17,7 @@ use super::{Kind, Operation, outcome};
 use crate::protocol::{Canary, EventKind, Rollout, Run, Verdict};
 use crate::spec::{OnReloadFailure, value};
 use crate::supervisor::persist::RecordKey;
-use crate::supervisor::process::Takeover;
+use crate::supervisor::process::Promotion;
 use crate::supervisor::{AppId, Effect, Goal, Moment, Process, ProcessId, State, Supervisor};
 use errors::Errors;
 
@@ -144,11 +144,11 @@ impl Transaction {
     }
 
     /// When the next successor takes over.
-    pub(super) fn takeover(&self) -> Takeover {
+    pub(super) fn promotion(&self) -> Promotion {
         match self.phase {
-            Phase::Canary { .. } => Takeover::AfterTrial,
-            Phase::Rolling if self.force => Takeover::InAnyCase,
-            Phase::Rolling | Phase::RollingBack { .. } => Takeover::WhenReady,
+            Phase::Canary { .. } => Promotion::AfterCanary,
+            Phase::Rolling if self.force => Promotion::Unconditional,
+            Phase::Rolling | Phase::RollingBack { .. } => Promotion::WhenReady,
         }
     }
 
@@ -191,7 +191,7 @@ impl Supervisor {
         for id in std::mem::take(&mut operation.active) {
             if !operation.transaction.tries() {
                 // It was set off as a canary and became ready later.
-                self.direct_if_there(now, id, effects, Process::accept);
+                self.with_process_if_there(now, id, effects, Process::promote);
             }
             let process = self.processes.get(&id);
             if let (Phase::Canary { watched, .. }, Some(run)) =
@@ -218,7 +218,7 @@ impl Supervisor {
 
     fn note_replaced(&mut self, now: Moment, id: ProcessId, replaced: bool) {
         if let Some(process) = self.processes.get_mut(&id) {
-            process.patience.note(replaced, now);
+            process.replace_backoff.note(replaced, now);
             self.touch(RecordKey::Process(id));
         }
     }
@@ -243,7 +243,7 @@ impl Supervisor {
         };
         if let Some((id, reason)) = watched.iter().find_map(faults) {
             watched.retain(|(other, _)| *other != id);
-            self.direct_if_there(now, id, effects, Process::take_back);
+            self.with_process_if_there(now, id, effects, Process::roll_back_run);
             let old_serves = self.processes.get(&id).is_some_and(Process::serves);
             let verdict = Verdict::Failed { reason: reason.clone(), old_serves };
             self.note_replaced(now, id, false);
@@ -271,7 +271,7 @@ impl Supervisor {
     /// The canaries stay; the rest may follow.
     fn keep_canaries(&mut self, now: Moment, operation: &mut Operation, effects: &mut Vec<Effect>) {
         for (id, _) in operation.transaction.watched().to_vec() {
-            self.direct(now, id, effects, Process::accept);
+            self.with_process(now, id, effects, Process::promote);
             operation.active.push(id);
         }
         operation.transaction.phase = Phase::Rolling;
@@ -329,7 +329,7 @@ impl Supervisor {
         let mut in_flight = std::mem::take(&mut operation.active);
         in_flight.extend(operation.transaction.watched().iter().map(|(id, _)| *id));
         for id in &in_flight {
-            self.direct(now, *id, effects, Process::take_back);
+            self.with_process(now, *id, effects, Process::roll_back_run);
         }
         operation.transaction.phase = self.restore_spec(app, operation);
         for id in in_flight.into_iter().filter(|id| !operation.pending.contains(id)) {
@@ -368,7 +368,7 @@ impl Supervisor {
 /// The run that is ready, if the process came to one without a failure.
 fn ready_run(process: &Process) -> Option<Run> {
     match process.state {
-        State::Trial { new, .. } => Some(new.run),
+        State::Canary { new, .. } => Some(new.run),
         State::Online(serving) if !process.launch_failed => Some(serving.run),
         State::Stopped
         | State::Launching { .. }

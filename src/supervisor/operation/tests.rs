@@ -4,20 +4,20 @@ use std::time::Duration;
 
 use crate::protocol::{Action, Changes, Launch, Refusal, Rollout, Run, Scale, Verdict};
 use crate::spec::{AppSpec, RestartRule};
-use crate::supervisor::harness::{Play, cluster, drain, fork, kill, reload, spawn, terminate};
-use crate::supervisor::{Ask, Goal, Input, Process, ProcessId, State};
+use crate::supervisor::harness::{Harness, cluster, drain, fork, kill, reload, spawn, terminate};
+use crate::supervisor::{Goal, Input, Process, ProcessId, Request, State};
 
 fn start() -> Action {
     Action::Start(Changes::default())
 }
 
-fn ids(play: &Play) -> Vec<u32> {
+fn ids(play: &Harness) -> Vec<u32> {
     play.supervisor.processes().map(|process| process.id.0).collect()
 }
 
 #[test]
 fn scale_down_removes_the_newest_first_and_drains_them() {
-    let mut play = Play::with(cluster(4));
+    let mut play = Harness::with(cluster(4));
     assert_eq!(play.act(Action::Scale(Scale::To(2)), "api"), [drain(4), drain(3)]);
     play.hear(Input::Drained { run: Run(4) });
     play.hear(Input::Drained { run: Run(3) });
@@ -29,7 +29,7 @@ fn scale_down_removes_the_newest_first_and_drains_them() {
 
 #[test]
 fn scale_up_fills_the_free_instance_numbers() {
-    let mut play = Play::with(fork(3));
+    let mut play = Harness::with(fork(3));
     play.act(Action::Delete, "1");
     play.exit(2, 0);
     assert_eq!(play.act(Action::Scale(Scale::Up(2)), "api"), [spawn(4, 3), spawn(5, 4)]);
@@ -39,7 +39,7 @@ fn scale_up_fills_the_free_instance_numbers() {
 
 #[test]
 fn a_count_that_makes_no_sense_is_refused() {
-    let mut play = Play::with(fork(2));
+    let mut play = Harness::with(fork(2));
     let nothing = Refusal::NothingToDo { name: "api".into(), instances: 2 };
     for scale in [Scale::To(2), Scale::Up(0), Scale::Down(0)] {
         play.act(Action::Scale(scale), "api");
@@ -56,7 +56,7 @@ fn a_count_that_makes_no_sense_is_refused() {
 
 #[test]
 fn a_start_queues_behind_the_stop_that_runs() {
-    let mut play = Play::with(fork(1));
+    let mut play = Harness::with(fork(1));
     play.act(Action::Stop, "api");
     assert_eq!(play.act(start(), "api"), []);
     assert_eq!(play.exit(1, 0), [spawn(2, 0)]);
@@ -67,7 +67,7 @@ fn a_start_queues_behind_the_stop_that_runs() {
 
 #[test]
 fn a_launch_queues_behind_the_delete_that_runs() {
-    let mut play = Play::with(fork(1));
+    let mut play = Harness::with(fork(1));
     play.act(Action::Delete, "api");
     assert_eq!(play.launch(fork(2), Launch::New), []);
     assert_eq!(play.exit(1, 0).len(), 2);
@@ -78,14 +78,14 @@ fn a_launch_queues_behind_the_delete_that_runs() {
 
 #[test]
 fn what_runs_is_not_launched_twice() {
-    let mut play = Play::with(fork(1));
+    let mut play = Harness::with(fork(1));
     play.launch(fork(1), Launch::New);
     assert_eq!(play.answers.pop(), Some(Err(Refusal::AlreadyRunning { name: "api".into(), id: 0 })));
 }
 
 #[test]
 fn a_stop_overtakes_what_waits() {
-    let mut play = Play::with(cluster(2));
+    let mut play = Harness::with(cluster(2));
     play.act(reload(), "api");
     play.act(Action::Scale(Scale::To(4)), "api");
     play.act(Action::Stop, "api");
@@ -100,7 +100,7 @@ fn a_stop_overtakes_what_waits() {
 
 #[test]
 fn a_reload_goes_one_by_one_and_stops_at_the_first_failure() {
-    let mut play = Play::with(cluster(3));
+    let mut play = Harness::with(cluster(3));
     assert_eq!(play.act(reload(), "api"), [spawn(4, 0)]);
     play.ready(4);
     assert_eq!(play.hear(Input::Drained { run: Run(1) }), [terminate(1)]);
@@ -114,10 +114,10 @@ fn a_reload_goes_one_by_one_and_stops_at_the_first_failure() {
 
 #[test]
 fn a_failed_reload_brings_the_old_spec_back() {
-    let mut play = Play::with(cluster(1));
+    let mut play = Harness::with(cluster(1));
     let fresh = AppSpec { args: vec!["--broken".to_owned()], ..cluster(1) };
     play.launch(fresh, Launch::OrReload(Rollout::waves(1)));
-    let args = |play: &Play| play.supervisor.apps().next().unwrap().spec.args.clone();
+    let args = |play: &Harness| play.supervisor.apps().next().unwrap().spec.args.clone();
     assert_eq!(args(&play), ["--broken"]);
     play.exit(2, 1);
     assert!(args(&play).is_empty());
@@ -125,7 +125,7 @@ fn a_failed_reload_brings_the_old_spec_back() {
 
 #[test]
 fn a_reload_that_makes_a_cluster_of_a_fork_restarts_it() {
-    let mut play = Play::with(fork(1));
+    let mut play = Harness::with(fork(1));
     assert_eq!(play.launch(cluster(1), Launch::OrReload(Rollout::waves(1))), [drain(1)]);
     assert_eq!(play.hear(Input::Drained { run: Run(1) }), [terminate(1)]);
     assert_eq!(play.exit(1, 0), [spawn(2, 0)]);
@@ -133,7 +133,7 @@ fn a_reload_that_makes_a_cluster_of_a_fork_restarts_it() {
 
 #[test]
 fn the_last_word_on_the_count_holds_though_scales_wait() {
-    let mut play = Play::with(fork(1));
+    let mut play = Harness::with(fork(1));
     play.act(Action::Restart(Changes::default()), "api");
     play.act(Action::Scale(Scale::To(3)), "api");
     play.launch(fork(1), Launch::OrRestart);
@@ -147,7 +147,7 @@ fn the_last_word_on_the_count_holds_though_scales_wait() {
 #[test]
 fn a_worker_over_its_memory_limit_is_reloaded_once() {
     let restart = RestartRule { max_memory: Some(100), ..cluster(1).restart };
-    let mut play = Play::with(AppSpec { restart, ..cluster(1) });
+    let mut play = Harness::with(AppSpec { restart, ..cluster(1) });
     let sample = |memory| Input::Sampled { run: Run(1), memory };
     assert_eq!(play.hear(sample(100)), []);
     assert_eq!(play.hear(sample(101)), [spawn(2, 0)]);
@@ -157,7 +157,7 @@ fn a_worker_over_its_memory_limit_is_reloaded_once() {
 #[test]
 fn a_worker_that_waits_for_its_reload_is_not_reloaded_for_its_memory_too() {
     let restart = RestartRule { max_memory: Some(100), ..cluster(2).restart };
-    let mut play = Play::with(AppSpec { restart, ..cluster(2) });
+    let mut play = Harness::with(AppSpec { restart, ..cluster(2) });
     play.act(reload(), "api");
     assert_eq!(play.hear(Input::Sampled { run: Run(2), memory: 101 }), []);
     play.ready(3);
@@ -169,7 +169,7 @@ fn a_worker_that_waits_for_its_reload_is_not_reloaded_for_its_memory_too() {
 #[test]
 fn one_tick_does_all_that_is_due_and_all_that_follows() {
     let rule = RestartRule { delay: Duration::from_secs(3), ..cluster(2).restart };
-    let mut play = Play::with(AppSpec { restart: rule, ..cluster(2) });
+    let mut play = Harness::with(AppSpec { restart: rule, ..cluster(2) });
     play.pass(2000);
     play.exit(2, 1);
     play.act(Action::Restart(Changes::default()), "0");
@@ -181,8 +181,8 @@ fn one_tick_does_all_that_is_due_and_all_that_follows() {
 
 #[test]
 fn a_shutdown_stops_all_at_once_and_takes_no_more_orders() {
-    let mut play = Play::with(fork(2));
-    assert_eq!(play.ask(Ask::ShutDown), [terminate(1), terminate(2)]);
+    let mut play = Harness::with(fork(2));
+    assert_eq!(play.ask(Request::ShutDown), [terminate(1), terminate(2)]);
     play.act(start(), "api");
     assert_eq!(play.answers.pop(), Some(Err(Refusal::ShuttingDown)));
     assert_eq!(play.pass(1600), [kill(1), kill(2)]);
@@ -193,9 +193,9 @@ fn a_shutdown_stops_all_at_once_and_takes_no_more_orders() {
 
 #[test]
 fn a_shutdown_waits_for_what_is_being_removed() {
-    let mut play = Play::with(fork(2));
+    let mut play = Harness::with(fork(2));
     play.act(Action::Delete, "1");
-    assert_eq!(play.ask(Ask::ShutDown), [terminate(1)]);
+    assert_eq!(play.ask(Request::ShutDown), [terminate(1)]);
     play.exit(1, 0);
     assert_eq!(play.answers.len(), 1, "only the launch was answered");
     assert_eq!(play.pass(1600), [kill(2)]);
@@ -205,7 +205,7 @@ fn a_shutdown_waits_for_what_is_being_removed() {
 
 #[test]
 fn what_sigkill_does_not_end_is_not_waited_for_for_ever() {
-    let mut play = Play::with(fork(2));
+    let mut play = Harness::with(fork(2));
     play.act(Action::Delete, "0");
     assert_eq!(play.pass(1600), [kill(1)]);
     for _ in 0..9 {
@@ -217,30 +217,30 @@ fn what_sigkill_does_not_end_is_not_waited_for_for_ever() {
     assert_eq!(play.pass(1000), [kill(1)], "it is tried on");
     play.exit(1, 0);
     assert!(play.supervisor.process(ProcessId(0)).is_none(), "when it ends it is forgotten, as was asked");
-    play.ask(Ask::ShutDown);
+    play.ask(Request::ShutDown);
     (0..12).for_each(|_| drop(play.pass(1600)));
     assert!(matches!(&play.verdicts()[..], [(1, Verdict::Failed { .. })]), "a shutdown waits no longer, either");
 }
 
 #[test]
 fn what_was_saved_comes_back_with_its_numbers() {
-    let mut play = Play::with(fork(3));
+    let mut play = Harness::with(fork(3));
     play.act(Action::Delete, "0");
     play.exit(1, 0);
     play.act(Action::Stop, "2");
     play.exit(3, 0);
     let saved = play.supervisor.snapshot();
-    let mut later = Play::with(AppSpec { name: "other".into(), ..fork(1) });
-    assert_eq!(later.ask(Ask::Restore(saved.clone())), [spawn(2, 1)]);
+    let mut later = Harness::with(AppSpec { name: "other".into(), ..fork(1) });
+    assert_eq!(later.ask(Request::Restore(saved.clone())), [spawn(2, 1)]);
     let back = later.supervisor.process(ProcessId(2)).expect("its id was free");
     assert_eq!((back.instance, back.goal), (2, Goal::Down));
-    later.ask(Ask::Restore(saved));
+    later.ask(Request::Restore(saved));
     assert_eq!(later.answers.last().unwrap().as_ref().unwrap().notes, ["`api` is here already and was left as it is"]);
 }
 
 #[test]
 fn a_signal_needs_somebody_to_receive_it() {
-    let mut play = Play::with(fork(1));
+    let mut play = Harness::with(fork(1));
     assert_eq!(play.act(Action::Signal(12), "0").len(), 1);
     play.abandon(1);
     assert_eq!(play.act(Action::Signal(12), "0"), []);

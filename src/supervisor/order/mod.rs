@@ -33,7 +33,7 @@ use crate::spec::dependency::Condition;
 use crate::spec::{AppSpec, Dependencies};
 
 /// How an app is with regard to what another wants of it.
-enum Standing {
+enum DependencyState {
     /// It is so.
     Met,
     /// It is on its way.
@@ -122,7 +122,7 @@ impl Supervisor {
         let go: Vec<ProcessId> = go.iter().map(|process| process.id).collect();
         for id in operation.pending.clone() {
             // Nothing new comes up any more.
-            self.direct(now, id, effects, Process::take_back);
+            self.with_process(now, id, effects, Process::roll_back_run);
         }
         for id in go {
             operation.active.push(id);
@@ -155,9 +155,11 @@ impl Supervisor {
         let mut gate = Gate::Open;
         for (name, condition) in spec.depends_on.iter().filter(|(name, _)| !operation.without.contains(*name)) {
             match self.standing(self.named(&spec.namespace, name), name, *condition, place, renews) {
-                Standing::Over(how) => return Gate::Shut(format!("`{name}`, on which it depends, {how}")),
-                Standing::Coming { why, trouble } if matches!(gate, Gate::Open) => gate = Gate::Held { why, trouble },
-                Standing::Coming { .. } | Standing::Met => {}
+                DependencyState::Over(how) => return Gate::Shut(format!("`{name}`, on which it depends, {how}")),
+                DependencyState::Coming { why, trouble } if matches!(gate, Gate::Open) => {
+                    gate = Gate::Held { why, trouble }
+                }
+                DependencyState::Coming { .. } | DependencyState::Met => {}
             }
         }
         operation.spared.clone().map_or(gate, Gate::Spared)
@@ -179,8 +181,15 @@ impl Supervisor {
     }
 
     /// How a dependency is, for an operation of this place. One that `renews` waits for whatever else is being done to it.
-    fn standing(&self, app: Option<&App>, name: &str, condition: Condition, place: u64, renews: bool) -> Standing {
-        let Some(app) = app else { return Standing::Over("is not known".to_owned()) };
+    fn standing(
+        &self,
+        app: Option<&App>,
+        name: &str,
+        condition: Condition,
+        place: u64,
+        renews: bool,
+    ) -> DependencyState {
+        let Some(app) = app else { return DependencyState::Over("is not known".to_owned()) };
         let met = self.meets(app, condition);
         let before = |other: &&Operation| !other.kind.overtakes() && other.place < Some(place);
         let earlier = app.operations.iter().find(before).filter(|_| renews || !met);
@@ -188,15 +197,15 @@ impl Supervisor {
         match earlier {
             Some(earlier) => {
                 let after = || format!("waits for the {} of `{name}`", earlier.kind.verb());
-                Standing::Coming { why: if met { after() } else { awaited }, trouble: self.trouble_before(app) }
+                DependencyState::Coming { why: if met { after() } else { awaited }, trouble: self.trouble_before(app) }
             }
-            None if met => Standing::Met,
+            None if met => DependencyState::Met,
             None => match self.outlook(app, condition) {
                 Ok(trouble) => {
                     let told = |trouble| format!("`{name}`, on which it depends, {trouble}");
-                    Standing::Coming { why: awaited, trouble: trouble.map(told) }
+                    DependencyState::Coming { why: awaited, trouble: trouble.map(told) }
                 }
-                Err(how) => Standing::Over(how),
+                Err(how) => DependencyState::Over(how),
             },
         }
     }
@@ -301,7 +310,7 @@ impl Supervisor {
     /// What an operation waited for will not come: it is over, and what does not run is not started.
     fn forsake(&mut self, now: Moment, app: AppId, operation: &mut Operation, reason: &str, effects: &mut Vec<Effect>) {
         for id in std::mem::take(&mut operation.pending) {
-            self.direct_if_there(now, id, effects, |process, scene| process.forsake(scene, reason));
+            self.with_process_if_there(now, id, effects, |process, transition| process.forsake(transition, reason));
         }
         self.abandon(app, operation);
     }
@@ -345,7 +354,7 @@ fn how_it_ended(process: &Process) -> String {
 /// What keeps a process from what is wanted of it, as far as it is known.
 fn trouble(process: &Process, condition: Condition) -> Option<String> {
     let reason = process.reason.as_deref().unwrap_or("its start failed");
-    let fault = process.condition.fault().unwrap_or("its check fails");
+    let fault = process.health.fault().unwrap_or("its check fails");
     match condition {
         _ if process.launch_failed => Some(format!("has not come up: {reason}")),
         Condition::Healthy if process.is_unhealthy() => Some(format!("is unhealthy: {fault}")),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Standing, needs};
+use super::{DependencyState, needs};
 use crate::spec::AppSpec;
 use crate::spec::dependency::Condition;
 use crate::supervisor::requests::Plan;
@@ -69,7 +69,7 @@ impl Supervisor {
     /// or on its way, or can never be. `planned` if some of it are going to be started anyway.
     fn down(&self, app: &App, condition: Condition, planned: bool) -> Vec<ProcessId> {
         let standing = self.standing(Some(app), &app.spec.name, condition, u64::MAX, false);
-        if !matches!(standing, Standing::Over(_)) || app.spec.never(condition).is_some() {
+        if !matches!(standing, DependencyState::Over(_)) || app.spec.never(condition).is_some() {
             return Vec::new();
         }
         let members = || self.members(app.id).filter(|process| process.goal != Goal::Gone);

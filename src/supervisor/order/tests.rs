@@ -8,8 +8,8 @@ use crate::protocol::{Action, Changes, EventKind, Exit, Launch, Refusal, Run, Ve
 use crate::spec::dependency::{Condition, parse};
 use crate::spec::health::{Health, Probe};
 use crate::spec::{AppSpec, Dependencies, Readiness, RestartRule};
-use crate::supervisor::harness::{Play, fork, reload, spawn, terminate};
-use crate::supervisor::{Ask, Effect, Fault, Goal, Input, Process, ProcessId, Snapshot, State, Supervisor, Ticket};
+use crate::supervisor::harness::{Harness, fork, reload, spawn, terminate};
+use crate::supervisor::{Effect, Fault, Goal, Input, Process, ProcessId, Request, Snapshot, State, Supervisor, Ticket};
 
 /// An app that says when it is ready, and needs these.
 fn app(name: &str, needs: &[&str]) -> AppSpec {
@@ -28,19 +28,19 @@ fn healthy(spec: AppSpec) -> AppSpec {
     AppSpec { health: Some(Health::new(Probe::Tcp { address: "x:1".to_owned() })), ..spec }
 }
 
-fn launch(apps: Vec<AppSpec>) -> Ask {
-    Ask::Launch { apps, how: Launch::New }
+fn launch(apps: Vec<AppSpec>) -> Request {
+    Request::Launch { apps, how: Launch::New }
 }
 
 /// A stage with these apps, of which nothing is ready yet.
-fn stage(apps: Vec<AppSpec>) -> (Play, Vec<Effect>) {
-    let mut play = Play::with(AppSpec { name: "other".to_owned(), ..fork(1) });
+fn stage(apps: Vec<AppSpec>) -> (Harness, Vec<Effect>) {
+    let mut play = Harness::with(AppSpec { name: "other".to_owned(), ..fork(1) });
     let effects = play.ask(launch(apps));
     (play, effects)
 }
 
 /// A `db` (process 1, run 2) and an `api` (process 2, run 3) that needs it, both ready.
-fn pair() -> Play {
+fn pair() -> Harness {
     let (mut play, _) = stage(vec![app("db", &[]), app("api", &["db"])]);
     play.ready(2);
     play.ready(3);
@@ -55,11 +55,11 @@ fn restart() -> Action {
     Action::Restart(Changes::default())
 }
 
-fn notes(play: &Play) -> Vec<String> {
+fn notes(play: &Harness) -> Vec<String> {
     play.answers.last().expect("an answer").as_ref().expect("no refusal").notes.clone()
 }
 
-fn refusal(play: &Play) -> String {
+fn refusal(play: &Harness) -> String {
     match play.answers.last() {
         Some(Err(Refusal::BadSetting { key, why })) if key == "depends_on" => why.clone(),
         other => panic!("{other:?}"),
@@ -67,7 +67,7 @@ fn refusal(play: &Play) -> String {
 }
 
 /// Why the process could not be had, from the last answer.
-fn failure(play: &Play, id: u32) -> String {
+fn failure(play: &Harness, id: u32) -> String {
     let verdicts = play.verdicts();
     match verdicts.iter().find(|(other, _)| *other == id) {
         Some((_, Verdict::Failed { reason, .. } | Verdict::NotBegun { reason, .. })) => reason.clone(),
@@ -75,7 +75,7 @@ fn failure(play: &Play, id: u32) -> String {
     }
 }
 
-fn waits_for(play: &Play, id: u32) -> Option<String> {
+fn waits_for(play: &Harness, id: u32) -> Option<String> {
     play.supervisor.waits_for(play.process(id))
 }
 
@@ -308,7 +308,7 @@ fn a_circle_is_refused_before_anything_changes() {
     assert_eq!(play.supervisor.apps().count(), 3, "nothing was added");
     assert!(play.supervisor.apps().all(|app| app.operations.is_empty()));
     // Turned round in one go it is no circle.
-    play.ask(Ask::Launch { apps: vec![app("db", &["api"]), app("api", &[])], how: Launch::OrRestart });
+    play.ask(Request::Launch { apps: vec![app("db", &["api"]), app("api", &[])], how: Launch::OrRestart });
     play.exit(3, 0);
     assert_eq!(play.ready(4), [terminate(2)]);
 }
@@ -340,7 +340,7 @@ fn a_boot_brings_all_back_in_order() {
     let saved: Snapshot = play.supervisor.snapshot();
     assert_eq!(saved.apps.iter().map(|app| app.processes[0].up).collect::<Vec<_>>(), [true, true, true, true, false]);
     play.supervisor = Supervisor::default();
-    let booted = play.ask(Ask::Restore(saved));
+    let booted = play.ask(Request::Restore(saved));
     assert_eq!(booted, [spawn(1, 0), spawn(2, 1), spawn(3, 4)], "the job is of this boot again");
     play.exit(2, 1);
     play.hear(Input::Spawned { run: Run(3) });
@@ -379,7 +379,7 @@ fn a_hold_is_told_once() {
         };
         supervisor.handle(now, input).iter().filter_map(held).collect::<Vec<_>>()
     };
-    let held = tell(&mut supervisor, Input::Ask { ticket: Ticket(1), ask: launch(apps) });
+    let held = tell(&mut supervisor, Input::Request { ticket: Ticket(1), ask: launch(apps) });
     assert_eq!(held, [(2, "waits for `cache` to be ready".to_owned())]);
     assert_eq!(tell(&mut supervisor, Input::Tick), []);
     assert_eq!(tell(&mut supervisor, Input::Spawned { run: Run(2) }), []);

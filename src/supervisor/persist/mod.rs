@@ -20,16 +20,16 @@
 //! 2. kills the trees of *stray runs*, those that live and for which [`Supervisor::process_of`] has nobody. There are
 //!    none unless the last records were lost all the same (a full disk). Their numbers and those of exits not told yet
 //!    are not given again: [`Supervisor::skip_runs_to`]. Of the others it admits each that is ready ([`Process::serving`]),
-//!    but for those it passes over ([`Supervisor::is_passed_over`]);
+//!    but for those it passes over ([`Supervisor::is_ejected`]);
 //! 3. carries out [`Supervisor::unfinished`]: a `Spawn` only if that run was not started before, a `Terminate` only if
 //!    the stop signal was not sent before (two mean *at once* to many programs), `Drain` and `Kill` in any case, nothing
-//!    for runs that are no longer there. For a `Spawn` or `Terminate` done now it tells [`Input::Late`], and `Spawned` for
+//!    for runs that are no longer there. For a `Spawn` or `Terminate` done now it tells [`Input::Delayed`], and `Spawned` for
 //!    every `Spawn`, done now or before, since that news may be lost;
 //! 4. tells what happened in between, in order, and `Exited` for each run of a process whose main process is no longer
 //!    there (see [`Process::runs`]), with [`Exit::Unknown`](crate::protocol::Exit) if nobody knows how it ended. An end
 //!    that was told before stands: told again, it is only news of what it left behind;
 //! 5. tells again who is ready, as far as it knows; twice does no harm;
-//! 6. tells [`Input::Alive`] of runs with a watchdog: what they said while nobody listened does not count against them;
+//! 6. tells [`Input::WatchdogPing`] of runs with a watchdog: what they said while nobody listened does not count against them;
 //! 7. if [`Supervisor::is_closing`], asks for the shutdown again, to hear when it is done;
 //! 8. closes what it holds for apps that are not here.
 //!
@@ -47,7 +47,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{App, AppId, Departure, Effect, Moment, Operation, ProcessId, Stage, State, Supervisor};
+use super::{App, AppId, Effect, Moment, Operation, ProcessId, State, StopStage, StoppingRun, Supervisor};
 #[cfg(doc)]
 use super::{Input, Process};
 use crate::protocol::Run;
@@ -258,7 +258,7 @@ impl Supervisor {
                 State::Launching { run, .. } => effects.push(Effect::Spawn { run: *run, process: process.id }),
                 State::Stopping(departure) => effects.push(departure.order(now)),
                 State::Stopped
-                | State::Trial { .. }
+                | State::Canary { .. }
                 | State::Online(_)
                 | State::Waiting { .. }
                 | State::Idle
@@ -270,14 +270,14 @@ impl Supervisor {
     }
 }
 
-impl Departure {
+impl StoppingRun {
     /// What its run is to be told at this stage.
     fn order(&self, now: Moment) -> Effect {
         let run = self.run;
         match self.stage {
-            Stage::Draining { until } => Effect::Drain { run, grace: until.since(now) },
-            Stage::Terminating { .. } => Effect::Terminate { run },
-            Stage::Killing { .. } => Effect::Kill { run },
+            StopStage::Draining { until } => Effect::Drain { run, grace: until.since(now) },
+            StopStage::Terminating { .. } => Effect::Terminate { run },
+            StopStage::Killing { .. } => Effect::Kill { run },
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::*;
 use crate::protocol::{Action, Changes, Exit, Launch, Scale};
 use crate::spec::AppSpec;
-use crate::supervisor::harness::{Play, cluster, drain, fork, kill, reload, spawn, terminate};
+use crate::supervisor::harness::{Harness, cluster, drain, fork, kill, reload, spawn, terminate};
 use crate::supervisor::{Goal, Input, Kind, Process};
 
 /// What a store has of them.
@@ -18,16 +18,16 @@ fn store(supervisor: &Supervisor) -> Store {
     supervisor.all_records().collect()
 }
 
-fn revive(store: &Store) -> Result<Supervisor, Unreadable> {
+fn recover(store: &Store) -> Result<Supervisor, Unreadable> {
     Supervisor::from_records(store.iter().map(|(key, text)| (*key, text.as_str())))
 }
 
 /// The daemon dies, and the next one has its records.
-fn die(play: &mut Play) {
-    play.supervisor = revive(&store(&play.supervisor)).expect("today's records can be read");
+fn die(play: &mut Harness) {
+    play.supervisor = recover(&store(&play.supervisor)).expect("today's records can be read");
 }
 
-fn changed(play: &mut Play) -> Vec<String> {
+fn changed(play: &mut Harness) -> Vec<String> {
     play.supervisor.changes().iter().map(|(key, _)| key.to_string()).collect()
 }
 
@@ -36,13 +36,13 @@ fn named(name: &str, spec: AppSpec) -> AppSpec {
 }
 
 /// The store with one record replaced, or removed.
-fn refusal(play: &Play, key: RecordKey, text: Option<&str>) -> Unreadable {
+fn refusal(play: &Harness, key: RecordKey, text: Option<&str>) -> Unreadable {
     let mut store = store(&play.supervisor);
     match text {
         Some(text) => store.insert(key, text.to_owned()),
         None => store.remove(&key),
     };
-    revive(&store).expect_err("it does not fit")
+    recover(&store).expect_err("it does not fit")
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn keys_are_short_words() {
 
 #[test]
 fn what_changed_is_handed_out_once_and_nothing_else_is() {
-    let mut play = Play::with(cluster(2));
+    let mut play = Harness::with(cluster(2));
     play.launch(named("web", fork(1)), Launch::New);
     let all = ["mind", "spec/0", "spec/1", "work/0", "work/1", "process/0", "process/1", "process/2"];
     assert_eq!(changed(&mut play), all);
@@ -80,7 +80,7 @@ fn what_changed_is_handed_out_once_and_nothing_else_is() {
 
 #[test]
 fn what_is_no_more_is_handed_out_as_none() {
-    let mut play = Play::with(cluster(1));
+    let mut play = Harness::with(cluster(1));
     play.supervisor.changes();
     play.act(Action::Delete, "api");
     play.exit(1, 0);
@@ -93,13 +93,13 @@ fn what_is_no_more_is_handed_out_as_none() {
 #[test]
 fn no_records_are_a_fresh_start_and_a_fresh_start_has_none() {
     assert!(Supervisor::default().changes().is_empty());
-    let fresh = revive(&Store::new()).unwrap();
+    let fresh = recover(&Store::new()).unwrap();
     assert_eq!(store(&fresh), store(&Supervisor::default()));
 }
 
 #[test]
 fn a_reload_goes_on_and_keeps_what_it_may_have_to_return_to() {
-    let mut play = Play::with(cluster(3));
+    let mut play = Harness::with(cluster(3));
     let newer = AppSpec { args: vec!["--new".to_owned()], ..cluster(3) };
     play.launch(newer, Launch::OrReload(crate::protocol::Rollout::waves(1)));
     die(&mut play);
@@ -118,7 +118,7 @@ fn a_reload_goes_on_and_keeps_what_it_may_have_to_return_to() {
 
 #[test]
 fn operations_that_wait_keep_their_order_and_their_specs() {
-    let mut play = Play::with(cluster(2));
+    let mut play = Harness::with(cluster(2));
     play.act(reload(), "api");
     let changes = Changes { settings: vec![], base_env: Some([("A".to_owned(), "1".to_owned())].into()) };
     play.act(Action::Restart(changes), "api");
@@ -140,7 +140,7 @@ fn operations_that_wait_keep_their_order_and_their_specs() {
 
 #[test]
 fn departures_are_told_what_their_stage_is() {
-    let mut play = Play::with(fork(3));
+    let mut play = Harness::with(fork(3));
     play.act(Action::Stop, "1");
     play.act(Action::Stop, "2");
     play.pass(1600);
@@ -155,16 +155,16 @@ fn departures_are_told_what_their_stage_is() {
 
 #[test]
 fn what_is_done_late_has_its_whole_time() {
-    let mut play = Play::with(fork(1));
+    let mut play = Harness::with(fork(1));
     play.act(Action::Stop, "api");
     die(&mut play);
     play.pass(1500);
-    play.hear(Input::Late { run: Run(1) });
+    play.hear(Input::Delayed { run: Run(1) });
     assert_eq!((play.pass(1599), play.pass(1)), (vec![], vec![kill(1)]));
     play.exit(1, 0);
     play.act(Action::Start(Changes::default()), "api");
     play.now = play.now.after(Duration::from_secs(60));
-    play.hear(Input::Late { run: Run(2) });
+    play.hear(Input::Delayed { run: Run(2) });
     let Process { started, state: State::Launching { since, ready_by, .. }, .. } = play.process(0) else { panic!() };
     let by = play.now.after(Duration::from_secs(3));
     assert_eq!((*started, *since, *ready_by), (Some(play.now), play.now, Some(by)));
@@ -172,7 +172,7 @@ fn what_is_done_late_has_its_whole_time() {
 
 #[test]
 fn an_end_that_was_told_stands() {
-    let mut play = Play::with(AppSpec { name: "job".to_owned(), ..fork(1) });
+    let mut play = Harness::with(AppSpec { name: "job".to_owned(), ..fork(1) });
     play.abandon(1);
     die(&mut play);
     let again = |survivors| Input::Exited { run: Run(1), exit: Exit::Unknown, survivors };
@@ -183,14 +183,14 @@ fn an_end_that_was_told_stands() {
 
 #[test]
 fn a_start_that_waits_is_saved_as_up() {
-    let mut play = Play::with(cluster(2));
+    let mut play = Harness::with(cluster(2));
     play.act(Action::Stop, "1");
     play.exit(2, 0);
     play.act(reload(), "0");
     play.act(Action::Start(Changes::default()), "1");
     assert_eq!(play.process(1).goal, Goal::Down, "it waits for the reload");
     let up =
-        |play: &Play| play.supervisor.snapshot().apps[0].processes.iter().map(|saved| saved.up).collect::<Vec<_>>();
+        |play: &Harness| play.supervisor.snapshot().apps[0].processes.iter().map(|saved| saved.up).collect::<Vec<_>>();
     assert_eq!(up(&play), [true, true]);
     play.act(Action::Stop, "1");
     assert_eq!(up(&play), [true, false], "the last word counts");
@@ -198,7 +198,7 @@ fn a_start_that_waits_is_saved_as_up() {
 
 #[test]
 fn numbers_go_on_and_lost_ones_are_skipped() {
-    let mut play = Play::with(fork(1));
+    let mut play = Harness::with(fork(1));
     play.supervisor.changes();
     die(&mut play);
     play.supervisor.skip_runs_to(Run(1));
@@ -213,13 +213,13 @@ fn numbers_go_on_and_lost_ones_are_skipped() {
 
 #[test]
 fn a_shutdown_stays_one() {
-    let mut play = Play::with(fork(1));
-    play.ask(crate::supervisor::Ask::ShutDown);
+    let mut play = Harness::with(fork(1));
+    play.ask(crate::supervisor::Request::ShutDown);
     die(&mut play);
     assert!(play.supervisor.is_closing());
     play.launch(fork(1), Launch::New);
     assert!(play.answers.pop().unwrap().is_err());
-    assert_eq!(play.ask(crate::supervisor::Ask::ShutDown), []);
+    assert_eq!(play.ask(crate::supervisor::Request::ShutDown), []);
     play.exit(1, 0);
     assert_eq!(play.verdicts().len(), 1);
 }
@@ -227,7 +227,7 @@ fn a_shutdown_stays_one() {
 #[test]
 fn apps_of_one_shell_share_their_environment_again() {
     let env = Arc::new([("PATH".to_owned(), "/bin".to_owned())].into());
-    let mut play = Play::with(AppSpec { base_env: env, ..cluster(1) });
+    let mut play = Harness::with(AppSpec { base_env: env, ..cluster(1) });
     let env = Arc::clone(&play.supervisor.apps[&AppId(0)].spec.base_env);
     play.launch(AppSpec { base_env: env, ..named("web", fork(1)) }, Launch::New);
     die(&mut play);
@@ -237,20 +237,20 @@ fn apps_of_one_shell_share_their_environment_again() {
 
 #[test]
 fn what_a_later_build_adds_is_ignored_but_not_another_version() {
-    let mut play = Play::with(cluster(1));
+    let mut play = Harness::with(cluster(1));
     play.act(reload(), "api");
     let mut store = store(&play.supervisor);
     for text in store.values_mut() {
         *text = text.replacen('{', "{\"novelty\":[1],", 1);
     }
-    assert_eq!(self::store(&revive(&store).unwrap()), self::store(&play.supervisor));
+    assert_eq!(self::store(&recover(&store).unwrap()), self::store(&play.supervisor));
     let later = refusal(&play, RecordKey::Meta, Some("{\"version\":2,\"last_run\":\"run-7\"}"));
     assert_eq!(later.to_string(), "record `mind`: it was written by a later version (format 2)");
 }
 
 #[test]
 fn what_does_not_fit_is_refused_by_name() {
-    let play = Play::with(cluster(2));
+    let play = Harness::with(cluster(2));
     let one = RecordKey::Process(ProcessId(1));
     let zero = &store(&play.supervisor)[&RecordKey::Process(ProcessId(0))];
     assert_eq!(refusal(&play, RecordKey::Meta, None).to_string(), "record `mind`: it is missing");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::timing::{ready_by, seconds};
-use super::{Departure, Process, Scene, Serving, Stage, State, Takeover};
+use super::{Process, Promotion, Serving, State, StopStage, StoppingRun, Transition};
 use crate::protocol::{EventKind, Exit, Run};
 use crate::spec::ExecMode;
 use crate::supervisor::input::{Effect, Proof};
@@ -13,26 +13,26 @@ impl Process {
     // What happens.
 
     /// The process of `run` exists. Where nothing can prove readiness, that is all there is to wait for.
-    pub fn spawned(&mut self, scene: &mut Scene<'_>, run: Run) {
-        if scene.spec.mode == ExecMode::Fork && !scene.must_prove() {
-            self.become_ready(scene, run, true);
+    pub fn spawned(&mut self, transition: &mut Transition<'_>, run: Run) {
+        if transition.spec.mode == ExecMode::Fork && !transition.must_prove() {
+            self.become_ready(transition, run, true);
         }
     }
 
     /// The process of `run` could not be made.
-    pub fn spawn_failed(&mut self, scene: &mut Scene<'_>, run: Run, error: &str, permanent: bool) {
-        scene.publish(self.id, EventKind::StartFailed { error: error.to_owned() });
+    pub fn spawn_failed(&mut self, transition: &mut Transition<'_>, run: Run, error: &str, permanent: bool) {
+        transition.publish(self.id, EventKind::StartFailed { error: error.to_owned() });
         if self.departure_mut(run).is_some() {
-            return self.emptied(scene, run);
+            return self.emptied(transition, run);
         }
         let old = match &mut self.state {
             State::Launching { run: current, old, .. } if *current == run => *old,
             // The news came so late that it was taken for ready.
             State::Online(serving) if serving.run == run => None,
-            State::Trial { new, old } if new.run == run => Some(*old),
-            State::Trial { new, old } if old.run == run => return self.state = State::Online(*new),
+            State::Canary { new, old } if new.run == run => Some(*old),
+            State::Canary { new, old } if old.run == run => return self.state = State::Online(*new),
             State::Launching { old, .. } => return *old = old.filter(|old| old.run != run),
-            State::Trial { .. }
+            State::Canary { .. }
             | State::Stopped
             | State::Online(_)
             | State::Stopping(_)
@@ -43,16 +43,16 @@ impl Process {
         self.launch_failed = true;
         self.reason = Some(error.to_owned());
         match old {
-            Some(serving) => self.serve_on(scene, serving),
-            None => self.after_end(scene, End::NotSpawned { permanent }, Duration::ZERO),
+            Some(serving) => self.serve_on(transition, serving),
+            None => self.after_end(transition, End::NotSpawned { permanent }, Duration::ZERO),
         }
     }
 
     /// `run` says or shows that it is ready.
-    pub fn ready(&mut self, scene: &mut Scene<'_>, run: Run, proof: Proof) {
-        let counts = proof != Proof::Listening || !scene.spec.readiness.wait_ready;
-        if counts && scene.spec.health.is_none() {
-            self.become_ready(scene, run, true);
+    pub fn ready(&mut self, transition: &mut Transition<'_>, run: Run, proof: Proof) {
+        let counts = proof != Proof::Listening || !transition.spec.readiness.wait_ready;
+        if counts && transition.spec.health.is_none() {
+            self.become_ready(transition, run, true);
         }
     }
 
@@ -64,71 +64,76 @@ impl Process {
     }
 
     /// `run` has finished what it had.
-    pub fn drained(&mut self, scene: &mut Scene<'_>, run: Run) {
+    pub fn drained(&mut self, transition: &mut Transition<'_>, run: Run) {
         if let Some(departure) = self.departure_mut(run)
-            && matches!(departure.stage, Stage::Draining { .. })
+            && matches!(departure.stage, StopStage::Draining { .. })
         {
-            departure.terminate(scene);
+            departure.terminate(transition);
         }
     }
 
     /// What was to be done for `run` was done only now.
-    pub fn late(&mut self, scene: &mut Scene<'_>, run: Run) {
+    pub fn late(&mut self, transition: &mut Transition<'_>, run: Run) {
         if let Some(departure) = self.departure_mut(run) {
-            departure.late(scene);
+            departure.late(transition);
         }
         if let State::Launching { run: current, since, ready_by: by, old, .. } = &mut self.state
             && *current == run
         {
-            (*since, *by) = (scene.now, Some(ready_by(scene, *old)));
-            self.started = Some(scene.now);
+            (*since, *by) = (transition.now, Some(ready_by(transition, *old)));
+            self.started = Some(transition.now);
         }
     }
 
     /// The main process of `run` ended. Told again, it can only be news of what it left behind.
-    pub fn exited(&mut self, scene: &mut Scene<'_>, run: Run, exit: Exit, survivors: bool) {
+    pub fn exited(&mut self, transition: &mut Transition<'_>, run: Run, exit: Exit, survivors: bool) {
         if self.departure_mut(run).is_some_and(|departure| departure.exit.is_some()) {
             if !survivors {
-                self.emptied(scene, run);
+                self.emptied(transition, run);
             }
             return;
         }
         let expected = self.departure_mut(run).is_some();
-        scene.publish(self.id, EventKind::Exited { exit, expected });
+        transition.publish(self.id, EventKind::Exited { exit, expected });
         if let Some(departure) = self.departure_mut(run) {
             departure.exit = Some(exit);
             if !survivors {
-                self.emptied(scene, run);
-            } else if matches!(departure.stage, Stage::Draining { .. }) {
-                departure.terminate(scene);
+                self.emptied(transition, run);
+            } else if matches!(departure.stage, StopStage::Draining { .. }) {
+                departure.terminate(transition);
             }
             return;
         }
         match self.state.clone() {
             State::Launching { run: current, since, old, .. } if current == run => {
-                self.successor_failed(scene, Departure::unasked(run, since, exit, scene), survivors, old);
+                self.successor_failed(transition, StoppingRun::unasked(run, since, exit, transition), survivors, old);
             }
-            State::Launching { old: Some(old), run: current, since, ready_by, takeover } if old.run == run => {
+            State::Launching { old: Some(old), run: current, since, ready_by, promotion } if old.run == run => {
                 self.last_exit = Some(exit);
-                self.state = State::Launching { run: current, since, ready_by, old: None, takeover };
-                self.retire_leftovers(scene, Departure::unasked(run, old.since, exit, scene), survivors);
+                self.state = State::Launching { run: current, since, ready_by, old: None, promotion };
+                self.retire_leftovers(transition, StoppingRun::unasked(run, old.since, exit, transition), survivors);
             }
-            State::Trial { new, old } if new.run == run => {
-                self.successor_failed(scene, Departure::unasked(run, new.since, exit, scene), survivors, Some(old));
+            State::Canary { new, old } if new.run == run => {
+                self.successor_failed(
+                    transition,
+                    StoppingRun::unasked(run, new.since, exit, transition),
+                    survivors,
+                    Some(old),
+                );
             }
-            State::Trial { new, old } if old.run == run => {
+            State::Canary { new, old } if old.run == run => {
                 self.last_exit = Some(exit);
                 self.state = State::Online(new);
-                self.retire_leftovers(scene, Departure::unasked(run, old.since, exit, scene), survivors);
+                self.retire_leftovers(transition, StoppingRun::unasked(run, old.since, exit, transition), survivors);
             }
             State::Online(serving) if serving.run == run => {
                 self.last_exit = Some(exit);
-                let departure = Departure::unasked(run, serving.since, exit, scene);
-                self.ended_unasked(scene, departure, survivors);
+                let departure = StoppingRun::unasked(run, serving.since, exit, transition);
+                self.ended_unasked(transition, departure, survivors);
             }
             State::Stopped
             | State::Launching { .. }
-            | State::Trial { .. }
+            | State::Canary { .. }
             | State::Online(_)
             | State::Stopping(_)
             | State::Waiting { .. }
@@ -138,19 +143,19 @@ impl Process {
     }
 
     /// The last process of `run`'s tree is gone.
-    pub fn emptied(&mut self, scene: &mut Scene<'_>, run: Run) {
+    pub fn emptied(&mut self, transition: &mut Transition<'_>, run: Run) {
         if let Some(at) = self.retiring.iter().position(|departure| departure.run == run) {
             self.retiring.remove(at);
         }
         match self.state.clone() {
             State::Stopping(departure) if departure.run == run => {
                 self.last_exit = departure.exit.or(self.last_exit);
-                self.departed(scene, &departure);
+                self.departed(transition, &departure);
             }
             State::Stopping(_)
             | State::Stopped
             | State::Launching { .. }
-            | State::Trial { .. }
+            | State::Canary { .. }
             | State::Online(_)
             | State::Waiting { .. }
             | State::Idle
@@ -159,30 +164,30 @@ impl Process {
     }
 
     /// Does what is due, and what falls due by that: a timeout may be zero.
-    pub fn tick(&mut self, scene: &mut Scene<'_>) {
-        while self.deadline().is_some_and(|deadline| deadline <= scene.now) {
-            self.time_out(scene);
+    pub fn tick(&mut self, transition: &mut Transition<'_>) {
+        while self.deadline().is_some_and(|deadline| deadline <= transition.now) {
+            self.time_out(transition);
         }
     }
 
-    fn time_out(&mut self, scene: &mut Scene<'_>) {
+    fn time_out(&mut self, transition: &mut Transition<'_>) {
         let mut retiring = std::mem::take(&mut self.retiring);
         for departure in &mut retiring {
-            departure.tick(scene);
+            departure.tick(transition);
         }
         self.retiring = retiring;
         match &mut self.state {
-            State::Stopping(departure) => departure.tick(scene),
-            State::Waiting { until } if *until <= scene.now => {
+            State::Stopping(departure) => departure.tick(transition),
+            State::Waiting { until } if *until <= transition.now => {
                 self.restarts += 1;
-                self.launch(scene, None, Takeover::WhenReady);
+                self.launch(transition, None, Promotion::WhenReady);
             }
-            State::Launching { ready_by: Some(by), .. } if *by <= scene.now => self.not_ready_in_time(scene),
-            State::Online(_) | State::Trial { .. } => {
+            State::Launching { ready_by: Some(by), .. } if *by <= transition.now => self.not_ready_in_time(transition),
+            State::Online(_) | State::Canary { .. } => {
                 if let Some((until, serving)) = self.silent()
-                    && until <= scene.now
+                    && until <= transition.now
                 {
-                    self.fail(scene, serving, scene.spec.watchdog);
+                    self.fail(transition, serving, transition.spec.watchdog);
                 }
             }
             State::Stopped | State::Launching { .. } | State::Waiting { .. } | State::Idle | State::Errored => {}
@@ -191,45 +196,46 @@ impl Process {
 
     // What follows.
 
-    pub(super) fn launch(&mut self, scene: &mut Scene<'_>, old: Option<Serving>, takeover: Takeover) {
-        *scene.last_run += 1;
+    pub(super) fn launch(&mut self, transition: &mut Transition<'_>, old: Option<Serving>, promotion: Promotion) {
+        *transition.last_run += 1;
         (self.obstacle, self.completed) = (None, false);
-        let run = Run(*scene.last_run);
-        self.started = Some(scene.now);
-        let before = std::mem::take(&mut self.condition);
-        self.predecessor = old.map(|_| before).unwrap_or_default();
-        self.state = State::Launching { run, since: scene.now, ready_by: Some(ready_by(scene, old)), old, takeover };
-        scene.effects.push(Effect::Spawn { run, process: self.id });
+        let run = Run(*transition.last_run);
+        self.started = Some(transition.now);
+        let before = std::mem::take(&mut self.health);
+        self.predecessor_health = old.map(|_| before).unwrap_or_default();
+        self.state =
+            State::Launching { run, since: transition.now, ready_by: Some(ready_by(transition, old)), old, promotion };
+        transition.effects.push(Effect::Spawn { run, process: self.id });
     }
 
-    pub(super) fn become_ready(&mut self, scene: &mut Scene<'_>, run: Run, proven: bool) {
+    pub(super) fn become_ready(&mut self, transition: &mut Transition<'_>, run: Run, proven: bool) {
         match self.state {
-            State::Launching { run: current, since, old, takeover, .. } if current == run => {
-                let must_stand_in = proven && takeover != Takeover::InAnyCase;
-                if must_stand_in && old.is_some_and(|old| self.whereabouts.hold_back(run, old.run)) {
+            State::Launching { run: current, since, old, promotion, .. } if current == run => {
+                let must_stand_in = proven && promotion != Promotion::Unconditional;
+                if must_stand_in && old.is_some_and(|old| self.listen_addresses.hold_back(run, old.run)) {
                     return;
                 }
                 let mut new = Serving { run, since, proven, silent_until: None };
-                new.watch(scene);
-                self.state = old.map_or(State::Online(new), |old| State::Trial { new, old });
+                new.watch(transition);
+                self.state = old.map_or(State::Online(new), |old| State::Canary { new, old });
                 self.launch_failed = false;
                 self.reason = None;
-                scene.publish(self.id, EventKind::Online);
-                // By the rules of its start it may have been withheld, whatever they are by now.
-                scene.effects.push(Effect::Admit { run });
-                if takeover != Takeover::AfterTrial {
-                    self.accept(scene);
+                transition.publish(self.id, EventKind::Online);
+                // By the rules of its start it may have been not_ready, whatever they are by now.
+                transition.effects.push(Effect::Admit { run });
+                if promotion != Promotion::AfterCanary {
+                    self.promote(transition);
                 }
             }
             State::Online(serving) if serving.run == run => {
                 self.state = State::Online(Serving { proven: serving.proven || proven, ..serving });
             }
-            State::Trial { new, old } if new.run == run => {
-                self.state = State::Trial { new: Serving { proven: new.proven || proven, ..new }, old };
+            State::Canary { new, old } if new.run == run => {
+                self.state = State::Canary { new: Serving { proven: new.proven || proven, ..new }, old };
             }
             State::Stopped
             | State::Launching { .. }
-            | State::Trial { .. }
+            | State::Canary { .. }
             | State::Online(_)
             | State::Stopping(_)
             | State::Waiting { .. }
@@ -238,45 +244,51 @@ impl Process {
         }
     }
 
-    fn not_ready_in_time(&mut self, scene: &mut Scene<'_>) {
-        let State::Launching { run, since, ready_by, old, takeover } = &mut self.state else { return };
-        let mut waited = format!("not ready after {}", seconds(scene.now.since(*since)));
-        let elsewhere = old.and_then(|old| self.whereabouts.fault(*run, old.run));
-        let missing = || scene.spec.health.as_ref().and_then(|health| health.probe.missing());
-        if let Some(fault) = self.condition.fault().map(str::to_owned).or(elsewhere).or_else(missing) {
+    fn not_ready_in_time(&mut self, transition: &mut Transition<'_>) {
+        let State::Launching { run, since, ready_by, old, promotion } = &mut self.state else { return };
+        let mut waited = format!("not ready after {}", seconds(transition.now.since(*since)));
+        let elsewhere = old.and_then(|old| self.listen_addresses.fault(*run, old.run));
+        let missing = || transition.spec.health.as_ref().and_then(|health| health.probe.missing());
+        if let Some(fault) = self.health.fault().map(str::to_owned).or(elsewhere).or_else(missing) {
             waited = format!("{waited}: {fault}");
         }
         match *old {
-            Some(serving) if *takeover != Takeover::InAnyCase && (scene.must_prove() || serving.proven) => {
-                let departure = Departure::begin(*run, *since, scene, false);
+            Some(serving) if *promotion != Promotion::Unconditional && (transition.must_prove() || serving.proven) => {
+                let departure = StoppingRun::begin(*run, *since, transition, false);
                 self.retiring.push(departure);
-                self.serve_on(scene, serving);
+                self.serve_on(transition, serving);
                 self.launch_failed = true;
                 self.reason = Some(waited);
             }
-            None if scene.must_prove() => {
+            None if transition.must_prove() => {
                 *ready_by = None;
                 self.launch_failed = true;
                 self.reason = Some(waited);
             }
             Some(_) | None => {
                 let run = *run;
-                self.become_ready(scene, run, false);
+                self.become_ready(transition, run, false);
             }
         }
     }
 
-    fn successor_failed(&mut self, scene: &mut Scene<'_>, departure: Departure, survivors: bool, old: Option<Serving>) {
+    fn successor_failed(
+        &mut self,
+        transition: &mut Transition<'_>,
+        departure: StoppingRun,
+        survivors: bool,
+        old: Option<Serving>,
+    ) {
         self.launch_failed = true;
         let Some(old) = old else {
             self.last_exit = departure.exit;
-            return self.ended_unasked(scene, departure, survivors);
+            return self.ended_unasked(transition, departure, survivors);
         };
         let when =
-            if matches!(self.state, State::Trial { .. }) { "while it was watched" } else { "before it was ready" };
+            if matches!(self.state, State::Canary { .. }) { "while it was watched" } else { "before it was ready" };
         self.reason = departure.exit.map(|exit| self.because(format!("{} {when}", in_words(exit))));
-        self.serve_on(scene, old);
-        self.retire_leftovers(scene, departure, survivors);
+        self.serve_on(transition, old);
+        self.retire_leftovers(transition, departure, survivors);
     }
 
     /// What happened, and what the run had met before.
@@ -288,64 +300,64 @@ impl Process {
     }
 
     /// The old run stays: it is the last that was started again, and no restart has come of it.
-    pub(super) fn serve_on(&mut self, scene: &Scene<'_>, mut old: Serving) {
+    pub(super) fn serve_on(&mut self, transition: &Transition<'_>, mut old: Serving) {
         self.started = Some(old.since);
         self.restarts = self.restarts.saturating_sub(1);
-        old.watch(scene);
-        self.condition = std::mem::take(&mut self.predecessor);
+        old.watch(transition);
+        self.health = std::mem::take(&mut self.predecessor_health);
         self.state = State::Online(old);
     }
 
-    fn ended_unasked(&mut self, scene: &mut Scene<'_>, departure: Departure, survivors: bool) {
+    fn ended_unasked(&mut self, transition: &mut Transition<'_>, departure: StoppingRun, survivors: bool) {
         if survivors {
-            scene.effects.push(Effect::Terminate { run: departure.run });
+            transition.effects.push(Effect::Terminate { run: departure.run });
             self.state = State::Stopping(departure);
         } else {
             self.state = State::Stopped;
-            self.departed(scene, &departure);
+            self.departed(transition, &departure);
         }
     }
 
-    fn retire_leftovers(&mut self, scene: &mut Scene<'_>, departure: Departure, survivors: bool) {
+    fn retire_leftovers(&mut self, transition: &mut Transition<'_>, departure: StoppingRun, survivors: bool) {
         if survivors {
-            scene.effects.push(Effect::Terminate { run: departure.run });
+            transition.effects.push(Effect::Terminate { run: departure.run });
             self.retiring.push(departure);
         }
     }
 
     /// Sends what runs on its way, keeping to the goal.
-    pub(super) fn depart(&mut self, scene: &mut Scene<'_>, drain: bool) {
+    pub(super) fn depart(&mut self, transition: &mut Transition<'_>, drain: bool) {
         match self.state.clone() {
             State::Online(Serving { run, since, .. }) => {
-                scene.publish(self.id, EventKind::Stopping);
-                self.state = State::Stopping(Departure::begin(run, since, scene, drain));
+                transition.publish(self.id, EventKind::Stopping);
+                self.state = State::Stopping(StoppingRun::begin(run, since, transition, drain));
             }
             State::Launching { run, since, old, .. } => {
-                scene.publish(self.id, EventKind::Stopping);
-                self.state = State::Stopping(Departure::begin(run, since, scene, false));
+                transition.publish(self.id, EventKind::Stopping);
+                self.state = State::Stopping(StoppingRun::begin(run, since, transition, false));
                 if let Some(old) = old {
-                    let departure = Departure::begin(old.run, old.since, scene, drain);
+                    let departure = StoppingRun::begin(old.run, old.since, transition, drain);
                     self.retiring.push(departure);
                 }
             }
-            State::Trial { new, old } => {
-                scene.publish(self.id, EventKind::Stopping);
-                self.state = State::Stopping(Departure::begin(new.run, new.since, scene, drain));
-                let departure = Departure::begin(old.run, old.since, scene, drain);
+            State::Canary { new, old } => {
+                transition.publish(self.id, EventKind::Stopping);
+                self.state = State::Stopping(StoppingRun::begin(new.run, new.since, transition, drain));
+                let departure = StoppingRun::begin(old.run, old.since, transition, drain);
                 self.retiring.push(departure);
             }
-            State::Waiting { .. } | State::Idle | State::Errored => self.settle_down(scene),
+            State::Waiting { .. } | State::Idle | State::Errored => self.settle_down(transition),
             State::Stopping(_) | State::Stopped => {}
         }
     }
 
     /// Ends every drain: somebody wants it gone sooner.
-    pub(super) fn hasten(&mut self, scene: &mut Scene<'_>) {
+    pub(super) fn hasten(&mut self, transition: &mut Transition<'_>) {
         for departure in &mut self.retiring {
-            departure.hasten(scene);
+            departure.hasten(transition);
         }
         if let State::Stopping(departure) = &mut self.state {
-            departure.hasten(scene);
+            departure.hasten(transition);
         }
     }
 

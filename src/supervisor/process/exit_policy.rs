@@ -2,80 +2,80 @@
 
 use std::time::Duration;
 
-use super::{Departure, Goal, Process, Scene, State, Takeover};
+use super::{Goal, Process, Promotion, State, StoppingRun, Transition};
 use crate::protocol::{EventKind, Exit};
 use crate::supervisor::restart::{Decision, End, in_words};
 
 impl Process {
     /// The run that the state is about is gone.
-    pub(crate) fn departed(&mut self, scene: &mut Scene<'_>, departure: &Departure) {
+    pub(crate) fn departed(&mut self, transition: &mut Transition<'_>, departure: &StoppingRun) {
         match (self.goal, departure.exit, departure.unasked) {
-            (Goal::Down | Goal::Gone, ..) => self.settle_down(scene),
-            (Goal::Up, ..) if departure.rests => self.lie_down(scene),
-            (Goal::Up, _, Some(lived)) if departure.hung => self.after_end(scene, End::Hung, lived),
-            (Goal::Up, Some(exit), Some(lived)) => self.after_end(scene, End::Exited(exit), lived),
+            (Goal::Down | Goal::Gone, ..) => self.settle_down(transition),
+            (Goal::Up, ..) if departure.rests => self.lie_down(transition),
+            (Goal::Up, _, Some(lived)) if departure.hung => self.after_end(transition, End::Hung, lived),
+            (Goal::Up, Some(exit), Some(lived)) => self.after_end(transition, End::Exited(exit), lived),
             (Goal::Up, ..) => {
                 self.restarts += 1;
-                self.launch(scene, None, Takeover::WhenReady);
+                self.launch(transition, None, Promotion::WhenReady);
             }
         }
     }
 
-    pub(crate) fn after_end(&mut self, scene: &mut Scene<'_>, end: End, lived: Duration) {
+    pub(crate) fn after_end(&mut self, transition: &mut Transition<'_>, end: End, lived: Duration) {
         if self.goal != Goal::Up {
-            return self.settle_down(scene);
+            return self.settle_down(transition);
         }
         if let End::Exited(exit) = end {
             self.reason = Some(self.because(in_words(exit)));
         }
-        match self.history.decide(&scene.spec.restart, end, lived, scene.now) {
+        match self.history.decide(&transition.spec.restart, end, lived, transition.now) {
             Decision::Now => {
                 self.restarts += 1;
-                self.launch(scene, None, Takeover::WhenReady);
+                self.launch(transition, None, Promotion::WhenReady);
             }
             Decision::After(wait) => {
-                self.state = State::Waiting { until: scene.now.after(wait) };
+                self.state = State::Waiting { until: transition.now.after(wait) };
                 let delay_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-                scene.publish(self.id, EventKind::WaitingRestart { delay_ms });
+                transition.publish(self.id, EventKind::WaitingRestart { delay_ms });
             }
             Decision::StayDown => {
                 self.goal = Goal::Down;
                 self.completed = end == End::Exited(Exit::Code(0));
                 self.launch_failed &= !self.completed;
-                self.settle_down(scene);
+                self.settle_down(transition);
             }
             Decision::GiveUp => {
                 self.state = State::Errored;
                 let what = self.reason.take().unwrap_or_default();
                 let reason = match end {
                     End::Exited(_) | End::Hung => {
-                        format!("{what}; given up after {} unstable restarts", scene.spec.restart.max_restarts)
+                        format!("{what}; given up after {} unstable restarts", transition.spec.restart.max_restarts)
                     }
                     End::NotSpawned { .. } => what,
                 };
-                scene.publish(self.id, EventKind::Errored { reason: reason.clone() });
+                transition.publish(self.id, EventKind::Errored { reason: reason.clone() });
                 self.reason = Some(reason);
             }
         }
     }
 
     /// It was to be started, and what it depends on will not come: if nothing of it runs, it is given up.
-    pub fn forsake(&mut self, scene: &mut Scene<'_>, reason: &str) {
+    pub fn forsake(&mut self, transition: &mut Transition<'_>, reason: &str) {
         if self.state != State::Stopped {
             return;
         }
         (self.goal, self.state, self.completed) = (Goal::Up, State::Errored, false);
         self.reason = Some(reason.to_owned());
-        scene.publish(self.id, EventKind::Errored { reason: reason.to_owned() });
+        transition.publish(self.id, EventKind::Errored { reason: reason.to_owned() });
     }
 
     /// It is stopped when nothing of it runs: until then it is about what is still on its way out.
-    pub(crate) fn settle_down(&mut self, scene: &mut Scene<'_>) {
+    pub(crate) fn settle_down(&mut self, transition: &mut Transition<'_>) {
         if let Some(departure) = self.retiring.pop() {
             self.state = State::Stopping(departure);
             return;
         }
         self.state = State::Stopped;
-        scene.publish(self.id, if self.completed { EventKind::Completed } else { EventKind::Stopped });
+        transition.publish(self.id, if self.completed { EventKind::Completed } else { EventKind::Stopped });
     }
 }

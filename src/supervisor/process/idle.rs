@@ -3,48 +3,48 @@
 use std::time::Duration;
 
 use super::timing::seconds;
-use super::{Departure, Goal, Process, Scene, Serving, State, Takeover};
+use super::{Goal, Process, Promotion, Serving, State, StoppingRun, Transition};
 use crate::protocol::{EventKind, Run};
 use crate::supervisor::input::Moment;
 
 impl Process {
     /// Nobody needs it: it finishes what it has, goes, and rests.
-    pub fn rest(&mut self, scene: &mut Scene<'_>) {
+    pub fn rest(&mut self, transition: &mut Transition<'_>) {
         let State::Online(Serving { run, since, .. }) = self.state else { return };
-        scene.publish(self.id, EventKind::Stopping);
-        let departure = Departure::begin(run, since, scene, true);
-        self.state = State::Stopping(Departure { rests: true, ..departure });
+        transition.publish(self.id, EventKind::Stopping);
+        let departure = StoppingRun::begin(run, since, transition, true);
+        self.state = State::Stopping(StoppingRun { rests: true, ..departure });
     }
 
     /// Somebody needs it. One that is on its way out does not come back, so another is started beside it. That is no
     /// restart, and no counter knows of it.
-    pub fn wake(&mut self, scene: &mut Scene<'_>) {
+    pub fn wake(&mut self, transition: &mut Transition<'_>) {
         if self.goal != Goal::Up || !self.rests() {
             return;
         }
         if let State::Stopping(departure) = &self.state {
-            self.retiring.push(Departure { rests: false, ..departure.clone() });
+            self.retiring.push(StoppingRun { rests: false, ..departure.clone() });
         }
-        self.launch(scene, None, Takeover::WhenReady);
+        self.launch(transition, None, Promotion::WhenReady);
     }
 
     /// One that was just added was at rest when it was written down.
-    pub fn rest_again(&mut self, scene: &mut Scene<'_>) {
+    pub fn rest_again(&mut self, transition: &mut Transition<'_>) {
         self.goal = Goal::Up;
-        self.lie_down(scene);
+        self.lie_down(transition);
     }
 
     /// It is at rest.
-    pub(crate) fn lie_down(&mut self, scene: &mut Scene<'_>) {
+    pub(crate) fn lie_down(&mut self, transition: &mut Transition<'_>) {
         self.state = State::Idle;
-        scene.publish(self.id, EventKind::Idle);
+        transition.publish(self.id, EventKind::Idle);
     }
 
     /// `run` says that it is alive.
-    pub fn alive(&mut self, scene: &Scene<'_>, run: Run) {
+    pub fn alive(&mut self, transition: &Transition<'_>, run: Run) {
         let serving = match &mut self.state {
             State::Online(serving) => [Some(serving), None],
-            State::Trial { new, old } => [Some(new), Some(old)],
+            State::Canary { new, old } => [Some(new), Some(old)],
             State::Stopped
             | State::Launching { .. }
             | State::Stopping(_)
@@ -52,13 +52,17 @@ impl Process {
             | State::Idle
             | State::Errored => [None, None],
         };
-        serving.into_iter().flatten().filter(|serving| serving.run == run).for_each(|serving| serving.watch(scene));
+        serving
+            .into_iter()
+            .flatten()
+            .filter(|serving| serving.run == run)
+            .for_each(|serving| serving.watch(transition));
     }
 
     /// `run` says that it hangs.
-    pub fn hangs(&mut self, scene: &mut Scene<'_>, run: Run) {
+    pub fn hangs(&mut self, transition: &mut Transition<'_>, run: Run) {
         if let Some(serving) = self.ready_runs().find(|serving| serving.run == run) {
-            self.fail(scene, serving, None);
+            self.fail(transition, serving, None);
         }
     }
 
@@ -70,7 +74,7 @@ impl Process {
     fn ready_runs(&self) -> impl Iterator<Item = Serving> + use<> {
         let (one, other) = match self.state {
             State::Online(serving) => (Some(serving), None),
-            State::Trial { new, old } => (Some(new), Some(old)),
+            State::Canary { new, old } => (Some(new), Some(old)),
             State::Stopped
             | State::Launching { .. }
             | State::Stopping(_)
@@ -83,23 +87,23 @@ impl Process {
 
     /// A run that is ready has hung: it is brought to its end, and started again as after any other failure. Of two that
     /// are ready the other serves on. `silent` for how long, unless it said so itself.
-    pub(crate) fn fail(&mut self, scene: &mut Scene<'_>, failed: Serving, silent: Option<Duration>) {
+    pub(crate) fn fail(&mut self, transition: &mut Transition<'_>, failed: Serving, silent: Option<Duration>) {
         let Serving { run, since, .. } = failed;
         let timeout_ms = silent.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
-        scene.publish(self.id, EventKind::Hung { timeout_ms });
+        transition.publish(self.id, EventKind::Hung { timeout_ms });
         self.reason = Some(match silent {
             Some(time) => format!("it hung: no WATCHDOG=1 within {}", seconds(time)),
             None => "it said that it hung".to_owned(),
         });
-        let departure = Departure { hung: true, ..Departure::begin(run, since, scene, false) };
-        let State::Trial { new, old } = self.state else {
-            self.state = State::Stopping(Departure { unasked: Some(scene.now.since(since)), ..departure });
+        let departure = StoppingRun { hung: true, ..StoppingRun::begin(run, since, transition, false) };
+        let State::Canary { new, old } = self.state else {
+            self.state = State::Stopping(StoppingRun { unasked: Some(transition.now.since(since)), ..departure });
             return;
         };
         self.retiring.push(departure);
         if new.run == run {
             self.launch_failed = true;
-            self.serve_on(scene, old);
+            self.serve_on(transition, old);
         } else {
             self.reason = None;
             self.state = State::Online(new);
@@ -109,7 +113,7 @@ impl Process {
 
 impl Serving {
     /// From now on its silence counts, where the app has a watchdog.
-    pub(crate) fn watch(&mut self, scene: &Scene<'_>) {
-        self.silent_until = scene.spec.watchdog.map(|time| scene.now.after(time));
+    pub(crate) fn watch(&mut self, transition: &Transition<'_>) {
+        self.silent_until = transition.spec.watchdog.map(|time| transition.now.after(time));
     }
 }

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Process, Scene};
+use super::{Process, Transition};
 use crate::protocol::Run;
 use crate::spec::Mechanism;
 
 /// Where each run listens, as far as it was told.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Whereabouts {
+pub struct ListenAddresses {
     /// Shared addresses with a port. A path may be each run's own.
     #[serde(default)]
     addresses: BTreeMap<Run, BTreeSet<String>>,
@@ -20,9 +20,9 @@ pub struct Whereabouts {
     elsewhere: Option<Run>,
 }
 
-impl Whereabouts {
+impl ListenAddresses {
     pub(crate) fn is_default(&self) -> bool {
-        *self == Whereabouts::default()
+        *self == ListenAddresses::default()
     }
 
     /// Where each of the two listens, if they share no address, though each has some.
@@ -49,17 +49,17 @@ impl Whereabouts {
 
 impl Process {
     /// `run` listens on a shared address. One that was ready but for that may be so now.
-    pub fn listens(&mut self, scene: &mut Scene<'_>, run: Run, address: String) {
+    pub fn listens(&mut self, transition: &mut Transition<'_>, run: Run, address: String) {
         // Addresses that are given are no wish of the program's, and those of Unix sockets may hold a pid.
-        if scene.spec.mechanism() == Mechanism::Activation || address.starts_with('/') {
+        if transition.spec.mechanism() == Mechanism::Activation || address.starts_with('/') {
             return;
         }
         let alive: BTreeSet<Run> = self.runs().collect();
-        let known = &mut self.whereabouts.addresses;
+        let known = &mut self.listen_addresses.addresses;
         known.retain(|run, _| alive.contains(run));
         known.entry(run).or_default().insert(address);
-        if self.whereabouts.elsewhere == Some(run) {
-            self.become_ready(scene, run, true);
+        if self.listen_addresses.elsewhere == Some(run) {
+            self.become_ready(transition, run, true);
         }
     }
 }
@@ -71,20 +71,20 @@ mod tests {
     use crate::protocol::{Action, Changes, Rollout, Run, Verdict};
     use crate::spec::health::{Health, Probe};
     use crate::spec::{AppSpec, Readiness};
-    use crate::supervisor::harness::{Play, cluster, drain, reload, spawn};
+    use crate::supervisor::harness::{Harness, cluster, drain, reload, spawn};
     use crate::supervisor::{Effect, Input, Proof};
 
     /// A worker of run 1 that listens on port 3000, and its successor, run 2.
-    fn stage(spec: AppSpec) -> Play {
-        let mut play = Play::with(AppSpec { instances: 1, ..spec });
+    fn stage(spec: AppSpec) -> Harness {
+        let mut play = Harness::with(AppSpec { instances: 1, ..spec });
         listen(&mut play, 1, "[::]:3000");
         assert_eq!(play.act(reload(), "api"), [spawn(2, 0)]);
         play
     }
 
-    fn listen(play: &mut Play, run: u64, address: &str) -> Vec<Effect> {
+    fn listen(play: &mut Harness, run: u64, address: &str) -> Vec<Effect> {
         let run = Run(run);
-        let mut effects = play.hear(Input::Listens { run, address: address.to_owned() });
+        let mut effects = play.hear(Input::Listening { run, address: address.to_owned() });
         effects.extend(play.hear(Input::Ready { run, proof: Proof::Listening }));
         effects
     }
@@ -119,8 +119,8 @@ mod tests {
     #[test]
     fn a_health_check_that_passes_elsewhere_does_not_count() {
         let probe = Probe::Tcp { address: "127.0.0.1:1".to_owned() };
-        let mut play = Play::with(AppSpec { health: Some(Health::new(probe)), ..cluster(1) });
-        let passes = |play: &mut Play, run| play.hear(Input::Checked { run: Run(run), fault: None });
+        let mut play = Harness::with(AppSpec { health: Some(Health::new(probe)), ..cluster(1) });
+        let passes = |play: &mut Harness, run| play.hear(Input::Checked { run: Run(run), fault: None });
         listen(&mut play, 1, "[::]:3000");
         passes(&mut play, 1);
         play.act(reload(), "api");
@@ -133,7 +133,7 @@ mod tests {
     fn paths_may_differ_and_force_moves_all() {
         let mut play = stage(cluster(1));
         assert_eq!(listen(&mut play, 2, "/run/2.sock"), [drain(1)]);
-        let mut play = Play::with(cluster(1));
+        let mut play = Harness::with(cluster(1));
         listen(&mut play, 1, "[::]:3000");
         let rollout = Rollout { force: true, ..Rollout::waves(1) };
         play.act(Action::Reload { changes: Changes::default(), rollout }, "api");

@@ -16,9 +16,9 @@
 //! replaced by a reload are on their way out in `retiring` until the last process of their tree is gone. A canary is
 //! ready and stands in `Trial` beside its predecessor, which serves on until the canary has been judged.
 
-mod condition;
 mod events;
 mod exit_policy;
+mod health;
 mod idle;
 mod listen_addresses;
 mod promotion;
@@ -28,11 +28,11 @@ mod stopping_run;
 mod tests;
 mod timing;
 
-pub use condition::Condition;
-pub use listen_addresses::Whereabouts;
-pub use promotion::Takeover;
-pub use replace_backoff::Patience;
-pub use stopping_run::{Departure, Stage};
+pub use health::HealthState;
+pub use listen_addresses::ListenAddresses;
+pub use promotion::Promotion;
+pub use replace_backoff::ReplaceBackoff;
+pub use stopping_run::{StopStage, StoppingRun};
 
 use serde::{Deserialize, Serialize};
 
@@ -72,11 +72,12 @@ pub enum State {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         old: Option<Serving>,
         /// When it takes over from that one.
-        #[serde(default, skip_serializing_if = "Takeover::is_default")]
-        takeover: Takeover,
+        #[serde(default, rename = "takeover", skip_serializing_if = "Promotion::is_default")]
+        promotion: Promotion,
     },
     /// A successor is ready and is being watched; both serve.
-    Trial {
+    #[serde(rename = "trial")]
+    Canary {
         /// It.
         new: Serving,
         /// The run that serves on if it is no good.
@@ -85,7 +86,7 @@ pub enum State {
     /// A run is ready.
     Online(Serving),
     /// A run was told to stop, or ended and left processes behind.
-    Stopping(Departure),
+    Stopping(StoppingRun),
     /// The next start waits.
     Waiting {
         /// For this.
@@ -126,7 +127,7 @@ pub struct Process {
     pub state: State,
     /// Runs replaced or failed, until the last of their trees is gone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub retiring: Vec<Departure>,
+    pub retiring: Vec<StoppingRun>,
     /// Restarts since creation or reset.
     #[serde(default)]
     pub restarts: u32,
@@ -154,21 +155,21 @@ pub struct Process {
     #[serde(default, skip_serializing_if = "History::is_empty")]
     pub history: History,
     /// When the supervisor may next replace it of its own accord.
-    #[serde(default, skip_serializing_if = "Patience::is_default")]
-    pub patience: Patience,
+    #[serde(default, rename = "patience", skip_serializing_if = "ReplaceBackoff::is_default")]
+    pub replace_backoff: ReplaceBackoff,
     /// What health checks found of the newest run.
-    #[serde(default, skip_serializing_if = "Condition::is_default")]
-    pub condition: Condition,
+    #[serde(default, rename = "condition", skip_serializing_if = "HealthState::is_default")]
+    pub health: HealthState,
     /// What they found of the run that serves beside it, in a reload.
-    #[serde(default, skip_serializing_if = "Condition::is_default")]
-    pub predecessor: Condition,
+    #[serde(default, rename = "predecessor", skip_serializing_if = "HealthState::is_default")]
+    pub predecessor_health: HealthState,
     /// Where its runs listen.
-    #[serde(default, skip_serializing_if = "Whereabouts::is_default")]
-    pub whereabouts: Whereabouts,
+    #[serde(default, rename = "whereabouts", skip_serializing_if = "ListenAddresses::is_default")]
+    pub listen_addresses: ListenAddresses,
 }
 
 /// What a transition may look at and write to.
-pub struct Scene<'a> {
+pub struct Transition<'a> {
     /// The time.
     pub now: Moment,
     /// The app's spec.
@@ -199,70 +200,70 @@ impl Process {
             obstacle: None,
             launch_failed: false,
             history: History::default(),
-            patience: Patience::default(),
-            condition: Condition::default(),
-            predecessor: Condition::default(),
-            whereabouts: Whereabouts::default(),
+            replace_backoff: ReplaceBackoff::default(),
+            health: HealthState::default(),
+            predecessor_health: HealthState::default(),
+            listen_addresses: ListenAddresses::default(),
         }
     }
 
     // What is asked.
 
     /// Brings it up, if it is not.
-    fn start(&mut self, scene: &mut Scene<'_>) {
+    fn start(&mut self, transition: &mut Transition<'_>) {
         self.goal = Goal::Up;
         match self.state {
             State::Stopped | State::Waiting { .. } | State::Idle | State::Errored => {
                 self.renew();
-                self.launch(scene, None, Takeover::WhenReady);
+                self.launch(transition, None, Promotion::WhenReady);
             }
-            State::Launching { .. } | State::Trial { .. } | State::Online(_) | State::Stopping(_) => {}
+            State::Launching { .. } | State::Canary { .. } | State::Online(_) | State::Stopping(_) => {}
         }
     }
 
     /// Takes it down. With `drain` a ready run may first finish what it has; told again, it may not.
-    pub fn stop(&mut self, scene: &mut Scene<'_>, goal: Goal, drain: bool) {
+    pub fn stop(&mut self, transition: &mut Transition<'_>, goal: Goal, drain: bool) {
         self.goal = if self.goal == Goal::Gone { Goal::Gone } else { goal };
         self.reason = None;
         self.completed = false;
-        self.hasten(scene);
-        self.depart(scene, drain);
+        self.hasten(transition);
+        self.depart(transition, drain);
     }
 
     /// Stops it and starts it again.
-    pub fn restart(&mut self, scene: &mut Scene<'_>) {
+    pub fn restart(&mut self, transition: &mut Transition<'_>) {
         self.goal = Goal::Up;
         match &mut self.state {
-            State::Launching { .. } | State::Trial { .. } | State::Online(_) => {
+            State::Launching { .. } | State::Canary { .. } | State::Online(_) => {
                 self.renew();
-                self.hasten(scene);
+                self.hasten(transition);
                 // Who waits at its door is not refused; who is inside is answered first.
-                self.depart(scene, true);
+                self.depart(transition, true);
             }
             State::Stopping(departure) => {
                 // However it came to its end, it starts again now: a person asked.
                 (departure.unasked, departure.rests) = (None, false);
                 self.renew();
-                self.hasten(scene);
+                self.hasten(transition);
             }
-            State::Stopped | State::Waiting { .. } | State::Idle | State::Errored => self.start(scene),
+            State::Stopped | State::Waiting { .. } | State::Idle | State::Errored => self.start(transition),
         }
     }
 
     /// Replaces a ready cluster worker by a successor; restarts or starts anything else. What rests, rests on: it starts
     /// as it is wanted now when somebody needs it.
-    pub fn reload(&mut self, scene: &mut Scene<'_>, takeover: Takeover) {
-        if self.rests() && self.goal == Goal::Up && scene.spec.activation.idle_timeout.is_some() {
+    pub fn reload(&mut self, transition: &mut Transition<'_>, promotion: Promotion) {
+        if self.rests() && self.goal == Goal::Up && transition.spec.activation.idle_timeout.is_some() {
             return;
         }
         match self.state {
-            State::Online(serving) if scene.spec.mode == ExecMode::Cluster => {
+            State::Online(serving) if transition.spec.mode == ExecMode::Cluster => {
                 self.goal = Goal::Up;
                 self.renew();
                 self.restarts += 1;
-                self.launch(scene, Some(serving), takeover);
+                self.launch(transition, Some(serving), promotion);
             }
-            _ => self.restart(scene),
+            _ => self.restart(transition),
         }
     }
 
@@ -311,7 +312,7 @@ impl Process {
             State::Stopping(departure) => Some(departure.run),
             State::Stopped
             | State::Launching { .. }
-            | State::Trial { .. }
+            | State::Canary { .. }
             | State::Online(_)
             | State::Waiting { .. }
             | State::Idle
@@ -326,7 +327,7 @@ impl Process {
     pub fn current_run(&self) -> Option<Run> {
         match &self.state {
             State::Launching { run, old, .. } => Some(old.map_or(*run, |old| old.run)),
-            State::Online(serving) | State::Trial { new: serving, .. } => Some(serving.run),
+            State::Online(serving) | State::Canary { new: serving, .. } => Some(serving.run),
             State::Stopping(departure) => departure.exit.is_none().then_some(departure.run),
             State::Stopped | State::Waiting { .. } | State::Idle | State::Errored => None,
         }
@@ -335,7 +336,7 @@ impl Process {
     /// True if a ready run of it is in the rotation.
     #[must_use]
     pub fn serves(&self) -> bool {
-        matches!(self.state, State::Online(_) | State::Trial { .. } | State::Launching { old: Some(_), .. })
+        matches!(self.state, State::Online(_) | State::Canary { .. } | State::Launching { old: Some(_), .. })
     }
 
     /// True if it was put to rest and not needed since.
@@ -346,7 +347,7 @@ impl Process {
             State::Stopping(departure) => departure.rests,
             State::Stopped
             | State::Launching { .. }
-            | State::Trial { .. }
+            | State::Canary { .. }
             | State::Online(_)
             | State::Waiting { .. }
             | State::Errored => false,
@@ -360,18 +361,18 @@ impl Process {
             State::Launching { ready_by, .. } => *ready_by,
             State::Stopping(departure) => Some(departure.deadline()),
             State::Waiting { until } => Some(*until),
-            State::Online(_) | State::Trial { .. } => self.silent().map(|(until, _)| until),
+            State::Online(_) | State::Canary { .. } => self.silent().map(|(until, _)| until),
             State::Stopped | State::Idle | State::Errored => None,
         };
-        own.into_iter().chain(self.retiring.iter().map(Departure::deadline)).min()
+        own.into_iter().chain(self.retiring.iter().map(StoppingRun::deadline)).min()
     }
 
-    fn departure_mut(&mut self, run: Run) -> Option<&mut Departure> {
+    fn departure_mut(&mut self, run: Run) -> Option<&mut StoppingRun> {
         let current = match &mut self.state {
             State::Stopping(departure) => Some(departure),
             State::Stopped
             | State::Launching { .. }
-            | State::Trial { .. }
+            | State::Canary { .. }
             | State::Online(_)
             | State::Waiting { .. }
             | State::Idle
@@ -381,7 +382,7 @@ impl Process {
     }
 }
 
-impl Scene<'_> {
+impl Transition<'_> {
     /// True if a run is not ready before it has shown so.
     fn must_prove(&self) -> bool {
         self.spec.readiness.wait_ready || self.spec.health.is_some()

@@ -2,34 +2,36 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Departure, Process, Scene, State};
+use super::{Process, State, StoppingRun, Transition};
 use crate::protocol::Run;
 
 /// When a successor takes over from its predecessor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Takeover {
+pub enum Promotion {
     /// As soon as it is ready.
     #[default]
     WhenReady,
     /// When it has been watched and found good.
-    AfterTrial,
+    #[serde(rename = "after_trial")]
+    AfterCanary,
     /// As soon as it is ready, or had its time to be.
-    InAnyCase,
+    #[serde(rename = "in_any_case")]
+    Unconditional,
 }
 
-impl Takeover {
+impl Promotion {
     pub(crate) fn is_default(&self) -> bool {
-        *self == Takeover::default()
+        *self == Promotion::default()
     }
 }
 
 impl Process {
     /// The successor on trial is good: its predecessor leaves.
-    pub fn accept(&mut self, scene: &mut Scene<'_>) {
-        if let State::Trial { new, old } = self.state {
+    pub fn promote(&mut self, transition: &mut Transition<'_>) {
+        if let State::Canary { new, old } = self.state {
             self.state = State::Online(new);
-            let departure = Departure::begin(old.run, old.since, scene, true);
+            let departure = StoppingRun::begin(old.run, old.since, transition, true);
             self.retiring.push(departure);
         }
     }
@@ -38,7 +40,7 @@ impl Process {
     pub fn staying(&self) -> impl Iterator<Item = Run> + use<> {
         let (current, old) = match self.state {
             State::Launching { run, old, .. } => (Some(run), old.map(|old| old.run)),
-            State::Trial { new, old } => (Some(new.run), Some(old.run)),
+            State::Canary { new, old } => (Some(new.run), Some(old.run)),
             State::Online(serving) => (Some(serving.run), None),
             State::Stopped | State::Stopping(_) | State::Waiting { .. } | State::Idle | State::Errored => (None, None),
         };
@@ -49,14 +51,14 @@ impl Process {
     #[must_use]
     pub fn fault_of(&self, run: Run) -> Option<String> {
         match self.state {
-            State::Trial { new: serving, .. } | State::Online(serving) if serving.run == run => {
-                let fault = self.condition.fault().filter(|_| self.condition.is_unhealthy());
+            State::Canary { new: serving, .. } | State::Online(serving) if serving.run == run => {
+                let fault = self.health.fault().filter(|_| self.health.is_unhealthy());
                 fault.map(|fault| format!("unhealthy while it was watched: {fault}"))
             }
             _ if self.rests() || self.is_completed() => None,
             State::Stopped
             | State::Launching { .. }
-            | State::Trial { .. }
+            | State::Canary { .. }
             | State::Online(_)
             | State::Stopping(_)
             | State::Waiting { .. }
@@ -66,10 +68,10 @@ impl Process {
     }
 
     /// The successor leaves, on trial or not ready yet; its predecessor serves on.
-    pub fn take_back(&mut self, scene: &mut Scene<'_>) {
+    pub fn roll_back_run(&mut self, transition: &mut Transition<'_>) {
         let (run, since, drain, old) = match self.state {
             // It may have clients.
-            State::Trial { new, old } => (new.run, new.since, true, old),
+            State::Canary { new, old } => (new.run, new.since, true, old),
             State::Launching { run, since, old: Some(old), .. } => (run, since, false, old),
             State::Stopped
             | State::Launching { old: None, .. }
@@ -79,8 +81,8 @@ impl Process {
             | State::Idle
             | State::Errored => return,
         };
-        let departure = Departure::begin(run, since, scene, drain);
+        let departure = StoppingRun::begin(run, since, transition, drain);
         self.retiring.push(departure);
-        self.serve_on(scene, old);
+        self.serve_on(transition, old);
     }
 }

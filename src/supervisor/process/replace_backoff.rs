@@ -13,7 +13,7 @@ const LONGEST: Duration = Duration::from_secs(3600);
 
 /// When a replacement that failed may be tried again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Patience {
+pub struct ReplaceBackoff {
     /// Not before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     until: Option<Moment>,
@@ -22,9 +22,9 @@ pub struct Patience {
     failures: u32,
 }
 
-impl Patience {
+impl ReplaceBackoff {
     pub(crate) fn is_default(&self) -> bool {
-        *self == Patience::default()
+        *self == ReplaceBackoff::default()
     }
 
     /// True if it may be tried.
@@ -36,10 +36,10 @@ impl Patience {
     /// It was replaced, or could not be.
     pub fn note(&mut self, replaced: bool, now: Moment) {
         if replaced {
-            return *self = Patience::default();
+            return *self = ReplaceBackoff::default();
         }
         let wait = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
-        *self = Patience { until: Some(now.after(wait)), failures: self.failures.saturating_add(1) };
+        *self = ReplaceBackoff { until: Some(now.after(wait)), failures: self.failures.saturating_add(1) };
     }
 }
 
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn it_doubles_to_an_hour_and_is_forgotten_after_a_success() {
-        let mut patience = Patience::default();
+        let mut patience = ReplaceBackoff::default();
         assert!(patience.is_over(Moment(0)));
         let mut waits = Vec::new();
         for _ in 0..9 {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Scene;
+use super::Transition;
 use crate::protocol::{Exit, Run};
 use crate::spec::{ExecMode, value};
 use crate::supervisor::input::{Effect, Moment};
@@ -16,13 +16,13 @@ const KILLS_IN_VAIN: u32 = 10;
 
 /// A run on its way out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Departure {
+pub struct StoppingRun {
     /// It.
     pub run: Run,
     /// When it was started.
     pub since: Moment,
     /// How far it is.
-    pub stage: Stage,
+    pub stage: StopStage,
     /// How its main process ended, once it has; processes of its tree live on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<Exit>,
@@ -40,7 +40,7 @@ pub struct Departure {
 /// How far a departure is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Stage {
+pub enum StopStage {
     /// Out of rotation, finishing what it has.
     Draining {
         /// At the latest then.
@@ -61,84 +61,84 @@ pub enum Stage {
     },
 }
 
-impl Departure {
+impl StoppingRun {
     /// Tells a run to go, at once or after a drain.
-    pub(crate) fn begin(run: Run, since: Moment, scene: &mut Scene<'_>, drain: bool) -> Departure {
-        let mut departure = Departure {
+    pub(crate) fn begin(run: Run, since: Moment, transition: &mut Transition<'_>, drain: bool) -> StoppingRun {
+        let mut departure = StoppingRun {
             run,
             since,
-            stage: Stage::Draining { until: scene.now.after(scene.spec.stop.drain_timeout) },
+            stage: StopStage::Draining { until: transition.now.after(transition.spec.stop.drain_timeout) },
             exit: None,
             unasked: None,
             hung: false,
             rests: false,
         };
-        if drain && scene.spec.mode == ExecMode::Cluster {
-            scene.effects.push(Effect::Drain { run, grace: scene.spec.stop.drain_timeout });
+        if drain && transition.spec.mode == ExecMode::Cluster {
+            transition.effects.push(Effect::Drain { run, grace: transition.spec.stop.drain_timeout });
         } else {
-            departure.terminate(scene);
+            departure.terminate(transition);
         }
         departure
     }
 
     /// A run that ended by itself and may have left processes behind, which are told to go.
-    pub(crate) fn unasked(run: Run, since: Moment, exit: Exit, scene: &Scene<'_>) -> Departure {
-        let stage = Stage::Terminating { kill_at: scene.now.after(scene.spec.stop.kill_timeout) };
-        Departure {
+    pub(crate) fn unasked(run: Run, since: Moment, exit: Exit, transition: &Transition<'_>) -> StoppingRun {
+        let stage = StopStage::Terminating { kill_at: transition.now.after(transition.spec.stop.kill_timeout) };
+        StoppingRun {
             run,
             since,
             stage,
             exit: Some(exit),
-            unasked: Some(scene.now.since(since)),
+            unasked: Some(transition.now.since(since)),
             hung: false,
             rests: false,
         }
     }
 
-    pub(crate) fn terminate(&mut self, scene: &mut Scene<'_>) {
-        self.stage = Stage::Terminating { kill_at: scene.now.after(scene.spec.stop.kill_timeout) };
-        scene.effects.push(Effect::Terminate { run: self.run });
+    pub(crate) fn terminate(&mut self, transition: &mut Transition<'_>) {
+        self.stage = StopStage::Terminating { kill_at: transition.now.after(transition.spec.stop.kill_timeout) };
+        transition.effects.push(Effect::Terminate { run: self.run });
     }
 
     /// Its stop signal was sent only now.
-    pub(crate) fn late(&mut self, scene: &Scene<'_>) {
-        if let Stage::Terminating { kill_at } = &mut self.stage {
-            *kill_at = scene.now.after(scene.spec.stop.kill_timeout);
+    pub(crate) fn late(&mut self, transition: &Transition<'_>) {
+        if let StopStage::Terminating { kill_at } = &mut self.stage {
+            *kill_at = transition.now.after(transition.spec.stop.kill_timeout);
         }
     }
 
-    pub(crate) fn hasten(&mut self, scene: &mut Scene<'_>) {
-        if matches!(self.stage, Stage::Draining { .. }) {
-            self.terminate(scene);
+    pub(crate) fn hasten(&mut self, transition: &mut Transition<'_>) {
+        if matches!(self.stage, StopStage::Draining { .. }) {
+            self.terminate(transition);
         }
     }
 
-    pub(crate) fn tick(&mut self, scene: &mut Scene<'_>) {
-        if self.deadline() > scene.now {
+    pub(crate) fn tick(&mut self, transition: &mut Transition<'_>) {
+        if self.deadline() > transition.now {
             return;
         }
         match self.stage {
-            Stage::Draining { .. } => self.terminate(scene),
-            Stage::Terminating { .. } => self.kill(scene, 0),
-            Stage::Killing { times, .. } => self.kill(scene, times.saturating_add(1)),
+            StopStage::Draining { .. } => self.terminate(transition),
+            StopStage::Terminating { .. } => self.kill(transition, 0),
+            StopStage::Killing { times, .. } => self.kill(transition, times.saturating_add(1)),
         }
     }
 
-    fn kill(&mut self, scene: &mut Scene<'_>, times: u32) {
-        self.stage = Stage::Killing { again_at: scene.now.after(KILL_AGAIN), times };
-        scene.effects.push(Effect::Kill { run: self.run });
+    fn kill(&mut self, transition: &mut Transition<'_>, times: u32) {
+        self.stage = StopStage::Killing { again_at: transition.now.after(KILL_AGAIN), times };
+        transition.effects.push(Effect::Kill { run: self.run });
     }
 
     /// True if not even SIGKILL ends it.
     pub(crate) fn is_stuck(&self) -> bool {
-        matches!(self.stage, Stage::Killing { times, .. } if times >= KILLS_IN_VAIN)
+        matches!(self.stage, StopStage::Killing { times, .. } if times >= KILLS_IN_VAIN)
     }
 
     pub(crate) fn deadline(&self) -> Moment {
         match self.stage {
-            Stage::Draining { until } => until,
-            Stage::Terminating { kill_at } => kill_at,
-            Stage::Killing { again_at, .. } => again_at,
+            StopStage::Draining { until } => until,
+            StopStage::Terminating { kill_at } => kill_at,
+            StopStage::Killing { again_at, .. } => again_at,
         }
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::{Goal, State};
 use crate::protocol::{Action, Changes, Exit, Run, Verdict};
 use crate::spec::{Activation, AppSpec, Readiness, RestartRule};
-use crate::supervisor::harness::{Play, cluster, drain, fork, kill, reload, spawn, terminate};
-use crate::supervisor::{AppId, Ask, Input, Proof};
+use crate::supervisor::harness::{Harness, cluster, drain, fork, kill, reload, spawn, terminate};
+use crate::supervisor::{AppId, Input, Proof, Request};
 
 fn restart() -> Action {
     Action::Restart(Changes::default())
@@ -18,9 +18,9 @@ fn failed(reason: &str, old_serves: bool) -> Verdict {
 
 #[test]
 fn a_fork_is_ready_when_it_is_spawned_a_worker_when_it_listens() {
-    let play = Play::with(fork(1));
+    let play = Harness::with(fork(1));
     assert_eq!(play.verdicts(), [(0, Verdict::Done)]);
-    let mut play = Play::with(cluster(1));
+    let mut play = Harness::with(cluster(1));
     play.exit(1, 1);
     play.hear(Input::Spawned { run: Run(2) });
     assert!(matches!(play.process(0).state, State::Launching { .. }));
@@ -30,7 +30,7 @@ fn a_fork_is_ready_when_it_is_spawned_a_worker_when_it_listens() {
 
 #[test]
 fn a_worker_that_never_listens_counts_as_ready_after_three_seconds() {
-    let mut play = Play::with(cluster(1));
+    let mut play = Harness::with(cluster(1));
     play.exit(1, 1);
     assert_eq!(play.pass(2999), []);
     assert!(matches!(play.process(0).state, State::Launching { .. }));
@@ -41,7 +41,7 @@ fn a_worker_that_never_listens_counts_as_ready_after_three_seconds() {
 #[test]
 fn wait_ready_wants_the_message_and_says_so_when_it_does_not_come() {
     let readiness = Readiness { wait_ready: true, listen_timeout: Some(Duration::from_secs(2)) };
-    let mut play = Play::with(cluster(1));
+    let mut play = Harness::with(cluster(1));
     play.act(Action::Delete, "all");
     play.exit(1, 0);
     play.launch(crate::spec::AppSpec { readiness, ..cluster(1) }, crate::protocol::Launch::New);
@@ -55,7 +55,7 @@ fn wait_ready_wants_the_message_and_says_so_when_it_does_not_come() {
 
 #[test]
 fn stop_signals_waits_kills_and_kills_again() {
-    let mut play = Play::with(fork(1));
+    let mut play = Harness::with(fork(1));
     assert_eq!(play.act(Action::Stop, "api"), [terminate(1)]);
     assert_eq!(play.pass(1599), []);
     assert_eq!(play.pass(1), [kill(1)]);
@@ -67,7 +67,7 @@ fn stop_signals_waits_kills_and_kills_again() {
 
 #[test]
 fn a_second_stop_hastens_a_drain() {
-    let mut play = Play::with(cluster(2));
+    let mut play = Harness::with(cluster(2));
     assert_eq!(play.act(Action::Stop, "0"), [drain(1)]);
     assert_eq!(play.act(Action::Stop, "0"), [terminate(1)]);
     assert_eq!(play.act(Action::Stop, "0"), [], "the stop signal comes once");
@@ -75,13 +75,13 @@ fn a_second_stop_hastens_a_drain() {
 
 #[test]
 fn the_last_worker_is_not_drained_for_there_is_nobody_to_take_over() {
-    let mut play = Play::with(cluster(2));
+    let mut play = Harness::with(cluster(2));
     assert_eq!(play.act(Action::Stop, "all"), [terminate(1), terminate(2)]);
 }
 
 #[test]
 fn a_drain_ends_with_the_work_or_with_its_time() {
-    let mut play = Play::with(cluster(3));
+    let mut play = Harness::with(cluster(3));
     play.act(Action::Stop, "0");
     play.act(Action::Stop, "1");
     assert_eq!(play.hear(Input::Drained { run: Run(1) }), [terminate(1)]);
@@ -91,23 +91,23 @@ fn a_drain_ends_with_the_work_or_with_its_time() {
 
 #[test]
 fn a_crash_with_leftovers_waits_for_them_before_it_starts_again() {
-    let mut play = Play::with(fork(1));
+    let mut play = Harness::with(fork(1));
     assert_eq!(play.abandon(1), [terminate(1)]);
     assert_eq!(play.process(0).current_run(), None, "there is no main process to speak of");
     assert_eq!(play.pass(1600), [kill(1)]);
-    assert_eq!(play.hear(Input::Emptied { run: Run(1) }), [spawn(2, 0)]);
+    assert_eq!(play.hear(Input::TreeExited { run: Run(1) }), [spawn(2, 0)]);
 }
 
 #[test]
 fn a_crash_counts_by_the_life_of_the_program_not_of_its_leftovers() {
     let restart = RestartRule { max_restarts: 2, ..fork(1).restart };
-    let mut play = Play::with(crate::spec::AppSpec { restart, ..fork(1) });
+    let mut play = Harness::with(crate::spec::AppSpec { restart, ..fork(1) });
     for run in 1..=2 {
         play.up();
         play.pass(30);
         play.abandon(run);
         play.pass(400);
-        play.hear(Input::Emptied { run: Run(run) });
+        play.hear(Input::TreeExited { run: Run(run) });
     }
     assert_eq!(play.process(0).state, State::Errored);
     assert_eq!(play.process(0).reason.as_deref(), Some("exited with code 1; given up after 2 unstable restarts"));
@@ -116,15 +116,15 @@ fn a_crash_counts_by_the_life_of_the_program_not_of_its_leftovers() {
 #[test]
 fn a_restart_during_the_clearing_up_starts_it_whatever_the_exit_said() {
     let restart_rule = RestartRule { autorestart: false, ..fork(1).restart };
-    let mut play = Play::with(crate::spec::AppSpec { restart: restart_rule, ..fork(1) });
+    let mut play = Harness::with(crate::spec::AppSpec { restart: restart_rule, ..fork(1) });
     play.abandon(1);
     play.act(restart(), "api");
-    assert_eq!(play.hear(Input::Emptied { run: Run(1) }), [spawn(2, 0)]);
+    assert_eq!(play.hear(Input::TreeExited { run: Run(1) }), [spawn(2, 0)]);
 }
 
 #[test]
 fn a_reload_brings_the_successor_up_before_the_old_one_goes() {
-    let mut play = Play::with(cluster(1));
+    let mut play = Harness::with(cluster(1));
     assert_eq!(play.act(reload(), "api"), [spawn(2, 0)]);
     assert_eq!(play.process(0).current_run(), Some(Run(1)), "the old one answers for it");
     assert_eq!(play.ready(2), [drain(1)]);
@@ -136,7 +136,7 @@ fn a_reload_brings_the_successor_up_before_the_old_one_goes() {
 
 #[test]
 fn a_reload_whose_successor_crashes_keeps_the_old_and_says_why() {
-    let mut play = Play::with(cluster(1));
+    let mut play = Harness::with(cluster(1));
     play.act(reload(), "api");
     assert_eq!(play.exit(2, 1), []);
     assert!(matches!(play.process(0).state, State::Online(serving) if serving.run == Run(1)));
@@ -145,7 +145,7 @@ fn a_reload_whose_successor_crashes_keeps_the_old_and_says_why() {
 
 #[test]
 fn a_reload_whose_successor_is_not_ready_in_time_keeps_the_old() {
-    let mut play = Play::with(cluster(1));
+    let mut play = Harness::with(cluster(1));
     play.act(reload(), "api");
     assert_eq!(play.pass(29_999), []);
     assert_eq!(play.pass(1), [terminate(2)]);
@@ -157,7 +157,7 @@ fn a_reload_whose_successor_is_not_ready_in_time_keeps_the_old() {
 
 #[test]
 fn the_old_one_may_die_while_its_successor_launches() {
-    let mut play = Play::with(cluster(1));
+    let mut play = Harness::with(cluster(1));
     play.act(reload(), "api");
     assert_eq!(play.exit(1, 1), []);
     assert_eq!(play.ready(2), []);
@@ -166,7 +166,7 @@ fn the_old_one_may_die_while_its_successor_launches() {
 
 #[test]
 fn a_stop_in_the_middle_of_a_reload_takes_both_and_is_over_with_both() {
-    let mut play = Play::with(cluster(1));
+    let mut play = Harness::with(cluster(1));
     play.act(reload(), "api");
     let effects = play.act(Action::Stop, "api");
     assert!(effects.contains(&terminate(1)) && effects.contains(&terminate(2)), "{effects:?}");
@@ -179,7 +179,7 @@ fn a_stop_in_the_middle_of_a_reload_takes_both_and_is_over_with_both() {
 
 #[test]
 fn a_spawn_that_fails_after_the_stop_leaves_nothing_to_wait_for() {
-    let mut play = Play::with(cluster(1));
+    let mut play = Harness::with(cluster(1));
     play.exit(1, 1);
     play.act(Action::Stop, "api");
     play.hear(Input::SpawnFailed { run: Run(2), error: "no memory".into(), permanent: false });
@@ -189,7 +189,7 @@ fn a_spawn_that_fails_after_the_stop_leaves_nothing_to_wait_for() {
 
 #[test]
 fn a_spawn_that_fails_after_the_wait_for_readiness_is_noticed() {
-    let mut play = Play::with(cluster(1));
+    let mut play = Harness::with(cluster(1));
     play.exit(1, 1);
     play.pass(3000);
     play.hear(Input::SpawnFailed { run: Run(2), error: "no such file".into(), permanent: true });
@@ -200,7 +200,7 @@ fn a_spawn_that_fails_after_the_wait_for_readiness_is_noticed() {
 #[test]
 fn news_of_a_run_on_its_way_out_reach_it_whatever_its_process_does() {
     let rule = RestartRule { delay: Duration::from_secs(1), max_restarts: 1, ..cluster(1).restart };
-    type Way = fn(&mut Play);
+    type Way = fn(&mut Harness);
     let ways: [(&str, Way); 3] = [
         ("waiting", |play| drop((play.pass(1500), play.exit(2, 1)))),
         ("errored", |play| drop(play.exit(2, 1))),
@@ -213,7 +213,7 @@ fn news_of_a_run_on_its_way_out_reach_it_whatever_its_process_does() {
         }),
     ];
     for (name, way) in ways {
-        let mut play = Play::with(crate::spec::AppSpec { restart: rule.clone(), ..cluster(1) });
+        let mut play = Harness::with(crate::spec::AppSpec { restart: rule.clone(), ..cluster(1) });
         play.act(reload(), "api");
         play.ready(2);
         way(&mut play);
@@ -229,7 +229,7 @@ fn news_of_a_run_on_its_way_out_reach_it_whatever_its_process_does() {
 
 #[test]
 fn signal_deaths_are_recorded_as_signals() {
-    let mut play = Play::with(fork(1));
+    let mut play = Harness::with(fork(1));
     play.hear(Input::Exited { run: Run(1), exit: Exit::Signal(9), survivors: false });
     assert_eq!(play.process(0).last_exit, Some(Exit::Signal(9)));
     assert_eq!(play.process(0).reason.as_deref(), Some("was killed by SIGKILL"));
@@ -245,12 +245,12 @@ fn on_demand(instances: u32, least: u32) -> AppSpec {
     AppSpec { activation, ..cluster(instances) }
 }
 
-const UNNEEDED: Input = Input::Unneeded { app: AppId(0) };
-const WANTED: Input = Input::Wanted { app: AppId(0) };
+const UNNEEDED: Input = Input::Idle { app: AppId(0) };
+const WANTED: Input = Input::Demand { app: AppId(0) };
 
 #[test]
 fn an_app_that_nobody_needs_rests_and_wakes_one_by_one_and_no_restart_is_counted() {
-    let mut play = Play::with(on_demand(2, 0));
+    let mut play = Harness::with(on_demand(2, 0));
     assert_eq!(play.hear(UNNEEDED), [drain(1), drain(2)]);
     play.hear(Input::Drained { run: Run(1) });
     assert_eq!(play.exit(1, 0), []);
@@ -270,16 +270,16 @@ fn an_app_that_nobody_needs_rests_and_wakes_one_by_one_and_no_restart_is_counted
 
 #[test]
 fn as_many_stay_awake_as_are_to() {
-    let mut play = Play::with(on_demand(3, 1));
+    let mut play = Harness::with(on_demand(3, 1));
     assert_eq!(play.hear(UNNEEDED), [drain(2), drain(3)]);
     assert_eq!(play.hear(UNNEEDED), []);
-    let mut all = Play::with(cluster(2));
+    let mut all = Harness::with(cluster(2));
     assert_eq!((all.hear(UNNEEDED), all.hear(WANTED)), (vec![], vec![]), "it never rests");
 }
 
 #[test]
 fn a_stop_beats_a_connection_and_a_person_wakes_what_rests() {
-    let mut play = Play::with(on_demand(1, 0));
+    let mut play = Harness::with(on_demand(1, 0));
     play.hear(UNNEEDED);
     play.exit(1, 0);
     assert_eq!(play.act(Action::Stop, "api"), []);
@@ -296,24 +296,24 @@ fn a_stop_beats_a_connection_and_a_person_wakes_what_rests() {
 
 #[test]
 fn a_reload_lets_rest_what_rests_and_a_saved_list_brings_it_back_at_rest() {
-    let mut play = Play::with(on_demand(1, 0));
+    let mut play = Harness::with(on_demand(1, 0));
     play.hear(UNNEEDED);
     play.exit(1, 0);
     assert_eq!(play.act(reload(), "api"), []);
     assert_eq!(play.verdicts(), [(0, Verdict::Done)]);
     let saved = play.supervisor.snapshot();
-    let mut next = Play::with(AppSpec { name: "other".to_owned(), ..fork(1) });
-    assert_eq!(next.ask(Ask::Restore(saved)), []);
+    let mut next = Harness::with(AppSpec { name: "other".to_owned(), ..fork(1) });
+    assert_eq!(next.ask(Request::Restore(saved)), []);
     assert_eq!(next.process(1).state, State::Idle);
-    assert_eq!(next.hear(Input::Wanted { app: AppId(1) }), [spawn(2, 1)]);
+    assert_eq!(next.hear(Input::Demand { app: AppId(1) }), [spawn(2, 1)]);
 }
 
 #[test]
 fn who_keeps_silent_has_hung_and_is_started_again() {
     let spec = AppSpec { watchdog: Some(Duration::from_secs(30)), ..fork(1) };
-    let mut play = Play::with(spec);
+    let mut play = Harness::with(spec);
     play.pass(29_000);
-    play.hear(Input::Alive { run: Run(1) });
+    play.hear(Input::WatchdogPing { run: Run(1) });
     assert_eq!(play.pass(29_999), []);
     assert_eq!(play.pass(1), [terminate(1)]);
     assert_eq!(play.pass(1600), [kill(1)]);
@@ -321,17 +321,17 @@ fn who_keeps_silent_has_hung_and_is_started_again() {
     let process = play.process(0);
     assert_eq!(process.reason.as_deref(), Some("it hung: no WATCHDOG=1 within 30 s"));
     assert_eq!((process.restarts, process.last_exit), (1, Some(Exit::Signal(9))));
-    assert_eq!(play.hear(Input::Hangs { run: Run(1) }), [], "of the dead nothing is believed");
+    assert_eq!(play.hear(Input::WatchdogTrigger { run: Run(1) }), [], "of the dead nothing is believed");
 }
 
 #[test]
 fn a_program_that_hangs_again_and_again_is_given_up_whatever_code_it_ends_with() {
     let restart = RestartRule { max_restarts: 2, stop_exit_codes: vec![0], ..RestartRule::default() };
-    let mut play = Play::with(AppSpec { restart, ..fork(1) });
-    play.hear(Input::Hangs { run: Run(1) });
+    let mut play = Harness::with(AppSpec { restart, ..fork(1) });
+    play.hear(Input::WatchdogTrigger { run: Run(1) });
     assert_eq!(play.exit(1, 0), [spawn(2, 0)]);
     play.hear(Input::Spawned { run: Run(2) });
-    play.hear(Input::Hangs { run: Run(2) });
+    play.hear(Input::WatchdogTrigger { run: Run(2) });
     play.exit(2, 0);
     assert_eq!(play.process(0).state, State::Errored);
     assert_eq!(play.process(0).reason.as_deref(), Some("it said that it hung; given up after 2 unstable restarts"));
@@ -340,7 +340,7 @@ fn a_program_that_hangs_again_and_again_is_given_up_whatever_code_it_ends_with()
 #[test]
 fn ready_by_the_notify_socket_counts_as_the_message_does() {
     let readiness = Readiness { wait_ready: true, listen_timeout: None };
-    let mut play = Play::with(AppSpec { readiness, ..cluster(1) });
+    let mut play = Harness::with(AppSpec { readiness, ..cluster(1) });
     play.exit(1, 1);
     play.hear(Input::Ready { run: Run(2), proof: Proof::Listening });
     assert!(matches!(play.process(0).state, State::Launching { .. }));

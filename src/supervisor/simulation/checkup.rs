@@ -46,7 +46,7 @@ impl Checkup {
 fn ready(process: &Process) -> Vec<Run> {
     match process.state {
         State::Online(serving) => vec![serving.run],
-        State::Trial { new, old } => vec![new.run, old.run],
+        State::Canary { new, old } => vec![new.run, old.run],
         State::Launching { old, .. } => old.into_iter().map(|old| old.run).collect(),
         State::Stopped | State::Stopping(_) | State::Waiting { .. } | State::Idle | State::Errored => vec![],
     }

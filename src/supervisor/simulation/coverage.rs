@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::protocol::Action;
-use crate::supervisor::{Ask, Goal, Process, Stage, State};
+use crate::supervisor::{Goal, Process, Request, State, StopStage};
 
 const ROWS: [&str; 12] = [
     "Stopped",
@@ -38,12 +38,12 @@ pub enum Column {
     Ready,
     Drained,
     Exited,
-    Emptied,
+    TreeExited,
     Checked,
     Sampled,
-    Alive,
-    Unneeded,
-    Wanted,
+    WatchdogPing,
+    Idle,
+    Demand,
     Tick,
     Death,
 }
@@ -56,7 +56,7 @@ const COLUMNS: [&str; 23] = [
 
 /// Cells that cannot be met, with the reason. The inputs are columns `from..=to`.
 const UNREACHABLE: [(&str, Column, Column, &str); 1] =
-    [("Stopped", Column::Spawned, Column::Alive, "a stopped process has no run that could be heard of")];
+    [("Stopped", Column::Spawned, Column::WatchdogPing, "a stopped process has no run that could be heard of")];
 
 /// Cells that chance seldom meets: the news is of a replaced run that is still on its way out while its process has
 /// moved on twice. The table tests of processes meet each.
@@ -70,16 +70,16 @@ const RARE: &[(&str, Column)] = &[
     ("Errored", Column::Spawned),
     ("Errored", Column::SpawnFailed),
     ("Errored", Column::Sampled),
-    ("Waiting", Column::Alive),
-    ("Errored", Column::Alive),
+    ("Waiting", Column::WatchdogPing),
+    ("Errored", Column::WatchdogPing),
     ("Idle", Column::Spawned),
     ("Idle", Column::SpawnFailed),
     ("Idle", Column::Ready),
     ("Idle", Column::Drained),
     ("Idle", Column::Exited),
-    ("Idle", Column::Emptied),
+    ("Idle", Column::TreeExited),
     ("Idle", Column::Sampled),
-    ("Idle", Column::Alive),
+    ("Idle", Column::WatchdogPing),
     ("Idle", Column::Checked),
     ("Errored", Column::Checked),
 ];
@@ -92,7 +92,7 @@ pub struct Coverage([[u64; COLUMNS.len()]; ROWS.len()], Cases);
 #[derive(Clone, Copy, Default)]
 struct Cases {
     /// Of an app's ready processes some were ill, and passed over.
-    passed_over: u64,
+    ejected: u64,
     /// All were ill, and none was.
     all_ill: u64,
     /// An app was left as it was since the reload of another failed.
@@ -101,7 +101,7 @@ struct Cases {
 
 impl Cases {
     fn all(&self) -> [(u64, &'static str); 3] {
-        [(self.passed_over, "some passed over"), (self.all_ill, "all ill"), (self.spared, "left as it was")]
+        [(self.ejected, "some passed over"), (self.all_ill, "all ill"), (self.spared, "left as it was")]
     }
 }
 
@@ -114,14 +114,14 @@ impl Coverage {
         for (mine, theirs) in self.0.iter_mut().flatten().zip(other.0.iter().flatten()) {
             *mine += theirs;
         }
-        self.1.passed_over += other.1.passed_over;
+        self.1.ejected += other.1.ejected;
         self.1.all_ill += other.1.all_ill;
         self.1.spared += other.1.spared;
     }
 
     /// So many of an app are ready, ill, and in rotation.
     pub fn rotation(&mut self, ready: usize, ill: usize, rotate: usize) {
-        self.1.passed_over += u64::from(rotate < ready);
+        self.1.ejected += u64::from(rotate < ready);
         self.1.all_ill += u64::from(ready > 1 && ill == ready);
     }
 
@@ -186,23 +186,23 @@ fn row(process: &Process) -> usize {
         State::Launching { old: None, ready_by: None, .. } => 2,
         State::Launching { old: Some(_), .. } => 3,
         State::Online(_) => 4,
-        State::Stopping(departure) if matches!(departure.stage, Stage::Draining { .. }) => 5,
+        State::Stopping(departure) if matches!(departure.stage, StopStage::Draining { .. }) => 5,
         State::Stopping(_) if process.goal != Goal::Up => 6,
         State::Stopping(_) => 7,
         State::Waiting { .. } => 8,
         State::Errored => 9,
         State::Idle => 10,
-        State::Trial { .. } => 11,
+        State::Canary { .. } => 11,
     }
 }
 
 /// The column of a request.
-pub fn column(ask: &Ask) -> Column {
+pub fn column(ask: &Request) -> Column {
     match ask {
-        Ask::Launch { .. } => Column::Launch,
-        Ask::Restore(_) => Column::Restore,
-        Ask::ShutDown => Column::ShutDown,
-        Ask::Act { action, .. } => match action {
+        Request::Launch { .. } => Column::Launch,
+        Request::Restore(_) => Column::Restore,
+        Request::ShutDown => Column::ShutDown,
+        Request::Act { action, .. } => match action {
             Action::Start(_) => Column::Start,
             Action::Restart(_) => Column::Restart,
             Action::Reload { .. } => Column::Reload,

@@ -3,7 +3,7 @@
 //!
 //! It dies with an input taken in and written down, and its effects carried out, all or the first few. Or the last
 //! records are lost while their effects stand. The system lives on: programs start, end and are told nothing. Who was
-//! revived is then led along with who never died, a twin given the same inputs, and must do the same.
+//! recovered is then led along with who never died, a twin given the same inputs, and must do the same.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::history::History;
 use super::os::News;
 use crate::protocol::{EventKind, Exit, Run};
 use crate::spec::ExecMode;
-use crate::supervisor::{Ask, Effect, Input, Moment, Process, RecordKey, State, Supervisor, Ticket};
+use crate::supervisor::{Effect, Input, Moment, Process, RecordKey, Request, State, Supervisor, Ticket};
 
 /// So many inputs is a twin led along.
 const TWIN_LIVES: u32 = 8;
@@ -87,7 +87,7 @@ impl History {
             let mut same = twin.supervisor.handle(self.now, input.clone());
             // The twin still answers what was asked before.
             same.retain(|effect| !matches!(effect, Effect::Settle { ticket, .. } if !self.open.contains(ticket)));
-            assert_eq!(effects, same, "the revived does not do what it did before");
+            assert_eq!(effects, same, "the recovered does not do what it did before");
             assert_eq!(self.supervisor.next_deadline(), twin.supervisor.next_deadline());
             twin.inputs += 1;
             if twin.inputs < TWIN_LIVES {
@@ -126,9 +126,9 @@ impl History {
                 }
             }
         }
-        let revived = self.store.read();
-        self.store.check(&revived);
-        let dead = std::mem::replace(&mut self.supervisor, revived);
+        let recovered = self.store.read();
+        self.store.check(&recovered);
+        let dead = std::mem::replace(&mut self.supervisor, recovered);
         self.twin = None;
         if let Death::Recorded = death {
             assert_eq!(self.supervisor.next_deadline(), dead.next_deadline());
@@ -138,7 +138,7 @@ impl History {
         self.pact = None;
         self.os.orphan();
         let backlog = self.gap();
-        self.revive(backlog);
+        self.recover(backlog);
     }
 
     /// What happens with nobody there: news that wait for the next daemon, in order.
@@ -171,28 +171,28 @@ impl History {
     }
 
     /// What the shell of the new daemon does before it listens to anybody.
-    fn revive(&mut self, backlog: Vec<Input>) {
+    fn recover(&mut self, backlog: Vec<Input>) {
         let known = &self.supervisor.runs;
         self.os.kill_strays(|run| known.contains_key(&run));
         self.supervisor.skip_runs_to(self.os.last_run());
         if let Some(twin) = &mut self.twin {
             twin.supervisor.skip_runs_to(self.os.last_run());
         }
-        self.os.reviving = true;
+        self.os.recovering = true;
         self.rotate();
         self.finish();
         for input in backlog {
             self.hand_over(&input);
         }
         self.bury();
-        self.os.reviving = false;
+        self.os.recovering = false;
         let serving = |process: &Process| match process.state {
             State::Online(serving) => Some(serving.run),
             _ => None,
         };
         let serving: Vec<Run> = self.supervisor.processes().filter_map(serving).collect();
         for run in serving {
-            self.hand_over(&Input::Alive { run });
+            self.hand_over(&Input::WatchdogPing { run });
         }
         if self.os.behaves {
             self.os.calm_down(self.now);
@@ -200,7 +200,7 @@ impl History {
         if self.supervisor.is_closing() && self.rng.percent(50) {
             self.next_ticket += 1;
             self.open.insert(Ticket(self.next_ticket));
-            self.hand_over(&Input::Ask { ticket: Ticket(self.next_ticket), ask: Ask::ShutDown });
+            self.hand_over(&Input::Request { ticket: Ticket(self.next_ticket), ask: Request::ShutDown });
         }
         if self.supervisor.next_deadline().is_some_and(|deadline| deadline <= self.now) {
             self.hand_over(&Input::Tick);
@@ -210,7 +210,7 @@ impl History {
     /// Lets in who is ready, but for those who are passed over.
     fn rotate(&mut self) {
         for (run, _) in self.supervisor.processes.values().flat_map(Process::serving) {
-            self.os.rotate(run, !self.supervisor.is_passed_over(run));
+            self.os.rotate(run, !self.supervisor.is_ejected(run));
         }
     }
 
@@ -230,7 +230,7 @@ impl History {
             if !done {
                 self.carry_out(std::slice::from_ref(&effect));
                 if starts || matches!(effect, Effect::Terminate { .. }) {
-                    self.hand_over(&Input::Late { run });
+                    self.hand_over(&Input::Delayed { run });
                     let began = self.supervisor.process_of(run).and_then(|process| launched_at(process, run));
                     assert!(began.is_none_or(|began| began == self.now), "{run:?} is older than it can be");
                 }
@@ -274,7 +274,7 @@ fn exit_is_known(process: &Process, run: Run) -> bool {
         State::Stopping(departure) => Some(departure),
         State::Stopped
         | State::Launching { .. }
-        | State::Trial { .. }
+        | State::Canary { .. }
         | State::Online(_)
         | State::Waiting { .. }
         | State::Idle

@@ -14,7 +14,7 @@ use super::{Snapshot, sequence, workload};
 use crate::protocol::{Launch, Run};
 use crate::spec::dependency::Condition;
 use crate::spec::{AppSpec, ExecMode};
-use crate::supervisor::{AppId, Ask, Effect, Fault, Input, Moment, Process, Proof, State, Supervisor, Ticket};
+use crate::supervisor::{AppId, Effect, Fault, Input, Moment, Process, Proof, Request, State, Supervisor, Ticket};
 
 /// A supervisor, its world, and the observer's book.
 pub struct History {
@@ -106,7 +106,7 @@ impl History {
             let first = name == "web" && self.rng.percent(50);
             let depends_on = first.then(|| ("api".to_owned(), Condition::Ready)).into_iter().collect();
             let apps = vec![AppSpec { mode: ExecMode::Cluster, autostart: true, depends_on, ..spec }];
-            self.ask(&Ask::Launch { apps, how: Launch::New });
+            self.ask(&Request::Launch { apps, how: Launch::New });
         }
         self.settle();
         self.os.behaves = false;
@@ -171,7 +171,7 @@ impl History {
             return;
         }
         for process in self.supervisor.processes.values() {
-            if let State::Online(serving) | State::Trial { new: serving, .. } = process.state {
+            if let State::Online(serving) | State::Canary { new: serving, .. } = process.state {
                 self.os.was_born(serving.run);
             }
         }
@@ -181,7 +181,7 @@ impl History {
         let process = self.supervisor.process_of(run);
         process.is_some_and(|process| match process.state {
             State::Launching { run: current, old: Some(_), .. } => current == run,
-            State::Trial { new, .. } => new.run == run,
+            State::Canary { new, .. } => new.run == run,
             _ => false,
         })
     }
@@ -210,13 +210,13 @@ impl History {
             3 => Input::Ready { run, proof: Proof::Message },
             4 => Input::Drained { run },
             5 => Input::Exited { run, exit, survivors: self.rng.percent(50) },
-            6 => Input::Emptied { run },
-            7 => Input::Late { run },
-            8 => Input::Alive { run },
-            9 => Input::Hangs { run },
+            6 => Input::TreeExited { run },
+            7 => Input::Delayed { run },
+            8 => Input::WatchdogPing { run },
+            9 => Input::WatchdogTrigger { run },
             10 => Input::Checked { run, fault: None },
-            11 => Input::Obstructed { run, why: "late".into() },
-            12 => Input::Listens { run, address: "[::]:1".into() },
+            11 => Input::ListenFailed { run, why: "late".into() },
+            12 => Input::Listening { run, address: "[::]:1".into() },
             _ => Input::Sampled { run, memory: 1 << 40 },
         };
         let effects = self.tell(&input);
@@ -243,13 +243,13 @@ impl History {
         let before = invariants::demand(self, app);
         match self.rng.below(6) {
             0..2 => {
-                self.tell(&Input::Wanted { app });
+                self.tell(&Input::Demand { app });
                 if checked {
                     invariants::check_wanted(self, &before, app);
                 }
             }
             2..4 => {
-                self.tell(&Input::Unneeded { app });
+                self.tell(&Input::Idle { app });
                 if checked {
                     invariants::check_unneeded(self, &before, app);
                 }
@@ -257,11 +257,11 @@ impl History {
             _ if runs.is_empty() => {}
             4 => {
                 let run = self.rng.pick(&runs);
-                self.tell(&Input::Alive { run });
+                self.tell(&Input::WatchdogPing { run });
             }
             _ => {
                 let run = self.rng.pick(&runs);
-                self.tell(&Input::Hangs { run });
+                self.tell(&Input::WatchdogTrigger { run });
             }
         }
         self.mortal = mortal;
@@ -275,7 +275,7 @@ impl History {
             let run = self.rng.pick(&runs);
             let judged = self.supervisor.judged_by_errors().any(|judged| judged == run);
             let lines = if judged { u32::try_from(self.rng.below(40)).unwrap_or(0) } else { 1000 };
-            self.tell(&Input::Complained { run, lines });
+            self.tell(&Input::StderrLines { run, lines });
         }
     }
 
@@ -372,23 +372,23 @@ impl History {
             Input::Ready { run, .. } => (run, Column::Ready),
             Input::Drained { run } => (run, Column::Drained),
             Input::Exited { run, .. } => (run, Column::Exited),
-            Input::Emptied { run } => (run, Column::Emptied),
+            Input::TreeExited { run } => (run, Column::TreeExited),
             Input::Checked { run, .. } => (run, Column::Checked),
             Input::Sampled { run, .. } => (run, Column::Sampled),
-            Input::Alive { run } | Input::Hangs { run } => (run, Column::Alive),
-            Input::Unneeded { app } | Input::Wanted { app } => {
-                let column = if matches!(input, Input::Wanted { .. }) { Column::Wanted } else { Column::Unneeded };
+            Input::WatchdogPing { run } | Input::WatchdogTrigger { run } => (run, Column::WatchdogPing),
+            Input::Idle { app } | Input::Demand { app } => {
+                let column = if matches!(input, Input::Demand { .. }) { Column::Demand } else { Column::Idle };
                 return self.supervisor.members(*app).for_each(|process| self.coverage.note(process, column));
             }
             Input::Tick => {
                 let all = self.supervisor.processes.values();
                 return all.for_each(|process| self.coverage.note(process, Column::Tick));
             }
-            Input::Ask { .. }
-            | Input::Late { .. }
-            | Input::Obstructed { .. }
-            | Input::Complained { .. }
-            | Input::Listens { .. } => return,
+            Input::Request { .. }
+            | Input::Delayed { .. }
+            | Input::ListenFailed { .. }
+            | Input::StderrLines { .. }
+            | Input::Listening { .. } => return,
         };
         if let Some(process) = self.supervisor.process_of(*run) {
             self.coverage.note(process, column);

@@ -101,7 +101,7 @@ fn goals_and_states_agree(history: &History) {
         let fits = match &process.state {
             State::Stopped => process.goal == Goal::Down && process.is_empty(),
             State::Launching { .. }
-            | State::Trial { .. }
+            | State::Canary { .. }
             | State::Online(_)
             | State::Waiting { .. }
             | State::Idle
@@ -137,7 +137,7 @@ fn apps_are_whole(history: &History) {
         };
         assert!(replacing.count() <= most, "a reload goes too fast, at most {most}: {members:?}");
         let tries = under_way.first().is_some_and(|operation| operation.transaction.tries());
-        let on_trial = members.iter().any(|process| matches!(process.state, State::Trial { .. }));
+        let on_trial = members.iter().any(|process| matches!(process.state, State::Canary { .. }));
         assert!(tries || !on_trial, "nobody judges a canary: {members:?}");
     }
 }
@@ -164,7 +164,7 @@ pub fn check_effects(history: &History, effects: &[Effect], before: &[AppId]) {
             | Effect::ProcessRemoved { .. }
             | Effect::Settle { .. }
             | Effect::Admit { .. }
-            | Effect::PassOver { .. }
+            | Effect::Eject { .. }
             | Effect::Drain { .. }
             | Effect::Terminate { .. }
             | Effect::Kill { .. }

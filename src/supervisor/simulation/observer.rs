@@ -7,7 +7,7 @@ use super::history::History;
 use super::sequence;
 use crate::protocol::{Action, Launch, Scale};
 use crate::spec::AppSpec;
-use crate::supervisor::{AppId, Ask, Effect, Goal, Input, ProcessId, Ticket};
+use crate::supervisor::{AppId, Effect, Goal, Input, ProcessId, Request, Ticket};
 
 /// What the observer expects.
 #[derive(Clone, Default)]
@@ -21,7 +21,7 @@ pub struct Book {
 }
 
 impl History {
-    pub fn ask(&mut self, ask: &Ask) {
+    pub fn ask(&mut self, ask: &Request) {
         let named = self.named(ask);
         for id in &named {
             self.coverage.note(&self.supervisor.processes[id], column(ask));
@@ -33,16 +33,16 @@ impl History {
         let ticket = Ticket(self.next_ticket);
         self.open.insert(ticket);
         let known: BTreeSet<AppId> = self.supervisor.apps.keys().copied().collect();
-        let effects = self.tell(&Input::Ask { ticket, ask: ask.clone() });
+        let effects = self.tell(&Input::Request { ticket, ask: ask.clone() });
         let before = self.book_before.take();
         let forgotten = before.is_none();
         let refused = effects.iter().any(|effect| matches!(effect, Effect::Settle { answer: Err(_), .. }));
-        assert!(refused || !closing || matches!(ask, Ask::ShutDown), "a closing daemon takes orders");
+        assert!(refused || !closing || matches!(ask, Request::ShutDown), "a closing daemon takes orders");
         if refused {
             assert_eq!(effects.len(), 1, "a refusal changes nothing");
             self.book = before.unwrap_or_else(|| self.book.clone());
             self.forget_the_gone();
-        } else if let (Ask::Launch { apps, how }, false) = (ask, forgotten) {
+        } else if let (Request::Launch { apps, how }, false) = (ask, forgotten) {
             self.expect_new(apps, *how, &known);
         }
     }
@@ -54,19 +54,19 @@ impl History {
     }
 
     /// The processes a request is about.
-    fn named(&self, ask: &Ask) -> Vec<ProcessId> {
+    fn named(&self, ask: &Request) -> Vec<ProcessId> {
         match ask {
-            Ask::Act { target, .. } => self.supervisor.select(target).unwrap_or_default(),
-            Ask::Launch { apps, .. } => {
+            Request::Act { target, .. } => self.supervisor.select(target).unwrap_or_default(),
+            Request::Launch { apps, .. } => {
                 let known = apps.iter().filter_map(|spec| self.supervisor.find(spec));
                 known.flat_map(|app| self.supervisor.staying(app.id)).collect()
             }
-            Ask::Restore(_) | Ask::ShutDown => self.supervisor.processes.keys().copied().collect(),
+            Request::Restore(_) | Request::ShutDown => self.supervisor.processes.keys().copied().collect(),
         }
     }
 
     /// Writes down what the request wants.
-    fn expect(&mut self, ask: &Ask, named: &[ProcessId]) {
+    fn expect(&mut self, ask: &Request, named: &[ProcessId]) {
         for app in sequence::dependencies(&self.supervisor, ask, named) {
             // It may be started as well.
             self.book.quiet.remove(&app);
@@ -74,17 +74,17 @@ impl History {
             self.book.wishes.retain(|id, _| !members.contains(id));
         }
         let apps: BTreeSet<AppId> = named.iter().map(|id| self.supervisor.processes[id].app).collect();
-        if let Ask::Launch { apps, .. } = ask {
+        if let Request::Launch { apps, .. } = ask {
             for known in apps.iter().filter_map(|spec| self.supervisor.find(spec)) {
                 self.book.quiet.remove(&known.id);
             }
         }
         let wish = match ask {
-            Ask::Act { action: Action::Start(_) | Action::Restart(_), .. } => Some(true),
-            Ask::Launch { how: Launch::New | Launch::OrRestart, .. } => Some(true),
-            Ask::Act { action: Action::Stop | Action::Delete, .. } | Ask::ShutDown => Some(false),
-            Ask::Act { action: Action::Reload { .. }, .. } | Ask::Launch { .. } => None,
-            Ask::Act { action: Action::Scale(scale), .. } => {
+            Request::Act { action: Action::Start(_) | Action::Restart(_), .. } => Some(true),
+            Request::Launch { how: Launch::New | Launch::OrRestart, .. } => Some(true),
+            Request::Act { action: Action::Stop | Action::Delete, .. } | Request::ShutDown => Some(false),
+            Request::Act { action: Action::Reload { .. }, .. } | Request::Launch { .. } => None,
+            Request::Act { action: Action::Scale(scale), .. } => {
                 for app in apps {
                     self.book.quiet.remove(&app);
                     match scale {
@@ -95,7 +95,7 @@ impl History {
                 }
                 return;
             }
-            Ask::Act { .. } | Ask::Restore(_) => return,
+            Request::Act { .. } | Request::Restore(_) => return,
         };
         for id in named {
             match wish {

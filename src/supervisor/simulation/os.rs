@@ -53,7 +53,7 @@ pub enum News {
     Exit(Exit),
     /// It ends by itself.
     Crash(Exit),
-    Emptied,
+    TreeExited,
 }
 
 /// All that lives, and what will be heard of it.
@@ -65,7 +65,7 @@ pub struct Os {
     /// Runs that were started.
     started: BTreeSet<Run>,
     /// A new daemon is not done yet: what it does may be about runs that are not there.
-    pub reviving: bool,
+    pub recovering: bool,
     /// From now on everything starts, becomes ready, does not crash, and goes at the latest by SIGKILL.
     pub behaves: bool,
 }
@@ -83,7 +83,7 @@ impl Os {
         let void = match news {
             News::Exit(_) | News::Ready(_) | News::Passes => !body.main,
             News::Crash(_) => !body.main || self.behaves,
-            News::Emptied => body.main,
+            News::TreeExited => body.main,
             News::SpawnFailed { .. } => !body.stillborn,
             News::Spawned | News::Drained => false,
         };
@@ -101,9 +101,9 @@ impl Os {
                 self.bodies.remove(&run);
                 Input::SpawnFailed { run, error: "no such file".into(), permanent }
             }
-            News::Emptied => {
+            News::TreeExited => {
                 self.bodies.remove(&run);
-                Input::Emptied { run }
+                Input::TreeExited { run }
             }
             News::Exit(exit) | News::Crash(exit) => {
                 let body = self.bodies.get_mut(&run).expect("void news are not delivered");
@@ -113,7 +113,7 @@ impl Os {
                 if !survivors {
                     self.bodies.remove(&run);
                 } else if goes {
-                    self.plan(now.after(rng.millis(300)), run, News::Emptied);
+                    self.plan(now.after(rng.millis(300)), run, News::TreeExited);
                 }
                 Input::Exited { run, exit, survivors }
             }
@@ -126,7 +126,7 @@ impl Os {
             Effect::Drain { run, .. } | Effect::Terminate { run } | Effect::Kill { run } => Some(run),
             _ => None,
         };
-        if self.reviving && about.is_some_and(|run| !self.bodies.contains_key(run)) {
+        if self.recovering && about.is_some_and(|run| !self.bodies.contains_key(run)) {
             return;
         }
         match effect {
@@ -134,7 +134,7 @@ impl Os {
             Effect::Drain { run, grace } => {
                 let cluster = spec.is_none_or(|spec| spec.mode == ExecMode::Cluster);
                 // A drain goes on when a restart makes the app no cluster.
-                assert!(cluster || self.reviving, "{run:?} has nothing to be drained of");
+                assert!(cluster || self.recovering, "{run:?} has nothing to be drained of");
                 self.drain(rng, now, *run, *grace);
             }
             Effect::Terminate { run } => self.terminate(rng, now, *run),
@@ -143,7 +143,7 @@ impl Os {
                 assert!(self.bodies[run].main, "a signal for {run:?}, whose main process ended");
             }
             Effect::Admit { run } => self.rotate(*run, true),
-            Effect::PassOver { run } => self.rotate(*run, false),
+            Effect::Eject { run } => self.rotate(*run, false),
             Effect::ProcessRemoved { .. }
             | Effect::AppRemoved { .. }
             | Effect::Publish { .. }
@@ -291,7 +291,7 @@ impl Os {
 
     fn drain(&mut self, rng: &mut Rng, now: Moment, run: Run, grace: Duration) {
         let body = self.bodies.get_mut(&run).expect("only what lives is drained");
-        if self.reviving && !body.main {
+        if self.recovering && !body.main {
             return;
         }
         let stays = body.terminated.is_none() || body.told_by_the_dead;
@@ -317,14 +317,14 @@ impl Os {
         if body.main && !body.deaf {
             self.plan(at, run, News::Exit(rng.pick(&[Exit::Code(0), Exit::Code(1), Exit::Signal(2)])));
         } else if !body.main && !body.obstinate {
-            self.plan(at, run, News::Emptied);
+            self.plan(at, run, News::TreeExited);
         }
     }
 
     fn kill(&mut self, rng: &mut Rng, now: Moment, run: Run) {
         let body = self.bodies.get_mut(&run).unwrap_or_else(|| panic!("{run:?} is killed and does not live"));
         // Only the new daemon may kill what was not asked to stop: the signal may have been due together with this.
-        if self.reviving {
+        if self.recovering {
             body.terminated.get_or_insert(now);
         }
         let asked = body.terminated.expect("nothing is killed that was not asked to stop");
@@ -335,7 +335,7 @@ impl Os {
         }
         body.killed = true;
         let at = body.told_at.max(now).after(rng.millis(20));
-        let news = if body.main { News::Exit(Exit::Signal(9)) } else { News::Emptied };
+        let news = if body.main { News::Exit(Exit::Signal(9)) } else { News::TreeExited };
         self.plan(at, run, news);
     }
 }

@@ -7,7 +7,7 @@ use super::invariants;
 use super::observer::Book;
 use super::sequence;
 use crate::protocol::Run;
-use crate::supervisor::{Ask, Goal, Input, Process, Serving, State, Supervisor};
+use crate::supervisor::{Goal, Input, Process, Request, Serving, State, Supervisor};
 
 /// After the chaos everything must settle within this much virtual time.
 const SETTLES_WITHIN: Duration = Duration::from_secs(300);
@@ -58,35 +58,35 @@ impl History {
     fn all_live(&mut self) {
         let serving = |process: &Process| match process.state {
             State::Online(serving) => vec![serving],
-            State::Trial { new, old } => vec![new, old],
+            State::Canary { new, old } => vec![new, old],
             _ => vec![],
         };
         let due = |serving: &Serving| serving.silent_until <= Some(self.now);
         let due: Vec<Run> =
             self.supervisor.processes().flat_map(serving).filter(due).map(|serving| serving.run).collect();
-        due.into_iter().for_each(|run| drop(self.tell(&Input::Alive { run })));
+        due.into_iter().for_each(|run| drop(self.tell(&Input::WatchdogPing { run })));
     }
 
     pub(crate) fn shut_down(&mut self) {
         let saved = self.supervisor.snapshot();
         let twice = self.rng.percent(15);
-        self.ask(&Ask::ShutDown);
+        self.ask(&Request::ShutDown);
         while !self.supervisor.is_closing() {
-            self.ask(&Ask::ShutDown);
+            self.ask(&Request::ShutDown);
         }
         if twice {
-            self.ask(&Ask::ShutDown);
+            self.ask(&Request::ShutDown);
         }
         let late = self.rng.percent(10);
         if late {
-            self.ask(&Ask::Restore(saved.clone()));
+            self.ask(&Request::Restore(saved.clone()));
         }
         self.settle();
         assert!(self.os.bodies.is_empty(), "alive after the shutdown");
         (self.mortal, self.twin) = (0, None);
         self.supervisor = Supervisor { last_run: self.supervisor.last_run, ..Supervisor::default() };
         self.book = Book::default();
-        self.ask(&Ask::Restore(saved.clone()));
+        self.ask(&Request::Restore(saved.clone()));
         let restored = sequence::without_jobs(self.supervisor.snapshot());
         assert_eq!(restored, sequence::without_jobs(saved), "what is restored is what was saved");
         if !twice {

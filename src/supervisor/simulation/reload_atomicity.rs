@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::history::History;
 use crate::protocol::{Action, Launch, Report, Verdict};
 use crate::spec::{Env, OnReloadFailure};
-use crate::supervisor::{App, AppId, Ask, Effect, Process, ProcessId, State, Ticket};
+use crate::supervisor::{App, AppId, Effect, Process, ProcessId, Request, State, Ticket};
 
 /// How things stood when a reload was asked for, with nothing else going on.
 pub struct Pact {
@@ -20,15 +20,15 @@ pub struct Pact {
 }
 
 impl Pact {
-    pub fn new(history: &History, ask: &Ask) -> Pact {
+    pub fn new(history: &History, ask: &Request) -> Pact {
         let (forced, dry) = match ask {
-            Ask::Act { action: Action::Reload { rollout, .. }, .. }
-            | Ask::Launch { how: Launch::OrReload(rollout), .. } => (rollout.force, rollout.dry_run),
+            Request::Act { action: Action::Reload { rollout, .. }, .. }
+            | Request::Launch { how: Launch::OrReload(rollout), .. } => (rollout.force, rollout.dry_run),
             other => panic!("not a reload: {other:?}"),
         };
         let rolls_back = |spec: &crate::spec::AppSpec| spec.on_reload_failure == OnReloadFailure::Rollback;
         let apps = history.supervisor.apps.values().filter(|app| match ask {
-            Ask::Launch { apps, .. } => apps.iter().any(|spec| spec.name == app.spec.name && rolls_back(spec)),
+            Request::Launch { apps, .. } => apps.iter().any(|spec| spec.name == app.spec.name && rolls_back(spec)),
             _ => rolls_back(&app.spec),
         });
         let bound = apps.filter(|_| !forced && !dry).map(|app| (app.id, Arc::clone(&app.spec.base_env))).collect();
@@ -42,7 +42,7 @@ impl Pact {
 fn release(history: &History, process: &Process) -> Option<Arc<Env>> {
     let run = match process.state {
         State::Online(serving) | State::Launching { old: Some(serving), .. } => serving.run,
-        State::Trial { new, .. } => new.run,
+        State::Canary { new, .. } => new.run,
         State::Stopped
         | State::Launching { old: None, .. }
         | State::Stopping(_)

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::protocol::{Action, EventKind, Run};
 use crate::spec::AppSpec;
 use crate::spec::dependency::Condition;
-use crate::supervisor::{App, AppId, Ask, Effect, Goal, Operation, Process, ProcessId, Snapshot, State, Supervisor};
+use crate::supervisor::{
+    App, AppId, Effect, Goal, Operation, Process, ProcessId, Request, Snapshot, State, Supervisor,
+};
 
 /// How things were before an input.
 pub struct Before {
@@ -156,12 +158,12 @@ pub fn may_wait(supervisor: &Supervisor, app: AppId) -> bool {
 }
 
 /// Whatever a request may start besides what it names.
-pub fn dependencies(supervisor: &Supervisor, ask: &Ask, about: &[ProcessId]) -> BTreeSet<AppId> {
+pub fn dependencies(supervisor: &Supervisor, ask: &Request, about: &[ProcessId]) -> BTreeSet<AppId> {
     let asked: Vec<&AppSpec> = match ask {
-        Ask::Launch { apps, .. } => apps.iter().collect(),
-        Ask::Restore(snapshot) => snapshot.apps.iter().map(|app| &app.spec).collect(),
-        Ask::ShutDown | Ask::Act { action: Action::Stop | Action::Delete, .. } => return BTreeSet::new(),
-        Ask::Act { .. } => vec![],
+        Request::Launch { apps, .. } => apps.iter().collect(),
+        Request::Restore(snapshot) => snapshot.apps.iter().map(|app| &app.spec).collect(),
+        Request::ShutDown | Request::Act { action: Action::Stop | Action::Delete, .. } => return BTreeSet::new(),
+        Request::Act { .. } => vec![],
     };
     let apps: BTreeSet<AppId> = about.iter().map(|id| supervisor.processes[id].app).collect();
     let mut names: Vec<String> = asked.iter().flat_map(|spec| spec.depends_on.keys().cloned()).collect();

@@ -12,7 +12,7 @@ use crate::spec::{
     Activation, AppSpec, Balance, Dependencies, ExecMode, LogSpec, OnReloadFailure, Program, Readiness, RestartRule,
     Sharing, StopRule,
 };
-use crate::supervisor::{Ask, Supervisor};
+use crate::supervisor::{Request, Supervisor};
 
 /// Names of the simulated apps. How each is stopped is fixed by its name, all else changes with every launch.
 const NAMES: [&str; 3] = ["api", "web", "job"];
@@ -118,31 +118,34 @@ pub fn patient(mut spec: AppSpec) -> AppSpec {
 }
 
 /// A random request. `last` is a snapshot of this history, to be restored now and then.
-pub fn ask(rng: &mut Rng, supervisor: &Supervisor, last: &super::Snapshot) -> Ask {
+pub fn ask(rng: &mut Rng, supervisor: &Supervisor, last: &super::Snapshot) -> Request {
     let crowded = supervisor.processes().count() >= CROWD;
     match rng.below(100) {
-        0..4 => Ask::Restore(last.clone()),
+        0..4 => Request::Restore(last.clone()),
         4..8 => launch(rng),
         8..24 if !crowded => launch(rng),
         _ => {
             let action = action(rng, crowded);
-            Ask::Act { action, target: target(rng, supervisor) }
+            Request::Act { action, target: target(rng, supervisor) }
         }
     }
 }
 
 /// A request that, for its part, takes nothing down: a reload, by itself or of the config file.
-pub fn reload(rng: &mut Rng, supervisor: &Supervisor) -> Ask {
+pub fn reload(rng: &mut Rng, supervisor: &Supervisor) -> Request {
     let rollout = rollout(rng);
     if rng.percent(70) {
-        return Ask::Act { action: Action::Reload { changes: changes(rng), rollout }, target: target(rng, supervisor) };
+        return Request::Act {
+            action: Action::Reload { changes: changes(rng), rollout },
+            target: target(rng, supervisor),
+        };
     }
     let known: Vec<AppSpec> = supervisor.apps().map(|app| AppSpec::clone(&app.spec)).collect();
     let old = rng.pick(&known);
     let fresh = patient(spec(rng, &old.name));
     let depends_on = old.depends_on.clone();
     let apps = vec![AppSpec { mode: old.mode, instances: old.instances, depends_on, ..fresh }];
-    Ask::Launch { apps, how: Launch::OrReload(rollout) }
+    Request::Launch { apps, how: Launch::OrReload(rollout) }
 }
 
 fn rollout(rng: &mut Rng) -> Rollout {
@@ -157,7 +160,7 @@ fn rollout(rng: &mut Rng) -> Rollout {
     }
 }
 
-fn launch(rng: &mut Rng) -> Ask {
+fn launch(rng: &mut Rng) -> Request {
     let first = rng.pick(&NAMES);
     let mut apps = vec![spec(rng, first)];
     if rng.percent(25) {
@@ -168,7 +171,7 @@ fn launch(rng: &mut Rng) -> Ask {
         complete(rng, &mut apps);
     }
     let rollout = rollout(rng);
-    Ask::Launch { apps, how: rng.pick(&[Launch::New, Launch::OrRestart, Launch::OrReload(rollout)]) }
+    Request::Launch { apps, how: rng.pick(&[Launch::New, Launch::OrRestart, Launch::OrReload(rollout)]) }
 }
 
 /// Adds what the apps depend on, such as it may be.

@@ -91,8 +91,8 @@ points! {
     about_to_stop_one: "terminating",
     told_to_stop_and_not_stopped: "told-to-stop",
     exits_heard_and_not_taken: "reaped",
-    in_the_midst_of_taking_over: "reviving",
-    having_taken_over: "revived",
+    in_the_midst_of_taking_over: "recovering",
+    having_taken_over: "recovered",
     a_ledger_written_and_not_the_one: "ledger-written",
     a_ledger_started: "ledger-started",
     a_connection_accepted: "accepted",
@@ -134,7 +134,7 @@ fn a_ledger_just_compacted() {
 #[test]
 fn now_and_then_everywhere() {
     const RATE: &str = "decided=1%return;written-down=1%return;spawned=5%return;terminating=5%return;\
-        told-to-stop=5%return;reaped=5%return;reviving=5%return;revived=5%return;ledger-written=2%return;\
+        told-to-stop=5%return;reaped=5%return;recovering=5%return;recovered=5%return;ledger-written=2%return;\
         accepted=1%return;handing=1%return;handed=1%return;heard=1%return;spliced=1%return";
     let town = Town::new();
     let mut visitors = town.visitors();

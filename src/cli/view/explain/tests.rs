@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cli::view::sample;
-use crate::protocol::event::{Asker, EventProcess};
+use crate::protocol::event::{EventProcess, Requester};
 use crate::spec::Health;
 use crate::spec::health::Probe;
 use jiff::tz::TimeZone;
@@ -15,8 +15,8 @@ fn event(at: EpochMs, kind: EventKind) -> Event {
 }
 
 fn asked_for(at: EpochMs, verb: &str) -> Event {
-    let by = Asker { uid: 1000, pid: 7, command: format!("/usr/bin/pmr {verb} api") };
-    event(at, EventKind::Asked { verb: verb.into(), by })
+    let by = Requester { uid: 1000, pid: 7, command: format!("/usr/bin/pmr {verb} api") };
+    event(at, EventKind::Requested { verb: verb.into(), by })
 }
 
 fn exited(at: EpochMs, exit: Exit, expected: bool) -> Event {

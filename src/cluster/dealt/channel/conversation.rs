@@ -12,25 +12,25 @@ use crate::cluster::dealt::backpressure::LAST_LOOKS;
 use crate::cluster::dealt::listener::Endpoint;
 use crate::cluster::dealt::node::conversation::READY;
 use crate::cluster::dealt::node::message::{AddressType, Number, Query};
-use crate::cluster::dealt::state::{Shared, State};
-use crate::cluster::dealt::transport::{Line, Own};
+use crate::cluster::dealt::state::{ClusterState, Shared};
+use crate::cluster::dealt::transport::{Own, Transport};
 use crate::cluster::persist::store::own_channel_name;
 use crate::protocol::Run;
 use crate::protocol::channel::{FromDaemon, FromWorker, MOST, Status, Unread, VERSION};
 use crate::spec::Balance;
 
-impl State {
+impl ClusterState {
     /// Our end of a channel, new or from another God. A worker whose channel cannot be watched is served otherwise.
-    pub(crate) fn own_line(&self, run: Run, channel: OwnedFd) -> Line {
-        let kept = self.book.keep(own_channel_name(run), &channel);
+    pub(crate) fn own_line(&self, run: Run, channel: OwnedFd) -> Transport {
+        let kept = self.store.keep(own_channel_name(run), &channel);
         match Channel::new(channel, run, kept) {
             Ok(channel) => {
                 let reader = tokio::task::spawn_local(read(self.me.clone(), run, Rc::clone(&channel)));
-                Line::Own(Own { channel, greeted: false, asked: None, reader: reader.abort_handle() })
+                Transport::Own(Own { channel, greeted: false, asked: None, reader: reader.abort_handle() })
             }
             Err(error) => {
                 tracing::error!(run = run.0, %error, "cannot watch the channel of a worker: closed");
-                Line::Apart
+                Transport::Apart
             }
         }
     }
@@ -69,8 +69,8 @@ impl State {
         let Some(member) = self.members.get_mut(&run) else { return };
         let instance = member.instance;
         if member.line.own_mut().is_some_and(|own| !std::mem::replace(&mut own.greeted, true)) {
-            self.rota.join(run, instance);
-            self.rota.grant(run, 0);
+            self.balancer.join(run, instance);
+            self.balancer.grant(run, 0);
         }
     }
 
@@ -129,7 +129,7 @@ impl State {
         let Some(at) = self.listeners.get(&id).map(|listener| listener.address.to_string()) else { return };
         self.say_packet(run, &FromDaemon::Listening { index, errno: 0, address: &at });
         // Only now, so that no connection can overtake the answer.
-        self.rota.serve(id, run);
+        self.balancer.serve(id, run);
         self.news(id);
         self.listens(run, at);
     }
@@ -144,12 +144,12 @@ impl State {
         let Some(own) = member.line.own_mut() else { return };
         let settled = own.asked.take_if(|asked| *asked == status.token);
         for (_, connection) in taken {
-            self.rota.answered(run, now);
+            self.balancer.answered(run, now);
             self.taken(connection.listener);
         }
-        self.rota.opened(run, status.open);
+        self.balancer.opened(run, status.open);
         if own_is_sure(self, run) {
-            self.rota.grant(run, status.credit);
+            self.balancer.grant(run, status.credit);
         }
         if let Some(token) = settled {
             self.settled(run, token);
@@ -167,7 +167,7 @@ impl State {
 }
 
 /// True if we know what is on its way to it.
-fn own_is_sure(state: &State, run: Run) -> bool {
+fn own_is_sure(state: &ClusterState, run: Run) -> bool {
     state.members.get(&run).and_then(|member| member.line.own()).is_some_and(|own| own.asked.is_none())
 }
 
@@ -211,7 +211,7 @@ async fn read(shared: Shared, run: Run, channel: Rc<Channel>) {
 }
 
 /// The worker is gone: what it said last is read.
-pub(crate) fn hear_out(state: &RefCell<State>, run: Run) {
+pub(crate) fn hear_out(state: &RefCell<ClusterState>, run: Run) {
     let own = state.borrow().members.get(&run).and_then(|member| Some(Rc::clone(&member.line.own()?.channel)));
     let Some(channel) = own else { return };
     for _ in 0..LAST_LOOKS {

@@ -1,6 +1,6 @@
 //! The daemon's side of pmr's own worker protocol; the messages are in [`crate::protocol::channel`].
 //!
-//! It goes along with Node's: the same listeners, the same rota, the same [`super::state::Connection`]s, which are open
+//! It goes along with Node's: the same listeners, the same balancer, the same [`super::state::Connection`]s, which are open
 //! with us until the worker has said that it has them. What differs is the wire: several connections go in one packet,
 //! and the worker says how many it is ready for.
 //!

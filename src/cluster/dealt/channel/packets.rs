@@ -13,7 +13,7 @@ use std::rc::Rc;
 use tokio::io::unix::AsyncFd;
 
 use crate::cluster::dealt::write_queue::{Progress, Push, push};
-use crate::cluster::persist::store::{Accepted, Kept};
+use crate::cluster::persist::store::{Accepted, KeptFd};
 use crate::os::killpoint;
 use crate::os::net::fdpass;
 use crate::os::net::packets;
@@ -26,7 +26,7 @@ use crate::protocol::channel::{self, FromDaemon, MOST, PACKET};
 pub(crate) struct Channel {
     run: Run,
     /// Dropped before the socket.
-    kept: RefCell<Option<Kept>>,
+    kept: RefCell<Option<KeptFd>>,
     socket: AsyncFd<OwnedFd>,
     outgoing: RefCell<VecDeque<Parcel>>,
     /// A task waits to go on writing.
@@ -56,7 +56,7 @@ impl Channel {
     ///
     /// # Errors
     /// If it cannot be watched.
-    pub(crate) fn new(socket: OwnedFd, run: Run, kept: Kept) -> io::Result<Rc<Channel>> {
+    pub(crate) fn new(socket: OwnedFd, run: Run, kept: KeptFd) -> io::Result<Rc<Channel>> {
         let (socket, kept) = (fdpass::watch(socket)?, RefCell::new(Some(kept)));
         Ok(Rc::new(Channel { run, kept, socket, outgoing: RefCell::default(), waiting: Cell::new(false) }))
     }

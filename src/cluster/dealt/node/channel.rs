@@ -18,7 +18,7 @@ use tokio::io::unix::AsyncFd;
 use super::lines::Lines;
 use super::outgoing::{Cargo, Outgoing};
 use crate::cluster::dealt::write_queue::{Progress, Push, push};
-use crate::cluster::persist::store::Kept;
+use crate::cluster::persist::store::KeptFd;
 use crate::os::killpoint;
 use crate::os::net::fdpass;
 use crate::protocol::Run;
@@ -30,7 +30,7 @@ const READ: usize = 16 << 10;
 #[derive(Debug)]
 pub(crate) struct Channel {
     /// Dropped before the socket.
-    kept: RefCell<Option<Kept>>,
+    kept: RefCell<Option<KeptFd>>,
     socket: AsyncFd<OwnedFd>,
     incoming: RefCell<Lines>,
     outgoing: RefCell<Outgoing>,
@@ -56,7 +56,7 @@ impl Channel {
     ///
     /// # Errors
     /// If it cannot be watched.
-    pub(crate) fn new(socket: OwnedFd, run: Run, kept: Kept) -> io::Result<Rc<Channel>> {
+    pub(crate) fn new(socket: OwnedFd, run: Run, kept: KeptFd) -> io::Result<Rc<Channel>> {
         Channel::with(socket, Outgoing::new(run), kept)
     }
 
@@ -64,11 +64,11 @@ impl Channel {
     ///
     /// # Errors
     /// If it cannot be watched.
-    pub(crate) fn resume(socket: OwnedFd, run: Run, kept: Kept) -> io::Result<Rc<Channel>> {
+    pub(crate) fn resume(socket: OwnedFd, run: Run, kept: KeptFd) -> io::Result<Rc<Channel>> {
         Channel::with(socket, Outgoing::resumed(run), kept)
     }
 
-    fn with(socket: OwnedFd, outgoing: Outgoing, kept: Kept) -> io::Result<Rc<Channel>> {
+    fn with(socket: OwnedFd, outgoing: Outgoing, kept: KeptFd) -> io::Result<Rc<Channel>> {
         let (socket, outgoing) = (fdpass::watch(socket)?, RefCell::new(outgoing));
         let kept = RefCell::new(Some(kept));
         Ok(Rc::new(Channel { kept, socket, incoming: RefCell::default(), outgoing, waiting: Cell::new(false) }))

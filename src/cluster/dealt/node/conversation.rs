@@ -13,13 +13,13 @@ use crate::cluster::Notice;
 use crate::cluster::balancer::ListenerId;
 use crate::cluster::dealt::backpressure::{LAST_BYTES, LAST_LOOKS};
 use crate::cluster::dealt::listener::{Endpoint, Holder, Listener};
-use crate::cluster::dealt::state::{Life, State};
+use crate::cluster::dealt::state::{ClusterState, Life};
 use crate::protocol::Run;
 
 /// What an app says that wants to be waited for.
 pub(crate) const READY: &str = "ready";
 
-impl State {
+impl ClusterState {
     /// A worker said this line.
     pub(crate) fn heard(&mut self, run: Run, line: &[u8]) {
         match parse(line) {
@@ -113,7 +113,7 @@ impl State {
 
     /// Has a worker's preload tell how many connections are open, if somebody goes by that.
     pub(crate) fn ask_to_count(&self, run: Run) {
-        let member = self.members.get(&run).filter(|member| member.node.is_some() && self.rota.goes_by_open());
+        let member = self.members.get(&run).filter(|member| member.node.is_some() && self.balancer.goes_by_open());
         if let Some(member) = member {
             member.say(reply::COUNT);
         }
@@ -122,7 +122,7 @@ impl State {
     fn counted(&mut self, run: Run, open: u32) {
         if let Some(member) = self.members.get_mut(&run) {
             member.counts = true;
-            self.rota.opened(run, open);
+            self.balancer.opened(run, open);
             self.wake_idle();
         }
     }
@@ -163,7 +163,7 @@ impl State {
         // Only now, so that no connection can overtake the answer.
         if matches!(listener.endpoint, Endpoint::Dealt(_)) && member.shares() {
             let id = listener.id;
-            self.rota.serve(id, run);
+            self.balancer.serve(id, run);
             self.news(id);
         }
     }
@@ -187,7 +187,7 @@ impl State {
 }
 
 /// The worker is gone: what it said last is read.
-pub(crate) fn hear_out(state: &RefCell<State>, run: Run) {
+pub(crate) fn hear_out(state: &RefCell<ClusterState>, run: Run) {
     let Some(ipc) = state.borrow().members.get(&run).map(|member| Rc::clone(&member.ipc)) else { return };
     let mut said = 0;
     for _ in 0..LAST_LOOKS {

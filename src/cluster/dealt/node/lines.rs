@@ -1,6 +1,6 @@
 //! Cuts a byte stream into lines, copying only what a read left unfinished.
 
-/// No line of a sane worker is longer; one that is gets dropped, so that it cannot eat the daemon's memory.
+/// No line of a sane worker is longer; one that is gets dropped, so that it cannot eat the daemon's persistence.
 const LONGEST: usize = 64 << 20;
 /// What an unfinished line may leave allocated behind.
 const KEPT: usize = 64 << 10;

@@ -106,7 +106,7 @@ impl Watch {
         };
         if self.quiet_since.elapsed() >= self.idle {
             self.quiet_since = Instant::now();
-            state.tell(Notice::Unneeded { app: state.book.app });
+            state.tell(Notice::Idle { app: state.store.app });
         }
     }
 }
@@ -142,7 +142,7 @@ async fn somebody_comes(state: &Weak<RefCell<State>>) {
 
 impl State {
     fn want(&self) {
-        self.tell(Notice::Wanted { app: self.book.app });
+        self.tell(Notice::Demand { app: self.store.app });
     }
 
     /// True if somebody serves, or is about to.
@@ -174,7 +174,7 @@ impl State {
         let waiting = self.queues.waiting().saturating_sub(sifted.waiting);
         Seen {
             connected: sifted.others || self.doors.iter().any(|door| diag::connected_unix(door.path()) > 0),
-            waiting: waiting + self.doors.iter().map(super::Door::waiting).sum::<u32>(),
+            waiting: waiting + self.doors.iter().map(super::SharedUnixListener::waiting).sum::<u32>(),
             dealt: self.queues.dealt(),
         }
     }

@@ -29,9 +29,9 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 
-use self::unix_listener::{Door, KnownDoor};
+use self::unix_listener::{SharedUnixListener, UnixListenerRecord};
 use super::super::Notice;
-use super::super::persist::store::Book;
+use super::super::persist::store::StateStore;
 use super::queues::Queues;
 use crate::os::net::diag;
 use crate::os::net::reuseport::Key;
@@ -56,10 +56,10 @@ struct State {
     /// Itself, for the tasks it starts.
     me: Weak<RefCell<State>>,
     queues: Queues,
-    doors: Vec<Door>,
+    doors: Vec<SharedUnixListener>,
     idle_timeout: Option<Duration>,
     workers: HashMap<Run, Worker>,
-    book: Book,
+    store: StateStore,
     notices: UnboundedSender<Notice>,
     /// Workers have come or gone.
     news: Rc<Notify>,
@@ -87,7 +87,7 @@ impl Drop for Worker {
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Record {
-    doors: Vec<KnownDoor>,
+    doors: Vec<UnixListenerRecord>,
     workers: Vec<KnownWorker>,
 }
 
@@ -100,7 +100,7 @@ struct KnownWorker {
 
 impl Activation {
     /// Nothing is open yet. The queues are those of the app's cluster.
-    pub(crate) fn new(queues: Queues, book: Book, notices: UnboundedSender<Notice>) -> Activation {
+    pub(crate) fn new(queues: Queues, store: StateStore, notices: UnboundedSender<Notice>) -> Activation {
         let state = Rc::new_cyclic(|me| {
             RefCell::new(State {
                 me: me.clone(),
@@ -108,7 +108,7 @@ impl Activation {
                 doors: Vec::new(),
                 idle_timeout: None,
                 workers: HashMap::new(),
-                book,
+                store,
                 notices,
                 news: Rc::new(Notify::new()),
                 attendant: None,
@@ -127,7 +127,7 @@ impl Activation {
         let Record { doors, workers } = serde_json::from_str(record).map_err(|error| format!("its record: {error}"))?;
         let mut state = self.state.borrow_mut();
         for known in doors {
-            let door = Door::adopt(known, &state.book, files);
+            let door = SharedUnixListener::adopt(known, &state.store, files);
             state.doors.extend(door);
         }
         for KnownWorker { run, excluded } in workers {
@@ -260,7 +260,7 @@ impl State {
             Address::Unix(path) if self.doors.iter().any(|door| door.path() == path) => Ok(()),
             Address::Unix(path) => {
                 let mode = endpoint.mode.unwrap_or(spec::DEFAULT_MODE);
-                self.doors.push(Door::open(path, mode, &self.book)?);
+                self.doors.push(SharedUnixListener::open(path, mode, &self.store)?);
                 self.look_out();
                 self.note();
                 Ok(())
@@ -277,7 +277,7 @@ impl State {
         if key.tcp && diag::listeners(key.address.port()).is_ok_and(|all| all.iter().any(taken)) {
             return Err(io::ErrorKind::AddrInUse.into());
         }
-        self.queues.open_door(&key)?;
+        self.queues.open_placeholder(&key)?;
         self.note();
         Ok(())
     }
@@ -300,12 +300,13 @@ impl State {
     /// Writes down what is known now.
     fn note(&self) {
         let workers = self.workers.iter().map(|(run, worker)| KnownWorker { run: *run, excluded: worker.excluded });
-        let record = Record { doors: self.doors.iter().map(Door::known).collect(), workers: workers.collect() };
+        let record =
+            Record { doors: self.doors.iter().map(SharedUnixListener::known).collect(), workers: workers.collect() };
         match serde_json::to_string(&record) {
-            Ok(json) => self.book.memory.ledger.put(&activation_key(self.book.app), &json),
+            Ok(json) => self.store.persistence.ledger.put(&activation_key(self.store.app), &json),
             Err(error) => tracing::error!(%error, "the sockets of an app cannot be written down"),
         }
-        self.book.commit();
+        self.store.commit();
     }
 
     /// Tells the owner. One that listens no more is about to drop us.
@@ -319,8 +320,8 @@ impl Drop for State {
         if let Some(task) = &self.attendant {
             task.abort();
         }
-        self.book.memory.ledger.remove(&activation_key(self.book.app));
-        self.book.commit();
+        self.store.persistence.ledger.remove(&activation_key(self.store.app));
+        self.store.commit();
     }
 }
 

@@ -6,33 +6,33 @@ use std::os::fd::AsFd;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
-use crate::cluster::tests::{copy, memory, play};
-use crate::cluster::{Memory, queues_key};
+use crate::cluster::tests::{copy, persistence, play};
+use crate::cluster::{Persistence, queues_key};
 use crate::keeper::{Records, ledger};
-use crate::os::net::reuseport::Balancer;
+use crate::os::net::reuseport::KernelBalancing;
 
 struct Stage {
     activation: Activation,
     notices: UnboundedReceiver<Notice>,
-    memory: Memory,
+    persistence: Persistence,
     wanted: spec::Activation,
     address: SocketAddr,
 }
 
 /// Of an app without anything else.
 fn alone(
-    memory: &Memory,
+    persistence: &Persistence,
     notices: UnboundedSender<Notice>,
     before: Option<(&str, &mut HashMap<String, OwnedFd>)>,
 ) -> Activation {
-    let book = Book { app: 7, memory: memory.clone() };
+    let store = StateStore { app: 7, persistence: persistence.clone() };
     let queues = match before {
-        None => Queues::new(book.clone(), Balancer::RoundRobin, notices.clone()),
+        None => Queues::new(store.clone(), KernelBalancing::RoundRobin, notices.clone()),
         Some((record, files)) => {
-            Queues::adopt(book.clone(), Balancer::RoundRobin, notices.clone(), record, files).unwrap()
+            Queues::adopt(store.clone(), KernelBalancing::RoundRobin, notices.clone(), record, files).unwrap()
         }
     };
-    Activation::new(queues, book, notices)
+    Activation::new(queues, store, notices)
 }
 
 impl Stage {
@@ -41,9 +41,9 @@ impl Stage {
         let listen = vec![format!("tcp://{address}").parse().unwrap()];
         let wanted = spec::Activation { listen, idle_timeout, min_instances: None };
         let (sender, notices) = unbounded_channel();
-        let memory = memory(1, &Records::new());
-        let activation = alone(&memory, sender, None);
-        Stage { activation, notices, memory, wanted, address }
+        let persistence = persistence(1, &Records::new());
+        let activation = alone(&persistence, sender, None);
+        Stage { activation, notices, persistence, wanted, address }
     }
 
     /// A worker, which is this very process, and what it is given.
@@ -55,19 +55,19 @@ impl Stage {
 
     /// God is killed, and another goes on.
     async fn reborn(self) -> Stage {
-        let records = ledger::read(self.memory.ledger.file().unwrap()).unwrap();
+        let records = ledger::read(self.persistence.ledger.file().unwrap()).unwrap();
         let mut files: HashMap<String, OwnedFd> =
             ledger::kept(&records).map(|(name, id)| (name.to_owned(), copy(id.number))).collect();
-        let Stage { wanted, address, memory: before, activation, notices } = self;
+        let Stage { wanted, address, persistence: before, activation, notices } = self;
         drop((activation, notices));
         tokio::task::yield_now().await;
         let (sender, notices) = unbounded_channel();
-        let memory = memory(2, &records);
+        let persistence = persistence(2, &records);
         let queues = records.get(&queues_key(7)).map(|record| (record.as_str(), &mut files));
-        let activation = alone(&memory, sender, queues);
+        let activation = alone(&persistence, sender, queues);
         activation.adopt(&records[&activation_key(7)], &mut files).unwrap();
         drop(before);
-        Stage { activation, notices, memory, wanted, address }
+        Stage { activation, notices, persistence, wanted, address }
     }
 
     fn connect(&self) -> TcpStream {
@@ -125,7 +125,7 @@ fn a_client_who_finds_nobody_is_told_of_and_waits_also_through_the_death_of_god(
         let mut stage = stage.reborn().await;
         stage.activation.open(&stage.wanted).unwrap();
         let _client = stage.connect();
-        assert_eq!(stage.told().await, Notice::Wanted { app: 7 });
+        assert_eq!(stage.told().await, Notice::Demand { app: 7 });
         let worker = stage.worker(3);
         worker.accept().unwrap();
     });
@@ -153,11 +153,11 @@ fn a_path_may_have_spaces_and_outlives_god() {
         let stage = Stage { wanted, ..Stage::new(None) };
         stage.activation.open(&stage.wanted).unwrap();
         let _client = std::os::unix::net::UnixStream::connect(&path).unwrap();
-        let records = ledger::read(stage.memory.ledger.file().unwrap()).unwrap();
+        let records = ledger::read(stage.persistence.ledger.file().unwrap()).unwrap();
         let mut files: HashMap<String, OwnedFd> =
             ledger::kept(&records).map(|(name, id)| (name.to_owned(), copy(id.number))).collect();
         let (sender, _notices) = unbounded_channel();
-        let heir = alone(&memory(2, &Records::new()), sender, None);
+        let heir = alone(&persistence(2, &Records::new()), sender, None);
         heir.adopt(&records[&activation_key(7)], &mut files).unwrap();
         assert_eq!(heir.listeners()[0].waiting, 1, "who waits at the door waits on");
         assert!(files.is_empty(), "{files:?}");

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::persist::store::{Book, Kept};
+use crate::cluster::persist::store::{KeptFd, StateStore};
 use crate::cluster::waiting::{Arrivals, Shedder};
 use crate::os::net::diag;
 use crate::os::net::reuseport::BACKLOG;
@@ -16,10 +16,10 @@ use crate::protocol::ListenerInfo;
 use crate::spec::QueueRule;
 
 #[derive(Debug)]
-pub(crate) struct Door {
+pub(crate) struct SharedUnixListener {
     path: PathBuf,
     /// Dropped before the socket.
-    _kept: Kept,
+    _kept: KeptFd,
     socket: OwnedFd,
     /// Removed with the door.
     file: Option<SocketFile>,
@@ -29,7 +29,7 @@ pub(crate) struct Door {
 
 /// What is written down of it.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct KnownDoor {
+pub(crate) struct UnixListenerRecord {
     path: PathBuf,
     #[serde(default)]
     file: Option<SocketFileId>,
@@ -38,32 +38,42 @@ pub(crate) struct KnownDoor {
 }
 
 /// A name has no spaces and no line breaks, which a path may have.
-fn name(book: &Book, path: &Path) -> String {
+fn name(store: &StateStore, path: &Path) -> String {
     let path = path.display().to_string().replace('%', "%25").replace(' ', "%20").replace('\n', "%0A");
-    format!("door/{}{path}", book.app)
+    format!("door/{}{path}", store.app)
 }
 
-impl Door {
+impl SharedUnixListener {
     /// Listens there, in the place of a file that somebody left who is gone.
-    pub(crate) fn open(path: &Path, mode: u32, book: &Book) -> io::Result<Door> {
+    pub(crate) fn open(path: &Path, mode: u32, store: &StateStore) -> io::Result<SharedUnixListener> {
         let (socket, file) = Listening::open_path(path, mode, BACKLOG)?.into_parts();
         // As systemd hands them over. A worker that changes that changes it for all.
         rustix::io::ioctl_fionbio(&socket, false)?;
-        let kept = book.keep(name(book, path), &socket);
-        Ok(Door { path: path.to_owned(), _kept: kept, socket, file, shedder: Shedder::default() })
+        let kept = store.keep(name(store, path), &socket);
+        Ok(SharedUnixListener { path: path.to_owned(), _kept: kept, socket, file, shedder: Shedder::default() })
     }
 
     /// What another God opened, if it was kept.
-    pub(crate) fn adopt(known: KnownDoor, book: &Book, files: &mut HashMap<String, OwnedFd>) -> Option<Door> {
-        let KnownDoor { path, file, arrivals } = known;
-        let socket = files.remove(&name(book, &path))?;
-        let kept = book.keep(name(book, &path), &socket);
-        Some(Door { path, _kept: kept, socket, file: file.map(SocketFile::adopt), shedder: Shedder::adopt(arrivals) })
+    pub(crate) fn adopt(
+        known: UnixListenerRecord,
+        store: &StateStore,
+        files: &mut HashMap<String, OwnedFd>,
+    ) -> Option<SharedUnixListener> {
+        let UnixListenerRecord { path, file, arrivals } = known;
+        let socket = files.remove(&name(store, &path))?;
+        let kept = store.keep(name(store, &path), &socket);
+        Some(SharedUnixListener {
+            path,
+            _kept: kept,
+            socket,
+            file: file.map(SocketFile::adopt),
+            shedder: Shedder::adopt(arrivals),
+        })
     }
 
-    pub(crate) fn known(&self) -> KnownDoor {
+    pub(crate) fn known(&self) -> UnixListenerRecord {
         let file = self.file.as_ref().map(SocketFile::id).cloned();
-        KnownDoor { path: self.path.clone(), file, arrivals: self.shedder.arrivals().clone() }
+        UnixListenerRecord { path: self.path.clone(), file, arrivals: self.shedder.arrivals().clone() }
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::persist::store::Book;
+use crate::cluster::persist::store::StateStore;
 use crate::keeper::{Ledger, Records};
 use crate::os::seccomp::{Answer, Request, RequestId};
 use crate::protocol::Run;
@@ -12,10 +12,10 @@ use crate::protocol::Run;
 const PREFIX: &str = "bind/";
 
 /// Those that were written down for workers of this app.
-pub(crate) fn of_app<'a>(book: &'a Book, records: &'a Records) -> impl Iterator<Item = Journal> {
+pub(crate) fn of_app<'a>(store: &'a StateStore, records: &'a Records) -> impl Iterator<Item = Journal> {
     let known = records.iter().filter_map(|(key, json)| Some((Run(key.strip_prefix(PREFIX)?.parse().ok()?), json)));
     known.filter_map(|(run, json)| match serde_json::from_str::<Record>(json) {
-        Ok(record) => (record.app == book.app).then(|| Journal::with(book, run, record)),
+        Ok(record) => (record.app == store.app).then(|| Journal::with(store, run, record)),
         Err(error) => {
             tracing::error!(run = run.0, %error, "what a worker asked for is not known");
             None
@@ -44,15 +44,15 @@ struct Record {
 }
 
 impl Journal {
-    pub(crate) fn new(book: &Book, run: Run, root: i32) -> Journal {
-        let record = Record { app: book.app, root, last: None, answer: None };
-        let journal = Journal::with(book, run, record);
+    pub(crate) fn new(store: &StateStore, run: Run, root: i32) -> Journal {
+        let record = Record { app: store.app, root, last: None, answer: None };
+        let journal = Journal::with(store, run, record);
         journal.write();
         journal
     }
 
-    fn with(book: &Book, run: Run, record: Record) -> Journal {
-        Journal { run, key: format!("{PREFIX}{}", run.0), ledger: book.memory.ledger.clone(), record }
+    fn with(store: &StateStore, run: Run, record: Record) -> Journal {
+        Journal { run, key: format!("{PREFIX}{}", run.0), ledger: store.persistence.ledger.clone(), record }
     }
 
     pub(crate) fn run(&self) -> Run {

@@ -1,4 +1,4 @@
-//! Takeover of binds: workers of any program share their ports, and know nothing of it.
+//! BindInterceptor of binds: workers of any program share their ports, and know nothing of it.
 //!
 //! A worker runs under a filter ([`crate::os::seccomp`]) by which its `bind` and `listen` calls are told to us and wait
 //! for our answer. We do what it asked for on a duplicate of its socket, so that it shares the port with the other
@@ -30,7 +30,7 @@ use tokio::task::AbortHandle;
 
 use self::journal::Journal;
 use super::super::Notice;
-use super::super::persist::store::{Book, Kept};
+use super::super::persist::store::{KeptFd, StateStore};
 use super::queues::Queues;
 use crate::keeper::Records;
 use crate::os::killpoint;
@@ -60,7 +60,7 @@ fn watch_name(run: Run) -> String {
 
 /// The watched workers of one app. Clones are the same.
 #[derive(Clone, Debug)]
-pub(crate) struct Takeover {
+pub(crate) struct BindInterceptor {
     state: Rc<RefCell<State>>,
 }
 
@@ -70,7 +70,7 @@ type Shared = Weak<RefCell<State>>;
 #[derive(Debug)]
 struct State {
     me: Shared,
-    book: Book,
+    store: StateStore,
     queues: Queues,
     notices: UnboundedSender<Notice>,
     rules: Sharing,
@@ -83,7 +83,7 @@ struct Worker {
     root: i32,
     journal: Journal,
     /// Dropped before the watch.
-    _kept: Kept,
+    _kept: KeptFd,
     watch: Rc<AsyncFd<BindWatch>>,
     reader: AbortHandle,
     /// Its main process has ended; what is left of it shares nothing any more.
@@ -96,12 +96,17 @@ impl Drop for Worker {
     }
 }
 
-impl Takeover {
-    pub(crate) fn new(book: Book, queues: Queues, rules: Sharing, notices: UnboundedSender<Notice>) -> Takeover {
+impl BindInterceptor {
+    pub(crate) fn new(
+        store: StateStore,
+        queues: Queues,
+        rules: Sharing,
+        notices: UnboundedSender<Notice>,
+    ) -> BindInterceptor {
         let state = Rc::new_cyclic(|me| {
-            RefCell::new(State { me: me.clone(), book, queues, notices, rules, workers: HashMap::new() })
+            RefCell::new(State { me: me.clone(), store, queues, notices, rules, workers: HashMap::new() })
         });
-        Takeover { state }
+        BindInterceptor { state }
     }
 
     /// From now on this is shared; what is open stays as it is.
@@ -113,7 +118,7 @@ impl Takeover {
     pub(crate) fn watch(&self, run: Run, root: i32, watch: BindWatch) {
         let mut state = self.state.borrow_mut();
         state.queues.join(run, root);
-        let journal = Journal::new(&state.book, run, root);
+        let journal = Journal::new(&state.store, run, root);
         state.watch(run, root, watch, journal);
     }
 
@@ -124,7 +129,7 @@ impl Takeover {
         tokio::task::spawn_local(async move {
             let Some(watch) = recovery::await_watch(pending).await else { return };
             if let Some(state) = me.upgrade() {
-                let takeover = Takeover { state };
+                let takeover = BindInterceptor { state };
                 takeover.watch(run, root, watch);
                 takeover.state.borrow_mut().recover(run);
             }
@@ -134,7 +139,7 @@ impl Takeover {
     /// Those the God before watched, with what he had not answered.
     pub(crate) fn adopt(&self, records: &Records, files: &mut HashMap<String, OwnedFd>) {
         let mut state = self.state.borrow_mut();
-        let journals: Vec<Journal> = journal::of_app(&state.book, records).collect();
+        let journals: Vec<Journal> = journal::of_app(&state.store, records).collect();
         for journal in journals {
             let (run, root) = (journal.run(), journal.root());
             if let Some(file) = files.remove(&watch_name(run)) {
@@ -159,8 +164,8 @@ impl State {
     }
 
     fn watch(&mut self, run: Run, root: i32, watch: BindWatch, journal: Journal) {
-        let kept = self.book.keep(watch_name(run), &watch);
-        let watch = match watch.seen_by(&self.book.memory.tracer).watch() {
+        let kept = self.store.keep(watch_name(run), &watch);
+        let watch = match watch.seen_by(&self.store.persistence.tracer).watch() {
             Ok(watch) => Rc::new(watch),
             Err(error) => return tracing::error!(run = run.0, %error, "the binds of a worker cannot be watched"),
         };

@@ -195,7 +195,7 @@ impl State {
     fn obstructed(&self, run: Run, key: &Key) {
         let why = port_owner::in_use(key);
         tracing::warn!(run = run.0, "{why}");
-        self.tell(Notice::Obstructed { run, why });
+        self.tell(Notice::ListenFailed { run, why });
     }
 
     /// True unless nobody waits for it any more.

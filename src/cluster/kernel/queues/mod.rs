@@ -12,7 +12,7 @@
 //! **The door.** Connections go to queues of workers that are not excluded. When there is none left, but the address has
 //! queues, they go to a vacant one, and if there is none, to a spare listening socket of ours. So nothing is dealt to
 //! workers that drain or stop, nobody is refused, and the next worker that wants the address inherits what waits. Workers
-//! that are not ready though they listen are out of rotation, too, as are unwell ones where others serve ([`withheld`]). All
+//! that are not ready though they listen are out of rotation, too, as are unwell ones where others serve ([`not_ready`]). All
 //! of them can be asked all the same ([`visit`]).
 //!
 //! **Clients.** With `balance: sticky` the kernel goes by client address, and each address belongs to the worker of one
@@ -50,12 +50,12 @@ use tokio::sync::mpsc::UnboundedSender;
 pub(crate) use self::probe::Visit;
 use self::queue::Queue;
 use self::state::State;
-pub(crate) use self::stats::Figures;
+pub(crate) use self::stats::QueueStats;
 use super::super::Notice;
 use super::super::dealt::probe::Unreachable;
 use super::super::own_connections::Calls;
-use super::super::persist::store::Book;
-use crate::os::net::reuseport::{Balancer, Deal, Key};
+use super::super::persist::store::StateStore;
+use crate::os::net::reuseport::{Deal, KernelBalancing, Key};
 use crate::protocol::{ListenerInfo, Run};
 use crate::spec::QueueRule;
 
@@ -73,8 +73,8 @@ pub(crate) struct Queues {
 
 impl Queues {
     /// None yet. New groups get the best balancer there is, up to `at_most`.
-    pub(crate) fn new(book: Book, at_most: Balancer, notices: UnboundedSender<Notice>) -> Queues {
-        Queues { state: State::new(book, at_most, notices) }
+    pub(crate) fn new(store: StateStore, at_most: KernelBalancing, notices: UnboundedSender<Notice>) -> Queues {
+        Queues { state: State::new(store, at_most, notices) }
     }
 
     /// Those of the God before. What belongs to them is taken out of `files`. Workers that are gone by now are still to
@@ -83,13 +83,13 @@ impl Queues {
     /// # Errors
     /// A sentence, if the record makes no sense.
     pub(crate) fn adopt(
-        book: Book,
-        at_most: Balancer,
+        store: StateStore,
+        at_most: KernelBalancing,
         notices: UnboundedSender<Notice>,
         record: &str,
         files: &mut HashMap<String, OwnedFd>,
     ) -> Result<Queues, String> {
-        Ok(Queues { state: State::adopt(book, at_most, notices, record, files)? })
+        Ok(Queues { state: State::adopt(store, at_most, notices, record, files)? })
     }
 
     /// What becomes of connections while no worker is ready for them.
@@ -155,8 +155,8 @@ impl Queues {
     ///
     /// # Errors
     /// What `bind` and `listen` say.
-    pub(crate) fn open_door(&self, key: &Key) -> io::Result<()> {
-        self.state.borrow_mut().open_door(*key)
+    pub(crate) fn open_placeholder(&self, key: &Key) -> io::Result<()> {
+        self.state.borrow_mut().open_placeholder(*key)
     }
 
     /// The worker accepts from all the sockets it was given.
@@ -166,13 +166,13 @@ impl Queues {
 
     /// Nothing goes to the queues of this worker, which need not be known yet, before [`Queues::admit`], as far as that can
     /// be seen to.
-    pub(crate) fn withhold(&self, run: Run) {
-        self.state.borrow_mut().withhold(run);
+    pub(crate) fn mark_not_ready(&self, run: Run) {
+        self.state.borrow_mut().mark_not_ready(run);
     }
 
     /// Nothing goes to the queues of this worker before [`Queues::admit`] at addresses where another accepts.
-    pub(crate) fn pass_over(&self, run: Run) {
-        self.state.borrow_mut().pass_over(run);
+    pub(crate) fn eject(&self, run: Run) {
+        self.state.borrow_mut().eject(run);
     }
 
     /// It is ready, and well.
@@ -281,7 +281,7 @@ impl Queues {
     }
 
     /// How much this worker has to do; `None` if it listens on nothing here.
-    pub(crate) fn figures(&self, run: Run) -> Option<Figures> {
-        self.state.borrow().figures(run)
+    pub(crate) fn stats(&self, run: Run) -> Option<QueueStats> {
+        self.state.borrow().stats(run)
     }
 }

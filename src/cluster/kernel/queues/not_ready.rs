@@ -13,18 +13,18 @@ use std::collections::BTreeSet;
 use super::queue::{Holder, Queue, QueueId};
 use super::state::State;
 use crate::os::net::reuseport;
-use crate::os::net::reuseport::{Balancer, Key};
+use crate::os::net::reuseport::{KernelBalancing, Key};
 use crate::protocol::Run;
 
 impl State {
-    pub(crate) fn withhold(&mut self, run: Run) {
-        if self.withheld.insert(run) {
+    pub(crate) fn mark_not_ready(&mut self, run: Run) {
+        if self.not_ready.insert(run) {
             self.steer_those_of(run);
             self.note();
         }
     }
 
-    pub(crate) fn pass_over(&mut self, run: Run) {
+    pub(crate) fn eject(&mut self, run: Run) {
         if self.aside.insert(run) {
             self.steer_those_of(run);
             self.note();
@@ -32,7 +32,7 @@ impl State {
     }
 
     pub(crate) fn admit(&mut self, run: Run) {
-        let was_withheld = self.withheld.remove(&run);
+        let was_withheld = self.not_ready.remove(&run);
         if !self.aside.remove(&run) && !was_withheld {
             return;
         }
@@ -45,7 +45,7 @@ impl State {
     }
 
     pub(crate) fn is_served_queue(&self, queue: &Queue) -> bool {
-        self.is_attended(queue, |run| !self.withheld.contains(&run))
+        self.is_attended(queue, |run| !self.not_ready.contains(&run))
     }
 
     /// True if somebody accepts there of whom this holds, and who is not on his way out.
@@ -63,7 +63,7 @@ impl State {
         if self.aside.is_empty() {
             return all();
         }
-        let is_good = |run: Run| !self.withheld.contains(&run) && !self.aside.contains(&run);
+        let is_good = |run: Run| !self.not_ready.contains(&run) && !self.aside.contains(&run);
         let good: BTreeSet<QueueId> =
             served.iter().filter(|queue| self.is_attended(queue, is_good)).map(|queue| queue.id).collect();
         if good.is_empty() { all() } else { good }
@@ -73,9 +73,9 @@ impl State {
     pub(crate) fn goes_without(&self, run: Run, key: &Key) -> bool {
         let moves = || match self.places.get(key) {
             Some(place) => place.group.migrates(),
-            None => key.tcp && self.at_most == Balancer::RoundRobin && reuseport::can_migrate(),
+            None => key.tcp && self.at_most == KernelBalancing::RoundRobin && reuseport::can_migrate(),
         };
-        self.withheld.contains(&run) && moves()
+        self.not_ready.contains(&run) && moves()
     }
 
     /// Before the first socket of an address listens: so that nothing gets to it even for a moment.
@@ -83,7 +83,7 @@ impl State {
         let is_first = self.places.get(&key).is_none_or(|place| place.group.members().next().is_none());
         if is_first
             && self.goes_without(run, &key)
-            && let Err(error) = self.open_door(key)
+            && let Err(error) = self.open_placeholder(key)
         {
             tracing::debug!(address = %key.address, %error, "no door can be opened");
         }

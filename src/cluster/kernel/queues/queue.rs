@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::lookout::Lookout;
-use crate::cluster::persist::store::{Book, Kept};
+use crate::cluster::persist::store::{KeptFd, StateStore};
 use crate::cluster::waiting::Shedder;
 use crate::os::clock;
 use crate::os::net::diag;
@@ -17,8 +17,8 @@ use crate::protocol::Run;
 pub(crate) struct QueueId(pub(crate) u64);
 
 impl QueueId {
-    pub(crate) fn name(self, book: &Book) -> String {
-        format!("queue/{}/{}", book.app, self.0)
+    pub(crate) fn name(self, store: &StateStore) -> String {
+        format!("queue/{}/{}", store.app, self.0)
     }
 }
 
@@ -30,7 +30,7 @@ pub(crate) struct Queue {
     /// By which it is known again in the hands of programs.
     pub(crate) inode: u64,
     /// Dropped before the socket.
-    pub(crate) _kept: Kept,
+    pub(crate) _kept: KeptFd,
     pub(crate) socket: OwnedFd,
     /// Once it listens, or is UDP: which it is in its group.
     pub(crate) member: Option<MemberId>,
@@ -54,8 +54,8 @@ pub(crate) struct Holder {
 
 impl Queue {
     /// One that nobody holds, and that does not listen. Its socket is kept from now on.
-    pub(crate) fn new(id: QueueId, key: Key, inode: u64, socket: OwnedFd, book: &Book) -> Queue {
-        let kept = book.keep(id.name(book), &socket);
+    pub(crate) fn new(id: QueueId, key: Key, inode: u64, socket: OwnedFd, store: &StateStore) -> Queue {
+        let kept = store.keep(id.name(store), &socket);
         let (holders, vacant_since) = (Vec::new(), Some(clock::monotonic_ms()));
         let (member, lookout, shedder) = (None, None, Shedder::default());
         Queue { id, key, inode, _kept: kept, socket, member, holders, vacant_since, lookout, shedder }
@@ -101,7 +101,7 @@ pub(crate) struct Place {
     pub(crate) id: u64,
     pub(crate) group: Group,
     /// Files of the balancer that are kept, dropped before those.
-    files: Vec<(RawFd, Kept)>,
+    files: Vec<(RawFd, KeptFd)>,
 }
 
 impl Place {
@@ -109,8 +109,8 @@ impl Place {
         Place { id, group, files: Vec::new() }
     }
 
-    pub(crate) fn file_name(book: &Book, place: u64, file: &str) -> String {
-        format!("queue/{}/balancer/{place}/{file}", book.app)
+    pub(crate) fn file_name(store: &StateStore, place: u64, file: &str) -> String {
+        format!("queue/{}/balancer/{place}/{file}", store.app)
     }
 
     /// Brings one queue into rotation, or takes it out.
@@ -124,14 +124,14 @@ impl Place {
     }
 
     /// Keeps the balancer's files as they are now. To be called after each change of the group.
-    pub(crate) fn keep_files(&mut self, book: &Book) {
+    pub(crate) fn keep_files(&mut self, store: &StateStore) {
         let now: Vec<(&str, BorrowedFd<'_>)> = self.group.files();
         if now.iter().map(|(_, file)| file.as_raw_fd()).eq(self.files.iter().map(|(number, _)| *number)) {
             return;
         }
         self.files.clear();
         for (name, file) in now {
-            self.files.push((file.as_raw_fd(), book.keep(Place::file_name(book, self.id, name), file)));
+            self.files.push((file.as_raw_fd(), store.keep(Place::file_name(store, self.id, name), file)));
         }
     }
 }

@@ -13,10 +13,10 @@ use super::queue::{Holder, Place, Queue, QueueId};
 use super::queues_key;
 use super::state::{State, Worker, inode};
 use crate::cluster::Notice;
-use crate::cluster::persist::store::Book;
+use crate::cluster::persist::store::StateStore;
 use crate::cluster::waiting::{Arrivals, Shedder};
 use crate::os::net::reuseport;
-use crate::os::net::reuseport::{Balancer, Group, Key, MemberId};
+use crate::os::net::reuseport::{Group, KernelBalancing, Key, MemberId};
 use crate::protocol::Run;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -26,7 +26,8 @@ struct Record {
     queues: Vec<KnownQueue>,
     places: Vec<KnownPlace>,
     workers: Vec<KnownWorker>,
-    withheld: BTreeSet<Run>,
+    #[serde(rename = "withheld")]
+    not_ready: BTreeSet<Run>,
     aside: BTreeSet<Run>,
 }
 
@@ -68,16 +69,16 @@ impl State {
     /// Writes down what is known now.
     pub(crate) fn note(&self) {
         match serde_json::to_string(&self.record()) {
-            Ok(json) => self.book.memory.ledger.put(&queues_key(self.book.app), &json),
+            Ok(json) => self.store.persistence.ledger.put(&queues_key(self.store.app), &json),
             Err(error) => tracing::error!(%error, "the queues of a cluster cannot be written down"),
         }
-        self.book.commit();
+        self.store.commit();
     }
 
     /// There are none any more.
     pub(crate) fn forget(&self) {
-        self.book.memory.ledger.remove(&queues_key(self.book.app));
-        self.book.commit();
+        self.store.persistence.ledger.remove(&queues_key(self.store.app));
+        self.store.commit();
     }
 
     fn record(&self) -> Record {
@@ -102,24 +103,24 @@ impl State {
             queues: self.queues.iter().map(queue).collect(),
             places: self.places.values().map(place).collect(),
             workers: self.workers.iter().map(worker).collect(),
-            withheld: self.withheld.clone(),
+            not_ready: self.not_ready.clone(),
             aside: self.aside.clone(),
         }
     }
 
     pub(crate) fn adopt(
-        book: Book,
-        at_most: Balancer,
+        store: StateStore,
+        at_most: KernelBalancing,
         notices: UnboundedSender<Notice>,
         record: &str,
         files: &mut HashMap<String, OwnedFd>,
     ) -> Result<Rc<RefCell<State>>, String> {
         let record: Record = serde_json::from_str(record).map_err(|error| format!("the record of queues: {error}"))?;
-        let shared = State::new(book, at_most, notices);
+        let shared = State::new(store, at_most, notices);
         {
             let mut state = shared.borrow_mut();
             state.next = record.next;
-            (state.withheld, state.aside) = (record.withheld, record.aside);
+            (state.not_ready, state.aside) = (record.not_ready, record.aside);
             for known in record.workers {
                 let KnownWorker { run, root, excluded, emptied, instance } = known;
                 state.instances.extend(instance.map(|instance| (run, instance)));
@@ -145,12 +146,12 @@ impl State {
     ) -> HashMap<u64, (Key, BTreeMap<MemberId, OwnedFd>)> {
         let mut members: HashMap<u64, (Key, BTreeMap<MemberId, OwnedFd>)> = HashMap::new();
         for KnownQueue { id, place, member, holders, vacant_since, arrivals } in known {
-            let Some(socket) = files.remove(&id.name(&self.book)) else { continue };
+            let Some(socket) = files.remove(&id.name(&self.store)) else { continue };
             let (Ok(Some(key)), Ok(inode)) = (Key::of(&socket), inode(&socket)) else { continue };
             if let (Some(place), Some(member), Ok(copy)) = (place, member, socket.try_clone()) {
                 members.entry(place).or_insert_with(|| (key, BTreeMap::new())).1.insert(member, copy);
             }
-            let queue = Queue::new(id, key, inode, socket, &self.book);
+            let queue = Queue::new(id, key, inode, socket, &self.store);
             let shedder = Shedder::adopt(arrivals);
             self.queues.push(Queue { member, holders, vacant_since, shedder, ..queue });
         }
@@ -168,11 +169,11 @@ impl State {
             let names = ["program", "counter", "table", "sockets", "routes"];
             let of_group = names
                 .into_iter()
-                .filter_map(|name| Some((name.to_owned(), files.remove(&Place::file_name(&self.book, id, name))?)));
+                .filter_map(|name| Some((name.to_owned(), files.remove(&Place::file_name(&self.store, id, name))?)));
             let group = Group::adopt(group, sockets, of_group.collect());
             self.deal = group.deal();
             let mut place = Place::new(id, group);
-            place.keep_files(&self.book);
+            place.keep_files(&self.store);
             self.places.insert(key, place);
         }
     }

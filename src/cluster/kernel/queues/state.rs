@@ -12,9 +12,9 @@ use tokio::task::AbortHandle;
 use super::queue::{Place, Queue, QueueId};
 use crate::cluster::Notice;
 use crate::cluster::own_connections::Calls;
-use crate::cluster::persist::store::Book;
+use crate::cluster::persist::store::StateStore;
 use crate::os::net::reuseport;
-use crate::os::net::reuseport::{Balancer, Deal, Group, Key};
+use crate::os::net::reuseport::{Deal, Group, KernelBalancing, Key};
 use crate::protocol::Run;
 use crate::spec::QueueRule;
 
@@ -24,8 +24,8 @@ pub(crate) type Shared = Weak<RefCell<State>>;
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) me: Shared,
-    pub(crate) book: Book,
-    pub(crate) at_most: Balancer,
+    pub(crate) store: StateStore,
+    pub(crate) at_most: KernelBalancing,
     notices: UnboundedSender<Notice>,
     pub(crate) next: u64,
     /// Before the places: what is kept goes before what is closed.
@@ -33,7 +33,7 @@ pub(crate) struct State {
     pub(crate) places: BTreeMap<Key, Place>,
     pub(crate) workers: HashMap<Run, Worker>,
     /// Those who are to get nothing yet. Some are not known as workers yet.
-    pub(crate) withheld: BTreeSet<Run>,
+    pub(crate) not_ready: BTreeSet<Run>,
     /// Those who are to get nothing that another could have.
     pub(crate) aside: BTreeSet<Run>,
     /// Somebody will look after the vacant.
@@ -73,18 +73,22 @@ impl Drop for State {
 }
 
 impl State {
-    pub(crate) fn new(book: Book, at_most: Balancer, notices: UnboundedSender<Notice>) -> Rc<RefCell<State>> {
+    pub(crate) fn new(
+        store: StateStore,
+        at_most: KernelBalancing,
+        notices: UnboundedSender<Notice>,
+    ) -> Rc<RefCell<State>> {
         Rc::new_cyclic(|me| {
             RefCell::new(State {
                 me: me.clone(),
-                book,
+                store,
                 at_most,
                 notices,
                 next: 0,
                 queues: Vec::new(),
                 places: BTreeMap::new(),
                 workers: HashMap::new(),
-                withheld: BTreeSet::new(),
+                not_ready: BTreeSet::new(),
                 aside: BTreeSet::new(),
                 looking: false,
                 rule: QueueRule::default(),
@@ -140,7 +144,7 @@ impl State {
             return Ok(at);
         }
         let id = QueueId(self.next());
-        self.queues.push(Queue::new(id, key, inode, socket, &self.book));
+        self.queues.push(Queue::new(id, key, inode, socket, &self.store));
         Ok(self.queues.len() - 1)
     }
 
@@ -157,7 +161,7 @@ impl State {
         }
         let (queue, place) = (&mut self.queues[at], self.places.get_mut(&key));
         let entered = match (place, queue.socket.try_clone()) {
-            (Some(place), Ok(copy)) => place.group.add(copy, backlog, false).inspect(|_| place.keep_files(&self.book)),
+            (Some(place), Ok(copy)) => place.group.add(copy, backlog, false).inspect(|_| place.keep_files(&self.store)),
             (_, Err(error)) => Err(error),
             (None, Ok(_)) => Err(io::ErrorKind::NotFound.into()),
         };
@@ -203,7 +207,7 @@ impl State {
         }
     }
 
-    pub(crate) fn open_door(&mut self, key: Key) -> io::Result<()> {
+    pub(crate) fn open_placeholder(&mut self, key: Key) -> io::Result<()> {
         let socket = key.socket()?;
         let at = self.insert(key, socket)?;
         self.enter(at, reuseport::BACKLOG)?;
@@ -229,7 +233,7 @@ impl State {
         let chosen = self.chosen(&key);
         if chosen.is_empty() && self.queues.iter().any(|queue| queue.key == key && queue.member.is_some()) {
             // What cannot be had is done without: connections then go to those who leave.
-            match self.open_door(key) {
+            match self.open_placeholder(key) {
                 Ok(()) => {}
                 Err(error) => tracing::debug!(address = %key.address, %error, "no door can be opened"),
             }
@@ -247,7 +251,7 @@ impl State {
                 }
             }
         }
-        place.keep_files(&self.book);
+        place.keep_files(&self.store);
         self.look_out(&key);
     }
 
@@ -290,7 +294,7 @@ impl State {
     }
 
     pub(crate) fn gone(&mut self, run: Run) {
-        self.withheld.remove(&run);
+        self.not_ready.remove(&run);
         self.aside.remove(&run);
         self.instances.remove(&run);
         let Some(worker) = self.workers.get_mut(&run) else { return };
@@ -315,7 +319,7 @@ impl State {
         drop(queue);
         if let Some(member) = member {
             place.group.remove(member);
-            place.keep_files(&self.book);
+            place.keep_files(&self.store);
         }
         if self.queues.iter().all(|queue| queue.key != key) {
             self.places.remove(&key);

@@ -4,12 +4,12 @@ use std::collections::HashSet;
 
 use super::queue::Queue;
 use super::state::State;
-use crate::os::net::reuseport::{Balancer, Deal, Group, Key, Reason};
+use crate::os::net::reuseport::{Deal, Group, KernelBalancing, Key, Reason};
 use crate::protocol::{ListenerInfo, Run};
 
 /// How much a worker has to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Figures {
+pub(crate) struct QueueStats {
     /// Connections that wait for it.
     pub(crate) waiting: u32,
     /// Connections it has open.
@@ -40,12 +40,12 @@ impl State {
         }
     }
 
-    pub(crate) fn figures(&self, run: Run) -> Option<Figures> {
+    pub(crate) fn stats(&self, run: Run) -> Option<QueueStats> {
         let mut queues = self.held_by(run).filter(|queue| queue.member.is_some()).peekable();
         queues.peek()?;
         let waiting = queues.map(Queue::waiting).sum();
         let open = self.connections_of(run).iter().filter(|connection| connection.is_open()).count();
-        Some(Figures { waiting, open: u32::try_from(open).unwrap_or(u32::MAX) })
+        Some(QueueStats { waiting, open: u32::try_from(open).unwrap_or(u32::MAX) })
     }
 }
 
@@ -56,22 +56,24 @@ fn words(key: &Key, group: &Group, common: bool) -> (String, Option<String>) {
     }
     let (balancer, reason) = group.balancer();
     let mechanism = match (balancer, group.deal()) {
-        (Balancer::RoundRobin | Balancer::Random, Deal::ByAddress) => "a queue each, by client address in the kernel",
-        (Balancer::RoundRobin | Balancer::Random, Deal::Each) if !key.tcp => "a queue each, by client",
-        (Balancer::RoundRobin, Deal::Each) => "a queue each, in turn by the kernel",
-        (Balancer::Random, Deal::Each) => "a queue each, by chance",
-        (Balancer::Hash, _) => "a queue each, by the kernel's hash",
+        (KernelBalancing::RoundRobin | KernelBalancing::Random, Deal::ByAddress) => {
+            "a queue each, by client address in the kernel"
+        }
+        (KernelBalancing::RoundRobin | KernelBalancing::Random, Deal::Each) if !key.tcp => "a queue each, by client",
+        (KernelBalancing::RoundRobin, Deal::Each) => "a queue each, in turn by the kernel",
+        (KernelBalancing::Random, Deal::Each) => "a queue each, by chance",
+        (KernelBalancing::Hash, _) => "a queue each, by the kernel's hash",
     };
     let why = match (reason, balancer, group.deal()) {
-        (_, Balancer::Hash, Deal::ByAddress) => Some(format!(
+        (_, KernelBalancing::Hash, Deal::ByAddress) => Some(format!(
             "no client keeps its worker (`sticky`), and no worker can be kept out of it, or asked alone, where the kernel \
              refuses a program: {reason}"
         )),
-        (_, Balancer::Hash, Deal::Each) => Some(format!(
+        (_, KernelBalancing::Hash, Deal::Each) => Some(format!(
             "no worker can be kept out of it, or asked alone, where the kernel refuses a program: {reason}"
         )),
         // Either program can.
-        (_, Balancer::RoundRobin | Balancer::Random, Deal::ByAddress) | (Reason::Wanted, ..) => None,
+        (_, KernelBalancing::RoundRobin | KernelBalancing::Random, Deal::ByAddress) | (Reason::Wanted, ..) => None,
         _ if !key.tcp => None,
         (Reason::Refused(libc::EPERM), ..) => Some("dealing in turn takes CAP_BPF".to_owned()),
         (Reason::Refused(_), ..) => Some(reason.to_string()),

@@ -13,7 +13,7 @@ impl State {
         let mut changed = false;
         for place in self.places.values_mut().filter(|place| place.group.deal() != deal) {
             place.group.set_deal(deal);
-            place.keep_files(&self.book);
+            place.keep_files(&self.store);
             changed = true;
         }
         if changed {

@@ -9,8 +9,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, bind, lis
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
-use crate::cluster::Memory;
-use crate::cluster::tests::{copy, memory, play};
+use crate::cluster::Persistence;
+use crate::cluster::tests::{copy, persistence, play};
 use crate::keeper::{Records, ledger};
 use crate::os::eventually::eventually;
 use crate::os::net::reuseport::share;
@@ -21,13 +21,13 @@ mod opening;
 mod sticky;
 
 const APP: u32 = 7;
-const BOTH: [Balancer; 2] = [Balancer::RoundRobin, Balancer::Random];
+const BOTH: [KernelBalancing; 2] = [KernelBalancing::RoundRobin, KernelBalancing::Random];
 
 struct Stage {
     queues: Queues,
     notices: UnboundedReceiver<Notice>,
-    memory: Memory,
-    at_most: Balancer,
+    persistence: Persistence,
+    at_most: KernelBalancing,
     address: SocketAddr,
 }
 
@@ -38,13 +38,13 @@ struct Program {
 }
 
 impl Stage {
-    fn new(at_most: Balancer) -> Stage {
+    fn new(at_most: KernelBalancing) -> Stage {
         let (sender, notices) = unbounded_channel();
-        let memory = memory(1, &Records::new());
-        let queues = Queues::new(Book { app: APP, memory: memory.clone() }, at_most, sender);
+        let persistence = persistence(1, &Records::new());
+        let queues = Queues::new(StateStore { app: APP, persistence: persistence.clone() }, at_most, sender);
         // One that the kernel chose for a socket, that socket loses when it is shut down.
         let address = SocketAddr::from(([127, 0, 0, 1], crate::os::ports::free_port()));
-        Stage { queues, notices, memory, at_most, address }
+        Stage { queues, notices, persistence, at_most, address }
     }
 
     fn key(&self) -> Key {
@@ -109,18 +109,18 @@ impl Stage {
 
     /// God is killed, and another goes on.
     async fn reborn(self) -> Stage {
-        let records = ledger::read(self.memory.ledger.file().unwrap()).unwrap();
+        let records = ledger::read(self.persistence.ledger.file().unwrap()).unwrap();
         let kept = ledger::kept(&records);
         let mut files = kept.map(|(name, id)| (name.to_owned(), copy(id.number))).collect();
         let (at_most, address) = (self.at_most, self.address);
         drop(self);
         tokio::task::yield_now().await;
-        let memory = memory(2, &records);
+        let persistence = persistence(2, &records);
         let (sender, notices) = unbounded_channel();
-        let book = Book { app: APP, memory: memory.clone() };
-        let queues = Queues::adopt(book, at_most, sender, &records[&queues_key(APP)], &mut files).unwrap();
+        let store = StateStore { app: APP, persistence: persistence.clone() };
+        let queues = Queues::adopt(store, at_most, sender, &records[&queues_key(APP)], &mut files).unwrap();
         assert!(files.is_empty(), "{files:?}");
-        Stage { queues, notices, memory, at_most, address }
+        Stage { queues, notices, persistence, at_most, address }
     }
 
     fn told(&mut self) -> Option<Notice> {
@@ -179,7 +179,7 @@ fn the_door_takes_what_comes_while_all_leave_and_the_next_inherits_it() {
             let most = stage.connect(10);
             stage.listen(&next);
             assert_eq!(next.accept().len(), 30);
-            assert_eq!(stage.queues.figures(next.run), Some(Figures { waiting: 0, open: 0 }));
+            assert_eq!(stage.queues.stats(next.run), Some(QueueStats { waiting: 0, open: 0 }));
             assert_eq!(stage.queues.state.borrow().queues.len(), 1, "{balancer:?}: nothing is left of the old one");
             drop((clients, more, most));
         }
@@ -193,7 +193,7 @@ fn the_queue_of_the_dead_is_its_successors() {
             let mut stage = Stage::new(balancer);
             let (dead, other) = (stage.worker(1), stage.worker(2));
             let _clients = stage.connect(40);
-            let lost = stage.queues.figures(dead.run).unwrap().waiting;
+            let lost = stage.queues.stats(dead.run).unwrap().waiting;
             stage.queues.gone(dead.run);
             drop(dead);
             let _more = stage.connect(10);
@@ -214,7 +214,7 @@ fn the_queue_of_the_dead_is_its_successors() {
 #[test]
 fn the_last_one_that_dies_leaves_its_queue_open() {
     play(async {
-        let mut stage = Stage::new(Balancer::Random);
+        let mut stage = Stage::new(KernelBalancing::Random);
         let dead = stage.worker(1);
         let _waiting = stage.connect(3);
         // Its program shut it down before it died, as some do.
@@ -231,7 +231,7 @@ fn the_last_one_that_dies_leaves_its_queue_open() {
 #[test]
 fn what_a_program_closed_is_closed() {
     play(async {
-        let mut stage = Stage::new(Balancer::RoundRobin);
+        let mut stage = Stage::new(KernelBalancing::RoundRobin);
         let probe = stage.worker(1);
         assert_eq!(stage.queues.held_by(probe.run).len(), 1);
         stage.queues.state.borrow_mut().keep_open(probe.run, &HashSet::new());
@@ -248,7 +248,7 @@ fn what_waits_where_a_program_has_closed_is_for_others_or_for_the_next() {
             let mut stage = Stage::new(balancer);
             let (closing, other) = (stage.worker(1), stage.worker(2));
             let _clients = stage.connect(40);
-            let waited = stage.queues.figures(closing.run).unwrap().waiting as usize;
+            let waited = stage.queues.stats(closing.run).unwrap().waiting as usize;
             assert!(waited > 0);
             stage.queues.state.borrow_mut().keep_open(closing.run, &HashSet::new());
             drop(closing.socket);
@@ -269,7 +269,7 @@ fn what_waits_where_a_program_has_closed_is_for_others_or_for_the_next() {
 #[test]
 fn one_queue_for_all() {
     play(async {
-        let mut stage = Stage::new(Balancer::RoundRobin);
+        let mut stage = Stage::new(KernelBalancing::RoundRobin);
         let one = stage.worker(1);
         stage.queues.join(Run(2), 1);
         let key = stage.key();
@@ -289,7 +289,7 @@ fn one_queue_for_all() {
 #[test]
 fn who_binds_before_the_first_listens_has_the_same_queue() {
     play(async {
-        let mut stage = Stage::new(Balancer::RoundRobin);
+        let mut stage = Stage::new(KernelBalancing::RoundRobin);
         let one = stage.bind(1);
         stage.queues.join(Run(2), 1);
         let two = Program { run: Run(2), socket: stage.queues.partake(Run(2), &stage.key()).unwrap() };
@@ -306,7 +306,7 @@ fn who_binds_before_the_first_listens_has_the_same_queue() {
 #[test]
 fn a_drain_lasts_until_connections_end_or_are_idle_or_time_is_up() {
     play(async {
-        let mut stage = Stage::new(Balancer::Random);
+        let mut stage = Stage::new(KernelBalancing::Random);
         let (leaving, other) = (stage.worker(1), stage.worker(2));
         let mut clients = stage.connect(20);
         let mut served = leaving.accept();

@@ -3,10 +3,10 @@
 use std::rc::Rc;
 
 use super::*;
-use crate::keeper::{Region, ledger};
+use crate::keeper::{SharedMemory, ledger};
 use crate::protocol::{Action, Changes, Run, Scale};
 use crate::spec::target::Selector;
-use crate::supervisor::{Ask, Input, Moment, Proof, Ticket};
+use crate::supervisor::{Input, Moment, Proof, Request, Ticket};
 
 fn sample() -> Snapshot {
     serde_json::from_str(include_str!("../../../../tests/compat/dumps/1/dump.json")).unwrap()
@@ -20,7 +20,7 @@ struct Play {
 impl Play {
     fn new() -> Play {
         let mut play = Play { supervisor: Supervisor::default(), ticket: 0 };
-        play.ask(Ask::Restore(sample()));
+        play.ask(Request::Restore(sample()));
         for run in (1..=3).map(Run) {
             play.supervisor.handle(Moment(1), Input::Spawned { run });
             play.supervisor.handle(Moment(1), Input::Ready { run, proof: Proof::Message });
@@ -28,13 +28,13 @@ impl Play {
         play
     }
 
-    fn ask(&mut self, ask: Ask) {
+    fn ask(&mut self, ask: Request) {
         self.ticket += 1;
-        self.supervisor.handle(Moment(1), Input::Ask { ticket: Ticket(self.ticket), ask });
+        self.supervisor.handle(Moment(1), Input::Request { ticket: Ticket(self.ticket), ask });
     }
 
     fn act(&mut self, action: Action, target: &str) {
-        self.ask(Ask::Act { action, target: vec![Selector::parse(target).unwrap()] });
+        self.ask(Request::Act { action, target: vec![Selector::parse(target).unwrap()] });
     }
 
     fn records(&self) -> Records {
@@ -59,10 +59,10 @@ fn records_tell_what_should_run() {
 #[test]
 fn what_the_end_stops_was_not_stopped_by_the_operator() {
     let mut play = Play::new();
-    let ledger = Ledger::start(Rc::new(Region::new().unwrap()), &Records::new()).unwrap();
+    let ledger = Ledger::start(Rc::new(SharedMemory::new().unwrap()), &Records::new()).unwrap();
     Ending::note(7, &play.supervisor, &ledger);
     ledger.commit();
-    play.ask(Ask::ShutDown);
+    play.ask(Request::ShutDown);
     let mut records = play.records();
     assert_ne!(of_records(&records).0, sample());
     records.extend(ledger::read(ledger.file().unwrap()).unwrap());

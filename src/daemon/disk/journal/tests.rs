@@ -4,7 +4,7 @@ use std::fs;
 use std::rc::Rc;
 
 use super::*;
-use crate::keeper::{Records, Region, ledger};
+use crate::keeper::{Records, SharedMemory, ledger};
 use crate::os::eventually::eventually;
 
 struct Scene {
@@ -27,7 +27,7 @@ struct Life {
 
 impl Scene {
     fn live(&self, inherited: &Records) -> Life {
-        let ledger = Ledger::start(Rc::new(Region::new().unwrap()), inherited).unwrap();
+        let ledger = Ledger::start(Rc::new(SharedMemory::new().unwrap()), inherited).unwrap();
         let lineage = inherited.get("lineage").cloned().unwrap_or_else(|| kernel_random("uuid").unwrap());
         ledger.put("lineage", &lineage);
         ledger.commit();
@@ -157,7 +157,7 @@ fn god_never_waits_and_the_inbox_is_bounded() {
     let state = Mutex::default();
     let (path, before, lineage) = (scene.home.journal(), scene.home.journal_before(), "x".to_owned());
     let shared = Arc::new(Shared { path, before, lineage, inbox: Mutex::default(), state });
-    let ledger = Ledger::start(Rc::new(Region::new().unwrap()), &Records::new()).unwrap();
+    let ledger = Ledger::start(Rc::new(SharedMemory::new().unwrap()), &Records::new()).unwrap();
     // A writer that hangs on a dead disk takes nothing.
     let feed = Feed { shared: Arc::clone(&shared), writer: std::thread::current() };
     ledger.set_tap(Box::new(feed)).unwrap();

@@ -1,4 +1,4 @@
-//! Checks by command: one process each, judged by its exit code.
+//! HealthChecks by command: one process each, judged by its exit code.
 //!
 //! It stands where the worker stands: its folder, environment, user, open-file limit, and view of files where that is
 //! its own. It has the limits of the app, but in a control group of its own (v2): what a check takes is none of the
@@ -68,15 +68,15 @@ pub(crate) struct Exec {
 impl God {
     /// What it takes to check this run by a command. `None` if it is not alive.
     pub(crate) fn exec(&self, run: Run, process: &Process, spec: &Arc<AppSpec>, command: Command) -> Option<Exec> {
-        let live = self.living.get(run)?;
+        let live = self.runs.get(run)?;
         let rules = &spec.confinement;
         // Who it is was found out for its start; if that fails now, the check fails, for the reason of that.
         let account = identity::account(rules.user.as_deref(), rules.group.as_deref()).ok()?;
-        let (logs, pid_file) = environment::files(&self.shell.home, spec, process);
-        let home = self.shell.home.root();
+        let (logs, pid_file) = environment::files(&self.resources.home, spec, process);
+        let home = self.resources.home.root();
         let now = wall(process.started.unwrap_or(process.created));
         let setting = Setting { spec, process, home, logs: &logs, pid_file: &pid_file, now };
-        let mut env = environment::of_check(&setting, &self.living.mark(run), live.pid);
+        let mut env = environment::of_check(&setting, &self.runs.mark(run), live.pid);
         confine::tell(account.as_ref(), &mut env, &spec.env);
         let limits = Limits { memory: rules.memory, cpu: rules.cpu, pids: rules.pids };
         Some(Exec {
@@ -84,8 +84,8 @@ impl God {
             spec: Arc::clone(spec),
             env,
             account,
-            rlimits: confine::rlimits(rules, self.shell.file_limit),
-            group: self.shell.cgroups.create_beside(run.0, &limits).map(Rc::new),
+            rlimits: confine::rlimits(rules, self.resources.file_limit),
+            group: self.resources.cgroups.create_beside(run.0, &limits).map(Rc::new),
             worker: (live.pid, live.start),
             last: None,
         })

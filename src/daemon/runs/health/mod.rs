@@ -1,4 +1,4 @@
-//! Checks health: one small task for each run whose app has a check, so that one that hangs delays nobody.
+//! HealthChecks health: one small task for each run whose app has a check, so that one that hangs delays nobody.
 //!
 //! A task asks soon after the start and often until the run passes for the first time, which makes it ready, and then
 //! at the interval its owner set. Whose fault a failure is depends on the question: over a connection of its own a run
@@ -27,7 +27,7 @@ use crate::spec::health::{Pattern, Probe};
 use crate::supervisor::{Fault, Process, State};
 
 impl God {
-    /// Checks the health of a run from now on, if its app wants that, and there is something to be asked.
+    /// HealthChecks the health of a run from now on, if its app wants that, and there is something to be asked.
     pub(crate) fn check_health(&mut self, run: Run) {
         let question = self.question(run);
         if let Some((question, health)) = question {
@@ -78,17 +78,17 @@ const EAGER: Duration = Duration::from_millis(200);
 pub type Finding = (Run, Option<Fault>);
 
 /// The checks under way.
-pub struct Checks {
+pub struct HealthChecks {
     tasks: HashMap<Run, AbortHandle>,
     lines: HashMap<Run, Arc<AwaitedLine>>,
     findings: mpsc::Sender<Finding>,
 }
 
-impl Checks {
+impl HealthChecks {
     /// None yet.
     #[must_use]
-    pub fn new(findings: mpsc::Sender<Finding>) -> Checks {
-        Checks { tasks: HashMap::new(), lines: HashMap::new(), findings }
+    pub fn new(findings: mpsc::Sender<Finding>) -> HealthChecks {
+        HealthChecks { tasks: HashMap::new(), lines: HashMap::new(), findings }
     }
 
     /// Asks a run from now on.

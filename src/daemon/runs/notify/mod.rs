@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::super::god::God;
-use super::super::launch::child_fds::Wiring;
+use super::super::launch::child_fds::ChildFds;
 use crate::keeper::{Ledger, Records};
 use crate::os::net::datagram;
 use crate::os::net::datagram::{Address, Sender};
@@ -46,7 +46,7 @@ const KEY: &str = "notify/";
 
 /// A message.
 #[derive(Debug)]
-pub struct Heard {
+pub struct NotifyMessage {
     run: Run,
     sender: Sender,
     notes: Vec<Note>,
@@ -58,7 +58,7 @@ pub struct Heard {
 #[derive(Debug)]
 pub struct Notifications {
     sockets: HashMap<Run, Socket>,
-    heard: mpsc::Sender<Heard>,
+    heard: mpsc::Sender<NotifyMessage>,
     ledger: Ledger,
 }
 
@@ -97,7 +97,7 @@ enum Doing {
 
 /// The channel that messages come by.
 #[must_use]
-pub fn channel() -> (mpsc::Sender<Heard>, mpsc::Receiver<Heard>) {
+pub fn channel() -> (mpsc::Sender<NotifyMessage>, mpsc::Receiver<NotifyMessage>) {
     mpsc::channel(WAITING)
 }
 
@@ -122,7 +122,7 @@ fn address(home: &Home, mark: &str, spec: &AppSpec, owner: Option<&Credentials>)
 impl Notifications {
     /// None yet.
     #[must_use]
-    pub fn new(heard: mpsc::Sender<Heard>, ledger: Ledger) -> Notifications {
+    pub fn new(heard: mpsc::Sender<NotifyMessage>, ledger: Ledger) -> Notifications {
         Notifications { sockets: HashMap::new(), heard, ledger }
     }
 
@@ -133,16 +133,16 @@ impl Notifications {
         (home, mark): (&Home, &str),
         spec: &AppSpec,
         owner: Option<&Credentials>,
-        wiring: &mut Wiring,
+        child_fds: &mut ChildFds,
     ) -> io::Result<()> {
         if !wants_one(spec) {
             return Ok(());
         }
         if let Some(time) = spec.watchdog {
-            wiring.tell("WATCHDOG_USEC", time.as_micros().to_string());
+            child_fds.tell("WATCHDOG_USEC", time.as_micros().to_string());
         }
         let address = address(home, mark, spec, owner);
-        wiring.tell("NOTIFY_SOCKET", address.to_string());
+        child_fds.tell("NOTIFY_SOCKET", address.to_string());
         if owner.is_some() {
             super::super::boot::home_dir::make_public()?;
         }
@@ -170,7 +170,7 @@ impl Notifications {
     }
 
     /// Takes over what the God before had. Those of runs that are gone meanwhile are removed.
-    pub(crate) fn revive(
+    pub(crate) fn recover(
         &mut self,
         records: &Records,
         files: &mut HashMap<String, OwnedFd>,
@@ -233,14 +233,14 @@ fn key(run: Run) -> String {
 }
 
 /// Reads what comes, until it is aborted.
-async fn read(run: Run, socket: AsyncFd<OwnedFd>, heard: mpsc::Sender<Heard>) {
+async fn read(run: Run, socket: AsyncFd<OwnedFd>, heard: mpsc::Sender<NotifyMessage>) {
     let mut buffer = vec![0; LONGEST];
     while let Ok(mut ready) = socket.readable().await {
         match datagram::receive(socket.get_ref(), &mut buffer) {
             Ok(message) => {
                 let notes = notify::read(&buffer[..message.length]);
                 let (sender, files) = (message.sender, message.files);
-                if heard.send(Heard { run, sender, notes, files }).await.is_err() {
+                if heard.send(NotifyMessage { run, sender, notes, files }).await.is_err() {
                     return;
                 }
             }
@@ -253,7 +253,7 @@ async fn read(run: Run, socket: AsyncFd<OwnedFd>, heard: mpsc::Sender<Heard>) {
 
 impl God {
     /// A program said something.
-    pub(crate) fn heard(&mut self, Heard { run, sender, notes, files }: Heard) {
+    pub(crate) fn heard(&mut self, NotifyMessage { run, sender, notes, files }: NotifyMessage) {
         if self.is_of(run, sender) {
             for note in notes {
                 self.take_note(run, note);
@@ -268,7 +268,7 @@ impl God {
         let Some(socket) = self.notifications.sockets.get(&run) else { return false };
         let user = sender.uid == socket.known.user || sender.uid == 0;
         let lives = proc::stat(sender.pid).is_some_and(|stat| !stat.is_zombie());
-        user && (!lives || self.living.main(run) == Some(sender.pid) || self.living.tree(run).contains(&sender.pid))
+        user && (!lives || self.runs.main(run) == Some(sender.pid) || self.runs.tree(run).contains(&sender.pid))
     }
 
     fn take_note(&mut self, run: Run, note: Note) {
@@ -286,10 +286,10 @@ impl God {
                 let status = (!text.is_empty()).then_some(text);
                 self.notifications.take_down(run, |says| says.status = status);
             }
-            Note::Alive => self.input(Input::Alive { run }),
-            Note::Hangs => self.input(Input::Hangs { run }),
-            Note::MainPid(pid) if self.living.main(run) == Some(pid) => {}
-            Note::MainPid(pid) => match self.living.replace_main(run, pid) {
+            Note::WatchdogPing => self.input(Input::WatchdogPing { run }),
+            Note::WatchdogTrigger => self.input(Input::WatchdogTrigger { run }),
+            Note::MainPid(pid) if self.runs.main(run) == Some(pid) => {}
+            Note::MainPid(pid) => match self.runs.replace_main(run, pid) {
                 // Its checks are about another pid from now on.
                 Ok(()) => self.check_health(run),
                 Err(why) => tracing::warn!("run {} names {pid} its main process: {why}", run.0),

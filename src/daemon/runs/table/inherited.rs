@@ -1,7 +1,7 @@
 //! What a God must find out about runs that began before him: ends that nobody told of, children that are the keeper's
 //! no more, processes that were never written down.
 
-use super::{CHECK_VARIABLE, Live, Living, RUN_VARIABLE};
+use super::{CHECK_VARIABLE, LiveRun, RUN_VARIABLE, RunTable};
 use crate::keeper::Records;
 use crate::os::process::{pidfd, proc, tree};
 use crate::protocol::Run;
@@ -10,7 +10,7 @@ use crate::supervisor::Input;
 /// Key of the record of who has children of ours beside the keeper.
 const PARENTS: &str = "parents";
 
-impl Living {
+impl RunTable {
     /// Runs whose last process ended unseen.
     pub fn emptied_unseen(&mut self) -> Vec<Input> {
         self.adopt();
@@ -21,7 +21,7 @@ impl Living {
     /// Main processes that are not there any more, though nobody told of their end.
     #[must_use]
     pub fn gone_unseen(&self) -> Vec<i32> {
-        let is_there = |live: &Live| live.stat().is_some_and(|stat| !stat.is_zombie() || stat.parent == self.keeper);
+        let is_there = |live: &LiveRun| live.stat().is_some_and(|stat| !stat.is_zombie() || stat.parent == self.keeper);
         let gone = self.runs.values().filter(|live| !live.exited && !is_there(live));
         gone.map(|live| live.pid).collect()
     }

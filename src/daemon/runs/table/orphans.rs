@@ -1,6 +1,6 @@
 //! Whose the processes are that come to the keeper as orphans: what a program starts may leave its tree, and no run.
 
-use super::{Living, RUN_VARIABLE};
+use super::{RUN_VARIABLE, RunTable};
 use crate::os::cgroup::Membership;
 use crate::os::process::{proc, tree};
 use crate::protocol::Run;
@@ -8,7 +8,7 @@ use crate::protocol::Run;
 /// How often the keeper's children are looked at, at most, where they come and go all the time.
 const LOOKS: u32 = 16;
 
-impl Living {
+impl RunTable {
     /// Finds out whose the children are that came to the keeper as orphans.
     pub(crate) fn adopt(&mut self) {
         let mut before = Vec::new();

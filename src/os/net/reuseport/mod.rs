@@ -6,9 +6,9 @@
 //!
 //! | balancer | takes | connections | UDP |
 //! |---|---|---|---|
-//! | [`Balancer::RoundRobin`] | `CAP_BPF` | in turn | by client |
-//! | [`Balancer::Random`] | nothing | by chance | by client |
-//! | [`Balancer::Hash`] | nothing, the kernel's own | by client address and port, nobody can be excluded | same |
+//! | [`KernelBalancing::RoundRobin`] | `CAP_BPF` | in turn | by client |
+//! | [`KernelBalancing::Random`] | nothing | by chance | by client |
+//! | [`KernelBalancing::Hash`] | nothing, the kernel's own | by client address and port, nobody can be excluded | same |
 //!
 //! With [`Deal::ByAddress`] the first two deal both by the client's address alone: each has a member of its own, and that
 //! member's successor inherits it (see `rotation`). `Hash` cannot.
@@ -63,7 +63,7 @@ pub struct MemberId(u32);
 /// How it is decided who gets the next connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Balancer {
+pub enum KernelBalancing {
     /// By the kernel's hash of addresses and ports.
     Hash,
     /// By chance, among those in rotation.
@@ -121,10 +121,10 @@ pub struct Group {
     /// In the order of the kernel's list, but for those of which that is not sure.
     members: Vec<Member>,
     next: u32,
-    at_most: Balancer,
+    at_most: KernelBalancing,
     deal: Deal,
     extended: Option<Extended>,
-    balancer: Balancer,
+    balancer: KernelBalancing,
     reason: Reason,
     routes: [Option<Route>; ROUTES],
     /// How many members have left the kernel's list.
@@ -134,14 +134,14 @@ pub struct Group {
 impl Group {
     /// An empty one, with the best balancer there is up to this.
     #[must_use]
-    pub fn new(at_most: Balancer) -> Group {
+    pub fn new(at_most: KernelBalancing) -> Group {
         Group {
             members: Vec::new(),
             next: 0,
             at_most,
             deal: Deal::Each,
             extended: None,
-            balancer: Balancer::Hash,
+            balancer: KernelBalancing::Hash,
             reason: Reason::Wanted,
             routes: [None; ROUTES],
             departures: 0,
@@ -150,7 +150,7 @@ impl Group {
 
     /// The balancer in force, and why it is no better one.
     #[must_use]
-    pub fn balancer(&self) -> (Balancer, &Reason) {
+    pub fn balancer(&self) -> (KernelBalancing, &Reason) {
         (self.balancer, &self.reason)
     }
 
@@ -286,10 +286,10 @@ impl Group {
             self.extended = None;
             (self.balancer, self.reason) = (self.at_most, Reason::Wanted);
         }
-        if self.balancer == Balancer::RoundRobin
+        if self.balancer == KernelBalancing::RoundRobin
             && let Err(error) = self.extend()
         {
-            self.fall_back(Balancer::Random, refused(&error));
+            self.fall_back(KernelBalancing::Random, refused(&error));
         }
         self.steer();
     }
@@ -307,7 +307,7 @@ impl Group {
         }
     }
 
-    fn fall_back(&mut self, balancer: Balancer, reason: Reason) {
+    fn fall_back(&mut self, balancer: KernelBalancing, reason: Reason) {
         self.extended = None;
         (self.balancer, self.reason) = (balancer, reason);
     }

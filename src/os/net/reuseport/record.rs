@@ -6,7 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use serde::{Deserialize, Serialize};
 
 use super::extended::Extended;
-use super::{Balancer, Deal, Group, Member, MemberId, ROUTES, Reason, Seat};
+use super::{Deal, Group, KernelBalancing, Member, MemberId, ROUTES, Reason, Seat};
 
 /// A group without its sockets, for whoever comes after us.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,8 +16,8 @@ pub struct Record {
     unsure: BTreeSet<MemberId>,
     leaving: BTreeSet<MemberId>,
     next: u32,
-    at_most: Balancer,
-    balancer: Balancer,
+    at_most: KernelBalancing,
+    balancer: KernelBalancing,
     reason: Reason,
     #[serde(default)]
     migrates: bool,
@@ -81,10 +81,10 @@ impl Group {
             .collect();
         let (routes, departures) = ([None; ROUTES], 0);
         let mut group = Group { members, next, at_most, deal, extended: None, balancer, reason, routes, departures };
-        if balancer == Balancer::RoundRobin {
+        if balancer == KernelBalancing::RoundRobin {
             group.extended = Extended::adopt(&mut files, migrates);
             if group.extended.is_none() {
-                group.fall_back(Balancer::Random, Reason::Refused(libc::EBUSY));
+                group.fall_back(KernelBalancing::Random, Reason::Refused(libc::EBUSY));
             }
         }
         group.notice_leavers();

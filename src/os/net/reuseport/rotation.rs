@@ -15,7 +15,7 @@ use rustix::net::{AddressFamily, getsockname};
 use serde::{Deserialize, Serialize};
 
 use super::rendezvous::{BUCKETS, FEW_BUCKETS, affinity};
-use super::{Balancer, Group, Member, MemberId, Spread, classic, has_connections, refused};
+use super::{Group, KernelBalancing, Member, MemberId, Spread, classic, has_connections, refused};
 
 /// What those who come are told apart by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,7 +56,7 @@ impl Group {
         }
         self.notice_leavers();
         if let Err(error) = self.renew() {
-            self.fall_back(Balancer::Random, refused(&error));
+            self.fall_back(KernelBalancing::Random, refused(&error));
         }
         self.steer();
     }
@@ -85,20 +85,20 @@ impl Group {
     /// The same where only those may be named by their index of whom this holds.
     pub(super) fn steer_among(&mut self, is_in: impl Fn(&Member, usize) -> bool) {
         if let Err(error) = self.steer_by_place() {
-            self.fall_back(Balancer::Random, refused(&error));
+            self.fall_back(KernelBalancing::Random, refused(&error));
         }
         let Some(member) = self.members.first() else { return };
         let result = match self.balancer {
-            Balancer::RoundRobin => Ok(()),
-            Balancer::Random => self.steer_by_index(member, is_in),
+            KernelBalancing::RoundRobin => Ok(()),
+            KernelBalancing::Random => self.steer_by_index(member, is_in),
             // There may be none to detach.
-            Balancer::Hash => {
+            KernelBalancing::Hash => {
                 let _ = classic::detach(&member.socket);
                 Ok(())
             }
         };
         if let Err(error) = result {
-            self.fall_back(Balancer::Hash, refused(&error));
+            self.fall_back(KernelBalancing::Hash, refused(&error));
         }
     }
 

@@ -7,7 +7,7 @@
 //! The kernel chooses when the connection's first packet comes. Routes are there for that moment only; none is written
 //! down, and who comes after us begins without.
 
-use super::{Balancer, Group, MemberId, has_connections};
+use super::{Group, KernelBalancing, MemberId, has_connections};
 
 /// How many there may be at once.
 pub(super) const ROUTES: usize = 16;
@@ -42,14 +42,14 @@ impl Group {
         self.notice_leavers();
         let member = self.members.iter().find(|member| member.id == to).ok_or(Unroutable::Never)?;
         let known = match (self.balancer, &self.extended) {
-            (Balancer::RoundRobin, Some(extended)) => extended.has_routes(),
-            (Balancer::RoundRobin, None) | (Balancer::Hash, _) => false,
-            (Balancer::Random, _) => has_connections(&member.socket),
+            (KernelBalancing::RoundRobin, Some(extended)) => extended.has_routes(),
+            (KernelBalancing::RoundRobin, None) | (KernelBalancing::Hash, _) => false,
+            (KernelBalancing::Random, _) => has_connections(&member.socket),
         };
         if !known {
             return Err(Unroutable::Never);
         }
-        let by_index = self.balancer == Balancer::Random;
+        let by_index = self.balancer == KernelBalancing::Random;
         let slot = self.routes.iter_mut().find(|slot| slot.is_none()).filter(|_| member.sure || !by_index);
         *slot.ok_or(Unroutable::NotNow)? = Some(Route { port, to });
         self.steer();

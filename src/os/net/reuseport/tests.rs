@@ -37,7 +37,7 @@ fn add(group: &mut Group) -> MemberId {
 }
 
 /// A group of so many on a port that is free.
-fn group(any: &str, at_most: Balancer, count: usize) -> (Group, Vec<MemberId>) {
+fn group(any: &str, at_most: KernelBalancing, count: usize) -> (Group, Vec<MemberId>) {
     let mut group = Group::new(at_most);
     let mut ids = vec![group.add(bound(any.parse().unwrap()), 0, true).unwrap()];
     ids.extend((1..count).map(|_| add(&mut group)));
@@ -74,12 +74,12 @@ fn dealt(group: &Group, count: usize) -> HashMap<MemberId, usize> {
 }
 
 /// Both balancers, where both are allowed.
-fn balancers() -> Vec<Balancer> {
-    match group("127.0.0.1:0", Balancer::RoundRobin, 1).0.balancer() {
-        (Balancer::RoundRobin, Reason::Wanted) => vec![Balancer::RoundRobin, Balancer::Random],
-        (Balancer::Random, Reason::Refused(libc::EPERM)) => {
+fn balancers() -> Vec<KernelBalancing> {
+    match group("127.0.0.1:0", KernelBalancing::RoundRobin, 1).0.balancer() {
+        (KernelBalancing::RoundRobin, Reason::Wanted) => vec![KernelBalancing::RoundRobin, KernelBalancing::Random],
+        (KernelBalancing::Random, Reason::Refused(libc::EPERM)) => {
             skip("no CAP_BPF");
-            vec![Balancer::Random]
+            vec![KernelBalancing::Random]
         }
         other => panic!("{other:?}"),
     }
@@ -93,10 +93,10 @@ fn round_robin_is_exact_and_chance_is_fair() {
             assert_eq!(group.balancer(), (balancer, &Reason::Wanted));
             let got = dealt(&group, 400);
             for id in ids {
-                let fair = if balancer == Balancer::RoundRobin { 100..=100 } else { 50..=150 };
+                let fair = if balancer == KernelBalancing::RoundRobin { 100..=100 } else { 50..=150 };
                 assert!(fair.contains(&got[&id]), "{any} {balancer:?} {got:?}");
             }
-            assert_eq!(group.dealt(), (balancer == Balancer::RoundRobin).then_some(400));
+            assert_eq!(group.dealt(), (balancer == KernelBalancing::RoundRobin).then_some(400));
         }
     }
 }
@@ -172,7 +172,7 @@ fn a_program_that_shuts_its_socket_down_and_listens_again_is_a_new_member() {
 #[test]
 fn those_who_left_in_an_unknown_order_leave_the_rest_in_rotation() {
     for first in [0, 1] {
-        let (mut group, ids) = group("127.0.0.1:0", Balancer::Random, 4);
+        let (mut group, ids) = group("127.0.0.1:0", KernelBalancing::Random, 4);
         for id in [ids[first], ids[1 - first]] {
             shutdown(group.socket(id).unwrap(), Shutdown::Both).unwrap();
         }
@@ -198,7 +198,7 @@ fn those_who_left_in_an_unknown_order_leave_the_rest_in_rotation() {
 #[test]
 fn nothing_goes_to_those_who_are_told_to_stop_in_whatever_order_they_leave() {
     for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [1, 2, 0]] {
-        let (mut group, ids) = group("127.0.0.1:0", Balancer::Random, 6);
+        let (mut group, ids) = group("127.0.0.1:0", KernelBalancing::Random, 6);
         ids[..3].iter().for_each(|id| group.leave(*id));
         for at in order {
             let got = dealt(&group, 40);
@@ -213,10 +213,10 @@ fn nothing_goes_to_those_who_are_told_to_stop_in_whatever_order_they_leave() {
 
 #[test]
 fn the_queue_of_one_that_is_removed_goes_to_the_others() {
-    if !balancers().contains(&Balancer::RoundRobin) {
+    if !balancers().contains(&KernelBalancing::RoundRobin) {
         return;
     }
-    let (mut group, ids) = group("127.0.0.1:0", Balancer::RoundRobin, 2);
+    let (mut group, ids) = group("127.0.0.1:0", KernelBalancing::RoundRobin, 2);
     group.exclude(ids[1]);
     let mut clients: Vec<_> = (0..5).map(|_| TcpStream::connect(address_of(&group)).unwrap()).collect();
     wait_in(&group, ids[0], 5);
@@ -260,14 +260,14 @@ fn the_next_owner_goes_on_where_the_last_one_died() {
 
 #[test]
 fn without_its_files_a_group_falls_back() {
-    if !balancers().contains(&Balancer::RoundRobin) {
+    if !balancers().contains(&KernelBalancing::RoundRobin) {
         return;
     }
-    let (group, ids) = group("127.0.0.1:0", Balancer::RoundRobin, 2);
+    let (group, ids) = group("127.0.0.1:0", KernelBalancing::RoundRobin, 2);
     let sockets = ids.iter().map(|id| (*id, group.socket(*id).unwrap().try_clone_to_owned().unwrap())).collect();
     let mut next = Group::adopt(group.record(), sockets, BTreeMap::new());
     drop(group);
-    assert_eq!(next.balancer(), (Balancer::Random, &Reason::Refused(libc::EBUSY)));
+    assert_eq!(next.balancer(), (KernelBalancing::Random, &Reason::Refused(libc::EBUSY)));
     next.exclude(ids[0]);
     assert_eq!(dealt(&next, 20), HashMap::from([(ids[1], 20)]));
 }
@@ -330,13 +330,13 @@ fn multipath_sockets_are_shared_by_hash_or_replaced() {
     assert!(is_multipath(&first) && !is_multipath(bound("127.0.0.1:0".parse().unwrap())));
     share(&first).unwrap();
     bind(&first, &"127.0.0.1:0".parse::<SocketAddr>().unwrap()).unwrap();
-    let mut group = Group::new(Balancer::RoundRobin);
+    let mut group = Group::new(KernelBalancing::RoundRobin);
     group.add(first, 0, true).unwrap();
     let second = multipath().unwrap();
     share(&second).unwrap();
     bind(&second, &address_of(&group)).unwrap();
     group.add(second, 0, true).unwrap();
-    assert_eq!(group.balancer(), (Balancer::Hash, &Reason::Refused(libc::EOPNOTSUPP)));
+    assert_eq!(group.balancer(), (KernelBalancing::Hash, &Reason::Refused(libc::EOPNOTSUPP)));
     assert_eq!(dealt(&group, 60).len(), 2);
     // A plain one takes its place, with its options and its owner.
     let wanted = multipath().unwrap();

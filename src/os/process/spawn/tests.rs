@@ -364,7 +364,8 @@ fn mappings() -> usize {
 /// This test in a process of its own.
 fn this_test(name: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", &format!("os::spawn::tests::{name}"), "--test-threads=1"]);
+    let (_, module) = module_path!().split_once("::").expect("the path begins with the crate");
+    command.args(["--exact", &format!("{module}::{name}"), "--test-threads=1"]);
     command
 }
 
@@ -375,5 +376,6 @@ fn in_a_process_of_its_own(name: &str, body: impl FnOnce()) {
         return body();
     }
     let output = this_test(name).env(ALONE, "1").output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }

@@ -44,8 +44,8 @@ mod tests {
 
     use crate::protocol::{Action, Canary, Changes, EventKind, Exit, Rollout, Run, Share, Stage};
     use crate::spec::target::Selector;
-    use crate::supervisor::harness::{Play, cluster};
-    use crate::supervisor::{Ask, Effect, Input, Ticket};
+    use crate::supervisor::harness::{Harness, cluster};
+    use crate::supervisor::{Effect, Input, Request, Ticket};
 
     fn told(effects: Vec<Effect>) -> Vec<(u32, EventKind)> {
         let told = effects.into_iter().filter_map(|effect| match effect {
@@ -57,10 +57,10 @@ mod tests {
 
     #[test]
     fn who_reads_on_later_learns_why_the_release_does_not_serve() {
-        let mut play = Play::with(cluster(3));
+        let mut play = Harness::with(cluster(3));
         let action = Action::Reload { changes: Changes::default(), rollout: Rollout::waves(2) };
-        let ask = Ask::Act { action, target: vec![Selector::All] };
-        play.supervisor.handle(play.now, Input::Ask { ticket: Ticket(9), ask });
+        let ask = Request::Act { action, target: vec![Selector::All] };
+        play.supervisor.handle(play.now, Input::Request { ticket: Ticket(9), ask });
         let crash = Input::Exited { run: Run(4), exit: Exit::Code(1), survivors: false };
         let reason = "exited with code 1 before it was ready".to_owned();
         let failed = EventKind::NotReplaced { reason, old_serves: true };
@@ -69,10 +69,10 @@ mod tests {
 
     #[test]
     fn how_far_it_is_can_be_asked() {
-        let mut play = Play::with(cluster(3));
+        let mut play = Harness::with(cluster(3));
         let watch = Canary { share: Share::Count(1), watch: Duration::from_secs(30) };
         let rollout = Rollout { canary: Some(watch), ..Rollout::waves(1) };
-        let far = |play: &Play| {
+        let far = |play: &Harness| {
             [0, 1].map(|id| play.supervisor.under_way(play.now, play.process(id)).map(|work| (work.verb, work.stage)))
         };
         assert_eq!(far(&play), [None, None]);

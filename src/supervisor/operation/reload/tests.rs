@@ -6,8 +6,8 @@ use crate::protocol::{Action, Canary, Changes, EventKind, Launch, Rollout, Run, 
 use crate::spec::health::{Health, OnFail, Probe};
 use crate::spec::target::Selector;
 use crate::spec::{AppSpec, OnReloadFailure, RestartRule};
-use crate::supervisor::harness::{Play, cluster, drain, fork, reload, spawn, terminate};
-use crate::supervisor::{Ask, Effect, Fault, Input, Process, State, Ticket};
+use crate::supervisor::harness::{Harness, cluster, drain, fork, reload, spawn, terminate};
+use crate::supervisor::{Effect, Fault, Input, Process, Request, State, Ticket};
 
 fn canary(count: u32, watch: u64) -> Action {
     let canary = Canary { share: Share::Count(count), watch: Duration::from_secs(watch) };
@@ -21,7 +21,7 @@ fn newer(instances: u32) -> AppSpec {
 
 #[test]
 fn a_failure_brings_back_what_was_swapped_when_the_spec_is_another() {
-    let mut play = Play::with(cluster(2));
+    let mut play = Harness::with(cluster(2));
     assert_eq!(play.launch(newer(2), Launch::OrReload(Rollout::waves(1))), [spawn(3, 0)]);
     play.ready(3);
     assert_eq!(play.exit(1, 0), [spawn(4, 1)]);
@@ -36,7 +36,7 @@ fn a_failure_brings_back_what_was_swapped_when_the_spec_is_another() {
 
 #[test]
 fn what_is_under_way_when_another_fails_is_taken_back_at_once() {
-    let mut play = Play::with(cluster(2));
+    let mut play = Harness::with(cluster(2));
     play.launch(newer(2), Launch::OrReload(Rollout::waves(2)));
     assert_eq!(play.exit(3, 1), [terminate(4)]);
     assert!(matches!(&play.verdicts()[..], [(0, Verdict::Failed { .. }), (1, Verdict::RolledBack)]));
@@ -45,7 +45,7 @@ fn what_is_under_way_when_another_fails_is_taken_back_at_once() {
 
 #[test]
 fn an_app_that_is_no_cluster_goes_back_by_a_restart() {
-    let mut play = Play::with(fork(1));
+    let mut play = Harness::with(fork(1));
     let broken = AppSpec { restart: RestartRule { max_restarts: 1, ..fork(1).restart }, ..newer(1) };
     play.launch(AppSpec { mode: fork(1).mode, ..broken }, Launch::OrReload(Rollout::waves(1)));
     play.exit(1, 0);
@@ -58,7 +58,7 @@ fn an_app_that_is_no_cluster_goes_back_by_a_restart() {
 
 #[test]
 fn canaries_stand_beside_those_that_serve_until_their_time_is_over() {
-    let mut play = Play::with(cluster(3));
+    let mut play = Harness::with(cluster(3));
     assert_eq!(play.act(canary(1, 30), "api"), [spawn(4, 0)]);
     assert_eq!(play.ready(4), [], "the old one serves on");
     assert_eq!(play.supervisor.next_deadline(), Some(play.now.after(Duration::from_secs(30))));
@@ -69,7 +69,7 @@ fn canaries_stand_beside_those_that_serve_until_their_time_is_over() {
 
 #[test]
 fn a_canary_that_dies_is_taken_back_and_nothing_else_touched() {
-    let mut play = Play::with(cluster(3));
+    let mut play = Harness::with(cluster(3));
     play.act(canary(2, 30), "api");
     play.ready(4);
     play.ready(5);
@@ -83,8 +83,8 @@ fn a_canary_that_dies_is_taken_back_and_nothing_else_touched() {
 
 #[test]
 fn a_canary_that_writes_many_more_errors_than_the_release_before_is_no_good() {
-    let errors = |run, lines| Input::Complained { run: Run(run), lines };
-    let mut play = Play::with(cluster(2));
+    let errors = |run, lines| Input::StderrLines { run: Run(run), lines };
+    let mut play = Harness::with(cluster(2));
     play.hear(errors(1, 1000));
     play.act(canary(1, 30), "api");
     assert_eq!(play.supervisor.judged_by_errors().count(), 0, "not before it is ready");
@@ -101,7 +101,7 @@ fn a_canary_that_writes_many_more_errors_than_the_release_before_is_no_good() {
 
 #[test]
 fn a_stop_ends_a_watch() {
-    let mut play = Play::with(cluster(1));
+    let mut play = Harness::with(cluster(1));
     play.act(canary(1, 30), "api");
     play.ready(2);
     assert_eq!(play.act(Action::Stop, "api"), [terminate(2), terminate(1)]);
@@ -112,7 +112,7 @@ fn a_stop_ends_a_watch() {
 
 #[test]
 fn force_goes_on_and_takes_what_does_not_prove_ready() {
-    let mut play = Play::with(cluster(2));
+    let mut play = Harness::with(cluster(2));
     let rollout = Rollout { force: true, ..Rollout::waves(1) };
     assert_eq!(play.act(Action::Reload { changes: Changes::default(), rollout }, "api"), [spawn(3, 0)]);
     assert_eq!(play.exit(3, 1), [spawn(4, 1)]);
@@ -123,7 +123,7 @@ fn force_goes_on_and_takes_what_does_not_prove_ready() {
 
 #[test]
 fn the_owner_may_choose_to_leave_a_failed_reload_as_it_is() {
-    let mut play = Play::with(cluster(3));
+    let mut play = Harness::with(cluster(3));
     let pausing = AppSpec { on_reload_failure: OnReloadFailure::Pause, ..newer(3) };
     play.launch(pausing, Launch::OrReload(Rollout::waves(1)));
     play.ready(4);
@@ -134,10 +134,10 @@ fn the_owner_may_choose_to_leave_a_failed_reload_as_it_is() {
 
 #[test]
 fn a_reload_waits_for_one_under_way_and_replaces_one_that_waits() {
-    let mut play = Play::with(cluster(1));
+    let mut play = Harness::with(cluster(1));
     let told = [1, 2, 3].map(|n| {
-        let ask = Ask::Act { action: reload(), target: vec![Selector::All] };
-        let effects = play.supervisor.handle(play.now, Input::Ask { ticket: Ticket(n), ask });
+        let ask = Request::Act { action: reload(), target: vec![Selector::All] };
+        let effects = play.supervisor.handle(play.now, Input::Request { ticket: Ticket(n), ask });
         play.answers.extend(effects.iter().filter_map(|effect| match effect {
             Effect::Settle { answer, .. } => Some(answer.clone()),
             _ => None,
@@ -162,7 +162,7 @@ fn a_reload_waits_for_one_under_way_and_replaces_one_that_waits() {
 
 #[test]
 fn a_dry_run_tells_and_does_nothing() {
-    let mut play = Play::with(cluster(3));
+    let mut play = Harness::with(cluster(3));
     let rollout = Rollout { dry_run: true, ..Rollout::waves(1) };
     assert_eq!(play.launch(newer(2), Launch::OrReload(rollout)), []);
     let planned = |step| Verdict::Planned { step };
@@ -174,7 +174,7 @@ fn a_dry_run_tells_and_does_nothing() {
 
 #[test]
 fn what_a_config_file_has_no_place_for_is_not_reloaded_first() {
-    let mut play = Play::with(cluster(3));
+    let mut play = Harness::with(cluster(3));
     play.launch(cluster(1), Launch::OrReload(Rollout::waves(2)));
     play.ready(4);
     assert_eq!(play.exit(1, 0), [drain(3), drain(2)]);
@@ -183,7 +183,7 @@ fn what_a_config_file_has_no_place_for_is_not_reloaded_first() {
 #[test]
 fn a_memory_reload_that_failed_waits_before_it_tries_again() {
     let restart = RestartRule { max_memory: Some(100), ..cluster(1).restart };
-    let mut play = Play::with(AppSpec { restart, ..cluster(1) });
+    let mut play = Harness::with(AppSpec { restart, ..cluster(1) });
     let sample = || Input::Sampled { run: Run(1), memory: 101 };
     assert_eq!(play.hear(sample()), [spawn(2, 0)]);
     play.exit(2, 1);
@@ -202,13 +202,13 @@ fn checked(instances: u32) -> AppSpec {
     AppSpec { health: Some(Health { retries: 1, ..Health::new(probe) }), ..cluster(instances) }
 }
 
-fn check(play: &mut Play, run: u64, fault: Option<&str>) -> Vec<Effect> {
+fn check(play: &mut Harness, run: u64, fault: Option<&str>) -> Vec<Effect> {
     play.hear(Input::Checked { run: Run(run), fault: fault.map(|fault| Fault::Own(fault.to_owned())) })
 }
 
 #[test]
 fn with_a_check_who_listens_is_not_ready_before_it_passes() {
-    let mut play = Play::with(cluster(1));
+    let mut play = Harness::with(cluster(1));
     play.launch(checked(1), Launch::OrReload(Rollout::waves(1)));
     assert_eq!(play.ready(2), []);
     assert_eq!(check(&mut play, 2, Some("status 500")), []);
@@ -217,7 +217,7 @@ fn with_a_check_who_listens_is_not_ready_before_it_passes() {
 
 #[test]
 fn a_canary_that_falls_ill_leaves_its_place_to_who_still_serves() {
-    let mut play = Play::with(cluster(2));
+    let mut play = Harness::with(cluster(2));
     let watch = Canary { share: Share::Count(1), watch: Duration::from_secs(9) };
     play.launch(checked(2), Launch::OrReload(Rollout { canary: Some(watch), ..Rollout::waves(1) }));
     check(&mut play, 3, None);
@@ -230,7 +230,7 @@ fn a_canary_that_falls_ill_leaves_its_place_to_who_still_serves() {
 
 #[test]
 fn an_unhealthy_worker_is_replaced_by_one_that_passes() {
-    let mut play = Play::with(cluster(1));
+    let mut play = Harness::with(cluster(1));
     play.launch(checked(1), Launch::OrReload(Rollout::waves(1)));
     check(&mut play, 2, None);
     play.exit(1, 0);
@@ -244,7 +244,7 @@ fn who_only_wants_it_shown_is_not_told() {
     let events = |on_fail| {
         let probe = Probe::Tcp { address: "127.0.0.1:1".to_owned() };
         let health = Health { retries: 1, on_fail, ..Health::new(probe) };
-        let mut play = Play::with(fork(1));
+        let mut play = Harness::with(fork(1));
         play.launch(AppSpec { health: Some(health), ..fork(1) }, Launch::OrRestart);
         play.exit(1, 0);
         check(&mut play, 2, None);
@@ -252,7 +252,7 @@ fn who_only_wants_it_shown_is_not_told() {
             let input = Input::Checked { run: Run(2), fault: fault.map(|fault| Fault::Own(fault.to_owned())) };
             play.supervisor.handle(play.now, input).len()
         });
-        assert!(play.process(0).condition.fault().is_none());
+        assert!(play.process(0).health.fault().is_none());
         told
     };
     assert_eq!(events(OnFail::Alert), [1, 1]);
@@ -266,7 +266,7 @@ fn newer_fork(instances: u32) -> AppSpec {
 
 #[test]
 fn what_cannot_prove_anything_is_trusted_when_it_has_run_for_a_while() {
-    let mut play = Play::with(fork(2));
+    let mut play = Harness::with(fork(2));
     assert_eq!(play.act(reload(), "api"), [terminate(1)], "the other is not touched meanwhile");
     assert_eq!(play.exit(1, 0), [spawn(3, 0)]);
     play.hear(Input::Spawned { run: Run(3) });
@@ -280,7 +280,7 @@ fn what_cannot_prove_anything_is_trusted_when_it_has_run_for_a_while() {
 
 #[test]
 fn a_release_that_ends_at_once_leaves_the_others_alone_and_gives_way_to_the_one_before() {
-    let mut play = Play::with(fork(2));
+    let mut play = Harness::with(fork(2));
     play.launch(newer_fork(2), Launch::OrReload(Rollout::waves(2)));
     play.exit(1, 0);
     play.hear(Input::Spawned { run: Run(3) });
@@ -297,7 +297,7 @@ fn a_release_that_ends_at_once_leaves_the_others_alone_and_gives_way_to_the_one_
 #[test]
 fn a_job_that_is_done_soon_has_not_failed() {
     let job = AppSpec { restart: RestartRule { autorestart: false, ..RestartRule::default() }, ..fork(1) };
-    let mut play = Play::with(job);
+    let mut play = Harness::with(job);
     play.act(reload(), "api");
     play.exit(1, 0);
     play.hear(Input::Spawned { run: Run(2) });

@@ -5,7 +5,7 @@ use crate::protocol::Rollout;
 use crate::spec::ExecMode;
 
 /// A `db` (process 1, run 2), an `api` (2, 3) that needs it and a `web` (3, 4) that needs that, clusters, all ready.
-fn three() -> Play {
+fn three() -> Harness {
     let release = |name, needs| AppSpec { mode: ExecMode::Cluster, ..app(name, needs) };
     let (mut play, _) = stage(vec![release("db", &[]), release("api", &["db"]), release("web", &["api"])]);
     (2..=4).for_each(|run| drop(play.ready(run)));
@@ -13,7 +13,7 @@ fn three() -> Play {
 }
 
 /// What else there is has been reloaded, and the successor of `db` is on its way as run 5.
-fn reload_all(play: &mut Play, rollout: Rollout) {
+fn reload_all(play: &mut Harness, rollout: Rollout) {
     let effects = play.act(Action::Reload { changes: Changes::default(), rollout }, "all");
     assert_eq!(effects, [terminate(1), spawn(5, 1)]);
     assert_eq!(play.exit(1, 0), [spawn(6, 0)]);
@@ -22,7 +22,7 @@ fn reload_all(play: &mut Play, rollout: Rollout) {
     assert_eq!(play.pass(1000), []);
 }
 
-fn read_back(play: &mut Play) {
+fn read_back(play: &mut Harness) {
     let records: Vec<_> = play.supervisor.all_records().collect();
     play.supervisor =
         Supervisor::from_records(records.iter().map(|(key, text)| (*key, text.as_str()))).expect("records");
@@ -64,10 +64,10 @@ fn what_was_stopped_is_left_as_it_is_too_and_a_new_daemon_knows() {
 }
 
 /// What is started when this comes back after a boot.
-fn booted(play: &mut Play) -> Vec<Effect> {
+fn booted(play: &mut Harness) -> Vec<Effect> {
     let saved = play.supervisor.snapshot();
     play.supervisor = Supervisor::default();
-    play.ask(Ask::Restore(saved))
+    play.ask(Request::Restore(saved))
 }
 
 #[test]

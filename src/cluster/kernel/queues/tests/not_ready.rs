@@ -3,13 +3,13 @@
 use super::*;
 use crate::os::net::reuseport;
 
-/// One that serves, and one that listens and is withheld.
-fn one_of_two(balancer: Balancer) -> (Stage, Program, Program) {
+/// One that serves, and one that listens and is not_ready.
+fn one_of_two(balancer: KernelBalancing) -> (Stage, Program, Program) {
     let mut stage = Stage::new(balancer);
     let serving = stage.worker(1);
-    stage.queues.withhold(Run(2));
-    let withheld = stage.worker(2);
-    (stage, serving, withheld)
+    stage.queues.mark_not_ready(Run(2));
+    let not_ready = stage.worker(2);
+    (stage, serving, not_ready)
 }
 
 impl Stage {
@@ -25,18 +25,18 @@ impl Stage {
 fn while_others_serve_nothing_goes_to_one_that_is_not_ready() {
     play(async {
         for balancer in BOTH {
-            let (mut stage, serving, withheld) = one_of_two(balancer);
+            let (mut stage, serving, not_ready) = one_of_two(balancer);
             let _clients = stage.connect(30);
-            assert_eq!((serving.accept().len(), withheld.accept().len()), (30, 0), "{balancer:?}");
+            assert_eq!((serving.accept().len(), not_ready.accept().len()), (30, 0), "{balancer:?}");
             // The next God knows it, too.
             stage = stage.reborn().await;
             let _clients = stage.connect(30);
-            assert_eq!((serving.accept().len(), withheld.accept().len()), (30, 0), "{balancer:?}");
-            stage.queues.admit(withheld.run);
+            assert_eq!((serving.accept().len(), not_ready.accept().len()), (30, 0), "{balancer:?}");
+            stage.queues.admit(not_ready.run);
             let _clients = stage.connect(60);
-            assert!(withheld.accept().len() > 10, "{balancer:?}");
-            stage.queues.gone(withheld.run);
-            assert!(stage.queues.state.borrow().withheld.is_empty());
+            assert!(not_ready.accept().len() > 10, "{balancer:?}");
+            stage.queues.gone(not_ready.run);
+            assert!(stage.queues.state.borrow().not_ready.is_empty());
         }
     });
 }
@@ -45,12 +45,12 @@ fn while_others_serve_nothing_goes_to_one_that_is_not_ready() {
 fn each_worker_is_reached_by_a_connection_of_its_own() {
     play(async {
         for balancer in BOTH {
-            let (mut stage, serving, withheld) = one_of_two(balancer);
+            let (mut stage, serving, not_ready) = one_of_two(balancer);
             for _ in 0..2 {
-                let _visit = stage.visit(withheld.run).await;
-                assert_eq!((serving.accept().len(), withheld.accept().len()), (0, 1), "{balancer:?}");
+                let _visit = stage.visit(not_ready.run).await;
+                assert_eq!((serving.accept().len(), not_ready.accept().len()), (0, 1), "{balancer:?}");
                 let visits = [stage.visit(serving.run).await, stage.visit(serving.run).await];
-                assert_eq!((serving.accept().len(), withheld.accept().len()), (visits.len(), 0), "{balancer:?}");
+                assert_eq!((serving.accept().len(), not_ready.accept().len()), (visits.len(), 0), "{balancer:?}");
                 stage = stage.reborn().await;
             }
             // Who drains is asked no more by God, but could be.
@@ -65,8 +65,8 @@ fn each_worker_is_reached_by_a_connection_of_its_own() {
 #[test]
 fn one_of_several_with_a_common_queue_cannot_be_reached_alone() {
     play(async {
-        let mut stage = Stage::new(Balancer::RoundRobin);
-        stage.queues.withhold(Run(1));
+        let mut stage = Stage::new(KernelBalancing::RoundRobin);
+        stage.queues.mark_not_ready(Run(1));
         let first = stage.worker(1);
         stage.queues.join(Run(2), 0);
         assert!(stage.queues.partake(Run(2), &stage.queues.keys()[0]).is_some(), "it need not be ready for that");
@@ -77,7 +77,7 @@ fn one_of_several_with_a_common_queue_cannot_be_reached_alone() {
 #[test]
 fn where_the_hash_decides_nobody_is_reached() {
     play(async {
-        let mut stage = Stage::new(Balancer::Hash);
+        let mut stage = Stage::new(KernelBalancing::Hash);
         let worker = stage.worker(1);
         assert!(matches!(stage.queues.visit(worker.run).await, Err(Unreachable::ByHash)));
     });
@@ -86,11 +86,11 @@ fn where_the_hash_decides_nobody_is_reached() {
 #[test]
 fn with_nobody_ready_connections_wait_and_go_to_the_first_who_is() {
     play(async {
-        let mut stage = Stage::new(Balancer::RoundRobin);
+        let mut stage = Stage::new(KernelBalancing::RoundRobin);
         if !reuseport::can_migrate() {
             return;
         }
-        [1, 2].iter().for_each(|run| stage.queues.withhold(Run(*run)));
+        [1, 2].iter().for_each(|run| stage.queues.mark_not_ready(Run(*run)));
         let (one, two) = (stage.worker(1), stage.worker(2));
         let clients = stage.connect(10);
         assert_eq!((one.accept().len(), two.accept().len()), (0, 0));
@@ -102,7 +102,7 @@ fn with_nobody_ready_connections_wait_and_go_to_the_first_who_is() {
         // It dies, with some in its queue: they wait for who is ready next, not for who listens next.
         let _clients = stage.connect(7);
         stage.queues.gone(two.run);
-        stage.queues.withhold(Run(3));
+        stage.queues.mark_not_ready(Run(3));
         assert!(stage.queues.inherit(Run(3), &stage.key()).is_none());
         let three = stage.worker(3);
         assert_eq!(three.accept().len(), 0);
@@ -114,8 +114,8 @@ fn with_nobody_ready_connections_wait_and_go_to_the_first_who_is() {
 #[test]
 fn where_none_can_be_moved_the_first_takes_what_comes() {
     play(async {
-        let mut stage = Stage::new(Balancer::Random);
-        [1, 2].iter().for_each(|run| stage.queues.withhold(Run(*run)));
+        let mut stage = Stage::new(KernelBalancing::Random);
+        [1, 2].iter().for_each(|run| stage.queues.mark_not_ready(Run(*run)));
         let (one, two) = (stage.worker(1), stage.worker(2));
         let _clients = stage.connect(10);
         assert_eq!((one.accept().len(), two.accept().len()), (10, 0));
@@ -126,7 +126,7 @@ fn where_none_can_be_moved_the_first_takes_what_comes() {
         stage.queues.exclude(one.run);
         let _clients = stage.connect(4);
         stage.queues.gone(two.run);
-        stage.queues.withhold(Run(3));
+        stage.queues.mark_not_ready(Run(3));
         assert_eq!(stage.heir(3).unwrap().accept().len(), 4);
     });
 }
@@ -137,7 +137,7 @@ fn who_is_passed_over_gets_nothing_where_others_serve_and_all_where_none_does() 
         for balancer in BOTH {
             let mut stage = Stage::new(balancer);
             let (one, two) = (stage.worker(1), stage.worker(2));
-            stage.queues.pass_over(one.run);
+            stage.queues.eject(one.run);
             for _ in 0..2 {
                 let _clients = stage.connect(30);
                 assert_eq!((one.accept().len(), two.accept().len()), (0, 30), "{balancer:?}");
@@ -155,7 +155,7 @@ fn who_is_passed_over_gets_nothing_where_others_serve_and_all_where_none_does() 
             stage.queues.admit(one.run);
             let _clients = stage.connect(60);
             assert!(one.accept().len() > 10, "{balancer:?}");
-            stage.queues.pass_over(one.run);
+            stage.queues.eject(one.run);
             stage.queues.gone(one.run);
             assert!(stage.queues.state.borrow().aside.is_empty());
         }

@@ -5,12 +5,12 @@ use super::*;
 #[test]
 fn a_door_can_be_opened_before_anybody_comes_and_all_close_together() {
     play(async {
-        let mut stage = Stage::new(Balancer::RoundRobin);
+        let mut stage = Stage::new(KernelBalancing::RoundRobin);
         let free = std::net::TcpListener::bind(stage.address).unwrap();
         let key = Key::of(&free).unwrap().unwrap();
         drop(free);
         stage.address = key.address;
-        stage.queues.open_door(&key).unwrap();
+        stage.queues.open_placeholder(&key).unwrap();
         let _clients = stage.connect(3);
         stage.queues.join(Run(1), 1);
         let first = Program { run: Run(1), socket: stage.queues.open(Run(1), &key).unwrap() };
@@ -25,7 +25,7 @@ fn a_door_can_be_opened_before_anybody_comes_and_all_close_together() {
         assert_eq!(second.accept().len(), 1);
         stage.queues.close();
         eventually("it is refused", || TcpStream::connect(stage.address).is_err());
-        let records = ledger::read(stage.memory.ledger.file().unwrap()).unwrap();
+        let records = ledger::read(stage.persistence.ledger.file().unwrap()).unwrap();
         assert_eq!(ledger::kept(&records).count(), 0, "{records:?}");
     });
 }
@@ -33,19 +33,19 @@ fn a_door_can_be_opened_before_anybody_comes_and_all_close_together() {
 #[test]
 fn a_foreign_socket_is_none_of_ours() {
     play(async {
-        let stage = Stage::new(Balancer::Random);
+        let stage = Stage::new(KernelBalancing::Random);
         stage.queues.join(Run(1), 1);
         let other = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
         listen(&other, 1).unwrap();
         assert_eq!(stage.queues.listening(Run(1), &other, 5).unwrap(), None);
-        assert_eq!(stage.queues.figures(Run(1)), None);
+        assert_eq!(stage.queues.stats(Run(1)), None);
     });
 }
 
 #[test]
 fn what_cannot_listen_leaves_nothing_behind() {
     play(async {
-        let stage = Stage::new(Balancer::RoundRobin);
+        let stage = Stage::new(KernelBalancing::RoundRobin);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let connected = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let key = Key::of(&connected).unwrap().unwrap();
@@ -59,7 +59,7 @@ fn what_cannot_listen_leaves_nothing_behind() {
 #[test]
 fn a_queue_is_as_long_as_its_owner_wants() {
     play(async {
-        let mut stage = Stage::new(Balancer::RoundRobin);
+        let mut stage = Stage::new(KernelBalancing::RoundRobin);
         stage.queues.set_rule(QueueRule { backlog: Some(1500), ..QueueRule::default() });
         let _worker = stage.worker(1);
         let longest = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();

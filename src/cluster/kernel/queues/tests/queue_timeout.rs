@@ -35,7 +35,7 @@ fn who_waits_too_long_where_nobody_serves_is_turned_away() {
 #[test]
 fn who_has_time_left_is_for_the_next_worker() {
     play(async {
-        let mut stage = Stage::new(Balancer::RoundRobin);
+        let mut stage = Stage::new(KernelBalancing::RoundRobin);
         stage.queues.set_rule(after(NEVER, Shed::Answer));
         let one = stage.worker(1);
         stage.queues.gone(one.run);
@@ -55,7 +55,7 @@ fn who_has_time_left_is_for_the_next_worker() {
 #[test]
 fn the_rule_may_change_while_somebody_waits_and_god_may_die() {
     play(async {
-        let mut stage = Stage::new(Balancer::RoundRobin);
+        let mut stage = Stage::new(KernelBalancing::RoundRobin);
         stage.queues.set_rule(after(NEVER, Shed::Answer));
         let one = stage.worker(1);
         stage.queues.gone(one.run);
@@ -97,7 +97,7 @@ fn the_time_of_who_waits_goes_on_whatever_number_of_gods_die() {
 #[test]
 fn where_somebody_has_served_meanwhile_the_time_begins_anew() {
     play(async {
-        let mut stage = Stage::new(Balancer::RoundRobin);
+        let mut stage = Stage::new(KernelBalancing::RoundRobin);
         stage.queues.set_rule(after(NEVER, Shed::Answer));
         let one = stage.worker(1);
         stage.queues.gone(one.run);

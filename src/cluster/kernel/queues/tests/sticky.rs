@@ -9,7 +9,7 @@ use crate::os::net::reuseport::Deal;
 const CLIENTS: u8 = 60;
 
 /// Workers of these numbers, each as the run of ten times its number.
-fn sticky(at_most: Balancer, count: u32) -> (Stage, Vec<Program>) {
+fn sticky(at_most: KernelBalancing, count: u32) -> (Stage, Vec<Program>) {
     let mut stage = Stage::new(at_most);
     stage.queues.set_deal(Deal::ByAddress);
     let workers = (0..count).map(|instance| stage.numbered(u64::from(instance) * 10 + 10, instance)).collect();
@@ -81,7 +81,7 @@ fn one_alone_has_all_and_a_queue_without_a_worker_none_beside_it() {
             let waiting = stage.connect(5);
             let next = stage.numbered(11, 0);
             let moved = next.accept().len();
-            assert_eq!(moved, if balancer == Balancer::RoundRobin { 5 } else { 0 });
+            assert_eq!(moved, if balancer == KernelBalancing::RoundRobin { 5 } else { 0 });
             assert!(stage.map(&[&next]).iter().all(|run| *run == next.run));
             drop(waiting);
         }
@@ -111,7 +111,7 @@ fn the_next_god_sends_clients_where_the_last_one_did() {
 #[test]
 fn by_the_kernels_hash_it_is_said_that_it_does_not_hold() {
     play(async {
-        let (stage, _workers) = sticky(Balancer::Hash, 2);
+        let (stage, _workers) = sticky(KernelBalancing::Hash, 2);
         let told = &stage.queues.listeners()[0];
         assert_eq!(told.mechanism, "a queue each, by the kernel's hash");
         assert!(told.why.as_ref().is_some_and(|why| why.contains("no client keeps its worker")), "{told:?}");

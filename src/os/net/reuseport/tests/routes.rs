@@ -85,7 +85,7 @@ fn the_port_of_a_route_elsewhere_is_nobodys_business() {
 
 #[test]
 fn a_departure_shows_and_where_a_member_stands_must_be_known() {
-    let (mut group, ids) = group("127.0.0.1:0", Balancer::Random, 5);
+    let (mut group, ids) = group("127.0.0.1:0", KernelBalancing::Random, 5);
     let order = group.route(1, ids[3]).unwrap();
     shutdown(group.socket(ids[1]).unwrap(), Shutdown::Both).unwrap();
     assert!(!group.is_in(order), "the last has moved");
@@ -132,13 +132,13 @@ fn nothing_is_left_of_routes_for_the_next_owner_who_has_his_own() {
 
 #[test]
 fn by_the_hash_nobody_is_reached() {
-    let (mut group, ids) = group("127.0.0.1:0", Balancer::Hash, 2);
+    let (mut group, ids) = group("127.0.0.1:0", KernelBalancing::Hash, 2);
     assert_eq!(group.route(1, ids[0]), Err(Unroutable::Never));
 }
 
 #[test]
 fn addresses_to_reach_a_key_at() {
-    let (group, _) = group("[::]:0", Balancer::Hash, 1);
+    let (group, _) = group("[::]:0", KernelBalancing::Hash, 1);
     let key = key_of(&group);
     let port = key.address.port();
     let v6 = SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), port);

@@ -7,7 +7,7 @@ use super::super::rendezvous::{BUCKETS, FEW_BUCKETS, affinity, bucket};
 use super::*;
 
 /// Members of these numbers, each at the place of its number in the list.
-fn sticky(any: &str, balancer: Balancer, count: usize) -> (Group, Vec<MemberId>) {
+fn sticky(any: &str, balancer: KernelBalancing, count: usize) -> (Group, Vec<MemberId>) {
     let (mut group, ids) = group(any, balancer, count);
     group.set_deal(Deal::ByAddress);
     for (number, id) in ids.iter().enumerate() {
@@ -42,7 +42,7 @@ fn reached(group: &Group, from: IpAddr, to: SocketAddr) -> MemberId {
 
 /// Who of these a client belongs to, by its number.
 fn owner(group: &Group, client: IpAddr, numbers: impl IntoIterator<Item = usize>) -> usize {
-    let buckets = if group.balancer().0 == Balancer::RoundRobin { BUCKETS } else { FEW_BUCKETS };
+    let buckets = if group.balancer().0 == KernelBalancing::RoundRobin { BUCKETS } else { FEW_BUCKETS };
     let bucket = u64::from(bucket(client, buckets));
     numbers.into_iter().max_by_key(|number| affinity(bucket, u32::try_from(*number).unwrap())).unwrap()
 }
@@ -77,7 +77,11 @@ fn clients_keep_their_member_and_move_only_while_it_is_out() {
             group.include(ids[2]);
             group.remove(ids[0]);
             all_reach_theirs(&group, &ids, &clients, to, &[1, 2, 3]);
-            assert_eq!(group.dealt().is_some(), balancer == Balancer::RoundRobin, "they are counted all the same");
+            assert_eq!(
+                group.dealt().is_some(),
+                balancer == KernelBalancing::RoundRobin,
+                "they are counted all the same"
+            );
         }
     }
 }
@@ -229,11 +233,11 @@ fn a_group_of_a_version_that_could_not_can_be_dealt_so() {
 /// What waits in a queue that closes goes to whom each client then belongs to.
 #[test]
 fn who_waits_in_a_queue_that_closes_goes_on_to_his_own() {
-    if !balancers().contains(&Balancer::RoundRobin) {
+    if !balancers().contains(&KernelBalancing::RoundRobin) {
         return;
     }
     for any in ["127.0.0.1:0", "[::]:0"] {
-        let (mut group, ids) = sticky(any, Balancer::RoundRobin, 4);
+        let (mut group, ids) = sticky(any, KernelBalancing::RoundRobin, 4);
         if !group.migrates() {
             return skip("no migration before Linux 5.14");
         }

@@ -2,14 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Process, Scene, State};
+use super::{Process, State, Transition};
 use crate::protocol::{EventKind, Run};
 use crate::spec::health::OnFail;
 use crate::supervisor::input::Fault;
 
 /// What the last checks of a run found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Condition {
+pub struct HealthState {
     /// Failures in a row.
     #[serde(default)]
     failures: u32,
@@ -31,9 +31,9 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-impl Condition {
+impl HealthState {
     pub(super) fn is_default(&self) -> bool {
-        *self == Condition::default()
+        *self == HealthState::default()
     }
 
     /// What was wrong at the last check.
@@ -73,52 +73,52 @@ impl Condition {
 
 impl Process {
     /// `run` was checked. The first pass makes it ready.
-    pub fn checked(&mut self, scene: &mut Scene<'_>, run: Run, fault: Option<Fault>) {
+    pub fn checked(&mut self, transition: &mut Transition<'_>, run: Run, fault: Option<Fault>) {
         let (ready, condition) = match self.state {
-            State::Launching { run: current, .. } if current == run => (false, &mut self.condition),
-            State::Trial { new: serving, .. } | State::Online(serving) if serving.run == run => {
-                (true, &mut self.condition)
+            State::Launching { run: current, .. } if current == run => (false, &mut self.health),
+            State::Canary { new: serving, .. } | State::Online(serving) if serving.run == run => {
+                (true, &mut self.health)
             }
-            State::Launching { old: Some(old), .. } | State::Trial { old, .. } if old.run == run => {
-                (true, &mut self.predecessor)
+            State::Launching { old: Some(old), .. } | State::Canary { old, .. } if old.run == run => {
+                (true, &mut self.predecessor_health)
             }
             State::Stopped
             | State::Launching { .. }
-            | State::Trial { .. }
+            | State::Canary { .. }
             | State::Online(_)
             | State::Stopping(_)
             | State::Waiting { .. }
             | State::Idle
             | State::Errored => return,
         };
-        let Some(health) = &scene.spec.health else { return };
+        let Some(health) = &transition.spec.health else { return };
         let (retries, told) = (health.retries, health.on_fail != OnFail::None);
         match fault {
             None => {
                 if std::mem::take(condition).unhealthy && told {
-                    scene.publish(self.id, EventKind::Healthy);
+                    transition.publish(self.id, EventKind::Healthy);
                 }
-                self.become_ready(scene, run, true);
+                self.become_ready(transition, run, true);
             }
             Some(fault) => {
                 if condition.fail(fault, ready, retries) && told {
                     let reason = condition.fault.clone().unwrap_or_default();
-                    scene.publish(self.id, EventKind::Unhealthy { reason });
+                    transition.publish(self.id, EventKind::Unhealthy { reason });
                 }
             }
         }
     }
 
     /// The runs that are ready and were not told to go, the newest first, and what checks found of each.
-    pub fn serving(&self) -> impl Iterator<Item = (Run, &Condition)> {
+    pub fn serving(&self) -> impl Iterator<Item = (Run, &HealthState)> {
         let (newest, old) = match self.state {
             State::Online(serving) => (Some(serving), None),
-            State::Trial { new, old } => (Some(new), Some(old)),
+            State::Canary { new, old } => (Some(new), Some(old)),
             State::Launching { old, .. } => (None, old),
             State::Stopped | State::Stopping(_) | State::Waiting { .. } | State::Idle | State::Errored => (None, None),
         };
-        let newest = newest.map(|serving| (serving.run, &self.condition));
-        newest.into_iter().chain(old.map(|serving| (serving.run, &self.predecessor)))
+        let newest = newest.map(|serving| (serving.run, &self.health));
+        newest.into_iter().chain(old.map(|serving| (serving.run, &self.predecessor_health)))
     }
 
     /// True if the run that serves for it is unhealthy; the newer one where there are two.
