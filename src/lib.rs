@@ -80,7 +80,8 @@
 //!   cluster protocol, as its primary; pmr's own ([`protocol::channel`]): several connections in a packet, as many as
 //!   the worker has granted credit for; for all other programs the takeover of binds and the queues of workers; and the
 //!   sockets that workers are given. To queues the kernel deals, in turn or sticky.
-//! - [`worker`]: the other end of pmr's own protocol, for servers written in Rust.
+//! - [`worker`]: the other end of pmr's own protocol, for servers written in Rust, and the protocol itself. A crate of its
+//!   own, `pmr-worker`, so that a server that uses it builds none of the rest.
 //! - [`logs`]: from pipes to files, and from files to people. Log bytes never pass through the God task; a line that makes
 //!   a process ready is looked for on the way.
 //! - [`daemon`]: the God task, its effects, the sockets, what is on disk: the journal and the saved list.
@@ -93,7 +94,7 @@
 //! spec (pure: what an app is)  ◄─ protocol (pure: what crosses the socket)  ◄─ supervisor (pure: God's mind)
 //! os (leaf: safe small system-call wrappers)  ◄─ keeper, logs  ◄─ cluster  ◄─ daemon (God task and shell)
 //! cli ─► protocol, spec, os, logs, startup, demo, doctor      never daemon, supervisor, cluster
-//! worker ─► protocol, os
+//! worker (a crate of its own: the channel's protocol, packets, the worker's end)  ◄─ protocol, os
 //! ```
 //!
 //! `tests/layers.rs` keeps this so, together with the house rules on purity, `unsafe` and file size.
@@ -127,4 +128,5 @@ pub mod settings;
 pub mod spec;
 pub mod startup;
 pub mod supervisor;
-pub mod worker;
+
+pub use pmr_worker as worker;

@@ -14,7 +14,6 @@ pub mod fdpass;
 pub mod files;
 pub mod identity;
 pub mod killpoint;
-pub mod packets;
 pub mod pidfd;
 #[cfg(test)]
 #[path = "../../tests/ports/mod.rs"]
@@ -33,3 +32,6 @@ pub mod threads;
 pub mod tracer;
 pub mod tree;
 pub mod twin;
+
+/// Packets with open files, which the worker's end of a channel needs as well.
+pub use pmr_worker::os::packets;

@@ -3,13 +3,14 @@
 use std::future::Future;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use tokio::io::AsyncReadExt;
+use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::protocol::channel::{FromDaemon, FromWorker, PACKET, Status, VERSION};
+use crate::protocol::{FromDaemon, FromWorker, PACKET, Status, VERSION};
 
 /// Longer than anything here takes; what waits that long has hung.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -23,7 +24,7 @@ fn play<F: Future<Output = ()>>(story: F) {
 /// The other end, and the listener it owns.
 struct Daemon {
     socket: AsyncFd<OwnedFd>,
-    door: TcpListener,
+    listener: TcpListener,
     last: u64,
 }
 
@@ -32,8 +33,8 @@ impl Daemon {
     async fn greeted() -> (Daemon, Arc<Channel>) {
         let (ours, theirs) = packets::pair().unwrap();
         let channel = Channel::open(theirs).unwrap();
-        let door = TcpListener::bind("127.0.0.1:0").unwrap();
-        let daemon = Daemon { socket: fdpass::watch(ours).unwrap(), door, last: 0 };
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let daemon = Daemon { socket: rights::watch(ours).unwrap(), listener, last: 0 };
         assert_eq!(daemon.hear().await, FromWorker::Hello { version: VERSION }.encode());
         (daemon, channel)
     }
@@ -82,8 +83,8 @@ impl Daemon {
     /// So many clients, whose connections are sent together.
     fn deal(&mut self, index: u32, count: usize) -> Vec<TcpStream> {
         let clients: Vec<_> =
-            (0..count).map(|_| TcpStream::connect(self.door.local_addr().unwrap()).unwrap()).collect();
-        let accepted: Vec<_> = clients.iter().map(|_| self.door.accept().unwrap().0).collect();
+            (0..count).map(|_| TcpStream::connect(self.listener.local_addr().unwrap()).unwrap()).collect();
+        let accepted: Vec<_> = clients.iter().map(|_| self.listener.accept().unwrap().0).collect();
         let files: Vec<_> = accepted.iter().map(AsFd::as_fd).collect();
         let numbers = (0..count as u64).map(|n| self.last + 2 * n + 1).collect();
         self.last += 2 * count as u64;
