@@ -85,7 +85,7 @@
 //! - [`logs`]: from pipes to files, and from files to people. Log bytes never pass through the God task; a line that makes
 //!   a process ready is looked for on the way.
 //! - [`daemon`]: the God task, its effects, the sockets, what is on disk: the journal and the saved list.
-//! - [`cli`]: one file per command; [`startup`]: the unit for the system's boot; [`demo`]: `pmr demo`;
+//! - [`cli`]: one file per command; [`cli::demo`]: `pmr demo`; [`startup`]: the unit for the system's boot;
 //!   [`doctor`]: `pmr doctor`.
 //!
 //! ## Layers
@@ -93,7 +93,7 @@
 //! ```text
 //! spec (pure: what an app is)  ◄─ protocol (pure: what crosses the socket)  ◄─ supervisor (pure: God's mind)
 //! os (leaf: safe small system-call wrappers)  ◄─ keeper, logs  ◄─ cluster  ◄─ daemon (God task and shell)
-//! cli ─► protocol, spec, os, logs, startup, demo, doctor      never daemon, supervisor, cluster
+//! cli ─► protocol, spec, os, logs, startup, doctor, worker      never daemon, supervisor, cluster
 //! worker (a crate of its own: the channel's protocol, packets, the worker's end)  ◄─ protocol, os
 //! ```
 //!
@@ -117,7 +117,6 @@
 pub mod cli;
 pub mod cluster;
 pub mod daemon;
-pub mod demo;
 pub mod doctor;
 pub mod keeper;
 pub mod logs;

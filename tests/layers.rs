@@ -23,8 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cluster", &["os", "keeper", "spec", "protocol"]),
     ("startup", &["os", "spec", "paths"]),
     ("doctor", &["os", "startup"]),
-    ("demo", &["protocol", "spec", "paths", "os", "cli", "worker"]),
-    ("cli", &["protocol", "spec", "os", "paths", "logs", "settings", "startup", "demo", "doctor"]),
+    ("cli", &["protocol", "spec", "os", "paths", "logs", "settings", "startup", "doctor", "worker"]),
     ("daemon", &["spec", "protocol", "supervisor", "os", "keeper", "cluster", "logs", "paths", "settings"]),
 ];
 
@@ -66,9 +65,13 @@ impl fmt::Display for Breach {
     }
 }
 
+/// What the demo takes of the command line: what lies below the commands, one of which runs it.
+const BELOW_COMMANDS: &[&str] = &["client", "demo", "failure", "shutdown", "ui", "view"];
+
 type Rule = fn(&Source, &mut Vec<Breach>);
 
-const RULES: &[Rule] = &[imports, purity, unsafe_code, printing, exiting, opening_words, length, file_name];
+const RULES: &[Rule] =
+    &[imports, demo_imports, purity, unsafe_code, printing, exiting, opening_words, length, file_name];
 
 fn breach(source: &Source, line: usize, rule: impl Into<String>) -> Breach {
     Breach { file: source.path.clone(), line, rule: rule.into() }
@@ -86,6 +89,14 @@ fn imports(source: &Source, found: &mut Vec<Breach>) {
             found.push(breach(source, line, format!("`{layer}` must not import `{imported}`")));
         }
     }
+}
+
+fn demo_imports(source: &Source, found: &mut Vec<Breach>) {
+    if !source.path.starts_with("src/cli/demo") {
+        return;
+    }
+    let upward = source.named_in("crate::cli").into_iter().filter(|(_, name)| !BELOW_COMMANDS.contains(&name.as_str()));
+    found.extend(upward.map(|(line, name)| breach(source, line, format!("the demo must not import `cli::{name}`"))));
 }
 
 fn purity(source: &Source, found: &mut Vec<Breach>) {
@@ -199,6 +210,14 @@ fn layers_are_kept_apart() {
     assert_breach("src/worker/a.rs", "use pmr::os;", "`worker` must not import `os`");
     assert_fine("src/os/a.rs", "pub use pmr_worker::os::packets;");
     assert_fine("src/worker/a.rs", "use crate::protocol::VERSION; use super::os;");
+}
+
+#[test]
+fn the_demo_is_below_the_commands() {
+    assert_breach("src/cli/demo/a.rs", "use crate::cli::commands::kill;", "must not import `cli::commands`");
+    assert_breach("src/cli/demo/a.rs", "use crate::cli::{ui::Ui, Context};", "must not import `cli::Context`");
+    assert_fine("src/cli/demo/a.rs", "use crate::cli::client::Client;");
+    assert_fine("src/cli/a.rs", "use crate::cli::commands::kill;");
 }
 
 #[test]

@@ -84,6 +84,11 @@ impl Source {
         lines(found)
     }
 
+    /// The names that follow this path directly, and the lines.
+    pub fn named_in(&self, path: &str) -> Vec<(usize, String)> {
+        self.heads_of(path).into_iter().map(|(at, name)| (self.line_of(at), name)).collect()
+    }
+
     /// How many modules deep it is: 1 for `src/logs/mod.rs`.
     fn depth(&self) -> usize {
         let folders = self.path.iter().count().saturating_sub(2);
