@@ -34,9 +34,9 @@ use clap::{ArgAction, Parser, Subcommand};
 use self::client::Client;
 use self::commands::logs::LogsArgs;
 use self::commands::{
-    completion, delete, describe, doctor, env, explain, flush, get, history, id, jlist, kill, list, log_files,
-    pid, ping, reload, reload_logs, reset, restart, resurrect, save, scale, set, signal, start, startup, stop,
-    unstartup, update,
+    completion, delete, describe, doctor, env, explain, flush, get, history, id, jlist, kill, list, log_files, pid,
+    ping, reload, reload_logs, reset, restart, resurrect, save, scale, set, signal, start, startup, stop, unstartup,
+    update,
 };
 use self::failure::Failure;
 use self::outcome::Outcome;

@@ -23,7 +23,6 @@ mod drain;
 mod late;
 mod line;
 mod listener;
-mod lookout;
 mod memory;
 mod node;
 mod pace;

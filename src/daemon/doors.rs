@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::premises;
 use super::server::{self, Door};
@@ -63,16 +64,16 @@ pub fn attend(
         .stack_size(256 << 10)
         .spawn(move || Attendant::new(home, keeper, made).work(furnish))?;
     let hand_over = tokio::task::spawn_local(take_in(made_in, ledger, region, rpc_anew, events_anew));
-    Ok((Attendance(hand_over.abort_handle()), Door::new(rpc, rpc_in), Door::new(events, events_in)))
+    Ok((
+        Attendance { _hand_over: AbortOnDropHandle::new(hand_over) },
+        Door::new(rpc, rpc_in),
+        Door::new(events, events_in),
+    ))
 }
 
 /// Dropped, it lets the doors be: what is deleted from then on stays so.
-pub struct Attendance(tokio::task::AbortHandle);
-
-impl Drop for Attendance {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+pub struct Attendance {
+    _hand_over: AbortOnDropHandle<()>,
 }
 
 /// Puts what was made in the place of what was deleted. Ends with the thread, or with the [`Attendance`].

@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
+use tokio_util::task::AbortOnDropHandle;
+
 use super::packets::{Channel, Read};
 use crate::cluster::Notice;
 use crate::cluster::line::{Line, Own};
@@ -25,7 +27,7 @@ impl State {
         match Channel::new(channel, run, kept) {
             Ok(channel) => {
                 let reader = tokio::task::spawn_local(read(self.me.clone(), run, Rc::clone(&channel)));
-                Line::Own(Own { channel, greeted: false, asked: None, reader: reader.abort_handle() })
+                Line::Own(Own { channel, greeted: false, asked: None, _reader: AbortOnDropHandle::new(reader) })
             }
             Err(error) => {
                 tracing::error!(run = run.0, %error, "cannot watch the channel of a worker: closed");

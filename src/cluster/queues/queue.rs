@@ -4,7 +4,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::lookout::Lookout;
+use tokio_util::task::AbortOnDropHandle;
+
 use crate::cluster::memory::{Book, Kept};
 use crate::cluster::shed::Shedder;
 use crate::os::reuseport::{Group, Key, MemberId};
@@ -37,7 +38,7 @@ pub(super) struct Queue {
     /// Since when nobody holds it, in ms of the monotonic clock.
     pub(super) vacant_since: Option<u64>,
     /// Notices if its program closes it.
-    pub(super) lookout: Option<Lookout>,
+    pub(super) lookout: Option<AbortOnDropHandle<()>>,
     /// Turns away who waits too long while nobody serves.
     pub(super) shedder: Shedder,
 }

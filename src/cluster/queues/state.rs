@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::{Rc, Weak};
 
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::task::AbortHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::queue::{Place, Queue, QueueId};
 use crate::cluster::Notice;
@@ -52,17 +52,9 @@ pub(super) struct Worker {
     pub(super) root: i32,
     pub(super) excluded: bool,
     /// Its way out, once it is on it.
-    pub(super) draining: Option<AbortHandle>,
+    pub(super) draining: Option<AbortOnDropHandle<()>>,
     /// Its queues were empty for so long that nothing more is on its way to them.
     pub(super) emptied: bool,
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        if let Some(task) = &self.draining {
-            task.abort();
-        }
-    }
 }
 
 impl Drop for State {

@@ -10,9 +10,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
+use tokio_util::task::AbortOnDropHandle;
 
 pub(super) use self::arrivals::Arrivals;
-use super::lookout::Lookout;
 use crate::os::socket::{accept_at_once, watch};
 use crate::os::{clock, connection, diag};
 use crate::spec::{QueueRule, Shed};
@@ -34,7 +34,7 @@ pub(super) fn turn_away(connection: impl AsFd, how: Shed) {
 #[derive(Debug, Default)]
 pub(super) struct Shedder {
     arrivals: Arrivals,
-    task: Option<(QueueRule, Lookout)>,
+    task: Option<(QueueRule, AbortOnDropHandle<()>)>,
 }
 
 impl Shedder {
@@ -55,7 +55,7 @@ impl Shedder {
 
     /// Nobody serves here. `keep` is told whenever there is something to be written down.
     pub(super) fn watch(&mut self, queue: impl AsFd, rule: QueueRule, keep: impl Fn(Arrivals) + 'static) {
-        if self.task.as_ref().is_some_and(|(known, task)| *known == rule && task.is_there()) {
+        if self.task.as_ref().is_some_and(|(known, task)| *known == rule && !task.is_finished()) {
             return;
         }
         self.task = None;
@@ -63,7 +63,7 @@ impl Shedder {
         match queue.as_fd().try_clone_to_owned().and_then(watch) {
             Ok(queue) => {
                 let task = turn_late_away(queue, timeout, rule.shed, self.arrivals.clone(), keep);
-                self.task = Some((rule, Lookout::new(task)));
+                self.task = Some((rule, AbortOnDropHandle::new(tokio::task::spawn_local(task))));
             }
             Err(error) => tracing::warn!(%error, "nobody is turned away who waits too long"),
         }
