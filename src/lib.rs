@@ -80,11 +80,12 @@
 //!   cluster protocol, as its primary; pmr's own ([`protocol::channel`]): several connections in a packet, as many as
 //!   the worker has granted credit for; for all other programs the takeover of binds and the queues of workers; and the
 //!   sockets that workers are given. To queues the kernel deals, in turn or sticky.
-//! - [`worker`]: the other end of pmr's own protocol, for servers written in Rust.
+//! - [`worker`]: the other end of pmr's own protocol, for servers written in Rust, and the protocol itself. A crate of its
+//!   own, `pmr-worker`, so that a server that uses it builds none of the rest.
 //! - [`logs`]: from pipes to files, and from files to people. Log bytes never pass through the God task; a line that makes
 //!   a process ready is looked for on the way.
 //! - [`daemon`]: the God task, its effects, the sockets, what is on disk: the journal and the saved list.
-//! - [`cli`]: one file per command; [`startup`]: the unit for the system's boot; [`demo`]: `pmr demo`;
+//! - [`cli`]: one file per command; [`cli::demo`]: `pmr demo`; [`startup`]: the unit for the system's boot;
 //!   [`doctor`]: `pmr doctor`.
 //!
 //! ## Layers
@@ -92,8 +93,8 @@
 //! ```text
 //! spec (pure: what an app is)  ◄─ protocol (pure: what crosses the socket)  ◄─ supervisor (pure: God's mind)
 //! os (leaf: safe small system-call wrappers)  ◄─ keeper, logs  ◄─ cluster  ◄─ daemon (God task and shell)
-//! cli ─► protocol, spec, os, logs, startup, demo, doctor      never daemon, supervisor, cluster
-//! worker ─► protocol, os
+//! cli ─► protocol, spec, os, logs, startup, doctor, worker      never daemon, supervisor, cluster
+//! worker (a crate of its own: the channel's protocol, packets, the worker's end)  ◄─ protocol, os
 //! ```
 //!
 //! `tests/layers.rs` keeps this so, together with the house rules on purity, `unsafe` and file size.
@@ -116,7 +117,6 @@
 pub mod cli;
 pub mod cluster;
 pub mod daemon;
-pub mod demo;
 pub mod doctor;
 pub mod keeper;
 pub mod logs;
@@ -127,4 +127,5 @@ pub mod settings;
 pub mod spec;
 pub mod startup;
 pub mod supervisor;
-pub mod worker;
+
+pub use pmr_worker as worker;

@@ -4,10 +4,10 @@ use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 
+use pmr::cli::demo::worker;
 use pmr::cli::foreground::{self, Foreground};
 use pmr::cli::{self, home};
 use pmr::daemon::{self, Options, upgrade};
-use pmr::demo::worker;
 use pmr::keeper::{self, KeeperState};
 use pmr::os::process::detach;
 
@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     let personality = args.get(1).and_then(|arg| arg.to_str()).unwrap_or_default();
     match personality {
         keeper::PERSONALITY => keep(&args),
-        worker::PERSONALITY => worker::run(),
+        worker::PERSONALITY => worker::run().map_or_else(|failure| cli::fail(&failure), |()| ExitCode::SUCCESS),
         upgrade::EXAMINATION => examine(),
         foreground::COMPANION => foreground::accompany(&args),
         _ => match Foreground::asked_for(&args) {

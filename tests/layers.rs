@@ -8,22 +8,22 @@ use std::path::{Path, PathBuf};
 
 use source::Source;
 
-/// Each top-level module and what it may import. `main.rs` and `lib.rs` may import everything.
+/// Each top-level module and what it may import. `main.rs` and `lib.rs` may import everything. `worker` is a crate of
+/// its own, which cannot import any of the others.
 const LAYERS: &[(&str, &[&str])] = &[
     ("spec", &[]),
-    ("os", &[]),
+    ("worker", &[]),
+    ("os", &["worker"]),
     ("paths", &[]),
-    ("protocol", &["spec"]),
+    ("protocol", &["spec", "worker"]),
     ("supervisor", &["spec", "protocol"]),
     ("settings", &["os", "paths", "spec"]),
     ("logs", &["os", "spec", "protocol", "paths"]),
     ("keeper", &["os"]),
     ("cluster", &["os", "keeper", "spec", "protocol"]),
-    ("worker", &["os", "protocol"]),
     ("startup", &["os", "spec", "paths"]),
     ("doctor", &["os", "startup"]),
-    ("demo", &["protocol", "spec", "paths", "os", "cli", "worker"]),
-    ("cli", &["protocol", "spec", "os", "paths", "logs", "settings", "startup", "demo", "doctor"]),
+    ("cli", &["protocol", "spec", "os", "paths", "logs", "settings", "startup", "doctor", "worker"]),
     ("daemon", &["spec", "protocol", "supervisor", "os", "keeper", "cluster", "logs", "paths", "settings"]),
 ];
 
@@ -46,6 +46,8 @@ const IMPURE: &[&str] = &[
 const PRINTERS: &[&str] = &["println!", "print!", "eprintln!", "eprint!"];
 /// The only file that prints.
 const SCREEN: &str = "src/cli/ui.rs";
+/// The folders with `unsafe`: that of the program, and that of the worker library. Each `mod.rs` allows it.
+const SYSTEM_CALLS: &[&str] = &["src/os", "src/worker/os"];
 /// File names that say nothing.
 const EMPTY_NAMES: &[&str] = &["manager", "helper", "helpers", "util", "utils", "common", "misc"];
 const MAX_LINES: usize = 400;
@@ -63,9 +65,13 @@ impl fmt::Display for Breach {
     }
 }
 
+/// What the demo takes of the command line: what lies below the commands, one of which runs it.
+const BELOW_COMMANDS: &[&str] = &["client", "demo", "failure", "shutdown", "ui", "view"];
+
 type Rule = fn(&Source, &mut Vec<Breach>);
 
-const RULES: &[Rule] = &[imports, purity, unsafe_code, printing, exiting, opening_words, length, file_name];
+const RULES: &[Rule] =
+    &[imports, demo_imports, purity, unsafe_code, printing, exiting, opening_words, length, file_name];
 
 fn breach(source: &Source, line: usize, rule: impl Into<String>) -> Breach {
     Breach { file: source.path.clone(), line, rule: rule.into() }
@@ -85,6 +91,14 @@ fn imports(source: &Source, found: &mut Vec<Breach>) {
     }
 }
 
+fn demo_imports(source: &Source, found: &mut Vec<Breach>) {
+    if !source.path.starts_with("src/cli/demo") {
+        return;
+    }
+    let upward = source.named_in("crate::cli").into_iter().filter(|(_, name)| !BELOW_COMMANDS.contains(&name.as_str()));
+    found.extend(upward.map(|(line, name)| breach(source, line, format!("the demo must not import `cli::{name}`"))));
+}
+
 fn purity(source: &Source, found: &mut Vec<Breach>) {
     let pure = source.layer().is_some_and(|layer| PURE.contains(&layer)) || source.head().contains("PURE");
     if !pure {
@@ -96,13 +110,12 @@ fn purity(source: &Source, found: &mut Vec<Breach>) {
 }
 
 fn unsafe_code(source: &Source, found: &mut Vec<Breach>) {
-    let in_os = source.path.starts_with("src/os");
-    if !in_os {
-        found.extend(source.lines_with("unsafe").map(|line| breach(source, line, "`unsafe` outside src/os")));
+    if !SYSTEM_CALLS.iter().any(|folder| source.path.starts_with(folder)) {
+        found.extend(source.lines_with("unsafe").map(|line| breach(source, line, "`unsafe` outside os")));
     }
-    if source.path != Path::new("src/os/mod.rs") {
+    if !SYSTEM_CALLS.iter().any(|folder| source.path == Path::new(folder).join("mod.rs")) {
         let lines = source.lines_with("allow(unsafe_code)");
-        found.extend(lines.map(|line| breach(source, line, "`unsafe_code` is allowed in src/os/mod.rs only")));
+        found.extend(lines.map(|line| breach(source, line, "`unsafe_code` is allowed in mod.rs of os only")));
     }
 }
 
@@ -193,6 +206,18 @@ fn layers_are_kept_apart() {
     assert_fine("src/cli/a.rs", "use crate::{spec, protocol::{daemon, Action}}; use super::daemon; // crate::daemon\n");
     assert_fine("src/cli/a.rs", "fn f() -> &'static str { \"crate::daemon\" }");
     assert_fine("src/main.rs", "use pmr::daemon;");
+    assert_breach("src/spec/a.rs", "use pmr_worker::protocol;", "`spec` must not import `worker`");
+    assert_breach("src/worker/a.rs", "use pmr::os;", "`worker` must not import `os`");
+    assert_fine("src/os/a.rs", "pub use pmr_worker::os::packets;");
+    assert_fine("src/worker/a.rs", "use crate::protocol::VERSION; use super::os;");
+}
+
+#[test]
+fn the_demo_is_below_the_commands() {
+    assert_breach("src/cli/demo/a.rs", "use crate::cli::commands::kill;", "must not import `cli::commands`");
+    assert_breach("src/cli/demo/a.rs", "use crate::cli::{ui::Ui, Context};", "must not import `cli::Context`");
+    assert_fine("src/cli/demo/a.rs", "use crate::cli::client::Client;");
+    assert_fine("src/cli/a.rs", "use crate::cli::commands::kill;");
 }
 
 #[test]
@@ -208,13 +233,16 @@ fn purity_is_kept() {
 
 #[test]
 fn unsafe_output_and_exits_have_their_place() {
-    assert_breach("src/cluster/a.rs", "unsafe { x() }", "`unsafe` outside src/os");
-    assert_breach("tests/a.rs", "unsafe { x() }", "`unsafe` outside src/os");
-    assert_breach("src/os/a.rs", "#![allow(unsafe_code)]", "in src/os/mod.rs only");
+    assert_breach("src/cluster/a.rs", "unsafe { x() }", "`unsafe` outside os");
+    assert_breach("tests/a.rs", "unsafe { x() }", "`unsafe` outside os");
+    assert_breach("src/os/a.rs", "#![allow(unsafe_code)]", "in mod.rs of os only");
     assert_breach("src/cli/a.rs", "fn f() { println!(\"x\") }", "`println!` outside");
     assert_breach("src/daemon/a.rs", "std::eprint!(\"x\")", "`eprint!` outside");
     assert_breach("src/cli/mod.rs", "std::process::exit(1)", "only main.rs ends the process");
+    assert_breach("src/worker/a.rs", "unsafe { x() }", "`unsafe` outside os");
+    assert_breach("src/worker/os/a.rs", "#![allow(unsafe_code)]", "in mod.rs of os only");
     assert_fine("src/os/a.rs", "unsafe { x() }");
+    assert_fine("src/worker/os/a.rs", "unsafe { x() }");
     assert_fine("src/os/mod.rs", "#![allow(unsafe_code)]");
     assert_fine("src/cli/ui.rs", "println!(\"x\")");
     assert_fine("src/main.rs", "std::process::exit(1)");

@@ -7,11 +7,11 @@
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use axum::{Router, middleware};
-use pmr::worker::{self, Address, Listener, Stream};
+use pmr_worker::{self as worker, Address, Listener, Stream};
 
-struct Door(Listener);
+struct ChannelListener(Listener);
 
-impl axum::serve::Listener for Door {
+impl axum::serve::Listener for ChannelListener {
     type Io = Stream;
     type Addr = Address;
 
@@ -38,5 +38,5 @@ async fn main() -> std::io::Result<()> {
     let app = app.layer(middleware::map_response(farewell));
     let port = std::env::var("PORT").unwrap_or_else(|_| "3000".to_owned());
     let listener = worker::listener(&format!("127.0.0.1:{port}")).await?;
-    axum::serve(Door(listener), app).with_graceful_shutdown(worker::drained()).await
+    axum::serve(ChannelListener(listener), app).with_graceful_shutdown(worker::drained()).await
 }

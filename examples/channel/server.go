@@ -2,7 +2,7 @@
 //
 //	go build -o server examples/channel/server.go && PORT=3000 pmr start ./server -i 4
 //
-// No packages. The protocol: https://docs.rs/pmr/latest/pmr/protocol/channel
+// No packages. The protocol: https://docs.rs/pmr-worker/latest/pmr_worker/protocol
 package main
 
 import (

@@ -2,7 +2,7 @@
 
     PORT=3000 pmr start examples/channel/server.py -i 4
 
-Python 3.9 or later, no packages. The protocol: https://docs.rs/pmr/latest/pmr/protocol/channel
+Python 3.9 or later, no packages. The protocol: https://docs.rs/pmr-worker/latest/pmr_worker/protocol
 """
 import os, socket, struct, threading
 from http.server import BaseHTTPRequestHandler

@@ -9,6 +9,7 @@ pub mod apps;
 pub mod client;
 pub mod commands;
 pub mod config_file;
+pub mod demo;
 pub mod events_on_disk;
 pub mod failure;
 pub mod foreground;
@@ -18,6 +19,7 @@ pub mod paused;
 pub mod progress;
 pub mod reach;
 pub mod resolve;
+pub mod shutdown;
 pub mod spawn;
 pub mod ui;
 pub mod view;
@@ -32,9 +34,9 @@ use clap::{ArgAction, Parser, Subcommand};
 use self::client::Client;
 use self::commands::logs::LogsArgs;
 use self::commands::{
-    completion, delete, demo, describe, doctor, env, explain, flush, get, history, id, jlist, kill, list, log_files,
-    pid, ping, reload, reload_logs, reset, restart, resurrect, save, scale, set, signal, start, startup, stop,
-    unstartup, update,
+    completion, delete, describe, doctor, env, explain, flush, get, history, id, jlist, kill, list, log_files, pid,
+    ping, reload, reload_logs, reset, restart, resurrect, save, scale, set, signal, start, startup, stop, unstartup,
+    update,
 };
 use self::failure::Failure;
 use self::outcome::Outcome;
@@ -110,7 +112,7 @@ enum Command {
     #[command(alias = "updatePM2")]
     Update(update::Args),
     Completion(completion::Args),
-    Demo(demo::Args),
+    Demo(commands::demo::Args),
 }
 
 /// What every command has at hand.
@@ -225,7 +227,7 @@ async fn dispatch(command: Command, cx: Context) -> Result<Outcome, Failure> {
         Command::Ping(args) => ping::run(args, &cx).await,
         Command::Get(args) => get::run(&args, &cx),
         Command::Set(args) => set::run(&args, &cx),
-        Command::Demo(args) => demo::run(args, &cx).await,
+        Command::Demo(args) => commands::demo::run(args, &cx).await,
         Command::Completion(args) => Ok(completion::run(&args, &cx)),
     }
 }

@@ -18,7 +18,6 @@
 mod balancer;
 pub(crate) mod dealt;
 pub(crate) mod kernel;
-mod lookout;
 mod own_connections;
 pub(crate) mod persist;
 mod waiting;

@@ -7,7 +7,6 @@
 //! passes (tarpc cancels the handler in both cases).
 
 pub mod action;
-pub mod channel;
 pub mod event;
 pub mod info;
 pub mod notify;
@@ -22,6 +21,8 @@ pub use info::{
     DaemonWarnings, Described, Description, Exit, Hello, ListenerInfo, ProcessInfo, Report, ReportLine, Saved, Stage,
     Status, Step, UnderWay, Unwritten, Verdict,
 };
+/// pmr's own worker protocol; it lives with the worker's end of it.
+pub use pmr_worker::protocol as channel;
 pub use refusal::Refusal;
 pub use rollout::{Canary, Rollout, Share};
 pub use upgrade::{Successor, Upgraded};

@@ -4,8 +4,8 @@
 //! the app does. Connections wait in the queue of their listener until the app accepts them; only then is the daemon told
 //! that they are taken, so what the app has not accepted goes to another worker when this one dies.
 
-mod door;
-mod guest;
+mod connections;
+mod listener;
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,15 +17,15 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, oneshot, watch};
 
-pub(super) use self::door::Door;
-pub(super) use self::guest::Guest;
-use self::guest::Guests;
-use crate::os::net::{fdpass, packets};
-use crate::protocol::channel::{FromDaemon, FromWorker, MOST, PACKET, Status, VERSION};
+use self::connections::Connections;
+pub(super) use self::connections::OpenConnection;
+pub(super) use self::listener::ChannelListener;
+use crate::os::{packets, rights};
+use crate::protocol::{FromDaemon, FromWorker, MOST, PACKET, Status, VERSION};
 
-/// News of ended connections are told together, after this time at the latest.
+/// Ends of connections are reported together, after this time at the latest.
 const TOGETHER: Duration = Duration::from_millis(5);
-/// How long the first word of a client is waited for when the worker is to finish.
+/// How long the first bytes of a client are waited for when the worker is to finish.
 const SILENCE: Duration = Duration::from_secs(1);
 /// How long clients have to leave by themselves. Those of a server under load ask again well before.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -34,16 +34,16 @@ const FAREWELL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Channel {
     socket: AsyncFd<OwnedFd>,
-    inner: Mutex<Inner>,
-    stage: watch::Sender<Stage>,
-    /// A connection has ended.
+    state: Mutex<State>,
+    phase: watch::Sender<Phase>,
+    /// Notified when a connection or a listener has ended.
     ended: Notify,
-    guests: watch::Sender<Guests>,
+    connections: watch::Sender<Connections>,
 }
 
 /// How far the channel is along its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Stage {
+enum Phase {
     Greeting,
     Serving,
     Draining,
@@ -56,171 +56,173 @@ enum Stage {
 }
 
 #[derive(Debug, Default)]
-struct Inner {
-    doors: Vec<Queue>,
+struct State {
+    /// By the number of their listener.
+    queues: Vec<Queue>,
     taken: u64,
     token: u64,
     open: u32,
-    /// What the daemon was told last.
-    told: Status,
-    told_drained: bool,
+    /// The last STATUS that was sent.
+    reported: Status,
+    reported_drained: bool,
 }
 
 /// Connections of one listener that the app has not accepted.
 #[derive(Debug, Default)]
 struct Queue {
     waiting: VecDeque<(u64, OwnedFd)>,
-    news: Arc<Notify>,
-    /// Who waits for the answer to LISTEN.
-    asker: Option<oneshot::Sender<io::Result<String>>>,
+    /// Notified when a connection has arrived.
+    arrival: Arc<Notify>,
+    /// Takes the answer to LISTEN.
+    answer: Option<oneshot::Sender<io::Result<String>>>,
     closed: bool,
 }
 
 impl Channel {
-    /// Says hello, and goes on reading. Must be called inside the runtime.
+    /// Sends HELLO, and starts the tasks that read and report. Must be called inside the runtime.
     pub(super) fn open(socket: OwnedFd) -> io::Result<Arc<Channel>> {
-        let socket = fdpass::watch(socket)?;
+        let socket = rights::watch(socket)?;
         packets::send(&socket, &FromWorker::Hello { version: VERSION }.encode(), &[])?;
-        let (stage, guests) = (watch::Sender::new(Stage::Greeting), watch::Sender::default());
-        let channel = Arc::new(Channel { socket, inner: Mutex::default(), stage, ended: Notify::new(), guests });
+        let (phase, connections) = (watch::Sender::new(Phase::Greeting), watch::Sender::default());
+        let channel = Arc::new(Channel { socket, state: Mutex::default(), phase, ended: Notify::new(), connections });
         tokio::spawn(read(Arc::clone(&channel)));
-        tokio::spawn(tell_of_ends(Arc::clone(&channel)));
+        tokio::spawn(report_ends(Arc::clone(&channel)));
         Ok(channel)
     }
 
     /// Asks to listen there. Returns the listener and its real address.
-    pub(super) async fn listen(self: &Arc<Self>, address: &str) -> io::Result<(Door, String)> {
+    pub(super) async fn listen(self: &Arc<Self>, address: &str) -> io::Result<(ChannelListener, String)> {
         self.greeted().await?;
-        let (asker, answer) = oneshot::channel();
-        let (index, news) = {
-            let mut inner = self.lock();
-            let queue = Queue { asker: Some(asker), ..Queue::default() };
-            let news = Arc::clone(&queue.news);
-            inner.doors.push(queue);
-            (inner.doors.len() - 1, news)
+        let (sender, answer) = oneshot::channel();
+        let (index, arrival) = {
+            let mut state = self.lock();
+            let queue = Queue { answer: Some(sender), ..Queue::default() };
+            let arrival = Arc::clone(&queue.arrival);
+            state.queues.push(queue);
+            (state.queues.len() - 1, arrival)
         };
-        let door = Door { channel: Arc::clone(self), index, news };
-        self.say(&FromWorker::Listen { index: number(index), backlog: 0, address }).await?;
+        let listener = ChannelListener { channel: Arc::clone(self), index, arrival };
+        self.send(&FromWorker::Listen { index: number(index), backlog: 0, address }).await?;
         let address = answer.await.map_err(|_| io::Error::from(io::ErrorKind::ConnectionAborted))??;
-        self.tell().await?;
-        Ok((door, address))
+        self.report().await?;
+        Ok((listener, address))
     }
 
-    /// Tells that the app is ready.
+    /// Sends READY.
     pub(super) async fn ready(&self) -> io::Result<()> {
         self.greeted().await?;
-        self.say(&FromWorker::Ready).await
+        self.send(&FromWorker::Ready).await
     }
 
     /// Ends when the daemon wants us to finish, or is gone for good. A server that shuts down closes connections on
     /// which it has read nothing, though their request is on its way: it is told when there are none.
     pub(super) async fn draining(&self) {
         self.told_to_leave().await;
-        self.guests_are(SILENCE, |guests| guests.silent == 0).await;
+        self.wait_for(SILENCE, |connections| connections.silent == 0).await;
     }
 
     /// Ends when the daemon wants us to finish, or is gone for good, and the clients have left since, or had time to.
     pub(super) async fn drained(&self) {
         self.told_to_leave().await;
-        self.guests_are(FAREWELL, |guests| guests.open == 0).await;
+        self.wait_for(FAREWELL, |connections| connections.open == 0).await;
     }
 
     /// True if the daemon wants us to finish, or is gone for good.
     pub(super) fn is_to_leave(&self) -> bool {
-        *self.stage.borrow() >= Stage::Draining
+        *self.phase.borrow() >= Phase::Draining
     }
 
     pub(super) async fn told_to_leave(&self) {
         // The sender is ours: it lives.
-        let _ = self.stage.subscribe().wait_for(|stage| *stage >= Stage::Draining).await;
+        let _ = self.phase.subscribe().wait_for(|phase| *phase >= Phase::Draining).await;
     }
 
-    /// Ends when all connections were accepted and those within are as wanted, but not after `limit`.
-    async fn guests_are(&self, limit: Duration, wanted: impl Fn(&Guests) -> bool) {
-        let mut guests = self.guests.subscribe();
-        let settled = guests.wait_for(|guests| wanted(guests) && self.lock().none_waits());
+    /// Ends when all connections were accepted and `condition` holds for them, after `limit` at the latest.
+    async fn wait_for(&self, limit: Duration, condition: impl Fn(&Connections) -> bool) {
+        let mut connections = self.connections.subscribe();
+        let settled = connections.wait_for(|connections| condition(connections) && self.lock().none_waits());
         let _ = tokio::time::timeout(limit, settled).await;
     }
 
     async fn greeted(&self) -> io::Result<()> {
-        let mut stage = self.stage.subscribe();
-        let stage = stage.wait_for(|stage| *stage > Stage::Greeting).await.map(|stage| *stage);
-        match stage {
-            Ok(Stage::Unwelcome { oldest, newest }) => Err(io::Error::new(
+        let mut phase = self.phase.subscribe();
+        let phase = phase.wait_for(|phase| *phase > Phase::Greeting).await.map(|phase| *phase);
+        match phase {
+            Ok(Phase::Unwelcome { oldest, newest }) => Err(io::Error::new(
                 io::ErrorKind::Unsupported,
                 format!(
                     "the daemon speaks versions {oldest} to {newest} of the worker protocol, this program {VERSION}"
                 ),
             )),
-            Ok(Stage::Ended) | Err(_) => Err(io::ErrorKind::ConnectionAborted.into()),
-            Ok(Stage::Greeting | Stage::Serving | Stage::Draining) => Ok(()),
+            Ok(Phase::Ended) | Err(_) => Err(io::ErrorKind::ConnectionAborted.into()),
+            Ok(Phase::Greeting | Phase::Serving | Phase::Draining) => Ok(()),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing that panics is done under it.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn advance(&self, to: Stage) {
-        self.stage.send_if_modified(|stage| std::mem::replace(stage, to.max(*stage)) < to);
+    fn advance(&self, to: Phase) {
+        self.phase.send_if_modified(|phase| std::mem::replace(phase, to.max(*phase)) < to);
     }
 
     fn is_draining(&self) -> bool {
-        *self.stage.borrow() == Stage::Draining
+        *self.phase.borrow() == Phase::Draining
     }
 
-    /// Sends it when there is room.
-    async fn say(&self, message: &FromWorker<'_>) -> io::Result<()> {
-        self.send(|| packets::send(&self.socket, &message.encode(), &[])).await
+    /// Sends a message as soon as there is room.
+    async fn send(&self, message: &FromWorker<'_>) -> io::Result<()> {
+        self.when_writable(|| packets::send(&self.socket, &message.encode(), &[])).await
     }
 
-    /// Tells how we stand, if that is news.
-    async fn tell(&self) -> io::Result<()> {
-        self.send(|| self.tell_now(&mut self.lock())).await
+    /// Sends the status, if it has changed, and DRAINED, if it is due.
+    async fn report(&self) -> io::Result<()> {
+        self.when_writable(|| self.try_report(&mut self.lock())).await
     }
 
-    async fn send<T>(&self, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    async fn when_writable<T>(&self, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         self.socket.async_io(Interest::WRITABLE, |_| attempt()).await
     }
 
-    fn tell_now(&self, inner: &mut Inner) -> io::Result<()> {
-        let status = inner.status();
-        if status != inner.told {
+    fn try_report(&self, state: &mut State) -> io::Result<()> {
+        let status = state.status();
+        if status != state.reported {
             packets::send(&self.socket, &FromWorker::Status(status).encode(), &[])?;
-            inner.told = status;
+            state.reported = status;
         }
-        if self.is_draining() && inner.is_empty() && !inner.told_drained {
+        if self.is_draining() && state.is_empty() && !state.reported_drained {
             packets::send(&self.socket, &FromWorker::Drained.encode(), &[])?;
-            inner.told_drained = true;
+            state.reported_drained = true;
         }
         Ok(())
     }
 
-    async fn heard(&self, packet: &[u8], files: Vec<OwnedFd>) -> io::Result<()> {
+    async fn received(&self, packet: &[u8], files: Vec<OwnedFd>) -> io::Result<()> {
         // What a later daemon may say is not for us.
         let Ok(message) = FromDaemon::decode(packet) else { return Ok(()) };
         match message {
-            FromDaemon::Welcome { .. } => self.advance(Stage::Serving),
-            FromDaemon::Unwelcome { oldest, newest } => self.advance(Stage::Unwelcome { oldest, newest }),
+            FromDaemon::Welcome { .. } => self.advance(Phase::Serving),
+            FromDaemon::Unwelcome { oldest, newest } => self.advance(Phase::Unwelcome { oldest, newest }),
             FromDaemon::Listening { index, errno, address } => {
                 let answer = match errno {
                     0 => Ok(address.to_owned()),
                     errno => Err(io::Error::from_raw_os_error(errno.into())),
                 };
-                let asker = self.lock().door(index).and_then(|door| door.asker.take());
-                // Whoever asked may have gone meanwhile.
-                let _ = asker.map(|asker| asker.send(answer));
+                let waiting = self.lock().queue(index).and_then(|queue| queue.answer.take());
+                // The app may have given up listening meanwhile.
+                let _ = waiting.map(|waiting| waiting.send(answer));
             }
             FromDaemon::Connections { index, numbers } => self.arrived(index, numbers, files).await?,
             FromDaemon::Sync { token } => {
                 self.lock().token = token;
-                self.tell().await?;
+                self.report().await?;
             }
             FromDaemon::Drain => {
-                self.advance(Stage::Draining);
-                self.lock().told_drained = false;
-                self.tell().await?;
+                self.advance(Phase::Draining);
+                self.lock().reported_drained = false;
+                self.report().await?;
             }
         }
         Ok(())
@@ -229,41 +231,41 @@ impl Channel {
     async fn arrived(&self, index: u32, numbers: Vec<u64>, files: Vec<OwnedFd>) -> io::Result<()> {
         let connections = numbers.into_iter().zip(files);
         let unwanted: Vec<u64> = {
-            let mut inner = self.lock();
-            match inner.door(index).filter(|door| !door.closed) {
-                Some(door) => {
-                    door.waiting.extend(connections);
-                    door.news.notify_one();
+            let mut state = self.lock();
+            match state.queue(index).filter(|queue| !queue.closed) {
+                Some(queue) => {
+                    queue.waiting.extend(connections);
+                    queue.arrival.notify_one();
                     return Ok(());
                 }
                 None => connections.map(|(number, _)| number).collect(),
             }
         };
         for number in unwanted {
-            self.say(&FromWorker::Refuse { number }).await?;
+            self.send(&FromWorker::Refuse { number }).await?;
         }
         Ok(())
     }
 }
 
-impl Inner {
+impl State {
     fn status(&self) -> Status {
         let credit = u32::try_from(MOST).unwrap_or(1);
         Status { open: self.open, credit, taken: self.taken, token: self.token }
     }
 
-    fn door(&mut self, index: u32) -> Option<&mut Queue> {
-        self.doors.get_mut(usize::try_from(index).ok()?)
+    fn queue(&mut self, index: u32) -> Option<&mut Queue> {
+        self.queues.get_mut(usize::try_from(index).ok()?)
     }
 
-    /// No connection is here.
+    /// No connection is in the app or waits for it.
     fn is_empty(&self) -> bool {
         self.open == 0 && self.none_waits()
     }
 
     /// The app has accepted all there was.
     fn none_waits(&self) -> bool {
-        self.doors.iter().all(|door| door.waiting.is_empty())
+        self.queues.iter().all(|queue| queue.waiting.is_empty())
     }
 }
 
@@ -279,7 +281,7 @@ async fn read(channel: Arc<Channel>) {
         match ready.try_io(|socket| packets::receive(socket.get_ref(), &mut buffer)) {
             Ok(Ok((0, _))) => break,
             Ok(Ok((count, files))) => {
-                if channel.heard(&buffer[..count], files).await.is_err() {
+                if channel.received(&buffer[..count], files).await.is_err() {
                     break;
                 }
             }
@@ -288,19 +290,19 @@ async fn read(channel: Arc<Channel>) {
             Err(_) => {}
         }
     }
-    channel.advance(Stage::Ended);
-    // Whoever waits for an answer gets none.
-    channel.lock().doors.iter_mut().for_each(|door| drop(door.asker.take()));
+    channel.advance(Phase::Ended);
+    // No answer to a LISTEN comes any more.
+    channel.lock().queues.iter_mut().for_each(|queue| drop(queue.answer.take()));
 }
 
-/// Tells that connections have ended: soon, and for many at once.
-async fn tell_of_ends(channel: Arc<Channel>) {
+/// Reports that connections have ended: soon, and many at once.
+async fn report_ends(channel: Arc<Channel>) {
     loop {
         channel.ended.notified().await;
         if !channel.is_draining() {
             tokio::time::sleep(TOGETHER).await;
         }
-        if channel.tell().await.is_err() {
+        if channel.report().await.is_err() {
             return;
         }
     }

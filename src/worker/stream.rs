@@ -7,18 +7,20 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use rustix::net::AddressFamily;
+use rustix::net::sockopt::socket_domain;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::Address;
-use super::channel::Guest;
-use crate::os::net::connection;
+use super::channel::OpenConnection;
 
 /// A connection to a client.
 #[derive(Debug)]
 pub struct Stream {
     wire: Wire,
-    guest: Option<Guest>,
+    /// Counts it as open, if it came by a channel.
+    open: Option<OpenConnection>,
 }
 
 #[derive(Debug)]
@@ -28,21 +30,18 @@ enum Wire {
 }
 
 impl Stream {
-    /// Takes over a connected socket. Must be called inside the runtime.
-    pub(super) fn new(socket: OwnedFd, guest: Option<Guest>) -> io::Result<Stream> {
-        let wire = match connection::local_address(&socket) {
-            Some(Address::Path(_)) => {
-                let stream = StdUnixStream::from(socket);
-                stream.set_nonblocking(true)?;
-                Wire::Unix(UnixStream::from_std(stream)?)
-            }
-            Some(Address::Ip(_)) | None => {
-                let stream = StdTcpStream::from(socket);
-                stream.set_nonblocking(true)?;
-                Wire::Tcp(TcpStream::from_std(stream)?)
-            }
+    /// Takes over a connected socket that came by a channel. Must be called inside the runtime.
+    pub(super) fn of_channel(socket: OwnedFd, open: OpenConnection) -> io::Result<Stream> {
+        let wire = if socket_domain(&socket)? == AddressFamily::UNIX {
+            let stream = StdUnixStream::from(socket);
+            stream.set_nonblocking(true)?;
+            Wire::Unix(UnixStream::from_std(stream)?)
+        } else {
+            let stream = StdTcpStream::from(socket);
+            stream.set_nonblocking(true)?;
+            Wire::Tcp(TcpStream::from_std(stream)?)
         };
-        Ok(Stream { wire, guest })
+        Ok(Stream { wire, open: Some(open) })
     }
 
     /// The client's address; an empty path if it has none.
@@ -71,6 +70,18 @@ impl Stream {
     }
 }
 
+impl From<TcpStream> for Stream {
+    fn from(stream: TcpStream) -> Stream {
+        Stream { wire: Wire::Tcp(stream), open: None }
+    }
+}
+
+impl From<UnixStream> for Stream {
+    fn from(stream: UnixStream) -> Stream {
+        Stream { wire: Wire::Unix(stream), open: None }
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
@@ -79,8 +90,8 @@ impl AsyncRead for Stream {
             Wire::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
             Wire::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
         };
-        if let Some(guest) = this.guest.as_mut().filter(|_| buffer.filled().len() > before) {
-            guest.has_spoken();
+        if let Some(open) = this.open.as_mut().filter(|_| buffer.filled().len() > before) {
+            open.has_sent();
         }
         read
     }

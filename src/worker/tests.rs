@@ -3,27 +3,28 @@
 use std::future::Future;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use tokio::io::AsyncReadExt;
+use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::protocol::channel::{FromDaemon, FromWorker, PACKET, Status, VERSION};
+use crate::protocol::{FromDaemon, FromWorker, PACKET, Status, VERSION};
 
 /// Longer than anything here takes; what waits that long has hung.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn play<F: Future<Output = ()>>(story: F) {
+fn run<F: Future<Output = ()>>(test: F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let story = async { tokio::time::timeout(PATIENCE, story).await.expect("the story hung") };
-    runtime.block_on(story);
+    let test = async { tokio::time::timeout(PATIENCE, test).await.expect("the test hung") };
+    runtime.block_on(test);
 }
 
 /// The other end, and the listener it owns.
 struct Daemon {
     socket: AsyncFd<OwnedFd>,
-    door: TcpListener,
+    listener: TcpListener,
     last: u64,
 }
 
@@ -32,8 +33,8 @@ impl Daemon {
     async fn greeted() -> (Daemon, Arc<Channel>) {
         let (ours, theirs) = packets::pair().unwrap();
         let channel = Channel::open(theirs).unwrap();
-        let door = TcpListener::bind("127.0.0.1:0").unwrap();
-        let daemon = Daemon { socket: fdpass::watch(ours).unwrap(), door, last: 0 };
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let daemon = Daemon { socket: rights::watch(ours).unwrap(), listener, last: 0 };
         assert_eq!(daemon.hear().await, FromWorker::Hello { version: VERSION }.encode());
         (daemon, channel)
     }
@@ -82,8 +83,8 @@ impl Daemon {
     /// So many clients, whose connections are sent together.
     fn deal(&mut self, index: u32, count: usize) -> Vec<TcpStream> {
         let clients: Vec<_> =
-            (0..count).map(|_| TcpStream::connect(self.door.local_addr().unwrap()).unwrap()).collect();
-        let accepted: Vec<_> = clients.iter().map(|_| self.door.accept().unwrap().0).collect();
+            (0..count).map(|_| TcpStream::connect(self.listener.local_addr().unwrap()).unwrap()).collect();
+        let accepted: Vec<_> = clients.iter().map(|_| self.listener.accept().unwrap().0).collect();
         let files: Vec<_> = accepted.iter().map(AsFd::as_fd).collect();
         let numbers = (0..count as u64).map(|n| self.last + 2 * n + 1).collect();
         self.last += 2 * count as u64;
@@ -94,7 +95,7 @@ impl Daemon {
 
 #[test]
 fn a_connection_is_taken_when_it_is_accepted_and_told_when_it_ends() {
-    play(async {
+    run(async {
         let (mut daemon, _channel, mut listener) = Daemon::serving().await;
         let mut clients = daemon.deal(0, 2);
         let (mut first, peer) = listener.accept().await;
@@ -111,7 +112,7 @@ fn a_connection_is_taken_when_it_is_accepted_and_told_when_it_ends() {
 
 #[test]
 fn a_question_is_answered_whatever_the_app_does() {
-    play(async {
+    run(async {
         let (mut daemon, _channel, _listener) = Daemon::serving().await;
         let _client = daemon.deal(0, 1);
         daemon.say(&FromDaemon::Sync { token: 7 });
@@ -121,7 +122,7 @@ fn a_question_is_answered_whatever_the_app_does() {
 
 #[test]
 fn a_drain_is_told_to_the_app_after_the_first_word_and_to_the_daemon_after_the_last() {
-    play(async {
+    run(async {
         let (mut daemon, channel, mut listener) = Daemon::serving().await;
         let mut clients = daemon.deal(0, 1);
         let (mut stream, _) = listener.accept().await;
@@ -145,7 +146,7 @@ fn a_drain_is_told_to_the_app_after_the_first_word_and_to_the_daemon_after_the_l
 
 #[test]
 fn clients_have_time_to_leave_by_themselves_and_no_more_than_they_take() {
-    play(async {
+    run(async {
         // A busy machine may let the last one take longer than clients have.
         while leave().await >= Duration::from_secs(1) {}
     });
@@ -176,7 +177,7 @@ async fn leave() -> Duration {
 
 #[test]
 fn what_a_dropped_listener_has_not_accepted_is_given_back() {
-    play(async {
+    run(async {
         let (mut daemon, _channel, mut listener) = Daemon::serving().await;
         let _clients = daemon.deal(0, 3);
         let _first = listener.accept().await;
@@ -192,7 +193,7 @@ fn what_a_dropped_listener_has_not_accepted_is_given_back() {
 
 #[test]
 fn who_hung_up_meanwhile_is_passed_over() {
-    play(async {
+    run(async {
         let (mut daemon, _channel, mut listener) = Daemon::serving().await;
         for client in daemon.deal(0, 1) {
             rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
@@ -204,7 +205,7 @@ fn who_hung_up_meanwhile_is_passed_over() {
 
 #[test]
 fn what_cannot_be_is_an_error_in_words() {
-    play(async {
+    run(async {
         let (daemon, channel, _listener) = Daemon::serving().await;
         let listening = daemon.listen(&channel, 1).await;
         daemon.say(&FromDaemon::Listening { index: 1, errno: 98, address: "" });
@@ -220,7 +221,7 @@ fn what_cannot_be_is_an_error_in_words() {
 
 #[test]
 fn the_end_of_the_daemon_is_the_end_of_serving() {
-    play(async {
+    run(async {
         let (daemon, channel, mut listener) = Daemon::serving().await;
         drop(daemon);
         channel.draining().await;
@@ -232,7 +233,7 @@ fn the_end_of_the_daemon_is_the_end_of_serving() {
 
 #[test]
 fn without_pmr_it_binds() {
-    play(async {
+    run(async {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s").display().to_string();
         for address in ["127.0.0.1:0", ":0", &path] {

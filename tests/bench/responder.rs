@@ -36,7 +36,7 @@ async fn plain(address: SocketAddr) -> io::Result<()> {
 }
 
 async fn shared(address: SocketAddr) -> io::Result<()> {
-    let mut listener = pmr::worker::listener(&address.to_string()).await?;
+    let mut listener = pmr_worker::listener(&address.to_string()).await?;
     loop {
         serve(listener.accept().await.0);
     }

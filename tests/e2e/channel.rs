@@ -1,6 +1,6 @@
 //! Workers that get their connections from pmr's own channel: those of `examples/channel/`, and some that misbehave.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -60,12 +60,24 @@ fn python() -> String {
 /// The example for axum, built once.
 fn axum() -> String {
     static BUILT: Once = Once::new();
-    BUILT.call_once(|| {
-        let built = Command::new(env!("CARGO")).args(["build", "--quiet", "--example", "axum"]).status();
-        assert!(built.expect("cargo is there").success());
-    });
+    BUILT.call_once(|| build(&["--example", "axum"]));
+    built("examples/axum")
+}
+
+/// The example in Rust that needs nothing but the worker library.
+fn rust() -> String {
+    build(&["-p", "channel-example"]);
+    built("channel-example")
+}
+
+fn build(what: &[&str]) {
+    let status = Command::new(env!("CARGO")).args(["build", "--quiet"]).args(what).status();
+    assert!(status.expect("cargo is there").success(), "{what:?} is sound");
+}
+
+fn built(program: &str) -> String {
     let folder = Path::new(env!("CARGO_BIN_EXE_pmr")).parent().expect("it is in a folder");
-    folder.join("examples/axum").display().to_string()
+    folder.join(program).display().to_string()
 }
 
 /// The example for Go, built into this folder.
@@ -120,6 +132,21 @@ fn stands_everything(program: &str) {
 #[test]
 fn python_stands_everything() {
     stands_everything(&python());
+}
+
+#[test]
+fn rust_stands_everything() {
+    stands_everything(&rust());
+}
+
+#[test]
+fn the_worker_library_drags_in_no_manager() {
+    let tree = ["tree", "--prefix", "none", "--edges", "normal,no-proc-macro", "-p", "channel-example"];
+    let output = Command::new(env!("CARGO")).args(tree).output().expect("cargo is there");
+    let text = String::from_utf8(output.stdout).expect("names are text");
+    let crates: BTreeSet<&str> = text.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(crates.contains("pmr-worker") && crates.contains("tokio"), "{crates:?}");
+    assert!(crates.len() <= 15 && !crates.contains("pmr"), "{} crates: {crates:?}", crates.len());
 }
 
 #[test]

@@ -66,15 +66,27 @@ impl Source {
         places.into_iter().map(|at| self.line_of(at))
     }
 
-    /// The top-level modules it names through `crate::`, `pmr::` or `super::`, and the lines.
+    /// The top-level modules it names through `crate::`, `pmr::` or `super::`, and the lines; `worker` for any of that
+    /// crate.
     pub fn imports(&self) -> Vec<(usize, String)> {
+        let lines =
+            |found: Vec<(usize, String)>| found.into_iter().map(|(at, name)| (self.line_of(at), name)).collect();
+        if self.path.starts_with("src/worker") {
+            return lines(self.heads_of("pmr"));
+        }
         let mut found: Vec<_> = ["crate", "pmr"].into_iter().flat_map(|root| self.heads_of(root)).collect();
+        found.extend(words_in(&self.code, "pmr_worker").map(|place| (place.start, "worker".to_owned())));
         let up = "super::".repeat(self.depth());
         // As many steps up as lead to the root, and no more.
         let at_root = |at: usize| !self.code[..at].ends_with("super::");
         let supers = self.heads_of(up.trim_end_matches("::"));
         found.extend(supers.into_iter().filter(|(at, _)| at_root(*at)));
-        found.into_iter().map(|(at, name)| (self.line_of(at), name)).collect()
+        lines(found)
+    }
+
+    /// The names that follow this path directly, and the lines.
+    pub fn named_in(&self, path: &str) -> Vec<(usize, String)> {
+        self.heads_of(path).into_iter().map(|(at, name)| (self.line_of(at), name)).collect()
     }
 
     /// How many modules deep it is: 1 for `src/logs/mod.rs`.

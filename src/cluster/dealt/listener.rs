@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::super::balancer::ListenerId;
 use super::super::persist::store::KeptFd;
@@ -118,7 +118,7 @@ pub(crate) struct Dealt {
     /// Its task waits for news.
     pub(crate) idle: bool,
     pub(crate) news: Rc<Notify>,
-    acceptor: AbortHandle,
+    _acceptor: AbortOnDropHandle<()>,
 }
 
 impl Endpoint {
@@ -157,12 +157,6 @@ impl Dealt {
             LocalAddress::Ip(address) => Some(*address),
             LocalAddress::Path(_) => None,
         }
-    }
-}
-
-impl Drop for Dealt {
-    fn drop(&mut self) {
-        self.acceptor.abort();
     }
 }
 
@@ -274,9 +268,9 @@ impl ClusterState {
         let socket = Rc::new(listening.watch()?);
         let news = Rc::new(Notify::new());
         let task = dispatcher::accept(self.me.clone(), id, Rc::clone(&socket), Rc::clone(&news));
-        let acceptor = tokio::task::spawn_local(task).abort_handle();
+        let acceptor = AbortOnDropHandle::new(tokio::task::spawn_local(task));
         let (waiting, backoff) = (Vec::new(), dispatcher::FIRST_BACKOFF);
-        Ok(Endpoint::Dealt(Dealt { socket, waiting, retry_at: None, backoff, idle: false, news, acceptor }))
+        Ok(Endpoint::Dealt(Dealt { socket, waiting, retry_at: None, backoff, idle: false, news, _acceptor: acceptor }))
     }
 
     /// The worker listens there now.

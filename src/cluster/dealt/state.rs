@@ -6,8 +6,8 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::AbortHandle;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::super::balancer::{Balancer, Client, ListenerId};
 use super::super::persist::store::{Accepted, StateStore};
@@ -77,7 +77,7 @@ pub(crate) struct Member {
     pub(crate) complained: bool,
     /// The cluster's.
     seq: Rc<Cell<u64>>,
-    reader: AbortHandle,
+    _reader: AbortOnDropHandle<()>,
 }
 
 /// How far along its way out a worker is.
@@ -124,12 +124,6 @@ impl Member {
     pub(crate) fn send_file(&mut self, line: String, cargo: Cargo) {
         self.be_sure();
         self.ipc.send(line, Some(cargo));
-    }
-}
-
-impl Drop for Member {
-    fn drop(&mut self) {
-        self.reader.abort();
     }
 }
 
@@ -211,7 +205,7 @@ impl ClusterState {
             unheard: watch::Sender::new(0),
             complained: false,
             seq: Rc::clone(&self.seq),
-            reader: reader.abort_handle(),
+            _reader: AbortOnDropHandle::new(reader),
         };
         self.members.insert(run, member);
     }

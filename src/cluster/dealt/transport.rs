@@ -4,7 +4,7 @@
 
 use std::rc::Rc;
 
-use tokio::task::AbortHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::channel::packets;
 use super::listener::Listener;
@@ -33,13 +33,7 @@ pub(crate) struct Own {
     pub(crate) greeted: bool,
     /// The token of a SYNC that is not answered yet.
     pub(crate) asked: Option<u64>,
-    pub(crate) reader: AbortHandle,
-}
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        self.reader.abort();
-    }
+    pub(crate) _reader: AbortOnDropHandle<()>,
 }
 
 impl Transport {

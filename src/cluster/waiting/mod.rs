@@ -10,9 +10,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
+use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use self::arrivals::Arrivals;
-use super::lookout::Lookout;
 use crate::os::clock;
 use crate::os::net::socket::{accept_at_once, watch};
 use crate::os::net::{connection, diag};
@@ -35,7 +35,7 @@ pub(crate) fn turn_away(connection: impl AsFd, how: Shed) {
 #[derive(Debug, Default)]
 pub(crate) struct Shedder {
     arrivals: Arrivals,
-    task: Option<(QueueRule, Lookout)>,
+    task: Option<(QueueRule, AbortOnDropHandle<()>)>,
 }
 
 impl Shedder {
@@ -56,7 +56,7 @@ impl Shedder {
 
     /// Nobody serves here. `keep` is told whenever there is something to be written down.
     pub(crate) fn watch(&mut self, queue: impl AsFd, rule: QueueRule, keep: impl Fn(Arrivals) + 'static) {
-        if self.task.as_ref().is_some_and(|(known, task)| *known == rule && task.is_there()) {
+        if self.task.as_ref().is_some_and(|(known, task)| *known == rule && !task.is_finished()) {
             return;
         }
         self.task = None;
@@ -64,7 +64,7 @@ impl Shedder {
         match queue.as_fd().try_clone_to_owned().and_then(watch) {
             Ok(queue) => {
                 let task = turn_late_away(queue, timeout, rule.shed, self.arrivals.clone(), keep);
-                self.task = Some((rule, Lookout::new(task)));
+                self.task = Some((rule, AbortOnDropHandle::new(tokio::task::spawn_local(task))));
             }
             Err(error) => tracing::warn!(%error, "nobody is turned away who waits too long"),
         }

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::super::rpc::server;
 use super::super::rpc::server::Acceptor;
@@ -64,16 +65,16 @@ pub fn keep(
         .stack_size(256 << 10)
         .spawn(move || SocketKeeper::new(home, keeper, made).work(furnish))?;
     let hand_over = tokio::task::spawn_local(take_in(made_in, ledger, shared_memory, rpc_anew, events_anew));
-    Ok((SocketGuard(hand_over.abort_handle()), Acceptor::new(rpc, rpc_in), Acceptor::new(events, events_in)))
+    Ok((
+        SocketGuard { _hand_over: AbortOnDropHandle::new(hand_over) },
+        Acceptor::new(rpc, rpc_in),
+        Acceptor::new(events, events_in),
+    ))
 }
 
 /// Dropped, it lets the doors be: what is deleted from then on stays so.
-pub struct SocketGuard(tokio::task::AbortHandle);
-
-impl Drop for SocketGuard {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+pub struct SocketGuard {
+    _hand_over: AbortOnDropHandle<()>,
 }
 
 /// Puts what was made in the place of what was deleted. Ends with the thread, or with the [`SocketGuard`].

@@ -4,13 +4,13 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use pmr_worker::os::rights;
+pub use pmr_worker::os::rights::{is_shortage, watch};
 use rustix::cmsg_space;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, sendmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    SocketFlags, SocketType, recv, recvmsg, sendmsg, socketpair,
 };
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 /// Files taken from one `recvmsg`. More than these the kernel closes, so that a peer cannot fill our table at one go.
 const FILES_PER_READ: usize = 4;
@@ -36,16 +36,6 @@ pub fn inherited(number: u16) -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(original, 3)?)
 }
 
-/// A channel's end for awaiting in both directions. Makes it non-blocking.
-///
-/// # Errors
-/// If the runtime cannot watch it.
-pub fn watch(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    rustix::io::ioctl_fionbio(&socket, true)?;
-    // SAFETY: an OwnedFd is one and the same file, open until the AsyncFd drops it.
-    Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE | Interest::WRITABLE) }?)
-}
-
 /// Sends bytes and, with the first of them, a copy of `file`. Returns how many bytes went; if any did, so did the file.
 ///
 /// # Errors
@@ -66,24 +56,7 @@ pub fn send(socket: impl AsFd, bytes: &[u8], file: Option<BorrowedFd<'_>>) -> io
 /// # Errors
 /// `WouldBlock` when there is nothing; `ECONNRESET` when the peer died with unread bytes.
 pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
-    receive_with(socket, buffer, &mut [MaybeUninit::uninit(); cmsg_space!(ScmRights(FILES_PER_READ))])
-}
-
-/// The same with `space` for as many files as fit into it.
-pub(crate) fn receive_with(
-    socket: impl AsFd,
-    buffer: &mut [u8],
-    space: &mut [MaybeUninit<u8>],
-) -> io::Result<(usize, Vec<OwnedFd>)> {
-    let mut control = RecvAncillaryBuffer::new(space);
-    let got = recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
-    let mut files = Vec::new();
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(rights) = message {
-            files.extend(rights);
-        }
-    }
-    Ok((got.bytes, files))
+    rights::receive(socket, buffer, &mut [MaybeUninit::uninit(); cmsg_space!(ScmRights(FILES_PER_READ))])
 }
 
 /// Looks at the next bytes, which stay where they are. Returns how many there are, 0 at the end of the stream, and
@@ -113,12 +86,6 @@ pub fn take(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// True if a file could not be sent because too many are on their way, or we have no room for one more: later it may be.
-#[must_use]
-pub fn is_shortage(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ETOOMANYREFS | libc::EMFILE | libc::ENFILE | libc::ENOMEM))
 }
 
 /// How many bytes we sent that the peer has not read: never too few, and more than there are, for it counts what the

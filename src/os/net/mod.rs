@@ -5,6 +5,8 @@ pub mod connection;
 pub mod datagram;
 pub mod diag;
 pub mod fdpass;
-pub mod packets;
 pub mod reuseport;
 pub mod socket;
+
+/// Packets with open files, which the worker's end of a channel needs as well.
+pub use pmr_worker::os::packets;

@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
+use tokio_util::task::AbortOnDropHandle;
+
 use super::packets::{Channel, Read};
 use crate::cluster::Notice;
 use crate::cluster::balancer::ListenerId;
@@ -26,7 +28,7 @@ impl ClusterState {
         match Channel::new(channel, run, kept) {
             Ok(channel) => {
                 let reader = tokio::task::spawn_local(read(self.me.clone(), run, Rc::clone(&channel)));
-                Transport::Own(Own { channel, greeted: false, asked: None, reader: reader.abort_handle() })
+                Transport::Own(Own { channel, greeted: false, asked: None, _reader: AbortOnDropHandle::new(reader) })
             }
             Err(error) => {
                 tracing::error!(run = run.0, %error, "cannot watch the channel of a worker: closed");

@@ -11,6 +11,7 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::State;
 use crate::cluster::Notice;
@@ -26,7 +27,7 @@ const SELDOM: Duration = Duration::from_millis(100);
 pub(crate) fn start(state: &Rc<RefCell<State>>, run: Run) {
     let task = tokio::task::spawn_local(knock(Rc::downgrade(state), run));
     if let Some(worker) = state.borrow_mut().workers.get_mut(&run) {
-        worker.knocking = Some(task.abort_handle());
+        worker.knocking = Some(AbortOnDropHandle::new(task));
     }
 }
 

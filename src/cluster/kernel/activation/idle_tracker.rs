@@ -15,6 +15,7 @@ use std::time::Duration;
 use futures_util::future::select_all;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{Activation, State};
 use crate::cluster::Notice;
@@ -37,10 +38,10 @@ impl Activation {
             return;
         }
         state.idle_timeout = idle_timeout;
-        state.attendant.take().iter().for_each(tokio::task::AbortHandle::abort);
+        state.attendant = None;
         if let Some(idle) = idle_timeout {
             let task = attend(Rc::downgrade(&self.state), Rc::clone(&state.news), idle);
-            state.attendant = Some(tokio::task::spawn_local(task).abort_handle());
+            state.attendant = Some(AbortOnDropHandle::new(tokio::task::spawn_local(task)));
         }
     }
 }

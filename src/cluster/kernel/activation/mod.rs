@@ -27,7 +27,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::task::AbortHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use self::unix_listener::{SharedUnixListener, UnixListenerRecord};
 use super::super::Notice;
@@ -63,7 +63,7 @@ struct State {
     notices: UnboundedSender<Notice>,
     /// Workers have come or gone.
     news: Rc<Notify>,
-    attendant: Option<AbortHandle>,
+    attendant: Option<AbortOnDropHandle<()>>,
     /// What becomes of connections that no worker is ready for, once that is known.
     rule: Option<QueueRule>,
 }
@@ -72,15 +72,7 @@ struct State {
 struct Worker {
     excluded: bool,
     serves: bool,
-    knocking: Option<AbortHandle>,
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        if let Some(task) = &self.knocking {
-            task.abort();
-        }
-    }
+    knocking: Option<AbortOnDropHandle<()>>,
 }
 
 /// What is written down beside the queues.
@@ -188,7 +180,7 @@ impl Activation {
         let mut state = self.state.borrow_mut();
         let Some(worker) = state.workers.get_mut(&run) else { return };
         worker.serves = true;
-        worker.knocking.take().iter().for_each(AbortHandle::abort);
+        worker.knocking = None;
         state.queues.serve(run);
         state.look_out();
         state.note();
@@ -236,7 +228,7 @@ impl Activation {
     /// All sockets close, and their files are removed.
     pub fn close(&self) {
         let mut state = self.state.borrow_mut();
-        state.attendant.take().iter().for_each(AbortHandle::abort);
+        state.attendant = None;
         state.queues.close();
         state.doors.clear();
         state.note();
@@ -317,9 +309,6 @@ impl State {
 
 impl Drop for State {
     fn drop(&mut self) {
-        if let Some(task) = &self.attendant {
-            task.abort();
-        }
         self.store.persistence.ledger.remove(&activation_key(self.store.app));
         self.store.commit();
     }

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::task::AbortHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use self::journal::Journal;
 use super::super::Notice;
@@ -85,15 +85,9 @@ struct Worker {
     /// Dropped before the watch.
     _kept: KeptFd,
     watch: Rc<AsyncFd<BindWatch>>,
-    reader: AbortHandle,
+    _reader: AbortOnDropHandle<()>,
     /// Its main process has ended; what is left of it shares nothing any more.
     gone: bool,
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        self.reader.abort();
-    }
 }
 
 impl BindInterceptor {
@@ -169,8 +163,9 @@ impl State {
             Ok(watch) => Rc::new(watch),
             Err(error) => return tracing::error!(run = run.0, %error, "the binds of a worker cannot be watched"),
         };
-        let reader = tokio::task::spawn_local(read(self.me.clone(), run, Rc::clone(&watch))).abort_handle();
-        self.workers.insert(run, Worker { root, journal, _kept: kept, watch, reader, gone: false });
+        let reader = tokio::task::spawn_local(read(self.me.clone(), run, Rc::clone(&watch)));
+        let reader = AbortOnDropHandle::new(reader);
+        self.workers.insert(run, Worker { root, journal, _kept: kept, watch, _reader: reader, gone: false });
     }
 
     /// A call came: it is written down, decided, written down, and answered.

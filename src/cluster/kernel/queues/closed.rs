@@ -7,9 +7,10 @@ use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use tokio_util::task::AbortOnDropHandle;
+
 use super::queue::{Queue, QueueId};
 use super::state::{Shared, State};
-use crate::cluster::lookout::Lookout;
 use crate::os::net::diag;
 use crate::os::net::reuseport;
 use crate::os::net::reuseport::Key;
@@ -26,11 +27,14 @@ impl State {
     /// Notices from now on if connections wait in a queue whose program has closed it.
     pub(crate) fn attend(&mut self, at: usize) {
         let queue = &mut self.queues[at];
-        if queue.lookout.as_ref().is_some_and(Lookout::is_there) {
+        if queue.lookout.as_ref().is_some_and(|task| !task.is_finished()) {
             return;
         }
         match queue.socket.try_clone() {
-            Ok(socket) => queue.lookout = Some(Lookout::new(attend(self.me.clone(), queue.id, socket))),
+            Ok(socket) => {
+                let task = tokio::task::spawn_local(attend(self.me.clone(), queue.id, socket));
+                queue.lookout = Some(AbortOnDropHandle::new(task));
+            }
             Err(error) => tracing::warn!(%error, "it would not be noticed if a program closed its socket"),
         }
     }

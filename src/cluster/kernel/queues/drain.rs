@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::queue::Queue;
 use super::state::{Shared, State};
@@ -41,7 +42,7 @@ pub(crate) fn start(state: &Rc<RefCell<State>>, run: Run, grace: Duration) {
     let me = state.me.clone();
     let Some(worker) = state.workers.get_mut(&run).filter(|worker| worker.draining.is_none()) else { return };
     let task = tokio::task::spawn_local(drain(me, run, Instant::now() + grace));
-    worker.draining = Some(task.abort_handle());
+    worker.draining = Some(AbortOnDropHandle::new(task));
 }
 
 async fn drain(shared: Shared, run: Run, until: Instant) {

@@ -4,7 +4,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::lookout::Lookout;
+use tokio_util::task::AbortOnDropHandle;
+
 use crate::cluster::persist::store::{KeptFd, StateStore};
 use crate::cluster::waiting::Shedder;
 use crate::os::clock;
@@ -38,7 +39,7 @@ pub(crate) struct Queue {
     /// Since when nobody holds it, in ms of the monotonic clock.
     pub(crate) vacant_since: Option<u64>,
     /// Notices if its program closes it.
-    pub(crate) lookout: Option<Lookout>,
+    pub(crate) lookout: Option<AbortOnDropHandle<()>>,
     /// Turns away who waits too long while nobody serves.
     pub(crate) shedder: Shedder,
 }

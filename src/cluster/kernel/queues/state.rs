@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::{Rc, Weak};
 
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::task::AbortHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::queue::{Place, Queue, QueueId};
 use crate::cluster::Notice;
@@ -53,17 +53,9 @@ pub(crate) struct Worker {
     pub(crate) root: i32,
     pub(crate) excluded: bool,
     /// Its way out, once it is on it.
-    pub(crate) draining: Option<AbortHandle>,
+    pub(crate) draining: Option<AbortOnDropHandle<()>>,
     /// Its queues were empty for so long that nothing more is on its way to them.
     pub(crate) emptied: bool,
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        if let Some(task) = &self.draining {
-            task.abort();
-        }
-    }
 }
 
 impl Drop for State {

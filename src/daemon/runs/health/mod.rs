@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use self::check::{Question, Trouble};
 use super::super::god::God;
@@ -79,7 +79,7 @@ pub type Finding = (Run, Option<Fault>);
 
 /// The checks under way.
 pub struct HealthChecks {
-    tasks: HashMap<Run, AbortHandle>,
+    tasks: HashMap<Run, AbortOnDropHandle<()>>,
     lines: HashMap<Run, Arc<AwaitedLine>>,
     findings: mpsc::Sender<Finding>,
 }
@@ -112,9 +112,8 @@ impl HealthChecks {
                 }
             }
         });
-        if let Some(before) = self.tasks.insert(run, task.abort_handle()) {
-            before.abort();
-        }
+        // One from before ends.
+        self.tasks.insert(run, AbortOnDropHandle::new(task));
     }
 
     /// The line that is awaited in the output of a run, one for all its outputs.
@@ -137,9 +136,7 @@ impl HealthChecks {
 
     /// The run is on its way out.
     pub fn end(&mut self, run: Run) {
-        if let Some(task) = self.tasks.remove(&run) {
-            task.abort();
-        }
+        self.tasks.remove(&run);
         if let Some(line) = self.lines.remove(&run) {
             line.give_up();
         }

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::super::god::God;
 use super::super::launch::child_fds::ChildFds;
@@ -65,7 +65,7 @@ pub struct Notifications {
 #[derive(Debug)]
 struct Socket {
     known: Known,
-    reader: AbortHandle,
+    _reader: AbortOnDropHandle<()>,
 }
 
 /// What is written down of a socket.
@@ -154,8 +154,8 @@ impl Notifications {
     fn listen(&mut self, run: Run, known: Known, socket: OwnedFd) -> io::Result<()> {
         self.ledger.keep(&key(run), &socket);
         let socket = socket::watch(socket)?;
-        let reader = tokio::task::spawn_local(read(run, socket, self.heard.clone())).abort_handle();
-        self.sockets.insert(run, Socket { known, reader });
+        let reader = AbortOnDropHandle::new(tokio::task::spawn_local(read(run, socket, self.heard.clone())));
+        self.sockets.insert(run, Socket { known, _reader: reader });
         self.note(run);
         Ok(())
     }
@@ -192,9 +192,8 @@ impl Notifications {
 
     /// The run is gone.
     pub(crate) fn forget(&mut self, run: Run) {
-        if let Some(Socket { known, reader }) = self.sockets.remove(&run) {
+        if let Some(Socket { known, .. }) = self.sockets.remove(&run) {
             self.remove(run, &known.address);
-            reader.abort();
         }
     }
 

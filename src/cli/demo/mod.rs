@@ -1,10 +1,10 @@
 //! `pmr demo`: what pmr does, shown in seconds on a machine that has nothing but pmr.
 //!
-//! A daemon of its own in a scratch home runs a small web server ([`worker`]) as a cluster. [`load`] is on it from the
-//! start to the end, while the story scales, reloads and kills. Afterwards nothing is left: no process, no file.
+//! A daemon of its own in a temporary home runs a small web server ([`worker`]) as a cluster. [`load`] is on it from the
+//! start to the end, while the scenario scales, reloads and kills. Afterwards nothing is left: no process, no file.
 
 pub mod load;
-mod story;
+mod scenario;
 mod table;
 pub mod worker;
 
@@ -16,38 +16,38 @@ use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::client::Client;
-use crate::cli::commands::kill;
 use crate::cli::failure::{Doing, Failure};
-use crate::cli::outcome::Outcome;
+use crate::cli::shutdown;
 use crate::cli::ui::Ui;
 use crate::paths::Home;
 
 /// The longest path a Unix socket can have.
 const SOCKET_PATH: usize = 107;
-/// Stopping some idle workers takes much less.
-const LEAVING: Duration = Duration::from_secs(15);
+/// Limit for the end of the daemon: stopping some idle workers takes much less.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(15);
 
-/// Runs it. Done if no request was lost but those inside the worker that is killed, and every worker had its share.
+/// Runs the demo on the terminal. True if no request was lost but those inside the worker that is killed, and every worker
+/// had its share.
 ///
 /// # Errors
 /// If something could not be carried out at all, or the user stopped it.
-pub async fn run(ui: Ui) -> Result<Outcome, Failure> {
+pub async fn run(ui: Ui) -> Result<bool, Failure> {
     let scratch = scratch()?;
     let home = Home::new(scratch.path().to_owned());
-    // Our own words tell how far things are.
+    // The client stays silent: the scenario says how far things are.
     let client = Client::connect_or_start(&home, Ui::new(true, true)).await?;
-    let told = tokio::select! {
-        told = story::tell(&client, &home, ui) => told,
-        stopped = stopped() => Err(stopped),
+    let result = tokio::select! {
+        result = scenario::run(&client, &home, ui) => result,
+        interrupted = interrupted() => Err(interrupted),
     };
-    let left = leave(&client, &home, scratch).await;
-    // Why the story ended comes before why the cleaning up failed.
-    let steps = told?;
-    left?;
+    let cleaned_up = clean_up(&client, &home, scratch).await;
+    // Why the scenario ended comes before why the cleaning up failed.
+    let steps = result?;
+    cleaned_up?;
     ui.line(&format!("\n{}", table::table(&steps, ui.look())));
     ui.line(&table::verdict(&steps));
     ui.show(table::WHAT_NEXT);
-    Ok(if table::promise_held(&steps) { Outcome::Done } else { Outcome::Incomplete })
+    Ok(table::promise_held(&steps))
 }
 
 /// A home of its own, short enough for sockets.
@@ -61,8 +61,8 @@ fn scratch() -> Result<TempDir, Failure> {
     tempfile::Builder::new().prefix("pmr-demo-").tempdir_in("/tmp").doing(|| "making a folder in /tmp".into())
 }
 
-/// Comes when the user wants no more of it.
-async fn stopped() -> Failure {
+/// Returns when the user stops the demo: Ctrl-C, SIGTERM, or the terminal is closed.
+async fn interrupted() -> Failure {
     let signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
     let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hang_up)] = signals else {
         return Failure::new("signals cannot be handled");
@@ -75,13 +75,13 @@ async fn stopped() -> Failure {
     Failure::interrupted("demo")
 }
 
-/// Ends the daemon and all it runs, then removes the home. A daemon that does not end is killed, its workers end for
-/// lack of it, and the home stays for a look at the log.
-async fn leave(client: &Client, home: &Home, scratch: TempDir) -> Result<(), Failure> {
-    let failure = match tokio::time::timeout(LEAVING, kill::end(client, home)).await {
+/// Ends the daemon and all it runs, then removes the home. A daemon that does not end is killed, its workers end when
+/// their channel does, and the home stays for a look at the log.
+async fn clean_up(client: &Client, home: &Home, scratch: TempDir) -> Result<(), Failure> {
+    let failure = match tokio::time::timeout(SHUTDOWN_LIMIT, shutdown::end(client, home)).await {
         Ok(Ok(_)) => return scratch.close().doing(|| format!("removing {}", home.root().display())),
         Ok(Err(failure)) => failure.message,
-        Err(_) => format!("it takes longer than {} s", LEAVING.as_secs()),
+        Err(_) => format!("it takes longer than {} s", SHUTDOWN_LIMIT.as_secs()),
     };
     if let Some(daemon) = client.peer().and_then(Pid::from_raw) {
         let _ = kill_process(daemon, Signal::KILL);

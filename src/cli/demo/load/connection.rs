@@ -10,15 +10,16 @@ use hyper::header::{CONNECTION, HOST, HeaderMap};
 use hyper::{Request, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::{Loss, WhoAnswered};
+use super::{Loss, WorkerOf};
 
 /// An open connection.
 pub(super) struct Connection {
     sender: SendRequest<Empty<Bytes>>,
-    driver: JoinHandle<()>,
-    /// Who answered on it last.
+    /// Moves the bytes for `sender`.
+    _driver: AbortOnDropHandle<()>,
+    /// The pid of the worker that answered on it, once it has.
     pub(super) worker: Option<String>,
 }
 
@@ -26,7 +27,7 @@ pub(super) struct Connection {
 pub(super) enum Outcome {
     /// A complete response with status 200 came.
     Answered(Connection, State),
-    /// It did not.
+    /// None came.
     Lost(Loss),
 }
 
@@ -35,7 +36,7 @@ pub(super) enum Outcome {
 pub(super) enum State {
     /// It does, as far as is known.
     Open,
-    /// The server said that it will close it.
+    /// The server announced that it closes it.
     Closing,
 }
 
@@ -51,8 +52,8 @@ impl Connection {
         let _ = stream.set_nodelay(true);
         let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|_| Loss::Reset)?;
         // Errors reach the request they belong to.
-        let driver = tokio::spawn(async move { drop(connection.await) });
-        Ok(Connection { sender, driver, worker: None })
+        let driver = AbortOnDropHandle::new(tokio::spawn(async move { drop(connection.await) }));
+        Ok(Connection { sender, _driver: driver, worker: None })
     }
 
     /// True if the server has closed it while nothing was asked.
@@ -63,7 +64,7 @@ impl Connection {
     }
 
     /// Sends a request and reads the whole response.
-    pub(super) async fn ask(mut self, at: SocketAddr, keep: bool, who: WhoAnswered) -> Outcome {
+    pub(super) async fn ask(mut self, at: SocketAddr, keep: bool, worker_of: WorkerOf) -> Outcome {
         let mut request = Request::builder().uri("/").header(HOST, at.to_string());
         if !keep {
             request = request.header(CONNECTION, "close");
@@ -78,15 +79,9 @@ impl Connection {
         if head.status != StatusCode::OK {
             return Outcome::Lost(Loss::Bad);
         }
-        self.worker = who(&head.headers, &body.to_bytes());
+        self.worker = worker_of(&body.to_bytes());
         let ends = head.version == Version::HTTP_10 || says_close(&head.headers);
         Outcome::Answered(self, if ends { State::Closing } else { State::Open })
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.driver.abort();
     }
 }
 

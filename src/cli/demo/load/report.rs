@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::AddAssign;
 use std::time::Instant;
 
-/// Lost requests that are remembered one by one; more are only counted.
-const REMEMBERED: usize = 1000;
+/// How many lost requests are listed one by one; more are only counted.
+const LISTED: usize = 1000;
 
 /// How a request was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,10 +24,10 @@ pub enum Loss {
 
 /// One lost request.
 #[derive(Clone, Debug)]
-pub struct Lost {
-    /// How.
+pub struct LostRequest {
+    /// How it was lost.
     pub loss: Loss,
-    /// Who answered on the same connection before; `None` on a new one.
+    /// The worker that answered on the same connection before; `None` on a new one.
     pub worker: Option<String>,
     /// When the client last looked whether the connection was still there, to send it then.
     pub sent: Instant,
@@ -35,7 +35,7 @@ pub struct Lost {
     pub noticed: Instant,
 }
 
-/// What came of the requests of one kind of clients. Each request is in exactly one of the first six.
+/// What came of the requests of one kind of clients. Each request is in exactly one of the first six numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// With a complete response, status 200.
@@ -52,7 +52,7 @@ pub struct Counts {
     pub bad: u64,
     /// Kept connections the server closed while no request was on its way. Nothing is lost by that.
     pub closed_idle: u64,
-    /// Answered requests by who answered, where that could be told.
+    /// Answered requests by pid of the worker, where the answer named it.
     pub workers: BTreeMap<String, u64>,
 }
 
@@ -101,16 +101,16 @@ impl AddAssign<&Counts> for Counts {
 
 /// What came of a load.
 #[derive(Clone, Debug, Default)]
-pub struct Tally {
+pub struct LoadReport {
     /// Of the clients that keep their connection.
     pub keep_alive: Counts,
     /// Of those that open one for each request.
     pub fresh: Counts,
     /// The first lost requests, in order; 1000 at most.
-    pub losses: Vec<Lost>,
+    pub losses: Vec<LostRequest>,
 }
 
-impl Tally {
+impl LoadReport {
     /// Both kinds together.
     #[must_use]
     pub fn all(&self) -> Counts {
@@ -119,10 +119,10 @@ impl Tally {
         all
     }
 
-    /// What came since an earlier tally of the same load.
+    /// What came since an earlier report of the same load.
     #[must_use]
-    pub fn since(&self, earlier: &Tally) -> Tally {
-        Tally {
+    pub fn since(&self, earlier: &LoadReport) -> LoadReport {
+        LoadReport {
             keep_alive: self.keep_alive.since(&earlier.keep_alive),
             fresh: self.fresh.since(&earlier.fresh),
             losses: self.losses[earlier.losses.len()..].to_vec(),
@@ -143,7 +143,7 @@ impl Tally {
         }
     }
 
-    pub(super) fn lost(&mut self, keeps: bool, lost: Lost) {
+    pub(super) fn lost(&mut self, keeps: bool, lost: LostRequest) {
         let counts = self.of(keeps);
         *match lost.loss {
             Loss::Refused => &mut counts.refused,
@@ -152,7 +152,7 @@ impl Tally {
             Loss::Hung => &mut counts.hung,
             Loss::Bad => &mut counts.bad,
         } += 1;
-        if self.losses.len() < REMEMBERED {
+        if self.losses.len() < LISTED {
             self.losses.push(lost);
         }
     }

@@ -1,7 +1,7 @@
 //! For web servers written in Rust: workers of a cluster without a line about clustering.
 //!
 //! [`listener`] is used in place of a bind. Under `pmr start ./server -i 4` the connections come from the daemon, in exact
-//! turn, by the [protocol of its own](crate::protocol::channel); anywhere else it is an ordinary bind. [`draining`] tells
+//! turn, by the [protocol of its own](protocol); anywhere else it is an ordinary bind. [`draining`] tells
 //! when to finish.
 //!
 //! No client that keeps its connection alive need lose a request then, if it is told to leave by the header
@@ -10,10 +10,10 @@
 //! `axum::serve(..).with_graceful_shutdown(..)`: see `examples/channel/axum.rs`.
 //!
 //! ```no_run
-//! # async fn handle(_: pmr::worker::Stream) {}
+//! # async fn handle(_: pmr_worker::Stream) {}
 //! # async fn serve() -> std::io::Result<()> {
-//! let mut listener = pmr::worker::listener("127.0.0.1:3000").await?;
-//! let mut draining = std::pin::pin!(pmr::worker::draining());
+//! let mut listener = pmr_worker::listener("127.0.0.1:3000").await?;
+//! let mut draining = std::pin::pin!(pmr_worker::draining());
 //! loop {
 //!     tokio::select! {
 //!         (stream, _peer) = listener.accept() => drop(tokio::spawn(handle(stream))),
@@ -25,26 +25,47 @@
 //!
 //! A process has one channel, so all this must happen in one tokio runtime, with I/O and time enabled.
 
+mod bind;
 mod channel;
+pub mod os;
+pub mod protocol;
 mod stream;
 
+use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::channel::{Channel, Door};
+use self::bind::Socket;
+use self::channel::{Channel, ChannelListener};
+use self::os::{packets, rights};
+use self::protocol::VARIABLE;
 pub use self::stream::Stream;
-pub use crate::os::net::socket::LocalAddress as Address;
-use crate::os::net::socket::{Listening, Place};
-use crate::os::net::{fdpass, packets};
-use crate::protocol::channel::VARIABLE;
 
 /// Pause when there are too many open files.
 const SHORTAGE: Duration = Duration::from_millis(50);
+
+/// The address of a socket, of either end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// TCP.
+    Ip(SocketAddr),
+    /// A Unix path; empty for a client, which has none.
+    Path(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Ip(address) => address.fmt(out),
+            Address::Path(path) => path.display().fmt(out),
+        }
+    }
+}
 
 /// Where connections come from.
 #[derive(Debug)]
@@ -55,8 +76,8 @@ pub struct Listener {
 
 #[derive(Debug)]
 enum Source {
-    Channel(Door),
-    Socket(AsyncFd<Listening>),
+    Channel(ChannelListener),
+    Socket(Socket),
 }
 
 /// Listens on `address`: `127.0.0.1:3000`, `[::]:3000`, `:3000` for all addresses, or the absolute path of a Unix socket.
@@ -68,7 +89,10 @@ enum Source {
 pub async fn listener(address: &str) -> io::Result<Listener> {
     match inherited() {
         Some(channel) => listener_on(channel, address).await,
-        None => bind(address),
+        None => {
+            let (socket, address) = Socket::bind(address)?;
+            Ok(Listener { source: Source::Socket(socket), address })
+        }
     }
 }
 
@@ -111,7 +135,7 @@ async fn by_signal_or(told: impl Future<Output = ()>) {
     }
 }
 
-/// Tells the daemon that the app is ready, which it waits for under `wait_ready`. Outside pmr nobody hears it.
+/// Tells the daemon that the app is ready, which it waits for under `wait_ready`. Outside pmr it does nothing.
 ///
 /// # Errors
 /// If the channel fails.
@@ -133,21 +157,8 @@ fn inherited() -> Option<&'static Arc<Channel>> {
 }
 
 async fn listener_on(channel: &Arc<Channel>, address: &str) -> io::Result<Listener> {
-    let (door, address) = channel.listen(address).await?;
-    Ok(Listener { source: Source::Channel(door), address: parsed(&address)? })
-}
-
-fn bind(address: &str) -> io::Result<Listener> {
-    let place = match parsed(address) {
-        Ok(Address::Ip(address)) => Place::Tcp { address, v6only: false },
-        Ok(Address::Path(path)) => Place::Unix { path, readable_all: false, writable_all: false },
-        Err(error) => {
-            Place::AnyAddress { port: address.strip_prefix(':').and_then(|port| port.parse().ok()).ok_or(error)? }
-        }
-    };
-    let listening = Listening::open(&place, 0)?;
-    let address = listening.address().clone();
-    Ok(Listener { source: Source::Socket(listening.watch()?), address })
+    let (listener, address) = channel.listen(address).await?;
+    Ok(Listener { source: Source::Channel(listener), address: parsed(&address)? })
 }
 
 fn parsed(address: &str) -> io::Result<Address> {
@@ -164,13 +175,13 @@ impl Listener {
     pub async fn accept(&mut self) -> (Stream, Address) {
         loop {
             let stream = match &mut self.source {
-                Source::Channel(door) => door.accept().await,
-                Source::Socket(socket) => accept(socket).await.and_then(|socket| Stream::new(socket, None)),
+                Source::Channel(listener) => listener.accept().await,
+                Source::Socket(socket) => socket.accept().await,
             };
-            // Whoever has hung up already is no connection.
+            // A client that has hung up already is no connection.
             match stream.and_then(|stream| stream.peer().map(|peer| (stream, peer))) {
                 Ok(connection) => return connection,
-                Err(error) if fdpass::is_shortage(&error) => tokio::time::sleep(SHORTAGE).await,
+                Err(error) if rights::is_shortage(&error) => tokio::time::sleep(SHORTAGE).await,
                 Err(_) => {}
             }
         }
@@ -182,14 +193,6 @@ impl Listener {
     /// None; so that it is used as any listener is.
     pub fn local_addr(&self) -> io::Result<Address> {
         Ok(self.address.clone())
-    }
-}
-
-async fn accept(socket: &AsyncFd<Listening>) -> io::Result<OwnedFd> {
-    loop {
-        if let Ok(accepted) = socket.readable().await?.try_io(|socket| socket.get_ref().accept()) {
-            return accepted;
-        }
     }
 }
 

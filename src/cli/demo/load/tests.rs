@@ -49,20 +49,20 @@ fn serve_for_ever(mut stream: TcpStream) {
 }
 
 /// Load with these clients until `enough`.
-fn until(at: SocketAddr, keep_alive: usize, fresh: usize, enough: fn(&Tally) -> bool) -> Tally {
+fn until(at: SocketAddr, keep_alive: usize, fresh: usize, enough: fn(&LoadReport) -> bool) -> LoadReport {
     until_with(plan(keep_alive, fresh), at, enough)
 }
 
 /// The same with clients who do not wait long.
-fn until_soon(at: SocketAddr, keep_alive: usize, fresh: usize, enough: fn(&Tally) -> bool) -> Tally {
+fn until_soon(at: SocketAddr, keep_alive: usize, fresh: usize, enough: fn(&LoadReport) -> bool) -> LoadReport {
     until_with(Plan { limit: Duration::from_millis(200), ..plan(keep_alive, fresh) }, at, enough)
 }
 
-fn until_with(plan: Plan, at: SocketAddr, enough: fn(&Tally) -> bool) -> Tally {
+fn until_with(plan: Plan, at: SocketAddr, enough: fn(&LoadReport) -> bool) -> LoadReport {
     let load = Load::start(at, plan).unwrap();
     let since = Instant::now();
-    while !enough(&load.tally()) {
-        assert!(since.elapsed() < PATIENCE, "not enough: {:?}", load.tally());
+    while !enough(&load.report()) {
+        assert!(since.elapsed() < PATIENCE, "not enough: {:?}", load.report());
         std::thread::sleep(Duration::from_millis(1));
     }
     load.stop()
@@ -74,10 +74,10 @@ fn plan(keep_alive: usize, fresh: usize) -> Plan {
 
 #[test]
 fn answers_are_counted_for_each_kind_and_worker() {
-    let tally =
-        until(server(serve_for_ever), 2, 2, |tally| tally.keep_alive.answered > 20 && tally.fresh.answered > 20);
-    let all = tally.all();
-    assert_eq!(all.failed(), 0, "{tally:?}");
+    let report =
+        until(server(serve_for_ever), 2, 2, |report| report.keep_alive.answered > 20 && report.fresh.answered > 20);
+    let all = report.all();
+    assert_eq!(all.failed(), 0, "{report:?}");
     assert_eq!(all.closed_idle, 0);
     assert_eq!(all.workers, BTreeMap::from([("7".to_owned(), all.answered)]));
 }
@@ -89,18 +89,18 @@ fn kept_connections_are_kept_and_fresh_ones_are_not() {
         *CONNECTIONS.lock().unwrap() += 1;
         serve_for_ever(stream);
     });
-    let _ = until(at, 3, 0, |tally| tally.keep_alive.answered > 30);
+    let _ = until(at, 3, 0, |report| report.keep_alive.answered > 30);
     assert_eq!(*CONNECTIONS.lock().unwrap(), 3);
-    let tally = until(at, 0, 1, |tally| tally.fresh.answered > 10);
-    assert_eq!(*CONNECTIONS.lock().unwrap() as u64, 3 + tally.fresh.answered);
+    let report = until(at, 0, 1, |report| report.fresh.answered > 10);
+    assert_eq!(*CONNECTIONS.lock().unwrap() as u64, 3 + report.fresh.answered);
 }
 
 #[test]
 fn nobody_at_the_port_is_refused() {
     let at = SocketAddr::from(([127, 0, 0, 1], crate::os::ports::free_port()));
-    let tally = until(at, 1, 1, |tally| tally.all().refused >= 4);
-    assert!(tally.keep_alive.refused > 0 && tally.fresh.refused > 0);
-    assert_eq!(tally.all().requests(), tally.all().refused, "{tally:?}");
+    let report = until(at, 1, 1, |report| report.all().refused >= 4);
+    assert!(report.keep_alive.refused > 0 && report.fresh.refused > 0);
+    assert_eq!(report.all().requests(), report.all().refused, "{report:?}");
 }
 
 #[test]
@@ -108,9 +108,9 @@ fn a_connection_closed_before_the_answer_is_reset() {
     let at = server(|mut stream| {
         request(&mut stream);
     });
-    let tally = until(at, 1, 1, |tally| tally.keep_alive.reset > 1 && tally.fresh.reset > 1);
-    assert_eq!(tally.all().requests(), tally.all().reset, "{tally:?}");
-    assert!(tally.losses.iter().all(|lost| lost.loss == Loss::Reset && lost.worker.is_none()));
+    let report = until(at, 1, 1, |report| report.keep_alive.reset > 1 && report.fresh.reset > 1);
+    assert_eq!(report.all().requests(), report.all().reset, "{report:?}");
+    assert!(report.losses.iter().all(|lost| lost.loss == Loss::Reset && lost.worker.is_none()));
 }
 
 #[test]
@@ -121,10 +121,10 @@ fn a_kept_connection_closed_under_a_request_is_reset_and_its_worker_is_known() {
         }
         request(&mut stream);
     });
-    let tally = until(at, 1, 0, |tally| tally.keep_alive.reset > 2);
-    assert_eq!(tally.keep_alive.closed_idle, 0);
-    assert!(tally.losses.iter().all(|lost| lost.worker.as_deref() == Some("7")), "{:?}", tally.losses);
-    assert!(tally.losses.iter().all(|lost| lost.sent <= lost.noticed));
+    let report = until(at, 1, 0, |report| report.keep_alive.reset > 2);
+    assert_eq!(report.keep_alive.closed_idle, 0);
+    assert!(report.losses.iter().all(|lost| lost.worker.as_deref() == Some("7")), "{:?}", report.losses);
+    assert!(report.losses.iter().all(|lost| lost.sent <= lost.noticed));
 }
 
 #[test]
@@ -134,12 +134,12 @@ fn a_connection_that_was_announced_to_close_is_replaced_without_loss() {
             answer(&mut stream, LAST);
         }
     });
-    let tally = until(at, 1, 0, |tally| tally.keep_alive.answered > 10);
-    assert_eq!((tally.keep_alive.failed(), tally.keep_alive.closed_idle), (0, 0), "{tally:?}");
+    let report = until(at, 1, 0, |report| report.keep_alive.answered > 10);
+    assert_eq!((report.keep_alive.failed(), report.keep_alive.closed_idle), (0, 0), "{report:?}");
 }
 
 #[test]
-fn a_connection_closed_between_requests_loses_nothing_and_is_told() {
+fn a_connection_closed_between_requests_loses_nothing_and_is_counted() {
     let at = server(|mut stream| {
         if request(&mut stream) {
             // The end comes in one packet with the answer: it is there before the client can ask again.
@@ -151,12 +151,12 @@ fn a_connection_closed_between_requests_loses_nothing_and_is_told() {
     let think = Duration::from_millis(30);
     let load = Load::start(at, Plan { think, ..plan(1, 0) }).unwrap();
     let since = Instant::now();
-    while load.tally().keep_alive.closed_idle < 3 {
-        assert!(since.elapsed() < PATIENCE, "{:?}", load.tally());
+    while load.report().keep_alive.closed_idle < 3 {
+        assert!(since.elapsed() < PATIENCE, "{:?}", load.report());
         std::thread::sleep(Duration::from_millis(1));
     }
-    let tally = load.stop();
-    assert_eq!(tally.keep_alive.failed(), 0, "{tally:?}");
+    let report = load.stop();
+    assert_eq!(report.keep_alive.failed(), 0, "{report:?}");
 }
 
 #[test]
@@ -170,16 +170,16 @@ fn a_connection_closed_while_the_client_was_not_let_run_loses_nothing() {
         drop(stream);
         CLOSED.fetch_add(1, Ordering::SeqCst);
     });
-    // The client has the answer, and hears nothing until the connection is closed.
-    let worker: WhoAnswered = |headers, body| {
+    // The client has the answer, and does not run until the connection is closed.
+    let worker: WorkerOf = |body| {
         let answers = ANSWERS.fetch_add(1, Ordering::SeqCst) + 1;
         while CLOSED.load(Ordering::SeqCst) < answers {
             std::thread::yield_now();
         }
-        pid_in_body(headers, body)
+        pid_in_body(body)
     };
-    let tally = until_with(Plan { worker, ..plan(1, 0) }, at, |tally| tally.keep_alive.closed_idle > 20);
-    assert_eq!(tally.keep_alive.failed(), 0, "{tally:?}");
+    let report = until_with(Plan { worker, ..plan(1, 0) }, at, |report| report.keep_alive.closed_idle > 20);
+    assert_eq!(report.keep_alive.failed(), 0, "{report:?}");
 }
 
 #[test]
@@ -189,8 +189,8 @@ fn half_a_body_is_truncated() {
             answer(&mut stream, &WHOLE[..WHOLE.len() - 4]);
         }
     });
-    let tally = until(at, 1, 1, |tally| tally.keep_alive.truncated > 1 && tally.fresh.truncated > 1);
-    assert_eq!(tally.all().requests(), tally.all().truncated, "{tally:?}");
+    let report = until(at, 1, 1, |report| report.keep_alive.truncated > 1 && report.fresh.truncated > 1);
+    assert_eq!(report.all().requests(), report.all().truncated, "{report:?}");
 }
 
 #[test]
@@ -200,8 +200,8 @@ fn half_a_chunked_body_is_truncated() {
             answer(&mut stream, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n");
         }
     });
-    let tally = until(at, 0, 1, |tally| tally.fresh.truncated > 1);
-    assert_eq!(tally.all().requests(), tally.all().truncated, "{tally:?}");
+    let report = until(at, 0, 1, |report| report.fresh.truncated > 1);
+    assert_eq!(report.all().requests(), report.all().truncated, "{report:?}");
 }
 
 #[test]
@@ -211,8 +211,8 @@ fn silence_is_hung() {
         // Until the client hangs up.
         let _ = stream.read(&mut [0]);
     });
-    let tally = until_soon(at, 1, 1, |tally| tally.keep_alive.hung > 0 && tally.fresh.hung > 0);
-    assert_eq!(tally.all().requests(), tally.all().hung, "{tally:?}");
+    let report = until_soon(at, 1, 1, |report| report.keep_alive.hung > 0 && report.fresh.hung > 0);
+    assert_eq!(report.all().requests(), report.all().hung, "{report:?}");
 }
 
 #[test]
@@ -223,8 +223,8 @@ fn a_body_that_never_ends_is_hung() {
         }
         let _ = stream.read(&mut [0]);
     });
-    let tally = until_soon(at, 1, 0, |tally| tally.keep_alive.hung > 0);
-    assert_eq!(tally.all().requests(), tally.all().hung, "{tally:?}");
+    let report = until_soon(at, 1, 0, |report| report.keep_alive.hung > 0);
+    assert_eq!(report.all().requests(), report.all().hung, "{report:?}");
 }
 
 #[test]
@@ -241,21 +241,21 @@ fn other_statuses_and_nonsense_are_bad() {
         }
     });
     for at in [error, nonsense] {
-        let tally = until(at, 1, 1, |tally| tally.keep_alive.bad > 1 && tally.fresh.bad > 1);
-        assert_eq!(tally.all().requests(), tally.all().bad, "{tally:?}");
+        let report = until(at, 1, 1, |report| report.keep_alive.bad > 1 && report.fresh.bad > 1);
+        assert_eq!(report.all().requests(), report.all().bad, "{report:?}");
     }
 }
 
 #[test]
-fn a_later_tally_less_an_earlier_one_is_what_came_between() {
+fn a_later_report_less_an_earlier_one_is_what_came_between() {
     let load = Load::start(server(serve_for_ever), plan(1, 1)).unwrap();
     let since = Instant::now();
     let enough = |floor: u64| {
-        while load.tally().all().answered < floor {
+        while load.report().all().answered < floor {
             assert!(since.elapsed() < PATIENCE);
             std::thread::sleep(Duration::from_millis(1));
         }
-        load.tally()
+        load.report()
     };
     let first = enough(10);
     let second = enough(first.all().answered + 10);
@@ -285,12 +285,7 @@ fn stopping_waits_for_requests_on_their_way_and_not_for_thinking_clients() {
 }
 
 #[test]
-fn workers_are_told_by_body_or_header() {
-    let mut headers = HeaderMap::new();
-    assert_eq!(pid_in_body(&headers, b"{\"pid\":12,\"instance\":\"0\"}").as_deref(), Some("12"));
-    assert_eq!(pid_in_body(&headers, b"hello"), None);
-    headers.insert("x-pid", "34".parse().unwrap());
-    assert_eq!(worker_in_header(&headers, b"").as_deref(), Some("34"));
-    headers.insert("x-worker", "2".parse().unwrap());
-    assert_eq!(worker_in_header(&headers, b"").as_deref(), Some("2"));
+fn the_worker_is_named_in_the_body() {
+    assert_eq!(pid_in_body(b"{\"pid\":12,\"instance\":\"0\"}").as_deref(), Some("12"));
+    assert_eq!(pid_in_body(b"hello"), None);
 }

@@ -9,7 +9,6 @@ mod tests;
 
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -35,7 +34,7 @@ pub const PERSONALITY: &str = "__demo-worker";
 /// A connection on which no request comes for so long is closed.
 const IDLE: Duration = Duration::from_secs(2);
 
-/// What a worker is told by its environment.
+/// What the environment of a worker says.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// `PORT`, on 127.0.0.1; 0: any, the same for all workers.
@@ -44,16 +43,11 @@ pub struct Settings {
     pub instance: String,
 }
 
-/// Is a worker until told to leave, by the daemon or by SIGINT or SIGTERM.
-#[must_use]
-pub fn run() -> ExitCode {
-    match start() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => crate::cli::fail(&failure),
-    }
-}
-
-fn start() -> Result<(), Failure> {
+/// Serves until the worker is to leave: the daemon drains it, or SIGINT or SIGTERM comes.
+///
+/// # Errors
+/// If the worker cannot start or listen.
+pub fn run() -> Result<(), Failure> {
     let settings = Settings::of_environment()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.doing(|| "starting the runtime".into())?;
@@ -90,36 +84,36 @@ async fn listen(settings: &Settings) -> Result<(), Failure> {
 ///
 /// Must run inside a `LocalSet`.
 pub async fn serve(mut listener: Listener, settings: &Settings, finish: impl Future<Output = ()>) {
-    let door = Door::new(settings);
+    let server = Server::new(settings);
     let mut finish = std::pin::pin!(finish);
     loop {
         tokio::select! {
             (stream, _) = listener.accept() => {
-                tokio::task::spawn_local(converse(stream, Guest::enter(Rc::clone(&door))));
+                tokio::task::spawn_local(serve_connection(stream, OpenConnection::count(Rc::clone(&server))));
             }
             () = &mut finish => break,
         }
     }
     drop(listener);
-    door.closing.set(true);
-    while !door.is_empty() {
-        door.emptied.notified().await;
+    server.closing.set(true);
+    while !server.is_empty() {
+        server.emptied.notified().await;
     }
 }
 
 /// What the connections share.
-struct Door {
+struct Server {
     body: Bytes,
-    /// Each response shall be the last of its connection.
+    /// Each response says that its connection ends.
     closing: Cell<bool>,
     open: Cell<usize>,
     emptied: Notify,
 }
 
-impl Door {
-    fn new(settings: &Settings) -> Rc<Door> {
+impl Server {
+    fn new(settings: &Settings) -> Rc<Server> {
         let body = json!({"pid": std::process::id(), "instance": settings.instance}).to_string().into();
-        Rc::new(Door { body, closing: Cell::new(false), open: Cell::new(0), emptied: Notify::new() })
+        Rc::new(Server { body, closing: Cell::new(false), open: Cell::new(0), emptied: Notify::new() })
     }
 
     fn is_empty(&self) -> bool {
@@ -136,17 +130,17 @@ impl Door {
     }
 }
 
-/// A connection within the house; counted until it ends.
-struct Guest(Rc<Door>);
+/// A connection; counted until it ends.
+struct OpenConnection(Rc<Server>);
 
-impl Guest {
-    fn enter(door: Rc<Door>) -> Guest {
-        door.open.set(door.open.get() + 1);
-        Guest(door)
+impl OpenConnection {
+    fn count(server: Rc<Server>) -> OpenConnection {
+        server.open.set(server.open.get() + 1);
+        OpenConnection(server)
     }
 }
 
-impl Drop for Guest {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.open.set(self.0.open.get() - 1);
         if self.0.is_empty() {
@@ -155,11 +149,11 @@ impl Drop for Guest {
     }
 }
 
-/// Serves one connection to its end. What goes wrong with it is the client's affair.
-async fn converse(stream: Stream, guest: Guest) {
+/// Serves one connection to its end. The client sees what goes wrong with it.
+async fn serve_connection(stream: Stream, connection: OpenConnection) {
     let _ = stream.set_nodelay(true);
     let service = service_fn(|_: Request<Incoming>| {
-        let response = guest.0.answer();
+        let response = connection.0.answer();
         async { Ok::<_, Infallible>(response) }
     });
     let mut http = http1::Builder::new();

@@ -11,10 +11,10 @@ use super::*;
 /// Longer than anything here takes; what waits that long has hung.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn play<F: Future<Output = ()>>(story: F) {
+fn run_local<F: Future<Output = ()>>(test: F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let story = async { tokio::time::timeout(PATIENCE, story).await.expect("the story hung") };
-    tokio::task::LocalSet::new().block_on(&runtime, story);
+    let test = async { tokio::time::timeout(PATIENCE, test).await.expect("the test hung") };
+    tokio::task::LocalSet::new().block_on(&runtime, test);
 }
 
 /// A server that runs.
@@ -28,10 +28,10 @@ impl Served {
     async fn start() -> Served {
         let listener = worker::listener("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap().to_string();
-        let (finish, told) = oneshot::channel();
+        let (finish, finishing) = oneshot::channel();
         let server = tokio::task::spawn_local(async move {
             let settings = Settings { port: 0, instance: "5".to_owned() };
-            serve(listener, &settings, async { drop(told.await) }).await;
+            serve(listener, &settings, async { drop(finishing.await) }).await;
         });
         Served { at, finish, server }
     }
@@ -64,7 +64,7 @@ async fn is_at_end(mut client: Client) -> bool {
 
 #[test]
 fn it_serves_and_keeps_connections() {
-    play(async {
+    run_local(async {
         let served = Served::start().await;
         let (client, first) = ask(served.connect()).await;
         assert!(first.starts_with("HTTP/1.1 200 OK\r\n"), "{first}");
@@ -77,7 +77,7 @@ fn it_serves_and_keeps_connections() {
 
 #[test]
 fn told_to_finish_it_ends_each_connection_with_its_next_response() {
-    play(async {
+    run_local(async {
         let served = Served::start().await;
         let (client, _) = ask(served.connect()).await;
         served.finish.send(()).unwrap();
@@ -91,7 +91,7 @@ fn told_to_finish_it_ends_each_connection_with_its_next_response() {
 
 #[test]
 fn an_idle_connection_is_not_cut_but_ends_in_time() {
-    play(async {
+    run_local(async {
         let served = Served::start().await;
         let (idle, _) = ask(served.connect()).await;
         let since = tokio::time::Instant::now();

@@ -6,13 +6,13 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::cmsg_space;
-use rustix::io::FdFlags;
+use rustix::io::{Errno, FdFlags};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
     SocketFlags, SocketType, recv, recvmsg, sendmsg, socketpair, sockopt,
 };
 
-use super::fdpass;
+use super::rights;
 
 /// The most files with one packet.
 pub const FILES: usize = 16;
@@ -38,13 +38,13 @@ pub fn claim(number: u16) -> io::Result<OwnedFd> {
     // SAFETY: borrowed for calls that find out by themselves what it is, if anything.
     let original = unsafe { BorrowedFd::borrow_raw(i32::from(number)) };
     if number < 3 {
-        return Err(io::Error::from_raw_os_error(libc::EBADF));
+        return Err(Errno::BADF.into());
     }
     if sockopt::socket_type(original)? != SocketType::SEQPACKET {
-        return Err(io::Error::from_raw_os_error(libc::EPROTOTYPE));
+        return Err(Errno::PROTOTYPE.into());
     }
     if CLAIMED.swap(true, Ordering::Relaxed) {
-        return Err(io::Error::from_raw_os_error(libc::EBUSY));
+        return Err(Errno::BUSY.into());
     }
     rustix::io::fcntl_setfd(original, FdFlags::CLOEXEC)?;
     // SAFETY: it is open, it was given to this process by its parent for this very purpose, and the flag above keeps a
@@ -73,7 +73,7 @@ pub fn send(socket: impl AsFd, bytes: &[u8], files: &[BorrowedFd<'_>]) -> io::Re
 /// `WouldBlock` when there is none.
 pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(FILES))];
-    past_reset(|| fdpass::receive_with(&socket, buffer, &mut space))
+    past_reset(|| rights::receive(&socket, buffer, &mut space))
 }
 
 /// Calls again if the peer died with packets unread. The kernel says so first, and once: what the peer had sent before that
@@ -182,14 +182,14 @@ mod tests {
 
     #[test]
     fn only_a_packet_socket_is_taken_over_and_only_once() {
-        let error = |number| claim(number).unwrap_err().raw_os_error();
-        assert_eq!(error(60_000), Some(libc::EBADF));
-        let (stream, _other) = crate::os::net::fdpass::channel_pair().unwrap();
-        assert_eq!(error(u16::try_from(stream.as_raw_fd()).unwrap()), Some(libc::EPROTOTYPE));
+        let error = |number| Errno::from_io_error(&claim(number).unwrap_err());
+        assert_eq!(error(60_000), Some(Errno::BADF));
+        let (stream, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert_eq!(error(u16::try_from(stream.as_raw_fd()).unwrap()), Some(Errno::PROTOTYPE));
         let (ours, theirs) = pair().unwrap();
         let number = u16::try_from(std::os::fd::IntoRawFd::into_raw_fd(theirs)).unwrap();
         let claimed = claim(number).unwrap();
-        assert_eq!(error(number), Some(libc::EBUSY));
+        assert_eq!(error(number), Some(Errno::BUSY));
         drop(claimed);
         assert_eq!(peek(&ours, &mut [0; 8]).unwrap(), Seen::End, "it was the only owner");
     }

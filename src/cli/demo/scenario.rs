@@ -1,4 +1,4 @@
-//! The story: a cluster under load is started, scaled, reloaded, hit with a kill -9, and scaled down.
+//! The steps of the demo: a cluster under load is started, scaled, reloaded, hit with a kill -9, and scaled down.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
 
-use super::load::{Load, Loss, Lost, Plan, Tally};
+use super::load::{Load, LoadReport, Loss, LostRequest, Plan};
 use super::table::{Step, share_bars};
 use super::worker;
 use crate::cli::client::Client;
@@ -24,52 +24,53 @@ use crate::spec::{AppSpec, Env, ExecMode, Program};
 
 const NAME: &str = "demo";
 /// How long load goes on after each step, to see how it spreads over the workers.
-const CALM: Duration = Duration::from_millis(1200);
-/// A killed worker is replaced in milliseconds; nobody waits longer than this to see it.
-const REPLACED: Duration = Duration::from_secs(10);
-/// Each other step takes well under a second; a daemon that takes longer than this hangs.
-const LONGEST: Duration = Duration::from_secs(20);
-/// Should an event be missed, the list is asked this often.
-const LOOK: Duration = Duration::from_millis(500);
-/// What was sent to a process this soon after its death was sent before the client could know of it.
-const LAST_BREATH: Duration = Duration::from_millis(100);
+const OBSERVATION: Duration = Duration::from_millis(1200);
+/// Limit for the replacement of the killed worker, which takes milliseconds.
+const REPLACEMENT_LIMIT: Duration = Duration::from_secs(10);
+/// Limit for each other step, which takes well under a second: a daemon that takes longer hangs.
+const STEP_LIMIT: Duration = Duration::from_secs(20);
+/// How often the list is asked, should an event be missed.
+const POLL: Duration = Duration::from_millis(500);
+/// A request sent to a process this soon after its death was sent before the client could know of it.
+const NOTICE_DELAY: Duration = Duration::from_millis(100);
 
-/// Tells the whole story, and what came of each step.
-pub(super) async fn tell(client: &Client, home: &Home, ui: Ui) -> Result<Vec<Step>, Failure> {
+/// Runs all steps. Returns what came of each.
+pub(super) async fn run(client: &Client, home: &Home, ui: Ui) -> Result<Vec<Step>, Failure> {
     let few = processors().max(2);
     let many = few + 2;
-    let mut stage = Stage::open(client, home, ui, few).await?;
-    stage.say(&format!("2/5  scale to {many} workers"));
-    stage.act(format!("scale to {many}"), Action::Scale(Scale::To(many))).await?;
-    stage.say(&format!("3/5  reload: replace all {many} workers, one after another"));
+    let mut scenario = Scenario::start(client, home, ui, few).await?;
+    scenario.say(&format!("2/5  scale to {many} workers"));
+    scenario.command(format!("scale to {many}"), Action::Scale(Scale::To(many))).await?;
+    scenario.say(&format!("3/5  reload: replace all {many} workers, one after another"));
     let reload = Action::Reload { changes: Changes::default(), rollout: Rollout::waves(1) };
-    stage.act(format!("reload all {many}"), reload).await?;
-    stage.kill_one().await?;
-    stage.say(&format!("5/5  scale down to {few} workers"));
-    stage.act(format!("scale down to {few}"), Action::Scale(Scale::To(few))).await?;
-    Ok(stage.close())
+    scenario.command(format!("reload all {many}"), reload).await?;
+    scenario.kill_one().await?;
+    scenario.say(&format!("5/5  scale down to {few} workers"));
+    scenario.command(format!("scale down to {few}"), Action::Scale(Scale::To(few))).await?;
+    Ok(scenario.finish())
 }
 
 fn processors() -> u32 {
     std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX))
 }
 
-struct Stage<'a> {
+/// The demo while it runs.
+struct Scenario<'a> {
     client: &'a Client,
     home: &'a Home,
     ui: Ui,
     load: Load,
     /// What was counted at the end of the last step, and when that was.
-    counted: (Tally, Instant),
+    counted: (LoadReport, Instant),
     steps: Vec<Step>,
 }
 
-impl<'a> Stage<'a> {
+impl<'a> Scenario<'a> {
     /// Starts the workers, then the load.
-    async fn open(client: &'a Client, home: &'a Home, ui: Ui, workers: u32) -> Result<Stage<'a>, Failure> {
+    async fn start(client: &'a Client, home: &'a Home, ui: Ui, workers: u32) -> Result<Scenario<'a>, Failure> {
         ui.say(&format!("1/5  start {workers} workers of a small web server that is built into pmr"));
         let started = Instant::now();
-        done(client.launch(vec![app(workers)?], Launch::New)).await?;
+        succeeds(client.launch(vec![app(workers)?], Launch::New)).await?;
         let took = started.elapsed();
         let at = address(client).await?;
         let plan = Plan { think: Duration::from_millis(1), ..Plan::default() };
@@ -79,12 +80,12 @@ impl<'a> Stage<'a> {
             plan.keep_alive, plan.fresh
         ));
         let load = Load::start(at, plan).doing(|| "starting the load".into())?;
-        let counted = (Tally::default(), Instant::now());
-        let mut stage = Stage { client, home, ui, load, counted, steps: Vec::new() };
-        stage.conclude(format!("start {workers}"), took, None).await?;
-        let bars = stage.steps.first().map(|step| share_bars(&step.requests_by_pid)).unwrap_or_default();
-        bars.iter().for_each(|bar| stage.say(&format!("     {bar}")));
-        Ok(stage)
+        let counted = (LoadReport::default(), Instant::now());
+        let mut scenario = Scenario { client, home, ui, load, counted, steps: Vec::new() };
+        scenario.record(format!("start {workers}"), took, None).await?;
+        let bars = scenario.steps.first().map(|step| share_bars(&step.requests_by_pid)).unwrap_or_default();
+        bars.iter().for_each(|bar| scenario.say(&format!("     {bar}")));
+        Ok(scenario)
     }
 
     fn say(&self, text: &str) {
@@ -92,13 +93,13 @@ impl<'a> Stage<'a> {
     }
 
     /// A step that is one command.
-    async fn act(&mut self, what: String, action: Action) -> Result<(), Failure> {
+    async fn command(&mut self, what: String, action: Action) -> Result<(), Failure> {
         let started = Instant::now();
-        done(self.client.act(action, vec![Selector::Word(NAME.to_owned())])).await?;
-        self.conclude(what, started.elapsed(), None).await
+        succeeds(self.client.act(action, vec![Selector::Word(NAME.to_owned())])).await?;
+        self.record(what, started.elapsed(), None).await
     }
 
-    /// The step that hurts.
+    /// The step that may cost requests: those inside the killed worker.
     async fn kill_one(&mut self) -> Result<(), Failure> {
         let victim = self.client.list().await?.into_iter().find_map(|info| Some((info.id, info.pid?)));
         let (id, pid) = victim.ok_or_else(|| Failure::new("no worker is left to be killed"))?;
@@ -108,17 +109,17 @@ impl<'a> Stage<'a> {
         let target = Pid::from_raw(pid).ok_or_else(|| Failure::new("a worker has no pid"))?;
         kill_process(target, Signal::KILL).map_err(std::io::Error::from).doing(|| format!("killing {pid}"))?;
         let dead = Instant::now();
-        self.replaced(events, id, pid).await?;
-        let victim = Victim { pid: pid.to_string(), killed, dead };
-        self.conclude("kill -9 of one".to_owned(), killed.elapsed(), Some(victim)).await
+        self.wait_for_replacement(events, id, pid).await?;
+        let worker = KilledWorker { pid: pid.to_string(), killed, dead };
+        self.record("kill -9 of one".to_owned(), killed.elapsed(), Some(worker)).await
     }
 
     /// Waits until another process of this id is ready.
-    async fn replaced(&self, events: UnixStream, id: u32, old: i32) -> Result<(), Failure> {
+    async fn wait_for_replacement(&self, events: UnixStream, id: u32, old: i32) -> Result<(), Failure> {
         let mut events = BufReader::new(events).lines();
-        let back = async {
+        let replaced = async {
             loop {
-                match timeout(LOOK, events.next_line()).await {
+                match timeout(POLL, events.next_line()).await {
                     Ok(Ok(Some(line))) if is_online(&line, id) => return Ok(()),
                     Ok(Ok(Some(_))) => {}
                     Ok(Ok(None) | Err(_)) => return Err(Failure::new("the demo's daemon is gone")),
@@ -133,37 +134,37 @@ impl<'a> Stage<'a> {
                 }
             }
         };
-        let late = || Failure::new(format!("the killed worker was not replaced in {} s", REPLACED.as_secs()));
-        timeout(REPLACED, back).await.map_err(|_| late())?
+        let late = || Failure::new(format!("the killed worker was not replaced in {} s", REPLACEMENT_LIMIT.as_secs()));
+        timeout(REPLACEMENT_LIMIT, replaced).await.map_err(|_| late())?
     }
 
-    /// Lets the load go on for a while, and writes down what came of the step.
-    async fn conclude(&mut self, what: String, took: Duration, victim: Option<Victim>) -> Result<(), Failure> {
+    /// Lets the load go on for a while, and records what came of the step.
+    async fn record(&mut self, what: String, took: Duration, killed: Option<KilledWorker>) -> Result<(), Failure> {
         let pids: Vec<String> =
             self.client.list().await?.iter().filter_map(|info| info.pid).map(|pid| pid.to_string()).collect();
-        let at_work = self.load.tally();
-        sleep(CALM).await;
-        let (tally, now) = (self.load.tally(), Instant::now());
-        let calm = tally.since(&at_work);
+        let at_end = self.load.report();
+        sleep(OBSERVATION).await;
+        let (report, now) = (self.load.report(), Instant::now());
+        let observed = report.since(&at_end);
         let of_each = |counts: &BTreeMap<String, u64>| -> BTreeMap<String, u64> {
             pids.iter().map(|pid| (pid.clone(), counts.get(pid).copied().unwrap_or(0))).collect()
         };
-        let since = tally.since(&self.counted.0);
+        let since = report.since(&self.counted.0);
         self.steps.push(Step {
             what,
             took,
             length: now - self.counted.1,
-            inside: victim.map_or(0, |victim| victim.took_along(&since.losses)),
+            inside: killed.map_or(0, |worker| worker.lost_inside(&since.losses)),
             counts: since.all(),
-            requests_by_pid: of_each(&calm.all().workers),
-            connections_by_pid: of_each(&calm.fresh.workers),
+            requests_by_pid: of_each(&observed.all().workers),
+            connections_by_pid: of_each(&observed.fresh.workers),
         });
-        self.counted = (tally, now);
+        self.counted = (report, now);
         Ok(())
     }
 
     /// Ends the load. Requests that were on their way at the end of the last step belong to it.
-    fn close(self) -> Vec<Step> {
+    fn finish(self) -> Vec<Step> {
         let rest = self.load.stop().since(&self.counted.0).all();
         let mut steps = self.steps;
         if let Some(last) = steps.last_mut() {
@@ -173,23 +174,23 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// A worker that was killed.
-struct Victim {
+/// The worker that was killed.
+struct KilledWorker {
     pid: String,
-    /// It lived until then, or longer.
+    /// Just before the signal: the worker lived until then, or longer.
     killed: Instant,
-    /// It was dead then, or earlier: this thread may have had to wait in between.
+    /// Just after the signal, and later if this thread had to wait: the worker was dead by then.
     dead: Instant,
 }
 
-impl Victim {
-    /// How many of these requests were inside it: sent to it, or under way at that moment to a worker unknown, and cut
-    /// off. Refused or hanging requests are nobody's fault but ours.
-    fn took_along(&self, losses: &[Lost]) -> u64 {
-        let inside = |lost: &&Lost| {
+impl KilledWorker {
+    /// How many of these requests were inside the worker: sent to it, or under way at that moment to an unknown worker, and
+    /// cut off. Refused or hanging requests are never excused.
+    fn lost_inside(&self, losses: &[LostRequest]) -> u64 {
+        let inside = |lost: &&LostRequest| {
             matches!(lost.loss, Loss::Reset | Loss::Truncated)
                 && lost.noticed >= self.killed
-                && lost.sent <= self.dead + LAST_BREATH
+                && lost.sent <= self.dead + NOTICE_DELAY
                 && lost.worker.as_ref().is_none_or(|worker| *worker == self.pid)
         };
         losses.iter().filter(inside).count() as u64
@@ -202,14 +203,14 @@ fn is_online(line: &str, id: u32) -> bool {
 }
 
 /// Waits for an operation. One that fails or hangs ends the demo.
-async fn done(operation: impl Future<Output = Result<Report, Failure>>) -> Result<(), Failure> {
-    match timeout(LONGEST, operation).await {
+async fn succeeds(operation: impl Future<Output = Result<Report, Failure>>) -> Result<(), Failure> {
+    match timeout(STEP_LIMIT, operation).await {
         Ok(report) => check(&report?),
-        Err(_) => Err(Failure::new(format!("the demo's daemon did not do it in {} s", LONGEST.as_secs()))),
+        Err(_) => Err(Failure::new(format!("the demo's daemon did not do it in {} s", STEP_LIMIT.as_secs()))),
     }
 }
 
-/// The first reason why a report is not all done.
+/// An error with the first reason why a report is not all done.
 fn check(report: &Report) -> Result<(), Failure> {
     let bad = report.lines.iter().find_map(|line| match &line.verdict {
         Verdict::Done | Verdict::Planned { .. } => None,
@@ -247,9 +248,9 @@ fn app(instances: u32) -> Result<AppSpec, Failure> {
 mod tests {
     use super::*;
 
-    fn lost(loss: Loss, worker: Option<&str>, sent: Instant) -> Lost {
+    fn lost(loss: Loss, worker: Option<&str>, sent: Instant) -> LostRequest {
         let noticed = sent + Duration::from_millis(300);
-        Lost { loss, worker: worker.map(str::to_owned), sent, noticed }
+        LostRequest { loss, worker: worker.map(str::to_owned), sent, noticed }
     }
 
     #[test]
@@ -257,8 +258,8 @@ mod tests {
         let killed = Instant::now() + Duration::from_secs(10);
         let before = killed - Duration::from_millis(5);
         let dead = killed + Duration::from_millis(300);
-        let victim = Victim { pid: "7".to_owned(), killed, dead };
-        let excused = |lost: Lost| victim.took_along(&[lost]) == 1;
+        let worker = KilledWorker { pid: "7".to_owned(), killed, dead };
+        let excused = |lost: LostRequest| worker.lost_inside(&[lost]) == 1;
         assert!(excused(lost(Loss::Reset, Some("7"), before)));
         assert!(excused(lost(Loss::Truncated, None, before)));
         assert!(excused(lost(Loss::Reset, Some("7"), killed + Duration::from_millis(1))));

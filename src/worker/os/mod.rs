@@ -1,0 +1,9 @@
+//! Sockets that carry open files: safe, small wrappers around system calls, for both ends of a channel. Beside pmr's own
+//! `os` the only place with `unsafe`.
+#![allow(unsafe_code)]
+
+#[cfg(test)]
+#[path = "../../os/eventually.rs"]
+mod eventually;
+pub mod packets;
+pub mod rights;

@@ -1,0 +1,48 @@
+//! What stream and packet sockets have in common when open files come with their bytes (`SCM_RIGHTS`).
+
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// A channel's end for awaiting in both directions. Makes it non-blocking.
+///
+/// # Errors
+/// If the runtime cannot watch it.
+pub fn watch(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    // SAFETY: an OwnedFd is one and the same file, open until the AsyncFd drops it.
+    Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE | Interest::WRITABLE) }?)
+}
+
+/// Receives bytes and the files that came with them, which are close-on-exec: as many as fit into `space`, the kernel
+/// closes the others. 0 bytes is the end of a stream.
+///
+/// # Errors
+/// `WouldBlock` when there is nothing; `ECONNRESET` when the peer died with unread bytes.
+pub fn receive(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+    space: &mut [MaybeUninit<u8>],
+) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut control = RecvAncillaryBuffer::new(space);
+    let got = recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let mut files = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            files.extend(rights);
+        }
+    }
+    Ok((got.bytes, files))
+}
+
+/// True if a file could not be sent because too many are on their way, or we have no room for one more: later it may be.
+#[must_use]
+pub fn is_shortage(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::TOOMANYREFS | Errno::MFILE | Errno::NFILE | Errno::NOMEM))
+}
