@@ -114,7 +114,9 @@ fn watch() {
         std::thread::sleep(GLANCE);
         let now = Instant::now();
         let hangs = |watched: &Watched| watched.over.is_some_and(|over| now - over > GRACE);
-        if let Some(hanging) = all().values().find(|watched| hangs(watched)).cloned() {
+        // Not in the condition: the lock would be held in the block, which takes it again.
+        let hanging = all().values().find(|watched| hangs(watched)).cloned();
+        if let Some(hanging) = hanging {
             abort(&hanging);
         }
         for watched in pass(now) {
