@@ -119,22 +119,21 @@ fn watch() {
         if let Some(hanging) = hanging {
             abort(&hanging);
         }
-        for watched in pass(now) {
+        for (id, watched) in late(now) {
+            // Before it is over: a test that knows that tidies up.
             tell(&format!("{} has taken longer than {:?}:\n{}", watched.name, watched.limit, watched.state()));
+            if let Some(watched) = all().get_mut(&id) {
+                watched.over = Some(Instant::now());
+            }
             watched.kill();
         }
     }
 }
 
-/// Marks those whose limit is passed at this moment and returns them.
-fn pass(now: Instant) -> Vec<Watched> {
-    let is_late = |watched: &&mut Watched| watched.over.is_none() && now - watched.start > watched.limit;
-    let mut late = Vec::new();
-    for watched in all().values_mut().filter(is_late) {
-        watched.over = Some(now);
-        late.push(watched.clone());
-    }
-    late
+/// Those whose limit has been passed since the last look.
+fn late(now: Instant) -> Vec<(u64, Watched)> {
+    let is_late = |watched: &Watched| watched.over.is_none() && now - watched.start > watched.limit;
+    all().iter().filter(|(_, watched)| is_late(watched)).map(|(id, watched)| (*id, watched.clone())).collect()
 }
 
 /// Ends the binary, and with it tests that run beside this one: their processes are not left behind.
