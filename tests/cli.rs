@@ -1,5 +1,7 @@
 //! The real binary where no daemon runs: exit codes, and what goes to which stream.
 
+mod deadline;
+
 use std::process::{Command, Output, Stdio};
 
 fn pmr(home: &std::path::Path, args: &[&str]) -> Output {
@@ -15,6 +17,7 @@ fn pmr(home: &std::path::Path, args: &[&str]) -> Output {
 #[test]
 fn what_is_said_without_a_daemon_and_where() {
     let home = tempfile::tempdir().unwrap();
+    let _deadline = deadline::Deadline::new(Some(home.path()));
     for (args, code, out, err) in [
         (&["list"][..], 0, "namespace", ""),
         (&["ls", "-s"], 0, "namespace", ""),
@@ -55,6 +58,7 @@ fn what_is_said_without_a_daemon_and_where() {
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
     let home = tempfile::tempdir().unwrap();
+    let _deadline = deadline::Deadline::new(Some(home.path()));
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let output = Command::new(env!("CARGO_BIN_EXE_pmr"))

@@ -1,10 +1,13 @@
 //! The demo as a newcomer runs it, and as one who has seen enough stops it: nothing is left behind.
 
+mod deadline;
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use deadline::Deadline;
 use rustix::process::{Pid, Signal, kill_process};
 
 fn demo(scratch: &Path) -> Child {
@@ -40,6 +43,7 @@ fn assert_clean(scratch: &Path) {
 #[test]
 fn it_keeps_its_promise_and_leaves_nothing() {
     let scratch = tempfile::tempdir().unwrap();
+    let _deadline = Deadline::new(Some(scratch.path()));
     let output = demo(scratch.path()).wait_with_output().unwrap();
     let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}\n{errors}");
@@ -53,6 +57,7 @@ fn it_keeps_its_promise_and_leaves_nothing() {
 #[test]
 fn ctrl_c_in_the_middle_leaves_nothing_either() {
     let scratch = tempfile::tempdir().unwrap();
+    let _deadline = Deadline::new(Some(scratch.path()));
     let mut child = demo(scratch.path());
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().contains("2/5")), "it never got to the second step");

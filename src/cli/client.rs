@@ -95,6 +95,13 @@ impl Client {
         Client { line: RefCell::new(Line::over(stream, 1)), greeted: OnceCell::new(), starts, ui, home: home.clone() }
     }
 
+    /// The same client, which starts a daemon if this one ends before it has answered: one that was killed takes
+    /// connections for as long as its last thread lives.
+    #[must_use]
+    pub fn or_start(self) -> Client {
+        Client { starts: true, ..self }
+    }
+
     /// Pid of the process at the other end, as the kernel knows it.
     #[must_use]
     pub fn peer(&self) -> Option<i32> {

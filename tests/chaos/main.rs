@@ -22,6 +22,8 @@ mod load;
 #[path = "../e2e/support/mod.rs"]
 mod support;
 
+use std::time::Duration;
+
 use history::History;
 use step::Step;
 use town::Town;
@@ -40,6 +42,8 @@ fn walk(seed: u64, steps: usize) {
     let mut history = History::new(seed);
     let mut dice = fastrand::Rng::with_seed(seed);
     let mut town = Town::new();
+    let per_step = u32::try_from(steps).map_or(Duration::MAX, |steps| Duration::from_secs(10) * steps);
+    town.limit(Duration::from_secs(60).saturating_add(per_step));
     town.rest(&mut history);
     let mut left = steps;
     while left > 0 {

@@ -86,6 +86,11 @@ impl Town {
         }
     }
 
+    /// How long all of it may take.
+    pub fn limit(&self, limit: Duration) {
+        self.home.limit(limit);
+    }
+
     /// Clients come.
     pub fn open(&mut self) {
         let mut load = [Mode::Keep, Mode::New].map(|mode| Load::start(Kind::Http, mode, self.port, CLIENTS));

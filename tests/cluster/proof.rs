@@ -14,12 +14,14 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 use serde::Deserialize;
 
 use crate::load::Failed;
 use crate::packages;
 use crate::support::Home;
+use crate::support::deadline::Deadline;
 use crate::support::pmr::BINARY;
 
 /// Requests that may be inside two workers at once: those of all clients, uploads three to a connection.
@@ -66,6 +68,8 @@ struct Cell {
 /// Lets it happen under the binary under test. No words: all apps, both kinds, all events.
 fn measured(words: &[&str]) -> Vec<Row> {
     packages::examples();
+    let deadline = Deadline::new(None);
+    deadline.limit(Duration::from_secs(if words.is_empty() { 3600 } else { 300 }));
     let folder = tempfile::tempdir().expect("a folder can be made");
     let cells = folder.path().join("cells.json");
     let mut node = Command::new("node");

@@ -78,6 +78,8 @@ impl Case {
     pub fn start(self) -> App {
         let script = packages::examples().join(self.file).display().to_string();
         let (home, port) = (Home::new(), free_port());
+        // The first of them may have to install a Node.
+        home.limit(Duration::from_secs(300));
         let interpreter = packages::node(self.node);
         let drain = if self.says_goodbye() { LONG } else { SHORT_DRAIN };
         let mut words = vec!["start", &script, "-i", "4", "--name", "app", "--interpreter", &interpreter];

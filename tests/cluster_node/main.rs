@@ -1,6 +1,8 @@
 //! The cluster with real Node workers: unmodified apps, spawned with nothing but an IPC descriptor and the preload.
 //! `PMR_TEST_NODE` names another Node than the one in PATH.
 
+#[path = "../deadline/mod.rs"]
+mod deadline;
 mod dying;
 mod leaving;
 mod listening;
@@ -28,8 +30,19 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn play<F: Future<Output = ()>>(story: F) {
+    let _deadline = deadline::Deadline::new(None);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let all = async { tokio::time::timeout(PATIENCE * 3, story).await.expect("the story hung") };
+    let over = async {
+        while !deadline::is_over() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let all = async {
+        tokio::select! {
+            () = story => {}
+            () = over => panic!("the test's time is over"),
+        }
+    };
     tokio::task::LocalSet::new().block_on(&runtime, all);
 }
 

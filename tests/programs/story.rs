@@ -92,6 +92,7 @@ impl App {
             Who::Tester => Home::new(),
             Who::Nobody => Home::of_user(NOBODY),
         };
+        home.limit(Duration::from_secs(300));
         let app = App { program, home, port: free_port() };
         app.begin("");
         app.workers(2);

@@ -5,6 +5,8 @@
 
 mod balance;
 mod calls;
+#[path = "../deadline/mod.rs"]
+mod deadline;
 mod going;
 mod host;
 mod oddities;

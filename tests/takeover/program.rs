@@ -11,6 +11,8 @@ use pmr::os::process::{reap, tree};
 use pmr::os::seccomp::{BindWatch, Request, ability, handover};
 use pmr::os::tracer::Tracer;
 
+use crate::deadline::{self, Deadline};
+
 /// How long anything may take before a test fails.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 const PYTHON: &str = "/usr/bin/python3";
@@ -29,6 +31,7 @@ pub struct Program {
     pub watch: BindWatch,
     output: File,
     ended: bool,
+    _deadline: Deadline,
 }
 
 /// False, with a word on why, if programs cannot be watched here.
@@ -88,7 +91,8 @@ pub fn start(program: &str, arguments: &[&str], credentials: Option<&Credentials
     .unwrap();
     drop(theirs);
     let watch = pending.take().unwrap();
-    Program { pid: spawned.pid, watch, output: File::from(std::os::fd::OwnedFd::from(read)), ended: false }
+    let output = File::from(std::os::fd::OwnedFd::from(read));
+    Program { pid: spawned.pid, watch, output, ended: false, _deadline: Deadline::new(None) }
 }
 
 impl Program {
@@ -145,6 +149,7 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
             return found;
         }
         assert!(start.elapsed() < PATIENCE, "not in {PATIENCE:?}: {what}");
+        assert!(!deadline::is_over(), "the test's time is over before: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }

@@ -86,6 +86,7 @@ fn without_privileges() {
     assert!(copied.unwrap().success());
     let mut all = Command::new(&program);
     all.uid(NOBODY).gid(NOBODY).current_dir("/").args(["--test-threads=2", "--nocapture", "--skip", "static_go"]);
+    let _deadline = crate::deadline::Deadline::new(None);
     let output = all.output().unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}");

@@ -8,6 +8,7 @@ use std::path::Path;
 use super::super::Context;
 use super::super::app_flags::AppFlags;
 use super::super::apps;
+use super::super::client::Client;
 use super::super::config_file::{find_default, is_config_file};
 use super::super::failure::Failure;
 use super::super::outcome::{self, Lengths, Outcome};
@@ -65,7 +66,7 @@ pub async fn run(mut args: Args, cx: &Context) -> Result<Outcome, Failure> {
     if args.targets.is_empty() {
         args.targets.push(config_here(Path::new("."))?);
     }
-    let running = cx.daemon_if_any().await?;
+    let running = cx.daemon_if_any().await?.map(Client::or_start);
     let processes = match &running {
         Some(client) => client.list().await?,
         None => Vec::new(),

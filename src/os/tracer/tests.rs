@@ -27,7 +27,9 @@ impl Stand {
         // The shell becomes another program, which goes to sleep.
         let name = format!("/proc/{}/comm", stand.pid());
         let is_sleep = || fs::read_to_string(&name).is_ok_and(|name| name == "sleep\n");
+        let start = std::time::Instant::now();
         while !is_sleep() || proc::stat(stand.pid()).is_none_or(|stat| stat.state != 'S') {
+            assert!(start.elapsed() < Duration::from_secs(50), "the program never went to sleep");
             std::thread::sleep(Duration::from_millis(1));
         }
         stand

@@ -184,6 +184,7 @@ fn a_daemon_that_cannot_live_takes_no_app_along() {
 #[test]
 fn fifty_deaths_leave_nothing_behind() {
     let town = Town::new();
+    town.home.limit(Duration::from_secs(300));
     let keeper = town.home.daemon_pid();
     // The first succession may open what the first God did not need.
     town.kill_god();

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::deadline;
+
 /// How long anything may take before a test fails: much longer than it does take, so that what fails here has hung, and
 /// was not merely slow.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -14,6 +16,9 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) ->
         match look() {
             Ok(found) => return found,
             Err(instead) if start.elapsed() > PATIENCE => panic!("not in {PATIENCE:?}: {what}; instead:\n{instead}"),
+            Err(instead) if deadline::is_over() => {
+                panic!("the test's time is over before: {what}; instead:\n{instead}")
+            }
             Err(_) => std::thread::sleep(GLANCE),
         }
     }

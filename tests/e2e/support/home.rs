@@ -11,6 +11,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use super::deadline::Deadline;
 use super::eventually::PATIENCE;
 use super::listing::{self, Row};
 use super::pmr::{self, Pmr, Ran};
@@ -25,6 +26,8 @@ pub struct Home {
     program: PathBuf,
     /// Whose it is, if not the test's own.
     user: Option<u32>,
+    /// Let go of last: the end of a home is part of its test.
+    deadline: Deadline,
 }
 
 impl Home {
@@ -32,7 +35,8 @@ impl Home {
         let scratch = tempfile::Builder::new().prefix("pmr-e2e-").tempdir_in("/tmp").expect("/tmp can be written");
         let (root, work) = (scratch.path().join("home"), scratch.path().join("work"));
         std::fs::create_dir(&work).expect("the scratch folder is new");
-        Home { scratch, root, work, program: pmr::binary(), user: None }
+        let deadline = Deadline::of_home(scratch.path(), &root);
+        Home { scratch, root, work, program: pmr::binary(), user: None, deadline }
     }
 
     /// The home of another user, by number, who runs a copy of the binary there. Takes root.
@@ -46,6 +50,12 @@ impl Home {
             chown(path, Some(user), Some(user)).expect("root gives away what it has");
         }
         home
+    }
+
+    /// For a test that takes longer than others: how long it may take, from the making of the home to its end.
+    #[allow(dead_code, reason = "not all who share these files have long tests")]
+    pub fn limit(&self, limit: Duration) {
+        self.deadline.limit(limit);
     }
 
     /// `PMR_HOME`. The daemon creates it.

@@ -1,6 +1,8 @@
 //! What the stories need: a scratch home, commands with a time limit, waiting for conditions, reading the list.
 
 pub mod counting;
+#[path = "../../deadline/mod.rs"]
+pub mod deadline;
 pub mod eventually;
 pub mod home;
 pub mod http;
