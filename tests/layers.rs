@@ -13,6 +13,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("spec", &[]),
     ("os", &[]),
     ("paths", &[]),
+    ("guide", &["spec"]),
     ("protocol", &["spec"]),
     ("supervisor", &["spec", "protocol"]),
     ("settings", &["os", "paths", "spec"]),
@@ -23,12 +24,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("startup", &["os", "spec", "paths"]),
     ("doctor", &["os", "startup"]),
     ("demo", &["protocol", "spec", "paths", "os", "cli", "worker"]),
-    ("cli", &["protocol", "spec", "os", "paths", "logs", "settings", "startup", "demo", "doctor"]),
+    ("cli", &["protocol", "spec", "guide", "os", "paths", "logs", "settings", "startup", "demo", "doctor"]),
     ("daemon", &["spec", "protocol", "supervisor", "os", "keeper", "cluster", "logs", "paths", "settings"]),
 ];
 
 /// Folders that decide and do nothing. Single files elsewhere join them by the word PURE in their `//!` lines.
-const PURE: &[&str] = &["spec", "protocol", "supervisor"];
+const PURE: &[&str] = &["spec", "guide", "protocol", "supervisor"];
 
 /// What does something, or gives another answer each time.
 const IMPURE: &[&str] = &[

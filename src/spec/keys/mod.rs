@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 pub use members::{Member, Mistake};
+pub use objects::PROBES;
 pub use read::Instances;
 use read::Unfit;
 
