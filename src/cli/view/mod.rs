@@ -6,6 +6,8 @@ pub mod env;
 pub mod explain;
 pub mod jlist;
 pub mod list;
+pub mod manual;
+pub mod page;
 pub mod past;
 pub mod quantity;
 pub mod report;
