@@ -70,6 +70,8 @@ fn list(page: &mut Roff, first: Option<u64>, items: &[Vec<Block>]) {
     for (item, number) in items.iter().zip(first.unwrap_or_default()..) {
         let mark = if first.is_some() { format!("{number}.") } else { "\\(bu".to_owned() };
         page.control("IP", [&*mark, INDENT]);
+        // From the second on they stand close together.
+        page.control("PD", ["0"]);
         match item.split_first() {
             Some((Block::Paragraph(line), rest)) => {
                 page.text(inlines(line));
@@ -80,6 +82,7 @@ fn list(page: &mut Roff, first: Option<u64>, items: &[Vec<Block>]) {
             _ => indented(page, item),
         }
     }
+    page.control("PD", []);
 }
 
 /// All columns but the last are as wide as they need; the last one is wrapped.
@@ -147,7 +150,12 @@ mod tests {
     #[test]
     fn lists_tables_and_headings() {
         let body = body("# X\n\n## A `b-c`\n\n- p **q**\n  - r\n\n| k | v |\n| - | - |\n| `a` | b c |\n");
-        assert!(body.contains(".SH \"A b\\-c\"\n.IP \\(bu 4\np \\fBq\\fR\n.RS 4\n.IP \\(bu 4\nr\n.RE\n"), "{body}");
+        assert!(
+            body.contains(
+                ".SH \"A b\\-c\"\n.IP \\(bu 4\n.PD 0\np \\fBq\\fR\n.RS 4\n.IP \\(bu 4\n.PD 0\nr\n.PD\n.RE\n.PD\n"
+            ),
+            "{body}"
+        );
         assert!(body.contains(".TS\nlB lBx\nl lx.\nk\tv\n\\fBa\\fR\tT{\nb c\nT}\n.TE\n"), "{body}");
     }
 }

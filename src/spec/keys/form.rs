@@ -294,3 +294,6 @@ pub fn camel_case(name: &str) -> String {
     }
     camel
 }
+
+#[cfg(test)]
+mod tests;
