@@ -135,3 +135,34 @@ fn unknown(word: &str, pmr: &clap::Command) -> Failure {
         None => failure.hint("`pmr help` shows all"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It stands here and not beside the generator, which touches no files.
+    #[test]
+    fn the_page_of_keys_is_what_the_table_generates() {
+        let generated = key_page::markdown();
+        if std::env::var_os("PMR_WRITE_GUIDE").is_some() {
+            std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/src/guide/keys.md"), &generated).unwrap();
+            return;
+        }
+        let committed = guide::find("keys").unwrap().text;
+        assert!(
+            committed == generated,
+            "src/guide/keys.md is not what the table of keys says now; write it anew with\n\
+             PMR_WRITE_GUIDE=1 cargo test --lib the_page_of_keys"
+        );
+    }
+
+    #[test]
+    fn topics_and_commands_are_offered_to_those_who_mistype() {
+        for (word, hint) in
+            [("relod", "`reload`"), ("keyz", "`keys`"), ("sendSignl", "`sendSignal`"), ("zzz", "`pmr help`")]
+        {
+            let failure = unknown(word, &Cli::command());
+            assert!(failure.hint.as_deref().unwrap_or_default().contains(hint), "{failure:?}");
+        }
+    }
+}

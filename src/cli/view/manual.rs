@@ -42,8 +42,13 @@ fn of_pmr(pmr: Command, version: &str, see: &[String]) -> Page {
 fn of_command(command: &Command, version: &str) -> Page {
     let name = format!("pmr-{}", command.get_name());
     let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-    let man =
-        Man::new(command.clone()).title(name.to_uppercase()).source(format!("pmr {version}")).manual("pmr commands");
+    // With dozens of options the synopsis that names each would hide what matters.
+    let usage = command.clone().render_usage().to_string();
+    let usage = usage.trim_start_matches("Usage:").trim().to_owned();
+    let man = Man::new(command.clone().override_usage(usage))
+        .title(name.to_uppercase())
+        .source(format!("pmr {version}"))
+        .manual("pmr commands");
     let mut rest = Roff::new();
     after_help(&mut rest, &after);
     let topic = guide::find(command.get_name()).map(|topic| format!("{}(7)", topic.manual()));
