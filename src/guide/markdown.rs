@@ -75,18 +75,18 @@ fn blocks(events: &mut Events<'_>) -> Vec<Block> {
         }
         match events.next() {
             None | Some(Event::End(_)) => return found,
-            Some(Event::Start(tag)) => found.extend(block(tag, events)),
+            Some(Event::Start(tag)) => found.extend(block(&tag, events)),
             Some(_) => {}
         }
     }
 }
 
-fn block(tag: Tag<'_>, events: &mut Events<'_>) -> Option<Block> {
+fn block(tag: &Tag<'_>, events: &mut Events<'_>) -> Option<Block> {
     Some(match tag {
-        Tag::Heading { level, .. } => Block::Heading(level as u8, line(events, true)),
+        Tag::Heading { level, .. } => Block::Heading(*level as u8, line(events, true)),
         Tag::Paragraph => Block::Paragraph(line(events, true)),
         Tag::CodeBlock(_) => Block::Code(code(events)),
-        Tag::List(first) => Block::List(first, children(events)),
+        Tag::List(first) => Block::List(*first, children(events)),
         Tag::BlockQuote(_) => Block::Quote(blocks(events)),
         Tag::Table(_) => table(events),
         _ => {

@@ -133,7 +133,7 @@ fn parsed(json: &str) -> Option<Value> {
 
 /// The same, or `null`, which says nothing.
 fn or_null(schema: Value) -> Value {
-    json!({ "anyOf": [schema, { "type": "null" }] })
+    any_of([schema, json!({ "type": "null" })])
 }
 
 fn of_form(form: Form) -> Value {
@@ -176,7 +176,7 @@ fn of_form(form: Form) -> Value {
 }
 
 fn any_of<const N: usize>(schemas: [Value; N]) -> Value {
-    json!({ "anyOf": schemas.to_vec() })
+    Value::from_iter([("anyOf", Value::Array(schemas.into()))])
 }
 
 /// Text that is not blank.
