@@ -72,6 +72,7 @@
 //!
 //! - [`settings`]: what `pmr set` sets, on disk.
 //! - [`spec`]: what an app is; the table of keys that config files and flags are read with; selectors.
+//! - [`guide`]: the pages that `pmr help` and `pmr man` show, and the JSON Schema of config files.
 //! - [`protocol`]: the RPC, its data, the events. Data crosses the socket; the command line finds the words.
 //! - [`supervisor`]: processes, restart policy, operations, and the simulation that tests them.
 //! - [`os`]: small safe wrappers around system calls; the only place with `unsafe`.
@@ -92,8 +93,9 @@
 //!
 //! ```text
 //! spec (pure: what an app is)  ◄─ protocol (pure: what crosses the socket)  ◄─ supervisor (pure: God's mind)
+//! guide (pure: what people read) ─► spec
 //! os (leaf: safe small system-call wrappers)  ◄─ keeper, logs  ◄─ cluster  ◄─ daemon (God task and shell)
-//! cli ─► protocol, spec, os, logs, startup, doctor, worker      never daemon, supervisor, cluster
+//! cli ─► protocol, spec, guide, os, logs, startup, doctor, worker      never daemon, supervisor, cluster
 //! worker (a crate of its own: the channel's protocol, packets, the worker's end)  ◄─ protocol, os
 //! ```
 //!
@@ -118,6 +120,7 @@ pub mod cli;
 pub mod cluster;
 pub mod daemon;
 pub mod doctor;
+pub mod guide;
 pub mod keeper;
 pub mod logs;
 pub mod os;

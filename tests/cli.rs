@@ -43,6 +43,19 @@ fn what_is_said_without_a_daemon_and_where() {
         (&["startup", "--print"], 0, "Type=notify", ""),
         (&["startup", "upstart"], 1, "", "there is systemd"),
         (&["completion", "fish"], 0, "complete -c pmr", ""),
+        (&["help"], 0, "The guide, by topic", ""),
+        (&["help"], 0, "Run apps:", ""),
+        (&["help", "reload"], 0, "`pmr reload --help` shows the options", ""),
+        (&["help", "list"], 0, "Usage: pmr list", ""),
+        (&["help", "ls"], 0, "Usage: pmr list", ""),
+        (&["help", "keys"], 0, "max_memory_restart", ""),
+        (&["help", "keys", "killTimeout"], 0, "Default: `\"1600ms\"`", ""),
+        (&["help", "keys", "kill_timeuot"], 1, "", "did you mean `kill_timeout`?"),
+        (&["help", "relaod"], 1, "", "did you mean `reload`?"),
+        (&["help", "zzz"], 1, "", "there is no topic and no command `zzz`"),
+        (&["help", "reload", "x"], 1, "", "belong to the topic `keys`"),
+        (&["man"], 1, "", "required"),
+        (&["man", "/dev/null/x"], 1, "", "making the folder /dev/null/x"),
     ] {
         let output = pmr(home.path(), args);
         let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -69,4 +82,35 @@ fn a_reader_that_goes_away_is_no_error() {
         .output()
         .unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
+fn the_schema_is_json_alone() {
+    let home = tempfile::tempdir().unwrap();
+    let output = pmr(home.path(), &["help", "keys", "--schema"]);
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).expect("standard output is one JSON value");
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    let topics: serde_json::Value = serde_json::from_slice(&pmr(home.path(), &["help", "--json"]).stdout).unwrap();
+    assert!(topics.as_array().unwrap().iter().any(|topic| topic["name"] == "reload"), "{topics}");
+}
+
+#[test]
+fn manual_pages_are_written_and_named() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("share/man");
+    let output = pmr(home.path(), &["man", folder.to_str().unwrap()]);
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let told = String::from_utf8(output.stdout).unwrap();
+    for name in ["pmr.1", "pmr-start.1", "pmr-sendSignal.1", "pmr-guide-reload.7", "pmr-guide-keys.7"] {
+        let path = folder.join(name);
+        assert!(told.lines().any(|line| line == path.to_str().unwrap()), "{name}: {told}");
+        assert!(std::fs::read_to_string(&path).unwrap().contains("\n.SH NAME\n"), "{name}");
+    }
+    assert_eq!(told.lines().count(), std::fs::read_dir(&folder).unwrap().count(), "what is told is what is there");
+    std::fs::remove_file(folder.join("pmr.1")).unwrap();
+    std::fs::create_dir(folder.join("pmr.1")).unwrap();
+    let output = pmr(home.path(), &["man", folder.to_str().unwrap()]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && told.contains("writing") && told.contains("pmr.1"), "{told}");
 }

@@ -15,6 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("worker", &[]),
     ("os", &["worker"]),
     ("paths", &[]),
+    ("guide", &["spec"]),
     ("protocol", &["spec", "worker"]),
     ("supervisor", &["spec", "protocol"]),
     ("settings", &["os", "paths", "spec"]),
@@ -23,12 +24,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cluster", &["os", "keeper", "spec", "protocol"]),
     ("startup", &["os", "spec", "paths"]),
     ("doctor", &["os", "startup"]),
-    ("cli", &["protocol", "spec", "os", "paths", "logs", "settings", "startup", "doctor", "worker"]),
+    ("cli", &["protocol", "spec", "guide", "os", "paths", "logs", "settings", "startup", "doctor", "worker"]),
     ("daemon", &["spec", "protocol", "supervisor", "os", "keeper", "cluster", "logs", "paths", "settings"]),
 ];
 
 /// Folders that decide and do nothing. Single files elsewhere join them by the word PURE in their `//!` lines.
-const PURE: &[&str] = &["spec", "protocol", "supervisor"];
+const PURE: &[&str] = &["spec", "guide", "protocol", "supervisor"];
 
 /// What does something, or gives another answer each time.
 const IMPURE: &[&str] = &[

@@ -93,7 +93,7 @@ fn arg(key: &'static Key, flag: &'static Flag) -> Arg {
     let arg = Arg::new(flag.long)
         .long(flag.long)
         .visible_aliases(flag.aliases)
-        .help(flag.help)
+        .help(help(key, flag))
         .help_heading("Settings of the app");
     let arg = match flag.short {
         Some(short) => arg.short(short),
@@ -110,6 +110,14 @@ fn arg(key: &'static Key, flag: &'static Flag) -> Arg {
             arg.value_name(name).value_parser(checked).action(ArgAction::Append).num_args(1..).value_delimiter(',')
         }
         Takes::Nothing(_) => arg.action(ArgAction::SetTrue).overrides_with(flag.long),
+    }
+}
+
+/// The line in `--help`, with what holds without the flag where it takes a value.
+fn help(key: &Key, flag: &Flag) -> String {
+    match (flag.takes, key.about.fallback.short()) {
+        (Takes::Nothing(_), _) | (_, None) => flag.help.to_owned(),
+        (_, Some(default)) => format!("{} [default: {default}]", flag.help),
     }
 }
 

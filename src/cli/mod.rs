@@ -15,6 +15,7 @@ pub mod failure;
 pub mod foreground;
 pub mod home;
 pub mod outcome;
+pub mod pager;
 pub mod paused;
 pub mod progress;
 pub mod reach;
@@ -34,9 +35,9 @@ use clap::{ArgAction, Parser, Subcommand};
 use self::client::Client;
 use self::commands::logs::LogsArgs;
 use self::commands::{
-    completion, delete, describe, doctor, env, explain, flush, get, history, id, jlist, kill, list, log_files, pid,
-    ping, reload, reload_logs, reset, restart, resurrect, save, scale, set, signal, start, startup, stop, unstartup,
-    update,
+    completion, delete, describe, doctor, env, explain, flush, get, help, history, id, jlist, kill, list, log_files,
+    man, pid, ping, reload, reload_logs, reset, restart, resurrect, save, scale, set, signal, start, startup, stop,
+    unstartup, update,
 };
 use self::failure::Failure;
 use self::outcome::Outcome;
@@ -49,6 +50,7 @@ use crate::paths::Home;
     name = "pmr",
     disable_version_flag = true,
     arg_required_else_help = true,
+    disable_help_subcommand = true,
     max_term_width = 110,
     help_template = "{about}\n\n{usage-heading} {usage}\n{after-help}\n\nOptions:\n{options}",
     after_help = commands::OVERVIEW,
@@ -113,6 +115,8 @@ enum Command {
     Update(update::Args),
     Completion(completion::Args),
     Demo(commands::demo::Args),
+    Help(help::Args),
+    Man(man::Args),
 }
 
 /// What every command has at hand.
@@ -228,6 +232,8 @@ async fn dispatch(command: Command, cx: Context) -> Result<Outcome, Failure> {
         Command::Get(args) => get::run(&args, &cx),
         Command::Set(args) => set::run(&args, &cx),
         Command::Demo(args) => commands::demo::run(args, &cx).await,
+        Command::Help(args) => help::run(&args, &cx),
+        Command::Man(args) => man::run(&args, &cx),
         Command::Completion(args) => Ok(completion::run(&args, &cx)),
     }
 }

@@ -53,6 +53,12 @@ fn lines_that_are_understood() {
         "pmr get",
         "pmr get autosave",
         "pmr completion zsh",
+        "pmr help",
+        "pmr help reload",
+        "pmr help keys --schema",
+        "pmr help keys kill_timeout --no-color",
+        "pmr help --json",
+        "pmr man /tmp/x",
     ] {
         assert!(
             parses(line),
@@ -83,6 +89,9 @@ fn lines_that_are_not() {
         "pmr set autosave",
         "pmr set autosaev on",
         "pmr completion",
+        "pmr help keys kill_timeout --schema",
+        "pmr help reload --json",
+        "pmr man",
     ] {
         assert!(!parses(line), "{line}");
     }
@@ -117,5 +126,32 @@ fn completion_scripts_know_the_commands() {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Cli::command(), "pmr", &mut script);
         assert!(String::from_utf8(script).unwrap().contains("reloadLogs"), "{shell}");
+    }
+}
+
+#[test]
+fn every_flag_of_the_table_exists_with_its_default() {
+    let mut pmr = Cli::command();
+    pmr.build();
+    let start = pmr.find_subcommand("start").unwrap();
+    for key in crate::spec::keys::table::KEYS {
+        let Some(flag) = &key.flag else { continue };
+        let found = start.get_arguments().find(|arg| arg.get_long() == Some(flag.long));
+        let help = found.and_then(clap::Arg::get_help).map(ToString::to_string);
+        let help = help.unwrap_or_else(|| panic!("--{} is a flag of start, with help", flag.long));
+        let shown = key.about.fallback.short().is_some_and(|default| help.contains(&format!("[default: {default}]")));
+        let expected =
+            !matches!(flag.takes, crate::spec::keys::Takes::Nothing(_)) && key.about.fallback.short().is_some();
+        assert_eq!(shown, expected, "--{}: {help}", flag.long);
+    }
+}
+
+/// The generator for fish knows no values of positional arguments.
+#[test]
+fn completion_scripts_know_the_topics() {
+    for shell in [clap_complete::Shell::Bash, clap_complete::Shell::Zsh] {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "pmr", &mut script);
+        assert!(String::from_utf8(script).unwrap().contains("recovery"), "{shell}");
     }
 }

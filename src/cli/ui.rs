@@ -42,6 +42,12 @@ impl Ui {
         Look { color: self.color_out, width: width.filter(|columns| *columns > 0) }
     }
 
+    /// True if what is printed is read on a terminal.
+    #[must_use]
+    pub fn is_on_terminal(&self) -> bool {
+        io::stdout().is_terminal()
+    }
+
     /// True if somebody watches standard error.
     #[must_use]
     pub fn is_watched(&self) -> bool {

@@ -25,7 +25,8 @@ pub enum Condition {
 pub type Dependencies = BTreeMap<String, Condition>;
 
 impl Condition {
-    const ALL: [Condition; 4] = [Condition::Started, Condition::Ready, Condition::Healthy, Condition::Completed];
+    /// All, from the least to the most.
+    pub const ALL: [Condition; 4] = [Condition::Started, Condition::Ready, Condition::Healthy, Condition::Completed];
 
     /// As it is written in a config file.
     #[must_use]

@@ -9,6 +9,7 @@ pub mod env;
 pub mod explain;
 pub mod flush;
 pub mod get;
+pub mod help;
 pub mod history;
 pub mod id;
 pub mod jlist;
@@ -16,6 +17,7 @@ pub mod kill;
 pub mod list;
 pub mod log_files;
 pub mod logs;
+pub mod man;
 pub mod pid;
 pub mod ping;
 pub mod reload;
@@ -85,10 +87,15 @@ The daemon:
   update       Let it go over to this version, with every app running on
   doctor       Tell what this machine lets pmr do, and what to do about the rest
   kill         Stop all apps and end it
+
+Help:
+  help         Show a page of the guide, or the help of a command
+  man          Write manual pages into a folder
   completion   Print a completion script for a shell
 
 Processes are named by id, app name, namespace, `all` or /regular expression/, several at once.
-`pmr COMMAND --help` shows the options of a command, with examples. PMR_HOME is the home of the daemon (~/.pmr).";
+`pmr COMMAND --help` shows the options of a command, with examples; `pmr help` lists the topics of the guide.
+PMR_HOME is the home of the daemon (~/.pmr).";
 
 /// Stands in the help of `pmr logs`.
 pub const LOGS_EXAMPLES: &str = "\

@@ -326,3 +326,21 @@ fn of_several_apps_the_one_that_fails_is_named() {
     let error = resolve_all(drafts("/gone.js"), &machine.context).unwrap_err();
     assert_eq!(error.message, "web: there is no script /gone.js");
 }
+
+/// The defaults that the guide, the schema and `--help` show are those of an app that says nothing.
+#[test]
+fn defaults_of_the_table_are_those_of_a_silent_app() {
+    let machine = Machine::with(&["node"]);
+    machine.file("srv/app.js", "");
+    let silent = machine.resolve(&json!({ "script": "app.js" })).unwrap();
+    for key in crate::spec::keys::table::KEYS {
+        let Some(default) = key.about.fallback.json() else { continue };
+        let default: Value = serde_json::from_str(default).unwrap();
+        let mut app = json!({ "script": "app.js" });
+        app[key.name] = default;
+        assert_eq!(machine.resolve(&app).unwrap(), silent, "{app}");
+    }
+    let clustered = machine.resolve(&json!({ "script": "app.js", "instances": 1 })).unwrap();
+    assert_eq!((silent.instances, silent.mode, clustered.mode), (1, ExecMode::Fork, ExecMode::Cluster));
+    assert_eq!((silent.logs.merge, clustered.logs.merge), (true, false));
+}

@@ -8,6 +8,8 @@ pub mod explain;
 pub mod history;
 pub mod jlist;
 pub mod list;
+pub mod manual;
+pub mod page;
 pub mod quantity;
 pub mod report;
 pub mod secret;

@@ -4,6 +4,8 @@
 
 use serde_json::Value;
 
+use super::form::Fallback::{Value as Json, Words, Zero};
+use super::form::{Fallback, Form};
 use super::objects::{is_check, not_zero, on_fail, probe, retries, share};
 use super::read::{count_or_none, cpu, duration, found, memory_limit, nofile, ports, text};
 use crate::spec::dependency::Condition;
@@ -31,35 +33,138 @@ impl std::fmt::Display for Mistake {
     }
 }
 
-/// A member, what values it takes in words, and whether one does.
-type Member = (&'static str, &'static str, fn(&Value) -> bool);
+/// A member of an object.
+#[derive(Debug)]
+pub struct Member {
+    /// How it is written.
+    pub name: &'static str,
+    /// The sort of its values.
+    pub form: Form,
+    /// What holds without it.
+    pub fallback: Fallback,
+    /// What it does: a phrase in Markdown.
+    pub does: &'static str,
+    /// What values it takes, for the sentence `expected …`.
+    expects: &'static str,
+    fits: fn(&Value) -> bool,
+}
+
+const fn member(
+    name: &'static str,
+    form: Form,
+    fallback: Fallback,
+    does: &'static str,
+    expects: &'static str,
+    fits: fn(&Value) -> bool,
+) -> Member {
+    Member { name, form, fallback, does, expects, fits }
+}
 
 const SPAN: &str = "a time of more than 0, such as 500 (milliseconds) or \"5s\"";
 
-const HEALTH: &[Member] = &[
-    ("http", "a path such as \"/healthz\", or \"http://host:port/path\" (for HTTPS use `tcp` or `exec`)", |v| {
-        is_probe("http", v)
+pub(super) const HEALTH: &[Member] = &[
+    member(
+        "http",
+        Form::Text,
+        Words("none"),
+        "a GET of this path or URL is answered with a status below 400",
+        "a path such as \"/healthz\", or \"http://host:port/path\" (for HTTPS use `tcp` or \
+             `exec`)",
+        |v| is_probe("http", v),
+    ),
+    member("tcp", Form::Port, Words("none"), "a connection is accepted there", "a port, or \"host:port\"", |v| {
+        is_probe("tcp", v)
     }),
-    ("tcp", "a port, or \"host:port\"", |v| is_probe("tcp", v)),
-    ("exec", "a command line, or a list of words", |v| is_probe("exec", v)),
-    ("log", "a line of text, or \"/a regular expression/\"", |v| is_probe("log", v)),
-    ("interval", SPAN, |v| duration(v).and_then(not_zero).is_ok()),
-    ("timeout", SPAN, |v| duration(v).and_then(not_zero).is_ok()),
-    ("start_period", "a time: milliseconds, or a text such as \"30s\"", |v| duration(v).is_ok()),
-    ("retries", "a whole number of at least 1", |v| retries(v).is_ok()),
-    ("on_fail", "\"restart\", \"alert\" or \"none\"", |v| on_fail(v).is_ok()),
+    member(
+        "exec",
+        Form::Command,
+        Words("none"),
+        "a command ends with exit code 0",
+        "a command line, or a list of words",
+        |v| is_probe("exec", v),
+    ),
+    member(
+        "log",
+        Form::Text,
+        Words("none"),
+        "a line of its output has this text, or fits `/this expression/`; it is awaited once",
+        "a line of text, or \"/a regular expression/\"",
+        |v| is_probe("log", v),
+    ),
+    member("interval", Form::Time { least: 1 }, Json("\"10s\""), "time between two checks", SPAN, |v| {
+        duration(v).and_then(not_zero).is_ok()
+    }),
+    member("timeout", Form::Time { least: 1 }, Json("\"5s\""), "a check that takes longer has failed", SPAN, |v| {
+        duration(v).and_then(not_zero).is_ok()
+    }),
+    member(
+        "start_period",
+        Form::Time { least: 0 },
+        Json("0"),
+        "a process has at least so long for its first pass",
+        "a time: milliseconds, or a text such as \"30s\"",
+        |v| duration(v).is_ok(),
+    ),
+    member(
+        "retries",
+        Form::Count { least: 1, zero: false },
+        Json("3"),
+        "so many failures in a row make a process unhealthy",
+        "a whole number of at least 1",
+        |v| retries(v).is_ok(),
+    ),
+    member(
+        "on_fail",
+        Form::Choice(&["restart", "alert", "none"]),
+        Json("\"restart\""),
+        "what is done about an unhealthy process",
+        "\"restart\", \"alert\" or \"none\"",
+        |v| on_fail(v).is_ok(),
+    ),
 ];
 
-const LIMITS: &[Member] = &[
-    ("memory", "a size of at least 1M, such as \"300M\" or \"1G\"", |v| memory_limit(v).is_ok()),
-    ("cpu", "processors, such as 1.5, or a percentage of one, such as \"150%\"", |v| cpu(v).is_ok()),
-    ("pids", "a whole number", |v| count_or_none(v).is_ok()),
-    ("nofile", "a whole number of at least 16", |v| nofile(v).is_ok()),
+pub(super) const LIMITS: &[Member] = &[
+    member(
+        "memory",
+        Form::Size { least: 1 << 20 },
+        Zero("no limit"),
+        "as `max_memory`",
+        "a size of at least 1M, such as \"300M\" or \"1G\"",
+        |v| memory_limit(v).is_ok(),
+    ),
+    member(
+        "cpu",
+        Form::Processors,
+        Zero("no limit"),
+        "as `cpu`",
+        "processors, such as 1.5, or a percentage of one, such as \"150%\"",
+        |v| cpu(v).is_ok(),
+    ),
+    member("pids", Form::Count { least: 0, zero: true }, Zero("no limit"), "as `pids`", "a whole number", |v| {
+        count_or_none(v).is_ok()
+    }),
+    member(
+        "nofile",
+        Form::Count { least: 16, zero: true },
+        Zero("no limit of its own"),
+        "as `nofile`",
+        "a whole number of at least 16",
+        |v| nofile(v).is_ok(),
+    ),
 ];
 
-const CLUSTER: &[Member] = &[
-    ("ports", "numbers from 1 to 65535, one or a list", |v| ports(v).is_ok()),
-    ("share", "\"own\" or \"queue\"", |v| share(v).is_ok()),
+pub(super) const CLUSTER: &[Member] = &[
+    member(
+        "ports",
+        Form::Numbers { from: 1, to: 65535 },
+        Words("all"),
+        "as `cluster_ports`",
+        "numbers from 1 to 65535, one or a list",
+        |v| ports(v).is_ok(),
+    ),
+    member("share", Form::Choice(&["own", "queue"]), Json("\"own\""), "as `share`", "\"own\" or \"queue\"", |v| {
+        share(v).is_ok()
+    }),
 ];
 
 fn is_probe(name: &str, value: &Value) -> bool {
@@ -102,9 +207,9 @@ pub(super) fn of_dependencies(value: &Value) -> Option<Mistake> {
 /// The first member that is unknown or does not fit.
 fn of_members(value: &Value, members: &[Member]) -> Option<Mistake> {
     value.as_object()?.iter().find_map(|(name, value)| {
-        let what = match members.iter().find(|(known, ..)| known == name) {
-            Some((_, _, fits)) if value.is_null() || fits(value) => return None,
-            Some((_, expects, _)) => expected(expects, value),
+        let what = match members.iter().find(|member| member.name == name) {
+            Some(member) if value.is_null() || (member.fits)(value) => return None,
+            Some(member) => expected(member.expects, value),
             None => unknown(name, members),
         };
         Some(Mistake { member: name.clone(), what })
@@ -112,7 +217,7 @@ fn of_members(value: &Value, members: &[Member]) -> Option<Mistake> {
 }
 
 fn unknown(name: &str, members: &[Member]) -> String {
-    let names: Vec<&str> = members.iter().map(|(name, ..)| *name).collect();
+    let names: Vec<&str> = members.iter().map(|member| member.name).collect();
     match target::similar(name, &names).into_iter().next() {
         Some(near) => format!("unknown key, did you mean `{near}`?"),
         None => format!("unknown key; there is `{}`", names.join("`, `")),

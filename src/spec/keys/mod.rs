@@ -2,6 +2,7 @@
 //! config files, the command line and a restart with changed options go through it alike, so a key is added in one
 //! row (and the field it sets).
 
+pub mod form;
 mod members;
 mod objects;
 pub mod read;
@@ -13,7 +14,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-pub use members::Mistake;
+pub use members::{Member, Mistake};
+pub use objects::PROBES;
 pub use read::Instances;
 use read::Unfit;
 
@@ -191,6 +193,8 @@ pub struct Key {
     pub aliases: &'static [&'static str],
     /// What values it takes, for the sentence `expected …`.
     pub expects: &'static str,
+    /// What a reader is told about it.
+    pub about: form::About,
     /// How it is given on the command line, if it can be.
     pub flag: Option<Flag>,
     /// Why it cannot be changed by a restart, if so.

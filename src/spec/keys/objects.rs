@@ -31,9 +31,12 @@ pub(super) fn health(value: &Value) -> Result<Health, Unfit> {
     Ok(health)
 }
 
+/// The members of `health` that say what is asked: a check has one of them.
+pub const PROBES: [&str; 4] = ["http", "tcp", "exec", "log"];
+
 /// True for the keys that say what is asked.
 pub(super) fn is_check(name: &str) -> bool {
-    matches!(name, "http" | "tcp" | "exec" | "log")
+    PROBES.contains(&name)
 }
 
 /// What is asked, if this key says it.

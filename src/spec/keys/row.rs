@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::form::{About, Fallback, Form, Group};
 use super::read::Unfit;
 use super::{Draft, Flag, Key, Mistake, Takes};
 
@@ -10,10 +11,26 @@ pub(super) const fn key(
     expects: &'static str,
     set: fn(&mut Draft, &Value) -> Result<(), Unfit>,
 ) -> Key {
-    Key { name, aliases: &[], expects, flag: None, fixed: None, set, inside: |_| None }
+    const UNSAID: About = about(Group::Program, Form::Text, Fallback::Words(""), "", "");
+    Key { name, aliases: &[], expects, about: UNSAID, flag: None, fixed: None, set, inside: |_| None }
+}
+
+pub(super) const fn about(
+    group: Group,
+    form: Form,
+    fallback: Fallback,
+    example: &'static str,
+    does: &'static str,
+) -> About {
+    About { group, form, fallback, example, does }
 }
 
 impl Key {
+    pub(super) const fn about(mut self, about: About) -> Key {
+        self.about = about;
+        self
+    }
+
     pub(super) const fn aliases(mut self, aliases: &'static [&'static str]) -> Key {
         self.aliases = aliases;
         self

@@ -1,0 +1,32 @@
+//! `man`: manual pages, for packages and for those who like them.
+
+use std::path::PathBuf;
+
+use clap::CommandFactory;
+
+use super::super::failure::{Doing, Failure};
+use super::super::outcome::Outcome;
+use super::super::view::manual;
+use super::super::{Cli, Context};
+use crate::protocol::VERSION;
+
+/// Write the manual pages of all commands and of the guide into a folder
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:\n  pmr man ./man\n  man -l ./man/pmr-reload.1\n  man -l ./man/pmr-guide-keys.7")]
+pub struct Args {
+    /// The folder; it is made if it is not there. Pages of that name in it are replaced
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+}
+
+/// Runs it.
+pub fn run(args: &Args, cx: &Context) -> Result<Outcome, Failure> {
+    let folder = &args.folder;
+    std::fs::create_dir_all(folder).doing(|| format!("making the folder {}", folder.display()))?;
+    for (name, text) in manual::pages(Cli::command(), VERSION) {
+        let path = folder.join(name);
+        std::fs::write(&path, text).doing(|| format!("writing {}", path.display()))?;
+        cx.ui.show(&path.display().to_string());
+    }
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,299 @@
+//! What is said about a key beside how it is read: its topic, the sort of its values, its default, an example and a
+//! sentence. The guide's page of keys, the JSON Schema of config files and the defaults in `--help` are made from it.
+
+use super::Key;
+use super::members::Member;
+
+/// What a reader is told about a key. Never left out of a row.
+#[derive(Debug)]
+pub struct About {
+    /// The topic it belongs to.
+    pub group: Group,
+    /// The sort of its values.
+    pub form: Form,
+    /// What holds without the key.
+    pub fallback: Fallback,
+    /// A value as it stands in a config file: JSON, which is JavaScript as well.
+    pub example: &'static str,
+    /// What the key does: whole sentences in Markdown.
+    pub does: &'static str,
+}
+
+/// A topic that keys belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// What is executed, and where.
+    Program,
+    /// Variables.
+    Environment,
+    /// Instances and the ports they share.
+    Cluster,
+    /// Sockets that are opened for the app.
+    Sockets,
+    /// When a process counts as ready or healthy, and which apps come first.
+    Health,
+    /// What follows an exit.
+    Restarts,
+    /// How a process is ended, and what a failed reload comes to.
+    Stop,
+    /// What a process may use.
+    Limits,
+    /// Who a process is and what it may touch.
+    Security,
+    /// Where its output goes.
+    Logs,
+}
+
+impl Group {
+    /// All, in reading order.
+    pub const ALL: [Group; 10] = [
+        Group::Program,
+        Group::Environment,
+        Group::Cluster,
+        Group::Sockets,
+        Group::Health,
+        Group::Restarts,
+        Group::Stop,
+        Group::Limits,
+        Group::Security,
+        Group::Logs,
+    ];
+
+    /// The heading over its keys.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Group::Program => "The program",
+            Group::Environment => "Environment",
+            Group::Cluster => "Processes and ports",
+            Group::Sockets => "Sockets that pmr opens",
+            Group::Health => "Readiness, health and order",
+            Group::Restarts => "Start and restart",
+            Group::Stop => "Stop and reload",
+            Group::Limits => "Limits",
+            Group::Security => "User and confinement",
+            Group::Logs => "Logs",
+        }
+    }
+
+    /// The topic of the guide that explains it.
+    #[must_use]
+    pub fn topic(self) -> &'static str {
+        match self {
+            Group::Program | Group::Environment => "start",
+            Group::Cluster => "cluster",
+            Group::Sockets => "sockets",
+            Group::Health => "health",
+            Group::Restarts => "recovery",
+            Group::Stop => "reload",
+            Group::Limits => "limits",
+            Group::Security => "security",
+            Group::Logs => "logs",
+        }
+    }
+}
+
+/// The sort of values that a key or a member takes. A number may always be given as a text of digits, too.
+#[derive(Clone, Copy, Debug)]
+pub enum Form {
+    /// Text that is not blank.
+    Text,
+    /// The path of a file or a directory; not blank.
+    Path,
+    /// A name: one line of text, or a number.
+    Name,
+    /// A user or a group, by name or number.
+    Account,
+    /// The name of an environment variable.
+    Variable,
+    /// `true` or `false`.
+    Boolean,
+    /// A whole number of at least `least`. Where 0 means something else, such as no limit, it is taken as well.
+    Count {
+        /// The least, 0 apart if `zero` says so.
+        least: u32,
+        /// True if 0 is taken, whatever `least` says.
+        zero: bool,
+    },
+    /// A time of at least so many milliseconds.
+    Time {
+        /// In milliseconds.
+        least: u32,
+    },
+    /// A size of at least so many bytes, or 0.
+    Size {
+        /// In bytes.
+        least: u32,
+    },
+    /// Time of processors.
+    Processors,
+    /// A number of processes.
+    Instances,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// Whole numbers in a range: one, a list, or a text with commas in between.
+    Numbers {
+        /// The least.
+        from: u16,
+        /// The greatest.
+        to: u16,
+    },
+    /// A list of words, or one text that is split as a shell would.
+    Words,
+    /// A list of paths, or one.
+    Paths,
+    /// An object of environment variables.
+    Variables,
+    /// Addresses of sockets: one or a list.
+    Endpoints,
+    /// Apps and how far each has to be.
+    Dependencies,
+    /// An object with these members.
+    Object(&'static [Member]),
+    /// The same, or a text that says the check in short.
+    Check(&'static [Member]),
+    /// A port, or `host:port`.
+    Port,
+    /// A command line, or a list of its words.
+    Command,
+}
+
+impl Form {
+    /// The sort in a few words, without its unit.
+    #[must_use]
+    pub fn words(self) -> String {
+        match self {
+            Form::Text => "text".to_owned(),
+            Form::Path => "path".to_owned(),
+            Form::Name => "name: one line of text, or a number".to_owned(),
+            Form::Account => "name or number".to_owned(),
+            Form::Variable => "name of a variable".to_owned(),
+            Form::Boolean => "`true` or `false`".to_owned(),
+            Form::Count { least: 0, .. } => "whole number".to_owned(),
+            Form::Count { least, zero: false } => format!("whole number of at least {least}"),
+            Form::Count { least, zero: true } => format!("whole number of at least {least}, or 0"),
+            Form::Time { least: 0 } => "time".to_owned(),
+            Form::Time { least: 1 } => "time of more than 0".to_owned(),
+            Form::Time { least } => format!("time of at least {least}"),
+            Form::Size { least: 0 } => "size".to_owned(),
+            Form::Size { least } => format!("size of at least {least}, or 0"),
+            Form::Processors => "number, or a percentage of one processor".to_owned(),
+            Form::Instances => "whole number of at most 10000, or `\"max\"`".to_owned(),
+            Form::Choice(words) => choice(words),
+            Form::Numbers { from, to } => format!("whole numbers from {from} to {to}, one or a list"),
+            Form::Words => "list of texts, or one text that is split at spaces".to_owned(),
+            Form::Paths => "path, or a list of paths".to_owned(),
+            Form::Variables => "object".to_owned(),
+            Form::Endpoints => "address, object, or a list of them".to_owned(),
+            Form::Dependencies => "name of an app, list of names, or object".to_owned(),
+            Form::Object(_) => "object".to_owned(),
+            Form::Check(_) => "text, or object".to_owned(),
+            Form::Port => "port, or `\"host:port\"`".to_owned(),
+            Form::Command => "command line, or a list of words".to_owned(),
+        }
+    }
+
+    /// What a plain number counts, where that needs saying.
+    #[must_use]
+    pub fn unit(self) -> Option<&'static str> {
+        match self {
+            Form::Time { .. } => Some("milliseconds"),
+            Form::Size { .. } => Some("bytes"),
+            Form::Processors => Some("processors"),
+            _ => None,
+        }
+    }
+
+    /// The members of an object.
+    #[must_use]
+    pub fn members(self) -> &'static [Member] {
+        match self {
+            Form::Object(members) | Form::Check(members) => members,
+            _ => &[],
+        }
+    }
+}
+
+fn choice(words: &[&str]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| format!("`\"{word}\"`")).collect();
+    match quoted.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => quoted.concat(),
+    }
+}
+
+/// What holds where a key or a member is left out.
+#[derive(Clone, Copy, Debug)]
+pub enum Fallback {
+    /// The same as if it had this value, which is JSON.
+    Value(&'static str),
+    /// The same as if it were 0, which means this.
+    Zero(&'static str),
+    /// What these words say: it depends on other things, or no value says it.
+    Words(&'static str),
+}
+
+impl Fallback {
+    /// The value, as JSON, that says the same as leaving it out.
+    #[must_use]
+    pub fn json(self) -> Option<&'static str> {
+        match self {
+            Fallback::Value(json) => Some(json),
+            Fallback::Zero(_) => Some("0"),
+            Fallback::Words(_) => None,
+        }
+    }
+
+    /// As it stands behind a flag in `--help`; none for what is empty.
+    #[must_use]
+    pub fn short(self) -> Option<&'static str> {
+        match self {
+            Fallback::Value("[]" | "{}") => None,
+            Fallback::Value(json) => Some(json.trim_matches('"')),
+            Fallback::Zero(words) | Fallback::Words(words) => Some(words),
+        }
+    }
+
+    /// As it stands on a page, in Markdown.
+    #[must_use]
+    pub fn words(self) -> String {
+        match self {
+            Fallback::Value("[]" | "{}") => "none".to_owned(),
+            Fallback::Value(json) => format!("`{json}`"),
+            Fallback::Zero(words) => format!("`0`: {words}"),
+            Fallback::Words(words) => words.to_owned(),
+        }
+    }
+}
+
+impl Key {
+    /// Every spelling that config files may use: the name, its camelCase, and both of each alias.
+    #[must_use]
+    pub fn spellings(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        for name in std::iter::once(&self.name).chain(self.aliases) {
+            for spelling in [(*name).to_owned(), camel_case(name)] {
+                if !all.contains(&spelling) {
+                    all.push(spelling);
+                }
+            }
+        }
+        all
+    }
+}
+
+/// `max_memory_restart` → `maxMemoryRestart`.
+#[must_use]
+pub fn camel_case(name: &str) -> String {
+    let mut parts = name.split('_');
+    let mut camel = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let mut letters = part.chars();
+        camel.extend(letters.next().map(|first| first.to_ascii_uppercase()));
+        camel.push_str(letters.as_str());
+    }
+    camel
+}
+
+#[cfg(test)]
+mod tests;
