@@ -15,7 +15,7 @@ fn pmr(home: &std::path::Path, args: &[&str]) -> Output {
 }
 
 #[test]
-fn what_is_said_without_a_daemon_and_where() {
+fn a_command_without_a_daemon_uses_the_right_exit_code_and_stream() {
     let home = tempfile::tempdir().unwrap();
     let _deadline = deadline::Deadline::new(Some(home.path()));
     for (args, code, out, err) in [
@@ -59,17 +59,17 @@ fn what_is_said_without_a_daemon_and_where() {
     ] {
         let output = pmr(home.path(), args);
         let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        let told = format!("pmr {args:?}: {:?}\nstdout: {stdout}\nstderr: {stderr}", output.status);
-        assert_eq!(output.status.code(), Some(code), "{told}");
-        assert!(stdout.contains(out) && (!out.is_empty() || stdout.is_empty()), "{told}");
-        assert!(stderr.contains(err) && (!err.is_empty() || stderr.is_empty()), "{told}");
-        assert!(!stdout.contains('\u{1b}') && !stderr.contains('\u{1b}'), "no colours in pipes: {told}");
+        let context = format!("pmr {args:?}: {:?}\nstdout: {stdout}\nstderr: {stderr}", output.status);
+        assert_eq!(output.status.code(), Some(code), "{context}");
+        assert!(stdout.contains(out) && (!out.is_empty() || stdout.is_empty()), "{context}");
+        assert!(stderr.contains(err) && (!err.is_empty() || stderr.is_empty()), "{context}");
+        assert!(!stdout.contains('\u{1b}') && !stderr.contains('\u{1b}'), "no colours in pipes: {context}");
     }
     assert!(!home.path().join("home").exists(), "nothing that needs no daemon makes a home");
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_error() {
+fn a_closed_standard_output_is_no_error() {
     let home = tempfile::tempdir().unwrap();
     let _deadline = deadline::Deadline::new(Some(home.path()));
     let (reader, writer) = std::io::pipe().unwrap();
@@ -85,7 +85,7 @@ fn a_reader_that_goes_away_is_no_error() {
 }
 
 #[test]
-fn the_schema_is_json_alone() {
+fn the_schema_is_printed_as_json_alone() {
     let home = tempfile::tempdir().unwrap();
     let output = pmr(home.path(), &["help", "keys", "--schema"]);
     let schema: serde_json::Value = serde_json::from_slice(&output.stdout).expect("standard output is one JSON value");
@@ -101,16 +101,20 @@ fn manual_pages_are_written_and_named() {
     let folder = home.path().join("share/man");
     let output = pmr(home.path(), &["man", folder.to_str().unwrap()]);
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
-    let told = String::from_utf8(output.stdout).unwrap();
+    let context = String::from_utf8(output.stdout).unwrap();
     for name in ["pmr.1", "pmr-start.1", "pmr-sendSignal.1", "pmr-guide-reload.7", "pmr-guide-keys.7"] {
         let path = folder.join(name);
-        assert!(told.lines().any(|line| line == path.to_str().unwrap()), "{name}: {told}");
+        assert!(context.lines().any(|line| line == path.to_str().unwrap()), "{name}: {context}");
         assert!(std::fs::read_to_string(&path).unwrap().contains("\n.SH NAME\n"), "{name}");
     }
-    assert_eq!(told.lines().count(), std::fs::read_dir(&folder).unwrap().count(), "what is told is what is there");
+    assert_eq!(
+        context.lines().count(),
+        std::fs::read_dir(&folder).unwrap().count(),
+        "the command prints every page that it writes, and no other"
+    );
     std::fs::remove_file(folder.join("pmr.1")).unwrap();
     std::fs::create_dir(folder.join("pmr.1")).unwrap();
     let output = pmr(home.path(), &["man", folder.to_str().unwrap()]);
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.code() == Some(1) && told.contains("writing") && told.contains("pmr.1"), "{told}");
+    let context = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && context.contains("writing") && context.contains("pmr.1"), "{context}");
 }

@@ -41,7 +41,7 @@ fn assert_clean(scratch: &Path) {
 }
 
 #[test]
-fn it_keeps_its_promise_and_leaves_nothing() {
+fn the_demo_loses_no_request_and_leaves_nothing_behind() {
     let scratch = tempfile::tempdir().unwrap();
     let _deadline = Deadline::new(Some(scratch.path()));
     let output = demo(scratch.path()).wait_with_output().unwrap();
@@ -55,7 +55,7 @@ fn it_keeps_its_promise_and_leaves_nothing() {
 }
 
 #[test]
-fn ctrl_c_in_the_middle_leaves_nothing_either() {
+fn an_interrupted_demo_leaves_nothing_behind() {
     let scratch = tempfile::tempdir().unwrap();
     let _deadline = Deadline::new(Some(scratch.path()));
     let mut child = demo(scratch.path());

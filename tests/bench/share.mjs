@@ -42,13 +42,13 @@ const withoutChannel = ['env', '--', '-u', 'PMR_CHANNEL_FD', '-u', 'NODE_CHANNEL
 const servers = {
   'a server in Rust (hyper)': {
     SO_REUSEPORT: { ...alone(responder, 'reuseport'), copies: 2 },
-    'takeover, as root': pmr(...withoutChannel, responder),
-    'takeover, as a user': asUser(pmr(...withoutChannel, responder)),
-    'worker protocol': pmr(responder),
+    'bind interception, as root': pmr(...withoutChannel, responder),
+    'bind interception, as a user': asUser(pmr(...withoutChannel, responder)),
+    "pmr's worker protocol": pmr(responder),
   },
   'a server in Node': {
     SO_REUSEPORT: { ...alone(node, web, 'reuseport'), copies: 2 },
-    'takeover, as root': pmr(...withoutChannel, node, web),
+    'bind interception, as root': pmr(...withoutChannel, node, web),
     "Node's protocol, pmr's": pmr(web, '--interpreter', node),
     "Node's protocol, its own": { ...alone(node, web, 'cluster'), copies: 1 },
   },

@@ -40,7 +40,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Files on it that are still open go with those who have them.
+        // Files on it that are still start_load go with those who have them.
         let _ = Command::new("umount").arg("-l").arg(&self.at).output();
     }
 }

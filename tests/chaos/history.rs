@@ -15,7 +15,7 @@ impl History {
         History { seed, start: Instant::now(), lines: Vec::new() }
     }
 
-    pub fn begins(&mut self, what: &impl Debug) {
+    pub fn begin(&mut self, what: &impl Debug) {
         self.note(&format!("{what:?}"));
     }
 
@@ -25,7 +25,7 @@ impl History {
         self.lines.push(line);
     }
 
-    pub fn ends(&mut self) {
+    pub fn finish(&mut self) {
         println!("seed {}: {} steps and rests in {:.0?}", self.seed, self.lines.len(), self.start.elapsed());
     }
 }

@@ -10,10 +10,10 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the history of a failed walk is its whole worth")]
 
 mod disk;
-mod gaps;
 mod history;
+mod log_gaps;
 mod step;
-mod town;
+mod system;
 
 #[allow(dead_code, reason = "shared with the tests of real Node apps, which use all of it")]
 #[path = "../cluster/load.rs"]
@@ -26,10 +26,10 @@ use std::time::Duration;
 
 use history::History;
 use step::Step;
-use town::Town;
+use system::System;
 
 /// Steps between two looks at everything.
-const STAGE: usize = 10;
+const CHECK_INTERVAL: usize = 10;
 
 fn number(variable: &str, otherwise: u64) -> u64 {
     match std::env::var(variable) {
@@ -40,35 +40,35 @@ fn number(variable: &str, otherwise: u64) -> u64 {
 
 fn walk(seed: u64, steps: usize) {
     let mut history = History::new(seed);
-    let mut dice = fastrand::Rng::with_seed(seed);
-    let mut town = Town::new();
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut system = System::new();
     let per_step = u32::try_from(steps).map_or(Duration::MAX, |steps| Duration::from_secs(10) * steps);
-    town.limit(Duration::from_secs(60).saturating_add(per_step));
-    town.rest(&mut history);
+    system.limit(Duration::from_secs(60).saturating_add(per_step));
+    system.checkpoint(&mut history);
     let mut left = steps;
     while left > 0 {
-        town.open();
-        for _ in 0..left.min(STAGE) {
-            let step = Step::random(&mut dice);
-            history.begins(&step);
-            town.take(&step);
-            town.untouched_live_on();
+        system.start_load();
+        for _ in 0..left.min(CHECK_INTERVAL) {
+            let step = Step::random(&mut rng);
+            history.begin(&step);
+            system.apply(&step);
+            system.check_untouched();
         }
-        left -= left.min(STAGE);
-        town.rest(&mut history);
+        left -= left.min(CHECK_INTERVAL);
+        system.checkpoint(&mut history);
     }
-    history.ends();
-    town.close();
+    history.finish();
+    system.close();
 }
 
 #[test]
-fn a_short_walk() {
+fn a_short_random_walk_keeps_all_invariants() {
     walk(number("PMR_CHAOS_SEED", 1), 20);
 }
 
 #[test]
 #[ignore = "as long as it is told to be"]
-fn a_long_walk() {
+fn a_long_random_walk_keeps_all_invariants() {
     let steps = number("PMR_CHAOS_STEPS", 200);
     walk(number("PMR_CHAOS_SEED", 1), usize::try_from(steps).expect("it is small"));
 }

@@ -61,11 +61,11 @@ const POINTS: [&str; 15] = [
 ];
 
 impl Command {
-    fn random(dice: &mut Rng) -> Command {
-        let single = SINGLES[dice.usize(..SINGLES.len())];
-        match dice.u8(..7) {
+    fn random(rng: &mut Rng) -> Command {
+        let single = SINGLES[rng.usize(..SINGLES.len())];
+        match rng.u8(..7) {
             0 | 1 => Command::Reload,
-            2 | 3 => Command::Scale(dice.usize(2..=4)),
+            2 | 3 => Command::Scale(rng.usize(2..=4)),
             4 => Command::StopAndStart(single),
             _ => Command::Restart(single),
         }
@@ -73,24 +73,24 @@ impl Command {
 }
 
 impl Step {
-    pub fn random(dice: &mut Rng) -> Step {
-        let moment = |dice: &mut Rng, most| Duration::from_micros(dice.u64(..most));
-        match dice.u8(..36) {
+    pub fn random(rng: &mut Rng) -> Step {
+        let moment = |rng: &mut Rng, most| Duration::from_micros(rng.u64(..most));
+        match rng.u8(..36) {
             0..5 => Step::KillGod,
-            5..7 => Step::KillGods(dice.u8(2..6)),
+            5..7 => Step::KillGods(rng.u8(2..6)),
             7..9 => Step::KillKeeper,
-            9 => Step::KillKeeperThenGod(moment(dice, 30_000)),
-            10..12 => Step::KillWorker(dice.usize(..4)),
-            12..14 => Step::KillApp(SINGLES[dice.usize(..SINGLES.len())]),
+            9 => Step::KillKeeperThenGod(moment(rng, 30_000)),
+            10..12 => Step::KillWorker(rng.usize(..4)),
+            12..14 => Step::KillApp(SINGLES[rng.usize(..SINGLES.len())]),
             14 => Step::Update,
             15 => Step::UpdateToCopy,
-            16..21 => Step::Command(Command::random(dice)),
-            21..27 => Step::KillDuring(Command::random(dice), moment(dice, 120_000)),
-            27 => Step::UpdateDuring(Command::random(dice)),
-            28..30 => Step::Freeze(moment(dice, 600_000)),
+            16..21 => Step::Command(Command::random(rng)),
+            21..27 => Step::KillDuring(Command::random(rng), moment(rng, 120_000)),
+            27 => Step::UpdateDuring(Command::random(rng)),
+            28..30 => Step::Freeze(moment(rng, 600_000)),
             30 => Step::FullDisk,
             31 => Step::KillOnFullDisk,
-            _ => Step::Point(POINTS[dice.usize(..POINTS.len())], Command::random(dice)),
+            _ => Step::Point(POINTS[rng.usize(..POINTS.len())], Command::random(rng)),
         }
     }
 }

@@ -33,7 +33,7 @@ fn processes(snapshot: &Snapshot) -> Vec<(&str, u32, u32, bool)> {
 }
 
 #[test]
-fn version_1_of_a_daemon_that_was_killed() {
+fn a_version_1_journal_of_a_killed_daemon_loads() {
     let loaded = load("journals/1/killed");
     assert!(!loaded.same_boot && loaded.notes.is_empty());
     assert_eq!((loaded.lineage.as_str(), &loaded.records["lineage"]), ("5a1f4a866f0e4d3c", &loaded.lineage));
@@ -48,7 +48,7 @@ fn version_1_of_a_daemon_that_was_killed() {
 }
 
 #[test]
-fn version_1_of_a_daemon_that_was_told_to_end() {
+fn a_version_1_journal_of_a_daemon_that_was_told_to_end_loads() {
     let loaded = load("journals/1/ended");
     let ending = Ending::of(&loaded.records).expect("it was told to end");
     assert_eq!((ending.at, ending.up), (1_795_269_780_000, vec![0, 1]));
@@ -57,12 +57,12 @@ fn version_1_of_a_daemon_that_was_told_to_end() {
 }
 
 #[test]
-fn version_1_of_a_machine_that_lost_its_power() {
+fn a_torn_version_1_journal_loads_without_its_last_frame() {
     assert_eq!(load("journals/1/torn").records, load("journals/1/killed").records);
 }
 
 #[test]
-fn version_1_of_the_lists() {
+fn a_version_1_list_loads_and_is_written_without_loss() {
     for (file, job_is_up) in [("dump.json", true), ("last.json", false)] {
         let folder = tempfile::tempdir().expect("a folder");
         fs::copy(sample("dumps/1").join(file), folder.path().join(file)).expect("the sample is there");
@@ -78,7 +78,7 @@ fn version_1_of_the_lists() {
 
 /// The samples are what is said of them: frames, the first of them the head.
 #[test]
-fn version_1_has_the_head_in_a_frame_of_its_own() {
+fn a_version_1_journal_has_its_head_in_a_frame_of_its_own() {
     let bytes = fs::read(sample("journals/1/killed")).expect("the sample is there");
     let length = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize;
     let mut records = BTreeMap::new();

@@ -3,7 +3,7 @@
 use pmr::keeper::{frames, ledger};
 
 #[test]
-fn files_kept_by_every_version_are_found() {
+fn the_files_kept_by_every_ledger_version_are_found() {
     let mut payload = Vec::new();
     for line in include_str!("ledgers/1/files.txt").lines() {
         let (key, json) = line.split_once(' ').expect("a key and its text");

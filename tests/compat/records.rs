@@ -33,7 +33,7 @@ fn load(records: &BTreeMap<RecordKey, String>) -> Supervisor {
 }
 
 #[test]
-fn every_version_loads_and_nothing_of_it_gets_lost() {
+fn records_of_every_version_load_without_loss() {
     let samples: Vec<PathBuf> = entries(&folder()).iter().flat_map(|version| entries(version)).collect();
     assert!(samples.len() >= 2, "{samples:?}");
     for path in samples {
@@ -65,7 +65,7 @@ fn holds(newer: &Value, older: &Value) -> bool {
 }
 
 #[test]
-fn version_1_goes_on_where_it_was() {
+fn a_version_1_supervisor_resumes_its_operations() {
     let mut supervisor = load(&read(&folder().join("1/busy.txt")));
     let now = Moment(2000);
     assert_eq!(supervisor.next_deadline(), Some(Moment(2100)));
@@ -86,7 +86,7 @@ fn version_1_goes_on_where_it_was() {
 }
 
 #[test]
-fn version_1_goes_on_with_a_shutdown() {
+fn a_version_1_supervisor_resumes_its_shutdown() {
     let supervisor = load(&read(&folder().join("1/closing.txt")));
     assert!(supervisor.is_closing());
     assert_eq!(supervisor.process(ProcessId(0)).map(|process| process.goal), Some(Goal::Down));

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 const LIMIT: Duration = Duration::from_secs(120);
 /// How long a test may take to fail when what it waits for has been killed.
 const GRACE: Duration = Duration::from_secs(30);
-const GLANCE: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A test that runs.
 #[derive(Clone)]
@@ -111,7 +111,7 @@ pub fn is_over() -> bool {
 /// What the watching thread does until the binary ends.
 fn watch() {
     loop {
-        std::thread::sleep(GLANCE);
+        std::thread::sleep(POLL_INTERVAL);
         let now = Instant::now();
         let hangs = |watched: &Watched| watched.over.is_some_and(|over| now - over > GRACE);
         // Not in the condition: the lock would be held in the block, which takes it again.

@@ -12,7 +12,7 @@ use crate::support::{Home, app, eventually, processes};
 /// The daemon is told to end as at a shutdown of the machine, and is gone.
 fn shut_down(home: &Home) {
     processes::signal(home.daemon_pid(), Signal::SIGTERM);
-    home.deserted();
+    home.no_process_left();
 }
 
 /// Waits until the journal tells of an app.
@@ -25,7 +25,7 @@ fn written(home: &Home, name: &str) {
 }
 
 #[test]
-fn what_ran_comes_back_without_save() {
+fn running_apps_are_restored_without_save() {
     let home = Home::new();
     home.ok(&format!("start {} -n api -i 3 -- --x", app("tell.sh")));
     home.ok(&format!("start {} -n down", app("tell.sh")));
@@ -46,7 +46,7 @@ fn what_ran_comes_back_without_save() {
 }
 
 #[test]
-fn what_ran_comes_back_after_the_machine_lost_its_power() {
+fn running_apps_are_restored_after_a_power_failure() {
     let home = Home::new();
     home.ok(&format!("start {} -n api -i 2", app("tell.sh")));
     written(&home, "api");
@@ -65,7 +65,7 @@ fn what_ran_comes_back_after_the_machine_lost_its_power() {
 }
 
 #[test]
-fn the_next_god_goes_on_with_the_journal() {
+fn the_next_god_continues_the_journal() {
     let home = Home::new();
     home.ok(&format!("start {} -n a", app("tell.sh")));
     written(&home, "a");
@@ -81,7 +81,7 @@ fn the_next_god_goes_on_with_the_journal() {
 }
 
 #[test]
-fn a_daemon_that_is_used_otherwise_does_not_forget_what_ran() {
+fn a_daemon_with_other_apps_keeps_the_list_before() {
     let home = Home::new();
     home.ok(&format!("start {} -n before", app("tell.sh")));
     home.ok("kill");
@@ -96,7 +96,7 @@ fn a_daemon_that_is_used_otherwise_does_not_forget_what_ran() {
 }
 
 #[test]
-fn the_settings_are_one_word_each() {
+fn the_autosave_setting_can_be_read_and_changed() {
     let home = Home::new();
     home.ok("get").says("autosave on");
     home.run("set autosaev off").code(1).complains("did you mean autosave?");
@@ -109,11 +109,11 @@ fn the_settings_are_one_word_each() {
 }
 
 #[test]
-fn list_tells_when_what_runs_is_not_what_was_saved() {
+fn the_list_warns_when_running_and_saved_apps_differ() {
     let home = Home::new();
     let quiet = |when: &str| {
         let ran = home.ok("list");
-        assert!(ran.err.is_empty(), "{when}: {}", ran.story());
+        assert!(ran.err.is_empty(), "{when}: {}", ran.transcript());
     };
     home.ok(&format!("start {} -n a", app("tell.sh")));
     quiet("never saved");
@@ -126,7 +126,7 @@ fn list_tells_when_what_runs_is_not_what_was_saved() {
     home.ok("set autosave off");
     home.ok("list").complains("autosave is off: a reboot brings back the saved list");
     let silent = home.ok("list -s");
-    assert!(silent.err.is_empty(), "{}", silent.story());
+    assert!(silent.err.is_empty(), "{}", silent.transcript());
     assert!(home.ok("jlist").err.is_empty());
     home.ok("kill");
     home.ok("resurrect");
@@ -184,7 +184,7 @@ impl Drop for Disk {
 }
 
 #[test]
-fn a_full_disk_is_told_hurts_no_app_and_is_over_when_it_is_over() {
+fn a_full_disk_causes_a_warning_until_there_is_room() {
     let home = Home::new();
     let Some(disk) = Disk::under(home.root()) else { return };
     home.ok(&format!("start {} -n a", app("tell.sh")));
@@ -195,7 +195,7 @@ fn a_full_disk_is_told_hurts_no_app_and_is_over_when_it_is_over() {
     let told = "journal: No space left on device; running apps are not affected, but a reboot now would bring back";
     eventually("the full disk is told", || {
         let ran = home.ok("ping");
-        if ran.err.contains(told) { Ok(()) } else { Err(ran.story()) }
+        if ran.err.contains(told) { Ok(()) } else { Err(ran.transcript()) }
     });
     home.ok("list").complains(told).says("online");
     home.ok("describe b").complains(told);
@@ -206,12 +206,12 @@ fn a_full_disk_is_told_hurts_no_app_and_is_over_when_it_is_over() {
     disk.clear();
     eventually("all is well", || {
         let ran = home.ok("ping");
-        if ran.err.is_empty() { Ok(()) } else { Err(ran.story()) }
+        if ran.err.is_empty() { Ok(()) } else { Err(ran.transcript()) }
     });
     shut_down(&home);
     home.ok("resurrect");
     assert_eq!(home.list().len(), 2);
     home.ok("kill");
-    home.deserted();
+    home.no_process_left();
     drop(disk);
 }

@@ -38,7 +38,7 @@ fn settings_change_with_a_restart_and_stay_changed() {
 }
 
 #[test]
-fn selectors_of_all_forms() {
+fn every_form_of_selector_names_its_processes() {
     let home = Home::new();
     let script = app("tell.sh");
     for (name, namespace) in [("api-a", "web"), ("api-b", "web"), ("7", "jobs"), ("cron", "jobs")] {
@@ -61,7 +61,7 @@ fn selectors_of_all_forms() {
         home.ok("start all");
     }
     let stop = home.run(&format!("stop {script}")).ok();
-    assert_eq!(stopped(), [0, 1, 2, 3], "the path of the script: {}", stop.story());
+    assert_eq!(stopped(), [0, 1, 2, 3], "the path of the script: {}", stop.transcript());
 }
 
 #[test]

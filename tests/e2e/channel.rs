@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 
 use crate::crash::kill_god;
 use crate::load::{Kind, Load, Loads, Mode, Tally};
-use crate::support::eventually::{PATIENCE, until};
+use crate::support::eventually::{WAIT_LIMIT, until};
 use crate::support::listing::pids;
 use crate::support::{Home, app, example, http, processes};
 
@@ -36,12 +36,12 @@ impl Web {
         self.home.serve(self.port, &format!("-n web --exec-mode cluster {line}"));
     }
 
-    /// A worker is told how many connections it may say it is ready for, and has said so.
+    /// A worker is answer_of how many connections it may say it is ready for, and has said so.
     fn credit(&self, instance: usize, credit: u32) {
         let pid = self.pids()[instance];
         self.home.write(&format!("credit-{pid}"), &credit.to_string());
         self.home.logged(&format!("web-out-{instance}.log"), &format!("credit {credit}\n"));
-        self.home.has_heard();
+        self.home.sync();
     }
 
     fn loads(&self) -> Loads<2> {
@@ -96,7 +96,7 @@ fn go(folder: &Path) -> Option<String> {
 
 /// All that must cost no request: turns, reloads, scaling, the death of God; and what the death of a worker costs. The
 /// clients make a connection for each request, or never end theirs and ask but once, as no browser would.
-fn stands_everything(program: &str) {
+fn loses_no_request(program: &str) {
     let web = Web::start(program, 4);
     let tally = Load::count(Kind::Http, Mode::New, web.port, 200);
     let even: BTreeMap<i32, u64> = web.pids().into_iter().map(|pid| (pid, 50)).collect();
@@ -130,17 +130,17 @@ fn stands_everything(program: &str) {
 }
 
 #[test]
-fn python_stands_everything() {
-    stands_everything(&python());
+fn a_python_worker_loses_no_request() {
+    loses_no_request(&python());
 }
 
 #[test]
-fn rust_stands_everything() {
-    stands_everything(&rust());
+fn a_rust_worker_loses_no_request() {
+    loses_no_request(&rust());
 }
 
 #[test]
-fn the_worker_library_drags_in_no_manager() {
+fn the_worker_library_does_not_depend_on_the_manager() {
     let tree = ["tree", "--prefix", "none", "--edges", "normal,no-proc-macro", "-p", "channel-example"];
     let output = Command::new(env!("CARGO")).args(tree).output().expect("cargo is there");
     let text = String::from_utf8(output.stdout).expect("names are text");
@@ -150,20 +150,20 @@ fn the_worker_library_drags_in_no_manager() {
 }
 
 #[test]
-fn axum_stands_everything() {
-    stands_everything(&axum());
+fn an_axum_worker_loses_no_request() {
+    loses_no_request(&axum());
 }
 
 #[test]
-fn go_stands_everything() {
+fn a_go_worker_loses_no_request() {
     let folder = tempfile::tempdir().expect("a folder can be made");
     if let Some(program) = go(folder.path()) {
-        stands_everything(&program);
+        loses_no_request(&program);
     }
 }
 
 #[test]
-fn without_pmr_a_rust_worker_binds_by_itself() {
+fn a_rust_worker_without_pmr_binds_by_itself() {
     let port = http::free_port();
     let mut server = Command::new(axum()).env("PORT", port.to_string()).spawn().expect("it was built");
     until("it answers", || http::get(port, "/").is_ok_and(|pid| pid == server.id().to_string()));
@@ -172,9 +172,9 @@ fn without_pmr_a_rust_worker_binds_by_itself() {
 }
 
 #[test]
-fn who_grants_no_credit_gets_nothing() {
+fn a_worker_without_credit_gets_no_connection() {
     let web = Web::start(&app("channel.py"), 2);
-    let [shy, other] = web.pids()[..] else { panic!("two workers") };
+    let [no_credit, other] = web.pids()[..] else { panic!("two workers") };
     web.credit(0, 0);
     web.credit(1, 16);
     let tally = Load::count(Kind::Http, Mode::New, web.port, 40);
@@ -187,29 +187,29 @@ fn who_grants_no_credit_gets_nothing() {
     assert!(waiting.read(&mut [0; 64]).is_err(), "nobody is ready for it");
     kill_god(&web.home);
     assert!(waiting.read(&mut [0; 64]).is_err(), "nor is anybody for the next daemon");
-    web.home.write(&format!("credit-{shy}"), "1");
-    waiting.set_read_timeout(Some(PATIENCE)).expect("a limit can be set");
+    web.home.write(&format!("credit-{no_credit}"), "1");
+    waiting.set_read_timeout(Some(WAIT_LIMIT)).expect("a limit can be set");
     let mut answer = String::new();
     waiting.read_to_string(&mut answer).expect("it is answered in the end");
-    assert!(answer.trim_end().ends_with(&shy.to_string()), "{answer}");
+    assert!(answer.trim_end().ends_with(&no_credit.to_string()), "{answer}");
 }
 
 #[test]
-fn garbage_harms_nobody() {
+fn garbage_on_a_channel_is_ignored() {
     let web = Web::start(&app("channel.py"), 2);
     let tally = Load::count(Kind::Http, Mode::New, web.port, 10);
     assert_eq!((tally.by.len(), tally.failed.len()), (2, 0));
-    let fool = web.pids()[0];
-    web.home.write(&format!("garbage-{fool}"), "");
+    let faulty = web.pids()[0];
+    web.home.write(&format!("garbage-{faulty}"), "");
     web.home.logged("web-out-0.log", "garbage sent");
     let tally = Load::count(Kind::Http, Mode::New, web.port, 20);
     assert_eq!((tally.by.len(), tally.failed.len()), (2, 0), "it is a worker like any other");
-    assert_eq!(web.pids()[0], fool);
+    assert_eq!(web.pids()[0], faulty);
     web.home.daemon_logged("wrote something strange to its channel");
 }
 
 #[test]
-fn a_version_nobody_speaks_is_told() {
+fn an_unknown_protocol_version_is_reported() {
     let home = Home::new();
     let line = format!("start {} -n web -i 1 --exec-mode cluster --listen-timeout 300", app("channel.py"));
     home.pmr(line.split_whitespace()).env("VERSION", "99").env("PORT", "0").run();
@@ -218,36 +218,36 @@ fn a_version_nobody_speaks_is_told() {
 }
 
 /// What a client gets who asks at once and waits to the end.
-fn told(port: u16) -> String {
+fn answer_of(port: u16) -> String {
     let mut client = TcpStream::connect(("127.0.0.1", port)).expect("the door is open");
     write!(client, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("it is");
-    client.set_read_timeout(Some(PATIENCE)).expect("a limit can be set");
+    client.set_read_timeout(Some(WAIT_LIMIT)).expect("a limit can be set");
     let mut answer = String::new();
     client.read_to_string(&mut answer).expect("it ends in good order");
     answer
 }
 
 #[test]
-fn who_waits_too_long_is_told_so() {
+fn a_client_that_waits_too_long_is_answered_as_configured() {
     for (words, expected) in [("503", "HTTP/1.1 503 Service Unavailable\r\n"), ("close", "")] {
         let web = Web { home: Home::new(), port: http::free_port() };
         web.serve(&format!("{} -i 1 --queue-timeout 500ms --on-queue-timeout {words}", app("channel.py")));
-        until("a worker that is ready serves", || told(web.port).starts_with("HTTP/1.1 200"));
+        until("a worker that is ready serves", || answer_of(web.port).starts_with("HTTP/1.1 200"));
         web.credit(0, 0);
-        let answer = told(web.port);
+        let answer = answer_of(web.port);
         assert!(answer.starts_with(expected) && answer.is_empty() == expected.is_empty(), "{answer:?}");
         let waiting = std::thread::spawn({
             let port = web.port;
-            move || told(port)
+            move || answer_of(port)
         });
         web.credit(0, 16);
         drop(waiting.join().expect("it is answered one way or the other"));
-        until("all is as before", || told(web.port).starts_with("HTTP/1.1 200"));
+        until("all is as before", || answer_of(web.port).starts_with("HTTP/1.1 200"));
     }
 }
 
 #[test]
-fn a_limit_of_connections_makes_the_others_wait() {
+fn a_client_above_the_connection_limit_waits() {
     let web = Web { home: Home::new(), port: http::free_port() };
     web.serve(&format!("{} -i 1 --max-connections 2", python()));
     let connect = || TcpStream::connect(("127.0.0.1", web.port)).expect("the door is open");
@@ -260,12 +260,12 @@ fn a_limit_of_connections_makes_the_others_wait() {
     third.set_read_timeout(Some(std::time::Duration::from_millis(300))).expect("a limit can be set");
     assert!(third.read(&mut [0; 8]).is_err(), "two are all it may have");
     drop(silent);
-    third.set_read_timeout(Some(PATIENCE)).expect("a limit can be set");
+    third.set_read_timeout(Some(WAIT_LIMIT)).expect("a limit can be set");
     assert!(third.read(&mut [0; 8]).expect("its turn has come") > 0);
 }
 
 #[test]
-fn each_worker_is_asked_on_its_own_channel_and_a_sick_release_never_serves() {
+fn each_worker_is_checked_on_its_channel_and_a_sick_release_never_serves() {
     let web = Web { home: Home::new(), port: http::free_port() };
     let status = "500 if self.path == '/healthz' and os.path.exists('sick') else 200";
     let text = std::fs::read_to_string(python()).unwrap();

@@ -4,7 +4,7 @@ use crate::support::eventually::until;
 use crate::support::{Home, app, example, http};
 
 #[test]
-fn every_format_says_the_same() {
+fn every_config_format_means_the_same() {
     let home = Home::new();
     let script = app("tell.js");
     let object = format!(
@@ -39,7 +39,7 @@ fn every_format_says_the_same() {
 }
 
 #[test]
-fn the_example_starts_three_apps_and_is_found_by_itself() {
+fn the_example_config_is_found_by_default_and_starts_three_apps() {
     let home = Home::new();
     let port = http::free_port();
     let folder = example("ecosystem.config.js");
@@ -60,7 +60,7 @@ fn the_example_starts_three_apps_and_is_found_by_itself() {
 }
 
 #[test]
-fn only_some_apps_and_the_variables_of_an_environment() {
+fn only_and_env_select_apps_and_variables() {
     let home = Home::new();
     let script = app("tell.js");
     let text = format!(
@@ -80,7 +80,7 @@ fn only_some_apps_and_the_variables_of_an_environment() {
 }
 
 #[test]
-fn a_file_with_a_mistake_starts_nothing() {
+fn a_config_file_with_a_mistake_starts_nothing() {
     let home = Home::new();
     let script = app("tell.sh");
     let good = format!("{{ name: 'good', script: '{script}' }}");
@@ -117,7 +117,7 @@ fn a_file_with_a_mistake_starts_nothing() {
 }
 
 #[test]
-fn a_mistake_leaves_what_runs_alone() {
+fn a_config_file_with_a_mistake_changes_no_running_app() {
     let home = Home::new();
     let file = |text: &str| home.write("shop.config.js", text);
     file(&format!("module.exports = [{{ name: 'a', script: '{}' }}]", app("tell.sh")));
@@ -132,7 +132,7 @@ fn a_mistake_leaves_what_runs_alone() {
 }
 
 #[test]
-fn the_file_is_the_desired_state() {
+fn the_config_file_is_the_desired_state() {
     let home = Home::new();
     let file = |env: &str| {
         let script = app("tell.js");

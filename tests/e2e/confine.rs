@@ -30,7 +30,7 @@ fn is_root() -> bool {
 }
 
 #[test]
-fn a_memory_hog_is_killed_by_the_kernel_and_that_is_said() {
+fn an_app_above_its_memory_limit_is_killed_with_the_reason() {
     let home = Home::new();
     let hog = "x=0123456789abcdef; while :; do x=$x$x; done";
     let limit = "--max-memory 24M --no-autorestart";
@@ -48,7 +48,7 @@ fn a_memory_hog_is_killed_by_the_kernel_and_that_is_said() {
 }
 
 #[test]
-fn a_kill_by_a_person_is_not_taken_for_it() {
+fn a_kill_by_a_user_is_not_reported_as_a_memory_kill() {
     let home = Home::new();
     if !allowed(&home, "limits on memory") {
         return;
@@ -105,7 +105,7 @@ fn quotas(pid: i32) -> Vec<String> {
 }
 
 #[test]
-fn open_files_are_limited_and_nothing_else_is() {
+fn the_limit_of_open_files_is_set_for_its_app_alone() {
     let home = Home::new();
     let config = r#"{"apps": [
         {"name": "few", "script": "ulimit -n; exec sleep 300", "limits": {"nofile": 64}},
@@ -140,7 +140,7 @@ fn an_app_runs_as_the_user_it_is_given() {
 }
 
 #[test]
-fn node_workers_may_be_somebody_else() {
+fn node_workers_can_run_as_another_user() {
     let home = Home::new();
     if !is_root() {
         return;
@@ -156,14 +156,14 @@ fn node_workers_may_be_somebody_else() {
 }
 
 #[test]
-fn new_privileges_can_be_ruled_out() {
+fn an_app_can_be_denied_new_privileges() {
     let home = Home::new();
     start(&home, "grep NoNewPrivs /proc/self/status; exec sleep 300", "--no-new-privs").ok();
     home.logged("it-out.log", "NoNewPrivs:\t1\n");
 }
 
 #[test]
-fn an_app_may_have_a_tmp_of_its_own() {
+fn an_app_can_have_a_private_tmp() {
     let home = Home::new();
     let ran = start(&home, "ls -A /tmp | wc -l; touch /tmp/pmr-mine; ls /tmp; exec sleep 300", "--private-tmp");
     if ran.code != Some(0) {
@@ -176,7 +176,7 @@ fn an_app_may_have_a_tmp_of_its_own() {
 }
 
 #[test]
-fn an_app_cannot_change_what_is_read_only() {
+fn an_app_cannot_write_to_read_only_paths() {
     let home = Home::new();
     let work = home.work().display().to_string();
     let line = format!("cd {work}; touch new || echo refused; exec sleep 300");
@@ -191,7 +191,7 @@ fn an_app_cannot_change_what_is_read_only() {
 }
 
 #[test]
-fn a_process_that_hid_from_everything_is_found_in_its_group() {
+fn a_hidden_process_is_found_in_its_cgroup() {
     let home = Home::new();
     if !allowed(&home, "control groups") {
         return;
@@ -211,7 +211,7 @@ fn a_process_that_hid_from_everything_is_found_in_its_group() {
 }
 
 #[test]
-fn bad_limits_are_told_by_name() {
+fn an_invalid_limit_is_named() {
     let home = Home::new();
     start(&home, "true", "--cpu fast").refuses("--cpu").complains("a percentage of one");
     let path = home.write("bad.json", r#"{"apps": [{"name": "x", "script": "true", "limits": {"mem": 1}}]}"#);

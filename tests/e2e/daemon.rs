@@ -9,8 +9,8 @@ use nix::sys::signal::Signal;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 
 use crate::crash::keeper::kill_both;
-use crate::support::eventually::{PATIENCE, until};
-use crate::support::order::in_order;
+use crate::support::eventually::{WAIT_LIMIT, until};
+use crate::support::inventory::processes_match_list;
 use crate::support::{Home, app, example, pmr, processes};
 
 #[test]
@@ -31,7 +31,7 @@ fn the_first_command_that_needs_a_daemon_starts_one() {
     assert_eq!((mode("."), mode("rpc.sock"), mode("pub.sock"), mode("pmr.log")), (0o700, 0o600, 0o600, 0o600));
     assert_eq!(nix::unistd::getsid(Some(nix::unistd::Pid::from_raw(pid))).unwrap().as_raw(), pid, "its own session");
     home.ok("kill").says(&format!("the daemon (pid {pid}) has ended"));
-    home.deserted();
+    home.no_process_left();
     assert!(!home.root().join("rpc.sock").exists() && !home.root().join("pmr.pid").exists());
 }
 
@@ -43,17 +43,17 @@ fn many_commands_at_once_get_one_daemon() {
         let commands: Vec<_> =
             names.iter().map(|name| home.pmr(["start", &app("tell.sh"), "-n", name]).spawn()).collect();
         for command in commands {
-            command.wait(PATIENCE).ok();
+            command.wait(WAIT_LIMIT).ok();
         }
         let mut found: Vec<_> = home.list().into_iter().map(|row| row.name).collect();
         found.sort();
         assert_eq!(found, names);
-        in_order(&home);
+        processes_match_list(&home);
     }
 }
 
 #[test]
-fn what_a_dead_daemon_left_is_no_obstacle() {
+fn the_leftovers_of_a_dead_daemon_do_not_prevent_a_start() {
     let home = Home::new();
     std::fs::create_dir(home.root()).unwrap();
     drop(UnixListener::bind(home.root().join("rpc.sock")).unwrap());
@@ -83,24 +83,24 @@ fn a_second_daemon_is_refused() {
 }
 
 #[test]
-fn in_the_foreground_it_runs_the_command_shows_the_logs_and_ends_with_ctrl_c() {
+fn a_foreground_daemon_runs_the_command_shows_logs_and_ends_with_ctrl_c() {
     let home = Home::new();
     let mut daemon = home.pmr(["start", &app("usr.sh"), "--no-daemon", "--kill-timeout", "100s"]).spawn();
     daemon.says("listening");
     assert_eq!(home.daemon_pid(), daemon.pid(), "the daemon is this very process");
     let pid = home.one("usr").pid;
     daemon.signal(Signal::SIGINT);
-    daemon.wait(PATIENCE).ok();
+    daemon.wait(WAIT_LIMIT).ok();
     assert!(!processes::lives(pid));
     assert!(home.log("usr-out.log").contains("got INT"));
-    home.deserted();
+    home.no_process_left();
     let again = home.pmr(["resurrect", "--no-daemon"]).spawn();
     home.when("usr", "is brought back", |rows| rows.len() == 1 && rows[0].online());
     again.signal(Signal::SIGTERM);
-    again.wait(PATIENCE).ok();
-    home.deserted();
+    again.wait(WAIT_LIMIT).ok();
+    home.no_process_left();
     home.pmr(["start", "nosuch.js", "--no-daemon"]).run().refuses("nosuch.js");
-    home.deserted();
+    home.no_process_left();
 }
 
 #[test]
@@ -109,28 +109,28 @@ fn a_hangup_ends_neither_daemon_nor_apps() {
     home.ok(&format!("start {}", app("tell.sh")));
     let (before, daemon) = (home.one("tell").pid, [home.daemon_pid(), home.god_pid()]);
     processes::signal(daemon[0], Signal::SIGHUP);
-    home.has_heard();
+    home.sync();
     assert_eq!((home.one("tell").pid, [home.daemon_pid(), home.god_pid()]), (before, daemon));
 }
 
 #[test]
-fn a_terminal_that_closes_takes_its_foreground_daemon_along_in_order() {
+fn a_foreground_daemon_shuts_down_when_its_terminal_closes() {
     let home = Home::new();
     let mut daemon = home.pmr(["start", &app("usr.sh"), "--no-daemon", "--kill-timeout", "100s"]).spawn();
     daemon.says("listening");
     daemon.signal(Signal::SIGHUP);
-    daemon.wait(PATIENCE);
-    home.deserted();
+    daemon.wait(WAIT_LIMIT);
+    home.no_process_left();
     assert!(home.log("usr-out.log").contains("got INT"));
 }
 
 #[test]
-fn an_init_system_that_waits_is_told_by_the_process_it_started() {
+fn an_init_system_is_notified_by_the_process_it_started() {
     let home = Home::new();
     let path = home.scratch().join("notify.sock");
     let socket = UnixDatagram::bind(&path).unwrap();
     setsockopt(&socket, sockopt::PassCred, &true).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(WAIT_LIMIT)).unwrap();
     let words = ["start".to_owned(), app("tell.sh"), "--no-daemon".to_owned()];
     let daemon = home.pmr(words).env("NOTIFY_SOCKET", &path).spawn();
     let (mut text, mut space) = ([0; 256], nix::cmsg_space!(nix::sys::socket::UnixCredentials));
@@ -145,8 +145,8 @@ fn an_init_system_that_waits_is_told_by_the_process_it_started() {
     assert!(String::from_utf8_lossy(&text[..length]).starts_with("READY=1"));
     home.status("tell", "online");
     daemon.signal(Signal::SIGTERM);
-    daemon.wait(PATIENCE);
-    home.deserted();
+    daemon.wait(WAIT_LIMIT);
+    home.no_process_left();
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn a_worker_of_one_home_can_command_another() {
 }
 
 #[test]
-fn a_home_that_cannot_be_is_told() {
+fn an_impossible_home_is_an_error() {
     let home = Home::new();
     let file = home.write("file", "");
     let start = |root: &std::path::Path| {

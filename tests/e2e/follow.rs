@@ -6,7 +6,7 @@ use crate::crash::keeper::kill_both;
 use crate::support::{Home, app};
 
 #[test]
-fn left_open_it_shows_who_comes_later() {
+fn an_open_log_view_shows_apps_started_later() {
     let home = Home::new();
     let mut logs = home.pmr(["logs", "--out", "--no-color"]).spawn();
     home.ok(&format!("start {} -n first -i 2 -x -- one", app("tell.sh")));
@@ -21,7 +21,7 @@ fn left_open_it_shows_who_comes_later() {
 }
 
 #[test]
-fn only_those_are_shown_who_were_asked_for() {
+fn an_open_log_view_shows_only_the_selected_apps() {
     let home = Home::new();
     home.ok(&format!("start {} -n api -- one", app("tell.sh")));
     home.logged("api-out.log", "size:unset\n");
@@ -37,7 +37,7 @@ fn only_those_are_shown_who_were_asked_for() {
 }
 
 #[test]
-fn it_goes_on_with_the_next_daemon() {
+fn an_open_log_view_continues_with_the_next_daemon() {
     let home = Home::new();
     home.ok(&format!("start {} -n api -- one", app("tell.sh")));
     home.logged("api-out.log", "size:unset\n");
@@ -57,7 +57,7 @@ fn it_goes_on_with_the_next_daemon() {
 }
 
 #[test]
-fn raw_lines_go_to_the_stream_they_came_from() {
+fn raw_lines_are_printed_on_their_original_stream() {
     let home = Home::new();
     let script = home.write("both.sh", "#!/bin/sh\necho fine\necho bad >&2\nexec sleep 1000\n");
     home.ok(&format!("start {} -n both", script.display()));
@@ -66,7 +66,7 @@ fn raw_lines_go_to_the_stream_they_came_from() {
     let ran = home.ok("logs both --raw --nostream");
     assert_eq!((ran.out.as_str(), ran.err.as_str()), ("fine\n", "bad\n"));
     let ran = home.ok("logs both --json --nostream --err");
-    assert!(ran.out.starts_with(r#"{"message":"bad","#) && ran.out.lines().count() == 1, "{}", ran.story());
+    assert!(ran.out.starts_with(r#"{"message":"bad","#) && ran.out.lines().count() == 1, "{}", ran.transcript());
     home.ok("flush");
     home.ok("logs both --nostream").complains("nothing has been logged yet");
     home.run("logs boht").refuses("no process or namespace matches `boht`").complains("did you mean both?");

@@ -17,7 +17,7 @@ fn a_process_above_its_memory_limit_is_restarted() {
 }
 
 #[test]
-fn one_below_it_is_left_alone_and_so_is_one_without() {
+fn a_process_below_its_limit_or_without_one_is_not_restarted() {
     let home = Home::new();
     let port = http::free_port();
     home.serve(port, &format!("{} --max-memory-restart 1G", example("http/server.js")));

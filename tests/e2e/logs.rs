@@ -5,12 +5,12 @@ use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 
-use crate::support::eventually::{PATIENCE, until};
+use crate::support::eventually::{WAIT_LIMIT, until};
 use crate::support::pmr::Running;
 use crate::support::{Home, app, eventually, example, pmr, processes};
 
 #[test]
-fn files_are_named_as_scripts_expect() {
+fn log_files_are_named_as_scripts_expect() {
     let home = Home::new();
     let script = example("ticker.sh");
     home.ok(&format!("start {script} -n my_app"));
@@ -27,7 +27,7 @@ fn files_are_named_as_scripts_expect() {
 }
 
 #[test]
-fn bytes_are_kept_as_they_came() {
+fn log_bytes_are_kept_unchanged() {
     let home = Home::new();
     home.ok(&format!("start {}", app("odd-bytes.sh")));
     let path = home.root().join("logs/odd-bytes-out.log");
@@ -111,11 +111,11 @@ fn following_survives_flush_rotation_and_reopening() {
     home.ok("restart ticker");
     follow.says("tick 1\n");
     follow.signal(Signal::SIGINT);
-    follow.wait(PATIENCE);
+    follow.wait(WAIT_LIMIT);
 }
 
 #[test]
-fn nothing_is_lost_or_doubled_through_a_rotation() {
+fn a_rotation_neither_loses_nor_duplicates_lines() {
     let home = Home::new();
     home.write("count.sh", "for n in $(seq 20000); do echo line $n; done; echo finished >&2; exec sleep 1000");
     home.ok("start count.sh");
@@ -153,7 +153,7 @@ fn a_reader_that_leaves_ends_the_command_quietly() {
 }
 
 #[test]
-fn lines_can_carry_the_time_and_stand_out() {
+fn log_lines_can_have_a_timestamp_and_a_highlight() {
     let home = Home::new();
     home.ok(&format!("start {} -- 0.05", example("ticker.sh")));
     let mut stamped = home.pmr(["logs", "ticker", "--lines", "0", "--timestamp", "YYYY"]).spawn();

@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 
 use crate::reload::serving;
-use crate::support::eventually::PATIENCE;
+use crate::support::eventually::WAIT_LIMIT;
 use crate::support::listing::{Row, pids};
 use crate::support::pmr::Running;
 use crate::support::{Home, app};
@@ -19,42 +19,42 @@ fn reloading() -> (Home, Vec<Row>, Running) {
 }
 
 /// What has begun may end.
-fn completes(home: &Home, before: &[Row]) {
+fn reload_completes(home: &Home, before: &[Row]) {
     home.write("go", "");
     let after = home.replaced("gate", &pids(before));
     assert_eq!(after.iter().map(|row| row.restarts).collect::<Vec<_>>(), [1, 1]);
 }
 
 #[test]
-fn ctrl_c_ends_the_command_and_not_the_reload() {
+fn an_interrupted_command_leaves_the_reload_to_the_daemon() {
     let (home, before, command) = reloading();
     command.signal(Signal::SIGINT);
     command
-        .wait(PATIENCE)
+        .wait(WAIT_LIMIT)
         .code(130)
         .complains("interrupted: the daemon goes on with `reload`, only this command has ended");
-    completes(&home, &before);
+    reload_completes(&home, &before);
 }
 
 #[test]
 fn a_killed_command_leaves_the_reload_to_the_daemon() {
     let (home, before, command) = reloading();
     command.signal(Signal::SIGKILL);
-    completes(&home, &before);
+    reload_completes(&home, &before);
 }
 
 #[test]
-fn a_frozen_command_holds_up_nobody() {
+fn a_suspended_command_blocks_nobody() {
     let (home, before, command) = reloading();
     command.signal(Signal::SIGSTOP);
     home.ok(&format!("start {}", app("tell.sh")));
-    completes(&home, &before);
+    reload_completes(&home, &before);
     command.signal(Signal::SIGCONT);
-    command.wait(PATIENCE).ok().says("[gate](0) ✓");
+    command.wait(WAIT_LIMIT).ok().says("[gate](0) ✓");
 }
 
 #[test]
-fn a_hung_app_delays_no_other() {
+fn an_app_that_ignores_its_stop_delays_no_other() {
     let home = Home::new();
     home.write("deaf.sh", "trap '' INT\necho deaf\nexec sleep 1000\n");
     home.ok("start deaf.sh -k 60s");
@@ -62,9 +62,9 @@ fn a_hung_app_delays_no_other() {
     let stop = home.pmr(["stop", "deaf"]).spawn();
     home.status("deaf", "stopping");
     let started = home.ok(&format!("start {}", app("tell.sh")));
-    assert!(started.took < PATIENCE / 2, "{:?}", started.took);
+    assert!(started.took < WAIT_LIMIT / 2, "{:?}", started.took);
     home.ok("restart tell");
     home.ok("delete tell");
     crate::support::processes::signal(home.one("deaf").pid, Signal::SIGKILL);
-    stop.wait(PATIENCE).ok();
+    stop.wait(WAIT_LIMIT).ok();
 }

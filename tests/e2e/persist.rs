@@ -9,7 +9,7 @@ use crate::support::eventually::until;
 use crate::support::{Home, app, processes};
 
 #[test]
-fn what_was_saved_comes_back_as_it_was() {
+fn saved_apps_are_restored_as_they_were() {
     let home = Home::new();
     home.pmr(["start", &app("tell.sh"), "-n", "a", "-i", "2", "-x", "--", "x"]).env("COLOUR", "red").run().ok();
     home.logged("a-out-0.log", "colour:red");
@@ -18,7 +18,7 @@ fn what_was_saved_comes_back_as_it_was() {
     home.ok("save").says("saved 2 apps (3 processes) in").says("dump.json");
     home.ok(&format!("start {} -n unsaved", app("tell.sh")));
     home.ok("kill").says("4 processes stopped; the daemon (pid");
-    home.deserted();
+    home.no_process_left();
     home.ok("set autosave off").says("a reboot brings back what `pmr save` wrote");
     home.ok("resurrect").says("[a](").says("this is the list in").says("dump.json");
     let rows = home.list();
@@ -31,7 +31,7 @@ fn what_was_saved_comes_back_as_it_was() {
 }
 
 #[test]
-fn the_saved_list_is_private_and_the_one_before_is_kept() {
+fn the_saved_list_is_private_and_the_previous_one_is_kept() {
     let home = Home::new();
     home.ok(&format!("start {} -n first", app("tell.sh")));
     home.ok("dump");
@@ -49,7 +49,7 @@ fn the_saved_list_is_private_and_the_one_before_is_kept() {
 }
 
 #[test]
-fn a_broken_list_is_set_aside_and_the_one_before_is_used() {
+fn a_broken_list_is_set_aside_and_the_previous_one_is_used() {
     let home = Home::new();
     home.ok(&format!("start {} -n kept", app("tell.sh")));
     home.ok("save");
@@ -65,7 +65,7 @@ fn a_broken_list_is_set_aside_and_the_one_before_is_used() {
 }
 
 #[test]
-fn nothing_saved_is_told() {
+fn a_resurrection_without_a_saved_list_is_an_error() {
     let home = Home::new();
     home.run("resurrect").refuses("nothing has been saved").complains("pmr save");
 }
@@ -78,7 +78,7 @@ fn a_terminated_daemon_stops_its_apps_and_remembers_them() {
     home.logged("up-out.log", "listening");
     home.ok("stop down");
     processes::signal(home.daemon_pid(), Signal::SIGTERM);
-    home.deserted();
+    home.no_process_left();
     assert!(home.log("up-out.log").contains("got INT"), "its apps were told to stop");
     assert!(!home.root().join("rpc.sock").exists());
     home.ok("resurrect");
@@ -86,10 +86,10 @@ fn a_terminated_daemon_stops_its_apps_and_remembers_them() {
 }
 
 #[test]
-fn the_unit_for_the_boot_holds_what_systemd_wants() {
+fn the_systemd_unit_is_valid() {
     let home = Home::new();
     let unit = home.ok("startup --print --service-name pmr-e2e");
-    assert!(unit.err.is_empty() && unit.out.starts_with("[Unit]"), "{}", unit.story());
+    assert!(unit.err.is_empty() && unit.out.starts_with("[Unit]"), "{}", unit.transcript());
     for line in ["Type=notify", "User=", "resurrect --no-daemon", "WantedBy=multi-user.target"] {
         assert!(unit.out.contains(line), "{line}: {}", unit.out);
     }
@@ -108,7 +108,7 @@ fn the_unit_for_the_boot_holds_what_systemd_wants() {
 }
 
 #[test]
-fn where_systemd_does_not_run_nothing_is_installed() {
+fn no_unit_is_installed_where_systemd_does_not_run() {
     if std::path::Path::new("/run/systemd/system").exists() {
         return;
     }

@@ -34,7 +34,7 @@ const VERBS: &[&str] = &[
 ];
 
 #[test]
-fn the_list_has_many_names_and_one_shape() {
+fn every_name_of_the_list_command_prints_the_same_table() {
     let home = Home::new();
     home.ok(&format!("start {} -n api --namespace web", app("tell.sh")));
     for verb in ["list", "ls", "l", "ps", "status"] {
@@ -44,7 +44,7 @@ fn the_list_has_many_names_and_one_shape() {
         let columns = "id name namespace version mode pid uptime ↺ status cpu mem user watching";
         assert_eq!(titles.join(" "), columns, "{verb}");
         for cell in ["api", "web", "fork", "online", "disabled"] {
-            assert!(list.out.lines().nth(3).unwrap().contains(cell), "{}", list.story());
+            assert!(list.out.lines().nth(3).unwrap().contains(cell), "{}", list.transcript());
         }
         assert!(list.err.is_empty());
     }
@@ -54,7 +54,7 @@ fn the_list_has_many_names_and_one_shape() {
 }
 
 #[test]
-fn the_list_is_sorted_as_asked() {
+fn the_list_can_be_sorted() {
     let home = Home::new();
     for name in ["b", "c", "a"] {
         home.ok(&format!("start {} -n {name}", app("tell.sh")));
@@ -95,7 +95,7 @@ fn a_terminal_gets_colours_and_only_columns_that_fit() {
 }
 
 #[test]
-fn jlist_is_json_alone_in_the_shape_scripts_know() {
+fn jlist_prints_json_alone_in_the_shape_of_pm2() {
     let home = Home::new();
     let first = home.ok("jlist");
     assert_eq!((first.out.as_str(), first.err.as_str()), ("[]", ""));
@@ -140,7 +140,7 @@ fn jlist_is_json_alone_in_the_shape_scripts_know() {
 }
 
 #[test]
-fn a_description_is_complete_under_all_its_names() {
+fn every_name_of_the_describe_command_prints_all_fields() {
     let home = Home::new();
     home.ok(&format!("start {} -n api --max-memory-restart 300M -k 3s -- --flag", app("tell.js")));
     let pid = home.one("api").pid.to_string();
@@ -159,7 +159,7 @@ fn a_description_is_complete_under_all_its_names() {
             "root",
         ] {
             let text = if text == "root" { "api-0.pid" } else { text };
-            assert!(shown.out.contains(text), "{text}: {}", shown.story());
+            assert!(shown.out.contains(text), "{text}: {}", shown.transcript());
         }
     }
     home.run("describe nosuch").refuses("no process or namespace matches `nosuch`");
@@ -167,7 +167,7 @@ fn a_description_is_complete_under_all_its_names() {
 }
 
 #[test]
-fn ids_and_pids_for_scripts() {
+fn ids_and_pids_are_printed_for_scripts() {
     let home = Home::new();
     home.ok(&format!("start {} -n api -i 2 -x", app("tell.sh")));
     home.ok(&format!("start {} -n other", app("tell.sh")));
@@ -201,7 +201,7 @@ fn an_environment_is_shown_without_its_secrets() {
 }
 
 #[test]
-fn every_command_has_help_with_an_example_and_stands_in_the_overview() {
+fn every_command_has_help_with_an_example_and_is_in_the_overview() {
     let home = Home::new();
     let overview = home.ok("--help").out;
     for verb in VERBS {
@@ -234,7 +234,7 @@ fn completion_is_a_script_the_shell_accepts() {
 }
 
 #[test]
-fn what_the_machine_allows_is_told_without_a_daemon() {
+fn the_doctor_reports_on_the_machine_without_a_daemon() {
     let home = Home::new();
     let told = home.ok("doctor");
     assert!(told.out.contains("any program in cluster mode") && told.err.is_empty(), "{}", told.out);

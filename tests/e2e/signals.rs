@@ -3,7 +3,7 @@
 use crate::support::{Home, app};
 
 #[test]
-fn a_signal_reaches_the_app_by_any_name() {
+fn a_signal_of_any_name_reaches_the_app() {
     let home = Home::new();
     home.ok(&format!("start {} -n a", app("usr.sh")));
     home.ok(&format!("start {} -n b", app("usr.sh")));
@@ -21,7 +21,7 @@ fn a_signal_reaches_the_app_by_any_name() {
 }
 
 #[test]
-fn what_cannot_be_sent_is_told() {
+fn a_signal_that_cannot_be_sent_is_an_error() {
     let home = Home::new();
     home.ok(&format!("start {}", app("usr.sh")));
     home.run("sendSignal SIGNOPE usr").refuses("`SIGNOPE` is no signal");
@@ -30,6 +30,6 @@ fn what_cannot_be_sent_is_told() {
     home.run("sendSignal USR1 nosuch").refuses("no process or namespace matches");
     home.ok("stop usr");
     let ran = home.run("sendSignal USR1 usr");
-    assert_eq!(ran.code, Some(1), "{}", ran.story());
-    assert!(ran.err.contains("not running"), "{}", ran.story());
+    assert_eq!(ran.code, Some(1), "{}", ran.transcript());
+    assert!(ran.err.contains("not running"), "{}", ran.transcript());
 }

@@ -10,12 +10,12 @@ use serde_json::Value;
 
 use nix::sys::signal::Signal;
 
-use crate::support::eventually::{PATIENCE, until};
+use crate::support::eventually::{WAIT_LIMIT, until};
 use crate::support::{Home, app, copy_program, pmr, processes};
 
 fn connect(home: &Home, socket: &str) -> UnixStream {
     let stream = UnixStream::connect(home.root().join(socket)).expect("the daemon listens");
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(WAIT_LIMIT)).unwrap();
     stream
 }
 
@@ -34,7 +34,7 @@ fn events_until(reader: &mut impl BufRead, wanted: impl Fn(&Value) -> bool) -> V
 }
 
 #[test]
-fn nonsense_on_either_socket_harms_nobody() {
+fn garbage_on_either_socket_is_ignored() {
     let home = Home::new();
     home.ok(&format!("start {}", app("tell.sh")));
     let (daemon, worker) = (home.daemon_pid(), home.one("tell").pid);
@@ -70,7 +70,7 @@ fn nonsense_on_either_socket_harms_nobody() {
 }
 
 #[test]
-fn a_frame_that_is_too_long_is_hung_up_on() {
+fn a_frame_that_is_too_long_ends_its_connection() {
     let home = Home::new();
     home.ok(&format!("start {}", app("tell.sh")));
     let mut stream = connect(&home, "rpc.sock");
@@ -84,7 +84,7 @@ fn a_frame_that_is_too_long_is_hung_up_on() {
 }
 
 #[test]
-fn another_user_is_turned_away() {
+fn another_user_is_refused() {
     if !nix::unistd::geteuid().is_root() {
         return;
     }
@@ -129,7 +129,7 @@ fn events_are_lines_of_json_in_order() {
     let home = Home::new();
     home.ok(&format!("start {} -n first", app("tell.sh")));
     let mut reader = BufReader::new(connect(&home, "pub.sock"));
-    home.has_heard();
+    home.sync();
     home.ok(&format!("start {} -n api --restart-delay 100", app("tell.sh")));
     home.ok("save");
     processes::signal(home.one("api").pid, Signal::SIGKILL);
@@ -167,7 +167,7 @@ fn events_are_lines_of_json_in_order() {
 
 /// What came of the events after one of them.
 #[derive(Default)]
-struct Heard {
+struct Received {
     delivered: u64,
     lost: u64,
     published: u64,
@@ -175,11 +175,17 @@ struct Heard {
 
 /// Hears until there were so many messages. A loss is told with the next event only, so there is one whenever it grows
 /// quiet: `saves` counts those.
-fn hear_all(home: &Home, reader: &mut BufReader<UnixStream>, after: u64, messages: u64, saves: &mut u64) -> Heard {
+fn receive_all(
+    home: &Home,
+    reader: &mut BufReader<UnixStream>,
+    after: u64,
+    messages: u64,
+    saves: &mut u64,
+) -> Received {
     reader.get_ref().set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-    let (mut heard, mut line) = (Heard::default(), String::new());
-    let deadline = Instant::now() + PATIENCE;
-    while heard.published < messages + *saves && Instant::now() < deadline {
+    let (mut received, mut line) = (Received::default(), String::new());
+    let deadline = Instant::now() + WAIT_LIMIT;
+    while received.published < messages + *saves && Instant::now() < deadline {
         // What came of a line before the time was up stays in it.
         if reader.read_line(&mut line).is_err() {
             home.ok("save");
@@ -189,38 +195,42 @@ fn hear_all(home: &Home, reader: &mut BufReader<UnixStream>, after: u64, message
         let event: Value = serde_json::from_str(&line).unwrap();
         let seq = event["seq"].as_u64().unwrap();
         match event["event"].as_str() {
-            Some("lost") => heard.lost += event["count"].as_u64().unwrap(),
+            Some("lost") => received.lost += event["count"].as_u64().unwrap(),
             _ if seq > after => {
-                heard.delivered += 1;
-                heard.published = seq - after;
+                received.delivered += 1;
+                received.published = seq - after;
             }
             _ => {}
         }
         line.clear();
     }
-    heard
+    received
 }
 
 #[test]
-fn a_slow_reader_is_told_how_much_it_lost() {
+fn a_slow_subscriber_learns_how_many_events_it_lost() {
     let home = Home::new();
     const MESSAGES: u64 = 3000;
     home.ok(&format!("start {} -- {MESSAGES}", app("chatty.js")));
     home.logged("chatty-out.log", "chatty");
     let mut quick = BufReader::new(connect(&home, "pub.sock"));
     let slow = connect(&home, "pub.sock");
-    home.has_heard();
+    home.sync();
     home.ok("save");
     let first = events_until(&mut quick, |event| event["event"] == "saved").pop().unwrap();
     let first = first["seq"].as_u64().unwrap();
     home.ok("sendSignal USR2 chatty");
     home.logged("chatty-out.log", "all sent");
     let mut saves = 0;
-    let heard = hear_all(&home, &mut quick, first, MESSAGES, &mut saves);
-    assert!(heard.published >= MESSAGES, "only {} came", heard.published);
-    assert_eq!(heard.delivered + heard.lost, heard.published, "each was delivered to one that keeps up, or counted");
-    let heard = hear_all(&home, &mut BufReader::new(slow), first, MESSAGES, &mut saves);
-    assert!(heard.lost > 0, "{} of {MESSAGES} were small enough to wait", heard.delivered);
-    assert_eq!(heard.delivered + heard.lost, heard.published, "each was delivered or counted");
+    let received = receive_all(&home, &mut quick, first, MESSAGES, &mut saves);
+    assert!(received.published >= MESSAGES, "only {} came", received.published);
+    assert_eq!(
+        received.delivered + received.lost,
+        received.published,
+        "each was delivered to one that keeps up, or counted"
+    );
+    let received = receive_all(&home, &mut BufReader::new(slow), first, MESSAGES, &mut saves);
+    assert!(received.lost > 0, "{} of {MESSAGES} were small enough to wait", received.delivered);
+    assert_eq!(received.delivered + received.lost, received.published, "each was delivered or counted");
     until("the daemon is well", || home.run("ping").code == Some(0));
 }

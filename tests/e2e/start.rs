@@ -6,7 +6,7 @@ use crate::support::listing::Row;
 use crate::support::{Home, app, copy_program, example, processes};
 
 #[test]
-fn a_script_is_run_by_what_its_extension_asks_for() {
+fn the_extension_of_a_script_selects_its_interpreter() {
     let home = Home::new();
     home.ok(&format!("start {} {} {}", example("worker.py"), example("ticker.sh"), app("tell.js")));
     for (name, interpreter, log) in [("worker", "python", "ready"), ("ticker", "bash", "tick 1"), ("tell", "node", "")]
@@ -19,7 +19,7 @@ fn a_script_is_run_by_what_its_extension_asks_for() {
 }
 
 #[test]
-fn a_first_line_names_the_interpreter_and_a_binary_needs_none() {
+fn a_shebang_names_the_interpreter_and_a_binary_needs_none() {
     let home = Home::new();
     let script = home.write("script", "#!/usr/bin/env -S bash -e\necho by $0; exec sleep 1000\n");
     copy_program("/bin/sleep".as_ref(), &home.work().join("binary"));
@@ -34,7 +34,7 @@ fn a_first_line_names_the_interpreter_and_a_binary_needs_none() {
 }
 
 #[test]
-fn a_program_in_path_and_a_command_line_in_quotes() {
+fn a_program_in_path_or_a_quoted_command_line_can_be_started() {
     let home = Home::new();
     home.ok("start sleep -- 1000");
     assert!(home.one("sleep").text("pm_exec_path").ends_with("/sleep"));
@@ -43,7 +43,7 @@ fn a_program_in_path_and_a_command_line_in_quotes() {
 }
 
 #[test]
-fn what_stands_after_two_dashes_belongs_to_the_app() {
+fn the_words_after_two_dashes_are_arguments_of_the_app() {
     let home = Home::new();
     home.pmr(["start", &app("tell.sh"), "--", "-i", "4", "two words", "--name", ""]).run().ok();
     home.logged("tell-out.log", "args:5:-i|4|two words|--name|\n");
@@ -76,7 +76,7 @@ fn instances_are_a_number_all_processors_or_all_but_some() {
 }
 
 #[test]
-fn where_and_with_what_it_runs() {
+fn the_options_set_directory_variables_and_interpreter_arguments() {
     let home = Home::new();
     std::fs::create_dir(home.work().join("there")).unwrap();
     home.write("some.env", "COLOUR=blue\n# a comment\nexport SHAPE=\"round ball\"\n");
@@ -93,7 +93,7 @@ fn where_and_with_what_it_runs() {
 }
 
 #[test]
-fn the_callers_variables_reach_the_app_and_those_of_the_caller_itself_do_not() {
+fn an_app_inherits_variables_but_not_those_of_a_calling_worker() {
     let home = Home::new();
     let caller = home.pmr(["start", &app("tell.js")]).env("COLOUR", "green").env("NODE_CHANNEL_FD", "77");
     caller.env("pm_id", "99").env("NODE_APP_INSTANCE", "5").run().ok();
@@ -102,7 +102,7 @@ fn the_callers_variables_reach_the_app_and_those_of_the_caller_itself_do_not() {
 }
 
 #[test]
-fn waiting_for_ready_means_the_command_ends_when_it_is() {
+fn a_start_with_wait_ready_ends_when_the_app_is_ready() {
     let home = Home::new();
     let ready = home.pmr(["start", &example("ready.js"), "--wait-ready", "--listen-timeout", "100s"]);
     ready.env("WARM_UP", "700").run().ok();
@@ -114,7 +114,7 @@ fn waiting_for_ready_means_the_command_ends_when_it_is() {
 }
 
 #[test]
-fn what_cannot_be_found_starts_nothing_not_even_a_daemon() {
+fn a_program_that_cannot_be_found_starts_no_daemon() {
     let home = Home::new();
     home.write("server.js", "");
     home.write("plain.sh", "exit");
@@ -160,7 +160,7 @@ fn a_running_app_is_not_started_twice_unless_it_gets_another_name() {
 }
 
 #[test]
-fn known_apps_are_started_again_by_id_name_namespace_pattern_or_all() {
+fn known_apps_can_be_started_again_by_any_selector() {
     let home = Home::new();
     home.ok(&format!("start {} --namespace shop -n first", app("tell.sh")));
     home.ok(&format!("start {} --namespace shop -n second", app("tell.sh")));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::support::{Home, app, eventually, example, processes};
 
 #[test]
-fn an_app_that_leaves_at_once_is_not_waited_for() {
+fn a_stop_ends_as_soon_as_the_app_exits() {
     let home = Home::new();
     home.ok(&format!("start {} --kill-timeout 1h", app("usr.sh")));
     home.logged("usr-out.log", "listening");
@@ -16,7 +16,7 @@ fn an_app_that_leaves_at_once_is_not_waited_for() {
 }
 
 #[test]
-fn one_that_does_not_leave_is_killed_after_its_kill_timeout() {
+fn an_app_that_does_not_exit_is_killed_after_its_kill_timeout() {
     let home = Home::new();
     home.ok(&format!("start {} -k 700", app("stubborn.sh")));
     home.logged("stubborn-out.log", "stubborn");
@@ -27,7 +27,7 @@ fn one_that_does_not_leave_is_killed_after_its_kill_timeout() {
 }
 
 #[test]
-fn the_whole_tree_goes() {
+fn a_stop_ends_the_whole_process_tree() {
     let home = Home::new();
     home.ok(&format!("start {}", app("forest.sh")));
     home.logged("forest-out.log", "grown");
@@ -49,7 +49,7 @@ fn the_whole_tree_goes() {
 }
 
 #[test]
-fn fifty_stop_as_fast_as_one() {
+fn fifty_processes_stop_as_fast_as_one() {
     let home = Home::new();
     home.ok(&format!("start {} -n one -k 1000", app("stubborn.sh")));
     home.logged("one-out.log", "stubborn");
@@ -65,7 +65,7 @@ fn fifty_stop_as_fast_as_one() {
 }
 
 #[test]
-fn a_frozen_app_can_be_stopped() {
+fn a_suspended_app_can_be_stopped() {
     let home = Home::new();
     home.ok(&format!("start {} -k 500", example("ticker.sh")));
     let pid = home.one("ticker").pid;
@@ -76,7 +76,7 @@ fn a_frozen_app_can_be_stopped() {
 }
 
 #[test]
-fn a_message_can_take_the_place_of_the_signal() {
+fn a_message_can_replace_the_stop_signal() {
     let home = Home::new();
     home.write("app.js", "process.on('message', m => { console.log('told:' + m); process.exit(0) }); process.on('SIGINT', () => console.log('signalled')); console.log('up')");
     home.ok("start app.js --shutdown-with-message --kill-timeout 1h");
@@ -87,7 +87,7 @@ fn a_message_can_take_the_place_of_the_signal() {
 }
 
 #[test]
-fn without_treekill_only_the_main_process_is_signalled_but_nothing_is_left() {
+fn an_app_without_treekill_leaves_no_process_behind() {
     let home = Home::new();
     home.ok(&format!("start {} --no-treekill -k 500", app("forest.sh")));
     home.logged("forest-out.log", "grown");
@@ -96,7 +96,7 @@ fn without_treekill_only_the_main_process_is_signalled_but_nothing_is_left() {
 }
 
 #[test]
-fn nothing_is_left_of_a_program_that_goes_to_the_background() {
+fn a_program_that_daemonizes_leaves_no_process_behind() {
     const PYTHON: &str = "/usr/bin/python3";
     if !std::path::Path::new(PYTHON).exists() {
         return;
@@ -118,7 +118,7 @@ fn left(home: &Home) -> Vec<String> {
 }
 
 #[test]
-fn whatever_dies_under_the_daemon_is_buried() {
+fn the_daemon_reaps_every_orphan() {
     let home = Home::new();
     home.write("parent.sh", "for i in 1 2 3 4 5; do (sleep 0.1 &) ; done; echo done; exec sleep 1000");
     home.ok("start parent.sh");

@@ -32,7 +32,7 @@ fn the_number_of_unstable_restarts_can_be_chosen() {
 }
 
 #[test]
-fn a_clean_exit_restarts_too_unless_told_otherwise() {
+fn a_clean_exit_is_restarted_unless_the_app_opts_out() {
     let home = Home::new();
     let leaver = app("leaver.sh");
     home.ok(&format!("start {leaver} -n again -- 0.2 0"));
@@ -70,7 +70,7 @@ fn a_restart_can_wait_and_is_shown_waiting() {
 }
 
 #[test]
-fn a_death_by_signal_is_recorded_as_one() {
+fn an_exit_by_signal_is_recorded_with_the_signal() {
     let home = Home::new();
     home.ok(&format!("start {} --restart-delay 1h", app("tell.sh")));
     home.logged("tell-out.log", "args");
@@ -95,7 +95,7 @@ fn a_killed_process_is_replaced_and_counted() {
 }
 
 #[test]
-fn the_guards_hold_after_a_resurrection() {
+fn the_restart_limit_holds_after_a_resurrection() {
     let home = Home::new();
     home.write("fragile.sh", "test -f healthy || exit 9; exec sleep 1000");
     home.write("healthy", "");
@@ -109,13 +109,13 @@ fn the_guards_hold_after_a_resurrection() {
 }
 
 #[test]
-fn a_program_that_is_gone_is_told_and_does_not_hold_up_the_daemon() {
+fn a_missing_program_is_reported_and_does_not_block_the_daemon() {
     let home = Home::new();
     let script = home.write("gone.sh", "#!/bin/bash\nexec sleep 1000");
     home.ok("start gone.sh --interpreter /bin/bash --max-restarts 2 --min-uptime 1h");
     std::fs::remove_dir_all(home.work()).unwrap();
     let restarted = home.pmr(["restart", "gone"]).within(home.scratch()).run();
-    assert!(!script.exists() && restarted.code == Some(1), "{}", restarted.story());
+    assert!(!script.exists() && restarted.code == Some(1), "{}", restarted.transcript());
     until("it is given up", || home.pmr(["jlist"]).within(home.scratch()).run().out.contains("\"status\":\"errored\""));
     home.pmr(["describe", "gone"]).within(home.scratch()).run().ok().says("reason");
     std::fs::create_dir(home.work()).unwrap();

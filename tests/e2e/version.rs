@@ -88,13 +88,13 @@ fn serve(path: std::path::PathBuf) -> mpsc::Sender<()> {
 }
 
 #[test]
-fn commands_and_daemon_of_different_versions_still_talk_and_say_so() {
+fn a_command_works_with_a_daemon_of_another_version_and_warns() {
     let home = Home::new();
     std::fs::create_dir(home.root()).unwrap();
     let alive = serve(home.root().join("rpc.sock"));
     let list = home.ok("list");
     for text in ["99.1.0", env!("CARGO_PKG_VERSION")] {
-        assert!(list.err.contains(text), "{}", list.story());
+        assert!(list.err.contains(text), "{}", list.transcript());
     }
     let jlist = home.ok("jlist");
     assert_eq!(jlist.out, "[]", "the notice is not in the way of JSON");

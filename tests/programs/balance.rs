@@ -44,7 +44,7 @@ impl Balance {
 const ONE_IN_A_MILLION: [f64; 3] = [23.93, 27.63, 30.66];
 
 #[test]
-fn splits_are_judged() {
+fn a_split_is_checked_against_its_balance() {
     assert!(Balance::RoundRobin.check(&[10, 10]).is_ok());
     assert!(Balance::RoundRobin.check(&[11, 9]).is_err());
     assert!(Balance::Random.check(&[120, 80]).is_ok());

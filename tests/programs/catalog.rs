@@ -1,6 +1,6 @@
 //! Every program, and how it is started and asked. Data table.
 
-use crate::premises::Make;
+use crate::toolchain::Make;
 
 /// A program of the matrix.
 #[derive(Debug, PartialEq, Eq)]
@@ -9,21 +9,21 @@ pub struct Program {
     pub name: &'static str,
     /// The folder of `examples/programs` it runs in.
     pub folder: &'static str,
-    /// What is given to `pmr start`: see [`premises::place`](crate::premises::place) for words in braces.
+    /// What is given to `pmr start`: see [`toolchain::place`](crate::toolchain::place) for words in braces.
     pub program: &'static str,
-    /// Its own arguments, parted by spaces.
+    /// Its own arguments, joined by spaces.
     pub args: &'static str,
     pub make: Make,
-    pub ask: Ask,
+    pub query: PidQuery,
     /// It is given its socket (`--listen`), and binds none itself.
-    pub given: bool,
+    pub activated: bool,
     /// Why what is inside a worker that was killed may be answered with an error of the program's own, if it may.
-    pub apologizes: Option<&'static str>,
+    pub error_on_kill: Option<&'static str>,
 }
 
 /// How a program is asked for its pid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ask {
+pub enum PidQuery {
     /// `/` answers with the pid, `/work` does so after 30 ms.
     Plain,
     /// Both do so in a page, after this pattern.
@@ -33,7 +33,16 @@ pub enum Ask {
 }
 
 const fn program(name: &'static str, folder: &'static str, program: &'static str, args: &'static str) -> Program {
-    Program { name, folder, program, args, make: Make::Nothing, ask: Ask::Plain, given: false, apologizes: None }
+    Program {
+        name,
+        folder,
+        program,
+        args,
+        make: Make::Nothing,
+        query: PidQuery::Plain,
+        activated: false,
+        error_on_kill: None,
+    }
 }
 
 impl Program {
@@ -41,16 +50,16 @@ impl Program {
         Program { make, ..self }
     }
 
-    const fn asked(self, ask: Ask) -> Program {
-        Program { ask, ..self }
+    const fn query(self, query: PidQuery) -> Program {
+        Program { query, ..self }
     }
 
-    const fn given(self) -> Program {
-        Program { given: true, ..self }
+    const fn activated(self) -> Program {
+        Program { activated: true, ..self }
     }
 
-    const fn apologizes(self, why: &'static str) -> Program {
-        Program { apologizes: Some(why), ..self }
+    const fn error_on_kill(self, why: &'static str) -> Program {
+        Program { error_on_kill: Some(why), ..self }
     }
 }
 
@@ -65,10 +74,10 @@ pub static PROGRAMS: &[Program] = &[
         "{python3}",
         "-m http.server {port} --bind 127.0.0.1 --directory /proc/self/task",
     )
-    .asked(Ask::At("/", r#"href="(\d+)/""#)),
+    .query(PidQuery::At("/", r#"href="(\d+)/""#)),
     program("Python asyncio", "python", "asyncio_server.py", "").made(Make::Python3),
     program("Flask", "python", "{venv}/flask", "--app flask_app run --port {port}"),
-    program("gunicorn, sync", "python", "{venv}/gunicorn", "--bind 127.0.0.1:{port} wsgi_app").apologizes(ORPHAN),
+    program("gunicorn, sync", "python", "{venv}/gunicorn", "--bind 127.0.0.1:{port} wsgi_app").error_on_kill(ORPHAN),
     program("gunicorn, gthread", "python", "{venv}/gunicorn", "--threads 4 --bind 127.0.0.1:{port} wsgi_app"),
     program("uvicorn", "python", "{venv}/uvicorn", "--port {port} asgi_app:app"),
     program("uvicorn --workers 2", "python", "{venv}/uvicorn", "--workers 2 --port {port} asgi_app:app"),
@@ -84,24 +93,24 @@ pub static PROGRAMS: &[Program] = &[
     program("Deno", "javascript", "{packages}/@deno/linux-{x64}-glibc/deno", "run --allow-net --allow-env deno.ts"),
     program("Rust std", "rust", "{made}/plain", "").made(Make::Rustc),
     program("Rust axum", "rust", "{made}/axum/release/axum-server", "").made(Make::Cargo),
-    program("nginx", "nginx", "nginx", "-p . -c nginx.conf").asked(Ask::At("/", r"^(\d+)")),
+    program("nginx", "nginx", "nginx", "-p . -c nginx.conf").query(PidQuery::At("/", r"^(\d+)")),
     program("Node by npm start", "npm", "npm", "start"),
     program("next start", "next", "node_modules/.bin/next", "start --port {port}")
         .made(Make::Next)
-        .asked(Ask::In(r#"id="pid">(\d+)"#)),
+        .query(PidQuery::In(r#"id="pid">(\d+)"#)),
     program("busybox httpd", "busybox", "busybox", "httpd -f -p 127.0.0.1:{port}")
-        .asked(Ask::At("/cgi-bin/pid", r"^(\d+)")),
-    program("gunicorn, sync, activated", "python", "{venv}/gunicorn", "wsgi_app").given().apologizes(ORPHAN),
-    program("gunicorn, gthread, activated", "python", "{venv}/gunicorn", "--threads 4 wsgi_app").given(),
-    program("uvicorn --fd 3", "python", "{venv}/uvicorn", "--fd 3 asgi_app:app").given(),
-    program("hypercorn --bind fd://3", "python", "{venv}/hypercorn", "--bind fd://3 asgi_app:app").given(),
+        .query(PidQuery::At("/cgi-bin/pid", r"^(\d+)")),
+    program("gunicorn, sync, activated", "python", "{venv}/gunicorn", "wsgi_app").activated().error_on_kill(ORPHAN),
+    program("gunicorn, gthread, activated", "python", "{venv}/gunicorn", "--threads 4 wsgi_app").activated(),
+    program("uvicorn --fd 3", "python", "{venv}/uvicorn", "--fd 3 asgi_app:app").activated(),
+    program("hypercorn --bind fd://3", "python", "{venv}/hypercorn", "--bind fd://3 asgi_app:app").activated(),
     program("Go net/http, static, activated", "go", "{made}/go-activated", "")
         .made(Make::Go { package: "./activated", to: "go-activated" })
-        .given(),
+        .activated(),
     // It accepts no more than it has threads for: five would all be with the clients that never end a connection, when
     // only one process is awake.
-    program("Puma, activated", "ruby", "puma", "-t 0:16 --bind tcp://127.0.0.1:{port}").given(),
-    program("Puma -w 2, activated", "ruby", "puma", "-t 0:16 -w 2 --bind tcp://127.0.0.1:{port}").given(),
+    program("Puma, activated", "ruby", "puma", "-t 0:16 --bind tcp://127.0.0.1:{port}").activated(),
+    program("Puma -w 2, activated", "ruby", "puma", "-t 0:16 -w 2 --bind tcp://127.0.0.1:{port}").activated(),
 ];
 
 /// The row of this name.

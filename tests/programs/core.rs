@@ -1,55 +1,58 @@
 //! The programs that every run of the tests has: one of each kind of runtime.
 
 use crate::catalog::named;
-use crate::matrix::{everybody, ready};
-use crate::story::{Who, tell};
+use crate::matrix::{all_users, ready};
+use crate::scenario::{User, run};
 
 const RELOADS: usize = 2;
 
 /// Tells the story, in which nothing may be that must not be. Where a program is missing, says so; in CI none may be.
-fn told(name: &str, who: Who) {
+fn run_scenario(name: &str, user: User) {
     let program = named(name);
-    if let Err(missing) = ready(program, who) {
+    if let Err(missing) = ready(program, user) {
         assert!(std::env::var_os("CI").is_none(), "{missing:?}: `.ci/programs core` installs it");
         return eprintln!("{name}: not here: {missing:?}");
     }
-    let outcome = tell(program, who, RELOADS);
+    let outcome = run(program, user, RELOADS);
     println!("{outcome}");
     let faults = outcome.faults();
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
 #[test]
-fn python() {
-    told("Python asyncio", Who::Tester);
+fn python_passes_the_scenario() {
+    run_scenario("Python asyncio", User::Tester);
 }
 
 #[test]
-fn an_ordinary_users_python() {
-    everybody().iter().filter(|who| **who == Who::Nobody).for_each(|who| told("python -m http.server", *who));
+fn python_of_an_ordinary_user_passes_the_scenario() {
+    all_users()
+        .iter()
+        .filter(|user| **user == User::Nobody)
+        .for_each(|user| run_scenario("python -m http.server", *user));
 }
 
 #[test]
-fn go() {
-    told("Go net/http, static", Who::Tester);
+fn go_passes_the_scenario() {
+    run_scenario("Go net/http, static", User::Tester);
 }
 
 #[test]
-fn go_on_the_socket_it_is_given() {
-    told("Go net/http, static, activated", Who::Tester);
+fn activated_go_passes_the_scenario() {
+    run_scenario("Go net/http, static, activated", User::Tester);
 }
 
 #[test]
-fn ruby() {
-    told("Ruby WEBrick", Who::Tester);
+fn ruby_passes_the_scenario() {
+    run_scenario("Ruby WEBrick", User::Tester);
 }
 
 #[test]
-fn rust() {
-    told("Rust std", Who::Tester);
+fn rust_passes_the_scenario() {
+    run_scenario("Rust std", User::Tester);
 }
 
 #[test]
-fn node_by_npm() {
-    told("Node by npm start", Who::Tester);
+fn node_started_by_npm_passes_the_scenario() {
+    run_scenario("Node by npm start", User::Tester);
 }

@@ -25,9 +25,9 @@ mod core;
 mod load;
 mod matrix;
 mod outcome;
-mod premises;
-mod story;
+mod scenario;
 #[allow(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
 #[path = "../e2e/support/mod.rs"]
 mod support;
 mod table;
+mod toolchain;

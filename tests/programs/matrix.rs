@@ -7,28 +7,28 @@ use std::{env, fs, thread};
 use nix::unistd::Uid;
 
 use crate::catalog::{PROGRAMS, Program};
-use crate::premises::{self, Missing};
-use crate::story::{NOBODY, Who, tell};
+use crate::scenario::{NOBODY, User, run};
 use crate::table::Table;
+use crate::toolchain::{self, Missing};
 
 const RELOADS: usize = 5;
 /// Stories at a time.
 const AT_ONCE: usize = 2;
 
 /// A row that is due.
-type Due = (usize, &'static Program, Who);
+type Due = (usize, &'static Program, User);
 
 /// Whom programs are run as: as an ordinary user too, if root runs the tests.
-pub fn everybody() -> &'static [Who] {
-    if Uid::effective().is_root() { &[Who::Tester, Who::Nobody] } else { &[Who::Tester] }
+pub fn all_users() -> &'static [User] {
+    if Uid::effective().is_root() { &[User::Tester, User::Nobody] } else { &[User::Tester] }
 }
 
 /// Whether the program can be run by him, made ready.
-pub fn ready(program: &'static Program, who: Who) -> Result<(), Missing> {
-    premises::prepare(program)?;
-    match who {
-        Who::Tester => Ok(()),
-        Who::Nobody => premises::reachable(NOBODY, program),
+pub fn ready(program: &'static Program, user: User) -> Result<(), Missing> {
+    toolchain::prepare(program)?;
+    match user {
+        User::Tester => Ok(()),
+        User::Nobody => toolchain::reachable(NOBODY, program),
     }
 }
 
@@ -37,16 +37,16 @@ fn asked_for(program: &Program) -> bool {
     words.split(',').any(|word| program.name.to_lowercase().contains(&word.to_lowercase()))
 }
 
-fn row((at, program, who): Due, table: &Mutex<Table>) {
-    let outcome = ready(program, who).map(|()| panic::catch_unwind(|| tell(program, who, RELOADS)));
+fn row((at, program, user): Due, table: &Mutex<Table>) {
+    let outcome = ready(program, user).map(|()| panic::catch_unwind(|| run(program, user, RELOADS)));
     let mut table = table.lock().expect("nothing panics while it is locked");
-    let name = format!("{} as {who}", program.name);
+    let name = format!("{} as {user}", program.name);
     match outcome {
         Err(Missing(what)) => {
             table.missing(program);
             table.fault(&name, &format!("{what} is not here: run `.ci/programs all`"));
         }
-        Ok(Err(_)) => table.fault(&name, "the story broke off, as told above"),
+        Ok(Err(_)) => table.fault(&name, "the scenario panicked: see above"),
         Ok(Ok(outcome)) => {
             outcome.faults().iter().for_each(|fault| table.fault(&name, fault));
             table.add(at, outcome);
@@ -59,12 +59,12 @@ fn row((at, program, who): Due, table: &Mutex<Table>) {
 
 #[test]
 #[ignore = "long: every program, as root and as an ordinary user"]
-fn all_programs() {
+fn all_programs_pass_the_scenario() {
     let rows = PROGRAMS.iter().filter(|program| asked_for(program));
     let due: Vec<Due> = rows
-        .flat_map(|program| everybody().iter().map(move |who| (program, *who)))
+        .flat_map(|program| all_users().iter().map(move |user| (program, *user)))
         .enumerate()
-        .map(|(at, (program, who))| (at, program, who))
+        .map(|(at, (program, user))| (at, program, user))
         .collect();
     assert!(!due.is_empty(), "PMR_PROGRAMS names no program");
     let (due, table) = (Mutex::new(due.into_iter()), Mutex::new(Table::default()));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::balance::Balance;
 use crate::catalog::Program;
 use crate::load::{Failed, Tally};
-use crate::story::{CLIENTS, KEEPERS, Who};
+use crate::scenario::{CLIENTS, KEEPALIVE_CLIENTS, User};
 
 /// What was done under load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub struct Losses {
     /// On new connections.
     pub new: Vec<Failed>,
     /// On connections kept alive that ended without a byte of an answer; asked again, and answered.
-    pub again: u64,
+    pub retried: u64,
 }
 
 /// What there was so far on connections that clients never end, end after some requests, and after one.
@@ -50,9 +50,9 @@ pub type Tallies = [Tally; 3];
 
 impl Losses {
     pub fn between([kept, few, new]: &Tallies, [kept_now, few_now, new_now]: &Tallies) -> Losses {
-        let again = kept_now.stale - kept.stale + few_now.stale - few.stale;
+        let retried = kept_now.stale - kept.stale + few_now.stale - few.stale;
         let kept = [kept_now.since(kept), few_now.since(few)].concat();
-        Losses { kept, new: new_now.since(new), again }
+        Losses { kept, new: new_now.since(new), retried }
     }
 
     /// How many were not answered.
@@ -62,18 +62,20 @@ impl Losses {
 
     /// True if this is no more than must be lost.
     fn may_be(&self, step: Step, program: &Program) -> bool {
-        let Losses { kept, new, again } = self;
-        let again = usize::try_from(*again).expect("not that many");
+        let Losses { kept, new, retried } = self;
+        let retried = usize::try_from(*retried).expect("not that many");
         let cut = |failed: &Failed| match &*failed.how {
             "reset" | "truncated" => true,
-            "wrong" => program.apologizes.is_some() && failed.what.starts_with("500 "),
+            "wrong" => program.error_on_kill.is_some() && failed.what.starts_with("500 "),
             _ => false,
         };
         match step.stopped() {
             // What was inside the killed worker, which is at most one request of each client.
-            None => kept.len() + again <= KEEPERS && new.len() <= CLIENTS && kept.iter().chain(new).all(cut),
+            None => {
+                kept.len() + retried <= KEEPALIVE_CLIENTS && new.len() <= CLIENTS && kept.iter().chain(new).all(cut)
+            }
             // A client that never ends its connection finds it ended when the worker does: once with each worker.
-            Some(stopped) => kept.is_empty() && new.is_empty() && again <= KEEPERS * stopped,
+            Some(stopped) => kept.is_empty() && new.is_empty() && retried <= KEEPALIVE_CLIENTS * stopped,
         }
     }
 }
@@ -82,7 +84,7 @@ impl Losses {
 #[derive(Debug)]
 pub struct Outcome {
     pub program: &'static Program,
-    pub who: Who,
+    pub user: User,
     pub balance: Balance,
     /// Answers of each of two workers, and of each of four.
     pub split: [Vec<u64>; 2],
@@ -90,8 +92,8 @@ pub struct Outcome {
     pub answered: u64,
     /// Time a reload took.
     pub reload: Duration,
-    /// If it can run on demand: how long the client waited who woke it.
-    pub woken: Option<Duration>,
+    /// If it can run on demand: how long the client waited user woke it.
+    pub wake_time: Option<Duration>,
 }
 
 impl Outcome {
@@ -105,15 +107,15 @@ impl Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "| {} | {} | {} ", self.program.name, self.who, self.balance)?;
+        write!(f, "| {} | {} | {} ", self.program.name, self.user, self.balance)?;
         for split in &self.split {
-            write!(f, "| {} ", parted(split))?;
+            write!(f, "| {} ", joined(split))?;
         }
         for (_, losses) in &self.steps {
             write!(f, "| {losses} ")?;
         }
         write!(f, "| {} | {:.1} s |", self.answered, self.reload.as_secs_f32())?;
-        self.woken.map_or(Ok(()), |woken| write!(f, " {:.1} s |", woken.as_secs_f32()))
+        self.wake_time.map_or(Ok(()), |wake_time| write!(f, " {:.1} s |", wake_time.as_secs_f32()))
     }
 }
 
@@ -127,14 +129,14 @@ impl fmt::Display for Losses {
         if words.is_empty() {
             words.push("0".to_owned());
         }
-        if self.again > 0 {
-            words.push(format!("{} asked again", self.again));
+        if self.retried > 0 {
+            words.push(format!("{} asked again", self.retried));
         }
         f.write_str(&words.join(", "))
     }
 }
 
 /// The numbers of a split.
-pub fn parted(split: &[u64]) -> String {
+pub fn joined(split: &[u64]) -> String {
     split.iter().map(ToString::to_string).collect::<Vec<_>>().join("/")
 }

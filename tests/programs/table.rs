@@ -1,15 +1,15 @@
-//! The table of the documentation: a row for each program, of all who ran it together.
+//! The table of the documentation: a row for each program, of all user ran it together.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::catalog::{PROGRAMS, Program};
-use crate::outcome::{Outcome, parted};
+use crate::outcome::{Outcome, joined};
 
 const HEAD: &str = "\
 | program | over 4 workers, as root | as a user | reloads | scaling | a killed worker | a killed daemon | of | asked again | a reload |
 |---|---|---|---|---|---|---|---|---|---|";
-const HEAD_GIVEN: &str = "\
+const HEAD_ACTIVATED: &str = "\
 | given its socket | over 4 workers, as root | as a user | reloads | scaling | a killed worker | a killed daemon | woken | of | asked again | a reload | to wake |
 |---|---|---|---|---|---|---|---|---|---|---|---|";
 
@@ -46,9 +46,9 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (given, head) in [(false, HEAD), (true, HEAD_GIVEN)] {
+        for (activated, head) in [(false, HEAD), (true, HEAD_ACTIVATED)] {
             writeln!(f, "{head}")?;
-            for program in PROGRAMS.iter().filter(|program| program.given == given) {
+            for program in PROGRAMS.iter().filter(|program| program.activated == activated) {
                 match &self.of(program)[..] {
                     [] if self.missing.contains(&program.name) => writeln!(f, "| {} | not here |", program.name)?,
                     [] => {}
@@ -62,23 +62,23 @@ impl fmt::Display for Table {
 }
 
 fn row(program: &Program, outcomes: &[&Outcome]) -> String {
-    let split = |who: &str| {
-        let found = outcomes.iter().find(|outcome| outcome.who.to_string() == who);
-        found.map_or("–".to_owned(), |outcome| parted(&outcome.split[1]))
+    let split = |user: &str| {
+        let found = outcomes.iter().find(|outcome| outcome.user.to_string() == user);
+        found.map_or("–".to_owned(), |outcome| joined(&outcome.split[1]))
     };
     let lost = |step: usize| outcomes.iter().map(|outcome| outcome.steps[step].1.lost()).sum::<usize>().to_string();
     let told_to_stop = outcomes.iter().flat_map(|outcome| &outcome.steps[..2]);
-    let again: u64 = told_to_stop.map(|(_, losses)| losses.again).sum();
+    let retried: u64 = told_to_stop.map(|(_, losses)| losses.retried).sum();
     let answered: u64 = outcomes.iter().map(|outcome| outcome.answered).sum();
     let mean = |times: Vec<Duration>| {
         format!("{:.1} s", times.iter().map(Duration::as_secs_f32).sum::<f32>() / times.len() as f32)
     };
     let mut cells = vec![program.name.to_owned(), split("root"), split("user")];
     cells.extend((0..outcomes[0].steps.len()).map(lost));
-    cells.extend([thousands(answered), again.to_string()]);
+    cells.extend([thousands(answered), retried.to_string()]);
     cells.push(mean(outcomes.iter().map(|outcome| outcome.reload).collect()));
-    if program.given {
-        cells.push(mean(outcomes.iter().filter_map(|outcome| outcome.woken).collect()));
+    if program.activated {
+        cells.push(mean(outcomes.iter().filter_map(|outcome| outcome.wake_time).collect()));
     }
     format!("| {} |", cells.join(" | "))
 }

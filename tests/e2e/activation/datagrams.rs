@@ -9,37 +9,37 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::crash::kill_god;
-use crate::support::eventually::PATIENCE;
+use crate::support::eventually::WAIT_LIMIT;
 use crate::support::listing::pids;
 use crate::support::{Home, app, http, processes};
 
 /// So many questions are open at any time, most of them in the workers' queues.
-const OPEN: usize = 100;
-/// How long an answer is waited for before the next question may be asked.
-const PACE: Duration = Duration::from_millis(2);
+const OUTSTANDING: usize = 100;
+/// How long an answer is waited for before the next question may be sent.
+const RECEIVE_TIMEOUT: Duration = Duration::from_millis(2);
 
 /// Somebody who asks, and notes what is answered.
-struct Caller {
+struct UdpClient {
     socket: UdpSocket,
-    asked: u32,
+    sent: u32,
     unanswered: BTreeSet<u32>,
 }
 
-impl Caller {
-    fn new(port: u16) -> Caller {
+impl UdpClient {
+    fn new(port: u16) -> UdpClient {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
         socket.connect(("127.0.0.1", port)).expect("it is only noted");
-        socket.set_read_timeout(Some(PACE)).expect("a limit can be set");
-        Caller { socket, asked: 0, unanswered: BTreeSet::new() }
+        socket.set_read_timeout(Some(RECEIVE_TIMEOUT)).expect("a limit can be set");
+        UdpClient { socket, sent: 0, unanswered: BTreeSet::new() }
     }
 
-    fn ask(&mut self) {
-        self.socket.send(self.asked.to_string().as_bytes()).expect("somebody has the port");
-        self.unanswered.insert(self.asked);
-        self.asked += 1;
+    fn send(&mut self) {
+        self.socket.send(self.sent.to_string().as_bytes()).expect("somebody has the port");
+        self.unanswered.insert(self.sent);
+        self.sent += 1;
     }
 
-    fn hear(&mut self) {
+    fn receive(&mut self) {
         let mut buffer = [0; 64];
         let Ok(length) = self.socket.recv(&mut buffer) else { return };
         let answer = String::from_utf8_lossy(&buffer[..length]).into_owned();
@@ -48,10 +48,10 @@ impl Caller {
     }
 
     /// Hears answers until no more are missing than may be.
-    fn hear_all(&mut self, missing: usize) {
-        let deadline = Instant::now() + PATIENCE / 2;
+    fn receive_all(&mut self, missing: usize) {
+        let deadline = Instant::now() + WAIT_LIMIT / 2;
         while self.unanswered.len() > missing && Instant::now() < deadline {
-            self.hear();
+            self.receive();
         }
     }
 
@@ -59,18 +59,18 @@ impl Caller {
     fn during(mut self, act: impl FnOnce()) -> usize {
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
-            let asking = scope.spawn(|| {
+            let sending = scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
-                    if self.unanswered.len() < OPEN {
-                        self.ask();
+                    if self.unanswered.len() < OUTSTANDING {
+                        self.send();
                     }
-                    self.hear();
+                    self.receive();
                 }
-                self.hear_all(0);
+                self.receive_all(0);
             });
             act();
             over.store(true, Ordering::Relaxed);
-            asking.join().expect("it goes on to the end");
+            sending.join().expect("it goes on to the end");
         });
         self.unanswered.len()
     }
@@ -90,9 +90,9 @@ fn reload(home: &Home) {
     assert!(pids(&home.of("a")).iter().all(|pid| !before.contains(pid)));
 }
 
-fn loses_nothing_by_reloads(words: &str) {
+fn reloads_lose_no_datagram(words: &str) {
     let (home, port) = serving(words);
-    let lost = Caller::new(port).during(|| {
+    let lost = UdpClient::new(port).during(|| {
         (0..3).for_each(|_| reload(&home));
         home.ok("scale a 4");
         home.ok("scale a 2");
@@ -102,24 +102,24 @@ fn loses_nothing_by_reloads(words: &str) {
 }
 
 #[test]
-fn what_waits_is_read_before_a_worker_leaves() {
-    loses_nothing_by_reloads("--listen udp://127.0.0.1:PORT --wait-ready");
+fn a_leaving_worker_reads_the_datagrams_in_its_queue() {
+    reloads_lose_no_datagram("--listen udp://127.0.0.1:PORT --wait-ready");
 }
 
 #[test]
-fn and_so_it_is_where_workers_bind_by_themselves() {
-    loses_nothing_by_reloads("");
+fn a_leaving_worker_that_bound_its_socket_reads_its_queue() {
+    reloads_lose_no_datagram("");
 }
 
 #[test]
-fn what_waits_for_a_killed_worker_is_read_by_the_next() {
+fn the_queue_of_a_killed_worker_is_read_by_its_successor() {
     let (home, port) = serving("--listen udp://127.0.0.1:PORT --wait-ready");
-    let mut caller = Caller::new(port);
-    (0..OPEN).for_each(|_| caller.ask());
+    let mut client = UdpClient::new(port);
+    (0..OUTSTANDING).for_each(|_| client.send());
     let victim = pids(&home.of("a"))[0];
     processes::signal(victim, Signal::SIGKILL);
     home.replaced("a", &[victim]);
-    caller.hear_all(1);
-    let lost = caller.unanswered.len();
+    client.receive_all(1);
+    let lost = client.unanswered.len();
     assert!(lost <= 1, "it had one in its hands, and {lost} are lost");
 }

@@ -20,7 +20,7 @@ fn staying(port: u16) -> (TcpStream, i32) {
 }
 
 #[test]
-fn an_app_that_nobody_needs_rests_and_the_next_client_is_answered() {
+fn an_unused_app_goes_idle_and_the_next_client_starts_it() {
     let (home, port) = serving("-i 2 --wait-ready --idle-timeout 500ms");
     assert!(answering(port) > 0);
     let rows = home.status("a", "idle");
@@ -36,7 +36,7 @@ fn an_app_that_nobody_needs_rests_and_the_next_client_is_answered() {
 }
 
 #[test]
-fn who_stays_connected_keeps_it_awake() {
+fn a_connected_client_keeps_an_app_running() {
     let (home, port) = serving("--idle-timeout 400ms");
     // Who comes in the moment it is told to rest is served, and it rests.
     home.status("a", "idle");
@@ -49,7 +49,7 @@ fn who_stays_connected_keeps_it_awake() {
 }
 
 #[test]
-fn a_stop_keeps_it_down_and_a_start_brings_it_up() {
+fn a_stopped_app_is_not_started_by_a_client() {
     let (home, port) = serving("--idle-timeout 300ms");
     home.status("a", "idle");
     home.ok("stop a");
@@ -60,7 +60,7 @@ fn a_stop_keeps_it_down_and_a_start_brings_it_up() {
 }
 
 #[test]
-fn rest_outlives_god_and_the_saved_list() {
+fn an_idle_app_stays_idle_across_daemons_and_the_saved_list() {
     let (home, port) = serving("--idle-timeout 300ms");
     home.status("a", "idle");
     kill_god(&home);
@@ -69,7 +69,7 @@ fn rest_outlives_god_and_the_saved_list() {
     home.status("a", "idle");
     home.ok("save");
     home.ok("kill");
-    home.deserted();
+    home.no_process_left();
     home.ok("resurrect");
     assert_eq!(home.one("a").status, "idle");
     assert!(answering(port) > 0);
@@ -77,7 +77,7 @@ fn rest_outlives_god_and_the_saved_list() {
 }
 
 #[test]
-fn some_stay_awake_if_their_owner_wants() {
+fn min_instances_keeps_some_workers_running() {
     let (home, port) = serving("-i 3 --idle-timeout 300ms --min-instances 1");
     let rows = home.when("a", "the first is awake, and no other", |rows| {
         let statuses: Vec<&str> = rows.iter().map(|row| row.status.as_str()).collect();
@@ -87,7 +87,7 @@ fn some_stay_awake_if_their_owner_wants() {
 }
 
 #[test]
-fn a_unix_path_wakes_it_too() {
+fn a_client_at_a_unix_path_starts_an_idle_app() {
     let home = Home::new();
     let path = home.work().join("a.sock");
     let script = example("activated.py");
@@ -112,7 +112,7 @@ fn checked(probe: &str) -> (Home, u16) {
 }
 
 #[test]
-fn our_own_checks_do_not_keep_it_awake_and_others_do() {
+fn a_health_check_does_not_keep_an_app_running_and_a_client_does() {
     for probe in ["http: '/work'", "http: 'http://localhost:PORT/work'", "tcp: 'PORT'"] {
         let (home, port) = checked(probe);
         home.status("a", "idle");
@@ -134,7 +134,7 @@ fn our_own_checks_do_not_keep_it_awake_and_others_do() {
 }
 
 #[test]
-fn a_check_that_cannot_be_told_from_a_client_is_told_of() {
+fn a_check_that_looks_like_a_client_causes_a_warning() {
     let home = Home::new();
     let port = http::free_port();
     let line = format!("start {} -n a --listen tcp://127.0.0.1:{port} --idle-timeout 1m", example("activated.py"));

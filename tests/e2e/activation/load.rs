@@ -13,7 +13,7 @@ use crate::support::{Home, example, http, processes};
 const CLIENTS: usize = 6;
 
 #[test]
-fn reloads_lose_nothing() {
+fn reloads_lose_no_request() {
     let (home, port) = serving("-i 2 --wait-ready");
     let mut load = Load::start(Kind::Http, Mode::New, port, CLIENTS);
     load.until("it serves", |tally| tally.by.len() == 2);
@@ -29,7 +29,7 @@ fn reloads_lose_nothing() {
 }
 
 #[test]
-fn who_is_being_served_is_served_to_the_end() {
+fn a_request_in_progress_is_answered_by_the_old_worker() {
     let (home, port) = (Home::new(), http::free_port());
     let words = "--wait-ready --listen-timeout 100s --drain-timeout 100s";
     let line = format!("start {} -n a -i 1 --listen tcp://127.0.0.1:{port} {words}", example("activated.py"));
@@ -44,7 +44,7 @@ fn who_is_being_served_is_served_to_the_end() {
 }
 
 #[test]
-fn only_what_is_inside_a_killed_worker_is_lost() {
+fn a_killed_worker_loses_only_its_own_requests() {
     let (home, port) = serving("-i 2");
     let mut load = Load::start(Kind::Http, Mode::New, port, CLIENTS);
     load.until("it serves", |tally| tally.by.len() == 2);
@@ -58,7 +58,7 @@ fn only_what_is_inside_a_killed_worker_is_lost() {
 }
 
 #[test]
-fn the_death_of_god_loses_nothing_and_the_next_goes_on() {
+fn a_killed_god_loses_no_request_and_its_successor_goes_on() {
     let (home, port) = serving("-i 2 --wait-ready");
     let mut load = Load::start(Kind::Http, Mode::New, port, CLIENTS);
     let before = pids(&home.of("a"));

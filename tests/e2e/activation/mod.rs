@@ -10,7 +10,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use crate::support::eventually::PATIENCE;
+use crate::support::eventually::WAIT_LIMIT;
 use crate::support::{Home, example, http};
 
 /// A home with the example, started with these words beside its TCP socket; and the port.
@@ -29,7 +29,7 @@ fn answering(port: u16) -> i32 {
 /// The body of an answer to `GET path` at a Unix path.
 fn get_unix(socket: &Path, path: &str) -> std::io::Result<String> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(WAIT_LIMIT))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 
 use super::serving;
 use crate::crash::kill_god;
-use crate::support::eventually::{PATIENCE, until};
+use crate::support::eventually::{WAIT_LIMIT, until};
 use crate::support::{Home, http, processes};
 
 /// The notify socket of the home's only run.
@@ -19,7 +19,7 @@ fn socket(home: &Home) -> std::path::PathBuf {
 }
 
 #[test]
-fn a_shell_script_says_that_it_is_ready() {
+fn a_shell_script_can_signal_readiness() {
     if !Path::new("/usr/bin/systemd-notify").exists() {
         return;
     }
@@ -29,14 +29,14 @@ fn a_shell_script_says_that_it_is_ready() {
     let start = home.pmr(["start", "app.sh", "-n", "a", "--wait-ready", "--listen-timeout", "100s"]).spawn();
     home.status("a", "launching");
     home.write("go", "");
-    start.wait(PATIENCE).ok();
+    start.wait(WAIT_LIMIT).ok();
     home.ok("describe a").says("open for business");
     home.ok("delete a");
     until("the socket goes with the run", || std::fs::read_dir(home.root().join("notify")).unwrap().next().is_none());
 }
 
 #[test]
-fn who_is_not_of_the_app_is_not_heard() {
+fn a_notification_of_a_foreign_process_is_refused() {
     let home = Home::new();
     home.write("app.sh", "sleep 1000");
     home.run("start app.sh -n a --wait-ready --listen-timeout 200ms").code(1);
@@ -48,7 +48,7 @@ fn who_is_not_of_the_app_is_not_heard() {
 }
 
 #[test]
-fn who_hangs_is_started_again_with_the_reason() {
+fn a_process_that_misses_its_watchdog_is_restarted_with_the_reason() {
     let (home, port) = serving("--wait-ready --watchdog 8s --max-restarts 100 --kill-timeout 100ms");
     let before = home.one("a").pid;
     processes::signal(before, Signal::SIGSTOP);
@@ -59,7 +59,7 @@ fn who_hangs_is_started_again_with_the_reason() {
 }
 
 #[test]
-fn what_is_said_while_there_is_no_god_is_heard_by_the_next() {
+fn a_notification_sent_without_a_god_reaches_the_next_one() {
     let (home, _) = serving("--wait-ready --watchdog 30s");
     let before = home.one("a").pid;
     for _ in 0..2 {
@@ -72,7 +72,7 @@ fn what_is_said_while_there_is_no_god_is_heard_by_the_next() {
 }
 
 #[test]
-fn another_process_of_the_tree_can_stand_for_the_app() {
+fn another_process_of_the_tree_can_become_the_main_process() {
     if !Path::new("/usr/bin/systemd-notify").exists() {
         return;
     }
@@ -86,7 +86,7 @@ fn another_process_of_the_tree_can_stand_for_the_app() {
     let parent = processes::parent_of(first[0].pid).expect("it waits for its word");
     home.write("go", "");
     until("the first process has ended and is buried", || processes::state(parent).is_none());
-    home.has_heard();
+    home.sync();
     assert!(home.children().contains(&first[0].pid));
     assert_eq!((home.one("a").pid, home.one("a").restarts), (first[0].pid, 0));
     processes::signal(first[0].pid, Signal::SIGKILL);

@@ -9,7 +9,7 @@ use crate::support::eventually::until;
 use crate::support::{Home, example, http};
 
 #[test]
-fn a_program_is_told_what_it_finds_and_each_worker_has_its_queue() {
+fn an_activated_worker_gets_the_variables_and_a_queue_of_its_own() {
     let (home, port) = serving("-i 2");
     let told = http::get(port, "/env").unwrap();
     let pids: BTreeSet<i32> = home.of("a").iter().map(|row| row.pid).collect();
@@ -25,7 +25,7 @@ fn a_program_is_told_what_it_finds_and_each_worker_has_its_queue() {
 }
 
 #[test]
-fn a_unix_socket_is_private_unless_its_owner_says_otherwise_and_goes_with_the_app() {
+fn a_unix_socket_is_private_by_default_and_removed_with_its_app() {
     let home = Home::new();
     let (own, group) = (home.work().join("own.sock"), home.work().join("group.sock"));
     // Somebody left it who is gone.
@@ -50,7 +50,7 @@ fn a_unix_socket_is_private_unless_its_owner_says_otherwise_and_goes_with_the_ap
 }
 
 #[test]
-fn node_listens_on_what_it_is_given() {
+fn node_listens_on_an_inherited_socket() {
     let (home, port) = (Home::new(), http::free_port());
     home.write("app.js", "require('http').createServer((_, r) => r.end(`${process.pid}`)).listen({ fd: 3 })");
     home.ok(&format!("start app.js -n a -i 2 --listen tcp://127.0.0.1:{port}"));
@@ -61,7 +61,7 @@ fn node_listens_on_what_it_is_given() {
 }
 
 #[test]
-fn a_static_go_program_listens_on_what_it_is_given() {
+fn a_static_go_program_listens_on_an_inherited_socket() {
     let (home, port) = (Home::new(), http::free_port());
     let source = r#"package main
 import ("fmt"; "net"; "net/http"; "os")
@@ -84,7 +84,7 @@ func main() {
 }
 
 #[test]
-fn one_process_in_fork_mode_is_given_its_socket_too_and_its_clients_wait_for_a_restart() {
+fn a_fork_mode_process_inherits_its_socket_and_clients_wait_for_a_restart() {
     let (home, port) = serving("--exec-mode fork");
     let before = answering(port);
     home.ok("restart a");
@@ -96,7 +96,7 @@ fn one_process_in_fork_mode_is_given_its_socket_too_and_its_clients_wait_for_a_r
 }
 
 #[test]
-fn what_cannot_be_opened_is_said() {
+fn a_socket_that_cannot_be_opened_is_an_error() {
     let home = Home::new();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();

@@ -1,13 +1,13 @@
 #!/bin/bash
-# One step of a story: NAME begins, is ready when the file `NAME-go` is there (or at once, with no wait), and writes each
-# moment as a line to the file `story`. FAIL is the code with which it ends at once; DONE: it ends with 0 when it is ready.
+# An app of a scenario with dependencies. NAME begins, and is ready as soon as the file `NAME-go` exists. It appends a line to
+# the file `events` at each step. With FAIL it exits at once with that code; with DONE it exits with 0 when it is ready.
 name=$1
-tell() { echo "$name $1" >> story; }
-tell begins
-trap 'tell ends; exit 0' INT
+note() { echo "$name $1" >> events; }
+note begins
+trap 'note ends; exit 0' INT
 if [ -n "$FAIL" ]; then exit "$FAIL"; fi
 until [ -e "$name-go" ]; do sleep 0.05; done
-tell "is ready"
+note "is ready"
 if [ -n "$DONE" ]; then exit 0; fi
 if [ -n "$NOTIFY_SOCKET" ]; then
   python3 -c 'import os, socket

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::{Town, answers, facts, is_unchanged, kill_god};
+use super::{Fixture, answers, facts, is_unchanged, kill_god};
 use crate::reload::serving;
-use crate::support::eventually::{PATIENCE, until};
+use crate::support::eventually::{WAIT_LIMIT, until};
 use crate::support::listing::{Row, pids};
 use crate::support::{Home, app, http, processes};
 
@@ -20,23 +20,23 @@ const SOON: Duration = Duration::from_secs(60);
 const OPENED_LATE: usize = 5;
 
 #[test]
-fn nobody_notices() {
-    let town = Town::new();
-    let mut visitors = town.visitors();
-    let before = town.facts();
-    let keeper = town.home.daemon_pid();
+fn ten_killed_gods_go_unnoticed() {
+    let fixture = Fixture::new();
+    let mut loads = fixture.loads();
+    let before = fixture.facts();
+    let keeper = fixture.home.daemon_pid();
     for _ in 0..10 {
-        town.kill_god();
-        town.logs_go_on();
-        visitors.are_served();
+        fixture.kill_god();
+        fixture.logs_go_on();
+        loads.are_served();
     }
-    visitors.leave_content();
-    is_unchanged(&town.home, &before);
-    assert_eq!(town.home.daemon_pid(), keeper);
+    loads.leave_content();
+    is_unchanged(&fixture.home, &before);
+    assert_eq!(fixture.home.daemon_pid(), keeper);
 }
 
 #[test]
-fn a_daemon_with_a_hundred_apps_is_soon_back() {
+fn a_daemon_with_a_hundred_apps_recovers_quickly() {
     let home = Home::new();
     let script = app("tell.sh");
     home.write("h.json", &format!(r#"{{"apps": [{{"name": "a", "script": "{script}", "instances": 100}}]}}"#));
@@ -53,16 +53,16 @@ fn a_daemon_with_a_hundred_apps_is_soon_back() {
 }
 
 #[test]
-fn it_is_told_to_those_who_listen() {
+fn a_recovery_is_published_to_subscribers() {
     let home = Home::new();
     home.ok(&format!("start {} -n a", app("tell.sh")));
     let listen = || {
         let stream = UnixStream::connect(home.root().join("pub.sock")).expect("the socket is there");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a limit can be set");
+        stream.set_read_timeout(Some(WAIT_LIMIT)).expect("a limit can be set");
         BufReader::new(stream)
     };
     let mut first = listen();
-    home.has_heard();
+    home.sync();
     // Stopped, he lets a new subscriber wait for his successor.
     let god = home.god_pid();
     processes::freeze(god);
@@ -77,7 +77,7 @@ fn it_is_told_to_those_who_listen() {
 }
 
 #[test]
-fn a_stop_goes_on() {
+fn a_stop_survives_a_killed_god() {
     let home = Home::new();
     home.ok(&format!("start {} --kill-timeout 10s", app("stubborn.sh")));
     home.logged("stubborn-out.log", "stubborn");
@@ -88,13 +88,13 @@ fn a_stop_goes_on() {
     home.status("stubborn", "stopped");
     until("it is dead", || !processes::lives(pid));
     // Who asked has lost his connection and cannot know.
-    stop.wait(PATIENCE).code(1);
+    stop.wait(WAIT_LIMIT).code(1);
     home.ok("start stubborn");
     assert_eq!(home.one("stubborn").status, "online");
 }
 
 #[test]
-fn a_reload_goes_on() {
+fn a_reload_survives_a_killed_god() {
     let (home, port) = serving("");
     let before = pids(&home.of("gate"));
     home.write("release", "slow");
@@ -106,13 +106,13 @@ fn a_reload_goes_on() {
         rows.len() == 2 && rows.iter().all(|row| row.online() && !before.contains(&row.pid) && row.restarts == 1)
     });
     until("the old ones are gone", || before.iter().all(|pid| !processes::lives(*pid)));
-    reload.wait(PATIENCE);
+    reload.wait(WAIT_LIMIT);
     let answered: i32 = http::get(port, "/").expect("it serves").parse().expect("a pid");
     assert!(pids(&home.of("gate")).contains(&answered));
 }
 
 #[test]
-fn a_scale_goes_on() {
+fn a_scale_survives_a_killed_god() {
     let (home, _) = serving("");
     let before = pids(&home.of("gate"));
     home.write("release", "slow");
@@ -122,11 +122,11 @@ fn a_scale_goes_on() {
     home.write("go", "");
     let rows = home.when("gate", "four", |rows| rows.len() == 4 && rows.iter().all(Row::online));
     assert!(before.iter().all(|pid| pids(&rows).contains(pid)) && rows.iter().all(|row| row.restarts == 0));
-    scale.wait(PATIENCE);
+    scale.wait(WAIT_LIMIT);
 }
 
 #[test]
-fn who_dies_meanwhile_is_restarted_once() {
+fn an_app_that_dies_without_a_god_is_restarted_once() {
     let home = Home::new();
     for name in ["a", "b", "c"] {
         home.ok(&format!("start {} -n {name}", app("tell.sh")));
@@ -145,12 +145,12 @@ fn who_dies_meanwhile_is_restarted_once() {
     // Nor does the next one hear of it twice.
     let before = facts(&home);
     kill_god(&home);
-    home.has_heard();
+    home.sync();
     is_unchanged(&home, &before);
 }
 
 #[test]
-fn what_was_given_up_or_stopped_stays_so() {
+fn an_errored_or_stopped_app_stays_so_after_a_crash() {
     let home = Home::new();
     home.run(&format!("start {} --min-uptime 1h", app("crash.sh")));
     home.ok(&format!("start {} -n still", app("tell.sh")));
@@ -166,41 +166,41 @@ fn what_was_given_up_or_stopped_stays_so() {
 }
 
 #[test]
-fn a_daemon_that_cannot_live_takes_no_app_along() {
-    let town = Town::new();
-    let before = town.facts();
+fn a_crash_looping_god_leaves_apps_running() {
+    let fixture = Fixture::new();
+    let before = fixture.facts();
     // With longer and longer waits between them.
     for _ in 0..8 {
-        let god = town.home.god_pid();
+        let god = fixture.home.god_pid();
         processes::signal(god, Signal::SIGKILL);
         until("he is dead", || !processes::lives(god));
     }
-    answers(&town.home);
-    is_unchanged(&town.home, &before);
-    town.logs_go_on();
-    assert!(http::get(town.port, "/").is_ok());
+    answers(&fixture.home);
+    is_unchanged(&fixture.home, &before);
+    fixture.logs_go_on();
+    assert!(http::get(fixture.port, "/").is_ok());
 }
 
 #[test]
-fn fifty_deaths_leave_nothing_behind() {
-    let town = Town::new();
-    town.home.limit(Duration::from_secs(300));
-    let keeper = town.home.daemon_pid();
+fn fifty_killed_gods_leak_nothing() {
+    let fixture = Fixture::new();
+    fixture.home.limit(Duration::from_secs(300));
+    let keeper = fixture.home.daemon_pid();
     // The first succession may open what the first God did not need.
-    town.kill_god();
-    town.logs_go_on();
-    let open = || [keeper, town.home.god_pid()].map(processes::lasting_files);
+    fixture.kill_god();
+    fixture.logs_go_on();
+    let open = || [keeper, fixture.home.god_pid()].map(processes::lasting_files);
     let before = open();
     let memory = processes::resident(keeper);
     for _ in 0..50 {
-        town.kill_god();
+        fixture.kill_god();
     }
-    town.logs_go_on();
+    fixture.logs_go_on();
     crate::support::eventually("no more open files than before", || match open() {
         now if now.iter().zip(before).all(|(now, before)| *now < before + OPENED_LATE) => Ok(()),
         now => Err(format!("{now:?}, not {before:?}: {:?}", processes::open_files(keeper))),
     });
     let grown = processes::resident(keeper).saturating_sub(memory);
     assert!(grown < 2 << 20, "the keeper has grown by {grown} bytes");
-    assert_eq!(town.home.list().iter().map(|row| row.restarts).sum::<u64>(), 0);
+    assert_eq!(fixture.home.list().iter().map(|row| row.restarts).sum::<u64>(), 0);
 }

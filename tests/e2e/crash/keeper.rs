@@ -4,9 +4,9 @@ use std::os::unix::fs::PermissionsExt;
 
 use nix::sys::signal::Signal;
 
-use super::{Town, answers, changes, facts, is_unchanged, kill_god};
+use super::{Fixture, answers, changes, facts, is_unchanged, kill_god};
 use crate::support::eventually::until;
-use crate::support::order::in_order;
+use crate::support::inventory::processes_match_list;
 use crate::support::pmr::{self, Pmr};
 use crate::support::{Home, app, copy_program, eventually, http, processes};
 
@@ -27,24 +27,24 @@ pub fn kill_both(home: &Home) {
 }
 
 #[test]
-fn nobody_notices() {
-    let town = Town::new();
-    let mut visitors = town.visitors();
-    let before = town.facts();
+fn killed_keepers_go_unnoticed() {
+    let fixture = Fixture::new();
+    let mut loads = fixture.loads();
+    let before = fixture.facts();
     for _ in 0..3 {
-        kill_keeper(&town.home);
-        town.logs_go_on();
-        visitors.are_served();
-        town.kill_god();
-        town.logs_go_on();
-        visitors.are_served();
+        kill_keeper(&fixture.home);
+        fixture.logs_go_on();
+        loads.are_served();
+        fixture.kill_god();
+        fixture.logs_go_on();
+        loads.are_served();
     }
-    visitors.leave_content();
-    is_unchanged(&town.home, &before);
+    loads.leave_content();
+    is_unchanged(&fixture.home, &before);
 }
 
 #[test]
-fn life_goes_on_as_ever() {
+fn a_new_keeper_supervises_old_and_new_apps() {
     let home = Home::new();
     for name in ["a", "b", "c"] {
         home.ok(&format!("start {} -n {name}", app("tell.sh")));
@@ -78,7 +78,7 @@ fn life_goes_on_as_ever() {
 }
 
 #[test]
-fn what_an_orphan_leaves_behind_is_found() {
+fn the_process_tree_of_an_orphan_is_cleaned_up() {
     let home = Home::new();
     home.ok(&format!("start {}", app("forest.sh")));
     home.logged("forest-out.log", "grown");
@@ -89,7 +89,7 @@ fn what_an_orphan_leaves_behind_is_found() {
     until("it is dead", || !processes::lives(pid));
     processes::signal(god, Signal::SIGKILL);
     home.replaced("forest", &[pid]);
-    in_order(&home);
+    processes_match_list(&home);
 }
 
 fn is_of_forest(pid: i32) -> bool {
@@ -98,7 +98,7 @@ fn is_of_forest(pid: i32) -> bool {
 }
 
 #[test]
-fn who_dies_with_the_keeper_is_restarted() {
+fn an_app_that_dies_with_the_keeper_is_restarted() {
     let home = Home::new();
     home.ok(&format!("start {} -n a", app("tell.sh")));
     let pid = home.one("a").pid;
@@ -111,23 +111,23 @@ fn who_dies_with_the_keeper_is_restarted() {
 }
 
 #[test]
-fn a_stopped_god_is_no_obstacle_to_a_new_keeper() {
-    let town = Town::new();
-    let before = town.facts();
-    let (keeper, god) = (town.home.daemon_pid(), town.home.god_pid());
+fn a_suspended_god_becomes_the_keeper_when_it_continues() {
+    let fixture = Fixture::new();
+    let before = fixture.facts();
+    let (keeper, god) = (fixture.home.daemon_pid(), fixture.home.god_pid());
     processes::freeze(god);
     processes::signal(keeper, Signal::SIGKILL);
     until("the keeper is dead", || !processes::lives(keeper));
     processes::signal(god, Signal::SIGCONT);
-    until("God takes his place", || town.home.daemon_pid() == god);
-    answers(&town.home);
-    is_unchanged(&town.home, &before);
-    town.logs_go_on();
-    assert!(http::get(town.port, "/").is_ok());
+    until("God takes his place", || fixture.home.daemon_pid() == god);
+    answers(&fixture.home);
+    is_unchanged(&fixture.home, &before);
+    fixture.logs_go_on();
+    assert!(http::get(fixture.port, "/").is_ok());
 }
 
 #[test]
-fn when_both_die_nothing_is_started_twice() {
+fn no_app_is_started_twice_after_god_and_keeper_died() {
     let home = Home::new();
     for name in ["a", "b"] {
         home.ok(&format!("start {} -n {name}", app("tell.sh")));
@@ -148,7 +148,7 @@ fn when_both_die_nothing_is_started_twice() {
 }
 
 #[test]
-fn a_god_who_cannot_have_a_new_keeper_goes_on_alone() {
+fn a_god_without_a_new_keeper_goes_on_alone() {
     let home = Home::new();
     let program = home.work().join("own");
     copy_program(&pmr::binary(), &program);

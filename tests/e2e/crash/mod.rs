@@ -2,7 +2,7 @@
 
 mod god;
 pub mod keeper;
-pub mod points;
+pub mod kill_points;
 mod update;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,16 +21,16 @@ use crate::support::{Home, app, eventually, example, http, processes};
 const CLIENTS: usize = 4;
 
 /// A home with one app of each kind: `shell` and `python`, which number their lines, and `web`, a Node cluster of two.
-struct Town {
+struct Fixture {
     home: Home,
     port: u16,
 }
 
-/// Clients of a town's web server.
-type Visitors = Loads<2>;
+/// Clients of a fixture's web server.
+type ClientLoads = Loads<2>;
 
-impl Town {
-    fn new() -> Town {
+impl Fixture {
+    fn new() -> Fixture {
         let (home, port) = (Home::new(), http::free_port());
         let begin = |line: &str| {
             home.pmr(line.split_whitespace()).env("PORT", port.to_string()).run().ok();
@@ -38,10 +38,10 @@ impl Town {
         begin(&format!("start {} -n shell", app("count.sh")));
         begin(&format!("start {} -n python", app("count.py")));
         home.serve(port, &format!("{} -n web -i 2", example("node/http.js")));
-        Town { home, port }
+        Fixture { home, port }
     }
 
-    fn visitors(&self) -> Visitors {
+    fn loads(&self) -> ClientLoads {
         Loads::start([Mode::Keep, Mode::New], self.port, CLIENTS)
     }
 
@@ -124,6 +124,6 @@ pub fn kill_god(home: &Home) -> Duration {
 fn answers(home: &Home) {
     eventually("the daemon answers", || {
         let ran = home.run("ping");
-        if ran.code == Some(0) { Ok(()) } else { Err(ran.story()) }
+        if ran.code == Some(0) { Ok(()) } else { Err(ran.transcript()) }
     });
 }

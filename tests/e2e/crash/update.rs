@@ -3,36 +3,36 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Town, Visitors, facts, is_unchanged};
+use super::{ClientLoads, Fixture, facts, is_unchanged};
 use crate::support::{Home, app, copy_program, pmr, processes};
 
-/// A town under load while its daemon is replaced.
-struct Upheaval {
-    town: Town,
-    visitors: Visitors,
+/// A fixture under load while its daemon is replaced.
+struct UpdateUnderLoad {
+    fixture: Fixture,
+    loads: ClientLoads,
     before: super::Facts,
 }
 
-impl Upheaval {
-    fn begin() -> Upheaval {
-        let town = Town::new();
-        let visitors = town.visitors();
-        let before = town.facts();
-        Upheaval { town, visitors, before }
+impl UpdateUnderLoad {
+    fn begin() -> UpdateUnderLoad {
+        let fixture = Fixture::new();
+        let loads = fixture.loads();
+        let before = fixture.facts();
+        UpdateUnderLoad { fixture, loads, before }
     }
 
     /// Everybody is as before, and has lost nothing.
     #[track_caller]
-    fn has_passed(&mut self) {
-        self.town.logs_go_on();
-        self.visitors.are_served();
-        is_unchanged(&self.town.home, &self.before);
+    fn nothing_changed(&mut self) {
+        self.fixture.logs_go_on();
+        self.loads.are_served();
+        is_unchanged(&self.fixture.home, &self.before);
     }
 
     #[track_caller]
     fn end(mut self) {
-        self.has_passed();
-        self.visitors.leave_content();
+        self.nothing_changed();
+        self.loads.leave_content();
     }
 }
 
@@ -74,26 +74,26 @@ fn update(home: &Home, program: &Path) -> pmr::Ran {
 }
 
 #[test]
-fn the_same_program_takes_over_and_a_copy_too() {
-    let mut upheaval = Upheaval::begin();
-    let home = &upheaval.town.home;
+fn an_update_to_the_same_program_or_a_copy_changes_nothing_else() {
+    let mut update_test = UpdateUnderLoad::begin();
+    let home = &update_test.fixture.home;
     let (keeper, god) = (home.daemon_pid(), home.god_pid());
     home.ok("update").says("4 processes ran on");
     assert!(home.daemon_pid() == keeper && home.god_pid() != god, "one pid for the whole life of a daemon");
-    upheaval.has_passed();
-    let home = &upheaval.town.home;
+    update_test.nothing_changed();
+    let home = &update_test.fixture.home;
     let other = copy(home, "other");
     home.ok("update --check").says("can take over: 4 processes would run on");
     update(home, &other).ok().says("4 processes ran on");
     assert_eq!(program_of(home.god_pid()), other);
-    upheaval.has_passed();
-    upheaval.town.kill_god();
-    assert_eq!(program_of(upheaval.town.home.god_pid()), other);
-    upheaval.end();
+    update_test.nothing_changed();
+    update_test.fixture.kill_god();
+    assert_eq!(program_of(update_test.fixture.home.god_pid()), other);
+    update_test.end();
 }
 
 #[test]
-fn what_is_no_pmr_is_refused() {
+fn an_update_to_another_program_than_pmr_is_refused() {
     let home = Home::new();
     home.ok(&format!("start {} -n a", app("tell.sh")));
     let (before, god) = (facts(&home), home.god_pid());
@@ -111,31 +111,31 @@ fn what_is_no_pmr_is_refused() {
 }
 
 #[test]
-fn a_program_that_dies_as_keeper_is_replaced_by_the_old_one() {
-    let mut upheaval = Upheaval::begin();
-    let home = &upheaval.town.home;
+fn a_new_program_that_dies_as_keeper_is_rolled_back() {
+    let mut update_test = UpdateUnderLoad::begin();
+    let home = &update_test.fixture.home;
     let wrapper = compile(home, "return 3;");
     home.pmr(["update".as_ref(), "--check".as_ref(), wrapper.as_os_str()]).run().ok();
     update(home, &wrapper).code(1).complains("goes on, and no app was touched");
     assert_eq!(program_of(home.daemon_pid()), pmr::binary());
-    upheaval.has_passed();
-    let home = &upheaval.town.home;
+    update_test.nothing_changed();
+    let home = &update_test.fixture.home;
     home.ok("update").says("4 processes ran on");
-    upheaval.end();
+    update_test.end();
 }
 
 #[test]
-fn a_program_whose_god_dies_is_replaced_by_the_old_one() {
-    let upheaval = Upheaval::begin();
-    let home = &upheaval.town.home;
+fn a_new_program_whose_god_dies_is_rolled_back() {
+    let update_test = UpdateUnderLoad::begin();
+    let home = &update_test.fixture.home;
     let wrapper = compile(home, r#"setenv("FAILPOINTS", "trial=return", 1);"#);
     update(home, &wrapper).code(1).complains("(signal 9 (SIGKILL)) in its first seconds");
     assert_eq!(program_of(home.god_pid()), pmr::binary());
-    upheaval.end();
+    update_test.end();
 }
 
 #[test]
-fn an_app_that_ends_while_the_daemon_is_replaced_is_restarted() {
+fn an_app_that_exits_during_an_update_is_restarted() {
     let home = Home::new();
     home.ok(&format!("start {} -n a", app("tell.sh")));
     let pid = home.one("a").pid;
@@ -146,6 +146,6 @@ fn an_app_that_ends_while_the_daemon_is_replaced_is_restarted() {
     super::until("the new program has begun", || program_of(keeper) == slow);
     processes::signal(pid, nix::sys::signal::Signal::SIGKILL);
     home.write("go", "");
-    update.wait(crate::support::eventually::PATIENCE).ok();
+    update.wait(crate::support::eventually::WAIT_LIMIT).ok();
     assert_eq!(home.replaced("a", &[pid])[0].restarts, 1);
 }

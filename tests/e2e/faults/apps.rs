@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use super::{Group, counts_on, nothing_is_missing, start_counter, ticks};
-use crate::support::eventually::{PATIENCE, until};
+use super::{Group, counter_goes_on, no_line_is_missing, start_counter, ticks};
+use crate::support::eventually::{WAIT_LIMIT, until};
 use crate::support::{Home, processes};
 
 fn resident_kib(pid: i32) -> u64 {
@@ -14,7 +14,7 @@ fn resident_kib(pid: i32) -> u64 {
 }
 
 #[test]
-fn one_that_floods_its_log_holds_up_nobody() {
+fn an_app_that_floods_its_log_blocks_nobody() {
     let home = Home::new();
     start_counter(&home);
     let god = home.god_pid();
@@ -27,7 +27,7 @@ fn one_that_floods_its_log_holds_up_nobody() {
     while start.elapsed() < Duration::from_secs(3) {
         let ran = home.ok("jlist");
         slowest = slowest.max(ran.took);
-        counts_on(&home);
+        counter_goes_on(&home);
     }
     let (used, took) = (ticks(&main_thread) - before, start.elapsed());
     // Who is held up for long fails.
@@ -35,26 +35,26 @@ fn one_that_floods_its_log_holds_up_nobody() {
     assert!(u128::from(used) * 10 < took.as_millis() / 3, "{used} ticks in the main thread in {took:?}");
     assert!(resident_kib(god) < memory + (16 << 10), "{memory} KiB, then {}", resident_kib(god));
     home.ok("delete flood");
-    nothing_is_missing(&home.log("count-out.log"));
+    no_line_is_missing(&home.log("count-out.log"));
 }
 
 #[test]
-fn one_that_floods_its_channel_holds_up_nobody() {
+fn an_app_that_floods_its_channel_blocks_nobody() {
     let home = Home::new();
     start_counter(&home);
     home.pmr(["start", "exec yes 1 >&3", "-n", "flood"]).run().ok();
     // One that leaves somebody behind who goes on.
     home.pmr(["start", "yes 1 >&3 & sleep 1; exit 1", "-n", "fleeting", "--no-autorestart", "-k", "200"]).run().ok();
     home.status("fleeting", "stopped");
-    counts_on(&home);
+    counter_goes_on(&home);
     let resident = resident_kib(home.god_pid());
     assert!(resident < 64 << 10, "{resident} KiB");
     home.ok("delete all");
-    nothing_is_missing(&home.log("count-out.log"));
+    no_line_is_missing(&home.log("count-out.log"));
 }
 
 #[test]
-fn one_that_forks_without_end_can_be_stopped() {
+fn an_app_that_forks_without_end_can_be_stopped() {
     let home = Home::new();
     start_counter(&home);
     // Never more than two at a time, and never the same ones.
@@ -66,7 +66,7 @@ fn one_that_forks_without_end_can_be_stopped() {
         home.ok("jlist");
     }
     let used = ticks(&god.to_string()) - before;
-    counts_on(&home);
+    counter_goes_on(&home);
     home.ok("delete hopper");
     let left = || {
         processes::of_home(home.root())
@@ -75,11 +75,11 @@ fn one_that_forks_without_end_can_be_stopped() {
             .count()
     };
     assert_eq!(left(), 0, "God used {used} ticks while it lived");
-    nothing_is_missing(&home.log("count-out.log"));
+    no_line_is_missing(&home.log("count-out.log"));
 }
 
 #[test]
-fn a_fork_bomb_in_its_limit_can_be_stopped() {
+fn a_fork_bomb_at_its_limit_can_be_stopped() {
     let Some(_) = Group::new("pids") else { return };
     let home = Home::new();
     start_counter(&home);
@@ -89,13 +89,13 @@ fn a_fork_bomb_in_its_limit_can_be_stopped() {
         processes::of_home(home.root()).into_iter().filter(|pid| processes::command_line(*pid) == "sleep 1000").count()
     };
     until("it is at its limit, or has given up", || sleepers() > 90);
-    counts_on(&home);
+    counter_goes_on(&home);
     home.ok("delete bomb");
     assert_eq!(sleepers(), 0);
 }
 
 #[test]
-fn one_that_not_even_sigkill_ends_is_said_and_left() {
+fn a_process_that_survives_sigkill_is_reported_and_left() {
     let Some(group) = Group::new("freezer") else { return };
     let home = Home::new();
     let count = start_counter(&home);
@@ -108,7 +108,7 @@ fn one_that_not_even_sigkill_ends_is_said_and_left() {
     home.status("frozen", "stopping");
     home.ok("restart count");
     assert_ne!(home.one("count").pid, count, "others are not held up");
-    stopping.wait(PATIENCE).refuses("not even SIGKILL ends it at present");
+    stopping.wait(WAIT_LIMIT).refuses("not even SIGKILL ends it at present");
     assert!(processes::lives(frozen));
     group.set("freezer.state", "THAWED");
     home.status("frozen", "stopped");
@@ -120,5 +120,5 @@ fn one_that_not_even_sigkill_ends_is_said_and_left() {
     until("it is frozen", || group.get("freezer.state") == "FROZEN");
     home.pmr(["kill"]).run().refuses("not even SIGKILL ends it at present").says("has ended");
     group.set("freezer.state", "THAWED");
-    home.deserted();
+    home.no_process_left();
 }

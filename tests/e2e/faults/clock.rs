@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::{counts_on, nothing_is_missing, start_counter};
+use super::{counter_goes_on, no_line_is_missing, start_counter};
 use crate::support::eventually::until;
 use crate::support::{Home, app};
 
@@ -31,21 +31,21 @@ int clock_gettime(clockid_t clock, struct timespec *at) {
 "#;
 
 /// A home whose daemon believes in the offset.
-struct Town {
+struct SkewedHome {
     home: Home,
     library: PathBuf,
     offset: PathBuf,
 }
 
-impl Town {
-    fn new() -> Town {
+impl SkewedHome {
+    fn new() -> SkewedHome {
         let home = Home::new();
         let source = home.write("clock.c", LIBRARY);
         let (library, offset) = (home.work().join("clock.so"), home.work().join("offset"));
         let mut cc = Command::new("cc");
         cc.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(format!("-DOFFSET=\"{}\"", offset.display())).arg(source);
         assert!(cc.status().expect("a C compiler is installed").success());
-        Town { home, library, offset }
+        SkewedHome { home, library, offset }
     }
 
     fn start(&self, words: &[&str]) {
@@ -59,29 +59,29 @@ impl Town {
 }
 
 #[test]
-fn the_wall_clock_jumps() {
+fn a_jump_of_the_wall_clock_changes_no_timer() {
     const DAY: i64 = 24 * 60 * 60;
-    let town = Town::new();
-    let home = &town.home;
-    town.start(&[&app("tell.sh"), "-n", "first"]);
+    let skewed = SkewedHome::new();
+    let home = &skewed.home;
+    skewed.start(&[&app("tell.sh"), "-n", "first"]);
     let pid = start_counter(home);
     let dated = |log: String| log.lines().last().and_then(|line| line.get(..10)).unwrap_or_default().to_owned();
     let today = dated(home.log("../pmr.log"));
     for jump in [DAY, -2 * DAY, 0] {
-        town.jump_to(jump);
+        skewed.jump_to(jump);
         // Something that waits: a restart whose delay is a second takes a second, whatever the clock says.
         let name = format!("late{jump}");
         let begun = Instant::now();
-        town.start(&[&app("tell.sh"), "-n", &name, "--restart-delay", "1s"]);
+        skewed.start(&[&app("tell.sh"), "-n", &name, "--restart-delay", "1s"]);
         crate::support::processes::signal(home.one(&name).pid, nix::sys::signal::Signal::SIGKILL);
         home.when(&name, "started again", |rows| rows[0].online() && rows[0].restarts == 1);
         let took = begun.elapsed();
         assert!(took >= Duration::from_secs(1), "{took:?} at {jump}");
         until("the daemon sees the jump", || (dated(home.log("../pmr.log")) == today) == (jump == 0));
-        counts_on(home);
+        counter_goes_on(home);
         home.ok("restart first");
         home.ok("list").says("first");
         assert_eq!(home.one("count").pid, pid);
     }
-    nothing_is_missing(&home.log("count-out.log"));
+    no_line_is_missing(&home.log("count-out.log"));
 }

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::{Mount, counts_on, daemon_log, kill_god, nothing_is_missing, start_counter};
+use super::{Mount, counter_goes_on, daemon_log, kill_god, no_line_is_missing, start_counter};
 use crate::support::eventually::until;
 use crate::support::{Home, processes};
 
@@ -14,7 +14,7 @@ fn pid_of(home: &Home, name: &str) -> i32 {
 }
 
 /// What works whatever the disk does: starting, listing, reading logs, a new God, an upgrade, stopping, deleting.
-fn all_but_writing_works(home: &Home, count: i32, error: &str) {
+fn works_without_writing(home: &Home, count: i32, error: &str) {
     home.pmr(["start", "sleep 1000", "-n", "two"]).run().ok();
     home.ok("restart two");
     home.run("save").refuses(error);
@@ -28,14 +28,14 @@ fn all_but_writing_works(home: &Home, count: i32, error: &str) {
     assert_eq!(pid_of(home, "count"), count);
 }
 
-fn all_is_well_again(home: &Home, count: i32) {
+fn recovers_after_the_fault(home: &Home, count: i32) {
     until("nothing is complained of", || home.ok("jlist").err.is_empty());
     home.ok("save");
     let pid = pid_of(home, "two");
     until("the pid file is written after all", || {
         fs::read_to_string(home.root().join("pids/two-1.pid")).is_ok_and(|text| text == pid.to_string())
     });
-    counts_on(home);
+    counter_goes_on(home);
     let before = daemon_log(home).len();
     home.ok("restart two");
     until("the daemon's log goes on", || daemon_log(home).len() > before);
@@ -44,33 +44,33 @@ fn all_is_well_again(home: &Home, count: i32) {
 }
 
 #[test]
-fn a_full_disk() {
+fn a_full_disk_stops_only_writes() {
     let home = Home::new();
     let Some(disk) = Mount::memory(home.root(), 1024) else { return };
     let count = start_counter(&home);
     let filler = home.root().join("filler");
     let mut file = File::create(&filler).unwrap();
     while file.write_all(&[0; 4096]).is_ok() {}
-    all_but_writing_works(&home, count, "No space left on device");
+    works_without_writing(&home, count, "No space left on device");
     fs::remove_file(&filler).unwrap();
     drop(file);
-    all_is_well_again(&home, count);
+    recovers_after_the_fault(&home, count);
     drop(disk);
-    home.deserted();
+    home.no_process_left();
 }
 
 #[test]
-fn a_home_that_is_read_only() {
+fn a_read_only_home_stops_only_writes() {
     let home = Home::new();
     let Some(disk) = Mount::memory(home.root(), 4096) else { return };
     let count = start_counter(&home);
     let lock = Mount::read_only(home.root());
     home.run("flush").refuses("Read-only file system");
-    all_but_writing_works(&home, count, "Read-only file system");
+    works_without_writing(&home, count, "Read-only file system");
     drop(lock);
-    all_is_well_again(&home, count);
+    recovers_after_the_fault(&home, count);
     drop(disk);
-    home.deserted();
+    home.no_process_left();
 }
 
 /// A FIFO that nobody reads is a disk that never answers: whoever opens it for writing waits for ever. Gone with this
@@ -92,7 +92,7 @@ impl Drop for Fifo {
 }
 
 #[test]
-fn a_disk_that_hangs_holds_up_only_who_writes_to_it() {
+fn a_hanging_disk_blocks_only_its_writers() {
     let home = Home::new();
     let count = start_counter(&home);
     let fifo = home.work().join("fifo");
@@ -101,15 +101,15 @@ fn a_disk_that_hangs_holds_up_only_who_writes_to_it() {
     home.pmr(["start", "while :; do echo x; sleep 0.1; done", "-n", "stuck", "-o", fifo.to_str().unwrap()]).run().ok();
     let god = home.god_pid();
     home.pmr(["start", "sleep 1000", "-n", "other"]).run().ok();
-    counts_on(&home);
+    counter_goes_on(&home);
     kill_god(&home);
     assert!(!processes::lives(god));
     assert_eq!(home.one("count").pid, count);
     home.ok("restart other");
-    counts_on(&home);
+    counter_goes_on(&home);
     home.ok("delete other");
-    nothing_is_missing(&home.log("count-out.log"));
+    no_line_is_missing(&home.log("count-out.log"));
     home.ok("stop stuck");
     home.ok("kill");
-    home.deserted();
+    home.no_process_left();
 }

@@ -3,9 +3,9 @@
 
 mod apps;
 mod clock;
+mod deleted_files;
 mod disk;
-mod files;
-mod shortage;
+mod exhaustion;
 mod signals;
 
 use std::fs;
@@ -26,7 +26,7 @@ fn start_counter(home: &Home) -> i32 {
 }
 
 /// Waits until the counter's log has grown by some lines.
-fn counts_on(home: &Home) {
+fn counter_goes_on(home: &Home) {
     let lines = || home.log("count-out.log").lines().count();
     let before = lines();
     until("the counter's log grows", || lines() > before + 3);
@@ -34,7 +34,7 @@ fn counts_on(home: &Home) {
 
 /// The numbers in the counter's log follow one another. What stands after the last newline is on its way.
 #[track_caller]
-fn nothing_is_missing(log: &str) {
+fn no_line_is_missing(log: &str) {
     let log = log.rfind('\n').map_or("", |end| &log[..end]);
     let numbers: Vec<u64> = log.lines().filter_map(|line| line.strip_prefix("line ")?.parse().ok()).collect();
     assert!(numbers.len() > 3 && numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{log}");

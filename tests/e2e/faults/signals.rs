@@ -2,12 +2,12 @@
 
 use nix::sys::signal::Signal;
 
-use super::{counts_on, nothing_is_missing, start_counter};
-use crate::support::eventually::{PATIENCE, until};
+use super::{counter_goes_on, no_line_is_missing, start_counter};
+use crate::support::eventually::{WAIT_LIMIT, until};
 use crate::support::{Home, processes};
 
 #[test]
-fn god_is_stopped() {
+fn a_stopped_god_is_reported_and_continues() {
     let home = Home::new();
     let count = start_counter(&home);
     let god = home.god_pid();
@@ -17,27 +17,27 @@ fn god_is_stopped() {
         .complains(&format!("kill -CONT {god}"));
     let waiting = home.pmr(["restart", "count"]).spawn();
     processes::signal(god, Signal::SIGCONT);
-    waiting.wait(PATIENCE).ok();
+    waiting.wait(WAIT_LIMIT).ok();
     assert_ne!(home.one("count").pid, count);
-    counts_on(&home);
+    counter_goes_on(&home);
     assert_eq!(home.god_pid(), god);
 }
 
 #[test]
-fn the_keeper_is_stopped() {
+fn a_stopped_keeper_is_reported_and_continues() {
     let home = Home::new();
     let count = start_counter(&home);
     let keeper = home.daemon_pid();
     home.pmr(["start", "sleep 1000", "-n", "two"]).run().ok();
     processes::freeze(keeper);
     let stopping = home.pmr(["stop", "two"]).spawn();
-    counts_on(&home);
+    counter_goes_on(&home);
     until("it is a zombie", || {
         let two = home.of("two").remove(0).pid;
         two == 0 || processes::state(two) == Some('Z')
     });
     processes::signal(keeper, Signal::SIGCONT);
-    stopping.wait(PATIENCE).ok();
+    stopping.wait(WAIT_LIMIT).ok();
     assert_eq!(home.one("two").status, "stopped");
     // And with nobody to start another God.
     processes::freeze(keeper);
@@ -45,8 +45,8 @@ fn the_keeper_is_stopped() {
     home.run("list").refuses("the daemon's keeper").complains(&format!("kill -CONT {keeper}"));
     processes::signal(keeper, Signal::SIGCONT);
     assert_eq!(home.one("count").pid, count);
-    counts_on(&home);
-    nothing_is_missing(&home.log("count-out.log"));
+    counter_goes_on(&home);
+    no_line_is_missing(&home.log("count-out.log"));
 }
 
 #[test]

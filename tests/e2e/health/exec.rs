@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::crash::kill_god;
 use crate::load::{Kind, Load, Mode};
-use crate::support::eventually::{PATIENCE, until};
+use crate::support::eventually::{WAIT_LIMIT, until};
 use crate::support::listing::pids;
 use crate::support::pmr::Ran;
 use crate::support::{Home, app, eventually, http, processes};
@@ -39,7 +39,7 @@ fn checks(home: &Home) -> Vec<i32> {
 }
 
 #[test]
-fn a_check_stands_where_its_worker_stands() {
+fn a_check_runs_in_the_environment_of_its_worker() {
     let home = Home::new();
     let check = "env > env.txt; pwd > pwd.txt; readlink /proc/self/fd/0 > stdin.txt; ls /proc/self/fd > fds.txt; \
                  kill -0 $PMR_PID";
@@ -63,7 +63,7 @@ fn a_check_stands_where_its_worker_stands() {
 }
 
 #[test]
-fn words_need_no_shell_and_a_failure_is_told_with_its_last_words() {
+fn a_check_without_a_shell_is_reported_with_its_last_output() {
     let home = Home::new();
     home.write("a file", "");
     let health =
@@ -88,7 +88,7 @@ fn words_need_no_shell_and_a_failure_is_told_with_its_last_words() {
 }
 
 #[test]
-fn a_program_that_is_not_there_is_told() {
+fn a_missing_check_program_is_reported() {
     let home = Home::new();
     let never = json!({ "listen_timeout": 5000 });
     start(&home, "exec sleep 300", &json!({ "exec": ["no-such-program", "-q"] }), &never)
@@ -96,7 +96,7 @@ fn a_program_that_is_not_there_is_told() {
 }
 
 #[test]
-fn one_that_hangs_is_ended_with_all_it_started_and_delays_nobody() {
+fn a_check_that_hangs_is_killed_with_its_children() {
     let home = Home::new();
     let check = "setsid sleep 3001 & sleep 3002 & echo waiting for it; sleep 3003";
     let health = json!({ "exec": check, "interval": 50, "timeout": 300 });
@@ -109,7 +109,7 @@ fn one_that_hangs_is_ended_with_all_it_started_and_delays_nobody() {
 }
 
 #[test]
-fn what_a_check_leaves_running_ends_with_it() {
+fn the_children_of_a_check_end_with_it() {
     let home = Home::new();
     let health = json!({ "exec": "sleep 3004 & exit 0", "interval": 50 });
     start(&home, "exec sleep 300", &health, &json!({})).ok();
@@ -118,7 +118,7 @@ fn what_a_check_leaves_running_ends_with_it() {
 }
 
 #[test]
-fn one_that_says_much_is_heard_to_its_last_words_and_one_that_never_pauses_costs_little() {
+fn a_check_with_much_output_is_read_to_its_end_in_bounded_memory() {
     let home = Home::new();
     let check = "yes | head -c 300000; test -e well || { echo last words; exit 3; }";
     let health = json!({ "exec": check, "interval": 50, "timeout": "1m", "retries": 1, "on_fail": "alert" });
@@ -137,7 +137,7 @@ fn one_that_says_much_is_heard_to_its_last_words_and_one_that_never_pauses_costs
 }
 
 #[test]
-fn a_worker_that_ends_takes_its_check_along() {
+fn a_check_ends_with_its_worker() {
     let home = Home::new();
     let health = json!({ "exec": "test -e hang || exit 0; exec sleep 3005", "interval": 50, "timeout": 100_000 });
     start(&home, "exec sleep 300", &health, &json!({ "autorestart": false })).ok();
@@ -150,7 +150,7 @@ fn a_worker_that_ends_takes_its_check_along() {
 }
 
 #[test]
-fn a_check_ends_with_the_god_who_made_it_and_the_next_one_checks_on() {
+fn a_check_ends_with_its_god_and_the_next_god_checks_again() {
     let home = Home::new();
     let check = "test -e pass && exit 0; sleep 3006 & sleep 3007 & sleep 3008";
     let health = json!({ "exec": check, "interval": 50, "timeout": 100_000 });
@@ -168,7 +168,7 @@ fn a_check_ends_with_the_god_who_made_it_and_the_next_one_checks_on() {
     let pid = home.one("it").pid;
     home.write("pass", "");
     kill_god(&home);
-    start.wait(PATIENCE);
+    start.wait(WAIT_LIMIT);
     until("they are gone", || of_first.iter().all(|pid| !processes::lives(*pid)));
     assert_eq!(home.status("it", "online")[0].pid, pid, "the worker ran on");
     eventually("the keeper has no other child, dead or alive", || match home.children() {
@@ -178,7 +178,7 @@ fn a_check_ends_with_the_god_who_made_it_and_the_next_one_checks_on() {
 }
 
 #[test]
-fn a_check_is_who_its_worker_is_and_sees_what_that_sees() {
+fn a_check_has_the_user_and_the_confinement_of_its_worker() {
     let home = Home::new();
     if !nix::unistd::Uid::effective().is_root() {
         let _ = writeln!(std::io::stderr(), "skipped: it takes root to run apps as others");
@@ -225,7 +225,7 @@ impl Web {
     }
 
     /// A good release takes over, and whoever asks meanwhile is answered; a sick one is taken back.
-    fn goes_through_releases(&self, kind: Mode) {
+    fn reload_good_then_sick(&self, kind: Mode) {
         let mut load = self.load(kind);
         let before = pids(&self.home.of("web"));
         self.write("better");
@@ -257,16 +257,16 @@ impl Web {
 }
 
 #[test]
-fn a_sick_release_in_node_is_taken_back() {
-    Web::new(app("health.js")).goes_through_releases(Mode::Keep);
+fn a_sick_node_release_is_rolled_back() {
+    Web::new(app("health.js")).reload_good_then_sick(Mode::Keep);
 }
 
 #[test]
-fn a_sick_release_in_python_is_taken_back() {
+fn a_sick_python_release_is_rolled_back() {
     let web = Web::new(app("share/threads.py"));
     if web.home.ok("describe web").out.contains("not possible here") {
         let _ = writeln!(std::io::stderr(), "skipped: binds cannot be taken over here");
         return;
     }
-    web.goes_through_releases(Mode::New);
+    web.reload_good_then_sick(Mode::New);
 }

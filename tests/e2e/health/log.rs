@@ -5,9 +5,9 @@ use std::fs;
 use serde_json::json;
 
 use crate::crash::kill_god;
-use crate::crash::points::{arm, fatal_points};
+use crate::crash::kill_points::{arm, fatal_points};
 use crate::support::Home;
-use crate::support::eventually::{PATIENCE, until};
+use crate::support::eventually::{WAIT_LIMIT, until};
 
 /// Starts a shell's line as the app `it`, which is ready when a line fits, and goes on.
 fn start(home: &Home, line: &str, log: &str, patience: u32) -> crate::support::pmr::Running {
@@ -22,7 +22,7 @@ fn after(file: &str) -> String {
 }
 
 #[test]
-fn a_line_that_comes_in_pieces_makes_it_ready_and_none_before() {
+fn a_line_written_in_pieces_makes_a_process_ready() {
     let home = Home::new();
     let line = format!(
         "echo port 80x; echo port; printf 'listens on po' >&2; {}; echo 'rt 8080!' >&2; {}; printf more; exec sleep 300",
@@ -34,7 +34,7 @@ fn a_line_that_comes_in_pieces_makes_it_ready_and_none_before() {
     home.status("it", "launching");
     assert_eq!(home.log("it-error.log"), "", "what may become the line is not moved before it is one");
     home.write("go", "");
-    starting.wait(PATIENCE).ok();
+    starting.wait(WAIT_LIMIT).ok();
     home.status("it", "online");
     home.logged("it-error.log", "listens on port 8080!\n");
     home.write("on", "");
@@ -42,10 +42,10 @@ fn a_line_that_comes_in_pieces_makes_it_ready_and_none_before() {
 }
 
 #[test]
-fn without_the_line_it_is_not_ready_and_that_is_said() {
+fn a_process_without_its_line_is_not_ready_and_the_reason_is_reported() {
     let home = Home::new();
     let never = start(&home, "echo port 80; exec sleep 300", "listening", 300);
-    never.wait(PATIENCE).code(1).complains("no line of its output has `listening`");
+    never.wait(WAIT_LIMIT).code(1).complains("no line of its output has `listening`");
     home.status("it", "launching");
     for (health, why) in [
         (json!({ "log": "up", "interval": 500 }), "`log` is awaited once"),
@@ -59,7 +59,7 @@ fn without_the_line_it_is_not_ready_and_that_is_said() {
 }
 
 #[test]
-fn a_release_that_never_says_it_is_taken_back() {
+fn a_release_without_its_line_is_rolled_back() {
     let home = Home::new();
     home.write("release", "good");
     let port = crate::support::http::free_port();
@@ -74,7 +74,7 @@ fn a_release_that_never_says_it_is_taken_back() {
 }
 
 #[test]
-fn a_line_that_is_printed_for_nobody_counts() {
+fn a_line_in_discarded_output_counts() {
     let home = Home::new();
     let it = json!({ "name": "it", "script": "echo up; exec sleep 300", "health": "log:up", "out_file": "/dev/null",
         "listen_timeout": "100s" });
@@ -85,13 +85,13 @@ fn a_line_that_is_printed_for_nobody_counts() {
 
 /// The line was found and noted, and God dies before he has heard of it.
 #[test]
-fn a_god_who_dies_of_what_he_found_has_a_successor_who_knows() {
+fn a_line_that_is_found_before_a_crash_counts_afterwards() {
     let home = Home::new();
     let starting = start(&home, &format!("{}; echo it is up; exec sleep 300", after("go")), "is up", 60_000);
     home.status("it", "launching");
     let pid = home.one("it").pid;
     arm(&home, "line-found=return");
-    starting.wait(PATIENCE);
+    starting.wait(WAIT_LIMIT);
     home.status("it", "launching");
     home.write("go", "");
     until("God has died of it", || fatal_points(&home) == ["line-found"]);
@@ -101,7 +101,7 @@ fn a_god_who_dies_of_what_he_found_has_a_successor_who_knows() {
 
 /// The beginning of the line is there when God dies, the end while there is none, or later.
 #[test]
-fn a_line_that_is_cut_by_the_death_of_god_is_found() {
+fn a_line_that_is_split_by_a_crash_is_found() {
     let home = Home::new();
     let line = format!("echo begin; printf 'it is '; {}; echo up; exec sleep 300", after("go"));
     let starting = start(&home, &line, "it is up", 60_000);
@@ -113,7 +113,7 @@ fn a_line_that_is_cut_by_the_death_of_god_is_found() {
         }
         kill_god(&home);
     }
-    starting.wait(PATIENCE);
+    starting.wait(WAIT_LIMIT);
     assert_eq!(home.status("it", "online")[0].pid, pid);
     let log = home.logged("it-out.log", "up\n");
     assert_eq!(log, "begin\nit is up\n");

@@ -31,7 +31,7 @@ fn config(home: &Home, release: &str, more: &str) {
 }
 
 #[test]
-fn a_release_that_listens_and_fails_its_check_is_taken_back() {
+fn a_release_that_fails_its_check_is_rolled_back() {
     let (home, port) = checked("");
     let before = pids(&home.of("web"));
     config(&home, "sick", "");
@@ -47,7 +47,7 @@ fn a_release_that_listens_and_fails_its_check_is_taken_back() {
 }
 
 #[test]
-fn each_worker_is_asked_itself_and_the_unhealthy_one_replaced() {
+fn each_worker_is_checked_itself_and_the_unhealthy_one_is_replaced() {
     let (home, port) = checked("");
     let before = home.of("web");
     // One of them, whoever is dealt this request, is sick from now on; the port still answers for the other.
@@ -60,7 +60,7 @@ fn each_worker_is_asked_itself_and_the_unhealthy_one_replaced() {
 }
 
 #[test]
-fn who_is_only_reported_shows_as_unhealthy_and_recovers() {
+fn an_unhealthy_worker_with_on_fail_alert_is_shown_and_recovers() {
     let (home, port) = checked("on_fail: 'alert'");
     let sick: i32 = http::get(port, "/").unwrap().trim().parse().unwrap();
     home.write(&format!("sick/{sick}"), "");
@@ -72,7 +72,7 @@ fn who_is_only_reported_shows_as_unhealthy_and_recovers() {
 }
 
 #[test]
-fn a_canary_that_falls_ill_is_taken_back() {
+fn a_canary_that_becomes_unhealthy_is_rolled_back() {
     let (home, port) = checked("on_fail: 'none'");
     let before = pids(&home.of("web"));
     config(&home, "wilts", "on_fail: 'none'");
@@ -85,7 +85,7 @@ fn a_canary_that_falls_ill_is_taken_back() {
 }
 
 #[test]
-fn a_single_process_is_asked_where_it_listens_and_a_check_that_hangs_delays_nobody() {
+fn a_hanging_check_of_a_fork_mode_process_blocks_nobody() {
     let home = Home::new();
     let port = http::free_port();
     let script = app("health.js");
@@ -98,13 +98,13 @@ fn a_single_process_is_asked_where_it_listens_and_a_check_that_hangs_delays_nobo
     assert!(http::get(port, "/hang").is_ok());
     home.status("one", "unhealthy");
     let started = home.ok(&format!("start {}", app("tell.sh")));
-    assert!(started.took < crate::support::eventually::PATIENCE / 2, "{:?}", started.took);
+    assert!(started.took < crate::support::eventually::WAIT_LIMIT / 2, "{:?}", started.took);
     home.ok("describe one").says("no answer in 200 ms");
     home.run(&format!("start {} -x --name two --health /x", app("tell.js"))).refuses("a path alone");
 }
 
 #[test]
-fn a_check_that_cannot_be_made_is_refused_at_a_change_too() {
+fn an_impossible_check_is_refused_at_a_change_too() {
     let home = Home::new();
     home.ok(&format!("start {} --name one", app("tell.sh")));
     let pid = home.one("one").pid;

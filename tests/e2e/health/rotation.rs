@@ -10,7 +10,7 @@ use crate::support::listing::{Row, pids};
 use crate::support::{Home, app, http};
 
 /// So many connections at once come to both of two, whoever deals them.
-const MANY: usize = 16;
+const CONNECTIONS: usize = 16;
 
 /// Two workers, named `it`, of a program that fails its check while there is a file `sick/PID`, and nothing is done then.
 pub struct Pair<'a> {
@@ -23,11 +23,11 @@ impl Pair<'_> {
         self.home.work().join(format!("sick/{pid}"))
     }
 
-    fn falls_ill(&self, pid: i32) {
+    fn fail_check(&self, pid: i32) {
         self.home.write(&format!("sick/{pid}"), "");
     }
 
-    fn recovers(&self, pid: i32) {
+    fn pass_check(&self, pid: i32) {
         std::fs::remove_file(self.file(pid)).expect("it was ill");
     }
 
@@ -40,40 +40,40 @@ impl Pair<'_> {
         })
     }
 
-    fn asks(&self) -> i32 {
+    fn request(&self) -> i32 {
         http::get(self.port, "/").expect("it answers").parse().expect("a pid")
     }
 
     fn only_answers(&self, pid: i32) {
-        let answers: Vec<i32> = (0..MANY).map(|_| self.asks()).collect();
+        let answers: Vec<i32> = (0..CONNECTIONS).map(|_| self.request()).collect();
         assert!(answers.iter().all(|answer| *answer == pid), "{answers:?}, not only {pid}");
     }
 
-    fn answers_too(&self, pid: i32) {
-        until(&format!("{pid} answers"), || self.asks() == pid);
+    fn also_answers(&self, pid: i32) {
+        until(&format!("{pid} answers"), || self.request() == pid);
     }
 
     /// Connections that have been dealt out and not asked for anything.
-    fn opens(&self) -> Vec<TcpStream> {
+    fn open_requests(&self) -> Vec<TcpStream> {
         let open = |_| {
             let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
             stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n").expect("somebody is there");
             stream
         };
-        (0..MANY).map(open).collect()
+        (0..CONNECTIONS).map(open).collect()
     }
 
     /// From the first failure to the last healthy one that leaves.
-    pub fn goes_through_illness(&self) {
+    pub fn run_ejection_scenario(&self) {
         let before = self.home.when("it", "two that are well", |rows| rows.len() == 2 && rows.iter().all(Row::online));
         let (one, other) = (pids(&before)[0], pids(&before)[1]);
-        self.answers_too(one);
-        self.answers_too(other);
-        let open = self.opens();
-        self.falls_ill(one);
+        self.also_answers(one);
+        self.also_answers(other);
+        let open = self.open_requests();
+        self.fail_check(one);
         self.when_out(&[one], 1);
-        let ends: Vec<i32> = open.into_iter().map(ends).collect();
-        assert!(ends.contains(&one) && ends.contains(&other), "what it has goes on: {ends:?}");
+        let finish: Vec<i32> = open.into_iter().map(finish).collect();
+        assert!(finish.contains(&one) && finish.contains(&other), "what it has goes on: {finish:?}");
         self.only_answers(other);
         self.home.ok("describe it").says("unhealthy, out of rotation");
         self.home.ok("explain it").says("next: out of rotation: others get its connections until it passes again");
@@ -82,18 +82,18 @@ impl Pair<'_> {
         kill_god(self.home);
         self.only_answers(other);
         self.when_out(&[one], 1);
-        self.recovers(one);
+        self.pass_check(one);
         self.when_out(&[], 0);
-        self.answers_too(one);
+        self.also_answers(one);
 
-        self.falls_ill(one);
+        self.fail_check(one);
         self.when_out(&[one], 1);
-        self.falls_ill(other);
+        self.fail_check(other);
         self.when_out(&[], 2);
-        self.answers_too(one);
-        self.answers_too(other);
+        self.also_answers(one);
+        self.also_answers(other);
         self.home.ok("explain it").says("no other is healthy");
-        self.recovers(other);
+        self.pass_check(other);
         self.when_out(&[one], 1);
         self.only_answers(other);
         self.home.ok(&format!("stop {}", before[1].id));
@@ -105,7 +105,7 @@ impl Pair<'_> {
 }
 
 /// Who answers what was begun.
-fn ends(mut stream: TcpStream) -> i32 {
+fn finish(mut stream: TcpStream) -> i32 {
     stream.write_all(b"Connection: close\r\n\r\n").expect("it is there still");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
@@ -113,7 +113,7 @@ fn ends(mut stream: TcpStream) -> i32 {
 }
 
 #[test]
-fn a_node_worker_that_is_unhealthy_gets_nothing_new_while_the_other_is_well() {
+fn an_unhealthy_node_worker_is_ejected_while_another_is_healthy() {
     let (home, port) = (Home::new(), http::free_port());
     let (script, sick) = (app("health.js"), home.work().join("sick"));
     let health = "{ http: '/healthz', interval: 100, timeout: 20000, retries: 2, on_fail: 'none' }";
@@ -126,12 +126,12 @@ fn a_node_worker_that_is_unhealthy_gets_nothing_new_while_the_other_is_well() {
         ),
     );
     home.ok("start it.config.js");
-    Pair { home: &home, port }.goes_through_illness();
+    Pair { home: &home, port }.run_ejection_scenario();
 }
 
 /// What any worker may have answered tells nothing of one.
 #[test]
-fn who_fails_a_check_at_a_common_address_stays_in_rotation() {
+fn a_worker_that_fails_a_shared_check_stays_in_rotation() {
     let (home, port) = (Home::new(), http::free_port());
     let script = app("health.js");
     let health = "{ exec: 'test ! -e sick/$PMR_PID', interval: 100, timeout: 20000, retries: 1, on_fail: 'none' }";
@@ -145,7 +145,7 @@ fn who_fails_a_check_at_a_common_address_stays_in_rotation() {
     home.ok("start it.config.js");
     let pair = Pair { home: &home, port };
     let one = pids(&home.of("it"))[0];
-    pair.falls_ill(one);
+    pair.fail_check(one);
     pair.when_out(&[], 1);
-    pair.answers_too(one);
+    pair.also_answers(one);
 }

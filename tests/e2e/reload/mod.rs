@@ -19,7 +19,7 @@ pub fn serving(words: &str) -> (Home, u16) {
 }
 
 #[test]
-fn a_stopped_app_gives_its_port_back_and_a_dead_one_keeps_it() {
+fn a_stopped_app_releases_its_port_and_an_errored_one_keeps_it() {
     let (home, port) = serving("");
     home.ok("stop 0");
     assert!(http::get(port, "/").is_ok(), "the other worker serves");
@@ -108,7 +108,7 @@ fn a_release_that_falls_back_to_another_port_is_refused_and_the_old_one_serves_o
 }
 
 #[test]
-fn a_worker_that_listens_before_it_is_ready_gets_nothing_before() {
+fn a_worker_that_listens_before_it_is_ready_gets_no_connection() {
     let home = Home::new();
     let port = http::free_port();
     home.write("release", "early");
@@ -137,8 +137,8 @@ fn a_stop_beats_a_reload_in_flight() {
     let reload = home.pmr(["reload", "gate"]).spawn();
     home.logged("gate-out.log", "boot mute");
     home.ok("stop gate");
-    let ran = reload.wait(crate::support::eventually::PATIENCE).code(1);
-    assert!(ran.err.contains("a later `stop` took over"), "{}", ran.story());
+    let ran = reload.wait(crate::support::eventually::WAIT_LIMIT).code(1);
+    assert!(ran.err.contains("a later `stop` took over"), "{}", ran.transcript());
     assert!(home.of("gate").iter().all(|row| row.status == "stopped" && row.pid == 0));
 }
 
@@ -164,7 +164,7 @@ fn a_reload_takes_new_settings_and_a_config_file() {
 }
 
 #[test]
-fn what_is_stopped_or_no_cluster_is_restarted() {
+fn a_stopped_or_fork_mode_app_is_restarted_by_a_reload() {
     let home = Home::new();
     home.ok(&format!("start {}", app("tell.sh")));
     let before = home.one("tell");

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::serving;
 use crate::support::Home;
-use crate::support::eventually::PATIENCE;
+use crate::support::eventually::WAIT_LIMIT;
 use crate::support::http;
 use crate::support::listing::{Row, pids};
 use crate::support::processes;
@@ -23,7 +23,7 @@ fn config(home: &Home, release: &str, more: &str) {
 }
 
 #[test]
-fn what_was_swapped_goes_back_when_a_later_one_fails() {
+fn replaced_workers_are_rolled_back_when_a_later_one_fails() {
     let (home, port) = serving("");
     // Good for the first worker, bad for the second.
     let script = crate::support::app("gate.js");
@@ -49,7 +49,7 @@ fn what_was_swapped_goes_back_when_a_later_one_fails() {
 }
 
 #[test]
-fn a_canary_that_dies_takes_the_release_back_and_the_others_are_not_touched() {
+fn a_canary_that_dies_rolls_the_release_back() {
     let (home, port) = serving("");
     let before = pids(&home.of("gate"));
     home.write("release", "short");
@@ -57,7 +57,7 @@ fn a_canary_that_dies_takes_the_release_back_and_the_others_are_not_touched() {
     home.when("gate", "a canary beside two that serve", |rows| rows.iter().any(|row| !before.contains(&row.pid)));
     home.write("go", "");
     reload
-        .wait(PATIENCE)
+        .wait(WAIT_LIMIT)
         .code(1)
         .complains("exited with code 9 while it was watched; the old process goes on serving")
         .complains("died of old age")
@@ -67,7 +67,7 @@ fn a_canary_that_dies_takes_the_release_back_and_the_others_are_not_touched() {
 }
 
 #[test]
-fn a_canary_that_complains_all_the_time_is_taken_back() {
+fn a_canary_that_floods_standard_error_is_rolled_back() {
     let (home, port) = serving("");
     let before = pids(&home.of("gate"));
     home.write("release", "noisy");
@@ -80,7 +80,7 @@ fn a_canary_that_complains_all_the_time_is_taken_back() {
 }
 
 #[test]
-fn a_canary_that_lives_is_followed_by_the_rest() {
+fn a_canary_that_passes_is_followed_by_the_other_workers() {
     let (home, port) = serving("");
     let before = pids(&home.of("gate"));
     let reload = home.pmr(["reload", "gate", "--canary", "50%", "--watch", "15s"]).spawn();
@@ -88,12 +88,12 @@ fn a_canary_that_lives_is_followed_by_the_rest() {
     assert!(before.iter().all(|pid| processes::lives(*pid)));
     let answered: BTreeSet<i32> = (0..60).map(|_| http::get(port, "/").unwrap().parse().unwrap()).collect();
     assert_eq!(answered.len(), 3, "three share the port: {answered:?}");
-    reload.wait(PATIENCE).ok().says("[gate](0) ✓").says("[gate](1) ✓");
+    reload.wait(WAIT_LIMIT).ok().says("[gate](0) ✓").says("[gate](1) ✓");
     assert!(pids(&home.of("gate")).iter().all(|pid| !before.contains(pid)));
 }
 
 #[test]
-fn a_dry_run_tells_what_would_happen() {
+fn a_dry_run_prints_the_plan() {
     let (home, _) = serving("");
     let before = pids(&home.of("gate"));
     home.ok("reload gate --dry-run --parallel 1")
@@ -109,7 +109,7 @@ fn a_dry_run_tells_what_would_happen() {
 }
 
 #[test]
-fn force_goes_on_and_pause_stays() {
+fn a_forced_reload_goes_on_and_a_paused_one_keeps_the_new_settings() {
     let (home, _) = serving("");
     config(&home, "mute", "listen_timeout: 500");
     home.ok("reload g.config.js --force");

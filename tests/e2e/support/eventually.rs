@@ -6,8 +6,8 @@ use super::deadline;
 
 /// How long anything may take before a test fails: much longer than it does take, so that what fails here has hung, and
 /// was not merely slow.
-pub const PATIENCE: Duration = Duration::from_secs(120);
-const GLANCE: Duration = Duration::from_millis(15);
+pub const WAIT_LIMIT: Duration = Duration::from_secs(120);
+const POLL_INTERVAL: Duration = Duration::from_millis(15);
 
 /// Asks again and again until there is an answer, and returns it. `Err` says what there was instead.
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
@@ -15,11 +15,13 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) ->
     loop {
         match look() {
             Ok(found) => return found,
-            Err(instead) if start.elapsed() > PATIENCE => panic!("not in {PATIENCE:?}: {what}; instead:\n{instead}"),
+            Err(instead) if start.elapsed() > WAIT_LIMIT => {
+                panic!("not in {WAIT_LIMIT:?}: {what}; instead:\n{instead}")
+            }
             Err(instead) if deadline::is_over() => {
                 panic!("the test's time is over before: {what}; instead:\n{instead}")
             }
-            Err(_) => std::thread::sleep(GLANCE),
+            Err(_) => std::thread::sleep(POLL_INTERVAL),
         }
     }
 }

@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use super::deadline::Deadline;
-use super::eventually::PATIENCE;
+use super::eventually::WAIT_LIMIT;
 use super::listing::{self, Row};
 use super::pmr::{self, Pmr, Ran};
 use super::{copy_program, eventually, processes};
@@ -113,7 +113,7 @@ impl Home {
     /// All processes.
     pub fn list(&self) -> Vec<Row> {
         let ran = self.run("jlist");
-        assert!(ran.code == Some(0) && ran.err.is_empty(), "{}", ran.story());
+        assert!(ran.code == Some(0) && ran.err.is_empty(), "{}", ran.transcript());
         listing::parse(&ran.out)
     }
 
@@ -180,7 +180,7 @@ impl Home {
     }
 
     /// Waits until the daemon has heard whatever was said to it before, on any of its sockets and channels.
-    pub fn has_heard(&self) {
+    pub fn sync(&self) {
         for _ in 0..2 {
             self.ok("ping");
         }
@@ -207,7 +207,7 @@ impl Home {
     }
 
     /// Waits until nothing of this home runs any more.
-    pub fn deserted(&self) {
+    pub fn no_process_left(&self) {
         eventually("no process of the home is left", || {
             let left = processes::of_home(&self.root);
             if left.is_empty() { Ok(()) } else { Err(describe(&left)) }
@@ -232,7 +232,7 @@ impl Drop for Home {
             let mut kill = std::process::Command::new(pmr::BINARY);
             kill.args(["kill", "-s"]).env("PMR_HOME", &self.root);
             if let Ok(mut child) = kill.spawn() {
-                let deadline = std::time::Instant::now() + PATIENCE;
+                let deadline = std::time::Instant::now() + WAIT_LIMIT;
                 while child.try_wait().is_ok_and(|status| status.is_none()) && std::time::Instant::now() < deadline {
                     std::thread::sleep(Duration::from_millis(5));
                 }

@@ -3,13 +3,13 @@
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 
-use super::eventually::PATIENCE;
+use super::eventually::WAIT_LIMIT;
 pub use super::ports::free_port;
 
 /// The body of an answer to `GET path`, on a connection of its own.
 pub fn get(port: u16, path: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(WAIT_LIMIT))?;
     // In one piece: the server of PHP cannot read it otherwise.
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").as_bytes())?;
     let mut answer = String::new();

@@ -6,8 +6,8 @@ pub mod deadline;
 pub mod eventually;
 pub mod home;
 pub mod http;
+pub mod inventory;
 pub mod listing;
-pub mod order;
 pub mod pmr;
 #[path = "../../ports/mod.rs"]
 pub mod ports;

@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::eventually::{PATIENCE, eventually};
+use super::eventually::{WAIT_LIMIT, eventually};
 use super::processes;
 
 /// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_pmr");
 
 /// Variables of this test's own environment that would change what is tested.
-const STRANGE: &[&str] = &["NO_COLOR", "CLICOLOR_FORCE", "pm_id", "NODE_APP_INSTANCE", "PORT", "NODE_ENV"];
+const AMBIENT_VARIABLES: &[&str] = &["NO_COLOR", "CLICOLOR_FORCE", "pm_id", "NODE_APP_INSTANCE", "PORT", "NODE_ENV"];
 
 /// A command about to be run.
 pub struct Pmr {
@@ -41,10 +41,10 @@ impl Pmr {
     pub fn new(program: &Path, home: &Path, cwd: &Path, words: Vec<OsString>) -> Pmr {
         let mut command = Command::new(program);
         command.args(&words).env("PMR_HOME", home).current_dir(cwd).env("PWD", cwd);
-        for name in STRANGE {
+        for name in AMBIENT_VARIABLES {
             command.env_remove(name);
         }
-        Pmr { command, words, limit: PATIENCE }
+        Pmr { command, words, limit: WAIT_LIMIT }
     }
 
     pub fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Pmr {
@@ -77,7 +77,7 @@ impl Pmr {
         let mut child = execute(&mut self.command);
         let out = gather(child.stdout.take().expect("it was piped"));
         let err = gather(child.stderr.take().expect("it was piped"));
-        Running { words: self.words, start, child, out, err, said: String::new(), complained: String::new() }
+        Running { words: self.words, start, child, out, err, said: String::new(), stderr: String::new() }
     }
 }
 
@@ -97,7 +97,7 @@ pub struct Running {
     out: Receiver<Vec<u8>>,
     err: Receiver<Vec<u8>>,
     said: String,
-    complained: String,
+    stderr: String,
 }
 
 impl Running {
@@ -111,7 +111,7 @@ impl Running {
 
     /// Waits until its standard output holds `text`; returns all of it so far.
     pub fn says(&mut self, text: &str) -> &str {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_LIMIT;
         while !self.said.contains(text) {
             match self.out.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(bytes) => self.said.push_str(&String::from_utf8_lossy(&bytes)),
@@ -144,7 +144,7 @@ impl Running {
             std::thread::sleep(Duration::from_millis(2));
         };
         let took = self.start.elapsed();
-        let (mut out, mut err) = (std::mem::take(&mut self.said), std::mem::take(&mut self.complained));
+        let (mut out, mut err) = (std::mem::take(&mut self.said), std::mem::take(&mut self.stderr));
         out.push_str(&rest(&self.out, &self.words));
         err.push_str(&rest(&self.err, &self.words));
         Ran { words: self.words.clone(), code: status.code(), out, err, took }
@@ -174,7 +174,7 @@ fn gather(mut from: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
 fn rest(from: &Receiver<Vec<u8>>, words: &[OsString]) -> String {
     let mut bytes = Vec::new();
     loop {
-        match from.recv_timeout(PATIENCE) {
+        match from.recv_timeout(WAIT_LIMIT) {
             Ok(more) => bytes.extend(more),
             Err(mpsc::RecvTimeoutError::Disconnected) => return String::from_utf8_lossy(&bytes).into_owned(),
             Err(mpsc::RecvTimeoutError::Timeout) => panic!("after the end of pmr {words:?} someone holds its output"),
@@ -186,7 +186,7 @@ impl Ran {
     /// It must have ended with this code.
     #[track_caller]
     pub fn code(self, code: i32) -> Ran {
-        assert_eq!(self.code, Some(code), "{}", self.story());
+        assert_eq!(self.code, Some(code), "{}", self.transcript());
         self
     }
 
@@ -199,26 +199,26 @@ impl Ran {
     /// Its standard output must hold `text`.
     #[track_caller]
     pub fn says(self, text: &str) -> Ran {
-        assert!(self.out.contains(text), "no {text:?} in the output:\n{}", self.story());
+        assert!(self.out.contains(text), "no {text:?} in the output:\n{}", self.transcript());
         self
     }
 
     /// It must have failed with code 1 and this text on standard error, as users expect of every error.
     #[track_caller]
     pub fn refuses(self, text: &str) -> Ran {
-        assert_eq!(self.code, Some(1), "{}", self.story());
+        assert_eq!(self.code, Some(1), "{}", self.transcript());
         self.complains(text)
     }
 
     /// Its standard error must hold `text`.
     #[track_caller]
     pub fn complains(self, text: &str) -> Ran {
-        assert!(self.err.contains(text), "no {text:?} in the errors:\n{}", self.story());
-        assert!(!self.err.contains("panicked"), "{}", self.story());
+        assert!(self.err.contains(text), "no {text:?} in the errors:\n{}", self.transcript());
+        assert!(!self.err.contains("panicked"), "{}", self.transcript());
         self
     }
 
-    pub fn story(&self) -> String {
+    pub fn transcript(&self) -> String {
         format!("pmr {:?}: {:?}\nstdout: {}\nstderr: {}", self.words, self.code, self.out, self.err)
     }
 }

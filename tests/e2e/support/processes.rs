@@ -17,7 +17,7 @@ pub fn of_home(root: &Path) -> Vec<i32> {
 }
 
 /// How long a process may be without a name: some have none for good.
-const AT_MOST: Duration = Duration::from_secs(5);
+const NAMELESS_AT_MOST: Duration = Duration::from_secs(5);
 
 /// The environment a process was started with. One that is just being executed has neither that nor a command line for
 /// a moment, which is waited for.
@@ -26,7 +26,7 @@ pub fn environ(pid: i32) -> Vec<u8> {
     loop {
         let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         let is_whole = !environ.is_empty() || !command_line(pid).is_empty();
-        if is_whole || !lives(pid) || resident(pid) == 0 || start.elapsed() > AT_MOST {
+        if is_whole || !lives(pid) || resident(pid) == 0 || start.elapsed() > NAMELESS_AT_MOST {
             return environ;
         }
         std::thread::sleep(Duration::from_millis(1));

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{Group, counts_on, daemon_log, kill_god, nothing_is_missing, start_counter, ticks};
+use super::{Group, counter_goes_on, daemon_log, kill_god, no_line_is_missing, start_counter, ticks};
 use crate::support::eventually::until;
 use crate::support::listing::Row;
 use crate::support::{Home, processes};
@@ -27,7 +27,7 @@ fn soft_limit(pid: i32) -> usize {
 }
 
 #[test]
-fn no_more_open_files() {
+fn apps_run_on_when_god_is_out_of_files() {
     let home = Home::new();
     start_counter(&home);
     let god = home.god_pid();
@@ -36,11 +36,11 @@ fn no_more_open_files() {
     limit_files(god, next_file(god).saturating_sub(1));
     let (before, start) = (ticks(&god.to_string()), Instant::now());
     let failed = home.pmr(["start", "sleep 1000", "-n", "two"]).run();
-    assert_eq!(failed.code, Some(1), "{}", failed.story());
+    assert_eq!(failed.code, Some(1), "{}", failed.transcript());
     until("some time passes", || start.elapsed() > Duration::from_secs(2));
     let (used, took) = (ticks(&god.to_string()) - before, start.elapsed());
     assert!(u128::from(used) * 10 < took.as_millis() / 2, "it does not spin: {used} ticks in {took:?}");
-    counts_on(&home);
+    counter_goes_on(&home);
     limit_files(god, usual);
     home.daemon_logged("Too many open files");
     // The one that failed may have been taken in, or may be yet.
@@ -48,14 +48,14 @@ fn no_more_open_files() {
         home.pmr(["start", "sleep 1000", "-n", "two"]).run();
         home.of("two").iter().any(Row::online)
     });
-    nothing_is_missing(&home.log("count-out.log"));
+    no_line_is_missing(&home.log("count-out.log"));
 }
 
 /// A process with as many connections to the daemon as it may have files. Other tests need theirs.
-struct Hogs(Child);
+struct IdleConnections(Child);
 
-impl Hogs {
-    fn new(home: &Home) -> Hogs {
+impl IdleConnections {
+    fn new(home: &Home) -> IdleConnections {
         let connect =
             "my @all; for (1..1100) { my $s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or last; push @all, $s }
             print \"up\\n\"; sleep 1000";
@@ -63,11 +63,11 @@ impl Hogs {
         perl.args(["-MIO::Socket::UNIX", "-e", &format!("$| = 1; {connect}")]).arg(home.root().join("rpc.sock"));
         let mut child = perl.stdout(Stdio::piped()).spawn().expect("perl is installed");
         child.stdout.take().expect("it is piped").read_exact(&mut [0; 3]).expect("it says when it has them");
-        Hogs(child)
+        IdleConnections(child)
     }
 }
 
-impl Drop for Hogs {
+impl Drop for IdleConnections {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -75,23 +75,23 @@ impl Drop for Hogs {
 }
 
 #[test]
-fn clients_that_stay_take_no_files_from_apps_nor_from_the_next_god() {
+fn idle_connections_take_no_files_from_apps_or_the_next_god() {
     let home = Home::new();
     let count = start_counter(&home);
-    let hogs = Hogs::new(&home);
+    let connections = IdleConnections::new(&home);
     until("some are turned down or wait", || daemon_log(&home).contains("as many as are served at once"));
     home.run("list").refuses("takes calls but did not answer");
-    counts_on(&home);
+    counter_goes_on(&home);
     kill_god(&home);
-    counts_on(&home);
-    drop(hogs);
+    counter_goes_on(&home);
+    drop(connections);
     until("the door is open again", || home.run("jlist").code == Some(0));
     assert_eq!(home.one("count").pid, count);
-    nothing_is_missing(&home.log("count-out.log"));
+    no_line_is_missing(&home.log("count-out.log"));
 }
 
 #[test]
-fn no_more_processes() {
+fn apps_run_on_when_the_daemon_cannot_fork() {
     let Some(group) = Group::new("pids") else { return };
     let home = Home::new();
     let count = start_counter(&home);
@@ -102,7 +102,7 @@ fn no_more_processes() {
     home.pmr(["start", "sleep 1000", "-n", "two"]).run().refuses("making a process: Resource temporarily unavailable");
     home.ok("save");
     home.ok("flush two");
-    counts_on(&home);
+    counter_goes_on(&home);
     processes::signal(god, nix::sys::signal::Signal::SIGKILL);
     home.run("list").refuses("did not answer");
     assert!(processes::lives(count));
@@ -110,14 +110,14 @@ fn no_more_processes() {
     until("a God comes", || home.run("jlist").code == Some(0));
     assert_eq!(home.one("count").pid, count);
     home.status("two", "online");
-    counts_on(&home);
-    nothing_is_missing(&home.log("count-out.log"));
+    counter_goes_on(&home);
+    no_line_is_missing(&home.log("count-out.log"));
     home.ok("kill");
-    home.deserted();
+    home.no_process_left();
 }
 
 #[test]
-fn no_more_memory() {
+fn apps_run_on_when_god_is_out_of_memory() {
     let Some(group) = Group::new("memory") else { return };
     let home = Home::new();
     let count = start_counter(&home);
@@ -130,12 +130,12 @@ fn no_more_memory() {
     );
     let file = home.write("greedy.json", &greedy);
     let failed = home.pmr(["start".into(), file.into_os_string()]).run();
-    assert_ne!(failed.code, Some(0), "{}", failed.story());
+    assert_ne!(failed.code, Some(0), "{}", failed.transcript());
     until("God is killed", || !processes::lives(god));
     until("another goes on", || home.run("jlist").code == Some(0));
     assert_eq!(home.one("count").pid, count);
-    counts_on(&home);
-    nothing_is_missing(&home.log("count-out.log"));
+    counter_goes_on(&home);
+    no_line_is_missing(&home.log("count-out.log"));
     home.daemon_logged("the daemon was killed by SIGKILL");
     kill_god(&home);
     assert_eq!(home.one("count").pid, count);

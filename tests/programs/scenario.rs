@@ -8,39 +8,39 @@ use nix::sys::signal::Signal;
 use nix::unistd::Uid;
 
 use crate::balance::Balance;
-use crate::catalog::{Ask, Program};
+use crate::catalog::{PidQuery, Program};
 use crate::load::{Kind, Load, Mode, Tally};
 use crate::outcome::{Losses, Outcome, Step, Tallies};
-use crate::premises::{folder, place};
 use crate::support::http::{self, free_port};
 use crate::support::listing::Row;
 use crate::support::{Home, eventually, processes};
+use crate::toolchain::{folder, place};
 
 /// Clients of each kind of load.
 pub const CLIENTS: usize = 4;
 /// Kinds of load: connections that clients never end, that they end after some requests, and after one.
 const MODES: [Mode; 3] = [Mode::Keep, Mode::Few, Mode::New];
 /// Clients that keep connections alive, for a while or for ever.
-pub const KEEPERS: usize = 2 * CLIENTS;
+pub const KEEPALIVE_CLIENTS: usize = 2 * CLIENTS;
 /// Connections for each worker, opened one after the other on idle workers.
-const EACH: usize = 40;
+const CONNECTIONS_PER_WORKER: usize = 40;
 /// A user without privileges: `nobody`.
 pub const NOBODY: u32 = 65534;
-/// Clients that never end their connections are waited for so long; those who have but one request must be through then.
-const DRAIN: &str = "3s";
+/// Clients that never end their connections are waited for so long; those user have but one request must be through then.
+const DRAIN_TIMEOUT: &str = "3s";
 
-/// Who runs pmr.
+/// User runs pmr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Who {
+pub enum User {
     /// Whoever runs the tests.
     Tester,
     /// [`NOBODY`], by root.
     Nobody,
 }
 
-impl fmt::Display for Who {
+impl fmt::Display for User {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_root = *self == Who::Tester && Uid::effective().is_root();
+        let is_root = *self == User::Tester && Uid::effective().is_root();
         f.write_str(if is_root { "root" } else { "user" })
     }
 }
@@ -53,8 +53,8 @@ pub struct App {
 }
 
 /// Tells the whole story. What must not be is in [`Outcome::faults`].
-pub fn tell(program: &'static Program, who: Who, reloads: usize) -> Outcome {
-    let app = App::start(program, who);
+pub fn run(program: &'static Program, user: User, reloads: usize) -> Outcome {
+    let app = App::start(program, user);
     let balance = app.balance();
     let split = [app.split(2), app.scaled(4).split(4)];
     app.scaled(2);
@@ -68,29 +68,29 @@ pub fn tell(program: &'static Program, who: Who, reloads: usize) -> Outcome {
         app.scaled(2);
     });
     let killed = loads.during(&app, 2, |loads| app.kill_one(loads));
-    let bereft = loads.during(&app, 2, |_| app.kill_god());
+    let god_killed = loads.during(&app, 2, |_| app.kill_god());
     let mut answered = loads.stop();
     let mut steps = vec![
         (Step::Reload(reloads), reloaded),
         (Step::Scale, scaled),
         (Step::KillWorker, killed),
-        (Step::KillGod, bereft),
+        (Step::KillGod, god_killed),
     ];
-    let woken = program.given.then(|| {
+    let wake_time = program.activated.then(|| {
         let (took, losses, more) = app.on_demand();
         steps.push((Step::Wake, losses));
         answered += more;
         took
     });
-    Outcome { program, who, balance, split, steps, answered, reload, woken }
+    Outcome { program, user, balance, split, steps, answered, reload, wake_time }
 }
 
 impl App {
     /// Two workers, all of them ready.
-    fn start(program: &'static Program, who: Who) -> App {
-        let home = match who {
-            Who::Tester => Home::new(),
-            Who::Nobody => Home::of_user(NOBODY),
+    fn start(program: &'static Program, user: User) -> App {
+        let home = match user {
+            User::Tester => Home::new(),
+            User::Nobody => Home::of_user(NOBODY),
         };
         home.limit(Duration::from_secs(300));
         let app = App { program, home, port: free_port() };
@@ -102,8 +102,9 @@ impl App {
     /// Starts it, with these flags beside those it always has.
     fn begin(&self, flags: &str) {
         let App { program, home, port } = self;
-        let given = if program.given { format!("--listen tcp://127.0.0.1:{port}") } else { String::new() };
-        let flags = format!("-i 2 --name app --listen-timeout 100s --drain-timeout {DRAIN} {given} {flags} --");
+        let listen = if program.activated { format!("--listen tcp://127.0.0.1:{port}") } else { String::new() };
+        let flags =
+            format!("-i 2 --name app --listen-timeout 100s --drain-timeout {DRAIN_TIMEOUT} {listen} {flags} --");
         let (place, args) = (place(program.program, program, *port), place(program.args, program, *port));
         let words = ["start", &place].into_iter().chain(flags.split_whitespace()).chain(args.split_whitespace());
         let command = home.pmr(words).env("PORT", port.to_string()).env("PYTHONDONTWRITEBYTECODE", "1");
@@ -150,7 +151,7 @@ impl App {
         self.workers_when(2, "all replaced", |pids| pids.iter().all(|pid| !before.contains(pid)));
     }
 
-    /// Started anew to run when somebody comes. How long the first client waits, what clients of all kinds lose who come
+    /// Started anew to run when somebody comes. How long the first client waits, what clients of all kinds lose user come
     /// then, and how many are answered.
     fn on_demand(&self) -> (Duration, Losses, u64) {
         self.home.ok("delete app");
@@ -170,14 +171,14 @@ impl App {
 
     /// Answers to connections that come one after the other, by worker.
     fn split(&self, workers: usize) -> Vec<u64> {
-        let ask = format!(r#""count":{}{}"#, EACH * workers, self.question());
-        let tally = Load::spawn(Kind::Http, Mode::New, self.port, &ask).read();
+        let query = format!(r#""count":{}{}"#, CONNECTIONS_PER_WORKER * workers, self.question());
+        let tally = Load::spawn(Kind::Http, Mode::New, self.port, &query).read();
         assert!(tally.failed.is_empty(), "{}: {:?}", self.program.name, tally.failed);
         let by = self.by_worker(&tally, workers);
         self.workers(workers).iter().map(|pid| by.get(pid).copied().unwrap_or(0)).collect()
     }
 
-    /// Who answered how often. A worker may be a tree of processes, any of which answers.
+    /// User answered how often. A worker may be a tree of processes, any of which answers.
     fn by_worker(&self, tally: &Tally, workers: usize) -> BTreeMap<i32, u64> {
         let workers = self.workers(workers);
         let mut by = BTreeMap::new();
@@ -193,10 +194,10 @@ impl App {
     /// Words to the load client on how this program is asked.
     fn question(&self) -> String {
         let text = |text: &str| serde_json::to_string(text).expect("a text is JSON");
-        match self.program.ask {
-            Ask::Plain => String::new(),
-            Ask::In(pattern) => format!(r#","pid":{}"#, text(pattern)),
-            Ask::At(path, pattern) => format!(r#","path":{},"pid":{}"#, text(path), text(pattern)),
+        match self.program.query {
+            PidQuery::Plain => String::new(),
+            PidQuery::In(pattern) => format!(r#","pid":{}"#, text(pattern)),
+            PidQuery::At(path, pattern) => format!(r#","path":{},"pid":{}"#, text(path), text(pattern)),
         }
     }
 
@@ -256,7 +257,7 @@ impl Loads {
         }
     }
 
-    /// Waits until they have, and those who come anew have found all workers there are now.
+    /// Waits until they have, and those user come anew have found all workers there are now.
     fn reach(&mut self, app: &App) {
         let count = app.home.of("app").len();
         self.go_on();

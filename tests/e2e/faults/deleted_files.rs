@@ -4,12 +4,12 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::{counts_on, daemon_log, kill_god, nothing_is_missing, start_counter};
+use super::{counter_goes_on, daemon_log, kill_god, no_line_is_missing, start_counter};
 use crate::support::eventually::until;
 use crate::support::{Home, http};
 
 #[test]
-fn sockets_that_were_deleted_are_made_again() {
+fn deleted_sockets_are_created_again() {
     let home = Home::new();
     let count = start_counter(&home);
     for file in ["rpc.sock", "pub.sock"] {
@@ -19,7 +19,7 @@ fn sockets_that_were_deleted_are_made_again() {
     until("both are there", || home.root().join("pub.sock").exists());
     fs::remove_file(home.root().join("pmr.pid")).unwrap();
     until("the lock is there", || fs::read_to_string(home.root().join("pmr.pid")).is_ok_and(|pid| !pid.is_empty()));
-    home.has_heard();
+    home.sync();
     kill_god(&home);
     assert_eq!(home.one("count").pid, count, "the next God has the new ones");
     fs::remove_file(home.root().join("rpc.sock")).unwrap();
@@ -39,25 +39,25 @@ fn delete_folder(folder: &Path) {
 
 /// Waits for the socket in a home that was deleted. In the moment before there is no trace of the daemon, and a command
 /// that starts one would.
-fn is_made_again(home: &Home) {
+fn wait_for_recreated_home(home: &Home) {
     until("the home is there again", || home.root().join("rpc.sock").exists());
 }
 
 #[test]
-fn a_home_that_was_deleted_is_made_again() {
+fn a_deleted_home_is_created_again() {
     let home = Home::new();
     let count = start_counter(&home);
     let keeper = home.daemon_pid();
     for round in 0..5 {
         delete_folder(home.root());
-        is_made_again(&home);
+        wait_for_recreated_home(&home);
         assert_eq!(home.one("count").pid, count, "round {round}");
         assert_eq!(home.daemon_pid(), keeper);
     }
-    counts_on(&home);
+    counter_goes_on(&home);
     let moved = home.work().join("moved");
     fs::rename(home.root(), &moved).unwrap();
-    is_made_again(&home);
+    wait_for_recreated_home(&home);
     assert_eq!(home.one("count").pid, count);
     home.ok("save");
     home.ok("restart count");
@@ -65,26 +65,26 @@ fn a_home_that_was_deleted_is_made_again() {
 }
 
 #[test]
-fn node_workers_start_in_a_home_that_was_deleted() {
+fn node_workers_start_in_a_recreated_home() {
     let home = Home::new();
     let port = http::free_port();
     home.serve(port, &format!("{} -n web -i 2", crate::support::example("http/server.js")));
     delete_folder(home.root());
-    is_made_again(&home);
+    wait_for_recreated_home(&home);
     home.ok("reload web");
     http::get(port, "/").unwrap();
 }
 
 #[test]
-fn logs_that_were_deleted_are_made_again() {
+fn deleted_logs_are_created_again() {
     let home = Home::new();
     start_counter(&home);
     let (logs, file) = (home.root().join("logs"), home.root().join("logs/count-out.log"));
     fs::remove_file(&file).unwrap();
-    counts_on(&home);
+    counter_goes_on(&home);
     delete_folder(&logs);
-    counts_on(&home);
-    nothing_is_missing(&home.log("count-out.log"));
+    counter_goes_on(&home);
+    no_line_is_missing(&home.log("count-out.log"));
     // The next line may come between the two.
     until("a folder is in its place", || {
         let _ = fs::remove_file(&file);
@@ -94,5 +94,5 @@ fn logs_that_were_deleted_are_made_again() {
     fs::remove_dir(&file).unwrap();
     let log = home.logged("count-out.log", "line ");
     assert!(log.starts_with("[pmr] ") && log.contains(" bytes of output are missing here"), "{log}");
-    counts_on(&home);
+    counter_goes_on(&home);
 }

@@ -16,7 +16,7 @@ fn names<'a>(events: &'a [Value], name: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn what_happened_to_an_app_outlives_it_and_the_daemon() {
+fn the_history_of_an_app_outlives_the_app_and_the_daemon() {
     let home = Home::new();
     home.ok(&format!("start {} -n tick -- --token hush", example("ticker.sh")));
     home.ok("stop tick");
@@ -40,7 +40,7 @@ fn what_happened_to_an_app_outlives_it_and_the_daemon() {
 }
 
 #[test]
-fn an_app_that_was_stopped_and_one_that_crashed_are_explained() {
+fn a_stopped_and_a_crashed_app_are_explained() {
     let home = Home::new();
     let crash = home.work().join("crash.sh");
     std::fs::write(&crash, "echo no database >&2; exit 78").unwrap();

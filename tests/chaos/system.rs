@@ -6,14 +6,14 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::disk::Disk;
-use crate::gaps::counted_with_gaps;
 use crate::history::History;
 use crate::load::{Kind, Load, Mode, Tally};
+use crate::log_gaps::counted_with_gaps;
 use crate::step::{Command, SINGLES, Step};
 use crate::support::counting::counted;
-use crate::support::eventually::PATIENCE;
+use crate::support::eventually::WAIT_LIMIT;
+use crate::support::inventory::processes_match_list;
 use crate::support::listing::Row;
-use crate::support::order::in_order;
 use crate::support::{Home, app, copy_program, eventually, example, http, pmr, processes};
 
 /// Requests at once, of each mode.
@@ -23,9 +23,9 @@ const WORKERS: usize = 2;
 /// How often a command is given again because God died before he answered.
 const TRIES: usize = 20;
 /// Descriptors that come and go with the clients of the daemon.
-const FILES_TO_AND_FRO: usize = 2;
+const CLIENT_FILES: usize = 2;
 /// Memory a long life may add.
-const GROWTH: u64 = 8 << 20;
+const MAX_GROWTH: u64 = 8 << 20;
 
 /// How often an app may have been restarted, and how often it must.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,7 +41,7 @@ struct Usage {
     god: u64,
 }
 
-pub struct Town {
+pub struct System {
     disk: Option<Disk>,
     port: u16,
     load: Option<[Load; 2]>,
@@ -56,8 +56,8 @@ pub struct Town {
     home: Home,
 }
 
-impl Town {
-    pub fn new() -> Town {
+impl System {
+    pub fn new() -> System {
         let (home, port) = (Home::new(), http::free_port());
         let disk = Disk::mount(home.root());
         if disk.is_none() {
@@ -71,7 +71,7 @@ impl Town {
         begin(&format!("start {} -n forest", app("forest.sh")));
         begin(&format!("start {} -n stubborn --kill-timeout 300", app("stubborn.sh")));
         home.serve(port, &format!("{} -n web -i {WORKERS}", example("node/http.js")));
-        Town {
+        System {
             disk,
             port,
             load: None,
@@ -86,13 +86,13 @@ impl Town {
         }
     }
 
-    /// How long all of it may take.
+    /// how long the whole walk may take, checks included.
     pub fn limit(&self, limit: Duration) {
         self.home.limit(limit);
     }
 
     /// Clients come.
-    pub fn open(&mut self) {
+    pub fn start_load(&mut self) {
         let mut load = [Mode::Keep, Mode::New].map(|mode| Load::start(Kind::Http, mode, self.port, CLIENTS));
         for load in &mut load {
             load.until("the web server answers", |tally| tally.answered > 10);
@@ -102,7 +102,7 @@ impl Town {
 
     // Steps.
 
-    pub fn take(&mut self, step: &Step) {
+    pub fn apply(&mut self, step: &Step) {
         match step {
             Step::KillGod => self.kill_god(),
             Step::KillGods(times) => (0..*times).for_each(|_| self.kill_god()),
@@ -120,35 +120,35 @@ impl Town {
                 copy_program(&pmr::binary(), &copy);
                 self.update(&copy);
             }
-            Step::Command(command) => self.insist(*command),
-            Step::KillDuring(command, pause) => self.disturb(*command, |town| {
+            Step::Command(command) => self.retry(*command),
+            Step::KillDuring(command, pause) => self.with_disturbance(*command, |system| {
                 std::thread::sleep(*pause);
-                town.kill_god();
+                system.kill_god();
             }),
-            Step::UpdateDuring(command) => self.disturb(*command, |town| drop(town.home.run("update"))),
+            Step::UpdateDuring(command) => self.with_disturbance(*command, |system| drop(system.home.run("update"))),
             Step::Freeze(pause) => self.freeze(*pause),
-            Step::FullDisk => self.with_full_disk(Town::wait_for_work),
-            Step::KillOnFullDisk => self.with_full_disk(Town::kill_god),
+            Step::FullDisk => self.with_full_disk(System::wait_for_work),
+            Step::KillOnFullDisk => self.with_full_disk(System::kill_god),
             Step::Point(point, command) => {
                 std::fs::write(self.home.root().join("failpoints"), format!("{point}=return")).expect("there is room");
                 self.kill_god();
-                self.insist(*command);
+                self.retry(*command);
             }
         }
-        self.answers();
+        self.wait_for_answer();
     }
 
-    /// Waits until the daemon answers. A command whose God dies before he answers fails.
-    fn answers(&self) {
+    /// Waits until the daemon answers. A command whose God dies before he wait_for_answer fails.
+    fn wait_for_answer(&self) {
         eventually("the daemon answers", || {
             let ran = self.home.run("ping");
-            if ran.code == Some(0) { Ok(()) } else { Err(ran.story()) }
+            if ran.code == Some(0) { Ok(()) } else { Err(ran.transcript()) }
         });
     }
 
     fn kill_god(&mut self) {
         processes::signal(self.home.god_pid(), Signal::SIGKILL);
-        self.answers();
+        self.wait_for_answer();
     }
 
     fn kill_keeper(&mut self) {
@@ -158,7 +158,7 @@ impl Town {
             now if now != keeper => Ok(()),
             now => Err(format!("{now}; God is {god} {:?}", processes::state(god))),
         });
-        self.answers();
+        self.wait_for_answer();
     }
 
     fn kill_worker(&mut self, which: usize) {
@@ -180,7 +180,7 @@ impl Town {
     fn update(&mut self, program: &std::path::Path) {
         let ran = self.home.pmr(["update".as_ref(), program.as_os_str()]).run();
         // One that comes into the trial of the last is refused.
-        assert!(ran.code == Some(0) || ran.err.contains("another upgrade"), "{}", ran.story());
+        assert!(ran.code == Some(0) || ran.err.contains("another upgrade"), "{}", ran.transcript());
     }
 
     fn freeze(&mut self, pause: Duration) {
@@ -190,7 +190,7 @@ impl Town {
         processes::signal(god, Signal::SIGCONT);
     }
 
-    fn with_full_disk(&mut self, act: impl FnOnce(&mut Town)) {
+    fn with_full_disk(&mut self, act: impl FnOnce(&mut System)) {
         let Some(disk) = &self.disk else { return };
         disk.fill();
         self.was_full = true;
@@ -211,27 +211,27 @@ impl Town {
     }
 
     /// Does something while a command is carried out, and gives it again then.
-    fn disturb(&mut self, command: Command, disturbance: impl FnOnce(&mut Town)) {
+    fn with_disturbance(&mut self, command: Command, disturbance: impl FnOnce(&mut System)) {
         let (line, _) = lines(command);
-        self.touches(command);
+        self.note_touched(command);
         let running = self.home.pmr(line.split_whitespace()).spawn();
         disturbance(self);
-        running.wait(PATIENCE);
-        self.insist(command);
+        running.wait(WAIT_LIMIT);
+        self.retry(command);
     }
 
     /// Gives a command until it succeeds.
-    fn insist(&mut self, command: Command) {
+    fn retry(&mut self, command: Command) {
         let (first, second) = lines(command);
         for line in [Some(first), second].into_iter().flatten() {
             let mut tries = (0..TRIES).map(|_| {
-                self.answers();
-                self.touches(command);
+                self.wait_for_answer();
+                self.note_touched(command);
                 self.home.run(&line)
             });
             let mut ran = tries.next().expect("it is tried");
             while !is_done(&ran) {
-                let last = ran.story();
+                let last = ran.transcript();
                 ran = tries.next().unwrap_or_else(|| panic!("{TRIES} times in vain: {last}"));
             }
         }
@@ -241,7 +241,7 @@ impl Town {
     }
 
     /// A command is given that may restart apps.
-    fn touches(&mut self, command: Command) {
+    fn note_touched(&mut self, command: Command) {
         match command {
             Command::Restart(name) | Command::StopAndStart(name) => self.restarted(name, 0, 1),
             Command::Reload | Command::Scale(_) => drop(self.known.remove("web")),
@@ -263,7 +263,7 @@ impl Town {
     // What must hold.
 
     /// Who was not touched has the pid it had.
-    pub fn untouched_live_on(&mut self) {
+    pub fn check_untouched(&mut self) {
         let mut now: BTreeMap<String, Vec<i32>> = BTreeMap::new();
         for row in self.home.list() {
             now.entry(row.name.clone()).or_default().push(row.pid);
@@ -275,22 +275,22 @@ impl Town {
     }
 
     /// Clients go, and everything is looked at.
-    pub fn rest(&mut self, history: &mut History) {
-        self.insist(Command::Scale(WORKERS));
+    pub fn checkpoint(&mut self, history: &mut History) {
+        self.retry(Command::Scale(WORKERS));
         let load = self.load.take();
         for tally in load.into_iter().flatten().map(Load::stop) {
-            self.accounts(&tally);
+            self.check_failures(&tally);
         }
-        in_order(&self.home);
-        self.restarts_are_plausible();
-        self.logs_are_whole();
-        let usage = self.nothing_grows();
-        history.note(&format!("rest: {} answered, {} lost in killed workers, {usage:?}", self.answered, self.lost));
-        self.untouched_live_on();
+        processes_match_list(&self.home);
+        self.check_restarts();
+        self.check_logs();
+        let usage = self.check_growth();
+        history.note(&format!("check: {} answered, {} lost in killed workers, {usage:?}", self.answered, self.lost));
+        self.check_untouched();
     }
 
     /// Requests fail only inside killed workers.
-    fn accounts(&mut self, tally: &Tally) {
+    fn check_failures(&mut self, tally: &Tally) {
         self.answered += tally.answered;
         self.lost += tally.failed.len();
         let inside = |pid: Option<i32>| pid.is_none_or(|pid| self.killed_workers.contains(&pid));
@@ -301,14 +301,14 @@ impl Town {
         assert!(self.lost <= most, "{} failed, where {most} can have been inside killed workers", self.lost);
     }
 
-    fn restarts_are_plausible(&self) {
+    fn check_restarts(&self) {
         for (name, Restarts { least, most }) in &self.restarts {
             let row = &self.home.status(name, "online")[0];
             assert!((*least..=*most).contains(&row.restarts), "{name}: {} is not in {least}..={most}", row.restarts);
         }
     }
 
-    fn logs_are_whole(&self) {
+    fn check_logs(&self) {
         for name in ["shell", "python"] {
             let file = format!("{name}-out.log");
             let pid = self.home.one(name).pid;
@@ -324,8 +324,8 @@ impl Town {
         }
     }
 
-    /// As many open files as at first, and about as much memory.
-    fn nothing_grows(&mut self) -> Usage {
+    /// As many start_load files as at first, and about as much memory.
+    fn check_growth(&mut self) -> Usage {
         let look = || {
             let (keeper, god) = (self.home.daemon_pid(), self.home.god_pid());
             let files = processes::lasting_files(god);
@@ -334,20 +334,20 @@ impl Town {
         let first = *self.usage.get_or_insert_with(look);
         eventually("no more open files than at first", || {
             let now = look();
-            let grown = now.keeper > first.keeper + GROWTH || now.god > first.god + GROWTH;
+            let grown = now.keeper > first.keeper + MAX_GROWTH || now.god > first.god + MAX_GROWTH;
             // Each is watched, as nobody else would tell of its end.
             let adopted = adopted(self.home.root()).len();
-            if now.files <= first.files + FILES_TO_AND_FRO + adopted && !grown {
+            if now.files <= first.files + CLIENT_FILES + adopted && !grown {
                 return Ok(now);
             }
             Err(format!("{now:?}, first {first:?}: {:?}", processes::open_files(self.home.god_pid())))
         })
     }
 
-    /// The daemon ends, with everybody.
+    /// The daemon finish, with everybody.
     pub fn close(self) {
         self.home.ok("kill");
-        self.home.deserted();
+        self.home.no_process_left();
     }
 }
 
@@ -373,7 +373,7 @@ fn lines(command: Command) -> (String, Option<String>) {
     }
 }
 
-impl Drop for Town {
+impl Drop for System {
     fn drop(&mut self) {
         // The disk goes before the home, which would not find its daemon then.
         if std::thread::panicking() {

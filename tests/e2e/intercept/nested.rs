@@ -90,7 +90,7 @@ impl Nest {
 }
 
 #[test]
-fn beneath_a_cluster_worker_the_inner_one_says_so_and_shares_what_it_can() {
+fn a_pmr_inside_a_cluster_worker_shares_what_it_can() {
     let Some(nest) = Nest::build("-i 1") else { return };
     nest.two_share(nest.ports.node);
     nest.two_share(nest.ports.given);
@@ -111,7 +111,7 @@ fn beneath_a_cluster_worker_the_inner_one_says_so_and_shares_what_it_can() {
 }
 
 #[test]
-fn beneath_an_app_in_fork_mode_the_inner_one_takes_over() {
+fn a_pmr_inside_a_fork_mode_app_intercepts_binds() {
     let Some(nest) = Nest::build("--exec-mode fork") else { return };
     for port in [nest.ports.node, nest.ports.given, nest.ports.own, nest.ports.plain] {
         nest.two_share(port);

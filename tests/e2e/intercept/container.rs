@@ -75,7 +75,7 @@ impl Container {
 }
 
 #[test]
-fn dockers_default_profile_lets_programs_share_that_do_so_themselves() {
+fn programs_with_reuseport_share_their_port_under_dockers_default_profile() {
     let Some(container) = Container::start("") else { return };
     container.share([2, 2, 2, 1]);
     assert_eq!(container.read("reloaded"), "yes\n");
@@ -92,7 +92,7 @@ fn dockers_default_profile_lets_programs_share_that_do_so_themselves() {
 }
 
 #[test]
-fn with_the_right_to_trace_all_share() {
+fn all_programs_share_their_port_with_the_right_to_trace() {
     let Some(container) = Container::start("--ptrace") else { return };
     container.share([2, 2, 2, 2]);
     assert_eq!(container.read("reloaded"), "yes\n");

@@ -5,26 +5,26 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
 
-use super::{PYTHON, Town, skip, there};
+use super::{Fixture, PYTHON, skip, there};
 use crate::support::{Home, app, copy_program, eventually, example, http, pmr};
 
-fn odd(words: &str) -> Option<Town> {
-    there(PYTHON).then(|| Town::new(&format!("{} --interpreter {PYTHON} -i 2 {words}", app("share/odd.py"))))?
+fn odd(words: &str) -> Option<Fixture> {
+    there(PYTHON).then(|| Fixture::new(&format!("{} --interpreter {PYTHON} -i 2 {words}", app("share/odd.py"))))?
 }
 
 /// What two workers of it have written, when each has come to its end.
-fn has_said_all(town: &Town) -> String {
+fn has_said_all(fixture: &Fixture) -> String {
     eventually("both have said all", || {
-        let log = town.home.log("it-out.log");
+        let log = fixture.home.log("it-out.log");
         if log.matches('\n').count() == 4 { Ok(log) } else { Err(log) }
     })
 }
 
 #[test]
-fn private_sockets_stay_private_and_a_port_that_is_not_named_is_the_first_ones() {
+fn private_sockets_and_unnamed_ports_are_not_shared() {
     let (home, other) = (Home::new(), http::free_port());
-    let Some(town) =
-        there(PYTHON).then_some(home).filter(super::possible).map(|home| Town { home, port: http::free_port() })
+    let Some(fixture) =
+        there(PYTHON).then_some(home).filter(super::possible).map(|home| Fixture { home, port: http::free_port() })
     else {
         return;
     };
@@ -32,33 +32,33 @@ fn private_sockets_stay_private_and_a_port_that_is_not_named_is_the_first_ones()
     let config = format!(
         r#"{{"apps": [{{"name": "it", "script": "{script}", "interpreter": "{PYTHON}", "instances": 2,
         "listen_timeout": "100s", "cluster": {{"ports": [{port}]}}, "merge_logs": true, "env": {{"PORT": "{port}", "OTHER": "{other}"}}}}]}}"#,
-        port = town.port
+        port = fixture.port
     );
-    town.home.write("odd.json", &config);
-    town.home.ok("start odd.json");
-    town.online(2);
-    assert_eq!(town.spread(20).len(), 2);
-    let log = has_said_all(&town);
+    fixture.home.write("odd.json", &config);
+    fixture.home.ok("start odd.json");
+    fixture.online(2);
+    assert_eq!(fixture.spread(20).len(), 2);
+    let log = has_said_all(&fixture);
     let count = |line: &str| log.lines().filter(|found| *found == line).count();
     assert_eq!((count("other: mine"), count("other: 98"), count("twice: 98")), (1, 1, 2), "{log}");
 }
 
 #[test]
 fn all_ports_are_shared_unless_some_are_named() {
-    let Some(town) = odd("--no-autostart") else { return };
-    town.home.ok("delete it");
+    let Some(fixture) = odd("--no-autostart") else { return };
+    fixture.home.ok("delete it");
     let other = http::free_port();
     let words = "-n it -i 2 --merge-logs --listen-timeout 100s";
     let line = format!("start {} --interpreter {PYTHON} {words}", app("share/odd.py"));
-    let command = town.home.pmr(line.split_whitespace());
-    command.env("PORT", town.port.to_string()).env("OTHER", other.to_string()).run().ok();
-    town.online(2);
-    let log = has_said_all(&town);
+    let command = fixture.home.pmr(line.split_whitespace());
+    command.env("PORT", fixture.port.to_string()).env("OTHER", other.to_string()).run().ok();
+    fixture.online(2);
+    let log = has_said_all(&fixture);
     assert!(!log.contains("other: 98"), "{log}");
 }
 
 #[test]
-fn who_has_the_port_is_said() {
+fn the_process_that_has_the_port_is_named() {
     let home = Home::new();
     if !there(PYTHON) || !super::possible(&home) {
         return;
@@ -74,25 +74,26 @@ fn who_has_the_port_is_said() {
 }
 
 #[test]
-fn two_apps_do_not_share_with_each_other() {
-    let Some(town) = there(PYTHON).then(|| Town::new(&format!("{} --interpreter {PYTHON}", app("share/threads.py"))))
+fn two_apps_do_not_share_a_port() {
+    let Some(fixture) =
+        there(PYTHON).then(|| Fixture::new(&format!("{} --interpreter {PYTHON}", app("share/threads.py"))))
     else {
         return;
     };
-    let Some(town) = town else { return };
-    town.home.ok("delete it");
-    town.start(&format!("{} --interpreter {PYTHON} -i 2", app("share/threads.py")));
+    let Some(fixture) = fixture else { return };
+    fixture.home.ok("delete it");
+    fixture.start(&format!("{} --interpreter {PYTHON} -i 2", app("share/threads.py")));
     let words = "-n other -i 2 --no-autorestart --listen-timeout 100s";
     let line = format!("start {} --interpreter {PYTHON} {words}", app("share/loop.py"));
-    town.home.pmr(line.split_whitespace()).env("PORT", town.port.to_string()).run().code(1);
-    let others = town.home.status("other", "stopped");
-    let words = format!("port {} is in use by pid", town.port);
+    fixture.home.pmr(line.split_whitespace()).env("PORT", fixture.port.to_string()).run().code(1);
+    let others = fixture.home.status("other", "stopped");
+    let words = format!("port {} is in use by pid", fixture.port);
     assert!(others.iter().any(|row| row.text("reason").contains(&words)), "{others:?}");
-    assert_eq!(town.spread(20).len(), 2);
+    assert_eq!(fixture.spread(20).len(), 2);
 }
 
 #[test]
-fn another_users_workers_leave_a_door_open() {
+fn a_placeholder_socket_waits_for_workers_of_another_user() {
     if !nix::unistd::Uid::effective().is_root() {
         skip("not root");
         return;
@@ -106,16 +107,16 @@ fn another_users_workers_leave_a_door_open() {
     }
     let script = home.write("threads.py", &std::fs::read_to_string(app("share/threads.py")).unwrap());
     home.serve(port, &format!("{} --interpreter {PYTHON} -n it -i 1 --uid 65534", script.display()));
-    let town = Town { home, port };
-    let loads = town.loads();
-    town.home.ok("restart it");
-    town.home.ok("reload it");
+    let fixture = Fixture { home, port };
+    let loads = fixture.loads();
+    fixture.home.ok("restart it");
+    fixture.home.ok("reload it");
     let hows: Vec<String> = loads.stop().into_iter().flat_map(|tally| tally.failed).map(|failed| failed.how).collect();
     assert!(!hows.iter().any(|how| how == "refused" || how == "hung"), "{hows:?}");
 }
 
 #[test]
-fn a_program_that_never_listens_comes_up_all_the_same() {
+fn a_program_that_never_listens_comes_online() {
     let home = Home::new();
     home.ok(&format!("start {} -n tick -i 2 --listen-timeout 300", example("ticker.sh")));
     assert_eq!(home.status("tick", "online").len(), 2);
@@ -124,7 +125,7 @@ fn a_program_that_never_listens_comes_up_all_the_same() {
 }
 
 #[test]
-fn where_it_is_not_allowed_programs_share_that_do_so_themselves() {
+fn programs_with_reuseport_share_their_port_without_interception() {
     let (home, port) = (Home::new(), http::free_port());
     if !there(PYTHON) {
         return;
@@ -132,16 +133,16 @@ fn where_it_is_not_allowed_programs_share_that_do_so_themselves() {
     let line = format!("start {} --interpreter {PYTHON} -n it -i 2 --listen-timeout 500", app("share/own.py"));
     let start = home.pmr(line.split_whitespace()).env("PORT", port.to_string());
     start.env("FAILPOINTS", "no-takeover=return").run().ok();
-    let town = Town { home, port };
-    town.shared_by(2);
-    town.home.ok("describe it").says("not possible here: told so by a test");
-    let log = town.home.daemon_logged("cannot be taken over here");
+    let fixture = Fixture { home, port };
+    fixture.shared_by(2);
+    fixture.home.ok("describe it").says("not possible here: told so by a test");
+    let log = fixture.home.daemon_logged("cannot be taken over here");
     assert_eq!(log.matches("cannot be taken over here").count(), 1, "{log}");
 }
 
 /// All of it once without privileges: another balancer, and programs that cannot gain any.
 #[test]
-fn as_an_ordinary_user() {
+fn an_ordinary_user_can_share_a_port() {
     const NOBODY: u32 = 65534;
     if !nix::unistd::Uid::effective().is_root() {
         skip("not root: all the other tests are this one");
@@ -169,10 +170,10 @@ fn as_an_ordinary_user() {
         skip(&described);
     } else {
         assert!(described.contains("a queue each"), "{described}");
-        let town = Town { home: Home::new(), port };
-        let by = town.spread(40);
+        let fixture = Fixture { home: Home::new(), port };
+        let by = fixture.spread(40);
         assert!(by.len() == 2 && by.values().all(|count| *count >= 6), "{by:?}");
-        let loads = town.loads();
+        let loads = fixture.loads();
         for _ in 0..2 {
             let reloaded = run("reload it");
             assert!(reloaded.status.success(), "{reloaded:?}");

@@ -6,22 +6,22 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 use nix::sys::signal::Signal;
 
-use super::{PYTHON, Town, possible, skip, there};
-use crate::support::eventually::PATIENCE;
+use super::{Fixture, PYTHON, possible, skip, there};
+use crate::support::eventually::WAIT_LIMIT;
 use crate::support::ports::free_ports;
 use crate::support::{Home, app, eventually, processes};
 
 fn ask(address: SocketAddr) -> Result<i32, String> {
     let mut said = String::new();
     let mut client = TcpStream::connect(address).map_err(|error| error.to_string())?;
-    client.set_read_timeout(Some(PATIENCE)).map_err(|error| error.to_string())?;
+    client.set_read_timeout(Some(WAIT_LIMIT)).map_err(|error| error.to_string())?;
     client.read_to_string(&mut said).map_err(|error| error.to_string())?;
     said.trim().parse().map_err(|_| format!("{said:?}"))
 }
 
 fn ask_by_datagram(address: SocketAddr) -> Result<i32, String> {
     let client = UdpSocket::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
-    client.set_read_timeout(Some(PATIENCE)).map_err(|error| error.to_string())?;
+    client.set_read_timeout(Some(WAIT_LIMIT)).map_err(|error| error.to_string())?;
     client.send_to(b"?", address).map_err(|error| error.to_string())?;
     let mut buffer = [0; 100];
     let count = client.recv(&mut buffer).map_err(|error| error.to_string())?;
@@ -43,7 +43,7 @@ fn both_answer(address: &str, ask: fn(SocketAddr) -> Result<i32, String>) {
 }
 
 #[test]
-fn every_way_is_shared_and_survives_a_reload() {
+fn every_way_to_listen_is_shared_and_survives_a_reload() {
     let home = Home::new();
     if !there(PYTHON) || !possible(&home) {
         return;
@@ -69,17 +69,17 @@ fn every_way_is_shared_and_survives_a_reload() {
 }
 
 #[test]
-fn a_worker_that_closes_its_socket_and_lives_on_gets_no_more() {
+fn a_worker_that_closed_its_socket_gets_no_connection() {
     let words = format!("{} --interpreter {PYTHON} -i 2 --merge-logs", app("share/closes.py"));
-    let Some(town) = there(PYTHON).then(|| Town::new(&words)).flatten() else { return };
-    let closing = town.online(2)[0].pid;
-    let address = SocketAddr::from(([127, 0, 0, 1], town.port));
+    let Some(fixture) = there(PYTHON).then(|| Fixture::new(&words)).flatten() else { return };
+    let closing = fixture.online(2)[0].pid;
+    let address = SocketAddr::from(([127, 0, 0, 1], fixture.port));
     both_answer(&address.to_string(), ask);
     processes::signal(closing, Signal::SIGUSR1);
-    town.home.logged("it-out.log", "closed");
+    fixture.home.logged("it-out.log", "closed");
     // Some of them wait where nobody accepts.
     let clients: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(address).expect("it is open")).collect();
-    let described = || town.home.ok("describe it").out;
+    let described = || fixture.home.ok("describe it").out;
     eventually("it is noticed", || if described().contains(", 1 worker") { Ok(()) } else { Err(described()) });
     for _ in 0..20 {
         assert_ne!(ask(address), Ok(closing));
@@ -88,7 +88,7 @@ fn a_worker_that_closes_its_socket_and_lives_on_gets_no_more() {
     processes::signal(closing, Signal::SIGTERM);
     for mut client in clients {
         let mut said = String::new();
-        client.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        client.set_read_timeout(Some(WAIT_LIMIT)).expect("a socket");
         client.read_to_string(&mut said).expect("nobody is reset");
         assert!(said.trim().parse::<i32>().is_ok(), "{said:?}");
     }

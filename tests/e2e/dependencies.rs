@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::crash::kill_god;
-use crate::support::eventually::{PATIENCE, until};
+use crate::support::eventually::{WAIT_LIMIT, until};
 use crate::support::{Home, app, eventually};
 
 /// A config file of steps, in this order: name, further settings.
@@ -33,29 +33,29 @@ fn shop(home: &Home) {
     );
 }
 
-fn story(home: &Home) -> Vec<String> {
-    let text = std::fs::read_to_string(home.work().join("story")).unwrap_or_default();
+fn events(home: &Home) -> Vec<String> {
+    let text = std::fs::read_to_string(home.work().join("events")).unwrap_or_default();
     text.lines().map(str::to_owned).collect()
 }
 
-fn told(home: &Home, line: &str) {
-    eventually(&format!("{line:?} in the story"), || {
-        let story = story(home);
-        if story.iter().any(|other| other == line) { Ok(()) } else { Err(story.join("\n")) }
+fn wait_for_event(home: &Home, line: &str) {
+    eventually(&format!("{line:?} among the events"), || {
+        let events = events(home);
+        if events.iter().any(|other| other == line) { Ok(()) } else { Err(events.join("\n")) }
     });
 }
 
-fn forget(home: &Home) {
-    std::fs::remove_file(home.work().join("story")).expect("there is a story");
+fn clear_events(home: &Home) {
+    std::fs::remove_file(home.work().join("events")).expect("there are events");
 }
 
-fn go(home: &Home, name: &str) {
+fn allow(home: &Home, name: &str) {
     home.write(&format!("{name}-go"), "");
 }
 
-fn go_all(home: &Home) {
+fn allow_all(home: &Home) {
     for name in ["db", "migrate", "api"] {
-        go(home, name);
+        allow(home, name);
     }
 }
 
@@ -63,31 +63,31 @@ fn go_all(home: &Home) {
 fn open_shop() -> Home {
     let home = Home::new();
     shop(&home);
-    go_all(&home);
+    allow_all(&home);
     home.ok("start eco.config.js");
     home
 }
 
-const OPENING: [&str; 6] =
+const START_EVENTS: [&str; 6] =
     ["db begins", "db is ready", "migrate begins", "migrate is ready", "api begins", "api is ready"];
 
 #[test]
-fn each_starts_after_what_it_needs() {
+fn an_app_starts_after_its_dependencies() {
     let home = Home::new();
     shop(&home);
     let start = home.pmr(["start", "eco.config.js"]).spawn();
-    told(&home, "db begins");
+    wait_for_event(&home, "db begins");
     assert_eq!(home.status("api", "waiting")[0].pid, 0);
     home.ok("describe api").says("waits for `db` to be ready");
     home.ok("explain migrate").says("why: waits for `db` to be ready");
-    go(&home, "db");
-    told(&home, "migrate begins");
+    allow(&home, "db");
+    wait_for_event(&home, "migrate begins");
     home.when("api", "waits for the next", |_| home.ok("describe api").out.contains("waits for `migrate` to complete"));
-    go(&home, "migrate");
-    told(&home, "api begins");
-    go(&home, "api");
-    start.wait(PATIENCE).ok();
-    assert_eq!(story(&home), OPENING);
+    allow(&home, "migrate");
+    wait_for_event(&home, "api begins");
+    allow(&home, "api");
+    start.wait(WAIT_LIMIT).ok();
+    assert_eq!(events(&home), START_EVENTS);
     assert_eq!(home.one("migrate").status, "completed");
     assert!(home.one("api").online() && home.one("db").online());
     home.ok("list").says("completed");
@@ -95,35 +95,35 @@ fn each_starts_after_what_it_needs() {
 }
 
 #[test]
-fn all_stop_in_reverse_and_start_again() {
+fn apps_stop_in_reverse_order_and_start_again() {
     let home = open_shop();
-    forget(&home);
+    clear_events(&home);
     home.ok("stop all");
-    assert_eq!(story(&home), ["api ends", "db ends"]);
+    assert_eq!(events(&home), ["api ends", "db ends"]);
     assert_eq!(home.one("migrate").status, "stopped");
-    forget(&home);
+    clear_events(&home);
     home.ok("start api").says("`db` was started as well: `api` depends on it").says("`migrate` was started as well");
-    assert_eq!(story(&home), OPENING);
+    assert_eq!(events(&home), START_EVENTS);
     home.ok("stop db").says("`api` depends on `db` and runs on");
     assert!(home.one("api").online());
     home.ok("start db");
-    forget(&home);
+    clear_events(&home);
     home.ok("kill");
-    assert_eq!(story(&home), ["api ends", "db ends"]);
+    assert_eq!(events(&home), ["api ends", "db ends"]);
 }
 
 #[test]
-fn all_are_reloaded_in_order() {
+fn apps_are_reloaded_in_order() {
     let home = open_shop();
-    forget(&home);
+    clear_events(&home);
     home.ok("reload api db");
     let lines = ["db ends", "db begins", "db is ready", "api ends", "api begins", "api is ready"];
-    assert_eq!(story(&home), lines, "the migration is done");
+    assert_eq!(events(&home), lines, "the migration is done");
     home.ok("reload all --dry-run").says("one after another, as they depend on each other: `db`, `migrate`, `api`");
 }
 
 #[test]
-fn a_circle_and_a_name_that_nobody_has_start_nothing() {
+fn a_circle_or_an_unknown_dependency_starts_nothing() {
     let home = Home::new();
     config(&home, &[("api", "depends_on: ['db']"), ("db", "depends_on: {api: 'started'}")]);
     home.run("start eco.config.js").refuses("the apps depend on each other in a circle: api → db → api");
@@ -136,12 +136,12 @@ fn a_circle_and_a_name_that_nobody_has_start_nothing() {
     home.run("start eco.config.js").refuses("depends_on").complains("eco.config.js");
     config(&home, &[("api", "depends_on: {db: 'healthy'}"), ("db", "")]);
     home.run("start eco.config.js").refuses("`db` has no `health` check: add one, or wait for it to be `ready`");
-    go_all(&home);
+    allow_all(&home);
     config(&home, &[("db", "")]);
     home.ok("start eco.config.js");
     home.ok(&format!("start {} -n api --depends-on db:started -- api", app("step.sh")));
     home.run("restart db --depends-on api").refuses("db → api → db");
-    assert!(!Path::new("story").exists());
+    assert!(!Path::new("events").exists());
 }
 
 #[test]
@@ -151,47 +151,47 @@ fn a_dependency_that_fails_is_named() {
     config(&home, &[("api", "depends_on: {migrate: 'completed'}"), ("migrate", &fails)]);
     home.run("start eco.config.js").code(1).complains("`migrate`, on which it depends, exited with code 3");
     assert_eq!(home.one("api").status, "errored");
-    assert_eq!(story(&home), ["migrate begins"]);
+    assert_eq!(events(&home), ["migrate begins"]);
     home.ok("explain api").says("`migrate`, on which it depends, exited with code 3");
 }
 
 #[test]
-fn the_next_daemon_holds_what_this_one_held() {
+fn an_app_still_waits_for_its_dependencies_after_a_crash() {
     let home = Home::new();
     shop(&home);
     let start = home.pmr(["start", "eco.config.js"]).spawn();
-    told(&home, "db begins");
+    wait_for_event(&home, "db begins");
     home.status("api", "waiting");
     kill_god(&home);
     assert_eq!(home.status("api", "waiting")[0].pid, 0);
-    go_all(&home);
-    told(&home, "api is ready");
-    assert_eq!(story(&home), OPENING);
-    start.wait(PATIENCE).code(1);
+    allow_all(&home);
+    wait_for_event(&home, "api is ready");
+    assert_eq!(events(&home), START_EVENTS);
+    start.wait(WAIT_LIMIT).code(1);
     home.status("migrate", "completed");
     kill_god(&home);
     assert_eq!(home.one("migrate").status, "completed");
     home.ok("restart api");
-    assert_eq!(story(&home).iter().filter(|line| *line == "migrate begins").count(), 1, "it is done");
+    assert_eq!(events(&home).iter().filter(|line| *line == "migrate begins").count(), 1, "it is done");
 }
 
 #[test]
-fn what_comes_back_comes_back_in_order() {
+fn resurrected_apps_start_in_order() {
     let home = open_shop();
     home.ok("kill");
-    forget(&home);
+    clear_events(&home);
     std::fs::remove_file(home.work().join("db-go")).expect("it is there");
     let back = home.pmr(["resurrect"]).spawn();
-    told(&home, "db begins");
+    wait_for_event(&home, "db begins");
     home.status("api", "waiting");
-    go(&home, "db");
-    back.wait(PATIENCE).ok();
+    allow(&home, "db");
+    back.wait(WAIT_LIMIT).ok();
     until("all are up", || home.one("api").online());
-    assert_eq!(story(&home), OPENING, "the job is done again: it is another boot");
+    assert_eq!(events(&home), START_EVENTS, "the job is done again: it is another boot");
 }
 
 #[test]
-fn a_reload_that_fails_leaves_alone_who_depends_on_it() {
+fn a_failed_reload_leaves_dependent_apps_alone() {
     let home = Home::new();
     let script = app("gate.js");
     let one = |name: &str, more: &str| {
@@ -212,13 +212,13 @@ fn a_reload_that_fails_leaves_alone_who_depends_on_it() {
 }
 
 #[test]
-fn what_was_stopped_is_not_started_for_what_comes_back() {
+fn a_stopped_dependency_is_not_started_by_a_resurrection() {
     let home = open_shop();
     home.ok("stop db");
     home.ok("kill");
-    forget(&home);
+    clear_events(&home);
     home.ok("resurrect");
-    assert_eq!(story(&home), ["api begins", "api is ready"], "the migration would need the database");
+    assert_eq!(events(&home), ["api begins", "api is ready"], "the migration would need the database");
     assert!(home.one("api").online());
     assert_eq!(home.one("db").status, "stopped");
     home.ok("restart api").says("`db` was started as well: `api` depends on it");

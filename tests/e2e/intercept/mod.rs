@@ -4,14 +4,14 @@
 
 mod container;
 mod crash;
-mod going;
+mod edge_cases;
 mod health;
 mod listening;
 mod nested;
-mod odd;
 mod programs;
 mod socket;
 mod sticky;
+mod workers;
 mod yama;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,21 +60,21 @@ fn answered_by(port: u16, count: usize) -> Result<(), String> {
 }
 
 /// A cluster of a program named `it`, and its clients.
-struct Town {
+struct Fixture {
     home: Home,
     port: u16,
 }
 
-impl Town {
+impl Fixture {
     /// `None` where it cannot be.
-    fn new(words: &str) -> Option<Town> {
+    fn new(words: &str) -> Option<Fixture> {
         let (home, port) = (Home::new(), http::free_port());
         if !possible(&home) {
             return None;
         }
-        let town = Town { home, port };
-        town.start(words);
-        Some(town)
+        let fixture = Fixture { home, port };
+        fixture.start(words);
+        Some(fixture)
     }
 
     fn start(&self, words: &str) {

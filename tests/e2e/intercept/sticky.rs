@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
 
 use super::socket::{NOBODY, Socket};
-use super::{PYTHON, Town, possible, there};
+use super::{Fixture, PYTHON, possible, there};
 use crate::crash::kill_god;
 use crate::support::listing::Row;
 use crate::support::{Home, app, eventually, http};
@@ -21,27 +21,27 @@ const CLIENTS: u8 = 200;
 type Answer = (u32, i32);
 
 /// The app in a home of this user's, who has another balancer, or of root's. `None` where it cannot be.
-fn town(socket: Socket, user: Option<u32>, balance: &str) -> Option<Town> {
-    let town = Town { home: socket.home(user)?, port: http::free_port() };
-    town.home.write("sticky.py", &std::fs::read_to_string(app("share/sticky.py")).unwrap());
-    release(&town, socket, balance);
-    town.home.ok("start it.json");
-    Some(town)
+fn fixture(socket: Socket, user: Option<u32>, balance: &str) -> Option<Fixture> {
+    let fixture = Fixture { home: socket.home(user)?, port: http::free_port() };
+    fixture.home.write("sticky.py", &std::fs::read_to_string(app("share/sticky.py")).unwrap());
+    release(&fixture, socket, balance);
+    fixture.home.ok("start it.json");
+    Some(fixture)
 }
 
-fn release(town: &Town, socket: Socket, balance: &str) {
-    let listen = socket.config(town.port);
+fn release(fixture: &Fixture, socket: Socket, balance: &str) {
+    let listen = socket.config(fixture.port);
     let text = format!(
         r#"{{ "apps": [{{ "name": "it", "script": "{}/sticky.py", "interpreter": "{PYTHON}", "instances": 4, {listen}
             "balance": "{balance}", "merge_logs": true, "listen_timeout": "30s", "exec_mode": "cluster",
             "env": {{ "PORT": "{}" }} }}] }}"#,
-        town.home.work().display(),
-        town.port
+        fixture.home.work().display(),
+        fixture.port
     );
-    town.home.write("it.json", &text);
+    fixture.home.write("it.json", &text);
 }
 
-impl Town {
+impl Fixture {
     /// Who answers the client at this address.
     fn ask(&self, last: u8) -> std::io::Result<Answer> {
         let socket: OwnedFd = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
@@ -89,34 +89,34 @@ fn pids(map: &BTreeMap<u8, Answer>) -> Vec<i32> {
     map.values().map(|(_, pid)| *pid).collect()
 }
 
-fn story(socket: Socket, user: Option<u32>) {
-    let Some(town) = town(socket, user, "sticky") else { return };
-    let first = town.settled("four have clients", |map| (0..4).all(|instance| instances(map).contains(&instance)));
+fn run_scenario(socket: Socket, user: Option<u32>) {
+    let Some(fixture) = fixture(socket, user, "sticky") else { return };
+    let first = fixture.settled("four have clients", |map| (0..4).all(|instance| instances(map).contains(&instance)));
     for instance in 0..4 {
         let count = instances(&first).into_iter().filter(|of| *of == instance).count();
         assert!((25..=75).contains(&count), "worker {instance} has {count} clients");
     }
-    let described = town.home.ok("describe it").says("by client address in the kernel");
+    let described = fixture.home.ok("describe it").says("by client address in the kernel");
     // Connections are counted where nothing is left to chance while workers change places.
     let is_exact = described.out.contains("connections so far");
-    kill_god(&town.home);
-    assert_eq!(town.map().as_ref(), Ok(&first), "the next God sends all where the last one did");
-    while_asking(&town, is_exact, || drop(town.home.ok("reload it")));
-    let reloaded = town.settled("successors have the clients", |map| instances(map) == instances(&first));
+    kill_god(&fixture.home);
+    assert_eq!(fixture.map().as_ref(), Ok(&first), "the next God sends all where the last one did");
+    while_asking(&fixture, is_exact, || drop(fixture.home.ok("reload it")));
+    let reloaded = fixture.settled("successors have the clients", |map| instances(map) == instances(&first));
     assert!(pids(&reloaded).iter().all(|pid| !pids(&first).contains(pid)), "{first:?} {reloaded:?}");
-    town.home.ok("scale it 5");
-    let more = town.settled("the fifth has clients", |map| instances(map).contains(&4));
+    fixture.home.ok("scale it 5");
+    let more = fixture.settled("the fifth has clients", |map| instances(map).contains(&4));
     let moved: Vec<_> = more.iter().filter(|(client, answer)| reloaded[client] != **answer).collect();
     assert!(moved.iter().all(|(_, (instance, _))| *instance == 4), "nobody moves but to the new one: {moved:?}");
     assert!((15..=65).contains(&moved.len()), "about a fifth: {}", moved.len());
-    town.home.ok("scale it 4");
-    assert_eq!(town.settled("all are back", |map| !instances(map).contains(&4)), reloaded);
-    kill_god(&town.home);
-    assert_eq!(town.map().as_ref(), Ok(&reloaded));
+    fixture.home.ok("scale it 4");
+    assert_eq!(fixture.settled("all are back", |map| !instances(map).contains(&4)), reloaded);
+    kill_god(&fixture.home);
+    assert_eq!(fixture.map().as_ref(), Ok(&reloaded));
 }
 
 /// Some clients ask all the time meanwhile, and are answered by the workers of one number each, if that is `exact`.
-fn while_asking(town: &Town, exact: bool, act: impl FnOnce()) {
+fn while_asking(fixture: &Fixture, exact: bool, act: impl FnOnce()) {
     let done = &AtomicBool::new(false);
     std::thread::scope(|scope| {
         let clients: Vec<_> = (1..=4)
@@ -124,7 +124,7 @@ fn while_asking(town: &Town, exact: bool, act: impl FnOnce()) {
                 let asking = move || {
                     let mut found = Vec::new();
                     while !done.load(Ordering::Relaxed) {
-                        let (instance, _) = town.ask(last).expect("an answer");
+                        let (instance, _) = fixture.ask(last).expect("an answer");
                         found.push(instance);
                     }
                     found.dedup();
@@ -143,61 +143,62 @@ fn while_asking(town: &Town, exact: bool, act: impl FnOnce()) {
 }
 
 #[test]
-fn bound_by_each() {
-    story(Socket::Bound, None);
+fn workers_that_bind_keep_their_clients() {
+    run_scenario(Socket::Bound, None);
 }
 
 #[test]
-fn bound_by_each_of_an_ordinary_user() {
-    story(Socket::Bound, Some(NOBODY));
+fn workers_of_an_ordinary_user_that_bind_keep_their_clients() {
+    run_scenario(Socket::Bound, Some(NOBODY));
 }
 
 #[test]
-fn given_to_each() {
-    story(Socket::Given, None);
+fn activated_workers_keep_their_clients() {
+    run_scenario(Socket::Given, None);
 }
 
 #[test]
-fn given_to_each_of_an_ordinary_user() {
-    story(Socket::Given, Some(NOBODY));
+fn activated_workers_of_an_ordinary_user_keep_their_clients() {
+    run_scenario(Socket::Given, Some(NOBODY));
 }
 
 #[test]
-fn asked_for_later_it_holds_from_the_reload_on() {
-    let Some(town) = town(Socket::Bound, None, "round_robin") else { return };
-    let by: BTreeSet<Answer> = (0..60).map(|_| town.ask(1).expect("an answer")).collect();
+fn a_sticky_balance_set_later_holds_from_the_reload_on() {
+    let Some(fixture) = fixture(Socket::Bound, None, "round_robin") else { return };
+    let by: BTreeSet<Answer> = (0..60).map(|_| fixture.ask(1).expect("an answer")).collect();
     assert_eq!(by.len(), 4, "{by:?}");
-    release(&town, Socket::Bound, "sticky");
-    town.home.ok("reload it.json");
-    let first = town.settled("four have clients", |map| (0..4).all(|instance| instances(map).contains(&instance)));
-    kill_god(&town.home);
-    assert_eq!(town.map().as_ref(), Ok(&first));
-    release(&town, Socket::Bound, "round_robin");
-    town.home.ok("reload it.json");
-    town.home.when("it", "online", |rows| rows.iter().all(Row::online));
-    let by: BTreeSet<Answer> = (0..60).map(|_| town.ask(1).expect("an answer")).collect();
+    release(&fixture, Socket::Bound, "sticky");
+    fixture.home.ok("reload it.json");
+    let first = fixture.settled("four have clients", |map| (0..4).all(|instance| instances(map).contains(&instance)));
+    kill_god(&fixture.home);
+    assert_eq!(fixture.map().as_ref(), Ok(&first));
+    release(&fixture, Socket::Bound, "round_robin");
+    fixture.home.ok("reload it.json");
+    fixture.home.when("it", "online", |rows| rows.iter().all(Row::online));
+    let by: BTreeSet<Answer> = (0..60).map(|_| fixture.ask(1).expect("an answer")).collect();
     assert!(by.len() >= 4, "{by:?}");
 }
 
 #[test]
-fn what_the_kernel_cannot_do_is_told() {
-    let town = Town { home: Home::new(), port: http::free_port() };
-    if !there(PYTHON) || !possible(&town.home) {
+fn a_balance_that_the_kernel_lacks_causes_a_warning() {
+    let fixture = Fixture { home: Home::new(), port: http::free_port() };
+    if !there(PYTHON) || !possible(&fixture.home) {
         return;
     }
     let line = format!(
         "start {} -n it --interpreter {PYTHON} -i 2 --balance least --max-connections 9",
         app("share/threads.py")
     );
-    let start = town.home.pmr(line.split_whitespace()).env("PORT", town.port.to_string()).run();
+    let start = fixture.home.pmr(line.split_whitespace()).env("PORT", fixture.port.to_string()).run();
     start
         .ok()
         .complains("it: `balance: least` is for Node and for pmr's own channel")
         .complains("it: `max_connections`");
-    town.home.ok("describe it").says("`balance: least` holds on pmr's own channel only");
-    town.home.ok("explain it").says("What may not hold").says("any other program has as many as it accepts");
+    fixture.home.ok("describe it").says("`balance: least` holds on pmr's own channel only");
+    fixture.home.ok("explain it").says("What may not hold").says("any other program has as many as it accepts");
     let one = format!("start {} -n one -i 2 --balance sticky --share queue", app("share/threads.py"));
-    town.home.run(&one).refuses("`sticky` gives each client a worker of its own");
-    let given = format!("start {} -n given -i 2 --balance least --listen tcp://:{}", app("share/sticky.py"), town.port);
-    town.home.run(&given).refuses("`least` is for Node");
+    fixture.home.run(&one).refuses("`sticky` gives each client a worker of its own");
+    let given =
+        format!("start {} -n given -i 2 --balance least --listen tcp://:{}", app("share/sticky.py"), fixture.port);
+    fixture.home.run(&given).refuses("`least` is for Node");
 }

@@ -4,22 +4,22 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use super::{PYTHON, Town, skip, there};
+use super::{Fixture, PYTHON, skip, there};
 use crate::support::app;
 use crate::support::listing::pids;
 
 /// Starts it, sees that both share the port, and reloads three times under load.
-fn story(words: &str) {
-    let Some(town) = Town::new(&format!("-i 2 {words}")) else { return };
-    let rows = town.online(2);
-    let by = town.spread(40);
+fn run_scenario(words: &str) {
+    let Some(fixture) = Fixture::new(&format!("-i 2 {words}")) else { return };
+    let rows = fixture.online(2);
+    let by = fixture.spread(40);
     assert!(by.len() == 2 && by.values().all(|count| (5..=35).contains(count)), "{by:?} of {rows:?}");
-    town.home.ok("describe it").says("a queue each").says("2 workers");
-    let mut loads = town.loads();
+    fixture.home.ok("describe it").says("a queue each").says("2 workers");
+    let mut loads = fixture.loads();
     let mut before = pids(&rows);
     for _ in 0..3 {
-        town.home.ok("reload it");
-        let now = pids(&town.online(2));
+        fixture.home.ok("reload it");
+        let now = pids(&fixture.online(2));
         assert!(now.iter().all(|pid| !before.contains(pid)), "{before:?} {now:?}");
         before = now;
         loads.are_served();
@@ -28,66 +28,66 @@ fn story(words: &str) {
 }
 
 #[test]
-fn python_with_threads() {
+fn python_with_threads_shares_its_port() {
     if there(PYTHON) {
-        story(&format!("{} --interpreter {PYTHON}", app("share/threads.py")));
+        run_scenario(&format!("{} --interpreter {PYTHON}", app("share/threads.py")));
     }
 }
 
 #[test]
-fn python_with_an_event_loop_on_all_addresses() {
+fn python_with_an_event_loop_shares_its_port() {
     if there(PYTHON) {
-        story(&format!("{} --interpreter {PYTHON}", app("share/loop.py")));
+        run_scenario(&format!("{} --interpreter {PYTHON}", app("share/loop.py")));
     }
 }
 
 #[test]
-fn static_go() {
+fn a_static_go_program_shares_its_port() {
     if let Some(program) = go() {
-        story(&program.display().to_string());
+        run_scenario(&program.display().to_string());
     }
 }
 
 #[test]
-fn ruby() {
+fn ruby_shares_its_port() {
     if there("/usr/bin/ruby") {
-        story(&format!("{} --interpreter /usr/bin/ruby", app("share/server.rb")));
+        run_scenario(&format!("{} --interpreter /usr/bin/ruby", app("share/server.rb")));
     }
 }
 
 #[test]
-fn php() {
+fn php_shares_its_port() {
     if there("/usr/bin/php") {
-        story(&format!("/usr/bin/php --interpreter none -- -S 127.0.0.1:PORT {}", app("share/router.php")));
+        run_scenario(&format!("/usr/bin/php --interpreter none -- -S 127.0.0.1:PORT {}", app("share/router.php")));
     }
 }
 
 #[test]
-fn node_through_npm() {
+fn node_started_by_npm_shares_its_port() {
     if !there("/usr/bin/npm") {
         return;
     }
-    let Some(town) = Town::new("true --no-autostart") else { return };
-    town.home.ok("delete it");
+    let Some(fixture) = Fixture::new("true --no-autostart") else { return };
+    fixture.home.ok("delete it");
     let script = crate::support::example("node/http.js");
-    town.home.write("package.json", &format!(r#"{{"scripts": {{"start": "GRACEFUL=no node {script}"}}}}"#));
-    town.start("/usr/bin/npm -i 2 -- start");
-    assert_eq!(town.spread(40).len(), 2);
-    let loads = town.loads();
-    town.home.ok("reload it");
+    fixture.home.write("package.json", &format!(r#"{{"scripts": {{"start": "GRACEFUL=no node {script}"}}}}"#));
+    fixture.start("/usr/bin/npm -i 2 -- start");
+    assert_eq!(fixture.spread(40).len(), 2);
+    let loads = fixture.loads();
+    fixture.home.ok("reload it");
     loads.leave_content();
 }
 
 #[test]
-fn pythons_own_server_without_a_script() {
+fn the_http_server_of_python_shares_its_port() {
     if !there(PYTHON) {
         return;
     }
     let module = format!("{PYTHON} -i 2 --interpreter none -- -m http.server PORT --bind 127.0.0.1");
-    let Some(town) = Town::new(&module) else { return };
-    town.home.write("index.html", "1\n");
-    let loads = town.loads();
-    town.home.ok("reload it");
+    let Some(fixture) = Fixture::new(&module) else { return };
+    fixture.home.write("index.html", "1\n");
+    let loads = fixture.loads();
+    fixture.home.ok("reload it");
     assert!(loads.stop().iter().all(|tally| tally.failed.iter().all(|failed| failed.how == "wrong")), "no /work");
 }
 

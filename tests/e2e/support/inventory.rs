@@ -6,14 +6,14 @@ use super::{Home, eventually, processes};
 
 /// Waits until it is so: a keeper, his one God, and the processes of each run, of which the listed pid is one; nobody
 /// without a run, no zombie.
-pub fn in_order(home: &Home) {
+pub fn processes_match_list(home: &Home) {
     eventually("the processes of the home are those of the list", || check(home));
 }
 
 fn check(home: &Home) -> Result<(), String> {
     let (keeper, god) = (home.daemon_pid(), home.god_pid());
     let ran = home.run("jlist");
-    let Ok(listed) = serde_json::from_str::<serde_json::Value>(&ran.out) else { return Err(ran.story()) };
+    let Ok(listed) = serde_json::from_str::<serde_json::Value>(&ran.out) else { return Err(ran.transcript()) };
     let pids = listed.as_array().into_iter().flatten().filter_map(|row| row["pid"].as_i64());
     let listed: BTreeSet<i32> = pids.filter(|pid| *pid != 0).filter_map(|pid| i32::try_from(pid).ok()).collect();
     let mut runs: BTreeMap<String, BTreeSet<i32>> = BTreeMap::new();
