@@ -1,4 +1,4 @@
-//! The real binary where no daemon runs: exit codes, and what goes to which stream.
+//! The real binary without a daemon: exit codes, and what goes to which stream.
 
 mod deadline;
 

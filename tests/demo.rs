@@ -1,4 +1,4 @@
-//! The demo as a newcomer runs it, and as one who has seen enough stops it: nothing is left behind.
+//! `pmr demo`, run to its end and interrupted: no process and no file is left behind.
 
 mod deadline;
 
@@ -16,7 +16,7 @@ fn demo(scratch: &Path) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// Processes that were started for a home in this folder: they name it in their arguments or variables.
+/// Processes that name this folder in their arguments or environment: those of a home in it.
 fn left_behind(scratch: &Path) -> Vec<String> {
     let word = scratch.to_str().unwrap().as_bytes();
     let mut found = Vec::new();

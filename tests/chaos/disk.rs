@@ -1,20 +1,20 @@
-//! A small disk for a home, so that it can be filled. Needs the right to mount one.
+//! A small file system for a home, which a walk can fill. Mounting it takes privileges.
 
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Large enough for all that a walk logs.
+/// Large enough for all logs of a walk.
 const SIZE: &str = "size=48m";
 
-/// A mounted disk. Dropped, it is unmounted.
+/// A mounted file system, unmounted when dropped.
 pub struct Disk {
     at: PathBuf,
 }
 
 impl Disk {
-    /// `None` if mounting is not allowed here.
+    /// Mounts a file system at a new folder. `None` if mounting is not allowed here.
     pub fn mount(at: &Path) -> Option<Disk> {
         std::fs::create_dir(at).expect("it is new");
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", SIZE, "none"]).arg(at).output();
@@ -25,7 +25,7 @@ impl Disk {
         self.at.join("ballast")
     }
 
-    /// Not one byte more fits.
+    /// Fills the disk to the last byte.
     pub fn fill(&self) {
         let mut file = File::create(self.ballast()).expect("a file can be made");
         let chunk = vec![0; 1 << 16];
@@ -40,7 +40,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Files on it that are still start_load go with those who have them.
+        // Lazily: files that are still open stay until their processes close them.
         let _ = Command::new("umount").arg("-l").arg(&self.at).output();
     }
 }

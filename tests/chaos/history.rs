@@ -1,9 +1,9 @@
-//! What was done, told when it went wrong.
+//! The history of a walk, printed when the walk fails.
 
 use std::fmt::Debug;
 use std::time::Instant;
 
-/// Dropped in a panic, it tells all of it.
+/// The steps so far. When it is dropped during a panic, it prints all of them.
 pub struct History {
     seed: u64,
     start: Instant,

@@ -1,11 +1,11 @@
-//! The logs of a home whose disk was full.
+//! Checks the logs of a home whose disk was full.
 
 use std::collections::BTreeMap;
 
 use crate::support::counting::parse;
 
-/// As [`crate::support::counting::counted`], for a log that could not be written at times: lines may be missing or cut,
-/// but none comes twice or too late.
+/// Like [`crate::support::counting::counted`], for a log that could not be written at times. Lines may be missing or
+/// cut, but no line comes twice or out of order.
 #[track_caller]
 pub fn counted_with_gaps(log: &str) -> BTreeMap<i32, u64> {
     let mut reached = BTreeMap::new();

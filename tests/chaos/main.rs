@@ -1,7 +1,8 @@
-//! Everything at once, in an order that a seed decides: daemons and workers killed, programs exchanged, apps reloaded,
-//! scaled, stopped and started, the disk full, all under load; and nothing is lost, doubled or left behind.
+//! A random walk through all operations and faults, in an order that a seed decides. Daemons and workers are killed,
+//! programs are exchanged, apps are reloaded, scaled, stopped and started, and the disk fills up, all under load.
+//! Nothing may be lost, duplicated or left behind.
 //!
-//! `cargo test --test chaos` takes a short walk. A long one, and the walk of a failure again:
+//! `cargo test --test chaos` runs a short walk. To run a long walk, or a failed one again:
 //!
 //! ```text
 //! PMR_CHAOS_STEPS=400 PMR_CHAOS_SEED=7 cargo test --test chaos -- --ignored --nocapture
@@ -28,7 +29,7 @@ use history::History;
 use step::Step;
 use system::System;
 
-/// Steps between two looks at everything.
+/// Number of steps between two checks of the whole system.
 const CHECK_INTERVAL: usize = 10;
 
 fn number(variable: &str, otherwise: u64) -> u64 {

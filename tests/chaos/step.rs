@@ -4,33 +4,33 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-/// What is done to the daemon, or asked of it.
+/// A fault that is injected, or a request to the daemon.
 #[derive(Clone, Debug)]
 pub enum Step {
     KillGod,
-    /// Several times, as soon as the next one is there.
+    /// Kills several Gods, each as soon as it answers.
     KillGods(u8),
     KillKeeper,
-    /// Both, one shortly after the other.
+    /// Kills the keeper, and God after this pause.
     KillKeeperThenGod(Duration),
     KillWorker(usize),
     KillApp(&'static str),
     Update,
     UpdateToCopy,
     Command(Command),
-    /// The command is given, and God killed while he is at it.
+    /// A command runs, and God is killed after this time.
     KillDuring(Command, Duration),
-    /// God is on his way to a new program when the command is given.
+    /// A command runs while the daemon is updated.
     UpdateDuring(Command),
     Freeze(Duration),
     FullDisk,
-    /// God dies while the disk is full.
+    /// God is killed while the disk is full.
     KillOnFullDisk,
-    /// The next God dies here, and a command leads him there.
+    /// The next God dies at this kill point, which the command reaches.
     Point(&'static str, Command),
 }
 
-/// What is asked. All of them may be asked again.
+/// A request to the daemon. Each of them may be repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     Reload,
@@ -39,7 +39,7 @@ pub enum Command {
     Restart(&'static str),
 }
 
-/// Apps with one process.
+/// Names of the apps with one process.
 pub const SINGLES: [&str; 4] = ["shell", "python", "forest", "stubborn"];
 
 const POINTS: [&str; 15] = [

@@ -1,4 +1,4 @@
-//! The apps of a walk, the load on them, and what must hold of them.
+//! The system under test: apps, the load on them, and the invariants.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,18 +16,18 @@ use crate::support::inventory::processes_match_list;
 use crate::support::listing::Row;
 use crate::support::{Home, app, copy_program, eventually, example, http, pmr, processes};
 
-/// Requests at once, of each mode.
+/// Concurrent clients of each mode.
 const CLIENTS: usize = 4;
-/// Workers between two stages.
+/// Workers of the cluster at each check.
 const WORKERS: usize = 2;
-/// How often a command is given again because God died before he answered.
+/// How often a command is repeated because God died before it answered.
 const TRIES: usize = 20;
-/// Descriptors that come and go with the clients of the daemon.
+/// Open files that vary with the number of the daemon's clients.
 const CLIENT_FILES: usize = 2;
-/// Memory a long life may add.
+/// Memory growth that is allowed, in bytes.
 const MAX_GROWTH: u64 = 8 << 20;
 
-/// How often an app may have been restarted, and how often it must.
+/// Bounds of the restart count of an app.
 #[derive(Clone, Copy, Debug, Default)]
 struct Restarts {
     least: u64,
@@ -46,7 +46,7 @@ pub struct System {
     port: u16,
     load: Option<[Load; 2]>,
     restarts: BTreeMap<&'static str, Restarts>,
-    /// Pids of apps that nobody touched since they were looked at.
+    /// Pids of the apps that no step has touched since the last check, by app.
     known: BTreeMap<String, Vec<i32>>,
     killed_workers: Vec<i32>,
     was_full: bool,
@@ -86,12 +86,12 @@ impl System {
         }
     }
 
-    /// how long the whole walk may take, checks included.
+    /// Sets the time limit of the whole walk.
     pub fn limit(&self, limit: Duration) {
         self.home.limit(limit);
     }
 
-    /// Clients come.
+    /// Starts the load.
     pub fn start_load(&mut self) {
         let mut load = [Mode::Keep, Mode::New].map(|mode| Load::start(Kind::Http, mode, self.port, CLIENTS));
         for load in &mut load {
@@ -138,7 +138,7 @@ impl System {
         self.wait_for_answer();
     }
 
-    /// Waits until the daemon answers. A command whose God dies before he wait_for_answer fails.
+    /// Waits until the daemon answers. A command fails if its God dies before it answers.
     fn wait_for_answer(&self) {
         eventually("the daemon answers", || {
             let ran = self.home.run("ping");
@@ -179,7 +179,7 @@ impl System {
 
     fn update(&mut self, program: &std::path::Path) {
         let ran = self.home.pmr(["update".as_ref(), program.as_os_str()]).run();
-        // One that comes into the trial of the last is refused.
+        // An update during the probation of the last one is refused.
         assert!(ran.code == Some(0) || ran.err.contains("another upgrade"), "{}", ran.transcript());
     }
 
@@ -202,7 +202,7 @@ impl System {
         });
     }
 
-    /// Waits until some requests more are answered.
+    /// Waits until more requests are answered.
     fn wait_for_work(&mut self) {
         for load in self.load.iter_mut().flatten() {
             let before = load.tally().answered;
@@ -210,7 +210,7 @@ impl System {
         }
     }
 
-    /// Does something while a command is carried out, and gives it again then.
+    /// Runs a command with a disturbance, and repeats the command afterwards.
     fn with_disturbance(&mut self, command: Command, disturbance: impl FnOnce(&mut System)) {
         let (line, _) = lines(command);
         self.note_touched(command);
@@ -220,7 +220,7 @@ impl System {
         self.retry(command);
     }
 
-    /// Gives a command until it succeeds.
+    /// Repeats a command until it succeeds.
     fn retry(&mut self, command: Command) {
         let (first, second) = lines(command);
         for line in [Some(first), second].into_iter().flatten() {
@@ -240,7 +240,7 @@ impl System {
         }
     }
 
-    /// A command is given that may restart apps.
+    /// Records that a command may restart apps.
     fn note_touched(&mut self, command: Command) {
         match command {
             Command::Restart(name) | Command::StopAndStart(name) => self.restarted(name, 0, 1),
@@ -260,9 +260,9 @@ impl System {
         rows.iter().map(|row| row.pid).collect()
     }
 
-    // What must hold.
+    // Invariants.
 
-    /// Who was not touched has the pid it had.
+    /// Apps that no step has touched have the same pids as before.
     pub fn check_untouched(&mut self) {
         let mut now: BTreeMap<String, Vec<i32>> = BTreeMap::new();
         for row in self.home.list() {
@@ -274,7 +274,7 @@ impl System {
         self.known = now;
     }
 
-    /// Clients go, and everything is looked at.
+    /// Stops the load and checks all invariants.
     pub fn checkpoint(&mut self, history: &mut History) {
         self.retry(Command::Scale(WORKERS));
         let load = self.load.take();
@@ -289,7 +289,7 @@ impl System {
         self.check_untouched();
     }
 
-    /// Requests fail only inside killed workers.
+    /// Requests may fail only inside killed workers.
     fn check_failures(&mut self, tally: &Tally) {
         self.answered += tally.answered;
         self.lost += tally.failed.len();
@@ -324,7 +324,7 @@ impl System {
         }
     }
 
-    /// As many start_load files as at first, and about as much memory.
+    /// The number of open files and the memory stay about the same.
     fn check_growth(&mut self) -> Usage {
         let look = || {
             let (keeper, god) = (self.home.daemon_pid(), self.home.god_pid());
@@ -335,7 +335,7 @@ impl System {
         eventually("no more open files than at first", || {
             let now = look();
             let grown = now.keeper > first.keeper + MAX_GROWTH || now.god > first.god + MAX_GROWTH;
-            // Each is watched, as nobody else would tell of its end.
+            // God holds a pidfd for each adopted process, because no parent reports its exit.
             let adopted = adopted(self.home.root()).len();
             if now.files <= first.files + CLIENT_FILES + adopted && !grown {
                 return Ok(now);
@@ -344,26 +344,26 @@ impl System {
         })
     }
 
-    /// The daemon finish, with everybody.
+    /// Ends the daemon and all apps.
     pub fn close(self) {
         self.home.ok("kill");
         self.home.no_process_left();
     }
 }
 
-/// A command that found nothing to do is refused, and was carried out before.
+/// A command that found nothing to do is refused: an earlier attempt completed it.
 fn is_done(ran: &pmr::Ran) -> bool {
     ran.code == Some(0) || ran.err.contains("nothing to do")
 }
 
-/// Processes of a home whose parent is none: their keeper has died.
+/// Processes of a home whose parent is not one of its processes, because their keeper died.
 fn adopted(root: &std::path::Path) -> Vec<i32> {
     let all = processes::of_home(root);
     let has_parent: Vec<i32> = all.iter().flat_map(|parent| processes::children(*parent)).collect();
     all.into_iter().filter(|pid| !has_parent.contains(pid)).collect()
 }
 
-/// The words of a command, and of a second one where it takes two.
+/// The command line, and a second one where the command takes two.
 fn lines(command: Command) -> (String, Option<String>) {
     match command {
         Command::Reload => ("reload web".to_owned(), None),
@@ -375,7 +375,7 @@ fn lines(command: Command) -> (String, Option<String>) {
 
 impl Drop for System {
     fn drop(&mut self) {
-        // The disk goes before the home, which would not find its daemon then.
+        // The disk is unmounted before the home is dropped, and the home would not find its daemon then.
         if std::thread::panicking() {
             let log = std::fs::read_to_string(self.home.root().join("pmr.log")).unwrap_or_default();
             println!("the daemon's log:\n{log}");

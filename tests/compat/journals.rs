@@ -1,4 +1,4 @@
-//! Journals, and the lists that `pmr save` and the daemon's end wrote.
+//! Journals, and the lists written by `pmr save` and by a daemon that ends.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,7 @@ fn sample(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat").join(path)
 }
 
-/// Reads a copy: reading sets aside what is damaged.
+/// Loads a copy of the sample, because loading sets a damaged file aside.
 fn load(path: &str) -> Loaded {
     let folder = tempfile::tempdir().expect("a folder");
     let copy = folder.path().join("journal");
@@ -76,7 +76,7 @@ fn a_version_1_list_loads_and_is_written_without_loss() {
     }
 }
 
-/// The samples are what is said of them: frames, the first of them the head.
+/// The sample is a sequence of frames, and the first one holds the head.
 #[test]
 fn a_version_1_journal_has_its_head_in_a_frame_of_its_own() {
     let bytes = fs::read(sample("journals/1/killed")).expect("the sample is there");

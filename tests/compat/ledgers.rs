@@ -1,4 +1,4 @@
-//! What Gods of every version said of the files they kept: number and identity by name.
+//! Ledgers of every version: number and identity of each kept file, by name.
 
 use pmr::keeper::{frames, ledger};
 

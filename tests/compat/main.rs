@@ -1,5 +1,5 @@
-//! What earlier builds wrote still loads. One folder for each format and version; files there are never changed, only
-//! added: they stand for what lies on somebody's disk.
+//! Files written by earlier builds still load. There is one folder for each format and version. Its files are never
+//! changed, only added: they stand for files on users' disks.
 
 mod journals;
 mod ledgers;

@@ -1,4 +1,4 @@
-//! The supervisor's records, one `KEY JSON` on each line.
+//! Records of the supervisor: files with one `KEY JSON` on each line.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -51,7 +51,7 @@ fn json(text: &str) -> Value {
     serde_json::from_str(text).expect("JSON")
 }
 
-/// True if `newer` says all that `older` says, and maybe more.
+/// True if `newer` has everything that `older` has. It may have more.
 fn holds(newer: &Value, older: &Value) -> bool {
     match (newer, older) {
         (Value::Object(newer), Value::Object(older)) => {

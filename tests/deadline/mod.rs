@@ -15,26 +15,26 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-/// How long a test may take that says nothing else.
+/// Limit of a test that does not set one.
 const LIMIT: Duration = Duration::from_secs(120);
-/// How long a test may take to fail when what it waits for has been killed.
+/// Time that a test has to fail after the processes it waits for were killed.
 const GRACE: Duration = Duration::from_secs(30);
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// A test that runs.
+/// A running test.
 #[derive(Clone)]
 struct Watched {
     name: String,
     thread: ThreadId,
-    /// The kernel's number of that thread: the processes it started are its children.
+    /// Kernel thread id of that thread: the processes that it started are its children.
     tid: i32,
-    /// Processes that name this folder belong to the test.
+    /// Processes that name this folder in arguments or environment belong to the test.
     scratch: Option<PathBuf>,
-    /// `PMR_HOME`.
+    /// `PMR_HOME` of the test, which has the daemon's log.
     home: Option<PathBuf>,
     start: Instant,
     limit: Duration,
-    /// When the limit was passed.
+    /// When the watchdog found that the limit had passed.
     over: Option<Instant>,
 }
 
@@ -44,18 +44,18 @@ fn all() -> MutexGuard<'static, BTreeMap<u64, Watched>> {
     ALL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The limit of the test that made it, from then until it is dropped. If the limit has been passed, dropping it fails the
-/// test.
+/// The time limit of the current test, from its creation until it is dropped. When the limit has passed, dropping it
+/// fails the test.
 pub struct Deadline(u64);
 
 impl Deadline {
-    /// For a test without a home; `scratch` is its folder, if it has one.
+    /// For a test without a home. `scratch` is the folder of the test, if it has one.
     #[allow(dead_code, reason = "not all who share this file have tests without a home")]
     pub fn new(scratch: Option<&Path>) -> Deadline {
         Deadline::start(scratch.map(Path::to_owned), None)
     }
 
-    /// For a test with this `PMR_HOME`, which lies in the scratch folder.
+    /// For a test with this `PMR_HOME`, which is in the scratch folder.
     #[allow(dead_code, reason = "not all who share this file have homes")]
     pub fn of_home(scratch: &Path, home: &Path) -> Deadline {
         Deadline::start(Some(scratch.to_owned()), Some(home.to_owned()))
@@ -81,7 +81,7 @@ impl Deadline {
         Deadline(id)
     }
 
-    /// For a test that may take longer, or must be shorter.
+    /// Replaces the limit, for a test that takes longer or has to be shorter.
     #[allow(dead_code, reason = "not all who share this file have long tests")]
     pub fn limit(&self, limit: Duration) {
         if let Some(watched) = all().get_mut(&self.0) {
@@ -101,26 +101,26 @@ impl Drop for Deadline {
     }
 }
 
-/// Whether the test of this thread has passed its limit: what it waits for was killed and cannot come any more.
+/// True if the test of this thread has passed its limit. The processes that it waits for were killed.
 #[allow(dead_code, reason = "not all who share this file wait for conditions")]
 pub fn is_over() -> bool {
     let thread = std::thread::current().id();
     all().values().any(|watched| watched.thread == thread && watched.over.is_some())
 }
 
-/// What the watching thread does until the binary ends.
+/// The loop of the watchdog thread. It runs until the binary ends.
 fn watch() {
     loop {
         std::thread::sleep(POLL_INTERVAL);
         let now = Instant::now();
         let hangs = |watched: &Watched| watched.over.is_some_and(|over| now - over > GRACE);
-        // Not in the condition: the lock would be held in the block, which takes it again.
+        // Not inside the condition of the `if`: the lock would be held in the block, which takes it again.
         let hanging = all().values().find(|watched| hangs(watched)).cloned();
         if let Some(hanging) = hanging {
             abort(&hanging);
         }
         for (id, watched) in late(now) {
-            // Before it is over: a test that knows that tidies up.
+            // The state is written before `over` is set: a test that sees its limit passed cleans up.
             tell(&format!("{} has taken longer than {:?}:\n{}", watched.name, watched.limit, watched.state()));
             if let Some(watched) = all().get_mut(&id) {
                 watched.over = Some(Instant::now());
@@ -130,13 +130,13 @@ fn watch() {
     }
 }
 
-/// Those whose limit has been passed since the last look.
+/// Tests whose limit has passed since the last look.
 fn late(now: Instant) -> Vec<(u64, Watched)> {
     let is_late = |watched: &Watched| watched.over.is_none() && now - watched.start > watched.limit;
     all().iter().filter(|(_, watched)| is_late(watched)).map(|(id, watched)| (*id, watched.clone())).collect()
 }
 
-/// Ends the binary, and with it tests that run beside this one: their processes are not left behind.
+/// Ends the binary and all tests in it. The processes of all those tests are killed first.
 fn abort(hanging: &Watched) -> ! {
     tell(&format!("{} hangs, {GRACE:?} after all it started was killed; this test binary ends", hanging.name));
     let others: Vec<Watched> = all().values().cloned().collect();

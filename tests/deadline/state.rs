@@ -1,4 +1,4 @@
-//! What a test that takes too long has left in the system: showing it and ending it.
+//! The state of a test that takes too long: shows its processes and its daemon, and kills them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,17 +10,17 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::Watched;
 
-/// How long a command may take that asks the daemon: the daemon may be what hangs.
+/// Time limit of a command that asks the daemon. The daemon may be what hangs.
 const ASKING: Duration = Duration::from_secs(5);
-/// How long what was killed may be replaced by its supervisor before nobody is left.
+/// How long killed processes may be replaced by their supervisor before the killing gives up.
 const KILLING: Duration = Duration::from_secs(5);
-/// Lines of the daemon's log that are shown.
+/// Number of lines of the daemon's log to show.
 const TAIL: usize = 60;
-/// Bytes of a command's output that are shown.
+/// Number of bytes of a command's output to show.
 const SHOWN: usize = 6000;
 
 impl Watched {
-    /// All that is known about it, in lines.
+    /// The processes of the test, the lists of its daemon and the end of the daemon's log, as lines of text.
     pub fn state(&self) -> String {
         let mut text = format!("processes:\n{}", self.processes().into_iter().map(line).collect::<String>());
         if let Some(home) = &self.home {
@@ -32,7 +32,7 @@ impl Watched {
         text
     }
 
-    /// Kills its processes until none is left.
+    /// Kills the processes of the test until none is left.
     pub fn kill(&self) {
         let start = Instant::now();
         loop {
@@ -47,8 +47,8 @@ impl Watched {
         }
     }
 
-    /// Living processes that name its scratch folder in arguments or environment, and those its thread has started, with
-    /// all their descendants. This process is none of them.
+    /// Live processes that name the scratch folder in arguments or environment, and those that the thread of the test
+    /// started, with all descendants. This process is not among them.
     fn processes(&self) -> BTreeSet<i32> {
         let own = i32::try_from(std::process::id()).expect("pids are small");
         let alive: Vec<i32> = all().into_iter().filter(|pid| *pid != own && state(*pid) != Some('Z')).collect();
@@ -73,7 +73,7 @@ fn all() -> Vec<i32> {
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// Children of a thread of ours. Where the kernel does not tell, none.
+/// Children of a thread of this process. Empty where the kernel lacks this file.
 fn started_by(own: i32, thread: i32) -> BTreeSet<i32> {
     let text = fs::read_to_string(format!("/proc/{own}/task/{thread}/children")).unwrap_or_default();
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
@@ -88,7 +88,7 @@ fn names(pid: i32, scratch: &Path) -> bool {
     holds("environ") || holds("cmdline")
 }
 
-/// Fields of its `stat` after its name: state, parent and so on.
+/// Fields of `/proc/PID/stat` after the process name: state, parent and so on.
 fn stat(pid: i32) -> Option<Vec<String>> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     Some(stat.rsplit_once(") ")?.1.split(' ').map(str::to_owned).collect())
@@ -110,7 +110,7 @@ fn line(pid: i32) -> String {
     format!("  {pid} {state} parent {parent}, in {waits}: {words}\n")
 }
 
-/// What the binary under test says to this command, if it answers in time.
+/// Output of a command of the binary under test, if the command ends in time.
 fn asked(home: &Path, command: &str) -> String {
     let Ok(output) = tempfile::NamedTempFile::new() else { return "no file for its output".to_owned() };
     let Ok(handles) = output.as_file().try_clone().and_then(|out| Ok((out, output.as_file().try_clone()?))) else {

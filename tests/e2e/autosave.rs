@@ -1,5 +1,5 @@
-//! What runs comes back without `save`: the journal, the setting, what is told when saved and running lists differ, and
-//! what becomes of it all when the disk is full.
+//! Running apps are restored without `save`: the journal, the setting, the warning when saved and running lists differ,
+//! and a full disk.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,13 +9,13 @@ use nix::sys::signal::Signal;
 use crate::support::eventually::until;
 use crate::support::{Home, app, eventually, processes};
 
-/// The daemon is told to end as at a shutdown of the machine, and is gone.
+/// Ends the daemon by SIGTERM, as a shutdown of the machine does, and waits for its end.
 fn shut_down(home: &Home) {
     processes::signal(home.daemon_pid(), Signal::SIGTERM);
     home.no_process_left();
 }
 
-/// Waits until the journal tells of an app.
+/// Waits until the journal names an app.
 fn written(home: &Home, name: &str) {
     let named = format!("\"name\":\"{name}\"");
     until("it is on disk", || {
@@ -38,7 +38,7 @@ fn running_apps_are_restored_without_save() {
     let rows: Vec<_> = home.list().into_iter().map(|row| (row.id, row.name, row.status)).collect();
     let row = |id, name: &str, status: &str| (id, name.to_owned(), status.to_owned());
     assert_eq!(rows, [row(0, "api", "online"), row(1, "api", "online"), row(3, "down", "stopped")]);
-    // And a second time: what came back is written down itself.
+    // Once more: the restored apps are in the journal of the new daemon.
     shut_down(&home);
     home.ok("resurrect");
     assert_eq!(home.list().len(), 3);
@@ -50,7 +50,7 @@ fn running_apps_are_restored_after_a_power_failure() {
     let home = Home::new();
     home.ok(&format!("start {} -n api -i 2", app("tell.sh")));
     written(&home, "api");
-    // One of them may start another while the rest is being killed.
+    // Several rounds, because a process may start another while the rest is being killed.
     until("all are dead", || {
         let left = processes::of_home(home.root());
         left.iter().for_each(|pid| processes::signal(*pid, Signal::SIGKILL));
@@ -155,11 +155,11 @@ fn a_broken_journal_is_set_aside_and_the_saved_list_is_used() {
     home.ok("resurrect").says("this is what ran");
 }
 
-/// A small file system of its own on the home. Dropped, it is unmounted.
+/// A small file system mounted on the home, unmounted when dropped.
 struct Disk(PathBuf);
 
 impl Disk {
-    /// `None` where we may not mount.
+    /// Mounts it. `None` where mounting is not allowed.
     fn under(folder: &Path) -> Option<Disk> {
         std::fs::create_dir(folder).unwrap();
         let mut mount = Command::new("mount");

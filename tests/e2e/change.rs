@@ -1,4 +1,4 @@
-//! Restart, delete, scale, changed options and environments, and all the ways to name processes.
+//! Restart, delete and scale; changed options and environments; all forms of selectors.
 
 use crate::support::eventually::until;
 use crate::support::listing::{Row, ids, pids};
@@ -112,7 +112,7 @@ fn a_cluster_is_scaled_up_and_down_newest_first() {
     let four = home.of("api");
     assert_eq!(four.len(), 4);
     let cpus = std::thread::available_parallelism().unwrap().get();
-    // Four are what some machines have.
+    // More workers than processors, also on a machine with four processors.
     home.ok(&format!("scale api {}", 5.max(cpus + 1)));
     home.ok("scale api max");
     assert_eq!(home.of("api").len(), cpus);

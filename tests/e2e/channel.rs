@@ -1,4 +1,4 @@
-//! Workers that get their connections from pmr's own channel: those of `examples/channel/`, and some that misbehave.
+//! Workers that get their connections over pmr's own channel: those of `examples/channel/`, and some that misbehave.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
@@ -15,17 +15,17 @@ use crate::support::eventually::{WAIT_LIMIT, until};
 use crate::support::listing::pids;
 use crate::support::{Home, app, example, http, processes};
 
-/// Requests at once, of each mode.
+/// Concurrent clients of each mode.
 const CLIENTS: usize = 6;
 
-/// A clustered app, called `web`.
+/// The clustered app `web`.
 struct Web {
     home: Home,
     port: u16,
 }
 
 impl Web {
-    /// So many workers of a program, started by these words.
+    /// Starts a program with this number of workers.
     fn start(program: &str, workers: u32) -> Web {
         let web = Web { home: Home::new(), port: http::free_port() };
         web.serve(&format!("{program} -i {workers}"));
@@ -36,7 +36,7 @@ impl Web {
         self.home.serve(self.port, &format!("-n web --exec-mode cluster {line}"));
     }
 
-    /// A worker is answer_of how many connections it may say it is ready for, and has said so.
+    /// Sets the credit of a worker, and waits until the daemon has received it.
     fn credit(&self, instance: usize, credit: u32) {
         let pid = self.pids()[instance];
         self.home.write(&format!("credit-{pid}"), &credit.to_string());
@@ -57,14 +57,14 @@ fn python() -> String {
     example("channel/server.py")
 }
 
-/// The example for axum, built once.
+/// The path of the axum example, which is built once.
 fn axum() -> String {
     static BUILT: Once = Once::new();
     BUILT.call_once(|| build(&["--example", "axum"]));
     built("examples/axum")
 }
 
-/// The example in Rust that needs nothing but the worker library.
+/// The path of the Rust example that needs only the worker library.
 fn rust() -> String {
     build(&["-p", "channel-example"]);
     built("channel-example")
@@ -80,7 +80,7 @@ fn built(program: &str) -> String {
     folder.join(program).display().to_string()
 }
 
-/// The example for Go, built into this folder.
+/// The path of the Go example, built into this folder. `None` without Go.
 fn go(folder: &Path) -> Option<String> {
     let path = folder.join("server");
     let built = Command::new("go").args(["build", "-o"]).arg(&path).arg(example("channel/server.go")).status();
@@ -94,8 +94,8 @@ fn go(folder: &Path) -> Option<String> {
     Some(path.display().to_string())
 }
 
-/// All that must cost no request: turns, reloads, scaling, the death of God; and what the death of a worker costs. The
-/// clients make a connection for each request, or never end theirs and ask but once, as no browser would.
+/// Exact round robin, reloads, scaling and the death of God lose no request, and the death of a worker loses only its
+/// own. The clients open a connection for each request, or keep theirs for ever and do not retry, as no browser would.
 fn loses_no_request(program: &str) {
     let web = Web::start(program, 4);
     let tally = Load::count(Kind::Http, Mode::New, web.port, 200);
@@ -217,7 +217,7 @@ fn an_unknown_protocol_version_is_reported() {
     home.daemon_logged("version 99 of the worker protocol");
 }
 
-/// What a client gets who asks at once and waits to the end.
+/// The response to a client that sends its request at once and reads to the end.
 fn answer_of(port: u16) -> String {
     let mut client = TcpStream::connect(("127.0.0.1", port)).expect("the door is open");
     write!(client, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("it is");
@@ -273,7 +273,7 @@ fn each_worker_is_checked_on_its_channel_and_a_sick_release_never_serves() {
     assert_ne!(sick, text);
     let script = web.home.write("server.py", &sick);
     let config = |patience: u32| {
-        // What is asked seldom finds the old ones well for as long as this takes.
+        // The long interval keeps the old workers healthy for the time of the reload.
         let web = serde_json::json!({ "name": "web", "script": script, "instances": 2, "exec_mode": "cluster",
             "health": { "http": "/healthz", "interval": "1h", "timeout": "1m" }, "listen_timeout": patience,
             "drain_timeout": "100s", "env": { "PORT": web.port.to_string() } });

@@ -48,9 +48,9 @@ fn the_example_config_is_found_by_default_and_starts_three_apps() {
     let names: Vec<_> = home.list().into_iter().map(|row| row.name).collect();
     assert_eq!(names.iter().filter(|name| *name == "web").count(), 2, "{names:?}");
     assert_eq!(names.len(), 4);
-    // A machine with much else to do may have been told that they are up when they do not listen yet.
+    // On a busy machine the workers may be online before they listen.
     until("they serve", || http::get(port, "/here").is_ok_and(|page| page.contains("\"path\":\"/here\"")));
-    // It is up as soon as it runs: a signal before that line ends it without a word.
+    // The worker is online as soon as it runs. A signal before it prints this line would end it without another line.
     home.logged("worker-out.log", "worker ready");
     home.pmr(["stop", "ecosystem.config.js"]).within(folder).run().ok();
     assert!(home.list().iter().all(|row| row.status == "stopped"));

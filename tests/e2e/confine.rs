@@ -1,18 +1,18 @@
-//! Limits that the kernel keeps, users, and what an app cannot touch. What a machine does not allow is refused in
-//! words; the daemon's log says what there is.
+//! Limits kept by the kernel, users, and confinement. What a machine does not allow is refused with a message, and the
+//! daemon's log names what it allows.
 
 use std::fs;
 use std::io::Write;
 
 use crate::support::{Home, eventually, example, http, processes};
 
-/// Starts a shell's line as the app `it`, in `/`, and returns the command's run.
+/// Starts a shell command as the app `it`, in `/`, and returns the outcome of the command.
 fn start(home: &Home, line: &str, flags: &str) -> crate::support::pmr::Ran {
     let words = ["start", line, "-n", "it", "--cwd", "/"].into_iter().chain(flags.split_whitespace());
     home.pmr(words).run()
 }
 
-/// What the daemon found out about this machine, as in `limits on memory: v1`.
+/// Whether the daemon's log says that this machine has a feature, as in `limits on memory: v1`.
 fn allowed(home: &Home, what: &str) -> bool {
     home.pmr(["start", "true", "-n", "first", "--no-autostart"]).run().ok();
     home.ok("delete first");
@@ -62,7 +62,7 @@ fn a_kill_by_a_user_is_not_reported_as_a_memory_kill() {
 #[test]
 fn a_fork_bomb_stops_at_its_limit_and_can_be_deleted() {
     let home = Home::new();
-    // The inner shell gives up at the first refusal; what it started stays.
+    // The inner shell gives up when the first fork is refused. Its children stay.
     let bomb = "(while :; do sleep 300 & done); exec sleep 300";
     if !allowed(&home, "on processes") {
         start(&home, bomb, "--pids 15").refuses("no `pids` cgroup controller");
@@ -87,12 +87,12 @@ fn processor_time_is_limited() {
     start(&home, "exec sleep 300", "--cpu 50%").ok();
     assert!(quotas(home.one("it").pid).iter().any(|quota| quota.starts_with("50000")));
     home.ok("describe it").says("50% of one");
-    // A restart with another limit has another.
+    // A restart applies another limit.
     home.ok("restart it --cpu 2");
     assert!(quotas(home.one("it").pid).iter().any(|quota| quota.starts_with("200000")));
 }
 
-/// The processor quotas of all groups a process is in.
+/// The processor quotas of all cgroups of a process.
 fn quotas(pid: i32) -> Vec<String> {
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     let paths = groups.lines().filter_map(|line| line.splitn(3, ':').nth(2));
@@ -196,7 +196,7 @@ fn a_hidden_process_is_found_in_its_cgroup() {
     if !allowed(&home, "control groups") {
         return;
     }
-    // A session of its own, no parent, no variables, no pipe of ours.
+    // A process with a session of its own, no parent, no variables and no pipe of the daemon.
     let name = format!("4{}", std::process::id());
     let line = format!("(setsid env -i sleep {name} </dev/null >/dev/null 2>&1 &); exec sleep 300");
     start(&home, &line, "").ok();

@@ -1,4 +1,4 @@
-//! The daemon's own life: who starts it, who finds it, who ends it.
+//! The life cycle of the daemon: which command starts it, how commands find it, and how it ends.
 
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
@@ -151,7 +151,7 @@ fn an_init_system_is_notified_by_the_process_it_started() {
 
 #[test]
 fn the_output_of_a_command_ends_with_the_command() {
-    // `pmr` in a pipe or `$(…)`: the daemon it leaves behind must not hold the pipe open.
+    // `pmr` in a pipe or in `$(…)`: the daemon that it starts must not hold the pipe open.
     let home = Home::new();
     let line = format!("echo \"$({} start {} | wc -l)\"", pmr::BINARY, app("tell.sh"));
     let mut shell = Command::new("bash");

@@ -1,4 +1,4 @@
-//! Apps that depend on each other: who is started, reloaded and stopped before whom, seen by what the apps write.
+//! Dependencies between apps: the order in which they start, reload and stop, as the apps record it.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use crate::crash::kill_god;
 use crate::support::eventually::{WAIT_LIMIT, until};
 use crate::support::{Home, app, eventually};
 
-/// A config file of steps, in this order: name, further settings.
+/// Writes a config file with these apps, in this order: name and further settings.
 fn config(home: &Home, apps: &[(&str, &str)]) {
     let step = app("step.sh");
     let one = |(name, more): &(&str, &str)| {
@@ -21,7 +21,8 @@ fn config(home: &Home, apps: &[(&str, &str)]) {
 
 const JOB: &str = "autorestart: false, wait_ready: false, env: {DONE: '1'}";
 
-/// The api needs a database that is ready and a migration that is done; the file names them in the wrong order.
+/// Writes the config of a shop: the api needs a database that is ready and a migration that is done. The file lists
+/// them in the wrong order.
 fn shop(home: &Home) {
     config(
         home,
@@ -59,7 +60,7 @@ fn allow_all(home: &Home) {
     }
 }
 
-/// The shop, all of it up.
+/// The shop with all apps online.
 fn open_shop() -> Home {
     let home = Home::new();
     shop(&home);

@@ -1,4 +1,4 @@
-//! `pmr logs`, left open while apps, and daemons, come and go.
+//! `pmr logs`, left open while apps and daemons start and end.
 
 use nix::sys::signal::Signal;
 
@@ -49,7 +49,7 @@ fn an_open_log_view_continues_with_the_next_daemon() {
     logs.says("0|api      | args:1:one\n");
     home.ok(&format!("start {} -n later -- two", app("tell.sh")));
     logs.says("1|later    | args:1:two\n");
-    // A daemon that is killed leaves its sockets behind.
+    // A killed daemon leaves its sockets behind.
     home.ok("delete all");
     kill_both(&home);
     home.ok(&format!("start {} -n last -- three", app("tell.sh")));

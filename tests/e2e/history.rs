@@ -1,11 +1,11 @@
-//! What happened is written down, told, and explained.
+//! `history` and `explain`: events are recorded, printed and explained.
 
 use serde_json::Value;
 
 use crate::support::eventually::until;
 use crate::support::{Home, eventually, example};
 
-/// The events of the history, as programs read them.
+/// The events of the history in JSON.
 fn events(home: &Home, line: &str) -> Vec<Value> {
     home.ok(line).out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

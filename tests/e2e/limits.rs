@@ -1,4 +1,4 @@
-//! The memory limit: a process above it is replaced, in a cluster without a gap.
+//! The memory limit: a process above the limit is replaced.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ fn a_process_above_its_memory_limit_is_restarted() {
     home.write("feast", "");
     home.ok(&format!("start {} --max-memory-restart 120M -- 200", app("hog.js")));
     assert_eq!(home.one("hog").env("max_memory_restart").as_u64(), Some(120 << 20));
-    // Whoever asked for its pid may have been told that of the second.
+    // No pid is compared: the process may be replaced before its pid is read.
     let rows = home.when("hog", "replaced by one that finds no feast", |rows| rows[0].online() && rows[0].restarts > 0);
     assert_eq!(rows[0].restarts, 1);
     home.daemon_logged("hog");
@@ -24,7 +24,7 @@ fn a_process_below_its_limit_or_without_one_is_not_restarted() {
     home.write("feast", "");
     home.ok(&format!("start {} -n free -- 150", app("hog.js")));
     let before: Vec<_> = home.list().into_iter().map(|row| row.pid).collect();
-    // Longer than the interval of sampling: the time itself is what is tested here.
+    // Longer than the sampling interval: this test needs the time itself.
     std::thread::sleep(Duration::from_secs(6));
     let after: Vec<_> = home.list().into_iter().map(|row| row.pid).collect();
     assert_eq!(before, after);

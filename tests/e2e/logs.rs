@@ -1,4 +1,4 @@
-//! Logs: which files, what is in them, and `pmr logs` reading and following them.
+//! Logs: names and content of the files, and `pmr logs` reading and following them.
 
 use std::io::Read;
 use std::process::{Command, Stdio};
@@ -81,7 +81,7 @@ fn following_survives_flush_rotation_and_reopening() {
     follow.says("tick ");
     home.ok("flush ticker").says("[ticker](0) ✓");
     assert!(!home.log("ticker-out.log").contains("tick 1\n"), "flushed");
-    // A line of the file that there is now, which the follower has said.
+    // Waits for a line of the present file that the follower has printed, and returns it.
     let followed = |follow: &mut Running| {
         eventually("lines of the new file are said", || {
             let (log, said) = (home.log("ticker-out.log"), follow.said());
@@ -103,7 +103,7 @@ fn following_survives_flush_rotation_and_reopening() {
     let said = follow.said();
     let whole = &said[..said.rfind('\n').unwrap()];
     let ticks: Vec<u64> = whole.lines().filter_map(|line| line.strip_prefix("tick ")?.parse().ok()).collect();
-    // Between flushing the file and looking at it, a follower may lose what was there; a rotation loses nothing.
+    // A follower may lose lines between the flush and its next read. A rotation loses none.
     let rotated = after_flush.strip_prefix("tick ").unwrap().parse().unwrap();
     let since: Vec<u64> = ticks.into_iter().filter(|tick| *tick >= rotated).collect();
     assert!(since.windows(2).all(|pair| pair[1] == pair[0] + 1), "{since:?}");

@@ -1,8 +1,8 @@
-//! The real binary, end to end: daemon, commands, apps, files, as a user meets them.
+//! End-to-end tests of the real binary: daemon, commands, apps and files, as a user meets them.
 //!
-//! One module for each story. Each test has a scratch home of its own, waits for conditions and never for time, and
-//! leaves no process behind (see [`support::home`]). Good small apps are those of `examples/`; misbehaving ones live
-//! in `tests/e2e/apps/`.
+//! One module for each scenario or command. Each test has a scratch home of its own, waits for conditions and never for
+//! time, and leaves no process behind (see [`support::home`]). Well-behaved small apps are those of `examples/`;
+//! misbehaving ones are in `tests/e2e/apps/`.
 
 mod activation;
 mod autosave;

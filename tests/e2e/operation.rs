@@ -1,4 +1,4 @@
-//! An operation belongs to the daemon: a command that is interrupted, frozen or killed does not cut it.
+//! Operations belong to the daemon: a command that is interrupted, suspended or killed does not end its operation.
 
 use nix::sys::signal::Signal;
 
@@ -8,7 +8,7 @@ use crate::support::listing::{Row, pids};
 use crate::support::pmr::Running;
 use crate::support::{Home, app};
 
-/// A reload under way, whose first successor has begun.
+/// Starts a reload, and waits until its first successor has started.
 fn reloading() -> (Home, Vec<Row>, Running) {
     let (home, _) = serving("");
     let before = home.of("gate");
@@ -18,7 +18,7 @@ fn reloading() -> (Home, Vec<Row>, Running) {
     (home, before, command)
 }
 
-/// What has begun may end.
+/// Lets the reload complete, and waits for the new workers.
 fn reload_completes(home: &Home, before: &[Row]) {
     home.write("go", "");
     let after = home.replaced("gate", &pids(before));

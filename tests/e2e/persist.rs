@@ -1,4 +1,4 @@
-//! What outlives the daemon: `save`, `resurrect`, the boot.
+//! State that outlives the daemon: `save`, `resurrect`, and the unit for the boot.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;

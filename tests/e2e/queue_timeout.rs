@@ -1,5 +1,5 @@
-//! Clients who wait while nobody serves: for no longer than they are meant to, by whatever road connections get to the
-//! workers, and whatever number of daemons die meanwhile.
+//! Clients that wait while no worker runs. They wait no longer than the queue timeout, however connections get to the
+//! workers, and however many daemons die meanwhile.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -14,10 +14,10 @@ use crate::support::eventually::WAIT_LIMIT;
 use crate::support::listing::Row;
 use crate::support::{Home, app, example, http, processes};
 
-/// Longer than a daemon lives here.
+/// Longer than each daemon lives in these tests.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// An app with workers that have died, and will not be started again for long.
+/// An app whose workers were killed and are not restarted for an hour.
 struct DeadWorkers {
     home: Home,
     port: u16,
@@ -25,7 +25,7 @@ struct DeadWorkers {
 }
 
 impl DeadWorkers {
-    /// `PATH` and `PORT` in the words stand for its Unix path and port.
+    /// Starts the app and kills its workers. `PATH` and `PORT` in the words stand for its Unix path and its port.
     fn new(words: &str) -> DeadWorkers {
         DeadWorkers::after(QUEUE_TIMEOUT, words)
     }
@@ -43,7 +43,7 @@ impl DeadWorkers {
         DeadWorkers { home, port, path }
     }
 
-    /// One daemon after another is killed until the client is told something, which is that nobody is there.
+    /// Kills one daemon after another until the client has an answer, which must be 503 after the queue timeout.
     fn answers_503(&self, client: impl Read + Write + Send + 'static) {
         let start = Instant::now();
         let client = std::thread::spawn(move || told(client));

@@ -1,4 +1,4 @@
-//! What people and scripts are shown: lists, descriptions, environments, help, completion.
+//! Output for people and scripts: lists, descriptions, environments, help, completion.
 
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};

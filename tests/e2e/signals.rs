@@ -1,4 +1,4 @@
-//! `sendSignal`.
+//! `sendSignal`: names and numbers of signals, and errors.
 
 use crate::support::{Home, app};
 

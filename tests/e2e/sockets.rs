@@ -1,4 +1,4 @@
-//! The two sockets: nonsense harms nobody, strangers are turned away, events are lines of JSON.
+//! The two sockets of the daemon: garbage is ignored, other users are refused, events are lines of JSON.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -19,7 +19,7 @@ fn connect(home: &Home, socket: &str) -> UnixStream {
     stream
 }
 
-/// Events until one is as wanted; all of them.
+/// Reads events until one matches, and returns all of them.
 fn events_until(reader: &mut impl BufRead, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
     let mut events = Vec::new();
     loop {
@@ -54,7 +54,7 @@ fn garbage_on_either_socket_is_ignored() {
     for socket in ["rpc.sock", "pub.sock"] {
         for piece in &pieces {
             let mut stream = connect(&home, socket);
-            // It may hang up on us in the middle, which is its right.
+            // The daemon may close the connection in the middle.
             let _ = stream.write_all(piece);
             half_open.push(stream);
             home.ok("ping");
@@ -165,7 +165,7 @@ fn events_are_lines_of_json_in_order() {
     events_until(&mut reader, |event| event["event"] == "shutting_down");
 }
 
-/// What came of the events after one of them.
+/// Counts of the events after a certain one.
 #[derive(Default)]
 struct Received {
     delivered: u64,
@@ -173,8 +173,8 @@ struct Received {
     published: u64,
 }
 
-/// Hears until there were so many messages. A loss is told with the next event only, so there is one whenever it grows
-/// quiet: `saves` counts those.
+/// Receives until this number of messages was published. A loss is reported with the next event only, so this function
+/// causes an event whenever none arrives: `saves` counts them.
 fn receive_all(
     home: &Home,
     reader: &mut BufReader<UnixStream>,
@@ -186,7 +186,7 @@ fn receive_all(
     let (mut received, mut line) = (Received::default(), String::new());
     let deadline = Instant::now() + WAIT_LIMIT;
     while received.published < messages + *saves && Instant::now() < deadline {
-        // What came of a line before the time was up stays in it.
+        // The part of a line that was read before the timeout stays in the buffer.
         if reader.read_line(&mut line).is_err() {
             home.ok("save");
             *saves += 1;

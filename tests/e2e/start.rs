@@ -1,4 +1,4 @@
-//! `start`: what is run by what, how many, where, with which words and variables; and what cannot be started.
+//! `start`: interpreters, instances, directories, arguments and variables, and programs that cannot be started.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -61,7 +61,7 @@ fn instances_are_a_number_all_processors_or_all_but_some() {
         ("fewer", "-i -1", (cpus - 1).max(1), "cluster_mode"),
         ("plain", "-i 2 -x", 2, "fork_mode"),
     ] {
-        // `all` is what commands call everything.
+        // `all` is a selector and cannot be a name.
         let name = if name == "all" { "every" } else { name };
         home.ok(&format!("start {} --name {name} --listen-timeout 200 {words}", app("tell.js")));
         let rows = home.of(name);

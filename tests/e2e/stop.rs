@@ -1,4 +1,5 @@
-//! Stopping: as long as the app needs and no longer, the whole tree, many as fast as one.
+//! `stop`: it takes as long as the app needs and no longer, ends the whole process tree, and stops many apps as fast as
+//! one.
 
 use std::time::Duration;
 
@@ -110,7 +111,7 @@ fn a_program_that_daemonizes_leaves_no_process_behind() {
     }
 }
 
-/// Of all that was started.
+/// Command lines of all processes of the home, except the daemon's.
 fn left(home: &Home) -> Vec<String> {
     let all = processes::of_home(home.root()).into_iter();
     let others = all.filter(|pid| ![home.daemon_pid(), home.god_pid()].contains(pid));

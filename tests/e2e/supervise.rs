@@ -1,4 +1,4 @@
-//! What happens when an app ends by itself: restarts, counters, delays, giving up, and what is remembered of it.
+//! Supervision of apps that exit by themselves: restarts, counters, delays, giving up, and what is recorded.
 
 use nix::sys::signal::Signal;
 

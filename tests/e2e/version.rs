@@ -1,4 +1,4 @@
-//! A daemon of another version: the command works, and says so.
+//! A daemon of another version: commands work and warn.
 
 use std::path::PathBuf;
 use std::sync::mpsc;
@@ -17,7 +17,7 @@ use tokio_util::codec::LengthDelimitedCodec;
 
 use crate::support::Home;
 
-/// A daemon of some later day that knows no process.
+/// A daemon of a later version, without processes.
 #[derive(Clone)]
 struct Later;
 

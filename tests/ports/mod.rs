@@ -1,5 +1,5 @@
-//! Ports for servers of tests: nobody listens there, the kernel gives them to no client, and no other test is given
-//! them, whichever process it runs in.
+//! Free ports for servers of tests. Nothing listens on such a port, the kernel assigns it to no client, and no other
+//! test gets it, in whatever process that test runs.
 
 use std::net::{TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
@@ -7,15 +7,15 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Below those that the kernel chooses from.
+/// First port of the range. The range ends below the ports that the kernel assigns by itself.
 const FIRST: u32 = 10_000;
 const COUNT: u32 = 22_000;
 
-/// A name that only one process can have is the mark of each port that was given away. Such names belong to the network
-/// namespace, as ports do, and are free again when the process has ended.
+/// One abstract Unix socket for each port that was given away: only one process at a time can bind its name. Such names
+/// belong to the network namespace, as ports do. The kernel frees them when the process ends.
 static MARKS: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
 
-/// So many in a row; the first of them.
+/// Reserves `count` consecutive ports until this process ends, and returns the first.
 pub fn free_ports(count: u16) -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let start = std::process::id().wrapping_mul(211);
@@ -30,12 +30,12 @@ pub fn free_ports(count: u16) -> u16 {
     }
 }
 
-/// One of them.
+/// Reserves one port until this process ends.
 pub fn free_port() -> u16 {
     free_ports(1)
 }
 
-/// Its mark, if nobody has that, nor the port.
+/// Binds the mark of a port. `None` if another process has the mark, or the port is in use.
 fn mark(port: u16) -> Option<UnixListener> {
     let name = SocketAddr::from_abstract_name(format!("pmr-test-port-{port}")).expect("it is short");
     let mark = UnixListener::bind_addr(&name).ok()?;

@@ -1,13 +1,13 @@
-//! How evenly connections must be spread: as evenly as the way they are dealt out promises.
+//! Checks how evenly connections are spread: as evenly as the balance promises.
 
 use std::fmt;
 
-/// How the kernel, or God, picks a worker for a connection.
+/// How the kernel or God picks a worker for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Balance {
-    /// In turn.
+    /// Each worker in turn.
     RoundRobin,
-    /// By chance.
+    /// A random worker.
     Random,
 }
 
@@ -21,11 +21,12 @@ impl fmt::Display for Balance {
 }
 
 impl Balance {
-    /// `Err` with the reason if this is not such a spread.
+    /// Checks a split: the number of connections of each worker. `Err` with the reason if the balance does not produce
+    /// such a split.
     ///
-    /// In turn, one connection after the other, leaves no room: each worker has as many as the next. By chance, the
-    /// sum of squared deviations, each over the expected number, is a chi-square value with one degree of freedom less
-    /// than there are workers. The bounds are what a fair deal passes once in a million times.
+    /// Round robin leaves no room: each worker has as many connections as the next. For a random balance, the sum of
+    /// squared deviations, each divided by the expected number, has a chi-square distribution with one degree of
+    /// freedom less than there are workers. A fair balance exceeds the bounds once in a million times.
     pub fn check(self, split: &[u64]) -> Result<(), String> {
         let (all, workers) = (split.iter().sum::<u64>() as f64, split.len() as f64);
         let share = all / workers;

@@ -1,34 +1,34 @@
-//! Every program, and how it is started and asked. Data table.
+//! Every program, and how it is started and queried. Data table.
 
 use crate::toolchain::Make;
 
-/// A program of the matrix.
+/// A program, with one row of the matrix.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Program {
-    /// Name of its row.
+    /// Name of the row.
     pub name: &'static str,
-    /// The folder of `examples/programs` it runs in.
+    /// The folder of `examples/programs` in which the program runs.
     pub folder: &'static str,
-    /// What is given to `pmr start`: see [`toolchain::place`](crate::toolchain::place) for words in braces.
+    /// The argument of `pmr start`. See [`toolchain::place`](crate::toolchain::place) for words in braces.
     pub program: &'static str,
-    /// Its own arguments, joined by spaces.
+    /// Arguments of the program itself, separated by spaces.
     pub args: &'static str,
     pub make: Make,
     pub query: PidQuery,
-    /// It is given its socket (`--listen`), and binds none itself.
+    /// The program inherits its socket (`--listen`) and binds none itself.
     pub activated: bool,
-    /// Why what is inside a worker that was killed may be answered with an error of the program's own, if it may.
+    /// Set if the program may answer requests inside a killed worker with an error of its own: the reason.
     pub error_on_kill: Option<&'static str>,
 }
 
-/// How a program is asked for its pid.
+/// How a program reports its pid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PidQuery {
-    /// `/` answers with the pid, `/work` does so after 30 ms.
+    /// `/` answers with the pid at once, `/work` after 30 ms.
     Plain,
-    /// Both do so in a page, after this pattern.
+    /// Both paths answer with a page that contains the pid, matched by this pattern.
     In(&'static str),
-    /// Only this path does, after this pattern.
+    /// Only this path answers with the pid, matched by this pattern.
     At(&'static str, &'static str),
 }
 
@@ -67,7 +67,7 @@ const ORPHAN: &str = "the child of a killed master is told to end, and answers w
 
 /// All rows, in the order of the table.
 pub static PROGRAMS: &[Program] = &[
-    // A listing of the folder that holds its own threads tells its pid, which is the first of them.
+    // The program lists the folder of its own threads. The first of them is its pid.
     program(
         "python -m http.server",
         "python",
@@ -107,13 +107,13 @@ pub static PROGRAMS: &[Program] = &[
     program("Go net/http, static, activated", "go", "{made}/go-activated", "")
         .made(Make::Go { package: "./activated", to: "go-activated" })
         .activated(),
-    // It accepts no more than it has threads for: five would all be with the clients that never end a connection, when
-    // only one process is awake.
+    // Puma accepts only as many connections as it has threads. With five threads, all would belong to clients that
+    // never close a connection while only one process runs.
     program("Puma, activated", "ruby", "puma", "-t 0:16 --bind tcp://127.0.0.1:{port}").activated(),
     program("Puma -w 2, activated", "ruby", "puma", "-t 0:16 -w 2 --bind tcp://127.0.0.1:{port}").activated(),
 ];
 
-/// The row of this name.
+/// Returns the program with this name.
 pub fn named(name: &str) -> &'static Program {
     PROGRAMS.iter().find(|program| program.name == name).expect("the table has it")
 }

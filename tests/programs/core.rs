@@ -1,4 +1,4 @@
-//! The programs that every run of the tests has: one of each kind of runtime.
+//! The core of programs, in every run of the tests: one for each kind of runtime.
 
 use crate::catalog::named;
 use crate::matrix::{all_users, ready};
@@ -6,7 +6,8 @@ use crate::scenario::{User, run};
 
 const RELOADS: usize = 2;
 
-/// Tells the story, in which nothing may be that must not be. Where a program is missing, says so; in CI none may be.
+/// Runs the scenario, which must end without faults. A missing program is reported and skipped; in CI it fails the
+/// test.
 fn run_scenario(name: &str, user: User) {
     let program = named(name);
     if let Err(missing) = ready(program, user) {

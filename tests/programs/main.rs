@@ -1,19 +1,22 @@
-//! Real programs in many languages, unmodified, several of each on one port: what `examples/programs` holds.
+//! Real programs in many languages, unmodified, several workers of each on one port: the programs of
+//! `examples/programs`.
 //!
-//! Each program lives through one story. Two workers, then four, get their share of connections, as exactly as the
-//! balance promises. Then, under load on connections kept alive and on a new one for each request, the app is reloaded,
-//! scaled to four workers and back, one worker is killed with -9, and God is: nothing may be refused, cut or left
-//! hanging but what was inside the killed worker. Some are told it once more as programs that are given their socket; those
-//! rest in the end, and the next client wakes them. `cargo test --test programs` tells it for a core of programs, as root
-//! and as an ordinary user. All programs, five reloads each, as both, with a row of a table for each (half an hour on two
-//! idle cores), after `.ci/programs all` has installed them:
+//! Each program runs one scenario. Two workers, then four, get their share of connections, as exactly as the balance
+//! promises. Then, under load on connections that are kept alive and on a new connection for each request, the app is
+//! reloaded, scaled to four workers and back, one worker is killed with SIGKILL, and God is killed. No request may be
+//! refused, cut or left hanging, except those inside the killed worker. Programs that support socket activation run the
+//! scenario once more with inherited sockets: at the end they go idle, and the next client starts one. `cargo test
+//! --test programs` runs the scenario for a core of programs, as root and as an ordinary user. The long test runs all
+//! programs with five reloads each, as both users, and prints one table row for each. It takes half an hour on two idle
+//! cores, after `.ci/programs all` has installed the programs:
 //!
 //! ```text
 //! cargo test --test programs -- --ignored --nocapture
 //! ```
 //!
-//! `PMR_PROGRAMS=gunicorn,nginx` picks the rows whose name holds one of the words, `PMR_TABLE=path` writes the table
-//! there. A program that is not installed is told as `not here`, which fails the long test, and the short one in CI.
+//! `PMR_PROGRAMS=gunicorn,nginx` selects the rows whose name contains one of the words. `PMR_TABLE=path` writes the
+//! table to that file. A program that is not installed is shown as `not here`. It fails the long test, and in CI the
+//! short one.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the table is what the long test is for")]
 

@@ -12,18 +12,18 @@ use crate::table::Table;
 use crate::toolchain::{self, Missing};
 
 const RELOADS: usize = 5;
-/// Stories at a time.
+/// Number of scenarios that run at the same time.
 const AT_ONCE: usize = 2;
 
-/// A row that is due.
+/// A row that is still to run: its position, program and user.
 type Due = (usize, &'static Program, User);
 
-/// Whom programs are run as: as an ordinary user too, if root runs the tests.
+/// The users that programs run as: also an ordinary user if root runs the tests.
 pub fn all_users() -> &'static [User] {
     if Uid::effective().is_root() { &[User::Tester, User::Nobody] } else { &[User::Tester] }
 }
 
-/// Whether the program can be run by him, made ready.
+/// Builds the program, and checks that this user can run it.
 pub fn ready(program: &'static Program, user: User) -> Result<(), Missing> {
     toolchain::prepare(program)?;
     match user {

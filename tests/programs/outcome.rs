@@ -1,4 +1,4 @@
-//! What a story came to: a row of the table, and what in it must not be.
+//! The outcome of a scenario: a row of the table, and its faults.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,21 +9,21 @@ use crate::catalog::Program;
 use crate::load::{Failed, Tally};
 use crate::scenario::{CLIENTS, KEEPALIVE_CLIENTS, User};
 
-/// What was done under load.
+/// A step of the scenario, under load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// So many reloads.
+    /// This number of reloads.
     Reload(usize),
-    /// From two workers to four and back.
+    /// Scaling from two workers to four and back.
     Scale,
     KillWorker,
     KillGod,
-    /// At rest, since nobody came; then somebody does.
+    /// Idle without clients, then started by a client.
     Wake,
 }
 
 impl Step {
-    /// How many workers are told to stop; `None` if one is killed.
+    /// Number of workers that are told to stop. `None` if one is killed.
     fn stopped(self) -> Option<usize> {
         match self {
             Step::Reload(times) => Some(2 * times),
@@ -34,18 +34,19 @@ impl Step {
     }
 }
 
-/// Requests lost in a step.
+/// Requests that were lost in a step.
 #[derive(Debug)]
 pub struct Losses {
-    /// On connections kept alive.
+    /// Failed requests on connections that are kept alive.
     pub kept: Vec<Failed>,
-    /// On new connections.
+    /// Failed requests on new connections.
     pub new: Vec<Failed>,
-    /// On connections kept alive that ended without a byte of an answer; asked again, and answered.
+    /// Number of requests on kept-alive connections that ended without a byte of an answer. The client retried them and
+    /// got an answer.
     pub retried: u64,
 }
 
-/// What there was so far on connections that clients never end, end after some requests, and after one.
+/// Tallies of the three modes: connections that clients never close, close after some requests, and close after one.
 pub type Tallies = [Tally; 3];
 
 impl Losses {
@@ -55,12 +56,12 @@ impl Losses {
         Losses { kept, new: new_now.since(new), retried }
     }
 
-    /// How many were not answered.
+    /// Number of requests without an answer.
     pub fn lost(&self) -> usize {
         self.kept.len() + self.new.len()
     }
 
-    /// True if this is no more than must be lost.
+    /// True if no more requests were lost than the step makes inevitable.
     fn may_be(&self, step: Step, program: &Program) -> bool {
         let Losses { kept, new, retried } = self;
         let retried = usize::try_from(*retried).expect("not that many");
@@ -70,34 +71,35 @@ impl Losses {
             _ => false,
         };
         match step.stopped() {
-            // What was inside the killed worker, which is at most one request of each client.
+            // Requests inside the killed worker: at most one of each client.
             None => {
                 kept.len() + retried <= KEEPALIVE_CLIENTS && new.len() <= CLIENTS && kept.iter().chain(new).all(cut)
             }
-            // A client that never ends its connection finds it ended when the worker does: once with each worker.
+            // A client that never closes its connection finds it closed when the worker ends: once for each stopped
+            // worker.
             Some(stopped) => kept.is_empty() && new.is_empty() && retried <= KEEPALIVE_CLIENTS * stopped,
         }
     }
 }
 
-/// See the module.
+/// The outcome of one program, run as one user.
 #[derive(Debug)]
 pub struct Outcome {
     pub program: &'static Program,
     pub user: User,
     pub balance: Balance,
-    /// Answers of each of two workers, and of each of four.
+    /// Number of answers of each of two workers, and of each of four.
     pub split: [Vec<u64>; 2],
     pub steps: Vec<(Step, Losses)>,
     pub answered: u64,
-    /// Time a reload took.
+    /// Mean time of a reload.
     pub reload: Duration,
-    /// If it can run on demand: how long the client waited user woke it.
+    /// For activated programs: how long the client waited that started the idle app.
     pub wake_time: Option<Duration>,
 }
 
 impl Outcome {
-    /// All that must not be.
+    /// All faults: splits and losses that are not allowed.
     pub fn faults(&self) -> Vec<String> {
         let splits = self.split.iter().filter_map(|split| self.balance.check(split).err());
         let steps = self.steps.iter().filter(|(step, losses)| !losses.may_be(*step, self.program));
@@ -136,7 +138,7 @@ impl fmt::Display for Losses {
     }
 }
 
-/// The numbers of a split.
+/// The numbers of a split, separated by slashes.
 pub fn joined(split: &[u64]) -> String {
     split.iter().map(ToString::to_string).collect::<Vec<_>>().join("/")
 }

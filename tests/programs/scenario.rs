@@ -1,4 +1,4 @@
-//! A program under pmr, and what it lives through.
+//! The scenario: one program under pmr, with its load, faults and measurements.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,25 +16,26 @@ use crate::support::listing::Row;
 use crate::support::{Home, eventually, processes};
 use crate::toolchain::{folder, place};
 
-/// Clients of each kind of load.
+/// Concurrent clients of each mode.
 pub const CLIENTS: usize = 4;
-/// Kinds of load: connections that clients never end, that they end after some requests, and after one.
+/// Modes of the load: connections that clients never close, close after some requests, and close after one.
 const MODES: [Mode; 3] = [Mode::Keep, Mode::Few, Mode::New];
-/// Clients that keep connections alive, for a while or for ever.
+/// Number of clients that keep connections alive, for some requests or for ever.
 pub const KEEPALIVE_CLIENTS: usize = 2 * CLIENTS;
-/// Connections for each worker, opened one after the other on idle workers.
+/// Connections for each worker in a split, opened one after the other on idle workers.
 const CONNECTIONS_PER_WORKER: usize = 40;
-/// A user without privileges: `nobody`.
+/// The unprivileged user `nobody`.
 pub const NOBODY: u32 = 65534;
-/// Clients that never end their connections are waited for so long; those user have but one request must be through then.
+/// How long a stopping worker waits for clients that never close their connections. Clients with one request are done
+/// by then.
 const DRAIN_TIMEOUT: &str = "3s";
 
-/// User runs pmr.
+/// The user that runs pmr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum User {
-    /// Whoever runs the tests.
+    /// The user that runs the tests.
     Tester,
-    /// [`NOBODY`], by root.
+    /// [`NOBODY`], if root runs the tests.
     Nobody,
 }
 
@@ -45,14 +46,14 @@ impl fmt::Display for User {
     }
 }
 
-/// A clustered program with its home.
+/// A clustered program with a home of its own.
 pub struct App {
     program: &'static Program,
     pub home: Home,
     port: u16,
 }
 
-/// Tells the whole story. What must not be is in [`Outcome::faults`].
+/// Runs the whole scenario. [`Outcome::faults`] tells what was wrong.
 pub fn run(program: &'static Program, user: User, reloads: usize) -> Outcome {
     let app = App::start(program, user);
     let balance = app.balance();
@@ -86,7 +87,7 @@ pub fn run(program: &'static Program, user: User, reloads: usize) -> Outcome {
 }
 
 impl App {
-    /// Two workers, all of them ready.
+    /// Starts two workers, and waits until both are ready.
     fn start(program: &'static Program, user: User) -> App {
         let home = match user {
             User::Tester => Home::new(),
@@ -99,7 +100,7 @@ impl App {
         app
     }
 
-    /// Starts it, with these flags beside those it always has.
+    /// Starts the app with these flags beside the usual ones.
     fn begin(&self, flags: &str) {
         let App { program, home, port } = self;
         let listen = if program.activated { format!("--listen tcp://127.0.0.1:{port}") } else { String::new() };
@@ -111,13 +112,13 @@ impl App {
         command.within(&configured(program, home, *port)).run().ok();
     }
 
-    /// How connections are dealt out, by the daemon's own word.
+    /// The balance that the daemon reports.
     fn balance(&self) -> Balance {
         let described = self.home.ok("describe 0").out;
         if described.contains("by chance") { Balance::Random } else { Balance::RoundRobin }
     }
 
-    /// Pids of the workers, by instance, when there are so many and all are ready.
+    /// Waits until there are `count` workers and all are ready. Returns their pids, by instance.
     fn workers(&self, count: usize) -> Vec<i32> {
         self.workers_when(count, "all workers online", |_| true)
     }
@@ -130,7 +131,7 @@ impl App {
         pids(&rows)
     }
 
-    /// Waits until there are so many workers and those that left are gone.
+    /// Waits until there are `count` workers and the workers that left are gone.
     fn settled(&self, count: usize) {
         self.workers(count);
         eventually("only the workers are left", || {
@@ -151,8 +152,8 @@ impl App {
         self.workers_when(2, "all replaced", |pids| pids.iter().all(|pid| !before.contains(pid)));
     }
 
-    /// Started anew to run when somebody comes. How long the first client waits, what clients of all kinds lose user come
-    /// then, and how many are answered.
+    /// Starts the app again with an idle timeout. Returns how long the first client waits, what clients of all modes
+    /// lose that arrive at an idle app, and how many requests are answered.
     fn on_demand(&self) -> (Duration, Losses, u64) {
         self.home.ok("delete app");
         self.begin("--idle-timeout 1s");
@@ -169,7 +170,7 @@ impl App {
         (took, Losses::between(&Default::default(), &after), answered)
     }
 
-    /// Answers to connections that come one after the other, by worker.
+    /// Opens connections one after the other, and returns the number of answers of each worker.
     fn split(&self, workers: usize) -> Vec<u64> {
         let query = format!(r#""count":{}{}"#, CONNECTIONS_PER_WORKER * workers, self.question());
         let tally = Load::spawn(Kind::Http, Mode::New, self.port, &query).read();
@@ -178,7 +179,7 @@ impl App {
         self.workers(workers).iter().map(|pid| by.get(pid).copied().unwrap_or(0)).collect()
     }
 
-    /// User answered how often. A worker may be a tree of processes, any of which answers.
+    /// Number of answers of each worker. A worker may be a tree of processes, any of which answers.
     fn by_worker(&self, tally: &Tally, workers: usize) -> BTreeMap<i32, u64> {
         let workers = self.workers(workers);
         let mut by = BTreeMap::new();
@@ -191,7 +192,7 @@ impl App {
         by
     }
 
-    /// Words to the load client on how this program is asked.
+    /// Arguments of the load client: how this program reports its pid.
     fn question(&self) -> String {
         let text = |text: &str| serde_json::to_string(text).expect("a text is JSON");
         match self.program.query {
@@ -201,7 +202,7 @@ impl App {
         }
     }
 
-    /// A killed worker is followed by another, which gets connections.
+    /// Kills a worker, and waits until its successor gets connections.
     fn kill_one(&self, loads: &mut Loads) {
         let victim = self.workers(2)[1];
         processes::signal(victim, Signal::SIGKILL);
@@ -209,7 +210,7 @@ impl App {
         loads.reach(self);
     }
 
-    /// Another God has everything in hand, and the workers are the same.
+    /// Kills God, and waits for another one. The workers stay the same.
     fn kill_god(&self) {
         let (workers, god) = (self.workers(2), self.home.god_pid());
         processes::signal(god, Signal::SIGKILL);
@@ -221,7 +222,8 @@ impl App {
     }
 }
 
-/// Where the program runs: its folder; or, if its port stands in a file, the home's, with a copy that has ours.
+/// The folder in which the program runs. If its port is in a config file, the folder is the home's work folder, with a
+/// copy of the file that has our port.
 fn configured(program: &Program, home: &Home, port: u16) -> std::path::PathBuf {
     let from = folder(program);
     let Some(file) = program.args.split_whitespace().find(|word| word.ends_with(".conf")) else { return from };
@@ -230,7 +232,7 @@ fn configured(program: &Program, home: &Home, port: u16) -> std::path::PathBuf {
     home.work().to_owned()
 }
 
-/// Load of all kinds.
+/// Load of all modes.
 struct Loads([Load; MODES.len()]);
 
 impl Loads {
@@ -249,7 +251,7 @@ impl Loads {
         self.0.each_mut().map(Load::tally)
     }
 
-    /// Waits until clients of all kinds have gone on.
+    /// Waits until more requests of every mode are answered.
     fn go_on(&mut self) {
         let before = self.tally();
         for (load, before) in self.0.iter_mut().zip(&before) {
@@ -257,7 +259,7 @@ impl Loads {
         }
     }
 
-    /// Waits until they have, and those user come anew have found all workers there are now.
+    /// Waits for answers in every mode, and until new connections have reached all current workers.
     fn reach(&mut self, app: &App) {
         let count = app.home.of("app").len();
         self.go_on();
@@ -266,7 +268,7 @@ impl Loads {
         }
     }
 
-    /// What is lost while something is done, and until it has settled.
+    /// Requests that are lost during `act` and until the app has settled.
     fn during(&mut self, app: &App, workers: usize, act: impl FnOnce(&mut Loads)) -> Losses {
         let before = self.tally();
         act(self);
@@ -275,7 +277,7 @@ impl Loads {
         Losses::between(&before, &self.tally())
     }
 
-    /// How many were answered in all. Nothing more may fail.
+    /// Stops the load. No more requests may fail. Returns the number of answers in total.
     fn stop(mut self) -> u64 {
         let before = self.tally();
         let after = self.0.map(Load::stop);

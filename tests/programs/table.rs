@@ -1,4 +1,4 @@
-//! The table of the documentation: a row for each program, of all user ran it together.
+//! The table of the documentation: one row for each program, with the outcomes of all users that ran it.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,7 +13,7 @@ const HEAD_ACTIVATED: &str = "\
 | given its socket | over 4 workers, as root | as a user | reloads | scaling | a killed worker | a killed daemon | woken | of | asked again | a reload | to wake |
 |---|---|---|---|---|---|---|---|---|---|---|---|";
 
-/// What there is so far, and what in it must not be.
+/// The outcomes and faults so far.
 #[derive(Default)]
 pub struct Table {
     outcomes: Vec<(usize, Outcome)>,
@@ -22,7 +22,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// Adds an outcome where it belongs.
+    /// Adds the outcome of the row at this position.
     pub fn add(&mut self, at: usize, outcome: Outcome) {
         println!("{outcome}");
         self.outcomes.push((at, outcome));
@@ -83,7 +83,7 @@ fn row(program: &Program, outcomes: &[&Outcome]) -> String {
     format!("| {} |", cells.join(" | "))
 }
 
-/// With commas.
+/// Formats a number with thousands separators.
 fn thousands(number: u64) -> String {
     if number < 1000 { number.to_string() } else { format!("{},{:03}", thousands(number / 1000), number % 1000) }
 }

@@ -1,4 +1,4 @@
-//! Where programs are, and making those that are compiled. Nothing is installed here: `.ci/programs` does that.
+//! Finds programs, and builds those that are compiled. Nothing is installed here: `.ci/programs` does that.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -8,13 +8,13 @@ use std::sync::Mutex;
 
 use crate::catalog::Program;
 
-/// What must be made of the example before it can run.
+/// How the example is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Make {
     Nothing,
-    /// Nothing, but `python3` must be there.
+    /// Nothing to build, but `python3` must be installed.
     Python3,
-    /// A package of the folder, and the program's name.
+    /// `go build` of a package in the folder, to a program of this name.
     Go {
         package: &'static str,
         to: &'static str,
@@ -30,18 +30,18 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What is made lies here.
+/// The folder of compiled programs.
 fn made() -> PathBuf {
     root().join("target/programs")
 }
 
-/// The folder a program runs in.
+/// The folder in which a program runs.
 pub fn folder(program: &Program) -> PathBuf {
     root().join("examples/programs").join(program.folder)
 }
 
-/// Puts paths in place of words in braces: `{made}` and `{venv}` (programs of Python packages) in the target folder,
-/// `{packages}` of the folder's npm packages, `{x64}` as they name this kind of machine, the system's `{python3}`.
+/// Replaces words in braces: `{made}` and `{venv}` (programs of Python packages) are in the target folder, `{packages}`
+/// is the folder's npm packages, `{x64}` the npm name of this architecture, and `{python3}` the Python of the system.
 pub fn place(text: &str, program: &Program, port: u16) -> String {
     let python3 = if Path::new("/usr/bin/python3").exists() { "/usr/bin/python3" } else { "python3" };
     let arm = cfg!(target_arch = "aarch64");
@@ -58,11 +58,11 @@ pub fn place(text: &str, program: &Program, port: u16) -> String {
         .replace("{x64}", x64)
 }
 
-/// A program that is not installed, or cannot be reached.
+/// A program that is not installed, or that a user cannot read.
 #[derive(Clone, Debug)]
 pub struct Missing(pub String);
 
-/// Makes the program, once, if it has to be made. `Err` if something it takes is not installed.
+/// Builds the program once, if it has to be built. `Err` if something that the build needs is not installed.
 pub fn prepare(program: &'static Program) -> Result<(), Missing> {
     static READY: Mutex<BTreeMap<&str, Result<(), Missing>>> = Mutex::new(BTreeMap::new());
     let mut ready = READY.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -86,13 +86,13 @@ fn make(program: &Program) -> Result<(), Missing> {
     installed(&place(program.program, program, 0), &from)
 }
 
-/// Runs what makes a program. It must succeed, if it is installed.
+/// Runs a build tool. It must succeed, if it is installed.
 fn run(tool: &str, args: &[&str], folder: &Path) -> Result<(), Missing> {
     installed(tool, folder)?;
     let tool = if tool.contains('/') { folder.join(tool).display().to_string() } else { tool.to_owned() };
     let mut command = Command::new(&tool);
     command.args(args).current_dir(folder).env("CGO_ENABLED", "0").env("NEXT_TELEMETRY_DISABLED", "1");
-    // Variables that cargo sets for tests are not for another crate.
+    // Variables that cargo sets for tests must not affect the build of another crate.
     for name in ["CARGO_MANIFEST_DIR", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
         command.env_remove(name);
     }
@@ -101,7 +101,7 @@ fn run(tool: &str, args: &[&str], folder: &Path) -> Result<(), Missing> {
     Ok(())
 }
 
-/// Whether there is such a program: by its path from the folder, or in `PATH`.
+/// Checks that a program exists: as a path from the folder, or in `PATH`.
 fn installed(program: &str, folder: &Path) -> Result<(), Missing> {
     let path = env::var_os("PATH").unwrap_or_default();
     let in_path = || env::split_paths(&path).any(|dir| dir.join(program).is_file());
@@ -109,7 +109,7 @@ fn installed(program: &str, folder: &Path) -> Result<(), Missing> {
     if is_here { Ok(()) } else { Err(Missing(program.to_owned())) }
 }
 
-/// Whether a user without privileges can read what lies in the folder of the program and in the target folder.
+/// Checks that an unprivileged user can read the folder of the program and the target folder.
 pub fn reachable(user: u32, program: &Program) -> Result<(), Missing> {
     let place = place(program.program, program, 0);
     let script = r#"test -r . && { test -r "$0" || command -v "$0" >/dev/null; }"#;

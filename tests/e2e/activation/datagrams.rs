@@ -1,4 +1,4 @@
-//! UDP: what waits to be read is not lost with a worker that leaves, nor with one that dies.
+//! UDP: datagrams in a worker's queue are lost neither when the worker leaves nor when it dies.
 
 use std::collections::BTreeSet;
 use std::net::UdpSocket;
@@ -13,12 +13,12 @@ use crate::support::eventually::WAIT_LIMIT;
 use crate::support::listing::pids;
 use crate::support::{Home, app, http, processes};
 
-/// So many questions are open at any time, most of them in the workers' queues.
+/// Requests without an answer at any time, most of them in the queues of the workers.
 const OUTSTANDING: usize = 100;
-/// How long an answer is waited for before the next question may be sent.
+/// How long to wait for an answer before the next request may be sent.
 const RECEIVE_TIMEOUT: Duration = Duration::from_millis(2);
 
-/// Somebody who asks, and notes what is answered.
+/// A client that numbers its requests and records which are answered.
 struct UdpClient {
     socket: UdpSocket,
     sent: u32,
@@ -47,7 +47,7 @@ impl UdpClient {
         assert!(self.unanswered.remove(&question.parse().expect("a number")), "answered twice: {answer}");
     }
 
-    /// Hears answers until no more are missing than may be.
+    /// Receives answers until at most this number is missing.
     fn receive_all(&mut self, missing: usize) {
         let deadline = Instant::now() + WAIT_LIMIT / 2;
         while self.unanswered.len() > missing && Instant::now() < deadline {
@@ -55,7 +55,7 @@ impl UdpClient {
         }
     }
 
-    /// Asks while something is done. How many questions were lost.
+    /// Sends requests during `act`. Returns the number of requests that were lost.
     fn during(mut self, act: impl FnOnce()) -> usize {
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -76,7 +76,7 @@ impl UdpClient {
     }
 }
 
-/// Two workers that are given a socket, or have one of their own.
+/// Two workers that inherit a socket or bind one themselves.
 fn serving(words: &str) -> (Home, u16) {
     let (home, port) = (Home::new(), http::free_port());
     let words = words.replace("PORT", &port.to_string());

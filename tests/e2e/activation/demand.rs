@@ -1,4 +1,4 @@
-//! Apps that run when somebody comes.
+//! Apps that run on demand: started by a client, stopped when idle.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -9,7 +9,7 @@ use crate::crash::kill_god;
 use crate::support::eventually::until;
 use crate::support::{Home, example, http};
 
-/// A client that stays connected, and the pid of who has answered it.
+/// A client that stays connected, and the pid of the worker that answered it.
 fn staying(port: u16) -> (TcpStream, i32) {
     let mut client = TcpStream::connect(("127.0.0.1", port)).expect("the door is open");
     client.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").expect("it is");
@@ -38,7 +38,7 @@ fn an_unused_app_goes_idle_and_the_next_client_starts_it() {
 #[test]
 fn a_connected_client_keeps_an_app_running() {
     let (home, port) = serving("--idle-timeout 400ms");
-    // Who comes in the moment it is told to rest is served, and it rests.
+    // A client that arrives while the app is told to stop is served, and the app goes idle afterwards.
     home.status("a", "idle");
     let (client, before) = staying(port);
     let start = Instant::now();
@@ -97,7 +97,7 @@ fn a_client_at_a_unix_path_starts_an_idle_app() {
     assert!(get_unix(&path, "/").unwrap().parse::<i32>().unwrap() > 0);
 }
 
-/// An app that rests after a while, with a check much more often, made in this way; and its port.
+/// An app with an idle timeout and a health check that is much more frequent. Returns the home and the port.
 fn checked(probe: &str) -> (Home, u16) {
     let (home, port) = (Home::new(), http::free_port());
     let probe = probe.replace("PORT", &port.to_string());

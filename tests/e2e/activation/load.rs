@@ -1,4 +1,4 @@
-//! No request is lost while workers come and go, nor when God dies.
+//! No request is lost while workers are replaced, nor when God dies.
 
 use nix::sys::signal::Signal;
 
@@ -9,7 +9,7 @@ use crate::support::eventually::until;
 use crate::support::listing::pids;
 use crate::support::{Home, example, http, processes};
 
-/// Clients at once.
+/// Concurrent clients.
 const CLIENTS: usize = 6;
 
 #[test]

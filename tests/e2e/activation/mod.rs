@@ -1,4 +1,4 @@
-//! Socket activation: programs that are given their sockets, that say what they do, and that run when somebody comes.
+//! Socket activation: programs that inherit their sockets, that send notifications, and that run on demand.
 
 mod datagrams;
 mod demand;
@@ -13,7 +13,7 @@ use std::path::Path;
 use crate::support::eventually::WAIT_LIMIT;
 use crate::support::{Home, example, http};
 
-/// A home with the example, started with these words beside its TCP socket; and the port.
+/// A home with the example app, started with these options beside its TCP socket, and the port.
 fn serving(words: &str) -> (Home, u16) {
     let (home, port) = (Home::new(), http::free_port());
     home.serve(port, &format!("{} -n a --listen tcp://127.0.0.1:{port} {words}", example("activated.py")));
@@ -26,7 +26,7 @@ fn answering(port: u16) -> i32 {
     http::get(port, "/").expect("an answer").parse().expect("a pid")
 }
 
-/// The body of an answer to `GET path` at a Unix path.
+/// The body of the response to `GET path` at a Unix path.
 fn get_unix(socket: &Path, path: &str) -> std::io::Result<String> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(WAIT_LIMIT))?;

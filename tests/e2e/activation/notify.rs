@@ -1,4 +1,4 @@
-//! What programs say to `NOTIFY_SOCKET`.
+//! Notifications that programs send to `NOTIFY_SOCKET`.
 
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Programs of several languages find their sockets at descriptor 3.
+//! Programs in several languages find their sockets at descriptor 3.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -28,7 +28,7 @@ fn an_activated_worker_gets_the_variables_and_a_queue_of_its_own() {
 fn a_unix_socket_is_private_by_default_and_removed_with_its_app() {
     let home = Home::new();
     let (own, group) = (home.work().join("own.sock"), home.work().join("group.sock"));
-    // Somebody left it who is gone.
+    // A leftover of a process that is gone.
     drop(std::os::unix::net::UnixListener::bind(&own).unwrap());
     let config = format!(
         r#"{{"apps": [{{"name": "a", "script": "{}", "instances": 2, "listen":
@@ -75,7 +75,7 @@ func main() {
     build.args(["build", "-o", "server", "main.go"]).env("CGO_ENABLED", "0").current_dir(home.work());
     match build.status() {
         Ok(status) => assert!(status.success()),
-        // Where there is no Go, there is nothing to show.
+        // Without Go there is nothing to test.
         Err(error) => return assert_eq!(error.kind(), std::io::ErrorKind::NotFound),
     }
     home.ok(&format!("start ./server -n a -i 2 --listen tcp://127.0.0.1:{port}"));

@@ -1,4 +1,4 @@
-//! `kill -9` of God.
+//! SIGKILL of God.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -12,11 +12,11 @@ use crate::support::eventually::{WAIT_LIMIT, until};
 use crate::support::listing::{Row, pids};
 use crate::support::{Home, app, http, processes};
 
-/// Much more than it takes, for machines that do much else.
+/// Much longer than a recovery takes, for busy machines.
 const SOON: Duration = Duration::from_secs(60);
 
-/// Fewer than this many files of a God may have been opened, or not yet closed, when they were counted first: threads of
-/// his open what they write to with the first line. Far fewer than one for each death.
+/// Files of God that may be opened or closed after the first count, because threads of God open the files they write to
+/// with the first line. It is far fewer than one for each death.
 const OPENED_LATE: usize = 5;
 
 #[test]
@@ -63,7 +63,7 @@ fn a_recovery_is_published_to_subscribers() {
     };
     let mut first = listen();
     home.sync();
-    // Stopped, he lets a new subscriber wait for his successor.
+    // While God is suspended, a new subscriber waits in the backlog for the next God.
     let god = home.god_pid();
     processes::freeze(god);
     let second = listen();
@@ -87,7 +87,7 @@ fn a_stop_survives_a_killed_god() {
     kill_god(&home);
     home.status("stubborn", "stopped");
     until("it is dead", || !processes::lives(pid));
-    // Who asked has lost his connection and cannot know.
+    // The command has lost its connection and cannot know the outcome.
     stop.wait(WAIT_LIMIT).code(1);
     home.ok("start stubborn");
     assert_eq!(home.one("stubborn").status, "online");
@@ -134,7 +134,7 @@ fn an_app_that_dies_without_a_god_is_restarted_once() {
     let god = home.god_pid();
     let untouched = home.one("c").pid;
     let victims = ["a", "b"].map(|name| home.one(name).pid);
-    // He cannot hear of it any more.
+    // God is suspended, so that it cannot reap the victims.
     processes::freeze(god);
     victims.iter().for_each(|pid| processes::signal(*pid, Signal::SIGKILL));
     processes::signal(god, Signal::SIGKILL);
@@ -142,7 +142,7 @@ fn an_app_that_dies_without_a_god_is_restarted_once() {
         assert_eq!(home.replaced(name, &victims)[0].restarts, 1);
     }
     assert_eq!(home.one("c").pid, untouched);
-    // Nor does the next one hear of it twice.
+    // The next God does not handle these exits again.
     let before = facts(&home);
     kill_god(&home);
     home.sync();
@@ -169,7 +169,7 @@ fn an_errored_or_stopped_app_stays_so_after_a_crash() {
 fn a_crash_looping_god_leaves_apps_running() {
     let fixture = Fixture::new();
     let before = fixture.facts();
-    // With longer and longer waits between them.
+    // The keeper waits longer and longer between two Gods.
     for _ in 0..8 {
         let god = fixture.home.god_pid();
         processes::signal(god, Signal::SIGKILL);
@@ -186,7 +186,7 @@ fn fifty_killed_gods_leak_nothing() {
     let fixture = Fixture::new();
     fixture.home.limit(Duration::from_secs(300));
     let keeper = fixture.home.daemon_pid();
-    // The first succession may open what the first God did not need.
+    // The first recovery may open files that the first God did not need.
     fixture.kill_god();
     fixture.logs_go_on();
     let open = || [keeper, fixture.home.god_pid()].map(processes::lasting_files);

@@ -1,4 +1,4 @@
-//! `kill -9` of the keeper, and of both.
+//! SIGKILL of the keeper, and of keeper and God together.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -10,7 +10,7 @@ use crate::support::inventory::processes_match_list;
 use crate::support::pmr::{self, Pmr};
 use crate::support::{Home, app, copy_program, eventually, http, processes};
 
-/// Kills the keeper, and waits until there is another one who answers.
+/// Kills the keeper, and waits until God has become the keeper and the daemon answers.
 pub fn kill_keeper(home: &Home) {
     let (keeper, god) = (home.daemon_pid(), home.god_pid());
     processes::signal(keeper, Signal::SIGKILL);
@@ -18,7 +18,7 @@ pub fn kill_keeper(home: &Home) {
     answers(home);
 }
 
-/// Kills both at once: stopped first, so that neither can save the other.
+/// Kills both. They are suspended first, so that neither can replace the other.
 pub fn kill_both(home: &Home) {
     let both = [home.god_pid(), home.daemon_pid()];
     both.iter().for_each(|pid| processes::freeze(*pid));
@@ -52,7 +52,7 @@ fn a_new_keeper_supervises_old_and_new_apps() {
     home.ok(&format!("start {}", app("forest.sh")));
     home.logged("forest-out.log", "grown");
     kill_keeper(&home);
-    // Started by the one before, whose children it was.
+    // A process that the dead keeper started.
     let orphan = home.one("a").pid;
     processes::signal(orphan, Signal::SIGKILL);
     assert_eq!(home.replaced("a", &[orphan])[0].restarts, 1);

@@ -1,6 +1,7 @@
-//! God dies at a certain point inside: between deciding and doing, doing and writing down, sending and noting it.
+//! God dies at a certain point of its code: between a decision and its execution, between an action and its record,
+//! between sending and recording.
 //!
-//! See [`pmr::os::killpoint`]. Debug builds have these points, and only those are tested.
+//! See [`pmr::os::killpoint`]. Only debug builds have these points.
 
 use crate::support::counting::counted;
 use crate::support::eventually::until;
@@ -10,23 +11,24 @@ use crate::support::{Home, app, processes};
 
 use super::{Fixture, answers, kill_god};
 
-/// How often a command is given again because God died before he answered.
+/// How often a command is repeated because God died before it answered.
 const TRIES: u32 = 20;
 
-/// Lets the next God, and him alone, die at these points.
+/// Arms these kill points for the next God only, and starts it.
 pub fn arm(home: &Home, points: &str) {
     std::fs::write(home.root().join("failpoints"), points).expect("the home can be written");
     kill_god(home);
 }
 
-/// Where Gods have died.
+/// The kill points at which Gods have died so far.
 pub fn fatal_points(home: &Home) -> Vec<String> {
     let notes = std::fs::read_to_string(home.root().join("killpoints")).unwrap_or_default();
     notes.lines().map(ToOwned::to_owned).collect()
 }
 
 impl Fixture {
-    /// Gives a command until it succeeds, or a God who died at it left nothing to do; tells how often that was.
+    /// Repeats a command until it succeeds, or until an earlier attempt left nothing to do. Returns the number of
+    /// attempts.
     fn retry(&self, line: &str) -> u32 {
         (1..=TRIES)
             .find(|_| {
@@ -37,7 +39,7 @@ impl Fixture {
             .unwrap_or_else(|| panic!("pmr {line} fails {TRIES} times"))
     }
 
-    /// Everything at which God can die is done once; returns how often `shell` may have been started again.
+    /// Runs commands that reach every kill point. Returns how often `shell` may have been restarted.
     fn workload(&self) -> u32 {
         let mut starts = self.retry("restart shell");
         self.retry("reload web");
@@ -104,7 +106,7 @@ points! {
     god_dies_after_it_handed_over_to_a_program: "handed-over",
 }
 
-/// The state is written anew when much of what was written does not count any more.
+/// The ledger is compacted when most of its records are outdated.
 fn dies_while_compacting(point: &str) {
     const APPS: usize = 40;
     let home = Home::new();
@@ -151,7 +153,7 @@ fn gods_die_at_random_points() {
     assert!(points.len() > 3, "{points:?}");
 }
 
-/// Lines of several outputs in one file stay whole, whoever was writing when God died.
+/// Lines of several outputs in one file stay whole, whichever output was being written when God died.
 #[test]
 fn lines_in_a_shared_log_stay_whole() {
     let fixture = Fixture::new();

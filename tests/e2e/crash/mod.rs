@@ -1,4 +1,4 @@
-//! The daemon is killed, and nobody notices: neither apps nor their clients nor those who read their logs.
+//! The daemon is killed, and neither apps nor their clients nor readers of logs notice.
 
 mod god;
 pub mod keeper;
@@ -17,16 +17,17 @@ use crate::support::counting::counted;
 use crate::support::eventually::until;
 use crate::support::{Home, app, eventually, example, http, processes};
 
-/// Requests at once, of each mode.
+/// Concurrent clients of each mode.
 const CLIENTS: usize = 4;
 
-/// A home with one app of each kind: `shell` and `python`, which number their lines, and `web`, a Node cluster of two.
+/// A home with one app of each kind: `shell` and `python`, which number their lines, and `web`, a Node cluster of two
+/// workers.
 struct Fixture {
     home: Home,
     port: u16,
 }
 
-/// Clients of a fixture's web server.
+/// Load on the web server of a fixture.
 type ClientLoads = Loads<2>;
 
 impl Fixture {
@@ -45,12 +46,12 @@ impl Fixture {
         Loads::start([Mode::Keep, Mode::New], self.port, CLIENTS)
     }
 
-    /// What must not change, whatever becomes of the daemon.
+    /// The state of all processes that must survive a crash of the daemon.
     fn facts(&self) -> Facts {
         facts(&self.home)
     }
 
-    /// Waits until each counting app has written something new to its log, and checks that nothing is missing in it.
+    /// Waits until each counting app has written more lines, and checks that no line is missing.
     fn logs_go_on(&self) {
         for name in ["shell", "python"] {
             let pid = self.home.one(name).pid;
@@ -66,8 +67,8 @@ impl Fixture {
     }
 }
 
-/// What must not change of the processes: all that is known of them, but for what is measured. `pmr` has what connections
-/// there are.
+/// The state of all processes that must not change: everything in the list except measurements. `pmr` is left out
+/// because it has the present connections.
 type Facts = BTreeMap<String, Value>;
 
 fn facts(home: &Home) -> Facts {
@@ -76,16 +77,16 @@ fn facts(home: &Home) -> Facts {
         let about = |key: &str| format!("{} {} {key}", row.id, row.name);
         facts.insert(about("pid"), row.pid.into());
         let Value::Object(known) = &row.json["pm2_env"] else { panic!("{row:?}") };
-        // The environment repeats all of it.
+        // The environment repeats these values.
         let known = known.iter().filter(|(key, _)| !["env", "pmr"].contains(&key.as_str()));
         facts.extend(known.map(|(key, value)| (about(key), value.clone())));
     }
     facts
 }
 
-/// What has changed.
+/// Compares two states. `Err` lists the differences.
 ///
-/// Moments are kept on another clock than they are shown by, so the last digit may differ.
+/// Times are stored on another clock than the one they are shown by, so the last digits may differ.
 fn changes(before: &Facts, after: &Facts) -> Result<(), String> {
     let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     let changed = keys.into_iter().filter(|key| !is_same(before.get(*key), after.get(*key)));
@@ -94,8 +95,8 @@ fn changes(before: &Facts, after: &Facts) -> Result<(), String> {
     if changed.is_empty() { Ok(()) } else { Err(changed.join("\n")) }
 }
 
-/// Fails if something has changed, and names what has. A God who was not let run between a look at one clock and at the
-/// other is asked again.
+/// Waits until the state is as before. It is read more than once because God may be descheduled between its reads of
+/// the two clocks.
 fn is_unchanged(home: &Home, before: &Facts) {
     eventually("all is as it was", || changes(before, &facts(home)));
 }
@@ -108,7 +109,8 @@ fn is_same(before: Option<&Value>, after: Option<&Value>) -> bool {
     }
 }
 
-/// Kills God, and waits until another one answers. Returns how long that took, the command's own start included.
+/// Kills God, and waits until another one answers. Returns how long that took, including the start of the command that
+/// asks.
 pub fn kill_god(home: &Home) -> Duration {
     let god = home.god_pid();
     let start = Instant::now();
@@ -120,7 +122,7 @@ pub fn kill_god(home: &Home) -> Duration {
     took
 }
 
-/// Waits until the daemon answers. A command whose God dies before he answers fails, and says so.
+/// Waits until the daemon answers. A command fails if its God dies before it answers.
 fn answers(home: &Home) {
     eventually("the daemon answers", || {
         let ran = home.run("ping");

@@ -1,4 +1,4 @@
-//! `pmr update`: over to another program, and back from one that is no good.
+//! `pmr update`: to another program, and back from one that fails.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,7 +21,7 @@ impl UpdateUnderLoad {
         UpdateUnderLoad { fixture, loads, before }
     }
 
-    /// Everybody is as before, and has lost nothing.
+    /// Checks that no process has changed and no request or line was lost.
     #[track_caller]
     fn nothing_changed(&mut self) {
         self.fixture.logs_go_on();
@@ -43,7 +43,7 @@ fn copy(home: &Home, name: &str) -> PathBuf {
     path
 }
 
-/// A program that answers questions as the one under test does, and does `keeps` when it is to be the keeper.
+/// A program that behaves like the binary under test, but runs the statements `keeps` when it is started as the keeper.
 fn compile(home: &Home, keeps: &str) -> PathBuf {
     let source = format!(
         r#"#include <signal.h>

@@ -30,7 +30,7 @@ fn an_app_that_floods_its_log_blocks_nobody() {
         counter_goes_on(&home);
     }
     let (used, took) = (ticks(&main_thread) - before, start.elapsed());
-    // Who is held up for long fails.
+    // A command that is blocked for long fails by itself.
     let _ = writeln!(std::io::stdout(), "the slowest command took {slowest:?}");
     assert!(u128::from(used) * 10 < took.as_millis() / 3, "{used} ticks in the main thread in {took:?}");
     assert!(resident_kib(god) < memory + (16 << 10), "{memory} KiB, then {}", resident_kib(god));
@@ -43,7 +43,7 @@ fn an_app_that_floods_its_channel_blocks_nobody() {
     let home = Home::new();
     start_counter(&home);
     home.pmr(["start", "exec yes 1 >&3", "-n", "flood"]).run().ok();
-    // One that leaves somebody behind who goes on.
+    // This app leaves a process behind that goes on writing.
     home.pmr(["start", "yes 1 >&3 & sleep 1; exit 1", "-n", "fleeting", "--no-autorestart", "-k", "200"]).run().ok();
     home.status("fleeting", "stopped");
     counter_goes_on(&home);
@@ -57,7 +57,7 @@ fn an_app_that_floods_its_channel_blocks_nobody() {
 fn an_app_that_forks_without_end_can_be_stopped() {
     let home = Home::new();
     start_counter(&home);
-    // Never more than two at a time, and never the same ones.
+    // At most two processes at a time, and never the same ones.
     let hopper = "exec perl -e 'while (1) { my $p = fork; exit if $p; select(undef,undef,undef,0.001) }'";
     home.pmr(["start", hopper, "-n", "hopper", "--no-autorestart", "-k", "200"]).run();
     let god = home.god_pid();
@@ -112,7 +112,7 @@ fn a_process_that_survives_sigkill_is_reported_and_left() {
     assert!(processes::lives(frozen));
     group.set("freezer.state", "THAWED");
     home.status("frozen", "stopped");
-    // And at the end of the daemon.
+    // The same while the daemon shuts down.
     home.ok("start frozen");
     let frozen = home.one("frozen").pid;
     group.take_in(frozen);

@@ -1,7 +1,7 @@
-//! The wall clock jumps: nothing that waits, counts or measures may go by it.
+//! The wall clock jumps, and nothing that waits, counts or measures depends on it.
 //!
-//! The machine's own clock is left alone. The daemon runs with a library that adds to what the C library says the wall
-//! clock says, as much as a file tells.
+//! The clock of the machine is left alone. The daemon runs with a library that adds an offset from a file to the wall
+//! clock of the C library.
 
 use std::fs;
 use std::path::PathBuf;
@@ -30,7 +30,7 @@ int clock_gettime(clockid_t clock, struct timespec *at) {
 }
 "#;
 
-/// A home whose daemon believes in the offset.
+/// A home whose daemon sees the wall clock with the offset.
 struct SkewedHome {
     home: Home,
     library: PathBuf,
@@ -69,7 +69,7 @@ fn a_jump_of_the_wall_clock_changes_no_timer() {
     let today = dated(home.log("../pmr.log"));
     for jump in [DAY, -2 * DAY, 0] {
         skewed.jump_to(jump);
-        // Something that waits: a restart whose delay is a second takes a second, whatever the clock says.
+        // A timer during the jump: a restart with a delay of one second takes a second, whatever the clock says.
         let name = format!("late{jump}");
         let begun = Instant::now();
         skewed.start(&[&app("tell.sh"), "-n", &name, "--restart-delay", "1s"]);

@@ -1,4 +1,4 @@
-//! Somebody deletes what is the daemon's.
+//! Files of the daemon are deleted while it runs.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -28,7 +28,8 @@ fn deleted_sockets_are_created_again() {
     home.daemon_logged("rpc.sock was deleted, and is there again");
 }
 
-/// Deletes it as a person would: again, if an app has just written to its log and the folder was not empty at the end.
+/// Deletes a folder as a user would: again, if an app has written to its log meanwhile and the folder was not empty at
+/// the end.
 fn delete_folder(folder: &Path) {
     until("the folder is deleted", || match fs::remove_dir_all(folder) {
         Ok(()) => true,
@@ -37,8 +38,8 @@ fn delete_folder(folder: &Path) {
     });
 }
 
-/// Waits for the socket in a home that was deleted. In the moment before there is no trace of the daemon, and a command
-/// that starts one would.
+/// Waits for the socket in a home that was deleted. Before that moment there is no trace of the daemon, and a command
+/// that starts a daemon would start another.
 fn wait_for_recreated_home(home: &Home) {
     until("the home is there again", || home.root().join("rpc.sock").exists());
 }
@@ -85,7 +86,7 @@ fn deleted_logs_are_created_again() {
     delete_folder(&logs);
     counter_goes_on(&home);
     no_line_is_missing(&home.log("count-out.log"));
-    // The next line may come between the two.
+    // The daemon may create the file again between the two calls.
     until("a folder is in its place", || {
         let _ = fs::remove_file(&file);
         fs::create_dir(&file).is_ok()

@@ -1,4 +1,4 @@
-//! A disk that is full, or cannot be written.
+//! A disk that is full, read-only, or hangs.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -8,12 +8,13 @@ use super::{Mount, counter_goes_on, daemon_log, kill_god, no_line_is_missing, st
 use crate::support::eventually::until;
 use crate::support::{Home, processes};
 
-/// Without a look at complaints, of which there may be some.
+/// The pid of an app. Standard error is ignored, because there may be warnings.
 fn pid_of(home: &Home, name: &str) -> i32 {
     home.pmr(["pid", name]).run().ok().out.trim().parse().expect("a pid")
 }
 
-/// What works whatever the disk does: starting, listing, reading logs, a new God, an upgrade, stopping, deleting.
+/// Checks what works without writing to the disk: starting, listing, reading logs, a new God, an upgrade, stopping,
+/// deleting.
 fn works_without_writing(home: &Home, count: i32, error: &str) {
     home.pmr(["start", "sleep 1000", "-n", "two"]).run().ok();
     home.ok("restart two");
@@ -73,8 +74,8 @@ fn a_read_only_home_stops_only_writes() {
     home.no_process_left();
 }
 
-/// A FIFO that nobody reads is a disk that never answers: whoever opens it for writing waits for ever. Gone with this
-/// value, for whoever reads it would wait, too.
+/// A FIFO without a reader stands for a disk that never answers: opening it for writing blocks for ever. It is removed
+/// when dropped, because readers would block too.
 struct Fifo(PathBuf);
 
 impl Fifo {

@@ -1,4 +1,4 @@
-//! Out of open files, of processes, of memory.
+//! Exhausted resources: open files, processes, memory.
 
 use std::fs;
 use std::io::Read;
@@ -14,7 +14,7 @@ fn limit_files(pid: i32, count: usize) {
     assert!(super::run("prlimit", &["--pid", &pid.to_string(), &format!("--nofile={count}:")]), "prlimit");
 }
 
-/// The number the next file would get above all others.
+/// The descriptor number after the highest one in use.
 fn next_file(pid: i32) -> usize {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).expect("it lives");
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).max().unwrap_or(0) + 1
@@ -32,7 +32,7 @@ fn apps_run_on_when_god_is_out_of_files() {
     start_counter(&home);
     let god = home.god_pid();
     let usual = soft_limit(god);
-    // Every number is taken below the limit, but for few that are free among the lower ones.
+    // All descriptors below the limit are in use, except a few free ones among the lower numbers.
     limit_files(god, next_file(god).saturating_sub(1));
     let (before, start) = (ticks(&god.to_string()), Instant::now());
     let failed = home.pmr(["start", "sleep 1000", "-n", "two"]).run();
@@ -43,7 +43,7 @@ fn apps_run_on_when_god_is_out_of_files() {
     counter_goes_on(&home);
     limit_files(god, usual);
     home.daemon_logged("Too many open files");
-    // The one that failed may have been taken in, or may be yet.
+    // The app of the failed command may have been registered, or may still be.
     until("two runs", || {
         home.pmr(["start", "sleep 1000", "-n", "two"]).run();
         home.of("two").iter().any(Row::online)
@@ -51,7 +51,8 @@ fn apps_run_on_when_god_is_out_of_files() {
     no_line_is_missing(&home.log("count-out.log"));
 }
 
-/// A process with as many connections to the daemon as it may have files. Other tests need theirs.
+/// A process with as many connections to the daemon as it may have open files. It is a process of its own because the
+/// other tests need their descriptors.
 struct IdleConnections(Child);
 
 impl IdleConnections {

@@ -1,5 +1,5 @@
-//! The machine fails, the daemon does not: for each fault apps run on, the command line says what is wrong, and all is
-//! well again when the cause is gone.
+//! The machine fails and the daemon does not: during each fault apps run on and the command line names the cause, and
+//! everything recovers when the cause is gone.
 
 mod apps;
 mod clock;
@@ -15,7 +15,7 @@ use std::process::Command;
 use crate::support::eventually::until;
 use crate::support::{Home, processes};
 
-/// Numbers lines, twenty a second, without starting processes.
+/// Prints numbered lines, twenty a second, without starting processes.
 const COUNTER: &str = "perl -e '$|=1; for($i=1;;$i++) { print \"line $i\\n\"; select(undef,undef,undef,0.05) }'";
 
 /// Starts the counter as the app `count`, and returns its pid.
@@ -32,7 +32,8 @@ fn counter_goes_on(home: &Home) {
     until("the counter's log grows", || lines() > before + 3);
 }
 
-/// The numbers in the counter's log follow one another. What stands after the last newline is on its way.
+/// Asserts that the numbers in the counter's log are consecutive. Text after the last newline is incomplete and
+/// ignored.
 #[track_caller]
 fn no_line_is_missing(log: &str) {
     let log = log.rfind('\n').map_or("", |end| &log[..end]);
@@ -45,7 +46,7 @@ fn daemon_log(home: &Home) -> String {
     fs::read_to_string(home.root().join("pmr.log")).unwrap_or_default()
 }
 
-/// Kills God, and returns the next one's pid.
+/// Kills God, and returns the pid of the next one.
 fn kill_god(home: &Home) -> i32 {
     let god = home.god_pid();
     processes::signal(god, nix::sys::signal::Signal::SIGKILL);
@@ -53,7 +54,7 @@ fn kill_god(home: &Home) -> i32 {
     home.god_pid()
 }
 
-/// Says why a test does nothing here.
+/// Prints why a test is skipped.
 fn skip(why: &str) {
     let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("skipped: {why}\n").as_bytes());
 }
@@ -69,11 +70,11 @@ fn ticks(path: &str) -> u64 {
     [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<u64>().ok()).sum()
 }
 
-/// A file system of its own on a folder, gone with this value.
+/// A file system mounted on a folder, unmounted when dropped.
 struct Mount(PathBuf);
 
 impl Mount {
-    /// An empty one in memory of this many KiB; `None`, with a word, where that is not allowed.
+    /// Mounts an empty tmpfs of this many KiB. `None`, with a message, where mounting is not allowed.
     fn memory(at: &Path, kib: u32) -> Option<Mount> {
         let at = at.to_path_buf();
         fs::create_dir_all(&at).unwrap();
@@ -84,7 +85,7 @@ impl Mount {
         mounted.then_some(Mount(at))
     }
 
-    /// What is there already, to be read only. Files that are open for writing stay so.
+    /// Makes the present content read-only. Files that are open for writing stay writable.
     fn read_only(at: &Path) -> Mount {
         let path = at.to_str().unwrap();
         assert!(run("mount", &["--bind", path, path]) && run("mount", &["-o", "remount,bind,ro", path]));
@@ -98,11 +99,11 @@ impl Drop for Mount {
     }
 }
 
-/// A group of processes in a v1 hierarchy, gone with this value.
+/// A cgroup in a v1 hierarchy, removed when dropped.
 struct Group(PathBuf);
 
 impl Group {
-    /// `None`, with a word, where there is no such controller or we may not use it.
+    /// Creates a group. `None`, with a message, where the controller is missing or not ours to use.
     fn new(controller: &str) -> Option<Group> {
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let of = |line: &str| -> Option<String> {

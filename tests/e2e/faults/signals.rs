@@ -1,4 +1,4 @@
-//! The daemon is stopped by a signal for a while.
+//! God or the keeper is suspended by a signal for a while.
 
 use nix::sys::signal::Signal;
 
@@ -39,7 +39,7 @@ fn a_stopped_keeper_is_reported_and_continues() {
     processes::signal(keeper, Signal::SIGCONT);
     stopping.wait(WAIT_LIMIT).ok();
     assert_eq!(home.one("two").status, "stopped");
-    // And with nobody to start another God.
+    // The same when God is dead and only the keeper could start another.
     processes::freeze(keeper);
     processes::signal(home.god_pid(), Signal::SIGKILL);
     home.run("list").refuses("the daemon's keeper").complains(&format!("kill -CONT {keeper}"));

@@ -1,4 +1,4 @@
-//! Checks by command: where they stand, how they end, and what they cannot do to anybody.
+//! Health checks by command: their environment, how they end, and that they cannot harm anything else.
 
 use std::fs;
 use std::io::Write;
@@ -13,7 +13,7 @@ use crate::support::listing::pids;
 use crate::support::pmr::Ran;
 use crate::support::{Home, app, eventually, http, processes};
 
-/// Starts a shell's line as the app `it`, checked so.
+/// Starts a shell command as the app `it` with this health check.
 fn start(home: &Home, line: &str, health: &Value, more: &Value) -> Ran {
     let mut it = json!({ "name": "it", "script": line, "health": health, "listen_timeout": 100_000 });
     it.as_object_mut().expect("an app").extend(more.as_object().expect("its settings").clone());
@@ -21,7 +21,7 @@ fn start(home: &Home, line: &str, health: &Value, more: &Value) -> Ran {
     home.run("start it.json")
 }
 
-/// Waits until this was wrong at the last check of `it`.
+/// Waits until the last check of `it` failed for this reason.
 fn fails(home: &Home, how: &str) {
     eventually(how, || {
         let described = home.run("describe it").out;
@@ -29,7 +29,7 @@ fn fails(home: &Home, how: &str) {
     });
 }
 
-/// Processes of the home that are checks, or what those started.
+/// Processes of the home that are checks or were started by checks.
 fn checks(home: &Home) -> Vec<i32> {
     let is_check = |pid: &i32| {
         let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
@@ -43,7 +43,7 @@ fn a_check_runs_in_the_environment_of_its_worker() {
     let home = Home::new();
     let check = "env > env.txt; pwd > pwd.txt; readlink /proc/self/fd/0 > stdin.txt; ls /proc/self/fd > fds.txt; \
                  kill -0 $PMR_PID";
-    // Once: the next one would write the files anew.
+    // The check runs once: the next one would write the files again.
     let health = json!({ "exec": check, "interval": "1h", "timeout": "1m" });
     start(&home, "exec sleep 300", &health, &json!({ "env": { "MINE": "yes" }, "wait_ready": true })).ok();
     let row = home.one("it");
@@ -58,7 +58,7 @@ fn a_check_runs_in_the_environment_of_its_worker() {
     }
     assert_eq!(read("pwd.txt").trim(), home.work().display().to_string());
     assert_eq!(read("stdin.txt").trim(), "/dev/null");
-    // `ls` itself holds 3 for the folder it lists.
+    // `ls` itself has the folder that it lists open as 3.
     assert_eq!(read("fds.txt").split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3"]);
 }
 
@@ -76,7 +76,7 @@ fn a_check_without_a_shell_is_reported_with_its_last_output() {
     home.write("a file", "");
     home.status("it", "online");
     assert_eq!(home.one("it").pid, pid, "it was only told of");
-    // Replaced, where the owner wants that.
+    // With `on_fail: restart` the worker is replaced.
     home.ok("restart it");
     let path = home.work().join("it.json");
     let text = fs::read_to_string(&path).unwrap().replace("alert", "restart");
@@ -199,7 +199,7 @@ fn a_check_has_the_user_and_the_confinement_of_its_worker() {
     assert!(!std::path::Path::new("/tmp/pmr-check").exists());
 }
 
-/// A cluster of two of a good release that a command checks.
+/// A cluster with two workers of a good release and a health check by command.
 struct Web {
     home: Home,
     port: u16,
@@ -216,7 +216,7 @@ impl Web {
 
     fn write(&self, release: &str) {
         let check = "test \"$RELEASE\" != sick || { echo this release is sick >&2; exit 4; }";
-        // Only one that is sick is to be given up soon.
+        // A short timeout is for sick releases only: a good one may be slow on a busy machine.
         let patience = if release == "sick" { 10_000 } else { 100_000 };
         let web = json!({ "name": "web", "script": self.script, "instances": 2, "listen_timeout": patience,
             "drain_timeout": "100s", "health": { "exec": check, "timeout": "1m" },
@@ -224,7 +224,7 @@ impl Web {
         self.home.write("web.json", &json!({ "apps": [web] }).to_string());
     }
 
-    /// A good release takes over, and whoever asks meanwhile is answered; a sick one is taken back.
+    /// Reloads to a good release, which loses no request, and to a sick one, which is rolled back.
     fn reload_good_then_sick(&self, kind: Mode) {
         let mut load = self.load(kind);
         let before = pids(&self.home.of("web"));
@@ -248,7 +248,7 @@ impl Web {
         assert!(tally.by.keys().all(|pid| pids(&better).contains(pid)), "they serve on: {tally:?}");
     }
 
-    /// Clients, of whom some have been answered.
+    /// Starts the load and waits for the first answers.
     fn load(&self, kind: Mode) -> Load {
         let mut load = Load::start(Kind::Http, kind, self.port, 4);
         load.until("it answers", |tally| tally.answered > 20);

@@ -1,4 +1,4 @@
-//! A line in the output makes a process ready, however it comes, whoever is God by then.
+//! A line in the output makes a process ready, however it is written and whichever God reads it.
 
 use std::fs;
 
@@ -9,14 +9,14 @@ use crate::crash::kill_points::{arm, fatal_points};
 use crate::support::Home;
 use crate::support::eventually::{WAIT_LIMIT, until};
 
-/// Starts a shell's line as the app `it`, which is ready when a line fits, and goes on.
+/// Starts a shell command as the app `it`, which is ready when a line matches. Does not wait.
 fn start(home: &Home, line: &str, log: &str, patience: u32) -> crate::support::pmr::Running {
     let it = json!({ "name": "it", "script": line, "health": { "log": log }, "listen_timeout": patience });
     home.write("it.json", &json!({ "apps": [it] }).to_string());
     home.pmr(["start", "it.json"]).spawn()
 }
 
-/// A line of a shell that waits for a file.
+/// A shell command that waits for a file.
 fn after(file: &str) -> String {
     format!("until test -e {file}; do sleep 0.02; done")
 }
@@ -83,7 +83,7 @@ fn a_line_in_discarded_output_counts() {
     home.status("it", "online");
 }
 
-/// The line was found and noted, and God dies before he has heard of it.
+/// God finds the line, records it, and dies before it handles the record.
 #[test]
 fn a_line_that_is_found_before_a_crash_counts_afterwards() {
     let home = Home::new();
@@ -99,7 +99,7 @@ fn a_line_that_is_found_before_a_crash_counts_afterwards() {
     home.logged("it-out.log", "it is up\n");
 }
 
-/// The beginning of the line is there when God dies, the end while there is none, or later.
+/// The beginning of the line is written before God dies, the end while there is no God, or later.
 #[test]
 fn a_line_that_is_split_by_a_crash_is_found() {
     let home = Home::new();

@@ -1,4 +1,5 @@
-//! Health: ready is who passes, unhealthy who fails too often, and a release that fails is taken back.
+//! Health checks: a worker that passes is ready, one that fails too often is unhealthy, and a release that fails is
+//! rolled back.
 
 mod exec;
 mod log;
@@ -8,7 +9,7 @@ use crate::support::eventually::until;
 use crate::support::listing::{Row, pids};
 use crate::support::{Home, app, http};
 
-/// Two workers of `health.js` on one port, checked over connections of their own.
+/// Two workers of `health.js` on one port, each checked over a connection of its own.
 fn checked(more: &str) -> (Home, u16) {
     let home = Home::new();
     let port = http::free_port();
@@ -20,7 +21,7 @@ fn checked(more: &str) -> (Home, u16) {
 fn config(home: &Home, release: &str, more: &str) {
     let (script, sick) = (app("health.js"), home.work().join("sick"));
     let health = format!("{{ http: '/healthz', interval: 100, timeout: '1m', retries: 2, {more} }}");
-    // Only one that is sick is to be given up soon.
+    // A short timeout is for sick releases only: a good one may be slow on a busy machine.
     let patience = if release == "sick" { "10s" } else { "100s" };
     let text = format!(
         "module.exports = [{{ name: 'web', script: '{script}', instances: 2, merge_logs: true, listen_timeout: '{patience}', \
@@ -50,7 +51,7 @@ fn a_release_that_fails_its_check_is_rolled_back() {
 fn each_worker_is_checked_itself_and_the_unhealthy_one_is_replaced() {
     let (home, port) = checked("");
     let before = home.of("web");
-    // One of them, whoever is dealt this request, is sick from now on; the port still answers for the other.
+    // The worker that gets this request is sick from now on. The port still answers, by the other worker.
     let sick: i32 = http::get(port, "/sicken").unwrap().trim().parse().unwrap();
     let after = home.when("web", "the sick one replaced", |rows| {
         rows.iter().all(|row| row.online() && row.pid != sick) && rows.len() == 2

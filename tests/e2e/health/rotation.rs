@@ -1,4 +1,5 @@
-//! Who is unhealthy gets nothing new while another of its app is not, and all that it gets otherwise.
+//! An unhealthy worker is ejected from rotation while another worker of its app is healthy. If none is, all get
+//! connections.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -9,10 +10,10 @@ use crate::support::eventually::until;
 use crate::support::listing::{Row, pids};
 use crate::support::{Home, app, http};
 
-/// So many connections at once come to both of two, whoever deals them.
+/// This number of concurrent connections reaches both of two workers, whatever the balance.
 const CONNECTIONS: usize = 16;
 
-/// Two workers, named `it`, of a program that fails its check while there is a file `sick/PID`, and nothing is done then.
+/// Two workers of the app `it`, which fails its check while the file `sick/PID` exists. `on_fail` does nothing.
 pub struct Pair<'a> {
     pub home: &'a Home,
     pub port: u16,
@@ -31,7 +32,7 @@ impl Pair<'_> {
         std::fs::remove_file(self.file(pid)).expect("it was ill");
     }
 
-    /// Waits until these are out of rotation, and so many are unhealthy.
+    /// Waits until exactly these pids are out of rotation, and this number of workers is unhealthy.
     fn when_out(&self, out: &[i32], unhealthy: usize) -> Vec<Row> {
         let is_out = |row: &&Row| row.env("pmr")["out_of_rotation"] == true;
         self.home.when("it", &format!("out of rotation: {out:?}, unhealthy: {unhealthy}"), |rows| {
@@ -53,7 +54,7 @@ impl Pair<'_> {
         until(&format!("{pid} answers"), || self.request() == pid);
     }
 
-    /// Connections that have been dealt out and not asked for anything.
+    /// Connections that workers have accepted, with incomplete requests.
     fn open_requests(&self) -> Vec<TcpStream> {
         let open = |_| {
             let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
@@ -63,7 +64,7 @@ impl Pair<'_> {
         (0..CONNECTIONS).map(open).collect()
     }
 
-    /// From the first failure to the last healthy one that leaves.
+    /// The whole scenario, from the first failed check to the last healthy worker that leaves.
     pub fn run_ejection_scenario(&self) {
         let before = self.home.when("it", "two that are well", |rows| rows.len() == 2 && rows.iter().all(Row::online));
         let (one, other) = (pids(&before)[0], pids(&before)[1]);
@@ -104,7 +105,7 @@ impl Pair<'_> {
     }
 }
 
-/// Who answers what was begun.
+/// Completes a request, and returns the pid of the worker that answers.
 fn finish(mut stream: TcpStream) -> i32 {
     stream.write_all(b"Connection: close\r\n\r\n").expect("it is there still");
     let mut answer = String::new();
@@ -129,7 +130,7 @@ fn an_unhealthy_node_worker_is_ejected_while_another_is_healthy() {
     Pair { home: &home, port }.run_ejection_scenario();
 }
 
-/// What any worker may have answered tells nothing of one.
+/// An answer that any worker may have given says nothing about one worker.
 #[test]
 fn a_worker_that_fails_a_shared_check_stays_in_rotation() {
     let (home, port) = (Home::new(), http::free_port());

@@ -1,4 +1,4 @@
-//! pmr in a container with Docker's default profile, as a child of its first process.
+//! pmr in a container with Docker's default profile, as a child of the container's first process.
 
 use std::fs;
 use std::process::{Child, Command};
@@ -7,16 +7,16 @@ use super::{PYTHON, answered_by, skip, there};
 use crate::support::eventually::until;
 use crate::support::{Home, app, eventually, example, http, pmr};
 
-/// A container, and what is told inside before it is left alone.
+/// A container, with a script that runs commands inside and then waits.
 struct Container {
-    /// `unshare`, the parent of its first process.
+    /// `unshare`, the parent of the container's first process.
     outside: Child,
     home: Home,
     ports: [u16; 4],
 }
 
 impl Container {
-    /// With these words to `container.py`. `None` where there can be none.
+    /// Starts a container with these arguments of `container.py`. `None` where containers are not possible.
     fn start(words: &str) -> Option<Container> {
         let is_root = nix::unistd::Uid::effective().is_root();
         if !is_root || cfg!(not(target_arch = "x86_64")) || !there(PYTHON) || !there("/usr/bin/setpriv") {
@@ -61,7 +61,7 @@ impl Container {
         fs::read_to_string(self.home.work().join(name)).unwrap_or_default()
     }
 
-    /// Waits until so many processes share each port.
+    /// Waits until this number of processes shares each port.
     fn share(&self, counts: [usize; 4]) {
         for (port, count) in self.ports.into_iter().zip(counts) {
             eventually("as many answer", || answered_by(port, count));

@@ -1,4 +1,4 @@
-//! The daemon is killed: clients go on, and who asks it something is answered by the next.
+//! The daemon is killed: clients are served on, and the next God answers pending calls of workers.
 
 use nix::sys::signal::Signal;
 
@@ -39,7 +39,7 @@ fn a_god_killed_while_a_worker_drains_loses_no_request() {
     let loads = fixture.loads();
     let before = pids(&fixture.online(2));
     let reload = fixture.home.pmr(["reload", "it"]).spawn();
-    // It is listed from the moment at which it is ready, and who it replaces begins to drain.
+    // The list has the successor as soon as it is ready. Its predecessor begins to drain at that moment.
     fixture.home.when("it", "a successor", |rows| rows.iter().any(|row| !before.contains(&row.pid)));
     kill_god(&fixture.home);
     reload.wait(WAIT_LIMIT);
@@ -48,7 +48,7 @@ fn a_god_killed_while_a_worker_drains_loses_no_request() {
     processes_match_list(&fixture.home);
 }
 
-/// Dies at this point while a worker comes, and that worker shares the port all the same.
+/// God dies at this kill point while a worker starts, and that worker shares the port nevertheless.
 fn dies_once(point: &str, actions: &str) {
     fixture().iter().for_each(|fixture| dies_once_in(fixture, point, actions));
 }

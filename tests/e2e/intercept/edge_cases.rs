@@ -1,4 +1,4 @@
-//! What is not shared, who has a port already, other users, and machines where none of this is allowed.
+//! Sockets that are not shared, ports in use, other users, and machines that do not allow interception.
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -12,7 +12,7 @@ fn odd(words: &str) -> Option<Fixture> {
     there(PYTHON).then(|| Fixture::new(&format!("{} --interpreter {PYTHON} -i 2 {words}", app("share/odd.py"))))?
 }
 
-/// What two workers of it have written, when each has come to its end.
+/// The log of two workers, when each has written all its lines.
 fn has_said_all(fixture: &Fixture) -> String {
     eventually("both have said all", || {
         let log = fixture.home.log("it-out.log");
@@ -140,7 +140,7 @@ fn programs_with_reuseport_share_their_port_without_interception() {
     assert_eq!(log.matches("cannot be taken over here").count(), 1, "{log}");
 }
 
-/// All of it once without privileges: another balancer, and programs that cannot gain any.
+/// Interception without privileges: another balancer, and programs that cannot gain privileges.
 #[test]
 fn an_ordinary_user_can_share_a_port() {
     const NOBODY: u32 = 65534;

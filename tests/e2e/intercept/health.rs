@@ -1,4 +1,5 @@
-//! Health where the kernel deals connections out: each worker is asked itself, and one that fails never serves.
+//! Health checks where the kernel distributes connections: each worker is checked itself, and one that fails never
+//! serves.
 
 use super::socket::{NOBODY, Socket};
 use super::{Fixture, Loads, PYTHON};
@@ -10,12 +11,12 @@ use crate::support::inventory::processes_match_list;
 use crate::support::listing::pids;
 use crate::support::{Home, app, http};
 
-/// Of the check: who takes long fails.
+/// Health settings: a slow answer is a failure.
 const SHORT_TIMEOUT: &str = r#", "timeout": "1s""#;
-/// Nothing comes of a failure, and a busy machine makes none.
+/// Health settings: a failure has no consequence, and a busy machine causes none.
 const NO_ACTION: &str = r#", "on_fail": "none", "timeout": "20s""#;
 
-/// Two workers that are well, and their clients. As an ordinary user, there is another balancer.
+/// Two healthy workers and their load. For an ordinary user the balancer is another one.
 fn checked(socket: Socket, user: Option<u32>) -> Option<(Fixture, Loads<2>)> {
     let fixture = fixture(socket, user, SHORT_TIMEOUT)?;
     let loads = fixture.loads();
@@ -37,7 +38,7 @@ fn release(fixture: &Fixture, socket: Socket, release: &str) {
 
 fn config(fixture: &Fixture, socket: Socket, release: &str, health: &str) {
     let listen = socket.config(fixture.port);
-    // Only one that is sick is to be given up soon.
+    // A short timeout is for sick releases only: a good one may be slow on a busy machine.
     let patience = if release == "sick" { "10s" } else { "100s" };
     let (work, port) = (fixture.home.work().display(), fixture.port);
     let text = format!(
@@ -49,7 +50,7 @@ fn config(fixture: &Fixture, socket: Socket, release: &str, health: &str) {
     fixture.home.write("it.json", &text);
 }
 
-/// Each request was answered, by one of these.
+/// Asserts that each request was answered by one of these processes.
 #[track_caller]
 fn only(tallies: &[Tally], pids: &[i32]) {
     for tally in tallies {
@@ -70,7 +71,7 @@ fn keeps_a_sick_release_out(socket: Socket, user: Option<u32>) {
         .complains("this release is sick");
     assert_eq!(pids(&fixture.online(2)), before);
     only(&loads.stop(), &before);
-    // A good one does.
+    // A good release serves.
     release(&fixture, socket, "good");
     let loads = fixture.loads();
     fixture.home.ok("reload it.json");
@@ -103,7 +104,8 @@ fn keeps_a_sick_release_out_across_a_crash(socket: Socket, user: Option<u32>) {
         kill_god(&fixture.home);
     }
     reload.wait(WAIT_LIMIT);
-    // The old ones are listed as long as it is tried: it is over when nobody else is left.
+    // The list has more processes as long as the release is on trial: the reload is over when only the listed ones
+    // exist.
     processes_match_list(&fixture.home);
     assert_eq!(pids(&fixture.online(2)), before);
     only(&loads.stop(), &before);

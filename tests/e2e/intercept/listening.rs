@@ -28,7 +28,7 @@ fn ask_by_datagram(address: SocketAddr) -> Result<i32, String> {
     String::from_utf8_lossy(&buffer[..count]).trim().parse().map_err(|_| "no pid".to_owned())
 }
 
-/// Both workers answer there, sooner or later.
+/// Waits until both workers have answered at this address.
 fn both_answer(address: &str, ask: fn(SocketAddr) -> Result<i32, String>) {
     let address: SocketAddr = address.parse().expect("an address");
     let mut seen = HashSet::new();
@@ -77,14 +77,14 @@ fn a_worker_that_closed_its_socket_gets_no_connection() {
     both_answer(&address.to_string(), ask);
     processes::signal(closing, Signal::SIGUSR1);
     fixture.home.logged("it-out.log", "closed");
-    // Some of them wait where nobody accepts.
+    // Some of these connections are in the queue of the worker that no longer accepts.
     let clients: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(address).expect("it is open")).collect();
     let described = || fixture.home.ok("describe it").out;
     eventually("it is noticed", || if described().contains(", 1 worker") { Ok(()) } else { Err(described()) });
     for _ in 0..20 {
         assert_ne!(ask(address), Ok(closing));
     }
-    // Where the kernel moves nothing, what waits is its successor's.
+    // Where the kernel does not migrate connections, the successor of the worker serves them.
     processes::signal(closing, Signal::SIGTERM);
     for mut client in clients {
         let mut said = String::new();

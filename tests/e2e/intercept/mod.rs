@@ -1,6 +1,6 @@
-//! Programs in any language share their ports, and know nothing of it.
+//! Bind interception: unmodified programs in any language share their ports.
 //!
-//! Which programs there are is told by the machine; what it lacks is said, and tested no further.
+//! Tests of programs that this machine lacks are skipped with a message.
 
 mod container;
 mod crash;
@@ -22,22 +22,22 @@ use crate::load::{Loads, Mode};
 use crate::support::listing::Row;
 use crate::support::{Home, eventually, http};
 
-/// Requests at once, of each mode.
+/// Concurrent clients of each mode.
 const CLIENTS: usize = 4;
-/// The system's own, which starts faster than those of version managers.
+/// The Python of the system, which starts faster than those of version managers.
 const PYTHON: &str = "/usr/bin/python3";
 
-/// False, with a word on it, if binds cannot be taken over here.
+/// Whether binds can be intercepted here. If not, prints the reason.
 fn possible(home: &Home) -> bool {
     is_possible(home, "")
 }
 
-/// The same where these points are armed in the daemon, which is started here.
+/// The same with these kill points armed in the daemon, which is started here.
 fn is_possible(home: &Home, points: &str) -> bool {
     let first = home.pmr(["start", "sleep 300", "-n", "first", "-i", "1", "--listen-timeout", "1"]);
     first.env("FAILPOINTS", points).run().ok();
     home.ok("delete first");
-    // What was found out before stands above it: the log is written by a thread that may be behind.
+    // The reason is above this line in the log, which a thread writes with a delay.
     let log = home.daemon_logged("first (0) was deleted");
     let missing = log.lines().find(|line| line.contains("cannot be taken over here"));
     missing.is_none_or(skip)
@@ -52,21 +52,21 @@ fn there(program: &str) -> bool {
     Path::new(program).exists() || skip(&format!("no {program}"))
 }
 
-/// Whether it is so many processes that answer at a port. Some may not listen yet.
+/// Checks that exactly this number of processes answers at a port. Some may not listen yet.
 fn answered_by(port: u16, count: usize) -> Result<(), String> {
     let pids: Result<BTreeSet<_>, _> = (0..40).map(|_| http::get(port, "/")).collect();
     let pids = pids.map_err(|error| error.to_string())?;
     if pids.len() == count { Ok(()) } else { Err(format!("{pids:?}, not {count}")) }
 }
 
-/// A cluster of a program named `it`, and its clients.
+/// The clustered app `it`, its port and its load.
 struct Fixture {
     home: Home,
     port: u16,
 }
 
 impl Fixture {
-    /// `None` where it cannot be.
+    /// Starts the app. `None` where binds cannot be intercepted.
     fn new(words: &str) -> Option<Fixture> {
         let (home, port) = (Home::new(), http::free_port());
         if !possible(&home) {
@@ -82,7 +82,7 @@ impl Fixture {
         self.home.serve(self.port, &format!("-n it {words}"));
     }
 
-    /// How many of so many connections each process answered.
+    /// Opens `count` connections, and returns how many of them each process answered.
     fn spread(&self, count: usize) -> BTreeMap<i32, usize> {
         let mut by = BTreeMap::new();
         for _ in 0..count {
@@ -92,12 +92,12 @@ impl Fixture {
         by
     }
 
-    /// Waits until so many processes answer.
+    /// Waits until exactly this number of processes answers.
     fn shared_by(&self, count: usize) {
         eventually(&format!("{count} answer"), || answered_by(self.port, count));
     }
 
-    /// Clients that make a connection for each request, and clients that keep theirs for a while.
+    /// Clients that open a connection for each request, and clients that keep connections for some requests.
     fn loads(&self) -> Loads<2> {
         Loads::start([Mode::New, Mode::Few], self.port, CLIENTS)
     }

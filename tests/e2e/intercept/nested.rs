@@ -1,4 +1,4 @@
-//! pmr beneath pmr: the inner daemon is what an app of the outer one leaves behind.
+//! pmr inside pmr: an app of the outer daemon starts the inner one and leaves it behind.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,28 +7,28 @@ use super::{PYTHON, answered_by, possible, there};
 use crate::support::eventually::until;
 use crate::support::{Home, app, eventually, example, http, pmr, processes};
 
-/// The inner home, its apps' ports, and the outer home.
+/// The inner home, the ports of its apps, and the outer home.
 struct Nest {
     inner: PathBuf,
     ports: Ports,
     outer: Home,
 }
 
-/// One for each way to share.
+/// One port for each way to share.
 struct Ports {
     /// Node's own protocol.
     node: u16,
-    /// Sockets that are given.
+    /// Socket activation.
     given: u16,
-    /// `SO_REUSEPORT` that a program sets by itself.
+    /// `SO_REUSEPORT` set by the program itself.
     own: u16,
-    /// Nothing is known to the program.
+    /// Bind interception of an unmodified program.
     plain: u16,
 }
 
 impl Nest {
-    /// An app of the outer pmr, started with these words, that starts the inner one and its apps. `None` where binds
-    /// cannot be taken over at all.
+    /// Starts an app of the outer pmr with these words, which starts the inner pmr and its apps. `None` where binds
+    /// cannot be intercepted at all.
     fn build(words: &str) -> Option<Nest> {
         let outer = Home::new();
         if !there(PYTHON) || !possible(&outer) {
@@ -67,13 +67,13 @@ impl Nest {
         Some(Nest { inner, ports, outer })
     }
 
-    /// A command to the inner pmr, and what it says.
+    /// Runs a command of the inner pmr, and returns its output.
     fn ask(&self, line: &str) -> String {
         let words = line.split_whitespace().map(Into::into).collect();
         pmr::Pmr::new(&pmr::binary(), &self.inner, self.outer.work(), words).run().ok().out
     }
 
-    /// Waits until two processes answer there.
+    /// Waits until two processes answer at a port.
     fn two_share(&self, port: u16) {
         eventually("two answer", || answered_by(port, 2));
     }
@@ -82,7 +82,7 @@ impl Nest {
         fs::read_to_string(self.inner.join("pmr.log")).expect("the inner daemon has a log")
     }
 
-    /// Without a word to the inner pmr.
+    /// Deletes the outer app, without telling the inner pmr.
     fn take_down(self) {
         self.outer.ok("delete nest");
         until("nothing of the inner home is left", || processes::of_home(&self.inner).is_empty());
@@ -95,7 +95,7 @@ fn a_pmr_inside_a_cluster_worker_shares_what_it_can() {
     nest.two_share(nest.ports.node);
     nest.two_share(nest.ports.given);
     nest.two_share(nest.ports.own);
-    // The second finds the port in use.
+    // The second worker finds the port in use.
     eventually("one answers", || answered_by(nest.ports.plain, 1));
     assert!(nest.ask("describe own").contains("not possible here: another supervisor above"));
     nest.ask("reload node");

@@ -1,4 +1,4 @@
-//! Each language: the port is shared, and reloads lose nothing.
+//! Programs in several languages: workers share the port, and reloads lose no request.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,7 +8,7 @@ use super::{Fixture, PYTHON, skip, there};
 use crate::support::app;
 use crate::support::listing::pids;
 
-/// Starts it, sees that both share the port, and reloads three times under load.
+/// Starts two workers, checks that both share the port, and reloads three times under load.
 fn run_scenario(words: &str) {
     let Some(fixture) = Fixture::new(&format!("-i 2 {words}")) else { return };
     let rows = fixture.online(2);
@@ -91,7 +91,7 @@ fn the_http_server_of_python_shares_its_port() {
     assert!(loads.stop().iter().all(|tally| tally.failed.iter().all(|failed| failed.how == "wrong")), "no /work");
 }
 
-/// The Go server, built once.
+/// The path of the Go server, which is built once. `None` without Go.
 fn go() -> Option<PathBuf> {
     static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
     BUILT.get_or_init(build_go).clone()

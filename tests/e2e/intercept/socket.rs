@@ -1,22 +1,22 @@
-//! How a program comes by its socket, and homes in which that can be tried.
+//! How a program gets its socket, and homes in which that can be tested.
 
 use super::{PYTHON, possible, skip, there};
 use crate::support::Home;
 
-/// Who may do nothing special.
+/// The unprivileged user `nobody`.
 pub const NOBODY: u32 = 65534;
 
-/// How the program comes by its socket.
+/// How the program gets its socket.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Socket {
-    /// It binds it.
+    /// The program binds the socket, and the bind is intercepted.
     Bound,
-    /// It finds it open; it takes both versions of IP.
+    /// The program inherits the socket, which accepts both versions of IP.
     Given,
 }
 
 impl Socket {
-    /// What stands of it in a config file in JSON.
+    /// The settings for it in a JSON config file.
     pub fn config(self, port: u16) -> String {
         match self {
             Socket::Bound => String::new(),
@@ -24,7 +24,7 @@ impl Socket {
         }
     }
 
-    /// A home of this user's, who has another balancer, or of root's. `None` where it cannot be.
+    /// A home of this user, which has another balancer, or of root. `None` where that is not possible.
     pub fn home(self, user: Option<u32>) -> Option<Home> {
         if !there(PYTHON) || (user.is_some() && !nix::unistd::Uid::effective().is_root()) {
             skip("no other user");

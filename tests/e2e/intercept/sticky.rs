@@ -1,4 +1,5 @@
-//! Each client address has a worker of its own, where the kernel deals: as HTTP long polling needs it, in any language.
+//! The sticky balance in the kernel: all connections of a client address go to the same worker, as HTTP long polling
+//! needs it, in any language.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
@@ -14,13 +15,13 @@ use crate::crash::kill_god;
 use crate::support::listing::Row;
 use crate::support::{Home, app, eventually, http};
 
-/// Addresses from 127.0.0.1 on.
+/// Number of client addresses, from 127.0.0.1 on.
 const CLIENTS: u8 = 200;
 
-/// Who answered a client: the number of the worker, and its pid.
+/// The worker that answered a client: its instance number and its pid.
 type Answer = (u32, i32);
 
-/// The app in a home of this user's, who has another balancer, or of root's. `None` where it cannot be.
+/// The app in a home of this user, which has another balancer, or of root. `None` where that is not possible.
 fn fixture(socket: Socket, user: Option<u32>, balance: &str) -> Option<Fixture> {
     let fixture = Fixture { home: socket.home(user)?, port: http::free_port() };
     fixture.home.write("sticky.py", &std::fs::read_to_string(app("share/sticky.py")).unwrap());
@@ -42,7 +43,7 @@ fn release(fixture: &Fixture, socket: Socket, balance: &str) {
 }
 
 impl Fixture {
-    /// Who answers the client at this address.
+    /// Sends a request from this client address. Returns the worker that answers.
     fn ask(&self, last: u8) -> std::io::Result<Answer> {
         let socket: OwnedFd = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         bind(&socket, &SocketAddr::new(Ipv4Addr::new(127, 0, 0, last).into(), 0))?;
@@ -57,7 +58,7 @@ impl Fixture {
         read.ok_or_else(|| std::io::Error::other(answer))
     }
 
-    /// Who answers each client. An error if not always the same does.
+    /// The worker that answers each client. An error if the worker of a client changes.
     fn map(&self) -> Result<BTreeMap<u8, Answer>, String> {
         let mut map = BTreeMap::new();
         for _ in 0..3 {
@@ -72,7 +73,7 @@ impl Fixture {
         Ok(map)
     }
 
-    /// The same, once it is as it shall be, and stays so.
+    /// Waits until the map matches and stays the same, and returns it.
     fn settled(&self, what: &str, wanted: impl Fn(&BTreeMap<u8, Answer>) -> bool) -> BTreeMap<u8, Answer> {
         eventually(what, || {
             let map = self.map()?;
@@ -97,7 +98,7 @@ fn run_scenario(socket: Socket, user: Option<u32>) {
         assert!((25..=75).contains(&count), "worker {instance} has {count} clients");
     }
     let described = fixture.home.ok("describe it").says("by client address in the kernel");
-    // Connections are counted where nothing is left to chance while workers change places.
+    // Connections are counted where every connection is assigned exactly while workers are replaced.
     let is_exact = described.out.contains("connections so far");
     kill_god(&fixture.home);
     assert_eq!(fixture.map().as_ref(), Ok(&first), "the next God sends all where the last one did");
@@ -115,7 +116,7 @@ fn run_scenario(socket: Socket, user: Option<u32>) {
     assert_eq!(fixture.map().as_ref(), Ok(&reloaded));
 }
 
-/// Some clients ask all the time meanwhile, and are answered by the workers of one number each, if that is `exact`.
+/// Four clients send requests during `act`. If `exact`, workers of one instance number answer each client.
 fn while_asking(fixture: &Fixture, exact: bool, act: impl FnOnce()) {
     let done = &AtomicBool::new(false);
     std::thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! Workers come and go while clients are served.
+//! Workers start, stop and die while clients are served.
 
 use nix::sys::signal::Signal;
 

@@ -1,7 +1,7 @@
-//! Where only a program's ancestors may look into it (Yama, `kernel.yama.ptrace_scope` 1): the keeper looks for God.
+//! Where only ancestors of a process may trace it (Yama, `kernel.yama.ptrace_scope` 1), the keeper traces for God.
 //!
-//! Few kernels that tests run on have a Yama. So God is told by a point that he is refused whatever takes that right
-//! (`descendants-only`, see [`pmr::os::tracer`]), as an ordinary user; a keeper has no such point.
+//! Few kernels that run tests have Yama. So a kill point (`descendants-only`, see [`pmr::os::tracer`]) makes the
+//! kernel's answer to God a refusal, as for an ordinary user. The keeper has no such point.
 
 use nix::sys::signal::Signal;
 
@@ -17,7 +17,7 @@ use crate::support::{Home, app, http, processes};
 const NOBODY: u32 = 65534;
 const POINT: &str = "descendants-only=return";
 
-/// Two workers of a server.
+/// A server with two workers, in a home whose God may not trace.
 fn fixture() -> Option<Fixture> {
     let home = if nix::unistd::Uid::effective().is_root() { Home::of_user(NOBODY) } else { Home::new() };
     if !there(PYTHON) || !is_possible(&home, POINT) {
@@ -29,7 +29,7 @@ fn fixture() -> Option<Fixture> {
     Some(fixture)
 }
 
-/// The workers share the port, those that are started from now on as well.
+/// Checks that present and new workers share the port.
 fn all_share(fixture: &Fixture) {
     fixture.home.ok("describe it").says("a queue each");
     fixture.home.ok("reload it");
@@ -95,7 +95,7 @@ fn a_killed_keeper_loses_no_request() {
     processes_match_list(&fixture.home);
 }
 
-/// The command that starts a third worker, which waits to be bound: the keeper does nothing.
+/// Starts a third worker, and waits until its bind is pending because the keeper is suspended. Returns the command.
 fn start_another(fixture: &Fixture) -> Running {
     let before = pids(&fixture.online(2));
     let asked = fixture.home.pmr(["scale", "it", "3"]).spawn();

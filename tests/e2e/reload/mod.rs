@@ -1,4 +1,4 @@
-//! Reload: successors first, and the old ones serve on when a new release is no good.
+//! Reload: successors start first, and the old workers go on serving when a new release fails.
 
 mod transaction;
 
@@ -8,12 +8,12 @@ use crate::support::eventually::until;
 use crate::support::listing::{Row, ids, pids};
 use crate::support::{Home, app, http};
 
-/// A home with the app `gate` of two workers of a good release, and its port.
+/// A home with the app `gate` with two workers of a good release, and the port.
 pub fn serving(words: &str) -> (Home, u16) {
     let home = Home::new();
     let port = http::free_port();
     home.write("release", "good");
-    // However slow the machine, a release that crashes at once does so too soon.
+    // Even on a slow machine, a release that crashes at once is within its minimal uptime.
     home.serve(port, &format!("{} -i 2 --merge-logs --min-uptime 1h {words}", app("gate.js")));
     (home, port)
 }
@@ -63,7 +63,7 @@ fn a_release_that_crashes_is_refused_and_the_old_one_serves_on() {
     assert!(after.iter().all(Row::online), "{after:?}");
     let since = |row: &Row| row.env("pm_uptime").as_u64().unwrap();
     let same = |row: &Row| since(row).abs_diff(since(&before[row.id as usize])) < 100;
-    // A daemon that was not let run between a look at one clock and at the other is asked again.
+    // The list is read again, because the daemon may be descheduled between its reads of the two clocks.
     home.when("gate", "the uptime is that of the process that serves", |rows| rows.iter().all(same));
     assert!(http::get(port, "/").is_ok());
     home.write("release", "good");
@@ -94,7 +94,7 @@ fn a_release_that_falls_back_to_another_port_is_refused_and_the_old_one_serves_o
     let (home, port) = serving("");
     let before = home.of("gate");
     let script = app("gate.js");
-    // Without PORT it listens somewhere.
+    // Without PORT it listens on any free port.
     let line =
         format!("[{{ name: 'gate', script: '{script}', instances: 2, merge_logs: true, listen_timeout: '15s' }}]");
     home.write("g.config.js", &format!("module.exports = {line}"));

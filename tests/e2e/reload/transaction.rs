@@ -1,4 +1,4 @@
-//! A bad release takes itself back: by rollback, by canary; and what force and dry run do.
+//! A bad release is rolled back, by all workers or by a canary; `--force` and `--dry-run`.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +25,7 @@ fn config(home: &Home, release: &str, more: &str) {
 #[test]
 fn replaced_workers_are_rolled_back_when_a_later_one_fails() {
     let (home, port) = serving("");
-    // Good for the first worker, bad for the second.
+    // A release that is good for the first worker and bad for the second.
     let script = crate::support::app("gate.js");
     let picky = home.write(
         "picky.js",

@@ -1,9 +1,9 @@
-//! The logs of `count.sh` and `count.py`: a line is the pid that wrote it and the number of the line.
+//! Reads the logs of `count.sh` and `count.py`: each line has the pid of its writer and the number of the line.
 
 use std::collections::BTreeMap;
 
-/// How far each process has counted. Fails the test if a line is lost, doubled, cut or out of order. What stands after
-/// the last newline is on its way and not looked at.
+/// The last number of each process. Fails the test if a line is lost, duplicated, cut or out of order. Text after the
+/// last newline is incomplete and ignored.
 #[track_caller]
 pub fn counted(log: &str) -> BTreeMap<i32, u64> {
     let mut reached = BTreeMap::new();

@@ -1,15 +1,15 @@
-//! Waiting for what must come true, with a deadline generous enough for a busy machine.
+//! Waits for conditions, with a limit generous enough for a busy machine.
 
 use std::time::{Duration, Instant};
 
 use super::deadline;
 
-/// How long anything may take before a test fails: much longer than it does take, so that what fails here has hung, and
-/// was not merely slow.
+/// How long a test waits for anything before it fails: much longer than it ever takes, so that a failure means a hang
+/// and not a slow machine.
 pub const WAIT_LIMIT: Duration = Duration::from_secs(120);
 const POLL_INTERVAL: Duration = Duration::from_millis(15);
 
-/// Asks again and again until there is an answer, and returns it. `Err` says what there was instead.
+/// Polls until `look` returns `Ok`, and returns that value. `Err` describes the present state for the failure message.
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
     let start = Instant::now();
     loop {
@@ -26,7 +26,7 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) ->
     }
 }
 
-/// Waits for a condition that has nothing more to say.
+/// Polls until the condition holds.
 pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     eventually(what, || if holds() { Ok(()) } else { Err(String::new()) });
 }

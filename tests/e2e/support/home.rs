@@ -1,6 +1,6 @@
-//! A scratch home in a short path (a socket's path has 108 bytes at most), and a folder to work in beside it.
+//! A scratch home with a short path (the path of a socket has at most 108 bytes), and a work folder beside it.
 //!
-//! Dropped, it stops its daemon, and fails the test if any process that belongs to the home is left.
+//! Dropping a home stops its daemon, and fails the test if any process of the home is left.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -17,16 +17,16 @@ use super::listing::{self, Row};
 use super::pmr::{self, Pmr, Ran};
 use super::{copy_program, eventually, processes};
 
-/// See the module.
+/// A scratch home and its work folder.
 pub struct Home {
     scratch: TempDir,
     root: PathBuf,
     work: PathBuf,
-    /// The binary under test.
+    /// The binary under test, or a copy that another user can run.
     program: PathBuf,
-    /// Whose it is, if not the test's own.
+    /// The user that owns the home, if it is not the user of the test.
     user: Option<u32>,
-    /// Let go of last: the end of a home is part of its test.
+    /// The last field, dropped last: the end of the daemon is part of the test.
     deadline: Deadline,
 }
 
@@ -39,7 +39,7 @@ impl Home {
         Home { scratch, root, work, program: pmr::binary(), user: None, deadline }
     }
 
-    /// The home of another user, by number, who runs a copy of the binary there. Takes root.
+    /// A home of another user, by user id, with a copy of the binary that this user runs. It takes root.
     #[allow(dead_code, reason = "not all who share these files have other users")]
     pub fn of_user(user: u32) -> Home {
         let mut home = Home::new();
@@ -52,28 +52,28 @@ impl Home {
         home
     }
 
-    /// For a test that takes longer than others: how long it may take, from the making of the home to its end.
+    /// Sets the time limit of a test that takes longer than others, from the creation of the home to its end.
     #[allow(dead_code, reason = "not all who share these files have long tests")]
     pub fn limit(&self, limit: Duration) {
         self.deadline.limit(limit);
     }
 
-    /// `PMR_HOME`. The daemon creates it.
+    /// `PMR_HOME`. The daemon creates this folder.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The folder commands run in.
+    /// The folder in which commands run.
     pub fn work(&self) -> &Path {
         &self.work
     }
 
-    /// What holds both.
+    /// The scratch folder, which contains the home and the work folder.
     pub fn scratch(&self) -> &Path {
         self.scratch.path()
     }
 
-    /// A file in the work folder.
+    /// Writes a file in the work folder and returns its path.
     pub fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.work.join(name);
         std::fs::create_dir_all(path.parent().expect("it is in the work folder")).expect("a folder can be made");
@@ -81,7 +81,7 @@ impl Home {
         path
     }
 
-    /// A command of these words.
+    /// A command with these arguments, not yet started.
     pub fn pmr<W: Into<OsString>>(&self, words: impl IntoIterator<Item = W>) -> Pmr {
         let words = words.into_iter().map(Into::into).collect();
         let pmr = Pmr::new(&self.program, &self.root, &self.work, words);
@@ -91,38 +91,38 @@ impl Home {
         }
     }
 
-    /// Runs the words of a line, which hold no spaces themselves.
+    /// Runs a command line, split at spaces.
     pub fn run(&self, line: &str) -> Ran {
         self.pmr(line.split_whitespace()).run()
     }
 
-    /// The same, and it must succeed.
+    /// Runs a command line that must succeed.
     #[track_caller]
     pub fn ok(&self, line: &str) -> Ran {
         self.run(line).ok()
     }
 
-    /// Starts a cluster whose workers serve on this port, and succeeds when they do: without the last words a machine
-    /// with much else to do would be told that they are up when they are not, or that their clients have had their time.
+    /// Starts a cluster whose workers serve on this port, and succeeds when they do. The two timeouts are for busy
+    /// machines: with the usual ones the daemon would take slow workers for ready, or end clients that need more time.
     #[track_caller]
     pub fn serve(&self, port: u16, line: &str) -> Ran {
         let line = format!("start --listen-timeout 100s --drain-timeout 100s {line}");
         self.pmr(line.split_whitespace()).env("PORT", port.to_string()).run().ok()
     }
 
-    /// All processes.
+    /// All processes of the list.
     pub fn list(&self) -> Vec<Row> {
         let ran = self.run("jlist");
         assert!(ran.code == Some(0) && ran.err.is_empty(), "{}", ran.transcript());
         listing::parse(&ran.out)
     }
 
-    /// The processes of an app, by id.
+    /// The processes of an app, in the order of their ids.
     pub fn of(&self, name: &str) -> Vec<Row> {
         self.list().into_iter().filter(|row| row.name == name).collect()
     }
 
-    /// The only process of an app.
+    /// The process of an app that has exactly one.
     #[track_caller]
     pub fn one(&self, name: &str) -> Row {
         let mut rows = self.of(name);
@@ -130,7 +130,7 @@ impl Home {
         rows.remove(0)
     }
 
-    /// Waits until the processes of an app are as wanted, and returns them.
+    /// Waits until the condition holds for the processes of an app, and returns them.
     pub fn when(&self, name: &str, what: &str, wanted: impl Fn(&[Row]) -> bool) -> Vec<Row> {
         eventually(&format!("{name}: {what}"), || {
             let rows = self.of(name);
@@ -143,13 +143,13 @@ impl Home {
         self.when(name, status, |rows| !rows.is_empty() && rows.iter().all(|row| row.status == status))
     }
 
-    /// What an app wrote, so far. A missing file is empty.
+    /// The present content of an app's log file. A missing file counts as empty.
     pub fn log(&self, file: &str) -> String {
         let bytes = std::fs::read(self.root.join("logs").join(file)).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Waits until an app's log holds this text, and returns all of it.
+    /// Waits until an app's log contains this text, and returns the whole log.
     pub fn logged(&self, file: &str, text: &str) -> String {
         eventually(&format!("{text:?} in {file}"), || {
             let log = self.log(file);
@@ -157,21 +157,22 @@ impl Home {
         })
     }
 
-    /// Waits until the daemon's own log holds this text, and returns all of it.
+    /// Waits until the daemon's own log contains this text, and returns the whole log.
     pub fn daemon_logged(&self, text: &str) -> String {
         self.logged("../pmr.log", text)
     }
 
-    /// Waits until each process of an app is online, and none is one of these, which were killed or are to be replaced;
-    /// returns them. A daemon that has not heard of a death yet still lists who died.
+    /// Waits until each process of an app is online and has none of these pids, which were killed or are to be
+    /// replaced. Returns the processes. The pids are compared because the daemon still lists a process whose exit it
+    /// has not handled yet.
     pub fn replaced(&self, name: &str, before: &[i32]) -> Vec<Row> {
         self.when(name, &format!("others than {before:?} online"), |rows| {
             !rows.is_empty() && rows.iter().all(|row| row.online() && !before.contains(&row.pid))
         })
     }
 
-    /// The daemon's pid, from its pid file, which may have to be made again. Where the keeper was killed it is his until
-    /// God has taken his place.
+    /// The keeper's pid, from the pid file. After the death of a keeper the file is missing or names the dead one,
+    /// until God has become the keeper.
     pub fn daemon_pid(&self) -> i32 {
         eventually("the daemon's pid", || {
             let text = std::fs::read_to_string(self.root.join("pmr.pid")).map_err(|error| error.to_string())?;
@@ -179,17 +180,17 @@ impl Home {
         })
     }
 
-    /// Waits until the daemon has heard whatever was said to it before, on any of its sockets and channels.
+    /// Waits until the daemon has handled everything that was sent to any of its sockets and channels before.
     pub fn sync(&self) {
         for _ in 0..2 {
             self.ok("ping");
         }
     }
 
-    /// The pid of God, who is the keeper's child and bears his name.
+    /// The pid of God: the child of the keeper with the same command line.
     pub fn god_pid(&self) -> i32 {
         eventually("the keeper has one God", || {
-            // He may be another by now.
+            // Read in every round, because another process may have become the keeper.
             let keeper = self.daemon_pid();
             let own = processes::command_line(keeper);
             let is_god = |pid: &i32| !own.is_empty() && processes::command_line(*pid) == own;
@@ -200,13 +201,13 @@ impl Home {
         })
     }
 
-    /// Children of the daemon, zombies too, but for God.
+    /// Children of the keeper, including zombies, without God.
     pub fn children(&self) -> Vec<i32> {
         let god = self.god_pid();
         processes::children(self.daemon_pid()).into_iter().filter(|pid| *pid != god).collect()
     }
 
-    /// Waits until nothing of this home runs any more.
+    /// Waits until no process of this home is left.
     pub fn no_process_left(&self) {
         eventually("no process of the home is left", || {
             let left = processes::of_home(&self.root);

@@ -1,4 +1,4 @@
-//! The smallest HTTP client that can tell which worker answered.
+//! A minimal HTTP client that shows which worker answered.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -6,11 +6,11 @@ use std::net::TcpStream;
 use super::eventually::WAIT_LIMIT;
 pub use super::ports::free_port;
 
-/// The body of an answer to `GET path`, on a connection of its own.
+/// The body of the response to `GET path`, on a new connection.
 pub fn get(port: u16, path: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(WAIT_LIMIT))?;
-    // In one piece: the server of PHP cannot read it otherwise.
+    // The request is one write: the server of PHP cannot read it otherwise.
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

@@ -1,11 +1,11 @@
-//! Whether the processes in the system are those that `pmr list` tells of, and no others.
+//! Compares the processes of a home in the system with those of `pmr list`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Home, eventually, processes};
 
-/// Waits until it is so: a keeper, his one God, and the processes of each run, of which the listed pid is one; nobody
-/// without a run, no zombie.
+/// Waits until the system has exactly the processes of the list: a keeper, its one God, and the processes of each run,
+/// of which one has the listed pid. No other process of the home exists, and no zombie.
 pub fn processes_match_list(home: &Home) {
     eventually("the processes of the home are those of the list", || check(home));
 }
@@ -37,7 +37,7 @@ fn check(home: &Home) -> Result<(), String> {
     }
 }
 
-/// What is in the environment of a process that belongs to a run.
+/// The run of a process, from its environment.
 fn run_of(pid: i32) -> Result<String, String> {
     let environ = processes::environ(pid);
     let mut variables = environ.split(|byte| *byte == 0);

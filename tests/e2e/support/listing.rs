@@ -1,4 +1,4 @@
-//! `jlist` as the stories read it.
+//! The output of `jlist`, as tests read it.
 
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ pub struct Row {
     pub pid: i32,
     pub status: String,
     pub restarts: u64,
-    /// All of it, in PM2's shape.
+    /// The whole entry, in PM2's shape.
     pub json: Value,
 }
 
@@ -27,12 +27,12 @@ impl Row {
         }
     }
 
-    /// A key of `pm2_env`.
+    /// The value of a key of `pm2_env`.
     pub fn env(&self, key: &str) -> &Value {
         &self.json["pm2_env"][key]
     }
 
-    /// A text of `pm2_env`, empty if there is none.
+    /// The text of a key of `pm2_env`. Empty if there is none.
     pub fn text(&self, key: &str) -> &str {
         self.env(key).as_str().unwrap_or_default()
     }

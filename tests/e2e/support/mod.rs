@@ -1,4 +1,4 @@
-//! What the stories need: a scratch home, commands with a time limit, waiting for conditions, reading the list.
+//! Helpers of all scenarios: a scratch home, commands with a time limit, waiting for conditions, reading the list.
 
 pub mod counting;
 #[path = "../../deadline/mod.rs"]
@@ -19,19 +19,20 @@ pub use home::Home;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A copy of a program, to be executed. Another process writes it: one that this process had open for writing could be
-/// busy when it is executed, since whatever another thread forks in that moment has it open, too.
+/// Copies a program that is to be executed. Another process writes the copy: if this process had the file open for
+/// writing, a child that another thread forks at that moment would inherit the descriptor, and executing the file would
+/// fail with "text file busy".
 pub fn copy_program(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg("--remove-destination").args([from, to]).status();
     assert!(copied.expect("there is a cp").success(), "{} can be copied", from.display());
 }
 
-/// A file of `examples/`.
+/// The path of a file of `examples/`.
 pub fn example(name: &str) -> String {
     path("examples", name)
 }
 
-/// A misbehaving app of `tests/e2e/apps/`.
+/// The path of a misbehaving app of `tests/e2e/apps/`.
 pub fn app(name: &str) -> String {
     path("tests/e2e/apps", name)
 }

@@ -1,4 +1,4 @@
-//! One run of the binary: arguments, environment and directory in; exit code and both streams out.
+//! One run of the binary: arguments, environment and directory in, exit code and both streams out.
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Read};
@@ -16,21 +16,21 @@ use super::processes;
 /// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_pmr");
 
-/// Variables of this test's own environment that would change what is tested.
+/// Variables in the environment of the test that would change the behaviour under test.
 const AMBIENT_VARIABLES: &[&str] = &["NO_COLOR", "CLICOLOR_FORCE", "pm_id", "NODE_APP_INSTANCE", "PORT", "NODE_ENV"];
 
-/// A command about to be run.
+/// A command that is not started yet.
 pub struct Pmr {
     command: Command,
     words: Vec<OsString>,
     limit: Duration,
 }
 
-/// What it came to.
+/// The outcome of a command.
 #[derive(Debug)]
 pub struct Ran {
     pub words: Vec<OsString>,
-    /// `None` if a signal ended it.
+    /// `None` if a signal ended the command.
     pub code: Option<i32>,
     pub out: String,
     pub err: String,
@@ -57,20 +57,20 @@ impl Pmr {
         self
     }
 
-    /// As another user, without supplementary groups.
+    /// Runs the command as another user, without supplementary groups.
     pub fn by(mut self, user: u32) -> Pmr {
         self.command.uid(user).gid(user);
         self
     }
 
-    /// Runs it to its end. Fails the test if it takes too long, or if a process it left behind holds its output: a
-    /// shell's `$(pmr start app.js)` would hang.
+    /// Runs the command to its end. Fails the test if the command takes too long, or if a process that it left behind
+    /// holds its output: a shell's `$(pmr start app.js)` would hang.
     pub fn run(self) -> Ran {
         let limit = self.limit;
         self.spawn().wait(limit)
     }
 
-    /// Starts it and goes on.
+    /// Starts the command and does not wait for its end.
     pub fn spawn(mut self) -> Running {
         self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let start = Instant::now();
@@ -81,7 +81,7 @@ impl Pmr {
     }
 }
 
-/// A file that somebody has open for writing cannot be executed.
+/// Executes a command. While another process has the program open for writing, execution fails and is tried again.
 fn execute(command: &mut Command) -> Child {
     eventually("the binary can be executed", || match command.spawn() {
         Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => Err(error.to_string()),
@@ -89,7 +89,7 @@ fn execute(command: &mut Command) -> Child {
     })
 }
 
-/// A command that runs. Dropped, it is killed.
+/// A running command, killed when dropped.
 pub struct Running {
     words: Vec<OsString>,
     start: Instant,
@@ -109,7 +109,7 @@ impl Running {
         processes::signal(self.pid(), signal);
     }
 
-    /// Waits until its standard output holds `text`; returns all of it so far.
+    /// Waits until the standard output contains `text`. Returns the output so far.
     pub fn says(&mut self, text: &str) -> &str {
         let deadline = Instant::now() + WAIT_LIMIT;
         while !self.said.contains(text) {
@@ -121,19 +121,19 @@ impl Running {
         &self.said
     }
 
-    /// All it has said so far.
+    /// The standard output so far.
     pub fn said(&mut self) -> &str {
         self.said.extend(self.out.try_iter().map(|bytes| String::from_utf8_lossy(&bytes).into_owned()));
         &self.said
     }
 
-    /// Lets go of what it has said so far: what it says next is something new.
+    /// Discards the standard output so far, so that later output can be told apart.
     pub fn forget(&mut self) {
         self.said();
         self.said.clear();
     }
 
-    /// Waits for its end, for so long from now on.
+    /// Waits for the end of the command, at most for this long.
     pub fn wait(mut self, limit: Duration) -> Ran {
         let deadline = Instant::now() + limit;
         let status = loop {
@@ -183,34 +183,34 @@ fn rest(from: &Receiver<Vec<u8>>, words: &[OsString]) -> String {
 }
 
 impl Ran {
-    /// It must have ended with this code.
+    /// Asserts that the command ended with this exit code.
     #[track_caller]
     pub fn code(self, code: i32) -> Ran {
         assert_eq!(self.code, Some(code), "{}", self.transcript());
         self
     }
 
-    /// It must have succeeded.
+    /// Asserts that the command succeeded.
     #[track_caller]
     pub fn ok(self) -> Ran {
         self.code(0)
     }
 
-    /// Its standard output must hold `text`.
+    /// Asserts that the standard output contains `text`.
     #[track_caller]
     pub fn says(self, text: &str) -> Ran {
         assert!(self.out.contains(text), "no {text:?} in the output:\n{}", self.transcript());
         self
     }
 
-    /// It must have failed with code 1 and this text on standard error, as users expect of every error.
+    /// Asserts that the command failed with exit code 1 and this text on standard error, as every error does.
     #[track_caller]
     pub fn refuses(self, text: &str) -> Ran {
         assert_eq!(self.code, Some(1), "{}", self.transcript());
         self.complains(text)
     }
 
-    /// Its standard error must hold `text`.
+    /// Asserts that the standard error contains `text`, and no panic.
     #[track_caller]
     pub fn complains(self, text: &str) -> Ran {
         assert!(self.err.contains(text), "no {text:?} in the errors:\n{}", self.transcript());
@@ -223,7 +223,7 @@ impl Ran {
     }
 }
 
-/// Where cargo put the binary.
+/// The path of the binary under test.
 pub fn binary() -> PathBuf {
     PathBuf::from(BINARY)
 }
