@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-# A server that is given its socket, as systemd would give it, and says when it is ready. No package needed.
+# A server that inherits its socket, as from systemd, and reports when it is ready. It needs no package.
 #
 #   pmr start examples/activated.py -i 4 --listen tcp://0.0.0.0:3000 --wait-ready
 #
-# With `--idle-timeout 5m` its processes stop when nobody has come for five minutes, and the next client starts one.
+# With `--idle-timeout 5m` its processes stop after five minutes without a client, and the next client starts one.
 import os
 import signal
 import socket

@@ -1,4 +1,4 @@
-// Three apps of three languages, started together:
+// Three apps in three languages, started together:
 //
 //   pmr start examples/ecosystem.config.js
 //   pmr start examples/ecosystem.config.js --only web --env production

@@ -1,4 +1,4 @@
-// An app that knows when it is ready: it warms up, says so, and then serves.
+// An app that signals readiness: it warms up, reports that it is ready, and then serves.
 //
 //   pmr start examples/ready.js --wait-ready --listen-timeout 10s
 const http = require('node:http')

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Writes a line to each of its outputs every so often: something to watch `pmr logs` with.
+# Writes a line to each of its outputs at an interval: an app to watch with `pmr logs`.
 #
 #   pmr start examples/ticker.sh -- 0.2
 pause=${1:-1}

@@ -1,4 +1,4 @@
-# A background worker in Python: does a piece of work now and then, and finishes the one at hand before it ends.
+# A background worker in Python: it does a piece of work at intervals, and completes the current one before it exits.
 #
 #   pmr start examples/worker.py --name worker -- --every 0.5
 import argparse

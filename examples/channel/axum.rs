@@ -24,7 +24,7 @@ impl axum::serve::Listener for ChannelListener {
     }
 }
 
-/// Clients that keep their connection alive are told when to ask elsewhere.
+/// While the worker drains, its responses tell clients to open another connection.
 async fn farewell(mut response: Response) -> Response {
     if worker::is_draining() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -167,7 +167,7 @@ func main() {
 	channel.tell()
 	go channel.read()
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		if channel.draining() { // who keeps the connection alive is to ask elsewhere
+		if channel.draining() { // the client shall open another connection
 			w.Header().Set("Connection", "close")
 		}
 		fmt.Fprintln(w, os.Getpid())

@@ -16,7 +16,7 @@ class Hello(BaseHTTPRequestHandler):
         body = b"%d\n" % os.getpid()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
-        if draining:  # who keeps the connection alive is to ask elsewhere
+        if draining:  # the client shall open another connection
             self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(body)

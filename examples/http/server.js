@@ -1,4 +1,5 @@
-// A web server that leaves in good order: at SIGINT it takes no new connections, finishes what it has, and ends.
+// A web server that shuts down gracefully: at SIGINT it accepts no new connections, completes its open requests, and
+// exits.
 //
 //   PORT=3000 pmr start examples/http/server.js -i max
 const http = require('node:http')

@@ -1,4 +1,5 @@
-// NestJS, in plain JavaScript: what a compiler makes of the decorators, by hand.   npm ci && PORT=3000 pmr start nest.js -i 4
+// NestJS in plain JavaScript, with the output of the decorators written by hand.   npm ci && PORT=3000 pmr start
+// nest.js -i 4
 require('reflect-metadata')
 const { Controller, Get, Module } = require('@nestjs/common')
 const { NestFactory } = require('@nestjs/core')

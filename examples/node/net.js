@@ -13,7 +13,7 @@ const server = net.createServer((socket) => {
 })
 server.listen(process.env.PORT)
 
-// Nobody but the protocol itself can tell clients to ask no more here. They are served until they hang up.
+// Only the protocol itself can tell its clients to reconnect. pmr serves them until they close their connections.
 if (process.env.GRACEFUL !== 'no') {
   process.on('SIGINT', () => {
     server.close(() => process.exit(0))

@@ -6,7 +6,7 @@ server.on('connection', (socket) => {
   socket.on('message', (message) => socket.send(`${process.pid} ${message}`))
 })
 
-// Nobody but the app itself can tell clients to ask no more here. They are served until they hang up.
+// Only the app itself can tell its clients to reconnect. pmr serves them until they close their connections.
 if (process.env.GRACEFUL !== 'no') {
   process.on('SIGINT', () => {
     server.close(() => process.exit(0))

@@ -1,4 +1,4 @@
-// What the measurements need of this machine: commands, ports, processes, waiting, and load (tests/cluster/client.mjs).
+// Helpers of the measurements: commands, ports, processes, waiting, and load (tests/cluster/client.mjs).
 import { execFile, spawn } from 'node:child_process'
 import fs from 'node:fs'
 import net from 'node:net'
@@ -23,8 +23,8 @@ const listens = (where) =>
     server.on('error', () => resolve()).listen(where, () => resolve(server))
   })
 
-// As the tests' ports (tests/ports/mod.rs): below those that the kernel gives to clients, each marked as given away by a
-// name that only one process can have.
+// Ports as in tests/ports/mod.rs: below the range that the kernel assigns to clients, each marked as taken by a name
+// that only one process can bind.
 let next = process.pid * 211
 export const freePort = async () => {
   for (;;) {
@@ -39,8 +39,8 @@ export const freePort = async () => {
   }
 }
 
-// Clients as the client's first lines say. `stop` gives the last tally; one with a `count` ends by itself. `kill` is for
-// whom nobody asks any more.
+// Starts clients, as the head of client.mjs describes. `stop` returns the last tally; a load with a `count` ends by
+// itself. `kill` ends a load whose tally is not needed.
 export const load = (what) => {
   const script = path.join(root, 'tests/cluster/client.mjs')
   const child = spawn('node', ['--no-warnings', script, JSON.stringify(what)], { stdio: ['pipe', 'pipe', 'inherit'] })
@@ -62,7 +62,7 @@ export const lives = (pid) => {
   }
 }
 
-// It may have ended by itself meanwhile.
+// The process may have ended by itself meanwhile.
 export const kill = (pid) => {
   try {
     process.kill(Number(pid), 'SIGKILL')
@@ -94,7 +94,7 @@ export const withVariable = (name, value) =>
 
 export const commandLine = (pid) => fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim()
 
-// Looks each `glance` ms.
+// Polls every `glance` ms.
 export const until = async (what, holds, glance = 5) => {
   const start = performance.now()
   for (;;) {

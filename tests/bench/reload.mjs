@@ -1,5 +1,5 @@
-// What a reload costs, and a scale, a worker over its memory limit, a killed worker, and a release that is no good:
-// failed requests under PM2 and under pmr, side by side, counted by the same client on the same apps at the same time.
+// Measures what a reload costs, a scale, a worker over its memory limit, a killed worker, and a bad release: failed
+// requests under PM2 and under pmr, side by side, counted by the same client on the same apps at the same time.
 //
 //   cargo build --release
 //   node tests/bench/reload.mjs                          a table in Markdown
@@ -8,13 +8,13 @@
 //   node tests/bench/reload.mjs --only pmr --apps http,ws --events 'reload ×5' --json cells.json
 //   node tests/bench/reload.mjs --only pmr --brief --rows 'python abrupt,ws graceful' --events reload
 //
-// What is written grows by each row, so that a run that is ended leaves those it has. A row that does not come to its end
-// within eight minutes is ended and said so, with exit code 1.
+// The file grows with each row, so a run that is interrupted leaves the rows so far. A row that takes more than eight
+// minutes is ended and reported, with exit code 1.
 //
 // PM2 is installed from the npm registry into a temporary folder, unless `--pm2` says where it is. Each app has two
-// workers and clients of five kinds (tests/cluster/client.mjs), and comes with a handler of SIGINT and without. `--brief`
-// has fewer clients and does not wait for what a bad release may still do when the command is over; an event `reload` is
-// a single one.
+// workers and clients of five kinds (tests/cluster/client.mjs), and runs with a handler of SIGINT and without.
+// `--brief` uses fewer clients and does not wait for late effects of a bad release. The event `reload` is a single
+// reload.
 import { execFileSync } from 'node:child_process'
 import fs from 'node:fs'
 import os from 'node:os'
@@ -77,7 +77,7 @@ const worker = async () => {
   }
 }
 
-// What is done so far.
+// The rows so far.
 const write = () => {
   const done = rows.flat()
   const totals = [...new Set(done.map(({ contestant }) => contestant))].map((name) => total(done, name))

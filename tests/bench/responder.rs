@@ -1,6 +1,6 @@
-//! The server of `share.mjs`: the same hyper for all kinds of sharing a port. With the argument `reuseport` it binds
-//! with SO_REUSEPORT by itself; else its connections come by whatever pmr offers, which is an ordinary bind if
-//! `PMR_CHANNEL_FD` is hidden from it.
+//! The server of `share.mjs`: the same hyper for all ways to share a port. With the argument `reuseport` it binds with
+//! SO_REUSEPORT itself. Otherwise it takes connections from the channel of pmr if `PMR_CHANNEL_FD` is set, and binds as
+//! usual if not.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

@@ -1,12 +1,12 @@
-// What sharing a port costs: each way that pmr has, next to plain SO_REUSEPORT, in one run on one machine.
+// Measures what sharing a port costs: each way that pmr has, next to plain SO_REUSEPORT, in one run on one machine.
 //
 //   cargo build --release --bins --examples
 //   node tests/bench/share.mjs --rounds 5 --seconds 4
 //
-// Two workers of one server, 16 connections of `wrk`, which keeps them alive or opens a new one for each request. Each
-// round takes all variants in another order; a ratio is that to SO_REUSEPORT in the same round, and the median of all
-// rounds is shown. The client has the same processors, so that requests per second understate a difference: processor
-// time per request, of workers and daemon together, does not.
+// Two workers of one server and 16 connections of `wrk`, which keeps them alive or opens a new one for each request.
+// Each round runs all variants in another order. A ratio compares with SO_REUSEPORT in the same round, and the table
+// shows the median of all rounds. The client runs on the same processors, so requests per second understate a
+// difference. Processor time per request, of workers and daemon together, does not.
 import { execFile, spawn } from 'node:child_process'
 import fs from 'node:fs'
 import net from 'node:net'
@@ -34,7 +34,7 @@ const web = path.join(root, 'tests/bench/web.cjs')
 const { responder, node } = options
 const NOBODY = 65534
 
-// How workers of a server are started: by themselves, or by pmr.
+// How the workers of a server are started: by themselves, or by pmr.
 const alone = (...words) => ({ words })
 const pmr = (...words) => ({ words, pmr: true })
 const asUser = (variant) => ({ ...variant, user: NOBODY })
@@ -76,7 +76,7 @@ const statOf = (pid) => {
   }
 }
 
-// These processes and all below them.
+// These processes and all their descendants.
 const treeOf = (roots) => {
   const stats = fs.readdirSync('/proc').filter((pid) => /^\d+$/.test(pid)).map((pid) => [Number(pid), Number(statOf(pid)?.[1])])
   const tree = new Set(roots)
@@ -87,7 +87,7 @@ const treeOf = (roots) => {
   return [...tree]
 }
 
-// Processor time they have used, in microseconds.
+// Processor time of these processes, in microseconds.
 const usedBy = (pids) =>
   pids.reduce((sum, pid) => {
     const stat = statOf(pid)
@@ -108,7 +108,7 @@ const until = async (what, holds) => {
   }
 }
 
-// Workers without pmr.
+// Starts workers without pmr.
 const startAlone = ({ words, copies }, port) => {
   const env = { ...process.env, PORT: String(port) }
   const children = Array.from({ length: copies }, () => spawn(words[0], words.slice(1), { env, stdio: 'inherit' }))

@@ -1,11 +1,12 @@
-// What a dead daemon costs: kills it again and again under load, lets it go over to another program, and counts.
+// Measures the cost of a dead daemon: kills it repeatedly under load, updates it to another program, and counts
+// failures.
 //
 //   cargo build --release
 //   node tests/bench/survive.mjs --times 100
 //   node tests/bench/survive.mjs --pm2 /somewhere/node_modules/.bin/pm2    (the same kill for PM2, once)
 //
 // A Node cluster of two workers answers clients that keep their connections and clients that open one for each request
-// (tests/cluster/client.mjs); a shell script numbers its lines. A row of a table for each kind of death.
+// (tests/cluster/client.mjs); a shell script numbers its lines. Each kind of death is a row of the table.
 import fs from 'node:fs'
 import net from 'node:net'
 import os from 'node:os'
@@ -31,7 +32,7 @@ const ticker = path.join(root, 'tests/e2e/apps/count.sh')
 // Clients of one mode.
 const clientsOf = (mode, port) => load({ kind: 'http', mode, port, clients: Number(options.clients) })
 
-// Lines lost and lines doubled of each process that wrote to the log.
+// Lost and duplicated lines of each process that wrote to the log.
 const audit = (text) => {
   const reached = new Map()
   let [lost, doubled] = [0, 0]
@@ -66,7 +67,7 @@ const report = (row) => {
   console.log(row)
 }
 
-// One kind of death, `count` times, under load.
+// One kind of death, repeated `count` times under load.
 const measure = async (what, home, count, die) => {
   const before = await home.apps()
   const loads = ['keep', 'new'].map((mode) => clientsOf(mode, home.port))
@@ -113,7 +114,7 @@ const pmr = async () => {
     return Number(childrenOf(keeper()).find((pid) => lives(pid) && commandLine(pid) === own))
   }
   const answers = async () => until('an answer', async () => !(await ask('ping')).failed)
-  // The next daemon tells those who come soon how long there was none.
+  // The next daemon reports to early clients how long there was no daemon.
   const gap = () =>
     new Promise((resolve) => {
       const events = net.connect(path.join(folder, 'pub.sock'))

@@ -1,4 +1,4 @@
-// The same little web server for all kinds of sharing a port: `node web.cjs [reuseport | cluster]`.
+// The same small web server for all ways to share a port: `node web.cjs [reuseport | cluster]`.
 const cluster = require('node:cluster')
 const http = require('node:http')
 

@@ -8,7 +8,7 @@
 //! PMR_CHAOS_STEPS=400 PMR_CHAOS_SEED=7 cargo test --test chaos -- --ignored --nocapture
 //! ```
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the history of a failed walk is its whole worth")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the history of a failed walk has to be shown")]
 
 mod disk;
 mod history;
@@ -68,7 +68,7 @@ fn a_short_random_walk_keeps_all_invariants() {
 }
 
 #[test]
-#[ignore = "as long as it is told to be"]
+#[ignore = "long: as many steps as PMR_CHAOS_STEPS says"]
 fn a_long_random_walk_keeps_all_invariants() {
     let steps = number("PMR_CHAOS_STEPS", 200);
     walk(number("PMR_CHAOS_SEED", 1), usize::try_from(steps).expect("it is small"));

@@ -196,7 +196,7 @@ impl System {
         self.was_full = true;
         act(self);
         self.disk.as_ref().expect("it was there").free();
-        eventually("the daemon has nothing more to complain of", || {
+        eventually("the daemon writes no more warnings", || {
             let ran = self.home.run("jlist");
             if ran.err.is_empty() { Ok(()) } else { Err(ran.err) }
         });
@@ -317,7 +317,7 @@ impl System {
                 false => counted(log).get(&pid).copied(),
             };
             let before = reached(&self.home.log(&file));
-            eventually(&format!("{name} is heard"), || match reached(&self.home.log(&file)) {
+            eventually(&format!("{name} writes to its log"), || match reached(&self.home.log(&file)) {
                 now if now > before => Ok(()),
                 now => Err(format!("{now:?}, and before {before:?}")),
             });

@@ -50,7 +50,7 @@ fn a_version_1_journal_of_a_killed_daemon_loads() {
 #[test]
 fn a_version_1_journal_of_a_daemon_that_was_told_to_end_loads() {
     let loaded = load("journals/1/ended");
-    let ending = Ending::of(&loaded.records).expect("it was told to end");
+    let ending = Ending::of(&loaded.records).expect("the daemon was told to end");
     assert_eq!((ending.at, ending.up), (1_795_269_780_000, vec![0, 1]));
     let (snapshot, _) = of_records(&loaded.records);
     assert_eq!(processes(&snapshot), [("api", 0, 0, true), ("api", 1, 1, true), ("job", 2, 0, false)]);
@@ -67,7 +67,7 @@ fn a_version_1_list_loads_and_is_written_without_loss() {
         let folder = tempfile::tempdir().expect("a folder");
         fs::copy(sample("dumps/1").join(file), folder.path().join(file)).expect("the sample is there");
         let home = Home::new(folder.path().to_owned());
-        let (snapshot, notes) = dump::load(&home, "another").expect("it comes back");
+        let (snapshot, notes) = dump::load(&home, "another").expect("the list loads");
         assert!(notes.len() == 1 && notes[0].contains(file), "{notes:?}");
         assert_eq!(processes(&snapshot), [("api", 0, 0, true), ("api", 1, 1, true), ("job", 2, 0, job_is_up)]);
         let written = serde_json::to_string(&snapshot).expect("JSON");

@@ -50,13 +50,13 @@ pub struct Deadline(u64);
 
 impl Deadline {
     /// For a test without a home. `scratch` is the folder of the test, if it has one.
-    #[allow(dead_code, reason = "not all who share this file have tests without a home")]
+    #[allow(dead_code, reason = "not all targets that share this file have tests without a home")]
     pub fn new(scratch: Option<&Path>) -> Deadline {
         Deadline::start(scratch.map(Path::to_owned), None)
     }
 
     /// For a test with this `PMR_HOME`, which is in the scratch folder.
-    #[allow(dead_code, reason = "not all who share this file have homes")]
+    #[allow(dead_code, reason = "not all targets that share this file have homes")]
     pub fn of_home(scratch: &Path, home: &Path) -> Deadline {
         Deadline::start(Some(scratch.to_owned()), Some(home.to_owned()))
     }
@@ -82,7 +82,7 @@ impl Deadline {
     }
 
     /// Replaces the limit, for a test that takes longer or has to be shorter.
-    #[allow(dead_code, reason = "not all who share this file have long tests")]
+    #[allow(dead_code, reason = "not all targets that share this file have long tests")]
     pub fn limit(&self, limit: Duration) {
         if let Some(watched) = all().get_mut(&self.0) {
             watched.limit = limit;
@@ -102,7 +102,7 @@ impl Drop for Deadline {
 }
 
 /// True if the test of this thread has passed its limit. The processes that it waits for were killed.
-#[allow(dead_code, reason = "not all who share this file wait for conditions")]
+#[allow(dead_code, reason = "not all targets that share this file wait for conditions")]
 pub fn is_over() -> bool {
     let thread = std::thread::current().id();
     all().values().any(|watched| watched.thread == thread && watched.over.is_some())
@@ -121,7 +121,7 @@ fn watch() {
         }
         for (id, watched) in late(now) {
             // The state is written before `over` is set: a test that sees its limit passed cleans up.
-            tell(&format!("{} has taken longer than {:?}:\n{}", watched.name, watched.limit, watched.state()));
+            print(&format!("{} has taken longer than {:?}:\n{}", watched.name, watched.limit, watched.state()));
             if let Some(watched) = all().get_mut(&id) {
                 watched.over = Some(Instant::now());
             }
@@ -138,12 +138,12 @@ fn late(now: Instant) -> Vec<(u64, Watched)> {
 
 /// Ends the binary and all tests in it. The processes of all those tests are killed first.
 fn abort(hanging: &Watched) -> ! {
-    tell(&format!("{} hangs, {GRACE:?} after all it started was killed; this test binary ends", hanging.name));
+    print(&format!("{} hangs, {GRACE:?} after all it started was killed; this test binary ends", hanging.name));
     let others: Vec<Watched> = all().values().cloned().collect();
     others.iter().for_each(Watched::kill);
     std::process::abort()
 }
 
-fn tell(text: &str) {
+fn print(text: &str) {
     let _ = writeln!(std::io::stderr(), "TIME LIMIT: {text}");
 }

@@ -11,9 +11,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::Watched;
 
 /// Time limit of a command that asks the daemon. The daemon may be what hangs.
-const ASKING: Duration = Duration::from_secs(5);
+const COMMAND_LIMIT: Duration = Duration::from_secs(5);
 /// How long killed processes may be replaced by their supervisor before the killing gives up.
-const KILLING: Duration = Duration::from_secs(5);
+const KILL_LIMIT: Duration = Duration::from_secs(5);
 /// Number of lines of the daemon's log to show.
 const TAIL: usize = 60;
 /// Number of bytes of a command's output to show.
@@ -25,7 +25,7 @@ impl Watched {
         let mut text = format!("processes:\n{}", self.processes().into_iter().map(line).collect::<String>());
         if let Some(home) = &self.home {
             for command in ["list", "jlist"] {
-                text += &format!("pmr {command}:\n{}\n", asked(home, command));
+                text += &format!("pmr {command}:\n{}\n", output_of(home, command));
             }
             text += &format!("the end of {}:\n{}", home.join("pmr.log").display(), tail(&home.join("pmr.log")));
         }
@@ -37,7 +37,7 @@ impl Watched {
         let start = Instant::now();
         loop {
             let left = self.processes();
-            if left.is_empty() || start.elapsed() > KILLING {
+            if left.is_empty() || start.elapsed() > KILL_LIMIT {
                 return;
             }
             for pid in left.into_iter().filter_map(Pid::from_raw) {
@@ -111,7 +111,7 @@ fn line(pid: i32) -> String {
 }
 
 /// Output of a command of the binary under test, if the command ends in time.
-fn asked(home: &Path, command: &str) -> String {
+fn output_of(home: &Path, command: &str) -> String {
     let Ok(output) = tempfile::NamedTempFile::new() else { return "no file for its output".to_owned() };
     let Ok(handles) = output.as_file().try_clone().and_then(|out| Ok((out, output.as_file().try_clone()?))) else {
         return "no handle of a file for its output".to_owned();
@@ -120,15 +120,15 @@ fn asked(home: &Path, command: &str) -> String {
     pmr.arg(command).env("PMR_HOME", home).stdin(Stdio::null()).stdout(handles.0).stderr(handles.1);
     let Ok(mut child) = pmr.spawn() else { return "cannot be started".to_owned() };
     let start = Instant::now();
-    while child.try_wait().is_ok_and(|status| status.is_none()) && start.elapsed() < ASKING {
+    while child.try_wait().is_ok_and(|status| status.is_none()) && start.elapsed() < COMMAND_LIMIT {
         std::thread::sleep(Duration::from_millis(5));
     }
     let hung = child.try_wait().is_ok_and(|status| status.is_none());
     let _ = child.kill();
     let _ = child.wait();
-    let said = fs::read(output.path()).unwrap_or_default();
-    let note = if hung { format!("\n(no end of it in {ASKING:?})") } else { String::new() };
-    format!("{}{note}", String::from_utf8_lossy(&said[..said.len().min(SHOWN)]))
+    let output_bytes = fs::read(output.path()).unwrap_or_default();
+    let note = if hung { format!("\n(it did not end in {COMMAND_LIMIT:?})") } else { String::new() };
+    format!("{}{note}", String::from_utf8_lossy(&output_bytes[..output_bytes.len().min(SHOWN)]))
 }
 
 fn tail(log: &Path) -> String {

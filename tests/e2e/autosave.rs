@@ -16,7 +16,7 @@ fn shut_down(home: &Home) {
 }
 
 /// Waits until the journal names an app.
-fn written(home: &Home, name: &str) {
+fn wait_for_journal(home: &Home, name: &str) {
     let named = format!("\"name\":\"{name}\"");
     until("it is on disk", || {
         let bytes = std::fs::read(home.root().join("journal")).unwrap_or_default();
@@ -49,7 +49,7 @@ fn running_apps_are_restored_without_save() {
 fn running_apps_are_restored_after_a_power_failure() {
     let home = Home::new();
     home.ok(&format!("start {} -n api -i 2", app("tell.sh")));
-    written(&home, "api");
+    wait_for_journal(&home, "api");
     // Several rounds, because a process may start another while the rest is being killed.
     until("all are dead", || {
         let left = processes::of_home(home.root());
@@ -68,13 +68,13 @@ fn running_apps_are_restored_after_a_power_failure() {
 fn the_next_god_continues_the_journal() {
     let home = Home::new();
     home.ok(&format!("start {} -n a", app("tell.sh")));
-    written(&home, "a");
+    wait_for_journal(&home, "a");
     let before = home.god_pid();
     processes::signal(before, Signal::SIGKILL);
     until("there is another", || !processes::lives(before));
     home.ok(&format!("start {} -n b", app("tell.sh")));
-    written(&home, "b");
-    assert!(!home.root().join("journal.before").exists(), "it is one journal");
+    wait_for_journal(&home, "b");
+    assert!(!home.root().join("journal.before").exists(), "the journal goes on");
     shut_down(&home);
     home.ok("resurrect");
     assert_eq!(home.list().len(), 2);
@@ -86,13 +86,13 @@ fn a_daemon_with_other_apps_keeps_the_list_before() {
     home.ok(&format!("start {} -n before", app("tell.sh")));
     home.ok("kill");
     home.ok(&format!("start {} -n other", app("tell.sh")));
-    written(&home, "other");
+    wait_for_journal(&home, "other");
     home.ok("resurrect").says("[before](");
     assert_eq!(home.list().len(), 2);
     home.ok("save");
     home.ok("delete all");
     home.ok("resurrect").says("dump.json");
-    assert_eq!(home.list().len(), 2, "whoever saves and deletes wants back what he saved");
+    assert_eq!(home.list().len(), 2, "the saved list is restored after everything was deleted");
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn the_list_warns_when_running_and_saved_apps_differ() {
     home.ok("kill");
     home.ok("resurrect");
     assert_eq!(home.list().len(), 1);
-    quiet("another daemon knows the saved list, too");
+    quiet("the next daemon knows the saved list");
     home.ok("stop a");
     home.ok("list").complains("a reboot brings back the saved list");
 }
@@ -188,23 +188,23 @@ fn a_full_disk_causes_a_warning_until_there_is_room() {
     let home = Home::new();
     let Some(disk) = Disk::under(home.root()) else { return };
     home.ok(&format!("start {} -n a", app("tell.sh")));
-    written(&home, "a");
+    wait_for_journal(&home, "a");
     let pid = home.one("a").pid;
     disk.fill();
     home.ok(&format!("start {} -n b", app("tell.sh")));
-    let told = "journal: No space left on device; running apps are not affected, but a reboot now would bring back";
-    eventually("the full disk is told", || {
+    let warning = "journal: No space left on device; running apps are not affected, but a reboot now would bring back";
+    eventually("the daemon warns of the full disk", || {
         let ran = home.ok("ping");
-        if ran.err.contains(told) { Ok(()) } else { Err(ran.transcript()) }
+        if ran.err.contains(warning) { Ok(()) } else { Err(ran.transcript()) }
     });
-    home.ok("list").complains(told).says("online");
-    home.ok("describe b").complains(told);
+    home.ok("list").complains(warning).says("online");
+    home.ok("describe b").complains(warning);
     home.run("save").refuses("No space left on device");
     home.ok("stop b");
     home.ok("start b");
     assert!(processes::lives(pid), "it runs on");
     disk.clear();
-    eventually("all is well", || {
+    eventually("the warning is gone", || {
         let ran = home.ok("ping");
         if ran.err.is_empty() { Ok(()) } else { Err(ran.transcript()) }
     });

@@ -181,12 +181,12 @@ fn a_worker_without_credit_gets_no_connection() {
     assert_eq!((tally.by, tally.failed.len()), (BTreeMap::from([(other, 40)]), 0));
 
     web.credit(1, 0);
-    let mut waiting = TcpStream::connect(("127.0.0.1", web.port)).expect("the door is open");
-    write!(waiting, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("it is");
+    let mut waiting = TcpStream::connect(("127.0.0.1", web.port)).expect("the socket is open");
+    write!(waiting, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("the request is sent");
     waiting.set_read_timeout(Some(std::time::Duration::from_millis(300))).expect("a limit can be set");
-    assert!(waiting.read(&mut [0; 64]).is_err(), "nobody is ready for it");
+    assert!(waiting.read(&mut [0; 64]).is_err(), "no worker has credit");
     kill_god(&web.home);
-    assert!(waiting.read(&mut [0; 64]).is_err(), "nor is anybody for the next daemon");
+    assert!(waiting.read(&mut [0; 64]).is_err(), "nor with the next daemon");
     web.home.write(&format!("credit-{no_credit}"), "1");
     waiting.set_read_timeout(Some(WAIT_LIMIT)).expect("a limit can be set");
     let mut answer = String::new();
@@ -203,7 +203,7 @@ fn garbage_on_a_channel_is_ignored() {
     web.home.write(&format!("garbage-{faulty}"), "");
     web.home.logged("web-out-0.log", "garbage sent");
     let tally = Load::count(Kind::Http, Mode::New, web.port, 20);
-    assert_eq!((tally.by.len(), tally.failed.len()), (2, 0), "it is a worker like any other");
+    assert_eq!((tally.by.len(), tally.failed.len()), (2, 0), "the faulty worker still gets connections");
     assert_eq!(web.pids()[0], faulty);
     web.home.daemon_logged("wrote something strange to its channel");
 }
@@ -219,11 +219,11 @@ fn an_unknown_protocol_version_is_reported() {
 
 /// The response to a client that sends its request at once and reads to the end.
 fn answer_of(port: u16) -> String {
-    let mut client = TcpStream::connect(("127.0.0.1", port)).expect("the door is open");
-    write!(client, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("it is");
+    let mut client = TcpStream::connect(("127.0.0.1", port)).expect("the socket is open");
+    write!(client, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("the request is sent");
     client.set_read_timeout(Some(WAIT_LIMIT)).expect("a limit can be set");
     let mut answer = String::new();
-    client.read_to_string(&mut answer).expect("it ends in good order");
+    client.read_to_string(&mut answer).expect("the response ends");
     answer
 }
 
@@ -250,7 +250,7 @@ fn a_client_that_waits_too_long_is_answered_as_configured() {
 fn a_client_above_the_connection_limit_waits() {
     let web = Web { home: Home::new(), port: http::free_port() };
     web.serve(&format!("{} -i 1 --max-connections 2", python()));
-    let connect = || TcpStream::connect(("127.0.0.1", web.port)).expect("the door is open");
+    let connect = || TcpStream::connect(("127.0.0.1", web.port)).expect("the socket is open");
     let mut silent = [connect(), connect()];
     for client in &mut silent {
         write!(client, "GET / HTTP/1.1\r\n").expect("half a request is written");

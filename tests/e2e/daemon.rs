@@ -135,12 +135,12 @@ fn an_init_system_is_notified_by_the_process_it_started() {
     let daemon = home.pmr(words).env("NOTIFY_SOCKET", &path).spawn();
     let (mut text, mut space) = ([0; 256], nix::cmsg_space!(nix::sys::socket::UnixCredentials));
     let mut parts = [std::io::IoSliceMut::new(&mut text)];
-    let told = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::empty()).unwrap();
-    let sender = told.cmsgs().unwrap().find_map(|message| match message {
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::empty()).unwrap();
+    let sender = message.cmsgs().unwrap().find_map(|message| match message {
         ControlMessageOwned::ScmCredentials(sender) => Some(sender.pid()),
         _ => None,
     });
-    let length = told.bytes;
+    let length = message.bytes;
     assert_eq!(sender, Some(daemon.pid()));
     assert!(String::from_utf8_lossy(&text[..length]).starts_with("READY=1"));
     home.status("tell", "online");

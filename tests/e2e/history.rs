@@ -23,9 +23,9 @@ fn the_history_of_an_app_outlives_the_app_and_the_daemon() {
     home.ok("delete tick");
     home.ok("kill");
     let found = events(&home, "history tick --json");
-    let told = names(&found, "tick");
+    let kinds = names(&found, "tick");
     for kind in ["created", "started", "online", "asked", "stopping", "exited", "stopped", "deleted"] {
-        assert!(told.contains(&kind), "{kind}: {told:?}");
+        assert!(kinds.contains(&kind), "{kind}: {kinds:?}");
     }
     let verbs: Vec<&Value> =
         found.iter().filter(|event| event["event"] == "asked").map(|event| &event["verb"]).collect();
@@ -53,10 +53,10 @@ fn a_stopped_and_a_crashed_app_are_explained() {
     let page = home.ok("explain crash").out;
     assert!(page.contains("code 78 usually means: its configuration is wrong"), "{page}");
     assert!(page.contains("  no database\n"), "{page}");
-    eventually("who stopped it is told", || {
+    eventually("the page names who stopped the app", || {
         let page = home.ok("explain tick").out;
-        let is_told = page.contains("why: `stop` was asked by ") && page.contains(" stop tick");
-        if is_told { Ok(()) } else { Err(page) }
+        let is_complete = page.contains("why: `stop` was asked by ") && page.contains(" stop tick");
+        if is_complete { Ok(()) } else { Err(page) }
     });
     home.pmr(["explain", "nobody"]).run().code(1);
 }

@@ -79,7 +79,7 @@ fn a_terminated_daemon_stops_its_apps_and_remembers_them() {
     home.ok("stop down");
     processes::signal(home.daemon_pid(), Signal::SIGTERM);
     home.no_process_left();
-    assert!(home.log("up-out.log").contains("got INT"), "its apps were told to stop");
+    assert!(home.log("up-out.log").contains("got INT"), "its apps got the stop signal");
     assert!(!home.root().join("rpc.sock").exists());
     home.ok("resurrect");
     assert_eq!((home.one("up").status.as_str(), home.one("down").status.as_str()), ("online", "stopped"));

@@ -46,31 +46,31 @@ impl DeadWorkers {
     /// Kills one daemon after another until the client has an answer, which must be 503 after the queue timeout.
     fn answers_503(&self, client: impl Read + Write + Send + 'static) {
         let start = Instant::now();
-        let client = std::thread::spawn(move || told(client));
+        let client = std::thread::spawn(move || answer_of(client));
         let mut gods = 0;
         while !client.is_finished() {
-            assert!(start.elapsed() < WAIT_LIMIT, "the client waits still, after {gods} daemons");
+            assert!(start.elapsed() < WAIT_LIMIT, "the client still waits after {gods} daemons");
             kill_god(&self.home);
             gods += 1;
         }
-        let (answer, took) = (client.join().expect("it is told"), start.elapsed());
+        let (answer, took) = (client.join().expect("the client gets an answer"), start.elapsed());
         assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
         assert!(gods > 0 && took >= QUEUE_TIMEOUT, "after {took:?} and {gods} daemons");
     }
 
     fn answers_503_at_its_port(&self) {
-        self.answers_503(TcpStream::connect(("127.0.0.1", self.port)).expect("the door is open"));
+        self.answers_503(TcpStream::connect(("127.0.0.1", self.port)).expect("the socket is open"));
     }
 
     fn answers_503_at_its_path(&self) {
-        self.answers_503(UnixStream::connect(&self.path).expect("the door is open"));
+        self.answers_503(UnixStream::connect(&self.path).expect("the socket is open"));
     }
 }
 
-fn told(mut client: impl Read + Write) -> String {
+fn answer_of(mut client: impl Read + Write) -> String {
     write!(client, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("it is sent");
     let mut answer = String::new();
-    client.read_to_string(&mut answer).expect("it ends in good order");
+    client.read_to_string(&mut answer).expect("the response ends");
     answer
 }
 
@@ -103,12 +103,12 @@ fn a_client_of_a_shared_node_socket_is_answered_503_across_daemons() {
 #[test]
 fn a_client_that_has_time_left_is_served_by_the_next_worker() {
     let words = format!("{} --wait-ready --listen unix://PATH", example("activated.py"));
-    let there = DeadWorkers::after(WAIT_LIMIT, &words);
-    let client = UnixStream::connect(&there.path).expect("the door is open");
-    let client = std::thread::spawn(move || told(client));
-    kill_god(&there.home);
-    there.home.ok("restart it");
-    assert!(client.join().expect("it is told").starts_with("HTTP/1.1 200 "));
+    let dead = DeadWorkers::after(WAIT_LIMIT, &words);
+    let client = UnixStream::connect(&dead.path).expect("the socket is open");
+    let client = std::thread::spawn(move || answer_of(client));
+    kill_god(&dead.home);
+    dead.home.ok("restart it");
+    assert!(client.join().expect("the client gets an answer").starts_with("HTTP/1.1 200 "));
 }
 
 #[test]

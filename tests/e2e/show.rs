@@ -236,8 +236,8 @@ fn completion_is_a_script_the_shell_accepts() {
 #[test]
 fn the_doctor_reports_on_the_machine_without_a_daemon() {
     let home = Home::new();
-    let told = home.ok("doctor");
-    assert!(told.out.contains("any program in cluster mode") && told.err.is_empty(), "{}", told.out);
+    let report = home.ok("doctor");
+    assert!(report.out.contains("any program in cluster mode") && report.err.is_empty(), "{}", report.out);
     let findings: Vec<serde_json::Value> = serde_json::from_str(&home.ok("doctor --json").out).unwrap();
     assert!(findings.iter().any(|finding| finding["subject"] == "home" && finding["health"] == "good"));
     home.pmr(["ping"]).run().code(1);

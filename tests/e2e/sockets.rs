@@ -111,7 +111,7 @@ fn another_user_is_refused() {
         open(&path, mode);
     }
     let (code, words) = as_nobody("jlist");
-    assert!(code == Some(1) && !words.contains("tell"), "and if it were open, the daemon asks who it is: {words}");
+    assert!(code == Some(1) && !words.contains("tell"), "and if it were open, the daemon checks the peer: {words}");
     let (code, words) = as_nobody("kill");
     assert!(code == Some(1), "{words}");
     assert!(home.one("tell").online());

@@ -52,7 +52,7 @@ impl Daemon for Later {
         Ok(Report::default())
     }
     async fn upgrade(self, _: Context, _: PathBuf, _: bool) -> Result<Successor, Refusal> {
-        unreachable!("a command of another version asked for nothing but what it was told to")
+        unreachable!("the commands of this test send no upgrade")
     }
     async fn upgraded(self, _: Context) -> Upgraded {
         unreachable!("see above")

@@ -24,7 +24,7 @@ pub fn free_ports(count: u16) -> u16 {
         let at = FIRST + start.wrapping_add(next) % (COUNT - u32::from(count));
         let first = u16::try_from(at).expect("32,000 is a port");
         if let Some(marks) = (first..first + count).map(mark).collect::<Option<Vec<_>>>() {
-            MARKS.lock().expect("nobody panics with it").extend(marks);
+            MARKS.lock().expect("no thread panics while it holds the lock").extend(marks);
             return first;
         }
     }

@@ -63,7 +63,7 @@ impl Program {
     }
 }
 
-const ORPHAN: &str = "the child of a killed master is told to end, and answers what it is at with a 500";
+const ORPHAN: &str = "the child of a killed master ends, and answers its open request with a 500";
 
 /// All rows, in the order of the table.
 pub static PROGRAMS: &[Program] = &[

@@ -1,4 +1,4 @@
-// An app under a contestant, with two workers: its config file, its release, and load on it.
+// An app under a contestant, with two workers: its config file, its release, and its load.
 import { execFileSync } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
@@ -8,12 +8,12 @@ export const WORKERS = 2
 const LOADS = { keep: 4, new: 4, upload: 2, slow: 2, long: 4 }
 const FEWER = { keep: 2, new: 2, upload: 1, slow: 1, long: 2 }
 
-// In ms. Four apps at once leave this machine some time then, so that who is late is not the machine.
+// In ms. With four apps at once this machine still has some idle time, so that a late answer is not due to the machine.
 const THINK = 10
 
-// What each app of tests/cluster/apps speaks.
+// The protocol of each app of tests/cluster/apps.
 export const APPS = { http: 'http', express: 'http', fastify: 'http', koa: 'http', https: 'https', net: 'net', ws: 'ws', socketio: 'socketio' }
-// One that PM2 cannot cluster. It ends each connection with its answer, so nothing is asked behind another.
+// An app that PM2 cannot cluster. It closes each connection with its answer, so there are no pipelined requests.
 const OTHERS = { python: { kind: 'http', file: 'python.py', interpreter: '/usr/bin/python3', without: 'upload' } }
 
 const known = (app) => OTHERS[app] ?? { kind: APPS[app], file: `${app}.cjs` }
@@ -23,7 +23,7 @@ const loadsOf = ({ without }, { brief }) => {
   return loads
 }
 
-// True if the protocol has words for "ask no more here".
+// True if the protocol can tell clients to reconnect.
 const saysGoodbye = ({ kind }) => kind === 'http' || kind === 'https'
 
 const certificate = (folder) => {
@@ -33,14 +33,14 @@ const certificate = (folder) => {
   return { TLS_KEY: key, TLS_CERT: cert }
 }
 
-// A check is a plain HTTP request over a connection of its own, or else a line that the app prints when it has found itself
-// fit to serve.
+// A health check is a plain HTTP request over a new connection, or a line that the app prints after it has checked
+// itself.
 const HTTP = { http: '/', interval: '1s', timeout: '2s', retries: 2 }
 const SLOW_HTTP = { ...HTTP, timeout: '1m' }
 const LINE = { log: 'ready to serve' }
 const healthOf = (app, brief) => (['https', 'python'].includes(app) ? LINE : brief ? SLOW_HTTP : HTTP)
 
-// What only pmr knows.
+// Settings that only pmr has.
 const settings = ({ name }, app, { checked, brief }) => {
   if (name !== 'pmr') return {}
   const drain = saysGoodbye(known(app)) ? (brief ? { drain_timeout: '60s' } : {}) : { drain_timeout: '2500ms' }
@@ -62,8 +62,8 @@ const config = (contestant, app, { graceful, checked, brief }, port) => ({
   ...settings(contestant, app, { checked, brief }),
 })
 
-// Starts it and puts it under load. `checked`: with a health check. `brief`: with fewer clients, and with time for a machine
-// that has other things to do.
+// Starts the app and its load. `checked`: with a health check. `brief`: with fewer clients, and with more time for a
+// busy machine.
 export const start = async (contestant, app, ways) => {
   const port = await freePort()
   const { kind } = known(app)
@@ -76,17 +76,17 @@ export const start = async (contestant, app, ways) => {
     pids.forEach((pid) => seen.add(pid))
     return pids
   }
-  // Those that served once, and do no more, are gone.
+  // Waits until all workers that served before and no longer do are gone.
   const left = async () => {
     const gone = async () => {
       const pids = await online()
       return [...seen].every((pid) => pids.includes(pid) || !lives(pid))
     }
-    await until('who was replaced is gone', gone, contestant.glance)
+    await until('replaced workers are gone', gone, contestant.glance)
     seen.clear()
   }
-  // One look both counts them and names them: who is killed is online for a moment still, and in the next look nobody may be
-  // in its place yet.
+  // One list both counts the workers and names them: a killed worker is listed as online for a moment, and in the next
+  // list its place may be empty.
   const are = (count) =>
     until(`${count} workers`, async () => {
       const pids = await online()

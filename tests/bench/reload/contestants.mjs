@@ -1,13 +1,13 @@
-// The two that are measured. Both read the same config file and know the same commands; what one has and the other has
-// not stands here.
+// The two process managers that are measured. Both read the same config file and know the same commands. Their
+// differences are here.
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { kill, lives, run, until, withVariable } from '../machine.mjs'
 
-// A home of its own for a program, in a folder that is gone with it. `env`: what its daemon is to have besides. `checksHealth`: it can. `glance`: ms
-// between two looks at it, each of which takes its time.
+// A home of its own for a process manager, in a folder that is removed with it. `env`: further variables of its daemon.
+// `checksHealth`: it has health checks. `glance`: ms between two lists, because each takes its time.
 const contestant = (name, variable, program, { env, checksHealth, glance }) => () => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'pmr-reload-'))
   const home = path.join(folder, 'home')
@@ -15,7 +15,7 @@ const contestant = (name, variable, program, { env, checksHealth, glance }) => (
   const clients = []
   let [over, ended] = [false]
   const command = (words) => run(program, words, { ...env, [variable]: home }, { cwd: work })
-  // What comes after the end would start another daemon.
+  // A command after the end would start another daemon.
   const ask = async (...words) => {
     if (over) throw new Error(`${name} ${words[0]}: it was ended`)
     return command(words)
@@ -25,7 +25,7 @@ const contestant = (name, variable, program, { env, checksHealth, glance }) => (
     const rows = JSON.parse(out.slice(out.indexOf('[')))
     return rows.map(({ pid, pm2_env: { status } }) => ({ pid, status }))
   }
-  // With all that it started and all who ask it. Says how many processes outlived its daemon.
+  // Ends the daemon, all its processes and all clients. Returns how many processes outlived the daemon.
   const end = () => (ended ??= endNow())
   const endNow = async () => {
     over = true
@@ -43,6 +43,6 @@ const contestant = (name, variable, program, { env, checksHealth, glance }) => (
   return { name, checksHealth, glance, work, ask, list, end, underLoad }
 }
 
-// Its memory is looked at each 5 s, as pmr does; by itself PM2 would each 30 s.
+// PM2 samples memory every 5 s here, as pmr does. Its default is 30 s.
 export const pm2 = (program) => contestant('PM2', 'PM2_HOME', program, { env: { PM2_WORKER_INTERVAL: '5000' }, checksHealth: false, glance: 1000 })
 export const pmr = (program) => contestant('pmr', 'PMR_HOME', program, { env: {}, checksHealth: true, glance: 100 })

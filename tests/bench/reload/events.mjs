@@ -1,4 +1,4 @@
-// What happens to an app under load. Each event says what its command came to and who serves afterwards.
+// Events of an app under load. Each returns the outcome of its command and the workers that serve afterwards.
 import { setTimeout as pause } from 'node:timers/promises'
 import { until } from '../machine.mjs'
 import { WORKERS } from './app.mjs'
@@ -30,7 +30,7 @@ const scale = async (app) => {
 const memory = async (app) => {
   const { by, failed } = await app.once('grow')
   const [victim] = Object.keys(by).map(Number)
-  if (!victim) throw new Error(`nobody has grown: ${JSON.stringify(failed)}`)
+  if (!victim) throw new Error(`no worker has grown: ${JSON.stringify(failed)}`)
   await until('it is replaced', async () => !(await app.are(WORKERS)).includes(victim))
 }
 
@@ -41,7 +41,7 @@ const kill = async (app) => {
   return { victim }
 }
 
-// How many workers are online at the least, until all is over.
+// The least number of workers that are online during the event.
 const fewest = async (app, over) => {
   let least = Infinity
   while (!over()) {
@@ -51,8 +51,8 @@ const fewest = async (app, over) => {
   return least
 }
 
-// Looked at after so many ms, if the command is over then: longer than it takes the release to show what it is. `words`:
-// what a contestant can be told besides. `soon`: the same where there is time for all that is good to come up.
+// Checks after this many ms, if the command has ended by then: longer than the release takes to show its behaviour.
+// `words`: further options of a contestant. `soon`: the same options where good workers have time to start.
 const broken =
   (release, ms, words = {}, soon = []) =>
   async (app) => {
@@ -75,7 +75,7 @@ const SOON = ['--listen-timeout', '15s']
 
 export const SICK = 'fails its health check'
 
-// Those of the table, in the order they happen.
+// The events of the table, in their order.
 export const EVENTS = {
   'reload ×5': reload(5),
   'scale 2→4→2': scale,

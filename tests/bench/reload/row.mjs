@@ -1,14 +1,15 @@
-// One app, in one of its two kinds, under one contestant, through all events: a cell for each.
+// One app, graceful or not, under one contestant, through all events: a cell for each event.
 import { until } from '../machine.mjs'
 import { WORKERS, start } from './app.mjs'
 import { SICK, event as happening } from './events.mjs'
 
-// A row takes two or three minutes. One that takes so long is ended and said not to have come to its end.
+// A row takes two or three minutes. A row that reaches this limit is ended and reported.
 const LIMIT = 480_000
 
-// All requests that were under way at the end of an event belong to it, and all that its old workers have. Clients that are
-// not let run have not heard yet that a worker is gone, and ask on where nobody is: so the end is when they have answered us
-// after it. How old a request is was true when they told, which is after we asked, and may be long before we hear it.
+// All requests in flight at the end of an event belong to that event, and so do all requests of its old workers.
+// Clients that were descheduled may not know yet that a worker is gone, and send requests to it. So the event ends when
+// all clients have answered us after it. The age of a request is valid at the time when the client reports it, which is
+// after our question and may be long before we read the answer.
 const settled = async (app) => {
   await app.left()
   await app.tally()
@@ -20,7 +21,7 @@ const settled = async (app) => {
   }, 100)
 }
 
-// The good release, by all workers, whatever was left of it. False if nothing had to be done for it.
+// Restores the good release on all workers, whatever is left of it. False if nothing had to be done.
 const recover = async (app, before) => {
   app.release('good')
   const after = await app.online()
@@ -30,7 +31,7 @@ const recover = async (app, before) => {
   return true
 }
 
-// The cell, and the tally after it, which is that before the next.
+// The cell, and the tally after it, which is the tally before the next cell.
 const cell = async (app, event, before) => {
   const workers = await app.are(WORKERS)
   const start = performance.now()
@@ -52,11 +53,11 @@ const cell = async (app, event, before) => {
 
 const open = new Set()
 
-// Ends all that was started, when a signal ends us.
+// Ends all processes that were started, when a signal ends this script.
 export const endAll = () => Promise.all([...open].map((one) => one.end()))
 
-// Through the events, one after the other; what comes out of each goes to `cells` at once. A release that fails a check
-// is for PM2, which knows none, one like any other.
+// Runs the events one after the other, and adds the result of each to `cells` at once. For PM2, which has no health
+// checks, a release that fails its check is like any other.
 const live = async (one, name, { graceful, brief, events }, cells) => {
   const app = await start(one, name, { graceful, brief, checked: one.checksHealth && events.includes(SICK) })
   let before = await app.tally()
@@ -68,8 +69,8 @@ const live = async (one, name, { graceful, brief, events }, cells) => {
   return (await app.stop()).late.worst
 }
 
-// `late`: how long its client's event loop stood still, in ms: at worst here, and in a cell how much did not count
-// (tests/cluster/client/clock.mjs). `error`: why it did not come to its end.
+// `late`: how long the event loop of the client was blocked, in ms: the maximum here, and in a cell the time that did
+// not count (tests/cluster/client/clock.mjs). `error`: why the row was not completed.
 export const row = async (contestant, name, ways) => {
   const one = contestant()
   open.add(one)

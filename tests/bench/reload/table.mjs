@@ -1,4 +1,4 @@
-// The cells as a table in Markdown.
+// Prints the cells as a table in Markdown.
 
 const counted = ({ failed }) => {
   const hung = failed.filter(({ how }) => how === 'hung').length
@@ -26,7 +26,7 @@ export const table = (rows, events) => {
   ].join('\n')
 }
 
-// What became of all requests of a contestant, and what is to be known of its clients.
+// Totals of all requests of a contestant, and notes on its clients.
 export const total = (rows, name) => {
   const own = rows.filter(({ contestant }) => contestant === name)
   const cells = own.flatMap(({ cells }) => cells)

@@ -34,7 +34,7 @@ impl UdpClient {
     }
 
     fn send(&mut self) {
-        self.socket.send(self.sent.to_string().as_bytes()).expect("somebody has the port");
+        self.socket.send(self.sent.to_string().as_bytes()).expect("a process has the port");
         self.unanswered.insert(self.sent);
         self.sent += 1;
     }
@@ -44,7 +44,7 @@ impl UdpClient {
         let Ok(length) = self.socket.recv(&mut buffer) else { return };
         let answer = String::from_utf8_lossy(&buffer[..length]).into_owned();
         let (_, question) = answer.split_once(' ').expect("two words");
-        assert!(self.unanswered.remove(&question.parse().expect("a number")), "answered twice: {answer}");
+        assert!(self.unanswered.remove(&question.parse().expect("a number")), "a second answer: {answer}");
     }
 
     /// Receives answers until at most this number is missing.
@@ -70,7 +70,7 @@ impl UdpClient {
             });
             act();
             over.store(true, Ordering::Relaxed);
-            sending.join().expect("it goes on to the end");
+            sending.join().expect("the client runs to its end");
         });
         self.unanswered.len()
     }

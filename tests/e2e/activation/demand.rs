@@ -11,8 +11,8 @@ use crate::support::{Home, example, http};
 
 /// A client that stays connected, and the pid of the worker that answered it.
 fn staying(port: u16) -> (TcpStream, i32) {
-    let mut client = TcpStream::connect(("127.0.0.1", port)).expect("the door is open");
-    client.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").expect("it is");
+    let mut client = TcpStream::connect(("127.0.0.1", port)).expect("the app listens");
+    client.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").expect("the request is sent");
     let mut lines = BufReader::new(client.try_clone().expect("a socket can be shared")).lines();
     let body = lines.by_ref().skip_while(|line| line.as_ref().is_ok_and(|line| !line.is_empty())).nth(1);
     let pid = body.expect("an answer").expect("a whole one").parse().expect("a pid");

@@ -35,11 +35,11 @@ fn a_request_in_progress_is_answered_by_the_old_worker() {
     let line = format!("start {} -n a -i 1 --listen tcp://127.0.0.1:{port} {words}", example("activated.py"));
     home.pmr(line.split_whitespace()).env("WORK_TAKES", "10").run().ok();
     let before = home.one("a").pid;
-    let asked = std::thread::spawn(move || http::get(port, "/work"));
+    let request = std::thread::spawn(move || http::get(port, "/work"));
     let has_one = |line: &str| line.contains("connections open") && line.contains(" 1 ");
     until("the request is with the worker", || home.ok("describe a").out.lines().any(has_one));
     home.ok("reload a");
-    assert_eq!(asked.join().unwrap().unwrap(), before.to_string());
+    assert_eq!(request.join().unwrap().unwrap(), before.to_string());
     assert_ne!(home.one("a").pid, before);
 }
 

@@ -11,11 +11,12 @@ use crate::support::{Home, example, http};
 #[test]
 fn an_activated_worker_gets_the_variables_and_a_queue_of_its_own() {
     let (home, port) = serving("-i 2");
-    let told = http::get(port, "/env").unwrap();
+    let environment = http::get(port, "/env").unwrap();
     let pids: BTreeSet<i32> = home.of("a").iter().map(|row| row.pid).collect();
-    let own =
-        |pid: &i32| told == format!("LISTEN_PID={pid} LISTEN_FDS=1 LISTEN_FDNAMES=tcp-{port} NODE_UNIQUE_ID=None");
-    assert!(pids.iter().any(own), "{told}, {pids:?}");
+    let own = |pid: &i32| {
+        environment == format!("LISTEN_PID={pid} LISTEN_FDS=1 LISTEN_FDNAMES=tcp-{port} NODE_UNIQUE_ID=None")
+    };
+    assert!(pids.iter().any(own), "{environment}, {pids:?}");
     let mut seen = BTreeSet::new();
     until("both answer", || {
         seen.insert(answering(port));

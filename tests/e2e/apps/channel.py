@@ -1,5 +1,5 @@
-# A worker on pmr's own channel that misbehaves when files in its folder tell it to: `credit-PID` says how many
-# connections it is ready for, `garbage-PID` makes it write nonsense.
+# A worker on pmr's own channel that misbehaves when files in its folder say so: `credit-PID` has the number of
+# connections that it grants, and `garbage-PID` makes it write garbage.
 import os, select, socket, struct
 
 pid = os.getpid()

@@ -1,4 +1,4 @@
-// Sends as many messages as it was told, each time it gets SIGUSR2, and says when all are out.
+// Sends as many messages as its argument says at each SIGUSR2, and prints a line when all are sent.
 process.on('SIGUSR2', () => {
   const total = Number(process.argv[2])
   let sent = 0

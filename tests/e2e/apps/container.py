@@ -1,7 +1,7 @@
-# Runs a command as Docker's default profile would: container.py [--ptrace] COMMAND... It takes root, on x86-64.
+# Runs a command under Docker's default profile: container.py [--ptrace] COMMAND... It takes root, on x86-64.
 #
-# Fourteen capabilities are left. The calls below, which the profile ties to others, are refused; `clone3` is said not to
-# exist, so that flags can be looked at. With `--ptrace` it is `docker run --cap-add SYS_PTRACE`.
+# Fourteen capabilities are left. The calls below, which the profile ties to other capabilities, are refused. `clone3`
+# fails with ENOSYS, because a filter cannot read its flags. `--ptrace` stands for `docker run --cap-add SYS_PTRACE`.
 import ctypes
 import os
 import struct

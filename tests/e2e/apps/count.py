@@ -1,4 +1,4 @@
-# Numbers its lines: one that is lost or comes twice shows.
+# Numbers its lines, so that lost and duplicated lines show.
 import os
 import sys
 import time
@@ -7,6 +7,6 @@ pause = float(sys.argv[1]) if len(sys.argv) > 1 else 0.01
 number = 0
 while True:
     number += 1
-    # In one piece, whatever signal comes.
+    # One write, which no signal interrupts.
     os.write(1, f"{os.getpid()} {number}\n".encode())
     time.sleep(pause)

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Numbers its lines: one that is lost or comes twice shows.
+# Numbers its lines, so that lost and duplicated lines show.
 exec {never}<> <(:)
 n=0
 while true; do

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Says something on both outputs and exits with the code it was given.
+# Writes to both outputs and exits with the code in its argument.
 echo "started with code ${1:-1}"
 echo "last words" >&2
 exit "${1:-1}"

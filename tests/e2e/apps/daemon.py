@@ -1,5 +1,5 @@
-# Goes to the background, and ends while its middle process is on its way out: that has closed what it wrote to, leads a
-# session of its own, and takes its time to give its memory back.
+# Daemonizes, and ends while its middle process is exiting: that process has closed its output, leads a session of its
+# own, and needs some time to release its memory.
 import mmap, os, signal, time
 
 wait, go = os.pipe()

@@ -1,4 +1,4 @@
-# Answers each datagram, after a while, with its pid and what it was sent: on the socket it is given, or on one of its own.
+# Answers each datagram after a delay with its pid and the request, on the inherited socket or on one of its own.
 import os
 import socket
 import time

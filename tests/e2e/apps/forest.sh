@@ -1,5 +1,6 @@
 #!/bin/bash
-# Grows a tree: a plain child, one in a session of its own, one whose parent has ended, and both at once.
+# Starts a tree of processes: a plain child, one in a session of its own, one whose parent has ended, and one that is
+# both.
 sleep 1001 &
 setsid sleep 1002 &
 (sleep 1003 &)

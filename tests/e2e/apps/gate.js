@@ -1,5 +1,5 @@
-// A web server of which the file `release` in its directory, or RELEASE, says what becomes of it: good, crash, mute,
-// slow, short, noisy, early. `slow` listens as soon as there is a file `go`, and `short` dies of it when it listens.
+// A web server. The file `release` in its directory, or RELEASE, says how it behaves: good, crash, mute, slow, short,
+// noisy, early. `slow` listens when the file `go` exists; `short` listens and exits when the file exists.
 const fs = require('node:fs')
 const http = require('node:http')
 

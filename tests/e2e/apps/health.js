@@ -1,6 +1,6 @@
-// A web server with a health check at /healthz. RELEASE says what becomes of that: good, sick (500 from the start), wilts
-// (500 when it has been asked some times). /sicken makes it 500, and so does a file SICK/PID while it is there; /hang leaves
-// the check unanswered.
+// A web server with a health check at /healthz. RELEASE says how the check answers: good, sick (500 from the start),
+// wilts (500 after some checks). /sicken makes it 500, and so does the file SICK/PID while it exists; /hang makes the
+// check hang.
 const fs = require('node:fs')
 const http = require('node:http')
 

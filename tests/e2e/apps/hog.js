@@ -1,5 +1,5 @@
-// Takes memory, a piece at a time, up to the number of megabytes it was given, if there is a file `feast`, which it takes
-// away: who comes after it finds none.
+// Allocates memory in pieces, up to the number of megabytes in its argument, if the file `feast` exists. It removes the
+// file, so that its successor allocates nothing.
 const fs = require('node:fs')
 const held = []
 let limit = 0

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Leaves after as many seconds as it was given, with the code it was given.
+# Exits after the seconds and with the code in its arguments.
 echo "here"
 sleep "${1:-0.5}"
 exit "${2:-0}"

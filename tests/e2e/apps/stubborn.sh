@@ -1,5 +1,5 @@
 #!/bin/bash
-# Ends for nothing but SIGKILL; its child neither.
+# Ends only by SIGKILL, and so does its child.
 trap '' INT TERM HUP
 echo "stubborn"
 while true; do sleep 1000; done

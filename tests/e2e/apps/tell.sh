@@ -1,5 +1,5 @@
 #!/bin/bash
-# Tells how it was started, and stays.
+# Prints how it was started, and runs on.
 echo "args:$#:$(IFS='|'; echo "$*")"
 echo "cwd:$(pwd)"
 echo "instance:$NODE_APP_INSTANCE"

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Tells of the signals it gets.
+# Prints the signals that it gets.
 trap 'echo got USR1' USR1
 trap 'echo got HUP' HUP
 trap 'echo got INT; exit 0' INT

@@ -68,12 +68,16 @@ fn a_recovery_is_published_to_subscribers() {
     processes::freeze(god);
     let second = listen();
     processes::signal(god, Signal::SIGKILL);
-    let event = second.lines().map_while(Result::ok).find(|line| line.contains("\"recovered\"")).expect("it is told");
+    let event = second
+        .lines()
+        .map_while(Result::ok)
+        .find(|line| line.contains("\"recovered\""))
+        .expect("the recovery is published");
     let event: serde_json::Value = serde_json::from_str(&event).expect("it is JSON");
     assert_eq!((event["runs"].as_u64(), event["after"]["Signal"].as_u64()), (Some(1), Some(9)), "{event}");
     assert!(event["gap_ms"].is_u64(), "{event}");
     let ended = first.read_to_string(&mut String::new());
-    assert!(ended.is_ok(), "who listened to the one before is hung up on: {ended:?}");
+    assert!(ended.is_ok(), "a subscriber of the dead God gets the end of the stream: {ended:?}");
 }
 
 #[test]
@@ -173,7 +177,7 @@ fn a_crash_looping_god_leaves_apps_running() {
     for _ in 0..8 {
         let god = fixture.home.god_pid();
         processes::signal(god, Signal::SIGKILL);
-        until("he is dead", || !processes::lives(god));
+        until("God is dead", || !processes::lives(god));
     }
     answers(&fixture.home);
     is_unchanged(&fixture.home, &before);

@@ -14,7 +14,7 @@ use crate::support::{Home, app, copy_program, eventually, http, processes};
 pub fn kill_keeper(home: &Home) {
     let (keeper, god) = (home.daemon_pid(), home.god_pid());
     processes::signal(keeper, Signal::SIGKILL);
-    until("God takes the keeper's place", || home.daemon_pid() == god);
+    until("God becomes the keeper", || home.daemon_pid() == god);
     answers(home);
 }
 
@@ -106,7 +106,7 @@ fn an_app_that_dies_with_the_keeper_is_restarted() {
     processes::freeze(keeper);
     processes::signal(pid, Signal::SIGKILL);
     processes::signal(keeper, Signal::SIGKILL);
-    until("God takes the keeper's place", || home.daemon_pid() == god);
+    until("God becomes the keeper", || home.daemon_pid() == god);
     assert_eq!(home.replaced("a", &[pid])[0].restarts, 1);
 }
 
@@ -119,7 +119,7 @@ fn a_suspended_god_becomes_the_keeper_when_it_continues() {
     processes::signal(keeper, Signal::SIGKILL);
     until("the keeper is dead", || !processes::lives(keeper));
     processes::signal(god, Signal::SIGCONT);
-    until("God takes his place", || fixture.home.daemon_pid() == god);
+    until("God becomes the keeper", || fixture.home.daemon_pid() == god);
     answers(&fixture.home);
     is_unchanged(&fixture.home, &before);
     fixture.logs_go_on();
@@ -154,19 +154,19 @@ fn a_god_without_a_new_keeper_goes_on_alone() {
     copy_program(&pmr::binary(), &program);
     let words = ["start", &app("tell.sh"), "-n", "tell"].map(Into::into).to_vec();
     Pmr::new(&program, home.root(), home.work(), words).run().ok();
-    let (keeper, god, tells) = (home.daemon_pid(), home.god_pid(), home.one("tell").pid);
+    let (keeper, god, first) = (home.daemon_pid(), home.god_pid(), home.one("tell").pid);
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o000)).expect("it is ours");
     processes::signal(keeper, Signal::SIGKILL);
     home.daemon_logged("no new keeper could be made");
     for _ in 0..3 {
-        assert_eq!(home.one("tell").pid, tells);
+        assert_eq!(home.one("tell").pid, first);
     }
     assert!(processes::lives(god));
     home.ok("restart tell");
     let again = home.one("tell").pid;
-    assert_ne!(again, tells);
+    assert_ne!(again, first);
     processes::signal(again, Signal::SIGKILL);
     let last = home.replaced("tell", &[again])[0].pid;
     home.ok("kill");
-    until("all have ended", || [god, tells, again, last].into_iter().all(|pid| !processes::lives(pid)));
+    until("all have ended", || [god, first, again, last].into_iter().all(|pid| !processes::lives(pid)));
 }

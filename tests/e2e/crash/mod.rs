@@ -57,7 +57,7 @@ impl Fixture {
             let pid = self.home.one(name).pid;
             let reached = || counted(&self.home.log(&format!("{name}-out.log"))).get(&pid).copied().unwrap_or(0);
             let before = reached();
-            until(&format!("{name} is heard"), || reached() > before);
+            until(&format!("{name} writes to its log"), || reached() > before);
         }
     }
 
@@ -115,7 +115,7 @@ pub fn kill_god(home: &Home) -> Duration {
     let god = home.god_pid();
     let start = Instant::now();
     processes::signal(god, Signal::SIGKILL);
-    until("he is dead", || !processes::lives(god));
+    until("God is dead", || !processes::lives(god));
     answers(home);
     let took = start.elapsed();
     assert_ne!(home.god_pid(), god);

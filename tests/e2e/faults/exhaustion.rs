@@ -39,7 +39,7 @@ fn apps_run_on_when_god_is_out_of_files() {
     assert_eq!(failed.code, Some(1), "{}", failed.transcript());
     until("some time passes", || start.elapsed() > Duration::from_secs(2));
     let (used, took) = (ticks(&god.to_string()) - before, start.elapsed());
-    assert!(u128::from(used) * 10 < took.as_millis() / 2, "it does not spin: {used} ticks in {took:?}");
+    assert!(u128::from(used) * 10 < took.as_millis() / 2, "God does not spin: {used} ticks in {took:?}");
     counter_goes_on(&home);
     limit_files(god, usual);
     home.daemon_logged("Too many open files");
@@ -86,7 +86,7 @@ fn idle_connections_take_no_files_from_apps_or_the_next_god() {
     kill_god(&home);
     counter_goes_on(&home);
     drop(connections);
-    until("the door is open again", || home.run("jlist").code == Some(0));
+    until("the daemon accepts again", || home.run("jlist").code == Some(0));
     assert_eq!(home.one("count").pid, count);
     no_line_is_missing(&home.log("count-out.log"));
 }
@@ -108,7 +108,7 @@ fn apps_run_on_when_the_daemon_cannot_fork() {
     home.run("list").refuses("did not answer");
     assert!(processes::lives(count));
     group.set("pids.max", "max");
-    until("a God comes", || home.run("jlist").code == Some(0));
+    until("a God answers", || home.run("jlist").code == Some(0));
     assert_eq!(home.one("count").pid, count);
     home.status("two", "online");
     counter_goes_on(&home);
@@ -133,7 +133,7 @@ fn apps_run_on_when_god_is_out_of_memory() {
     let failed = home.pmr(["start".into(), file.into_os_string()]).run();
     assert_ne!(failed.code, Some(0), "{}", failed.transcript());
     until("God is killed", || !processes::lives(god));
-    until("another goes on", || home.run("jlist").code == Some(0));
+    until("another God answers", || home.run("jlist").code == Some(0));
     assert_eq!(home.one("count").pid, count);
     counter_goes_on(&home);
     no_line_is_missing(&home.log("count-out.log"));

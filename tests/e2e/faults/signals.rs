@@ -63,8 +63,8 @@ fn a_command_that_waits_for_a_stopped_keeper_says_so() {
         .spawn()
         .unwrap();
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
-    let told = lines.next().unwrap().unwrap();
-    assert!(told.contains(&format!("kill -CONT {keeper}")), "{told}");
+    let line = lines.next().unwrap().unwrap();
+    assert!(line.contains(&format!("kill -CONT {keeper}")), "{line}");
     processes::signal(keeper, Signal::SIGCONT);
     assert!(child.wait().unwrap().success());
 }

@@ -75,7 +75,7 @@ fn a_check_without_a_shell_is_reported_with_its_last_output() {
     home.ok("describe it").says("`cat a file` exited with code 1: cat: ").says("No such file or directory");
     home.write("a file", "");
     home.status("it", "online");
-    assert_eq!(home.one("it").pid, pid, "it was only told of");
+    assert_eq!(home.one("it").pid, pid, "an alert replaces no process");
     // With `on_fail: restart` the worker is replaced.
     home.ok("restart it");
     let path = home.work().join("it.json");
@@ -265,7 +265,7 @@ fn a_sick_node_release_is_rolled_back() {
 fn a_sick_python_release_is_rolled_back() {
     let web = Web::new(app("share/threads.py"));
     if web.home.ok("describe web").out.contains("not possible here") {
-        let _ = writeln!(std::io::stderr(), "skipped: binds cannot be taken over here");
+        let _ = writeln!(std::io::stderr(), "skipped: binds cannot be intercepted here");
         return;
     }
     web.reload_good_then_sick(Mode::New);

@@ -58,7 +58,7 @@ impl Pair<'_> {
     fn open_requests(&self) -> Vec<TcpStream> {
         let open = |_| {
             let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
-            stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n").expect("somebody is there");
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n").expect("a worker is there");
             stream
         };
         (0..CONNECTIONS).map(open).collect()
@@ -73,8 +73,8 @@ impl Pair<'_> {
         let open = self.open_requests();
         self.fail_check(one);
         self.when_out(&[one], 1);
-        let finish: Vec<i32> = open.into_iter().map(finish).collect();
-        assert!(finish.contains(&one) && finish.contains(&other), "what it has goes on: {finish:?}");
+        let answers: Vec<i32> = open.into_iter().map(finish).collect();
+        assert!(answers.contains(&one) && answers.contains(&other), "open requests are answered: {answers:?}");
         self.only_answers(other);
         self.home.ok("describe it").says("unhealthy, out of rotation");
         self.home.ok("explain it").says("next: out of rotation: others get its connections until it passes again");

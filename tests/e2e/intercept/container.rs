@@ -36,7 +36,7 @@ impl Container {
             PORT={plain} {pmr} start {} -n plain {python} --no-autorestart
             {pmr} reload node && {pmr} reload given && {pmr} reload own && echo yes > reloaded
             {pmr} describe own > described
-            echo > told
+            echo > done
             until test -e go; do sleep 0.02; done
             {pmr} kill",
             example("node/http.js"),
@@ -52,7 +52,7 @@ impl Container {
         unshare.current_dir(home.work()).stdout(said.try_clone().expect("a file can be shared")).stderr(said);
         let outside = unshare.spawn().expect("util-linux is there");
         let container = Container { outside, home, ports };
-        until("all is told", || container.home.work().join("told").exists());
+        until("the script is done", || container.home.work().join("done").exists());
         assert_eq!(container.read("first"), "1\n", "the first process is the shell");
         Some(container)
     }

@@ -98,7 +98,7 @@ fn a_worker_that_binds_without_a_god_shares_the_port() {
     let Some(fixture) = fixture() else { return };
     let loads = fixture.loads();
     processes::freeze(fixture.home.god_pid());
-    let victim = fixture.spread(10).into_keys().next().expect("somebody");
+    let victim = fixture.spread(10).into_keys().next().expect("a worker answers");
     processes::signal(victim, Signal::SIGTERM);
     until("it has ended", || !processes::lives(victim));
     kill_god(&fixture.home);

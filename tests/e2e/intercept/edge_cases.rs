@@ -13,8 +13,8 @@ fn odd(words: &str) -> Option<Fixture> {
 }
 
 /// The log of two workers, when each has written all its lines.
-fn has_said_all(fixture: &Fixture) -> String {
-    eventually("both have said all", || {
+fn complete_log(fixture: &Fixture) -> String {
+    eventually("both have written all lines", || {
         let log = fixture.home.log("it-out.log");
         if log.matches('\n').count() == 4 { Ok(log) } else { Err(log) }
     })
@@ -38,7 +38,7 @@ fn private_sockets_and_unnamed_ports_are_not_shared() {
     fixture.home.ok("start odd.json");
     fixture.online(2);
     assert_eq!(fixture.spread(20).len(), 2);
-    let log = has_said_all(&fixture);
+    let log = complete_log(&fixture);
     let count = |line: &str| log.lines().filter(|found| *found == line).count();
     assert_eq!((count("other: mine"), count("other: 98"), count("twice: 98")), (1, 1, 2), "{log}");
 }
@@ -53,7 +53,7 @@ fn all_ports_are_shared_unless_some_are_named() {
     let command = fixture.home.pmr(line.split_whitespace());
     command.env("PORT", fixture.port.to_string()).env("OTHER", other.to_string()).run().ok();
     fixture.online(2);
-    let log = has_said_all(&fixture);
+    let log = complete_log(&fixture);
     assert!(!log.contains("other: 98"), "{log}");
 }
 
@@ -145,7 +145,7 @@ fn programs_with_reuseport_share_their_port_without_interception() {
 fn an_ordinary_user_can_share_a_port() {
     const NOBODY: u32 = 65534;
     if !nix::unistd::Uid::effective().is_root() {
-        skip("not root: all the other tests are this one");
+        skip("not root: all other tests run as an ordinary user already");
         return;
     }
     if !there(PYTHON) {

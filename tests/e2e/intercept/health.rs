@@ -104,8 +104,7 @@ fn keeps_a_sick_release_out_across_a_crash(socket: Socket, user: Option<u32>) {
         kill_god(&fixture.home);
     }
     reload.wait(WAIT_LIMIT);
-    // The list has more processes as long as the release is on trial: the reload is over when only the listed ones
-    // exist.
+    // The list shows the old workers during the trial as well. The reload is over when no other worker process is left.
     processes_match_list(&fixture.home);
     assert_eq!(pids(&fixture.online(2)), before);
     only(&loads.stop(), &before);

@@ -37,7 +37,7 @@ fn both_answer(address: &str, ask: fn(SocketAddr) -> Result<i32, String>) {
         if seen.len() == 2 { Ok(()) } else { Err(format!("{seen:?}")) }
     });
     for _ in 0..20 {
-        seen.insert(ask(address).expect("nobody is refused"));
+        seen.insert(ask(address).expect("no connection is refused"));
     }
     assert_eq!(seen.len(), 2, "{address}");
 }
@@ -80,7 +80,9 @@ fn a_worker_that_closed_its_socket_gets_no_connection() {
     // Some of these connections are in the queue of the worker that no longer accepts.
     let clients: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(address).expect("it is open")).collect();
     let described = || fixture.home.ok("describe it").out;
-    eventually("it is noticed", || if described().contains(", 1 worker") { Ok(()) } else { Err(described()) });
+    eventually("the closed socket is noticed", || {
+        if described().contains(", 1 worker") { Ok(()) } else { Err(described()) }
+    });
     for _ in 0..20 {
         assert_ne!(ask(address), Ok(closing));
     }
@@ -89,7 +91,7 @@ fn a_worker_that_closed_its_socket_gets_no_connection() {
     for mut client in clients {
         let mut said = String::new();
         client.set_read_timeout(Some(WAIT_LIMIT)).expect("a socket");
-        client.read_to_string(&mut said).expect("nobody is reset");
+        client.read_to_string(&mut said).expect("no connection is reset");
         assert!(said.trim().parse::<i32>().is_ok(), "{said:?}");
     }
 }

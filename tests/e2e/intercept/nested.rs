@@ -44,7 +44,7 @@ impl Nest {
             {pmr} start {} -n given -i 2 --wait-ready --listen-timeout 100s --listen tcp://127.0.0.1:{}
             PORT={} {pmr} start {} -n own {python}
             PORT={} {pmr} start {} -n plain {python} --no-autorestart
-            echo all are told
+            echo all are started
             exec sleep 1000",
             inner.display(),
             ports.node,
@@ -62,7 +62,7 @@ impl Nest {
             fs::read_dir(outer.root().join("logs"))
                 .unwrap()
                 .flatten()
-                .any(|file| fs::read_to_string(file.path()).is_ok_and(|log| log.contains("all are told")))
+                .any(|file| fs::read_to_string(file.path()).is_ok_and(|log| log.contains("all are started")))
         });
         Some(Nest { inner, ports, outer })
     }

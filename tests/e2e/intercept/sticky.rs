@@ -99,16 +99,16 @@ fn run_scenario(socket: Socket, user: Option<u32>) {
     }
     let described = fixture.home.ok("describe it").says("by client address in the kernel");
     // Connections are counted where every connection is assigned exactly while workers are replaced.
-    let is_exact = described.out.contains("connections so far");
+    let exact = described.out.contains("connections so far");
     kill_god(&fixture.home);
     assert_eq!(fixture.map().as_ref(), Ok(&first), "the next God sends all where the last one did");
-    while_asking(&fixture, is_exact, || drop(fixture.home.ok("reload it")));
+    while_asking(&fixture, exact, || drop(fixture.home.ok("reload it")));
     let reloaded = fixture.settled("successors have the clients", |map| instances(map) == instances(&first));
     assert!(pids(&reloaded).iter().all(|pid| !pids(&first).contains(pid)), "{first:?} {reloaded:?}");
     fixture.home.ok("scale it 5");
     let more = fixture.settled("the fifth has clients", |map| instances(map).contains(&4));
     let moved: Vec<_> = more.iter().filter(|(client, answer)| reloaded[client] != **answer).collect();
-    assert!(moved.iter().all(|(_, (instance, _))| *instance == 4), "nobody moves but to the new one: {moved:?}");
+    assert!(moved.iter().all(|(_, (instance, _))| *instance == 4), "clients move to the new worker only: {moved:?}");
     assert!((15..=65).contains(&moved.len()), "about a fifth: {}", moved.len());
     fixture.home.ok("scale it 4");
     assert_eq!(fixture.settled("all are back", |map| !instances(map).contains(&4)), reloaded);

@@ -61,7 +61,7 @@ fn a_client_that_waits_too_long_for_a_crashed_app_is_answered_503() {
     let before = fixture.online(2);
     before.iter().for_each(|row| processes::signal(row.pid, Signal::SIGKILL));
     fixture.home.when("it", "waiting", |rows| rows.iter().all(|row| row.status == "waiting restart"));
-    let words = http::get(fixture.port, "/").expect_err("nobody is there").to_string();
+    let words = http::get(fixture.port, "/").expect_err("no worker is there").to_string();
     assert!(words.contains("503 Service Unavailable"), "{words}");
     fixture.home.ok("restart it");
     fixture.online(2);

@@ -1,7 +1,7 @@
 //! Where only ancestors of a process may trace it (Yama, `kernel.yama.ptrace_scope` 1), the keeper traces for God.
 //!
-//! Few kernels that run tests have Yama. So a kill point (`descendants-only`, see [`pmr::os::tracer`]) makes the
-//! kernel's answer to God a refusal, as for an ordinary user. The keeper has no such point.
+//! Few kernels that run tests have Yama. So with the point `descendants-only` (see [`pmr::os::tracer`]) God behaves as
+//! if every way to trace its workers were refused, as for an ordinary user. The keeper has no such point.
 
 use nix::sys::signal::Signal;
 
@@ -88,7 +88,7 @@ fn a_killed_keeper_loses_no_request() {
     let mut loads = fixture.loads();
     let (keeper, god) = (fixture.home.daemon_pid(), fixture.home.god_pid());
     processes::signal(keeper, Signal::SIGKILL);
-    until("God takes the keeper's place", || fixture.home.daemon_pid() == god);
+    until("God becomes the keeper", || fixture.home.daemon_pid() == god);
     loads.are_served();
     all_share(&fixture);
     loads.leave_content();
@@ -98,13 +98,13 @@ fn a_killed_keeper_loses_no_request() {
 /// Starts a third worker, and waits until its bind is pending because the keeper is suspended. Returns the command.
 fn start_another(fixture: &Fixture) -> Running {
     let before = pids(&fixture.online(2));
-    let asked = fixture.home.pmr(["scale", "it", "3"]).spawn();
+    let command = fixture.home.pmr(["scale", "it", "3"]).spawn();
     let bind = format!("{} ", nix::libc::SYS_bind);
     let binds =
         |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/syscall")).is_ok_and(|call| call.starts_with(&bind));
     let children = || processes::children(fixture.home.daemon_pid());
     until("a third one binds", || children().into_iter().any(|pid| !before.contains(&pid) && binds(pid)));
-    asked
+    command
 }
 
 #[test]
@@ -113,14 +113,14 @@ fn a_stopped_keeper_blocks_only_workers_that_bind() {
     let mut loads = fixture.loads();
     let keeper = fixture.home.daemon_pid();
     processes::freeze(keeper);
-    let asked = start_another(&fixture);
+    let command = start_another(&fixture);
     let log = || std::fs::read_to_string(fixture.home.root().join("pmr.log")).unwrap();
-    until("it is told that it cannot", || log().contains("the keeper does not look into a worker that binds"));
+    until("God reports it", || log().contains("the keeper does not look into a worker that binds"));
     fixture.home.ok("describe it").says("a queue each");
     loads.are_served();
     processes::signal(keeper, Signal::SIGCONT);
     fixture.online(3);
-    drop(asked);
+    drop(command);
     assert_eq!(fixture.spread(60).len(), 3);
     loads.leave_content();
     processes_match_list(&fixture.home);
@@ -132,11 +132,11 @@ fn a_keeper_that_dies_during_a_request_is_replaced() {
     let loads = fixture.loads();
     let (keeper, god) = (fixture.home.daemon_pid(), fixture.home.god_pid());
     processes::freeze(keeper);
-    let asked = start_another(&fixture);
+    let command = start_another(&fixture);
     processes::signal(keeper, Signal::SIGKILL);
-    until("God takes the keeper's place", || fixture.home.daemon_pid() == god);
+    until("God becomes the keeper", || fixture.home.daemon_pid() == god);
     fixture.online(3);
-    drop(asked);
+    drop(command);
     assert_eq!(fixture.spread(60).len(), 3);
     loads.leave_content();
     processes_match_list(&fixture.home);

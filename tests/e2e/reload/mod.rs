@@ -102,9 +102,16 @@ fn a_release_that_falls_back_to_another_port_is_refused_and_the_old_one_serves_o
     home.run("reload g.config.js").code(1).complains(&format!(", and nobody would on [::]:{port}; if that is meant"));
     assert_eq!(pids(&before), pids(&home.of("gate")));
     assert!(http::get(port, "/").is_ok());
-    let told = home.ok("history gate").out;
-    assert_eq!(told.matches("`reload` was asked").count(), 2, "once for each process, and not for the dry run: {told}");
-    assert!(told.contains("could not be replaced: not ready after") && told.contains("is taken back"), "{told}");
+    let history = home.ok("history gate").out;
+    assert_eq!(
+        history.matches("`reload` was asked").count(),
+        2,
+        "once for each process, and not for the dry run: {history}"
+    );
+    assert!(
+        history.contains("could not be replaced: not ready after") && history.contains("is taken back"),
+        "{history}"
+    );
 }
 
 #[test]

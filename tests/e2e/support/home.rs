@@ -40,7 +40,7 @@ impl Home {
     }
 
     /// A home of another user, by user id, with a copy of the binary that this user runs. It takes root.
-    #[allow(dead_code, reason = "not all who share these files have other users")]
+    #[allow(dead_code, reason = "not all targets that share these files have other users")]
     pub fn of_user(user: u32) -> Home {
         let mut home = Home::new();
         home.program = home.scratch().join("pmr");
@@ -53,7 +53,7 @@ impl Home {
     }
 
     /// Sets the time limit of a test that takes longer than others, from the creation of the home to its end.
-    #[allow(dead_code, reason = "not all who share these files have long tests")]
+    #[allow(dead_code, reason = "not all targets that share these files have long tests")]
     pub fn limit(&self, limit: Duration) {
         self.deadline.limit(limit);
     }
@@ -171,8 +171,8 @@ impl Home {
         })
     }
 
-    /// The keeper's pid, from the pid file. After the death of a keeper the file is missing or names the dead one,
-    /// until God has become the keeper.
+    /// The keeper's pid, from the pid file, which may be missing for a moment. After the death of a keeper the file
+    /// names the dead one until God has become the keeper.
     pub fn daemon_pid(&self) -> i32 {
         eventually("the daemon's pid", || {
             let text = std::fs::read_to_string(self.root.join("pmr.pid")).map_err(|error| error.to_string())?;
@@ -242,12 +242,12 @@ impl Drop for Home {
             }
         }
         let left = processes::of_home(&self.root);
-        let told = describe(&left);
+        let lines = describe(&left);
         for pid in &left {
             processes::signal(*pid, Signal::SIGKILL);
         }
         if !std::thread::panicking() {
-            assert!(left.is_empty(), "processes were left behind:\n{told}\nthe daemon's log:\n{log}");
+            assert!(left.is_empty(), "processes were left behind:\n{lines}\nthe daemon's log:\n{log}");
             assert!(!log.contains("panicked"), "the daemon panicked:\n{log}");
         }
     }

@@ -75,8 +75,8 @@ impl Pmr {
         self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let start = Instant::now();
         let mut child = execute(&mut self.command);
-        let out = gather(child.stdout.take().expect("it was piped"));
-        let err = gather(child.stderr.take().expect("it was piped"));
+        let out = collect(child.stdout.take().expect("it was piped"));
+        let err = collect(child.stderr.take().expect("it was piped"));
         Running { words: self.words, start, child, out, err, said: String::new(), stderr: String::new() }
     }
 }
@@ -158,7 +158,7 @@ impl Drop for Running {
     }
 }
 
-fn gather(mut from: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+fn collect(mut from: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
     let (to, received) = mpsc::channel();
     std::thread::spawn(move || {
         let mut bytes = [0; 8192];
@@ -177,7 +177,9 @@ fn rest(from: &Receiver<Vec<u8>>, words: &[OsString]) -> String {
         match from.recv_timeout(WAIT_LIMIT) {
             Ok(more) => bytes.extend(more),
             Err(mpsc::RecvTimeoutError::Disconnected) => return String::from_utf8_lossy(&bytes).into_owned(),
-            Err(mpsc::RecvTimeoutError::Timeout) => panic!("after the end of pmr {words:?} someone holds its output"),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                panic!("after the end of pmr {words:?} a process still holds its output")
+            }
         }
     }
 }

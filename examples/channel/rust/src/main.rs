@@ -10,7 +10,7 @@ use std::io;
 use pmr_worker::Stream;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
 
-/// Answers requests without a body until the client leaves, or the worker is to leave.
+/// Answers requests without a body until the client closes the connection or the worker drains.
 async fn serve(stream: Stream) -> io::Result<()> {
     let mut stream = BufStream::new(stream);
     let mut line = String::new();

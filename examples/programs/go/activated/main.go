@@ -1,4 +1,4 @@
-// net/http on the socket it is given.
+// net/http on an inherited socket.
 //
 //	CGO_ENABLED=0 go build -o server ./activated && pmr start ./server -i 4 --listen tcp://0.0.0.0:3000
 package main

@@ -1,4 +1,4 @@
-# At SIGUSR1 it closes its socket and lives on, as servers do that serve what they have to its end.
+# Closes its socket at SIGUSR1 and runs on, like servers that complete their open requests.
 import os, select, signal, socket
 
 server = socket.create_server(("127.0.0.1", int(os.environ["PORT"])))

@@ -1,5 +1,5 @@
-# A server with a health check at /healthz: 500 if RELEASE is sick, or while there is a file SICK/PID. It binds PORT, or
-# accepts at the socket it was given.
+# A server with a health check at /healthz: 500 if RELEASE is sick, or while the file SICK/PID exists. It binds PORT, or
+# accepts on the inherited socket.
 import os, socket, sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 

@@ -1,4 +1,4 @@
-# One event loop, on all addresses.
+# A server with one event loop, on all addresses.
 import asyncio, os
 
 

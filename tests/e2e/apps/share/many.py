@@ -1,5 +1,6 @@
-# Listens in all the ways that programs do: IPv4 beside IPv6, both in one, UDP, several paths, a port bound by a parent
-# for its child, from another thread, a socket that was shut down and listens again. Answers each with its pid.
+# Listens in all the ways that programs do: IPv4 beside IPv6, both in one socket, UDP, several paths, a port bound by a
+# parent for its child, from another thread, and a socket that was shut down and listens again. Answers each request
+# with its pid.
 import os, socket, threading
 
 base = int(os.environ["PORT"])

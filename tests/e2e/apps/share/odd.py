@@ -1,4 +1,4 @@
-# What is none of pmr's business, and what is: prints what came of it, then serves on PORT.
+# Binds sockets that pmr must not share, and some that it must. Prints the outcome of each, then serves on PORT.
 import os, socket, sys, time
 
 port = int(os.environ["PORT"])

@@ -1,4 +1,4 @@
-# Shares its port by itself.
+# A server that shares its port by itself, with SO_REUSEPORT.
 import os, socket
 
 server = socket.socket()

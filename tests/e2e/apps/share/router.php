@@ -1,4 +1,4 @@
 <?php
-// For php -S: one request at a time.
+// The router of `php -S`, which serves one request at a time.
 if ($_SERVER['REQUEST_URI'] === '/work') usleep(30000);
 echo getmypid(), "\n";

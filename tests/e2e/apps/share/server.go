@@ -1,4 +1,4 @@
-// net/http, linked statically: nothing of it goes through the C library.
+// net/http, linked statically: no call goes through the C library.
 package main
 
 import (

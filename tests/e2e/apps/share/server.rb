@@ -1,4 +1,4 @@
-# A thread for each connection.
+# A server with a thread for each connection.
 require 'socket'
 
 server = TCPServer.new('127.0.0.1', ENV['PORT'].to_i)

@@ -1,4 +1,4 @@
-# A server of the standard library on a socket that it binds, or that it is given. Answers with its instance and its pid.
+# A server of the standard library on a socket that it binds or inherits. Answers with its instance number and its pid.
 import os, socket
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 

@@ -1,4 +1,4 @@
-# A server of the standard library, a thread for each connection. `/work` takes a while.
+# A server of the standard library with a thread for each connection. `/work` takes some time.
 import os, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
