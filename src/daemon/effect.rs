@@ -7,10 +7,10 @@ use super::launch::environment;
 use crate::cluster::Cluster;
 use crate::os::killpoint;
 use crate::os::process::{pidfd, proc, tree};
-use crate::protocol::{EventKind, Refusal, Report, ReportLine, Run, Verdict};
+use crate::protocol::{Refusal, Report, ReportLine, Run, Verdict};
 use crate::spec::signal;
 use crate::spec::target::Selector;
-use crate::supervisor::{AppId, Effect, Goal, Input, Process, ProcessId};
+use crate::supervisor::{AppId, Effect, Input, ProcessId};
 
 /// A kill is repeated until it finds nothing new, in case the tree grows meanwhile; this often at most.
 const KILL_ROUNDS: usize = 10;
@@ -48,21 +48,11 @@ impl God {
                 self.node_versions.remove(&process);
                 self.told_of.remove(&process);
             }
-            Effect::AppRemoved { app } => self.close_cluster(app),
-            Effect::Publish { process, kind } => {
-                let mut news = None;
-                match kind {
-                    EventKind::Online => {
-                        self.note_pid(process);
-                        self.take_in(process);
-                    }
-                    EventKind::Idle => news = self.keep_door_open(process),
-                    EventKind::Stopped | EventKind::Completed => self.close_if_down(process),
-                    _ => {}
-                }
-                self.publish(process, kind);
-                return news;
-            }
+            Effect::CloseListeners { app } | Effect::AppRemoved { app } => self.close_cluster(app),
+            Effect::Serve { run } => self.serve(run),
+            Effect::UpdatePidFile { process } => self.note_pid(process),
+            Effect::WatchForDemand { app } => return self.watch_for_demand(app),
+            Effect::Publish { process, kind } => self.publish(process, kind),
             Effect::Settle { ticket, answer } => self.settle(ticket, answer),
         }
         None
@@ -78,16 +68,6 @@ impl God {
     pub(crate) fn exclude(&self, run: Run) {
         if let Some(cluster) = self.cluster_of(run) {
             cluster.exclude(run);
-        }
-    }
-
-    /// An app that is wanted nowhere gives its ports back. While one of its processes is wanted, however dead it is,
-    /// the door stays open and connections wait.
-    fn close_if_down(&mut self, id: ProcessId) {
-        let Some(app) = self.supervisor.process(id).map(|process| process.app) else { return };
-        let is_down = |process: &Process| process.goal != Goal::Up && process.is_empty();
-        if self.supervisor.processes().filter(|process| process.app == app).all(is_down) {
-            self.close_cluster(app);
         }
     }
 

@@ -254,7 +254,22 @@ impl God {
                     self.notifications.forget(*run);
                     self.runs.put(*run);
                 }
-                _ => {}
+                Input::Request { .. }
+                | Input::Spawned { .. }
+                | Input::SpawnFailed { .. }
+                | Input::Listening { .. }
+                | Input::Ready { .. }
+                | Input::ListenFailed { .. }
+                | Input::Drained { .. }
+                | Input::Checked { .. }
+                | Input::Sampled { .. }
+                | Input::StderrLines { .. }
+                | Input::WatchdogPing { .. }
+                | Input::WatchdogTrigger { .. }
+                | Input::Idle { .. }
+                | Input::Demand { .. }
+                | Input::Delayed { .. }
+                | Input::Tick => {}
             }
             self.input(input);
         }

@@ -94,8 +94,18 @@ impl Harness {
                 self.rotation.remove(run);
                 false
             }
-            Effect::Publish { .. } | Effect::ProcessRemoved { .. } | Effect::AppRemoved { .. } => false,
-            _ => true,
+            Effect::Publish { .. }
+            | Effect::Serve { .. }
+            | Effect::UpdatePidFile { .. }
+            | Effect::WatchForDemand { .. }
+            | Effect::CloseListeners { .. }
+            | Effect::ProcessRemoved { .. }
+            | Effect::AppRemoved { .. } => false,
+            Effect::Spawn { .. }
+            | Effect::Drain { .. }
+            | Effect::Terminate { .. }
+            | Effect::Kill { .. }
+            | Effect::Signal { .. } => true,
         });
         effects
     }

@@ -246,6 +246,29 @@ pub enum Effect {
         /// Which.
         process: ProcessId,
     },
+    /// The run is ready: connections to the sockets it was given may go to it. [`Effect::Admit`] follows.
+    Serve {
+        /// The run, which became ready just now.
+        run: Run,
+    },
+    /// The run that answers for the process is another: its pid file has to say so.
+    UpdatePidFile {
+        /// The process whose pid file is written.
+        process: ProcessId,
+    },
+    /// A process of the app is idle: the app's addresses stay open without it, and the first connection is answered
+    /// with [`Input::Demand`]. If they cannot be opened, the answer is [`Input::Demand`] at once: the process starts,
+    /// and its failure says why.
+    WatchForDemand {
+        /// The app whose spec names the addresses.
+        app: AppId,
+    },
+    /// Nothing of the app is wanted and nothing of it runs: its listeners close. While one of its processes is wanted,
+    /// even if it failed, they stay open and connections wait.
+    CloseListeners {
+        /// The app, which stays in the list.
+        app: AppId,
+    },
     /// The app is no longer in the list: its listeners close.
     AppRemoved {
         /// Which.

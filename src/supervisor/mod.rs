@@ -127,7 +127,18 @@ impl Supervisor {
             Input::Tick => self.tick(now, &mut effects),
         }
         self.rotate(&mut effects);
+        self.settle_listeners(&mut effects);
         effects
+    }
+
+    /// Each process that stops proposes to close the listeners of its app. The proposal stands if the whole app is down
+    /// by now, once an app: another process may be wanted, or the same one may have been started again meanwhile.
+    fn settle_listeners(&self, effects: &mut Vec<Effect>) {
+        let mut closed = BTreeSet::new();
+        effects.retain(|effect| {
+            let Effect::CloseListeners { app } = effect else { return true };
+            self.is_down(*app) && closed.insert(*app)
+        });
     }
 
     /// When to come back with a tick, if nothing happens before.

@@ -130,6 +130,12 @@ impl Supervisor {
         self.members(app).filter(|process| process.goal != Goal::Gone).map(|process| process.id).collect()
     }
 
+    /// True if the app is in the list, none of its processes is wanted, and none of their runs may be alive.
+    pub(super) fn is_down(&self, app: AppId) -> bool {
+        let is_down = |process: &Process| process.goal != Goal::Up && process.is_empty();
+        self.apps.contains_key(&app) && self.members(app).all(is_down)
+    }
+
     /// The app of this namespace and name.
     pub(super) fn find(&self, spec: &AppSpec) -> Option<&App> {
         self.apps.values().find(|app| app.spec.namespace == spec.namespace && app.spec.name == spec.name)

@@ -253,7 +253,17 @@ impl Supervisor {
             (Action::Signal(_), None) => {
                 verdict = Verdict::Failed { reason: "it is not running".to_owned(), old_serves: false };
             }
-            _ => {}
+            (
+                Action::Start(_)
+                | Action::Stop
+                | Action::Restart(_)
+                | Action::Reload { .. }
+                | Action::Delete
+                | Action::Scale(_)
+                | Action::Flush
+                | Action::ReopenLogs,
+                _,
+            ) => {}
         }
         self.note(ticket, id, action.verb(), verdict);
     }

@@ -46,7 +46,24 @@ fn line(event: &Event, names: &Names<'_>, look: Look) -> String {
         | EventKind::RollingBack { .. }
         | EventKind::TakenBack
         | EventKind::Recovered { .. } => look.paint(WARNING, &words),
-        _ => words,
+        EventKind::Requested { .. }
+        | EventKind::Created
+        | EventKind::Started { .. }
+        | EventKind::Exited { expected: true, .. }
+        | EventKind::Stopping
+        | EventKind::Stopped
+        | EventKind::Completed
+        | EventKind::Held { .. }
+        | EventKind::Deleted
+        | EventKind::Idle
+        | EventKind::Unhealthy { .. }
+        | EventKind::Healthy
+        | EventKind::Canary { .. }
+        | EventKind::Message { .. }
+        | EventKind::Listening { .. }
+        | EventKind::Saved
+        | EventKind::ShuttingDown
+        | EventKind::Lost { .. } => words,
     };
     format!("{}  {who}  {words}", names.time(event.at))
 }

@@ -242,7 +242,19 @@ impl God {
             Effect::Spawn { run, process } => (Some(self.spawn(run, process)), Some(run)),
             Effect::Terminate { run } if self.runs.get(run).is_none_or(|live| live.told_to_stop) => (None, None),
             Effect::Terminate { run } => (self.carry_out(effect), Some(run)),
-            effect => (self.carry_out(effect), None),
+            Effect::Serve { .. }
+            | Effect::Admit { .. }
+            | Effect::Eject { .. }
+            | Effect::Drain { .. }
+            | Effect::Kill { .. }
+            | Effect::Signal { .. }
+            | Effect::UpdatePidFile { .. }
+            | Effect::WatchForDemand { .. }
+            | Effect::CloseListeners { .. }
+            | Effect::ProcessRemoved { .. }
+            | Effect::AppRemoved { .. }
+            | Effect::Publish { .. }
+            | Effect::Settle { .. } => (self.carry_out(effect), None),
         };
         for input in news.into_iter().chain(late.map(|run| Input::Delayed { run })) {
             self.input(input);

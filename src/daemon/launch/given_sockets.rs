@@ -8,7 +8,7 @@ use super::child_fds::ChildFds;
 use crate::cluster::Cluster;
 use crate::protocol::Run;
 use crate::spec::{AppSpec, Mechanism};
-use crate::supervisor::{AppId, Input, Process, ProcessId, State};
+use crate::supervisor::{AppId, Input, State};
 
 /// The variable whose value is the process's own pid.
 pub(crate) const PID_VARIABLE: &str = "LISTEN_PID";
@@ -36,17 +36,16 @@ impl God {
         Ok(())
     }
 
-    /// A process is ready: connections may go to it.
-    pub(crate) fn take_in(&self, id: ProcessId) {
-        let run = self.supervisor.process(id).and_then(Process::current_run);
-        if let Some((run, cluster)) = run.and_then(|run| Some((run, self.cluster_of(run)?))) {
+    /// The run is ready: connections to the sockets it was given may go to it.
+    pub(crate) fn serve(&self, run: Run) {
+        if let Some(cluster) = self.cluster_of(run) {
             cluster.activation().ready(run);
         }
     }
 
-    /// While a process rests, connections to it wait. If they cannot, it starts, and its failure tells why.
-    pub(crate) fn keep_door_open(&mut self, id: ProcessId) -> Option<Input> {
-        let app = self.supervisor.process(id)?.app;
+    /// Opens the addresses of an app with an idle process, so that connections wait for it. If they cannot be opened,
+    /// the app is reported as in demand: the process starts, and its failure says why.
+    pub(crate) fn watch_for_demand(&mut self, app: AppId) -> Option<Input> {
         let spec = Arc::clone(&self.supervisor.app(app)?.spec);
         let opened = self.cluster(app, &spec).activation().open(&spec.activation);
         opened.err().map(|error| {

@@ -373,9 +373,9 @@ fn a_hold_is_told_once() {
     let mut now = crate::supervisor::Moment(1000);
     let mut tell = |supervisor: &mut Supervisor, input| {
         now = now.after(Duration::from_millis(1));
-        let held = |effect: &Effect| match effect {
-            Effect::Publish { process, kind: EventKind::Held { why } } => Some((process.0, why.clone())),
-            _ => None,
+        let held = |effect: &Effect| {
+            let Effect::Publish { process, kind: EventKind::Held { why } } = effect else { return None };
+            Some((process.0, why.clone()))
         };
         supervisor.handle(now, input).iter().filter_map(held).collect::<Vec<_>>()
     };

@@ -23,7 +23,7 @@
 //!    but for those it passes over ([`Supervisor::is_ejected`]);
 //! 3. carries out [`Supervisor::unfinished`]: a `Spawn` only if that run was not started before, a `Terminate` only if
 //!    the stop signal was not sent before (two mean *at once* to many programs), `Drain` and `Kill` in any case, nothing
-//!    for runs that are no longer there. For a `Spawn` or `Terminate` done now it tells [`Input::Delayed`], and `Spawned` for
+//!    for runs that are no longer there; `CloseListeners` and `WatchForDemand` in any case, twice does no harm. For a `Spawn` or `Terminate` done now it tells [`Input::Delayed`], and `Spawned` for
 //!    every `Spawn`, done now or before, since that news may be lost;
 //! 4. tells what happened in between, in order, and `Exited` for each run of a process whose main process is no longer
 //!    there (see [`Process::runs`]), with [`Exit::Unknown`](crate::protocol::Exit) if nobody knows how it ended. An end
@@ -249,10 +249,16 @@ impl Supervisor {
         }
     }
 
-    /// What a daemon that died may not have carried out, by process: to be carried out unless it was.
+    /// What a daemon that died may not have carried out, to be carried out in this order unless it was: first the
+    /// listeners of apps that are down or have idle processes, then what concerns runs, by process.
     #[must_use]
     pub fn unfinished(&self, now: Moment) -> Vec<Effect> {
-        let mut effects = Vec::new();
+        let is_idle = |app: &AppId| self.members(*app).any(|process| process.state == State::Idle);
+        // Before all else: what is carried out next may bring news that start an app that is down by now.
+        let down = self.apps.keys().filter(|app| self.is_down(**app));
+        let mut effects: Vec<Effect> = down.map(|app| Effect::CloseListeners { app: *app }).collect();
+        let idle = self.apps.keys().filter(|app| is_idle(app));
+        effects.extend(idle.map(|app| Effect::WatchForDemand { app: *app }));
         for process in self.processes.values() {
             match &process.state {
                 State::Launching { run, .. } => effects.push(Effect::Spawn { run: *run, process: process.id }),

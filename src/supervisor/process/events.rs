@@ -220,6 +220,8 @@ impl Process {
                 self.state = old.map_or(State::Online(new), |old| State::Canary { new, old });
                 self.launch_failed = false;
                 self.reason = None;
+                transition.effects.push(Effect::UpdatePidFile { process: self.id });
+                transition.effects.push(Effect::Serve { run });
                 transition.publish(self.id, EventKind::Online);
                 // By the rules of its start it may have been not_ready, whatever they are by now.
                 transition.effects.push(Effect::Admit { run });

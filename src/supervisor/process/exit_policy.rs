@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Goal, Process, Promotion, State, StoppingRun, Transition};
 use crate::protocol::{EventKind, Exit};
+use crate::supervisor::input::Effect;
 use crate::supervisor::restart::{Decision, End, in_words};
 
 impl Process {
@@ -76,6 +77,8 @@ impl Process {
             return;
         }
         self.state = State::Stopped;
+        // Stands only if the whole app is down when the input has been handled.
+        transition.effects.push(Effect::CloseListeners { app: self.app });
         transition.publish(self.id, if self.completed { EventKind::Completed } else { EventKind::Stopped });
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::timing::seconds;
 use super::{Goal, Process, Promotion, Serving, State, StoppingRun, Transition};
 use crate::protocol::{EventKind, Run};
-use crate::supervisor::input::Moment;
+use crate::supervisor::input::{Effect, Moment};
 
 impl Process {
     /// Nobody needs it: it finishes what it has, goes, and rests.
@@ -37,6 +37,7 @@ impl Process {
     /// It is at rest.
     pub(crate) fn lie_down(&mut self, transition: &mut Transition<'_>) {
         self.state = State::Idle;
+        transition.effects.push(Effect::WatchForDemand { app: self.app });
         transition.publish(self.id, EventKind::Idle);
     }
 

@@ -1,12 +1,12 @@
-//! What one process does, told as short stories.
+//! What one process does, as short scenarios.
 
 use std::time::Duration;
 
 use super::{Goal, State};
-use crate::protocol::{Action, Changes, Exit, Run, Verdict};
+use crate::protocol::{Action, Changes, EventKind, Exit, Run, Verdict};
 use crate::spec::{Activation, AppSpec, Readiness, RestartRule};
 use crate::supervisor::harness::{Harness, cluster, drain, fork, kill, reload, spawn, terminate};
-use crate::supervisor::{AppId, Input, Proof, Request};
+use crate::supervisor::{AppId, Effect, Input, Proof, Request};
 
 fn restart() -> Action {
     Action::Restart(Changes::default())
@@ -346,4 +346,55 @@ fn ready_by_the_notify_socket_counts_as_the_message_does() {
     assert!(matches!(play.process(0).state, State::Launching { .. }));
     play.hear(Input::Ready { run: Run(2), proof: Proof::Notified });
     assert!(matches!(play.process(0).state, State::Online(serving) if serving.proven));
+}
+
+/// What a list of effects opens and closes, in order, with the events beside it.
+fn listeners(effects: &[Effect]) -> Vec<String> {
+    let name = |effect: &Effect| match effect {
+        Effect::CloseListeners { app } => Some(format!("close {}", app.0)),
+        Effect::WatchForDemand { app } => Some(format!("watch {}", app.0)),
+        Effect::Serve { run } => Some(format!("serve {}", run.0)),
+        Effect::Admit { run } => Some(format!("admit {}", run.0)),
+        Effect::UpdatePidFile { process } => Some(format!("pid file {}", process.0)),
+        Effect::Publish { kind: EventKind::Online, .. } => Some("online".to_owned()),
+        Effect::Publish { kind: EventKind::Idle, .. } => Some("idle".to_owned()),
+        Effect::Publish { kind: EventKind::Stopped, .. } => Some("stopped".to_owned()),
+        Effect::Publish { .. }
+        | Effect::Spawn { .. }
+        | Effect::Eject { .. }
+        | Effect::Drain { .. }
+        | Effect::Terminate { .. }
+        | Effect::Kill { .. }
+        | Effect::Signal { .. }
+        | Effect::ProcessRemoved { .. }
+        | Effect::AppRemoved { .. }
+        | Effect::Settle { .. } => None,
+    };
+    effects.iter().filter_map(name).collect()
+}
+
+#[test]
+fn the_listeners_of_an_app_close_with_its_last_process_and_not_in_a_restart() {
+    let mut play = Harness::with(fork(2));
+    let exit = |run| Input::Exited { run: Run(run), exit: Exit::Code(0), survivors: false };
+    play.act(Action::Stop, "0");
+    assert_eq!(listeners(&play.supervisor.handle(play.now, exit(1))), ["stopped"], "the other process is wanted");
+    play.act(restart(), "1");
+    assert_eq!(listeners(&play.supervisor.handle(play.now, exit(2))), [""; 0]);
+    play.act(Action::Stop, "1");
+    assert_eq!(listeners(&play.supervisor.handle(play.now, exit(3))), ["close 0", "stopped"]);
+    assert_eq!(play.supervisor.unfinished(play.now), [Effect::CloseListeners { app: AppId(0) }]);
+}
+
+#[test]
+fn an_idle_app_is_watched_for_demand_and_a_ready_run_serves() {
+    let mut play = Harness::with(on_demand(1, 0));
+    play.hear(UNNEEDED);
+    let exit = Input::Exited { run: Run(1), exit: Exit::Code(0), survivors: false };
+    assert_eq!(listeners(&play.supervisor.handle(play.now, exit)), ["watch 0", "idle"]);
+    assert_eq!(play.supervisor.unfinished(play.now), [Effect::WatchForDemand { app: AppId(0) }]);
+    play.hear(WANTED);
+    let ready = Input::Ready { run: Run(2), proof: Proof::Message };
+    let effects = play.supervisor.handle(play.now, ready);
+    assert_eq!(listeners(&effects), ["pid file 0", "serve 2", "online", "admit 2"]);
 }

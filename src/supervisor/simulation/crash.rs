@@ -174,6 +174,8 @@ impl History {
     fn recover(&mut self, backlog: Vec<Input>) {
         let known = &self.supervisor.runs;
         self.os.kill_strays(|run| known.contains_key(&run));
+        let apps = &self.supervisor.apps;
+        self.os.listening.retain(|app| apps.contains_key(app));
         self.supervisor.skip_runs_to(self.os.last_run());
         if let Some(twin) = &mut self.twin {
             twin.supervisor.skip_runs_to(self.os.last_run());
@@ -211,6 +213,7 @@ impl History {
     fn rotate(&mut self) {
         for (run, _) in self.supervisor.processes.values().flat_map(Process::serving) {
             self.os.rotate(run, !self.supervisor.is_ejected(run));
+            self.os.bodies.entry(run).and_modify(|body| body.serves = true);
         }
     }
 
@@ -220,11 +223,23 @@ impl History {
         assert_eq!(unfinished, self.supervisor.unfinished(self.now), "the order is left to chance");
         for effect in unfinished {
             let (run, done) = match effect {
+                Effect::WatchForDemand { .. } | Effect::CloseListeners { .. } => {
+                    self.carry_out(std::slice::from_ref(&effect));
+                    continue;
+                }
                 Effect::Spawn { run, .. } => (run, self.os.was_started(run)),
                 Effect::Terminate { run } => (run, self.os.was_told_to_stop(run)),
                 Effect::Drain { run, .. } => (run, !self.os.can_drain(run)),
                 Effect::Kill { run } => (run, !self.os.bodies.contains_key(&run)),
-                other => panic!("not for the dead to leave undone: {other:?}"),
+                Effect::Serve { .. }
+                | Effect::Admit { .. }
+                | Effect::Eject { .. }
+                | Effect::Signal { .. }
+                | Effect::UpdatePidFile { .. }
+                | Effect::ProcessRemoved { .. }
+                | Effect::AppRemoved { .. }
+                | Effect::Publish { .. }
+                | Effect::Settle { .. } => panic!("not for the dead to leave undone: {effect:?}"),
             };
             let starts = matches!(effect, Effect::Spawn { .. });
             if !done {

@@ -1,6 +1,7 @@
 //! One random life of a supervisor, and what an observer who only knows the requests expects of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::checkup::Checkup;
 use super::coverage::{Column, Coverage};
@@ -342,27 +343,37 @@ impl History {
 
     pub fn carry_out(&mut self, effects: &[Effect]) {
         for effect in effects {
-            let spec = match effect {
-                Effect::Spawn { process, .. } => self.supervisor.process(*process).map(|process| process.app),
-                // The next operation may have made it no cluster within the same input.
-                Effect::Drain { run, .. } => {
-                    let app = self.supervisor.process_of(*run).map(|process| process.app);
-                    app.filter(|app| !self.clusters.contains(app))
-                }
-                _ => None,
-            };
-            let spec = spec.and_then(|app| self.supervisor.app(app)).map(|app| app.spec.clone());
+            let spec = self.spec_of(effect);
             self.os.carry_out(&mut self.rng, self.now, spec.as_deref(), effect);
-            match effect {
-                Effect::Settle { ticket, .. } => assert!(self.open.remove(ticket), "{ticket:?} is answered twice"),
-                Effect::ProcessRemoved { process } => {
-                    for book in self.book_before.iter_mut().chain([&mut self.book]) {
-                        book.wishes.remove(process);
-                    }
+            if let Effect::Settle { ticket, .. } = effect {
+                assert!(self.open.remove(ticket), "{ticket:?} is answered twice");
+            }
+            if let Effect::ProcessRemoved { process } = effect {
+                for book in self.book_before.iter_mut().chain([&mut self.book]) {
+                    book.wishes.remove(process);
                 }
-                _ => {}
             }
         }
+    }
+
+    /// The spec that the simulated shell needs for an effect: of an app whose run starts, and of one that is no cluster
+    /// and whose run is drained all the same.
+    fn spec_of(&mut self, effect: &Effect) -> Option<Arc<AppSpec>> {
+        let app = if let Effect::Spawn { process, .. } = effect {
+            let app = self.supervisor.process(*process)?.app;
+            self.os.listening.insert(app);
+            app
+        } else if let Effect::Drain { run, .. } = effect {
+            // The next operation may have made it no cluster within the same input.
+            let app = self.supervisor.process_of(*run)?.app;
+            if self.clusters.contains(&app) {
+                return None;
+            }
+            app
+        } else {
+            return None;
+        };
+        self.supervisor.app(app).map(|app| Arc::clone(&app.spec))
     }
 
     fn cover(&mut self, input: &Input) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::history::History;
-use crate::supervisor::{AppId, Effect, Goal, Kind, Process, State};
+use crate::supervisor::{AppId, Effect, Goal, Kind, Process, State, Supervisor};
 
 /// True if clients of the process are served.
 pub fn serves(process: &Process) -> bool {
@@ -58,6 +58,8 @@ pub fn check_unneeded(history: &History, before: &Demand, app: AppId) {
 pub fn check(history: &History, changed: bool) {
     runs_are_answered_for_once(history);
     goals_and_states_agree(history);
+    listeners_are_open_while_wanted(history);
+    ready_runs_serve(history);
     if changed {
         apps_are_whole(history);
     }
@@ -94,6 +96,35 @@ fn runs_are_answered_for_once(history: &History) {
     }
     assert_eq!(held, supervisor.runs.len(), "the index has more than there is: {:?}", supervisor.runs);
     assert_eq!(held, history.os.bodies.len(), "nobody answers for some of {:?}", history.os.bodies.keys());
+}
+
+/// A run is given connections from the moment it is ready, and not before.
+fn ready_runs_serve(history: &History) {
+    for (run, body) in &history.os.bodies {
+        let process = history.supervisor.process_of(*run);
+        let is_ready = process.is_some_and(|process| process.serving().any(|(ready, _)| ready == *run));
+        assert!(body.serves || !is_ready, "{run:?} is ready and is given nothing: {process:?}");
+        let launches = |process: &Process| matches!(process.state, State::Launching { run: new, .. } if new == *run);
+        assert!(!body.serves || !process.is_some_and(launches), "{run:?} is given connections and is not ready");
+    }
+}
+
+fn is_down(supervisor: &Supervisor, app: AppId) -> bool {
+    supervisor.app(app).is_some()
+        && supervisor.members(app).all(|process| process.goal != Goal::Up && process.runs().count() == 0)
+}
+
+/// An app that is down has closed its listeners. They are open while a process runs, or is idle.
+fn listeners_are_open_while_wanted(history: &History) {
+    let supervisor = &history.supervisor;
+    for app in supervisor.apps.keys() {
+        let is_open = history.os.listening.contains(app);
+        let needs = |process: &Process| process.runs().count() > 0 || process.state == State::Idle;
+        assert!(!is_open || !is_down(supervisor, *app), "{app:?} is down, and its listeners are open");
+        assert!(is_open || !supervisor.members(*app).any(needs), "the listeners of {app:?} are closed");
+    }
+    let known = |app: &AppId| supervisor.app(*app).is_some();
+    assert!(history.os.listening.iter().all(known), "listeners of apps that are gone are open");
 }
 
 fn goals_and_states_agree(history: &History) {
@@ -149,9 +180,11 @@ pub fn check_effects(history: &History, effects: &[Effect], before: &[AppId]) {
         match effect {
             Effect::Spawn { run, process } => {
                 let up = supervisor.process(*process).is_some_and(|process| process.goal == Goal::Up);
-                let goes = |later: &Effect| match later {
-                    Effect::Terminate { run: other } | Effect::Drain { run: other, .. } => other == run,
-                    _ => false,
+                let goes = |later: &Effect| {
+                    let (Effect::Terminate { run: other } | Effect::Drain { run: other, .. }) = later else {
+                        return false;
+                    };
+                    other == run
                 };
                 let taken_back = effects[at..].iter().any(goes);
                 assert!(up || taken_back, "{process:?} is started and shall not run");
@@ -160,7 +193,13 @@ pub fn check_effects(history: &History, effects: &[Effect], before: &[AppId]) {
                 assert!(before.contains(app) && supervisor.app(*app).is_none(), "{app:?} is not gone");
                 assert_eq!(effects.iter().filter(|other| *other == effect).count(), 1, "{app:?} removed twice");
             }
+            Effect::CloseListeners { app } => {
+                assert!(is_down(supervisor, *app), "the listeners of {app:?} close, and it is not down");
+            }
             Effect::Publish { .. }
+            | Effect::Serve { .. }
+            | Effect::UpdatePidFile { .. }
+            | Effect::WatchForDemand { .. }
             | Effect::ProcessRemoved { .. }
             | Effect::Settle { .. }
             | Effect::Admit { .. }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::rng::Rng;
 use crate::protocol::{Exit, Run};
 use crate::spec::{AppSpec, Env, ExecMode};
-use crate::supervisor::{Effect, Input, Moment, Proof};
+use crate::supervisor::{AppId, Effect, Input, Moment, Proof};
 
 /// One process tree that lives, as far as the supervisor has been told.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub struct Body {
     told_by_the_dead: bool,
     drained: bool,
     killed: bool,
+    /// It was told to serve the sockets it was given.
+    pub serves: bool,
     /// It was let into the rotation, and is not passed over.
     pub rotates: bool,
     /// The environment it was started with, which tells its release.
@@ -64,6 +66,8 @@ pub struct Os {
     scheduled: u64,
     /// Runs that were started.
     started: BTreeSet<Run>,
+    /// Apps whose listeners may be open: a run was started, or their addresses are kept open for an idle process.
+    pub listening: BTreeSet<AppId>,
     /// A new daemon is not done yet: what it does may be about runs that are not there.
     pub recovering: bool,
     /// From now on everything starts, becomes ready, does not crash, and goes at the latest by SIGKILL.
@@ -122,11 +126,10 @@ impl Os {
 
     /// Carries out what concerns runs.
     pub fn carry_out(&mut self, rng: &mut Rng, now: Moment, spec: Option<&AppSpec>, effect: &Effect) {
-        let about = match effect {
-            Effect::Drain { run, .. } | Effect::Terminate { run } | Effect::Kill { run } => Some(run),
-            _ => None,
-        };
-        if self.recovering && about.is_some_and(|run| !self.bodies.contains_key(run)) {
+        if let Effect::Drain { run, .. } | Effect::Terminate { run } | Effect::Kill { run } = effect
+            && self.recovering
+            && !self.bodies.contains_key(run)
+        {
             return;
         }
         match effect {
@@ -144,8 +147,15 @@ impl Os {
             }
             Effect::Admit { run } => self.rotate(*run, true),
             Effect::Eject { run } => self.rotate(*run, false),
-            Effect::ProcessRemoved { .. }
-            | Effect::AppRemoved { .. }
+            Effect::Serve { run } => match self.bodies.get_mut(run) {
+                Some(body) => assert!(!std::mem::replace(&mut body.serves, true), "{run:?} became ready twice"),
+                // Its end is among the news that wait.
+                None => assert!(self.recovering, "{run:?} became ready and does not live"),
+            },
+            Effect::WatchForDemand { app } => drop(self.listening.insert(*app)),
+            Effect::CloseListeners { app } | Effect::AppRemoved { app } => drop(self.listening.remove(app)),
+            Effect::UpdatePidFile { .. }
+            | Effect::ProcessRemoved { .. }
             | Effect::Publish { .. }
             | Effect::Settle { .. } => {}
         }
@@ -187,7 +197,7 @@ impl Os {
             self.never_was(run);
         }
         for body in self.bodies.values_mut() {
-            body.drained = false;
+            (body.drained, body.serves) = (false, false);
             body.told_by_the_dead = body.terminated.is_some();
         }
         self.agenda.retain(|_, (_, news)| *news != News::Drained);
@@ -252,6 +262,7 @@ impl Os {
             told_by_the_dead: false,
             drained: false,
             killed: false,
+            serves: false,
             // Others may serve.
             rotates: !spec.may_be_withheld(),
             release: Arc::clone(&spec.base_env),

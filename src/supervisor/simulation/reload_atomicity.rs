@@ -57,9 +57,9 @@ impl History {
     /// Looks whether the reload kept its promise, once it is answered.
     pub fn check_pact(&mut self, effects: &[Effect]) {
         let Some(pact) = &self.pact else { return };
-        let settled = effects.iter().find_map(|effect| match effect {
-            Effect::Settle { ticket, answer } if *ticket == pact.ticket => Some(answer),
-            _ => None,
+        let settled = effects.iter().find_map(|effect| {
+            let Effect::Settle { ticket, answer } = effect else { return None };
+            (*ticket == pact.ticket).then_some(answer)
         });
         let Some(answer) = settled else { return };
         if let Ok(report) = answer {

@@ -71,12 +71,10 @@ impl Before {
             let all: Vec<&Process> = other.iter().flat_map(|app| supervisor.members(app.id)).collect();
             let met = other.is_some_and(|app| is_true(supervisor, app, *condition));
             let was_met = self.true_of.contains(&(name.clone(), *condition));
-            let came = |effect: &Effect| match effect {
-                Effect::Publish { process, kind } => {
-                    let telling = matches!(kind, EventKind::Online | EventKind::Healthy | EventKind::Completed);
-                    telling && all.iter().any(|member| member.id == *process)
-                }
-                _ => false,
+            let came = |effect: &Effect| {
+                let Effect::Publish { process, kind } = effect else { return false };
+                let telling = matches!(kind, EventKind::Online | EventKind::Healthy | EventKind::Completed);
+                telling && all.iter().any(|member| member.id == *process)
             };
             assert!(
                 met || was_met || effects.iter().any(came),

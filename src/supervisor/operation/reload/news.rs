@@ -48,9 +48,9 @@ mod tests {
     use crate::supervisor::{Effect, Input, Request, Ticket};
 
     fn told(effects: Vec<Effect>) -> Vec<(u32, EventKind)> {
-        let told = effects.into_iter().filter_map(|effect| match effect {
-            Effect::Publish { process, kind } => Some((process.0, kind)),
-            _ => None,
+        let told = effects.into_iter().filter_map(|effect| {
+            let Effect::Publish { process, kind } = effect else { return None };
+            Some((process.0, kind))
         });
         told.filter(|(_, kind)| matches!(kind, EventKind::NotReplaced { .. } | EventKind::TakenBack)).collect()
     }

@@ -138,13 +138,13 @@ fn a_reload_waits_for_one_under_way_and_replaces_one_that_waits() {
     let told = [1, 2, 3].map(|n| {
         let ask = Request::Act { action: reload(), target: vec![Selector::All] };
         let effects = play.supervisor.handle(play.now, Input::Request { ticket: Ticket(n), ask });
-        play.answers.extend(effects.iter().filter_map(|effect| match effect {
-            Effect::Settle { answer, .. } => Some(answer.clone()),
-            _ => None,
+        play.answers.extend(effects.iter().filter_map(|effect| {
+            let Effect::Settle { answer, .. } = effect else { return None };
+            Some(answer.clone())
         }));
-        effects.into_iter().find_map(|effect| match effect {
-            Effect::Publish { kind: EventKind::Held { why }, .. } => Some(why),
-            _ => None,
+        effects.into_iter().find_map(|effect| {
+            let Effect::Publish { kind: EventKind::Held { why }, .. } = effect else { return None };
+            Some(why)
         })
     });
     let told = told.each_ref().map(Option::as_deref);
