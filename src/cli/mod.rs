@@ -16,6 +16,7 @@ pub mod foreground;
 pub mod home;
 pub mod outcome;
 pub mod paused;
+pub mod pm2_gaps;
 pub mod progress;
 pub mod reach;
 pub mod resolve;
@@ -153,9 +154,11 @@ impl Context {
 /// Carries out a command line (with the program's name first) and gives its exit code.
 #[must_use]
 pub fn run(args: Vec<OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(args) {
+    let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
-        Err(error) => return misread(&error),
+        Err(error) => {
+            return pm2_gaps::explain(&args, &error).map_or_else(|| misread(&error), |failure| fail(&failure));
+        }
     };
     let (ui, begun) = (Ui::new(cli.silent, cli.no_color), SystemTime::now());
     let result = home::of_caller().and_then(|home| block_on(dispatch(cli.command, Context { home, ui, begun })));

@@ -109,7 +109,7 @@ fn sentence(event: &Event, circle: &Circle) -> Option<String> {
         EventKind::Deleted => "deleted".to_owned(),
         EventKind::Unhealthy { reason } => format!("unhealthy: {reason}"),
         EventKind::Healthy => "healthy again".to_owned(),
-        EventKind::Canary { watch_ms } => format!("is a canary, watched for {}", value::in_words(*watch_ms)),
+        EventKind::Canary { duration_ms } => format!("is a canary, watched for {}", value::in_words(*duration_ms)),
         EventKind::RollingBack { reason } => format!("goes back to the release before: {reason}"),
         EventKind::NotReplaced { reason, .. } => format!("could not be replaced: {reason}"),
         EventKind::TakenBack => "taken back: the release before serves".to_owned(),
