@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::super::Context;
-use super::super::failure::Failure;
-use super::super::outcome::Outcome;
-use super::{Asked, Revision};
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::outcome::Outcome;
+use crate::cli::revision::{Revision, RevisionArgs};
 use crate::protocol::{Action, Canary, Launch, Rollout, Share};
 use crate::spec::value::parse_duration;
 
@@ -21,7 +21,7 @@ use crate::spec::value::parse_duration;
 )]
 pub struct Args {
     #[command(flatten)]
-    asked: Asked,
+    revision: RevisionArgs,
     /// How many processes of one app are replaced at a time
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     parallel: u32,
@@ -53,8 +53,10 @@ fn canary_time(text: &str) -> Result<Duration, &'static str> {
 
 /// Runs it.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
-    let Args { asked, parallel, canary, canary_for, force, dry_run } = args;
+    let Args { revision, parallel, canary, canary_for, force, dry_run } = args;
     let canary = canary.map(|share| Canary { share, duration: canary_for.unwrap_or(CANARY_FOR) });
     let rollout = Rollout { parallel, force, canary, dry_run };
-    Revision::new(asked)?.carry_out(Launch::OrReload(rollout), |changes| Action::Reload { changes, rollout }, cx).await
+    Revision::new(revision)?
+        .carry_out(Launch::OrReload(rollout), |changes| Action::Reload { changes, rollout }, cx)
+        .await
 }
