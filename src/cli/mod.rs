@@ -9,40 +9,39 @@ pub mod apps;
 pub mod client;
 pub mod commands;
 pub mod config_file;
+pub mod context;
 pub mod demo;
 pub mod events_on_disk;
 pub mod failure;
 pub mod foreground;
 pub mod home;
+pub mod last_lines;
 pub mod outcome;
 pub mod pager;
-pub mod paused;
-pub mod progress;
-pub mod reach;
+pub mod pm2_gaps;
 pub mod resolve;
+pub mod revision;
+pub mod selectors;
 pub mod shutdown;
-pub mod spawn;
 pub mod ui;
 pub mod view;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use clap::error::ErrorKind;
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 
-use self::client::Client;
-use self::commands::logs::LogsArgs;
 use self::commands::{
-    completion, delete, describe, doctor, env, explain, flush, get, help, history, id, jlist, kill, list, log_files,
-    man, pid, ping, reload, reload_logs, reset, restart, resurrect, save, scale, set, signal, start, startup, stop,
+    completion, delete, describe, doctor, env, explain, flush, get, help, history, id, jlist, kill, list, logs, man,
+    pid, ping, reload, reload_logs, reset, restart, resurrect, save, scale, set, signal, start, startup, stop,
     unstartup, update,
 };
+use self::context::Context;
 use self::failure::Failure;
 use self::outcome::Outcome;
 use self::ui::Ui;
-use crate::paths::Home;
 
 /// Runs and watches over apps: several processes on one port, restarts, reloads that lose nothing, logs.
 #[derive(Parser)]
@@ -96,9 +95,8 @@ enum Command {
     Id(id::Args),
     Pid(pid::Args),
     Env(env::Args),
-    /// Show the last lines of log files, then what comes
-    #[command(visible_alias = "log", after_help = commands::LOGS_EXAMPLES)]
-    Logs(LogsArgs),
+    #[command(visible_alias = "log")]
+    Logs(logs::Args),
     Flush(flush::Args),
     #[command(name = "reloadLogs", aliases = ["reloadlogs", "reload-logs"])]
     ReloadLogs(reload_logs::Args),
@@ -119,47 +117,14 @@ enum Command {
     Man(man::Args),
 }
 
-/// What every command has at hand.
-#[derive(Clone, Debug)]
-pub struct Context {
-    /// The home this command means.
-    pub home: Home,
-    /// Where it says what it has to say.
-    pub ui: Ui,
-    /// When the command was given.
-    pub begun: SystemTime,
-}
-
-impl Context {
-    /// The daemon, which must be running.
-    pub async fn daemon(&self) -> Result<Client, Failure> {
-        Client::connect(&self.home, self.ui).await
-    }
-
-    /// The daemon, if it is running.
-    pub async fn daemon_if_any(&self) -> Result<Option<Client>, Failure> {
-        Client::find(&self.home, self.ui).await
-    }
-
-    /// The daemon, started if it is not running.
-    pub async fn daemon_or_start(&self) -> Result<Client, Failure> {
-        Client::connect_or_start(&self.home, self.ui).await
-    }
-
-    /// Milliseconds since 1970.
-    #[must_use]
-    pub fn now(&self) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    }
-}
-
 /// Carries out a command line (with the program's name first) and gives its exit code.
 #[must_use]
 pub fn run(args: Vec<OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(args) {
+    let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
-        Err(error) => return misread(&error),
+        Err(error) => {
+            return pm2_gaps::explain(&args, &error).map_or_else(|| misread(&error), |failure| fail(&failure));
+        }
     };
     let (ui, begun) = (Ui::new(cli.silent, cli.no_color), SystemTime::now());
     let result = home::of_caller().and_then(|home| block_on(dispatch(cli.command, Context { home, ui, begun })));
@@ -219,7 +184,7 @@ async fn dispatch(command: Command, cx: Context) -> Result<Outcome, Failure> {
         Command::Id(args) => id::run(args, &cx).await,
         Command::Pid(args) => pid::run(args, &cx).await,
         Command::Env(args) => env::run(args, &cx).await,
-        Command::Logs(args) => log_files::run(args, &cx).await,
+        Command::Logs(args) => logs::run(args, &cx).await,
         Command::Flush(args) => flush::run(args, &cx).await,
         Command::ReloadLogs(args) => reload_logs::run(args, &cx).await,
         Command::Save(args) => save::run(args, &cx).await,
@@ -234,7 +199,7 @@ async fn dispatch(command: Command, cx: Context) -> Result<Outcome, Failure> {
         Command::Demo(args) => commands::demo::run(args, &cx).await,
         Command::Help(args) => help::run(&args, &cx),
         Command::Man(args) => man::run(&args, &cx),
-        Command::Completion(args) => Ok(completion::run(&args, &cx)),
+        Command::Completion(args) => Ok(completion::run(&args, Cli::command(), &cx)),
     }
 }
 

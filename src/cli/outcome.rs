@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use super::Context;
 use super::client::Client;
+use super::context::Context;
 use super::failure::Failure;
-use super::spawn::{indent, last_lines, last_lines_from};
+use super::last_lines::{indent, last_lines, last_lines_from};
 use super::view;
-use crate::protocol::{ProcessInfo, Report, ReportLine, Verdict};
+use crate::protocol::{Action, ProcessInfo, Report, ReportLine, Verdict};
+use crate::spec::target::Selector;
 
 /// How many lines of a failed process's standard error are shown: Node's report of a syntax error begins with the place
 /// and is 14 lines long.
@@ -124,6 +125,23 @@ pub async fn conclude(report: &Report, client: &Client, lengths: &Lengths, cx: &
     let outcome = tell(report, &processes, lengths, cx);
     cx.ui.show(&view::list::table(&processes, view::list::Order::default(), cx.now(), cx.ui.look()));
     Ok(outcome)
+}
+
+/// Two reports as one.
+pub fn append(report: &mut Report, more: Report) {
+    report.lines.extend(more.lines);
+    report.notes.extend(more.notes);
+}
+
+/// Does something to processes and shows the list: what stop, delete, scale and the like come to.
+pub async fn act_and_show(
+    client: &Client,
+    action: Action,
+    target: Vec<Selector>,
+    cx: &Context,
+) -> Result<Outcome, Failure> {
+    let report = client.act(action, target).await?;
+    conclude(&report, client, &Lengths::default(), cx).await
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use rustix::fs::{Access, access, statvfs};
 
-use super::Finding;
+use super::finding::Finding;
 use crate::os::process::{identity, program};
 use crate::startup::systemd;
 

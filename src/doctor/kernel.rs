@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 
-use super::Finding;
+use super::finding::Finding;
 use crate::os::cgroup::{self, Allowance, Hierarchy};
 use crate::os::net::diag;
 use crate::os::net::reuseport;

@@ -3,51 +3,12 @@
 //! Everything is found out by trying it, for the user who asks, without a daemon. Nothing is changed.
 
 mod filesystem;
+mod finding;
 mod kernel;
 
 use std::path::Path;
 
-use serde::Serialize;
-
-/// What one thing that pmr can do depends on, and how it is here.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// The thing: `cluster mode for any program`.
-    pub subject: &'static str,
-    /// How it is.
-    pub health: Health,
-    /// What was found, in words.
-    pub found: String,
-    /// What to do about it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub advice: Option<String>,
-}
-
-/// How well something works here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Health {
-    /// As well as anywhere.
-    Good,
-    /// It works, with less.
-    Limited,
-    /// It does not, and pmr needs it.
-    Missing,
-}
-
-impl Finding {
-    fn good(subject: &'static str, found: impl Into<String>) -> Finding {
-        Finding { subject, health: Health::Good, found: found.into(), advice: None }
-    }
-
-    fn limited(subject: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Finding {
-        Finding { subject, health: Health::Limited, found: found.into(), advice: Some(advice.into()) }
-    }
-
-    fn missing(subject: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Finding {
-        Finding { subject, health: Health::Missing, found: found.into(), advice: Some(advice.into()) }
-    }
-}
+pub use finding::{Finding, Health};
 
 /// Looks at all of it, for the daemon of this home. `path` is the caller's PATH.
 ///

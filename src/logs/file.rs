@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 
 use super::append::{Failed, Open, identity_of};
+use super::line_inspector::LineInspector;
 use super::pipe::{Pipe, Ready};
-use super::pump::Look;
 use crate::os::killpoint;
 
 /// A log file and who writes to it.
@@ -100,7 +100,7 @@ impl LogFile {
     ///
     /// # Errors
     /// When the pipe cannot be read.
-    pub(super) fn take_from(&self, pipe: &Arc<Pipe>, look: Option<Look<'_>>) -> rustix::io::Result<Taken> {
+    pub(super) fn take_from(&self, pipe: &Arc<Pipe>, look: Option<LineInspector<'_>>) -> rustix::io::Result<Taken> {
         let mut state = self.lock();
         let ready = match look {
             Some(look) => look.at(pipe),

@@ -21,6 +21,7 @@ pub mod file;
 pub mod format;
 pub mod last_lines;
 mod line_counter;
+mod line_inspector;
 mod pipe;
 mod pump;
 pub mod split;

@@ -18,6 +18,7 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use tokio::sync::oneshot;
 
 use super::file::{LogFile, Taken};
+use super::line_inspector::LineInspector;
 use super::pipe::{Pipe, Ready};
 use super::{AwaitedLine, LineTally};
 
@@ -171,27 +172,10 @@ impl Pump {
 
     /// Who looks at the output, if anybody does at present. A process in whose output a line is awaited is not ready, and
     /// judged by nothing else.
-    fn look(&self) -> Option<Look<'_>> {
+    fn look(&self) -> Option<LineInspector<'_>> {
         let awaited = self.awaited.as_deref().filter(|line| !line.is_over());
         let tally = self.tally.as_deref().filter(|tally| tally.is_on());
-        awaited.map(Look::Awaited).or_else(|| tally.map(Look::Tally))
-    }
-}
-
-/// Who looks at whole lines before they are moved.
-#[derive(Clone, Copy)]
-pub(super) enum Look<'a> {
-    Awaited(&'a AwaitedLine),
-    Tally(&'a LineTally),
-}
-
-impl Look<'_> {
-    /// What can be had from the pipe.
-    pub(super) fn at(self, pipe: &Pipe) -> rustix::io::Result<Ready> {
-        match self {
-            Look::Awaited(line) => line.look(pipe),
-            Look::Tally(tally) => tally.look(pipe),
-        }
+        awaited.map(LineInspector::Awaited).or_else(|| tally.map(LineInspector::Tally))
     }
 }
 
@@ -221,7 +205,7 @@ impl News {
 }
 
 /// Takes bytes that are for nobody, without looking at them where the kernel can do that.
-fn discard(pipe: &Pipe, look: Option<Look<'_>>) -> rustix::io::Result<Taken> {
+fn discard(pipe: &Pipe, look: Option<LineInspector<'_>>) -> rustix::io::Result<Taken> {
     static NOWHERE: OnceLock<Option<File>> = OnceLock::new();
     let count = match look.map_or_else(|| pipe.ready(), |look| look.at(pipe))? {
         Ready::Bytes(length) => match NOWHERE.get_or_init(|| File::options().write(true).open("/dev/null").ok()) {

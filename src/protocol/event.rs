@@ -120,8 +120,9 @@ pub enum EventKind {
     Healthy,
     /// The run is one of the few that try a new release out.
     Canary {
-        /// How long they are watched, in milliseconds.
-        watch_ms: u64,
+        /// How long canaries are observed before the rest follows, in milliseconds.
+        #[serde(rename = "watch_ms")]
+        duration_ms: u64,
     },
     /// A new release failed: back to the one before.
     RollingBack {

@@ -35,9 +35,9 @@ impl Rollout {
 pub struct Canary {
     /// How many.
     pub share: Share,
-    /// How long they are watched, from when the last of them is ready.
-    #[serde(with = "value::millis")]
-    pub watch: Duration,
+    /// How long they are observed before the rest follows, counted from when the last of them is ready.
+    #[serde(rename = "watch", with = "value::millis")]
+    pub duration: Duration,
 }
 
 /// Some of the processes of an app.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AppSpec, Balance, value};
+use super::value;
 
 /// What is opened for an app, and how few of its processes run when nobody asks. By default nothing, and all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -200,49 +200,9 @@ impl Endpoint {
     }
 }
 
-impl AppSpec {
-    /// What of the sockets opened for it cannot be, as a key and a sentence.
-    pub(super) fn activation_contradiction(&self) -> Option<(&'static str, String)> {
-        let Activation { listen, idle_timeout, min_instances } = &self.activation;
-        for (at, endpoint) in listen.iter().enumerate() {
-            if listen[..at].iter().any(|other| other.address == endpoint.address) {
-                return Some(("listen", format!("{} stands there twice", endpoint.address)));
-            }
-        }
-        if let Some(why) = self.undealt() {
-            return Some(("balance", why.to_owned()));
-        }
-        let need = "needs `listen`: only who listens for an app can tell whether it is wanted";
-        let udp = listen.iter().any(|endpoint| matches!(endpoint.address, Address::Udp(_)));
-        match (idle_timeout, min_instances) {
-            (Some(_), _) if udp => Some(("idle_timeout", "it watches connections, and udp:// has none".to_owned())),
-            (Some(_), _) if listen.is_empty() => Some(("idle_timeout", need.to_owned())),
-            (None, Some(_)) => Some(("min_instances", "needs `idle_timeout`: when it is to apply".to_owned())),
-            (Some(_), Some(least)) if *least > self.instances => {
-                Some(("min_instances", format!("{least} is more than the app has ({})", self.instances)))
-            }
-            _ => None,
-        }
-    }
-
-    /// Why connections to the sockets opened for it cannot be dealt as they shall be.
-    fn undealt(&self) -> Option<&'static str> {
-        let listen = &self.activation.listen;
-        let has_address = |endpoint: &Endpoint| !matches!(endpoint.address, Address::Unix(_));
-        match self.balance {
-            Balance::RoundRobin | Balance::Shared => None,
-            Balance::Least if listen.is_empty() => None,
-            Balance::Least => Some(
-                "workers that are given their sockets accept for themselves: `least` is for Node and for pmr's own channel",
-            ),
-            Balance::Sticky if listen.is_empty() || listen.iter().any(has_address) => None,
-            Balance::Sticky => Some("`sticky` goes by client address, and who comes by a Unix path has none"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::{AppSpec, Balance, sample};
     use super::*;
 
     #[test]
@@ -314,7 +274,7 @@ mod tests {
                 idle_timeout: idle.map(Duration::from_secs),
                 min_instances: least,
             },
-            ..super::super::sample()
+            ..sample()
         };
         assert_eq!(spec(&[], None, None).contradiction(), None);
         assert_eq!(spec(&["tcp://:80", "udp://:80"], None, None).contradiction(), None);

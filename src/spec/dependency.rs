@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::AppSpec;
-
 /// How far the other app has to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -68,36 +66,10 @@ pub fn parse(word: &str) -> Option<(String, Condition)> {
     (!name.is_empty()).then(|| (name.to_owned(), condition))
 }
 
-impl AppSpec {
-    /// What of its dependencies cannot be, as a key and a sentence.
-    pub(super) fn dependency_contradiction(&self) -> Option<(&'static str, String)> {
-        let on_itself = self.depends_on.contains_key(&self.name);
-        on_itself.then(|| ("depends_on", format!("`{}` cannot depend on itself", self.name)))
-    }
-
-    /// Why the app can never come to this, and what would let it; `None` if it can.
-    #[must_use]
-    pub fn never(&self, condition: Condition) -> Option<&'static str> {
-        let stays_down = !self.restart.autorestart || self.restart.stop_exit_codes.contains(&0);
-        match condition {
-            Condition::Started | Condition::Ready => None,
-            Condition::Healthy if self.health.is_some() => None,
-            Condition::Healthy => Some("has no `health` check: add one, or wait for it to be `ready`"),
-            Condition::Completed if self.activation.idle_timeout.is_some() => {
-                Some("is no job: it rests by its `idle_timeout`; wait for it to be `ready`")
-            }
-            Condition::Completed if stays_down => None,
-            Condition::Completed => {
-                Some("is started again whenever it ends: set its `autorestart` to false, or wait for it to be `ready`")
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{RestartRule, sample};
+    use crate::spec::{AppSpec, RestartRule, sample};
 
     #[test]
     fn a_word_names_an_app_and_how_far_it_has_to_be() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AppSpec, ExecMode, value};
+use super::value;
 
 /// A check that is made again and again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,40 +142,8 @@ impl Health {
     }
 
     /// True if something was said of how often it is asked, and what follows.
-    fn is_timed(&self) -> bool {
+    pub(super) fn is_timed(&self) -> bool {
         *self != Health { start_period: self.start_period, ..Health::new(self.probe.clone()) }
-    }
-}
-
-impl AppSpec {
-    /// True if a check finds out about each of several workers by itself. Whoever is dealt a connection to a common
-    /// address answers for all, and nobody knows what a command asks.
-    #[must_use]
-    pub fn checks_each_worker(&self) -> bool {
-        let by_itself = |health: &Health| match &health.probe {
-            Probe::Http { address, .. } => address.as_ref().is_none_or(|address| self.is_given(address)),
-            Probe::Tcp { .. } | Probe::Exec(_) | Probe::Log(_) => false,
-        };
-        self.mode == ExecMode::Cluster && self.health.as_ref().is_some_and(by_itself)
-    }
-
-    /// What of its health check cannot be, as a key and a sentence.
-    pub(super) fn health_contradiction(&self) -> Option<(&'static str, String)> {
-        let health = self.health.as_ref()?;
-        let why = match &health.probe {
-            Probe::Http { address: None, path } if !self.has_own_connections() => format!(
-                "a path alone is for workers that can be asked one by one: those of a cluster, unless they all accept from \
-                 one queue; name where `{}` listens: http://127.0.0.1:PORT{path}",
-                self.name
-            ),
-            Probe::Log(_) if health.is_timed() => {
-                "`log` is awaited once and never fails: `interval`, `timeout`, `retries` and `on_fail` go with `http`, \
-                 `tcp` and `exec`"
-                    .to_owned()
-            }
-            Probe::Http { .. } | Probe::Tcp { .. } | Probe::Exec(_) | Probe::Log(_) => return None,
-        };
-        Some(("health", why))
     }
 }
 
@@ -243,7 +211,7 @@ fn has_port(address: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Activation, Balance, sample};
+    use super::super::{Activation, AppSpec, Balance, ExecMode, sample};
     use super::*;
 
     #[test]

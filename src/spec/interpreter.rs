@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
+use super::keys::read::Instances;
+use super::rules::{ExecMode, Program};
 use super::value::split_words;
-use super::{ExecMode, Program, keys::Instances};
 
 /// How many bytes of a file [`sniff`] wants to see.
 pub const HEAD: usize = 512;
@@ -117,10 +118,13 @@ pub fn is_node(interpreter: &str) -> bool {
     matches!(file_name(interpreter), "node" | "nodejs")
 }
 
-/// Whether the interpreter is a Python, of any version.
+/// Whether this runs a script by Python, of any version.
 #[must_use]
-pub fn is_python(interpreter: &str) -> bool {
-    file_name(interpreter).starts_with("python")
+pub fn is_python_app(program: &Program) -> bool {
+    match program {
+        Program::Script { interpreter, .. } => file_name(interpreter).starts_with("python"),
+        Program::Binary { .. } | Program::CommandLine { .. } => false,
+    }
 }
 
 /// Programs written for Node that only start the app proper, as a child which knows nothing of a cluster.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::activation::Address;
+use super::health::{Health, Probe};
 use super::{AppSpec, Balance, ExecMode, Share, interpreter};
 
 /// By what workers share what they listen on, as far as their spec says.
@@ -47,5 +48,16 @@ impl AppSpec {
             Mechanism::Node => self.balance != Balance::Shared,
             Mechanism::BindInterception => self.sharing.share == Share::Own,
         }
+    }
+
+    /// True if a check finds out about each of several workers by itself. Whoever is dealt a connection to a common
+    /// address answers for all, and nobody knows what a command asks.
+    #[must_use]
+    pub fn checks_each_worker(&self) -> bool {
+        let by_itself = |health: &Health| match &health.probe {
+            Probe::Http { address, .. } => address.as_ref().is_none_or(|address| self.is_given(address)),
+            Probe::Tcp { .. } | Probe::Exec(_) | Probe::Log(_) => false,
+        };
+        self.mode == ExecMode::Cluster && self.health.as_ref().is_some_and(by_itself)
     }
 }

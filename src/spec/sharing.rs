@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AppSpec, Balance, Mechanism};
-
 /// What of a cluster's sockets is shared.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -30,16 +28,5 @@ impl Sharing {
     #[must_use]
     pub fn shares(&self, port: u16) -> bool {
         self.ports.is_empty() || self.ports.contains(&port)
-    }
-}
-
-impl AppSpec {
-    /// What of how its workers share cannot be, as a key and a sentence.
-    pub(super) fn sharing_contradiction(&self) -> Option<(&'static str, String)> {
-        let from_one = self.mechanism() == Mechanism::BindInterception && self.sharing.share == Share::Queue;
-        (from_one && self.balance == Balance::Sticky).then(|| {
-            let why = "`sticky` gives each client a worker of its own, and with `share: queue` any of them accepts";
-            ("balance", why.to_owned())
-        })
     }
 }

@@ -154,7 +154,7 @@ mod tests {
         let mut play = well(&checked(1));
         fail(&mut play, 1);
         assert_eq!(rotation(&play), [1]);
-        let canary = Canary { share: Share::Count(1), watch: Duration::from_secs(9) };
+        let canary = Canary { share: Share::Count(1), duration: Duration::from_secs(9) };
         let rollout = Rollout { canary: Some(canary), ..Rollout::waves(1) };
         play.launch(checked(1), Launch::OrReload(rollout));
         pass(&mut play, 2);

@@ -1,10 +1,9 @@
 //! `completion`: what a shell needs to complete our commands.
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 
-use super::super::outcome::Outcome;
-use super::super::{Cli, Context};
+use crate::cli::context::Context;
+use crate::cli::outcome::Outcome;
 
 /// Print a completion script for a shell
 #[derive(clap::Args, Debug)]
@@ -17,9 +16,9 @@ pub struct Args {
 
 /// Runs it.
 #[must_use]
-pub fn run(args: &Args, cx: &Context) -> Outcome {
+pub fn run(args: &Args, mut grammar: clap::Command, cx: &Context) -> Outcome {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "pmr", &mut script);
+    clap_complete::generate(args.shell, &mut grammar, "pmr", &mut script);
     cx.ui.raw(&script);
     Outcome::Done
 }

@@ -1,8 +1,9 @@
 //! `delete`: down and forgotten.
 
-use super::super::Context;
-use super::super::failure::Failure;
-use super::super::outcome::Outcome;
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::outcome::{self, Outcome};
+use crate::cli::selectors::expand_config_files;
 use crate::protocol::Action;
 use crate::spec::target::Selector;
 
@@ -17,6 +18,6 @@ pub struct Args {
 
 /// Runs it.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
-    let target = super::named(args.selectors)?;
-    super::act_and_show(&cx.daemon().await?, Action::Delete, target, cx).await
+    let target = expand_config_files(args.selectors)?;
+    outcome::act_and_show(&cx.daemon().await?, Action::Delete, target, cx).await
 }

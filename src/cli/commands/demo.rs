@@ -1,9 +1,9 @@
 //! `demo`: show what pmr does, with nothing else installed.
 
-use super::super::Context;
-use super::super::demo;
-use super::super::failure::Failure;
-use super::super::outcome::Outcome;
+use crate::cli::context::Context;
+use crate::cli::demo;
+use crate::cli::failure::Failure;
+use crate::cli::outcome::Outcome;
 
 /// Show a cluster under load being scaled, reloaded and killed, without a lost request
 #[derive(clap::Args, Debug)]

@@ -1,9 +1,9 @@
 //! `doctor`: what this machine lets pmr do.
 
-use super::super::Context;
-use super::super::failure::Failure;
-use super::super::outcome::Outcome;
-use super::super::view;
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::outcome::Outcome;
+use crate::cli::view;
 use crate::doctor::{self, Health};
 
 /// Tell what this machine lets pmr do, and what to do about the rest; needs no daemon and changes nothing

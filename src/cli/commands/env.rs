@@ -1,9 +1,9 @@
 //! `env`: the whole environment of processes.
 
-use super::super::Context;
-use super::super::failure::Failure;
-use super::super::outcome::Outcome;
-use super::super::view;
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::outcome::Outcome;
+use crate::cli::view;
 use crate::spec::target::Selector;
 
 /// Show the environment of processes

@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
-use super::super::Context;
-use super::super::failure::Failure;
-use super::super::outcome::Outcome;
-use super::super::spawn::last_lines;
-use super::super::{events_on_disk, view};
-use super::history::names;
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::last_lines::last_lines;
+use crate::cli::outcome::Outcome;
+use crate::cli::{events_on_disk, view};
 use crate::protocol::Description;
 use crate::spec::target::Selector;
 
@@ -64,17 +63,17 @@ fn page(app: &[Description], events: &[crate::protocol::Event], cx: &Context) ->
     for path in logs {
         let lines = last_lines(path, LAST_WORDS);
         if !lines.is_empty() {
-            let at = written(path).map_or_else(String::new, |at| format!(" ({at})"));
+            let at = written(path, cx).map_or_else(String::new, |at| format!(" ({at})"));
             last_words.push((format!("{}{at}", path.display()), lines));
         }
     }
     let case = view::explain::Case { processes: app, events: &events, last_words: &last_words, now: cx.now() };
-    view::explain::text(&case, &names(), cx.ui.look())
+    view::explain::text(&case, &cx.local_names(), cx.ui.look())
 }
 
 /// When a file was written to last: its last lines may be of a run long gone.
-fn written(path: &Path) -> Option<String> {
+fn written(path: &Path, cx: &Context) -> Option<String> {
     let at = std::fs::metadata(path).and_then(|file| file.modified()).ok()?;
     let at = at.duration_since(UNIX_EPOCH).ok()?.as_millis();
-    Some(names().time(u64::try_from(at).ok()?))
+    Some(cx.local_names().time(u64::try_from(at).ok()?))
 }

@@ -1,8 +1,9 @@
 //! `flush`: empty log files.
 
-use super::super::Context;
-use super::super::failure::Failure;
-use super::super::outcome::{self, Lengths, Outcome};
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::outcome::{self, Lengths, Outcome};
+use crate::cli::selectors::or_all;
 use crate::protocol::Action;
 use crate::spec::target::Selector;
 
@@ -17,6 +18,6 @@ pub struct Args {
 
 /// Runs it.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
-    let report = cx.daemon().await?.act(Action::Flush, super::or_all(args.selectors)).await?;
+    let report = cx.daemon().await?.act(Action::Flush, or_all(args.selectors)).await?;
     Ok(outcome::tell(&report, &[], &Lengths::default(), cx))
 }

@@ -1,8 +1,8 @@
 //! `get`: pmr's own settings.
 
-use super::super::Context;
-use super::super::failure::Failure;
-use super::super::outcome::Outcome;
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::outcome::Outcome;
 use crate::settings::{Setting, Settings};
 
 /// Show settings

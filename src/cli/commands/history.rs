@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use nix::unistd::{Uid, User};
-
-use super::super::Context;
-use super::super::failure::Failure;
-use super::super::outcome::Outcome;
-use super::super::{events_on_disk, view};
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::outcome::Outcome;
+use crate::cli::{events_on_disk, view};
 use crate::spec::target::Selector;
 use crate::spec::value;
 
@@ -58,22 +56,11 @@ pub fn run(args: &Args, cx: &Context) -> Result<Outcome, Failure> {
     } else if events.is_empty() {
         cx.ui.say(&format!("nothing has happened{}", within(args.since)));
     } else {
-        cx.ui.line(&view::history::text(&events, &names(), cx.ui.look()));
+        cx.ui.line(&view::history::text(&events, &cx.local_names(), cx.ui.look()));
     }
     Ok(Outcome::Done)
 }
 
 fn within(since: Option<Duration>) -> String {
     since.map_or_else(String::new, |span| format!(" in the last {}", view::quantity::uptime(span)))
-}
-
-/// How times and users are told here.
-#[must_use]
-pub fn names() -> view::history::Names<'static> {
-    view::history::Names { zone: jiff::tz::TimeZone::system(), user: &user_name }
-}
-
-fn user_name(uid: u32) -> String {
-    let known = User::from_uid(Uid::from_raw(uid)).ok().flatten();
-    known.map_or_else(|| format!("user {uid}"), |user| user.name)
 }

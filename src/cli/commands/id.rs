@@ -1,10 +1,10 @@
 //! `id`: which ids an app has.
 
-use super::super::Context;
-use super::super::failure::Failure;
-use super::super::outcome::Outcome;
-use crate::protocol::ProcessInfo;
-use crate::spec::target::{Candidate, Selector};
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::outcome::Outcome;
+use crate::cli::selectors::matching;
+use crate::spec::target::Selector;
 
 /// Show the ids of processes, as `[ 0, 1 ]`; `[]` if there are none
 #[derive(clap::Args, Debug)]
@@ -22,13 +22,4 @@ pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let text = if ids.is_empty() { "[]".to_owned() } else { format!("[ {} ]", ids.join(", ")) };
     cx.ui.line(&text);
     Ok(Outcome::Done)
-}
-
-/// The processes that any of the selectors names, in the list's order.
-pub fn matching<'a>(processes: &'a [ProcessInfo], selectors: &[Selector]) -> Vec<&'a ProcessInfo> {
-    let candidate =
-        |info: &'a ProcessInfo| Candidate { id: info.id, name: &info.name, namespace: &info.namespace, script: None };
-    let candidates: Vec<Candidate<'_>> = processes.iter().map(candidate).collect();
-    let chosen: Vec<u32> = selectors.iter().flat_map(|selector| selector.matches(&candidates)).collect();
-    processes.iter().filter(|info| chosen.contains(&info.id)).collect()
 }

@@ -1,9 +1,9 @@
 //! `jlist`: everything about all processes, for programs.
 
-use super::super::Context;
-use super::super::failure::Failure;
-use super::super::outcome::Outcome;
-use super::super::view;
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::outcome::Outcome;
+use crate::cli::view;
 
 /// Show everything about all processes as JSON, in PM2's shape
 #[derive(clap::Args, Debug)]

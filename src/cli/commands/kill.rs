@@ -1,10 +1,10 @@
 //! `kill`: stop everything and end the daemon.
 
-use super::super::Context;
-use super::super::failure::Failure;
-use super::super::outcome::{self, Lengths, Outcome};
-use super::super::shutdown;
-use super::save::plural;
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::outcome::{self, Lengths, Outcome};
+use crate::cli::shutdown;
+use crate::cli::view::quantity::plural;
 use crate::protocol::Verdict;
 
 /// Stop all apps and end the daemon; `resurrect` brings them back

@@ -1,9 +1,9 @@
 //! `list`: the processes as a table.
 
-use super::super::Context;
-use super::super::failure::Failure;
-use super::super::outcome::Outcome;
-use super::super::view::list::{Order, blocks, notes, table};
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::outcome::Outcome;
+use crate::cli::view::list::{Order, blocks, notes, table};
 
 /// Show the processes
 #[derive(clap::Args, Debug)]

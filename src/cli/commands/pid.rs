@@ -1,9 +1,9 @@
 //! `pid`: which pids an app has.
 
-use super::super::Context;
-use super::super::failure::Failure;
-use super::super::outcome::Outcome;
-use super::id::matching;
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::outcome::Outcome;
+use crate::cli::selectors::{matching, or_all};
 use crate::spec::target::Selector;
 
 /// Show the pids of processes, one a line; 0 for one that does not run, an empty line if there is none
@@ -18,7 +18,7 @@ pub struct Args {
 /// Runs it.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let processes = cx.daemon().await?.list().await?;
-    let selectors = super::or_all(args.selectors);
+    let selectors = or_all(args.selectors);
     let pids: Vec<String> =
         matching(&processes, &selectors).iter().map(|info| info.pid.unwrap_or(0).to_string()).collect();
     cx.ui.line(&pids.join("\n"));

@@ -1,8 +1,8 @@
 //! `ping`: is the daemon there?
 
-use super::super::Context;
-use super::super::failure::Failure;
-use super::super::outcome::Outcome;
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::outcome::Outcome;
 
 /// Tell whether the daemon runs; never starts it
 #[derive(clap::Args, Debug)]

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::super::Context;
-use super::super::failure::Failure;
-use super::super::outcome::Outcome;
-use super::{Asked, Revision};
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::outcome::Outcome;
+use crate::cli::revision::{Revision, RevisionArgs};
 use crate::protocol::{Action, Canary, Launch, Rollout, Share};
 use crate::spec::value::parse_duration;
 
@@ -17,20 +17,20 @@ use crate::spec::value::parse_duration;
                   stopped first; where nothing proves it ready, the first has to run for its `min_uptime` before the others \
                   follow.\n\n\
                   Examples:\n  pmr reload api\n  pmr reload all --parallel 2\n  pmr reload api --update-env\n  \
-                  pmr reload ecosystem.config.js --dry-run\n  pmr reload api --canary 25% --watch 1m"
+                  pmr reload ecosystem.config.js --dry-run\n  pmr reload api --canary 25% --canary-for 1m"
 )]
 pub struct Args {
     #[command(flatten)]
-    asked: Asked,
+    revision: RevisionArgs,
     /// How many processes of one app are replaced at a time
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     parallel: u32,
-    /// Replace so many first, or such a part, beside those that serve, and watch them before the rest follows
+    /// Replace so many first, or such a part, beside those that serve, and observe them before the rest follows
     #[arg(long, value_name = "N|N%", value_parser = share)]
     canary: Option<Share>,
-    /// How long the canaries are watched: an exit meanwhile takes all of them back [default: 30s]
-    #[arg(long, value_name = "TIME", requires = "canary", value_parser = watch_time)]
-    watch: Option<Duration>,
+    /// How long the canaries are observed: an exit meanwhile takes all of them back [default: 30s]
+    #[arg(long, value_name = "TIME", requires = "canary", value_parser = canary_time)]
+    canary_for: Option<Duration>,
     /// Go on when a successor fails, with apps that depend on it too, and replace also by one that does not prove ready
     #[arg(short, long, conflicts_with = "canary")]
     force: bool,
@@ -39,22 +39,24 @@ pub struct Args {
     dry_run: bool,
 }
 
-/// How long canaries are watched unless said otherwise.
-const WATCH: Duration = Duration::from_secs(30);
+/// How long canaries are observed without `--canary-for`.
+const CANARY_FOR: Duration = Duration::from_secs(30);
 
 fn share(text: &str) -> Result<Share, &'static str> {
     Share::parse(text).ok_or("expected a number of processes, at least 1, or a percentage such as 25%")
 }
 
-fn watch_time(text: &str) -> Result<Duration, &'static str> {
+fn canary_time(text: &str) -> Result<Duration, &'static str> {
     let time = parse_duration(text).filter(|time| !time.is_zero());
     time.ok_or("expected a time such as 30s, 5m or a number of milliseconds, and more than none")
 }
 
 /// Runs it.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
-    let Args { asked, parallel, canary, watch, force, dry_run } = args;
-    let canary = canary.map(|share| Canary { share, watch: watch.unwrap_or(WATCH) });
+    let Args { revision, parallel, canary, canary_for, force, dry_run } = args;
+    let canary = canary.map(|share| Canary { share, duration: canary_for.unwrap_or(CANARY_FOR) });
     let rollout = Rollout { parallel, force, canary, dry_run };
-    Revision::new(asked)?.carry_out(Launch::OrReload(rollout), |changes| Action::Reload { changes, rollout }, cx).await
+    Revision::new(revision)?
+        .carry_out(Launch::OrReload(rollout), |changes| Action::Reload { changes, rollout }, cx)
+        .await
 }

@@ -1,8 +1,8 @@
 //! `reloadLogs`: open log files anew, for rotation by others.
 
-use super::super::Context;
-use super::super::failure::Failure;
-use super::super::outcome::Outcome;
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::outcome::Outcome;
 use crate::protocol::Action;
 use crate::spec::target::Selector;
 

@@ -1,8 +1,8 @@
 //! `reset`: the restart counters at zero.
 
-use super::super::Context;
-use super::super::failure::Failure;
-use super::super::outcome::Outcome;
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::outcome::{self, Outcome};
 use crate::protocol::Action;
 use crate::spec::target::Selector;
 
@@ -17,5 +17,5 @@ pub struct Args {
 
 /// Runs it.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
-    super::act_and_show(&cx.daemon().await?, Action::Reset, args.selectors, cx).await
+    outcome::act_and_show(&cx.daemon().await?, Action::Reset, args.selectors, cx).await
 }

@@ -1,9 +1,9 @@
 //! `restart`: down and up again.
 
-use super::super::Context;
-use super::super::failure::Failure;
-use super::super::outcome::Outcome;
-use super::{Asked, Revision};
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::outcome::Outcome;
+use crate::cli::revision::{Revision, RevisionArgs};
 use crate::protocol::{Action, Launch};
 
 /// Stop and start processes, at once; one that is stopped is started
@@ -13,10 +13,10 @@ use crate::protocol::{Action, Launch};
 )]
 pub struct Args {
     #[command(flatten)]
-    asked: Asked,
+    revision: RevisionArgs,
 }
 
 /// Runs it.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
-    Revision::new(args.asked)?.carry_out(Launch::OrRestart, Action::Restart, cx).await
+    Revision::new(args.revision)?.carry_out(Launch::OrRestart, Action::Restart, cx).await
 }

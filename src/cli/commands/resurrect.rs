@@ -1,8 +1,8 @@
 //! `resurrect`: bring back what ran, or what was saved.
 
-use super::super::Context;
-use super::super::failure::Failure;
-use super::super::outcome::{self, Lengths, Outcome};
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::outcome::{self, Lengths, Outcome};
 
 /// Start what ran before, or was saved, and does not run yet
 #[derive(clap::Args, Debug)]

@@ -1,8 +1,9 @@
 //! `save`: what runs now is what `resurrect` brings back.
 
-use super::super::Context;
-use super::super::failure::Failure;
-use super::super::outcome::Outcome;
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::outcome::Outcome;
+use crate::cli::view::quantity::plural;
 
 /// Write down what runs, for `resurrect` and the next boot
 #[derive(clap::Args, Debug)]
@@ -22,13 +23,4 @@ pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let (apps, processes) = (plural(saved.apps, "app"), plural(saved.processes, "process"));
     cx.ui.say(&format!("saved {apps} ({processes}) in {}", saved.path.display()));
     Ok(Outcome::Done)
-}
-
-/// `1 app`, `2 apps`, `2 processes`.
-pub fn plural(count: u32, word: &str) -> String {
-    match count {
-        1 => format!("1 {word}"),
-        _ if word.ends_with('s') => format!("{count} {word}es"),
-        _ => format!("{count} {word}s"),
-    }
 }

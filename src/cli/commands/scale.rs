@@ -1,8 +1,8 @@
 //! `scale`: more or fewer processes of an app.
 
-use super::super::Context;
-use super::super::failure::Failure;
-use super::super::outcome::Outcome;
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::outcome::{self, Outcome};
 use crate::protocol::{Action, Scale};
 use crate::spec::target::Selector;
 
@@ -21,7 +21,7 @@ pub struct Args {
 
 /// Runs it.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
-    super::act_and_show(&cx.daemon().await?, Action::Scale(args.count), vec![args.selector], cx).await
+    outcome::act_and_show(&cx.daemon().await?, Action::Scale(args.count), vec![args.selector], cx).await
 }
 
 fn count(text: &str) -> Result<Scale, String> {

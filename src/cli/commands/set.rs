@@ -1,8 +1,9 @@
 //! `set`: change pmr's own settings.
 
-use super::super::failure::{Doing, Failure};
-use super::super::outcome::Outcome;
-use super::super::{Context, home};
+use crate::cli::context::Context;
+use crate::cli::failure::{Doing, Failure};
+use crate::cli::home;
+use crate::cli::outcome::Outcome;
 use crate::settings::{Setting, Settings};
 
 /// Change a setting

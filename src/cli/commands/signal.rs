@@ -4,9 +4,9 @@ use std::str::FromStr;
 
 use nix::sys::signal::Signal;
 
-use super::super::Context;
-use super::super::failure::Failure;
-use super::super::outcome::{self, Lengths, Outcome};
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::outcome::{self, Lengths, Outcome};
 use crate::protocol::Action;
 use crate::spec::target::Selector;
 

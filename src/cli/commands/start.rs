@@ -5,14 +5,15 @@
 
 use std::path::Path;
 
-use super::super::Context;
-use super::super::app_flags::AppFlags;
-use super::super::apps;
-use super::super::client::Client;
-use super::super::config_file::{find_default, is_config_file};
-use super::super::failure::Failure;
-use super::super::outcome::{self, Lengths, Outcome};
-use super::{FileFlags, append, changes, id, warn_of};
+use crate::cli::app_flags::AppFlags;
+use crate::cli::apps::{self, FileFlags};
+use crate::cli::client::Client;
+use crate::cli::config_file::{find_default, is_config_file};
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::outcome::{self, Lengths, Outcome};
+use crate::cli::selectors::matching;
+
 use crate::protocol::{Action, Launch, ProcessInfo, Report};
 use crate::spec::AppSpec;
 use crate::spec::ecosystem::Options;
@@ -84,18 +85,18 @@ pub async fn run(mut args: Args, cx: &Context) -> Result<Outcome, Failure> {
         Some(client) => client,
         None => cx.daemon_or_start().await?,
     };
-    warn_of(plan.files.iter().chain(&plan.new), cx);
+    apps::warn_of(plan.files.iter().chain(&plan.new), cx);
     let lengths = Lengths::now(&processes);
     let mut report = Report::default();
     if !plan.files.is_empty() {
-        append(&mut report, client.launch(plan.files, Launch::OrRestart).await?);
+        outcome::append(&mut report, client.launch(plan.files, Launch::OrRestart).await?);
     }
     if !plan.known.is_empty() {
-        let action = Action::Start(changes(args.flags, args.update_env)?);
-        append(&mut report, client.act(action, plan.known).await?);
+        let action = Action::Start(apps::changes(args.flags, args.update_env)?);
+        outcome::append(&mut report, client.act(action, plan.known).await?);
     }
     if !plan.new.is_empty() {
-        append(&mut report, client.launch(plan.new, Launch::New).await?);
+        outcome::append(&mut report, client.launch(plan.new, Launch::New).await?);
     }
     outcome::conclude(&report, &client, &lengths, cx).await
 }
@@ -130,7 +131,7 @@ fn known(word: &str, processes: &[ProcessInfo], is_file: bool) -> Option<Selecto
     if is_file && word.contains(['.', '/']) {
         return None;
     }
-    (!id::matching(processes, std::slice::from_ref(&selector)).is_empty()).then_some(selector)
+    (!matching(processes, std::slice::from_ref(&selector)).is_empty()).then_some(selector)
 }
 
 fn config_here(folder: &Path) -> Result<String, Failure> {

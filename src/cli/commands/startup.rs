@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{User, geteuid};
 
-use super::super::Context;
-use super::super::failure::{Doing, Failure};
-use super::super::outcome::Outcome;
+use crate::cli::context::Context;
+use crate::cli::failure::{Doing, Failure};
+use crate::cli::outcome::Outcome;
 use crate::startup::systemd::{self, Step};
 use crate::startup::{Boot, Scope, boot_path, lasting_path, unit};
 

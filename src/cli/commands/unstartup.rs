@@ -1,9 +1,9 @@
 //! `unstartup`: no longer started at boot.
 
-use super::super::Context;
-use super::super::failure::Failure;
-use super::super::outcome::Outcome;
 use super::startup::{Place, carry_out, permitted};
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::outcome::Outcome;
 use crate::startup::{systemd, unit};
 
 /// Disable and remove what `startup` installed; what runs goes on running

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::super::Context;
-use super::super::client::Client;
-use super::super::failure::{Doing, Failure};
-use super::super::outcome::Outcome;
-use super::super::view::exit_words;
-use super::save::plural;
+use crate::cli::client::Client;
+use crate::cli::context::Context;
+use crate::cli::failure::{Doing, Failure};
+use crate::cli::outcome::Outcome;
+use crate::cli::view::exit_words;
+use crate::cli::view::quantity::plural;
 use crate::protocol::{Hello, Upgraded};
 
 /// Let the daemon go over to this version of pmr (or another program); no app is stopped, no request is lost

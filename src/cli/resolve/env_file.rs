@@ -2,15 +2,17 @@
 
 use std::path::Path;
 
-use super::{Context, InputError, absolute, reason};
+use super::caller::Caller;
+use super::input_error::{InputError, reason};
+use super::path::absolute;
 use crate::spec::Env;
 
 /// The variables an owner declares: those of the files, of which the later win, and over them `env`. A file is looked
 /// for like a script: in the app's directory, then where the user is.
-pub(super) fn declared(files: &[String], env: Env, cwd: &Path, context: &Context) -> Result<Env, InputError> {
+pub(super) fn declared(files: &[String], env: Env, cwd: &Path, caller: &Caller) -> Result<Env, InputError> {
     let mut declared = Env::new();
     for file in files {
-        let paths = [cwd, context.cwd.as_path()].map(|base| absolute(file, base, context.home()));
+        let paths = [cwd, caller.cwd.as_path()].map(|base| absolute(file, base, caller.home()));
         read(paths.iter().find(|path| path.exists()).unwrap_or(&paths[0]), &mut declared)?;
     }
     declared.extend(env);

@@ -3,8 +3,9 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use super::caller::Caller;
+use super::input_error::{InputError, reason};
 use super::path::absolute;
-use super::{Context, InputError, reason};
 use crate::os::process::program::{in_path, is_executable};
 use crate::spec::interpreter::{self, Head, Runner};
 use crate::spec::keys::Draft;
@@ -41,13 +42,13 @@ impl Found {
 
 /// Looks the script up: as a file from the app's directory or from where the user is, then as a program in PATH, then
 /// as a command line.
-pub(super) fn find(draft: &Draft, cwd: &Path, context: &Context) -> Result<Found, InputError> {
+pub(super) fn find(draft: &Draft, cwd: &Path, caller: &Caller) -> Result<Found, InputError> {
     let Some(script) = &draft.script else { return Err(InputError::new("there is no script to start")) };
-    let paths = [cwd, context.cwd.as_path()].map(|base| absolute(script, base, context.home()));
+    let paths = [cwd, caller.cwd.as_path()].map(|base| absolute(script, base, caller.home()));
     if let Some(path) = paths.iter().find(|path| path.exists()) {
         return if path.is_file() { Ok(Found::File(path.clone())) } else { Err(not_a_file(path)) };
     }
-    if let Some(path) = in_path(script, search_path(draft, context), cwd) {
+    if let Some(path) = in_path(script, search_path(draft, caller), cwd) {
         return Ok(Found::InPath(path));
     }
     if script.trim().contains(char::is_whitespace) && no_interpreter(draft) {
@@ -87,17 +88,17 @@ fn not_a_file(path: &Path) -> InputError {
 }
 
 /// The PATH the app itself will have.
-fn search_path<'a>(draft: &'a Draft, context: &'a Context) -> &'a str {
+fn search_path<'a>(draft: &'a Draft, caller: &'a Caller) -> &'a str {
     draft
         .env
         .get("PATH")
-        .or_else(|| context.env.get("PATH"))
+        .or_else(|| caller.env.get("PATH"))
         .map_or(crate::os::process::program::DEFAULT_PATH, String::as_str)
 }
 
 /// Decides how what was found is executed.
-pub(super) fn program(draft: &Draft, found: &Found, cwd: &Path, context: &Context) -> Result<Program, InputError> {
-    let lookup = Lookup { cwd, context, path: search_path(draft, context) };
+pub(super) fn program(draft: &Draft, found: &Found, cwd: &Path, caller: &Caller) -> Result<Program, InputError> {
+    let lookup = Lookup { cwd, caller, path: search_path(draft, caller) };
     let program = match found {
         Found::CommandLine(line) => Program::CommandLine { line: line.clone(), shell: lookup.shell() },
         Found::File(file) | Found::InPath(file) => match draft.interpreter.as_deref() {
@@ -132,7 +133,7 @@ pub(super) fn append_args(spec: &mut AppSpec) {
 
 struct Lookup<'a> {
     cwd: &'a Path,
-    context: &'a Context,
+    caller: &'a Caller,
     path: &'a str,
 }
 
@@ -167,7 +168,7 @@ impl Lookup<'_> {
                 Err(no_interpreter_called(interpreter))
             };
         }
-        let path = absolute(interpreter, self.cwd, self.context.home());
+        let path = absolute(interpreter, self.cwd, self.caller.home());
         if is_executable(&path) {
             return Ok(path.to_string_lossy().into_owned());
         }

@@ -7,12 +7,13 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::*;
+use crate::spec::Env;
 use crate::spec::keys::{Lookup, look_up};
 use crate::spec::{LogTarget, Program};
 
 struct Machine {
     root: tempfile::TempDir,
-    context: Context,
+    context: Caller,
 }
 
 impl Machine {
@@ -25,7 +26,7 @@ impl Machine {
         }
         let env = [("PATH", real.join("bin")), ("HOME", real.clone())];
         let env = env.map(|(name, value)| (name.to_owned(), value.to_string_lossy().into_owned())).into();
-        let machine = Machine { root, context: Context { cwd: real.join("srv"), env, cpus: 4 } };
+        let machine = Machine { root, context: Caller { cwd: real.join("srv"), env, cpus: 4 } };
         for program in programs {
             machine.program(&format!("bin/{program}"), "\0");
         }

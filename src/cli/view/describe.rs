@@ -236,7 +236,7 @@ fn rules(spec: &AppSpec) -> Rows {
         rows.push(("starts after", words.collect::<Vec<_>>().join(", ")));
     }
     rows.extend(demand(spec));
-    rows.extend(spec.reservations().into_iter().map(|why| ("may not hold", why.to_owned())));
+    rows.extend(spec.warnings().into_iter().map(|why| ("may not hold", why.to_owned())));
     rows.extend(confinement(&spec.confinement));
     rows
 }

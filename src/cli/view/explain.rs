@@ -41,8 +41,8 @@ pub fn text(case: &Case<'_>, names: &Names<'_>, look: Look) -> String {
     page.section("Its last ends", ends(case.events, names));
     page.section("Who asked for what", asked(case.events, names));
     page.section("Listens on", listeners(first));
-    let reservations = first.spec.reservations();
-    page.section("What may not hold", reservations.iter().map(|why| format!("  {why}")).collect());
+    let warnings = first.spec.warnings();
+    page.section("What may not hold", warnings.iter().map(|why| format!("  {why}")).collect());
     page.section("Connections", case.processes.iter().filter_map(connections).collect());
     for (file, lines) in case.last_words {
         page.section(&format!("The end of {file}"), without_repetitions(lines));

@@ -94,7 +94,7 @@ pub fn words(kind: &EventKind, names: &Names<'_>) -> String {
         EventKind::Completed => "completed: it ended with code 0, and that was all there was to do".into(),
         EventKind::Held { why } => why.clone(),
         EventKind::Deleted => "was deleted".into(),
-        EventKind::Canary { watch_ms } => format!("is a canary, watched for {}", value::in_words(*watch_ms)),
+        EventKind::Canary { duration_ms } => format!("is a canary, watched for {}", value::in_words(*duration_ms)),
         EventKind::RollingBack { reason } => format!("goes back to the release before: {reason}"),
         EventKind::NotReplaced { reason, old_serves } => {
             let rest = if *old_serves { "; the old process goes on serving" } else { "" };

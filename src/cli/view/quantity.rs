@@ -1,4 +1,4 @@
-//! Time and memory in PM2's short forms.
+//! Time, memory and counts in short forms, those of time and memory as PM2 writes them.
 
 use std::time::Duration;
 
@@ -43,6 +43,16 @@ pub fn span(span: Duration) -> String {
         0 => "0 ms".to_owned(),
         ms if ms % 1000 == 0 => format!("{} s", ms / 1000),
         ms => format!("{ms} ms"),
+    }
+}
+
+/// `1 app`, `2 apps`, `2 processes`.
+#[must_use]
+pub fn plural(count: u32, word: &str) -> String {
+    match count {
+        1 => format!("1 {word}"),
+        _ if word.ends_with('s') => format!("{count} {word}es"),
+        _ => format!("{count} {word}s"),
     }
 }
 

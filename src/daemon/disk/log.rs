@@ -59,7 +59,7 @@ pub fn event(about: &EventProcess, kind: &EventKind) {
         EventKind::Errored { reason } => tracing::error!("{who} {reason}"),
         EventKind::Unhealthy { reason } => tracing::warn!("{who} is unhealthy: {reason}"),
         EventKind::Healthy => tracing::info!("{who} is healthy again"),
-        EventKind::Canary { watch_ms } => tracing::info!("{who} is a canary, watched for {watch_ms} ms"),
+        EventKind::Canary { duration_ms } => tracing::info!("{who} is a canary, watched for {duration_ms} ms"),
         EventKind::RollingBack { reason } => tracing::warn!("{who} goes back to the release before: {reason}"),
         EventKind::NotReplaced { reason, .. } => tracing::warn!("{who} could not be replaced: {reason}"),
         EventKind::TakenBack => tracing::warn!("{who} is taken back to the release before"),

@@ -133,10 +133,12 @@ fn names() {
 }
 
 #[test]
-fn pythons() {
+fn an_app_run_by_python_is_recognised_by_its_interpreter() {
     for (interpreter, is) in
         [("python", true), ("python3", true), ("/v/bin/python3.12", true), ("node", false), ("/python/node", false)]
     {
-        assert_eq!(is_python(interpreter), is, "{interpreter}");
+        let program =
+            Program::Script { script: "/a".into(), interpreter: interpreter.to_owned(), interpreter_args: vec![] };
+        assert_eq!(is_python_app(&program), is, "{interpreter}");
     }
 }

@@ -94,7 +94,7 @@ impl Transaction {
 
     /// How long it is watched whom it is tried on.
     fn watch(&self) -> Duration {
-        self.canary.map(|canary| canary.watch).or(self.settling).unwrap_or_default()
+        self.canary.map(|canary| canary.duration).or(self.settling).unwrap_or_default()
     }
 
     /// True while canaries are watched that somebody asked for.
@@ -256,9 +256,9 @@ impl Supervisor {
         }
         if until.is_none() && !watched.is_empty() {
             *until = Some(now.after(watch));
-            let watch_ms = u64::try_from(watch.as_millis()).unwrap_or(u64::MAX);
+            let duration_ms = u64::try_from(watch.as_millis()).unwrap_or(u64::MAX);
             let tell =
-                |(id, _): &(ProcessId, Run)| Effect::Publish { process: *id, kind: EventKind::Canary { watch_ms } };
+                |(id, _): &(ProcessId, Run)| Effect::Publish { process: *id, kind: EventKind::Canary { duration_ms } };
             effects.extend(watched.iter().filter(|_| is_canary).map(tell));
         }
         let over = until.is_none_or(|until| until <= now);

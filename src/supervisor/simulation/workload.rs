@@ -151,7 +151,7 @@ pub fn reload(rng: &mut Rng, supervisor: &Supervisor) -> Request {
 fn rollout(rng: &mut Rng) -> Rollout {
     let watch = rng.pick(&[0, 300, 5_000, 20_000]);
     let share = rng.pick(&[Share::Count(1), Share::Count(2), Share::Percent(50), Share::Percent(100)]);
-    let canary = Canary { share, watch: Duration::from_millis(watch) };
+    let canary = Canary { share, duration: Duration::from_millis(watch) };
     Rollout {
         parallel: u32::try_from(rng.below(4)).expect("small"),
         force: rng.percent(10),

@@ -84,7 +84,7 @@ export const EVENTS = {
   'crashes at start': broken('crash', 4000),
   'never listens': broken('mute', 5000, {}, SOON),
   [SICK]: broken('sick', 5000, {}, SOON),
-  'dies 5 s later': broken('dying', 9000, { pmr: ['--canary', '1', '--watch', '8s'] }),
+  'dies 5 s later': broken('dying', 9000, { pmr: ['--canary', '1', '--canary-for', '8s'] }),
 }
 
 export const event = (name) => (name === 'reload' ? reload(1) : EVENTS[name])

@@ -77,7 +77,7 @@ fn a_canary_that_becomes_unhealthy_is_rolled_back() {
     let (home, port) = checked("on_fail: 'none'");
     let before = pids(&home.of("web"));
     config(&home, "wilts", "on_fail: 'none'");
-    home.pmr(["reload", "h.config.js", "--canary", "1", "--watch", "2m"])
+    home.pmr(["reload", "h.config.js", "--canary", "1", "--canary-for", "2m"])
         .env("PORT", port.to_string())
         .run()
         .code(1)

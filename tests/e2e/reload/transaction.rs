@@ -53,7 +53,7 @@ fn a_canary_that_dies_rolls_the_release_back() {
     let (home, port) = serving("");
     let before = pids(&home.of("gate"));
     home.write("release", "short");
-    let reload = home.pmr(["reload", "gate", "--canary", "1", "--watch", "10m"]).spawn();
+    let reload = home.pmr(["reload", "gate", "--canary", "1", "--canary-for", "10m"]).spawn();
     home.when("gate", "a canary beside two that serve", |rows| rows.iter().any(|row| !before.contains(&row.pid)));
     home.write("go", "");
     reload
@@ -71,7 +71,7 @@ fn a_canary_that_floods_standard_error_is_rolled_back() {
     let (home, port) = serving("");
     let before = pids(&home.of("gate"));
     home.write("release", "noisy");
-    home.run("reload gate --canary 1 --watch 100s")
+    home.run("reload gate --canary 1 --canary-for 100s")
         .code(1)
         .complains("lines to standard error while it was watched; the release before wrote 0 in the same time")
         .complains("something is wrong here");
@@ -83,7 +83,7 @@ fn a_canary_that_floods_standard_error_is_rolled_back() {
 fn a_canary_that_passes_is_followed_by_the_other_workers() {
     let (home, port) = serving("");
     let before = pids(&home.of("gate"));
-    let reload = home.pmr(["reload", "gate", "--canary", "50%", "--watch", "15s"]).spawn();
+    let reload = home.pmr(["reload", "gate", "--canary", "50%", "--canary-for", "15s"]).spawn();
     home.when("gate", "a canary beside two that serve", |rows| rows.iter().any(|row| !before.contains(&row.pid)));
     assert!(before.iter().all(|pid| processes::lives(*pid)));
     let answered: BTreeSet<i32> = (0..60).map(|_| http::get(port, "/").unwrap().parse().unwrap()).collect();
@@ -104,7 +104,8 @@ fn a_dry_run_prints_the_plan() {
         .says("[gate](0) would be replaced first and watched")
         .says("env");
     assert_eq!(pids(&home.of("gate")), before);
-    home.run("reload gate --watch 5s").refuses("--canary");
+    home.run("reload gate --canary-for 5s").refuses("--canary");
+    home.run("reload gate --canary 1 --watch 5s").refuses("--canary-for");
     home.run("reload gate --canary 0").refuses("at least 1");
 }
 

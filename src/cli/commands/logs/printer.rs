@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use jiff::Zoned;
 
-use super::Tail;
+use super::args::Tail;
 use crate::cli::ui::Screen;
 use crate::logs::format::{Format, Layout, Stream};
 use crate::logs::split::Piece;

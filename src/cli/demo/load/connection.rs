@@ -12,7 +12,10 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Loss, WorkerOf};
+use super::report::Loss;
+
+/// Finds in the body of an answer the name of the worker that sent it; `None` where it is not named.
+pub type WorkerOf = fn(&[u8]) -> Option<String>;
 
 /// An open connection.
 pub(super) struct Connection {

@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn how_far_it_is_can_be_asked() {
         let mut play = Harness::with(cluster(3));
-        let watch = Canary { share: Share::Count(1), watch: Duration::from_secs(30) };
+        let watch = Canary { share: Share::Count(1), duration: Duration::from_secs(30) };
         let rollout = Rollout { canary: Some(watch), ..Rollout::waves(1) };
         let far = |play: &Harness| {
             [0, 1].map(|id| play.supervisor.under_way(play.now, play.process(id)).map(|work| (work.verb, work.stage)))

@@ -10,7 +10,7 @@ use crate::supervisor::harness::{Harness, cluster, drain, fork, reload, spawn, t
 use crate::supervisor::{Effect, Fault, Input, Process, Request, State, Ticket};
 
 fn canary(count: u32, watch: u64) -> Action {
-    let canary = Canary { share: Share::Count(count), watch: Duration::from_secs(watch) };
+    let canary = Canary { share: Share::Count(count), duration: Duration::from_secs(watch) };
     Action::Reload { changes: Changes::default(), rollout: Rollout { canary: Some(canary), ..Rollout::waves(1) } }
 }
 
@@ -218,7 +218,7 @@ fn with_a_check_who_listens_is_not_ready_before_it_passes() {
 #[test]
 fn a_canary_that_falls_ill_leaves_its_place_to_who_still_serves() {
     let mut play = Harness::with(cluster(2));
-    let watch = Canary { share: Share::Count(1), watch: Duration::from_secs(9) };
+    let watch = Canary { share: Share::Count(1), duration: Duration::from_secs(9) };
     play.launch(checked(2), Launch::OrReload(Rollout { canary: Some(watch), ..Rollout::waves(1) }));
     check(&mut play, 3, None);
     assert_eq!(check(&mut play, 3, Some("status 500")), [drain(3)]);

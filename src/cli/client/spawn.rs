@@ -5,16 +5,17 @@
 //! went wrong; if it dies the pipe ends without a word.
 
 use std::fs::OpenOptions;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::Child;
 
 use tokio::net::UnixStream;
 
-use super::failure::{Doing, Failure};
-use super::home;
-use super::reach::{Reached, reach};
+use super::connect::{Connection, connect};
+use crate::cli::failure::{Doing, Failure};
+use crate::cli::home;
+use crate::cli::last_lines::{indent, last_lines};
 use crate::os::process::detach;
 use crate::paths::Home;
 
@@ -39,13 +40,13 @@ async fn start(home: &Home, program: &Path) -> Result<UnixStream, Failure> {
         .open(&lock_path)
         .doing(|| format!("opening {}", lock_path.display()))?;
     lock.lock().doing(|| format!("locking {}", lock_path.display()))?;
-    if let Reached::Daemon(stream) = reach(home).await? {
+    if let Connection::Open(stream) = connect(home).await? {
         return Ok(stream);
     }
     launch(home, program)?;
-    match reach(home).await? {
-        Reached::Daemon(stream) => Ok(stream),
-        Reached::Nobody => Err(Failure::new("the daemon said it was ready, but its socket does not answer")
+    match connect(home).await? {
+        Connection::Open(stream) => Ok(stream),
+        Connection::NoDaemon => Err(Failure::new("the daemon said it was ready, but its socket does not answer")
             .hint(format!("see {}", home.daemon_log().display()))),
     }
 }
@@ -76,36 +77,6 @@ fn died(child: &mut Child, home: &Home) -> Failure {
         return Failure::new(message).hint(format!("it wrote nothing to {}", log.display()));
     }
     Failure::new(format!("{message}; the end of {}:\n{}", log.display(), indent(&words)))
-}
-
-/// The last lines of a file, as far as they lie in its last 64 KiB; none if it cannot be read.
-#[must_use]
-pub fn last_lines(path: &Path, count: usize) -> Vec<String> {
-    last_lines_from(path, count, 0)
-}
-
-/// The same of what comes after so many bytes; of all, where the file has been emptied or begun anew since it was so long.
-#[must_use]
-pub fn last_lines_from(path: &Path, count: usize, from: u64) -> Vec<String> {
-    let mut tail = Vec::new();
-    let read = std::fs::File::open(path).and_then(|mut file| {
-        let end = file.seek(SeekFrom::End(0))?;
-        let from = if from > end { 0 } else { from };
-        file.seek(SeekFrom::Start(end.saturating_sub(64 << 10).max(from)))?;
-        file.take(64 << 10).read_to_end(&mut tail)
-    });
-    if read.is_err() {
-        return Vec::new();
-    }
-    let text = String::from_utf8_lossy(&tail);
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(count)..].iter().map(|line| (*line).to_owned()).collect()
-}
-
-/// Lines set in under a sentence.
-#[must_use]
-pub fn indent(lines: &[String]) -> String {
-    lines.iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -153,24 +124,16 @@ mod tests {
         let write = r#"printf '%s\n' '#!/bin/sh' 'echo "$1" >> "$3/starts"' 'mv "$3/coming.sock" "$3/rpc.sock"' 'echo ok' > "$0"
             chmod +x "$0""#;
         assert!(Command::new("sh").args(["-c", write]).arg(&program).status().unwrap().success());
-        let connect = || {
+        let start_once = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(start(&home, &program)).map(drop)
         };
         std::thread::scope(|scope| {
-            let both = [scope.spawn(connect), scope.spawn(connect)];
+            let both = [scope.spawn(start_once), scope.spawn(start_once)];
             for one in both {
                 one.join().unwrap().unwrap();
             }
         });
         assert_eq!(std::fs::read_to_string(home.root().join("starts")).unwrap(), "__daemon\n");
-    }
-
-    #[test]
-    fn only_the_last_lines_are_read() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let text: String = (0..20_000).map(|n| format!("line {n}\n")).collect();
-        std::fs::write(file.path(), text).unwrap();
-        assert_eq!(last_lines(file.path(), 2), ["line 19998", "line 19999"]);
     }
 }

@@ -1,7 +1,5 @@
-//! `pmr logs`: the last lines of log files, then what comes.
-//!
-//! Reads the files itself; whose they are it is told by [`log_files`](super::log_files), at the start and again when
-//! processes come.
+//! Log files on the screen: their last lines, then what is appended to them. Which files, [`run`](super::run) says, at the
+//! start and again when processes come.
 
 use std::collections::HashMap;
 use std::io;
@@ -11,70 +9,18 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Zoned;
 
-use super::super::ui::Screen;
-use crate::logs::format::{Format, Layout, Speaker, Stream};
+use super::args::{Args, LogSource, Tail};
+use super::printer::Printer;
+use crate::cli::ui::Screen;
+use crate::logs::format::{Layout, Stream};
 use crate::logs::tail::{Ends, Follower, Start, Woken};
-use crate::logs::time_format::{self, TimeFormat};
 
-mod printer;
-
-use printer::Printer;
-
-/// Lines shown of each file before what comes, unless told otherwise.
-const DEFAULT_LINES: usize = 15;
-/// Narrowest label, so that the lines of most apps stand below each other.
-const LABEL_WIDTH: usize = 10;
 /// An unfinished line (a prompt) is shown when nothing came for so long.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// What the user asked for.
-#[derive(clap::Args, Clone, Debug, Default)]
-pub struct LogsArgs {
-    /// Ids, names, namespaces, /regular expressions/ or `all` [default: all, and the daemon's own log]
-    #[arg(value_name = "SELECTOR")]
-    pub selectors: Vec<String>,
-    /// Last lines to show of each file [default: 15; none with --json unless --nostream]
-    #[arg(long, value_name = "N")]
-    pub lines: Option<usize>,
-    /// Only standard error
-    #[arg(long, conflicts_with = "out")]
-    pub err: bool,
-    /// Only standard output
-    #[arg(long)]
-    pub out: bool,
-    /// The lines alone, without labels and headings; those of standard error go to standard error
-    #[arg(long)]
-    pub raw: bool,
-    /// One JSON object for each line
-    #[arg(long, conflicts_with_all = ["raw", "highlight"])]
-    pub json: bool,
-    /// Put the time before each new line
-    #[arg(long, value_name = "FORMAT", num_args = 0..=1, default_missing_value = time_format::DEFAULT)]
-    pub timestamp: Option<String>,
-    /// Show what is there and end
-    #[arg(long)]
-    pub nostream: bool,
-    /// Make TEXT stand out
-    #[arg(long, value_name = "TEXT")]
-    pub highlight: Option<String>,
-}
-
-/// A file to read and whose it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogSource {
-    /// Id of the process; `None` for the daemon.
-    pub process_id: Option<u32>,
-    /// Name of the app, `PMR` for the daemon.
-    pub name: String,
-    /// Which output.
-    pub stream: Stream,
-    /// The file. It need not exist yet.
-    pub path: PathBuf,
-}
-
 /// Files on the screen.
-pub struct View<'a> {
-    args: &'a LogsArgs,
+pub struct Display<'a> {
+    args: &'a Args,
     follower: Follower,
     /// Its tails have the numbers that the follower gave their files.
     printer: Printer<'a>,
@@ -84,15 +30,15 @@ pub struct View<'a> {
     shown: bool,
 }
 
-impl<'a> View<'a> {
+impl<'a> Display<'a> {
     /// Shows the last lines of the files, and with `--nostream` also the beginnings of unfinished ones.
     ///
     /// # Errors
     /// Files that exist and cannot be read or watched, and failing output.
-    pub fn open(args: &'a LogsArgs, files: Vec<LogSource>, mut screen: Screen<'a>) -> io::Result<View<'a>> {
+    pub fn open(args: &'a Args, files: Vec<LogSource>, mut screen: Screen<'a>) -> io::Result<Display<'a>> {
         let (follower, output) = (Follower::new()?, screen.fd.take());
         let printer = Printer::new(args.format(screen.colour), screen);
-        let mut view = View { args, follower, printer, numbers: HashMap::new(), output, shown: false };
+        let mut view = Display { args, follower, printer, numbers: HashMap::new(), output, shown: false };
         let mut tails = args.tails(files);
         let written =
             |path: &Path| std::fs::metadata(path).and_then(|file| file.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
@@ -114,7 +60,7 @@ impl<'a> View<'a> {
         !self.shown && self.args.history() > 0
     }
 
-    /// Has [`View::turn`] wake up when `path` may have come to be a socket that takes calls.
+    /// Has [`Display::turn`] wake up when `path` may have come to be a socket that takes calls.
     ///
     /// # Errors
     /// When it cannot be watched.
@@ -142,7 +88,7 @@ impl<'a> View<'a> {
     /// # Errors
     /// Those of the files and of the output.
     pub fn turn(&mut self, news: Option<BorrowedFd<'_>>) -> io::Result<Woken> {
-        let View { follower, printer, output, .. } = self;
+        let Display { follower, printer, output, .. } = self;
         // One clock reading for each wake-up: it is when we saw the line, not when the app wrote it.
         let now = Zoned::now();
         if follower.read(&mut |number, piece| printer.piece(number, piece, Some(&now)))? {
@@ -173,7 +119,7 @@ impl<'a> View<'a> {
 
     /// The last lines of a file, under a heading if there are any.
     fn history(&mut self, number: usize) -> io::Result<()> {
-        let View { args, follower, printer, shown, .. } = self;
+        let Display { args, follower, printer, shown, .. } = self;
         let labelled = matches!(printer.format.layout, Layout::Labelled { .. });
         let heading = format!("{} last {} lines:", printer.tails[number].path.display(), args.history());
         let mut some = false;
@@ -193,61 +139,6 @@ impl<'a> View<'a> {
         *shown |= some;
         printer.flush()
     }
-}
-
-impl LogsArgs {
-    fn wants(&self, stream: Stream) -> bool {
-        match stream {
-            Stream::Out => !self.err,
-            Stream::Err => !self.out,
-            Stream::Daemon => !self.err && !self.out,
-        }
-    }
-
-    /// PM2's JSON has no lines from before, since their time is not known.
-    fn history(&self) -> usize {
-        let default = if self.json && !self.nostream { 0 } else { DEFAULT_LINES };
-        self.lines.unwrap_or(default)
-    }
-
-    fn format(&self, colour: bool) -> Format {
-        let layout = match (self.json, self.raw) {
-            (true, _) => Layout::Json,
-            (false, true) => Layout::Raw,
-            (false, false) => Layout::Labelled { width: LABEL_WIDTH },
-        };
-        let timestamp = self.timestamp.as_deref().map(TimeFormat::parse);
-        Format { layout, colour, timestamp, highlight: self.highlight.clone() }
-    }
-
-    /// One tail for each file that is wanted. A file that several processes share loses their ids: which of them wrote
-    /// a line, nobody knows.
-    fn tails(&self, sources: Vec<LogSource>) -> Vec<Tail> {
-        let mut tails: Vec<Tail> = Vec::new();
-        let mut numbers: HashMap<PathBuf, usize> = HashMap::new();
-        for LogSource { process_id, name, stream, path } in sources {
-            if !self.wants(stream) {
-                continue;
-            }
-            match numbers.get(&path) {
-                Some(number) => {
-                    let known = &mut tails[*number].speaker.process_id;
-                    *known = known.filter(|id| Some(*id) == process_id);
-                }
-                None => {
-                    numbers.insert(path.clone(), tails.len());
-                    tails.push(Tail { path, speaker: Speaker { process_id, name, stream } });
-                }
-            }
-        }
-        tails
-    }
-}
-
-/// A file and who writes it.
-struct Tail {
-    path: PathBuf,
-    speaker: Speaker,
 }
 
 fn about(path: &Path, error: &io::Error) -> io::Error {

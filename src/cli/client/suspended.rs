@@ -3,42 +3,42 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use super::ui::Ui;
+use crate::cli::ui::Ui;
 use crate::os::process::proc;
 use crate::paths::Home;
 
 /// How long a command waits before it looks whether anybody works for it, and between two looks.
-const LOOK: Duration = Duration::from_secs(2);
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A process of the daemon that is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Paused {
+pub struct Suspended {
     pid: i32,
     keeper: bool,
 }
 
 /// The one of the daemon's two processes that is held: who answers calls (`peer`), or the keeper.
 #[must_use]
-pub fn find(home: &Home, peer: Option<i32>) -> Option<Paused> {
+pub fn find(home: &Home, peer: Option<i32>) -> Option<Suspended> {
     let keeper = std::fs::read_to_string(home.pid_file()).ok().and_then(|text| text.trim().parse().ok());
-    let god = peer.filter(|pid| keeper != Some(*pid)).map(|pid| Paused { pid, keeper: false });
-    let keeper = keeper.map(|pid| Paused { pid, keeper: true });
-    let held = |paused: &Paused| proc::stat(paused.pid).is_some_and(|stat| matches!(stat.state, 'T' | 't'));
+    let god = peer.filter(|pid| keeper != Some(*pid)).map(|pid| Suspended { pid, keeper: false });
+    let keeper = keeper.map(|pid| Suspended { pid, keeper: true });
+    let held = |suspended: &Suspended| proc::stat(suspended.pid).is_some_and(|stat| matches!(stat.state, 'T' | 't'));
     god.into_iter().chain(keeper).find(held)
 }
 
 /// Says once that the daemon is held, should that be so, and never ends.
-pub async fn tell(home: &Home, peer: Option<i32>, ui: Ui) -> Infallible {
+pub async fn warn_once(home: &Home, peer: Option<i32>, ui: Ui) -> Infallible {
     loop {
-        tokio::time::sleep(LOOK).await;
-        if let Some(paused) = find(home, peer) {
-            ui.warn(&format!("{}; {}", paused.sentence(), paused.hint()));
+        tokio::time::sleep(CHECK_INTERVAL).await;
+        if let Some(suspended) = find(home, peer) {
+            ui.warn(&format!("{}; {}", suspended.sentence(), suspended.hint()));
             return std::future::pending().await;
         }
     }
 }
 
-impl Paused {
+impl Suspended {
     /// What is wrong.
     #[must_use]
     pub fn sentence(self) -> String {
@@ -72,10 +72,10 @@ mod tests {
         assert_eq!(find(&home, Some(pid)), None);
         kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
         waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WUNTRACED)).unwrap();
-        assert_eq!(find(&home, Some(pid)), Some(Paused { pid, keeper: false }));
+        assert_eq!(find(&home, Some(pid)), Some(Suspended { pid, keeper: false }));
         std::fs::write(home.pid_file(), pid.to_string()).unwrap();
-        let paused = find(&home, None).unwrap();
-        assert!(paused.sentence().starts_with("the daemon's keeper"), "{}", paused.sentence());
+        let suspended = find(&home, None).unwrap();
+        assert!(suspended.sentence().starts_with("the daemon's keeper"), "{}", suspended.sentence());
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(find(&home, None), None);

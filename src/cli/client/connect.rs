@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio::net::UnixStream;
 
-use super::failure::{Doing, Failure};
-use super::paused;
+use super::suspended;
+use crate::cli::failure::{Doing, Failure};
 use crate::os::fs::files;
 use crate::paths::Home;
 
@@ -16,20 +16,20 @@ const WITHOUT_SOCKET: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_millis(10);
 
 /// What was found at the socket.
-pub enum Reached {
+pub enum Connection {
     /// Somebody listens.
-    Daemon(UnixStream),
+    Open(UnixStream),
     /// Nobody does; a socket file left behind counts as nobody.
-    Nobody,
+    NoDaemon,
 }
 
 /// Tries the socket once; more often as long as a daemon holds the home's lock.
-pub async fn reach(home: &Home) -> Result<Reached, Failure> {
+pub async fn connect(home: &Home) -> Result<Connection, Failure> {
     let start = Instant::now();
     loop {
         match once(home).await? {
-            Reached::Nobody if files::is_locked(&home.pid_file()) => {}
-            reached => return Ok(reached),
+            Connection::NoDaemon if files::is_locked(&home.pid_file()) => {}
+            found => return Ok(found),
         }
         if start.elapsed() > WITHOUT_SOCKET {
             return Err(unreachable(home));
@@ -45,19 +45,19 @@ fn unreachable(home: &Home) -> Failure {
         pid.trim(),
         home.rpc_sock().display()
     ));
-    match paused::find(home, None) {
-        Some(paused) => failure.hint(format!("{}; {}", paused.sentence(), paused.hint())),
+    match suspended::find(home, None) {
+        Some(suspended) => failure.hint(format!("{}; {}", suspended.sentence(), suspended.hint())),
         None => failure
             .hint(format!("it makes a new one as soon as it can; {} may say why not", home.daemon_log().display())),
     }
 }
 
-async fn once(home: &Home) -> Result<Reached, Failure> {
+async fn once(home: &Home) -> Result<Connection, Failure> {
     let path = home.rpc_sock();
     match UnixStream::connect(&path).await {
-        Ok(stream) => Ok(Reached::Daemon(stream)),
+        Ok(stream) => Ok(Connection::Open(stream)),
         Err(error) => match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(Reached::Nobody),
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(Connection::NoDaemon),
             io::ErrorKind::PermissionDenied => {
                 Err(Failure::new(format!("{} may not be opened: {error}", path.display()))
                     .hint("only the owner of a daemon can talk to it; is PMR_HOME the one you mean?"))

@@ -10,7 +10,7 @@ impl AppSpec {
     /// What of its settings may not hold, or does not, as sentences: whether it does may only be known once its programs
     /// run.
     #[must_use]
-    pub fn reservations(&self) -> Vec<&'static str> {
+    pub fn warnings(&self) -> Vec<&'static str> {
         let (by_kernel, taken_over) = match self.mechanism() {
             Mechanism::None | Mechanism::Node => (false, false),
             Mechanism::Activation => (true, false),
@@ -97,20 +97,20 @@ mod tests {
     fn what_the_kernel_cannot_do_is_told_or_refused() {
         let program = Program::Binary { path: "/srv/app".into() };
         let app = AppSpec { mode: ExecMode::Cluster, program, ..super::super::sample() };
-        assert!(app.mechanism() == Mechanism::BindInterception && app.reservations().is_empty());
+        assert!(app.mechanism() == Mechanism::BindInterception && app.warnings().is_empty());
         let least = AppSpec { balance: Balance::Least, ..app.clone() };
-        assert!(matches!(least.reservations()[..], [why] if why.contains("`balance: least`")));
+        assert!(matches!(least.warnings()[..], [why] if why.contains("`balance: least`")));
         let queue = QueueRule { max_connections: Some(5), ..app.queue };
         let limited = AppSpec { queue, balance: Balance::Least, ..app.clone() };
-        assert_eq!((limited.reservations().len(), limited.contradiction()), (2, None));
+        assert_eq!((limited.warnings().len(), limited.contradiction()), (2, None));
         let alone = AppSpec { mode: ExecMode::Fork, ..limited };
-        assert!(alone.reservations().is_empty());
+        assert!(alone.warnings().is_empty());
         let sharing = Sharing { ports: vec![80], ..Sharing::default() };
         let nothing_to_share = AppSpec { sharing: sharing.clone(), ..alone };
-        assert!(matches!(nothing_to_share.reservations()[..], [why] if why.contains("nothing goes by them")));
-        assert!(AppSpec { sharing, ..app.clone() }.reservations().is_empty());
+        assert!(matches!(nothing_to_share.warnings()[..], [why] if why.contains("nothing goes by them")));
+        assert!(AppSpec { sharing, ..app.clone() }.warnings().is_empty());
         let sticky = AppSpec { balance: Balance::Sticky, ..app };
-        assert_eq!((sticky.contradiction(), sticky.reservations().len()), (None, 0));
+        assert_eq!((sticky.contradiction(), sticky.warnings().len()), (None, 0));
         let sharing = Sharing { share: Share::Queue, ..Sharing::default() };
         let shared = AppSpec { sharing, ..sticky };
         assert!(shared.contradiction().is_some_and(|(key, _)| key == "balance"));
@@ -120,12 +120,12 @@ mod tests {
     fn nobody_waits_for_a_process_that_has_its_port_for_itself() {
         let queue = QueueRule { timeout: Some(Duration::from_secs(5)), ..QueueRule::default() };
         let app = AppSpec { queue, ..super::super::sample() };
-        assert!(matches!(app.reservations()[..], [why] if why.contains("`queue_timeout` is for clusters")));
+        assert!(matches!(app.warnings()[..], [why] if why.contains("`queue_timeout` is for clusters")));
         let listen = vec!["unix:///run/a.sock".parse().unwrap()];
         let given = AppSpec { activation: Activation { listen, ..Activation::default() }, ..app.clone() };
-        assert!(given.reservations().is_empty());
+        assert!(given.warnings().is_empty());
         let program = Program::Binary { path: "/srv/app".into() };
-        assert!(AppSpec { mode: ExecMode::Cluster, program, ..app }.reservations().is_empty());
+        assert!(AppSpec { mode: ExecMode::Cluster, program, ..app }.warnings().is_empty());
     }
 
     #[test]
@@ -139,7 +139,7 @@ mod tests {
             let health = Health { interval: Duration::from_secs(10), ..Health::new(probe) };
             AppSpec { activation, health: Some(health), ..super::super::sample() }
         };
-        let told = |probe: Probe| app(probe, 60).reservations();
+        let told = |probe: Probe| app(probe, 60).warnings();
         let tcp = |address: &str| Probe::Tcp { address: address.to_owned() };
         let http = |address: Option<&str>| Probe::Http { address: address.map(str::to_owned), path: "/".to_owned() };
         let exec = || Probe::Exec(super::super::health::Command::Line("curl -f localhost:3000".to_owned()));
@@ -153,6 +153,6 @@ mod tests {
             assert!(matches!(told(tcp(known))[..], [why] if why.contains("proves nothing")), "{known}");
         }
         assert!(told(http(None)).is_empty());
-        assert!(app(exec(), 5).reservations().is_empty(), "it rests from one check to the next");
+        assert!(app(exec(), 5).warnings().is_empty(), "it rests from one check to the next");
     }
 }

@@ -6,17 +6,17 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
-use super::Wanted;
-use crate::cli::Context;
+use super::selection::Selection;
 use crate::cli::client::Client;
+use crate::cli::context::Context;
 use crate::cli::failure::{Doing, Failure};
 use crate::protocol::event::EventProcess;
 use crate::protocol::{Event, EventKind, ProcessInfo};
 
 /// The line to the daemon, if there is one.
-pub struct News<'a> {
+pub struct NewProcesses<'a> {
     cx: &'a Context,
-    wanted: &'a Wanted,
+    selection: &'a Selection,
     link: Option<Link>,
     /// Ids and names in the last answer.
     known: HashSet<(u32, String)>,
@@ -34,10 +34,13 @@ struct Events<S> {
     unread: Vec<u8>,
 }
 
-impl<'a> News<'a> {
+impl<'a> NewProcesses<'a> {
     /// Calls the daemon. The processes it has, if it runs.
-    pub async fn open(wanted: &'a Wanted, cx: &'a Context) -> Result<(News<'a>, Option<Vec<ProcessInfo>>), Failure> {
-        let mut news = News { cx, wanted, link: Link::open(cx).await?, known: HashSet::new() };
+    pub async fn open(
+        selection: &'a Selection,
+        cx: &'a Context,
+    ) -> Result<(NewProcesses<'a>, Option<Vec<ProcessInfo>>), Failure> {
+        let mut news = NewProcesses { cx, selection, link: Link::open(cx).await?, known: HashSet::new() };
         let processes = news.ask().await?;
         Ok((news, processes))
     }
@@ -50,9 +53,10 @@ impl<'a> News<'a> {
     /// All processes, if some may be there that were not before. A daemon that does not answer is left alone until the
     /// next call.
     pub async fn processes(&mut self) -> Option<Vec<ProcessInfo>> {
-        let News { wanted, known, .. } = self;
-        let is_news =
-            |process: &EventProcess| wanted.may_mean(process) && !known.contains(&(process.id, process.name.clone()));
+        let NewProcesses { selection, known, .. } = self;
+        let is_news = |process: &EventProcess| {
+            selection.may_mean(process) && !known.contains(&(process.id, process.name.clone()))
+        };
         match self.link.as_mut().map(|link| link.events.tell(is_news)) {
             Some(Ok(false)) => return None,
             Some(Ok(true)) => {}

@@ -2,6 +2,11 @@
 //!
 //! Work belongs to the daemon: a command that is interrupted or runs out of time has only stopped waiting.
 
+mod connect;
+mod progress;
+mod spawn;
+mod suspended;
+
 use std::cell::{OnceCell, RefCell};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,13 +17,12 @@ use tarpc::context;
 use tokio::net::UnixStream;
 use tokio_util::codec::LengthDelimitedCodec;
 
-use super::failure::Failure;
-use super::paused;
-use super::progress::{self, Circle};
-use super::reach::{Reached, reach};
-use super::spawn::start_daemon;
-use super::ui::Ui;
-use super::view;
+use self::connect::{Connection, connect};
+use self::progress::Scope;
+use self::spawn::start_daemon;
+use crate::cli::failure::Failure;
+use crate::cli::ui::Ui;
+use crate::cli::view;
 use crate::paths::Home;
 use crate::protocol::wire::{JsonCodec, MAX_FRAME};
 use crate::protocol::{
@@ -76,17 +80,17 @@ impl Client {
 
     /// The daemon of this home, if one runs.
     pub async fn find(home: &Home, ui: Ui) -> Result<Option<Client>, Failure> {
-        Ok(match reach(home).await? {
-            Reached::Daemon(stream) => Some(Client::over(stream, false, home, ui)),
-            Reached::Nobody => None,
+        Ok(match connect(home).await? {
+            Connection::Open(stream) => Some(Client::over(stream, false, home, ui)),
+            Connection::NoDaemon => None,
         })
     }
 
     /// The daemon of this home, started if none runs.
     pub async fn connect_or_start(home: &Home, ui: Ui) -> Result<Client, Failure> {
-        let stream = match reach(home).await? {
-            Reached::Daemon(stream) => stream,
-            Reached::Nobody => start_daemon(home).await?,
+        let stream = match connect(home).await? {
+            Connection::Open(stream) => stream,
+            Connection::NoDaemon => start_daemon(home).await?,
         };
         Ok(Client::over(stream, true, home, ui))
     }
@@ -118,10 +122,10 @@ impl Client {
         if self.line.borrow().call != lost.call {
             return Ok(());
         }
-        let stream = match reach(&self.home).await? {
-            Reached::Daemon(stream) => stream,
-            Reached::Nobody if self.starts => start_daemon(&self.home).await?,
-            Reached::Nobody => return Err(Failure::no_daemon(self.home.root())),
+        let stream = match connect(&self.home).await? {
+            Connection::Open(stream) => stream,
+            Connection::NoDaemon if self.starts => start_daemon(&self.home).await?,
+            Connection::NoDaemon => return Err(Failure::no_daemon(self.home.root())),
         };
         *self.line.borrow_mut() = Line::over(stream, lost.call + 1);
         Ok(())
@@ -155,7 +159,7 @@ impl Client {
         loop {
             match tokio::time::timeout(DOUBT, &mut answer).await {
                 Ok(answer) => return answer,
-                Err(_) if paused::find(&self.home, line.peer).is_some() => return Err(RpcError::DeadlineExceeded),
+                Err(_) if suspended::find(&self.home, line.peer).is_some() => return Err(RpcError::DeadlineExceeded),
                 Err(_) => {}
             }
         }
@@ -182,7 +186,7 @@ impl Client {
 
     /// Lets the daemon hand over to another program, or only finds out whether it could.
     pub async fn upgrade(&self, program: PathBuf, check: bool) -> Result<Successor, Failure> {
-        Ok(self.work("update", &Circle::All, self.line().rpc.upgrade(within(WORKING), program, check)).await??)
+        Ok(self.work("update", &Scope::All, self.line().rpc.upgrade(within(WORKING), program, check)).await??)
     }
 
     /// What came of the last upgrade, when that is known.
@@ -198,8 +202,8 @@ impl Client {
         if !matches!(error, RpcError::DeadlineExceeded) {
             return Failure::from_rpc("hello", error);
         }
-        if let Some(paused) = paused::find(&self.home, self.peer()) {
-            return Failure::new(paused.sentence()).hint(paused.hint());
+        if let Some(suspended) = suspended::find(&self.home, self.peer()) {
+            return Failure::new(suspended.sentence()).hint(suspended.hint());
         }
         let log = self.home.daemon_log();
         let (who, kill) = match self.peer() {
@@ -265,9 +269,9 @@ impl Client {
     /// here is taken as the path of a script.
     pub async fn act(&self, action: Action, target: Vec<Selector>) -> Result<Report, Failure> {
         let verb = action.verb();
-        let circle = Circle::Named(target.clone());
+        let scope = Scope::Named(target.clone());
         let ask = async |target: Vec<Selector>| {
-            self.work(verb, &circle, self.line().rpc.act(within(WORKING), action.clone(), target)).await
+            self.work(verb, &scope, self.line().rpc.act(within(WORKING), action.clone(), target)).await
         };
         match ask(target.clone()).await? {
             Err(Refusal::NoMatch { selector, similar }) => match with_path(&target, &selector) {
@@ -280,28 +284,28 @@ impl Client {
 
     /// Brings apps up, and waits until each process is ready or failed.
     pub async fn launch(&self, apps: Vec<AppSpec>, how: Launch) -> Result<Report, Failure> {
-        let circle = Circle::of_apps(&apps);
-        Ok(self.work("start", &circle, self.line().rpc.launch(within(WORKING), apps, how)).await??)
+        let scope = Scope::of_apps(&apps);
+        Ok(self.work("start", &scope, self.line().rpc.launch(within(WORKING), apps, how)).await??)
     }
 
     /// Writes the list to disk.
     pub async fn save(&self, force: bool) -> Result<Saved, Failure> {
-        Ok(self.work("save", &Circle::All, self.line().rpc.save(within(WORKING), force)).await??)
+        Ok(self.work("save", &Scope::All, self.line().rpc.save(within(WORKING), force)).await??)
     }
 
     /// Starts what was saved.
     pub async fn resurrect(&self) -> Result<Report, Failure> {
-        Ok(self.work("resurrect", &Circle::All, self.line().rpc.resurrect(within(WORKING))).await??)
+        Ok(self.work("resurrect", &Scope::All, self.line().rpc.resurrect(within(WORKING))).await??)
     }
 
     /// Stops every app and ends the daemon.
     pub async fn shut_down(&self) -> Result<Report, Failure> {
-        self.work("kill", &Circle::All, self.line().rpc.shut_down(within(WORKING))).await
+        self.work("kill", &Scope::All, self.line().rpc.shut_down(within(WORKING))).await
     }
 
     /// The daemon died while it was at something. Another may have gone on with it, but its answer is lost.
     async fn cut_off(&self, verb: &str, error: &RpcError) -> Failure {
-        let Ok(Reached::Daemon(stream)) = reach(&self.home).await else { return Failure::from_rpc(verb, error) };
+        let Ok(Connection::Open(stream)) = connect(&self.home).await else { return Failure::from_rpc(verb, error) };
         match Line::over(stream, 0).rpc.hello(within(GREETING)).await {
             Ok(hello) if hello.generation > 1 => Failure::new(format!(
                 "the daemon died, or was updated, while it was at `{verb}`; another has taken over and goes on with it"
@@ -315,7 +319,7 @@ impl Client {
     async fn work<T>(
         &self,
         verb: &str,
-        circle: &Circle,
+        scope: &Scope,
         operation: impl Future<Output = Result<T, RpcError>>,
     ) -> Result<T, Failure> {
         let news = progress::subscribe(&self.home, self.ui).await;
@@ -325,14 +329,14 @@ impl Client {
             None => self.greet().await?,
         }
         tokio::select! {
-            done = progress::shown(news, self.ui, circle, operation) => {
+            done = progress::shown(news, self.ui, scope, operation) => {
                 match done {
                     Err(error) if is_cut(&error) => Err(self.cut_off(verb, &error).await),
                     done => done.map_err(|error| Failure::from_rpc(verb, &error)),
                 }
             }
             _ = tokio::signal::ctrl_c() => Err(Failure::interrupted(verb)),
-            never = paused::tell(&self.home, self.peer(), self.ui) => match never {},
+            never = suspended::warn_once(&self.home, self.peer(), self.ui) => match never {},
         }
     }
 }

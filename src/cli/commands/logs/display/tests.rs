@@ -7,25 +7,27 @@ use std::thread::JoinHandle;
 use clap::Parser;
 
 use super::*;
+use crate::logs::format::{Format, Speaker};
 use crate::logs::split::Piece;
+use crate::logs::time_format;
 
 #[derive(clap::Parser)]
 struct Line {
     #[command(flatten)]
-    args: LogsArgs,
+    args: Args,
 }
 
-fn args(line: &str) -> LogsArgs {
+fn args(line: &str) -> Args {
     Line::try_parse_from(std::iter::once("logs").chain(line.split_whitespace())).unwrap().args
 }
 
-struct Scene {
+struct Logs {
     folder: tempfile::TempDir,
 }
 
-impl Scene {
-    fn new() -> Scene {
-        Scene { folder: tempfile::tempdir().unwrap() }
+impl Logs {
+    fn new() -> Logs {
+        Logs { folder: tempfile::tempdir().unwrap() }
     }
 
     fn source(&self, id: u32, name: &str, stream: Stream, file: &str) -> LogSource {
@@ -42,7 +44,7 @@ impl Scene {
     fn streams(&self, line: &str, sources: &[LogSource]) -> (String, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let args = args(&format!("{line} --nostream"));
-        View::open(&args, sources.to_vec(), screen(&mut out, &mut err)).unwrap();
+        Display::open(&args, sources.to_vec(), screen(&mut out, &mut err)).unwrap();
         let folder = format!("{}/", self.folder.path().display());
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).replace(&folder, "");
         (text(out), text(err))
@@ -61,7 +63,7 @@ fn screen<'a>(out: impl Write + 'a, err: impl Write + 'a) -> Screen<'a> {
 
 #[test]
 fn history_has_headings_labels_and_the_last_lines() {
-    let scene = Scene::new();
+    let scene = Logs::new();
     scene.append("pmr.log", b"started\n");
     scene.append("out", b"1\n2\nunfinished \xff");
     let sources = [
@@ -86,7 +88,7 @@ fn history_has_headings_labels_and_the_last_lines() {
 
 #[test]
 fn raw_lines_go_where_the_app_wrote_them() {
-    let scene = Scene::new();
+    let scene = Logs::new();
     scene.append("out", b"fine\nunfinished");
     scene.append("err", b"bad\n");
     let sources = [scene.source(1, "api", Stream::Out, "out"), scene.source(1, "api", Stream::Err, "err")];
@@ -96,7 +98,7 @@ fn raw_lines_go_where_the_app_wrote_them() {
 
 #[test]
 fn a_file_that_several_processes_share_is_shown_once() {
-    let scene = Scene::new();
+    let scene = Logs::new();
     scene.append("x", b"hi\n");
     let sources = [scene.source(1, "api", Stream::Out, "x"), scene.source(1, "api", Stream::Err, "x")];
     assert_eq!(scene.shown("", &sources), "x last 15 lines:\n1|api      | hi\n\n");
@@ -110,7 +112,7 @@ fn following(line: &'static str, sources: Vec<LogSource>) -> (impl Iterator<Item
     let thread = std::thread::spawn(move || {
         let fd = Some(writer.try_clone().unwrap().into());
         let args = args(line);
-        let mut view = View::open(&args, sources, Screen { fd, ..screen(writer, io::sink()) }).unwrap();
+        let mut view = Display::open(&args, sources, Screen { fd, ..screen(writer, io::sink()) }).unwrap();
         while view.turn(None).unwrap() != Woken::HungUp {}
     });
     (BufReader::new(reader).lines().map(Result::unwrap), thread)
@@ -118,7 +120,7 @@ fn following(line: &'static str, sources: Vec<LogSource>) -> (impl Iterator<Item
 
 #[test]
 fn it_follows_until_its_reader_leaves() {
-    let scene = Scene::new();
+    let scene = Logs::new();
     scene.append("a", b"old\n");
     let sources = vec![scene.source(0, "a", Stream::Out, "a"), scene.source(1, "b", Stream::Out, "b")];
     let (mut lines, thread) = following("--timestamp [t]", sources);
@@ -137,13 +139,13 @@ fn it_follows_until_its_reader_leaves() {
 
 #[test]
 fn newcomers_are_shown_from_when_we_came_and_the_known_get_their_new_ids() {
-    let scene = Scene::new();
+    let scene = Logs::new();
     scene.append("b", b"before our time\n");
     let mut out = Vec::new();
     let args = args("--out");
     let source = |id, name: &str, file| scene.source(id, name, Stream::Out, file);
     let ends = Ends::of(scene.folder.path()).unwrap();
-    let mut view = View::open(&args, vec![source(3, "a", "a")], screen(&mut out, io::sink())).unwrap();
+    let mut view = Display::open(&args, vec![source(3, "a", "a")], screen(&mut out, io::sink())).unwrap();
     scene.append("b", b"first\n");
     let newcomers = vec![source(0, "a", "a"), source(12, "a-long-name", "b"), source(12, "x", "b")];
     view.meet(newcomers, &ends).unwrap();
@@ -162,12 +164,12 @@ fn newcomers_are_shown_from_when_we_came_and_the_known_get_their_new_ids() {
 
 #[test]
 fn a_reader_that_is_gone_is_a_broken_pipe() {
-    let scene = Scene::new();
+    let scene = Logs::new();
     scene.append("a", &b"line\n".repeat(100_000));
     let (reader, writer) = io::pipe().unwrap();
     drop(reader);
     let args = args("--lines 100000");
-    let opened = View::open(&args, vec![scene.source(0, "a", Stream::Out, "a")], screen(writer, io::sink()));
+    let opened = Display::open(&args, vec![scene.source(0, "a", Stream::Out, "a")], screen(writer, io::sink()));
     // As such it is told to the caller, which is silent about it.
     assert_eq!(opened.err().map(|error| error.kind()), Some(io::ErrorKind::BrokenPipe));
 }

@@ -21,11 +21,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+pub use self::connection::WorkerOf;
 use self::connection::{Connection, Outcome, State};
 pub use self::report::{Counts, LoadReport, Loss, LostRequest};
-
-/// Tells from the body of an answer which worker sent it.
-pub type WorkerOf = fn(&[u8]) -> Option<String>;
 
 /// Pause of a client that lost a request, so that a dead server is not asked a million times a second.
 const LOSS_PAUSE: Duration = Duration::from_millis(5);

@@ -11,7 +11,7 @@ use regex::Regex;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::net::UnixStream;
 
-use super::ui::Ui;
+use crate::cli::ui::Ui;
 use crate::paths::Home;
 use crate::protocol::event::EventProcess;
 use crate::protocol::{Event, EventKind, Exit};
@@ -24,7 +24,7 @@ const BLINK: Duration = Duration::from_millis(300);
 
 /// Whose events are told.
 #[derive(Clone, Debug)]
-pub enum Circle {
+pub enum Scope {
     /// Everybody's.
     All,
     /// Theirs who are named.
@@ -33,18 +33,18 @@ pub enum Circle {
     Apps(Vec<String>),
 }
 
-impl Circle {
+impl Scope {
     /// The apps, and those that they depend on.
     #[must_use]
-    pub fn of_apps(apps: &[AppSpec]) -> Circle {
-        Circle::Apps(apps.iter().flat_map(|app| app.depends_on.keys().chain([&app.name])).cloned().collect())
+    pub fn of_apps(apps: &[AppSpec]) -> Scope {
+        Scope::Apps(apps.iter().flat_map(|app| app.depends_on.keys().chain([&app.name])).cloned().collect())
     }
 
     fn holds(&self, process: &EventProcess) -> bool {
         match self {
-            Circle::All => true,
-            Circle::Named(selectors) => selectors.iter().any(|selector| is_named(process, selector)),
-            Circle::Apps(names) => names.contains(&process.name),
+            Scope::All => true,
+            Scope::Named(selectors) => selectors.iter().any(|selector| is_named(process, selector)),
+            Scope::Apps(names) => names.contains(&process.name),
         }
     }
 }
@@ -66,8 +66,8 @@ pub async fn subscribe(home: &Home, ui: Ui) -> Option<UnixStream> {
     if ui.is_watched() { UnixStream::connect(home.pub_sock()).await.ok() } else { None }
 }
 
-/// Waits for `operation`, and tells of the events of its circle meanwhile if it takes long.
-pub async fn shown<T>(news: Option<UnixStream>, ui: Ui, circle: &Circle, operation: impl Future<Output = T>) -> T {
+/// Waits for `operation`, and tells of the events of its scope meanwhile if it takes long.
+pub async fn shown<T>(news: Option<UnixStream>, ui: Ui, scope: &Scope, operation: impl Future<Output = T>) -> T {
     let mut operation = pin!(operation);
     let Some(stream) = news else { return operation.await };
     if let Ok(done) = tokio::time::timeout(BLINK, &mut operation).await {
@@ -76,21 +76,21 @@ pub async fn shown<T>(news: Option<UnixStream>, ui: Ui, circle: &Circle, operati
     let mut lines = BufReader::new(stream).lines();
     tokio::select! {
         done = &mut operation => done,
-        () = tell(&mut lines, circle, ui) => operation.await,
+        () = tell(&mut lines, scope, ui) => operation.await,
     }
 }
 
-async fn tell(lines: &mut Lines<BufReader<UnixStream>>, circle: &Circle, ui: Ui) {
+async fn tell(lines: &mut Lines<BufReader<UnixStream>>, scope: &Scope, ui: Ui) {
     while let Ok(Some(line)) = lines.next_line().await {
-        if let Some(text) = serde_json::from_str(&line).ok().and_then(|event| sentence(&event, circle)) {
+        if let Some(text) = serde_json::from_str(&line).ok().and_then(|event| sentence(&event, scope)) {
             ui.progress(&text);
         }
     }
 }
 
 /// What an event says to somebody who waits: `api (3) online`. Events of no interest to them give nothing.
-fn sentence(event: &Event, circle: &Circle) -> Option<String> {
-    let process = event.process.as_ref().filter(|process| circle.holds(process))?;
+fn sentence(event: &Event, scope: &Scope) -> Option<String> {
+    let process = event.process.as_ref().filter(|process| scope.holds(process))?;
     let news = match &event.kind {
         EventKind::Online => "online".to_owned(),
         EventKind::StartFailed { error } => format!("could not start: {error}"),
@@ -109,7 +109,7 @@ fn sentence(event: &Event, circle: &Circle) -> Option<String> {
         EventKind::Deleted => "deleted".to_owned(),
         EventKind::Unhealthy { reason } => format!("unhealthy: {reason}"),
         EventKind::Healthy => "healthy again".to_owned(),
-        EventKind::Canary { watch_ms } => format!("is a canary, watched for {}", value::in_words(*watch_ms)),
+        EventKind::Canary { duration_ms } => format!("is a canary, watched for {}", value::in_words(*duration_ms)),
         EventKind::RollingBack { reason } => format!("goes back to the release before: {reason}"),
         EventKind::NotReplaced { reason, .. } => format!("could not be replaced: {reason}"),
         EventKind::TakenBack => "taken back: the release before serves".to_owned(),
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn events_are_told_in_words() {
-        let told = |kind| sentence(&event(kind), &Circle::All);
+        let told = |kind| sentence(&event(kind), &Scope::All);
         assert_eq!(told(EventKind::Online).as_deref(), Some("api (3) online"));
         let crash = EventKind::Exited { exit: Exit::Signal(9), expected: false };
         assert_eq!(told(crash).as_deref(), Some("api (3) killed by signal 9"));
@@ -157,13 +157,13 @@ mod tests {
     fn a_line_of_the_stream_is_read() {
         let line = serde_json::to_string(&event(EventKind::Started { pid: 7 })).unwrap();
         let read: Event = serde_json::from_str(&line).unwrap();
-        assert_eq!(sentence(&read, &Circle::All).as_deref(), Some("api (3) started (pid 7)"));
+        assert_eq!(sentence(&read, &Scope::All).as_deref(), Some("api (3) started (pid 7)"));
     }
 
     #[test]
     fn others_are_not_told_of() {
-        let told = |circle: Circle| sentence(&event(EventKind::Online), &circle).is_some();
-        let named = |text: &str| told(Circle::Named(vec![Selector::parse(text).unwrap()]));
+        let told = |scope: Scope| sentence(&event(EventKind::Online), &scope).is_some();
+        let named = |text: &str| told(Scope::Named(vec![Selector::parse(text).unwrap()]));
         for word in ["api", "3", "default", "all", "/^a/", "./src/api.js"] {
             assert!(named(word), "{word}");
         }
@@ -172,7 +172,7 @@ mod tests {
         }
         let apps = |name: &str, needs: &[&str]| {
             let depends_on = needs.iter().map(|name| ((*name).to_owned(), Condition::Ready)).collect();
-            told(Circle::of_apps(&[AppSpec { name: name.to_owned(), depends_on, ..sample() }]))
+            told(Scope::of_apps(&[AppSpec { name: name.to_owned(), depends_on, ..sample() }]))
         };
         assert!(apps("api", &[]) && apps("web", &["db", "api"]) && !apps("web", &["db"]));
     }

@@ -1,0 +1,118 @@
+//! Whose logs `pmr logs` shows.
+
+use super::args::LogSource;
+use crate::cli::failure::Failure;
+use crate::cli::selectors::matching;
+use crate::logs::format::Stream;
+use crate::paths::Home;
+use crate::protocol::event::EventProcess;
+use crate::protocol::{ProcessInfo, Refusal};
+use crate::spec::target::{Candidate, Selector, similar};
+
+/// The name by which the daemon's own log is selected, and its label.
+const DAEMON: &str = "PMR";
+
+/// Whose logs the user asked for.
+pub struct Selection {
+    /// The daemon's own.
+    pub daemon: bool,
+    selectors: Vec<Selector>,
+}
+
+impl Selection {
+    pub fn parse(words: &[String]) -> Result<Selection, Failure> {
+        if words.is_empty() {
+            return Ok(Selection { daemon: true, selectors: vec![Selector::All] });
+        }
+        let (own, others): (Vec<&String>, Vec<&String>) = words.iter().partition(|word| *word == DAEMON);
+        let selectors = others.into_iter().map(|word| Selector::parse(word)).collect::<Result<_, _>>()?;
+        Ok(Selection { daemon: !own.is_empty(), selectors })
+    }
+
+    /// True if nobody was named who might not exist.
+    pub fn is_anybody(&self) -> bool {
+        self.selectors.iter().all(|selector| *selector == Selector::All)
+    }
+
+    /// Refuses a selector that names no process: a typing mistake would wait for ever.
+    pub fn check(&self, processes: &[ProcessInfo]) -> Result<(), Refusal> {
+        for selector in self.selectors.iter().filter(|selector| **selector != Selector::All) {
+            if matching(processes, std::slice::from_ref(selector)).is_empty() {
+                let names: Vec<&str> = processes.iter().map(|info| info.name.as_str()).collect();
+                let word = selector.text();
+                return Err(Refusal::NoMatch { similar: similar(&word, &names), selector: word });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this process may be one of those named. Who else has the name cannot be seen from one alone.
+    pub fn may_mean(&self, process: &EventProcess) -> bool {
+        let EventProcess { id, name, namespace } = process;
+        let candidate = Candidate { id: *id, name, namespace, script: None };
+        self.selectors.iter().any(|selector| !selector.matches(&[candidate]).is_empty())
+    }
+
+    pub fn files(&self, processes: &[ProcessInfo], home: &Home) -> Vec<LogSource> {
+        let own = self.daemon.then(|| LogSource {
+            process_id: None,
+            name: DAEMON.to_owned(),
+            stream: Stream::Daemon,
+            path: home.daemon_log(),
+        });
+        let named = matching(processes, &self.selectors);
+        own.into_iter().chain(named.into_iter().flat_map(of_process)).collect()
+    }
+}
+
+fn of_process(info: &ProcessInfo) -> impl Iterator<Item = LogSource> {
+    let source = |stream, path: &Option<std::path::PathBuf>| {
+        path.clone().map(|path| LogSource { process_id: Some(info.id), name: info.name.clone(), stream, path })
+    };
+    [source(Stream::Out, &info.out_log), source(Stream::Err, &info.err_log)].into_iter().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::view::sample;
+
+    fn selection(words: &[&str]) -> Selection {
+        Selection::parse(&words.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap()
+    }
+
+    #[test]
+    fn the_files_of_whom_is_named() {
+        let (home, processes) = (Home::new("/h".into()), [sample::info()]);
+        let paths = |words: &[&str]| -> Vec<String> {
+            let files = selection(words).files(&processes, &home);
+            files.iter().map(|file| file.path.display().to_string()).collect()
+        };
+        assert_eq!(paths(&[]), ["/h/pmr.log", "/h/logs/api-out-3.log", "/h/logs/api-error-3.log"]);
+        assert_eq!(paths(&["3"]), ["/h/logs/api-out-3.log", "/h/logs/api-error-3.log"]);
+        assert_eq!(paths(&["PMR"]), ["/h/pmr.log"]);
+        assert_eq!(paths(&["PMR", "api", "3"]), paths(&[]));
+    }
+
+    #[test]
+    fn a_name_must_exist_but_all_may_be_nobody_yet() {
+        let processes = [sample::info()];
+        let refusal = selection(&["all", "apj"]).check(&processes).unwrap_err();
+        assert_eq!(refusal.hint().as_deref(), Some("did you mean api?"));
+        assert!(selection(&["api", "/^a/", "PMR"]).check(&processes).is_ok());
+        for (words, anybody) in [(&[][..], true), (&["all"], true), (&["PMR"], true), (&["PMR", "api"], false)] {
+            assert_eq!(selection(words).is_anybody(), anybody);
+            assert_eq!(selection(words).check(&[]).is_ok(), anybody);
+        }
+    }
+
+    #[test]
+    fn newcomers_are_recognised_by_each_kind_of_selector() {
+        let process = EventProcess { id: 5, name: "api".into(), namespace: "web".into() };
+        for (word, meant) in [("api", true), ("web", true), ("5", true), ("/^a/", true), ("all", true), ("ap", false)] {
+            assert_eq!(selection(&[word]).may_mean(&process), meant, "{word}");
+        }
+        assert!(selection(&[]).may_mean(&process));
+        assert!(!selection(&["PMR"]).may_mean(&process));
+    }
+}

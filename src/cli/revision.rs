@@ -1,0 +1,78 @@
+//! What `restart` and `reload` have in common: their arguments, told apart into config files and selectors, and one
+//! request to the daemon for each kind.
+
+use super::app_flags::AppFlags;
+use super::apps::{self, FileFlags};
+use super::config_file::is_config_file;
+use super::context::Context;
+use super::failure::Failure;
+use super::outcome::{self, Lengths, Outcome};
+use crate::protocol::{Action, Changes, Launch, Report};
+use crate::spec::AppSpec;
+use crate::spec::target::Selector;
+
+/// What restart and reload are asked with.
+#[derive(clap::Args, Debug)]
+pub struct RevisionArgs {
+    /// Ids, names, namespaces, `all`, /regular expressions/, config files
+    #[arg(required = true, value_name = "PROCESS", value_parser = Selector::parse)]
+    selectors: Vec<Selector>,
+    #[command(flatten)]
+    flags: AppFlags,
+    #[command(flatten)]
+    files: FileFlags,
+    /// Take over the environment of this shell
+    #[arg(short = 'a', long)]
+    update_env: bool,
+    /// Arguments of the app, in place of those it has
+    #[arg(last = true, value_name = "ARGS")]
+    args: Vec<String>,
+}
+
+/// What restart and reload share: what was typed, told apart and worked out.
+pub struct Revision {
+    apps: Vec<AppSpec>,
+    known: Vec<Selector>,
+    changes: Changes,
+}
+
+impl Revision {
+    /// Tells config files from selectors and reads the files. `--only` and `--env` without a file are refused: they
+    /// would do nothing.
+    pub fn new(args: RevisionArgs) -> Result<Revision, Failure> {
+        let RevisionArgs { selectors, mut flags, files, update_env, args } = args;
+        flags.set_args(args);
+        let is_file = |selector: &Selector| matches!(selector, Selector::Word(word) if is_config_file(word));
+        let (configs, known): (Vec<_>, Vec<_>) = selectors.into_iter().partition(is_file);
+        if configs.is_empty() {
+            files.check_unused()?;
+        }
+        let options = files.options();
+        let mut apps = Vec::new();
+        for config in &configs {
+            apps.extend(apps::of_file(&config.text(), &options, &flags)?);
+        }
+        Ok(Revision { apps, known, changes: apps::changes(flags, update_env)? })
+    }
+
+    /// Launches the apps of the files, acts on the known processes, and shows the list. Only apps are reason enough to
+    /// start a daemon: without one nothing is known.
+    pub async fn carry_out(
+        self,
+        how: Launch,
+        action: impl FnOnce(Changes) -> Action,
+        cx: &Context,
+    ) -> Result<Outcome, Failure> {
+        let client = if self.apps.is_empty() { cx.daemon().await? } else { cx.daemon_or_start().await? };
+        apps::warn_of(&self.apps, cx);
+        let lengths = Lengths::now(&client.list().await?);
+        let mut report = Report::default();
+        if !self.apps.is_empty() {
+            outcome::append(&mut report, client.launch(self.apps, how).await?);
+        }
+        if !self.known.is_empty() {
+            outcome::append(&mut report, client.act(action(self.changes), self.known).await?);
+        }
+        outcome::conclude(&report, &client, &lengths, cx).await
+    }
+}
