@@ -20,15 +20,15 @@ pub use read::Instances;
 use read::Unfit;
 
 use super::{
-    Activation, AppSpec, Balance, Confinement, DEFAULT_INSTANCE_VAR, Dependencies, Env, ExecMode, Health, LogTarget,
-    OnReloadFailure, Program, QueueRule, Readiness, RestartRule, Sharing, StopRule, interpreter, log_paths, target,
+    Activation, AppSpec, Balance, Confinement, Dependencies, Env, ExecMode, Health, LogTarget, OnReloadFailure,
+    Program, QueueRule, Readiness, RestartRule, Sharing, StopRule, interpreter, log_paths, target,
 };
 
 /// What was said about one app so far: by its config file, then by the command line, which overrides.
 ///
 /// Nothing is looked up yet: paths are as written and may not exist. Settings that need no looking up have their
 /// defaults from the beginning, so a draft says all there is to say about them.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Draft {
     /// The script, program or command line.
     pub script: Option<String>,
@@ -58,8 +58,8 @@ pub struct Draft {
     pub env: Env,
     /// Files of more variables, of which the later win; `env` wins over all.
     pub env_files: Vec<String>,
-    /// Name of the variable that holds the instance number.
-    pub instance_var: String,
+    /// Name of the variable that holds the instance number, unless it is the usual one.
+    pub instance_var: Option<String>,
     /// When to start again.
     pub restart: RestartRule,
     /// How to stop.
@@ -84,43 +84,8 @@ pub struct Draft {
     pub err: LogTarget,
     /// One log file for all instances.
     pub merge_logs: Option<bool>,
-    /// False: registered as stopped.
-    pub autostart: bool,
-}
-
-impl Default for Draft {
-    fn default() -> Draft {
-        Draft {
-            script: None,
-            name: None,
-            namespace: None,
-            cwd: None,
-            args: None,
-            interpreter: None,
-            interpreter_args: None,
-            instances: None,
-            mode: None,
-            balance: Balance::default(),
-            sharing: Sharing::default(),
-            queue: QueueRule::default(),
-            env: Env::new(),
-            env_files: Vec::new(),
-            instance_var: DEFAULT_INSTANCE_VAR.to_owned(),
-            restart: RestartRule::default(),
-            stop: StopRule::default(),
-            readiness: Readiness::default(),
-            watchdog: None,
-            activation: Activation::default(),
-            health: None,
-            depends_on: Dependencies::new(),
-            on_reload_failure: OnReloadFailure::default(),
-            confinement: Confinement::default(),
-            out: LogTarget::default(),
-            err: LogTarget::default(),
-            merge_logs: None,
-            autostart: true,
-        }
-    }
+    /// `Some(false)`: registered as stopped.
+    pub autostart: Option<bool>,
 }
 
 impl Draft {
@@ -154,7 +119,7 @@ impl Draft {
             sharing: spec.sharing.clone(),
             out: spec.logs.out.clone(),
             err: spec.logs.err.clone(),
-            autostart: spec.autostart,
+            autostart: Some(spec.autostart),
             ..Draft::default()
         }
     }
@@ -166,7 +131,8 @@ impl Draft {
         (spec.logs.out, spec.logs.err) = (place(self.out), place(self.err));
         spec.logs.merge = self.merge_logs.unwrap_or(spec.logs.merge);
         (spec.env, spec.restart, spec.stop) = (self.env, self.restart, self.stop);
-        (spec.readiness, spec.autostart) = (self.readiness, self.autostart);
+        spec.readiness = self.readiness;
+        spec.autostart = self.autostart.unwrap_or(spec.autostart);
         (spec.watchdog, spec.activation) = (self.watchdog, self.activation);
         (spec.confinement, spec.sharing) = (self.confinement, self.sharing);
         spec.health = self.health;
