@@ -5,10 +5,11 @@
 //! promises. Then, under load on connections that are kept alive and on a new connection for each request, the app is
 //! reloaded, scaled to four workers and back, one worker is killed with SIGKILL, and God is killed. No request may be
 //! refused, cut or left hanging, except those inside the killed worker. Programs that support socket activation run the
-//! scenario once more with inherited sockets: at the end they go idle, and the next client starts one. `cargo test
-//! --test programs` runs the scenario for a core of programs, as root and as an ordinary user. The long test runs all
-//! programs with five reloads each, as both users, and prints one table row for each. It takes half an hour on two idle
-//! cores, after `.ci/programs all` has installed the programs:
+//! scenario once more with inherited sockets: at the end they go idle, and the next client starts one.
+//!
+//! `cargo test --test programs` runs the scenario for a core of programs, as root and as an ordinary user. The long
+//! test runs all programs with five reloads each, as both users, and prints one table row for each. It takes half an
+//! hour on two idle cores, after `.ci/programs all` has installed the programs:
 //!
 //! ```text
 //! cargo test --test programs -- --ignored --nocapture
