@@ -2,6 +2,7 @@
 //!
 //! Work belongs to the daemon: a command that is interrupted or runs out of time has only stopped waiting.
 
+mod account_env;
 mod connect;
 mod progress;
 mod spawn;
@@ -222,10 +223,10 @@ impl Client {
         };
         match ask(&target).await? {
             Err(Refusal::NoMatch { selector, similar }) => match with_path(&target, &selector) {
-                Some(again) => Ok(ask(&again).await??.into()),
+                Some(again) => Ok(account_env::added(ask(&again).await??.into())),
                 None => Err(Refusal::NoMatch { selector, similar }.into()),
             },
-            answer => Ok(answer?.into()),
+            answer => Ok(account_env::added(answer?.into())),
         }
     }
 
@@ -234,7 +235,7 @@ impl Client {
         let all = async |rpc: DaemonClient| rpc.describe(within(READING), vec![Selector::All]).await;
         match self.read("describe", all).await? {
             Err(Refusal::Empty) => Ok(Vec::new()),
-            answer => Ok(answer?.into()),
+            answer => Ok(account_env::added(answer?.into())),
         }
     }
 

@@ -13,7 +13,7 @@ pub struct Args {
     /// Ids, names, namespaces, `all`, /regular expressions/
     #[arg(required = true, value_name = "PROCESS", value_parser = Selector::parse)]
     selectors: Vec<Selector>,
-    /// Show the values of variables that look like secrets, too
+    /// Show what looks like a secret in variables and arguments, too
     #[arg(long)]
     show_secrets: bool,
 }

@@ -10,7 +10,7 @@ use crate::cli::view;
 #[command(after_help = "Examples:\n  pmr jlist | jq '.[] | select(.name == \"api\") | .pm2_env.status'\n  \
                         pmr jlist | jq 'map(.monit.memory) | add'")]
 pub struct Args {
-    /// Show the values of variables that look like secrets, too
+    /// Show what looks like a secret in variables and arguments, too
     #[arg(long)]
     show_secrets: bool,
 }
