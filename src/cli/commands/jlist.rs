@@ -15,7 +15,7 @@ pub struct Args {
     show_secrets: bool,
 }
 
-/// Runs it.
+/// Carries the command out. The outcome decides the exit code.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let described = match cx.daemon_if_any().await? {
         Some(daemon) => daemon.describe_all().await?,

@@ -51,7 +51,7 @@ pub struct Place {
     user: bool,
 }
 
-/// Runs it.
+/// Carries the command out. The outcome decides the exit code.
 pub fn run(args: &Args, cx: &Context) -> Result<Outcome, Failure> {
     let boot = Boot { wait_online: args.wait_ip, ..args.place.boot(cx)? };
     if args.print {
