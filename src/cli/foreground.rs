@@ -60,11 +60,11 @@ impl Foreground {
             return Ok((None, None));
         }
         let doing = || "starting the command beside the daemon".to_owned();
-        let (news, readiness) = io::pipe().doing(doing)?;
-        files::inherit(&news, true).doing(doing)?;
+        let (reader, readiness) = io::pipe().doing(doing)?;
+        files::inherit(&reader, true).doing(doing)?;
         let child = Command::new("/proc/self/exe")
             .arg(COMPANION)
-            .arg(news.as_raw_fd().to_string())
+            .arg(reader.as_raw_fd().to_string())
             .arg("--home")
             .arg(self.home.root())
             .args(&self.command)
@@ -78,12 +78,12 @@ impl Foreground {
 /// exit code is the command's, if that failed.
 #[must_use]
 pub fn accompany(args: &[OsString]) -> ExitCode {
-    let news = args.get(2).and_then(|number| number.to_str()?.parse().ok()).and_then(files::take);
-    let (Some(news), Some(home), Some(command)) = (news, args.get(4), args.get(5..)) else {
+    let pipe = args.get(2).and_then(|number| number.to_str()?.parse().ok()).and_then(files::take);
+    let (Some(pipe), Some(home), Some(command)) = (pipe, args.get(4), args.get(5..)) else {
         return ExitCode::FAILURE;
     };
     let mut said = String::new();
-    if File::from(news).read_to_string(&mut said).is_err() || said.trim() != "ok" {
+    if File::from(pipe).read_to_string(&mut said).is_err() || said.trim() != "ok" {
         // The daemon says itself what is wrong.
         return ExitCode::SUCCESS;
     }
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn an_argument_of_the_app_is_no_wish_of_ours() {
+    fn a_no_daemon_flag_of_the_app_is_left_to_the_app() {
         assert_eq!(split(&["pmr", "start", "a.js", "--", "--no-daemon"]), None);
     }
 }

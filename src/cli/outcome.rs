@@ -71,8 +71,8 @@ impl Lengths {
     }
 }
 
-/// Tells what became of an operation: a line for each process, the last words of those that failed.
-pub fn tell(report: &Report, processes: &[ProcessInfo], lengths: &Lengths, cx: &Context) -> Outcome {
+/// Prints the report of an operation: a line for each process, and the last log lines of those that failed.
+pub fn print_report(report: &Report, processes: &[ProcessInfo], lengths: &Lengths, cx: &Context) -> Outcome {
     let mut shown = Vec::new();
     for line in &report.lines {
         let text = view::report::line(line, cx.ui.look());
@@ -119,15 +119,15 @@ fn is_older(path: &Path, begun: SystemTime) -> bool {
     written.is_ok_and(|written| written + TICK < begun)
 }
 
-/// Tells what became of an operation, then shows the list.
+/// Prints the report of an operation, then the list.
 pub async fn conclude(report: &Report, client: &Client, lengths: &Lengths, cx: &Context) -> Result<Outcome, Failure> {
     let processes = client.list().await?;
-    let outcome = tell(report, &processes, lengths, cx);
+    let outcome = print_report(report, &processes, lengths, cx);
     cx.ui.show(&view::list::table(&processes, view::list::Order::default(), cx.now(), cx.ui.look()));
     Ok(outcome)
 }
 
-/// Two reports as one.
+/// Adds the lines of a second report to the first.
 pub fn append(report: &mut Report, more: Report) {
     report.lines.extend(more.lines);
     report.notes.extend(more.notes);

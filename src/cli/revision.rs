@@ -11,7 +11,7 @@ use crate::protocol::{Action, Changes, Launch, Report};
 use crate::spec::AppSpec;
 use crate::spec::target::Selector;
 
-/// What restart and reload are asked with.
+/// The arguments of restart and reload.
 #[derive(clap::Args, Debug)]
 pub struct RevisionArgs {
     /// Ids, names, namespaces, `all`, /regular expressions/, config files
@@ -29,7 +29,7 @@ pub struct RevisionArgs {
     args: Vec<String>,
 }
 
-/// What restart and reload share: what was typed, told apart and worked out.
+/// A restart or reload, worked out from its arguments: apps of config files, selectors of known processes, changes.
 pub struct Revision {
     apps: Vec<AppSpec>,
     known: Vec<Selector>,

@@ -1,4 +1,4 @@
-//! The end of a daemon, as its client sees it.
+//! Ends the daemon and waits until its process is gone.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The only holder of standard output and standard error: voice, colour, width, `--silent`.
+//! The only writer to standard output and standard error: prefix, colour, width, `--silent`.
 //!
 //! A reader that goes away (`pmr list | head -1`) is no error: what cannot be written is dropped without a word.
 
@@ -11,10 +11,10 @@ use anstyle::{AnsiColor, Style};
 use super::failure::Failure;
 use super::view::Look;
 
-/// What the house puts before its own sentences.
-const VOICE: &str = "[pmr]";
+/// The prefix of pmr's own messages.
+const PREFIX: &str = "[pmr]";
 
-/// Where a command says what it has to say.
+/// The output of a command.
 #[derive(Clone, Copy, Debug)]
 pub struct Ui {
     silent: bool,
@@ -48,7 +48,7 @@ impl Ui {
         io::stdout().is_terminal()
     }
 
-    /// True if somebody watches standard error.
+    /// True if standard error is a terminal, and not `--silent`.
     #[must_use]
     pub fn is_watched(&self) -> bool {
         !self.silent && io::stderr().is_terminal()
@@ -81,10 +81,10 @@ impl Ui {
         }
     }
 
-    /// A sentence of the house about what was done.
+    /// A message of pmr about what was done; left out with `--silent`.
     pub fn say(&self, text: &str) {
         if !self.silent {
-            self.line(&format!("{} {text}", paint(self.color_out, GREEN, VOICE)));
+            self.line(&format!("{} {text}", paint(self.color_out, GREEN, PREFIX)));
         }
     }
 
@@ -99,13 +99,13 @@ impl Ui {
     /// How far things are; standard error, left out with `--silent`.
     pub fn progress(&self, text: &str) {
         if !self.silent {
-            self.err(&format!("{} {text}", paint(self.color_err, DIM, VOICE)));
+            self.err(&format!("{} {text}", paint(self.color_err, DIM, PREFIX)));
         }
     }
 
     /// What went wrong with one of several.
     pub fn complain(&self, text: &str) {
-        self.err(&format!("{} {text}", paint(self.color_err, RED, VOICE)));
+        self.err(&format!("{} {text}", paint(self.color_err, RED, PREFIX)));
     }
 
     /// What ended the command.
@@ -121,7 +121,7 @@ impl Ui {
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
 
-    /// Asks a question with yes and no. `None` if nobody is there to answer.
+    /// Asks a question with yes and no. `None` if there is no terminal.
     #[must_use]
     pub fn ask(&self, question: &str) -> Option<bool> {
         if !io::stdin().is_terminal() || !io::stderr().is_terminal() {

@@ -1,8 +1,8 @@
-//! A line that somebody waits for in the output of a process.
+//! A line that a health check (`log`) waits for in the output of a process.
 //!
-//! It is looked for in the pipe, before its bytes are moved, and in whole lines alone; what is found is noted on the
-//! pipe before it is told and moved. So a daemon that is killed at any instruction leaves either a pipe that still has
-//! the line, or one that bears the note, and its successor comes to know in both cases. Lines of more than half of what
+//! The search is in the pipe, before its bytes are moved, and in whole lines only. A find is noted on the pipe before it is
+//! reported and before the bytes are moved. So a daemon that is killed at any instruction leaves either a pipe that still has
+//! the line, or one that bears the note, and its successor finds out in both cases. Lines of more than half of what
 //! the pipe has room for (32 KB) are looked at in parts. Outputs in which nothing is awaited, or no longer, are not
 //! looked at.
 
@@ -16,10 +16,10 @@ use super::pipe::{Pipe, Ready};
 use crate::os::killpoint;
 use crate::spec::health::Pattern;
 
-/// See the module. All outputs of a process share one.
+/// A pattern that is searched for until it is found. All outputs of a process share one.
 #[derive(Debug)]
 pub struct AwaitedLine {
-    /// True once it is found, or nobody waits any more: for those who have no time for the lock.
+    /// True once the line is found or no longer awaited. Read without the lock, for each drain looks at it.
     over: AtomicBool,
     waiting: Mutex<Option<Waiting>>,
 }
@@ -27,20 +27,20 @@ pub struct AwaitedLine {
 #[derive(Debug)]
 struct Waiting {
     expression: Regex,
-    tell: oneshot::Sender<()>,
+    found: oneshot::Sender<()>,
 }
 
 impl AwaitedLine {
-    /// One that is not found yet, and where it will be told.
+    /// A line that is not found yet, and the receiver that is signalled when it is.
     #[must_use]
     pub fn new(pattern: &Pattern) -> (AwaitedLine, oneshot::Receiver<()>) {
         let expression = Regex::new(&pattern.expression()).expect("a pattern can be compiled");
-        let (tell, found) = oneshot::channel();
-        let waiting = Mutex::new(Some(Waiting { expression, tell }));
-        (AwaitedLine { over: AtomicBool::new(false), waiting }, found)
+        let (found, receiver) = oneshot::channel();
+        let waiting = Mutex::new(Some(Waiting { expression, found }));
+        (AwaitedLine { over: AtomicBool::new(false), waiting }, receiver)
     }
 
-    /// Nobody waits for it any more.
+    /// Ends the search: the line is no longer needed.
     pub fn give_up(&self) {
         drop(self.end());
     }
@@ -49,8 +49,8 @@ impl AwaitedLine {
         self.over.load(Ordering::Relaxed)
     }
 
-    /// What can be had from the pipe, which is looked at first. The bytes that are ready must be taken before anybody
-    /// else takes some.
+    /// Searches the whole lines in the pipe and returns how much may be moved. The caller must move those bytes before anything
+    /// else reads from the pipe.
     pub(super) fn look(&self, pipe: &Pipe) -> rustix::io::Result<Ready> {
         let ready = pipe.ready_lines()?;
         // What cannot be looked at, for want of files, is not held back.
@@ -71,11 +71,11 @@ impl AwaitedLine {
         lines.any(|line| expression.is_match(line))
     }
 
-    /// It was found.
+    /// Reports the line as found, once.
     pub(super) fn found(&self) {
-        if let Some(Waiting { tell, .. }) = self.end() {
-            // Who waited may have gone.
-            let _ = tell.send(());
+        if let Some(Waiting { found, .. }) = self.end() {
+            // The receiver may have been dropped.
+            let _ = found.send(());
         }
     }
 

@@ -15,7 +15,7 @@ use super::line_inspector::LineInspector;
 use super::pipe::{Pipe, Ready};
 use crate::os::killpoint;
 
-/// A log file and who writes to it.
+/// A log file and the pipes that are written to it.
 #[derive(Debug)]
 pub struct LogFile {
     path: PathBuf,
@@ -52,7 +52,7 @@ impl LogFile {
         LogFile { path, writers: AtomicUsize::new(0), last: Mutex::default(), state: Mutex::default() }
     }
 
-    /// Where it is.
+    /// The path it was opened by.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -64,7 +64,7 @@ impl LogFile {
         self.lock().lost
     }
 
-    /// Another pipe leads here from now on. Never waits for the disk.
+    /// Registers a pipe that is written to this file from now on. Never waits for the disk.
     pub(super) fn attach(&self, pipe: &Arc<Pipe>) {
         self.writers.fetch_add(1, Ordering::Relaxed);
         if pipe.is_marked() {
@@ -95,8 +95,8 @@ impl LogFile {
         self.writers.load(Ordering::Relaxed) > 1
     }
 
-    /// Moves what is in the pipe to the end of the file, as far as it is fit to go there. Blocks as long as the disk
-    /// does. Who looks at lines does so before.
+    /// Moves what is in the pipe to the end of the file: whole lines if the file is shared, else all bytes. Blocks as long as
+    /// the disk does. `look` sees the lines before they are moved.
     ///
     /// # Errors
     /// When the pipe cannot be read.
@@ -152,7 +152,7 @@ impl LogFile {
             self.change_writer(state, pipe)?;
         }
         if state.lost > 0 {
-            self.confess(state)?;
+            self.write_gap_notice(state)?;
         }
         self.ensure_open(state)?.take(pipe, length)
     }
@@ -183,7 +183,7 @@ impl LogFile {
     }
 
     /// Says in the file how much is missing at this place.
-    fn confess(&self, state: &mut State) -> io::Result<()> {
+    fn write_gap_notice(&self, state: &mut State) -> io::Result<()> {
         let lost = state.lost;
         let open = self.ensure_open(state)?;
         let line_break = if open.ends_midline() { "\n" } else { "" };

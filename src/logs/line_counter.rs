@@ -1,23 +1,23 @@
-//! How many lines a process prints, while somebody wants to know.
+//! Counts the lines a process prints while a canary is judged by them.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::pipe::{Pipe, Ready};
 
-/// Counts the lines of an output. Off at first, and an output whose tally is off is not looked at.
+/// Counts the lines of an output. Off at first; an output whose counter is off is not looked at.
 #[derive(Debug, Default)]
-pub struct LineTally {
+pub struct LineCounter {
     is_on: AtomicBool,
     lines: AtomicU32,
 }
 
-impl LineTally {
-    /// Counts from now on, or no more.
+impl LineCounter {
+    /// Starts or stops counting.
     pub fn turn(&self, on: bool) {
         self.is_on.store(on, Ordering::Relaxed);
     }
 
-    /// Lines since this was last asked.
+    /// Lines counted since the last call.
     #[must_use]
     pub fn take(&self) -> u32 {
         self.lines.swap(0, Ordering::Relaxed)
@@ -27,7 +27,8 @@ impl LineTally {
         self.is_on.load(Ordering::Relaxed)
     }
 
-    /// What can be had from the pipe: whole lines, which are counted. They must be taken before anybody else takes some.
+    /// Counts the whole lines in the pipe and returns how much may be moved. The caller must move those bytes before anything
+    /// else reads from the pipe.
     pub(super) fn look(&self, pipe: &Pipe) -> rustix::io::Result<Ready> {
         let ready = pipe.ready_lines()?;
         if let Ready::Bytes(length) = ready {

@@ -1,7 +1,7 @@
 //! The two that look at an app's output line by line while it is moved: one waits for a line, the other counts lines.
 
 use super::pipe::{Pipe, Ready};
-use super::{AwaitedLine, LineTally};
+use super::{AwaitedLine, LineCounter};
 
 /// What looks at whole lines of a pipe before they are moved to the file.
 #[derive(Clone, Copy)]
@@ -9,7 +9,7 @@ pub(super) enum LineInspector<'a> {
     /// Waits for a line that matches.
     Awaited(&'a AwaitedLine),
     /// Counts lines.
-    Tally(&'a LineTally),
+    Counter(&'a LineCounter),
 }
 
 impl LineInspector<'_> {
@@ -17,7 +17,7 @@ impl LineInspector<'_> {
     pub(super) fn at(self, pipe: &Pipe) -> rustix::io::Result<Ready> {
         match self {
             LineInspector::Awaited(line) => line.look(pipe),
-            LineInspector::Tally(tally) => tally.look(pipe),
+            LineInspector::Counter(counter) => counter.look(pipe),
         }
     }
 }

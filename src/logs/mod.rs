@@ -6,12 +6,13 @@
 //!                                    `pmr logs`:  Follower (inotify) ─► Splitter ─► Format ◄──┘
 //! ```
 //!
-//! Bytes never pass through the daemon's main thread: it hands the read end of a pipe over and hears of it again when
+//! Bytes never pass through the daemon's main thread: it hands the read end of a pipe over and is notified when
 //! the pipe has ended. An app that prints nothing costs no thread, no buffer and no task; a disk that hangs stops the
 //! apps that write to it (their pipes fill up) and nobody else. Nothing is done line by line on the way to the file. No
 //! byte is in the daemon's memory only, so it can be killed at any time: its successor reads on where it stopped.
 //!
-//! Writing: [`LogFiles`], [`mod@file`], `append`, `pipe`, `pump`, `dispatch`, `awaited`, `tally`. Reading: [`tail`],
+//! Writing: [`LogFiles`], [`mod@file`], `append`, `pipe`, `pump`, `dispatch`, `awaited`,
+//! `line_counter`, `line_inspector`. Reading: [`tail`],
 //! [`last_lines`], [`split`]. Showing: [`mod@format`], [`time_format`].
 
 mod append;
@@ -42,7 +43,7 @@ use crate::os::thread_pool::Threads;
 pub use awaited::AwaitedLine;
 use dispatch::Dispatcher;
 pub use file::LogFile;
-pub use line_counter::LineTally;
+pub use line_counter::LineCounter;
 use pipe::Pipe;
 use pump::Pump;
 
@@ -67,12 +68,12 @@ struct Inner {
 pub struct Output {
     /// The read end of its pipe.
     pub pipe: OwnedFd,
-    /// Where it goes; `None`: to nowhere.
+    /// The log file; `None` discards the output.
     pub file: Option<Arc<LogFile>>,
-    /// A line that somebody waits for.
+    /// The line its health check waits for.
     pub awaited: Option<Arc<AwaitedLine>>,
     /// Counts its lines.
-    pub tally: Option<Arc<LineTally>>,
+    pub tally: Option<Arc<LineCounter>>,
 }
 
 /// A pump at work. Dropping it changes nothing: the pump goes on to the end of its pipe.
@@ -82,7 +83,7 @@ pub struct Pumping(oneshot::Receiver<()>);
 impl Pumping {
     /// Waits until the pipe has ended (every holder of its write end is gone) and all its bytes are in the file.
     pub async fn finished(self) {
-        // An error means that the pump is gone, which is the same news.
+        // An error means that the pump is gone, which means the same.
         let _ = self.0.await;
     }
 }

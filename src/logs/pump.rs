@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use super::file::{LogFile, Taken};
 use super::line_inspector::LineInspector;
 use super::pipe::{Pipe, Ready};
-use super::{AwaitedLine, LineTally};
+use super::{AwaitedLine, LineCounter};
 
 /// After so many bytes a drain gives its thread back, so that a thousand apps that never pause take turns.
 const TURN: usize = 4 << 20;
@@ -32,11 +32,11 @@ const GATHER: Duration = Duration::from_micros(250);
 /// How a drain ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Drained {
-    /// Others shall have their turn; there is more.
+    /// There is more, but the thread is given to other pumps first.
     TurnOver,
     /// Nothing to be done at present: watch it again.
     Idle,
-    /// As `Idle`, but the beginning of a line is held back, which must not fire: watch for news only.
+    /// As `Idle`, but the beginning of a line is held back, which must not fire: watch for further writes only.
     Held,
     /// The pipe has ended and all its bytes are delivered.
     Ended,
@@ -47,24 +47,24 @@ pub(super) struct Pump {
     pipe: Arc<Pipe>,
     file: Option<Arc<LogFile>>,
     awaited: Option<Arc<AwaitedLine>>,
-    tally: Option<Arc<LineTally>>,
+    tally: Option<Arc<LineCounter>>,
     /// Set once the pipe has held back the beginning of a line.
-    news: OnceLock<News>,
+    write_events: OnceLock<WriteEvents>,
     /// Held while it drains. The dispatcher hands a pump to one thread at a time.
     last_output: Mutex<Option<Instant>>,
     /// Dropped at the end, which is the signal.
     _done: oneshot::Sender<()>,
 }
 
-/// Becomes readable when a write to a pipe is done, whatever is in it already. Not while a long write waits for room:
+/// A descriptor that becomes readable when a write to a pipe is done, whatever is in the pipe already. Not while a long write waits for room:
 /// the kernel tells readers of that only if the pipe was empty before.
-struct News(OwnedFd);
+struct WriteEvents(OwnedFd);
 
 impl Pump {
     pub(super) fn new(
         pipe: Pipe,
         file: Option<Arc<LogFile>>,
-        (awaited, tally): (Option<Arc<AwaitedLine>>, Option<Arc<LineTally>>),
+        (awaited, tally): (Option<Arc<AwaitedLine>>, Option<Arc<LineCounter>>),
         done: oneshot::Sender<()>,
     ) -> Pump {
         let pipe = Arc::new(pipe);
@@ -74,7 +74,7 @@ impl Pump {
         if let Some(line) = awaited.as_ref().filter(|_| pipe.was_found()) {
             line.found();
         }
-        Pump { pipe, file, awaited, tally, news: OnceLock::new(), last_output: Mutex::default(), _done: done }
+        Pump { pipe, file, awaited, tally, write_events: OnceLock::new(), last_output: Mutex::default(), _done: done }
     }
 
     pub(super) fn pipe(&self) -> &OwnedFd {
@@ -83,7 +83,7 @@ impl Pump {
 
     /// What to watch for the next output.
     pub(super) fn watched(&self) -> &OwnedFd {
-        self.news.get().map_or(self.pipe.fd(), |news| &news.0)
+        self.write_events.get().map_or(self.pipe.fd(), |write_events| &write_events.0)
     }
 
     /// Moves what is there. Blocks as long as the disk does.
@@ -92,8 +92,8 @@ impl Pump {
         if let Some(file) = &self.file {
             file.notice_replacement();
         }
-        if let Some(news) = self.news.get() {
-            news.forget();
+        if let Some(write_events) = self.write_events.get() {
+            write_events.forget();
         }
         let chatty = last_output.is_some_and(|last| last.elapsed() < CHATTY);
         let drained = self.move_bytes(chatty).unwrap_or_else(|error| {
@@ -152,11 +152,11 @@ impl Pump {
 
     /// Leaves the beginning of a line where it is, if its growth can be watched.
     fn hold(&self) -> rustix::io::Result<Drained> {
-        if self.news.get().is_some() {
+        if self.write_events.get().is_some() {
             return Ok(Drained::Held);
         }
-        match (News::of(&self.pipe), &self.file) {
-            (Ok(news), _) => Ok(self.news.set(news).map_or(Drained::Idle, |()| Drained::Held)),
+        match (WriteEvents::of(&self.pipe), &self.file) {
+            (Ok(write_events), _) => Ok(self.write_events.set(write_events).map_or(Drained::Idle, |()| Drained::Held)),
             (Err(_), Some(file)) => file.take_unfinished(&self.pipe).map(|_| Drained::Idle),
             (Err(_), None) => Ok(Drained::Idle),
         }
@@ -170,12 +170,12 @@ impl Pump {
         }
     }
 
-    /// Who looks at the output, if anybody does at present. A process in whose output a line is awaited is not ready, and
-    /// judged by nothing else.
+    /// What looks at the output line by line, if anything does at present. The search for a line comes first: a process in
+    /// whose output a line is awaited is not ready yet, and its error rate is not judged.
     fn look(&self) -> Option<LineInspector<'_>> {
         let awaited = self.awaited.as_deref().filter(|line| !line.is_over());
         let tally = self.tally.as_deref().filter(|tally| tally.is_on());
-        awaited.map(LineInspector::Awaited).or_else(|| tally.map(LineInspector::Tally))
+        awaited.map(LineInspector::Awaited).or_else(|| tally.map(LineInspector::Counter))
     }
 }
 
@@ -187,24 +187,24 @@ impl Drop for Pump {
     }
 }
 
-impl News {
+impl WriteEvents {
     /// An edge-triggered epoll around the pipe. Being an epoll, it can be watched itself, and then fires for writes
-    /// since [`News::forget`] alone: level-triggered, the bytes that are held back would fire for ever.
-    fn of(pipe: &Pipe) -> io::Result<News> {
+    /// since [`WriteEvents::forget`] alone: level-triggered, the bytes that are held back would fire for ever.
+    fn of(pipe: &Pipe) -> io::Result<WriteEvents> {
         let edges = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&edges, pipe.fd(), EventData::new_u64(0), EventFlags::IN | EventFlags::ET)?;
-        Ok(News(edges))
+        Ok(WriteEvents(edges))
     }
 
-    /// What was written up to now is no news any more. To be called before the pipe is looked at.
+    /// Consumes the events of all writes up to now. To be called before the pipe is looked at.
     fn forget(&self) {
         let mut events = Vec::with_capacity(1);
-        // A failure means news that are none: a drain in vain.
+        // After a failure the next drain may find nothing new.
         let _ = epoll::wait(&self.0, rustix::buffer::spare_capacity(&mut events), Some(&Timespec::default()));
     }
 }
 
-/// Takes bytes that are for nobody, without looking at them where the kernel can do that.
+/// Moves bytes to nowhere for an output that is discarded, without looking at them where the kernel can do that.
 fn discard(pipe: &Pipe, look: Option<LineInspector<'_>>) -> rustix::io::Result<Taken> {
     static NOWHERE: OnceLock<Option<File>> = OnceLock::new();
     let count = match look.map_or_else(|| pipe.ready(), |look| look.at(pipe))? {

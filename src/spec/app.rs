@@ -136,8 +136,8 @@ impl AppSpec {
         self.base_env = Arc::new(env);
     }
 
-    /// True if a worker that listens may not be ready: it shall get no connection before it has said so, or passed. Who is
-    /// asked by the port that all share has to get connections there before.
+    /// True if a worker that listens may not be ready: it shall get no connection before it has said so, or passed. A worker that is
+    /// probed over the shared port has to get connections there before it is ready.
     #[must_use]
     pub fn listens_before_ready(&self) -> bool {
         use Probe::{Http, Log};

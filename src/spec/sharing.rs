@@ -19,7 +19,7 @@ pub enum Share {
     /// Each worker has a queue of its own.
     #[default]
     Own,
-    /// All workers have one queue: who is idle takes the next connection. A worker cannot be kept out of it.
+    /// All workers have one queue: an idle worker takes the next connection. A worker cannot be kept out of it.
     Queue,
 }
 

@@ -1,4 +1,4 @@
-//! What of an app's settings may not hold, though nothing contradicts it: told when it starts, and when it is described.
+//! Settings of an app that may not take effect, though nothing contradicts them: warned of at a start, listed by `describe`.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_kernel_cannot_do_is_told_or_refused() {
+    fn balance_modes_that_the_kernel_lacks_are_warned_of_or_refused() {
         let program = Program::Binary { path: "/srv/app".into() };
         let app = AppSpec { mode: ExecMode::Cluster, program, ..super::super::sample() };
         assert!(app.mechanism() == Mechanism::BindInterception && app.warnings().is_empty());
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_a_process_that_has_its_port_for_itself() {
+    fn a_queue_timeout_without_a_cluster_or_given_sockets_is_warned_of() {
         let queue = QueueRule { timeout: Some(Duration::from_secs(5)), ..QueueRule::default() };
         let app = AppSpec { queue, ..super::super::sample() };
         assert!(matches!(app.warnings()[..], [why] if why.contains("`queue_timeout` is for clusters")));
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn checks_that_may_keep_an_app_awake_are_told() {
+    fn a_check_that_may_keep_an_app_awake_is_warned_of() {
         let app = |probe, idle| {
             let activation = Activation {
                 listen: vec!["tcp://127.0.0.1:3000".parse().unwrap()],
@@ -139,20 +139,20 @@ mod tests {
             let health = Health { interval: Duration::from_secs(10), ..Health::new(probe) };
             AppSpec { activation, health: Some(health), ..super::super::sample() }
         };
-        let told = |probe: Probe| app(probe, 60).warnings();
+        let warned = |probe: Probe| app(probe, 60).warnings();
         let tcp = |address: &str| Probe::Tcp { address: address.to_owned() };
         let http = |address: Option<&str>| Probe::Http { address: address.map(str::to_owned), path: "/".to_owned() };
         let exec = || Probe::Exec(super::super::health::Command::Line("curl -f localhost:3000".to_owned()));
-        assert!(matches!(told(exec())[..], [why] if why.contains("is a command")));
+        assert!(matches!(warned(exec())[..], [why] if why.contains("is a command")));
         for elsewhere in ["localhost:80", "example.org:3000", "10.0.0.1:80", "10.0.0.1:3000"] {
-            assert!(matches!(told(tcp(elsewhere))[..], [why] if why.contains("not one of `listen`")), "{elsewhere}");
+            assert!(matches!(warned(tcp(elsewhere))[..], [why] if why.contains("not one of `listen`")), "{elsewhere}");
         }
-        assert!(told(http(Some("localhost:80")))[0].contains("not one of `listen`"));
+        assert!(warned(http(Some("localhost:80")))[0].contains("not one of `listen`"));
         for known in ["localhost:3000", "127.0.0.1:3000", "[::1]:3000", "0.0.0.0:3000"] {
-            assert!(told(http(Some(known))).is_empty(), "{known}");
-            assert!(matches!(told(tcp(known))[..], [why] if why.contains("proves nothing")), "{known}");
+            assert!(warned(http(Some(known))).is_empty(), "{known}");
+            assert!(matches!(warned(tcp(known))[..], [why] if why.contains("proves nothing")), "{known}");
         }
-        assert!(told(http(None)).is_empty());
+        assert!(warned(http(None)).is_empty());
         assert!(app(exec(), 5).warnings().is_empty(), "it rests from one check to the next");
     }
 }

@@ -1,6 +1,6 @@
 //! Having the system start pmr at boot: what the unit file says, and putting it in place.
 //!
-//! A leaf that prints nothing: the command line asks, tells and shows.
+//! Prints nothing: questions and messages are the command line's.
 
 pub mod systemd;
 pub mod unit;
@@ -25,7 +25,7 @@ pub enum Scope {
 /// What a unit has to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Boot {
-    /// Whose apps.
+    /// The user whose daemon and apps the unit starts.
     pub user: String,
     /// Home directory of that user.
     pub user_home: PathBuf,

@@ -136,6 +136,7 @@ fn an_app_runs_as_the_user_it_is_given() {
     let home_of = nobody.dir.display();
     assert_eq!(log, format!("{}\n{group}\n{groups}\n{home_of} nobody\nagain\nend\n", nobody.uid));
     assert_eq!(home.one("it").text("username"), "nobody");
+    home.ok("env it").says(&format!("HOME: {home_of}")).says("LOGNAME: nobody");
     start(&home, line, "-n other --uid nosuchuser").refuses("there is no user `nosuchuser`");
 }
 

@@ -1,4 +1,4 @@
-//! The way to the daemon's socket, and what each failure on it means.
+//! Connects to the daemon's socket, and says what each failure means.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -17,9 +17,9 @@ const AGAIN: Duration = Duration::from_millis(10);
 
 /// What was found at the socket.
 pub enum Connection {
-    /// Somebody listens.
+    /// The daemon accepted.
     Open(UnixStream),
-    /// Nobody does; a socket file left behind counts as nobody.
+    /// Nothing listens; a socket file that was left behind is the same.
     NoDaemon,
 }
 

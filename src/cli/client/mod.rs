@@ -2,6 +2,7 @@
 //!
 //! Work belongs to the daemon: a command that is interrupted or runs out of time has only stopped waiting.
 
+mod account_env;
 mod connect;
 mod progress;
 mod spawn;
@@ -33,19 +34,19 @@ use crate::settings::Settings;
 use crate::spec::AppSpec;
 use crate::spec::target::Selector;
 
-/// A daemon that is well answers `hello` at once, unless it has just died or the machine is very busy.
+/// Limit for `hello`, which a healthy daemon answers at once unless the machine is very busy.
 const GREETING: Duration = Duration::from_secs(10);
-/// After so long without a word it is looked whether a signal holds the daemon.
+/// After so long without an answer the client checks whether the daemon is stopped by a signal.
 const DOUBT: Duration = Duration::from_secs(2);
 /// A list may be long and the machine busy.
 const READING: Duration = Duration::from_secs(30);
 /// An operation takes as long as the apps need: no deadline in practice. (tarpc cannot carry more than two years.)
 const WORKING: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A daemon that answered the telephone; whether it talks sense is found out with the first question.
+/// A connection to the daemon. Whether the daemon answers is known after the first request.
 pub struct Client {
     line: RefCell<Line>,
-    /// What it told of itself, once it was asked.
+    /// The warnings in its answer to `hello`, once that has come.
     greeted: OnceCell<DaemonWarnings>,
     /// Starts a daemon where there is none.
     starts: bool,
@@ -58,7 +59,7 @@ pub struct Client {
 struct Line {
     rpc: DaemonClient,
     peer: Option<i32>,
-    /// How often the daemon was called.
+    /// Which connection of this client it is, from 1.
     call: u32,
 }
 
@@ -116,8 +117,8 @@ impl Client {
         self.line.borrow().clone()
     }
 
-    /// Calls again where the daemon died while we talked to it: another goes on in its place. What is asked of it changes
-    /// nothing, so it may be asked twice.
+    /// Connects again after the daemon died: its keeper starts another in its place. Only for requests that change nothing,
+    /// which may be sent twice.
     async fn call_again(&self, lost: &Line) -> Result<(), Failure> {
         if self.line.borrow().call != lost.call {
             return Ok(());
@@ -131,7 +132,7 @@ impl Client {
         Ok(())
     }
 
-    /// Who is there. Tells the user once if versions differ, or if something is wrong with the daemon.
+    /// Greets the daemon. Warns once if versions differ, or if the daemon cannot write its state.
     pub async fn hello(&self) -> Result<Hello, Failure> {
         let line = self.line();
         let hello = match self.greeting(&line).await {
@@ -141,7 +142,7 @@ impl Client {
             }
             answer => answer,
         };
-        let hello = hello.map_err(|error| self.speechless(&error))?;
+        let hello = hello.map_err(|error| self.no_answer(&error))?;
         if self.greeted.set(hello.standing.clone()).is_ok() {
             if hello.version != VERSION {
                 self.ui.warn(&mismatch(&hello));
@@ -153,7 +154,7 @@ impl Client {
         Ok(hello)
     }
 
-    /// Its answer. One that is held by a signal is not waited for.
+    /// The answer to `hello`. A daemon that is stopped by a signal is not waited for.
     async fn greeting(&self, line: &Line) -> Result<Hello, RpcError> {
         let mut answer = std::pin::pin!(line.rpc.hello(within(GREETING)));
         loop {
@@ -177,9 +178,9 @@ impl Client {
         Some(view::daemon_warnings::unsaved(saved, self.has_autosave(), &Zoned::now()))
     }
 
-    /// Who is there, whatever version it is.
+    /// As [`Client::hello`], without a warning about versions.
     pub async fn hello_unchecked(&self) -> Result<Hello, Failure> {
-        // Whoever was greeted is not told of versions again.
+        // The warnings are printed with the first greeting only.
         let _ = self.greeted.set(DaemonWarnings::default());
         self.hello().await
     }
@@ -198,7 +199,7 @@ impl Client {
         if self.greeted.get().is_some() { Ok(()) } else { self.hello().await.map(drop) }
     }
 
-    fn speechless(&self, error: &RpcError) -> Failure {
+    fn no_answer(&self, error: &RpcError) -> Failure {
         if !matches!(error, RpcError::DeadlineExceeded) {
             return Failure::from_rpc("hello", error);
         }
@@ -229,10 +230,10 @@ impl Client {
         };
         match ask(&target).await? {
             Err(Refusal::NoMatch { selector, similar }) => match with_path(&target, &selector) {
-                Some(again) => Ok(ask(&again).await??.into()),
+                Some(again) => Ok(account_env::added(ask(&again).await??.into())),
                 None => Err(Refusal::NoMatch { selector, similar }.into()),
             },
-            answer => Ok(answer?.into()),
+            answer => Ok(account_env::added(answer?.into())),
         }
     }
 
@@ -241,7 +242,7 @@ impl Client {
         let all = async |rpc: DaemonClient| rpc.describe(within(READING), vec![Selector::All]).await;
         match self.read("describe", all).await? {
             Err(Refusal::Empty) => Ok(Vec::new()),
-            answer => Ok(answer?.into()),
+            answer => Ok(account_env::added(answer?.into())),
         }
     }
 
@@ -303,7 +304,7 @@ impl Client {
         self.work("kill", &Scope::All, self.line().rpc.shut_down(within(WORKING))).await
     }
 
-    /// The daemon died while it was at something. Another may have gone on with it, but its answer is lost.
+    /// The failure when the daemon died during an operation. Its successor may continue the operation, but the answer is lost.
     async fn cut_off(&self, verb: &str, error: &RpcError) -> Failure {
         let Ok(Connection::Open(stream)) = connect(&self.home).await else { return Failure::from_rpc(verb, error) };
         match Line::over(stream, 0).rpc.hello(within(GREETING)).await {
@@ -315,21 +316,21 @@ impl Client {
         }
     }
 
-    /// Waits for the end of an operation, telling how far it is. Ctrl-C ends the waiting, not the operation.
+    /// Waits for the end of an operation and shows its progress. Ctrl-C ends the waiting, not the operation.
     async fn work<T>(
         &self,
         verb: &str,
         scope: &Scope,
         operation: impl Future<Output = Result<T, RpcError>>,
     ) -> Result<T, Failure> {
-        let news = progress::subscribe(&self.home, self.ui).await;
-        match &news {
-            // By the time it answers it has seen the subscriber, who was there before the question.
+        let events = progress::subscribe(&self.home, self.ui).await;
+        match &events {
+            // When the daemon answers, it has accepted the subscription, which came before the request.
             Some(_) => self.hello().await.map(drop)?,
             None => self.greet().await?,
         }
         tokio::select! {
-            done = progress::shown(news, self.ui, scope, operation) => {
+            done = progress::shown(events, self.ui, scope, operation) => {
                 match done {
                     Err(error) if is_cut(&error) => Err(self.cut_off(verb, &error).await),
                     done => done.map_err(|error| Failure::from_rpc(verb, &error)),

@@ -1,8 +1,8 @@
-//! How far an operation is, told on a terminal once it takes longer than a blink.
+//! Prints how far an operation is, on a terminal, once it takes longer than 300 ms.
 //!
 //! The daemon's events are subscribed to beforehand, so that nothing of the first moments is missed, but read only when
-//! the operation has proved slow; until then they wait in the socket. Only what is about the apps of the operation is told:
-//! another that crashes all the time would bury it.
+//! the operation has proved slow; until then they wait in the socket. Only events of the apps of the operation are shown:
+//! another app that crashes all the time would bury them.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -19,15 +19,15 @@ use crate::spec::interpreter::file_stem;
 use crate::spec::target::Selector;
 use crate::spec::{AppSpec, value};
 
-/// Operations shorter than this pass without a word.
+/// Operations shorter than this show nothing.
 const BLINK: Duration = Duration::from_millis(300);
 
-/// Whose events are told.
+/// The processes whose events are shown.
 #[derive(Clone, Debug)]
 pub enum Scope {
-    /// Everybody's.
+    /// Those of all processes.
     All,
-    /// Theirs who are named.
+    /// Those that the selectors name.
     Named(Vec<Selector>),
     /// Those of the apps with these names.
     Apps(Vec<String>),
@@ -49,7 +49,7 @@ impl Scope {
     }
 }
 
-/// Rather too much than too little: what a word means is decided by the daemon, which knows what there is.
+/// May match too much: what a word means is decided by the daemon, which knows all processes.
 fn is_named(process: &EventProcess, selector: &Selector) -> bool {
     match selector {
         Selector::All => true,
@@ -61,26 +61,26 @@ fn is_named(process: &EventProcess, selector: &Selector) -> bool {
     }
 }
 
-/// What the daemon tells, if somebody watches here.
+/// The daemon's event stream; `None` unless standard error is a terminal.
 pub async fn subscribe(home: &Home, ui: Ui) -> Option<UnixStream> {
     if ui.is_watched() { UnixStream::connect(home.pub_sock()).await.ok() } else { None }
 }
 
-/// Waits for `operation`, and tells of the events of its scope meanwhile if it takes long.
-pub async fn shown<T>(news: Option<UnixStream>, ui: Ui, scope: &Scope, operation: impl Future<Output = T>) -> T {
+/// Waits for `operation`, and shows the events of its scope meanwhile if it takes longer than [`BLINK`].
+pub async fn shown<T>(events: Option<UnixStream>, ui: Ui, scope: &Scope, operation: impl Future<Output = T>) -> T {
     let mut operation = pin!(operation);
-    let Some(stream) = news else { return operation.await };
+    let Some(stream) = events else { return operation.await };
     if let Ok(done) = tokio::time::timeout(BLINK, &mut operation).await {
         return done;
     }
     let mut lines = BufReader::new(stream).lines();
     tokio::select! {
         done = &mut operation => done,
-        () = tell(&mut lines, scope, ui) => operation.await,
+        () = print_events(&mut lines, scope, ui) => operation.await,
     }
 }
 
-async fn tell(lines: &mut Lines<BufReader<UnixStream>>, scope: &Scope, ui: Ui) {
+async fn print_events(lines: &mut Lines<BufReader<UnixStream>>, scope: &Scope, ui: Ui) {
     while let Ok(Some(line)) = lines.next_line().await {
         if let Some(text) = serde_json::from_str(&line).ok().and_then(|event| sentence(&event, scope)) {
             ui.progress(&text);
@@ -88,10 +88,10 @@ async fn tell(lines: &mut Lines<BufReader<UnixStream>>, scope: &Scope, ui: Ui) {
     }
 }
 
-/// What an event says to somebody who waits: `api (3) online`. Events of no interest to them give nothing.
+/// An event as a line: `api (3) online`. `None` for events that say nothing of how far the operation is.
 fn sentence(event: &Event, scope: &Scope) -> Option<String> {
     let process = event.process.as_ref().filter(|process| scope.holds(process))?;
-    let news = match &event.kind {
+    let text = match &event.kind {
         EventKind::Online => "online".to_owned(),
         EventKind::StartFailed { error } => format!("could not start: {error}"),
         EventKind::Exited { exit: Exit::Code(code), expected: false } => format!("exited with code {code}"),
@@ -127,7 +127,7 @@ fn sentence(event: &Event, scope: &Scope) -> Option<String> {
         | EventKind::ShuttingDown
         | EventKind::Lost { .. } => return None,
     };
-    Some(format!("{} ({}) {news}", process.name, process.id))
+    Some(format!("{} ({}) {text}", process.name, process.id))
 }
 
 #[cfg(test)]
@@ -143,14 +143,14 @@ mod tests {
 
     #[test]
     fn events_are_told_in_words() {
-        let told = |kind| sentence(&event(kind), &Scope::All);
-        assert_eq!(told(EventKind::Online).as_deref(), Some("api (3) online"));
+        let text = |kind| sentence(&event(kind), &Scope::All);
+        assert_eq!(text(EventKind::Online).as_deref(), Some("api (3) online"));
         let crash = EventKind::Exited { exit: Exit::Signal(9), expected: false };
-        assert_eq!(told(crash).as_deref(), Some("api (3) killed by signal 9"));
+        assert_eq!(text(crash).as_deref(), Some("api (3) killed by signal 9"));
         let unseen = EventKind::Exited { exit: Exit::Unknown, expected: false };
-        assert_eq!(told(unseen).as_deref(), Some("api (3) ended with an unknown status"));
-        assert_eq!(told(EventKind::Exited { exit: Exit::Code(0), expected: true }), None);
-        assert_eq!(told(EventKind::Saved), None);
+        assert_eq!(text(unseen).as_deref(), Some("api (3) ended with an unknown status"));
+        assert_eq!(text(EventKind::Exited { exit: Exit::Code(0), expected: true }), None);
+        assert_eq!(text(EventKind::Saved), None);
     }
 
     #[test]
@@ -162,8 +162,8 @@ mod tests {
 
     #[test]
     fn others_are_not_told_of() {
-        let told = |scope: Scope| sentence(&event(EventKind::Online), &scope).is_some();
-        let named = |text: &str| told(Scope::Named(vec![Selector::parse(text).unwrap()]));
+        let is_shown = |scope: Scope| sentence(&event(EventKind::Online), &scope).is_some();
+        let named = |text: &str| is_shown(Scope::Named(vec![Selector::parse(text).unwrap()]));
         for word in ["api", "3", "default", "all", "/^a/", "./src/api.js"] {
             assert!(named(word), "{word}");
         }
@@ -172,7 +172,7 @@ mod tests {
         }
         let apps = |name: &str, needs: &[&str]| {
             let depends_on = needs.iter().map(|name| ((*name).to_owned(), Condition::Ready)).collect();
-            told(Scope::of_apps(&[AppSpec { name: name.to_owned(), depends_on, ..sample() }]))
+            is_shown(Scope::of_apps(&[AppSpec { name: name.to_owned(), depends_on, ..sample() }]))
         };
         assert!(apps("api", &[]) && apps("web", &["db", "api"]) && !apps("web", &["db"]));
     }

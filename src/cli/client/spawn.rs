@@ -1,6 +1,6 @@
-//! Starting the daemon: one, whoever else is at it, and without polling.
+//! Starts the daemon: only one, also when several commands try at once, and without polling.
 //!
-//! The lock on `spawn.lock` lets one command line at a time try. Who gets it tries the socket again first, since
+//! The lock on `spawn.lock` lets one command at a time try. The command that gets it tries the socket again first, since
 //! another may have been faster. The daemon keeps the write end of a pipe until it is ready, then writes `ok`, or what
 //! went wrong; if it dies the pipe ends without a word.
 

@@ -1,4 +1,4 @@
-//! A daemon that a signal (SIGSTOP, a debugger) holds: who it is, and what to do about it.
+//! A daemon that is stopped by a signal (SIGSTOP, a debugger): which of its processes, and what to do about it.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -7,17 +7,17 @@ use crate::cli::ui::Ui;
 use crate::os::process::proc;
 use crate::paths::Home;
 
-/// How long a command waits before it looks whether anybody works for it, and between two looks.
+/// How long a command waits before it checks whether the daemon is stopped, and between two checks.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// A process of the daemon that is held.
+/// A process of the daemon that a signal has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Suspended {
     pid: i32,
     keeper: bool,
 }
 
-/// The one of the daemon's two processes that is held: who answers calls (`peer`), or the keeper.
+/// The one of the daemon's two processes that is stopped: the one that answers requests (`peer`), or the keeper.
 #[must_use]
 pub fn find(home: &Home, peer: Option<i32>) -> Option<Suspended> {
     let keeper = std::fs::read_to_string(home.pid_file()).ok().and_then(|text| text.trim().parse().ok());
@@ -27,7 +27,7 @@ pub fn find(home: &Home, peer: Option<i32>) -> Option<Suspended> {
     god.into_iter().chain(keeper).find(held)
 }
 
-/// Says once that the daemon is held, should that be so, and never ends.
+/// Warns once when the daemon is found stopped. Never returns.
 pub async fn warn_once(home: &Home, peer: Option<i32>, ui: Ui) -> Infallible {
     loop {
         tokio::time::sleep(CHECK_INTERVAL).await;
@@ -42,11 +42,11 @@ impl Suspended {
     /// What is wrong.
     #[must_use]
     pub fn sentence(self) -> String {
-        let (who, what) = match self.keeper {
+        let (process, effect) = match self.keeper {
             true => ("the daemon's keeper", "what ends is not noticed"),
             false => ("the daemon", "it cannot answer"),
         };
-        format!("{who} (pid {}) was stopped by a signal, and {what}; the apps run on", self.pid)
+        format!("{process} (pid {}) was stopped by a signal, and {effect}; the apps run on", self.pid)
     }
 
     /// What to do.
@@ -64,7 +64,7 @@ mod tests {
     use nix::unistd::Pid;
 
     #[test]
-    fn who_is_held_is_told_from_who_works() {
+    fn a_stopped_process_is_found_and_a_running_one_is_not() {
         let scratch = tempfile::tempdir().unwrap();
         let home = Home::new(scratch.path().into());
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();

@@ -14,7 +14,7 @@ pub struct Args {
     shell: Shell,
 }
 
-/// Runs it.
+/// Carries the command out. The outcome decides the exit code.
 #[must_use]
 pub fn run(args: &Args, mut grammar: clap::Command, cx: &Context) -> Outcome {
     let mut script = Vec::new();

@@ -16,7 +16,7 @@ pub struct Args {
     selectors: Vec<Selector>,
 }
 
-/// Runs it.
+/// Carries the command out. The outcome decides the exit code.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let target = expand_config_files(args.selectors)?;
     outcome::act_and_show(&cx.daemon().await?, Action::Delete, target, cx).await

@@ -13,12 +13,12 @@ pub struct Args {
     /// Ids, names, namespaces, `all`, /regular expressions/
     #[arg(required = true, value_name = "PROCESS", value_parser = Selector::parse)]
     selectors: Vec<Selector>,
-    /// Show the values of variables that look like secrets, too
+    /// Show what looks like a secret in variables and arguments, too
     #[arg(long)]
     show_secrets: bool,
 }
 
-/// Runs it.
+/// Carries the command out. The outcome decides the exit code.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let described = cx.daemon().await?.describe(args.selectors).await?;
     cx.ui.line(&view::describe::text(&described, args.show_secrets, cx.now(), cx.ui.look()));

@@ -20,7 +20,7 @@ pub struct Args {
     json: bool,
 }
 
-/// Runs it.
+/// Carries the command out. The outcome decides the exit code.
 pub fn run(args: &Args, cx: &Context) -> Result<Outcome, Failure> {
     let findings = doctor::examine(cx.home.root(), &std::env::var("PATH").unwrap_or_default());
     if args.json {

@@ -18,7 +18,7 @@ pub struct Args {
     show_secrets: bool,
 }
 
-/// Runs it.
+/// Carries the command out. The outcome decides the exit code.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let described = cx.daemon().await?.describe(args.selectors).await?;
     cx.ui.line(&view::env::text(&described, args.show_secrets, cx.ui.look()));

@@ -27,7 +27,7 @@ pub struct Args {
     show_secrets: bool,
 }
 
-/// Runs it.
+/// Carries the command out. The outcome decides the exit code.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let described = cx.daemon().await?.describe(args.selectors).await?;
     let events = events_on_disk::read(&cx.home, 0, args.show_secrets)?;
@@ -67,8 +67,8 @@ fn page(app: &[Description], events: &[crate::protocol::Event], cx: &Context) ->
             last_words.push((format!("{}{at}", path.display()), lines));
         }
     }
-    let case = view::explain::Case { processes: app, events: &events, last_words: &last_words, now: cx.now() };
-    view::explain::text(&case, &cx.local_names(), cx.ui.look())
+    let record = view::explain::AppRecord { processes: app, events: &events, last_words: &last_words, now: cx.now() };
+    view::explain::text(&record, &cx.local_names(), cx.ui.look())
 }
 
 /// When a file was written to last: its last lines may be of a run long gone.

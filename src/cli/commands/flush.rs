@@ -16,8 +16,8 @@ pub struct Args {
     selectors: Vec<Selector>,
 }
 
-/// Runs it.
+/// Carries the command out. The outcome decides the exit code.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let report = cx.daemon().await?.act(Action::Flush, or_all(args.selectors)).await?;
-    Ok(outcome::tell(&report, &[], &Lengths::default(), cx))
+    Ok(outcome::print_report(&report, &[], &Lengths::default(), cx))
 }

@@ -14,7 +14,7 @@ pub struct Args {
     setting: Option<Setting>,
 }
 
-/// Runs it.
+/// Carries the command out. The outcome decides the exit code.
 pub fn run(args: &Args, cx: &Context) -> Result<Outcome, Failure> {
     let settings = Settings::read(&cx.home)?;
     match args.setting {

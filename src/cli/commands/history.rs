@@ -40,7 +40,7 @@ fn parse_since(text: &str) -> Result<Duration, String> {
     value::parse_duration(text).ok_or_else(|| format!("`{text}` is no time; write it like 90s, 30m, 1h or 2d"))
 }
 
-/// Runs it.
+/// Carries the command out. The outcome decides the exit code.
 pub fn run(args: &Args, cx: &Context) -> Result<Outcome, Failure> {
     let since = args.since.map_or(0, |span| cx.now().saturating_sub(u64::try_from(span.as_millis()).unwrap_or(0)));
     let events = events_on_disk::read(&cx.home, since, args.show_secrets)?;

@@ -10,12 +10,12 @@ use crate::cli::view;
 #[command(after_help = "Examples:\n  pmr jlist | jq '.[] | select(.name == \"api\") | .pm2_env.status'\n  \
                         pmr jlist | jq 'map(.monit.memory) | add'")]
 pub struct Args {
-    /// Show the values of variables that look like secrets, too
+    /// Show what looks like a secret in variables and arguments, too
     #[arg(long)]
     show_secrets: bool,
 }
 
-/// Runs it.
+/// Carries the command out. The outcome decides the exit code.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let described = match cx.daemon_if_any().await? {
         Some(daemon) => daemon.describe_all().await?,

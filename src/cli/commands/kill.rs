@@ -12,7 +12,7 @@ use crate::protocol::Verdict;
 #[command(after_help = "Example:\n  pmr kill    and later: pmr resurrect")]
 pub struct Args {}
 
-/// Runs it.
+/// Carries the command out. The outcome decides the exit code.
 pub async fn run(_args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let Some(client) = cx.daemon_if_any().await? else {
         cx.ui.say(&format!("no daemon is running for {}: nothing to do", cx.home.root().display()));
@@ -25,7 +25,8 @@ pub async fn run(_args: Args, cx: &Context) -> Result<Outcome, Failure> {
         0 => String::new(),
         some => format!("{} stopped; ", plural(u32::try_from(some).unwrap_or(u32::MAX), "process")),
     };
-    let outcome = if report.succeeded() { Outcome::Done } else { outcome::tell(&report, &[], &Lengths::default(), cx) };
+    let outcome =
+        if report.succeeded() { Outcome::Done } else { outcome::print_report(&report, &[], &Lengths::default(), cx) };
     cx.ui.say(&format!("{stopped}the daemon (pid {pid}) has ended"));
     Ok(outcome)
 }

@@ -17,7 +17,7 @@ pub struct Args {
     mini_list: bool,
 }
 
-/// Runs it.
+/// Carries the command out. The outcome decides the exit code.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let (processes, unsaved) = match cx.daemon_if_any().await? {
         Some(daemon) => (daemon.list().await?, daemon.unsaved()),

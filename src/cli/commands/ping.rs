@@ -9,7 +9,7 @@ use crate::cli::outcome::Outcome;
 #[command(after_help = "Example:\n  pmr ping && echo it is there")]
 pub struct Args {}
 
-/// Runs it.
+/// Carries the command out. The outcome decides the exit code.
 pub async fn run(_args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let hello = cx.daemon().await?.hello().await?;
     cx.ui.line(&format!("pong: version {}, pid {}, home {}", hello.version, hello.pid, hello.home.display()));

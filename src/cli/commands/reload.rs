@@ -51,7 +51,7 @@ fn canary_time(text: &str) -> Result<Duration, &'static str> {
     time.ok_or("expected a time such as 30s, 5m or a number of milliseconds, and more than none")
 }
 
-/// Runs it.
+/// Carries the command out. The outcome decides the exit code.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let Args { revision, parallel, canary, canary_for, force, dry_run } = args;
     let canary = canary.map(|share| Canary { share, duration: canary_for.unwrap_or(CANARY_FOR) });

@@ -11,7 +11,7 @@ use crate::spec::target::Selector;
 #[command(after_help = "Example, in a logrotate file:\n  postrotate\n    pmr reloadLogs\n  endscript")]
 pub struct Args {}
 
-/// Runs it.
+/// Carries the command out. The outcome decides the exit code.
 pub async fn run(_args: Args, cx: &Context) -> Result<Outcome, Failure> {
     cx.daemon().await?.act(Action::ReopenLogs, vec![Selector::All]).await?;
     cx.ui.say("opened the log files anew");

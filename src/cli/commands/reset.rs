@@ -15,7 +15,7 @@ pub struct Args {
     selectors: Vec<Selector>,
 }
 
-/// Runs it.
+/// Carries the command out. The outcome decides the exit code.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     outcome::act_and_show(&cx.daemon().await?, Action::Reset, args.selectors, cx).await
 }

@@ -16,7 +16,7 @@ pub struct Args {
     revision: RevisionArgs,
 }
 
-/// Runs it.
+/// Carries the command out. The outcome decides the exit code.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     Revision::new(args.revision)?.carry_out(Launch::OrRestart, Action::Restart, cx).await
 }

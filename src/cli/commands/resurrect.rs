@@ -12,7 +12,7 @@ use crate::cli::outcome::{self, Lengths, Outcome};
 )]
 pub struct Args {}
 
-/// Runs it.
+/// Carries the command out. The outcome decides the exit code.
 pub async fn run(_args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let client = cx.daemon_or_start().await?;
     let report = client.resurrect().await?;

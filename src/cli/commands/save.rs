@@ -17,7 +17,7 @@ pub struct Args {
     force: bool,
 }
 
-/// Runs it.
+/// Carries the command out. The outcome decides the exit code.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let saved = cx.daemon().await?.save(args.force).await?;
     let (apps, processes) = (plural(saved.apps, "app"), plural(saved.processes, "process"));

@@ -19,7 +19,7 @@ pub struct Args {
     count: Scale,
 }
 
-/// Runs it.
+/// Carries the command out. The outcome decides the exit code.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     outcome::act_and_show(&cx.daemon().await?, Action::Scale(args.count), vec![args.selector], cx).await
 }

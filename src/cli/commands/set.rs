@@ -21,7 +21,7 @@ pub struct Args {
     value: String,
 }
 
-/// Runs it.
+/// Carries the command out. The outcome decides the exit code.
 pub fn run(args: &Args, cx: &Context) -> Result<Outcome, Failure> {
     let Args { setting, value } = args;
     let mut settings = Settings::read(&cx.home)?;

@@ -62,7 +62,7 @@ struct Plan {
     new: Vec<AppSpec>,
 }
 
-/// Runs it.
+/// Carries the command out. The outcome decides the exit code.
 pub async fn run(mut args: Args, cx: &Context) -> Result<Outcome, Failure> {
     if args.targets.is_empty() {
         args.targets.push(config_here(Path::new("."))?);

@@ -1,4 +1,4 @@
-//! `startup`: have the system start pmr, and with it what was saved, at boot.
+//! `startup`: have the system start pmr, and with it what ran last or was saved, at boot.
 
 use std::path::{Path, PathBuf};
 
@@ -7,14 +7,16 @@ use nix::unistd::{User, geteuid};
 use crate::cli::context::Context;
 use crate::cli::failure::{Doing, Failure};
 use crate::cli::outcome::Outcome;
+use crate::paths::Home;
+use crate::settings::Settings;
 use crate::startup::systemd::{self, Step};
 use crate::startup::{Boot, Scope, boot_path, lasting_path, unit};
 
-/// Have the system start pmr at boot, with what was saved; asks first when somebody is there to answer
+/// Have the system start pmr at boot, with what ran before or was saved; asks first when somebody is there to answer
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  pmr startup            installs the unit (as root), or says how to\n  \
                         pmr startup --print    only shows it\n  pmr startup --user     for this user's own systemd, without root\n\n\
-                        `pmr save` decides what is started.")]
+                        What ran last is started. After `pmr set autosave off` it is what `pmr save` wrote last.")]
 pub struct Args {
     #[command(flatten)]
     place: Place,
@@ -49,7 +51,7 @@ pub struct Place {
     user: bool,
 }
 
-/// Runs it.
+/// Carries the command out. The outcome decides the exit code.
 pub fn run(args: &Args, cx: &Context) -> Result<Outcome, Failure> {
     let boot = Boot { wait_online: args.wait_ip, ..args.place.boot(cx)? };
     if args.print {
@@ -66,11 +68,17 @@ pub fn run(args: &Args, cx: &Context) -> Result<Outcome, Failure> {
     systemd::write(&boot)?;
     cx.ui.say(&format!("wrote {}", unit::file(&boot).display()));
     carry_out(&systemd::enabling(&boot), cx)?;
-    cx.ui.say(&format!("at boot {} starts what `pmr save` has written down", boot.service));
+    cx.ui.say(&at_boot(&boot, Settings::read(&Home::new(boot.pmr_home.clone()))?.autosave));
     Ok(Outcome::Done)
 }
 
-/// Does the steps and tells of each.
+/// Says what comes back at the next boot.
+fn at_boot(boot: &Boot, autosave: bool) -> String {
+    let what = if autosave { "what ran last" } else { "what `pmr save` wrote last (autosave is off)" };
+    format!("at boot {} starts {what}", boot.service)
+}
+
+/// Runs the commands and prints each once it has succeeded.
 pub fn carry_out(steps: &[Step], cx: &Context) -> Result<(), Failure> {
     for step in steps {
         step.run()?;
@@ -185,6 +193,8 @@ mod tests {
         };
         let expected = "sudo env PATH='/opt/my node:/usr/bin' /usr/local/bin/pmr startup systemd -u ann --hp /home/ann";
         assert_eq!(as_root("startup", &boot), expected);
+        assert_eq!(at_boot(&boot, true), "at boot pmr-ann starts what ran last");
+        assert!(at_boot(&boot, false).contains("`pmr save`"));
         boot.pmr_home = "/srv/pmr".into();
         boot.path = "/usr/bin".into();
         let expected = "sudo env PATH=/usr/bin PMR_HOME=/srv/pmr /usr/local/bin/pmr unstartup systemd -u ann";

@@ -14,7 +14,7 @@ pub struct Args {
     place: Place,
 }
 
-/// Runs it.
+/// Carries the command out. The outcome decides the exit code.
 pub fn run(args: &Args, cx: &Context) -> Result<Outcome, Failure> {
     let boot = args.place.boot(cx)?;
     if !permitted("unstartup", &boot, cx)? {

@@ -28,7 +28,7 @@ pub struct Args {
     program: Option<PathBuf>,
 }
 
-/// Runs it.
+/// Carries the command out. The outcome decides the exit code.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let program = match args.program {
         Some(program) => std::path::absolute(&program).doing(|| format!("finding {}", program.display()))?,

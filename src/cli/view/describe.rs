@@ -7,7 +7,7 @@ use comfy_table::{Cell, ContentArrangement};
 
 use super::list::running_for;
 use super::quantity::{memory, span, uptime};
-use super::secret::Redactor;
+use super::secret::{self, Redactor};
 use super::{Look, TITLE, exit_words, header, status_color};
 use crate::protocol::info::EpochMs;
 use crate::protocol::{Description, ListenerInfo};
@@ -30,7 +30,7 @@ fn process(one: &Description, show_secrets: bool, now: EpochMs, look: Look) -> S
         look.paint(TITLE, &format!("Process {} · {} (instance {})", info.id, info.name, info.instance)),
         table(state(one, now), one, look),
         look.paint(TITLE, "What it runs"),
-        table(program(one), one, look),
+        table(program(one, show_secrets), one, look),
         look.paint(TITLE, "Rules"),
         table(rules(&one.spec), one, look),
     ];
@@ -121,21 +121,26 @@ pub(super) fn listener_words(one: &ListenerInfo) -> String {
     text + ")"
 }
 
-fn program(one: &Description) -> Rows {
+fn program(one: &Description, show_secrets: bool) -> Rows {
+    let args = |args: &[String]| match show_secrets {
+        true => words(args),
+        false => words(&secret::args(args.iter().map(String::as_str)).collect::<Vec<_>>()),
+    };
     let spec = &one.spec;
     let mut rows = match &spec.program {
         Program::Script { script, interpreter, interpreter_args } => vec![
             ("script", script.display().to_string()),
             ("interpreter", interpreter.clone()),
-            ("interpreter args", words(interpreter_args)),
+            ("interpreter args", args(interpreter_args)),
         ],
         Program::Binary { path } => vec![("program", path.display().to_string())],
         Program::CommandLine { line, shell } => {
-            vec![("command line", line.clone()), ("shell", shell.display().to_string())]
+            let line = if show_secrets { line.clone() } else { secret::command_line(line) };
+            vec![("command line", line), ("shell", shell.display().to_string())]
         }
     };
     rows.extend([
-        ("args", words(&spec.args)),
+        ("args", args(&spec.args)),
         ("cwd", spec.cwd.display().to_string()),
         ("mode", mode(one)),
         ("instances", spec.instances.to_string()),
@@ -336,7 +341,7 @@ fn path(path: Option<&PathBuf>) -> String {
     path.map_or_else(|| "discarded".into(), |path| path.display().to_string())
 }
 
-fn words(words: &[String]) -> String {
+fn words<S: std::borrow::Borrow<str>>(words: &[S]) -> String {
     if words.is_empty() { "none".into() } else { words.join(" ") }
 }
 

@@ -16,7 +16,7 @@ use crate::spec::{AppSpec, RestartRule};
 const TOLD: usize = 5;
 
 /// All that is known of an app.
-pub struct Case<'a> {
+pub struct AppRecord<'a> {
     /// Its processes.
     pub processes: &'a [Description],
     /// What happened to it, oldest first.
@@ -29,22 +29,22 @@ pub struct Case<'a> {
 
 /// The page. Empty if there is no process.
 #[must_use]
-pub fn text(case: &Case<'_>, names: &Names<'_>, look: Look) -> String {
-    let Some(first) = case.processes.first() else { return String::new() };
-    let count = case.processes.len();
+pub fn text(record: &AppRecord<'_>, names: &Names<'_>, look: Look) -> String {
+    let Some(first) = record.processes.first() else { return String::new() };
+    let count = record.processes.len();
     let es = if count == 1 { "" } else { "es" };
     let mut page = Page { look, lines: Vec::new() };
     page.title(&format!("{} · {} · {count} process{es}", first.info.name, first.info.mode.word()));
-    for one in case.processes {
-        page.lines.extend(state(one, case, names));
+    for one in record.processes {
+        page.lines.extend(state(one, record, names));
     }
-    page.section("Its last ends", ends(case.events, names));
-    page.section("Who asked for what", asked(case.events, names));
+    page.section("Its last ends", ends(record.events, names));
+    page.section("Who asked for what", asked(record.events, names));
     page.section("Listens on", listeners(first));
     let warnings = first.spec.warnings();
     page.section("What may not hold", warnings.iter().map(|why| format!("  {why}")).collect());
-    page.section("Connections", case.processes.iter().filter_map(connections).collect());
-    for (file, lines) in case.last_words {
+    page.section("Connections", record.processes.iter().filter_map(connections).collect());
+    for (file, lines) in record.last_words {
         page.section(&format!("The end of {file}"), without_repetitions(lines));
     }
     page.lines.push(format!("`pmr history {0}` tells more, `pmr describe {0}` its rules", first.info.name));
@@ -69,11 +69,11 @@ impl Page {
     }
 }
 
-fn state(one: &Description, case: &Case<'_>, names: &Names<'_>) -> Vec<String> {
+fn state(one: &Description, record: &AppRecord<'_>, names: &Names<'_>) -> Vec<String> {
     let info = &one.info;
     let since = match (info.status, info.started_at) {
         (Status::Online | Status::Unhealthy | Status::Launching, Some(at)) => {
-            format!(" for {}", uptime(Duration::from_millis(case.now.saturating_sub(at))))
+            format!(" for {}", uptime(Duration::from_millis(record.now.saturating_sub(at))))
         }
         _ => String::new(),
     };
@@ -84,15 +84,15 @@ fn state(one: &Description, case: &Case<'_>, names: &Names<'_>) -> Vec<String> {
         info.status.word(),
         counted(info.restarts, "restart")
     )];
-    lines.extend(why(one, case.events, names));
+    lines.extend(why(one, record.events, names));
     let exit = info
         .last_exit
-        .filter(|_| !matches!(info.status, Status::Online | Status::Completed) && !was_told(info.id, case.events));
+        .filter(|_| !matches!(info.status, Status::Online | Status::Completed) && !was_told(info.id, record.events));
     if let Some((exit, meaning)) = exit.and_then(|exit| Some((exit, meaning(exit)?))) {
         lines.push(format!("    {} usually means: {meaning}", exit_words(exit)));
     }
     lines.extend(one.under_way.as_ref().map(|work| format!("    now: {}", doing(work))));
-    lines.push(format!("    next: {}", next(info, &one.spec, case)));
+    lines.push(format!("    next: {}", next(info, &one.spec, record)));
     lines
 }
 
@@ -131,7 +131,7 @@ fn counted(count: u32, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
-impl Case<'_> {
+impl AppRecord<'_> {
     fn events_of(&self, id: u32) -> Vec<&Event> {
         of(self.events, id).collect()
     }
@@ -190,7 +190,7 @@ fn cause(before: &[&Event], names: &Names<'_>) -> Option<String> {
 }
 
 /// What comes without anybody doing anything, or what to do.
-fn next(info: &ProcessInfo, spec: &AppSpec, case: &Case<'_>) -> String {
+fn next(info: &ProcessInfo, spec: &AppSpec, record: &AppRecord<'_>) -> String {
     let name = &info.name;
     match info.status {
         Status::Unhealthy => {
@@ -209,7 +209,7 @@ fn next(info: &ProcessInfo, spec: &AppSpec, case: &Case<'_>) -> String {
         }
         Status::Online => format!("it runs on; should it end by itself, {}", after_an_end(&spec.restart)),
         Status::Launching => match spec.readiness.listen_timeout {
-            Some(timeout) if !is_older(info, timeout, case.now) => {
+            Some(timeout) if !is_older(info, timeout, record.now) => {
                 format!("it is waited for until it is ready, {} at most", span(timeout))
             }
             Some(_) | None => "it is waited for until it is ready".into(),
@@ -221,7 +221,7 @@ fn next(info: &ProcessInfo, spec: &AppSpec, case: &Case<'_>) -> String {
         Status::Waiting => "it is started as soon as what it depends on lets it".into(),
         Status::Stopped => format!("nothing, until `pmr start {name}`"),
         Status::Idle => "the next connection starts it".into(),
-        Status::WaitingRestart => match case.events_of(info.id).iter().rev().find_map(|event| wait(&event.kind)) {
+        Status::WaitingRestart => match record.events_of(info.id).iter().rev().find_map(|event| wait(&event.kind)) {
             Some(delay) => format!("it starts again {} after its last end", span(delay)),
             None => "it starts again soon".into(),
         },

@@ -4,13 +4,14 @@
 
 mod own;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
 
 use super::env;
-use super::secret::Redactor;
+use super::secret::{self, Redactor};
 use crate::protocol::{Description, Exit, Status};
 use crate::spec::{ExecMode, Program, signal};
 use own::Own;
@@ -109,6 +110,21 @@ impl Serialize for Instance<'_> {
     }
 }
 
+/// Arguments, without the values of secrets unless they were asked for.
+struct Args<'a> {
+    args: &'a [String],
+    show_secrets: bool,
+}
+
+impl Serialize for Args<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.show_secrets {
+            true => serializer.collect_seq(self.args),
+            false => serializer.collect_seq(secret::args(self.args.iter().map(String::as_str))),
+        }
+    }
+}
+
 type Nothing = BTreeMap<(), ()>;
 
 #[derive(Serialize)]
@@ -117,7 +133,7 @@ struct Pm2Env<'a> {
     mirror: Mirror<'a>,
     #[serde(flatten)]
     instance: Instance<'a>,
-    args: &'a [String],
+    args: Args<'a>,
     autorestart: bool,
     autostart: bool,
     axm_actions: [(); 0],
@@ -148,12 +164,12 @@ struct Pm2Env<'a> {
     min_uptime: u128,
     name: &'a str,
     namespace: &'a str,
-    node_args: &'a [String],
+    node_args: Args<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     node_version: Option<&'a str>,
     pm_cwd: &'a Path,
     pm_err_log_path: Option<&'a PathBuf>,
-    pm_exec_path: &'a Path,
+    pm_exec_path: Cow<'a, str>,
     pm_out_log_path: Option<&'a PathBuf>,
     pm_pid_path: &'a Path,
     pm_uptime: Option<u64>,
@@ -173,8 +189,8 @@ struct Pm2Env<'a> {
     watch: bool,
 }
 
-/// One line of JSON: an array with an object for each process. The values of secret variables are left out unless
-/// `show_secrets`.
+/// One line of JSON: an array with an object for each process. What looks like a secret in variables and arguments is
+/// redacted unless `show_secrets`.
 #[must_use]
 pub fn json(described: &[Description], show_secrets: bool) -> Vec<u8> {
     let mut redactor = Redactor::new(show_secrets);
@@ -186,28 +202,29 @@ pub fn json(described: &[Description], show_secrets: bool) -> Vec<u8> {
         }
         variables.clear();
         variables.extend(env::of(one).map(|(name, value)| (name, redactor.shown(name, value))));
-        serde_json::to_writer(&mut out, &row(one, &variables)).expect("strings and numbers can be written to memory");
+        serde_json::to_writer(&mut out, &row(one, &variables, show_secrets))
+            .expect("strings and numbers can be written to memory");
     }
     out.push(b']');
     out
 }
 
-fn row<'a>(one: &'a Description, variables: &'a [(&'a str, &'a str)]) -> Row<'a> {
+fn row<'a>(one: &'a Description, variables: &'a [(&'a str, &'a str)], show_secrets: bool) -> Row<'a> {
     let info = &one.info;
     let online = matches!(info.status, Status::Online | Status::Unhealthy);
     let cpu = if online { (f64::from(info.cpu) * 10.0).round() / 10.0 } else { 0.0 };
     Row {
         pid: info.pid.unwrap_or(0),
         name: &info.name,
-        pm2_env: pm2_env(one, variables),
+        pm2_env: pm2_env(one, variables, show_secrets),
         pm_id: info.id,
         monit: Monit { memory: if online { info.memory } else { 0 }, cpu },
     }
 }
 
-fn pm2_env<'a>(one: &'a Description, variables: &'a [(&'a str, &'a str)]) -> Pm2Env<'a> {
+fn pm2_env<'a>(one: &'a Description, variables: &'a [(&'a str, &'a str)], show_secrets: bool) -> Pm2Env<'a> {
     let (info, spec) = (&one.info, &one.spec);
-    let (pm_exec_path, exec_interpreter, node_args) = program(&spec.program);
+    let (pm_exec_path, exec_interpreter, node_args) = program(&spec.program, show_secrets);
     let (exit_code, exit_signal) = match info.last_exit {
         Some(Exit::Code(code)) => (Some(code), None),
         // PM2 says 0 for a signal death, and scripts expect a number.
@@ -218,7 +235,7 @@ fn pm2_env<'a>(one: &'a Description, variables: &'a [(&'a str, &'a str)]) -> Pm2
     Pm2Env {
         mirror: Mirror(variables, &spec.instance_var),
         instance: Instance(&spec.instance_var, info.instance),
-        args: &spec.args,
+        args: Args { args: &spec.args, show_secrets },
         autorestart: spec.restart.autorestart,
         autostart: spec.autostart,
         axm_actions: [],
@@ -244,7 +261,7 @@ fn pm2_env<'a>(one: &'a Description, variables: &'a [(&'a str, &'a str)]) -> Pm2
         min_uptime: spec.restart.min_uptime.as_millis(),
         name: &info.name,
         namespace: &info.namespace,
-        node_args,
+        node_args: Args { args: node_args, show_secrets },
         node_version: one.node_version.as_deref(),
         pm_cwd: &spec.cwd,
         pm_err_log_path: info.err_log.as_ref(),
@@ -268,12 +285,17 @@ fn pm2_env<'a>(one: &'a Description, variables: &'a [(&'a str, &'a str)]) -> Pm2
     }
 }
 
-/// What is executed, by what, with which arguments before it: `none` stands for nothing, as in PM2.
-fn program(program: &Program) -> (&Path, &str, &[String]) {
+/// What is executed, by which interpreter (`none` as in PM2 where there is none), with which arguments of the interpreter.
+fn program(program: &Program, show_secrets: bool) -> (Cow<'_, str>, &str, &[String]) {
     match program {
-        Program::Script { script, interpreter, interpreter_args } => (script, interpreter, interpreter_args),
-        Program::Binary { path } => (path, "none", &[]),
-        Program::CommandLine { line, shell } => (Path::new(line), shell.to_str().unwrap_or("sh"), &[]),
+        Program::Script { script, interpreter, interpreter_args } => {
+            (script.to_string_lossy(), interpreter, interpreter_args)
+        }
+        Program::Binary { path } => (path.to_string_lossy(), "none", &[]),
+        Program::CommandLine { line, shell } => {
+            let line = if show_secrets { line.into() } else { secret::command_line(line).into() };
+            (line, shell.to_str().unwrap_or("sh"), &[])
+        }
     }
 }
 
@@ -328,6 +350,13 @@ mod tests {
         let shown = |secrets| String::from_utf8(json(&[sample::description()], secrets)).unwrap();
         assert!(!shown(false).contains("hunter2"));
         assert_eq!(shown(true).matches("hunter2").count(), 4);
+        let mut one = sample::description();
+        one.spec.args = vec!["--port=80".into(), "--password".into(), "hunter3".into()];
+        let line = "PORT=80 app --token=hunter3";
+        one.spec.program = Program::CommandLine { line: line.into(), shell: "/bin/sh".into() };
+        let shown = |secrets| String::from_utf8(json(&[one.clone()], secrets)).unwrap();
+        assert!(shown(false).contains(r#""args":["--port=80","--password","[redacted]"]"#), "{}", shown(false));
+        assert!(!shown(false).contains("hunter3") && shown(true).contains(line), "{}", shown(false));
     }
 
     #[test]

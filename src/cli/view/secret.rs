@@ -1,6 +1,7 @@
 //! Which variables are not shown unless asked for: those whose name says that they hold a secret, and addresses with a
 //! password in them. Lists get pasted into chats and bug reports.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// What stands in place of a secret.
@@ -38,24 +39,28 @@ pub fn has_password(value: &str) -> bool {
     })
 }
 
-/// A command line without what looks like a secret: the value of `NAME=value` and of `--name value` where the name tells
-/// so, and addresses with a password.
-#[must_use]
-pub fn command_line(line: &str) -> String {
-    let mut expected = false;
-    let mut shown = |word: &str| {
+/// Arguments without what looks like a secret: the value of `NAME=value` and of `--name value` where the name says so, and
+/// addresses with a password.
+pub fn args<'a>(args: impl Iterator<Item = &'a str>) -> impl Iterator<Item = Cow<'a, str>> {
+    let mut is_value = false;
+    args.map(move |word| {
         let name = word.split_once('=').map_or(word, |(name, _)| name);
         let telling = is_telling(&name.replace('-', "_"));
-        let redacted = match word.split_once('=') {
-            _ if std::mem::take(&mut expected) => REDACTED.to_owned(),
-            Some((name, _)) if telling => format!("{name}={REDACTED}"),
-            _ if has_password(word) => REDACTED.to_owned(),
-            _ => word.to_owned(),
+        let shown = match word.split_once('=') {
+            _ if is_value => REDACTED.into(),
+            Some((name, _)) if telling => format!("{name}={REDACTED}").into(),
+            _ if has_password(word) => REDACTED.into(),
+            _ => word.into(),
         };
-        expected = telling && word.starts_with('-') && !word.contains('=');
-        redacted
-    };
-    line.split(' ').map(&mut shown).collect::<Vec<_>>().join(" ")
+        is_value = telling && !is_value && word.starts_with('-') && !word.contains('=');
+        shown
+    })
+}
+
+/// A command line without what looks like a secret, by the rules of [`args`].
+#[must_use]
+pub fn command_line(line: &str) -> String {
+    args(line.split(' ')).collect::<Vec<_>>().join(" ")
 }
 
 /// Decides what of an environment is shown. The processes of a list have mostly the same variables, so what a name
@@ -78,7 +83,11 @@ impl<'a> Redactor<'a> {
             return value;
         }
         let telling = *self.known.entry(name).or_insert_with(|| is_telling(name));
-        if telling || (value.contains('@') && has_password(value)) { REDACTED } else { value }
+        let is_secret = telling
+            || (value.contains('@') && has_password(value))
+            // Of an app that is a command line, this is the whole line.
+            || (name == "pm_exec_path" && value.contains(' ') && command_line(value) != value);
+        if is_secret { REDACTED } else { value }
     }
 }
 
@@ -119,7 +128,22 @@ mod tests {
     }
 
     #[test]
+    fn arguments_lose_their_secrets_and_nothing_else() {
+        let shown = |line: &str| args(line.split(' ')).collect::<Vec<_>>().join(" ");
+        for (line, expected) in [
+            ("--port 80 --password=x -v", "--port 80 --password=[redacted] -v"),
+            ("--api-key k --port 80", "--api-key [redacted] --port 80"),
+            ("--token --secret --port", "--token [redacted] --port"),
+            ("redis://:p@h API_TOKEN=x", "[redacted] API_TOKEN=[redacted]"),
+        ] {
+            assert_eq!(shown(line), expected);
+        }
+    }
+
+    #[test]
     fn a_redactor_shows_secrets_only_when_told() {
+        assert_eq!(Redactor::new(false).shown("pm_exec_path", "app --token x"), REDACTED);
+        assert_eq!(Redactor::new(false).shown("pm_exec_path", "/srv/my app.js"), "/srv/my app.js");
         assert_eq!(Redactor::new(false).shown("TOKEN", "x"), REDACTED);
         assert_eq!(Redactor::new(false).shown("URL", "http://a:b@c"), REDACTED);
         assert_eq!(Redactor::new(false).shown("TOKEN", ""), "");

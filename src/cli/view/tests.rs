@@ -115,6 +115,15 @@ fn what_to_do_is_said_where_node_workers_listen_on_nothing() {
 }
 
 #[test]
+fn a_description_shows_secret_arguments_only_when_asked_for() {
+    let mut one = sample::description();
+    one.spec.args = vec!["--password=hunter3".into(), "--port=80".into()];
+    let shown = |secrets| describe::text(&[one.clone()], secrets, NOW, plain(None));
+    assert!(shown(false).contains("--password=[redacted] --port=80"), "{}", shown(false));
+    assert!(shown(true).contains("--password=hunter3 --port=80"));
+}
+
+#[test]
 fn a_description_is_complete_and_keeps_secrets() {
     let text = describe::text(&[sample::description()], false, NOW, plain(None));
     for expected in [

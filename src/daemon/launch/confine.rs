@@ -102,11 +102,9 @@ impl<'a> Confined<'a> {
 /// Whose home and name a process has, unless the owner declared them.
 pub(crate) fn tell(account: Option<&Account>, env: &mut Vec<String>, declared: &Env) {
     let Some(account) = account else { return };
-    for (name, value) in [("HOME", &account.home), ("USER", &account.name), ("LOGNAME", &account.name)] {
-        if let (false, Some(value)) = (declared.contains_key(name), value) {
-            env.retain(|entry| entry.split_once('=').is_none_or(|(known, _)| known != name));
-            env.push(format!("{name}={value}"));
-        }
+    for (name, value) in account.variables().filter(|(name, _)| !declared.contains_key(*name)) {
+        env.retain(|entry| entry.split_once('=').is_none_or(|(known, _)| known != name));
+        env.push(format!("{name}={value}"));
     }
 }
 

@@ -16,7 +16,7 @@ use super::environment;
 use super::environment::Setting;
 use super::given_sockets::PID_VARIABLE;
 use crate::cluster::{self, Cluster, WorkerProtocol};
-use crate::logs::{AwaitedLine, LineTally, Output, Pumping};
+use crate::logs::{AwaitedLine, LineCounter, Output, Pumping};
 use crate::os::net::{fdpass, packets};
 use crate::os::process::{program, spawn, tree};
 use crate::os::{clock, killpoint};
@@ -196,7 +196,7 @@ pub(crate) struct Kept {
     /// A line that makes the run ready.
     pub awaited: Option<Arc<AwaitedLine>>,
     /// Counts its lines.
-    pub tally: Option<Arc<LineTally>>,
+    pub tally: Option<Arc<LineCounter>>,
 }
 
 /// How the workers of an app share.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::god::God;
-use crate::logs::LineTally;
+use crate::logs::LineCounter;
 use crate::protocol::Run;
 use crate::supervisor::Input;
 
@@ -15,14 +15,14 @@ pub(crate) const INTERVAL: Duration = Duration::from_millis(500);
 /// A tally for each run.
 #[derive(Debug, Default)]
 pub(crate) struct StderrRates {
-    tallies: HashMap<Run, Arc<LineTally>>,
+    tallies: HashMap<Run, Arc<LineCounter>>,
     /// Some of them are on.
     counting: bool,
 }
 
 impl StderrRates {
     /// That of this run's standard error.
-    pub fn of(&mut self, run: Run) -> Arc<LineTally> {
+    pub fn of(&mut self, run: Run) -> Arc<LineCounter> {
         Arc::clone(self.tallies.entry(run).or_default())
     }
 

@@ -8,7 +8,7 @@ use super::*;
 fn lines_count_while_the_tally_is_on() {
     let scene = Scene::new();
     let path = scene.path("tally.log");
-    let tally = Arc::new(LineTally::default());
+    let tally = Arc::new(LineCounter::default());
     let (reader, mut writer) = io::pipe().unwrap();
     let mut output = output(reader, Some(scene.logs.open(&path)));
     output.tally = Some(Arc::clone(&tally));

@@ -81,6 +81,14 @@ pub struct Account {
     pub home: Option<String>,
 }
 
+impl Account {
+    /// The variables that a process run as this account gets: `HOME`, `USER` and `LOGNAME`, as far as they are known.
+    pub fn variables(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let all = [("HOME", &self.home), ("USER", &self.name), ("LOGNAME", &self.name)];
+        all.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)))
+    }
+}
+
 /// Finds a user and a group, each by name or number; without a group the user's own, without a user ourselves. `None`
 /// if that is who we are. Looks into the system's databases, which may be across a network.
 ///

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::logs::format::{Format, Layout, Speaker, Stream};
 use crate::logs::time_format::{self, TimeFormat};
 
-/// Lines shown of each file before what comes, unless told otherwise.
+/// Lines shown of each file without `--lines`.
 const DEFAULT_LINES: usize = 15;
 /// Narrowest label, so that the lines of most apps stand below each other.
 const LABEL_WIDTH: usize = 10;
@@ -48,7 +48,7 @@ pub struct Args {
     pub highlight: Option<String>,
 }
 
-/// A file to read and whose it is.
+/// A file to read, and the process that writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSource {
     /// Id of the process; `None` for the daemon.
@@ -61,7 +61,7 @@ pub struct LogSource {
     pub path: PathBuf,
 }
 
-/// A file and who writes it.
+/// A file and the label of its lines.
 pub(super) struct Tail {
     pub(super) path: PathBuf,
     pub(super) speaker: Speaker,

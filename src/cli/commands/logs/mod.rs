@@ -30,7 +30,7 @@ pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     Ok(Outcome::Done)
 }
 
-/// What is there.
+/// Shows the last lines and ends.
 async fn show(args: &Args, selection: &Selection, cx: &Context) -> Result<(), Failure> {
     let processes = match cx.daemon_if_any().await? {
         Some(daemon) => daemon.list().await?,
@@ -42,13 +42,13 @@ async fn show(args: &Args, selection: &Selection, cx: &Context) -> Result<(), Fa
     if view.as_ref().is_ok_and(Display::lacks_lines) {
         cx.ui.progress("nothing has been logged yet");
     }
-    end(view.map(drop))
+    or_reader_gone(view.map(drop))
 }
 
-/// What is there, then what comes, also from processes and daemons that come.
+/// Shows the last lines and what is appended, also by processes and daemons that start meanwhile.
 async fn follow(args: &Args, selection: &Selection, cx: &Context) -> Result<(), Failure> {
     let ends = Ends::of(&cx.home.logs()).doing(|| format!("reading {}", cx.home.logs().display()))?;
-    let (mut arrivals, processes) = NewProcesses::open(selection, cx).await?;
+    let (mut new_processes, processes) = NewProcesses::open(selection, cx).await?;
     match &processes {
         Some(processes) => selection.check(processes)?,
         None if selection.is_anybody() => {
@@ -65,19 +65,19 @@ async fn follow(args: &Args, selection: &Selection, cx: &Context) -> Result<(), 
         view.wake_for(&cx.home.pub_sock())?;
         // The first look is for what came to be before we were watching.
         loop {
-            if let Some(processes) = arrivals.processes().await {
+            if let Some(processes) = new_processes.processes().await {
                 view.meet(selection.files(&processes, &cx.home), &ends)?;
             }
-            if view.turn(arrivals.descriptor())? == Woken::HungUp {
+            if view.turn(new_processes.descriptor())? == Woken::HungUp {
                 return Ok(());
             }
         }
     };
-    end(followed.await)
+    or_reader_gone(followed.await)
 }
 
-/// That nobody reads the output any more is no failure.
-fn end(result: io::Result<()>) -> Result<(), Failure> {
+/// The result, where output whose reader is gone (`pmr logs | head`) is no failure.
+fn or_reader_gone(result: io::Result<()>) -> Result<(), Failure> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other.doing(|| "reading the logs".into()),

@@ -1,5 +1,5 @@
-//! Who comes while logs are followed: told by the daemon's events, read without waiting, so that whoever waits for
-//! files can wait for them in the same breath. The daemon may come, go and come again meanwhile.
+//! Processes that start while logs are followed. The daemon's event stream says so; it is read without blocking, so that
+//! one wait covers the files and the stream. The daemon may end and be started again meanwhile.
 
 use std::collections::HashSet;
 use std::io::{self, Read};
@@ -13,7 +13,7 @@ use crate::cli::failure::{Doing, Failure};
 use crate::protocol::event::EventProcess;
 use crate::protocol::{Event, EventKind, ProcessInfo};
 
-/// The line to the daemon, if there is one.
+/// Watches the daemon for processes that are not known yet.
 pub struct NewProcesses<'a> {
     cx: &'a Context,
     selection: &'a Selection,
@@ -35,14 +35,14 @@ struct Events<S> {
 }
 
 impl<'a> NewProcesses<'a> {
-    /// Calls the daemon. The processes it has, if it runs.
+    /// Connects to the daemon. Returns also the processes it has; `None` if no daemon runs.
     pub async fn open(
         selection: &'a Selection,
         cx: &'a Context,
     ) -> Result<(NewProcesses<'a>, Option<Vec<ProcessInfo>>), Failure> {
-        let mut news = NewProcesses { cx, selection, link: Link::open(cx).await?, known: HashSet::new() };
-        let processes = news.ask().await?;
-        Ok((news, processes))
+        let mut new = NewProcesses { cx, selection, link: Link::open(cx).await?, known: HashSet::new() };
+        let processes = new.ask().await?;
+        Ok((new, processes))
     }
 
     /// Can be read when there is something to learn. `None` while no daemon is known to run.
@@ -54,10 +54,10 @@ impl<'a> NewProcesses<'a> {
     /// next call.
     pub async fn processes(&mut self) -> Option<Vec<ProcessInfo>> {
         let NewProcesses { selection, known, .. } = self;
-        let is_news = |process: &EventProcess| {
+        let is_new = |process: &EventProcess| {
             selection.may_mean(process) && !known.contains(&(process.id, process.name.clone()))
         };
-        match self.link.as_mut().map(|link| link.events.tell(is_news)) {
+        match self.link.as_mut().map(|link| link.events.read_new(is_new)) {
             Some(Ok(false)) => return None,
             Some(Ok(true)) => {}
             Some(Err(_)) | None => self.link = Link::open(self.cx).await.ok().flatten(),
@@ -80,7 +80,7 @@ impl<'a> NewProcesses<'a> {
 }
 
 impl Link {
-    /// Subscribes before anything is asked: what the answer does not hold yet will be told.
+    /// Subscribes before the list is requested, so that a process that the list lacks is in the event stream.
     async fn open(cx: &Context) -> Result<Option<Link>, Failure> {
         let Some(daemon) = cx.daemon_if_any().await? else { return Ok(None) };
         let path = cx.home.pub_sock();
@@ -91,9 +91,9 @@ impl Link {
 }
 
 impl<S: Read> Events<S> {
-    /// Reads what is there. True if it tells of somebody new, or that something was missed. The end of the stream is an
-    /// error.
-    fn tell(&mut self, is_news: impl Fn(&EventProcess) -> bool) -> io::Result<bool> {
+    /// Reads the events that are there. True if one is about a new process, or says that events were lost. The end of the
+    /// stream is an error.
+    fn read_new(&mut self, is_new: impl Fn(&EventProcess) -> bool) -> io::Result<bool> {
         let mut block = [0; 8 << 10];
         loop {
             match self.stream.read(&mut block) {
@@ -105,18 +105,18 @@ impl<S: Read> Events<S> {
             }
         }
         let whole = memchr::memrchr(b'\n', &self.unread).map_or(0, |newline| newline + 1);
-        let news = self.unread[..whole].split(|byte| *byte == b'\n').any(|line| tells_news(line, &is_news));
+        let found = self.unread[..whole].split(|byte| *byte == b'\n').any(|line| is_about_new(line, &is_new));
         self.unread.drain(..whole);
-        Ok(news)
+        Ok(found)
     }
 }
 
-/// Events that a newer daemon knows and we do not are no news.
-fn tells_news(line: &[u8], is_news: impl Fn(&EventProcess) -> bool) -> bool {
+/// Events of a kind that this version does not know are ignored.
+fn is_about_new(line: &[u8], is_new: impl Fn(&EventProcess) -> bool) -> bool {
     let Ok(event) = serde_json::from_slice::<Event>(line) else { return false };
     match event.kind {
         // A restart can give a process another name, and with it other files.
-        EventKind::Created | EventKind::Started { .. } => event.process.as_ref().is_some_and(is_news),
+        EventKind::Created | EventKind::Started { .. } => event.process.as_ref().is_some_and(is_new),
         EventKind::Lost { .. } => true,
         _ => false,
     }
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn only_those_who_are_new_are_news() {
+    fn only_processes_that_were_not_known_are_reported() {
         let chunks = vec![
             r#"{"seq":1,"at":0,"process":{"id":0,"name":"api","namespace":"x"},"event":"started","pid":3}"#,
             "\n{\"seq\":2,\"at\":0,\"process\":{\"id\":7,\"name\":\"api\",\"namespace\":\"x\"},\"event\":\"online\"}\n",
@@ -156,9 +156,9 @@ mod tests {
         ];
         let looks = chunks.len();
         let mut events = Events { stream: Chunks(chunks, false), unread: Vec::new() };
-        let mut tell = || events.tell(|process| process.id == 7);
-        let told: Vec<bool> = (0..looks).map(|_| tell().unwrap()).collect();
-        assert_eq!(told, [false, false, false, true, true, false]);
-        assert_eq!(tell().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        let mut read_new = || events.read_new(|process| process.id == 7);
+        let found: Vec<bool> = (0..looks).map(|_| read_new().unwrap()).collect();
+        assert_eq!(found, [false, false, false, true, true, false]);
+        assert_eq!(read_new().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 }

@@ -12,9 +12,9 @@ use crate::spec::target::{Candidate, Selector, similar};
 /// The name by which the daemon's own log is selected, and its label.
 const DAEMON: &str = "PMR";
 
-/// Whose logs the user asked for.
+/// The processes whose logs the user selected.
 pub struct Selection {
-    /// The daemon's own.
+    /// Includes the daemon's own log.
     pub daemon: bool,
     selectors: Vec<Selector>,
 }
@@ -29,7 +29,7 @@ impl Selection {
         Ok(Selection { daemon: !own.is_empty(), selectors })
     }
 
-    /// True if nobody was named who might not exist.
+    /// True if no selector names a process that might not exist.
     pub fn is_anybody(&self) -> bool {
         self.selectors.iter().all(|selector| *selector == Selector::All)
     }
@@ -46,7 +46,7 @@ impl Selection {
         Ok(())
     }
 
-    /// Whether this process may be one of those named. Who else has the name cannot be seen from one alone.
+    /// Whether this process may be one of those named. Whether others have the same name cannot be seen from one alone.
     pub fn may_mean(&self, process: &EventProcess) -> bool {
         let EventProcess { id, name, namespace } = process;
         let candidate = Candidate { id: *id, name, namespace, script: None };
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn the_files_of_whom_is_named() {
+    fn the_files_are_those_of_the_selected_processes() {
         let (home, processes) = (Home::new("/h".into()), [sample::info()]);
         let paths = |words: &[&str]| -> Vec<String> {
             let files = selection(words).files(&processes, &home);

@@ -27,7 +27,7 @@ fn page(change: impl FnOnce(&mut Description), events: &[Event], last_words: &[(
     let mut one = sample::description();
     change(&mut one);
     let names = Names { zone: TimeZone::UTC, user: &|uid| format!("u{uid}") };
-    text(&Case { processes: &[one], events, last_words, now: 1_060_000 }, &names, LOOK)
+    text(&AppRecord { processes: &[one], events, last_words, now: 1_060_000 }, &names, LOOK)
 }
 
 #[test]
