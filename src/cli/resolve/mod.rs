@@ -17,8 +17,7 @@ pub use path::absolute;
 
 use crate::spec::keys::Draft;
 use crate::spec::{
-    AppSpec, Confinement, DEFAULT_INSTANCE_VAR, DEFAULT_NAMESPACE, ExecMode, LogSpec, interpreter, keys::Instances,
-    log_paths,
+    AppSpec, Confinement, DEFAULT_NAMESPACE, ExecMode, LogSpec, interpreter, keys::Instances, log_paths,
 };
 use script::Found;
 
@@ -42,7 +41,7 @@ pub fn resolve(draft: Draft, caller: &Caller) -> Result<AppSpec, InputError> {
         queue: draft.queue,
         base_env: std::sync::Arc::default(),
         env: env_file::declared(&draft.env_files, draft.env, &cwd, caller)?,
-        instance_var: draft.instance_var.unwrap_or_else(|| DEFAULT_INSTANCE_VAR.to_owned()),
+        instance_var: draft.instance_var,
         restart: draft.restart,
         stop: draft.stop,
         readiness: draft.readiness,
@@ -53,7 +52,7 @@ pub fn resolve(draft: Draft, caller: &Caller) -> Result<AppSpec, InputError> {
         on_reload_failure: draft.on_reload_failure,
         confinement: confinement(draft.confinement, &cwd, caller),
         logs: LogSpec { out: place(draft.out), err: place(draft.err), merge },
-        autostart: draft.autostart.unwrap_or(true),
+        autostart: draft.autostart,
         version: version(found.path().and_then(Path::parent).unwrap_or(&cwd)),
         program,
         cwd,

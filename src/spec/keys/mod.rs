@@ -28,7 +28,7 @@ use super::{
 ///
 /// Nothing is looked up yet: paths are as written and may not exist. Settings that need no looking up have their
 /// defaults from the beginning, so a draft says all there is to say about them.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Draft {
     /// The script, program or command line.
     pub script: Option<String>,
@@ -58,8 +58,8 @@ pub struct Draft {
     pub env: Env,
     /// Files of more variables, of which the later win; `env` wins over all.
     pub env_files: Vec<String>,
-    /// Name of the variable that holds the instance number, unless it is the usual one.
-    pub instance_var: Option<String>,
+    /// Name of the variable that holds the instance number.
+    pub instance_var: String,
     /// When to start again.
     pub restart: RestartRule,
     /// How to stop.
@@ -84,8 +84,45 @@ pub struct Draft {
     pub err: LogTarget,
     /// One log file for all instances.
     pub merge_logs: Option<bool>,
-    /// `Some(false)`: registered as stopped.
-    pub autostart: Option<bool>,
+    /// False: registered as stopped.
+    pub autostart: bool,
+}
+
+impl Default for Draft {
+    /// What has a default in an app has the same one here.
+    fn default() -> Draft {
+        let app = AppSpec::new("", Program::Binary { path: PathBuf::new() }, PathBuf::new());
+        Draft {
+            script: None,
+            name: None,
+            namespace: None,
+            cwd: None,
+            args: None,
+            interpreter: None,
+            interpreter_args: None,
+            instances: None,
+            mode: None,
+            balance: app.balance,
+            sharing: app.sharing,
+            queue: app.queue,
+            env: app.env,
+            env_files: Vec::new(),
+            instance_var: app.instance_var,
+            restart: app.restart,
+            stop: app.stop,
+            readiness: app.readiness,
+            watchdog: app.watchdog,
+            activation: app.activation,
+            health: app.health,
+            depends_on: app.depends_on,
+            on_reload_failure: app.on_reload_failure,
+            confinement: app.confinement,
+            out: app.logs.out,
+            err: app.logs.err,
+            merge_logs: None,
+            autostart: app.autostart,
+        }
+    }
 }
 
 impl Draft {
@@ -119,7 +156,7 @@ impl Draft {
             sharing: spec.sharing.clone(),
             out: spec.logs.out.clone(),
             err: spec.logs.err.clone(),
-            autostart: Some(spec.autostart),
+            autostart: spec.autostart,
             ..Draft::default()
         }
     }
@@ -131,8 +168,7 @@ impl Draft {
         (spec.logs.out, spec.logs.err) = (place(self.out), place(self.err));
         spec.logs.merge = self.merge_logs.unwrap_or(spec.logs.merge);
         (spec.env, spec.restart, spec.stop) = (self.env, self.restart, self.stop);
-        spec.readiness = self.readiness;
-        spec.autostart = self.autostart.unwrap_or(spec.autostart);
+        (spec.readiness, spec.autostart) = (self.readiness, self.autostart);
         (spec.watchdog, spec.activation) = (self.watchdog, self.activation);
         (spec.confinement, spec.sharing) = (self.confinement, self.sharing);
         spec.health = self.health;

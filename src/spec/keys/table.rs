@@ -243,7 +243,7 @@ pub static KEYS: &[Key] = &[
         ))
         .flag(repeated("env-file", "FILE", "Read environment variables from FILE (may be repeated)"))
         .fixed("files of variables are read by `pmr start` only"),
-    key("instance_var", "the name of an environment variable", |d, v| put(&mut d.instance_var, variable(v).map(Some)))
+    key("instance_var", "the name of an environment variable", |d, v| put(&mut d.instance_var, variable(v)))
         .about(about(
             Group::Environment,
             Form::Variable,
@@ -253,7 +253,7 @@ pub static KEYS: &[Key] = &[
         ))
         .flag(takes("instance-var", "VAR", "Variable that holds the instance's number"))
         .fixed(ANEW),
-    key("autostart", BOOL, |d, v| put(&mut d.autostart, boolean(v).map(Some)))
+    key("autostart", BOOL, |d, v| put(&mut d.autostart, boolean(v)))
         .about(about(
             Group::Restarts,
             Form::Boolean,
