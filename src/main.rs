@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         _ => match Foreground::asked_for(&args) {
             Some(Ok(foreground)) => in_foreground(foreground),
             Some(Err(failure)) => cli::fail(&failure),
-            None => cli::run(args),
+            None => cli::run(&args),
         },
     }
 }

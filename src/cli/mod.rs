@@ -119,11 +119,11 @@ enum Command {
 
 /// Carries out a command line (with the program's name first) and gives its exit code.
 #[must_use]
-pub fn run(args: Vec<OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(&args) {
+pub fn run(args: &[OsString]) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
-            return pm2_gaps::explain(&args, &error).map_or_else(|| misread(&error), |failure| fail(&failure));
+            return pm2_gaps::explain(args, &error).map_or_else(|| misread(&error), |failure| fail(&failure));
         }
     };
     let (ui, begun) = (Ui::new(cli.silent, cli.no_color), SystemTime::now());

@@ -56,7 +56,8 @@ pub(super) struct Pump {
     _done: oneshot::Sender<()>,
 }
 
-/// A descriptor that becomes readable when a write to a pipe is done, whatever is in the pipe already. Not while a long write waits for room:
+/// A descriptor that becomes readable when a write to a pipe is done, whatever is in the pipe already. Not while a long
+/// write waits for room:
 /// the kernel tells readers of that only if the pipe was empty before.
 struct WriteEvents(OwnedFd);
 
