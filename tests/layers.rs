@@ -51,7 +51,7 @@ const SCREEN: &str = "src/cli/ui.rs";
 const SYSTEM_CALLS: &[&str] = &["src/os", "src/worker/os"];
 /// File names that say nothing.
 const EMPTY_NAMES: &[&str] = &["manager", "helper", "helpers", "util", "utils", "common", "misc"];
-const MAX_LINES: usize = 400;
+const MAX_LINES: usize = 600;
 
 /// A broken rule: `file:line: what`.
 struct Breach {
@@ -254,7 +254,7 @@ fn unsafe_output_and_exits_have_their_place() {
 fn files_open_with_their_purpose_are_short_and_well_named() {
     let found = breaches(&[Source::new("src/cli/a.rs", "use std::io;\n")]);
     assert!(found.len() == 1 && found[0].contains("does not open with"), "{found:?}");
-    assert_breach("src/cli/a.rs", &"\n".repeat(MAX_LINES - 1), "src/cli/a.rs:401: 401 lines");
+    assert_breach("src/cli/a.rs", &"\n".repeat(MAX_LINES - 1), "src/cli/a.rs:601: 601 lines");
     assert_fine("src/cli/a.rs", &"\n".repeat(MAX_LINES - 2));
     assert_fine("src/spec/a.rs", &format!("//! Data table.{}", "\n".repeat(MAX_LINES)));
     assert_breach("src/cli/utils.rs", "", "`utils` says nothing");

@@ -9,12 +9,12 @@ use super::info::{EpochMs, Exit};
 pub struct Event {
     /// Position in the stream, from 1.
     pub seq: u64,
-    /// When.
+    /// Wall time when the daemon published it.
     pub at: EpochMs,
-    /// Which process, if one.
+    /// The process it is about; `None` for events of the daemon itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub process: Option<EventProcess>,
-    /// What.
+    /// The event and its data; `event` names it in the JSON object.
     #[serde(flatten)]
     pub kind: EventKind,
 }
@@ -22,20 +22,20 @@ pub struct Event {
 /// The process an event is about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventProcess {
-    /// Its id.
+    /// PM2's `pm_id`.
     pub id: u32,
-    /// Its app's name.
+    /// Name of the app the process belongs to.
     pub name: String,
-    /// Its app's namespace.
+    /// Namespace of that app.
     pub namespace: String,
 }
 
-/// Who asked: the other end of a connection to the daemon, as the kernel knows it.
+/// The client of a request: the other end of a connection to the daemon, as the kernel knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requester {
-    /// User.
+    /// User id of the connected process.
     pub uid: u32,
-    /// Process.
+    /// Process id of the connected process, when it connected.
     pub pid: i32,
     /// Its command line, as far as it could be read, of at most a few hundred characters.
     pub command: String,
@@ -50,33 +50,33 @@ pub enum EventKind {
     Requested {
         /// What: `stop`, `reload`, …
         verb: String,
-        /// Who.
+        /// The client that sent the request.
         by: Requester,
     },
     /// A process was added to the list.
     Created,
     /// A run began.
     Started {
-        /// Its pid.
+        /// Pid of the main process.
         pid: i32,
     },
     /// A run could not begin.
     StartFailed {
-        /// Why.
+        /// The operating system's error text.
         error: String,
     },
     /// A run is ready.
     Online,
     /// A run ended.
     Exited {
-        /// How.
+        /// The exit status of the main process.
         exit: Exit,
         /// True if it had been told to.
         expected: bool,
     },
     /// Too many unstable exits: given up.
     Errored {
-        /// Why.
+        /// The last end and the count of restarts, in words.
         reason: String,
     },
     /// The next start waits.
@@ -108,7 +108,7 @@ pub enum EventKind {
     OverMemory {
         /// Bytes in use.
         bytes: u64,
-        /// The limit.
+        /// The `max_memory` of the app, in bytes.
         limit: u64,
     },
     /// The run fails its health check.
@@ -126,12 +126,12 @@ pub enum EventKind {
     },
     /// A new release failed: back to the one before.
     RollingBack {
-        /// Why.
+        /// What was wrong with the new release, in words.
         reason: String,
     },
     /// It could not be replaced: what was to take its place has failed.
     NotReplaced {
-        /// Why.
+        /// What was wrong with the successor, in words.
         reason: String,
         /// True if the old run goes on serving.
         old_serves: bool,
@@ -145,7 +145,7 @@ pub enum EventKind {
     },
     /// The app listens on a shared address.
     Listening {
-        /// Which.
+        /// `[::]:3000`, `udp 0.0.0.0:53` or the path of a Unix socket.
         address: String,
     },
     /// The process list was saved.
@@ -163,7 +163,7 @@ pub enum EventKind {
     ShuttingDown,
     /// This reader was too slow: so many events before this one were dropped.
     Lost {
-        /// How many.
+        /// Number of events dropped, at least 1.
         count: u64,
     },
 }

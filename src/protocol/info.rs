@@ -182,7 +182,7 @@ pub enum Stage {
     Now,
     /// A canary stands beside it, and is being watched for so much longer, once all canaries are ready.
     Watched {
-        /// Milliseconds.
+        /// Milliseconds left; `None` until the last canary is ready.
         left_ms: Option<u64>,
     },
 }
@@ -243,14 +243,14 @@ pub struct ListenerInfo {
     pub dealt: Option<u64>,
 }
 
-/// Who answered.
+/// The daemon that answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// Version of the daemon.
     pub version: String,
-    /// Its pid: that of the keeper, which stays the same when God dies.
+    /// Its pid: that of the keeper, which stays the same when the daemon's worker process (God) dies.
     pub pid: i32,
-    /// Pid of God, who answers.
+    /// Pid of God, the process that answers.
     #[serde(default)]
     pub god: i32,
     /// How many Gods there were so far.

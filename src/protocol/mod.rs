@@ -38,7 +38,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The daemon as its clients see it.
 #[tarpc::service]
 pub trait Daemon {
-    /// Who is there. Also the answer to `ping`.
+    /// Identifies the daemon: version, pids, home. Also the answer to `ping`.
     async fn hello() -> Hello;
     /// Bring these apps up: new ones are started, known ones (by namespace and name) take the new spec. Returns when
     /// each process is ready, or failed.

@@ -18,14 +18,14 @@ pub enum Refusal {
     Empty,
     /// The app is running already.
     AlreadyRunning {
-        /// Its name.
+        /// Name of the app.
         name: String,
         /// Id of its first process.
         id: u32,
     },
     /// The app is scaled to what it has.
     NothingToDo {
-        /// Its name.
+        /// Name of the app.
         name: String,
         /// How many processes it has.
         instances: u32,
@@ -37,7 +37,7 @@ pub enum Refusal {
     },
     /// A setting that does not hold.
     BadSetting {
-        /// The key.
+        /// The setting by its canonical key.
         key: String,
         /// What was wrong with it.
         why: String,
@@ -53,7 +53,7 @@ pub enum Refusal {
     Failed {
         /// What was being done, to what.
         doing: String,
-        /// The system's words.
+        /// The operating system's error text.
         error: String,
     },
     /// The daemon is on its way out.

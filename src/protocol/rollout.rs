@@ -33,7 +33,7 @@ impl Rollout {
 /// The few that a reload tries the new release on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Canary {
-    /// How many.
+    /// How many processes of each app, as a count or a percentage.
     pub share: Share,
     /// How long they are observed before the rest follows, counted from when the last of them is ready.
     #[serde(rename = "watch", with = "value::millis")]

@@ -7,7 +7,7 @@ use super::info::Exit;
 /// A program that can go on with what the daemon has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Successor {
-    /// Its version.
+    /// Version of its crate, `1.2.3`.
     pub version: String,
     /// How many processes it would go on with.
     pub runs: u32,

@@ -1,4 +1,4 @@
-//! A small stage for tests: one supervisor, a clock in milliseconds, and the answers it gave.
+//! The harness of the supervisor's tests: one supervisor, a clock in milliseconds, and the answers it gave.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -35,7 +35,7 @@ pub struct Harness {
     pub now: Moment,
     /// Answers, oldest first.
     pub answers: Vec<Result<Report, Refusal>>,
-    /// Who was let into the rotation, and is not passed over.
+    /// The runs in rotation, by the effects so far.
     pub rotation: BTreeSet<Run>,
     tickets: u64,
 }
@@ -44,11 +44,11 @@ impl Harness {
     /// A supervisor with this app, its processes ready as runs 1, 2, 3 …
     pub fn with(spec: AppSpec) -> Harness {
         let supervisor = Supervisor::default();
-        let mut play =
+        let mut harness =
             Harness { supervisor, now: Moment(1000), answers: vec![], rotation: BTreeSet::new(), tickets: 0 };
-        play.launch(spec, Launch::New);
-        play.up();
-        play
+        harness.launch(spec, Launch::New);
+        harness.up();
+        harness
     }
 
     /// Everything that launches says that it is ready.
@@ -59,7 +59,7 @@ impl Harness {
         };
         let runs: Vec<Run> = self.supervisor.processes().filter_map(launching).collect();
         for run in runs {
-            self.hear(Input::Spawned { run });
+            self.input(Input::Spawned { run });
             self.ready(run.0);
         }
     }
@@ -75,11 +75,11 @@ impl Harness {
 
     pub fn ask(&mut self, ask: Request) -> Vec<Effect> {
         self.tickets += 1;
-        self.hear(Input::Request { ticket: Ticket(self.tickets), ask })
+        self.input(Input::Request { ticket: Ticket(self.tickets), ask })
     }
 
     /// Effects on runs; answers and the rotation are put aside, events and removals left out.
-    pub fn hear(&mut self, input: Input) -> Vec<Effect> {
+    pub fn input(&mut self, input: Input) -> Vec<Effect> {
         let mut effects = self.supervisor.handle(self.now, input);
         effects.retain(|effect| match effect {
             Effect::Settle { answer, .. } => {
@@ -111,22 +111,22 @@ impl Harness {
     }
 
     pub fn ready(&mut self, run: u64) -> Vec<Effect> {
-        self.hear(Input::Ready { run: Run(run), proof: Proof::Message })
+        self.input(Input::Ready { run: Run(run), proof: Proof::Message })
     }
 
     pub fn exit(&mut self, run: u64, code: i32) -> Vec<Effect> {
-        self.hear(Input::Exited { run: Run(run), exit: Exit::Code(code), survivors: false })
+        self.input(Input::Exited { run: Run(run), exit: Exit::Code(code), survivors: false })
     }
 
     /// It ends and leaves children behind.
     pub fn abandon(&mut self, run: u64) -> Vec<Effect> {
-        self.hear(Input::Exited { run: Run(run), exit: Exit::Code(1), survivors: true })
+        self.input(Input::Exited { run: Run(run), exit: Exit::Code(1), survivors: true })
     }
 
     /// Time passes.
     pub fn pass(&mut self, millis: u64) -> Vec<Effect> {
         self.now = Moment(self.now.0 + millis);
-        self.hear(Input::Tick)
+        self.input(Input::Tick)
     }
 
     pub fn process(&self, id: u32) -> &Process {

@@ -1,8 +1,8 @@
-//! Who rests while nobody connects, and who wakes.
+//! Which processes stop while nobody connects, and which start again.
 //!
-//! The shell tells when nobody was connected for the idle timeout, and when connections wait for longer than they
-//! should. The first puts the processes beyond `min_instances` to rest, the highest numbers first; the second wakes one,
-//! the lowest. While something is being done to an app nobody lies down.
+//! The shell reports when nobody was connected for the idle timeout, and when connections wait for longer than they
+//! should. The first makes the processes beyond `min_instances` idle, the highest numbers first; the second starts one,
+//! the lowest. While an operation on the app is under way, none becomes idle.
 
 use super::{AppId, Effect, Goal, Moment, Process, ProcessId, Supervisor};
 
@@ -15,24 +15,24 @@ impl Supervisor {
         })
     }
 
-    pub(crate) fn unneeded(&mut self, now: Moment, app: AppId, effects: &mut Vec<Effect>) {
+    pub(crate) fn app_idle(&mut self, now: Moment, app: AppId, effects: &mut Vec<Effect>) {
         if self.closing || !self.may_rest(app) || !self.apps[&app].operations.is_empty() {
             return;
         }
         let least = self.apps[&app].spec.activation.min_instances.unwrap_or(0);
         let serving = self.by_instance(app, |process| process.goal == Goal::Up && process.serves());
         for id in serving.into_iter().skip(least as usize) {
-            self.with_process(now, id, effects, Process::rest);
+            self.with_process(now, id, effects, Process::go_idle);
         }
         self.advance(now, app, effects);
     }
 
-    pub(crate) fn wanted(&mut self, now: Moment, app: AppId, effects: &mut Vec<Effect>) {
+    pub(crate) fn app_in_demand(&mut self, now: Moment, app: AppId, effects: &mut Vec<Effect>) {
         if self.closing {
             return;
         }
         let resting = self.by_instance(app, |process| process.goal == Goal::Up && process.rests());
-        // One that is still on its way out has better things to do than to make room.
+        // A process whose old run is still stopping comes last: two runs of it would be alive at once.
         let asleep = resting.iter().find(|id| self.processes[id].is_empty());
         if let Some(id) = asleep.or(resting.first()).copied() {
             self.with_process(now, id, effects, Process::wake);

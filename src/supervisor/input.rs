@@ -50,68 +50,68 @@ pub enum Input {
     },
     /// The process of this run exists.
     Spawned {
-        /// Which.
+        /// The run of [`Effect::Spawn`].
         run: Run,
     },
     /// The process of this run could not be made.
     SpawnFailed {
-        /// Which.
+        /// The run of [`Effect::Spawn`]; nothing of it is alive.
         run: Run,
-        /// The system's words.
+        /// The operating system's error text, or the shell's own where it refused the start.
         error: String,
         /// True if trying again cannot help: the program is missing or may not be executed.
         permanent: bool,
     },
     /// The run listens on an address that its app's processes share. [`Input::Ready`] follows.
     Listening {
-        /// Which.
+        /// The run whose process bound the address.
         run: Run,
         /// Where: `[::]:3000`, `udp 0.0.0.0:53`, `/run/x.sock`.
         address: String,
     },
     /// The run says, or shows, that it is ready.
     Ready {
-        /// Which.
+        /// The run that became ready; reporting it twice does no harm.
         run: Run,
-        /// By what.
+        /// What showed it: with `wait_ready`, listening is not enough.
         proof: Proof,
     },
     /// The run could not have what it wanted. It may end of it, and then this is why.
     ListenFailed {
-        /// Which.
+        /// The run whose bind or listen failed.
         run: Run,
-        /// In words.
+        /// The failed call and its cause, for the reason of a later exit.
         why: String,
     },
     /// The run has finished what it had (or its drain time is over).
     Drained {
-        /// Which.
+        /// The run of [`Effect::Drain`].
         run: Run,
     },
     /// The main process of the run ended.
     Exited {
-        /// Which.
+        /// The run whose main process was reaped.
         run: Run,
-        /// How.
+        /// The exit status; [`Exit::Unknown`] if no daemon saw the end.
         exit: Exit,
         /// True if other processes of its tree live on; [`Input::TreeExited`] follows when they are gone.
         survivors: bool,
     },
     /// The last process of the run's tree is gone.
     TreeExited {
-        /// Which.
+        /// The run that may be forgotten: nothing is reported of it afterwards.
         run: Run,
     },
     /// The run's health was checked.
     Checked {
-        /// Which.
+        /// The run that was probed.
         run: Run,
         /// What was wrong with it; `None`: it passed.
         fault: Option<Fault>,
     },
     /// Memory of the run's tree was measured.
     Sampled {
-        /// Which.
+        /// The run whose tree was measured, at intervals set by the shell.
         run: Run,
         /// Resident bytes.
         memory: u64,
@@ -119,35 +119,35 @@ pub enum Input {
     /// The run wrote more to standard error. Counted where [`Supervisor::judged_by_errors`](super::Supervisor::judged_by_errors)
     /// names it.
     StderrLines {
-        /// Which.
+        /// The run that wrote them.
         run: Run,
         /// So many lines since this was last told.
         lines: u32,
     },
     /// The run says that it is alive, or it begins anew to count how long it is silent.
     WatchdogPing {
-        /// Which.
+        /// The run that is alive at this moment.
         run: Run,
     },
     /// The run says that it hangs.
     WatchdogTrigger {
-        /// Which.
+        /// The run that is to be restarted as hung.
         run: Run,
     },
     /// Nobody was connected to the app for its idle timeout.
     Idle {
-        /// Which.
+        /// The app whose activation sets the idle timeout.
         app: AppId,
     },
     /// Connections wait for the app, more than its processes take.
     Demand {
-        /// Which.
+        /// The app; one of its idle processes starts.
         app: AppId,
     },
     /// What a daemon that died was to do for this run, its start or its stop signal, was done only now: its time counts
     /// from now.
     Delayed {
-        /// Which.
+        /// The run, which is starting or stopping.
         run: Run,
     },
     /// Time passed.
@@ -170,7 +170,7 @@ pub enum Proof {
 pub enum Fault {
     /// The run's own: nobody else can have answered.
     Own(String),
-    /// Perhaps another's: whoever was dealt the question answered it, or the run could not be asked at all.
+    /// Perhaps another run's: the probe was dealt to any worker of the app, or this run could not be probed alone.
     Unattributed(String),
 }
 
@@ -179,7 +179,7 @@ pub enum Fault {
 pub enum Request {
     /// Bring apps up.
     Launch {
-        /// Which.
+        /// The specs, validated by the client; unique by namespace and name.
         apps: Vec<AppSpec>,
         /// What to do with those that are known.
         how: Launch,
@@ -188,7 +188,7 @@ pub enum Request {
     Act {
         /// What to do.
         action: Action,
-        /// To which.
+        /// The selectors; one that matches nothing refuses the request as a whole.
         target: Vec<Selector>,
     },
     /// Bring back what was written down, but for apps that are here already.
@@ -204,46 +204,46 @@ pub enum Effect {
     Spawn {
         /// The new run.
         run: Run,
-        /// Whose.
+        /// The process that the run belongs to.
         process: ProcessId,
     },
     /// The run is ready, or no longer to be passed over: it may be given what it serves.
     Admit {
-        /// Which.
+        /// The run, which is ready.
         run: Run,
     },
     /// The run is unhealthy and others are not: where these serve, it is given nothing new until it is admitted again.
     Eject {
-        /// Which.
+        /// The run, which stays alive and keeps the connections it has.
         run: Run,
     },
     /// Take the run out of rotation and let it finish what it has; answer with [`Input::Drained`].
     Drain {
-        /// Which.
+        /// The run, whose main process lives.
         run: Run,
         /// For at most this long.
         grace: Duration,
     },
     /// Take the run out of rotation and ask it to stop, as its spec says.
     Terminate {
-        /// Which.
+        /// The run; it gets this effect at most once from one daemon.
         run: Run,
     },
     /// SIGKILL to the whole tree of the run.
     Kill {
-        /// Which.
+        /// The run; repeated every second while anything of its tree lives.
         run: Run,
     },
     /// Send a signal to the main process of the run.
     Signal {
-        /// Which.
+        /// The run, whose main process lives.
         run: Run,
-        /// Its number.
+        /// The signal number of this machine.
         signal: i32,
     },
     /// The process is no longer in the list.
     ProcessRemoved {
-        /// Which.
+        /// The id, which may be given again.
         process: ProcessId,
     },
     /// The run is ready: connections to the sockets it was given may go to it. [`Effect::Admit`] follows.
@@ -271,21 +271,21 @@ pub enum Effect {
     },
     /// The app is no longer in the list: its listeners close.
     AppRemoved {
-        /// Which.
+        /// The id, which is never given again.
         app: AppId,
     },
     /// Tell the world.
     Publish {
         /// About which process.
         process: ProcessId,
-        /// What.
+        /// The event; nothing but the event follows from it.
         kind: EventKind,
     },
     /// The answer to an ask.
     Settle {
-        /// Which.
+        /// The ticket of the request; each is settled once.
         ticket: Ticket,
-        /// The answer.
+        /// One line for each process touched, or why nothing was done.
         answer: Result<Report, Refusal>,
     },
 }

@@ -1,4 +1,4 @@
-//! God's mind. PURE: no clock, no pids, no I/O, nothing to await.
+//! The decisions of the daemon. PURE: no clock, no pids, no I/O, nothing to await.
 //!
 //! [`Supervisor::handle`] takes the time and an [`Input`] and returns the [`Effect`]s to carry out;
 //! [`Supervisor::next_deadline`] says when to come back with [`Input::Tick`]. Timeouts go in as `now` and come out as
@@ -8,17 +8,18 @@
 //! - [`restart`]: after an exit, again, later, or give up.
 //! - [`operation`]: verbs that span processes and time, one queue per app, and the tickets they answer.
 //! - [`registry`]: apps, ids, instance numbers, what is written down.
-//! - `asks`: from requests to operations.
+//! - `requests`: from requests to operations.
 //! - `order`: which app is started, reloaded and stopped before which.
-//! - `demand`: who rests while nobody connects, and who wakes.
-//! - `rotation`: who of those that are ready is passed over.
+//! - `idle`: which processes stop while nobody connects, and which start again.
+//! - `rotation`: which ready runs get no new connections.
 //! - [`persist`]: all of it as records, written as it changes, read by the next daemon.
 //!
 //! Invariants, checked after every input of the simulation:
 //! - every run spawned is answered for by exactly one process until its tree is gone;
 //! - a goal other than `Up` launches nothing; a handled tick leaves no deadline in the past;
-//! - an app at rest wakes when it is wanted, one process at a time, and no restart is counted; a stop keeps it down;
-//! - who is ready is in rotation, but for the unhealthy while another of the app is not;
+//! - an idle app starts on demand, one process at a time, and no restart is counted; a stop keeps it down;
+//! - the listeners of an app are open while one of its processes runs or is idle, and closed once the whole app is down;
+//! - every ready run is in rotation, except an unhealthy one while another of its app is healthy;
 //! - a reload by itself never leaves fewer ready processes than there were;
 //! - operations on one app queue, but `stop` and `delete` overtake; operations on different apps wait for each other only
 //!   where one app depends on the other, and never in a circle; every ticket is answered exactly once;
@@ -57,7 +58,7 @@ use process::Transition;
 pub struct Supervisor {
     apps: BTreeMap<AppId, App>,
     processes: BTreeMap<ProcessId, Process>,
-    /// Who answers for each run that may be alive.
+    /// The process of each run that may be alive.
     runs: BTreeMap<Run, ProcessId>,
     /// Tickets whose answer waits for operations.
     waits: BTreeMap<Ticket, Wait>,
@@ -65,8 +66,8 @@ pub struct Supervisor {
     next_app: u32,
     next_process: u32,
     closing: bool,
-    /// Who is out of rotation, as the shell was last told; see [`Supervisor::is_ejected`].
-    aside: BTreeSet<Run>,
+    /// The runs out of rotation, as the last effects said; see [`Supervisor::is_ejected`].
+    last_ejected: BTreeSet<Run>,
     /// Records that are not what was last handed out.
     dirty: BTreeSet<RecordKey>,
 }
@@ -87,43 +88,47 @@ impl Supervisor {
         match input {
             Input::Request { ticket, ask } => self.ask(now, ticket, ask, &mut effects),
             Input::Spawned { run } => {
-                self.tell(now, run, &mut effects, |process, transition| process.spawned(transition, run));
+                self.with_run(now, run, &mut effects, |process, transition| process.spawned(transition, run));
             }
-            Input::SpawnFailed { run, error, permanent } => self.tell(now, run, &mut effects, |process, transition| {
-                process.spawn_failed(transition, run, &error, permanent);
-            }),
+            Input::SpawnFailed { run, error, permanent } => {
+                self.with_run(now, run, &mut effects, |process, transition| {
+                    process.spawn_failed(transition, run, &error, permanent);
+                });
+            }
             Input::Listening { run, address } => {
-                self.tell(now, run, &mut effects, |process, transition| process.listens(transition, run, address));
+                self.with_run(now, run, &mut effects, |process, transition| process.listens(transition, run, address));
             }
             Input::Ready { run, proof } => {
-                self.tell(now, run, &mut effects, |process, transition| process.ready(transition, run, proof));
+                self.with_run(now, run, &mut effects, |process, transition| process.ready(transition, run, proof));
             }
             Input::ListenFailed { run, why } => {
-                self.tell(now, run, &mut effects, |process, _| process.obstructed(run, why));
+                self.with_run(now, run, &mut effects, |process, _| process.listen_failed(run, why));
             }
             Input::Drained { run } => {
-                self.tell(now, run, &mut effects, |process, transition| process.drained(transition, run));
+                self.with_run(now, run, &mut effects, |process, transition| process.drained(transition, run));
             }
-            Input::Exited { run, exit, survivors } => self.tell(now, run, &mut effects, |process, transition| {
+            Input::Exited { run, exit, survivors } => self.with_run(now, run, &mut effects, |process, transition| {
                 process.exited(transition, run, exit, survivors);
             }),
             Input::TreeExited { run } => {
-                self.tell(now, run, &mut effects, |process, transition| process.emptied(transition, run));
+                self.with_run(now, run, &mut effects, |process, transition| process.tree_exited(transition, run));
             }
             Input::Delayed { run } => {
-                self.tell(now, run, &mut effects, |process, transition| process.late(transition, run));
+                self.with_run(now, run, &mut effects, |process, transition| process.delayed(transition, run));
             }
             Input::Checked { run, fault } => self.checked(now, run, fault, &mut effects),
             Input::Sampled { run, memory } => self.sampled(now, run, memory, &mut effects),
-            Input::StderrLines { run, lines } => self.complained(now, run, lines, &mut effects),
+            Input::StderrLines { run, lines } => self.stderr_lines(now, run, lines, &mut effects),
             Input::WatchdogPing { run } => {
-                self.tell(now, run, &mut effects, |process, transition| process.alive(transition, run));
+                self.with_run(now, run, &mut effects, |process, transition| process.watchdog_pinged(transition, run));
             }
             Input::WatchdogTrigger { run } => {
-                self.tell(now, run, &mut effects, |process, transition| process.hangs(transition, run));
+                self.with_run(now, run, &mut effects, |process, transition| {
+                    process.watchdog_triggered(transition, run);
+                });
             }
-            Input::Idle { app } => self.unneeded(now, app, &mut effects),
-            Input::Demand { app } => self.wanted(now, app, &mut effects),
+            Input::Idle { app } => self.app_idle(now, app, &mut effects),
+            Input::Demand { app } => self.app_in_demand(now, app, &mut effects),
             Input::Tick => self.tick(now, &mut effects),
         }
         self.rotate(&mut effects);
@@ -149,7 +154,7 @@ impl Supervisor {
     }
 
     /// The run's process learns something; then its app's operations go on.
-    fn tell(
+    fn with_run(
         &mut self,
         now: Moment,
         run: Run,
@@ -192,7 +197,7 @@ impl Supervisor {
     }
 
     /// The same, unless the process is gone.
-    fn with_process_if_there(
+    fn with_process_if_present(
         &mut self,
         now: Moment,
         id: ProcessId,
@@ -234,7 +239,7 @@ impl Supervisor {
 
     /// A process that stays unhealthy is replaced, if its owner wants that, and unless something is being done to it.
     fn checked(&mut self, now: Moment, run: Run, fault: Option<Fault>, effects: &mut Vec<Effect>) {
-        self.tell(now, run, effects, |process, transition| process.checked(transition, run, fault));
+        self.with_run(now, run, effects, |process, transition| process.checked(transition, run, fault));
         let Some(process) = self.runs.get(&run).and_then(|id| self.processes.get(id)) else { return };
         let app = &self.apps[&process.app];
         let restarts = app.spec.health.as_ref().is_some_and(|health| health.on_fail == OnFail::Restart);

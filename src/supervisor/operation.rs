@@ -75,9 +75,9 @@ pub struct Operation {
     /// Dependencies that it does not wait for, and does not start.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) without: BTreeSet<String>,
-    /// Why it is not to begin any more, though it could.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) spared: Option<String>,
+    /// Why it does not begin although its dependencies are met; set when the reload of one of them failed.
+    #[serde(default, rename = "spared", skip_serializing_if = "Option::is_none")]
+    pub(super) skip_reason: Option<String>,
     /// It did not come to what was asked for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) failed: bool,
@@ -129,7 +129,7 @@ impl Operation {
             place: None,
             request: None,
             without: BTreeSet::new(),
-            spared: None,
+            skip_reason: None,
             failed: false,
             held: None,
             pending,
@@ -212,7 +212,7 @@ impl Supervisor {
     fn carry_on(&mut self, now: Moment, app: AppId, operation: &mut Operation, effects: &mut Vec<Effect>) {
         let needed = self.is_needed(app, operation);
         if !operation.begun {
-            if !self.let_through(now, app, operation, effects) {
+            if !self.may_begin(now, app, operation, effects) {
                 return;
             }
             self.begin(now, app, operation, effects);

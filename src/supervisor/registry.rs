@@ -15,7 +15,7 @@ use crate::spec::{AppSpec, Program};
 /// An app and what is being done to it.
 #[derive(Debug)]
 pub struct App {
-    /// Its number.
+    /// Unique in the whole life of the state, across daemons.
     pub id: AppId,
     /// What it is.
     pub spec: Arc<AppSpec>,

@@ -293,7 +293,7 @@ impl Supervisor {
             for process in saved.processes {
                 let id = self.add_process(now, app, Some(process), effects);
                 if process.up && process.idle && self.may_rest(app) {
-                    self.with_process(now, id, effects, Process::rest_again);
+                    self.with_process(now, id, effects, Process::restore_idle);
                 } else if process.up {
                     up.push(id);
                 }

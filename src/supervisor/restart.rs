@@ -47,7 +47,7 @@ pub enum End {
     Hung,
     /// It could not be started; `permanent` if trying again cannot help.
     NotSpawned {
-        /// See above.
+        /// True for a missing or unexecutable program; false for want of resources.
         permanent: bool,
     },
 }

@@ -1,10 +1,10 @@
-//! Who of those that are ready gets new connections: all who are healthy; with none, all.
+//! Which ready runs get new connections: the healthy ones; if none is healthy, all.
 //!
 //! It is Kubernetes' readiness probe, after which a pod that fails is no endpoint of its service, and Envoy's panic
 //! threshold: when all fail, it may be the check that errs, and a bad answer is better than none. Only failures that are
 //! surely the worker's own count ([`Fault::Own`](super::Fault)).
 //!
-//! Who is passed over follows from the state alone. It is worked out anew after each input, and the difference told, so
+//! Which runs are ejected follows from the state alone. It is computed anew after each input, and the difference emitted, so
 //! that no transition can forget it.
 
 use std::collections::BTreeSet;
@@ -16,7 +16,7 @@ impl Supervisor {
     /// True if a run is ready and out of rotation: it fails its checks, and another of its app passes.
     #[must_use]
     pub fn is_ejected(&self, run: Run) -> bool {
-        self.aside.contains(&run)
+        self.last_ejected.contains(&run)
     }
 
     pub(super) fn ejected(&self) -> BTreeSet<Run> {
@@ -32,18 +32,18 @@ impl Supervisor {
         unfit.into_iter().filter(|_| others_serve).map(|(run, _)| run).collect()
     }
 
-    /// Tells what has changed. Who comes in comes before all else: those whom they replace may be about to leave.
+    /// Emits what has changed. Admissions come before all other effects: the runs they replace may be about to drain.
     pub(super) fn rotate(&mut self, effects: &mut Vec<Effect>) {
-        let aside = self.ejected();
-        if aside == self.aside {
+        let last_ejected = self.ejected();
+        if last_ejected == self.last_ejected {
             return;
         }
-        let before = std::mem::replace(&mut self.aside, aside);
+        let before = std::mem::replace(&mut self.last_ejected, last_ejected);
         let serves =
             |run: &Run| self.process_of(*run).is_some_and(|process| process.serving().any(|(it, _)| it == *run));
-        let back = before.difference(&self.aside).copied().filter(serves);
+        let back = before.difference(&self.last_ejected).copied().filter(serves);
         effects.splice(0..0, back.map(|run| Effect::Admit { run }).collect::<Vec<_>>());
-        effects.extend(self.aside.difference(&before).map(|run| Effect::Eject { run: *run }));
+        effects.extend(self.last_ejected.difference(&before).map(|run| Effect::Eject { run: *run }));
     }
 }
 
@@ -67,58 +67,59 @@ mod tests {
 
     /// All of them passed.
     fn well(spec: &AppSpec) -> Harness {
-        let mut play = Harness::with(spec.clone());
-        (1..=u64::from(spec.instances)).for_each(|run| pass(&mut play, run));
-        play
+        let mut harness = Harness::with(spec.clone());
+        (1..=u64::from(spec.instances)).for_each(|run| pass(&mut harness, run));
+        harness
     }
 
-    fn pass(play: &mut Harness, run: u64) {
-        play.hear(Input::Checked { run: Run(run), fault: None });
+    fn pass(harness: &mut Harness, run: u64) {
+        harness.input(Input::Checked { run: Run(run), fault: None });
     }
 
-    fn fail(play: &mut Harness, run: u64) {
+    fn fail(harness: &mut Harness, run: u64) {
         for _ in 0..2 {
-            play.hear(Input::Checked { run: Run(run), fault: Some(Fault::Own("status 500".to_owned())) });
+            harness.input(Input::Checked { run: Run(run), fault: Some(Fault::Own("status 500".to_owned())) });
         }
     }
 
-    fn rotation(play: &Harness) -> Vec<u64> {
-        let serves =
-            |run: &Run| play.supervisor.process_of(*run).is_some_and(|process| process.staying().any(|it| it == *run));
-        play.rotation.iter().filter(|run| serves(run)).map(|run| run.0).collect()
+    fn rotation(harness: &Harness) -> Vec<u64> {
+        let serves = |run: &Run| {
+            harness.supervisor.process_of(*run).is_some_and(|process| process.staying().any(|it| it == *run))
+        };
+        harness.rotation.iter().filter(|run| serves(run)).map(|run| run.0).collect()
     }
 
     #[test]
-    fn the_unhealthy_are_passed_over_while_others_are_healthy() {
-        let mut play = well(&checked(3));
-        assert_eq!(rotation(&play), [1, 2, 3]);
-        play.hear(Input::Checked { run: Run(1), fault: Some(Fault::Own("no answer".to_owned())) });
-        assert_eq!(rotation(&play), [1, 2, 3], "once is not enough");
-        fail(&mut play, 1);
-        assert_eq!(rotation(&play), [2, 3]);
-        fail(&mut play, 3);
-        assert_eq!(rotation(&play), [2]);
-        fail(&mut play, 2);
-        assert_eq!(rotation(&play), [1, 2, 3], "a bad answer is better than none");
-        pass(&mut play, 3);
-        assert_eq!(rotation(&play), [3]);
-        pass(&mut play, 1);
-        assert_eq!(rotation(&play), [1, 3]);
+    fn unhealthy_workers_are_ejected_while_others_are_healthy() {
+        let mut harness = well(&checked(3));
+        assert_eq!(rotation(&harness), [1, 2, 3]);
+        harness.input(Input::Checked { run: Run(1), fault: Some(Fault::Own("no answer".to_owned())) });
+        assert_eq!(rotation(&harness), [1, 2, 3], "once is not enough");
+        fail(&mut harness, 1);
+        assert_eq!(rotation(&harness), [2, 3]);
+        fail(&mut harness, 3);
+        assert_eq!(rotation(&harness), [2]);
+        fail(&mut harness, 2);
+        assert_eq!(rotation(&harness), [1, 2, 3], "a bad answer is better than none");
+        pass(&mut harness, 3);
+        assert_eq!(rotation(&harness), [3]);
+        pass(&mut harness, 1);
+        assert_eq!(rotation(&harness), [1, 3]);
     }
 
     #[test]
     fn when_the_last_healthy_one_goes_the_others_come_in_before() {
-        let mut play = well(&checked(2));
-        fail(&mut play, 2);
-        play.exit(1, 1);
-        assert_eq!(rotation(&play), [2]);
-        pass(&mut play, 3);
-        assert_eq!(rotation(&play), [3], "the successor is healthy");
+        let mut harness = well(&checked(2));
+        fail(&mut harness, 2);
+        harness.exit(1, 1);
+        assert_eq!(rotation(&harness), [2]);
+        pass(&mut harness, 3);
+        assert_eq!(rotation(&harness), [3], "the successor is healthy");
 
-        let mut play = well(&checked(2));
-        fail(&mut play, 1);
+        let mut harness = well(&checked(2));
+        fail(&mut harness, 1);
         let stop = Action::Scale(Scale::To(1));
-        let effects = play.supervisor.handle(play.now, ask(stop));
+        let effects = harness.supervisor.handle(harness.now, ask(stop));
         let at = |effect: &Effect| effects.iter().position(|it| it == effect);
         assert!(at(&Effect::Admit { run: Run(1) }) < at(&drain(2)), "{effects:?}");
         assert!(at(&drain(2)).is_some());
@@ -134,68 +135,68 @@ mod tests {
 
     #[test]
     fn in_a_reload_each_is_what_its_own_checks_say() {
-        let mut play = well(&checked(2));
-        fail(&mut play, 1);
-        play.act(reload(), "api");
-        assert_eq!(rotation(&play), [2], "its successor is not there yet");
-        pass(&mut play, 1);
-        assert_eq!(rotation(&play), [1, 2], "it recovers beside its successor");
-        fail(&mut play, 1);
-        play.exit(3, 1);
-        assert_eq!(rotation(&play), [2], "and is what it was when that has failed");
-        assert!(play.process(0).is_unhealthy());
-        play.act(reload(), "api");
-        pass(&mut play, 4);
-        assert_eq!(rotation(&play), [2, 4]);
+        let mut harness = well(&checked(2));
+        fail(&mut harness, 1);
+        harness.act(reload(), "api");
+        assert_eq!(rotation(&harness), [2], "its successor is not there yet");
+        pass(&mut harness, 1);
+        assert_eq!(rotation(&harness), [1, 2], "it recovers beside its successor");
+        fail(&mut harness, 1);
+        harness.exit(3, 1);
+        assert_eq!(rotation(&harness), [2], "and is what it was when that has failed");
+        assert!(harness.process(0).is_unhealthy());
+        harness.act(reload(), "api");
+        pass(&mut harness, 4);
+        assert_eq!(rotation(&harness), [2, 4]);
     }
 
     #[test]
-    fn a_canary_and_whom_it_may_replace_are_told_apart() {
-        let mut play = well(&checked(1));
-        fail(&mut play, 1);
-        assert_eq!(rotation(&play), [1]);
+    fn the_health_of_a_canary_and_of_its_predecessor_is_kept_apart() {
+        let mut harness = well(&checked(1));
+        fail(&mut harness, 1);
+        assert_eq!(rotation(&harness), [1]);
         let canary = Canary { share: Share::Count(1), duration: Duration::from_secs(9) };
         let rollout = Rollout { canary: Some(canary), ..Rollout::waves(1) };
-        play.launch(checked(1), Launch::OrReload(rollout));
-        pass(&mut play, 2);
-        assert_eq!(rotation(&play), [2], "both are ready");
-        fail(&mut play, 2);
-        assert_eq!(rotation(&play), [1], "it was taken back");
+        harness.launch(checked(1), Launch::OrReload(rollout));
+        pass(&mut harness, 2);
+        assert_eq!(rotation(&harness), [2], "both are ready");
+        fail(&mut harness, 2);
+        assert_eq!(rotation(&harness), [1], "it was taken back");
     }
 
     #[test]
-    fn who_cannot_be_told_apart_is_not_passed_over() {
+    fn a_worker_that_shares_its_probe_is_not_ejected() {
         let somewhere = Probe::Http { address: Some("127.0.0.1:80".to_owned()), path: "/up".to_owned() };
         let common = AppSpec { health: checked(1).health.map(|it| Health { probe: somewhere, ..it }), ..checked(2) };
         let single = AppSpec { mode: ExecMode::Fork, ..checked(2) };
         for spec in [common, single] {
-            let mut play = well(&spec);
-            fail(&mut play, 1);
-            assert_eq!(rotation(&play), [1, 2]);
+            let mut harness = well(&spec);
+            fail(&mut harness, 1);
+            assert_eq!(rotation(&harness), [1, 2]);
         }
-        let mut play = well(&checked(2));
+        let mut harness = well(&checked(2));
         for _ in 0..9 {
             let fault = Some(Fault::Unattributed("it cannot be asked alone".to_owned()));
-            play.hear(Input::Checked { run: Run(1), fault });
+            harness.input(Input::Checked { run: Run(1), fault });
         }
-        assert!(play.process(0).is_unhealthy());
-        assert_eq!(rotation(&play), [1, 2]);
+        assert!(harness.process(0).is_unhealthy());
+        assert_eq!(rotation(&harness), [1, 2]);
         // A release that is not checked like that: nobody would ever let it in again.
-        fail(&mut play, 1);
-        assert_eq!(rotation(&play), [2]);
-        play.launch(cluster(2), Launch::OrReload(Rollout::waves(1)));
-        assert_eq!(rotation(&play), [1, 2]);
+        fail(&mut harness, 1);
+        assert_eq!(rotation(&harness), [2]);
+        harness.launch(cluster(2), Launch::OrReload(Rollout::waves(1)));
+        assert_eq!(rotation(&harness), [1, 2]);
     }
 
     #[test]
     fn the_next_daemon_has_the_same_rotation() {
-        let mut play = well(&checked(2));
-        fail(&mut play, 2);
-        let records: Vec<_> = play.supervisor.all_records().collect();
+        let mut harness = well(&checked(2));
+        fail(&mut harness, 2);
+        let records: Vec<_> = harness.supervisor.all_records().collect();
         let read = records.iter().map(|(key, text)| (*key, text.as_str()));
-        play.supervisor = Supervisor::from_records(read).unwrap();
-        assert!(play.supervisor.is_ejected(Run(2)) && !play.supervisor.is_ejected(Run(1)));
-        play.hear(Input::Exited { run: Run(1), exit: Exit::Code(1), survivors: false });
-        assert_eq!(rotation(&play), [2]);
+        harness.supervisor = Supervisor::from_records(read).unwrap();
+        assert!(harness.supervisor.is_ejected(Run(2)) && !harness.supervisor.is_ejected(Run(1)));
+        harness.input(Input::Exited { run: Run(1), exit: Exit::Code(1), survivors: false });
+        assert_eq!(rotation(&harness), [2]);
     }
 }

@@ -1,15 +1,15 @@
 //! Thousands of random lives of the supervisor in virtual time, with the invariants checked after every input.
 //!
-//! Everything is random but repeatable: requests, crashes, deaf programs, leftovers, failed starts, late and stale news,
+//! Everything is random but repeatable: requests, crashes, programs that ignore signals, leftovers, failed starts, late and stale reports,
 //! early and late ticks, jumps of the clock, deaths of the daemon. A failing history names its seed; `PMR_SIM_SEED=17 cargo test simulation`
 //! lives that one again and prints its course, `PMR_SIM_HISTORIES=1000000` lives more.
 //!
 //! Then the world calms down and all must come to rest with every ticket answered, the last word of the operator must
 //! hold, a shutdown must leave nothing alive, and what was saved before must come back.
 
-mod checkup;
 mod coverage;
 mod crash;
+mod health_observer;
 mod history;
 mod invariants;
 mod observer;
@@ -79,6 +79,6 @@ fn random_histories_keep_every_invariant() {
         }
     }
     let _ = writeln!(std::io::stdout(), "{}", coverage.table());
-    assert!(coverage.wonders().is_empty(), "reached against expectation: {:?}", coverage.wonders());
+    assert!(coverage.unexpected().is_empty(), "reached against expectation: {:?}", coverage.unexpected());
     assert!(count < HISTORIES || coverage.holes().is_empty(), "never reached: {:?}", coverage.holes());
 }

@@ -1,4 +1,4 @@
-//! One queue of operations for each app: what waits for what, what overtakes, and who is told in the end.
+//! One queue of operations for each app: what waits for what, what overtakes, and when a ticket is settled.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ impl Supervisor {
             last.kind == Kind::Reload && !last.begun && all && newer.ticket.is_some()
         };
         let name = entry.spec.name.clone();
-        // Whoever watches learns at once why nothing happens; the first process stands for all.
+        // An event says at once why nothing happens; the first process stands for all.
         let first = newer.pending.front().copied().filter(|_| newer.ticket.is_some());
         let tell = |effects: &mut Vec<Effect>, why| {
             effects.extend(first.map(|process| Effect::Publish { process, kind: EventKind::Held { why } }));
@@ -132,7 +132,7 @@ impl Supervisor {
                 if finished.has_specs() {
                     self.touch(RecordKey::Spec(app));
                 }
-                self.spare_dependents(app, &finished);
+                self.skip_dependents(app, &finished);
                 self.close(finished.ticket, effects);
                 at = 0;
             } else {

@@ -4,8 +4,7 @@
 //! A canary's predecessor serves on beside it until the watch is over, so that taking it back costs nothing, also where
 //! only the files of the app have changed and nobody could start the release before once more.
 
-mod errors;
-mod news;
+mod stderr_counts;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +18,7 @@ use crate::spec::{OnReloadFailure, value};
 use crate::supervisor::persist::RecordKey;
 use crate::supervisor::process::Promotion;
 use crate::supervisor::{AppId, Effect, Goal, Moment, Process, ProcessId, State, Supervisor};
-use errors::Errors;
+use stderr_counts::StderrCounts;
 
 /// How a reload is to go, and how far it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +26,7 @@ pub struct Transaction {
     /// Goes on whatever fails.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     force: bool,
-    /// Whom to try it on first.
+    /// How many processes are replaced first, and how long their successors are watched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     canary: Option<Canary>,
     /// How long the first has to run before the others follow, where a process has nothing to prove readiness with.
@@ -59,8 +58,8 @@ enum Phase {
         /// When the watch is over, once all of them are ready.
         until: Option<Moment>,
         /// What is written to standard error in that time.
-        #[serde(default, skip_serializing_if = "Errors::is_empty")]
-        errors: Errors,
+        #[serde(default, skip_serializing_if = "StderrCounts::is_empty")]
+        errors: StderrCounts,
     },
     /// A successor failed: what has been replaced is brought back.
     RollingBack {
@@ -89,10 +88,10 @@ impl Transaction {
             None if self.settling.is_some() => 1,
             None => return,
         };
-        self.phase = Phase::Canary { left, watched: vec![], until: None, errors: Errors::default() };
+        self.phase = Phase::Canary { left, watched: vec![], until: None, errors: StderrCounts::default() };
     }
 
-    /// How long it is watched whom it is tried on.
+    /// How long the canaries are watched.
     fn watch(&self) -> Duration {
         self.canary.map(|canary| canary.duration).or(self.settling).unwrap_or_default()
     }
@@ -191,7 +190,7 @@ impl Supervisor {
         for id in std::mem::take(&mut operation.active) {
             if !operation.transaction.tries() {
                 // It was set off as a canary and became ready later.
-                self.with_process_if_there(now, id, effects, Process::promote);
+                self.with_process_if_present(now, id, effects, Process::promote);
             }
             let process = self.processes.get(&id);
             if let (Phase::Canary { watched, .. }, Some(run)) =
@@ -243,7 +242,7 @@ impl Supervisor {
         };
         if let Some((id, reason)) = watched.iter().find_map(faults) {
             watched.retain(|(other, _)| *other != id);
-            self.with_process_if_there(now, id, effects, Process::roll_back_run);
+            self.with_process_if_present(now, id, effects, Process::roll_back_run);
             let old_serves = self.processes.get(&id).is_some_and(Process::serves);
             let verdict = Verdict::Failed { reason: reason.clone(), old_serves };
             self.note_replaced(now, id, false);
@@ -344,7 +343,7 @@ impl Supervisor {
         effects.extend(operation.pending.iter().map(|id| Effect::Publish { process: *id, kind: kind() }));
     }
 
-    /// Puts the spec before into effect again and lines up whoever is of another.
+    /// Puts the spec before into effect again and queues the processes of the failed release for replacement.
     fn restore_spec(&mut self, app: AppId, operation: &mut Operation) -> Phase {
         let Some(previous) = operation.previous.take() else {
             return Phase::RollingBack { same_mode: true, changed: false };
@@ -362,6 +361,38 @@ impl Supervisor {
             operation.pending = back.map(|process| process.id).collect();
         }
         Phase::RollingBack { same_mode, changed }
+    }
+
+    /// Reports what came of one process to the client, and publishes it: the history has to say why a release does not
+    /// serve, also to a reader who did not see the answer.
+    pub(super) fn report_reloaded(
+        &mut self,
+        app: AppId,
+        operation: &Operation,
+        id: ProcessId,
+        verdict: Verdict,
+        effects: &mut Vec<Effect>,
+    ) {
+        let verdict = match verdict {
+            Verdict::Done if operation.transaction.restores() => Verdict::RolledBack,
+            Verdict::Failed { reason, old_serves } if operation.transaction.restores() => {
+                Verdict::Failed { reason: format!("not back on the release before: {reason}"), old_serves }
+            }
+            verdict => verdict,
+        };
+        effects.extend(event_of(&verdict).map(|kind| Effect::Publish { process: id, kind }));
+        self.report(operation.ticket, app, id, Kind::Reload, verdict);
+    }
+}
+
+/// The event for what came of one process; none for a replacement, which shows by its runs.
+fn event_of(verdict: &Verdict) -> Option<EventKind> {
+    match verdict {
+        Verdict::Failed { reason, old_serves } => {
+            Some(EventKind::NotReplaced { reason: reason.clone(), old_serves: *old_serves })
+        }
+        Verdict::RolledBack => Some(EventKind::TakenBack),
+        Verdict::Done | Verdict::NotBegun { .. } | Verdict::Superseded { .. } | Verdict::Planned { .. } => None,
     }
 }
 

@@ -3,8 +3,8 @@
 //! A start, restart, reload or scale up that was asked for begins when the dependencies of its app are as it wants them.
 //! Until then it stands at the head of its app's queue and is *held*. What is down and not on its way is started by the
 //! same request. A dependency that ends badly ends what waits for it: processes that run are left as they are, others are
-//! errored, so that the next boot tries them again. One that is in trouble, but may still come, is waited for; whoever
-//! asked hears of it at once.
+//! errored, so that the next boot tries them again. One that is in trouble, but may still come, is waited for; the
+//! client is told at once.
 //!
 //! An app whose reload fails serves on as it was; what depends on it and was to be reloaded with it is left as it is, too
 //! (`spare`). What is brought back at a boot does without what had been stopped before (`boot`).
@@ -32,31 +32,31 @@ use crate::protocol::{EventKind, Scale, Verdict};
 use crate::spec::dependency::Condition;
 use crate::spec::{AppSpec, Dependencies};
 
-/// How an app is with regard to what another wants of it.
+/// Whether an app meets the condition another app has on it.
 enum DependencyState {
-    /// It is so.
+    /// The condition holds.
     Met,
-    /// It is on its way.
-    Coming {
-        /// What is waited for.
+    /// The condition does not hold yet, and the dependency may still come to it.
+    Pending {
+        /// What is waited for, in words: ``waits for `db` to be ready``.
         why: String,
-        /// What is in the way at present.
+        /// What keeps the dependency from it at present, if something does.
         trouble: Option<String>,
     },
-    /// It is not, and nothing is going to change that.
-    Over(String),
+    /// The condition does not hold, and nothing under way changes that; how the dependency ended, in words.
+    Failed(String),
 }
 
 /// Whether an operation may begin.
-enum Gate {
-    Open,
-    Held {
-        why: String,
-        trouble: Option<String>,
-    },
-    Shut(String),
-    /// It could, and is not to.
-    Spared(String),
+enum BeginDecision {
+    /// Every dependency is met.
+    Begin,
+    /// A dependency is pending.
+    Wait { why: String, trouble: Option<String> },
+    /// A dependency failed: the operation ends, for this reason.
+    Fail(String),
+    /// The dependencies are met, but the reload of one of them failed: the operation ends, for this reason.
+    Skip(String),
 }
 
 impl Supervisor {
@@ -68,19 +68,19 @@ impl Supervisor {
     }
 
     /// True if an operation may begin now. If it never will, it is brought to its end.
-    pub(super) fn let_through(
+    pub(super) fn may_begin(
         &mut self,
         now: Moment,
         app: AppId,
         operation: &mut Operation,
         effects: &mut Vec<Effect>,
     ) -> bool {
-        match self.gate(app, operation) {
-            Gate::Open => {
+        match self.begin_decision(app, operation) {
+            BeginDecision::Begin => {
                 operation.held = None;
                 true
             }
-            Gate::Held { why, trouble } => {
+            BeginDecision::Wait { why, trouble } => {
                 self.hold(app, operation, why, effects);
                 if let Some(trouble) = trouble.filter(|_| operation.ticket.is_some()) {
                     let reason = format!("{trouble}; the {} waits for it", operation.kind.verb());
@@ -89,13 +89,13 @@ impl Supervisor {
                 }
                 false
             }
-            Gate::Shut(reason) => {
-                self.recant(app, operation);
+            BeginDecision::Fail(reason) => {
+                self.report_ended_jobs(app, operation);
                 self.report_all(app, operation, &reason);
-                self.forsake(now, app, operation, &reason, effects);
+                self.fail_waiting(now, app, operation, &reason, effects);
                 false
             }
-            Gate::Spared(reason) => {
+            BeginDecision::Skip(reason) => {
                 self.report_all(app, operation, &reason);
                 self.abandon(app, operation);
                 false
@@ -148,21 +148,25 @@ impl Supervisor {
         self.apps.values().filter(|other| needs(&other.spec, spec))
     }
 
-    fn gate(&self, app: AppId, operation: &Operation) -> Gate {
+    fn begin_decision(&self, app: AppId, operation: &Operation) -> BeginDecision {
         let spec = operation.spec.as_ref().unwrap_or(&self.apps[&app].spec);
-        let (Some(place), true) = (operation.place, self.brings_up(app, operation.kind)) else { return Gate::Open };
+        let (Some(place), true) = (operation.place, self.brings_up(app, operation.kind)) else {
+            return BeginDecision::Begin;
+        };
         let renews = matches!(operation.kind, Kind::Restart | Kind::Reload);
-        let mut gate = Gate::Open;
+        let mut gate = BeginDecision::Begin;
         for (name, condition) in spec.depends_on.iter().filter(|(name, _)| !operation.without.contains(*name)) {
-            match self.standing(self.named(&spec.namespace, name), name, *condition, place, renews) {
-                DependencyState::Over(how) => return Gate::Shut(format!("`{name}`, on which it depends, {how}")),
-                DependencyState::Coming { why, trouble } if matches!(gate, Gate::Open) => {
-                    gate = Gate::Held { why, trouble }
+            match self.dependency_state(self.named(&spec.namespace, name), name, *condition, place, renews) {
+                DependencyState::Failed(how) => {
+                    return BeginDecision::Fail(format!("`{name}`, on which it depends, {how}"));
                 }
-                DependencyState::Coming { .. } | DependencyState::Met => {}
+                DependencyState::Pending { why, trouble } if matches!(gate, BeginDecision::Begin) => {
+                    gate = BeginDecision::Wait { why, trouble }
+                }
+                DependencyState::Pending { .. } | DependencyState::Met => {}
             }
         }
-        operation.spared.clone().map_or(gate, Gate::Spared)
+        operation.skip_reason.clone().map_or(gate, BeginDecision::Skip)
     }
 
     fn brings_up(&self, app: AppId, kind: Kind) -> bool {
@@ -181,7 +185,7 @@ impl Supervisor {
     }
 
     /// How a dependency is, for an operation of this place. One that `renews` waits for whatever else is being done to it.
-    fn standing(
+    fn dependency_state(
         &self,
         app: Option<&App>,
         name: &str,
@@ -189,7 +193,7 @@ impl Supervisor {
         place: u64,
         renews: bool,
     ) -> DependencyState {
-        let Some(app) = app else { return DependencyState::Over("is not known".to_owned()) };
+        let Some(app) = app else { return DependencyState::Failed("is not known".to_owned()) };
         let met = self.meets(app, condition);
         let before = |other: &&Operation| !other.kind.overtakes() && other.place < Some(place);
         let earlier = app.operations.iter().find(before).filter(|_| renews || !met);
@@ -197,15 +201,15 @@ impl Supervisor {
         match earlier {
             Some(earlier) => {
                 let after = || format!("waits for the {} of `{name}`", earlier.kind.verb());
-                DependencyState::Coming { why: if met { after() } else { awaited }, trouble: self.trouble_before(app) }
+                DependencyState::Pending { why: if met { after() } else { awaited }, trouble: self.trouble_before(app) }
             }
             None if met => DependencyState::Met,
             None => match self.outlook(app, condition) {
                 Ok(trouble) => {
                     let told = |trouble| format!("`{name}`, on which it depends, {trouble}");
-                    DependencyState::Coming { why: awaited, trouble: trouble.map(told) }
+                    DependencyState::Pending { why: awaited, trouble: trouble.map(told) }
                 }
-                Err(how) => DependencyState::Over(how),
+                Err(how) => DependencyState::Failed(how),
             },
         }
     }
@@ -213,9 +217,9 @@ impl Supervisor {
     /// What is in the way of the operation that is next for an app.
     fn trouble_before(&self, app: &App) -> Option<String> {
         let next = app.operations.front().filter(|next| !next.begun)?;
-        match self.gate(app.id, next) {
-            Gate::Held { trouble, .. } => trouble,
-            Gate::Open | Gate::Shut(_) | Gate::Spared(_) => None,
+        match self.begin_decision(app.id, next) {
+            BeginDecision::Wait { trouble, .. } => trouble,
+            BeginDecision::Begin | BeginDecision::Fail(_) | BeginDecision::Skip(_) => None,
         }
     }
 
@@ -276,7 +280,7 @@ impl Supervisor {
     }
 
     /// A job was reported as started; now that somebody waits for its end in vain, its end is what it came to.
-    fn recant(&mut self, app: AppId, operation: &Operation) {
+    fn report_ended_jobs(&mut self, app: AppId, operation: &Operation) {
         let Some(mut wait) = operation.ticket.and_then(|ticket| self.waits.remove(&ticket)) else { return };
         let spec = operation.spec.as_ref().unwrap_or(&self.apps[&app].spec);
         let jobs = spec.depends_on.iter().filter(|(_, condition)| **condition == Condition::Completed);
@@ -308,9 +312,18 @@ impl Supervisor {
     }
 
     /// What an operation waited for will not come: it is over, and what does not run is not started.
-    fn forsake(&mut self, now: Moment, app: AppId, operation: &mut Operation, reason: &str, effects: &mut Vec<Effect>) {
+    fn fail_waiting(
+        &mut self,
+        now: Moment,
+        app: AppId,
+        operation: &mut Operation,
+        reason: &str,
+        effects: &mut Vec<Effect>,
+    ) {
         for id in std::mem::take(&mut operation.pending) {
-            self.with_process_if_there(now, id, effects, |process, transition| process.forsake(transition, reason));
+            self.with_process_if_present(now, id, effects, |process, transition| {
+                process.fail_unstarted(transition, reason);
+            });
         }
         self.abandon(app, operation);
     }

@@ -68,8 +68,8 @@ impl Supervisor {
     /// The processes of a dependency that have to be started for it to come to what is wanted of it. None if it is so,
     /// or on its way, or can never be. `planned` if some of it are going to be started anyway.
     fn down(&self, app: &App, condition: Condition, planned: bool) -> Vec<ProcessId> {
-        let standing = self.standing(Some(app), &app.spec.name, condition, u64::MAX, false);
-        if !matches!(standing, DependencyState::Over(_)) || app.spec.never(condition).is_some() {
+        let standing = self.dependency_state(Some(app), &app.spec.name, condition, u64::MAX, false);
+        if !matches!(standing, DependencyState::Failed(_)) || app.spec.never(condition).is_some() {
             return Vec::new();
         }
         let members = || self.members(app.id).filter(|process| process.goal != Goal::Gone);

@@ -12,12 +12,12 @@ use crate::supervisor::{AppId, Kind, Operation, Supervisor};
 
 impl Supervisor {
     /// An operation is over. Had it a reload to do that failed, the dependents' reloads do not begin, unless forced.
-    pub(crate) fn spare_dependents(&mut self, app: AppId, over: &Operation) {
+    pub(crate) fn skip_dependents(&mut self, app: AppId, over: &Operation) {
         if !over.failed || over.kind != Kind::Reload || over.request.is_none() {
             return;
         }
         let spec = Arc::clone(&self.apps[&app].spec);
-        let why = match over.spared {
+        let why = match over.skip_reason {
             Some(_) => format!("not reloaded, because `{}` was not", spec.name),
             None => format!("not reloaded, because the reload of `{}` failed", spec.name),
         };
@@ -27,7 +27,7 @@ impl Supervisor {
                 let goes_along = operation.request == over.request && operation.kind == Kind::Reload;
                 let planned = operation.spec.as_ref().unwrap_or(&other.spec);
                 if goes_along && !operation.begun && !operation.transaction.is_forced() && needs(planned, &spec) {
-                    operation.spared = Some(why.clone());
+                    operation.skip_reason = Some(why.clone());
                     changed.push(RecordKey::Work(other.id));
                 }
             }

@@ -1,4 +1,4 @@
-//! Start, stop and reload of apps that depend on each other, told as short stories.
+//! Start, stop and reload of apps that depend on each other, as short scenarios.
 
 mod skipped;
 
@@ -34,17 +34,17 @@ fn launch(apps: Vec<AppSpec>) -> Request {
 
 /// A stage with these apps, of which nothing is ready yet.
 fn stage(apps: Vec<AppSpec>) -> (Harness, Vec<Effect>) {
-    let mut play = Harness::with(AppSpec { name: "other".to_owned(), ..fork(1) });
-    let effects = play.ask(launch(apps));
-    (play, effects)
+    let mut harness = Harness::with(AppSpec { name: "other".to_owned(), ..fork(1) });
+    let effects = harness.ask(launch(apps));
+    (harness, effects)
 }
 
 /// A `db` (process 1, run 2) and an `api` (process 2, run 3) that needs it, both ready.
 fn pair() -> Harness {
-    let (mut play, _) = stage(vec![app("db", &[]), app("api", &["db"])]);
-    play.ready(2);
-    play.ready(3);
-    play
+    let (mut harness, _) = stage(vec![app("db", &[]), app("api", &["db"])]);
+    harness.ready(2);
+    harness.ready(3);
+    harness
 }
 
 fn start() -> Action {
@@ -55,315 +55,319 @@ fn restart() -> Action {
     Action::Restart(Changes::default())
 }
 
-fn notes(play: &Harness) -> Vec<String> {
-    play.answers.last().expect("an answer").as_ref().expect("no refusal").notes.clone()
+fn notes(harness: &Harness) -> Vec<String> {
+    harness.answers.last().expect("an answer").as_ref().expect("no refusal").notes.clone()
 }
 
-fn refusal(play: &Harness) -> String {
-    match play.answers.last() {
+fn refusal(harness: &Harness) -> String {
+    match harness.answers.last() {
         Some(Err(Refusal::BadSetting { key, why })) if key == "depends_on" => why.clone(),
         other => panic!("{other:?}"),
     }
 }
 
 /// Why the process could not be had, from the last answer.
-fn failure(play: &Harness, id: u32) -> String {
-    let verdicts = play.verdicts();
+fn failure(harness: &Harness, id: u32) -> String {
+    let verdicts = harness.verdicts();
     match verdicts.iter().find(|(other, _)| *other == id) {
         Some((_, Verdict::Failed { reason, .. } | Verdict::NotBegun { reason, .. })) => reason.clone(),
         other => panic!("{other:?}"),
     }
 }
 
-fn waits_for(play: &Harness, id: u32) -> Option<String> {
-    play.supervisor.waits_for(play.process(id))
+fn waits_for(harness: &Harness, id: u32) -> Option<String> {
+    harness.supervisor.waits_for(harness.process(id))
 }
 
 #[test]
 fn each_is_started_after_what_it_needs_however_they_are_written() {
-    let (mut play, effects) = stage(vec![app("web", &["api"]), app("api", &["db"]), app("db", &[])]);
+    let (mut harness, effects) = stage(vec![app("web", &["api"]), app("api", &["db"]), app("db", &[])]);
     assert_eq!(effects, [spawn(2, 3)]);
-    assert_eq!(waits_for(&play, 2).as_deref(), Some("waits for `db` to be ready"));
-    assert_eq!(play.process(2).goal, Goal::Down);
-    assert!(play.supervisor.shall_run(play.process(2)), "it comes back after a reboot, too");
-    assert_eq!(play.ready(2), [spawn(3, 2)]);
-    assert_eq!(waits_for(&play, 2), None);
-    assert_eq!(play.ready(3), [spawn(4, 1)]);
-    assert_eq!(play.answers.len(), 1, "only that of the first app");
-    play.ready(4);
+    assert_eq!(waits_for(&harness, 2).as_deref(), Some("waits for `db` to be ready"));
+    assert_eq!(harness.process(2).goal, Goal::Down);
+    assert!(harness.supervisor.shall_run(harness.process(2)), "it comes back after a reboot, too");
+    assert_eq!(harness.ready(2), [spawn(3, 2)]);
+    assert_eq!(waits_for(&harness, 2), None);
+    assert_eq!(harness.ready(3), [spawn(4, 1)]);
+    assert_eq!(harness.answers.len(), 1, "only that of the first app");
+    harness.ready(4);
     let done = |id| (id, Verdict::Done);
-    assert_eq!(play.verdicts(), [done(3), done(2), done(1)]);
+    assert_eq!(harness.verdicts(), [done(3), done(2), done(1)]);
 }
 
 #[test]
 fn what_is_not_asked_for_by_both_waits_for_nobody() {
-    let mut play = pair();
-    assert_eq!(play.exit(3, 1), [spawn(4, 2)], "a crash");
-    play.act(Action::Stop, "db");
-    play.exit(2, 0);
-    assert_eq!(play.exit(4, 1), [spawn(5, 2)], "a crash, and its database is down");
+    let mut harness = pair();
+    assert_eq!(harness.exit(3, 1), [spawn(4, 2)], "a crash");
+    harness.act(Action::Stop, "db");
+    harness.exit(2, 0);
+    assert_eq!(harness.exit(4, 1), [spawn(5, 2)], "a crash, and its database is down");
 }
 
 #[test]
 fn to_be_started_takes_less_than_to_be_ready() {
-    let (play, effects) = stage(vec![app("db", &[]), app("api", &["db:started"])]);
+    let (harness, effects) = stage(vec![app("db", &[]), app("api", &["db:started"])]);
     assert_eq!(effects, [spawn(2, 1), spawn(3, 2)]);
-    assert_eq!(play.answers.len(), 1);
+    assert_eq!(harness.answers.len(), 1);
 }
 
 #[test]
 fn to_be_healthy_takes_a_pass() {
     let db = healthy(AppSpec { readiness: Readiness::default(), ..app("db", &[]) });
-    let (mut play, effects) = stage(vec![app("api", &["db:healthy"]), db]);
+    let (mut harness, effects) = stage(vec![app("api", &["db:healthy"]), db]);
     assert_eq!(effects, [spawn(2, 2)]);
-    assert_eq!(play.hear(Input::Spawned { run: Run(2) }), []);
-    assert_eq!(play.hear(Input::Checked { run: Run(2), fault: Some(Fault::Own("refused".into())) }), []);
-    assert_eq!(play.hear(Input::Checked { run: Run(2), fault: None }), [spawn(3, 1)]);
-    play.ready(3);
+    assert_eq!(harness.input(Input::Spawned { run: Run(2) }), []);
+    assert_eq!(harness.input(Input::Checked { run: Run(2), fault: Some(Fault::Own("refused".into())) }), []);
+    assert_eq!(harness.input(Input::Checked { run: Run(2), fault: None }), [spawn(3, 1)]);
+    harness.ready(3);
     for _ in 0..9 {
-        play.hear(Input::Checked { run: Run(2), fault: Some(Fault::Own("refused".into())) });
+        harness.input(Input::Checked { run: Run(2), fault: Some(Fault::Own("refused".into())) });
     }
-    // Unhealthy, it is replaced; until then whoever asks is told.
-    play.act(restart(), "api");
-    assert_eq!(waits_for(&play, 1).as_deref(), Some("waits for `db` to be healthy"));
+    // Unhealthy, it is replaced; until then every request is told so.
+    harness.act(restart(), "api");
+    assert_eq!(waits_for(&harness, 1).as_deref(), Some("waits for `db` to be healthy"));
 }
 
 #[test]
 fn a_job_is_waited_for_until_it_is_done_and_not_done_twice() {
-    let (mut play, effects) = stage(vec![app("api", &["migrate:completed", "db"]), app("db", &[]), job("migrate")]);
+    let (mut harness, effects) = stage(vec![app("api", &["migrate:completed", "db"]), app("db", &[]), job("migrate")]);
     assert_eq!(effects, [spawn(2, 2), spawn(3, 3)]);
-    play.hear(Input::Spawned { run: Run(3) });
-    assert_eq!(play.ready(2), []);
-    assert_eq!(waits_for(&play, 1).as_deref(), Some("waits for `migrate` to complete"));
-    assert_eq!(play.exit(3, 0), [spawn(4, 1)]);
-    assert!(play.process(3).is_completed() && play.process(3).goal == Goal::Down);
-    play.ready(4);
-    play.act(restart(), "api");
-    assert_eq!(play.exit(4, 0), [spawn(5, 1)], "no second migration");
-    play.ready(5);
-    assert_eq!(notes(&play), [""; 0]);
-    assert_eq!(play.act(start(), "migrate"), [spawn(6, 3)], "unless somebody asks");
-    assert!(!play.process(3).is_completed());
-    play.hear(Input::Spawned { run: Run(6) });
-    play.act(Action::Stop, "migrate");
-    play.exit(6, 0);
-    assert!(!play.process(3).is_completed(), "it was stopped");
+    harness.input(Input::Spawned { run: Run(3) });
+    assert_eq!(harness.ready(2), []);
+    assert_eq!(waits_for(&harness, 1).as_deref(), Some("waits for `migrate` to complete"));
+    assert_eq!(harness.exit(3, 0), [spawn(4, 1)]);
+    assert!(harness.process(3).is_completed() && harness.process(3).goal == Goal::Down);
+    harness.ready(4);
+    harness.act(restart(), "api");
+    assert_eq!(harness.exit(4, 0), [spawn(5, 1)], "no second migration");
+    harness.ready(5);
+    assert_eq!(notes(&harness), [""; 0]);
+    assert_eq!(harness.act(start(), "migrate"), [spawn(6, 3)], "unless somebody asks");
+    assert!(!harness.process(3).is_completed());
+    harness.input(Input::Spawned { run: Run(6) });
+    harness.act(Action::Stop, "migrate");
+    harness.exit(6, 0);
+    assert!(!harness.process(3).is_completed(), "it was stopped");
 }
 
 #[test]
 fn a_job_that_fails_fails_who_waits_for_it() {
-    let (mut play, _) = stage(vec![app("api", &["migrate:completed"]), job("migrate")]);
-    play.hear(Input::Spawned { run: Run(2) });
-    assert_eq!(play.exit(2, 3), []);
-    assert_eq!(failure(&play, 1), "`migrate`, on which it depends, exited with code 3");
-    assert_eq!(failure(&play, 2), "exited with code 3", "that it was started is not all there is to tell");
-    assert_eq!(play.process(1).state, State::Errored);
-    assert!(play.supervisor.shall_run(play.process(1)), "the next boot may find it mended");
-    let again = play.act(start(), "api");
+    let (mut harness, _) = stage(vec![app("api", &["migrate:completed"]), job("migrate")]);
+    harness.input(Input::Spawned { run: Run(2) });
+    assert_eq!(harness.exit(2, 3), []);
+    assert_eq!(failure(&harness, 1), "`migrate`, on which it depends, exited with code 3");
+    assert_eq!(failure(&harness, 2), "exited with code 3", "that it was started is not all there is to tell");
+    assert_eq!(harness.process(1).state, State::Errored);
+    assert!(harness.supervisor.shall_run(harness.process(1)), "the next boot may find it mended");
+    let again = harness.act(start(), "api");
     assert_eq!(again, [spawn(3, 2)], "what is down is started as well");
-    play.hear(Input::Spawned { run: Run(3) });
-    assert_eq!(play.exit(3, 0), [spawn(4, 1)]);
-    play.ready(4);
-    assert_eq!(notes(&play), ["`migrate` was started as well: `api` depends on it"]);
+    harness.input(Input::Spawned { run: Run(3) });
+    assert_eq!(harness.exit(3, 0), [spawn(4, 1)]);
+    harness.ready(4);
+    assert_eq!(notes(&harness), ["`migrate` was started as well: `api` depends on it"]);
 }
 
 #[test]
 fn one_in_trouble_is_waited_for_and_the_asker_told() {
     let delayed = RestartRule { delay: Duration::from_secs(5), ..RestartRule::default() };
     let db = AppSpec { restart: delayed, ..app("db", &[]) };
-    let (mut play, _) = stage(vec![db, app("api", &["db"]), app("web", &["api"])]);
-    play.exit(2, 1);
+    let (mut harness, _) = stage(vec![db, app("api", &["db"]), app("web", &["api"])]);
+    harness.exit(2, 1);
     let why = "`db`, on which it depends, has not come up: exited with code 1; the start waits for it";
-    assert_eq!((failure(&play, 2), failure(&play, 3)), (why.to_owned(), why.to_owned()));
-    assert_eq!(play.pass(5000), [spawn(3, 1)]);
-    assert_eq!(play.ready(3), [spawn(4, 2)], "it comes, and they follow");
-    assert_eq!(play.ready(4), [spawn(5, 3)]);
+    assert_eq!((failure(&harness, 2), failure(&harness, 3)), (why.to_owned(), why.to_owned()));
+    assert_eq!(harness.pass(5000), [spawn(3, 1)]);
+    assert_eq!(harness.ready(3), [spawn(4, 2)], "it comes, and they follow");
+    assert_eq!(harness.ready(4), [spawn(5, 3)]);
 }
 
 #[test]
 fn one_that_is_given_up_ends_what_waits_for_it() {
     let once = RestartRule { max_restarts: 1, ..RestartRule::default() };
     let db = AppSpec { restart: once, ..app("db", &[]) };
-    let (mut play, _) = stage(vec![db, app("api", &["db"]), app("web", &["api"])]);
-    play.exit(2, 1);
+    let (mut harness, _) = stage(vec![db, app("api", &["db"]), app("web", &["api"])]);
+    harness.exit(2, 1);
     let given_up = "exited with code 1; given up after 1 unstable restarts";
-    assert_eq!(failure(&play, 2), format!("`db`, on which it depends, is errored: {given_up}"));
-    assert!(failure(&play, 3).starts_with("`api`, on which it depends, is errored: `db`"), "{}", failure(&play, 3));
-    assert!(play.supervisor.apps().all(|app| app.operations.is_empty()));
+    assert_eq!(failure(&harness, 2), format!("`db`, on which it depends, is errored: {given_up}"));
+    assert!(
+        failure(&harness, 3).starts_with("`api`, on which it depends, is errored: `db`"),
+        "{}",
+        failure(&harness, 3)
+    );
+    assert!(harness.supervisor.apps().all(|app| app.operations.is_empty()));
 }
 
 #[test]
 fn one_that_is_stopped_meanwhile_ends_what_waits_for_it() {
-    let (mut play, _) = stage(vec![app("db", &[]), app("api", &["db"])]);
-    play.act(Action::Stop, "db");
-    assert_eq!(failure(&play, 2), "`db`, on which it depends, is being stopped");
-    play.exit(2, 0);
-    assert_eq!(play.act(start(), "api"), [spawn(3, 1)], "asked for again, both come");
+    let (mut harness, _) = stage(vec![app("db", &[]), app("api", &["db"])]);
+    harness.act(Action::Stop, "db");
+    assert_eq!(failure(&harness, 2), "`db`, on which it depends, is being stopped");
+    harness.exit(2, 0);
+    assert_eq!(harness.act(start(), "api"), [spawn(3, 1)], "asked for again, both come");
 }
 
 #[test]
 fn all_are_stopped_in_reverse() {
-    let mut play = pair();
-    assert_eq!(play.act(Action::Stop, "all"), [terminate(1), terminate(3)]);
-    assert_eq!(play.process(1).goal, Goal::Up, "it serves until its clients have gone");
-    assert!(!play.supervisor.shall_run(play.process(1)), "and does not come back after a reboot");
-    assert_eq!(play.exit(1, 0), []);
-    assert_eq!(play.exit(3, 0), [terminate(2)]);
-    play.exit(2, 0);
-    assert_eq!(play.verdicts().len(), 3);
+    let mut harness = pair();
+    assert_eq!(harness.act(Action::Stop, "all"), [terminate(1), terminate(3)]);
+    assert_eq!(harness.process(1).goal, Goal::Up, "it serves until its clients have gone");
+    assert!(!harness.supervisor.shall_run(harness.process(1)), "and does not come back after a reboot");
+    assert_eq!(harness.exit(1, 0), []);
+    assert_eq!(harness.exit(3, 0), [terminate(2)]);
+    harness.exit(2, 0);
+    assert_eq!(harness.verdicts().len(), 3);
 }
 
 #[test]
 fn one_that_hangs_at_its_end_holds_nobody_up_for_longer_than_its_kill_timeout() {
-    let mut play = pair();
-    play.act(Action::Delete, "all");
-    play.exit(1, 0);
-    play.pass(1600);
-    assert_eq!(play.exit(3, 0), [terminate(2)]);
-    play.exit(2, 0);
-    assert_eq!(play.supervisor.processes().count(), 0);
+    let mut harness = pair();
+    harness.act(Action::Delete, "all");
+    harness.exit(1, 0);
+    harness.pass(1600);
+    assert_eq!(harness.exit(3, 0), [terminate(2)]);
+    harness.exit(2, 0);
+    assert_eq!(harness.supervisor.processes().count(), 0);
 }
 
 #[test]
 fn while_a_stop_waits_nothing_new_comes_up() {
-    let (mut play, _) = stage(vec![app("db", &[]), app("api", &["db:started"])]);
-    play.ready(3);
-    assert_eq!(play.act(Action::Stop, "all"), [terminate(1), terminate(3), terminate(2)], "the database was not up");
-    let mut play = pair();
-    play.act(restart(), "db");
-    assert_eq!(play.act(Action::Stop, "all"), [terminate(1), terminate(3)]);
-    assert_eq!(play.exit(2, 0), [], "stop beats the restart in flight");
-    let mut play = pair();
-    play.act(Action::Stop, "all");
-    assert_eq!(play.exit(2, 1), [spawn(4, 1)], "those that finish may need it: it crashed");
-    assert_eq!(play.exit(3, 0), [terminate(4)]);
+    let (mut harness, _) = stage(vec![app("db", &[]), app("api", &["db:started"])]);
+    harness.ready(3);
+    assert_eq!(harness.act(Action::Stop, "all"), [terminate(1), terminate(3), terminate(2)], "the database was not up");
+    let mut harness = pair();
+    harness.act(restart(), "db");
+    assert_eq!(harness.act(Action::Stop, "all"), [terminate(1), terminate(3)]);
+    assert_eq!(harness.exit(2, 0), [], "stop beats the restart in flight");
+    let mut harness = pair();
+    harness.act(Action::Stop, "all");
+    assert_eq!(harness.exit(2, 1), [spawn(4, 1)], "those that finish may need it: it crashed");
+    assert_eq!(harness.exit(3, 0), [terminate(4)]);
 }
 
 #[test]
 fn a_stop_of_one_says_who_runs_on() {
-    let mut play = pair();
-    assert_eq!(play.act(Action::Stop, "db"), [terminate(2)]);
-    play.exit(2, 0);
-    assert_eq!(notes(&play), ["`api` depends on `db` and runs on"]);
-    play.act(Action::Delete, "db");
-    assert_eq!(notes(&play), ["`api` depends on `db` and cannot be started without it"]);
-    assert_eq!(play.act(restart(), "api"), []);
-    assert_eq!(failure(&play, 2), "`db`, on which it depends, is not known");
-    assert!(matches!(play.process(2).state, State::Online(_)), "it runs on as it was");
+    let mut harness = pair();
+    assert_eq!(harness.act(Action::Stop, "db"), [terminate(2)]);
+    harness.exit(2, 0);
+    assert_eq!(notes(&harness), ["`api` depends on `db` and runs on"]);
+    harness.act(Action::Delete, "db");
+    assert_eq!(notes(&harness), ["`api` depends on `db` and cannot be started without it"]);
+    assert_eq!(harness.act(restart(), "api"), []);
+    assert_eq!(failure(&harness, 2), "`db`, on which it depends, is not known");
+    assert!(matches!(harness.process(2).state, State::Online(_)), "it runs on as it was");
 }
 
 #[test]
 fn all_are_restarted_and_reloaded_in_order() {
     for action in [restart(), reload()] {
-        let mut play = pair();
-        assert_eq!(play.act(action, "all"), [terminate(1), terminate(2)]);
-        assert!(waits_for(&play, 2).is_some());
-        play.exit(1, 0);
-        play.exit(2, 0);
-        play.hear(Input::Spawned { run: Run(4) });
-        assert_eq!(play.ready(5), [terminate(3)]);
-        play.exit(3, 0);
-        play.ready(6);
-        assert!(play.verdicts().iter().all(|(_, verdict)| *verdict == Verdict::Done), "{:?}", play.verdicts());
+        let mut harness = pair();
+        assert_eq!(harness.act(action, "all"), [terminate(1), terminate(2)]);
+        assert!(waits_for(&harness, 2).is_some());
+        harness.exit(1, 0);
+        harness.exit(2, 0);
+        harness.input(Input::Spawned { run: Run(4) });
+        assert_eq!(harness.ready(5), [terminate(3)]);
+        harness.exit(3, 0);
+        harness.ready(6);
+        assert!(harness.verdicts().iter().all(|(_, verdict)| *verdict == Verdict::Done), "{:?}", harness.verdicts());
     }
 }
 
 #[test]
 fn an_operation_that_overlaps_with_another_request_waits_for_it_and_not_the_reverse() {
-    let mut play = pair();
-    play.act(restart(), "db");
-    assert_eq!(play.act(restart(), "api"), []);
-    assert_eq!(waits_for(&play, 2).as_deref(), Some("waits for `db` to be ready"));
-    let mut play = pair();
-    assert_eq!(play.act(restart(), "api"), [terminate(3)]);
-    assert_eq!(play.act(restart(), "db"), [terminate(2)]);
-    assert_eq!(play.exit(3, 0), [spawn(4, 2)]);
+    let mut harness = pair();
+    harness.act(restart(), "db");
+    assert_eq!(harness.act(restart(), "api"), []);
+    assert_eq!(waits_for(&harness, 2).as_deref(), Some("waits for `db` to be ready"));
+    let mut harness = pair();
+    assert_eq!(harness.act(restart(), "api"), [terminate(3)]);
+    assert_eq!(harness.act(restart(), "db"), [terminate(2)]);
+    assert_eq!(harness.exit(3, 0), [spawn(4, 2)]);
 }
 
 #[test]
 fn a_scale_up_waits_and_a_scale_down_does_not() {
     use crate::protocol::Scale;
-    let mut play = pair();
-    play.act(restart(), "db");
-    assert_eq!(play.act(Action::Scale(Scale::Up(1)), "api"), []);
-    play.exit(2, 0);
-    assert_eq!(play.ready(4), [spawn(5, 3)]);
-    play.ready(5);
-    play.act(Action::Stop, "db");
-    play.exit(4, 0);
-    assert_eq!(play.act(Action::Scale(Scale::Down(1)), "api"), [terminate(5)]);
+    let mut harness = pair();
+    harness.act(restart(), "db");
+    assert_eq!(harness.act(Action::Scale(Scale::Up(1)), "api"), []);
+    harness.exit(2, 0);
+    assert_eq!(harness.ready(4), [spawn(5, 3)]);
+    harness.ready(5);
+    harness.act(Action::Stop, "db");
+    harness.exit(4, 0);
+    assert_eq!(harness.act(Action::Scale(Scale::Down(1)), "api"), [terminate(5)]);
 }
 
 #[test]
 fn a_circle_is_refused_before_anything_changes() {
-    let mut play = pair();
-    play.launch(app("db", &["api"]), Launch::OrRestart);
-    assert_eq!(refusal(&play), "the apps depend on each other in a circle: db → api → db; remove one of these");
+    let mut harness = pair();
+    harness.launch(app("db", &["api"]), Launch::OrRestart);
+    assert_eq!(refusal(&harness), "the apps depend on each other in a circle: db → api → db; remove one of these");
     let changes = Changes { settings: vec![("depends_on".to_owned(), "api".into())], base_env: None };
-    play.act(Action::Restart(changes), "db");
-    assert!(refusal(&play).contains("db → api → db"));
+    harness.act(Action::Restart(changes), "db");
+    assert!(refusal(&harness).contains("db → api → db"));
     let three = vec![app("a", &["b"]), app("b", &["c"]), app("c", &["a", "db"])];
-    assert_eq!(play.ask(launch(three)), []);
-    assert!(refusal(&play).contains("a → b → c → a"));
-    assert_eq!(play.supervisor.apps().count(), 3, "nothing was added");
-    assert!(play.supervisor.apps().all(|app| app.operations.is_empty()));
+    assert_eq!(harness.ask(launch(three)), []);
+    assert!(refusal(&harness).contains("a → b → c → a"));
+    assert_eq!(harness.supervisor.apps().count(), 3, "nothing was added");
+    assert!(harness.supervisor.apps().all(|app| app.operations.is_empty()));
     // Turned round in one go it is no circle.
-    play.ask(Request::Launch { apps: vec![app("db", &["api"]), app("api", &[])], how: Launch::OrRestart });
-    play.exit(3, 0);
-    assert_eq!(play.ready(4), [terminate(2)]);
+    harness.ask(Request::Launch { apps: vec![app("db", &["api"]), app("api", &[])], how: Launch::OrRestart });
+    harness.exit(3, 0);
+    assert_eq!(harness.ready(4), [terminate(2)]);
 }
 
 #[test]
 fn what_cannot_be_is_refused() {
-    let mut play = pair();
-    play.launch(app("web", &["dv"]), Launch::New);
+    let mut harness = pair();
+    harness.launch(app("web", &["dv"]), Launch::New);
     let why = "`web` depends on `dv`, which is not known: start both from one config file, or `dv` first";
-    assert!(refusal(&play).starts_with(why), "{}", refusal(&play));
-    play.launch(AppSpec { namespace: "shop".to_owned(), ..app("web", &["db"]) }, Launch::New);
-    assert!(refusal(&play).contains("in the namespace `shop` (there is one in `default`)"), "{}", refusal(&play));
-    play.launch(app("web", &["db:healthy"]), Launch::New);
-    assert!(refusal(&play).contains("`db` has no `health` check: add one"), "{}", refusal(&play));
-    play.launch(app("web", &["db:completed"]), Launch::New);
-    assert!(refusal(&play).contains("set its `autorestart` to false"), "{}", refusal(&play));
-    play.ask(launch(vec![app("web", &["job:completed"]), job("job")]));
-    play.launch(app("job", &[]), Launch::OrRestart);
-    assert!(refusal(&play).contains("`web` waits for `job` to complete"), "{}", refusal(&play));
+    assert!(refusal(&harness).starts_with(why), "{}", refusal(&harness));
+    harness.launch(AppSpec { namespace: "shop".to_owned(), ..app("web", &["db"]) }, Launch::New);
+    assert!(refusal(&harness).contains("in the namespace `shop` (there is one in `default`)"), "{}", refusal(&harness));
+    harness.launch(app("web", &["db:healthy"]), Launch::New);
+    assert!(refusal(&harness).contains("`db` has no `health` check: add one"), "{}", refusal(&harness));
+    harness.launch(app("web", &["db:completed"]), Launch::New);
+    assert!(refusal(&harness).contains("set its `autorestart` to false"), "{}", refusal(&harness));
+    harness.ask(launch(vec![app("web", &["job:completed"]), job("job")]));
+    harness.launch(app("job", &[]), Launch::OrRestart);
+    assert!(refusal(&harness).contains("`web` waits for `job` to complete"), "{}", refusal(&harness));
 }
 
 #[test]
 fn a_boot_brings_all_back_in_order() {
-    let mut play = pair();
-    play.ask(launch(vec![app("web", &["api", "job:completed"]), job("job")]));
-    play.hear(Input::Spawned { run: Run(4) });
-    play.exit(4, 0);
-    play.ready(5);
-    let saved: Snapshot = play.supervisor.snapshot();
+    let mut harness = pair();
+    harness.ask(launch(vec![app("web", &["api", "job:completed"]), job("job")]));
+    harness.input(Input::Spawned { run: Run(4) });
+    harness.exit(4, 0);
+    harness.ready(5);
+    let saved: Snapshot = harness.supervisor.snapshot();
     assert_eq!(saved.apps.iter().map(|app| app.processes[0].up).collect::<Vec<_>>(), [true, true, true, true, false]);
-    play.supervisor = Supervisor::default();
-    let booted = play.ask(Request::Restore(saved));
+    harness.supervisor = Supervisor::default();
+    let booted = harness.ask(Request::Restore(saved));
     assert_eq!(booted, [spawn(1, 0), spawn(2, 1), spawn(3, 4)], "the job is of this boot again");
-    play.exit(2, 1);
-    play.hear(Input::Spawned { run: Run(3) });
-    play.exit(3, 0);
-    assert_eq!(play.exit(4, 1), [spawn(5, 1)], "the database takes its time");
-    assert_eq!(play.ready(5), [spawn(6, 2)]);
-    assert_eq!(play.ready(6), [spawn(7, 3)]);
+    harness.exit(2, 1);
+    harness.input(Input::Spawned { run: Run(3) });
+    harness.exit(3, 0);
+    assert_eq!(harness.exit(4, 1), [spawn(5, 1)], "the database takes its time");
+    assert_eq!(harness.ready(5), [spawn(6, 2)]);
+    assert_eq!(harness.ready(6), [spawn(7, 3)]);
 }
 
 #[test]
 fn a_new_daemon_holds_what_was_held() {
-    let (mut play, _) = stage(vec![app("db", &[]), app("api", &["db"])]);
-    let records: Vec<_> = play.supervisor.all_records().collect();
-    play.supervisor =
+    let (mut harness, _) = stage(vec![app("db", &[]), app("api", &["db"])]);
+    let records: Vec<_> = harness.supervisor.all_records().collect();
+    harness.supervisor =
         Supervisor::from_records(records.iter().map(|(key, text)| (*key, text.as_str()))).expect("records");
-    assert_eq!(waits_for(&play, 2).as_deref(), Some("waits for `db` to be ready"));
-    assert_eq!(play.ready(2), [spawn(3, 2)]);
-    let mut play = pair();
-    play.act(Action::Stop, "all");
-    let records: Vec<_> = play.supervisor.all_records().collect();
-    play.supervisor =
+    assert_eq!(waits_for(&harness, 2).as_deref(), Some("waits for `db` to be ready"));
+    assert_eq!(harness.ready(2), [spawn(3, 2)]);
+    let mut harness = pair();
+    harness.act(Action::Stop, "all");
+    let records: Vec<_> = harness.supervisor.all_records().collect();
+    harness.supervisor =
         Supervisor::from_records(records.iter().map(|(key, text)| (*key, text.as_str()))).expect("records");
-    assert_eq!(play.exit(3, 0), [terminate(2)]);
+    assert_eq!(harness.exit(3, 0), [terminate(2)]);
 }
 
 #[test]
@@ -391,10 +395,10 @@ fn a_hold_is_told_once() {
 #[test]
 fn rest_counts_as_ready() {
     let rests = Process { goal: Goal::Up, state: State::Idle, ..pair().process(1).clone() };
-    let mut play = pair();
-    play.supervisor.processes.insert(ProcessId(1), rests);
-    play.supervisor.runs.remove(&Run(2));
-    assert_eq!(play.act(restart(), "api"), [terminate(3)]);
+    let mut harness = pair();
+    harness.supervisor.processes.insert(ProcessId(1), rests);
+    harness.supervisor.runs.remove(&Run(2));
+    assert_eq!(harness.act(restart(), "api"), [terminate(3)]);
     assert_eq!(Condition::default(), Condition::Ready);
-    assert_eq!(play.hear(Input::Exited { run: Run(3), exit: Exit::Code(0), survivors: false }), [spawn(4, 2)]);
+    assert_eq!(harness.input(Input::Exited { run: Run(3), exit: Exit::Code(0), survivors: false }), [spawn(4, 2)]);
 }

@@ -13,7 +13,7 @@
 //! all, before the first effect of that input is carried out. Then a daemon that dies in between leaves intentions, which
 //! [`Supervisor::unfinished`] names. In the other order it would leave deeds that nobody remembers: a process that nobody
 //! answers for, a stop that looks like a crash and is followed by a restart. Events, signals asked for and answers that
-//! were not sent are lost: who would have heard them is cut off, too.
+//! were not sent are lost: the clients that waited for them are cut off, too.
 //!
 //! A new daemon, before anything else:
 //! 1. reads the records, [`Supervisor::from_records`];
@@ -21,14 +21,14 @@
 //!    none unless the last records were lost all the same (a full disk). Their numbers and those of exits not told yet
 //!    are not given again: [`Supervisor::skip_runs_to`]. Of the others it admits each that is ready ([`Process::serving`]),
 //!    but for those it passes over ([`Supervisor::is_ejected`]);
-//! 3. carries out [`Supervisor::unfinished`]: a `Spawn` only if that run was not started before, a `Terminate` only if
+//! 3. carries out, in order, [`Supervisor::unfinished`]: a `Spawn` only if that run was not started before, a `Terminate` only if
 //!    the stop signal was not sent before (two mean *at once* to many programs), `Drain` and `Kill` in any case, nothing
 //!    for runs that are no longer there; `CloseListeners` and `WatchForDemand` in any case, twice does no harm. For a `Spawn` or `Terminate` done now it tells [`Input::Delayed`], and `Spawned` for
 //!    every `Spawn`, done now or before, since that news may be lost;
 //! 4. tells what happened in between, in order, and `Exited` for each run of a process whose main process is no longer
 //!    there (see [`Process::runs`]), with [`Exit::Unknown`](crate::protocol::Exit) if nobody knows how it ended. An end
 //!    that was told before stands: told again, it is only news of what it left behind;
-//! 5. tells again who is ready, as far as it knows; twice does no harm;
+//! 5. reports again which runs are ready, as far as it knows; twice does no harm;
 //! 6. tells [`Input::WatchdogPing`] of runs with a watchdog: what they said while nobody listened does not count against them;
 //! 7. if [`Supervisor::is_closing`], asks for the shutdown again, to hear when it is done;
 //! 8. closes what it holds for apps that are not here.
@@ -114,7 +114,7 @@ impl FromStr for RecordKey {
 /// A record that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreadable {
-    /// Which.
+    /// The record that cannot be used.
     pub key: RecordKey,
     /// What is the matter with it.
     pub why: String,
@@ -241,7 +241,7 @@ fn json(record: &impl Serialize) -> String {
 // Going on.
 
 impl Supervisor {
-    /// Gives no run up to this one: the last records may be lost, and with them who had it.
+    /// Gives no run up to this one: the last records may be lost, and with them the process that had it.
     pub fn skip_runs_to(&mut self, run: Run) {
         if self.last_run < run.0 {
             self.last_run = run.0;
@@ -262,7 +262,7 @@ impl Supervisor {
         for process in self.processes.values() {
             match &process.state {
                 State::Launching { run, .. } => effects.push(Effect::Spawn { run: *run, process: process.id }),
-                State::Stopping(departure) => effects.push(departure.order(now)),
+                State::Stopping(stopping) => effects.push(stopping.order(now)),
                 State::Stopped
                 | State::Canary { .. }
                 | State::Online(_)
@@ -270,7 +270,7 @@ impl Supervisor {
                 | State::Idle
                 | State::Errored => {}
             }
-            effects.extend(process.retiring.iter().map(|departure| departure.order(now)));
+            effects.extend(process.retiring.iter().map(|stopping| stopping.order(now)));
         }
         effects
     }

@@ -36,7 +36,7 @@ impl Supervisor {
             reading.take_in(key, text).map_err(|why| Unreadable { key, why })?;
         }
         let mut supervisor = reading.supervisor;
-        supervisor.aside = supervisor.ejected();
+        supervisor.last_ejected = supervisor.ejected();
         Ok(supervisor)
     }
 }

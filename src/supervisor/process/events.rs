@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use super::timing::{ready_by, seconds};
 use super::{Process, Promotion, Serving, State, StopStage, StoppingRun, Transition};
 use crate::protocol::{EventKind, Exit, Run};
 use crate::spec::ExecMode;
-use crate::supervisor::input::{Effect, Proof};
+use crate::supervisor::input::{Effect, Moment, Proof};
 use crate::supervisor::restart::{End, in_words};
+
+/// How long a start waits for readiness unless the spec says otherwise.
+const START_TIMEOUT: Duration = Duration::from_secs(3);
+/// The same for the successor in a reload, where giving up undoes the reload.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Process {
     // What happens.
@@ -22,8 +26,8 @@ impl Process {
     /// The process of `run` could not be made.
     pub fn spawn_failed(&mut self, transition: &mut Transition<'_>, run: Run, error: &str, permanent: bool) {
         transition.publish(self.id, EventKind::StartFailed { error: error.to_owned() });
-        if self.departure_mut(run).is_some() {
-            return self.emptied(transition, run);
+        if self.stopping_mut(run).is_some() {
+            return self.tree_exited(transition, run);
         }
         let old = match &mut self.state {
             State::Launching { run: current, old, .. } if *current == run => *old,
@@ -43,7 +47,7 @@ impl Process {
         self.launch_failed = true;
         self.reason = Some(error.to_owned());
         match old {
-            Some(serving) => self.serve_on(transition, serving),
+            Some(serving) => self.keep_predecessor(transition, serving),
             None => self.after_end(transition, End::NotSpawned { permanent }, Duration::ZERO),
         }
     }
@@ -57,7 +61,7 @@ impl Process {
     }
 
     /// `run` could not have what it wanted.
-    pub fn obstructed(&mut self, run: Run, why: String) {
+    pub fn listen_failed(&mut self, run: Run, why: String) {
         if self.current_run() == Some(run) {
             self.obstacle = Some(why);
         }
@@ -65,17 +69,17 @@ impl Process {
 
     /// `run` has finished what it had.
     pub fn drained(&mut self, transition: &mut Transition<'_>, run: Run) {
-        if let Some(departure) = self.departure_mut(run)
-            && matches!(departure.stage, StopStage::Draining { .. })
+        if let Some(stopping) = self.stopping_mut(run)
+            && matches!(stopping.stage, StopStage::Draining { .. })
         {
-            departure.terminate(transition);
+            stopping.terminate(transition);
         }
     }
 
     /// What was to be done for `run` was done only now.
-    pub fn late(&mut self, transition: &mut Transition<'_>, run: Run) {
-        if let Some(departure) = self.departure_mut(run) {
-            departure.late(transition);
+    pub fn delayed(&mut self, transition: &mut Transition<'_>, run: Run) {
+        if let Some(stopping) = self.stopping_mut(run) {
+            stopping.delayed(transition);
         }
         if let State::Launching { run: current, since, ready_by: by, old, .. } = &mut self.state
             && *current == run
@@ -87,20 +91,20 @@ impl Process {
 
     /// The main process of `run` ended. Told again, it can only be news of what it left behind.
     pub fn exited(&mut self, transition: &mut Transition<'_>, run: Run, exit: Exit, survivors: bool) {
-        if self.departure_mut(run).is_some_and(|departure| departure.exit.is_some()) {
+        if self.stopping_mut(run).is_some_and(|stopping| stopping.exit.is_some()) {
             if !survivors {
-                self.emptied(transition, run);
+                self.tree_exited(transition, run);
             }
             return;
         }
-        let expected = self.departure_mut(run).is_some();
+        let expected = self.stopping_mut(run).is_some();
         transition.publish(self.id, EventKind::Exited { exit, expected });
-        if let Some(departure) = self.departure_mut(run) {
-            departure.exit = Some(exit);
+        if let Some(stopping) = self.stopping_mut(run) {
+            stopping.exit = Some(exit);
             if !survivors {
-                self.emptied(transition, run);
-            } else if matches!(departure.stage, StopStage::Draining { .. }) {
-                departure.terminate(transition);
+                self.tree_exited(transition, run);
+            } else if matches!(stopping.stage, StopStage::Draining { .. }) {
+                stopping.terminate(transition);
             }
             return;
         }
@@ -128,8 +132,8 @@ impl Process {
             }
             State::Online(serving) if serving.run == run => {
                 self.last_exit = Some(exit);
-                let departure = StoppingRun::unasked(run, serving.since, exit, transition);
-                self.ended_unasked(transition, departure, survivors);
+                let stopping = StoppingRun::unasked(run, serving.since, exit, transition);
+                self.ended_unasked(transition, stopping, survivors);
             }
             State::Stopped
             | State::Launching { .. }
@@ -143,14 +147,14 @@ impl Process {
     }
 
     /// The last process of `run`'s tree is gone.
-    pub fn emptied(&mut self, transition: &mut Transition<'_>, run: Run) {
-        if let Some(at) = self.retiring.iter().position(|departure| departure.run == run) {
+    pub fn tree_exited(&mut self, transition: &mut Transition<'_>, run: Run) {
+        if let Some(at) = self.retiring.iter().position(|stopping| stopping.run == run) {
             self.retiring.remove(at);
         }
         match self.state.clone() {
-            State::Stopping(departure) if departure.run == run => {
-                self.last_exit = departure.exit.or(self.last_exit);
-                self.departed(transition, &departure);
+            State::Stopping(stopping) if stopping.run == run => {
+                self.last_exit = stopping.exit.or(self.last_exit);
+                self.run_gone(transition, &stopping);
             }
             State::Stopping(_)
             | State::Stopped
@@ -172,12 +176,12 @@ impl Process {
 
     fn time_out(&mut self, transition: &mut Transition<'_>) {
         let mut retiring = std::mem::take(&mut self.retiring);
-        for departure in &mut retiring {
-            departure.tick(transition);
+        for stopping in &mut retiring {
+            stopping.tick(transition);
         }
         self.retiring = retiring;
         match &mut self.state {
-            State::Stopping(departure) => departure.tick(transition),
+            State::Stopping(stopping) => stopping.tick(transition),
             State::Waiting { until } if *until <= transition.now => {
                 self.restarts += 1;
                 self.launch(transition, None, Promotion::WhenReady);
@@ -256,9 +260,9 @@ impl Process {
         }
         match *old {
             Some(serving) if *promotion != Promotion::Unconditional && (transition.must_prove() || serving.proven) => {
-                let departure = StoppingRun::begin(*run, *since, transition, false);
-                self.retiring.push(departure);
-                self.serve_on(transition, serving);
+                let stopping = StoppingRun::begin(*run, *since, transition, false);
+                self.retiring.push(stopping);
+                self.keep_predecessor(transition, serving);
                 self.launch_failed = true;
                 self.reason = Some(waited);
             }
@@ -277,20 +281,20 @@ impl Process {
     fn successor_failed(
         &mut self,
         transition: &mut Transition<'_>,
-        departure: StoppingRun,
+        stopping: StoppingRun,
         survivors: bool,
         old: Option<Serving>,
     ) {
         self.launch_failed = true;
         let Some(old) = old else {
-            self.last_exit = departure.exit;
-            return self.ended_unasked(transition, departure, survivors);
+            self.last_exit = stopping.exit;
+            return self.ended_unasked(transition, stopping, survivors);
         };
         let when =
             if matches!(self.state, State::Canary { .. }) { "while it was watched" } else { "before it was ready" };
-        self.reason = departure.exit.map(|exit| self.because(format!("{} {when}", in_words(exit))));
-        self.serve_on(transition, old);
-        self.retire_leftovers(transition, departure, survivors);
+        self.reason = stopping.exit.map(|exit| self.because(format!("{} {when}", in_words(exit))));
+        self.keep_predecessor(transition, old);
+        self.retire_leftovers(transition, stopping, survivors);
     }
 
     /// What happened, and what the run had met before.
@@ -302,7 +306,7 @@ impl Process {
     }
 
     /// The old run stays: it is the last that was started again, and no restart has come of it.
-    pub(super) fn serve_on(&mut self, transition: &Transition<'_>, mut old: Serving) {
+    pub(super) fn keep_predecessor(&mut self, transition: &Transition<'_>, mut old: Serving) {
         self.started = Some(old.since);
         self.restarts = self.restarts.saturating_sub(1);
         old.watch(transition);
@@ -310,25 +314,25 @@ impl Process {
         self.state = State::Online(old);
     }
 
-    fn ended_unasked(&mut self, transition: &mut Transition<'_>, departure: StoppingRun, survivors: bool) {
+    fn ended_unasked(&mut self, transition: &mut Transition<'_>, stopping: StoppingRun, survivors: bool) {
         if survivors {
-            transition.effects.push(Effect::Terminate { run: departure.run });
-            self.state = State::Stopping(departure);
+            transition.effects.push(Effect::Terminate { run: stopping.run });
+            self.state = State::Stopping(stopping);
         } else {
             self.state = State::Stopped;
-            self.departed(transition, &departure);
+            self.run_gone(transition, &stopping);
         }
     }
 
-    fn retire_leftovers(&mut self, transition: &mut Transition<'_>, departure: StoppingRun, survivors: bool) {
+    fn retire_leftovers(&mut self, transition: &mut Transition<'_>, stopping: StoppingRun, survivors: bool) {
         if survivors {
-            transition.effects.push(Effect::Terminate { run: departure.run });
-            self.retiring.push(departure);
+            transition.effects.push(Effect::Terminate { run: stopping.run });
+            self.retiring.push(stopping);
         }
     }
 
     /// Sends what runs on its way, keeping to the goal.
-    pub(super) fn depart(&mut self, transition: &mut Transition<'_>, drain: bool) {
+    pub(super) fn begin_stop(&mut self, transition: &mut Transition<'_>, drain: bool) {
         match self.state.clone() {
             State::Online(Serving { run, since, .. }) => {
                 transition.publish(self.id, EventKind::Stopping);
@@ -338,35 +342,50 @@ impl Process {
                 transition.publish(self.id, EventKind::Stopping);
                 self.state = State::Stopping(StoppingRun::begin(run, since, transition, false));
                 if let Some(old) = old {
-                    let departure = StoppingRun::begin(old.run, old.since, transition, drain);
-                    self.retiring.push(departure);
+                    let stopping = StoppingRun::begin(old.run, old.since, transition, drain);
+                    self.retiring.push(stopping);
                 }
             }
             State::Canary { new, old } => {
                 transition.publish(self.id, EventKind::Stopping);
                 self.state = State::Stopping(StoppingRun::begin(new.run, new.since, transition, drain));
-                let departure = StoppingRun::begin(old.run, old.since, transition, drain);
-                self.retiring.push(departure);
+                let stopping = StoppingRun::begin(old.run, old.since, transition, drain);
+                self.retiring.push(stopping);
             }
-            State::Waiting { .. } | State::Idle | State::Errored => self.settle_down(transition),
+            State::Waiting { .. } | State::Idle | State::Errored => self.become_stopped(transition),
             State::Stopping(_) | State::Stopped => {}
         }
     }
 
     /// Ends every drain: somebody wants it gone sooner.
-    pub(super) fn hasten(&mut self, transition: &mut Transition<'_>) {
-        for departure in &mut self.retiring {
-            departure.hasten(transition);
+    pub(super) fn end_drains(&mut self, transition: &mut Transition<'_>) {
+        for stopping in &mut self.retiring {
+            stopping.end_drain(transition);
         }
-        if let State::Stopping(departure) = &mut self.state {
-            departure.hasten(transition);
+        if let State::Stopping(stopping) = &mut self.state {
+            stopping.end_drain(transition);
         }
     }
 
     /// A person started it anew: the past is forgotten.
-    pub(super) fn renew(&mut self) {
+    pub(super) fn forget_failures(&mut self) {
         self.history.clear();
         self.launch_failed = false;
         self.reason = None;
     }
+}
+
+/// When waiting for the readiness of a run that starts now ends.
+pub(super) fn ready_by(transition: &Transition<'_>, old: Option<Serving>) -> Moment {
+    let timeout = transition.spec.readiness.listen_timeout.unwrap_or(match old {
+        Some(serving) if serving.proven => RELOAD_TIMEOUT,
+        Some(_) | None => START_TIMEOUT,
+    });
+    let start_period = transition.spec.health.as_ref().map(|health| health.start_period).unwrap_or_default();
+    transition.now.after(timeout.max(start_period))
+}
+
+/// `1.5 s`.
+pub(super) fn seconds(span: Duration) -> String {
+    format!("{} s", ((span.as_millis() + 50) / 100) as f64 / 10.0)
 }

@@ -9,11 +9,11 @@ use crate::supervisor::restart::{Decision, End, in_words};
 
 impl Process {
     /// The run that the state is about is gone.
-    pub(crate) fn departed(&mut self, transition: &mut Transition<'_>, departure: &StoppingRun) {
-        match (self.goal, departure.exit, departure.unasked) {
-            (Goal::Down | Goal::Gone, ..) => self.settle_down(transition),
-            (Goal::Up, ..) if departure.rests => self.lie_down(transition),
-            (Goal::Up, _, Some(lived)) if departure.hung => self.after_end(transition, End::Hung, lived),
+    pub(crate) fn run_gone(&mut self, transition: &mut Transition<'_>, stopping: &StoppingRun) {
+        match (self.goal, stopping.exit, stopping.unasked) {
+            (Goal::Down | Goal::Gone, ..) => self.become_stopped(transition),
+            (Goal::Up, ..) if stopping.rests => self.become_idle(transition),
+            (Goal::Up, _, Some(lived)) if stopping.hung => self.after_end(transition, End::Hung, lived),
             (Goal::Up, Some(exit), Some(lived)) => self.after_end(transition, End::Exited(exit), lived),
             (Goal::Up, ..) => {
                 self.restarts += 1;
@@ -24,7 +24,7 @@ impl Process {
 
     pub(crate) fn after_end(&mut self, transition: &mut Transition<'_>, end: End, lived: Duration) {
         if self.goal != Goal::Up {
-            return self.settle_down(transition);
+            return self.become_stopped(transition);
         }
         if let End::Exited(exit) = end {
             self.reason = Some(self.because(in_words(exit)));
@@ -43,7 +43,7 @@ impl Process {
                 self.goal = Goal::Down;
                 self.completed = end == End::Exited(Exit::Code(0));
                 self.launch_failed &= !self.completed;
-                self.settle_down(transition);
+                self.become_stopped(transition);
             }
             Decision::GiveUp => {
                 self.state = State::Errored;
@@ -61,7 +61,7 @@ impl Process {
     }
 
     /// It was to be started, and what it depends on will not come: if nothing of it runs, it is given up.
-    pub fn forsake(&mut self, transition: &mut Transition<'_>, reason: &str) {
+    pub fn fail_unstarted(&mut self, transition: &mut Transition<'_>, reason: &str) {
         if self.state != State::Stopped {
             return;
         }
@@ -71,9 +71,9 @@ impl Process {
     }
 
     /// It is stopped when nothing of it runs: until then it is about what is still on its way out.
-    pub(crate) fn settle_down(&mut self, transition: &mut Transition<'_>) {
-        if let Some(departure) = self.retiring.pop() {
-            self.state = State::Stopping(departure);
+    pub(crate) fn become_stopped(&mut self, transition: &mut Transition<'_>) {
+        if let Some(stopping) = self.retiring.pop() {
+            self.state = State::Stopping(stopping);
             return;
         }
         self.state = State::Stopped;

@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use super::timing::seconds;
+use super::events::seconds;
 use super::{Goal, Process, Promotion, Serving, State, StoppingRun, Transition};
 use crate::protocol::{EventKind, Run};
 use crate::supervisor::input::{Effect, Moment};
 
 impl Process {
     /// Nobody needs it: it finishes what it has, goes, and rests.
-    pub fn rest(&mut self, transition: &mut Transition<'_>) {
+    pub fn go_idle(&mut self, transition: &mut Transition<'_>) {
         let State::Online(Serving { run, since, .. }) = self.state else { return };
         transition.publish(self.id, EventKind::Stopping);
-        let departure = StoppingRun::begin(run, since, transition, true);
-        self.state = State::Stopping(StoppingRun { rests: true, ..departure });
+        let stopping = StoppingRun::begin(run, since, transition, true);
+        self.state = State::Stopping(StoppingRun { rests: true, ..stopping });
     }
 
     /// Somebody needs it. One that is on its way out does not come back, so another is started beside it. That is no
@@ -22,27 +22,27 @@ impl Process {
         if self.goal != Goal::Up || !self.rests() {
             return;
         }
-        if let State::Stopping(departure) = &self.state {
-            self.retiring.push(StoppingRun { rests: false, ..departure.clone() });
+        if let State::Stopping(stopping) = &self.state {
+            self.retiring.push(StoppingRun { rests: false, ..stopping.clone() });
         }
         self.launch(transition, None, Promotion::WhenReady);
     }
 
     /// One that was just added was at rest when it was written down.
-    pub fn rest_again(&mut self, transition: &mut Transition<'_>) {
+    pub fn restore_idle(&mut self, transition: &mut Transition<'_>) {
         self.goal = Goal::Up;
-        self.lie_down(transition);
+        self.become_idle(transition);
     }
 
     /// It is at rest.
-    pub(crate) fn lie_down(&mut self, transition: &mut Transition<'_>) {
+    pub(crate) fn become_idle(&mut self, transition: &mut Transition<'_>) {
         self.state = State::Idle;
         transition.effects.push(Effect::WatchForDemand { app: self.app });
         transition.publish(self.id, EventKind::Idle);
     }
 
     /// `run` says that it is alive.
-    pub fn alive(&mut self, transition: &Transition<'_>, run: Run) {
+    pub fn watchdog_pinged(&mut self, transition: &Transition<'_>, run: Run) {
         let serving = match &mut self.state {
             State::Online(serving) => [Some(serving), None],
             State::Canary { new, old } => [Some(new), Some(old)],
@@ -61,7 +61,7 @@ impl Process {
     }
 
     /// `run` says that it hangs.
-    pub fn hangs(&mut self, transition: &mut Transition<'_>, run: Run) {
+    pub fn watchdog_triggered(&mut self, transition: &mut Transition<'_>, run: Run) {
         if let Some(serving) = self.ready_runs().find(|serving| serving.run == run) {
             self.fail(transition, serving, None);
         }
@@ -96,15 +96,15 @@ impl Process {
             Some(time) => format!("it hung: no WATCHDOG=1 within {}", seconds(time)),
             None => "it said that it hung".to_owned(),
         });
-        let departure = StoppingRun { hung: true, ..StoppingRun::begin(run, since, transition, false) };
+        let stopping = StoppingRun { hung: true, ..StoppingRun::begin(run, since, transition, false) };
         let State::Canary { new, old } = self.state else {
-            self.state = State::Stopping(StoppingRun { unasked: Some(transition.now.since(since)), ..departure });
+            self.state = State::Stopping(StoppingRun { unasked: Some(transition.now.since(since)), ..stopping });
             return;
         };
-        self.retiring.push(departure);
+        self.retiring.push(stopping);
         if new.run == run {
             self.launch_failed = true;
-            self.serve_on(transition, old);
+            self.keep_predecessor(transition, old);
         } else {
             self.reason = None;
             self.state = State::Online(new);

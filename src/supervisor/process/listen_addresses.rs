@@ -1,5 +1,5 @@
-//! Where the runs of a process listen. A successor that listens, but nowhere its predecessor does, would leave those who
-//! come to that one's address with nobody: a variable is missing, say, and it fell back to another port.
+//! Where the runs of a process listen. A successor that listens, but nowhere its predecessor does, would leave the
+//! clients of the predecessor's address without a listener: a variable is missing, say, and it fell back to another port.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -76,67 +76,67 @@ mod tests {
 
     /// A worker of run 1 that listens on port 3000, and its successor, run 2.
     fn stage(spec: AppSpec) -> Harness {
-        let mut play = Harness::with(AppSpec { instances: 1, ..spec });
-        listen(&mut play, 1, "[::]:3000");
-        assert_eq!(play.act(reload(), "api"), [spawn(2, 0)]);
-        play
+        let mut harness = Harness::with(AppSpec { instances: 1, ..spec });
+        listen(&mut harness, 1, "[::]:3000");
+        assert_eq!(harness.act(reload(), "api"), [spawn(2, 0)]);
+        harness
     }
 
-    fn listen(play: &mut Harness, run: u64, address: &str) -> Vec<Effect> {
+    fn listen(harness: &mut Harness, run: u64, address: &str) -> Vec<Effect> {
         let run = Run(run);
-        let mut effects = play.hear(Input::Listening { run, address: address.to_owned() });
-        effects.extend(play.hear(Input::Ready { run, proof: Proof::Listening }));
+        let mut effects = harness.input(Input::Listening { run, address: address.to_owned() });
+        effects.extend(harness.input(Input::Ready { run, proof: Proof::Listening }));
         effects
     }
 
     #[test]
-    fn who_listens_on_another_port_does_not_take_over() {
-        let mut play = stage(cluster(1));
-        assert_eq!(listen(&mut play, 2, "[::]:80"), []);
-        play.pass(30_000);
+    fn a_successor_on_another_port_is_not_promoted() {
+        let mut harness = stage(cluster(1));
+        assert_eq!(listen(&mut harness, 2, "[::]:80"), []);
+        harness.pass(30_000);
         let reason = "not ready after 30 s: it listens on [::]:80, and nobody would on [::]:3000; if that is meant, \
                       `--force` does it";
-        assert_eq!(play.verdicts(), [(0, Verdict::Failed { reason: reason.to_owned(), old_serves: true })]);
-        assert_eq!(play.process(0).current_run(), Some(Run(1)));
+        assert_eq!(harness.verdicts(), [(0, Verdict::Failed { reason: reason.to_owned(), old_serves: true })]);
+        assert_eq!(harness.process(0).current_run(), Some(Run(1)));
     }
 
     #[test]
     fn one_port_of_several_is_enough() {
-        let mut play = stage(cluster(1));
-        assert_eq!(listen(&mut play, 2, "[::]:9100"), []);
-        assert_eq!(listen(&mut play, 2, "[::]:3000"), [drain(1)]);
+        let mut harness = stage(cluster(1));
+        assert_eq!(listen(&mut harness, 2, "[::]:9100"), []);
+        assert_eq!(listen(&mut harness, 2, "[::]:3000"), [drain(1)]);
     }
 
     #[test]
-    fn who_said_ready_in_between_need_not_say_it_again() {
+    fn a_ready_message_before_the_right_address_is_remembered() {
         let readiness = Readiness { wait_ready: true, listen_timeout: Some(Duration::from_secs(60)) };
-        let mut play = stage(AppSpec { readiness, ..cluster(1) });
-        listen(&mut play, 2, "[::]:9100");
-        assert_eq!(play.ready(2), []);
-        assert_eq!(listen(&mut play, 2, "[::]:3000"), [drain(1)]);
+        let mut harness = stage(AppSpec { readiness, ..cluster(1) });
+        listen(&mut harness, 2, "[::]:9100");
+        assert_eq!(harness.ready(2), []);
+        assert_eq!(listen(&mut harness, 2, "[::]:3000"), [drain(1)]);
     }
 
     #[test]
     fn a_health_check_that_passes_elsewhere_does_not_count() {
         let probe = Probe::Tcp { address: "127.0.0.1:1".to_owned() };
-        let mut play = Harness::with(AppSpec { health: Some(Health::new(probe)), ..cluster(1) });
-        let passes = |play: &mut Harness, run| play.hear(Input::Checked { run: Run(run), fault: None });
-        listen(&mut play, 1, "[::]:3000");
-        passes(&mut play, 1);
-        play.act(reload(), "api");
-        listen(&mut play, 2, "[::]:80");
-        assert_eq!(passes(&mut play, 2), []);
-        assert_eq!(listen(&mut play, 2, "[::]:3000"), [drain(1)]);
+        let mut harness = Harness::with(AppSpec { health: Some(Health::new(probe)), ..cluster(1) });
+        let passes = |harness: &mut Harness, run| harness.input(Input::Checked { run: Run(run), fault: None });
+        listen(&mut harness, 1, "[::]:3000");
+        passes(&mut harness, 1);
+        harness.act(reload(), "api");
+        listen(&mut harness, 2, "[::]:80");
+        assert_eq!(passes(&mut harness, 2), []);
+        assert_eq!(listen(&mut harness, 2, "[::]:3000"), [drain(1)]);
     }
 
     #[test]
     fn paths_may_differ_and_force_moves_all() {
-        let mut play = stage(cluster(1));
-        assert_eq!(listen(&mut play, 2, "/run/2.sock"), [drain(1)]);
-        let mut play = Harness::with(cluster(1));
-        listen(&mut play, 1, "[::]:3000");
+        let mut harness = stage(cluster(1));
+        assert_eq!(listen(&mut harness, 2, "/run/2.sock"), [drain(1)]);
+        let mut harness = Harness::with(cluster(1));
+        listen(&mut harness, 1, "[::]:3000");
         let rollout = Rollout { force: true, ..Rollout::waves(1) };
-        play.act(Action::Reload { changes: Changes::default(), rollout }, "api");
-        assert_eq!(listen(&mut play, 2, "[::]:80"), [drain(1)]);
+        harness.act(Action::Reload { changes: Changes::default(), rollout }, "api");
+        assert_eq!(listen(&mut harness, 2, "[::]:80"), [drain(1)]);
     }
 }

@@ -26,7 +26,6 @@ mod replace_backoff;
 mod stopping_run;
 #[cfg(test)]
 mod tests;
-mod timing;
 
 pub use health::HealthState;
 pub use listen_addresses::ListenAddresses;
@@ -61,7 +60,7 @@ pub enum State {
     Stopped,
     /// A run was started and is not ready yet.
     Launching {
-        /// It.
+        /// The run that is starting.
         run: Run,
         /// When it was started.
         since: Moment,
@@ -78,7 +77,7 @@ pub enum State {
     /// A successor is ready and is being watched; both serve.
     #[serde(rename = "trial")]
     Canary {
-        /// It.
+        /// The successor under observation.
         new: Serving,
         /// The run that serves on if it is no good.
         old: Serving,
@@ -89,7 +88,7 @@ pub enum State {
     Stopping(StoppingRun),
     /// The next start waits.
     Waiting {
-        /// For this.
+        /// When the next run starts.
         until: Moment,
     },
     /// Nobody needs it: nothing runs until a connection comes.
@@ -101,7 +100,7 @@ pub enum State {
 /// A run that is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Serving {
-    /// It.
+    /// The ready run.
     pub run: Run,
     /// When it was started.
     pub since: Moment,
@@ -214,7 +213,7 @@ impl Process {
         self.goal = Goal::Up;
         match self.state {
             State::Stopped | State::Waiting { .. } | State::Idle | State::Errored => {
-                self.renew();
+                self.forget_failures();
                 self.launch(transition, None, Promotion::WhenReady);
             }
             State::Launching { .. } | State::Canary { .. } | State::Online(_) | State::Stopping(_) => {}
@@ -226,8 +225,8 @@ impl Process {
         self.goal = if self.goal == Goal::Gone { Goal::Gone } else { goal };
         self.reason = None;
         self.completed = false;
-        self.hasten(transition);
-        self.depart(transition, drain);
+        self.end_drains(transition);
+        self.begin_stop(transition, drain);
     }
 
     /// Stops it and starts it again.
@@ -235,16 +234,16 @@ impl Process {
         self.goal = Goal::Up;
         match &mut self.state {
             State::Launching { .. } | State::Canary { .. } | State::Online(_) => {
-                self.renew();
-                self.hasten(transition);
-                // Who waits at its door is not refused; who is inside is answered first.
-                self.depart(transition, true);
+                self.forget_failures();
+                self.end_drains(transition);
+                // Connections in its queue are not refused, and open requests are answered first.
+                self.begin_stop(transition, true);
             }
-            State::Stopping(departure) => {
+            State::Stopping(stopping) => {
                 // However it came to its end, it starts again now: a person asked.
-                (departure.unasked, departure.rests) = (None, false);
-                self.renew();
-                self.hasten(transition);
+                (stopping.unasked, stopping.rests) = (None, false);
+                self.forget_failures();
+                self.end_drains(transition);
             }
             State::Stopped | State::Waiting { .. } | State::Idle | State::Errored => self.start(transition),
         }
@@ -259,7 +258,7 @@ impl Process {
         match self.state {
             State::Online(serving) if transition.spec.mode == ExecMode::Cluster => {
                 self.goal = Goal::Up;
-                self.renew();
+                self.forget_failures();
                 self.restarts += 1;
                 self.launch(transition, Some(serving), promotion);
             }
@@ -303,13 +302,13 @@ impl Process {
     /// True if what is on its way out does not end, whatever is sent to it.
     #[must_use]
     pub fn is_stuck(&self) -> bool {
-        matches!(&self.state, State::Stopping(departure) if departure.is_stuck())
+        matches!(&self.state, State::Stopping(stopping) if stopping.is_stuck())
     }
 
     /// Every run of it that may be alive.
     pub fn runs(&self) -> impl Iterator<Item = Run> + '_ {
         let leaving = match &self.state {
-            State::Stopping(departure) => Some(departure.run),
+            State::Stopping(stopping) => Some(stopping.run),
             State::Stopped
             | State::Launching { .. }
             | State::Canary { .. }
@@ -318,7 +317,7 @@ impl Process {
             | State::Idle
             | State::Errored => None,
         };
-        self.staying().chain(leaving).chain(self.retiring.iter().map(|departure| departure.run))
+        self.staying().chain(leaving).chain(self.retiring.iter().map(|stopping| stopping.run))
     }
 
     /// The run that answers for it at the moment, the old one while its successor is not ready; none once its main
@@ -328,7 +327,7 @@ impl Process {
         match &self.state {
             State::Launching { run, old, .. } => Some(old.map_or(*run, |old| old.run)),
             State::Online(serving) | State::Canary { new: serving, .. } => Some(serving.run),
-            State::Stopping(departure) => departure.exit.is_none().then_some(departure.run),
+            State::Stopping(stopping) => stopping.exit.is_none().then_some(stopping.run),
             State::Stopped | State::Waiting { .. } | State::Idle | State::Errored => None,
         }
     }
@@ -344,7 +343,7 @@ impl Process {
     pub fn rests(&self) -> bool {
         match &self.state {
             State::Idle => true,
-            State::Stopping(departure) => departure.rests,
+            State::Stopping(stopping) => stopping.rests,
             State::Stopped
             | State::Launching { .. }
             | State::Canary { .. }
@@ -359,7 +358,7 @@ impl Process {
     pub fn deadline(&self) -> Option<Moment> {
         let own = match &self.state {
             State::Launching { ready_by, .. } => *ready_by,
-            State::Stopping(departure) => Some(departure.deadline()),
+            State::Stopping(stopping) => Some(stopping.deadline()),
             State::Waiting { until } => Some(*until),
             State::Online(_) | State::Canary { .. } => self.silent().map(|(until, _)| until),
             State::Stopped | State::Idle | State::Errored => None,
@@ -367,9 +366,9 @@ impl Process {
         own.into_iter().chain(self.retiring.iter().map(StoppingRun::deadline)).min()
     }
 
-    fn departure_mut(&mut self, run: Run) -> Option<&mut StoppingRun> {
+    fn stopping_mut(&mut self, run: Run) -> Option<&mut StoppingRun> {
         let current = match &mut self.state {
-            State::Stopping(departure) => Some(departure),
+            State::Stopping(stopping) => Some(stopping),
             State::Stopped
             | State::Launching { .. }
             | State::Canary { .. }
@@ -378,7 +377,7 @@ impl Process {
             | State::Idle
             | State::Errored => None,
         };
-        current.into_iter().chain(&mut self.retiring).find(|departure| departure.run == run)
+        current.into_iter().chain(&mut self.retiring).find(|stopping| stopping.run == run)
     }
 }
 

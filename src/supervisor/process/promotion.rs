@@ -1,4 +1,4 @@
-//! A successor and its predecessor, both alive: who of them goes.
+//! A successor and its predecessor, both alive: which of the two is stopped.
 
 use serde::{Deserialize, Serialize};
 
@@ -31,8 +31,8 @@ impl Process {
     pub fn promote(&mut self, transition: &mut Transition<'_>) {
         if let State::Canary { new, old } = self.state {
             self.state = State::Online(new);
-            let departure = StoppingRun::begin(old.run, old.since, transition, true);
-            self.retiring.push(departure);
+            let stopping = StoppingRun::begin(old.run, old.since, transition, true);
+            self.retiring.push(stopping);
         }
     }
 
@@ -81,8 +81,8 @@ impl Process {
             | State::Idle
             | State::Errored => return,
         };
-        let departure = StoppingRun::begin(run, since, transition, drain);
-        self.retiring.push(departure);
-        self.serve_on(transition, old);
+        let stopping = StoppingRun::begin(run, since, transition, drain);
+        self.retiring.push(stopping);
+        self.keep_predecessor(transition, old);
     }
 }

@@ -17,7 +17,7 @@ const KILLS_IN_VAIN: u32 = 10;
 /// A run on its way out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoppingRun {
-    /// It.
+    /// The run, which no longer takes new connections.
     pub run: Run,
     /// When it was started.
     pub since: Moment,
@@ -37,7 +37,7 @@ pub struct StoppingRun {
     pub rests: bool,
 }
 
-/// How far a departure is.
+/// The stage of a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopStage {
@@ -64,7 +64,7 @@ pub enum StopStage {
 impl StoppingRun {
     /// Tells a run to go, at once or after a drain.
     pub(crate) fn begin(run: Run, since: Moment, transition: &mut Transition<'_>, drain: bool) -> StoppingRun {
-        let mut departure = StoppingRun {
+        let mut stopping = StoppingRun {
             run,
             since,
             stage: StopStage::Draining { until: transition.now.after(transition.spec.stop.drain_timeout) },
@@ -76,9 +76,9 @@ impl StoppingRun {
         if drain && transition.spec.mode == ExecMode::Cluster {
             transition.effects.push(Effect::Drain { run, grace: transition.spec.stop.drain_timeout });
         } else {
-            departure.terminate(transition);
+            stopping.terminate(transition);
         }
-        departure
+        stopping
     }
 
     /// A run that ended by itself and may have left processes behind, which are told to go.
@@ -101,13 +101,13 @@ impl StoppingRun {
     }
 
     /// Its stop signal was sent only now.
-    pub(crate) fn late(&mut self, transition: &Transition<'_>) {
+    pub(crate) fn delayed(&mut self, transition: &Transition<'_>) {
         if let StopStage::Terminating { kill_at } = &mut self.stage {
             *kill_at = transition.now.after(transition.spec.stop.kill_timeout);
         }
     }
 
-    pub(crate) fn hasten(&mut self, transition: &mut Transition<'_>) {
+    pub(crate) fn end_drain(&mut self, transition: &mut Transition<'_>) {
         if matches!(self.stage, StopStage::Draining { .. }) {
             self.terminate(transition);
         }

@@ -18,221 +18,224 @@ fn failed(reason: &str, old_serves: bool) -> Verdict {
 
 #[test]
 fn a_fork_is_ready_when_it_is_spawned_a_worker_when_it_listens() {
-    let play = Harness::with(fork(1));
-    assert_eq!(play.verdicts(), [(0, Verdict::Done)]);
-    let mut play = Harness::with(cluster(1));
-    play.exit(1, 1);
-    play.hear(Input::Spawned { run: Run(2) });
-    assert!(matches!(play.process(0).state, State::Launching { .. }));
-    play.hear(Input::Ready { run: Run(2), proof: Proof::Listening });
-    assert!(matches!(play.process(0).state, State::Online(_)));
+    let harness = Harness::with(fork(1));
+    assert_eq!(harness.verdicts(), [(0, Verdict::Done)]);
+    let mut harness = Harness::with(cluster(1));
+    harness.exit(1, 1);
+    harness.input(Input::Spawned { run: Run(2) });
+    assert!(matches!(harness.process(0).state, State::Launching { .. }));
+    harness.input(Input::Ready { run: Run(2), proof: Proof::Listening });
+    assert!(matches!(harness.process(0).state, State::Online(_)));
 }
 
 #[test]
 fn a_worker_that_never_listens_counts_as_ready_after_three_seconds() {
-    let mut play = Harness::with(cluster(1));
-    play.exit(1, 1);
-    assert_eq!(play.pass(2999), []);
-    assert!(matches!(play.process(0).state, State::Launching { .. }));
-    play.pass(1);
-    assert!(matches!(play.process(0).state, State::Online(serving) if !serving.proven));
+    let mut harness = Harness::with(cluster(1));
+    harness.exit(1, 1);
+    assert_eq!(harness.pass(2999), []);
+    assert!(matches!(harness.process(0).state, State::Launching { .. }));
+    harness.pass(1);
+    assert!(matches!(harness.process(0).state, State::Online(serving) if !serving.proven));
 }
 
 #[test]
 fn wait_ready_wants_the_message_and_says_so_when_it_does_not_come() {
     let readiness = Readiness { wait_ready: true, listen_timeout: Some(Duration::from_secs(2)) };
-    let mut play = Harness::with(cluster(1));
-    play.act(Action::Delete, "all");
-    play.exit(1, 0);
-    play.launch(crate::spec::AppSpec { readiness, ..cluster(1) }, crate::protocol::Launch::New);
-    play.hear(Input::Ready { run: Run(2), proof: Proof::Listening });
-    play.pass(2000);
-    assert_eq!(play.verdicts(), [(0, failed("not ready after 2 s", false))]);
-    assert!(matches!(play.process(0).state, State::Launching { ready_by: None, .. }), "it may still get ready");
-    play.ready(2);
-    assert!(matches!(play.process(0).state, State::Online(_)) && play.process(0).reason.is_none());
+    let mut harness = Harness::with(cluster(1));
+    harness.act(Action::Delete, "all");
+    harness.exit(1, 0);
+    harness.launch(crate::spec::AppSpec { readiness, ..cluster(1) }, crate::protocol::Launch::New);
+    harness.input(Input::Ready { run: Run(2), proof: Proof::Listening });
+    harness.pass(2000);
+    assert_eq!(harness.verdicts(), [(0, failed("not ready after 2 s", false))]);
+    assert!(matches!(harness.process(0).state, State::Launching { ready_by: None, .. }), "it may still get ready");
+    harness.ready(2);
+    assert!(matches!(harness.process(0).state, State::Online(_)) && harness.process(0).reason.is_none());
 }
 
 #[test]
 fn stop_signals_waits_kills_and_kills_again() {
-    let mut play = Harness::with(fork(1));
-    assert_eq!(play.act(Action::Stop, "api"), [terminate(1)]);
-    assert_eq!(play.pass(1599), []);
-    assert_eq!(play.pass(1), [kill(1)]);
-    assert_eq!(play.pass(1000), [kill(1)]);
-    play.exit(1, 0);
-    assert_eq!((play.process(0).goal, &play.process(0).state), (Goal::Down, &State::Stopped));
-    assert_eq!(play.verdicts(), [(0, Verdict::Done)]);
+    let mut harness = Harness::with(fork(1));
+    assert_eq!(harness.act(Action::Stop, "api"), [terminate(1)]);
+    assert_eq!(harness.pass(1599), []);
+    assert_eq!(harness.pass(1), [kill(1)]);
+    assert_eq!(harness.pass(1000), [kill(1)]);
+    harness.exit(1, 0);
+    assert_eq!((harness.process(0).goal, &harness.process(0).state), (Goal::Down, &State::Stopped));
+    assert_eq!(harness.verdicts(), [(0, Verdict::Done)]);
 }
 
 #[test]
 fn a_second_stop_hastens_a_drain() {
-    let mut play = Harness::with(cluster(2));
-    assert_eq!(play.act(Action::Stop, "0"), [drain(1)]);
-    assert_eq!(play.act(Action::Stop, "0"), [terminate(1)]);
-    assert_eq!(play.act(Action::Stop, "0"), [], "the stop signal comes once");
+    let mut harness = Harness::with(cluster(2));
+    assert_eq!(harness.act(Action::Stop, "0"), [drain(1)]);
+    assert_eq!(harness.act(Action::Stop, "0"), [terminate(1)]);
+    assert_eq!(harness.act(Action::Stop, "0"), [], "the stop signal comes once");
 }
 
 #[test]
 fn the_last_worker_is_not_drained_for_there_is_nobody_to_take_over() {
-    let mut play = Harness::with(cluster(2));
-    assert_eq!(play.act(Action::Stop, "all"), [terminate(1), terminate(2)]);
+    let mut harness = Harness::with(cluster(2));
+    assert_eq!(harness.act(Action::Stop, "all"), [terminate(1), terminate(2)]);
 }
 
 #[test]
 fn a_drain_ends_with_the_work_or_with_its_time() {
-    let mut play = Harness::with(cluster(3));
-    play.act(Action::Stop, "0");
-    play.act(Action::Stop, "1");
-    assert_eq!(play.hear(Input::Drained { run: Run(1) }), [terminate(1)]);
-    assert_eq!(play.pass(4999), [kill(1)]);
-    assert_eq!(play.pass(1), [kill(1), terminate(2)].split_at(1).1);
+    let mut harness = Harness::with(cluster(3));
+    harness.act(Action::Stop, "0");
+    harness.act(Action::Stop, "1");
+    assert_eq!(harness.input(Input::Drained { run: Run(1) }), [terminate(1)]);
+    assert_eq!(harness.pass(4999), [kill(1)]);
+    assert_eq!(harness.pass(1), [kill(1), terminate(2)].split_at(1).1);
 }
 
 #[test]
 fn a_crash_with_leftovers_waits_for_them_before_it_starts_again() {
-    let mut play = Harness::with(fork(1));
-    assert_eq!(play.abandon(1), [terminate(1)]);
-    assert_eq!(play.process(0).current_run(), None, "there is no main process to speak of");
-    assert_eq!(play.pass(1600), [kill(1)]);
-    assert_eq!(play.hear(Input::TreeExited { run: Run(1) }), [spawn(2, 0)]);
+    let mut harness = Harness::with(fork(1));
+    assert_eq!(harness.abandon(1), [terminate(1)]);
+    assert_eq!(harness.process(0).current_run(), None, "there is no main process to speak of");
+    assert_eq!(harness.pass(1600), [kill(1)]);
+    assert_eq!(harness.input(Input::TreeExited { run: Run(1) }), [spawn(2, 0)]);
 }
 
 #[test]
 fn a_crash_counts_by_the_life_of_the_program_not_of_its_leftovers() {
     let restart = RestartRule { max_restarts: 2, ..fork(1).restart };
-    let mut play = Harness::with(crate::spec::AppSpec { restart, ..fork(1) });
+    let mut harness = Harness::with(crate::spec::AppSpec { restart, ..fork(1) });
     for run in 1..=2 {
-        play.up();
-        play.pass(30);
-        play.abandon(run);
-        play.pass(400);
-        play.hear(Input::TreeExited { run: Run(run) });
+        harness.up();
+        harness.pass(30);
+        harness.abandon(run);
+        harness.pass(400);
+        harness.input(Input::TreeExited { run: Run(run) });
     }
-    assert_eq!(play.process(0).state, State::Errored);
-    assert_eq!(play.process(0).reason.as_deref(), Some("exited with code 1; given up after 2 unstable restarts"));
+    assert_eq!(harness.process(0).state, State::Errored);
+    assert_eq!(harness.process(0).reason.as_deref(), Some("exited with code 1; given up after 2 unstable restarts"));
 }
 
 #[test]
 fn a_restart_during_the_clearing_up_starts_it_whatever_the_exit_said() {
     let restart_rule = RestartRule { autorestart: false, ..fork(1).restart };
-    let mut play = Harness::with(crate::spec::AppSpec { restart: restart_rule, ..fork(1) });
-    play.abandon(1);
-    play.act(restart(), "api");
-    assert_eq!(play.hear(Input::TreeExited { run: Run(1) }), [spawn(2, 0)]);
+    let mut harness = Harness::with(crate::spec::AppSpec { restart: restart_rule, ..fork(1) });
+    harness.abandon(1);
+    harness.act(restart(), "api");
+    assert_eq!(harness.input(Input::TreeExited { run: Run(1) }), [spawn(2, 0)]);
 }
 
 #[test]
 fn a_reload_brings_the_successor_up_before_the_old_one_goes() {
-    let mut play = Harness::with(cluster(1));
-    assert_eq!(play.act(reload(), "api"), [spawn(2, 0)]);
-    assert_eq!(play.process(0).current_run(), Some(Run(1)), "the old one answers for it");
-    assert_eq!(play.ready(2), [drain(1)]);
-    assert_eq!(play.hear(Input::Drained { run: Run(1) }), [terminate(1)]);
-    assert_eq!(play.answers.len(), 1, "the reload is over when the old one is gone");
-    play.exit(1, 0);
-    assert_eq!(play.verdicts(), [(0, Verdict::Done)]);
+    let mut harness = Harness::with(cluster(1));
+    assert_eq!(harness.act(reload(), "api"), [spawn(2, 0)]);
+    assert_eq!(harness.process(0).current_run(), Some(Run(1)), "the old one answers for it");
+    assert_eq!(harness.ready(2), [drain(1)]);
+    assert_eq!(harness.input(Input::Drained { run: Run(1) }), [terminate(1)]);
+    assert_eq!(harness.answers.len(), 1, "the reload is over when the old one is gone");
+    harness.exit(1, 0);
+    assert_eq!(harness.verdicts(), [(0, Verdict::Done)]);
 }
 
 #[test]
 fn a_reload_whose_successor_crashes_keeps_the_old_and_says_why() {
-    let mut play = Harness::with(cluster(1));
-    play.act(reload(), "api");
-    assert_eq!(play.exit(2, 1), []);
-    assert!(matches!(play.process(0).state, State::Online(serving) if serving.run == Run(1)));
-    assert_eq!(play.verdicts(), [(0, failed("exited with code 1 before it was ready", true))]);
+    let mut harness = Harness::with(cluster(1));
+    harness.act(reload(), "api");
+    assert_eq!(harness.exit(2, 1), []);
+    assert!(matches!(harness.process(0).state, State::Online(serving) if serving.run == Run(1)));
+    assert_eq!(harness.verdicts(), [(0, failed("exited with code 1 before it was ready", true))]);
 }
 
 #[test]
 fn a_reload_whose_successor_is_not_ready_in_time_keeps_the_old() {
-    let mut play = Harness::with(cluster(1));
-    play.act(reload(), "api");
-    assert_eq!(play.pass(29_999), []);
-    assert_eq!(play.pass(1), [terminate(2)]);
-    assert_eq!(play.verdicts(), [(0, failed("not ready after 30 s", true))]);
-    assert_eq!(play.ready(2), [], "late readiness changes nothing");
-    assert_eq!(play.exit(2, 0), []);
-    assert_eq!(play.process(0).current_run(), Some(Run(1)));
+    let mut harness = Harness::with(cluster(1));
+    harness.act(reload(), "api");
+    assert_eq!(harness.pass(29_999), []);
+    assert_eq!(harness.pass(1), [terminate(2)]);
+    assert_eq!(harness.verdicts(), [(0, failed("not ready after 30 s", true))]);
+    assert_eq!(harness.ready(2), [], "late readiness changes nothing");
+    assert_eq!(harness.exit(2, 0), []);
+    assert_eq!(harness.process(0).current_run(), Some(Run(1)));
 }
 
 #[test]
 fn the_old_one_may_die_while_its_successor_launches() {
-    let mut play = Harness::with(cluster(1));
-    play.act(reload(), "api");
-    assert_eq!(play.exit(1, 1), []);
-    assert_eq!(play.ready(2), []);
-    assert_eq!(play.verdicts(), [(0, Verdict::Done)]);
+    let mut harness = Harness::with(cluster(1));
+    harness.act(reload(), "api");
+    assert_eq!(harness.exit(1, 1), []);
+    assert_eq!(harness.ready(2), []);
+    assert_eq!(harness.verdicts(), [(0, Verdict::Done)]);
 }
 
 #[test]
 fn a_stop_in_the_middle_of_a_reload_takes_both_and_is_over_with_both() {
-    let mut play = Harness::with(cluster(1));
-    play.act(reload(), "api");
-    let effects = play.act(Action::Stop, "api");
+    let mut harness = Harness::with(cluster(1));
+    harness.act(reload(), "api");
+    let effects = harness.act(Action::Stop, "api");
     assert!(effects.contains(&terminate(1)) && effects.contains(&terminate(2)), "{effects:?}");
-    assert_eq!(play.verdicts(), [(0, Verdict::Superseded { by: "stop".to_owned() })]);
-    play.exit(2, 0);
-    assert!(matches!(play.process(0).state, State::Stopping(_)), "the old one lives");
-    play.exit(1, 0);
-    assert_eq!(play.process(0).state, State::Stopped);
+    assert_eq!(harness.verdicts(), [(0, Verdict::Superseded { by: "stop".to_owned() })]);
+    harness.exit(2, 0);
+    assert!(matches!(harness.process(0).state, State::Stopping(_)), "the old one lives");
+    harness.exit(1, 0);
+    assert_eq!(harness.process(0).state, State::Stopped);
 }
 
 #[test]
 fn a_spawn_that_fails_after_the_stop_leaves_nothing_to_wait_for() {
-    let mut play = Harness::with(cluster(1));
-    play.exit(1, 1);
-    play.act(Action::Stop, "api");
-    play.hear(Input::SpawnFailed { run: Run(2), error: "no memory".into(), permanent: false });
-    assert_eq!(play.process(0).state, State::Stopped);
-    assert_eq!(play.verdicts(), [(0, Verdict::Done)]);
+    let mut harness = Harness::with(cluster(1));
+    harness.exit(1, 1);
+    harness.act(Action::Stop, "api");
+    harness.input(Input::SpawnFailed { run: Run(2), error: "no memory".into(), permanent: false });
+    assert_eq!(harness.process(0).state, State::Stopped);
+    assert_eq!(harness.verdicts(), [(0, Verdict::Done)]);
 }
 
 #[test]
 fn a_spawn_that_fails_after_the_wait_for_readiness_is_noticed() {
-    let mut play = Harness::with(cluster(1));
-    play.exit(1, 1);
-    play.pass(3000);
-    play.hear(Input::SpawnFailed { run: Run(2), error: "no such file".into(), permanent: true });
-    assert_eq!((&play.process(0).state, play.process(0).reason.as_deref()), (&State::Errored, Some("no such file")));
+    let mut harness = Harness::with(cluster(1));
+    harness.exit(1, 1);
+    harness.pass(3000);
+    harness.input(Input::SpawnFailed { run: Run(2), error: "no such file".into(), permanent: true });
+    assert_eq!(
+        (&harness.process(0).state, harness.process(0).reason.as_deref()),
+        (&State::Errored, Some("no such file"))
+    );
 }
 
 /// Run 1 is replaced and drains, and its process has moved on to each of these states.
 #[test]
-fn news_of_a_run_on_its_way_out_reach_it_whatever_its_process_does() {
+fn a_stopping_run_gets_its_reports_whatever_state_its_process_is_in() {
     let rule = RestartRule { delay: Duration::from_secs(1), max_restarts: 1, ..cluster(1).restart };
     type Way = fn(&mut Harness);
     let ways: [(&str, Way); 3] = [
-        ("waiting", |play| drop((play.pass(1500), play.exit(2, 1)))),
-        ("errored", |play| drop(play.exit(2, 1))),
-        ("launching, old serves", |play| {
-            play.pass(1500);
-            play.exit(2, 1);
-            play.pass(1000);
-            play.ready(3);
-            play.act(reload(), "api");
+        ("waiting", |harness| drop((harness.pass(1500), harness.exit(2, 1)))),
+        ("errored", |harness| drop(harness.exit(2, 1))),
+        ("launching, old serves", |harness| {
+            harness.pass(1500);
+            harness.exit(2, 1);
+            harness.pass(1000);
+            harness.ready(3);
+            harness.act(reload(), "api");
         }),
     ];
     for (name, way) in ways {
-        let mut play = Harness::with(crate::spec::AppSpec { restart: rule.clone(), ..cluster(1) });
-        play.act(reload(), "api");
-        play.ready(2);
-        way(&mut play);
-        assert_eq!(play.hear(Input::Spawned { run: Run(1) }), [], "{name}");
-        assert_eq!(play.hear(Input::Sampled { run: Run(1), memory: 1 << 40 }), [], "{name}");
-        assert_eq!(play.hear(Input::Drained { run: Run(1) }), [terminate(1)], "{name}");
-        let before = play.process(0).state.clone();
-        play.hear(Input::SpawnFailed { run: Run(1), error: "late".into(), permanent: true });
-        assert_eq!(play.process(0).state, before, "{name}");
-        assert!(play.process(0).retiring.is_empty(), "{name}");
+        let mut harness = Harness::with(crate::spec::AppSpec { restart: rule.clone(), ..cluster(1) });
+        harness.act(reload(), "api");
+        harness.ready(2);
+        way(&mut harness);
+        assert_eq!(harness.input(Input::Spawned { run: Run(1) }), [], "{name}");
+        assert_eq!(harness.input(Input::Sampled { run: Run(1), memory: 1 << 40 }), [], "{name}");
+        assert_eq!(harness.input(Input::Drained { run: Run(1) }), [terminate(1)], "{name}");
+        let before = harness.process(0).state.clone();
+        harness.input(Input::SpawnFailed { run: Run(1), error: "late".into(), permanent: true });
+        assert_eq!(harness.process(0).state, before, "{name}");
+        assert!(harness.process(0).retiring.is_empty(), "{name}");
     }
 }
 
 #[test]
 fn signal_deaths_are_recorded_as_signals() {
-    let mut play = Harness::with(fork(1));
-    play.hear(Input::Exited { run: Run(1), exit: Exit::Signal(9), survivors: false });
-    assert_eq!(play.process(0).last_exit, Some(Exit::Signal(9)));
-    assert_eq!(play.process(0).reason.as_deref(), Some("was killed by SIGKILL"));
+    let mut harness = Harness::with(fork(1));
+    harness.input(Input::Exited { run: Run(1), exit: Exit::Signal(9), survivors: false });
+    assert_eq!(harness.process(0).last_exit, Some(Exit::Signal(9)));
+    assert_eq!(harness.process(0).reason.as_deref(), Some("was killed by SIGKILL"));
 }
 
 /// An app that rests after a while without a connection, down to `least` processes.
@@ -250,102 +253,106 @@ const WANTED: Input = Input::Demand { app: AppId(0) };
 
 #[test]
 fn an_app_that_nobody_needs_rests_and_wakes_one_by_one_and_no_restart_is_counted() {
-    let mut play = Harness::with(on_demand(2, 0));
-    assert_eq!(play.hear(UNNEEDED), [drain(1), drain(2)]);
-    play.hear(Input::Drained { run: Run(1) });
-    assert_eq!(play.exit(1, 0), []);
-    assert_eq!(play.process(0).state, State::Idle);
+    let mut harness = Harness::with(on_demand(2, 0));
+    assert_eq!(harness.input(UNNEEDED), [drain(1), drain(2)]);
+    harness.input(Input::Drained { run: Run(1) });
+    assert_eq!(harness.exit(1, 0), []);
+    assert_eq!(harness.process(0).state, State::Idle);
     // The second is still on its way out, and the first wakes.
-    assert_eq!(play.hear(WANTED), [spawn(3, 0)]);
+    assert_eq!(harness.input(WANTED), [spawn(3, 0)]);
     // Then somebody is started beside the second's old run.
-    assert_eq!(play.hear(WANTED), [spawn(4, 1)]);
-    assert_eq!(play.hear(WANTED), [], "all are awake");
-    play.up();
-    play.exit(2, 0);
+    assert_eq!(harness.input(WANTED), [spawn(4, 1)]);
+    assert_eq!(harness.input(WANTED), [], "all are awake");
+    harness.up();
+    harness.exit(2, 0);
     for id in [0, 1] {
-        let process = play.process(id);
+        let process = harness.process(id);
         assert!(matches!(process.state, State::Online(_)) && process.restarts == 0 && process.retiring.is_empty());
     }
 }
 
 #[test]
 fn as_many_stay_awake_as_are_to() {
-    let mut play = Harness::with(on_demand(3, 1));
-    assert_eq!(play.hear(UNNEEDED), [drain(2), drain(3)]);
-    assert_eq!(play.hear(UNNEEDED), []);
+    let mut harness = Harness::with(on_demand(3, 1));
+    assert_eq!(harness.input(UNNEEDED), [drain(2), drain(3)]);
+    assert_eq!(harness.input(UNNEEDED), []);
     let mut all = Harness::with(cluster(2));
-    assert_eq!((all.hear(UNNEEDED), all.hear(WANTED)), (vec![], vec![]), "it never rests");
+    assert_eq!((all.input(UNNEEDED), all.input(WANTED)), (vec![], vec![]), "it never rests");
 }
 
 #[test]
 fn a_stop_beats_a_connection_and_a_person_wakes_what_rests() {
-    let mut play = Harness::with(on_demand(1, 0));
-    play.hear(UNNEEDED);
-    play.exit(1, 0);
-    assert_eq!(play.act(Action::Stop, "api"), []);
-    assert_eq!(play.verdicts(), [(0, Verdict::Done)]);
-    assert_eq!((play.hear(WANTED), &play.process(0).state), (vec![], &State::Stopped));
-    assert_eq!(play.act(Action::Start(Changes::default()), "api"), [spawn(2, 0)]);
-    play.up();
-    play.hear(UNNEEDED);
-    assert_eq!(play.act(Action::Stop, "api"), [terminate(2)]);
-    assert_eq!(play.hear(WANTED), []);
-    play.exit(2, 0);
-    assert_eq!(play.process(0).state, State::Stopped);
+    let mut harness = Harness::with(on_demand(1, 0));
+    harness.input(UNNEEDED);
+    harness.exit(1, 0);
+    assert_eq!(harness.act(Action::Stop, "api"), []);
+    assert_eq!(harness.verdicts(), [(0, Verdict::Done)]);
+    assert_eq!((harness.input(WANTED), &harness.process(0).state), (vec![], &State::Stopped));
+    assert_eq!(harness.act(Action::Start(Changes::default()), "api"), [spawn(2, 0)]);
+    harness.up();
+    harness.input(UNNEEDED);
+    assert_eq!(harness.act(Action::Stop, "api"), [terminate(2)]);
+    assert_eq!(harness.input(WANTED), []);
+    harness.exit(2, 0);
+    assert_eq!(harness.process(0).state, State::Stopped);
 }
 
 #[test]
 fn a_reload_lets_rest_what_rests_and_a_saved_list_brings_it_back_at_rest() {
-    let mut play = Harness::with(on_demand(1, 0));
-    play.hear(UNNEEDED);
-    play.exit(1, 0);
-    assert_eq!(play.act(reload(), "api"), []);
-    assert_eq!(play.verdicts(), [(0, Verdict::Done)]);
-    let saved = play.supervisor.snapshot();
+    let mut harness = Harness::with(on_demand(1, 0));
+    harness.input(UNNEEDED);
+    harness.exit(1, 0);
+    assert_eq!(harness.act(reload(), "api"), []);
+    assert_eq!(harness.verdicts(), [(0, Verdict::Done)]);
+    let saved = harness.supervisor.snapshot();
     let mut next = Harness::with(AppSpec { name: "other".to_owned(), ..fork(1) });
     assert_eq!(next.ask(Request::Restore(saved)), []);
     assert_eq!(next.process(1).state, State::Idle);
-    assert_eq!(next.hear(Input::Demand { app: AppId(1) }), [spawn(2, 1)]);
+    assert_eq!(next.input(Input::Demand { app: AppId(1) }), [spawn(2, 1)]);
 }
 
 #[test]
-fn who_keeps_silent_has_hung_and_is_started_again() {
+fn a_run_that_misses_its_watchdog_is_restarted() {
     let spec = AppSpec { watchdog: Some(Duration::from_secs(30)), ..fork(1) };
-    let mut play = Harness::with(spec);
-    play.pass(29_000);
-    play.hear(Input::WatchdogPing { run: Run(1) });
-    assert_eq!(play.pass(29_999), []);
-    assert_eq!(play.pass(1), [terminate(1)]);
-    assert_eq!(play.pass(1600), [kill(1)]);
-    assert_eq!(play.hear(Input::Exited { run: Run(1), exit: Exit::Signal(9), survivors: false }), [spawn(2, 0)]);
-    let process = play.process(0);
+    let mut harness = Harness::with(spec);
+    harness.pass(29_000);
+    harness.input(Input::WatchdogPing { run: Run(1) });
+    assert_eq!(harness.pass(29_999), []);
+    assert_eq!(harness.pass(1), [terminate(1)]);
+    assert_eq!(harness.pass(1600), [kill(1)]);
+    assert_eq!(harness.input(Input::Exited { run: Run(1), exit: Exit::Signal(9), survivors: false }), [spawn(2, 0)]);
+    let process = harness.process(0);
     assert_eq!(process.reason.as_deref(), Some("it hung: no WATCHDOG=1 within 30 s"));
     assert_eq!((process.restarts, process.last_exit), (1, Some(Exit::Signal(9))));
-    assert_eq!(play.hear(Input::WatchdogTrigger { run: Run(1) }), [], "of the dead nothing is believed");
+    assert_eq!(
+        harness.input(Input::WatchdogTrigger { run: Run(1) }),
+        [],
+        "a report about a run that is gone is ignored"
+    );
 }
 
 #[test]
 fn a_program_that_hangs_again_and_again_is_given_up_whatever_code_it_ends_with() {
     let restart = RestartRule { max_restarts: 2, stop_exit_codes: vec![0], ..RestartRule::default() };
-    let mut play = Harness::with(AppSpec { restart, ..fork(1) });
-    play.hear(Input::WatchdogTrigger { run: Run(1) });
-    assert_eq!(play.exit(1, 0), [spawn(2, 0)]);
-    play.hear(Input::Spawned { run: Run(2) });
-    play.hear(Input::WatchdogTrigger { run: Run(2) });
-    play.exit(2, 0);
-    assert_eq!(play.process(0).state, State::Errored);
-    assert_eq!(play.process(0).reason.as_deref(), Some("it said that it hung; given up after 2 unstable restarts"));
+    let mut harness = Harness::with(AppSpec { restart, ..fork(1) });
+    harness.input(Input::WatchdogTrigger { run: Run(1) });
+    assert_eq!(harness.exit(1, 0), [spawn(2, 0)]);
+    harness.input(Input::Spawned { run: Run(2) });
+    harness.input(Input::WatchdogTrigger { run: Run(2) });
+    harness.exit(2, 0);
+    assert_eq!(harness.process(0).state, State::Errored);
+    assert_eq!(harness.process(0).reason.as_deref(), Some("it said that it hung; given up after 2 unstable restarts"));
 }
 
 #[test]
 fn ready_by_the_notify_socket_counts_as_the_message_does() {
     let readiness = Readiness { wait_ready: true, listen_timeout: None };
-    let mut play = Harness::with(AppSpec { readiness, ..cluster(1) });
-    play.exit(1, 1);
-    play.hear(Input::Ready { run: Run(2), proof: Proof::Listening });
-    assert!(matches!(play.process(0).state, State::Launching { .. }));
-    play.hear(Input::Ready { run: Run(2), proof: Proof::Notified });
-    assert!(matches!(play.process(0).state, State::Online(serving) if serving.proven));
+    let mut harness = Harness::with(AppSpec { readiness, ..cluster(1) });
+    harness.exit(1, 1);
+    harness.input(Input::Ready { run: Run(2), proof: Proof::Listening });
+    assert!(matches!(harness.process(0).state, State::Launching { .. }));
+    harness.input(Input::Ready { run: Run(2), proof: Proof::Notified });
+    assert!(matches!(harness.process(0).state, State::Online(serving) if serving.proven));
 }
 
 /// What a list of effects opens and closes, in order, with the events beside it.
@@ -375,26 +382,26 @@ fn listeners(effects: &[Effect]) -> Vec<String> {
 
 #[test]
 fn the_listeners_of_an_app_close_with_its_last_process_and_not_in_a_restart() {
-    let mut play = Harness::with(fork(2));
+    let mut harness = Harness::with(fork(2));
     let exit = |run| Input::Exited { run: Run(run), exit: Exit::Code(0), survivors: false };
-    play.act(Action::Stop, "0");
-    assert_eq!(listeners(&play.supervisor.handle(play.now, exit(1))), ["stopped"], "the other process is wanted");
-    play.act(restart(), "1");
-    assert_eq!(listeners(&play.supervisor.handle(play.now, exit(2))), [""; 0]);
-    play.act(Action::Stop, "1");
-    assert_eq!(listeners(&play.supervisor.handle(play.now, exit(3))), ["close 0", "stopped"]);
-    assert_eq!(play.supervisor.unfinished(play.now), [Effect::CloseListeners { app: AppId(0) }]);
+    harness.act(Action::Stop, "0");
+    assert_eq!(listeners(&harness.supervisor.handle(harness.now, exit(1))), ["stopped"], "the other process is wanted");
+    harness.act(restart(), "1");
+    assert_eq!(listeners(&harness.supervisor.handle(harness.now, exit(2))), [""; 0]);
+    harness.act(Action::Stop, "1");
+    assert_eq!(listeners(&harness.supervisor.handle(harness.now, exit(3))), ["close 0", "stopped"]);
+    assert_eq!(harness.supervisor.unfinished(harness.now), [Effect::CloseListeners { app: AppId(0) }]);
 }
 
 #[test]
 fn an_idle_app_is_watched_for_demand_and_a_ready_run_serves() {
-    let mut play = Harness::with(on_demand(1, 0));
-    play.hear(UNNEEDED);
+    let mut harness = Harness::with(on_demand(1, 0));
+    harness.input(UNNEEDED);
     let exit = Input::Exited { run: Run(1), exit: Exit::Code(0), survivors: false };
-    assert_eq!(listeners(&play.supervisor.handle(play.now, exit)), ["watch 0", "idle"]);
-    assert_eq!(play.supervisor.unfinished(play.now), [Effect::WatchForDemand { app: AppId(0) }]);
-    play.hear(WANTED);
+    assert_eq!(listeners(&harness.supervisor.handle(harness.now, exit)), ["watch 0", "idle"]);
+    assert_eq!(harness.supervisor.unfinished(harness.now), [Effect::WatchForDemand { app: AppId(0) }]);
+    harness.input(WANTED);
     let ready = Input::Ready { run: Run(2), proof: Proof::Message };
-    let effects = play.supervisor.handle(play.now, ready);
+    let effects = harness.supervisor.handle(harness.now, ready);
     assert_eq!(listeners(&effects), ["pid file 0", "serve 2", "online", "admit 2"]);
 }

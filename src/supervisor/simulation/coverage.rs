@@ -17,7 +17,7 @@ const ROWS: [&str; 12] = [
     "Waiting",
     "Errored",
     "Idle",
-    "Trial",
+    "Canary",
 ];
 
 /// Inputs, as columns of the table.
@@ -45,13 +45,13 @@ pub enum Column {
     Idle,
     Demand,
     Tick,
-    Death,
+    Crash,
 }
 
 const COLUMNS: [&str; 23] = [
     "launch", "start", "restart", "reload", "stop", "delete", "scale", "other", "restore", "shutdwn", "Spawned",
-    "SpFail", "Ready", "Drained", "Exited", "Emptied", "Checked", "Sampled", "Alive", "Unneeded", "Wanted", "Tick",
-    "Death",
+    "SpFail", "Ready", "Drained", "Exited", "TreeExit", "Checked", "Sampled", "Ping", "Idle", "Demand", "Tick",
+    "Crash",
 ];
 
 /// Cells that cannot be met, with the reason. The inputs are columns `from..=to`.
@@ -63,7 +63,7 @@ const UNREACHABLE: [(&str, Column, Column, &str); 1] =
 const RARE: &[(&str, Column)] = &[
     ("Launching, unready for good", Column::Drained),
     // A few times in twenty thousand histories.
-    ("Trial", Column::Drained),
+    ("Canary", Column::Drained),
     ("Launching, old serves", Column::Drained),
     ("Waiting", Column::Spawned),
     ("Waiting", Column::SpawnFailed),
@@ -91,7 +91,7 @@ pub struct Coverage([[u64; COLUMNS.len()]; ROWS.len()], Cases);
 /// How often something was so that no single process shows.
 #[derive(Clone, Copy, Default)]
 struct Cases {
-    /// Of an app's ready processes some were ill, and passed over.
+    /// Of an app's ready processes some were ill, and ejected.
     ejected: u64,
     /// All were ill, and none was.
     all_ill: u64,
@@ -101,7 +101,7 @@ struct Cases {
 
 impl Cases {
     fn all(&self) -> [(u64, &'static str); 3] {
-        [(self.ejected, "some passed over"), (self.all_ill, "all ill"), (self.spared, "left as it was")]
+        [(self.ejected, "some ejected"), (self.all_ill, "all ill"), (self.spared, "left as it was")]
     }
 }
 
@@ -143,7 +143,7 @@ impl Coverage {
     }
 
     /// Cells that were said to be out of reach and were met all the same.
-    pub fn wonders(&self) -> Vec<String> {
+    pub fn unexpected(&self) -> Vec<String> {
         let cells = (0..ROWS.len()).flat_map(|row| (0..COLUMNS.len()).map(move |column| (row, column)));
         let met = cells.filter(|(row, column)| self.0[*row][*column] > 0 && reason(*row, *column).is_some());
         met.map(|(row, column)| format!("{} × {}", ROWS[row], COLUMNS[column])).collect()
@@ -186,7 +186,7 @@ fn row(process: &Process) -> usize {
         State::Launching { old: None, ready_by: None, .. } => 2,
         State::Launching { old: Some(_), .. } => 3,
         State::Online(_) => 4,
-        State::Stopping(departure) if matches!(departure.stage, StopStage::Draining { .. }) => 5,
+        State::Stopping(stopping) if matches!(stopping.stage, StopStage::Draining { .. }) => 5,
         State::Stopping(_) if process.goal != Goal::Up => 6,
         State::Stopping(_) => 7,
         State::Waiting { .. } => 8,

@@ -2,24 +2,24 @@
 //! (see [`crate::supervisor::persist`]).
 //!
 //! It dies with an input taken in and written down, and its effects carried out, all or the first few. Or the last
-//! records are lost while their effects stand. The system lives on: programs start, end and are told nothing. Who was
-//! recovered is then led along with who never died, a twin given the same inputs, and must do the same.
+//! records are lost while their effects stand. The system lives on: programs start, end and are told nothing. The
+//! recovered supervisor then runs beside a reference that never died, is given the same inputs, and must do the same.
 
 use std::collections::BTreeMap;
 
 use super::coverage::Column;
 use super::history::History;
-use super::os::News;
+use super::os::OsEvent;
 use crate::protocol::{EventKind, Exit, Run};
 use crate::spec::ExecMode;
 use crate::supervisor::{Effect, Input, Moment, Process, RecordKey, Request, State, Supervisor, Ticket};
 
-/// So many inputs is a twin led along.
-const TWIN_LIVES: u32 = 8;
+/// For so many inputs the reference runs beside the recovered supervisor.
+const REFERENCE_INPUTS: u32 = 8;
 
 /// How the daemon is going to die of an input.
 #[derive(Clone, Copy)]
-pub enum Death {
+pub enum Crash {
     /// Its records are written, its effects carried out in part or all.
     Recorded,
     /// Its effects are carried out in part or all, its records lost.
@@ -27,7 +27,7 @@ pub enum Death {
 }
 
 /// The supervisor that did not die.
-pub struct Twin {
+pub struct Reference {
     supervisor: Supervisor,
     inputs: u32,
 }
@@ -62,80 +62,80 @@ impl Store {
 
 impl History {
     /// Whether the daemon is to die of the next input.
-    pub fn fate(&mut self) -> Option<Death> {
-        if !self.rng.percent(self.mortal) {
+    pub fn fate(&mut self) -> Option<Crash> {
+        if !self.rng.percent(self.crash_percent) {
             return None;
         }
         self.store.write(&mut self.supervisor);
-        self.checkup_before = self.checkup.clone();
-        Some(if !self.rolling && self.rng.percent(30) { Death::Lost } else { Death::Recorded })
+        self.health_observer_before = self.health_observer.clone();
+        Some(if !self.rolling && self.rng.percent(30) { Crash::Lost } else { Crash::Recorded })
     }
 
-    /// Lets supervisor and twin take in an input.
+    /// Lets supervisor and reference take in an input.
     pub fn decide(&mut self, input: &Input) -> Vec<Effect> {
         if let Some(trace) = &mut self.trace {
             trace.push(format!("{:?} {input:?}", self.now));
         }
         let clusters = self.supervisor.apps().filter(|app| app.spec.mode == ExecMode::Cluster);
         self.clusters = clusters.map(|app| app.id).collect();
-        self.checkup.note(&self.supervisor, input);
+        self.health_observer.note(&self.supervisor, input);
         let effects = self.supervisor.handle(self.now, input.clone());
         if let Some(trace) = &mut self.trace {
             trace.extend(effects.iter().map(|effect| format!("    {effect:?}")));
         }
-        if let Some(mut twin) = self.twin.take() {
-            let mut same = twin.supervisor.handle(self.now, input.clone());
-            // The twin still answers what was asked before.
+        if let Some(mut reference) = self.reference.take() {
+            let mut same = reference.supervisor.handle(self.now, input.clone());
+            // The reference still answers what was asked before.
             same.retain(|effect| !matches!(effect, Effect::Settle { ticket, .. } if !self.open.contains(ticket)));
             assert_eq!(effects, same, "the recovered does not do what it did before");
-            assert_eq!(self.supervisor.next_deadline(), twin.supervisor.next_deadline());
-            twin.inputs += 1;
-            if twin.inputs < TWIN_LIVES {
-                self.twin = Some(twin);
+            assert_eq!(self.supervisor.next_deadline(), reference.supervisor.next_deadline());
+            reference.inputs += 1;
+            if reference.inputs < REFERENCE_INPUTS {
+                self.reference = Some(reference);
             } else {
-                assert!(self.supervisor.all_records().eq(twin.supervisor.all_records()), "the twins grow apart");
+                assert!(self.supervisor.all_records().eq(reference.supervisor.all_records()), "the twins grow apart");
             }
         }
         effects
     }
 
     /// The daemon is gone, the system goes on for a while, and the next daemon takes over.
-    pub fn die(&mut self, death: Death, input: &Input) {
+    pub fn die(&mut self, crash: Crash, input: &Input) {
         for process in self.supervisor.processes.values() {
-            self.coverage.note(process, Column::Death);
+            self.coverage.note(process, Column::Crash);
         }
         if let Some(trace) = &mut self.trace {
-            trace.push(match death {
-                Death::Recorded => "the daemon dies".to_owned(),
-                Death::Lost => "the daemon dies and its last records are lost".to_owned(),
+            trace.push(match crash {
+                Crash::Recorded => "the daemon dies".to_owned(),
+                Crash::Lost => "the daemon dies and its last records are lost".to_owned(),
             });
         }
-        match death {
-            Death::Recorded => {
+        match crash {
+            Crash::Recorded => {
                 self.store.write(&mut self.supervisor);
                 self.store.check(&self.supervisor);
-                self.forget_the_gone();
+                self.forget_removed();
             }
-            Death::Lost => {
-                if let Some(before) = self.book_before.take() {
-                    self.book = before;
+            Crash::Lost => {
+                if let Some(before) = self.expectations_before.take() {
+                    self.expectations = before;
                 }
-                self.checkup = self.checkup_before.clone();
+                self.health_observer = self.health_observer_before.clone();
                 if let Input::SpawnFailed { run, .. } = input {
-                    self.os.never_was(*run);
+                    self.os.forget_spawn(*run);
                 }
             }
         }
         let recovered = self.store.read();
         self.store.check(&recovered);
         let dead = std::mem::replace(&mut self.supervisor, recovered);
-        self.twin = None;
-        if let Death::Recorded = death {
+        self.reference = None;
+        if let Crash::Recorded = crash {
             assert_eq!(self.supervisor.next_deadline(), dead.next_deadline());
-            self.twin = Some(Twin { supervisor: dead, inputs: 0 });
+            self.reference = Some(Reference { supervisor: dead, inputs: 0 });
         }
         self.open.clear();
-        self.pact = None;
+        self.reload_check = None;
         self.os.orphan();
         let backlog = self.gap();
         self.recover(backlog);
@@ -151,15 +151,15 @@ impl History {
             _ => 60_000,
         };
         let end = self.now.after(self.rng.millis(longest));
-        // Whoever keeps exits and messages for the daemon may have died with it.
+        // The keeper, which keeps exits and messages for the daemon, may have died with it.
         let forgotten = self.rng.percent(30);
         let mut backlog = Vec::new();
         while self.os.next().is_some_and(|at| at <= end) && !self.rolling {
             let Some((at, run, news)) = self.os.take() else { continue };
             self.now = self.now.max(at);
             match (self.os.happen(&mut self.rng, self.now, run, news), news) {
-                (_, News::Spawned) => {}
-                (_, News::Ready(_)) if forgotten => {}
+                (_, OsEvent::Spawned) => {}
+                (_, OsEvent::Ready(_)) if forgotten => {}
                 (Input::Exited { run, survivors, .. }, _) if forgotten => {
                     backlog.push(Input::Exited { run, exit: Exit::Unknown, survivors });
                 }
@@ -177,8 +177,8 @@ impl History {
         let apps = &self.supervisor.apps;
         self.os.listening.retain(|app| apps.contains_key(app));
         self.supervisor.skip_runs_to(self.os.last_run());
-        if let Some(twin) = &mut self.twin {
-            twin.supervisor.skip_runs_to(self.os.last_run());
+        if let Some(reference) = &mut self.reference {
+            reference.supervisor.skip_runs_to(self.os.last_run());
         }
         self.os.recovering = true;
         self.rotate();
@@ -186,7 +186,7 @@ impl History {
         for input in backlog {
             self.hand_over(&input);
         }
-        self.bury();
+        self.report_unseen_ends();
         self.os.recovering = false;
         let serving = |process: &Process| match process.state {
             State::Online(serving) => Some(serving.run),
@@ -197,7 +197,7 @@ impl History {
             self.hand_over(&Input::WatchdogPing { run });
         }
         if self.os.behaves {
-            self.os.calm_down(self.now);
+            self.os.make_well_behaved(self.now);
         }
         if self.supervisor.is_closing() && self.rng.percent(50) {
             self.next_ticket += 1;
@@ -209,7 +209,7 @@ impl History {
         }
     }
 
-    /// Lets in who is ready, but for those who are passed over.
+    /// Admits every ready run that is not ejected.
     fn rotate(&mut self) {
         for (run, _) in self.supervisor.processes.values().flat_map(Process::serving) {
             self.os.rotate(run, !self.supervisor.is_ejected(run));
@@ -256,7 +256,7 @@ impl History {
     }
 
     /// Tells of every run whose end nobody told of.
-    fn bury(&mut self) {
+    fn report_unseen_ends(&mut self) {
         let runs: Vec<Run> = self.supervisor.runs.keys().copied().collect();
         for run in runs {
             let survivors = match self.os.bodies.get(&run) {
@@ -286,7 +286,7 @@ fn launched_at(process: &Process, run: Run) -> Option<Moment> {
 
 fn exit_is_known(process: &Process, run: Run) -> bool {
     let current = match &process.state {
-        State::Stopping(departure) => Some(departure),
+        State::Stopping(stopping) => Some(stopping),
         State::Stopped
         | State::Launching { .. }
         | State::Canary { .. }
@@ -295,6 +295,6 @@ fn exit_is_known(process: &Process, run: Run) -> bool {
         | State::Idle
         | State::Errored => None,
     };
-    let mut departures = current.into_iter().chain(&process.retiring);
-    departures.any(|departure| departure.run == run && departure.exit.is_some())
+    let mut stopping_runs = current.into_iter().chain(&process.retiring);
+    stopping_runs.any(|stopping| stopping.run == run && stopping.exit.is_some())
 }

@@ -1,15 +1,15 @@
-//! One random life of a supervisor, and what an observer who only knows the requests expects of it.
+//! One random life of a supervisor, and what an observer that knows only the requests expects of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::checkup::Checkup;
 use super::coverage::{Column, Coverage};
-use super::crash::{Death, Store, Twin};
+use super::crash::{Crash, Reference, Store};
+use super::health_observer::HealthObserver;
 use super::invariants;
-use super::observer::Book;
-use super::os::{News, Os};
-use super::reload_atomicity::Pact;
+use super::observer::Expectations;
+use super::os::{Os, OsEvent};
+use super::reload_atomicity::ReloadCheck;
 use super::rng::Rng;
 use super::{Snapshot, sequence, workload};
 use crate::protocol::{Launch, Run};
@@ -17,7 +17,7 @@ use crate::spec::dependency::Condition;
 use crate::spec::{AppSpec, ExecMode};
 use crate::supervisor::{AppId, Effect, Fault, Input, Moment, Process, Proof, Request, State, Supervisor, Ticket};
 
-/// A supervisor, its world, and the observer's book.
+/// A supervisor, its world, and the observer's expectations.
 pub struct History {
     pub supervisor: Supervisor,
     pub os: Os,
@@ -26,12 +26,12 @@ pub struct History {
     pub next_ticket: u64,
     /// Tickets not answered yet.
     pub open: BTreeSet<Ticket>,
-    pub book: Book,
-    /// The book before the request that is being put.
-    pub book_before: Option<Book>,
-    pub checkup: Checkup,
+    pub expectations: Expectations,
+    /// The expectations before the request that is being put.
+    pub expectations_before: Option<Expectations>,
+    pub health_observer: HealthObserver,
     /// As it was before the input whose records are going to be lost.
-    pub checkup_before: Checkup,
+    pub health_observer_before: HealthObserver,
     /// So many in a hundred requests are reloads.
     reloads: u64,
     /// Reloads only, and only successors fail.
@@ -39,11 +39,11 @@ pub struct History {
     /// One reload at a time, and nothing else that replaces processes.
     serial: bool,
     /// What is expected of the reload under way.
-    pub pact: Option<Pact>,
+    pub reload_check: Option<ReloadCheck>,
     /// The daemon dies of so many in a hundred inputs.
-    pub mortal: u64,
+    pub crash_percent: u64,
     pub store: Store,
-    pub twin: Option<Twin>,
+    pub reference: Option<Reference>,
     saved: Snapshot,
     /// The apps that were clusters before the last input.
     pub clusters: BTreeSet<AppId>,
@@ -63,17 +63,17 @@ impl History {
             now,
             next_ticket: 0,
             open: BTreeSet::new(),
-            book: Book::default(),
-            book_before: None,
-            checkup: Checkup::default(),
-            checkup_before: Checkup::default(),
+            expectations: Expectations::default(),
+            expectations_before: None,
+            health_observer: HealthObserver::default(),
+            health_observer_before: HealthObserver::default(),
             reloads: 0,
             rolling: false,
             serial: false,
-            pact: None,
-            mortal: 0,
+            reload_check: None,
+            crash_percent: 0,
             store: Store::default(),
-            twin: None,
+            reference: None,
             saved: Snapshot::default(),
             clusters: BTreeSet::new(),
             coverage: Coverage::default(),
@@ -83,7 +83,7 @@ impl History {
 
     /// Lives it from the first request to the shutdown.
     pub fn live(&mut self) {
-        self.mortal = self.rng.pick(&[0, 0, 1, 3]);
+        self.crash_percent = self.rng.pick(&[0, 0, 1, 3]);
         if self.rng.percent(15) {
             self.roll();
             self.reloads = self.rng.pick(&[0, 70]);
@@ -94,7 +94,7 @@ impl History {
         }
         if self.rng.percent(80) {
             self.settle();
-            self.check_wishes();
+            self.check_expected();
         }
         self.shut_down();
     }
@@ -120,15 +120,15 @@ impl History {
         for _ in 0..if self.serial { 150 } else { 40 } {
             self.step();
         }
-        (self.rolling, self.serial, self.pact) = (false, false, None);
+        (self.rolling, self.serial, self.reload_check) = (false, false, None);
     }
 
     fn step(&mut self) {
         match self.rng.below(100) {
-            0..47 => self.hear(),
+            0..47 => self.next_event(),
             47..50 => self.demand(),
             50..68 => self.wait(),
-            68..72 => drop(self.tell(&Input::Tick)),
+            68..72 => drop(self.handle(&Input::Tick)),
             72..90 => {
                 let (rng, supervisor) = (&mut self.rng, &self.supervisor);
                 let reload = supervisor.apps().next().is_some() && (self.rolling || rng.percent(self.reloads));
@@ -142,11 +142,11 @@ impl History {
                     false => workload::ask(rng, supervisor, &self.saved),
                 };
                 if self.serial {
-                    self.pact = Some(Pact::new(self, &ask));
+                    self.reload_check = Some(ReloadCheck::new(self, &ask));
                 }
                 self.ask(&ask);
             }
-            90..92 => self.rumour(),
+            90..92 => self.stale_input(),
             92..94 => self.sample(),
             94..96 => (0..=self.rng.below(5)).for_each(|_| self.check_health()),
             96..97 => self.saved = self.supervisor.snapshot(),
@@ -156,24 +156,24 @@ impl History {
     }
 
     /// The next news of the system, in its time or late.
-    pub(super) fn hear(&mut self) {
+    pub(super) fn next_event(&mut self) {
         let Some((at, run, news)) = self.os.take() else { return };
-        if matches!(news, News::Crash(_)) && self.rolling && !self.is_successor(run) {
+        if matches!(news, OsEvent::Crash(_)) && self.rolling && !self.is_successor(run) {
             return;
         }
         self.now = self.now.max(at);
         let input = self.os.happen(&mut self.rng, self.now, run, news);
-        self.tell(&input);
+        self.handle(&input);
     }
 
     /// What is taken for ready before it was reported to be there is there: while rolling, only successors fail.
-    fn spare_the_unborn(&mut self) {
+    fn confirm_ready_runs(&mut self) {
         if !self.rolling {
             return;
         }
         for process in self.supervisor.processes.values() {
             if let State::Online(serving) | State::Canary { new: serving, .. } = process.state {
-                self.os.was_born(serving.run);
+                self.os.confirm_spawn(serving.run);
             }
         }
     }
@@ -194,11 +194,11 @@ impl History {
         if self.rng.percent(30) {
             self.now = self.now.after(self.rng.millis(3_000));
         }
-        self.tell(&Input::Tick);
+        self.handle(&Input::Tick);
     }
 
-    /// News of a run that is long dead, or never was.
-    fn rumour(&mut self) {
+    /// A report about a run that is gone, or that never existed.
+    fn stale_input(&mut self) {
         let run = Run(self.rng.below(self.supervisor.last_run + 3));
         if self.os.bodies.contains_key(&run) {
             return;
@@ -220,8 +220,8 @@ impl History {
             12 => Input::Listening { run, address: "[::]:1".into() },
             _ => Input::Sampled { run, memory: 1 << 40 },
         };
-        let effects = self.tell(&input);
-        assert!(effects.is_empty(), "news of the dead had effects: {effects:?}");
+        let effects = self.handle(&input);
+        assert!(effects.is_empty(), "a stale input had effects: {effects:?}");
     }
 
     /// A client comes to some app, or none has for long; somebody says that it is alive, or hangs.
@@ -233,24 +233,24 @@ impl History {
         }
         let ready: Vec<AppId> = apps.iter().copied().filter(|app| self.supervisor.may_rest(*app)).collect();
         let app = self.rng.pick(if ready.is_empty() { &apps } else { &ready });
-        // What is expected holds of one daemon, and not across the death of two.
-        let mortal = self.mortal;
+        // What is expected holds of one daemon, and not across a crash.
+        let crash_percent = self.crash_percent;
         let checked = self.rng.percent(50);
         if checked {
-            self.mortal = 0;
+            self.crash_percent = 0;
             // What is due after a jump of the clock is none of this.
-            self.tell(&Input::Tick);
+            self.handle(&Input::Tick);
         }
         let before = invariants::demand(self, app);
         match self.rng.below(6) {
             0..2 => {
-                self.tell(&Input::Demand { app });
+                self.handle(&Input::Demand { app });
                 if checked {
                     invariants::check_wanted(self, &before, app);
                 }
             }
             2..4 => {
-                self.tell(&Input::Idle { app });
+                self.handle(&Input::Idle { app });
                 if checked {
                     invariants::check_unneeded(self, &before, app);
                 }
@@ -258,25 +258,25 @@ impl History {
             _ if runs.is_empty() => {}
             4 => {
                 let run = self.rng.pick(&runs);
-                self.tell(&Input::WatchdogPing { run });
+                self.handle(&Input::WatchdogPing { run });
             }
             _ => {
                 let run = self.rng.pick(&runs);
-                self.tell(&Input::WatchdogTrigger { run });
+                self.handle(&Input::WatchdogTrigger { run });
             }
         }
-        self.mortal = mortal;
+        self.crash_percent = crash_percent;
     }
 
     fn sample(&mut self) {
         let runs: Vec<Run> = self.os.bodies.keys().copied().collect();
         if !runs.is_empty() && !self.serial {
             let input = Input::Sampled { run: self.rng.pick(&runs), memory: self.rng.pick(&[1, 1 << 30]) };
-            self.tell(&input);
+            self.handle(&input);
             let run = self.rng.pick(&runs);
             let judged = self.supervisor.judged_by_errors().any(|judged| judged == run);
             let lines = if judged { u32::try_from(self.rng.below(40)).unwrap_or(0) } else { 1000 };
-            self.tell(&Input::StderrLines { run, lines });
+            self.handle(&Input::StderrLines { run, lines });
         }
     }
 
@@ -298,13 +298,13 @@ impl History {
         let fault = if self.rng.percent(80) { Fault::Own(why) } else { Fault::Unattributed(why) };
         for _ in 0..=self.rng.below(3) {
             if self.os.bodies.contains_key(&run) && (!self.rolling || !fails || self.is_successor(run)) {
-                self.tell(&Input::Checked { run, fault: fails.then(|| fault.clone()) });
+                self.handle(&Input::Checked { run, fault: fails.then(|| fault.clone()) });
             }
         }
     }
 
     /// Hands over one input, carries out what follows, and checks everything.
-    pub fn tell(&mut self, input: &Input) -> Vec<Effect> {
+    pub fn handle(&mut self, input: &Input) -> Vec<Effect> {
         self.cover(input);
         let is_tick = matches!(input, Input::Tick);
         let fate = self.fate();
@@ -317,22 +317,24 @@ impl History {
         match fate {
             None => {
                 self.carry_out(&effects);
-                self.spare_the_unborn();
+                self.confirm_ready_runs();
             }
-            Some(death) => {
+            Some(crash) => {
                 let done = self.rng.below(effects.len() as u64 + 1);
                 self.carry_out(&effects[..usize::try_from(done).expect("few")]);
-                self.spare_the_unborn();
-                if let Death::Recorded = death {
+                self.confirm_ready_runs();
+                if let Crash::Recorded = crash {
                     // Its number may have been given again within the same input.
-                    self.book.wishes.retain(|id, _| !effects.contains(&Effect::ProcessRemoved { process: *id }));
+                    self.expectations
+                        .expected_up
+                        .retain(|id, _| !effects.contains(&Effect::ProcessRemoved { process: *id }));
                 }
-                self.die(death, input);
+                self.die(crash, input);
             }
         }
         invariants::check(self, fate.is_some() || !effects.is_empty());
         self.check_rotation();
-        self.check_pact(&effects);
+        self.check_reload(&effects);
         if self.rolling {
             assert_eq!(served, invariants::serving(self), "a reload took somebody from the rotation");
         }
@@ -349,8 +351,8 @@ impl History {
                 assert!(self.open.remove(ticket), "{ticket:?} is answered twice");
             }
             if let Effect::ProcessRemoved { process } = effect {
-                for book in self.book_before.iter_mut().chain([&mut self.book]) {
-                    book.wishes.remove(process);
+                for expectations in self.expectations_before.iter_mut().chain([&mut self.expectations]) {
+                    expectations.expected_up.remove(process);
                 }
             }
         }

@@ -142,7 +142,8 @@ fn goals_and_states_agree(history: &History) {
         assert!(fits, "goal and state disagree: {process:?}");
         let most = history.supervisor.apps[&process.app].spec.restart.max_restarts;
         assert!(process.history.unstable() < most.max(1) + 16, "the history grows: {process:?}");
-        let down = history.book.wishes.get(&process.id) == Some(&false) || history.book.quiet.contains(&process.app);
+        let down = history.expectations.expected_up.get(&process.id) == Some(&false)
+            || history.expectations.quiet.contains(&process.app);
         // A stop may wait until those that depend on the app have stopped.
         let waits =
             history.supervisor.apps[&process.app].operations.iter().any(|it| it.wish(process.id) == Some(false));

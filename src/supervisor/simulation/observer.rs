@@ -1,4 +1,4 @@
-//! An observer who knows only the requests: what became of each process must agree with the last word about it.
+//! An observer that knows only the requests: what became of each process must agree with the last word about it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,9 +11,9 @@ use crate::supervisor::{AppId, Effect, Goal, Input, ProcessId, Request, Ticket};
 
 /// What the observer expects.
 #[derive(Clone, Default)]
-pub struct Book {
+pub struct Expectations {
     /// What the last word about a process was: shall it run? Not known after a reload.
-    pub wishes: BTreeMap<ProcessId, bool>,
+    pub expected_up: BTreeMap<ProcessId, bool>,
     /// Apps told to be down as a whole.
     pub quiet: BTreeSet<AppId>,
     /// How many processes the last word about an app wanted.
@@ -26,31 +26,31 @@ impl History {
         for id in &named {
             self.coverage.note(&self.supervisor.processes[id], column(ask));
         }
-        let (before, closing) = (self.book.clone(), self.supervisor.is_closing());
+        let (before, closing) = (self.expectations.clone(), self.supervisor.is_closing());
         self.expect(ask, &named);
-        self.book_before = Some(before);
+        self.expectations_before = Some(before);
         self.next_ticket += 1;
         let ticket = Ticket(self.next_ticket);
         self.open.insert(ticket);
         let known: BTreeSet<AppId> = self.supervisor.apps.keys().copied().collect();
-        let effects = self.tell(&Input::Request { ticket, ask: ask.clone() });
-        let before = self.book_before.take();
+        let effects = self.handle(&Input::Request { ticket, ask: ask.clone() });
+        let before = self.expectations_before.take();
         let forgotten = before.is_none();
         let refused = effects.iter().any(|effect| matches!(effect, Effect::Settle { answer: Err(_), .. }));
         assert!(refused || !closing || matches!(ask, Request::ShutDown), "a closing daemon takes orders");
         if refused {
             assert_eq!(effects.len(), 1, "a refusal changes nothing");
-            self.book = before.unwrap_or_else(|| self.book.clone());
-            self.forget_the_gone();
+            self.expectations = before.unwrap_or_else(|| self.expectations.clone());
+            self.forget_removed();
         } else if let (Request::Launch { apps, how }, false) = (ask, forgotten) {
             self.expect_new(apps, *how, &known);
         }
     }
 
     /// Numbers are given again when nobody has them.
-    pub fn forget_the_gone(&mut self) {
+    pub fn forget_removed(&mut self) {
         let processes = &self.supervisor.processes;
-        self.book.wishes.retain(|id, _| processes.contains_key(id));
+        self.expectations.expected_up.retain(|id, _| processes.contains_key(id));
     }
 
     /// The processes a request is about.
@@ -69,14 +69,14 @@ impl History {
     fn expect(&mut self, ask: &Request, named: &[ProcessId]) {
         for app in sequence::dependencies(&self.supervisor, ask, named) {
             // It may be started as well.
-            self.book.quiet.remove(&app);
+            self.expectations.quiet.remove(&app);
             let members: Vec<ProcessId> = self.supervisor.staying(app);
-            self.book.wishes.retain(|id, _| !members.contains(id));
+            self.expectations.expected_up.retain(|id, _| !members.contains(id));
         }
         let apps: BTreeSet<AppId> = named.iter().map(|id| self.supervisor.processes[id].app).collect();
         if let Request::Launch { apps, .. } = ask {
             for known in apps.iter().filter_map(|spec| self.supervisor.find(spec)) {
-                self.book.quiet.remove(&known.id);
+                self.expectations.quiet.remove(&known.id);
             }
         }
         let wish = match ask {
@@ -86,11 +86,11 @@ impl History {
             Request::Act { action: Action::Reload { .. }, .. } | Request::Launch { .. } => None,
             Request::Act { action: Action::Scale(scale), .. } => {
                 for app in apps {
-                    self.book.quiet.remove(&app);
+                    self.expectations.quiet.remove(&app);
                     match scale {
-                        _ if sequence::may_wait(&self.supervisor, app) => drop(self.book.counts.remove(&app)),
-                        Scale::To(count) => drop(self.book.counts.insert(app, *count)),
-                        Scale::Up(_) | Scale::Down(_) => drop(self.book.counts.remove(&app)),
+                        _ if sequence::may_wait(&self.supervisor, app) => drop(self.expectations.counts.remove(&app)),
+                        Scale::To(count) => drop(self.expectations.counts.insert(app, *count)),
+                        Scale::Up(_) | Scale::Down(_) => drop(self.expectations.counts.remove(&app)),
                     }
                 }
                 return;
@@ -99,19 +99,19 @@ impl History {
         };
         for id in named {
             match wish {
-                Some(wish) => self.book.wishes.insert(*id, wish),
-                None => self.book.wishes.remove(id),
+                Some(wish) => self.expectations.expected_up.insert(*id, wish),
+                None => self.expectations.expected_up.remove(id),
             };
         }
         for app in apps {
             let whole = self.supervisor.staying(app).iter().all(|id| named.contains(id));
             if wish == Some(false) {
-                self.book.counts.remove(&app);
+                self.expectations.counts.remove(&app);
                 if whole {
-                    self.book.quiet.insert(app);
+                    self.expectations.quiet.insert(app);
                 }
             } else {
-                self.book.quiet.remove(&app);
+                self.expectations.quiet.remove(&app);
             }
         }
     }
@@ -120,33 +120,33 @@ impl History {
     fn expect_new(&mut self, specs: &[AppSpec], how: Launch, known: &BTreeSet<AppId>) {
         for spec in specs {
             let Some(app) = self.supervisor.find(spec).map(|app| app.id) else { continue };
-            self.book.quiet.remove(&app);
+            self.expectations.quiet.remove(&app);
             // A reload may be rolled back.
             let binding = !matches!(how, Launch::OrReload(_)) || !known.contains(&app);
             // What waits for another app in vain is dropped.
             let binding = binding && !sequence::may_wait(&self.supervisor, app);
             match binding {
-                true => self.book.counts.insert(app, spec.instances),
-                false => self.book.counts.remove(&app),
+                true => self.expectations.counts.insert(app, spec.instances),
+                false => self.expectations.counts.remove(&app),
             };
             if !known.contains(&app) {
                 let needed = specs.iter().any(|other| other.depends_on.contains_key(&spec.name));
                 for id in self.supervisor.staying(app).into_iter().filter(|_| spec.autostart || !needed) {
-                    self.book.wishes.insert(id, spec.autostart);
+                    self.expectations.expected_up.insert(id, spec.autostart);
                 }
             }
         }
     }
 
     /// The last word of the operator holds, but for what ended by itself and is not to come back.
-    pub fn check_wishes(&self) {
+    pub fn check_expected(&self) {
         for process in self.supervisor.processes() {
             let rule = &self.supervisor.apps[&process.app].spec.restart;
             let may_end = !rule.autorestart || !rule.stop_exit_codes.is_empty() || process.last_exit.is_some();
-            let up = self.book.wishes.get(&process.id) == Some(&true);
+            let up = self.expectations.expected_up.get(&process.id) == Some(&true);
             assert!(!up || process.goal == Goal::Up || may_end, "it was to be up: {process:?}");
         }
-        for (app, count) in &self.book.counts {
+        for (app, count) in &self.expectations.counts {
             let staying = u32::try_from(self.supervisor.staying(*app).len()).expect("few");
             assert!(self.supervisor.app(*app).is_none() || staying == *count, "{app:?} has {staying}, not {count}");
         }

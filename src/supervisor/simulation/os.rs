@@ -12,24 +12,24 @@ use crate::supervisor::{AppId, Effect, Input, Moment, Proof};
 
 /// One process tree that lives, as far as the supervisor has been told.
 #[derive(Debug)]
-pub struct Body {
+pub struct SimulatedRun {
     /// When its `Spawned` or `SpawnFailed` is due; nothing about it comes earlier.
     told_at: Moment,
     /// It never came to be; its `SpawnFailed` is on the way.
-    stillborn: bool,
+    fails_to_spawn: bool,
     /// The main process lives.
     pub main: bool,
     /// When the main process ends, others of its tree live on.
     leaves: bool,
     /// What it leaves goes by SIGKILL only.
-    obstinate: bool,
-    /// The main process does not hear the stop signal.
-    deaf: bool,
+    ignores_stop: bool,
+    /// The main process does not act on the stop signal.
+    ignores_signal: bool,
     /// How long it may take from the stop signal to SIGKILL, and when that signal came.
     kill_timeout: Duration,
     terminated: Option<Moment>,
     /// Its stop signal came from a daemon that died; the next one, told to send it, will know.
-    told_by_the_dead: bool,
+    signalled_before_crash: bool,
     drained: bool,
     killed: bool,
     /// It was told to serve the sockets it was given.
@@ -42,7 +42,7 @@ pub struct Body {
 
 /// What is going to be reported of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum News {
+pub enum OsEvent {
     Spawned,
     SpawnFailed {
         permanent: bool,
@@ -61,8 +61,8 @@ pub enum News {
 /// All that lives, and what will be heard of it.
 #[derive(Debug, Default)]
 pub struct Os {
-    pub bodies: BTreeMap<Run, Body>,
-    agenda: BTreeMap<(Moment, u64), (Run, News)>,
+    pub bodies: BTreeMap<Run, SimulatedRun>,
+    agenda: BTreeMap<(Moment, u64), (Run, OsEvent)>,
     scheduled: u64,
     /// Runs that were started.
     started: BTreeSet<Run>,
@@ -81,43 +81,43 @@ impl Os {
     }
 
     /// The next news, if it has not become void.
-    pub fn take(&mut self) -> Option<(Moment, Run, News)> {
+    pub fn take(&mut self) -> Option<(Moment, Run, OsEvent)> {
         let ((at, _), (run, news)) = self.agenda.pop_first()?;
         let body = self.bodies.get(&run)?;
         let void = match news {
-            News::Exit(_) | News::Ready(_) | News::Passes => !body.main,
-            News::Crash(_) => !body.main || self.behaves,
-            News::TreeExited => body.main,
-            News::SpawnFailed { .. } => !body.stillborn,
-            News::Spawned | News::Drained => false,
+            OsEvent::Exit(_) | OsEvent::Ready(_) | OsEvent::Passes => !body.main,
+            OsEvent::Crash(_) => !body.main || self.behaves,
+            OsEvent::TreeExited => body.main,
+            OsEvent::SpawnFailed { .. } => !body.fails_to_spawn,
+            OsEvent::Spawned | OsEvent::Drained => false,
         };
         (!void).then_some((at, run, news))
     }
 
     /// Makes the news true and says it in the supervisor's words.
-    pub fn happen(&mut self, rng: &mut Rng, now: Moment, run: Run, news: News) -> Input {
+    pub fn happen(&mut self, rng: &mut Rng, now: Moment, run: Run, news: OsEvent) -> Input {
         match news {
-            News::Spawned => Input::Spawned { run },
-            News::Ready(proof) => Input::Ready { run, proof },
-            News::Passes => Input::Checked { run, fault: None },
-            News::Drained => Input::Drained { run },
-            News::SpawnFailed { permanent } => {
+            OsEvent::Spawned => Input::Spawned { run },
+            OsEvent::Ready(proof) => Input::Ready { run, proof },
+            OsEvent::Passes => Input::Checked { run, fault: None },
+            OsEvent::Drained => Input::Drained { run },
+            OsEvent::SpawnFailed { permanent } => {
                 self.bodies.remove(&run);
                 Input::SpawnFailed { run, error: "no such file".into(), permanent }
             }
-            News::TreeExited => {
+            OsEvent::TreeExited => {
                 self.bodies.remove(&run);
                 Input::TreeExited { run }
             }
-            News::Exit(exit) | News::Crash(exit) => {
+            OsEvent::Exit(exit) | OsEvent::Crash(exit) => {
                 let body = self.bodies.get_mut(&run).expect("void news are not delivered");
                 body.main = false;
                 let survivors = body.leaves;
-                let goes = body.killed || (body.terminated.is_some() && !body.obstinate);
+                let goes = body.killed || (body.terminated.is_some() && !body.ignores_stop);
                 if !survivors {
                     self.bodies.remove(&run);
                 } else if goes {
-                    self.plan(now.after(rng.millis(300)), run, News::TreeExited);
+                    self.plan(now.after(rng.millis(300)), run, OsEvent::TreeExited);
                 }
                 Input::Exited { run, exit, survivors }
             }
@@ -168,22 +168,22 @@ impl Os {
         }
     }
 
-    /// Lets all that lives behave, deaf as it may be.
-    pub fn calm_down(&mut self, now: Moment) {
+    /// Lets every run behave well from now on; one that ignores its stop signal still does.
+    pub fn make_well_behaved(&mut self, now: Moment) {
         self.behaves = true;
         let mains: Vec<Run> = self.bodies.iter().filter(|(_, body)| body.main).map(|(run, _)| *run).collect();
         for run in mains {
             let at = self.bodies[&run].told_at.max(now);
-            self.plan(at.after(Duration::from_millis(50)), run, News::Ready(Proof::Message));
-            self.plan(at.after(Duration::from_millis(50)), run, News::Passes);
+            self.plan(at.after(Duration::from_millis(50)), run, OsEvent::Ready(Proof::Message));
+            self.plan(at.after(Duration::from_millis(50)), run, OsEvent::Passes);
         }
     }
 
     /// A job comes to its end, all being done, unless it is ending already.
     pub fn finish(&mut self, now: Moment, run: Run) {
-        let ends = |(other, news): &(Run, News)| *other == run && matches!(news, News::Exit(_));
+        let ends = |(other, news): &(Run, OsEvent)| *other == run && matches!(news, OsEvent::Exit(_));
         if !self.agenda.values().any(ends) {
-            self.plan(now.after(Duration::from_millis(50)), run, News::Exit(Exit::Code(0)));
+            self.plan(now.after(Duration::from_millis(50)), run, OsEvent::Exit(Exit::Code(0)));
         }
     }
 
@@ -191,28 +191,29 @@ impl Os {
 
     /// Nobody is there to report what was not started, or to see to drains.
     pub fn orphan(&mut self) {
-        let stillborn: Vec<Run> = self.bodies.iter().filter(|(_, body)| body.stillborn).map(|(run, _)| *run).collect();
-        for run in stillborn {
+        let fails_to_spawn: Vec<Run> =
+            self.bodies.iter().filter(|(_, body)| body.fails_to_spawn).map(|(run, _)| *run).collect();
+        for run in fails_to_spawn {
             self.bodies.remove(&run);
-            self.never_was(run);
+            self.forget_spawn(run);
         }
         for body in self.bodies.values_mut() {
             (body.drained, body.serves) = (false, false);
-            body.told_by_the_dead = body.terminated.is_some();
+            body.signalled_before_crash = body.terminated.is_some();
         }
-        self.agenda.retain(|_, (_, news)| *news != News::Drained);
+        self.agenda.retain(|_, (_, news)| *news != OsEvent::Drained);
     }
 
     /// The run came to be after all.
-    pub fn was_born(&mut self, run: Run) {
-        let Some(body) = self.bodies.get_mut(&run).filter(|body| body.stillborn) else { return };
-        body.stillborn = false;
+    pub fn confirm_spawn(&mut self, run: Run) {
+        let Some(body) = self.bodies.get_mut(&run).filter(|body| body.fails_to_spawn) else { return };
+        body.fails_to_spawn = false;
         let told_at = body.told_at;
-        self.plan(told_at, run, News::Spawned);
+        self.plan(told_at, run, OsEvent::Spawned);
     }
 
     /// The run did not come to be, and nobody was told.
-    pub fn never_was(&mut self, run: Run) {
+    pub fn forget_spawn(&mut self, run: Run) {
         self.started.remove(&run);
         self.agenda.retain(|_, (other, _)| *other != run);
     }
@@ -240,7 +241,7 @@ impl Os {
         self.bodies.get(&run).is_some_and(|body| body.main && body.terminated.is_none())
     }
 
-    fn plan(&mut self, at: Moment, run: Run, news: News) {
+    fn plan(&mut self, at: Moment, run: Run, news: OsEvent) {
         self.scheduled += 1;
         self.agenda.insert((at, self.scheduled), (run, news));
     }
@@ -250,16 +251,16 @@ impl Os {
         let wild = !self.behaves;
         let slow = wild && rng.percent(15);
         let told_at = now.after(rng.millis(if slow { 8_000 } else { 4 }));
-        let body = Body {
+        let body = SimulatedRun {
             told_at,
-            stillborn: wild && rng.percent(if slow { 40 } else { 7 }),
+            fails_to_spawn: wild && rng.percent(if slow { 40 } else { 7 }),
             main: true,
             leaves: wild && rng.percent(20),
-            obstinate: rng.percent(50),
-            deaf: wild && rng.percent(15),
+            ignores_stop: rng.percent(50),
+            ignores_signal: wild && rng.percent(15),
             kill_timeout: spec.stop.kill_timeout,
             terminated: None,
-            told_by_the_dead: false,
+            signalled_before_crash: false,
             drained: false,
             killed: false,
             serves: false,
@@ -267,10 +268,10 @@ impl Os {
             rotates: !spec.may_be_withheld(),
             release: Arc::clone(&spec.base_env),
         };
-        if body.stillborn {
-            self.plan(told_at, run, News::SpawnFailed { permanent: rng.percent(35) });
+        if body.fails_to_spawn {
+            self.plan(told_at, run, OsEvent::SpawnFailed { permanent: rng.percent(35) });
         } else {
-            self.plan(told_at, run, News::Spawned);
+            self.plan(told_at, run, OsEvent::Spawned);
             self.plan_life(rng, told_at, run);
         }
         self.bodies.insert(run, body);
@@ -278,17 +279,17 @@ impl Os {
 
     fn plan_life(&mut self, rng: &mut Rng, born: Moment, run: Run) {
         if self.behaves {
-            self.plan(born.after(Duration::from_millis(50)), run, News::Passes);
-            return self.plan(born.after(Duration::from_millis(50)), run, News::Ready(Proof::Message));
+            self.plan(born.after(Duration::from_millis(50)), run, OsEvent::Passes);
+            return self.plan(born.after(Duration::from_millis(50)), run, OsEvent::Ready(Proof::Message));
         }
         if rng.percent(60) {
-            self.plan(born.after(rng.millis(1500)), run, News::Ready(Proof::Listening));
+            self.plan(born.after(rng.millis(1500)), run, OsEvent::Ready(Proof::Listening));
         }
         if rng.percent(60) {
-            self.plan(born.after(rng.millis(4000)), run, News::Ready(Proof::Message));
+            self.plan(born.after(rng.millis(4000)), run, OsEvent::Ready(Proof::Message));
         }
         if rng.percent(60) {
-            self.plan(born.after(rng.millis(2500)), run, News::Passes);
+            self.plan(born.after(rng.millis(2500)), run, OsEvent::Passes);
         }
         let lives = match rng.below(10) {
             0..3 => rng.millis(40),
@@ -297,7 +298,7 @@ impl Os {
             _ => return,
         };
         let exit = rng.pick(&[Exit::Code(0), Exit::Code(1), Exit::Signal(9), Exit::Signal(11)]);
-        self.plan(born.after(lives), run, News::Crash(exit));
+        self.plan(born.after(lives), run, OsEvent::Crash(exit));
     }
 
     fn drain(&mut self, rng: &mut Rng, now: Moment, run: Run, grace: Duration) {
@@ -305,30 +306,30 @@ impl Os {
         if self.recovering && !body.main {
             return;
         }
-        let stays = body.terminated.is_none() || body.told_by_the_dead;
+        let stays = body.terminated.is_none() || body.signalled_before_crash;
         assert!(body.main && !body.drained && stays, "{run:?} is drained out of turn: {body:?}");
         body.drained = true;
         if rng.percent(60) {
             let within = u64::try_from(grace.as_millis()).expect("short") + 1;
-            self.plan(now.after(rng.millis(within)), run, News::Drained);
+            self.plan(now.after(rng.millis(within)), run, OsEvent::Drained);
         }
     }
 
     fn terminate(&mut self, rng: &mut Rng, now: Moment, run: Run) {
         let body = self.bodies.get_mut(&run).unwrap_or_else(|| panic!("{run:?} is told to stop and does not live"));
-        if std::mem::take(&mut body.told_by_the_dead) {
+        if std::mem::take(&mut body.signalled_before_crash) {
             return;
         }
         assert!(body.terminated.is_none(), "{run:?} gets its stop signal twice: programs take that for `at once`");
         body.terminated = Some(now);
-        if body.stillborn {
+        if body.fails_to_spawn {
             return;
         }
         let at = body.told_at.max(now).after(rng.millis(200));
-        if body.main && !body.deaf {
-            self.plan(at, run, News::Exit(rng.pick(&[Exit::Code(0), Exit::Code(1), Exit::Signal(2)])));
-        } else if !body.main && !body.obstinate {
-            self.plan(at, run, News::TreeExited);
+        if body.main && !body.ignores_signal {
+            self.plan(at, run, OsEvent::Exit(rng.pick(&[Exit::Code(0), Exit::Code(1), Exit::Signal(2)])));
+        } else if !body.main && !body.ignores_stop {
+            self.plan(at, run, OsEvent::TreeExited);
         }
     }
 
@@ -341,12 +342,12 @@ impl Os {
         let asked = body.terminated.expect("nothing is killed that was not asked to stop");
         assert!(now >= asked.after(body.kill_timeout), "{run:?} is killed before its time");
         let escapes = !self.behaves && rng.percent(10);
-        if body.stillborn || escapes {
+        if body.fails_to_spawn || escapes {
             return;
         }
         body.killed = true;
         let at = body.told_at.max(now).after(rng.millis(20));
-        let news = if body.main { News::Exit(Exit::Signal(9)) } else { News::TreeExited };
+        let news = if body.main { OsEvent::Exit(Exit::Signal(9)) } else { OsEvent::TreeExited };
         self.plan(at, run, news);
     }
 }

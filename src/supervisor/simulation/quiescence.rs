@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::history::History;
 use super::invariants;
-use super::observer::Book;
+use super::observer::Expectations;
 use super::sequence;
 use crate::protocol::Run;
 use crate::supervisor::{Goal, Input, Process, Request, Serving, State, Supervisor};
@@ -15,7 +15,7 @@ const SETTLES_WITHIN: Duration = Duration::from_secs(300);
 impl History {
     /// Everything behaves from now on: it must come to rest, soon, with every ticket answered.
     pub(crate) fn settle(&mut self) {
-        self.os.calm_down(self.now);
+        self.os.make_well_behaved(self.now);
         let latest = self.now.after(SETTLES_WITHIN);
         loop {
             self.finish_jobs();
@@ -25,11 +25,11 @@ impl History {
                 break;
             }
             if self.os.next() == Some(next) {
-                self.hear();
+                self.next_event();
             } else {
                 self.now = self.now.max(next);
                 self.all_live();
-                self.tell(&Input::Tick);
+                self.handle(&Input::Tick);
             }
             assert!(self.now <= latest, "it does not settle: {:?}", self.supervisor);
         }
@@ -54,7 +54,7 @@ impl History {
         !at_work && self.supervisor.processes().all(|process| process.deadline().is_none() || rests(process))
     }
 
-    /// Who is due to say that it is alive says so.
+    /// Every run whose watchdog is due sends its ping.
     fn all_live(&mut self) {
         let serving = |process: &Process| match process.state {
             State::Online(serving) => vec![serving],
@@ -64,7 +64,7 @@ impl History {
         let due = |serving: &Serving| serving.silent_until <= Some(self.now);
         let due: Vec<Run> =
             self.supervisor.processes().flat_map(serving).filter(due).map(|serving| serving.run).collect();
-        due.into_iter().for_each(|run| drop(self.tell(&Input::WatchdogPing { run })));
+        due.into_iter().for_each(|run| drop(self.handle(&Input::WatchdogPing { run })));
     }
 
     pub(crate) fn shut_down(&mut self) {
@@ -83,9 +83,9 @@ impl History {
         }
         self.settle();
         assert!(self.os.bodies.is_empty(), "alive after the shutdown");
-        (self.mortal, self.twin) = (0, None);
+        (self.crash_percent, self.reference) = (0, None);
         self.supervisor = Supervisor { last_run: self.supervisor.last_run, ..Supervisor::default() };
-        self.book = Book::default();
+        self.expectations = Expectations::default();
         self.ask(&Request::Restore(saved.clone()));
         let restored = sequence::without_jobs(self.supervisor.snapshot());
         assert_eq!(restored, sequence::without_jobs(saved), "what is restored is what was saved");

@@ -9,7 +9,7 @@ use crate::spec::{Env, OnReloadFailure};
 use crate::supervisor::{App, AppId, Effect, Process, ProcessId, Request, State, Ticket};
 
 /// How things stood when a reload was asked for, with nothing else going on.
-pub struct Pact {
+pub struct ReloadCheck {
     ticket: Ticket,
     /// The releases that served.
     before: BTreeMap<ProcessId, Arc<Env>>,
@@ -19,8 +19,8 @@ pub struct Pact {
     forced: bool,
 }
 
-impl Pact {
-    pub fn new(history: &History, ask: &Request) -> Pact {
+impl ReloadCheck {
+    pub fn new(history: &History, ask: &Request) -> ReloadCheck {
         let (forced, dry) = match ask {
             Request::Act { action: Action::Reload { rollout, .. }, .. }
             | Request::Launch { how: Launch::OrReload(rollout), .. } => (rollout.force, rollout.dry_run),
@@ -34,7 +34,7 @@ impl Pact {
         let bound = apps.filter(|_| !forced && !dry).map(|app| (app.id, Arc::clone(&app.spec.base_env))).collect();
         let before =
             history.supervisor.processes().filter_map(|process| Some((process.id, release(history, process)?)));
-        Pact { ticket: Ticket(history.next_ticket + 1), before: before.collect(), bound, forced }
+        ReloadCheck { ticket: Ticket(history.next_ticket + 1), before: before.collect(), bound, forced }
     }
 }
 
@@ -55,19 +55,19 @@ fn release(history: &History, process: &Process) -> Option<Arc<Env>> {
 
 impl History {
     /// Looks whether the reload kept its promise, once it is answered.
-    pub fn check_pact(&mut self, effects: &[Effect]) {
-        let Some(pact) = &self.pact else { return };
+    pub fn check_reload(&mut self, effects: &[Effect]) {
+        let Some(reload_check) = &self.reload_check else { return };
         let settled = effects.iter().find_map(|effect| {
             let Effect::Settle { ticket, answer } = effect else { return None };
-            (*ticket == pact.ticket).then_some(answer)
+            (*ticket == reload_check.ticket).then_some(answer)
         });
         let Some(answer) = settled else { return };
         if let Ok(report) = answer {
-            pact.bound.iter().for_each(|(app, was)| self.check_release(pact, *app, was, report));
-            let spared = if pact.forced { 0 } else { self.spared(report) };
+            reload_check.bound.iter().for_each(|(app, was)| self.check_release(reload_check, *app, was, report));
+            let spared = if reload_check.forced { 0 } else { self.spared(report) };
             self.coverage.spared(spared);
         }
-        self.pact = None;
+        self.reload_check = None;
     }
 
     /// How many apps were not reloaded since the reload of one failed that they depend on. None of those was.
@@ -85,7 +85,7 @@ impl History {
         apps.iter().filter(|app| reloaded(&app.spec.name, failed)).count()
     }
 
-    fn check_release(&self, pact: &Pact, app: AppId, was: &Arc<Env>, report: &Report) {
+    fn check_release(&self, reload_check: &ReloadCheck, app: AppId, was: &Arc<Env>, report: &Report) {
         let members: Vec<&Process> = self.supervisor.members(app).collect();
         let lines = || report.lines.iter().filter(|line| members.iter().any(|process| process.id.0 == line.id));
         let failed = lines().any(|line| line.verdict != Verdict::Done);
@@ -96,7 +96,7 @@ impl History {
             let lost =
                 |verdict: &&&Verdict| matches!(verdict, Verdict::Failed { reason, .. } if reason.contains("not back"));
             if failed && verdicts.iter().find(lost).is_none() {
-                let before = pact.before.get(&process.id);
+                let before = reload_check.before.get(&process.id);
                 assert!(now.as_ref() == before || now.as_ref() == Some(was), "{now:?}: {process:?} {report:?}");
                 assert_eq!(self.supervisor.apps[&app].spec.base_env, *was, "the spec was not rolled back");
             } else if !failed && !verdicts.is_empty() {

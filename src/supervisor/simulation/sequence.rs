@@ -1,4 +1,4 @@
-//! The order of start and stop, as an observer sees it who looks at the apps alone.
+//! The order of start and stop, as an observer sees it that looks at the apps alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -177,7 +177,7 @@ pub fn dependencies(supervisor: &Supervisor, ask: &Request, about: &[ProcessId])
     found
 }
 
-/// The list without saying who runs of the jobs that others need to be completed: these are done again.
+/// The list with every job that other apps need completed marked as up: these jobs run again after a boot.
 pub fn without_jobs(mut snapshot: Snapshot) -> Snapshot {
     let needed = snapshot.apps.iter().flat_map(|app| &app.spec.depends_on);
     let jobs: BTreeSet<String> =

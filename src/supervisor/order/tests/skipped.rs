@@ -7,92 +7,92 @@ use crate::spec::ExecMode;
 /// A `db` (process 1, run 2), an `api` (2, 3) that needs it and a `web` (3, 4) that needs that, clusters, all ready.
 fn three() -> Harness {
     let release = |name, needs| AppSpec { mode: ExecMode::Cluster, ..app(name, needs) };
-    let (mut play, _) = stage(vec![release("db", &[]), release("api", &["db"]), release("web", &["api"])]);
-    (2..=4).for_each(|run| drop(play.ready(run)));
-    play
+    let (mut harness, _) = stage(vec![release("db", &[]), release("api", &["db"]), release("web", &["api"])]);
+    (2..=4).for_each(|run| drop(harness.ready(run)));
+    harness
 }
 
 /// What else there is has been reloaded, and the successor of `db` is on its way as run 5.
-fn reload_all(play: &mut Harness, rollout: Rollout) {
-    let effects = play.act(Action::Reload { changes: Changes::default(), rollout }, "all");
+fn reload_all(harness: &mut Harness, rollout: Rollout) {
+    let effects = harness.act(Action::Reload { changes: Changes::default(), rollout }, "all");
     assert_eq!(effects, [terminate(1), spawn(5, 1)]);
-    assert_eq!(play.exit(1, 0), [spawn(6, 0)]);
-    play.hear(Input::Spawned { run: Run(6) });
+    assert_eq!(harness.exit(1, 0), [spawn(6, 0)]);
+    harness.input(Input::Spawned { run: Run(6) });
     // It has nothing to prove itself with but that it runs.
-    assert_eq!(play.pass(1000), []);
+    assert_eq!(harness.pass(1000), []);
 }
 
-fn read_back(play: &mut Harness) {
-    let records: Vec<_> = play.supervisor.all_records().collect();
-    play.supervisor =
+fn read_back(harness: &mut Harness) {
+    let records: Vec<_> = harness.supervisor.all_records().collect();
+    harness.supervisor =
         Supervisor::from_records(records.iter().map(|(key, text)| (*key, text.as_str()))).expect("records");
 }
 
 #[test]
 fn a_reload_that_failed_leaves_alone_who_depends_on_it() {
-    let mut play = three();
-    reload_all(&mut play, Rollout::waves(1));
-    assert_eq!(play.exit(5, 1), [], "nothing follows");
-    assert_eq!(failure(&play, 1), "exited with code 1 before it was ready");
+    let mut harness = three();
+    reload_all(&mut harness, Rollout::waves(1));
+    assert_eq!(harness.exit(5, 1), [], "nothing follows");
+    assert_eq!(failure(&harness, 1), "exited with code 1 before it was ready");
     let left = |reason: &str| Verdict::NotBegun { reason: reason.to_owned(), old_serves: true };
-    let verdicts = play.verdicts();
+    let verdicts = harness.verdicts();
     assert!(verdicts.contains(&(2, left("not reloaded, because the reload of `db` failed"))), "{verdicts:?}");
     assert!(verdicts.contains(&(3, left("not reloaded, because `api` was not"))), "{verdicts:?}");
     assert!(verdicts.contains(&(0, Verdict::Done)), "{verdicts:?}");
-    assert_eq!([1, 2, 3].map(|id| play.process(id).current_run()), [2, 3, 4].map(|run| Some(Run(run))));
-    assert_eq!(play.act(reload(), "api"), [spawn(7, 2)], "asked for by itself it is reloaded: `db` serves");
+    assert_eq!([1, 2, 3].map(|id| harness.process(id).current_run()), [2, 3, 4].map(|run| Some(Run(run))));
+    assert_eq!(harness.act(reload(), "api"), [spawn(7, 2)], "asked for by itself it is reloaded: `db` serves");
 }
 
 #[test]
 fn a_forced_reload_goes_on() {
-    let mut play = three();
-    reload_all(&mut play, Rollout { force: true, ..Rollout::waves(1) });
-    assert_eq!(play.exit(5, 1), [spawn(7, 2)]);
+    let mut harness = three();
+    reload_all(&mut harness, Rollout { force: true, ..Rollout::waves(1) });
+    assert_eq!(harness.exit(5, 1), [spawn(7, 2)]);
 }
 
 #[test]
 fn what_was_stopped_is_left_as_it_is_too_and_a_new_daemon_knows() {
-    let mut play = three();
-    play.act(Action::Stop, "web");
-    play.exit(4, 0);
-    reload_all(&mut play, Rollout::waves(1));
-    read_back(&mut play);
-    assert_eq!(play.exit(5, 1), []);
-    assert_eq!(play.process(2).current_run(), Some(Run(3)));
-    assert_eq!(play.process(3).state, State::Stopped);
-    assert!(play.supervisor.apps().all(|app| app.operations.is_empty()));
+    let mut harness = three();
+    harness.act(Action::Stop, "web");
+    harness.exit(4, 0);
+    reload_all(&mut harness, Rollout::waves(1));
+    read_back(&mut harness);
+    assert_eq!(harness.exit(5, 1), []);
+    assert_eq!(harness.process(2).current_run(), Some(Run(3)));
+    assert_eq!(harness.process(3).state, State::Stopped);
+    assert!(harness.supervisor.apps().all(|app| app.operations.is_empty()));
 }
 
 /// What is started when this comes back after a boot.
-fn booted(play: &mut Harness) -> Vec<Effect> {
-    let saved = play.supervisor.snapshot();
-    play.supervisor = Supervisor::default();
-    play.ask(Request::Restore(saved))
+fn booted(harness: &mut Harness) -> Vec<Effect> {
+    let saved = harness.supervisor.snapshot();
+    harness.supervisor = Supervisor::default();
+    harness.ask(Request::Restore(saved))
 }
 
 #[test]
 fn a_boot_starts_what_ran_and_not_what_that_needs_and_a_person_had_stopped() {
-    let mut play = pair();
-    play.act(Action::Stop, "db");
-    play.exit(2, 0);
-    assert_eq!(booted(&mut play), [spawn(1, 0), spawn(2, 2)]);
-    assert_eq!((&play.process(1).state, waits_for(&play, 2)), (&State::Stopped, None));
-    read_back(&mut play);
-    play.ready(2);
-    assert!(matches!(play.process(2).state, State::Online(_)));
-    assert_eq!(play.act(restart(), "api"), [spawn(3, 1)], "a person wants it");
-    assert_eq!(waits_for(&play, 2).as_deref(), Some("waits for `db` to be ready"));
+    let mut harness = pair();
+    harness.act(Action::Stop, "db");
+    harness.exit(2, 0);
+    assert_eq!(booted(&mut harness), [spawn(1, 0), spawn(2, 2)]);
+    assert_eq!((&harness.process(1).state, waits_for(&harness, 2)), (&State::Stopped, None));
+    read_back(&mut harness);
+    harness.ready(2);
+    assert!(matches!(harness.process(2).state, State::Online(_)));
+    assert_eq!(harness.act(restart(), "api"), [spawn(3, 1)], "a person wants it");
+    assert_eq!(waits_for(&harness, 2).as_deref(), Some("waits for `db` to be ready"));
 }
 
 #[test]
 fn a_boot_does_without_a_job_that_cannot_be_done_again_and_without_what_is_gone() {
-    let mut play = pair();
+    let mut harness = pair();
     let migrate = AppSpec { depends_on: app("", &["db"]).depends_on, ..job("migrate") };
-    play.ask(launch(vec![app("web", &["migrate:completed"]), migrate]));
-    play.hear(Input::Spawned { run: Run(4) });
-    play.exit(4, 0);
-    play.ready(5);
-    play.act(Action::Delete, "db");
-    play.exit(2, 0);
-    assert_eq!(booted(&mut play), [spawn(1, 0), spawn(2, 2), spawn(3, 3)]);
+    harness.ask(launch(vec![app("web", &["migrate:completed"]), migrate]));
+    harness.input(Input::Spawned { run: Run(4) });
+    harness.exit(4, 0);
+    harness.ready(5);
+    harness.act(Action::Delete, "db");
+    harness.exit(2, 0);
+    assert_eq!(booted(&mut harness), [spawn(1, 0), spawn(2, 2), spawn(3, 3)]);
 }

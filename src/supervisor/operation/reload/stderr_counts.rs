@@ -17,9 +17,9 @@ const TOO_MUCH: u32 = 3;
 /// Lines written since the watch began.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(super) struct Errors(Vec<(Run, u32)>);
+pub(super) struct StderrCounts(Vec<(Run, u32)>);
 
-impl Errors {
+impl StderrCounts {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -53,7 +53,7 @@ impl Supervisor {
     }
 
     /// A run wrote so many more lines to standard error.
-    pub(crate) fn complained(&mut self, now: Moment, run: Run, lines: u32, effects: &mut Vec<Effect>) {
+    pub(crate) fn stderr_lines(&mut self, now: Moment, run: Run, lines: u32, effects: &mut Vec<Effect>) {
         let Some(app) = self.process_of(run).map(|process| process.app) else { return };
         let Some(entry) = self.apps.get_mut(&app) else { return };
         for operation in &mut entry.operations {

@@ -1,4 +1,4 @@
-//! Who is in rotation, as an observer sees it who knows the checks and what the shell was told.
+//! Which runs are in rotation, as an observer sees it that knows the checks and the effects alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use crate::supervisor::{App, Fault, Input, Process, State, Supervisor};
 
 /// What checks have found of each run.
 #[derive(Clone, Default)]
-pub struct Checkup(BTreeMap<Run, Findings>);
+pub struct HealthObserver(BTreeMap<Run, Findings>);
 
 #[derive(Clone, Default)]
 struct Findings {
@@ -18,7 +18,7 @@ struct Findings {
     ill: bool,
 }
 
-impl Checkup {
+impl HealthObserver {
     /// Takes note of a check, before the supervisor hears of it.
     pub fn note(&mut self, supervisor: &Supervisor, input: &Input) {
         let Input::Checked { run, fault } = input else { return };
@@ -53,7 +53,7 @@ fn ready(process: &Process) -> Vec<Run> {
 }
 
 impl History {
-    /// Of the ready those who are well are in rotation, or all if none is, and so at least one.
+    /// The healthy ones of the ready runs are in rotation, or all if none is healthy, and so at least one.
     pub(super) fn check_rotation(&mut self) {
         for app in self.supervisor.apps.values() {
             let ready: BTreeSet<Run> = self.supervisor.members(app.id).flat_map(ready).collect();
@@ -61,13 +61,13 @@ impl History {
             let rotates = |run: &&Run| self.os.bodies.get(*run).is_some_and(|body| body.rotates);
             let rotation: BTreeSet<Run> = ready.iter().filter(rotates).copied().collect();
             assert_eq!(rotation, wanted, "the wrong ones of {ready:?} are in rotation: {app:?}");
-            let ill = ready.iter().filter(|run| self.checkup.is_ill(**run)).count();
+            let ill = ready.iter().filter(|run| self.health_observer.is_ill(**run)).count();
             self.coverage.rotation(ready.len(), ill, wanted.len());
         }
     }
 
     fn wanted_in_rotation(&self, app: &App, ready: &BTreeSet<Run>) -> BTreeSet<Run> {
-        let well: BTreeSet<Run> = ready.iter().copied().filter(|run| !self.checkup.is_ill(*run)).collect();
+        let well: BTreeSet<Run> = ready.iter().copied().filter(|run| !self.health_observer.is_ill(*run)).collect();
         if well.is_empty() || !app.spec.checks_each_worker() { ready.clone() } else { well }
     }
 }
