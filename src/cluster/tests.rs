@@ -164,7 +164,7 @@ impl Stage {
 
     async fn notice(&mut self) -> Notice {
         let notice = tokio::time::timeout(PATIENCE, self.notices.recv()).await.expect("no notice came").unwrap();
-        notice.speaker().into_iter().for_each(|run| self.cluster.heard(run));
+        notice.sender().into_iter().for_each(|run| self.cluster.notice_handled(run));
         notice
     }
 
