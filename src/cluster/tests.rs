@@ -24,6 +24,7 @@ use super::*;
 use crate::keeper::{Ledger, Place, Records, SharedMemory, Word, ledger};
 use crate::os::net::fdpass;
 use crate::os::tracer::Tracer;
+use crate::spec::{Balance, QueueRule};
 
 /// Longer than anything here takes; what waits that long has hung.
 const PATIENCE: Duration = Duration::from_secs(60);

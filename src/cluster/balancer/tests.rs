@@ -41,7 +41,7 @@ fn turns_are_kept_for_each_listener() {
             balancer.answered(run, START);
         }
     }
-    let lasts: Vec<u64> = balancer.lists[&WEB].iter().map(|entry| entry.last).collect();
+    let lasts: Vec<u64> = balancer.serving[&WEB].iter().map(|entry| entry.last_turn).collect();
     assert_eq!(lasts, [5, 7], "each worker had its turn at the web listener");
 }
 

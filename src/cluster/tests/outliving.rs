@@ -335,11 +335,13 @@ fn a_record_of_this_version_is_understood_for_ever() {
     assert_eq!((record.next_listener, record.listeners.len(), record.members.len()), (3, 3, 2));
     let dealt = &record.listeners[0];
     assert_eq!(dealt.address.to_string(), "127.0.0.1:3000");
-    assert_eq!((dealt.holders[0].run, dealt.holders[0].asked), (Run(4), 2));
+    assert_eq!((dealt.holders[0].run, dealt.holders[0].request), (Run(4), 2));
     assert_eq!(dealt.data.as_ref().unwrap().get(), r#"{"ticketKeys":"ab"}"#);
     assert!(record.listeners[1].file.is_some() && record.listeners[1].vacant.is_some());
     let member = &record.members[0];
-    assert!(member.shares && member.excluded && member.drained && member.asked_to_disconnect && member.ready);
+    assert!(
+        member.takes_connections && member.excluded && member.drained && member.asked_to_disconnect && member.ready
+    );
     assert_eq!((member.connections, member.listening.len()), (17, 1));
     let sparse: super::super::dealt::record::Record =
         serde_json::from_str(r#"{"members":[{"run":9}],"later":1}"#).unwrap();

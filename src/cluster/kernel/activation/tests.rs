@@ -9,6 +9,7 @@ use super::*;
 use crate::cluster::tests::{copy, persistence, play};
 use crate::cluster::{Persistence, queues_key};
 use crate::keeper::{Records, ledger};
+use crate::os::net::diag;
 use crate::os::net::reuseport::KernelBalancing;
 
 struct Stage {

@@ -111,7 +111,7 @@ impl Stage {
     async fn reborn(self) -> Stage {
         let records = ledger::read(self.persistence.ledger.file().unwrap()).unwrap();
         let kept = ledger::kept(&records);
-        let mut files = kept.map(|(name, id)| (name.to_owned(), copy(id.set_instance))).collect();
+        let mut files = kept.map(|(name, id)| (name.to_owned(), copy(id.number))).collect();
         let (best_balancing, address) = (self.best_balancing, self.address);
         drop(self);
         tokio::task::yield_now().await;

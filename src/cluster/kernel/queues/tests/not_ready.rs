@@ -14,10 +14,10 @@ fn one_of_two(balancer: KernelBalancing) -> (Stage, Program, Program) {
 
 impl Stage {
     async fn connect_to(&self, run: Run) -> tokio::net::TcpStream {
-        let connect_to = self.queues.connect_to(run).await.unwrap();
-        assert_eq!(connect_to.at, self.address);
-        self.arrives(connect_to.call.stream.local_addr().unwrap());
-        connect_to.call.stream
+        let direct = self.queues.connect_to(run).await.unwrap();
+        assert_eq!(direct.at, self.address);
+        self.arrives(direct.connection.stream.local_addr().unwrap());
+        direct.connection.stream
     }
 }
 
