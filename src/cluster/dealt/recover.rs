@@ -64,6 +64,7 @@ pub(crate) fn recover(
         resume_connections(state, placed, unplaced);
         send_syncs(state);
         state.resume_vacancy_timers();
+        state.update_shedders();
         repeat_notices(state);
     }
     Ok(shared)
