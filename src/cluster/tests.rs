@@ -24,6 +24,7 @@ use super::*;
 use crate::keeper::{Ledger, Place, Records, SharedMemory, Word, ledger};
 use crate::os::net::fdpass;
 use crate::os::tracer::Tracer;
+use crate::spec::{Balance, QueueRule};
 
 /// Longer than anything here takes; what waits that long has hung.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -164,7 +165,7 @@ impl Stage {
 
     async fn notice(&mut self) -> Notice {
         let notice = tokio::time::timeout(PATIENCE, self.notices.recv()).await.expect("no notice came").unwrap();
-        notice.speaker().into_iter().for_each(|run| self.cluster.heard(run));
+        notice.sender().into_iter().for_each(|run| self.cluster.notice_handled(run));
         notice
     }
 

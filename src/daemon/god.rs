@@ -293,8 +293,8 @@ impl God {
     }
 
     fn notice(&mut self, notice: Notice) {
-        if let Some((run, cluster)) = notice.speaker().and_then(|run| Some((run, self.cluster_of(run)?))) {
-            cluster.heard(run);
+        if let Some((run, cluster)) = notice.sender().and_then(|run| Some((run, self.cluster_of(run)?))) {
+            cluster.notice_handled(run);
         }
         match notice {
             Notice::Listening { run, address } => {

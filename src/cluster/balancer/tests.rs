@@ -41,7 +41,7 @@ fn turns_are_kept_for_each_listener() {
             balancer.answered(run, START);
         }
     }
-    let lasts: Vec<u64> = balancer.lists[&WEB].iter().map(|entry| entry.last).collect();
+    let lasts: Vec<u64> = balancer.serving[&WEB].iter().map(|entry| entry.last_turn).collect();
     assert_eq!(lasts, [5, 7], "each worker had its turn at the web listener");
 }
 
@@ -61,8 +61,8 @@ fn fewest_unanswered_goes_first_and_the_window_ends() {
 fn a_silent_worker_gets_no_second() {
     let mut balancer = balancer(1);
     assert_eq!(balancer.next(WEB, ANY, &[], START), Next::To(Run(1)));
-    assert!(balancer.has_room(WEB, PATIENCE));
-    let late = PATIENCE * 2;
+    assert!(balancer.has_room(WEB, MAX_SILENCE));
+    let late = MAX_SILENCE * 2;
     assert!(!balancer.has_room(WEB, late));
     assert_eq!(balancer.next(WEB, ANY, &[], late), Next::Wait);
     balancer.answered(Run(1), late);
@@ -74,7 +74,7 @@ fn one_that_all_turn_down_is_told_from_one_that_may_yet_be_taken() {
     let mut balancer = balancer(2);
     assert_eq!(balancer.next(WEB, ANY, &[Run(1), Run(2)], START), Next::AllRefused);
     assert_eq!(balancer.next(WEB, ANY, &[Run(1)], START), Next::To(Run(2)));
-    let late = PATIENCE * 2;
+    let late = MAX_SILENCE * 2;
     assert_eq!(balancer.next(WEB, ANY, &[Run(1)], late), Next::Wait, "2 is busy, and might take it");
     balancer.leave(Run(2));
     assert_eq!(balancer.next(WEB, ANY, &[Run(1)], late), Next::AllRefused);
@@ -282,23 +282,23 @@ fn a_sticky_client_waits_for_its_worker_and_a_nameless_one_takes_turns() {
 fn least_goes_where_the_fewest_are_open() {
     let mut balancer = ruled(Balance::Least, None, 3);
     for (run, open) in [(1, 5), (2, 1), (3, 3)] {
-        balancer.opened(Run(run), open);
+        balancer.set_open(Run(run), open);
     }
     assert_eq!(balancer.next(WEB, ANY, &[], START), Next::To(Run(2)));
     balancer.answered(Run(2), START);
-    balancer.opened(Run(2), 4);
+    balancer.set_open(Run(2), 4);
     assert_eq!(balancer.next(WEB, ANY, &[], START), Next::To(Run(3)));
 }
 
 #[test]
 fn no_worker_has_more_than_the_most() {
     let mut balancer = ruled(Balance::RoundRobin, Some(2), 2);
-    balancer.opened(Run(1), 2);
-    balancer.opened(Run(2), 1);
+    balancer.set_open(Run(1), 2);
+    balancer.set_open(Run(2), 1);
     assert_eq!(balancer.next(WEB, ANY, &[], START), Next::To(Run(2)));
     assert!(!balancer.has_room(WEB, START));
     assert_eq!(balancer.next(WEB, ANY, &[], START), Next::Wait);
-    balancer.opened(Run(1), 0);
+    balancer.set_open(Run(1), 0);
     assert_eq!(balancer.next(WEB, ANY, &[], START), Next::To(Run(1)));
 }
 
@@ -327,7 +327,7 @@ fn random_histories_keep_to_credit_limit_and_owner() {
                     let player =
                         Player { instance: dice.roll(3) as u32, open: 0, sent: 0, credit: dice.roll(20) as u32 };
                     balancer.join(run, player.instance);
-                    balancer.grant(run, player.credit);
+                    balancer.set_credit(run, player.credit);
                     balancer.serve(WEB, run);
                     players.insert(run, player);
                 }
@@ -338,12 +338,12 @@ fn random_histories_keep_to_credit_limit_and_owner() {
                 (2 | 3, Some(player)) => {
                     (player.open, player.sent, player.credit) = (player.open + player.sent, 0, dice.roll(20) as u32);
                     (0..20).for_each(|_| balancer.answered(run, now));
-                    balancer.grant(run, player.credit);
-                    balancer.opened(run, player.open);
+                    balancer.set_credit(run, player.credit);
+                    balancer.set_open(run, player.open);
                 }
                 (4, Some(player)) => {
                     player.open = dice.roll(u64::from(player.open) + 1) as u32;
-                    balancer.opened(run, player.open);
+                    balancer.set_open(run, player.open);
                 }
                 _ => deal(&mut balancer, &mut players, client(dice.roll(50) as u32), now, (balance, most)),
             }
@@ -375,7 +375,7 @@ fn who_is_passed_over_gets_what_nobody_else_can_take() {
     balancer.serve(ADMIN, Run(1));
     balancer.eject(Run(1));
     assert_eq!(balancer.next(ADMIN, ANY, &[], START), Next::To(Run(1)), "it alone listens there");
-    let late = PATIENCE * 2;
+    let late = MAX_SILENCE * 2;
     assert_eq!(balancer.next(WEB, ANY, &[], START), Next::To(Run(2)));
     assert!(!balancer.has_room(WEB, late));
     assert_eq!(balancer.next(WEB, ANY, &[], late), Next::Wait, "the other is busy, and does not matter");

@@ -1,146 +1,66 @@
-//! What a cluster knows: its workers, its listeners, and which connections are between the two.
+//! All that a cluster knows of connections that pass through the daemon: its workers, its listeners, and the connections
+//! between them. Each change that the next daemon must know of is saved here, and each notice is sent from here.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::net::TcpStream;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
-use tokio_util::task::AbortOnDropHandle;
 
-use super::super::balancer::{Balancer, Client, ListenerId};
-use super::super::persist::store::{Accepted, StateStore};
-use super::super::{ClusterOptions, Notice};
-use super::backpressure;
 use super::listener::Listener;
-use super::node::channel::{Channel, Read};
-use super::node::outgoing::Cargo;
-use super::probe::ProbeConnection;
-use super::transport::Transport;
-use crate::os::net::connection;
+use super::member::{Life, Member};
+use super::node::reply;
+use super::record::{ListenerRecord, MemberRecord, Record};
+use crate::cluster::balancer::{Balancer, ListenerId};
+use crate::cluster::notice::Notice;
+use crate::cluster::options::ClusterOptions;
+use crate::cluster::persist::StateStore;
 use crate::protocol::Run;
-use crate::spec::Balance;
 
-/// State as the tasks of a cluster hold it: they end when the cluster does.
-pub(crate) type Shared = Weak<RefCell<ClusterState>>;
+/// The message by which an app says that it is ready (`process.send('ready')`).
+pub(crate) const READY: &str = "ready";
 
-/// All a cluster knows.
+/// The state as the tasks of a cluster hold it: they end when the cluster does.
+pub(crate) type WeakClusterState = Weak<RefCell<ClusterState>>;
+
+/// All that a cluster knows.
 #[derive(Debug)]
 pub(crate) struct ClusterState {
     /// Itself, for the tasks it starts.
-    pub(crate) me: Shared,
+    pub(crate) me: WeakClusterState,
     pub(crate) options: ClusterOptions,
     pub(crate) balancer: Balancer,
     pub(crate) members: HashMap<Run, Member>,
     pub(crate) listeners: BTreeMap<ListenerId, Listener>,
+    /// The number of the last listener. Never goes back.
     pub(crate) next_listener: u64,
     pub(crate) store: StateStore,
     notices: mpsc::UnboundedSender<Notice>,
+    /// The balancer's time begins here.
     pub(crate) start: Instant,
     /// Workers with connections that wait to be sent.
     pub(crate) unflushed: Vec<Run>,
-    pub(crate) probe_connections: Vec<ProbeConnection>,
-    seq: Rc<Cell<u64>>,
+    pub(crate) probes: Vec<PendingProbe>,
+    /// The last message number, shared with the members.
+    pub(crate) seq: Rc<Cell<u64>>,
 }
 
-/// A worker with a channel.
+/// A request for a connection to a worker that is not ready for one more.
 #[derive(Debug)]
-pub(crate) struct Member {
-    /// Its number among the app's processes.
-    pub(crate) instance: u32,
-    /// Where it says what is Node's, and the app's own messages go.
-    pub(crate) ipc: Rc<Channel>,
-    /// Where its connections go.
-    pub(crate) line: Transport,
-    pub(crate) life: watch::Sender<Life>,
-    /// Our preload said hello, with `process.version`: it can drain.
-    pub(crate) node: Option<String>,
-    /// It tells how many connections are open in it; those it takes between two such words we add ourselves.
-    pub(crate) counts: bool,
-    /// [`super::node::reply::DRAIN`] was sent.
-    pub(crate) asked_to_drain: bool,
-    /// It was told to disconnect, or is just about to be.
-    pub(crate) asked_to_disconnect: bool,
-    /// Where it first said that it listens: some go through many ports.
-    pub(crate) listening: Option<String>,
-    /// It said `ready`.
-    pub(crate) ready: bool,
-    /// It sent a file; that was acknowledged, and its line is still to be taken away.
-    pub(crate) file_acknowledged: bool,
-    /// Handed over, not answered for; a handful at most.
-    pub(crate) pending: Vec<(u64, Connection)>,
-    pub(crate) connections: u64,
-    /// Notices of what it said that the owner has not taken in; see [`super::backpressure`].
-    pub(crate) unheard: watch::Sender<u32>,
-    /// Something unreadable came; said once.
-    pub(crate) complained: bool,
-    /// The cluster's.
-    seq: Rc<Cell<u64>>,
-    _reader: AbortOnDropHandle<()>,
-}
-
-/// How far along its way out a worker is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Life {
-    /// It serves.
-    Serving,
-    /// It has seen its last connection end.
-    Drained,
-    /// Its channel is closed.
-    Ended,
-}
-
-/// A connection on its way to a worker.
-#[derive(Debug)]
-pub(crate) struct Connection {
-    pub(crate) socket: Rc<Accepted>,
-    pub(crate) listener: ListenerId,
-    /// Who is at its other end.
-    pub(crate) client: Client,
-    /// Who turned it down.
-    pub(crate) refused: Vec<Run>,
-}
-
-impl Member {
-    /// The number of our next message. No other in the cluster has it, nor had one of an earlier God.
-    pub(crate) fn next_seq(&mut self) -> u64 {
-        self.seq.set(self.seq.get() + 1);
-        self.seq.get()
-    }
-
-    /// Sends a line that carries no file.
-    pub(crate) fn say(&self, line: impl Into<String>) {
-        self.ipc.send(line, None);
-    }
-
-    /// Takes back a connection it was given, by the number of the hand-over.
-    pub(crate) fn withdraw(&mut self, seq: u64) -> Option<Connection> {
-        let at = self.pending.iter().position(|(number, _)| *number == seq)?;
-        Some(self.pending.swap_remove(at).1)
-    }
-
-    /// Sends a line with a file that is no connection.
-    pub(crate) fn send_file(&mut self, line: String, cargo: Cargo) {
-        self.be_sure();
-        self.ipc.send(line, Some(cargo));
-    }
+pub(crate) struct PendingProbe {
+    pub(crate) run: Run,
+    /// Gets the client's end of the connection.
+    pub(crate) reply: oneshot::Sender<io::Result<TcpStream>>,
 }
 
 impl Drop for ClusterState {
     fn drop(&mut self) {
         self.store.remove();
-    }
-}
-
-impl Connection {
-    /// One that is with us from now on.
-    pub(crate) fn new(socket: Accepted, listener: ListenerId, options: &ClusterOptions) -> Connection {
-        let client = match options.balance {
-            Balance::Sticky => connection::peer_address(&socket).map(Client::at).unwrap_or_default(),
-            Balance::RoundRobin | Balance::Least | Balance::Shared => Client::default(),
-        };
-        Connection { socket: Rc::new(socket), listener, client, refused: Vec::new() }
     }
 }
 
@@ -165,133 +85,105 @@ impl ClusterState {
                 notices,
                 start: Instant::now(),
                 unflushed: Vec::new(),
-                probe_connections: Vec::new(),
+                probes: Vec::new(),
                 seq,
             })
         })
     }
 
-    /// Time as the balancer counts it.
+    /// The balancer's time.
     pub(crate) fn now(&self) -> Duration {
         self.start.elapsed()
     }
 
-    /// Tells the owner. One that listens no more is about to drop the cluster.
-    pub(crate) fn tell(&self, notice: Notice) {
-        self.count_unheard(&notice);
+    /// Sends a notice to the owner. An owner that has closed its end is about to drop the cluster.
+    pub(crate) fn notify(&self, notice: Notice) {
+        if let Some(member) = notice.sender().and_then(|run| self.members.get(&run)) {
+            member.unhandled.send_modify(|count| *count = count.saturating_add(1));
+        }
         let _ = self.notices.send(notice);
     }
 
-    /// A worker arrives.
-    pub(crate) fn join(&mut self, run: Run, instance: u32, ipc: Rc<Channel>, line: Transport) {
-        if matches!(line, Transport::Node) {
-            self.balancer.join(run, instance);
-        }
-        let reader = tokio::task::spawn_local(read(self.me.clone(), run, Rc::clone(&ipc)));
-        let member = Member {
-            instance,
-            ipc,
-            line,
-            life: watch::Sender::new(Life::Serving),
-            node: None,
-            counts: false,
-            asked_to_drain: false,
-            asked_to_disconnect: false,
-            listening: None,
-            ready: false,
-            file_acknowledged: false,
-            pending: Vec::new(),
-            connections: 0,
-            unheard: watch::Sender::new(0),
-            complained: false,
-            seq: Rc::clone(&self.seq),
-            _reader: AbortOnDropHandle::new(reader),
-        };
-        self.members.insert(run, member);
+    /// Writes the record.
+    pub(crate) fn save(&self) {
+        self.put_record();
+        self.store.commit();
     }
 
-    /// Not in rotation yet.
-    pub(crate) fn mark_not_ready(&mut self, run: Run) {
-        self.balancer.mark_not_ready(run);
-        self.note();
-    }
-
-    /// Out of rotation where others serve. What it was handed stays with it.
-    pub(crate) fn eject(&mut self, run: Run) {
-        self.balancer.eject(run);
-        self.note();
-    }
-
-    /// In rotation from now on. Connections may have waited for it.
-    pub(crate) fn admit(&mut self, run: Run) {
-        if self.balancer.admit(run) {
-            self.note();
-            self.wake_all();
+    /// Puts the record; it is written with the next commit.
+    pub(crate) fn put_record(&self) {
+        match serde_json::to_string(&self.record()) {
+            Ok(json) => self.store.put(&json),
+            Err(error) => tracing::error!(%error, "the state of a cluster cannot be written down"),
         }
     }
 
-    /// Out of rotation: nothing new goes to it, and what is not even written to its channel goes to another.
-    pub(crate) fn exclude(&mut self, run: Run) {
-        self.balancer.exclude(run);
-        self.keep_listeners_closed_by(run);
-        self.look_out();
-        self.note();
-        let Some(member) = self.members.get_mut(&run) else { return };
-        let all = std::mem::take(&mut member.pending);
-        let (unsent, sent) = all.into_iter().partition(|(seq, _)| member.recall(*seq));
-        member.pending = sent;
-        self.place_all(unsent);
-        // Somebody may be the last who has not refused, or nobody is left: let the waiting connections be looked at.
-        self.wake_all();
+    fn record(&self) -> Record {
+        let member = |(run, member): (&Run, &Member)| MemberRecord::of(*run, member, &self.balancer);
+        let mut members: Vec<MemberRecord> = self.members.iter().map(member).collect();
+        members.sort_by_key(|member| member.run);
+        let listeners = self.listeners.values().map(ListenerRecord::from).collect();
+        Record { next_listener: self.next_listener, listeners, members }
     }
 
-    /// The channel's end was read: the worker is dead, or has disconnected. What it has not answered for, it has not
-    /// read from, and cannot any more.
-    pub(crate) fn ended(&mut self, run: Run) {
-        let Some(member) = self.members.get_mut(&run) else { return };
-        if *member.life.borrow() == Life::Ended {
-            return;
+    /// The app sent a message of its own.
+    pub(crate) fn app_message(&mut self, run: Run, data: Value) {
+        if data.as_str() == Some(READY)
+            && let Some(member) = self.members.get_mut(&run).filter(|member| !member.ready)
+        {
+            member.ready = true;
+            self.save();
         }
-        member.life.send_replace(Life::Ended);
-        member.abandon();
-        let pending = std::mem::take(&mut member.pending);
-        self.balancer.leave(run);
-        self.probe_connections.retain(|(wanted, _)| *wanted != run);
-        self.release_listeners(run);
-        self.note();
-        self.place_all(pending);
-        self.wake_all();
+        self.notify(Notice::Message { run, data });
     }
 
-    pub(crate) fn place_all(&mut self, connections: Vec<(u64, Connection)>) {
-        for (_, connection) in connections {
-            self.place(connection);
+    /// The worker listens at this address.
+    pub(crate) fn worker_listens(&mut self, run: Run, address: String) {
+        if let Some(member) = self.members.get_mut(&run).filter(|member| member.listening.is_none()) {
+            member.listening = Some(address.clone());
+            self.save();
+        }
+        self.notify(Notice::Listening { run, address });
+    }
+
+    /// The worker's last connection has ended.
+    pub(crate) fn worker_drained(&mut self, run: Run) {
+        if let Some(member) = self.members.get(&run) {
+            member.life.send_if_modified(|life| std::mem::replace(life, Life::Drained.max(*life)) < *life);
+            self.save();
         }
     }
-}
 
-/// Reads a worker's channel to its end.
-async fn read(shared: Shared, run: Run, channel: Rc<Channel>) {
-    loop {
-        let each = |line: &[u8]| {
-            if let Some(state) = shared.upgrade() {
-                state.borrow_mut().heard(run, line);
+    /// Has a worker's preload module report how many connections are open, if the policy needs that.
+    pub(crate) fn request_open_count(&self, run: Run) {
+        let needed = self.balancer.needs_open_count();
+        if let Some(member) = self.members.get(&run).filter(|member| member.node_version.is_some() && needed) {
+            member.send_line(reply::COUNT);
+        }
+    }
+
+    /// Who serves this listener has changed: its task looks again at once.
+    pub(crate) fn wake_listener(&mut self, id: ListenerId) {
+        if let Some(dealt) = self.listeners.get_mut(&id).and_then(|listener| listener.dealt()) {
+            dealt.retry_at = None;
+            dealt.changed.notify_one();
+        }
+    }
+
+    /// The rotation has changed: the tasks of all listeners look again at once.
+    pub(crate) fn wake_all(&mut self) {
+        let ids: Vec<ListenerId> = self.listeners.keys().copied().collect();
+        for id in ids {
+            self.wake_listener(id);
+        }
+    }
+
+    /// A worker has room again: the tasks that wait for that look again.
+    pub(crate) fn wake_idle(&mut self) {
+        for dealt in self.listeners.values_mut().filter_map(|listener| listener.dealt()) {
+            if std::mem::take(&mut dealt.idle) {
+                dealt.changed.notify_one();
             }
-        };
-        if channel.read(each).await == Read::End {
-            break;
         }
-        if let Some(state) = shared.upgrade() {
-            state.borrow_mut().lines_taken(run);
-        }
-        backpressure::keep(&shared, run).await;
-    }
-    if let Some(state) = shared.upgrade() {
-        let mut state = state.borrow_mut();
-        // One with a channel of pmr's own need not keep this one.
-        if state.members.get(&run).is_none_or(|member| member.line.own().is_none()) {
-            state.ended(run);
-        }
-        state.tell(Notice::Disconnected { run });
     }
 }

@@ -331,17 +331,19 @@ fn what_is_closed_is_released_first() {
 #[test]
 fn a_record_of_this_version_is_understood_for_ever() {
     let text = include_str!("../../../tests/compat/cluster.json");
-    let record: super::super::persist::record::Record = serde_json::from_str(text).unwrap();
+    let record: super::super::dealt::record::Record = serde_json::from_str(text).unwrap();
     assert_eq!((record.next_listener, record.listeners.len(), record.members.len()), (3, 3, 2));
     let dealt = &record.listeners[0];
     assert_eq!(dealt.address.to_string(), "127.0.0.1:3000");
-    assert_eq!((dealt.holders[0].run, dealt.holders[0].asked), (Run(4), 2));
+    assert_eq!((dealt.holders[0].run, dealt.holders[0].request), (Run(4), 2));
     assert_eq!(dealt.data.as_ref().unwrap().get(), r#"{"ticketKeys":"ab"}"#);
     assert!(record.listeners[1].file.is_some() && record.listeners[1].vacant.is_some());
     let member = &record.members[0];
-    assert!(member.shares && member.excluded && member.drained && member.asked_to_disconnect && member.ready);
+    assert!(
+        member.takes_connections && member.excluded && member.drained && member.asked_to_disconnect && member.ready
+    );
     assert_eq!((member.connections, member.listening.len()), (17, 1));
-    let sparse: super::super::persist::record::Record =
+    let sparse: super::super::dealt::record::Record =
         serde_json::from_str(r#"{"members":[{"run":9}],"later":1}"#).unwrap();
     assert_eq!(sparse.members[0].run, Run(9));
 }

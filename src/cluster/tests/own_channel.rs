@@ -358,11 +358,11 @@ fn who_gives_up_asking_is_forgotten() {
         for _ in 0..5 {
             let cluster = stage.cluster.clone();
             let asking = tokio::task::spawn_local(async move { cluster.probe(Run(1)).await });
-            let waits = |state: &ClusterState| state.probe_connections.iter().any(|(_, visitor)| !visitor.is_closed());
+            let waits = |state: &ClusterState| state.probes.iter().any(|probe| !probe.reply.is_closed());
             until("it waits", || waits(&stage.cluster.state.borrow())).await;
             asking.abort();
             until("it has gone", || !waits(&stage.cluster.state.borrow())).await;
         }
-        assert_eq!(stage.cluster.state.borrow().probe_connections.len(), 1);
+        assert_eq!(stage.cluster.state.borrow().probes.len(), 1);
     });
 }

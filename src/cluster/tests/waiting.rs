@@ -4,7 +4,7 @@ use std::io::Read;
 use std::os::unix::net::UnixStream;
 
 use super::*;
-use crate::cluster::waiting::told;
+use crate::cluster::waiting::read_to_end;
 use crate::os::clock;
 use crate::spec::Shed;
 
@@ -22,7 +22,7 @@ fn limit(stage: &mut Stage) {
 /// Gods live for a tenth of the time each, until the client is told something.
 async fn through_gods(mut stage: Stage, client: impl Read + Send + 'static) {
     let start = std::time::Instant::now();
-    let client = tokio::task::spawn_local(told(client));
+    let client = tokio::task::spawn_local(read_to_end(client));
     while !client.is_finished() {
         tokio::time::sleep(TIMEOUT / 10).await;
         stage = stage.reborn().await;

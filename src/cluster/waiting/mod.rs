@@ -1,7 +1,7 @@
-//! Clients that wait where no worker serves, and how they are turned away when they have waited for too long.
+//! Connections that wait where no worker serves, and how they are rejected when they have waited for too long.
 //!
-//! They wait in the kernel's queue: see [`arrivals`]. Once a worker serves nobody looks any more, so the way of a
-//! connection to a worker stays free of us.
+//! They wait in the kernel's queue; since when is kept in [`arrivals`]. Once a worker serves, the queue is not watched any
+//! more, so connections reach the worker without the daemon.
 
 pub(crate) mod arrivals;
 
@@ -22,40 +22,42 @@ use crate::spec::{QueueRule, Shed};
 const UNAVAILABLE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n\
     Content-Type: text/plain\r\nContent-Length: 32\r\n\r\nNo worker is free, please retry.";
 
-/// Says what the app's owner wants said, if anything, and no more. Never waits.
-pub(crate) fn turn_away(connection: impl AsFd, how: Shed) {
-    let words = match how {
+/// Rejects a connection as the app is configured: with an answer, or without. Never waits.
+pub(crate) fn reject(connection: impl AsFd, how: Shed) {
+    let answer = match how {
         Shed::Answer => UNAVAILABLE,
         Shed::Close => b"",
     };
-    connection::dismiss(connection, words);
+    connection::dismiss(connection, answer);
 }
 
-/// One queue's: who waits there while nobody serves, and the task that turns away who has waited for too long.
+/// Rejects the connections of one accept queue that wait too long while no worker serves there.
 #[derive(Debug, Default)]
 pub(crate) struct Shedder {
+    /// The connections that wait, as the task last saw them.
     arrivals: Arrivals,
+    /// Runs while no worker serves, by this rule.
     task: Option<(QueueRule, AbortOnDropHandle<()>)>,
 }
 
 impl Shedder {
-    /// Goes on with those another God knew of, when it is told to.
+    /// With the connections that the previous daemon knew of. Not started yet.
     pub(crate) fn adopt(arrivals: Arrivals) -> Shedder {
         Shedder { arrivals, task: None }
     }
 
-    /// Who waits, to be written down.
+    /// The connections that wait, to be saved.
     pub(crate) fn arrivals(&self) -> &Arrivals {
         &self.arrivals
     }
 
-    /// What the task has found.
+    /// Sets what the task has seen.
     pub(crate) fn set_arrivals(&mut self, arrivals: Arrivals) {
         self.arrivals = arrivals;
     }
 
-    /// Nobody serves here. `keep` is told whenever there is something to be written down.
-    pub(crate) fn watch(&mut self, queue: impl AsFd, rule: QueueRule, keep: impl Fn(Arrivals) + 'static) {
+    /// No worker serves here from now on. `save` is called with the arrivals whenever they must be saved.
+    pub(crate) fn start(&mut self, queue: impl AsFd, rule: QueueRule, save: impl Fn(Arrivals) + 'static) {
         if self.task.as_ref().is_some_and(|(known, task)| *known == rule && !task.is_finished()) {
             return;
         }
@@ -63,49 +65,49 @@ impl Shedder {
         let Some(timeout) = rule.timeout else { return };
         match queue.as_fd().try_clone_to_owned().and_then(watch) {
             Ok(queue) => {
-                let task = turn_late_away(queue, timeout, rule.shed, self.arrivals.clone(), keep);
+                let task = shed_expired(queue, timeout, rule.shed, self.arrivals.clone(), save);
                 self.task = Some((rule, AbortOnDropHandle::new(tokio::task::spawn_local(task))));
             }
-            Err(error) => tracing::warn!(%error, "nobody is turned away who waits too long"),
+            Err(error) => tracing::warn!(%error, "connections that wait too long are not turned away"),
         }
     }
 
-    /// Somebody serves here, or nobody is ever turned away.
-    pub(crate) fn rest(&mut self) {
+    /// A worker serves here, or connections may wait for ever.
+    pub(crate) fn stop(&mut self) {
         *self = Shedder::default();
     }
 }
 
-async fn turn_late_away(
+async fn shed_expired(
     queue: AsyncFd<OwnedFd>,
     timeout: Duration,
     how: Shed,
     mut arrivals: Arrivals,
-    keep: impl Fn(Arrivals),
+    save: impl Fn(Arrivals),
 ) {
     loop {
         let now = clock::monotonic_ms();
-        let news = arrivals.count(diag::waiting(&queue).unwrap_or(0), timeout, now);
-        let late = arrivals.take_late(timeout, now);
-        for _ in 0..late {
+        let changed = arrivals.update(diag::waiting(&queue).unwrap_or(0), timeout, now);
+        let expired = arrivals.take_expired(timeout, now);
+        for _ in 0..expired {
             match accept_at_once(&queue) {
-                Ok(connection) => turn_away(&connection, how),
+                Ok(connection) => reject(&connection, how),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => tracing::debug!(%error, "who waits too long cannot be turned away"),
+                Err(error) => tracing::debug!(%error, "a connection that waits too long cannot be turned away"),
             }
         }
-        if news || late > 0 {
-            keep(arrivals.clone());
+        if changed || expired > 0 {
+            save(arrivals.clone());
         }
         let next = async {
-            match arrivals.next_late(timeout, now) {
+            match arrivals.next_expiry(timeout, now) {
                 Some(time) => tokio::time::sleep(time).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             ready = queue.readable() => match ready {
-                // It was shut down: nobody waits here any more.
+                // The socket was shut down: no connection waits here any more.
                 Ok(ready) if ready.ready().is_read_closed() => return,
                 Ok(mut ready) => ready.clear_ready(),
                 Err(_) => return,
@@ -115,9 +117,9 @@ async fn turn_late_away(
     }
 }
 
-/// All that a client hears until it is let go.
+/// All that a client reads until its connection is closed.
 #[cfg(test)]
-pub(crate) async fn told(mut client: impl io::Read + Send + 'static) -> String {
-    let heard = tokio::task::spawn_blocking(move || io::read_to_string(&mut client).unwrap());
-    heard.await.unwrap()
+pub(crate) async fn read_to_end(mut client: impl io::Read + Send + 'static) -> String {
+    let text = tokio::task::spawn_blocking(move || io::read_to_string(&mut client).unwrap());
+    text.await.unwrap()
 }

@@ -1,12 +1,12 @@
-//! One worker's channel: lines out, lines in.
+//! One worker's IPC channel: lines out, lines in.
 //!
-//! A line goes straight to the kernel if nothing is before it, so the usual hand-over is one system call and no wake-up.
-//! Which line may go when is [`super::outgoing`]'s affair.
+//! A line goes straight to the kernel if nothing is queued before it, so the usual hand-over is one system call and no
+//! wake-up. When a line may go is decided in [`super::outgoing`].
 //!
-//! What comes in is looked at first, acted upon, and only then taken away, whole lines at a time: a God killed before
-//! that leaves it to his successor, who may see a line again that was acted upon already. Only a line longer than one
-//! read is collected here, and lost with God. That costs no system call: a read that was not filled is known to have
-//! emptied the socket.
+//! What comes in is peeked at, handled, and only then taken out of the socket, whole lines at a time. A daemon that is
+//! killed before that leaves it to the next daemon, which may see a line again that was handled already. Only a line
+//! longer than one read is collected here, and lost with the daemon. Taking out what was peeked at costs no wake-up: a
+//! read that did not fill the buffer is known to have emptied the socket.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -16,17 +16,17 @@ use std::rc::Rc;
 use tokio::io::unix::AsyncFd;
 
 use super::lines::Lines;
-use super::outgoing::{Cargo, Outgoing};
-use crate::cluster::dealt::write_queue::{Progress, Push, push};
-use crate::cluster::persist::store::KeptFd;
+use super::outgoing::{Attachment, Outgoing};
+use crate::cluster::dealt::write_queue::{Progress, WriteQueue, write_or_schedule};
+use crate::cluster::persist::KeptFd;
 use crate::os::killpoint;
 use crate::os::net::fdpass;
 use crate::protocol::Run;
 
-/// Bytes read at a time. On the stack, so a quiet worker costs no buffer.
+/// Bytes read at a time. The buffer is on the stack, so a quiet worker costs none.
 const READ: usize = 16 << 10;
 
-/// Our end of a worker's channel.
+/// The daemon's end of a worker's IPC channel.
 #[derive(Debug)]
 pub(crate) struct Channel {
     /// Dropped before the socket.
@@ -35,35 +35,35 @@ pub(crate) struct Channel {
     incoming: RefCell<Lines>,
     outgoing: RefCell<Outgoing>,
     /// A task waits to go on writing.
-    waiting: Cell<bool>,
+    has_task: Cell<bool>,
 }
 
-/// What a read brought.
+/// What a read found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Read {
-    /// Lines; there may be more.
+    /// Lines were handled; there may be more.
     Some,
-    /// Nothing more now.
+    /// Nothing, or nothing more for now.
     Empty,
-    /// The beginning of a line.
+    /// Only the beginning of a line.
     Unfinished,
     /// The worker's end is closed.
     End,
 }
 
 impl Channel {
-    /// Takes over our end of a new socket pair. Must be called inside the runtime.
+    /// The daemon's end of a new socket pair. Must be called inside the runtime.
     ///
     /// # Errors
-    /// If it cannot be watched.
+    /// If the runtime cannot watch the socket.
     pub(crate) fn new(socket: OwnedFd, run: Run, kept: KeptFd) -> io::Result<Rc<Channel>> {
         Channel::with(socket, Outgoing::new(run), kept)
     }
 
-    /// Takes over a channel that another God used.
+    /// A channel that an earlier daemon used.
     ///
     /// # Errors
-    /// If it cannot be watched.
+    /// If the runtime cannot watch the socket.
     pub(crate) fn resume(socket: OwnedFd, run: Run, kept: KeptFd) -> io::Result<Rc<Channel>> {
         Channel::with(socket, Outgoing::resumed(run), kept)
     }
@@ -71,55 +71,57 @@ impl Channel {
     fn with(socket: OwnedFd, outgoing: Outgoing, kept: KeptFd) -> io::Result<Rc<Channel>> {
         let (socket, outgoing) = (fdpass::watch(socket)?, RefCell::new(outgoing));
         let kept = RefCell::new(Some(kept));
-        Ok(Rc::new(Channel { kept, socket, incoming: RefCell::default(), outgoing, waiting: Cell::new(false) }))
+        Ok(Rc::new(Channel { kept, socket, incoming: RefCell::default(), outgoing, has_task: Cell::new(false) }))
     }
 
-    /// The worker is no more: nobody needs to find this again.
+    /// The worker is gone: the next daemon does not need its channel.
     pub(crate) fn release(&self) {
         drop(self.kept.borrow_mut().take());
     }
 
-    /// Sends a line, now or as soon as the worker reads on. To a dead worker it goes nowhere: the reader finds the end.
-    pub(crate) fn send(self: &Rc<Self>, line: impl Into<String>, cargo: Option<Cargo>) {
-        self.outgoing.borrow_mut().add(line.into(), cargo);
-        push(self);
+    /// Sends a line, now or as soon as the worker reads on. What is sent to a dead worker is lost: the reader of the channel
+    /// finds its end.
+    pub(crate) fn send(self: &Rc<Self>, line: impl Into<String>, file: Option<Attachment>) {
+        self.outgoing.borrow_mut().add(line.into(), file);
+        write_or_schedule(self);
     }
 
-    /// True if [`Channel::ask`] must come before any file.
-    pub(crate) fn is_unsure(&self) -> bool {
-        self.outgoing.borrow().is_unsure()
+    /// True if [`Channel::sync`] must come before any file.
+    pub(crate) fn needs_sync(&self) -> bool {
+        self.outgoing.borrow().needs_sync()
     }
 
-    /// Sends the question with this number.
-    pub(crate) fn ask(self: &Rc<Self>, seq: u64) {
-        self.outgoing.borrow_mut().ask(super::reply::question(seq), seq);
-        push(self);
+    /// Sends the sync message with this number.
+    pub(crate) fn sync(self: &Rc<Self>, seq: u64) {
+        self.outgoing.borrow_mut().add_sync(super::reply::sync(seq), seq);
+        write_or_schedule(self);
     }
 
-    /// True if this number is that of the question.
-    pub(crate) fn settle(self: &Rc<Self>, answered: u64) -> bool {
-        let settled = self.outgoing.borrow_mut().settle(answered);
-        if settled {
-            push(self);
+    /// True if the answered message is the sync message.
+    pub(crate) fn complete_sync(self: &Rc<Self>, answered: u64) -> bool {
+        let synced = self.outgoing.borrow_mut().complete_sync(answered);
+        if synced {
+            write_or_schedule(self);
         }
-        settled
+        synced
     }
 
-    /// The worker read the oldest file under way, or missed it. Returns the connection it was, if that is known.
+    /// The worker read the oldest file in flight, or reported that it did not arrive. Returns the message number, if the
+    /// file is known to be a connection.
     pub(crate) fn acknowledged(self: &Rc<Self>) -> Option<u64> {
         let connection = self.outgoing.borrow_mut().acknowledged();
-        push(self);
+        write_or_schedule(self);
         connection
     }
 
-    /// Forgets a connection that is not written yet; false if it is on its way.
-    pub(crate) fn recall(&self, connection: u64) -> bool {
-        self.outgoing.borrow_mut().recall(connection)
+    /// Cancels a connection that is not written yet; false if it is in flight.
+    pub(crate) fn cancel(&self, connection: u64) -> bool {
+        self.outgoing.borrow_mut().cancel(connection)
     }
 
-    /// The worker hears no more: what was to be sent is forgotten, and the files with it.
-    pub(crate) fn abandon(&self) {
-        self.outgoing.borrow_mut().abandon();
+    /// Discards what is queued, and closes its files: the worker reads no more.
+    pub(crate) fn discard_queue(&self) {
+        self.outgoing.borrow_mut().discard();
     }
 
     /// Waits until there may be something to read, and reads once.
@@ -136,7 +138,7 @@ impl Channel {
         got
     }
 
-    /// Reads once, without waiting. Files that come along are closed.
+    /// Reads once, without waiting. Files that come with lines are closed.
     pub(crate) fn read_now(&self, each: impl FnMut(&[u8])) -> Read {
         let mut buffer = [0; READ];
         let (count, with_file) = match fdpass::peek(self.socket.get_ref(), &mut buffer) {
@@ -161,13 +163,13 @@ impl Channel {
     }
 }
 
-impl Push for Channel {
+impl WriteQueue for Channel {
     fn socket(&self) -> &AsyncFd<OwnedFd> {
         &self.socket
     }
 
-    fn waiting(&self) -> &Cell<bool> {
-        &self.waiting
+    fn has_task(&self) -> &Cell<bool> {
+        &self.has_task
     }
 
     fn write(&self) -> Progress {
@@ -175,8 +177,8 @@ impl Push for Channel {
     }
 }
 
-/// How many of these bytes to act upon: whole lines. A line that came with a file goes alone, so that a successor who sees
-/// it again sees it first. A line that no read holds whole goes in pieces.
+/// How many of these bytes to handle now: whole lines. A line that came with a file is handled alone, so that the next
+/// daemon, if it sees the line again, sees it first. A line that is longer than a read is handled in pieces.
 fn batch(bytes: &[u8], with_file: bool, may_be_more: bool) -> usize {
     let Some(end) = memchr::memrchr(b'\n', bytes) else { return if may_be_more { bytes.len() } else { 0 } };
     let before = memchr::memrchr(b'\n', &bytes[..end]).filter(|_| with_file);

@@ -1,15 +1,15 @@
-//! Cuts a byte stream into lines, copying only what a read left unfinished.
+//! Splits a byte stream into lines. Only a line that a read left unfinished is copied.
 
-/// No line of a sane worker is longer; one that is gets dropped, so that it cannot eat the daemon's persistence.
-const LONGEST: usize = 64 << 20;
-/// What an unfinished line may leave allocated behind.
-const KEPT: usize = 64 << 10;
+/// The longest line, in bytes. A longer one is dropped, so that a worker cannot fill the daemon's memory.
+const MAX_LINE: usize = 64 << 20;
+/// The most bytes that stay allocated after a long line.
+const MAX_KEPT: usize = 64 << 10;
 
 /// The unfinished line of a stream.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
     partial: Vec<u8>,
-    /// In the middle of a line that was too long.
+    /// True in the middle of a line that was too long.
     skipping: bool,
 }
 
@@ -28,7 +28,7 @@ impl Lines {
                 self.partial.extend_from_slice(line);
                 each(&self.partial);
                 self.partial.clear();
-                self.partial.shrink_to(KEPT);
+                self.partial.shrink_to(MAX_KEPT);
             }
         }
         self.keep(bytes);
@@ -38,10 +38,10 @@ impl Lines {
         if self.skipping {
             return;
         }
-        if self.partial.len() + rest.len() > LONGEST {
+        if self.partial.len() + rest.len() > MAX_LINE {
             self.partial = Vec::new();
             self.skipping = true;
-            tracing::warn!("a worker sent a line of more than {} MiB on its channel: dropped", LONGEST >> 20);
+            tracing::warn!("a worker sent a line of more than {} MiB on its channel: dropped", MAX_LINE >> 20);
             return;
         }
         self.partial.extend_from_slice(rest);
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_the_same_however_they_are_cut() {
+    fn the_lines_do_not_depend_on_where_reads_split_the_stream() {
         let text = b"one\n\ntwo two\nthree\nunfinished";
         let whole = fed(&[text]);
         assert_eq!(whole, [&b"one"[..], b"", b"two two", b"three"]);
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_monstrous_line_is_dropped_and_the_next_is_read() {
+    fn a_line_that_is_too_long_is_dropped_and_the_next_is_read() {
         let (mut lines, mut got) = (Lines::default(), Vec::new());
         let piece = vec![b'x'; 1 << 20];
         for _ in 0..70 {

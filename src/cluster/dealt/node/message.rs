@@ -1,154 +1,68 @@
-//! What workers say, parsed. Answers to connections come thousands a second: they are read without allocating.
+//! The messages of Node workers, parsed. Answers to connections come thousands a second: they are read without allocating.
 
 use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
-/// One line of a worker.
+use crate::cluster::dealt::listen_request::ListenRequest;
+
+/// One message of a worker.
 #[derive(Debug)]
 pub(crate) enum FromWorker<'a> {
     /// Node is up; the app's code has not run yet.
     Online,
-    /// It wants to listen.
-    Query(Box<Query<'a>>),
-    /// It listens.
-    Listening(Box<Query<'a>>),
-    /// It closed the listener of this key.
+    /// The worker asks to listen.
+    Query(Box<ListenRequest<'a>>),
+    /// The worker listens.
+    Listening(Box<ListenRequest<'a>>),
+    /// The worker closed a listener.
     Close {
-        /// As we gave it.
+        /// The key from the reply to its request.
         key: String,
     },
-    /// The app called `worker.disconnect()` and waits for our answer.
+    /// The app called `worker.disconnect()`; the worker waits for the answer.
     Leaving {
-        /// To be answered.
+        /// The message number, which the answer repeats.
         seq: u64,
     },
-    /// It took a connection or turned it down.
+    /// The worker took a connection or refused it.
     Answer {
-        /// The number we sent the connection with.
+        /// The message number that the connection was sent with.
         ack: u64,
-        /// Taken.
+        /// True if it was taken.
         accepted: bool,
     },
-    /// It read the oldest line with a file that was not acknowledged yet.
+    /// The worker read the oldest line with a file that was not acknowledged yet.
     HandleAck,
-    /// That line came without its file.
+    /// That line arrived without its file.
     HandleNack,
-    /// The app sent a file, with a message or without. We must acknowledge it.
+    /// The app sent a file, with a message or without. The daemon must acknowledge it.
     Handle {
-        /// The message.
+        /// The message; null if there is none.
         data: Value,
     },
-    /// Our preload is in.
+    /// The preload module is loaded.
     Hello {
         /// `process.version`.
         version: String,
     },
-    /// Our preload saw the last connection end.
+    /// The preload module saw the last connection end.
     Drained,
-    /// Our preload has counted so many open connections.
+    /// The preload module reports how many connections are open.
     Open {
-        /// All of them, whoever accepted them.
+        /// All of the worker, whether the daemon passed them or not.
         count: u32,
     },
-    /// Some other internal message: not for us.
+    /// Another internal message, which the daemon has no use for.
     Unknown,
     /// What the app sent with `process.send`.
     User(Value),
 }
 
-/// The line was no JSON.
+/// The line is no JSON.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Garbage;
-
-/// How a worker wants to listen.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct Query<'a> {
-    /// To be answered.
-    pub(crate) seq: u64,
-    /// Counts equal calls in that worker; matters with port 0.
-    pub(crate) index: u64,
-    /// IP address or path; none for any address.
-    pub(crate) address: Option<String>,
-    /// -1 with a path.
-    pub(crate) port: Option<i64>,
-    /// What kind of socket; none with a file descriptor.
-    pub(crate) address_type: Option<AddressType>,
-    /// A file descriptor of the primary, or -1.
-    pub(crate) fd: Option<i64>,
-    /// Of libuv.
-    pub(crate) flags: Option<u32>,
-    /// Node says false where it means nothing.
-    pub(crate) backlog: Option<Number>,
-    /// chmod of a path.
-    pub(crate) readable_all: Option<bool>,
-    /// chmod of a path.
-    pub(crate) writable_all: Option<bool>,
-    /// TLS ticket keys: all workers are to have those of the first.
-    #[serde(borrow)]
-    pub(crate) data: Option<&'a RawValue>,
-}
-
-/// What kind of socket a worker wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AddressType {
-    /// TCP over IPv4, or over whatever there is if no address is given.
-    V4,
-    /// TCP over IPv6.
-    V6,
-    /// A Unix path.
-    Unix,
-    /// UDP over IPv4.
-    Udp4,
-    /// UDP over IPv6.
-    Udp6,
-}
-
-impl AddressType {
-    fn parse(value: &Value) -> Option<AddressType> {
-        match value {
-            Value::String(word) if word == "udp4" => Some(AddressType::Udp4),
-            Value::String(word) if word == "udp6" => Some(AddressType::Udp6),
-            Value::Number(number) => match number.as_i64() {
-                Some(4) => Some(AddressType::V4),
-                Some(6) => Some(AddressType::V6),
-                Some(-1) => Some(AddressType::Unix),
-                _ => None,
-            },
-            _ => None,
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for AddressType {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<AddressType, D::Error> {
-        let value = Value::deserialize(from)?;
-        AddressType::parse(&value).ok_or_else(|| serde::de::Error::custom("unknown address type"))
-    }
-}
-
-/// A number, or one of the things JavaScript code passes for one.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(untagged)]
-pub(crate) enum Number {
-    /// A number.
-    Is(i64),
-    /// `false`, most often.
-    Not(bool),
-}
-
-impl Number {
-    /// Its value; `false` is 0.
-    pub(crate) fn value(self) -> i64 {
-        match self {
-            Number::Is(number) => number,
-            Number::Not(truth) => i64::from(truth),
-        }
-    }
-}
+pub(crate) struct NotJson;
 
 /// Enough of an internal message to tell what it is, and all of an answer.
 #[derive(Deserialize)]
@@ -187,12 +101,12 @@ struct MessageOf {
     msg: Value,
 }
 
-/// Reads a line.
+/// Parses a line.
 ///
 /// # Errors
-/// [`Garbage`] if it is no JSON.
-pub(crate) fn parse(line: &[u8]) -> Result<FromWorker<'_>, Garbage> {
-    // Internal messages say NODE_ somewhere, user messages hardly ever do: most are spared a second look.
+/// [`NotJson`] if it is no JSON.
+pub(crate) fn parse(line: &[u8]) -> Result<FromWorker<'_>, NotJson> {
+    // Internal messages contain NODE_, user messages hardly ever do: most are not parsed twice.
     if memchr::memmem::find(line, b"\"NODE_").is_some()
         && let Ok(envelope) = serde_json::from_slice::<Envelope<'_>>(line)
         && is_internal(&envelope.cmd)
@@ -202,11 +116,11 @@ pub(crate) fn parse(line: &[u8]) -> Result<FromWorker<'_>, Garbage> {
     match serde_json::from_slice::<Value>(line) {
         Ok(value) if value.get("cmd").and_then(Value::as_str).is_some_and(is_internal) => Ok(FromWorker::Unknown),
         Ok(value) => Ok(FromWorker::User(value)),
-        Err(_) => Err(Garbage),
+        Err(_) => Err(NotJson),
     }
 }
 
-/// Node's own rule.
+/// Node's own rule for internal messages.
 fn is_internal(cmd: &str) -> bool {
     cmd.len() > "NODE_".len() && cmd.starts_with("NODE_")
 }
@@ -216,7 +130,7 @@ fn internal<'a>(line: &'a [u8], envelope: &Envelope<'_>) -> Option<FromWorker<'a
         "NODE_CLUSTER" => cluster(line, envelope),
         "NODE_HANDLE_ACK" => Some(FromWorker::HandleAck),
         "NODE_HANDLE_NACK" => Some(FromWorker::HandleNack),
-        // Even one that makes no sense must be acknowledged: the worker waits.
+        // A file with an unreadable message must be acknowledged as well: the worker waits.
         "NODE_HANDLE" => Some(FromWorker::Handle { data: read::<MessageOf>(line).map_or(Value::Null, |m| m.msg) }),
         "NODE_PMR" => match envelope.act.as_ref() {
             "hello" => Some(FromWorker::Hello { version: read::<VersionOf>(line)?.version }),
@@ -248,9 +162,12 @@ fn read<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use serde_json::value::RawValue;
 
-    fn query(line: &str) -> Query<'_> {
+    use super::*;
+    use crate::cluster::dealt::listen_request::{AddressType, Number};
+
+    fn query(line: &str) -> ListenRequest<'_> {
         match parse(line.as_bytes()) {
             Ok(FromWorker::Query(query)) => *query,
             other => panic!("{other:?}"),
@@ -258,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_and_acts() {
+    fn internal_messages_are_recognized_by_their_act() {
         let answer = parse(br#"{"cmd":"NODE_CLUSTER","ack":7,"accepted":true,"seq":9}"#);
         assert!(matches!(answer, Ok(FromWorker::Answer { ack: 7, accepted: true })));
         assert!(matches!(parse(br#"{"cmd":"NODE_CLUSTER","act":"online","seq":0}"#), Ok(FromWorker::Online)));
@@ -274,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn queries_as_node_words_them() {
+    fn listen_requests_of_node_are_parsed() {
         let any = query(
             r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"data":null,"address":null,"port":3000,"addressType":4,"backlog":0,"seq":1}"#,
         );
@@ -295,12 +212,12 @@ mod tests {
     }
 
     #[test]
-    fn user_messages_stay_what_they_are() {
+    fn user_messages_are_not_taken_for_internal_ones() {
         for (line, same) in [("\"ready\"", true), ("{\"cmd\":\"NODE_\"}", true), ("{\"x\":\"\\\"NODE_A\"}", true)] {
             assert_eq!(matches!(parse(line.as_bytes()), Ok(FromWorker::User(_))), same, "{line}");
         }
         assert!(matches!(parse(b"{\"cmd\":7,\"a\":\"NODE_X\"}"), Ok(FromWorker::User(_))));
-        assert!(matches!(parse(b"nonsense"), Err(Garbage)));
-        assert!(matches!(parse(b"\xff\xfe"), Err(Garbage)));
+        assert!(matches!(parse(b"nonsense"), Err(NotJson)));
+        assert!(matches!(parse(b"\xff\xfe"), Err(NotJson)));
     }
 }

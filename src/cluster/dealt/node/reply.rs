@@ -1,4 +1,4 @@
-//! What we say to workers, as lines.
+//! The messages to Node workers, as lines.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -7,13 +7,13 @@ use serde_json::Value;
 
 /// The acknowledgement of a line that came with a file.
 pub(crate) const HANDLE_ACK: &str = "{\"cmd\":\"NODE_HANDLE_ACK\"}\n";
-/// Asks our preload to let its connections end.
+/// Asks the preload module to let its connections end.
 pub(crate) const DRAIN: &str = "{\"cmd\":\"NODE_PMR\",\"act\":\"drain\"}\n";
 
-/// Asks our preload to tell how many connections are open, from now on.
+/// Asks the preload module to report how many connections are open, from now on.
 pub(crate) const COUNT: &str = "{\"cmd\":\"NODE_PMR\",\"act\":\"count\"}\n";
 
-/// A connection, to be sent with its socket. `key` is JSON already.
+/// A connection, sent with its socket. `key` is JSON already.
 pub(crate) fn new_connection(key: &str, seq: u64) -> String {
     let mut line = String::with_capacity(96 + key.len());
     let _ = writeln!(
@@ -23,23 +23,23 @@ pub(crate) fn new_connection(key: &str, seq: u64) -> String {
     line
 }
 
-/// A connection for a listener that does not exist: the worker turns it down, after what it was sent before. It comes
-/// with a socket, too, since Node closes what it turns down without a look whether it is there.
-pub(crate) fn question(seq: u64) -> String {
+/// The sync message: a connection for a listener that does not exist. The worker refuses it, after all it was sent before.
+/// It is sent with a socket, too, since Node closes the socket of a refused connection without checking that there is one.
+pub(crate) fn sync(seq: u64) -> String {
     new_connection("\"\"", seq)
 }
 
-/// Asks a worker to close its servers and leave. It stays alive as long as it has something to do.
+/// Tells a worker to close its servers and disconnect. It runs on as long as it has something to do.
 pub(crate) fn disconnect(seq: u64) -> String {
     format!("{{\"cmd\":\"NODE_CLUSTER\",\"act\":\"disconnect\",\"seq\":{seq}}}\n")
 }
 
-/// The bare answer to a question.
+/// An answer without content.
 pub(crate) fn acknowledge(ack: u64, seq: u64) -> String {
     format!("{{\"cmd\":\"NODE_CLUSTER\",\"ack\":{ack},\"seq\":{seq}}}\n")
 }
 
-/// The question was to listen, and it could not be done. `errno` is positive, as the kernel's.
+/// The answer to a request to listen that failed. `errno` is positive, as the kernel's.
 pub(crate) fn failed(ack: u64, errno: i32, key: &str, seq: u64) -> String {
     format!(
         "{{\"cmd\":\"NODE_CLUSTER\",\"ack\":{ack},\"errno\":{},\"key\":{key},\"data\":null,\"seq\":{seq}}}\n",
@@ -47,7 +47,7 @@ pub(crate) fn failed(ack: u64, errno: i32, key: &str, seq: u64) -> String {
     )
 }
 
-/// The worker listens through us.
+/// The answer to a request to listen where the daemon accepts.
 pub(crate) fn listening(ack: u64, key: &str, data: &str, at: Option<SocketAddr>, seq: u64) -> String {
     let mut line = format!("{{\"cmd\":\"NODE_CLUSTER\",\"ack\":{ack},\"errno\":null,\"key\":{key},\"data\":{data}");
     if let Some(at) = at {
@@ -59,7 +59,7 @@ pub(crate) fn listening(ack: u64, key: &str, data: &str, at: Option<SocketAddr>,
     line
 }
 
-/// The worker gets the socket itself, sent with this line.
+/// The answer to a request to listen where the worker accepts by itself, sent with the listening socket.
 pub(crate) fn shared(ack: u64, key: &str, data: &str, udp: bool, seq: u64) -> String {
     let kind = if udp { "dgram.Native" } else { "net.Native" };
     format!(
@@ -67,7 +67,7 @@ pub(crate) fn shared(ack: u64, key: &str, data: &str, udp: bool, seq: u64) -> St
     )
 }
 
-/// A message to the app's own listener. JSON has no raw newlines, so it is one line.
+/// A message to the app. JSON has no raw newlines, so it is one line.
 pub(crate) fn user(message: &Value) -> String {
     format!("{message}\n")
 }
@@ -77,14 +77,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_line_is_one_line_of_json() {
+    fn each_message_is_one_line_of_json() {
         let at = "[::]:3000".parse().unwrap();
         let lines = [
             HANDLE_ACK.to_owned(),
             DRAIN.to_owned(),
             COUNT.to_owned(),
             new_connection("\"a \\\" b\"", 1),
-            question(1),
+            sync(1),
             disconnect(2),
             acknowledge(3, 4),
             failed(1, 98, "\"k\"", 2),

@@ -13,42 +13,42 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::State;
-use crate::cluster::Notice;
-use crate::cluster::dealt::probe::Unreachable;
+use super::state::ActivationState;
+use crate::cluster::notice::Notice;
+use crate::cluster::own_connections::Unreachable;
 use crate::os::net::diag;
 use crate::protocol::Run;
 
 /// How often is looked, at first; then ever more seldom.
-const OFTEN: Duration = Duration::from_millis(5);
-const SELDOM: Duration = Duration::from_millis(100);
+const FAST_POLL: Duration = Duration::from_millis(5);
+const SLOW_POLL: Duration = Duration::from_millis(100);
 
 /// Tells [`Notice::Listening`] when the worker has accepted at one of its addresses.
-pub(crate) fn start(state: &Rc<RefCell<State>>, run: Run) {
-    let task = tokio::task::spawn_local(knock(Rc::downgrade(state), run));
+pub(crate) fn start(state: &Rc<RefCell<ActivationState>>, run: Run) {
+    let task = tokio::task::spawn_local(probe(Rc::downgrade(state), run));
     if let Some(worker) = state.borrow_mut().workers.get_mut(&run) {
-        worker.knocking = Some(AbortOnDropHandle::new(task));
+        worker.accept_probe = Some(AbortOnDropHandle::new(task));
     }
 }
 
 /// Ends when the knock was answered, or cannot be made, or with the worker.
-async fn knock(state: Weak<RefCell<State>>, run: Run) {
-    let visit = loop {
-        let Some(attempt) = state.upgrade().map(|state| state.borrow().queues.visit(run)) else { return };
+async fn probe(state: Weak<RefCell<ActivationState>>, run: Run) {
+    let direct = loop {
+        let Some(attempt) = state.upgrade().map(|state| state.borrow().queues.connect_to(run)) else { return };
         match attempt.await {
-            Ok(visit) => break visit,
-            Err(Unreachable::NotNow) => sleep(OFTEN).await,
+            Ok(direct) => break direct,
+            Err(Unreachable::NotNow) => sleep(FAST_POLL).await,
             Err(_) => return,
         }
     };
-    let mut pause = OFTEN;
-    let Ok(from) = visit.call.stream.local_addr() else { return };
-    while !is_accepted(visit.at, from) {
+    let mut pause = FAST_POLL;
+    let Ok(from) = direct.connection.stream.local_addr() else { return };
+    while !is_accepted(direct.at, from) {
         sleep(pause).await;
-        pause = (pause * 5 / 4).min(SELDOM);
+        pause = (pause * 5 / 4).min(SLOW_POLL);
     }
     if let Some(state) = state.upgrade() {
-        state.borrow().tell(Notice::Listening { run, address: visit.at.to_string() });
+        state.borrow().notify(Notice::Listening { run, address: direct.at.to_string() });
     }
 }
 

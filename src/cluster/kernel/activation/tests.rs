@@ -9,6 +9,7 @@ use super::*;
 use crate::cluster::tests::{copy, persistence, play};
 use crate::cluster::{Persistence, queues_key};
 use crate::keeper::{Records, ledger};
+use crate::os::net::diag;
 use crate::os::net::reuseport::KernelBalancing;
 
 struct Stage {
@@ -74,7 +75,7 @@ impl Stage {
         TcpStream::connect(self.address).unwrap()
     }
 
-    async fn told(&mut self) -> Notice {
+    async fn read_to_end(&mut self) -> Notice {
         tokio::time::timeout(Duration::from_secs(60), self.notices.recv()).await.expect("it is told").expect("it lives")
     }
 }
@@ -101,7 +102,7 @@ fn who_accepts_our_knock_listens_and_only_then_gets_what_others_would() {
         knocked(&first).await;
         first.accept().unwrap();
         let address = stage.address.to_string();
-        assert_eq!(stage.told().await, Notice::Listening { run: Run(1), address: address.clone() });
+        assert_eq!(stage.read_to_end().await, Notice::Listening { run: Run(1), address: address.clone() });
         stage.activation.ready(Run(1));
         let second = stage.worker(2);
         knocked(&second).await;
@@ -109,7 +110,7 @@ fn who_accepts_our_knock_listens_and_only_then_gets_what_others_would() {
         // The second has its knock and nothing else.
         wait(&first, &second, (4, 1)).await;
         let _held = second.accept().unwrap();
-        assert_eq!(stage.told().await, Notice::Listening { run: Run(2), address });
+        assert_eq!(stage.read_to_end().await, Notice::Listening { run: Run(2), address });
         stage.activation.ready(Run(2));
         stage.activation.exclude(Run(1));
         let _more: Vec<TcpStream> = (0..3).map(|_| stage.connect()).collect();
@@ -125,7 +126,7 @@ fn a_client_who_finds_nobody_is_told_of_and_waits_also_through_the_death_of_god(
         let mut stage = stage.reborn().await;
         stage.activation.open(&stage.wanted).unwrap();
         let _client = stage.connect();
-        assert_eq!(stage.told().await, Notice::Demand { app: 7 });
+        assert_eq!(stage.read_to_end().await, Notice::Demand { app: 7 });
         let worker = stage.worker(3);
         worker.accept().unwrap();
     });

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::persist::store::{KeptFd, StateStore};
+use crate::cluster::persist::{KeptFd, StateStore};
 use crate::cluster::waiting::{Arrivals, Shedder};
 use crate::os::net::diag;
 use crate::os::net::reuseport::BACKLOG;
@@ -87,7 +87,7 @@ impl SharedUnixListener {
 
     /// Turns away who waits too long from now on, and tells `keep` what is to be written down.
     pub(crate) fn watch(&mut self, rule: QueueRule, keep: impl Fn(Arrivals) + 'static) {
-        self.shedder.watch(&self.socket, rule, keep);
+        self.shedder.start(&self.socket, rule, keep);
     }
 
     /// How many connections wait to be accepted.

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::persist::store::StateStore;
+use crate::cluster::persist::StateStore;
 use crate::keeper::{Ledger, Records};
 use crate::os::seccomp::{Answer, Request, RequestId};
 use crate::protocol::Run;

@@ -16,8 +16,9 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::{SET_UP, State, UNSAID, port_owner};
-use crate::cluster::Notice;
+use super::port_owner;
+use super::state::{DATAGRAM_SETUP, InterceptState, LISTEN_GRACE};
+use crate::cluster::notice::Notice;
 use crate::os::fs::files;
 use crate::os::net::address::Address;
 use crate::os::net::reuseport;
@@ -42,7 +43,7 @@ impl Decision {
     }
 }
 
-impl State {
+impl InterceptState {
     /// Does what the worker asked for. `None` if it does not wait for an answer any more.
     pub(crate) fn decide(&mut self, run: Run, request: &Request) -> Option<Decision> {
         match self.carry_out(run, request) {
@@ -52,9 +53,11 @@ impl State {
     }
 
     fn carry_out(&mut self, run: Run, request: &Request) -> io::Result<Option<Decision>> {
-        let Some(address) = self.concerns(run, &request.call) else {
+        let Some(address) = self.intercepted_address(run, &request.call) else {
             return match request.call {
-                Call::BindUnreadable { errno, .. } if tracer::is_unanswered(errno) => Err(unseen(run, errno)),
+                Call::BindUnreadable { errno, .. } if tracer::is_unanswered(errno) => {
+                    Err(tracer_unavailable(run, errno))
+                }
                 Call::Bind { .. } | Call::BindUnreadable { .. } | Call::Listen { .. } => {
                     Ok(Some(Decision::just(Answer::Continue)))
                 }
@@ -65,7 +68,7 @@ impl State {
             Ok(None) => return Ok(None),
             Err(error) => {
                 if let Some(errno) = error.raw_os_error().filter(|errno| tracer::is_unanswered(*errno)) {
-                    return Err(unseen(run, errno));
+                    return Err(tracer_unavailable(run, errno));
                 }
                 if error.raw_os_error() != Some(libc::EBADF) {
                     tracing::warn!(run = run.0, %error, "a worker's socket cannot be taken: it binds for itself");
@@ -87,7 +90,7 @@ impl State {
     }
 
     /// Whether a call is any business of ours, and to which address it binds.
-    fn concerns<'a>(&self, run: Run, call: &'a Call) -> Option<Option<&'a Address>> {
+    fn intercepted_address<'a>(&self, run: Run, call: &'a Call) -> Option<Option<&'a Address>> {
         if self.workers.get(&run).is_none_or(|worker| worker.gone) {
             return None;
         }
@@ -122,7 +125,7 @@ impl State {
         }
         if reuseport::is_multipath(&socket) {
             let plain = reuseport::single_path(&socket)?;
-            if !self.put_in_place(run, request, &plain)? {
+            if !self.replace_socket(run, request, &plain)? {
                 return Ok(None);
             }
             socket = plain;
@@ -131,13 +134,13 @@ impl State {
         if !proc::may_bind(request.thread, ip.port()) {
             return Err(io::Error::from_raw_os_error(libc::EACCES));
         }
-        self.forget_closed(run, Some(request.thread));
+        self.release_closed(run, Some(request.thread));
         let clashes = self.queues.held_by(run).iter().any(|(held, _)| held.overlaps(&key));
         if clashes && !reuseport::is_shared(&socket) {
             return Err(io::Error::from_raw_os_error(libc::EADDRINUSE));
         }
-        if let Some(other) = self.other_socket(run, &socket, &key)? {
-            if !self.put_in_place(run, request, &other)? {
+        if let Some(other) = self.existing_socket(run, &socket, &key)? {
+            if !self.replace_socket(run, request, &other)? {
                 return Ok(None);
             }
             if key.tcp {
@@ -151,10 +154,10 @@ impl State {
     }
 
     /// One that is there, for a worker to have in place of its own.
-    fn other_socket(&self, run: Run, own: &OwnedFd, key: &Key) -> io::Result<Option<OwnedFd>> {
+    fn existing_socket(&self, run: Run, own: &OwnedFd, key: &Key) -> io::Result<Option<OwnedFd>> {
         let common = match self.rules.share {
             Share::Own => None,
-            Share::Queue => self.queues.partake(run, key),
+            Share::Queue => self.queues.join_shared(run, key),
         };
         // As those have made it who serve there: were it made to wait for connections, their loops would wait in it.
         if common.is_some() {
@@ -167,8 +170,8 @@ impl State {
 
     fn share(&mut self, run: Run, socket: OwnedFd, address: &Address, key: &Key) -> io::Result<Decision> {
         // What is shared is shared within the app, not with others that do so, too, as all apps of ours do.
-        if !reuseport::is_shared(&socket) && !self.queues.are_at(key) && key.is_taken() {
-            self.obstructed(run, key);
+        if !reuseport::is_shared(&socket) && !self.queues.overlaps_any(key) && key.is_taken() {
+            self.report_conflict(run, key);
             return Err(io::Error::from_raw_os_error(libc::EADDRINUSE));
         }
         reuseport::share(&socket)?;
@@ -180,7 +183,7 @@ impl State {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) && Key::of(&socket)? == Some(*key) => {}
             Err(error) => {
                 if error.raw_os_error() == Some(libc::EADDRINUSE) {
-                    self.obstructed(run, key);
+                    self.report_conflict(run, key);
                 }
                 return Err(error);
             }
@@ -192,14 +195,14 @@ impl State {
         Ok(Decision::just(Answer::Success))
     }
 
-    fn obstructed(&self, run: Run, key: &Key) {
+    fn report_conflict(&self, run: Run, key: &Key) {
         let why = port_owner::in_use(key);
         tracing::warn!(run = run.0, "{why}");
-        self.tell(Notice::ListenFailed { run, why });
+        self.notify(Notice::ListenFailed { run, why });
     }
 
     /// True unless nobody waits for it any more.
-    fn put_in_place(&self, run: Run, request: &Request, socket: impl AsFd) -> io::Result<bool> {
+    fn replace_socket(&self, run: Run, request: &Request, socket: impl AsFd) -> io::Result<bool> {
         let number = request.call.socket();
         let close_on_exec = pidfd::is_close_on_exec(request.thread, number).unwrap_or(true);
         let delivery = self.workers[&run].watch.get_ref().replace(request.id, number, socket, close_on_exec)?;
@@ -208,22 +211,22 @@ impl State {
 
     /// Nobody says when a socket for datagrams is set up.
     pub(crate) fn expect_reading(&self, run: Run, key: Key) {
-        self.later(SET_UP, move |state| {
+        self.run_later(DATAGRAM_SETUP, move |state| {
             if state.workers.get(&run).is_some_and(|worker| !worker.gone) && state.queues.reads(run, &key) {
-                state.listens(run, &key);
+                state.notify_listening(run, &key);
             }
         });
     }
 
     /// Programs that look whether a socket listens already (gunicorn does) do not say that they do.
     fn expect_listen(&self, run: Run, socket: OwnedFd) {
-        self.later(UNSAID, move |state| {
+        self.run_later(LISTEN_GRACE, move |state| {
             let silent = state.workers.get(&run).is_some_and(|worker| !worker.gone) && reuseport::listens(&socket);
-            if !silent || state.queues.has_begun(run, &socket) {
+            if !silent || state.queues.is_listening_on(run, &socket) {
                 return;
             }
             if let Ok(Some(key)) = state.queues.listening(run, &socket, reuseport::BACKLOG) {
-                state.listens(run, &key);
+                state.notify_listening(run, &key);
             }
         });
     }
@@ -231,7 +234,7 @@ impl State {
 
 /// The keeper, who is to look for us, does not: by itself the worker would have the port for itself, so it is told to
 /// try again, or fail and be started again.
-fn unseen(run: Run, errno: i32) -> io::Error {
+fn tracer_unavailable(run: Run, errno: i32) -> io::Error {
     let error = io::Error::from_raw_os_error(errno);
     tracing::error!(run = run.0, "the keeper does not look into a worker that binds, which therefore fails: {error}");
     error

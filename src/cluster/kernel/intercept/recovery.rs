@@ -1,4 +1,4 @@
-//! Calls that the God before had received and not answered: nobody else will, and their threads hear no signal but the
+//! OwnConnections that the God before had received and not answered: nobody else will, and their threads hear no signal but the
 //! fatal one.
 //!
 //! What he had written down is decided again, or answered as he had decided. For what he had received and not even
@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use super::State;
+use super::state::InterceptState;
 use crate::os::process::tree;
 use crate::os::seccomp::recovery::join;
 use crate::os::seccomp::{BindWatch, Call, Pending, Request, RequestId};
@@ -16,16 +16,16 @@ use crate::protocol::Run;
 
 /// How often is looked for a watch that a child is about to leave, and for how long: that is a matter of microseconds.
 const PAUSE: Duration = Duration::from_millis(5);
-const LOOKS: u32 = 400;
+const POLLS: u32 = 400;
 /// A thread is told of before it has gone to sleep in its call, and cannot be seen there before: a matter of microseconds,
 /// if the machine lets it run. How often is looked again for one whose call was received, and after how long; God does
 /// nothing else meanwhile.
-const NOD: Duration = Duration::from_millis(2);
-const LOOKS_FOR_SLEEPERS: u32 = 50;
+const SLEEP_PAUSE: Duration = Duration::from_millis(2);
+const SLEEP_POLLS: u32 = 50;
 
 /// The watch of a worker whose start was cut short on our side. `None` if the child ended before it left one.
 pub(crate) async fn await_watch(pending: Pending) -> Option<BindWatch> {
-    for _ in 0..LOOKS {
+    for _ in 0..POLLS {
         match pending.take() {
             Ok(watch) => return Some(watch),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => tokio::time::sleep(PAUSE).await,
@@ -36,7 +36,7 @@ pub(crate) async fn await_watch(pending: Pending) -> Option<BindWatch> {
     None
 }
 
-impl State {
+impl InterceptState {
     /// Answers what is unanswered, in the order it came, and takes in what came since.
     pub(crate) fn recover(&mut self, run: Run) {
         let Some(worker) = self.workers.get(&run) else { return };
@@ -48,30 +48,30 @@ impl State {
         let mut received = Vec::new();
         let known = unanswered.as_ref().map(|(request, _)| request);
         let is_waited_for = |id: &RequestId| watch.is_waiting(*id).unwrap_or(false);
-        let mut waiting = waiting_unheard(root, known, watch, &mut received);
-        for _ in 0..LOOKS_FOR_SLEEPERS {
+        let mut waiting = unreceived_calls(root, known, watch, &mut received);
+        for _ in 0..SLEEP_POLLS {
             if !waiting.is_empty() || !lost.iter().flatten().any(is_waited_for) {
                 break;
             }
-            std::thread::sleep(NOD);
-            waiting = waiting_unheard(root, known, watch, &mut received);
+            std::thread::sleep(SLEEP_PAUSE);
+            waiting = unreceived_calls(root, known, watch, &mut received);
         }
         match unanswered {
             Some((request, Some(answer))) => drop(watch.answer(request.id, answer)),
-            Some((request, None)) => self.asked(run, &request),
+            Some((request, None)) => self.handle_call(run, &request),
             None => {}
         }
         // Who was killed meanwhile waits no more.
         let lost = lost.map(|ids| ids.into_iter().filter(is_waited_for).collect());
-        match found(root, lost, waiting) {
-            Ok(request) => request.into_iter().for_each(|request| self.asked(run, &request)),
-            Err(thread) => self.give_up(run, root, thread),
+        match identify_lost_call(root, lost, waiting) {
+            Ok(request) => request.into_iter().for_each(|request| self.handle_call(run, &request)),
+            Err(thread) => self.kill_worker(run, root, thread),
         }
-        received.into_iter().for_each(|request| self.asked(run, &request));
-        self.tell_again(run);
+        received.into_iter().for_each(|request| self.handle_call(run, &request));
+        self.repeat_notices(run);
     }
 
-    fn give_up(&self, run: Run, root: i32, thread: i32) {
+    fn kill_worker(&self, run: Run, root: i32, thread: i32) {
         tracing::error!(
             run = run.0,
             thread,
@@ -84,18 +84,18 @@ impl State {
     }
 
     /// The God before may not have got round to saying so.
-    fn tell_again(&self, run: Run) {
-        for key in self.queues.begun_by(run) {
-            self.listens(run, &key);
+    fn repeat_notices(&self, run: Run) {
+        for key in self.queues.listening_keys(run) {
+            self.notify_listening(run, &key);
         }
-        for key in self.queues.to_be_read_by(run) {
+        for key in self.queues.unread_datagram_keys(run) {
             self.expect_reading(run, key);
         }
     }
 }
 
 /// Threads that wait, but not for anything we can receive, or know of. What can be received is.
-fn waiting_unheard(
+fn unreceived_calls(
     root: i32,
     known: Option<&Request>,
     watch: &BindWatch,
@@ -118,7 +118,11 @@ fn waiting_unheard(
 
 /// The call that was lost, if one was; a thread that waits in vain if it cannot be told which, or `root` if we may not
 /// look which thread that is.
-fn found(root: i32, lost: Option<Vec<RequestId>>, waiting: Vec<(i32, Call)>) -> Result<Option<Request>, i32> {
+fn identify_lost_call(
+    root: i32,
+    lost: Option<Vec<RequestId>>,
+    waiting: Vec<(i32, Call)>,
+) -> Result<Option<Request>, i32> {
     let Some((thread, _)) = waiting.first().cloned() else {
         return if lost.is_none_or(|lost| lost.is_empty()) { Ok(None) } else { Err(root) };
     };

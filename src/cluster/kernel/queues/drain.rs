@@ -13,31 +13,31 @@ use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::queue::Queue;
-use super::state::{Shared, State};
-use crate::cluster::Notice;
+use super::table::{QueueTable, WeakQueueTable};
+use crate::cluster::notice::Notice;
 use crate::os::net::diag;
 use crate::os::net::diag::Connection;
 use crate::os::process::tree;
 use crate::protocol::Run;
 
 /// How often is looked, at first and later.
-const OFTEN: Duration = Duration::from_millis(50);
-const SELDOM: Duration = Duration::from_millis(200);
-const SOON: Duration = Duration::from_secs(1);
+const FAST_POLL: Duration = Duration::from_millis(50);
+const SLOW_POLL: Duration = Duration::from_millis(200);
+const FAST_PERIOD: Duration = Duration::from_secs(1);
 /// For so long a queue is empty when the handshakes that were under way are over; longer ones take some round trips.
 const HANDSHAKES: Duration = Duration::from_secs(1);
 /// The same if all clients are on this machine. A datagram that was read is dealt with by then, too.
 const LOCAL_HANDSHAKES: Duration = Duration::from_millis(100);
 const ROUND_TRIPS: u32 = 3;
 /// A connection that was quiet for so long is idle.
-const QUIET: Duration = Duration::from_secs(1);
+const IDLE_AFTER: Duration = Duration::from_secs(1);
 
 /// See [`super::Queues::drain`].
-pub(crate) fn start(state: &Rc<RefCell<State>>, run: Run, grace: Duration) {
+pub(crate) fn start(state: &Rc<RefCell<QueueTable>>, run: Run, grace: Duration) {
     let mut state = state.borrow_mut();
     state.exclude(run);
     if state.held_by(run).next().is_none() {
-        return state.tell(Notice::Drained { run });
+        return state.notify(Notice::Drained { run });
     }
     let me = state.me.clone();
     let Some(worker) = state.workers.get_mut(&run).filter(|worker| worker.draining.is_none()) else { return };
@@ -45,32 +45,32 @@ pub(crate) fn start(state: &Rc<RefCell<State>>, run: Run, grace: Duration) {
     worker.draining = Some(AbortOnDropHandle::new(task));
 }
 
-async fn drain(shared: Shared, run: Run, until: Instant) {
+async fn drain(shared: WeakQueueTable, run: Run, until: Instant) {
     let begun = Instant::now();
     let mut empty_since = begun;
     loop {
         let now = Instant::now();
         let Some(state) = shared.upgrade() else { return };
-        let sight = state.borrow().look(run);
-        if sight.waiting > 0 {
+        let workload = state.borrow().look(run);
+        if workload.waiting > 0 {
             empty_since = now;
         }
-        let emptied = now - empty_since >= sight.handshakes;
+        let emptied = now - empty_since >= workload.handshakes;
         if emptied && let Some(worker) = state.borrow_mut().workers.get_mut(&run) {
             worker.emptied = true;
         }
-        if (emptied && sight.busy == 0) || now >= until {
-            return state.borrow_mut().let_go_of(run);
+        if (emptied && workload.busy == 0) || now >= until {
+            return state.borrow_mut().finish_drain(run);
         }
         drop(state);
-        let pause = if now - begun < SOON { OFTEN } else { SELDOM };
+        let pause = if now - begun < FAST_PERIOD { FAST_POLL } else { SLOW_POLL };
         sleep(pause.min(until - now)).await;
     }
 }
 
 /// What a worker has to do.
 #[derive(Debug)]
-struct Sight {
+struct Workload {
     /// Connections in queues of its own, or datagrams.
     waiting: u32,
     /// Connections it is not done with.
@@ -79,32 +79,33 @@ struct Sight {
     handshakes: Duration,
 }
 
-impl State {
+impl QueueTable {
     /// The owner may stop it now. Some programs shut their sockets down as they stop.
-    fn let_go_of(&mut self, run: Run) {
+    fn finish_drain(&mut self, run: Run) {
         let own = self.held_by(run).filter(|queue| queue.holders.len() == 1);
         let own: Vec<_> = own.filter_map(|queue| Some((queue.key, queue.member?))).collect();
         for (key, member) in own {
-            if let Some(place) = self.places.get_mut(&key) {
-                place.group.leave(member);
+            if let Some(group) = self.groups.get_mut(&key) {
+                group.kernel.leave(member);
             }
         }
-        self.note();
-        self.tell(Notice::Drained { run });
+        self.save();
+        self.notify(Notice::Drained { run });
     }
 
-    fn look(&self, run: Run) -> Sight {
+    fn look(&self, run: Run) -> Workload {
         let own = self.held_by(run).filter(|queue| queue.holders.len() == 1 && queue.member.is_some());
         let waiting = own.map(Queue::waiting).sum();
         let connections = self.connections_of(run);
-        let busy = connections.iter().filter(|connection| connection.is_open() && !connection.is_idle(QUIET)).count();
+        let busy =
+            connections.iter().filter(|connection| connection.is_open() && !connection.is_idle(IDLE_AFTER)).count();
         let handshakes = if self.held_by(run).all(|queue| !queue.key.tcp || queue.key.address.ip().is_loopback()) {
             LOCAL_HANDSHAKES
         } else {
             let longest = connections.iter().map(|connection| connection.round_trip).max().unwrap_or_default();
             HANDSHAKES.max(longest * ROUND_TRIPS)
         };
-        Sight { waiting, busy, handshakes }
+        Workload { waiting, busy, handshakes }
     }
 
     /// What its processes have open on the ports of its queues.

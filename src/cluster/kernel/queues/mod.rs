@@ -13,7 +13,7 @@
 //! queues, they go to a vacant one, and if there is none, to a spare listening socket of ours. So nothing is dealt to
 //! workers that drain or stop, nobody is refused, and the next worker that wants the address inherits what waits. Workers
 //! that are not ready though they listen are out of rotation, too, as are unwell ones where others serve ([`not_ready`]). All
-//! of them can be asked all the same ([`visit`]).
+//! of them can be asked all the same ([`connect_to`]).
 //!
 //! **Clients.** With `balance: sticky` the kernel goes by client address, and each address belongs to the worker of one
 //! number ([`clients`]): its successor inherits it, and so does the next God.
@@ -23,20 +23,16 @@
 //! The owner tells who arrives, leaves and is gone; who binds and listens is told by whoever sees it: the takeover of
 //! binds, socket activation. All of it runs on one thread, inside a [`tokio::task::LocalSet`].
 
-mod closed;
 mod drain;
-mod given;
-mod not_ready;
-mod orphaned;
 mod probe;
 mod queue;
-mod queue_timeout;
 mod record;
-mod state;
+mod rotation;
 mod stats;
-mod sticky;
+mod table;
 #[cfg(test)]
 mod tests;
+mod vacant;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -47,34 +43,29 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-pub(crate) use self::probe::Visit;
+pub(crate) use self::probe::DirectConnection;
 use self::queue::Queue;
-use self::state::State;
+pub use self::record::queues_key;
 pub(crate) use self::stats::QueueStats;
-use super::super::Notice;
-use super::super::dealt::probe::Unreachable;
-use super::super::own_connections::Calls;
-use super::super::persist::store::StateStore;
+use self::table::QueueTable;
+use crate::cluster::notice::Notice;
+use crate::cluster::own_connections::OwnConnections;
+use crate::cluster::own_connections::Unreachable;
+use crate::cluster::persist::StateStore;
 use crate::os::net::reuseport::{Deal, KernelBalancing, Key};
 use crate::protocol::{ListenerInfo, Run};
 use crate::spec::QueueRule;
 
-/// Under which key the record of an app's queues is.
-#[must_use]
-pub fn queues_key(app: u32) -> String {
-    format!("queues/{app}")
-}
-
 /// The accept queues of one app. Clones are the same queues. When the last is dropped, all of them close.
 #[derive(Clone, Debug)]
 pub(crate) struct Queues {
-    state: Rc<RefCell<State>>,
+    state: Rc<RefCell<QueueTable>>,
 }
 
 impl Queues {
-    /// None yet. New groups get the best balancer there is, up to `at_most`.
-    pub(crate) fn new(store: StateStore, at_most: KernelBalancing, notices: UnboundedSender<Notice>) -> Queues {
-        Queues { state: State::new(store, at_most, notices) }
+    /// None yet. New groups get the best balancer there is, up to `best_balancing`.
+    pub(crate) fn new(store: StateStore, best_balancing: KernelBalancing, notices: UnboundedSender<Notice>) -> Queues {
+        Queues { state: QueueTable::new(store, best_balancing, notices) }
     }
 
     /// Those of the God before. What belongs to them is taken out of `files`. Workers that are gone by now are still to
@@ -84,12 +75,12 @@ impl Queues {
     /// A sentence, if the record makes no sense.
     pub(crate) fn adopt(
         store: StateStore,
-        at_most: KernelBalancing,
+        best_balancing: KernelBalancing,
         notices: UnboundedSender<Notice>,
         record: &str,
         files: &mut HashMap<String, OwnedFd>,
     ) -> Result<Queues, String> {
-        Ok(Queues { state: State::adopt(store, at_most, notices, record, files)? })
+        Ok(Queues { state: QueueTable::adopt(store, best_balancing, notices, record, files)? })
     }
 
     /// What becomes of connections while no worker is ready for them.
@@ -103,8 +94,8 @@ impl Queues {
     }
 
     /// The worker's number among the app's processes: a successor has the same.
-    pub(crate) fn number(&self, run: Run, instance: u32) {
-        self.state.borrow_mut().number(run, instance);
+    pub(crate) fn set_instance(&self, run: Run, instance: u32) {
+        self.state.borrow_mut().set_instance(run, instance);
     }
 
     /// A worker was started, whose processes descend from this one.
@@ -136,7 +127,7 @@ impl Queues {
     }
 
     /// Where the worker has bound sockets for datagrams, and was not said to read them.
-    pub(crate) fn to_be_read_by(&self, run: Run) -> Vec<Key> {
+    pub(crate) fn unread_datagram_keys(&self, run: Run) -> Vec<Key> {
         let state = self.state.borrow();
         let pending = |queue: &Queue| queue.holders.iter().any(|holder| holder.run == run && !holder.listens);
         state.queues.iter().filter(|queue| !queue.key.tcp && pending(queue)).map(|queue| queue.key).collect()
@@ -148,7 +139,7 @@ impl Queues {
     /// # Errors
     /// What `bind` and `listen` say.
     pub(crate) fn open(&self, run: Run, key: &Key) -> io::Result<OwnedFd> {
-        self.state.borrow_mut().give(run, *key)
+        self.state.borrow_mut().open_for(run, *key)
     }
 
     /// Lets connections to this address wait from now on, though there is no worker for it yet.
@@ -181,23 +172,23 @@ impl Queues {
     }
 
     /// A connection of our own to the worker, whether it is in rotation or not.
-    pub(crate) fn visit(&self, run: Run) -> impl Future<Output = Result<Visit, Unreachable>> + use<> {
-        probe::visit(Rc::downgrade(&self.state), run)
+    pub(crate) fn connect_to(&self, run: Run) -> impl Future<Output = Result<DirectConnection, Unreachable>> + use<> {
+        probe::connect_to(Rc::downgrade(&self.state), run)
     }
 
     /// Connections of our own to the workers.
-    pub(crate) fn calls(&self) -> Calls {
-        self.state.borrow().calls.clone()
+    pub(crate) fn own_connections(&self) -> OwnConnections {
+        self.state.borrow().own_connections.clone()
     }
 
     /// True if there are queues at this address.
     pub(crate) fn has(&self, key: &Key) -> bool {
-        self.state.borrow().places.contains_key(key)
+        self.state.borrow().groups.contains_key(key)
     }
 
     /// Where there are queues.
     pub(crate) fn keys(&self) -> Vec<Key> {
-        self.state.borrow().places.keys().copied().collect()
+        self.state.borrow().groups.keys().copied().collect()
     }
 
     /// Copies of the sockets that listen.
@@ -214,7 +205,7 @@ impl Queues {
 
     /// How many connections were dealt out; `None` where nobody counts them.
     pub(crate) fn dealt(&self) -> Option<u64> {
-        self.state.borrow().places.values().map(|place| place.group.dealt()).sum()
+        self.state.borrow().groups.values().map(|group| group.kernel.dealt()).sum()
     }
 
     /// A queue at this address that has no worker, the fullest first. From now on it is this worker's.
@@ -223,12 +214,12 @@ impl Queues {
     }
 
     /// The queue at this address that others serve, or have begun to. From now on this worker does, too.
-    pub(crate) fn partake(&self, run: Run, key: &Key) -> Option<OwnedFd> {
-        self.state.borrow_mut().partake(run, key)
+    pub(crate) fn join_shared(&self, run: Run, key: &Key) -> Option<OwnedFd> {
+        self.state.borrow_mut().join_shared(run, key)
     }
 
     /// True if there is a queue at this address, or at one that includes it or is included.
-    pub(crate) fn are_at(&self, key: &Key) -> bool {
+    pub(crate) fn overlaps_any(&self, key: &Key) -> bool {
         self.state.borrow().queues.iter().any(|queue| queue.key.overlaps(key))
     }
 
@@ -238,20 +229,20 @@ impl Queues {
     }
 
     /// True if the worker is known to listen on this socket.
-    pub(crate) fn has_begun(&self, run: Run, socket: impl AsFd) -> bool {
+    pub(crate) fn is_listening_on(&self, run: Run, socket: impl AsFd) -> bool {
         let state = self.state.borrow();
-        state::inode(socket).is_ok_and(|inode| state.begun_by(run).any(|queue| queue.inode == inode))
+        table::inode(socket).is_ok_and(|inode| state.listening_keys(run).any(|queue| queue.inode == inode))
     }
 
     /// Where the worker listens.
-    pub(crate) fn begun_by(&self, run: Run) -> Vec<Key> {
-        self.state.borrow().begun_by(run).map(|queue| queue.key).collect()
+    pub(crate) fn listening_keys(&self, run: Run) -> Vec<Key> {
+        self.state.borrow().listening_keys(run).map(|queue| queue.key).collect()
     }
 
     /// Lets go of what the worker has closed, if that can be told: programs try whether a port is free, and do not say
     /// so. `asking` is a thread of it.
-    pub(crate) fn forget_closed(&self, run: Run, asking: Option<i32>) {
-        self.state.borrow_mut().forget_closed(run, asking);
+    pub(crate) fn release_closed(&self, run: Run, asking: Option<i32>) {
+        self.state.borrow_mut().release_closed(run, asking);
     }
 
     /// Out of rotation at once.

@@ -6,41 +6,41 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Weak;
 
-use super::state::{Shared, State};
-use crate::cluster::dealt::probe::{Unreachable, client};
-use crate::cluster::own_connections::{Call, Road};
+use super::table::{QueueTable, WeakQueueTable};
+use crate::cluster::own_connections::{OwnConnection, Target};
+use crate::cluster::own_connections::{Unreachable, bind_client};
 use crate::os::net::reuseport::{Key, MemberId, Order, Unroutable};
 use crate::protocol::Run;
 
 /// A connection to one worker alone.
 #[derive(Debug)]
-pub(crate) struct Visit {
-    pub(crate) call: Call,
+pub(crate) struct DirectConnection {
+    pub(crate) connection: OwnConnection,
     /// Where the worker listens.
     pub(crate) at: SocketAddr,
 }
 
-/// See [`super::Queues::visit`]. Ends when the worker's queue has room.
-pub(crate) async fn visit(state: Shared, run: Run) -> Result<Visit, Unreachable> {
+/// See [`super::Queues::connect_to`]. Ends when the worker's queue has room.
+pub(crate) async fn connect_to(state: WeakQueueTable, run: Run) -> Result<DirectConnection, Unreachable> {
     loop {
         let (key, member) = state.upgrade().ok_or(Unreachable::Nowhere)?.borrow().own_queue(run)?;
-        if let Some(call) = connect(&state, key, member).await? {
-            return Ok(Visit { call, at: key.address });
+        if let Some(connection) = connect(&state, key, member).await? {
+            return Ok(DirectConnection { connection, at: key.address });
         }
     }
 }
 
 /// `None` if it may have become somebody else's.
-async fn connect(state: &Shared, key: Key, member: MemberId) -> Result<Option<Call>, Unreachable> {
+async fn connect(state: &WeakQueueTable, key: Key, member: MemberId) -> Result<Option<OwnConnection>, Unreachable> {
     let mut missing = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for to in key.reachable() {
-        match client(to) {
+        match bind_client(to) {
             Ok((socket, _)) if !key.is_reachable_from(&socket) => return Err(Unreachable::Elsewhere),
             Ok((socket, from)) => {
                 let route = Route::open(state, key, member, from.port())?;
-                let calls = state.upgrade().ok_or(Unreachable::Nowhere)?.borrow().calls.clone();
-                let call = calls.call((socket, from), to, Road::Routed).await?;
-                return Ok(route.held().then_some(call));
+                let own = state.upgrade().ok_or(Unreachable::Nowhere)?.borrow().own_connections.clone();
+                let connection = own.connect((socket, from), to, Target::Worker).await?;
+                return Ok(route.held().then_some(connection));
             }
             Err(error) => missing = error,
         }
@@ -50,18 +50,18 @@ async fn connect(state: &Shared, key: Key, member: MemberId) -> Result<Option<Ca
 
 /// A port's way to a member, as long as this lives.
 struct Route {
-    state: Weak<RefCell<State>>,
+    state: Weak<RefCell<QueueTable>>,
     key: Key,
     port: u16,
     order: Order,
 }
 
 impl Route {
-    fn open(shared: &Shared, key: Key, member: MemberId, port: u16) -> Result<Route, Unreachable> {
+    fn open(shared: &WeakQueueTable, key: Key, member: MemberId, port: u16) -> Result<Route, Unreachable> {
         let state = shared.upgrade().ok_or(Unreachable::Nowhere)?;
         let mut state = state.borrow_mut();
-        let place = state.places.get_mut(&key).ok_or(Unreachable::Nowhere)?;
-        match place.group.route(port, member) {
+        let group = state.groups.get_mut(&key).ok_or(Unreachable::Nowhere)?;
+        match group.kernel.route(port, member) {
             Ok(order) => Ok(Route { state: shared.clone(), key, port, order }),
             Err(Unroutable::NotNow) => Err(Unreachable::NotNow),
             Err(Unroutable::Never) => Err(Unreachable::ByHash),
@@ -72,21 +72,21 @@ impl Route {
     fn held(&self) -> bool {
         let Some(state) = self.state.upgrade() else { return false };
         let mut state = state.borrow_mut();
-        state.places.get_mut(&self.key).is_some_and(|place| place.group.is_in(self.order))
+        state.groups.get_mut(&self.key).is_some_and(|group| group.kernel.is_in(self.order))
     }
 }
 
 impl Drop for Route {
     fn drop(&mut self) {
         if let Some(state) = self.state.upgrade()
-            && let Some(place) = state.borrow_mut().places.get_mut(&self.key)
+            && let Some(group) = state.borrow_mut().groups.get_mut(&self.key)
         {
-            place.group.unroute(self.port);
+            group.kernel.unroute(self.port);
         }
     }
 }
 
-impl State {
+impl QueueTable {
     /// The first of a worker's queues, in the order it bound them.
     fn own_queue(&self, run: Run) -> Result<(Key, MemberId), Unreachable> {
         let mut all = self.held_by(run).filter(|queue| queue.key.tcp);

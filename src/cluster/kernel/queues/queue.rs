@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::cluster::persist::store::{KeptFd, StateStore};
+use crate::cluster::persist::{KeptFd, StateStore};
 use crate::cluster::waiting::Shedder;
 use crate::os::clock;
 use crate::os::net::diag;
@@ -39,7 +39,7 @@ pub(crate) struct Queue {
     /// Since when nobody holds it, in ms of the monotonic clock.
     pub(crate) vacant_since: Option<u64>,
     /// Notices if its program closes it.
-    pub(crate) lookout: Option<AbortOnDropHandle<()>>,
+    pub(crate) close_watch: Option<AbortOnDropHandle<()>>,
     /// Turns away who waits too long while nobody serves.
     pub(crate) shedder: Shedder,
 }
@@ -58,8 +58,8 @@ impl Queue {
     pub(crate) fn new(id: QueueId, key: Key, inode: u64, socket: OwnedFd, store: &StateStore) -> Queue {
         let kept = store.keep(id.name(store), &socket);
         let (holders, vacant_since) = (Vec::new(), Some(clock::monotonic_ms()));
-        let (member, lookout, shedder) = (None, None, Shedder::default());
-        Queue { id, key, inode, _kept: kept, socket, member, holders, vacant_since, lookout, shedder }
+        let (member, close_watch, shedder) = (None, None, Shedder::default());
+        Queue { id, key, inode, _kept: kept, socket, member, holders, vacant_since, close_watch, shedder }
     }
 
     pub(crate) fn is_held_by(&self, run: Run) -> bool {
@@ -87,7 +87,7 @@ impl Queue {
         self.vacant_since = None;
     }
 
-    pub(crate) fn let_go(&mut self, run: Run) {
+    pub(crate) fn release(&mut self, run: Run) {
         self.holders.retain(|holder| holder.run != run);
         if self.holders.is_empty() {
             self.vacant_since = Some(clock::monotonic_ms());
@@ -97,47 +97,47 @@ impl Queue {
 
 /// The queues at one address, as the kernel has them.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct QueueGroup {
     /// For the names of its files.
     pub(crate) id: u64,
-    pub(crate) group: Group,
+    pub(crate) kernel: Group,
     /// Files of the balancer that are kept, dropped before those.
     files: Vec<(RawFd, KeptFd)>,
 }
 
-impl Place {
-    pub(crate) fn new(id: u64, group: Group) -> Place {
-        Place { id, group, files: Vec::new() }
+impl QueueGroup {
+    pub(crate) fn new(id: u64, group: Group) -> QueueGroup {
+        QueueGroup { id, kernel: group, files: Vec::new() }
     }
 
-    pub(crate) fn file_name(store: &StateStore, place: u64, file: &str) -> String {
-        format!("queue/{}/balancer/{place}/{file}", store.app)
+    pub(crate) fn file_name(store: &StateStore, group: u64, file: &str) -> String {
+        format!("queue/{}/balancer/{group}/{file}", store.app)
     }
 
     /// Brings one queue into rotation, or takes it out.
     pub(crate) fn set_included(&mut self, member: MemberId, included: bool) {
-        let now = self.group.members().find(|(id, _)| *id == member).map(|(_, included)| included);
+        let now = self.kernel.members().find(|(id, _)| *id == member).map(|(_, included)| included);
         match now {
-            Some(now) if now != included && included => self.group.include(member),
-            Some(now) if now != included => self.group.exclude(member),
+            Some(now) if now != included && included => self.kernel.include(member),
+            Some(now) if now != included => self.kernel.exclude(member),
             Some(_) | None => {}
         }
     }
 
     /// Keeps the balancer's files as they are now. To be called after each change of the group.
     pub(crate) fn keep_files(&mut self, store: &StateStore) {
-        let now: Vec<(&str, BorrowedFd<'_>)> = self.group.files();
+        let now: Vec<(&str, BorrowedFd<'_>)> = self.kernel.files();
         if now.iter().map(|(_, file)| file.as_raw_fd()).eq(self.files.iter().map(|(number, _)| *number)) {
             return;
         }
         self.files.clear();
         for (name, file) in now {
-            self.files.push((file.as_raw_fd(), store.keep(Place::file_name(store, self.id, name), file)));
+            self.files.push((file.as_raw_fd(), store.keep(QueueGroup::file_name(store, self.id, name), file)));
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for QueueGroup {
     fn drop(&mut self) {
         self.files.clear();
     }

@@ -9,34 +9,41 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::queue::{Holder, Place, Queue, QueueId};
-use super::queues_key;
-use super::state::{State, Worker, inode};
-use crate::cluster::Notice;
-use crate::cluster::persist::store::StateStore;
+use super::queue::{Holder, Queue, QueueGroup, QueueId};
+use super::table::{QueueTable, Worker, inode};
+use crate::cluster::notice::Notice;
+use crate::cluster::persist::StateStore;
 use crate::cluster::waiting::{Arrivals, Shedder};
 use crate::os::net::reuseport;
 use crate::os::net::reuseport::{Group, KernelBalancing, Key, MemberId};
 use crate::protocol::Run;
 
+/// Under which key the record of an app's queues is.
+#[must_use]
+pub fn queues_key(app: u32) -> String {
+    format!("queues/{app}")
+}
+
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Record {
     next: u64,
-    queues: Vec<KnownQueue>,
-    places: Vec<KnownPlace>,
+    queues: Vec<QueueRecord>,
+    #[serde(rename = "places")]
+    groups: Vec<GroupRecord>,
     workers: Vec<KnownWorker>,
     #[serde(rename = "withheld")]
     not_ready: BTreeSet<Run>,
-    aside: BTreeSet<Run>,
+    #[serde(rename = "aside")]
+    ejected: BTreeSet<Run>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct KnownQueue {
+struct QueueRecord {
     id: QueueId,
-    /// Whose member it is; see [`KnownPlace::id`].
-    #[serde(default)]
-    place: Option<u64>,
+    /// The group that the queue is a member of; see [`GroupRecord::id`].
+    #[serde(default, rename = "place")]
+    group: Option<u64>,
     #[serde(default)]
     member: Option<MemberId>,
     #[serde(default)]
@@ -48,7 +55,7 @@ struct KnownQueue {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct KnownPlace {
+struct GroupRecord {
     id: u64,
     group: reuseport::Record,
 }
@@ -65,9 +72,9 @@ struct KnownWorker {
     instance: Option<u32>,
 }
 
-impl State {
+impl QueueTable {
     /// Writes down what is known now.
-    pub(crate) fn note(&self) {
+    pub(crate) fn save(&self) {
         match serde_json::to_string(&self.record()) {
             Ok(json) => self.store.persistence.ledger.put(&queues_key(self.store.app), &json),
             Err(error) => tracing::error!(%error, "the queues of a cluster cannot be written down"),
@@ -76,15 +83,15 @@ impl State {
     }
 
     /// There are none any more.
-    pub(crate) fn forget(&self) {
+    pub(crate) fn remove_record(&self) {
         self.store.persistence.ledger.remove(&queues_key(self.store.app));
         self.store.commit();
     }
 
     fn record(&self) -> Record {
-        let queue = |queue: &Queue| KnownQueue {
+        let queue = |queue: &Queue| QueueRecord {
             id: queue.id,
-            place: self.places.get(&queue.key).map(|place| place.id),
+            group: self.groups.get(&queue.key).map(|group| group.id),
             member: queue.member,
             holders: queue.holders.clone(),
             vacant_since: queue.vacant_since,
@@ -97,43 +104,43 @@ impl State {
             emptied: worker.emptied,
             instance: self.instances.get(run).copied(),
         };
-        let place = |place: &Place| KnownPlace { id: place.id, group: place.group.record() };
+        let group = |group: &QueueGroup| GroupRecord { id: group.id, group: group.kernel.record() };
         Record {
             next: self.next,
             queues: self.queues.iter().map(queue).collect(),
-            places: self.places.values().map(place).collect(),
+            groups: self.groups.values().map(group).collect(),
             workers: self.workers.iter().map(worker).collect(),
             not_ready: self.not_ready.clone(),
-            aside: self.aside.clone(),
+            ejected: self.ejected.clone(),
         }
     }
 
     pub(crate) fn adopt(
         store: StateStore,
-        at_most: KernelBalancing,
+        best_balancing: KernelBalancing,
         notices: UnboundedSender<Notice>,
         record: &str,
         files: &mut HashMap<String, OwnedFd>,
-    ) -> Result<Rc<RefCell<State>>, String> {
+    ) -> Result<Rc<RefCell<QueueTable>>, String> {
         let record: Record = serde_json::from_str(record).map_err(|error| format!("the record of queues: {error}"))?;
-        let shared = State::new(store, at_most, notices);
+        let shared = QueueTable::new(store, best_balancing, notices);
         {
             let mut state = shared.borrow_mut();
             state.next = record.next;
-            (state.not_ready, state.aside) = (record.not_ready, record.aside);
+            (state.not_ready, state.ejected) = (record.not_ready, record.ejected);
             for known in record.workers {
                 let KnownWorker { run, root, excluded, emptied, instance } = known;
                 state.instances.extend(instance.map(|instance| (run, instance)));
                 state.workers.insert(run, Worker { root, excluded, draining: None, emptied });
             }
             let members = state.adopt_queues(record.queues, files);
-            state.adopt_places(record.places, members, files);
-            let keys: Vec<Key> = state.places.keys().copied().collect();
-            keys.into_iter().for_each(|key| state.steer(key));
-            state.note();
-            state.look_again();
+            state.adopt_places(record.groups, members, files);
+            let keys: Vec<Key> = state.groups.keys().copied().collect();
+            keys.into_iter().for_each(|key| state.update_rotation(key));
+            state.save();
+            state.schedule_orphan_check();
             let there: Vec<usize> = (0..state.queues.len()).filter(|at| state.queues[*at].member.is_some()).collect();
-            there.into_iter().for_each(|at| state.attend(at));
+            there.into_iter().for_each(|at| state.watch_for_close(at));
         }
         Ok(shared)
     }
@@ -141,15 +148,15 @@ impl State {
     /// Returns the sockets of each place.
     fn adopt_queues(
         &mut self,
-        known: Vec<KnownQueue>,
+        known: Vec<QueueRecord>,
         files: &mut HashMap<String, OwnedFd>,
     ) -> HashMap<u64, (Key, BTreeMap<MemberId, OwnedFd>)> {
         let mut members: HashMap<u64, (Key, BTreeMap<MemberId, OwnedFd>)> = HashMap::new();
-        for KnownQueue { id, place, member, holders, vacant_since, arrivals } in known {
+        for QueueRecord { id, group, member, holders, vacant_since, arrivals } in known {
             let Some(socket) = files.remove(&id.name(&self.store)) else { continue };
             let (Ok(Some(key)), Ok(inode)) = (Key::of(&socket), inode(&socket)) else { continue };
-            if let (Some(place), Some(member), Ok(copy)) = (place, member, socket.try_clone()) {
-                members.entry(place).or_insert_with(|| (key, BTreeMap::new())).1.insert(member, copy);
+            if let (Some(group), Some(member), Ok(copy)) = (group, member, socket.try_clone()) {
+                members.entry(group).or_insert_with(|| (key, BTreeMap::new())).1.insert(member, copy);
             }
             let queue = Queue::new(id, key, inode, socket, &self.store);
             let shedder = Shedder::adopt(arrivals);
@@ -160,21 +167,21 @@ impl State {
 
     fn adopt_places(
         &mut self,
-        known: Vec<KnownPlace>,
+        known: Vec<GroupRecord>,
         mut members: HashMap<u64, (Key, BTreeMap<MemberId, OwnedFd>)>,
         files: &mut HashMap<String, OwnedFd>,
     ) {
-        for KnownPlace { id, group } in known {
+        for GroupRecord { id, group } in known {
             let Some((key, sockets)) = members.remove(&id) else { continue };
             let names = ["program", "counter", "table", "sockets", "routes"];
-            let of_group = names
-                .into_iter()
-                .filter_map(|name| Some((name.to_owned(), files.remove(&Place::file_name(&self.store, id, name))?)));
+            let of_group = names.into_iter().filter_map(|name| {
+                Some((name.to_owned(), files.remove(&QueueGroup::file_name(&self.store, id, name))?))
+            });
             let group = Group::adopt(group, sockets, of_group.collect());
             self.deal = group.deal();
-            let mut place = Place::new(id, group);
-            place.keep_files(&self.store);
-            self.places.insert(key, place);
+            let mut group = QueueGroup::new(id, group);
+            group.keep_files(&self.store);
+            self.groups.insert(key, group);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::queue::Queue;
-use super::state::State;
+use super::table::QueueTable;
 use crate::os::net::reuseport::{Deal, Group, KernelBalancing, Key, Reason};
 use crate::protocol::{ListenerInfo, Run};
 
@@ -16,9 +16,9 @@ pub(crate) struct QueueStats {
     pub(crate) open: u32,
 }
 
-impl State {
+impl QueueTable {
     pub(crate) fn listeners(&self) -> Vec<ListenerInfo> {
-        self.places.iter().map(|(key, place)| self.info(key, &place.group)).collect()
+        self.groups.iter().map(|(key, group)| self.info(key, &group.kernel)).collect()
     }
 
     fn info(&self, key: &Key, group: &Group) -> ListenerInfo {

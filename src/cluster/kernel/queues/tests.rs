@@ -27,7 +27,7 @@ struct Stage {
     queues: Queues,
     notices: UnboundedReceiver<Notice>,
     persistence: Persistence,
-    at_most: KernelBalancing,
+    best_balancing: KernelBalancing,
     address: SocketAddr,
 }
 
@@ -38,13 +38,13 @@ struct Program {
 }
 
 impl Stage {
-    fn new(at_most: KernelBalancing) -> Stage {
+    fn new(best_balancing: KernelBalancing) -> Stage {
         let (sender, notices) = unbounded_channel();
         let persistence = persistence(1, &Records::new());
-        let queues = Queues::new(StateStore { app: APP, persistence: persistence.clone() }, at_most, sender);
+        let queues = Queues::new(StateStore { app: APP, persistence: persistence.clone() }, best_balancing, sender);
         // One that the kernel chose for a socket, that socket loses when it is shut down.
         let address = SocketAddr::from(([127, 0, 0, 1], crate::os::ports::free_port()));
-        Stage { queues, notices, persistence, at_most, address }
+        Stage { queues, notices, persistence, best_balancing, address }
     }
 
     fn key(&self) -> Key {
@@ -112,18 +112,18 @@ impl Stage {
         let records = ledger::read(self.persistence.ledger.file().unwrap()).unwrap();
         let kept = ledger::kept(&records);
         let mut files = kept.map(|(name, id)| (name.to_owned(), copy(id.number))).collect();
-        let (at_most, address) = (self.at_most, self.address);
+        let (best_balancing, address) = (self.best_balancing, self.address);
         drop(self);
         tokio::task::yield_now().await;
         let persistence = persistence(2, &records);
         let (sender, notices) = unbounded_channel();
         let store = StateStore { app: APP, persistence: persistence.clone() };
-        let queues = Queues::adopt(store, at_most, sender, &records[&queues_key(APP)], &mut files).unwrap();
+        let queues = Queues::adopt(store, best_balancing, sender, &records[&queues_key(APP)], &mut files).unwrap();
         assert!(files.is_empty(), "{files:?}");
-        Stage { queues, notices, persistence, at_most, address }
+        Stage { queues, notices, persistence, best_balancing, address }
     }
 
-    fn told(&mut self) -> Option<Notice> {
+    fn read_to_end(&mut self) -> Option<Notice> {
         self.notices.try_recv().ok()
     }
 
@@ -234,7 +234,7 @@ fn what_a_program_closed_is_closed() {
         let mut stage = Stage::new(KernelBalancing::RoundRobin);
         let probe = stage.worker(1);
         assert_eq!(stage.queues.held_by(probe.run).len(), 1);
-        stage.queues.state.borrow_mut().keep_open(probe.run, &HashSet::new());
+        stage.queues.state.borrow_mut().release_all_but(probe.run, &HashSet::new());
         assert!(stage.queues.held_by(probe.run).is_empty());
         drop(probe.socket);
         eventually("it is refused, as if we had no copy", || TcpStream::connect(stage.address).is_err());
@@ -250,7 +250,7 @@ fn what_waits_where_a_program_has_closed_is_for_others_or_for_the_next() {
             let _clients = stage.connect(40);
             let waited = stage.queues.stats(closing.run).unwrap().waiting as usize;
             assert!(waited > 0);
-            stage.queues.state.borrow_mut().keep_open(closing.run, &HashSet::new());
+            stage.queues.state.borrow_mut().release_all_but(closing.run, &HashSet::new());
             drop(closing.socket);
             let _more = stage.connect(10);
             let served = other.accept().len();
@@ -273,7 +273,7 @@ fn one_queue_for_all() {
         let one = stage.worker(1);
         stage.queues.join(Run(2), 1);
         let key = stage.key();
-        let two = Program { run: Run(2), socket: stage.queues.partake(Run(2), &key).unwrap() };
+        let two = Program { run: Run(2), socket: stage.queues.join_shared(Run(2), &key).unwrap() };
         stage.listen(&two);
         stage.queues.exclude(one.run);
         let _clients = stage.connect(4);
@@ -292,7 +292,7 @@ fn who_binds_before_the_first_listens_has_the_same_queue() {
         let mut stage = Stage::new(KernelBalancing::RoundRobin);
         let one = stage.bind(1);
         stage.queues.join(Run(2), 1);
-        let two = Program { run: Run(2), socket: stage.queues.partake(Run(2), &stage.key()).unwrap() };
+        let two = Program { run: Run(2), socket: stage.queues.join_shared(Run(2), &stage.key()).unwrap() };
         stage.listen(&two);
         stage.listen(&one);
         let _clients = stage.connect(4);
@@ -320,7 +320,7 @@ fn a_drain_lasts_until_connections_end_or_are_idle_or_time_is_up() {
         let _more = stage.connect(5);
         assert!(leaving.accept().is_empty() && !other.accept().is_empty());
         tokio::time::sleep(Duration::from_millis(1300)).await;
-        assert_eq!(stage.told(), None);
+        assert_eq!(stage.read_to_end(), None);
         served.clear();
         assert_eq!(stage.drained().await, leaving.run);
         assert!(began.elapsed() < Duration::from_secs(90));
@@ -328,7 +328,7 @@ fn a_drain_lasts_until_connections_end_or_are_idle_or_time_is_up() {
         stage.queues.drain(other.run, Duration::from_millis(300));
         assert_eq!(stage.drained().await, other.run);
         tokio::time::sleep(Duration::from_millis(300)).await;
-        assert_eq!(stage.told(), None, "told once");
+        assert_eq!(stage.read_to_end(), None, "told once");
     });
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::exec::Exec;
-use crate::cluster::{Call, Cluster, Unreachable};
+use crate::cluster::{Cluster, OwnConnection, Unreachable};
 use crate::protocol::Run;
 use crate::supervisor::Fault;
 
@@ -88,17 +88,17 @@ impl Question {
 }
 
 /// The cluster of the app, if it has one, knows which connections are our own.
-async fn connect(cluster: Option<&Cluster>, address: &str) -> Result<Call, String> {
+async fn connect(cluster: Option<&Cluster>, address: &str) -> Result<OwnConnection, String> {
     let connected = match cluster {
-        Some(cluster) => cluster.call(address).await,
-        None => tokio::net::TcpStream::connect(address).await.map(Call::from),
+        Some(cluster) => cluster.connect(address).await,
+        None => tokio::net::TcpStream::connect(address).await.map(OwnConnection::from),
     };
     connected.map_err(|error| format!("{address}: {error}"))
 }
 
 /// A status from 200 to 399 is good, as in Kubernetes. Its line is all there is to wait for: behind it there may be an
 /// answer without an end, or a server that keeps its connections open.
-async fn get(mut call: Call, host: &str, path: &str) -> Result<(), String> {
+async fn get(mut call: OwnConnection, host: &str, path: &str) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("GET {path}: {error}");
     let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: pmr\r\nConnection: close\r\n\r\n");
     call.stream.write_all(request.as_bytes()).await.map_err(failed)?;
@@ -112,7 +112,7 @@ async fn get(mut call: Call, host: &str, path: &str) -> Result<(), String> {
 }
 
 /// What comes before the first line ends, or all that comes.
-async fn first_line(call: &mut Call) -> std::io::Result<Vec<u8>> {
+async fn first_line(call: &mut OwnConnection) -> std::io::Result<Vec<u8>> {
     let mut line = Vec::new();
     while !line.contains(&b'\n') && line.len() < LONGEST_LINE {
         if call.stream.read_buf(&mut line).await? == 0 {
@@ -123,7 +123,7 @@ async fn first_line(call: &mut Call) -> std::io::Result<Vec<u8>> {
 }
 
 /// Reads the rest of an answer that is not long, so that the server is not told that its client has gone.
-async fn read_out(mut call: Call) {
+async fn read_out(mut call: OwnConnection) {
     let mut rest = (&mut call.stream).take(LONGEST_REST);
     // It says nothing about the server any more.
     let _ = tokio::io::copy(&mut rest, &mut tokio::io::sink()).await;

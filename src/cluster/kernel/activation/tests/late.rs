@@ -3,7 +3,7 @@
 use std::os::unix::net::UnixStream;
 
 use super::*;
-use crate::cluster::waiting::told;
+use crate::cluster::waiting::read_to_end;
 use crate::spec::{QueueRule, Shed};
 
 /// An app that is given a Unix path, in a folder that is removed with it.
@@ -27,7 +27,7 @@ fn who_waits_too_long_at_a_path_is_turned_away_whatever_number_of_gods_die() {
         stage.activation.set_rule(after(TIMEOUT));
         stage.activation.open(&stage.wanted).unwrap();
         let start = std::time::Instant::now();
-        let client = tokio::task::spawn_local(told(UnixStream::connect(&path).unwrap()));
+        let client = tokio::task::spawn_local(read_to_end(UnixStream::connect(&path).unwrap()));
         while !client.is_finished() {
             tokio::time::sleep(TIMEOUT / 10).await;
             stage = stage.reborn().await;
@@ -46,7 +46,7 @@ fn nobody_is_turned_away_from_a_path_where_a_worker_serves() {
         let _sockets = stage.activation.sockets(Run(1), &stage.wanted).unwrap();
         stage.activation.join(Run(1), crate::os::process::identity::pid(), true);
         stage.activation.ready(Run(1));
-        let client = tokio::task::spawn_local(told(UnixStream::connect(&path).unwrap()));
+        let client = tokio::task::spawn_local(read_to_end(UnixStream::connect(&path).unwrap()));
         tokio::time::sleep(SOON * 4).await;
         assert!(!client.is_finished());
         stage.activation.exclude(Run(1));

@@ -31,9 +31,12 @@ fn datagrams_go_to_who_is_through_with_setting_up() {
             send(address, 20);
             assert_eq!(one.read(), 20, "nobody else could have them");
             let key = stage.key();
-            assert_eq!(stage.queues.to_be_read_by(one.run), [key]);
+            assert_eq!(stage.queues.unread_datagram_keys(one.run), [key]);
             assert!(stage.queues.reads(one.run, &key));
-            assert_eq!((stage.queues.to_be_read_by(one.run), stage.queues.begun_by(one.run)), (vec![], vec![key]));
+            assert_eq!(
+                (stage.queues.unread_datagram_keys(one.run), stage.queues.listening_keys(one.run)),
+                (vec![], vec![key])
+            );
             let two = stage.bind_datagrams(2, address);
             send(address, 40);
             assert_eq!((one.read(), two.read()), (40, 0));

@@ -13,11 +13,11 @@ fn one_of_two(balancer: KernelBalancing) -> (Stage, Program, Program) {
 }
 
 impl Stage {
-    async fn visit(&self, run: Run) -> tokio::net::TcpStream {
-        let visit = self.queues.visit(run).await.unwrap();
-        assert_eq!(visit.at, self.address);
-        self.arrives(visit.call.stream.local_addr().unwrap());
-        visit.call.stream
+    async fn connect_to(&self, run: Run) -> tokio::net::TcpStream {
+        let direct = self.queues.connect_to(run).await.unwrap();
+        assert_eq!(direct.at, self.address);
+        self.arrives(direct.connection.stream.local_addr().unwrap());
+        direct.connection.stream
     }
 }
 
@@ -47,17 +47,17 @@ fn each_worker_is_reached_by_a_connection_of_its_own() {
         for balancer in BOTH {
             let (mut stage, serving, not_ready) = one_of_two(balancer);
             for _ in 0..2 {
-                let _visit = stage.visit(not_ready.run).await;
+                let _visit = stage.connect_to(not_ready.run).await;
                 assert_eq!((serving.accept().len(), not_ready.accept().len()), (0, 1), "{balancer:?}");
-                let visits = [stage.visit(serving.run).await, stage.visit(serving.run).await];
+                let visits = [stage.connect_to(serving.run).await, stage.connect_to(serving.run).await];
                 assert_eq!((serving.accept().len(), not_ready.accept().len()), (visits.len(), 0), "{balancer:?}");
                 stage = stage.reborn().await;
             }
             // Who drains is asked no more by God, but could be.
             stage.queues.exclude(serving.run);
-            let _visit = stage.visit(serving.run).await;
+            let _visit = stage.connect_to(serving.run).await;
             assert_eq!(serving.accept().len(), 1);
-            assert!(matches!(stage.queues.visit(Run(9)).await, Err(Unreachable::Nowhere)));
+            assert!(matches!(stage.queues.connect_to(Run(9)).await, Err(Unreachable::Nowhere)));
         }
     });
 }
@@ -69,8 +69,8 @@ fn one_of_several_with_a_common_queue_cannot_be_reached_alone() {
         stage.queues.mark_not_ready(Run(1));
         let first = stage.worker(1);
         stage.queues.join(Run(2), 0);
-        assert!(stage.queues.partake(Run(2), &stage.queues.keys()[0]).is_some(), "it need not be ready for that");
-        assert!(matches!(stage.queues.visit(first.run).await, Err(Unreachable::Shared)));
+        assert!(stage.queues.join_shared(Run(2), &stage.queues.keys()[0]).is_some(), "it need not be ready for that");
+        assert!(matches!(stage.queues.connect_to(first.run).await, Err(Unreachable::Shared)));
     });
 }
 
@@ -79,7 +79,7 @@ fn where_the_hash_decides_nobody_is_reached() {
     play(async {
         let mut stage = Stage::new(KernelBalancing::Hash);
         let worker = stage.worker(1);
-        assert!(matches!(stage.queues.visit(worker.run).await, Err(Unreachable::ByHash)));
+        assert!(matches!(stage.queues.connect_to(worker.run).await, Err(Unreachable::ByHash)));
     });
 }
 
@@ -94,7 +94,7 @@ fn with_nobody_ready_connections_wait_and_go_to_the_first_who_is() {
         let (one, two) = (stage.worker(1), stage.worker(2));
         let clients = stage.connect(10);
         assert_eq!((one.accept().len(), two.accept().len()), (0, 0));
-        let _visit = stage.visit(two.run).await;
+        let _visit = stage.connect_to(two.run).await;
         assert_eq!((one.accept().len(), two.accept().len()), (0, 1));
         stage = stage.reborn().await;
         stage.queues.admit(two.run);
@@ -141,7 +141,7 @@ fn who_is_passed_over_gets_nothing_where_others_serve_and_all_where_none_does() 
             for _ in 0..2 {
                 let _clients = stage.connect(30);
                 assert_eq!((one.accept().len(), two.accept().len()), (0, 30), "{balancer:?}");
-                let _visit = stage.visit(one.run).await;
+                let _visit = stage.connect_to(one.run).await;
                 assert_eq!((one.accept().len(), two.accept().len()), (1, 0), "{balancer:?}: it can be asked");
                 stage = stage.reborn().await;
             }
@@ -157,7 +157,7 @@ fn who_is_passed_over_gets_nothing_where_others_serve_and_all_where_none_does() 
             assert!(one.accept().len() > 10, "{balancer:?}");
             stage.queues.eject(one.run);
             stage.queues.gone(one.run);
-            assert!(stage.queues.state.borrow().aside.is_empty());
+            assert!(stage.queues.state.borrow().ejected.is_empty());
         }
     });
 }

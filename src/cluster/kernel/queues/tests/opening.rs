@@ -52,7 +52,7 @@ fn what_cannot_listen_leaves_nothing_behind() {
         let mut state = stage.queues.state.borrow_mut();
         let at = state.insert(key, connected.into()).unwrap();
         state.enter(at, 1).unwrap_err();
-        assert!(state.queues.is_empty() && state.places.is_empty(), "{state:?}");
+        assert!(state.queues.is_empty() && state.groups.is_empty(), "{state:?}");
     });
 }
 

@@ -9,8 +9,8 @@ use crate::os::net::reuseport::Deal;
 const CLIENTS: u8 = 60;
 
 /// Workers of these numbers, each as the run of ten times its number.
-fn sticky(at_most: KernelBalancing, count: u32) -> (Stage, Vec<Program>) {
-    let mut stage = Stage::new(at_most);
+fn sticky(best_balancing: KernelBalancing, count: u32) -> (Stage, Vec<Program>) {
+    let mut stage = Stage::new(best_balancing);
     stage.queues.set_deal(Deal::ByAddress);
     let workers = (0..count).map(|instance| stage.numbered(u64::from(instance) * 10 + 10, instance)).collect();
     (stage, workers)
@@ -18,7 +18,7 @@ fn sticky(at_most: KernelBalancing, count: u32) -> (Stage, Vec<Program>) {
 
 impl Stage {
     fn numbered(&mut self, run: u64, instance: u32) -> Program {
-        self.queues.number(Run(run), instance);
+        self.queues.set_instance(Run(run), instance);
         self.worker(run)
     }
 

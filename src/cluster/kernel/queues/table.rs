@@ -9,39 +9,39 @@ use std::rc::{Rc, Weak};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::queue::{Place, Queue, QueueId};
-use crate::cluster::Notice;
-use crate::cluster::own_connections::Calls;
-use crate::cluster::persist::store::StateStore;
+use super::queue::{Queue, QueueGroup, QueueId};
+use crate::cluster::notice::Notice;
+use crate::cluster::own_connections::OwnConnections;
+use crate::cluster::persist::StateStore;
 use crate::os::net::reuseport;
 use crate::os::net::reuseport::{Deal, Group, KernelBalancing, Key};
 use crate::protocol::Run;
 use crate::spec::QueueRule;
 
-/// State as tasks hold it: they end when the queues do.
-pub(crate) type Shared = Weak<RefCell<State>>;
+/// QueueTable as tasks hold it: they end when the queues do.
+pub(crate) type WeakQueueTable = Weak<RefCell<QueueTable>>;
 
 #[derive(Debug)]
-pub(crate) struct State {
-    pub(crate) me: Shared,
+pub(crate) struct QueueTable {
+    pub(crate) me: WeakQueueTable,
     pub(crate) store: StateStore,
-    pub(crate) at_most: KernelBalancing,
+    pub(crate) best_balancing: KernelBalancing,
     notices: UnboundedSender<Notice>,
     pub(crate) next: u64,
     /// Before the places: what is kept goes before what is closed.
     pub(crate) queues: Vec<Queue>,
-    pub(crate) places: BTreeMap<Key, Place>,
+    pub(crate) groups: BTreeMap<Key, QueueGroup>,
     pub(crate) workers: HashMap<Run, Worker>,
     /// Those who are to get nothing yet. Some are not known as workers yet.
     pub(crate) not_ready: BTreeSet<Run>,
     /// Those who are to get nothing that another could have.
-    pub(crate) aside: BTreeSet<Run>,
+    pub(crate) ejected: BTreeSet<Run>,
     /// Somebody will look after the vacant.
-    pub(crate) looking: bool,
+    pub(crate) orphan_check_scheduled: bool,
     /// What becomes of connections nobody is there for.
     pub(crate) rule: QueueRule,
     /// Connections of our own.
-    pub(crate) calls: Calls,
+    pub(crate) own_connections: OwnConnections,
     pub(crate) deal: Deal,
     /// The number of each worker among the app's processes.
     pub(crate) instances: HashMap<Run, u32>,
@@ -58,33 +58,33 @@ pub(crate) struct Worker {
     pub(crate) emptied: bool,
 }
 
-impl Drop for State {
+impl Drop for QueueTable {
     fn drop(&mut self) {
-        self.forget();
+        self.remove_record();
     }
 }
 
-impl State {
+impl QueueTable {
     pub(crate) fn new(
         store: StateStore,
-        at_most: KernelBalancing,
+        best_balancing: KernelBalancing,
         notices: UnboundedSender<Notice>,
-    ) -> Rc<RefCell<State>> {
+    ) -> Rc<RefCell<QueueTable>> {
         Rc::new_cyclic(|me| {
-            RefCell::new(State {
+            RefCell::new(QueueTable {
                 me: me.clone(),
                 store,
-                at_most,
+                best_balancing,
                 notices,
                 next: 0,
                 queues: Vec::new(),
-                places: BTreeMap::new(),
+                groups: BTreeMap::new(),
                 workers: HashMap::new(),
                 not_ready: BTreeSet::new(),
-                aside: BTreeSet::new(),
-                looking: false,
+                ejected: BTreeSet::new(),
+                orphan_check_scheduled: false,
                 rule: QueueRule::default(),
-                calls: Calls::default(),
+                own_connections: OwnConnections::default(),
                 deal: Deal::default(),
                 instances: HashMap::new(),
             })
@@ -92,23 +92,24 @@ impl State {
     }
 
     /// Tells the owner. One that listens no more is about to drop us.
-    pub(crate) fn tell(&self, notice: Notice) {
+    pub(crate) fn notify(&self, notice: Notice) {
         let _ = self.notices.send(notice);
     }
 
     pub(crate) fn join(&mut self, run: Run, root: i32) {
         let worker = Worker { root, excluded: false, draining: None, emptied: false };
         self.workers.entry(run).or_insert(worker).root = root;
-        self.note();
+        self.save();
     }
 
     pub(crate) fn held_by(&self, run: Run) -> impl Iterator<Item = &Queue> {
         self.queues.iter().filter(move |queue| queue.is_held_by(run))
     }
 
-    pub(crate) fn begun_by(&self, run: Run) -> impl Iterator<Item = &Queue> {
-        let has_begun = move |queue: &&Queue| queue.holders.iter().any(|holder| holder.run == run && holder.listens);
-        self.queues.iter().filter(|queue| queue.member.is_some()).filter(has_begun)
+    pub(crate) fn listening_keys(&self, run: Run) -> impl Iterator<Item = &Queue> {
+        let is_listening_on =
+            move |queue: &&Queue| queue.holders.iter().any(|holder| holder.run == run && holder.listens);
+        self.queues.iter().filter(|queue| queue.member.is_some()).filter(is_listening_on)
     }
 
     pub(crate) fn next(&mut self) -> u64 {
@@ -123,8 +124,8 @@ impl State {
             self.enter(at, 0)?;
         }
         self.queues[at].hold(run);
-        self.steer(key);
-        self.note();
+        self.update_rotation(key);
+        self.save();
         Ok(())
     }
 
@@ -145,22 +146,24 @@ impl State {
     pub(crate) fn enter(&mut self, at: usize, backlog: i32) -> io::Result<()> {
         let least = self.rule.backlog.map_or(0, |least| i32::try_from(least).unwrap_or(i32::MAX));
         let (key, backlog) = (self.queues[at].key, backlog.max(least));
-        if !self.places.contains_key(&key) {
+        if !self.groups.contains_key(&key) {
             let id = self.next();
-            let mut group = Group::new(self.at_most);
+            let mut group = Group::new(self.best_balancing);
             group.set_deal(self.deal);
-            self.places.insert(key, Place::new(id, group));
+            self.groups.insert(key, QueueGroup::new(id, group));
         }
-        let (queue, place) = (&mut self.queues[at], self.places.get_mut(&key));
-        let entered = match (place, queue.socket.try_clone()) {
-            (Some(place), Ok(copy)) => place.group.add(copy, backlog, false).inspect(|_| place.keep_files(&self.store)),
+        let (queue, group) = (&mut self.queues[at], self.groups.get_mut(&key));
+        let entered = match (group, queue.socket.try_clone()) {
+            (Some(group), Ok(copy)) => {
+                group.kernel.add(copy, backlog, false).inspect(|_| group.keep_files(&self.store))
+            }
             (_, Err(error)) => Err(error),
             (None, Ok(_)) => Err(io::ErrorKind::NotFound.into()),
         };
         match entered {
             Ok(member) => {
                 queue.member = Some(member);
-                self.attend(at);
+                self.watch_for_close(at);
             }
             Err(error) if queue.member.is_none() && queue.holders.is_empty() => {
                 let id = queue.id;
@@ -177,22 +180,22 @@ impl State {
         let Some(at) = self.queues.iter().position(|queue| queue.inode == inode && queue.key.tcp) else {
             return Ok(None);
         };
-        self.shut_out(run, self.queues[at].key);
+        self.open_placeholder_before(run, self.queues[at].key);
         self.enter(at, backlog)?;
         let queue = &mut self.queues[at];
         queue.hold(run);
         queue.holders.iter_mut().filter(|holder| holder.run == run).for_each(|holder| holder.listens = true);
         let key = queue.key;
-        self.steer(key);
-        self.move_waiting(key);
-        self.note();
-        self.look_again();
+        self.update_rotation(key);
+        self.migrate_waiting(key);
+        self.save();
+        self.schedule_orphan_check();
         Ok(Some(key))
     }
 
     /// Somebody serves here: what waits in queues without a worker moves there, if the kernel does that.
-    pub(crate) fn move_waiting(&mut self, key: Key) {
-        if self.is_served(&key) && self.places.get(&key).is_some_and(|place| place.group.migrates()) {
+    pub(crate) fn migrate_waiting(&mut self, key: Key) {
+        if self.is_served(&key) && self.groups.get(&key).is_some_and(|group| group.kernel.migrates()) {
             let vacant = self.queues.iter().filter(|queue| queue.key == key && queue.is_vacant());
             let vacant: Vec<QueueId> = vacant.map(|queue| queue.id).collect();
             vacant.into_iter().for_each(|id| self.remove(id));
@@ -204,124 +207,129 @@ impl State {
         let at = self.insert(key, socket)?;
         self.enter(at, reuseport::BACKLOG)?;
         let included = !self.is_served(&key);
-        if let (Some(member), Some(place)) = (self.queues[at].member, self.places.get_mut(&key)) {
-            place.set_included(member, included);
+        if let (Some(member), Some(group)) = (self.queues[at].member, self.groups.get_mut(&key)) {
+            group.set_included(member, included);
         }
-        self.note();
+        self.save();
         Ok(())
-    }
-
-    pub(crate) fn is_included(&self, run: Run) -> bool {
-        self.workers.get(&run).is_some_and(|worker| !worker.excluded)
-    }
-
-    pub(crate) fn is_served(&self, key: &Key) -> bool {
-        self.queues.iter().any(|queue| queue.key == *key && self.is_served_queue(queue))
-    }
-
-    /// Brings the group at this address in order: those of included workers are in rotation. Without any, it is one that
-    /// has nobody, or is with somebody who is only getting ready; and without that, one is opened.
-    pub(crate) fn steer(&mut self, key: Key) {
-        let chosen = self.chosen(&key);
-        if chosen.is_empty() && self.queues.iter().any(|queue| queue.key == key && queue.member.is_some()) {
-            // What cannot be had is done without: connections then go to those who leave.
-            match self.open_placeholder(key) {
-                Ok(()) => {}
-                Err(error) => tracing::debug!(address = %key.address, %error, "no door can be opened"),
-            }
-        }
-        self.seat_those_at(&key);
-        let chosen = self.chosen(&key);
-        let Some(place) = self.places.get_mut(&key) else { return };
-        // Those who come first, so that somebody is there at each moment.
-        for wanted in [true, false] {
-            for queue in self.queues.iter().filter(|queue| queue.key == key) {
-                if let Some(member) = queue.member
-                    && (chosen.contains(&queue.id) == wanted)
-                {
-                    place.set_included(member, wanted);
-                }
-            }
-        }
-        place.keep_files(&self.store);
-        self.look_out(&key);
-    }
-
-    /// Who is to be in rotation.
-    pub(crate) fn chosen(&self, key: &Key) -> BTreeSet<QueueId> {
-        let here = || self.queues.iter().filter(|queue| queue.key == *key && queue.member.is_some());
-        let served = self.best_served(here());
-        if !served.is_empty() {
-            return served;
-        }
-        let may_get = |run: Run| self.is_included(run) && !self.goes_without(run, key);
-        let becomes = |queue: &Queue| queue.holders.iter().any(|holder| may_get(holder.run));
-        let waits = here().filter(|queue| queue.is_vacant() || becomes(queue));
-        let listens = waits.filter(|queue| !queue.key.tcp || reuseport::listens(&queue.socket));
-        // The one that is it stays it: what waits shall wait together.
-        let door = listens.max_by_key(|queue| (self.is_in_rotation(queue), queue.waiting()));
-        door.map(|queue| queue.id).into_iter().collect()
-    }
-
-    fn is_in_rotation(&self, queue: &Queue) -> bool {
-        let members = self.places.get(&queue.key).into_iter().flat_map(|place| place.group.members());
-        members.into_iter().any(|(id, included)| included && Some(id) == queue.member)
-    }
-
-    pub(crate) fn exclude(&mut self, run: Run) {
-        let Some(worker) = self.workers.get_mut(&run) else { return };
-        if std::mem::replace(&mut worker.excluded, true) {
-            return;
-        }
-        self.steer_those_of(run);
-        self.note();
-    }
-
-    pub(crate) fn keys_of(&self, run: Run) -> BTreeSet<Key> {
-        self.held_by(run).map(|queue| queue.key).collect()
-    }
-
-    pub(crate) fn steer_those_of(&mut self, run: Run) {
-        self.keys_of(run).into_iter().for_each(|key| self.steer(key));
     }
 
     pub(crate) fn gone(&mut self, run: Run) {
         self.not_ready.remove(&run);
-        self.aside.remove(&run);
+        self.ejected.remove(&run);
         self.instances.remove(&run);
         let Some(worker) = self.workers.get_mut(&run) else { return };
         worker.excluded = true;
         let held: Vec<(QueueId, Key)> = self.held_by(run).map(|queue| (queue.id, queue.key)).collect();
         for (id, key) in held {
-            self.let_go(id, run, true);
-            self.steer(key);
+            self.release(id, run, true);
+            self.update_rotation(key);
         }
         self.workers.remove(&run);
-        self.note();
-        self.look_again();
+        self.save();
+        self.schedule_orphan_check();
     }
 
     /// Closes a queue. What waits in it moves to others if the kernel does that.
     pub(crate) fn remove(&mut self, id: QueueId) {
         let Some(at) = self.queues.iter().position(|queue| queue.id == id) else { return };
         let queue = self.queues.remove(at);
-        let Some(place) = self.places.get_mut(&queue.key) else { return };
+        let Some(group) = self.groups.get_mut(&queue.key) else { return };
         let key = queue.key;
         let member = queue.member;
         drop(queue);
         if let Some(member) = member {
-            place.group.remove(member);
-            place.keep_files(&self.store);
+            group.kernel.remove(member);
+            group.keep_files(&self.store);
         }
         if self.queues.iter().all(|queue| queue.key != key) {
-            self.places.remove(&key);
+            self.groups.remove(&key);
         }
+    }
+
+    pub(crate) fn inherit(&mut self, run: Run, key: &Key) -> Option<OwnedFd> {
+        if self.must_stay_empty(run, key) {
+            return None;
+        }
+        let vacant = self.queues.iter_mut().filter(|queue| queue.key == *key && queue.is_vacant());
+        let queue = vacant.max_by_key(|queue| queue.waiting())?;
+        let socket = queue.socket.try_clone().ok()?;
+        queue.hold(run);
+        self.update_rotation(*key);
+        self.save();
+        Some(socket)
+    }
+
+    pub(crate) fn join_shared(&mut self, run: Run, key: &Key) -> Option<OwnedFd> {
+        let is_accepted_by = |queue: &Queue| queue.key == *key && self.is_accepted_by(queue, |_| true);
+        // Of those that begin together each may have bound before any of them listens, or is known to read.
+        let is_begun = |queue: &Queue| queue.key == *key && queue.holders.iter().any(|one| self.is_included(one.run));
+        let at = self.queues.iter().position(is_accepted_by).or_else(|| self.queues.iter().position(is_begun))?;
+        let queue = &mut self.queues[at];
+        let socket = queue.socket.try_clone().ok()?;
+        queue.hold(run);
+        self.save();
+        Some(socket)
+    }
+
+    /// A socket for this worker that listens, out of rotation.
+    pub(crate) fn open_for(&mut self, run: Run, key: Key) -> io::Result<OwnedFd> {
+        let socket = match self.inherit(run, &key) {
+            Some(socket) => socket,
+            None => self.open(run, key)?,
+        };
+        self.update_rotation(key);
+        self.save();
+        Ok(socket)
+    }
+
+    /// The worker is through with setting up what it has bound here for datagrams. True if it has that still.
+    pub(crate) fn reads(&mut self, run: Run, key: Key) -> bool {
+        let reads = self.held_by(run).any(|queue| queue.key == key && queue.member.is_some());
+        if reads {
+            self.set_listens(run, key);
+            self.update_rotation(key);
+            self.save();
+        }
+        reads
+    }
+
+    fn set_listens(&mut self, run: Run, key: Key) {
+        let queues = self.queues.iter_mut().filter(|queue| queue.key == key);
+        let holders = queues.flat_map(|queue| &mut queue.holders).filter(|holder| holder.run == run);
+        holders.for_each(|holder| holder.listens = true);
+    }
+
+    fn open(&mut self, run: Run, key: Key) -> io::Result<OwnedFd> {
+        let socket = key.socket()?;
+        let theirs = socket.try_clone()?;
+        let at = self.insert(key, socket)?;
+        self.enter(at, reuseport::BACKLOG)?;
+        self.queues[at].hold(run);
+        Ok(theirs)
+    }
+
+    /// The worker accepts from all it holds.
+    pub(crate) fn serve(&mut self, run: Run) {
+        for key in self.keys_of(run) {
+            self.set_listens(run, key);
+            self.update_rotation(key);
+            self.migrate_waiting(key);
+        }
+        self.save();
+        self.schedule_orphan_check();
+    }
+
+    /// How many connections wait in all queues.
+    pub(crate) fn waiting(&self) -> u32 {
+        let listening = self.queues.iter().filter(|queue| queue.member.is_some() && queue.key.tcp);
+        listening.map(Queue::waiting).sum()
     }
 
     pub(crate) fn close(&mut self) {
         let all: Vec<QueueId> = self.queues.iter().map(|queue| queue.id).collect();
         all.into_iter().for_each(|id| self.remove(id));
-        self.note();
+        self.save();
     }
 }
 

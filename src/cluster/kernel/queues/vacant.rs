@@ -1,7 +1,10 @@
-//! Queues that their programs have closed, though they live on.
+//! Queues that lose their worker: closed by a program that runs on, or left by a worker without a successor.
 //!
-//! Some try whether a port is free, some serve what they have to its end before they go. The kernel does not say so, and
-//! deals connections to our copy of the socket as before, where nobody accepts them. That they wait is how it is noticed.
+//! Some programs try whether a port is free; some close their socket and finish what they have before they exit. The
+//! kernel does not report that, and distributes connections to the daemon's copy of the socket as before, where no process
+//! accepts them. That connections wait is how it is noticed.
+//!
+//! A queue that no worker has inherited for [`ORPHAN_TIMEOUT`] is closed, if the app serves elsewhere.
 
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
@@ -10,7 +13,8 @@ use std::time::Duration;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::queue::{Queue, QueueId};
-use super::state::{Shared, State};
+use super::table::{QueueTable, WeakQueueTable};
+use crate::os::clock;
 use crate::os::net::diag;
 use crate::os::net::reuseport;
 use crate::os::net::reuseport::Key;
@@ -21,19 +25,22 @@ use crate::protocol::Run;
 /// How long connections wait in a queue before its program is looked into.
 const CHECK: Duration = Duration::from_millis(500);
 /// The longest time from one look to the next, while a program that has all it can do keeps what waits.
-const SELDOM: Duration = Duration::from_secs(8);
+const SLOW_POLL: Duration = Duration::from_secs(8);
 
-impl State {
+/// How long a queue stays that no worker has come for, while others of the app serve.
+const ORPHAN_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl QueueTable {
     /// Notices from now on if connections wait in a queue whose program has closed it.
-    pub(crate) fn attend(&mut self, at: usize) {
+    pub(crate) fn watch_for_close(&mut self, at: usize) {
         let queue = &mut self.queues[at];
-        if queue.lookout.as_ref().is_some_and(|task| !task.is_finished()) {
+        if queue.close_watch.as_ref().is_some_and(|task| !task.is_finished()) {
             return;
         }
         match queue.socket.try_clone() {
             Ok(socket) => {
-                let task = tokio::task::spawn_local(attend(self.me.clone(), queue.id, socket));
-                queue.lookout = Some(AbortOnDropHandle::new(task));
+                let task = tokio::task::spawn_local(watch_for_close(self.me.clone(), queue.id, socket));
+                queue.close_watch = Some(AbortOnDropHandle::new(task));
             }
             Err(error) => tracing::warn!(%error, "it would not be noticed if a program closed its socket"),
         }
@@ -45,13 +52,13 @@ impl State {
         let now = queue.waiting();
         if now >= before {
             let runs: Vec<Run> = queue.holders.iter().map(|holder| holder.run).collect();
-            runs.into_iter().for_each(|run| self.forget_closed(run, None));
+            runs.into_iter().for_each(|run| self.release_closed(run, None));
         }
         Some(now)
     }
 
     /// Lets go of what the program has closed, if that can be told. `asking` is a thread of it.
-    pub(crate) fn forget_closed(&mut self, run: Run, asking: Option<i32>) {
+    pub(crate) fn release_closed(&mut self, run: Run, asking: Option<i32>) {
         let Some(root) = self.workers.get(&run).map(|worker| worker.root).filter(|root| *root > 0) else { return };
         if self.held_by(run).next().is_none() {
             return;
@@ -65,41 +72,41 @@ impl State {
             let others: Vec<i32> = proc::sweep().into_keys().filter(|pid| !ours.contains(pid)).collect();
             open.extend(diag::sockets_of(&others));
         }
-        self.keep_open(run, &open);
+        self.release_all_but(run, &open);
     }
 
     /// The worker has closed all its sockets but these. What waits in the others is for whoever comes next.
-    pub(crate) fn keep_open(&mut self, run: Run, inodes: &HashSet<u64>) {
+    pub(crate) fn release_all_but(&mut self, run: Run, inodes: &HashSet<u64>) {
         let closed = |queue: &Queue| queue.is_held_by(run) && !inodes.contains(&queue.inode);
         let gone: Vec<(QueueId, Key)> =
             self.queues.iter().filter(|queue| closed(queue)).map(|queue| (queue.id, queue.key)).collect();
         for (id, key) in &gone {
             // Out of rotation first: nothing more comes then while it is decided.
-            self.queues.iter_mut().filter(|queue| queue.id == *id).for_each(|queue| queue.let_go(run));
-            self.steer(*key);
+            self.queues.iter_mut().filter(|queue| queue.id == *id).for_each(|queue| queue.release(run));
+            self.update_rotation(*key);
             let waits = self.queues.iter().any(|queue| queue.id == *id && queue.waiting() > 0);
-            self.let_go(*id, run, waits || self.is_served(key));
-            self.steer(*key);
+            self.release(*id, run, waits || self.is_served(key));
+            self.update_rotation(*key);
         }
         if !gone.is_empty() {
-            self.note();
-            self.look_again();
+            self.save();
+            self.schedule_orphan_check();
         }
     }
 
     /// A worker has this queue no more. Without any other it is removed, unless connections may still wait in it, or
     /// it is the last at its address (`stays`).
-    pub(crate) fn let_go(&mut self, id: QueueId, run: Run, stays: bool) {
+    pub(crate) fn release(&mut self, id: QueueId, run: Run, stays: bool) {
         let Some(at) = self.queues.iter().position(|queue| queue.id == id) else { return };
-        self.queues[at].let_go(run);
+        self.queues[at].release(run);
         let queue = &self.queues[at];
         let key = queue.key;
-        let others = self.chosen(&key).iter().any(|chosen| *chosen != id);
+        let others = self.rotation_at(&key).iter().any(|rotation_at| *rotation_at != id);
         if !queue.holders.is_empty() || (stays && queue.member.is_some() && !others) {
             return self.listen_again(at);
         }
         // Datagrams take no handshake, never move, and their sockets are not shut down.
-        let moves = key.tcp && self.places.get(&key).is_some_and(|place| place.group.migrates());
+        let moves = key.tcp && self.groups.get(&key).is_some_and(|group| group.kernel.migrates());
         let emptied = || self.workers.get(&run).is_some_and(|worker| worker.emptied);
         let empty = (!key.tcp || key.address.ip().is_loopback() || emptied()) && queue.waiting() == 0;
         let listens = !key.tcp || reuseport::listens(&queue.socket);
@@ -119,11 +126,43 @@ impl State {
             tracing::warn!(%error, "a socket that its program shut down cannot listen again");
         }
     }
+
+    /// Looks after the vacant when their time is up.
+    pub(crate) fn schedule_orphan_check(&mut self) {
+        if !self.queues.iter().any(Queue::is_vacant) || std::mem::replace(&mut self.orphan_check_scheduled, true) {
+            return;
+        }
+        let me = self.me.clone();
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(ORPHAN_TIMEOUT).await;
+            if let Some(state) = me.upgrade() {
+                let mut state = state.borrow_mut();
+                state.orphan_check_scheduled = false;
+                state.remove_orphaned();
+                state.schedule_orphan_check();
+            }
+        });
+    }
+
+    /// Removes the queues nobody will come for.
+    fn remove_orphaned(&mut self) {
+        let now = clock::monotonic_ms();
+        let is_over = |queue: &&Queue| {
+            let lasts = queue.vacant_since.map_or(0, |since| now.saturating_sub(since));
+            queue.is_vacant() && Duration::from_millis(lasts) >= ORPHAN_TIMEOUT
+        };
+        let served = self.queues.iter().any(|queue| self.is_served_queue(queue));
+        let over: Vec<QueueId> = self.queues.iter().filter(is_over).map(|queue| queue.id).collect();
+        if served && !over.is_empty() {
+            over.iter().for_each(|id| self.remove(*id));
+            self.save();
+        }
+    }
 }
 
 /// Sleeps until something waits, and looks then until nothing does. The runtime watches the socket for the first of them
 /// only: each connection to a program that is well would wake us.
-async fn attend(state: Shared, id: QueueId, socket: OwnedFd) {
+async fn watch_for_close(state: WeakQueueTable, id: QueueId, socket: OwnedFd) {
     loop {
         let Ok(first) = socket.try_clone().and_then(watch) else { return };
         match first.readable().await {
@@ -138,7 +177,7 @@ async fn attend(state: Shared, id: QueueId, socket: OwnedFd) {
             tokio::time::sleep(pause).await;
             let Some(state) = state.upgrade() else { return };
             let Some(now) = state.borrow_mut().check(id, before) else { return };
-            pause = if now >= before { (pause * 2).min(SELDOM) } else { CHECK };
+            pause = if now >= before { (pause * 2).min(SLOW_POLL) } else { CHECK };
             before = now;
         }
     }
