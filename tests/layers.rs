@@ -3,10 +3,12 @@
 
 mod source;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use source::Source;
+use source::circles::{Circle, circles};
 
 /// Each top-level module and what it may import. `main.rs` and `lib.rs` may import everything. `worker` is a crate of
 /// its own, which cannot import any of the others.
@@ -52,6 +54,10 @@ const SYSTEM_CALLS: &[&str] = &["src/os", "src/worker/os"];
 /// File names that say nothing.
 const EMPTY_NAMES: &[&str] = &["manager", "helper", "helpers", "util", "utils", "common", "misc"];
 const MAX_LINES: usize = 600;
+/// Files that may form a circle of imports, as long as one folder holds them all.
+const MAX_CIRCLE: usize = 3;
+/// The simulation knows itself as a whole.
+const MAY_BE_ROUND: &str = "src/supervisor/simulation";
 
 /// A broken rule: `file:line: what`.
 struct Breach {
@@ -158,12 +164,35 @@ fn file_name(source: &Source, found: &mut Vec<Breach>) {
     }
 }
 
+/// Circles of imports that cross a folder, or are larger than [`MAX_CIRCLE`].
+fn round_ways(sources: &[Source]) -> Vec<String> {
+    let is_free = |circle: &Circle| circle.iter().all(|file| file.starts_with(MAY_BE_ROUND));
+    let mut found = Vec::new();
+    for circle in circles(sources).iter().filter(|circle| !is_free(circle)) {
+        let folders: BTreeSet<PathBuf> = circle.iter().map(|file| folder_of(file, sources)).collect();
+        let files: Vec<_> = circle.iter().map(|file| file.display().to_string()).collect();
+        if folders.len() > 1 {
+            found.push(format!("a circle of imports crosses a folder: {}", files.join(", ")));
+        } else if files.len() > MAX_CIRCLE {
+            found.push(format!("a circle of imports of more than {MAX_CIRCLE} files: {}", files.join(", ")));
+        }
+    }
+    found
+}
+
+/// The folder a file belongs to: `tail.rs` beside a folder `tail` is of that folder.
+fn folder_of(file: &Path, sources: &[Source]) -> PathBuf {
+    let own = file.with_extension("");
+    let has_own = sources.iter().any(|source| source.path.starts_with(&own));
+    if has_own { own } else { file.parent().unwrap_or(file).to_owned() }
+}
+
 fn breaches(sources: &[Source]) -> Vec<String> {
     let mut found = Vec::new();
     for source in sources {
         RULES.iter().for_each(|rule| rule(source, &mut found));
     }
-    found.iter().map(ToString::to_string).collect()
+    found.iter().map(ToString::to_string).chain(round_ways(sources)).collect()
 }
 
 #[test]
@@ -259,4 +288,51 @@ fn files_open_with_their_purpose_are_short_and_well_named() {
     assert_fine("src/spec/a.rs", &format!("//! Data table.{}", "\n".repeat(MAX_LINES)));
     assert_breach("src/cli/utils.rs", "", "`utils` says nothing");
     assert_breach("src/cluster/worker_manager/mod.rs", "", "`worker_manager` says nothing");
+}
+
+/// The circles in these files, each given by its path and its code.
+fn round_ways_of(files: &[(&str, &str)]) -> Vec<String> {
+    round_ways(&files.iter().map(|(path, code)| Source::new(path, code)).collect::<Vec<_>>())
+}
+
+#[test]
+fn imports_run_in_no_circle_across_folders() {
+    let across = [
+        ("src/os/mod.rs", "pub mod net;\npub mod clock;"),
+        ("src/os/clock.rs", "use super::net::Socket;"),
+        ("src/os/net.rs", "mod tcp; pub use tcp::Socket;"),
+        ("src/os/net/tcp.rs", "use crate::os::clock; pub struct Socket;"),
+    ];
+    let found = round_ways_of(&across);
+    assert!(found.len() == 1 && found[0].contains("crosses a folder: src/os/clock.rs, src/os/net/tcp.rs"), "{found:?}");
+
+    let up_and_down = [
+        ("src/cluster/mod.rs", "mod state; pub struct Notice; fn f() { state::new(); }"),
+        ("src/cluster/state/mod.rs", "use super::Notice;"),
+    ];
+    assert_eq!(round_ways_of(&up_and_down).len(), 1, "what a parent defines is not for those it imports");
+
+    let passed_on = [
+        ("src/cluster/mod.rs", "mod notice; mod state; pub use self::notice::Notice; fn f() { state::new(); }"),
+        ("src/cluster/notice.rs", "pub struct Notice;"),
+        ("src/cluster/state/mod.rs", "use super::Notice;"),
+    ];
+    assert_eq!(round_ways_of(&passed_on), [""; 0], "what it only passes on is another's");
+}
+
+#[test]
+fn circles_inside_a_folder_are_small() {
+    let three = [
+        ("src/logs/a.rs", "use super::b::B;"),
+        ("src/logs/b.rs", "use crate::logs::{c::{C, self}, x as y};"),
+        ("src/logs/c.rs", "fn f() { super::a::g() } mod tests { use super::super::d; }"),
+        ("src/logs/d.rs", "use super::a; // use super::d"),
+    ];
+    assert_eq!(round_ways_of(&three), [""; 0]);
+    let four = [three[0], three[1], ("src/logs/c.rs", "use super::d::D;"), three[3]];
+    let found = round_ways_of(&four);
+    assert!(found.len() == 1 && found[0].contains("more than 3 files: src/logs/a.rs"), "{found:?}");
+    let simulated = four.map(|(path, code)| (path.replace("logs", "supervisor/simulation"), code.to_owned()));
+    let simulated: Vec<_> = simulated.iter().map(|(path, code)| (&**path, &**code)).collect();
+    assert_eq!(round_ways_of(&simulated), [""; 0]);
 }
