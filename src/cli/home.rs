@@ -14,7 +14,7 @@ pub fn of_caller() -> Result<Home, Failure> {
     let chosen = std::env::var_os("PMR_HOME").filter(|value| !value.is_empty()).map(PathBuf::from);
     let root = match chosen {
         Some(root) => root,
-        None => dirs::home_dir()
+        None => std::env::home_dir()
             .filter(|home| !home.as_os_str().is_empty())
             .map(|home| home.join(".pmr"))
             .ok_or_else(|| Failure::new("your home directory is not known").hint("set HOME or PMR_HOME"))?,
