@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     match personality {
         keeper::PERSONALITY => keep(&args),
         worker::PERSONALITY => worker::run().map_or_else(|failure| cli::fail(&failure), |()| ExitCode::SUCCESS),
-        upgrade::EXAMINATION => examine(),
+        upgrade::CHECK => check(),
         foreground::COMPANION => foreground::accompany(&args),
         _ => match Foreground::asked_for(&args) {
             Some(Ok(foreground)) => in_foreground(foreground),
@@ -28,9 +28,9 @@ fn main() -> ExitCode {
 }
 
 /// Whether this program can go on with the state of a daemon, which lies in the file that is its standard input.
-fn examine() -> ExitCode {
+fn check() -> ExitCode {
     let ledger = std::io::stdin().as_fd().try_clone_to_owned().map_err(|error| error.to_string());
-    match ledger.and_then(|ledger| upgrade::examine(&ledger)) {
+    match ledger.and_then(|ledger| upgrade::check(&ledger)) {
         Ok(certificate) => cli::answer(&certificate),
         Err(error) => cli::fail(&error.into()),
     }

@@ -1,43 +1,43 @@
-//! What God listens to, in one place.
+//! The sources of everything that God handles: channels from other tasks, and signals.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-use super::god::Command;
+use super::rpc::command::Command;
 use super::runs::health::Finding;
 use super::runs::notify::NotifyMessage;
 use super::runs::table::End;
 use crate::cluster::Notice;
 use crate::keeper::exits::Inbox;
 
-/// What God listens to.
+/// All sources.
 pub struct Sources {
-    /// What others tell him.
+    /// Those other than signals.
     pub channels: Channels,
     pub(crate) terminate: Signal,
     pub(crate) interrupt: Signal,
     pub(crate) quit: Signal,
     pub(crate) hangup: Signal,
     pub(crate) reopen: Signal,
-    /// Whether the terminal that hangs up is ours.
+    /// True if a hang-up ends the daemon: it runs in a terminal or under an init system.
     pub(crate) foreground: bool,
 }
 
-/// All but the signals.
+/// Channels from other tasks and threads of the daemon.
 pub struct Channels {
-    /// From RPC handlers and socket servers.
+    /// Requests of RPC handlers, and new subscribers to events.
     pub commands: mpsc::Receiver<Command>,
-    /// From clusters.
+    /// What clusters report of workers and listeners.
     pub notices: mpsc::UnboundedReceiver<Notice>,
-    /// What programs say to `NOTIFY_SOCKET`.
-    pub heard: mpsc::Receiver<NotifyMessage>,
-    /// From health checks.
+    /// Messages that programs sent to `NOTIFY_SOCKET`.
+    pub notifications: mpsc::Receiver<NotifyMessage>,
+    /// Findings of health checks.
     pub findings: mpsc::Receiver<Finding>,
     /// How children of the keeper ended.
     pub exits: Inbox,
-    /// How other processes ended.
+    /// How main processes that are no children of the keeper ended.
     pub ends: mpsc::UnboundedReceiver<End>,
-    /// Comes when the keeper has died.
+    /// Completes when the keeper has died.
     pub orphaned: oneshot::Receiver<()>,
 }
 

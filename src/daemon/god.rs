@@ -1,235 +1,173 @@
-//! The God task: one loop that takes in what happens, asks the supervisor, and has the effects carried out.
+//! The God task: one loop that takes in what happens, has the supervisor decide, and has its effects carried out.
 //!
 //! Exits come before readiness, readiness before requests. Handlers are synchronous: nothing here waits for an app.
-//! What the supervisor changed is written down before the first effect is carried out, see [`crate::supervisor::persist`].
+//! What the supervisor changed is written down before the first effect is carried out, see
+//! [`crate::supervisor::persist`]. What God owns is a field each: the runs, the clusters, what starts processes, the
+//! requests under way. They never call God; they return inputs for the supervisor.
+//!
+//! `impl God` stands in three files: here the loop and the commands, in [`super::effect`] what the supervisor decided,
+//! in [`super::boot::recover`] what follows a God that died.
 
-use std::collections::HashMap;
-use std::collections::VecDeque;
-use std::fs::File;
-use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
 
-use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::disk::desired::{Ending, Fingerprints};
-use super::disk::dump::Saved;
-use super::disk::history::History;
-use super::disk::journal::Journal;
-use super::disk::log;
-use super::disk::pid_files::PidFiles;
+use super::clusters::Clusters;
+use super::disk::desired::Ending;
+use super::disk::warnings::Warnings;
 use super::event_sources::Sources;
-use super::launch::bind_watch::BindWatches;
+use super::launch::Launcher;
+use super::moment;
+use super::rpc::audit::Audit;
 use super::rpc::bus::Bus;
-use super::runs::health::HealthChecks;
-use super::runs::notify::{Notifications, NotifyMessage};
-use super::runs::stderr_rate;
-use super::runs::stderr_rate::StderrRates;
-use super::runs::table::{End, RunTable};
-use super::upgrade::Outcome;
-use crate::cluster::{Cluster, Notice, Persistence};
-use crate::logs::LogFiles;
-use crate::os::cgroup::Cgroups;
+use super::rpc::command::{Command, Reply};
+use super::rpc::log_files;
+use super::rpc::requests::Requests;
+use super::rpc::view::View;
+use super::runs::notify::NotifyMessage;
+use super::runs::sampler::Sampler;
+use super::runs::{Reported, Runs};
+use super::upgrade::{self, Upgrade};
+use crate::cluster::{Cluster, Notice};
+use crate::keeper::{Ledger, SharedMemory};
 use crate::os::process::reap::Ended;
-use crate::os::thread_pool::Threads;
 use crate::os::{clock, killpoint};
-use crate::paths::Home;
-use crate::protocol::event::{EventProcess, Requester};
-use crate::protocol::info::EpochMs;
-use crate::protocol::{DaemonWarnings, Description, EventKind, ProcessInfo, Refusal, Report, Run, Successor, Upgraded};
-use crate::spec::target::Selector;
-use crate::supervisor::{AppId, Input, Moment, ProcessId, Proof, Request, Snapshot, Supervisor, Ticket};
+use crate::protocol::event::Requester;
+use crate::protocol::{EventKind, Run};
+use crate::supervisor::{AppId, Input, ProcessId, Proof, Request, Supervisor, Ticket};
 
-/// So many notices are taken in before others have their turn: workers may never come to an end of what they say.
+/// Notices handled in a row before other sources have their turn: workers may send notices without an end.
 const NOTICES_IN_A_ROW: u32 = 64;
-/// How often memory is measured while some app has a limit.
-const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Where an answer goes.
-pub type Reply = oneshot::Sender<Result<Report, Refusal>>;
-
-/// What the RPC handlers ask of God.
-pub enum Command {
-    /// Something for the supervisor; the answer comes when it is done.
-    Request(Request, Requester, Reply),
-    /// The process list.
-    List(oneshot::Sender<Vec<ProcessInfo>>),
-    /// Everything about some processes.
-    Describe(Vec<Selector>, oneshot::Sender<Result<Vec<Description>, Refusal>>),
-    /// What an operator should know about the daemon itself.
-    DaemonWarnings(oneshot::Sender<DaemonWarnings>),
-    /// The desired state.
-    Snapshot(oneshot::Sender<Snapshot>),
-    /// Truncate the log files of some processes.
-    Flush(Vec<Selector>, Reply),
-    /// Close and open all log files again.
-    ReopenLogs(Reply),
-    /// Tell subscribers.
-    Publish(EventKind),
-    /// The ledger as it is, for a program that may take over, and how many processes that would go on with.
-    Ledger(oneshot::Sender<std::io::Result<(OwnedFd, u32)>>),
-    /// Hand over to this program, of this version.
-    HandOver(File, String, oneshot::Sender<Result<Successor, Refusal>>),
-    /// What came of the last upgrade.
-    Upgraded(oneshot::Sender<Upgraded>),
-    /// A new subscriber.
-    Subscribe(tokio::net::UnixStream),
-}
-
-/// What God works with, made before it.
-pub struct Resources {
-    /// Where everything lies.
-    pub home: Home,
-    /// Name of the user the apps run as.
-    pub user: String,
-    /// The open-file limit we were started with, which is the apps'.
-    pub file_limit: (u64, u64),
-    /// Where the groups of runs are made.
-    pub cgroups: Cgroups,
-    /// Where clusters tell what workers say.
-    pub notices: mpsc::UnboundedSender<Notice>,
-    /// Where output goes.
-    pub logs: LogFiles,
-    /// Where pids are noted.
-    pub pid_files: PidFiles,
-    /// Where the state is written down.
-    pub persistence: Persistence,
-    /// Threads for work on files.
-    pub threads: Threads,
-    /// Pid of the keeper.
-    pub keeper: i32,
-    /// What the next boot goes on with.
-    pub journal: Journal,
-    /// What was saved last.
-    pub saved: Saved,
-    /// Where events are written down; taken by the bus.
-    pub history: Option<History>,
+/// What God works with, made by [`super::boot::bootstrap`].
+pub(crate) struct Parts {
+    /// What the supervisor changes is written down here.
+    pub ledger: Ledger,
+    /// The memory shared with the keeper.
+    pub shared_memory: Rc<SharedMemory>,
+    /// Starts processes.
+    pub launcher: Launcher,
+    /// The runs that are alive.
+    pub runs: Runs,
+    /// The clusters of all apps.
+    pub clusters: Clusters,
+    /// Publishes events.
+    pub bus: Bus,
+    /// What an operator should know of the files in the home.
+    pub warnings: Warnings,
+    /// The last upgrade, and the probation of this God.
+    pub upgrade: Upgrade,
 }
 
 /// All state of the daemon, owned by one task.
-pub struct God {
-    pub(crate) resources: Resources,
-    pub(crate) supervisor: Supervisor,
-    pub(crate) runs: RunTable,
-    pub(crate) clusters: HashMap<AppId, Cluster>,
-    pub(crate) notifications: Notifications,
-    pub(crate) bus: Bus,
-    /// `process.version` of the current run, where it was told.
-    pub(crate) node_versions: HashMap<ProcessId, String>,
-    pub(crate) fingerprints: Fingerprints,
-    /// Whom events were about, until they are removed.
-    pub(crate) told_of: HashMap<ProcessId, EventProcess>,
-    pub(crate) bind_watches: BindWatches,
-    /// Who is asked how it is.
-    pub(crate) checks: HealthChecks,
-    /// What is written to standard error.
-    pub(crate) stderr_rates: StderrRates,
-    pub(crate) tickets: HashMap<Ticket, Reply>,
-    last_ticket: u64,
-    pub(crate) ending: Option<Ticket>,
-    pub(crate) ended: bool,
-    /// When the trial of this program is over, and what is to be said of it then.
-    pub(crate) probation: Option<(Instant, Upgraded)>,
-    pub(crate) upgrade: Outcome,
+pub(crate) struct God {
+    pub(super) supervisor: Supervisor,
+    pub(super) ledger: Ledger,
+    pub(super) shared_memory: Rc<SharedMemory>,
+    pub(super) launcher: Launcher,
+    pub(super) runs: Runs,
+    pub(super) clusters: Clusters,
+    pub(super) bus: Bus,
+    pub(super) requests: Requests,
+    /// `process.version` of the current runs that reported it.
+    pub(super) node_versions: HashMap<ProcessId, String>,
+    pub(super) upgrade: Upgrade,
+    warnings: Warnings,
+    sampler: Sampler,
+    /// The ticket of the last request to end, by a signal or by a client.
+    pub(super) ending: Option<Ticket>,
+    /// True once everything has been stopped on request: the loop ends.
+    pub(super) ended: bool,
 }
 
 impl God {
-    /// A God with nothing to do yet, of this lineage.
-    #[must_use]
-    pub fn new(
-        lineage: String,
-        ends: mpsc::UnboundedSender<End>,
-        heard: mpsc::Sender<NotifyMessage>,
-        checks: HealthChecks,
-        mut resources: Resources,
-    ) -> God {
-        let bus = resources.history.take().map_or_else(Bus::default, Bus::with_history);
+    /// A God without apps.
+    pub fn new(parts: Parts) -> God {
+        let Parts { ledger, shared_memory, launcher, runs, clusters, bus, warnings, upgrade } = parts;
         God {
-            notifications: Notifications::new(heard, resources.persistence.ledger.clone()),
-            runs: RunTable::new(resources.keeper, lineage, resources.persistence.ledger.clone(), ends),
-            bind_watches: BindWatches::new(resources.persistence.tracer.clone()),
-            resources,
             supervisor: Supervisor::default(),
-            clusters: HashMap::new(),
+            ledger,
+            shared_memory,
+            launcher,
+            runs,
+            clusters,
             bus,
+            requests: Requests::default(),
             node_versions: HashMap::new(),
-            fingerprints: Fingerprints::default(),
-            told_of: HashMap::new(),
-            checks,
-            stderr_rates: StderrRates::default(),
-            tickets: HashMap::new(),
-            last_ticket: 0,
+            upgrade,
+            warnings,
+            sampler: Sampler::new(),
             ending: None,
             ended: false,
-            probation: None,
-            upgrade: Outcome::default(),
         }
     }
 
     /// Runs until everything has been stopped on request.
     pub async fn run(mut self, mut sources: Sources) {
-        let mut sample_at = Instant::now() + SAMPLE_INTERVAL;
-        let mut count_at = Instant::now();
-        let (told, mut in_a_row) = (&mut sources.channels, 0);
+        let (channels, mut in_a_row) = (&mut sources.channels, 0);
         while !self.ended {
-            let deadline = self.deadline();
+            let tick_at = self.tick_at();
             let noticed = std::mem::take(&mut in_a_row);
             tokio::select! {
                 biased;
-                dead = told.exits.look() => {
+                dead = channels.exits.look() => {
                     self.reap(&dead);
                     killpoint::pass("reaped");
-                    told.exits.take();
+                    channels.exits.take();
                 }
-                Some(end) = told.ends.recv() => {
-                    let news = self.runs.ended(&[end]);
-                    self.all_inputs(news);
+                Some(end) = channels.ends.recv() => {
+                    let inputs = self.runs.table.ended(&[end]);
+                    self.all_inputs(inputs);
                 }
-                Some(notice) = told.notices.recv(), if noticed < NOTICES_IN_A_ROW => {
+                Some(notice) = channels.notices.recv(), if noticed < NOTICES_IN_A_ROW => {
                     in_a_row = noticed + 1;
                     self.notice(notice);
                 }
-                Some(heard) = told.heard.recv() => self.heard(heard),
-                Some((run, fault)) = told.findings.recv() => self.input(Input::Checked { run, fault }),
+                Some(message) = channels.notifications.recv() => self.notification(message),
+                Some((run, fault)) = channels.findings.recv() => self.input(Input::Checked { run, fault }),
                 _ = sources.terminate.recv() => self.end("SIGTERM", None),
                 _ = sources.interrupt.recv() => self.end("SIGINT", None),
                 _ = sources.quit.recv() => self.end("SIGQUIT", None),
                 _ = sources.hangup.recv() => if sources.foreground { self.end("SIGHUP", None) },
-                _ = sources.reopen.recv() => self.reopen_logs(None),
-                _ = &mut told.orphaned, if !told.orphaned.is_terminated() => self.replace_keeper(),
-                () = sleep_until(deadline) => self.input(Input::Tick),
-                () = sleep_until(self.probation.as_ref().map(|(over, _)| *over)) => self.passed_probation(),
-                () = tokio::time::sleep_until(sample_at), if self.has_limits() => {
-                    sample_at = Instant::now() + SAMPLE_INTERVAL;
-                    self.sample();
+                _ = sources.reopen.recv() => log_files::reopen(&self.launcher.logs, None),
+                _ = &mut channels.orphaned, if !channels.orphaned.is_terminated() => self.replace_keeper(),
+                () = sleep_until(tick_at) => self.input(Input::Tick),
+                () = sleep_until(self.upgrade.deadline()) => self.upgrade.complete(),
+                () = sleep_until(self.sampler.deadline(&self.supervisor)) => {
+                    let inputs = self.sampler.sample(&mut self.runs.table);
+                    self.all_inputs(inputs);
                 }
-                () = tokio::time::sleep_until(count_at), if self.counts_complaints() => {
-                    count_at = Instant::now() + stderr_rate::INTERVAL;
-                    self.count_complaints();
+                () = sleep_until(self.runs.stderr_rates.deadline(&self.supervisor)) => {
+                    let inputs = self.runs.stderr_rates.count(&self.supervisor);
+                    self.all_inputs(inputs);
                 }
-                Some(command) = told.commands.recv() => self.command(command),
-                // Nobody else had anything.
+                Some(command) = channels.commands.recv() => self.command(command),
+                // No other source had anything: more notices may be handled.
                 () = std::future::ready(()), if noticed >= NOTICES_IN_A_ROW => {}
             }
         }
-        // Nobody comes after us who would read on.
-        self.resources.logs.catch_up(|_| true).await;
+        // No God follows that would read the rest of the output.
+        self.launcher.logs.catch_up(|_| true).await;
         // The last answers are on their way through tasks of this very thread.
         for _ in 0..16 {
             tokio::task::yield_now().await;
         }
     }
 
-    fn deadline(&self) -> Option<Instant> {
+    /// When the supervisor is to get the next [`Input::Tick`].
+    fn tick_at(&self) -> Option<Instant> {
         let deadline = self.supervisor.next_deadline()?;
-        Some(Instant::now() + deadline.since(moment()))
+        Some(Instant::now() + deadline.since(moment::now()))
     }
 
-    /// Lets the supervisor decide, and does what it says, and whatever follows from that.
-    pub(crate) fn input(&mut self, input: Input) {
+    // Inputs of the supervisor.
+
+    /// Has the supervisor decide, and carries out its effects and what follows from them.
+    pub(super) fn input(&mut self, input: Input) {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
-            let effects = self.supervisor.handle(moment(), input);
+            let effects = self.supervisor.handle(moment::now(), input);
             killpoint::pass("decided");
             self.write_down();
             killpoint::pass("written-down");
@@ -239,20 +177,14 @@ impl God {
         }
     }
 
-    /// Takes in what happened to runs, main processes buried first.
-    pub(crate) fn all_inputs(&mut self, inputs: Vec<Input>) {
+    /// Inputs in order. Before the supervisor learns of the end of a run, what was kept for the run goes.
+    pub(super) fn all_inputs(&mut self, inputs: Vec<Input>) {
         for input in inputs {
             match &input {
-                Input::Exited { run, survivors, .. } => {
-                    if !survivors {
-                        self.notifications.forget(*run);
-                    }
-                    self.buried(*run);
-                    self.runs.put(*run);
-                }
+                Input::Exited { run, survivors, .. } => self.main_exited(*run, *survivors),
                 Input::TreeExited { run } => {
-                    self.notifications.forget(*run);
-                    self.runs.put(*run);
+                    self.runs.notifications.forget(*run);
+                    self.runs.table.put(*run);
                 }
                 Input::Request { .. }
                 | Input::Spawned { .. }
@@ -275,23 +207,36 @@ impl God {
         }
     }
 
-    /// What the supervisor changed, as one piece.
-    pub(crate) fn write_down(&mut self) {
-        let ledger = &self.resources.persistence.ledger;
+    /// The main process of a run was reaped.
+    fn main_exited(&mut self, run: Run, survivors: bool) {
+        self.runs.main_exited(run, survivors);
+        if let Some(process) = self.supervisor.process_of(run) {
+            if let Some(cluster) = self.clusters.get(process.app) {
+                cluster.gone(run);
+            }
+            self.launcher.note_pid(process.id, &self.supervisor, &self.runs.table);
+        }
+        self.runs.table.put(run);
+    }
+
+    /// Writes down what the supervisor changed, as one piece: the next God finds all of it or nothing.
+    fn write_down(&mut self) {
         for (key, json) in self.supervisor.changes() {
             match json {
-                Some(json) => ledger.put(&key.to_string(), &json),
-                None => ledger.remove(&key.to_string()),
+                Some(json) => self.ledger.put(&key.to_string(), &json),
+                None => self.ledger.remove(&key.to_string()),
             }
         }
-        ledger.commit();
+        self.ledger.commit();
     }
 
-    pub(crate) fn reap(&mut self, dead: &[(i32, Ended)]) {
-        let news = self.runs.reaped(dead);
-        self.all_inputs(news);
+    /// Children of the keeper have ended.
+    pub(super) fn reap(&mut self, dead: &[(i32, Ended)]) {
+        let inputs = self.runs.table.reaped(dead);
+        self.all_inputs(inputs);
     }
 
+    /// A cluster reports something of a worker or of its listeners.
     fn notice(&mut self, notice: Notice) {
         if let Some((run, cluster)) = notice.sender().and_then(|run| Some((run, self.cluster_of(run)?))) {
             cluster.notice_handled(run);
@@ -321,42 +266,68 @@ impl God {
         }
     }
 
+    /// A program sent a message to its `NOTIFY_SOCKET`. The message is dropped when all of it has had its effect, which
+    /// the sender may wait for.
+    fn notification(&mut self, mut message: NotifyMessage) {
+        let run = message.run;
+        for note in self.runs.accept(&mut message) {
+            match self.runs.report(run, note) {
+                Reported::Nothing => {}
+                Reported::Input(input) => self.input(input),
+                Reported::Stopping => self.exclude(run),
+                Reported::MainReplaced => self.check_health(run),
+            }
+        }
+    }
+
+    // Commands of clients.
+
+    /// A client that hung up has no interest in the answer; the work goes on.
     fn command(&mut self, command: Command) {
-        // A client that hung up has no interest in the answer; the work goes on.
         match command {
-            Command::Request(ask, by, reply) => self.asked(ask, &by, reply),
-            Command::List(reply) => drop(reply.send(self.list())),
-            Command::Describe(target, reply) => drop(reply.send(self.describe(&target))),
-            Command::DaemonWarnings(reply) => drop(reply.send(self.standing())),
+            Command::Request(request, by, reply) => self.request(request, &by, reply),
+            Command::List(reply) => drop(reply.send(self.view().list())),
+            Command::Describe(target, reply) => drop(reply.send(self.view().describe(&target))),
+            Command::DaemonWarnings(reply) => drop(reply.send(self.warnings.now(&self.supervisor))),
             Command::Snapshot(reply) => drop(reply.send(self.supervisor.snapshot())),
-            Command::Flush(target, reply) => self.flush_logs(&target, reply),
-            Command::ReopenLogs(reply) => self.reopen_logs(Some(reply)),
+            Command::Flush(target, reply) => log_files::flush(&target, &self.supervisor, &self.launcher, reply),
+            Command::ReopenLogs(reply) => log_files::reopen(&self.launcher.logs, Some(reply)),
             Command::Publish(kind) => self.bus.publish(None, kind),
             Command::Ledger(reply) => {
-                let runs = self.running();
-                drop(reply.send(self.resources.persistence.ledger.file().map(|ledger| (ledger, runs))));
+                let runs = self.runs.count();
+                drop(reply.send(self.ledger.file().map(|ledger| (ledger, runs))));
             }
-            Command::HandOver(program, version, reply) => self.hand_over(program, version, reply),
-            Command::Upgraded(reply) => self.tell_upgrade(reply),
+            Command::HandOver(program, version, reply) => {
+                let now = (self.runs.count(), self.supervisor.is_closing());
+                self.upgrade.hand_over(program, version, now, reply);
+            }
+            Command::Upgraded(reply) => self.upgrade.answer(reply),
             Command::Subscribe(stream) => self.bus.subscribe(stream),
         }
     }
 
-    pub(crate) fn ticket(&mut self, reply: Option<Reply>) -> Ticket {
-        self.last_ticket += 1;
-        let ticket = Ticket(self.last_ticket);
-        self.tickets.extend(reply.map(|reply| (ticket, reply)));
-        ticket
+    /// A request for the supervisor. Which client made it is published with each process that it is about.
+    fn request(&mut self, request: Request, by: &Requester, reply: Reply) {
+        let audit = Audit::new(&request, by, &self.supervisor);
+        self.publish_all(audit.before());
+        match request {
+            Request::ShutDown => self.end("a client's request", Some(reply)),
+            Request::Act { .. } | Request::Launch { .. } | Request::Restore(_) => {
+                let ticket = self.requests.open(Some(reply));
+                self.input(Input::Request { ticket, ask: request });
+                self.publish_all(audit.after(&self.supervisor));
+            }
+        }
     }
 
     /// Stops everything in order; the loop ends when all is down. The desired state is written down first, so that the
     /// next boot can bring it back.
-    pub(crate) fn end(&mut self, why: &str, reply: Option<Reply>) {
-        let ticket = self.ticket(reply);
+    pub(super) fn end(&mut self, why: &str, reply: Option<Reply>) {
+        let ticket = self.requests.open(reply);
         if self.ending.is_none() {
             tracing::info!("ending because of {why}");
             if !self.supervisor.is_closing() {
-                Ending::note(clock::epoch_ms(), &self.supervisor, &self.resources.persistence.ledger);
+                Ending::note(clock::epoch_ms(), &self.supervisor, &self.ledger);
             }
             self.bus.publish(None, EventKind::ShuttingDown);
         }
@@ -364,39 +335,49 @@ impl God {
         self.input(Input::Request { ticket, ask: Request::ShutDown });
     }
 
-    pub(crate) fn publish(&mut self, process: ProcessId, kind: EventKind) {
-        let now = self.supervisor.process(process).and_then(|known| {
-            let spec = &self.supervisor.app(known.app)?.spec;
-            Some(EventProcess { id: process.0, name: spec.name.clone(), namespace: spec.namespace.clone() })
-        });
-        if let Some(about) = now {
-            self.told_of.insert(process, about);
+    // What handlers in several files need.
+
+    /// The cluster of a run's app, if the run is alive and its app has one.
+    pub(super) fn cluster_of(&self, run: Run) -> Option<&Cluster> {
+        self.clusters.get(self.runs.table.get(run)?.app)
+    }
+
+    /// No new connection goes to this run.
+    pub(super) fn exclude(&self, run: Run) {
+        if let Some(cluster) = self.cluster_of(run) {
+            cluster.exclude(run);
         }
-        // One that was just removed is told of once more.
-        let about = self.told_of.get(&process).cloned();
-        if let Some(about) = &about {
-            log::event(about, &kind);
-        }
-        self.bus.publish(about, kind);
+    }
+
+    /// Checks the health of a run from now on, if its app has a check.
+    pub(super) fn check_health(&mut self, run: Run) {
+        self.launcher.check_health(run, &self.supervisor, &self.clusters, &mut self.runs);
+    }
+
+    fn view(&mut self) -> View<'_> {
+        View::new(&self.supervisor, &mut self.runs, &self.clusters, &self.launcher, &self.node_versions)
     }
 
     fn publish_of(&mut self, run: Run, kind: EventKind) {
         if let Some(process) = self.supervisor.process_of(run).map(|process| process.id) {
-            self.publish(process, kind);
+            self.bus.publish_about(process, kind, &self.supervisor);
         }
     }
-}
 
-/// The supervisor's time.
-#[must_use]
-pub fn moment() -> Moment {
-    Moment(clock::monotonic_ms())
-}
+    fn publish_all(&mut self, events: Vec<(ProcessId, EventKind)>) {
+        for (process, kind) in events {
+            self.bus.publish_about(process, kind, &self.supervisor);
+        }
+    }
 
-/// A moment as wall time, for display.
-#[must_use]
-pub fn wall(at: Moment) -> EpochMs {
-    clock::epoch_of(at.0)
+    /// Takes the place of the keeper, which has died, and lets another God go on. Returns only if that fails.
+    fn replace_keeper(&mut self) {
+        tracing::warn!("the keeper died: this process takes its place, and another daemon goes on");
+        let error = upgrade::become_keeper(&self.shared_memory, &self.launcher.home);
+        tracing::error!("no new keeper could be made, so apps will not outlive this daemon: {error}");
+        self.runs.table.go_alone();
+        self.report_unseen_ends();
+    }
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

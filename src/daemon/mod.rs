@@ -4,14 +4,17 @@
 //! a pool of threads that come and go, so a slow disk stops nobody. The process itself is one of several, one after the
 //! other, that the [`crate::keeper`] starts.
 
-pub mod boot;
+mod boot;
+mod clusters;
 pub mod disk;
 mod effect;
 mod event_sources;
 mod god;
-pub mod launch;
-pub mod rpc;
-pub mod runs;
+mod launch;
+mod moment;
+mod panics;
+mod rpc;
+mod runs;
 pub mod upgrade;
 
 use std::fs::{self, File};
@@ -25,19 +28,11 @@ use crate::keeper::{Inherited, KeeperState};
 use crate::os::process::identity;
 use crate::paths::Home;
 use crate::protocol::{Daemon, VERSION};
-use boot::bootstrap::{Bootstrapped, Needed};
-use boot::home_dir::at;
+use boot::bootstrap::{Bootstrapped, Needed, bootstrap};
+use disk::home_dir;
 
-/// Commands that may wait for God before those who send more have to wait.
-const COMMANDS_WAITING: usize = 128;
-/// Threads for work on files. One that hangs on a dead disk is lost to the others.
-const FILE_THREADS: usize = 512;
-
-/// Files left for the next God to begin with.
+/// Descriptors that this God leaves free for the next one to begin with.
 const FILES_SPARED: u64 = 64;
-
-/// Key of the record with the name of this line of daemons.
-const LINEAGE: &str = "lineage";
 
 /// How to run.
 #[derive(Clone, Debug)]
@@ -54,7 +49,7 @@ pub struct Options {
 /// written to `readiness`.
 pub fn found(home: &Home, readiness: Option<OwnedFd>) -> Result<KeeperState, String> {
     let pid = identity::pid();
-    match boot::home_dir::lock(home, pid) {
+    match home_dir::lock(home, pid) {
         Ok(lock) => KeeperState::create(lock, readiness).map_err(|error| format!("preparing the keeper: {error}")),
         Err(error) => {
             say(&mut readiness.map(File::from), &error);
@@ -89,15 +84,15 @@ fn say(readiness: &mut Option<File>, text: &str) {
 fn prepare(home: &Home, first: bool) -> Result<(), String> {
     let path = home.daemon_log();
     if first {
-        boot::home_dir::furnish(home)?;
-        disk::log::check(&path).map_err(at(&path))?;
+        home_dir::furnish(home)?;
+        disk::log::check(&path).map_err(home_dir::at(&path))?;
     }
     disk::log::start(&path).map_err(|error| format!("starting the log: {error}"))?;
     identity::survive_file_size_limit().map_err(|error| format!("ignoring a signal: {error}"))
 }
 
 fn serve(options: &Options, inherited: Inherited, readiness: &mut Option<File>) -> Result<(), String> {
-    boot::panics::end_god(&options.home);
+    panics::end_god(&options.home);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().needed("starting the runtime")?;
     let outcome = LocalSet::new().block_on(&runtime, live(options, inherited, readiness));
     // A write that hangs on a dead disk must not keep us.
@@ -105,10 +100,10 @@ fn serve(options: &Options, inherited: Inherited, readiness: &mut Option<File>) 
     outcome
 }
 
-async fn live(options: &Options, legacy: Inherited, readiness: &mut Option<File>) -> Result<(), String> {
+async fn live(options: &Options, inherited: Inherited, readiness: &mut Option<File>) -> Result<(), String> {
     let home = &options.home;
     let Bootstrapped { god, sources, service, rpc, events, socket_guard, is_successor } =
-        boot::bootstrap::bootstrap(options, legacy)?;
+        bootstrap(home, options.foreground, inherited)?;
     let keeper = service.hello.pid;
     let own_files = identity::spare_files(FILES_SPARED).needed("limiting our files")?;
     // Both serve as long as the runtime lives; God decides when that is over.

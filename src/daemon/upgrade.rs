@@ -1,42 +1,48 @@
-//! Going over to another program: whether it can, the handing over, and the trial of the new one.
+//! Going over to another program, or process: whether the program can go on with the state, the handing over, and the
+//! probation of the new God.
 //!
-//! God himself hands over nothing: what he has is open in the keeper and written in the ledger. He ends, and the keeper
-//! executes the new program; see [`crate::keeper`].
+//! God itself hands over nothing: its files are open in the keeper, and its state is in the ledger. God ends, and the
+//! keeper executes the new program; see [`crate::keeper`].
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
-use super::god::God;
 use super::runs::table;
-use crate::keeper::{self, FdSlot, LAYOUT, Previous, Records, UPGRADE, UpgradeProbation, ledger};
+use crate::keeper::{self, FdSlot, LAYOUT, Previous, Records, SharedMemory, UPGRADE, UpgradeProbation, Word, ledger};
 use crate::os::process::{clone_files, pidfd};
 use crate::os::{clock, killpoint};
+use crate::paths::Home;
 use crate::protocol::{Refusal, Successor, Upgraded, VERSION};
 use crate::supervisor::{RecordKey, Supervisor};
 
-/// First argument of a program that is to say whether it can go on with the ledger on its standard input.
-pub const EXAMINATION: &str = "__check";
-/// How long it may take to say so.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long the God of a new program must live for the old one to be let go.
-pub const TRIAL: Duration = Duration::from_secs(3);
+/// First argument of a program that is to check whether it can go on with the ledger on its standard input.
+pub const CHECK: &str = "__check";
+/// How long the program may take to answer that.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the God of a new program must live before the program before is given up.
+const PROBATION: Duration = Duration::from_secs(3);
 
-/// What a program says of itself.
+/// The answer of a program that can go on.
 #[derive(Serialize, Deserialize)]
 struct Certificate {
     version: String,
     layout: u64,
 }
 
-/// The answer of this program: whether it can go on with the ledger in this file. Both are a line to be printed.
-pub fn examine(ledger: &OwnedFd) -> Result<String, String> {
+/// Whether this program can go on with the ledger in this file. Answer and error are each a line to be printed.
+///
+/// # Errors
+/// Why it cannot go on.
+pub fn check(ledger: &OwnedFd) -> Result<String, String> {
     let records = ledger::read(ledger).map_err(|error| format!("the state cannot be read: {error}"))?;
     let format = ledger::format(&records);
     if format > ledger::FORMAT_VERSION {
@@ -47,18 +53,18 @@ pub fn examine(ledger: &OwnedFd) -> Result<String, String> {
     serde_json::to_string(&certificate).map_err(|error| error.to_string())
 }
 
-/// The supervisor of these records.
-pub fn read(records: &Records) -> Result<Supervisor, String> {
+/// Reads the supervisor's state from the records of a ledger.
+pub(crate) fn read(records: &Records) -> Result<Supervisor, String> {
     let known = records.iter().filter_map(|(key, json)| Some((key.parse::<RecordKey>().ok()?, &**json)));
     Supervisor::from_records(known).map_err(|error| error.to_string())
 }
 
-/// Asks a program whether it can go on with our ledger. Returns the very file that was asked. Blocks.
-pub fn ask(path: &Path, ledger: OwnedFd) -> Result<(File, String), Refusal> {
+/// Asks a program whether it can go on with our ledger. Returns the open file of that program, and its version. Blocks.
+pub(crate) fn ask(path: &Path, ledger: OwnedFd) -> Result<(File, String), Refusal> {
     let refused = |error: String| Refusal::Failed { doing: format!("asking {}", path.display()), error };
     let file = File::open(path).map_err(|error| refused(error.to_string()))?;
     let child = Command::new(format!("/proc/self/fd/{}", file.as_raw_fd()))
-        .arg(EXAMINATION)
+        .arg(CHECK)
         .stdin(ledger)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -79,10 +85,10 @@ pub fn ask(path: &Path, ledger: OwnedFd) -> Result<(File, String), Refusal> {
 fn answer(mut child: Child) -> Result<String, String> {
     let in_words = |error: io::Error| error.to_string();
     let process = pidfd::open(i32::try_from(child.id()).unwrap_or_default()).map_err(in_words)?;
-    if !pidfd::ends_within(&process, PATIENCE) {
+    if !pidfd::ends_within(&process, CHECK_TIMEOUT) {
         let _ = child.kill();
         let _ = child.wait();
-        return Err(format!("it said nothing in {} s", PATIENCE.as_secs()));
+        return Err(format!("it said nothing in {} s", CHECK_TIMEOUT.as_secs()));
     }
     let output = child.wait_with_output().map_err(in_words)?;
     if output.status.success() {
@@ -93,18 +99,29 @@ fn answer(mut child: Child) -> Result<String, String> {
     Err(if why.trim().is_empty() { output.status.to_string() } else { why.trim().to_owned() })
 }
 
-/// Who wants to know what came of an upgrade, and what is known.
-#[derive(Default)]
-pub struct Outcome {
+/// The last upgrade of this line of daemons, and the probation of this God if it came by one.
+pub(crate) struct Upgrade {
+    shared_memory: Rc<SharedMemory>,
+    /// Pid of the keeper.
+    keeper: i32,
+    /// The outcome, once it is known.
     known: Option<Upgraded>,
+    /// Clients that wait for the outcome.
     waiting: Vec<oneshot::Sender<Upgraded>>,
+    /// When the probation of this program ends, and the outcome if it is alive by then.
+    probation: Option<(Instant, Upgraded)>,
 }
 
-impl God {
-    /// Takes note of how this God came to be. True if he is on trial.
-    pub(crate) fn begin_probation(&mut self, previous: Option<Previous>) {
-        let trial = previous.map_or(UpgradeProbation::None, |previous| previous.probation);
-        self.upgrade.known = match trial {
+impl Upgrade {
+    /// Nothing is known yet: [`Upgrade::begin`] is to follow.
+    pub fn new(shared_memory: Rc<SharedMemory>, keeper: i32) -> Upgrade {
+        Upgrade { shared_memory, keeper, known: None, waiting: Vec::new(), probation: None }
+    }
+
+    /// Takes note of how this God came to be: after `previous`, if there was one, with so many runs.
+    pub fn begin(&mut self, previous: Option<Previous>, runs: u32) {
+        let probation = previous.map_or(UpgradeProbation::None, |previous| previous.probation);
+        self.known = match probation {
             UpgradeProbation::None => Some(Upgraded::NotAsked),
             UpgradeProbation::Running => None,
             UpgradeProbation::NotExecuted => Some(Upgraded::NotExecuted),
@@ -112,50 +129,56 @@ impl God {
                 exit: previous.and_then(|previous| previous.ended).map(|ended| table::exit(Some(ended), None)),
             }),
         };
-        match trial {
+        match probation {
             UpgradeProbation::None => {}
             UpgradeProbation::Running => {
-                let (now, runs) = (clock::monotonic_ms(), self.running());
-                let gap_ms = previous.map_or(0, |previous| now.saturating_sub(previous.at));
+                let gap_ms = previous.map_or(0, |previous| clock::monotonic_ms().saturating_sub(previous.at));
                 killpoint::pass("trial");
-                self.probation = Some((tokio::time::Instant::now() + TRIAL, Upgraded::Done { gap_ms, runs }));
+                self.probation = Some((Instant::now() + PROBATION, Upgraded::Done { gap_ms, runs }));
             }
             UpgradeProbation::NotExecuted | UpgradeProbation::Failed => {
                 tracing::error!("the upgrade failed: the program before it goes on");
-                keeper::end_probation(&self.resources.persistence.shared_memory, self.resources.keeper);
+                keeper::end_probation(&self.shared_memory, self.keeper);
             }
         }
     }
 
-    /// The trial is over: there is no way back any more.
-    pub(crate) fn passed_probation(&mut self) {
+    /// When the probation ends; `None` if there is none.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.probation.as_ref().map(|(end, _)| *end)
+    }
+
+    /// The probation is over: from now on there is no way back to the program before.
+    pub fn complete(&mut self) {
         if let Some((_, outcome)) = self.probation.take() {
             tracing::info!("version {VERSION} has taken over");
-            keeper::end_probation(&self.resources.persistence.shared_memory, self.resources.keeper);
-            for waiting in self.upgrade.waiting.drain(..) {
-                // Who hung up has no interest.
+            keeper::end_probation(&self.shared_memory, self.keeper);
+            for waiting in self.waiting.drain(..) {
+                // A client that hung up has no interest.
                 let _ = waiting.send(outcome.clone());
             }
-            self.upgrade.known = Some(outcome);
+            self.known = Some(outcome);
         }
     }
 
-    /// Answers now, or when the trial is over.
-    pub(crate) fn tell_upgrade(&mut self, reply: oneshot::Sender<Upgraded>) {
-        match &self.upgrade.known {
+    /// Sends the outcome now, or when the probation is over.
+    pub fn answer(&mut self, reply: oneshot::Sender<Upgraded>) {
+        match &self.known {
             Some(known) => drop(reply.send(known.clone())),
-            None => self.upgrade.waiting.push(reply),
+            None => self.waiting.push(reply),
         }
     }
 
-    /// Hands over to this program. The answer goes out before.
-    pub(crate) fn hand_over(
-        &mut self,
+    /// Hands over to this program, of this version, with so many runs, unless the daemon is `closing`. The answer goes out
+    /// first; then this process ends, and the keeper executes the program.
+    pub fn hand_over(
+        &self,
         program: File,
         version: String,
+        (runs, closing): (u32, bool),
         reply: oneshot::Sender<Result<Successor, Refusal>>,
     ) {
-        if self.supervisor.is_closing() || self.probation.is_some() {
+        if closing || self.probation.is_some() {
             let busy = Refusal::Failed {
                 doing: "handing over".into(),
                 error: "another upgrade, or a shutdown, is under way".into(),
@@ -164,8 +187,8 @@ impl God {
             return;
         }
         tracing::info!("handing over to version {version}");
-        drop(reply.send(Ok(Successor { version, runs: self.running() })));
-        let shared_memory = self.resources.persistence.shared_memory.clone();
+        drop(reply.send(Ok(Successor { version, runs })));
+        let shared_memory = Rc::clone(&self.shared_memory);
         tokio::task::spawn_local(async move {
             // The answer is on its way through tasks of this very thread.
             for _ in 0..16 {
@@ -177,9 +200,15 @@ impl God {
             clone_files::leave(UPGRADE);
         });
     }
+}
 
-    /// How many runs there are.
-    pub(crate) fn running(&mut self) -> u32 {
-        u32::try_from(self.runs.running().count()).unwrap_or(u32::MAX)
+/// Executes this program once more, as the keeper, which starts another God that goes on. For a God whose keeper has died.
+/// Returns only if that fails.
+pub(crate) fn become_keeper(shared_memory: &SharedMemory, home: &Home) -> io::Error {
+    shared_memory.set(Word::LastEnd, 0);
+    shared_memory.set(Word::EndedAt, clock::monotonic_ms());
+    match File::open("/proc/self/exe") {
+        Ok(program) => keeper::execute(shared_memory, &program, home.root().as_os_str()),
+        Err(error) => error,
     }
 }

@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 
 use super::super::disk::journal;
-use super::super::launch::spawn::output_names;
+use super::super::launch::output::output_names;
 use super::super::runs::table;
 use super::super::upgrade;
 use crate::keeper::{Inherited, Previous, Records, UpgradeProbation};

@@ -1,8 +1,8 @@
-//! From what a God inherits to a God who lives.
+//! From what a God inherits to a God that can run.
 //!
-//! What he inherits is open in the table he shares with the keeper: if he let go of it, it would be closed for all who come
-//! after him. So one who cannot begin parts from that table before he lets go of anything ([`Needed`]); the keeper tries
-//! again.
+//! What God inherits is open in the table of descriptors that it shares with the keeper: a file that it closes is closed
+//! for every God that follows. So a God that cannot begin leaves that table before it drops anything ([`Needed`]); the
+//! keeper tries again.
 
 use std::fmt;
 use std::io;
@@ -14,22 +14,31 @@ use std::sync::PoisonError;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
+use super::super::clusters::Clusters;
 use super::super::disk::dump;
-use super::super::disk::dump::Saved;
+use super::super::disk::dump::KnownList;
 use super::super::disk::history::History;
+use super::super::disk::home_dir::at;
 use super::super::disk::journal::Journal;
 use super::super::disk::pid_files::PidFiles;
+use super::super::disk::warnings::Warnings;
 use super::super::event_sources::{Channels, Sources};
-use super::super::god::{God, Resources};
+use super::super::god::{God, Parts};
+use super::super::launch::Launcher;
+use super::super::launch::bind_watch::BindWatches;
 use super::super::rpc::audit::Peer;
+use super::super::rpc::bus::Bus;
 use super::super::rpc::server;
 use super::super::rpc::server::Acceptor;
 use super::super::rpc::service::Service;
+use super::super::runs::Runs;
 use super::super::runs::health::HealthChecks;
-use super::super::runs::notify;
-use super::super::{COMMANDS_WAITING, FILE_THREADS, LINEAGE, Options, upgrade};
+use super::super::runs::notify::{self, Notifications};
+use super::super::runs::stderr_rate::StderrRates;
+use super::super::runs::table::RunTable;
+use super::super::upgrade;
+use super::super::upgrade::Upgrade;
 use super::adopt;
-use super::home_dir::at;
 use super::recover;
 use super::recover::RecoveredState;
 use super::sockets;
@@ -45,31 +54,39 @@ use crate::os::process::{clone_files, identity, pidfd};
 use crate::os::thread_pool::Threads;
 use crate::paths::Home;
 use crate::protocol::{DaemonWarnings, Hello, VERSION};
-/// So many findings of health checks wait for God before the checks do.
-const FINDINGS_WAITING: usize = 64;
 
-/// A God and all he needs.
-pub struct Bootstrapped {
-    /// He.
+/// Commands of clients that may wait for God. When there are as many, the RPC handlers wait.
+const COMMANDS_WAITING: usize = 128;
+/// Findings of health checks that may wait for God. When there are as many, the checks wait.
+const FINDINGS_WAITING: usize = 64;
+/// Threads for work on files. One that hangs on a dead disk is lost to the others.
+const FILE_THREADS: usize = 512;
+
+/// Key of the record with the name of this line of daemons.
+const LINEAGE: &str = "lineage";
+
+/// A God and all it needs.
+pub(crate) struct Bootstrapped {
+    /// God, with what it took over.
     pub god: God,
-    /// What he listens to.
+    /// What it handles.
     pub sources: Sources,
-    /// How others talk to him.
+    /// Answers the RPC requests.
     pub service: Service,
-    /// Where they come in.
+    /// Accepts RPC clients.
     pub rpc: Acceptor,
-    /// Where those come in who want to hear of everything.
+    /// Accepts subscribers to events.
     pub events: Acceptor,
-    /// Keeps both open.
+    /// Keeps both sockets in place until it is dropped.
     pub socket_guard: SocketGuard,
-    /// True if there was a God before him.
+    /// True if this God follows another.
     pub is_successor: bool,
 }
 
-/// What a God cannot do without.
-pub trait Needed<T> {
-    /// The error as a sentence. From then on he has his open files to himself: on his way out he closes all of them, and
-    /// the next God needs what they shared with the keeper.
+/// What a God cannot begin without.
+pub(crate) trait Needed<T> {
+    /// The error as a sentence. After an error this process no longer shares its open files: it closes all of them when it
+    /// exits, and the next God needs those that it shared with the keeper.
     fn needed(self, doing: impl fmt::Display) -> Result<T, String>;
 }
 
@@ -82,124 +99,131 @@ impl<T, E: fmt::Display> Needed<T> for Result<T, E> {
     }
 }
 
-/// Takes over what there is and makes the rest. Must be called inside the runtime's `LocalSet`.
-pub fn bootstrap(options: &Options, mut legacy: Inherited) -> Result<Bootstrapped, String> {
-    let home = &options.home;
-    adopt::inherit(home, &mut legacy);
-    let is_successor = legacy.previous.is_some();
-    let supervisor = upgrade::read(&legacy.records).needed("going on after the daemon before")?;
-    let lineage = match legacy.records.get(LINEAGE) {
+/// Takes over what there is and makes the rest. With `foreground`, a hang-up ends the daemon. Must be called inside the
+/// runtime's `LocalSet`.
+pub(crate) fn bootstrap(home: &Home, foreground: bool, mut inherited: Inherited) -> Result<Bootstrapped, String> {
+    adopt::inherit(home, &mut inherited);
+    let is_successor = inherited.previous.is_some();
+    let supervisor = upgrade::read(&inherited.records).needed("going on after the daemon before")?;
+    let lineage = match inherited.records.get(LINEAGE) {
         Some(lineage) => lineage.clone(),
         None => recover::new_lineage().needed("naming this daemon")?,
     };
-    let ledger = start_ledger(&legacy, &lineage).needed("preparing the ledger")?;
-    let rpc = socket(&mut legacy, &ledger, "rpc", &home.rpc_sock()).needed("opening the socket")?;
-    let events = socket(&mut legacy, &ledger, "pub", &home.pub_sock()).needed("opening the socket")?;
+    let ledger = start_ledger(&inherited, &lineage).needed("preparing the ledger")?;
+    let rpc = socket(&mut inherited, &ledger, "rpc", &home.rpc_sock()).needed("opening the socket")?;
+    let events = socket(&mut inherited, &ledger, "pub", &home.pub_sock()).needed("opening the socket")?;
     let (commands, commands_in) = mpsc::channel(COMMANDS_WAITING);
     let (notices, notices_in) = mpsc::unbounded_channel();
     let (ends, ends_in) = mpsc::unbounded_channel();
-    let (heard, heard_in) = notify::channel();
+    let (notifications, notifications_in) = notify::channel();
     let (findings, findings_in) = mpsc::channel(FINDINGS_WAITING);
-    let exits = inbox(&mut legacy).needed("hearing of exits")?;
-    let resources = resources(home, &legacy, ledger, &lineage, notices).needed("preparing the daemon")?;
+    let exits = exit_inbox(&mut inherited).needed("receiving exits")?;
+    let threads = Threads::start("files", FILE_THREADS).needed("preparing the daemon")?;
+    let shared_memory = Rc::clone(&inherited.shared_memory);
+    let journal =
+        Journal::start(home, &ledger, &lineage, !inherited.records.is_empty()).needed("preparing the daemon")?;
+    let saved = read_saved_list(&threads, home.clone());
+    let persistence =
+        Persistence { ledger: ledger.clone(), shared_memory: shared_memory.clone(), tracer: inherited.tracer.clone() };
+    let parts = Parts {
+        ledger: ledger.clone(),
+        shared_memory: shared_memory.clone(),
+        launcher: launcher(home, &inherited, &ledger, &threads).needed("preparing the daemon")?,
+        runs: Runs {
+            table: RunTable::new(inherited.keeper, lineage.clone(), ledger.clone(), ends),
+            notifications: Notifications::new(notifications, ledger.clone()),
+            checks: HealthChecks::new(findings),
+            stderr_rates: StderrRates::new(),
+        },
+        clusters: Clusters::new(persistence, notices),
+        bus: Bus::with_history(History::start(home.history()).needed("preparing the daemon")?),
+        warnings: Warnings::new(journal, saved.clone()),
+        upgrade: Upgrade::new(shared_memory.clone(), inherited.keeper),
+    };
     let service = Service {
         god: commands,
-        hello: hello(home, &legacy),
+        hello: hello(home, &inherited),
         home: home.clone(),
-        saved: resources.saved.clone(),
-        lineage: lineage.clone(),
-        threads: resources.threads.clone(),
+        saved,
+        lineage,
+        threads,
         peer: Peer::ourselves(),
     };
-    let shared = (resources.persistence.ledger.clone(), Rc::clone(&legacy.shared_memory));
     let (socket_guard, rpc, events) =
-        sockets::keep(home.clone(), legacy.keeper, is_successor, shared, (rpc, events)).needed("watching the home")?;
-    let orphaned = watch_keeper(legacy.keeper).needed("watching the keeper")?;
-    let mut god = God::new(lineage, ends, heard, HealthChecks::new(findings), resources);
-    let previous = legacy.previous;
+        sockets::keep(home.clone(), inherited.keeper, is_successor, (ledger, shared_memory.clone()), (rpc, events))
+            .needed("watching the home")?;
+    let orphaned = watch_keeper(inherited.keeper).needed("watching the keeper")?;
+    let mut god = God::new(parts);
+    let previous = inherited.previous;
     if let Some(previous) = previous {
-        let Inherited { records, files, connections, rest, .. } = legacy;
+        let Inherited { records, files, connections, rest, .. } = inherited;
         god.recover(supervisor, RecoveredState { records, files, connections, rest, previous }, &exits);
     }
-    notify::clear_leftovers(home, &god.notifications);
-    // Empty groups of an earlier life go when they are let go of; those with processes stay.
-    drop(god.resources.cgroups.leftovers());
-    god.begin_probation(previous);
-    god.resources.persistence.shared_memory.set(Word::Ready, 1);
+    god.begin(previous);
+    shared_memory.set(Word::Ready, 1);
     let channels = Channels {
         commands: commands_in,
         notices: notices_in,
-        heard: heard_in,
+        notifications: notifications_in,
         findings: findings_in,
         exits,
         ends: ends_in,
         orphaned,
     };
-    let sources = Sources::new(channels, options.foreground).needed("handling signals")?;
+    let sources = Sources::new(channels, foreground).needed("handling signals")?;
     Ok(Bootstrapped { god, sources, service, rpc, events, socket_guard, is_successor })
 }
 
-fn hello(home: &Home, legacy: &Inherited) -> Hello {
+fn hello(home: &Home, inherited: &Inherited) -> Hello {
     Hello {
         version: VERSION.to_owned(),
-        pid: legacy.keeper,
+        pid: inherited.keeper,
         god: identity::pid(),
-        generation: legacy.shared_memory.get(Word::Generation),
+        generation: inherited.shared_memory.get(Word::Generation),
         started_at: clock::epoch_ms(),
         home: home.root().to_owned(),
         standing: DaemonWarnings::default(),
     }
 }
 
-fn resources(
-    home: &Home,
-    legacy: &Inherited,
-    ledger: Ledger,
-    lineage: &str,
-    notices: mpsc::UnboundedSender<crate::cluster::Notice>,
-) -> io::Result<Resources> {
-    let shared_memory = Rc::clone(&legacy.shared_memory);
-    let threads = Threads::start("files", FILE_THREADS)?;
-    let journal = Journal::start(home, &ledger, lineage, !legacy.records.is_empty())?;
-    let saved = Saved::default();
-    know_saved(&threads, home.clone(), saved.clone());
+/// What starts processes.
+fn launcher(home: &Home, inherited: &Inherited, ledger: &Ledger, threads: &Threads) -> io::Result<Launcher> {
     let cgroups = Cgroups::discover(home.root());
     tracing::info!("control groups: {}", cgroups.allowance());
-    Ok(Resources {
+    let limit = |word| inherited.shared_memory.get(word);
+    Ok(Launcher {
         home: home.clone(),
         user: identity::user_name(),
-        file_limit: (shared_memory.get(Word::FileLimitSoft), shared_memory.get(Word::FileLimitHard)),
-        notices,
+        file_limit: (limit(Word::FileLimitSoft), limit(Word::FileLimitHard)),
+        cgroups,
         logs: LogFiles::new(threads.clone())?,
         pid_files: PidFiles::new()?,
-        persistence: Persistence { ledger, shared_memory, tracer: legacy.tracer.clone() },
-        keeper: legacy.keeper,
-        cgroups,
-        journal,
-        saved,
-        history: Some(History::start(home.history())?),
-        threads,
+        ledger: ledger.clone(),
+        bind_watches: BindWatches::new(inherited.tracer.clone(), ledger.clone()),
     })
 }
 
-/// Finds out what was saved, beside everything else.
-fn know_saved(threads: &Threads, home: Home, saved: Saved) {
-    // Ends when the file is read; nobody waits for it.
+/// What is known of the saved list. A thread reads it; until then nothing is known.
+fn read_saved_list(threads: &Threads, home: Home) -> KnownList {
+    let known = KnownList::default();
+    let list = known.clone();
+    // Ends when the file is read; nothing waits for it.
     threads.run(move || {
         let found = dump::saved(&home);
-        let mut saved = saved.lock().unwrap_or_else(PoisonError::into_inner);
-        // Somebody may have saved meanwhile.
-        *saved = saved.or(found);
+        let mut known = list.lock().unwrap_or_else(PoisonError::into_inner);
+        // A client may have saved meanwhile.
+        *known = known.or(found);
     });
+    known
 }
 
 /// Makes the ledger of this God from the one before, whose file is closed.
-fn start_ledger(legacy: &Inherited, lineage: &str) -> io::Result<Ledger> {
-    let before = legacy.shared_memory.fd_slot(FdSlot::Ledger);
-    let ledger = Ledger::start(Rc::clone(&legacy.shared_memory), &legacy.records)?;
-    let on_trial = legacy.previous.is_some_and(|previous| previous.probation == UpgradeProbation::Running);
-    if on_trial && legacy.shared_memory.fd_slot(FdSlot::LedgerBefore).is_none() {
-        legacy.shared_memory.set_fd_slot(FdSlot::LedgerBefore, before);
+fn start_ledger(inherited: &Inherited, lineage: &str) -> io::Result<Ledger> {
+    let before = inherited.shared_memory.fd_slot(FdSlot::Ledger);
+    let ledger = Ledger::start(Rc::clone(&inherited.shared_memory), &inherited.records)?;
+    let on_probation = inherited.previous.is_some_and(|previous| previous.probation == UpgradeProbation::Running);
+    if on_probation && inherited.shared_memory.fd_slot(FdSlot::LedgerBefore).is_none() {
+        inherited.shared_memory.set_fd_slot(FdSlot::LedgerBefore, before);
     } else {
         drop(before.and_then(files::take));
     }
@@ -208,17 +232,18 @@ fn start_ledger(legacy: &Inherited, lineage: &str) -> io::Result<Ledger> {
     Ok(ledger)
 }
 
-/// God's end of the exits, as a duplicate: the slot itself stays open for those who come after him.
-fn inbox(legacy: &mut Inherited) -> io::Result<Inbox> {
-    let exits = legacy.exits.take().ok_or(io::ErrorKind::NotFound)?;
+/// God's end of the channel by which the keeper reports exits. It is a duplicate: the slot itself stays open for the next
+/// God.
+fn exit_inbox(inherited: &mut Inherited) -> io::Result<Inbox> {
+    let exits = inherited.exits.take().ok_or(io::ErrorKind::NotFound)?;
     let ours = exits.try_clone();
     let _ = exits.into_raw_fd();
     Inbox::new(ours?)
 }
 
-/// One of our sockets: the one that was kept, which has taken calls all the while, or a new one.
-fn socket(legacy: &mut Inherited, ledger: &Ledger, name: &str, path: &Path) -> Result<UnixListener, String> {
-    match legacy.files.remove(name) {
+/// A socket of the daemon: the one that was kept, to which clients could connect all the while, or a new one.
+fn socket(inherited: &mut Inherited, ledger: &Ledger, name: &str, path: &Path) -> Result<UnixListener, String> {
+    match inherited.files.remove(name) {
         Some(kept) => server::resume(kept).map_err(at(path)),
         None => {
             let listener = server::bind(path).and_then(UnixListener::from_std).map_err(at(path))?;
@@ -228,14 +253,14 @@ fn socket(legacy: &mut Inherited, ledger: &Ledger, name: &str, path: &Path) -> R
     }
 }
 
-/// Tells when the keeper has died.
+/// Completes when the keeper has died.
 fn watch_keeper(keeper: i32) -> io::Result<oneshot::Receiver<()>> {
-    let (told, orphaned) = oneshot::channel();
+    let (died, orphaned) = oneshot::channel();
     let keeper = pidfd::watch(pidfd::open(keeper)?)?;
-    // Ends with the keeper, or with us.
+    // Ends with the keeper, or with this process.
     tokio::task::spawn_local(async move {
         if keeper.readable().await.is_ok() {
-            let _ = told.send(());
+            let _ = died.send(());
         }
     });
     Ok(orphaned)

@@ -2,7 +2,5 @@
 
 pub(crate) mod adopt;
 pub(crate) mod bootstrap;
-pub(crate) mod home_dir;
-pub(crate) mod panics;
 pub(crate) mod recover;
 pub(crate) mod sockets;

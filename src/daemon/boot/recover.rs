@@ -1,5 +1,5 @@
-//! A God's first deed when there was one before him: taking over what runs. See [`crate::supervisor::persist`] for the
-//! order and its reasons.
+//! Recovery: a God that follows another takes over what runs. See [`crate::supervisor::persist`] for the order of steps
+//! and its reasons.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -7,55 +7,58 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::super::god::{God, moment};
-use super::super::launch::spawn::{Kept, cluster_options, run_of};
+use super::super::god::God;
+use super::super::launch::environment;
+use super::super::launch::output::{KeptOutput, PREFIX, output_names, run_of};
+use super::super::launch::spawn::worker_protocol;
+use super::super::moment;
 use super::super::runs::table;
 use super::super::runs::table::LiveRun;
-use crate::cluster::{self, Cluster, Persistence};
+use crate::cluster::{self, RecoveredCluster};
 use crate::keeper::exits::Inbox;
 use crate::keeper::{Place, Previous, Records, Word};
 use crate::os::cgroup::Cgroup;
 use crate::os::process::reap::Ended;
 use crate::os::process::{pidfd, proc, tree};
 use crate::os::{clock, killpoint};
-use crate::protocol::{EventKind, Exit, Run};
-use crate::spec::Mechanism;
+use crate::protocol::{EventKind, Run};
+use crate::spec::signal;
 use crate::supervisor::{AppId, Effect, Input, Process, State, Supervisor};
 
-/// Files that were kept, by name.
-pub type Files = HashMap<String, OwnedFd>;
+/// Files that the God before kept, by the names of their records in the ledger.
+pub(crate) type Files = HashMap<String, OwnedFd>;
 
-/// What the God before left to this one.
-pub struct RecoveredState {
-    /// What he wrote down.
+/// What the God before left.
+pub(crate) struct RecoveredState {
+    /// The records of its ledger.
     pub records: Records,
-    /// The files he kept, by name.
+    /// The files it kept.
     pub files: Files,
-    /// Connections he had written down.
+    /// Connections that its clusters had written down, and where each was.
     pub connections: Vec<(OwnedFd, Place)>,
-    /// Whatever else he had open.
+    /// All other files it had open.
     pub rest: Vec<OwnedFd>,
-    /// His end.
+    /// How and when it ended.
     pub previous: Previous,
 }
 
 impl God {
-    /// Goes on where the God before was, whose mind is `supervisor`.
-    pub fn recover(&mut self, supervisor: Supervisor, mut legacy: RecoveredState, exits: &Inbox) {
+    /// Goes on where the God before ended; `supervisor` is its state, read from its records.
+    pub fn recover(&mut self, supervisor: Supervisor, mut left: RecoveredState, exits: &Inbox) {
         self.supervisor = supervisor;
-        self.find_runs(&legacy.records);
-        self.runs.find_parents(&legacy.records, legacy.previous.ended.is_none());
-        self.find_clusters(&mut legacy);
-        self.take_over_output(&mut legacy.files);
+        self.recover_runs(&left.records);
+        self.runs.table.find_parents(&left.records, left.previous.ended.is_none());
+        self.recover_clusters(&mut left);
+        self.recover_output(&mut left.files);
         killpoint::pass("recovering");
-        self.find_marked();
-        self.end_checks();
-        self.tell(legacy.previous);
-        let runs = &self.runs;
-        self.notifications.recover(&legacy.records, &mut legacy.files, |run| runs.get(run).is_some());
-        self.take_over_channels(&mut legacy.files);
-        self.drop_rest(legacy.files, legacy.connections, legacy.rest);
-        for effect in self.supervisor.unfinished(moment()) {
+        self.adopt_marked();
+        kill_trees(&self.runs.table.checks());
+        self.publish_recovery(left.previous);
+        let table = &self.runs.table;
+        self.runs.notifications.recover(&left.records, &mut left.files, |run| table.get(run).is_some());
+        self.recover_channels(&mut left.files);
+        self.drop_rest(left.files, left.connections, left.rest);
+        for effect in self.supervisor.unfinished(moment::now()) {
             self.finish(effect);
         }
         while let Some(dead) = exits.peek() {
@@ -63,138 +66,117 @@ impl God {
             exits.take();
         }
         killpoint::pass("recovered");
-        self.bury_unseen();
-        self.check_health_of_all();
-        self.runs.watch_strangers();
-        self.find_out_again();
-        self.count_silence_anew();
+        self.report_unseen_ends();
+        for run in self.staying() {
+            self.check_health(run);
+        }
+        self.runs.table.watch_strangers();
+        self.clusters.resume_given_sockets(&self.supervisor);
+        // The watchdogs begin anew: pings that were sent while there was no God are still to be read.
+        for run in self.staying() {
+            self.input(Input::WatchdogPing { run });
+        }
         if self.supervisor.is_closing() {
             self.end("the daemon before", None);
         }
     }
 
-    /// The runs that were written down.
-    fn find_runs(&mut self, records: &Records) {
+    /// The last step before the loop: what earlier daemons left and no run uses is removed, and the probation begins if this
+    /// God came by an upgrade.
+    pub fn begin(&mut self, previous: Option<Previous>) {
+        self.runs.notifications.remove_leftovers(&self.launcher.home);
+        // Empty control groups of earlier daemons are removed when they are dropped; those with processes stay.
+        drop(self.launcher.cgroups.leftovers());
+        let runs = self.runs.count();
+        self.upgrade.begin(previous, runs);
+    }
+
+    /// The runs in the records.
+    fn recover_runs(&mut self, records: &Records) {
         for (key, json) in records {
             let Some(run) = key.strip_prefix(table::KEY).and_then(|run| run.parse().ok()).map(Run) else { continue };
             match serde_json::from_str::<table::Record>(json) {
                 Ok(table::Record { live, group }) => {
-                    self.runs.confine(run, Cgroup::reopen(&group));
-                    self.take_over(run, live);
+                    self.runs.table.confine(run, Cgroup::reopen(&group));
+                    self.recover_run(run, live);
                 }
                 Err(error) => tracing::error!("the record of run {} cannot be read: {error}", run.0),
             }
         }
     }
 
-    fn take_over(&mut self, run: Run, live: LiveRun) {
+    fn recover_run(&mut self, run: Run, live: LiveRun) {
         self.supervisor.skip_runs_to(run);
         if let Some(process) = pidfd::reopen(live.pid, live.start) {
-            self.runs.hold(run, process);
+            self.runs.table.hold(run, process);
         }
-        self.runs.insert(run, live);
+        self.runs.table.insert(run, live);
     }
 
-    /// The listeners, the channels to workers, and the connections between the two.
-    fn find_clusters(&mut self, legacy: &mut RecoveredState) {
-        let apps: Vec<_> = self.supervisor.apps().map(|app| (app.id, Arc::clone(&app.spec))).collect();
-        for (app, spec) in apps {
-            if !Cluster::is_known(app.0, &legacy.records) {
-                continue;
-            }
-            let left = cluster::RecoveredCluster {
-                records: &legacy.records,
-                files: &mut legacy.files,
-                connections: &mut legacy.connections,
-                rest: &mut legacy.rest,
+    fn recover_clusters(&mut self, left: &mut RecoveredState) {
+        for app in self.supervisor.apps() {
+            let recovered = RecoveredCluster {
+                records: &left.records,
+                files: &mut left.files,
+                connections: &mut left.connections,
+                rest: &mut left.rest,
             };
-            let (memory, notices) = (self.resources.persistence.clone(), self.resources.notices.clone());
-            match Cluster::recover(cluster_options(&spec), app.0, memory, notices, left) {
-                Ok(cluster) => {
-                    self.rotate(app, &cluster);
-                    if spec.mechanism() == Mechanism::Activation
-                        && let Err(error) = cluster.activation().open(&spec.activation)
-                    {
-                        tracing::error!("`{}`: {error}", spec.name);
-                    }
-                    self.clusters.insert(app, cluster);
-                }
-                Err(error) => tracing::error!("the listeners of app {} are lost: {error}", app.0),
-            }
+            self.clusters.recover(app, &self.supervisor, recovered);
         }
     }
 
-    /// Who is ready is let in, and who is unwell passed over: the God before may have died before he did.
-    fn rotate(&self, app: AppId, cluster: &Cluster) {
-        let members = self.supervisor.processes().filter(|process| process.app == app);
-        let serving = members.flat_map(Process::serving).map(|(run, _)| run);
-        let (out, back): (Vec<Run>, Vec<Run>) = serving.partition(|run| self.supervisor.is_ejected(*run));
-        back.into_iter().for_each(|run| cluster.admit(run));
-        out.into_iter().for_each(|run| cluster.eject(run));
-    }
-
-    /// Processes that were started in the last moment, before their pid was written down, and such as nobody answers
-    /// for, which go.
-    fn find_marked(&mut self) {
-        for (pid, run) in self.runs.marked() {
-            let leads = proc::stat(pid).is_some_and(|stat| stat.session == pid);
-            match self.supervisor.process_of(run).map(|process| process.app) {
-                Some(app) if leads => {
-                    let logs =
-                        ["out", "err"].map(|stream| self.output_path(&format!("log/{}/{stream}", run.0)).flatten());
-                    self.take_over(run, LiveRun::new(pid, app, [0; 2], logs));
-                }
-                Some(_) => {}
-                None => {
-                    tracing::warn!("pid {pid} was started as run {}, of which nothing is known: it is killed", run.0);
-                    for pid in tree::descendants(&[pid]) {
-                        // It may have ended in this very moment.
-                        let _ = tree::signal(pid, libc::SIGKILL);
-                    }
-                }
-            }
-        }
-    }
-
-    /// HealthChecks by command end with the God who made them, but for what they started themselves.
-    fn end_checks(&self) {
-        for pid in tree::descendants(&self.runs.checks()) {
-            // It may have ended in this very moment.
-            let _ = tree::signal(pid, libc::SIGKILL);
-        }
-    }
-
-    /// Output of all runs, also of those that have ended: what is in the pipes belongs to the logs.
-    fn take_over_output(&mut self, files: &mut HashMap<String, OwnedFd>) {
-        let names: Vec<String> = files.keys().filter(|name| name.starts_with("log/")).cloned().collect();
+    /// The output of all runs, also of those that have ended: what is in their pipes belongs to the logs.
+    fn recover_output(&mut self, files: &mut Files) {
+        let names: Vec<String> = files.keys().filter(|name| name.starts_with(PREFIX)).cloned().collect();
         // By file, since a line that was cut must be finished before another pipe adds to its file.
-        let mut by_file: BTreeMap<Option<PathBuf>, Vec<Kept>> = BTreeMap::new();
+        let mut by_file: BTreeMap<Option<PathBuf>, Vec<KeptOutput>> = BTreeMap::new();
         for name in names {
             let (Some(pipe), Some(path)) = (files.remove(&name), self.output_path(&name)) else { continue };
-            self.resources.persistence.ledger.keep(&name, &pipe);
-            by_file.entry(path).or_default().push(self.kept(name, pipe));
+            self.ledger.keep(&name, &pipe);
+            let output = KeptOutput::new(name, pipe, &self.supervisor, &mut self.runs);
+            by_file.entry(path).or_default().push(output);
         }
-        for (path, pipes) in by_file {
-            self.pump(pipes, path.as_deref());
+        for (path, outputs) in by_file {
+            self.launcher.pump(outputs, path.as_deref());
         }
     }
 
-    /// Where the output kept under this name goes.
+    /// The log file of the output that is kept under this name, `Some(None)` if it goes to no file; `None` if the run is
+    /// not known.
     fn output_path(&self, name: &str) -> Option<Option<PathBuf>> {
         let run = run_of(name)?;
         let stream = usize::from(!name.ends_with("out"));
-        if let Some(live) = self.runs.get(run) {
+        if let Some(live) = self.runs.table.get(run) {
             return Some(live.logs[stream].clone());
         }
         let process = self.supervisor.process_of(run)?;
         let spec = &self.supervisor.app(process.app)?.spec;
-        let (logs, _) = super::super::launch::environment::files(&self.resources.home, spec, process);
+        let (logs, _) = environment::files(&self.launcher.home, spec, process);
         Some([logs.out, logs.err][stream].clone())
     }
 
+    /// Processes that carry the mark of a run and are in no record: the God before died between their start and the
+    /// writing of their pid. Those of unknown runs are killed.
+    fn adopt_marked(&mut self) {
+        for (pid, run) in self.runs.table.marked() {
+            let leads = proc::stat(pid).is_some_and(|stat| stat.session == pid);
+            match self.supervisor.process_of(run).map(|process| process.app) {
+                Some(app) if leads => {
+                    let logs = output_names(run).map(|name| self.output_path(&name).flatten());
+                    self.recover_run(run, LiveRun::new(pid, app, [0; 2], logs));
+                }
+                Some(_) => {}
+                None => {
+                    tracing::warn!("pid {pid} was started as run {}, of which nothing is known: it is killed", run.0);
+                    kill_trees(&[pid]);
+                }
+            }
+        }
+    }
+
     /// Channels of processes that were started in the last moment: their clusters do not know them yet.
-    fn take_over_channels(&mut self, files: &mut HashMap<String, OwnedFd>) {
-        let runs: Vec<(Run, AppId)> = self.runs.running().map(|(run, live)| (run, live.app)).collect();
+    fn recover_channels(&mut self, files: &mut Files) {
+        let runs: Vec<(Run, AppId)> = self.runs.table.running().map(|(run, live)| (run, live.app)).collect();
         for (run, app) in runs {
             let (channel, watch) =
                 (files.remove(&cluster::channel_name(run)), files.remove(&cluster::handover_name(run)));
@@ -202,28 +184,27 @@ impl God {
             let own = files.remove(&cluster::own_channel_name(run));
             let instance = self.supervisor.process_of(run).map_or(0, |process| process.instance);
             if self.is_launching(run) {
-                self.mark_not_ready(run, app, &spec);
+                self.clusters.mark_not_ready(run, app, &spec, &self.supervisor);
             }
             if let Some(channel) = channel {
-                self.cluster(app, &spec).join(run, instance, channel, super::super::launch::spawn::part(&spec, own));
+                self.clusters.open(app, &spec).join(run, instance, channel, worker_protocol(&spec, own));
             }
-            if let (Some(watch), Some(root)) = (watch, self.runs.main(run)) {
-                self.cluster(app, &spec).expect_watch(run, root, watch.into());
+            if let (Some(watch), Some(root)) = (watch, self.runs.table.main(run)) {
+                self.clusters.open(app, &spec).expect_watch(run, root, watch.into());
             }
         }
     }
 
-    /// What nobody took over is closed, and nobody looks for it any more.
-    fn drop_rest(&self, files: HashMap<String, OwnedFd>, connections: Vec<(OwnedFd, Place)>, rest: Vec<OwnedFd>) {
-        let Persistence { ledger, shared_memory, .. } = &self.resources.persistence;
+    /// Closes the files that no part of the daemon has taken over, and removes their records.
+    fn drop_rest(&self, files: Files, connections: Vec<(OwnedFd, Place)>, rest: Vec<OwnedFd>) {
         for (name, file) in files {
-            ledger.release(&name);
+            self.ledger.release(&name);
             drop(file);
         }
         for (connection, _) in connections {
             let number = connection.as_raw_fd();
             drop(connection);
-            shared_memory.clear(number);
+            self.shared_memory.clear(number);
         }
         drop(rest);
     }
@@ -233,14 +214,14 @@ impl God {
         self.supervisor.process_of(run).is_some_and(launches)
     }
 
-    /// Carries out what the God before may not have come to.
+    /// Carries out an effect that the God before may not have carried out.
     fn finish(&mut self, effect: Effect) {
-        let (news, late) = match effect {
-            Effect::Spawn { run, .. } if self.runs.get(run).is_some() => (Some(Input::Spawned { run }), None),
-            // Another that was to be started with it could not be, and it has been told to go.
+        let (input, delayed) = match effect {
+            Effect::Spawn { run, .. } if self.runs.table.get(run).is_some() => (Some(Input::Spawned { run }), None),
+            // Another run that was to be started with it could not be, and this one has been stopped.
             Effect::Spawn { run, .. } if !self.is_launching(run) => (None, None),
             Effect::Spawn { run, process } => (Some(self.spawn(run, process)), Some(run)),
-            Effect::Terminate { run } if self.runs.get(run).is_none_or(|live| live.told_to_stop) => (None, None),
+            Effect::Terminate { run } if self.runs.table.get(run).is_none_or(|live| live.told_to_stop) => (None, None),
             Effect::Terminate { run } => (self.carry_out(effect), Some(run)),
             Effect::Serve { .. }
             | Effect::Admit { .. }
@@ -256,66 +237,55 @@ impl God {
             | Effect::Publish { .. }
             | Effect::Settle { .. } => (self.carry_out(effect), None),
         };
-        for input in news.into_iter().chain(late.map(|run| Input::Delayed { run })) {
+        for input in input.into_iter().chain(delayed.map(|run| Input::Delayed { run })) {
             self.input(input);
         }
     }
 
-    /// What was said while nobody listened is still to be heard.
-    fn count_silence_anew(&mut self) {
-        let runs: Vec<Run> = self.supervisor.processes().flat_map(Process::staying).collect();
-        runs.into_iter().for_each(|run| self.input(Input::WatchdogPing { run }));
+    /// The runs that are not being replaced or stopped.
+    fn staying(&self) -> Vec<Run> {
+        self.supervisor.processes().flat_map(Process::staying).collect()
     }
 
-    /// Processes whose end nobody told of.
-    fn bury_unseen(&mut self) {
-        let gone: Vec<table::End> = self.runs.gone_unseen().into_iter().map(|pid| (pid, None)).collect();
-        let mut news = self.runs.ended(&gone);
-        news.extend(self.runs.emptied_unseen());
-        self.all_inputs(news);
-        let known = self.supervisor.processes().flat_map(Process::runs);
-        let lost: Vec<Run> = known.filter(|run| self.runs.get(*run).is_none()).collect();
-        let ended = |run| Input::Exited { run, exit: Exit::Unknown, survivors: false };
-        self.all_inputs(lost.into_iter().map(ended).collect());
+    /// Reports runs that have ended without a report of the kernel to this daemon.
+    pub fn report_unseen_ends(&mut self) {
+        let ended = self.runs.ended_unseen();
+        self.all_inputs(ended);
+        let lost = self.runs.lost(&self.supervisor);
+        self.all_inputs(lost);
     }
 
-    fn tell(&mut self, previous: Previous) {
+    /// Publishes how the God before ended, and how many runs were taken over how much later.
+    fn publish_recovery(&mut self, previous: Previous) {
         let after = previous.ended.map(|ended| table::exit(Some(ended), None));
         let gap_ms = clock::monotonic_ms().saturating_sub(previous.at);
         let lives = |live: &LiveRun| live.stat().is_some_and(|stat| !stat.is_zombie());
-        let runs = self.runs.running().filter(|(_, live)| lives(live)).count();
+        let runs = self.runs.table.running().filter(|(_, live)| lives(live)).count();
         let runs = u32::try_from(runs).unwrap_or(u32::MAX);
         let how = match previous.ended {
-            Some(Ended::Signal(number)) => format!("was killed by {}", crate::spec::signal::name(number)),
+            Some(Ended::Signal(number)) => format!("was killed by {}", signal::name(number)),
             Some(Ended::Code(code)) => format!("ended with code {code}"),
-            None => "is gone without a word".to_owned(),
+            None => "has disappeared".to_owned(),
         };
-        let forgotten = self.resources.persistence.shared_memory.get(Word::ForgottenExits);
+        let forgotten = self.shared_memory.get(Word::ForgottenExits);
         if forgotten > 0 {
             tracing::error!("how {forgotten} processes ended is not known: too many ended while there was no daemon");
         }
         tracing::warn!("the daemon {how}; {runs} processes ran on and are taken over, {gap_ms} ms later");
         self.bus.greet_with(EventKind::Recovered { after, gap_ms, runs });
     }
+}
 
-    /// Becomes the keeper, as the keeper has died, and lets another God go on. Comes back only if that fails.
-    pub(crate) fn replace_keeper(&mut self) {
-        tracing::warn!("the keeper died: this process takes its place, and another daemon goes on");
-        let shared_memory = &self.resources.persistence.shared_memory;
-        shared_memory.set(Word::LastEnd, 0);
-        shared_memory.set(Word::EndedAt, clock::monotonic_ms());
-        let error = match std::fs::File::open("/proc/self/exe") {
-            Ok(program) => crate::keeper::execute(shared_memory, &program, self.resources.home.root().as_os_str()),
-            Err(error) => error,
-        };
-        tracing::error!("no new keeper could be made, so apps will not outlive this daemon: {error}");
-        self.runs.go_alone();
-        self.bury_unseen();
+/// Kills these processes and their descendants.
+fn kill_trees(roots: &[i32]) {
+    for pid in tree::descendants(roots) {
+        // It may have ended in this very moment.
+        let _ = tree::signal(pid, libc::SIGKILL);
     }
 }
 
-/// The name of a line of daemons: no two homes, and no two beginnings of one, have the same.
-pub fn new_lineage() -> io::Result<String> {
+/// A name for a new lineage, the line of Gods that follow each other in one home: 16 random hexadecimal digits.
+pub(crate) fn new_lineage() -> io::Result<String> {
     let mut bytes = [0; 8];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
     Ok(format!("{:016x}", u64::from_ne_bytes(bytes)))

@@ -20,9 +20,9 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::super::disk::home_dir;
 use super::super::rpc::server;
 use super::super::rpc::server::Acceptor;
-use super::home_dir;
 use crate::keeper::{FdSlot, Ledger, SharedMemory};
 use crate::os::fs::files;
 use crate::paths::Home;

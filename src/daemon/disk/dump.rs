@@ -22,8 +22,8 @@ use crate::protocol::info::EpochMs;
 use crate::settings::Settings;
 use crate::supervisor::Snapshot;
 
-/// The saved list, as far as it is known; set by whoever saves.
-pub type Saved = Arc<Mutex<Option<SavedList>>>;
+/// What is known of the saved list, shared by God and the RPC handlers: set by every save, and at the start from the file.
+pub type KnownList = Arc<Mutex<Option<SavedList>>>;
 
 /// What is known of the saved list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

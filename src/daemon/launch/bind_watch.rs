@@ -1,35 +1,69 @@
-//! Whether programs can have their binds watched here, and a watch for each that starts.
+//! Watches on `bind` and `listen` calls: whether they are possible on this machine, and one for each program that starts.
 
 use std::cell::OnceCell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::super::god::God;
-use crate::cluster;
+use crate::cluster::{self, Cluster};
+use crate::keeper::Ledger;
 use crate::os::killpoint;
 use crate::os::process::identity;
 use crate::os::seccomp::{self, Pending, ability};
 use crate::os::tracer::{Tracer, is_unanswered};
 use crate::protocol::Run;
 use crate::spec::{AppSpec, Mechanism};
-use crate::supervisor::AppId;
 
-/// What is known of that: found out at the first need, by trying.
-#[derive(Debug)]
+/// Makes the watches.
 pub(crate) struct BindWatches {
     tracer: Tracer,
+    ledger: Ledger,
+    /// Why binds cannot be watched here, if they cannot: found out at the first need, by trying.
     obstacle: OnceCell<Option<String>>,
 }
 
 impl BindWatches {
-    /// With nothing known yet.
-    pub fn new(tracer: Tracer) -> BindWatches {
-        BindWatches { tracer, obstacle: OnceCell::new() }
+    /// Nothing is tried yet.
+    pub fn new(tracer: Tracer, ledger: Ledger) -> BindWatches {
+        BindWatches { tracer, ledger, obstacle: OnceCell::new() }
     }
 
-    /// What is in the way, in words.
+    /// Why binds cannot be watched here, in words; `None` if they can.
     pub fn obstacle(&self) -> Option<&str> {
         self.obstacle.get_or_init(|| obstacle(&self.tracer)).as_deref()
+    }
+
+    /// Prepares the watch of a run, if its binds are to be watched and can be. Our end is kept before there is a process.
+    pub fn prepare(&self, run: Run, spec: &AppSpec) -> io::Result<Option<Handover>> {
+        match spec.mechanism() {
+            Mechanism::None | Mechanism::Node | Mechanism::Activation => return Ok(None),
+            Mechanism::BindInterception if self.obstacle().is_some() => return Ok(None),
+            Mechanism::BindInterception => {}
+        }
+        let (pending, theirs) = seccomp::handover()?;
+        self.ledger.keep(&cluster::handover_name(run), &pending);
+        Ok(Some(Handover { run, pending, theirs }))
+    }
+
+    /// The process could not be started.
+    pub fn abort(&self, handover: Option<Handover>) {
+        if let Some(handover) = handover {
+            self.ledger.release(&cluster::handover_name(handover.run));
+        }
+    }
+
+    /// The process of this pid has begun, so its watch is there: the cluster of its app gets it.
+    pub fn begin(&self, pid: i32, handover: Handover, cluster: &Cluster) {
+        let Handover { run, pending, theirs } = handover;
+        // Only the process has that end now: should the process end, that can be noticed.
+        drop(theirs);
+        match pending.take() {
+            Ok(watch) => {
+                killpoint::pass("watch-taken");
+                cluster.watch(run, pid, watch);
+            }
+            Err(error) => tracing::error!(run = run.0, %error, "a worker's binds cannot be watched"),
+        }
+        self.ledger.release(&cluster::handover_name(run));
     }
 }
 
@@ -38,7 +72,7 @@ fn obstacle(tracer: &Tracer) -> Option<String> {
         Some("told so by a test".to_owned())
     } else {
         match ability::ability(None, tracer) {
-            // A keeper who does not answer just now says nothing of the machine.
+            // A keeper that does not answer at this moment says nothing about the machine.
             Ok(found) => found.obstacle().filter(|found| !is_unanswered(found.errno)).map(ToString::to_string),
             Err(error) => Some(error.to_string()),
         }
@@ -52,7 +86,7 @@ fn obstacle(tracer: &Tracer) -> Option<String> {
     found
 }
 
-/// Both ends of what a watch comes to us by.
+/// Both ends of the socket over which the process passes its watch to us.
 pub(crate) struct Handover {
     run: Run,
     pending: Pending,
@@ -63,41 +97,5 @@ impl Handover {
     /// The end for the process.
     pub fn theirs(&self) -> BorrowedFd<'_> {
         self.theirs.as_fd()
-    }
-}
-
-impl God {
-    /// For a process whose binds are to be watched, if they can be. Our end is kept before there is a process.
-    pub(crate) fn hand_over_watch(&self, run: Run, spec: &AppSpec) -> io::Result<Option<Handover>> {
-        match spec.mechanism() {
-            Mechanism::None | Mechanism::Node | Mechanism::Activation => return Ok(None),
-            Mechanism::BindInterception if self.bind_watches.obstacle().is_some() => return Ok(None),
-            Mechanism::BindInterception => {}
-        }
-        let (pending, theirs) = seccomp::handover()?;
-        self.resources.persistence.ledger.keep(&cluster::handover_name(run), &pending);
-        Ok(Some(Handover { run, pending, theirs }))
-    }
-
-    /// There is no such process.
-    pub(crate) fn drop_watch(&self, handover: Option<Handover>) {
-        if let Some(handover) = handover {
-            self.resources.persistence.ledger.release(&cluster::handover_name(handover.run));
-        }
-    }
-
-    /// The process has begun: its watch is there.
-    pub(crate) fn take_watch(&mut self, app: AppId, spec: &AppSpec, pid: i32, handover: Handover) {
-        let Handover { run, pending, theirs } = handover;
-        // Only the process has it now: should it end, that can be told.
-        drop(theirs);
-        match pending.take() {
-            Ok(watch) => {
-                killpoint::pass("watch-taken");
-                self.cluster(app, spec).watch(run, pid, watch);
-            }
-            Err(error) => tracing::error!(run = run.0, %error, "a worker's binds cannot be watched"),
-        }
-        self.resources.persistence.ledger.release(&cluster::handover_name(run));
     }
 }

@@ -1,6 +1,6 @@
-//! What a process finds open beside its standard streams, and the variables that tell it where.
+//! The descriptors a process starts with beside its standard streams, and the variables that tell it their numbers.
 //!
-//! Shared sockets come first, since socket activation counts from descriptor 3; then the channels.
+//! Given sockets come first, since socket activation counts from descriptor 3; then the channels.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -15,18 +15,18 @@ pub(crate) struct ChildFds {
 }
 
 impl ChildFds {
-    /// Gives it one more file. Returns the number it will have.
+    /// Adds a file. Returns the descriptor number it will have in the process.
     pub fn give(&mut self, file: OwnedFd) -> usize {
         self.files.push(file);
         FIRST + self.files.len() - 1
     }
 
-    /// Tells it something.
-    pub fn tell(&mut self, variable: &'static str, value: impl Into<String>) {
+    /// Sets a variable of the process's environment.
+    pub fn set_variable(&mut self, variable: &'static str, value: impl Into<String>) {
         self.variables.push((variable, value.into()));
     }
 
-    /// What it is told.
+    /// Name and value of each variable set so far.
     pub fn variables(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.variables.iter().map(|(name, value)| (*name, value.as_str()))
     }

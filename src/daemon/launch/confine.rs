@@ -1,9 +1,11 @@
-//! From what an app's owner allows it to what the kernel is told when a process starts.
+//! From the confinement in an app's spec to what the kernel is told when a process starts: user, limits, control group,
+//! view of files.
 
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
+use super::super::disk::home_dir;
 use crate::os::cgroup::{Cgroup, Cgroups, Entry, Limits};
 use crate::os::process::identity;
 use crate::os::process::identity::Account;
@@ -12,9 +14,9 @@ use crate::os::process::spawn::{Credentials, Failure, Launch, Resource, Rlimit, 
 use crate::protocol::Run;
 use crate::spec::{Confinement, Env};
 
-/// What one run is started with.
+/// The confinement one run is started with.
 pub(crate) struct Confined<'a> {
-    /// All its processes, if there are groups on this machine.
+    /// The control group of the run, if there are groups on this machine.
     pub group: Option<Cgroup>,
     rules: &'a Confinement,
     entry: Option<Entry>,
@@ -23,10 +25,10 @@ pub(crate) struct Confined<'a> {
 }
 
 impl<'a> Confined<'a> {
-    /// Makes the group of the run and finds out who its user is.
+    /// Makes the group of the run and looks up its user. `files` is the daemon's open-file limit (soft, hard).
     ///
     /// # Errors
-    /// In words: what the owner asked for and cannot have here. `NotFound` and `Unsupported` will be so next time, too.
+    /// In words: what the spec demands and cannot have here. `NotFound` and `Unsupported` will be the same next time.
     pub fn new(cgroups: &Cgroups, files: (u64, u64), run: Run, rules: &'a Confinement) -> io::Result<Confined<'a>> {
         let account = identity::account(rules.user.as_deref(), rules.group.as_deref())?;
         let limits = Limits { memory: rules.memory, cpu: rules.cpu, pids: rules.pids };
@@ -41,30 +43,30 @@ impl<'a> Confined<'a> {
         Ok(Confined { group, rules, entry, rlimits: rlimits(rules, files), account })
     }
 
-    /// Whom it is started as, if not as who we are.
+    /// The user it is started as, if it is another than the daemon's.
     pub fn user(&self) -> Option<&Credentials> {
         self.account.as_ref().map(|account| &account.credentials)
     }
 
-    /// Whose home and name it is, unless the owner declared them.
-    pub fn tell(&self, env: &mut Vec<String>, declared: &Env) {
-        tell(self.account.as_ref(), env, declared);
+    /// See [`set_account_variables`].
+    pub fn set_account_variables(&self, env: &mut Vec<String>, declared: &Env) {
+        set_account_variables(self.account.as_ref(), env, declared);
     }
 
-    /// What a Node worker is to load, where its user can read it; `own` for our own.
+    /// The file a Node worker is to load, where its user can read it; `own` for the daemon's user.
     pub fn preload(&self, own: PathBuf) -> PathBuf {
-        // Where that cannot be written, nobody else can be started either, and that failure says more.
-        if self.account.is_some() { super::super::boot::home_dir::install_public_preload().unwrap_or(own) } else { own }
+        // If that cannot be written, another user's process cannot be started either, and that failure says more.
+        if self.account.is_some() { home_dir::install_public_preload().unwrap_or(own) } else { own }
     }
 
-    /// Lets another user open its output once more by `/dev/stdout`. If that fails, few miss it.
+    /// Lets another user open its output once more by `/dev/stdout`. Few programs do, so a failure is ignored.
     pub fn give(&self, pipes: &[BorrowedFd<'_>]) {
         if let Some(account) = &self.account {
             pipes.iter().for_each(|pipe| drop(identity::give(pipe, &account.credentials)));
         }
     }
 
-    /// Starts it so. A group that cannot be entered is done without, unless it holds a limit.
+    /// Starts the process. A group that cannot be entered is done without, unless it holds a limit.
     pub fn spawn(&mut self, launch: &Launch<'_>) -> Result<Spawned, Failure> {
         let started = self.try_spawn(launch);
         let limited = self.rules.memory.is_some() || self.rules.cpu.is_some() || self.rules.pids.is_some();
@@ -99,8 +101,8 @@ impl<'a> Confined<'a> {
     }
 }
 
-/// Whose home and name a process has, unless the owner declared them.
-pub(crate) fn tell(account: Option<&Account>, env: &mut Vec<String>, declared: &Env) {
+/// Sets `HOME`, `USER` and `LOGNAME` to the account's, unless the owner declared them.
+pub(crate) fn set_account_variables(account: Option<&Account>, env: &mut Vec<String>, declared: &Env) {
     let Some(account) = account else { return };
     for (name, value) in account.variables().filter(|(name, _)| !declared.contains_key(*name)) {
         env.retain(|entry| entry.split_once('=').is_none_or(|(known, _)| known != name));
@@ -108,13 +110,13 @@ pub(crate) fn tell(account: Option<&Account>, env: &mut Vec<String>, declared: &
     }
 }
 
-/// What the kernel keeps for each process; `files` is the open-file limit of those whose owner says nothing.
+/// The limits of one process; `files` is the open-file limit (soft, hard) where the spec has none.
 pub(crate) fn rlimits(rules: &Confinement, files: (u64, u64)) -> [Rlimit; 1] {
     let (soft, hard) = rules.nofile.map_or(files, |limit| (u64::from(limit), u64::from(limit)));
     [Rlimit { resource: Resource::Nofile, soft, hard }]
 }
 
-/// Of processes or memory: without a group it would be no better.
+/// True if processes or memory are short: without a group that would be the same.
 fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM))
 }

@@ -1,36 +1,38 @@
 //! The environment a process is started with.
 //!
-//! From weakest to strongest: the caller's, PM2's descriptive variables, what the owner declared, and what the process
-//! needs from us to work at all.
+//! From weakest to strongest: the caller's environment, PM2's descriptive variables, what the spec declares, and what
+//! the process needs from pmr to work at all.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::super::runs::table::{CHECK_VARIABLE, RUN_VARIABLE};
 use super::child_fds::ChildFds;
+use super::given_sockets;
+use crate::paths::Home;
 use crate::protocol::info::EpochMs;
 use crate::spec::log_paths::{self, LogPaths};
 use crate::spec::{AppSpec, Env, Program};
 use crate::supervisor::Process;
 
-/// What is needed to make the environment of one run.
-pub struct Setting<'a> {
+/// What the environment of one run is made from.
+pub(crate) struct Setting<'a> {
     /// The app.
     pub spec: &'a AppSpec,
     /// The process.
     pub process: &'a Process,
     /// `PMR_HOME`.
     pub home: &'a Path,
-    /// Where its output goes.
+    /// The files its output goes to.
     pub logs: &'a LogPaths,
     /// Its pid file.
     pub pid_file: &'a Path,
-    /// The time.
+    /// When the run starts, or started.
     pub now: EpochMs,
 }
 
 /// The variables that describe the process to itself, PM2's and ours. `describe` shows them.
 #[must_use]
-pub fn own(setting: &Setting<'_>) -> Env {
+pub(crate) fn own(setting: &Setting<'_>) -> Env {
     let (spec, process) = (setting.spec, setting.process);
     let mut env = Env::new();
     let mut put = |name: &str, value: String| env.insert(name.to_owned(), value);
@@ -75,19 +77,20 @@ pub(crate) fn whole(setting: &Setting<'_>, mark: &str, child_fds: &ChildFds) -> 
     need("pm_id", setting.process.id.0.to_string());
     need(&spec.instance_var, setting.process.instance.to_string());
     need(RUN_VARIABLE, mark.to_owned());
-    for stranger in [super::given_sockets::PID_VARIABLE, CHECK_VARIABLE, CHECKED_PID] {
-        env.remove(stranger);
+    // The caller may run under another process manager, whose values mean nothing here.
+    for foreign in [given_sockets::PID_VARIABLE, CHECK_VARIABLE, CHECKED_PID] {
+        env.remove(foreign);
     }
     let mut need = |name: &str, value: String| env.insert(name.to_owned(), value);
     child_fds.variables().for_each(|(name, value)| drop(need(name, value.to_owned())));
     env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
-/// The variable by which a check knows the worker it is about.
+/// The variable by which a check knows the pid of the worker it is about.
 const CHECKED_PID: &str = "PMR_PID";
 
-/// The whole environment of a check by command: that of the run, but for what is about its own descriptors and its
-/// readiness, and the pid of its main process.
+/// The whole environment of a check by command: that of the run, without the variables of the run's own descriptors and
+/// readiness, and with the pid of its main process.
 #[must_use]
 pub(crate) fn of_check(setting: &Setting<'_>, mark: &str, pid: i32) -> Vec<String> {
     let mut env = whole(setting, mark, &ChildFds::default());
@@ -96,9 +99,9 @@ pub(crate) fn of_check(setting: &Setting<'_>, mark: &str, pid: i32) -> Vec<Strin
     env
 }
 
-/// Where the output of a process goes, and its pid file.
+/// The log files of a process, and its pid file.
 #[must_use]
-pub fn files(home: &crate::paths::Home, spec: &AppSpec, process: &Process) -> (LogPaths, std::path::PathBuf) {
+pub(crate) fn files(home: &Home, spec: &AppSpec, process: &Process) -> (LogPaths, PathBuf) {
     let logs = log_paths::log_paths(&home.logs(), spec, process.id.0);
     (logs, home.pids().join(log_paths::pid_file_name(spec, process.id.0)))
 }

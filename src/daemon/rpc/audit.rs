@@ -1,25 +1,21 @@
-//! Who asks for what, and is answered: noted with each process it is about, so that one can tell later who stopped it.
+//! Which client made a request: published with each process the request is about, so that an operator can tell later
+//! who stopped it.
 
-use std::collections::HashSet;
-use std::path::PathBuf;
-
-use super::super::god::{God, Reply};
-use super::super::launch::environment;
 use crate::os::process::{identity, proc};
 use crate::protocol::event::Requester;
-use crate::protocol::{Action, EventKind, Launch, Refusal, Report, Rollout};
+use crate::protocol::{Action, EventKind, Launch, Rollout};
 use crate::spec::AppSpec;
-use crate::supervisor::{Input, Process, ProcessId, Request, Ticket};
+use crate::supervisor::{ProcessId, Request, Supervisor};
 
-/// Characters of a client's command line that are written down.
+/// Characters of a client's command line that are kept.
 const LONGEST_COMMAND: usize = 200;
 
-/// Who is at the other end of a connection.
+/// The process at the other end of a connection.
 #[derive(Clone, Copy, Debug)]
-pub struct Peer {
-    /// User.
+pub(crate) struct Peer {
+    /// Its user id.
     pub uid: u32,
-    /// Process; 0 if the kernel did not tell.
+    /// Its pid; 0 if the kernel did not tell.
     pub pid: i32,
 }
 
@@ -30,98 +26,79 @@ impl Peer {
         Peer { uid: identity::uid(), pid: identity::pid() }
     }
 
-    /// What is written down of it. It waits for our answer, so its command line can still be read.
+    /// What is recorded of the client. It waits for our answer, so its command line can still be read.
     #[must_use]
-    pub fn asker(self) -> Requester {
+    pub fn requester(self) -> Requester {
         let command = proc::command_line(self.pid).unwrap_or_default();
         Requester { uid: self.uid, pid: self.pid, command: command.chars().take(LONGEST_COMMAND).collect() }
     }
 }
 
-impl God {
-    /// Lets the supervisor do what somebody asks for.
-    pub(crate) fn asked(&mut self, ask: Request, by: &Requester, reply: Reply) {
-        match &ask {
+/// Namespace and name of an app.
+type AppKey = (String, String);
+
+/// The record of one request: made before the supervisor gets it, and completed after.
+pub(crate) struct Audit<'a> {
+    by: &'a Requester,
+    verb: &'static str,
+    /// Processes that exist before the request and that it is about.
+    known: Vec<ProcessId>,
+    /// Apps that the request launches.
+    launched: Vec<AppKey>,
+}
+
+impl<'a> Audit<'a> {
+    /// The processes that a request is about, as the supervisor knows them before it. None of a dry run, which does
+    /// nothing to any, and of a restored list, whose processes come to be by it.
+    pub fn new(request: &Request, by: &'a Requester, supervisor: &Supervisor) -> Audit<'a> {
+        let nothing = Audit { by, verb: "", known: Vec::new(), launched: Vec::new() };
+        match request {
+            Request::Act { action, .. } if is_dry(action) => nothing,
+            // A target that matches nothing is refused by the supervisor.
             Request::Act { action, target } => {
-                // What names nothing is refused by the supervisor.
-                let ids = self.supervisor.select(target).unwrap_or_default();
-                if !is_dry(action) {
-                    self.note_asked(ids, action.verb(), by);
-                }
-                self.put(ask, reply);
+                Audit { verb: action.verb(), known: supervisor.select(target).unwrap_or_default(), ..nothing }
             }
-            // Nothing is done to anybody.
-            Request::Launch { how: Launch::OrReload(Rollout { dry_run: true, .. }), .. } => self.put(ask, reply),
+            Request::Launch { how: Launch::OrReload(Rollout { dry_run: true, .. }), .. } | Request::Restore(_) => {
+                nothing
+            }
             Request::Launch { apps, how } => {
-                let (verb, keys): (_, Vec<_>) = (launch_verb(*how), apps.iter().map(key).collect());
-                let known = self.processes_of(&keys);
-                self.note_asked(known.clone(), verb, by);
-                self.put(ask, reply);
-                let new = self.processes_of(&keys).into_iter().filter(|id| !known.contains(id));
-                // Whatever else was asked, what was not there can only have been started.
-                self.note_asked(new.collect(), launch_verb(Launch::New), by);
+                let launched: Vec<AppKey> = apps.iter().map(key).collect();
+                let known = processes_of(&launched, supervisor);
+                Audit { verb: launch_verb(*how), known, launched, ..nothing }
             }
-            Request::Restore(_) => self.put(ask, reply),
             Request::ShutDown => {
-                let ids = self.supervisor.processes().map(|process| process.id).collect();
-                self.note_asked(ids, "kill", by);
-                self.end("a client's request", Some(reply));
+                Audit { verb: "kill", known: supervisor.processes().map(|process| process.id).collect(), ..nothing }
             }
         }
     }
 
-    fn put(&mut self, ask: Request, reply: Reply) {
-        let ticket = self.ticket(Some(reply));
-        self.input(Input::Request { ticket, ask });
+    /// The events to publish before the supervisor gets the request.
+    pub fn before(&self) -> Vec<(ProcessId, EventKind)> {
+        self.known.iter().map(|id| (*id, self.event(self.verb))).collect()
     }
 
-    /// An operation is over: its answer goes out. What those that failed said about it is in their logs by then, for there
-    /// it is looked for.
-    pub(crate) fn settle(&mut self, ticket: Ticket, answer: Result<Report, Refusal>) {
-        self.ended |= self.ending == Some(ticket);
-        let Some(reply) = self.tickets.remove(&ticket) else { return };
-        let failed = answer.iter().flat_map(|report| &report.lines).filter(|line| line.has_last_words());
-        let last_words = self.error_logs(&failed.map(|line| &*line.name).collect());
-        if last_words.is_empty() {
-            let _ = reply.send(answer);
-            return;
-        }
-        let logs = self.resources.logs.clone();
-        // Ends soon; a client that left does not matter.
-        tokio::task::spawn_local(async move {
-            logs.catch_up(move |path| last_words.iter().any(|words| words == path)).await;
-            let _ = reply.send(answer);
-        });
+    /// The events to publish once the supervisor has the request: about processes that it made.
+    pub fn after(&self, supervisor: &Supervisor) -> Vec<(ProcessId, EventKind)> {
+        let new = processes_of(&self.launched, supervisor).into_iter().filter(|id| !self.known.contains(id));
+        // Whatever else was requested, a process that did not exist can only have been started.
+        new.map(|id| (id, self.event(launch_verb(Launch::New)))).collect()
     }
 
-    /// Where the processes of the apps with these names write their errors.
-    fn error_logs(&self, names: &HashSet<&str>) -> Vec<PathBuf> {
-        let error_log = |process: &Process| {
-            let spec = &self.supervisor.app(process.app)?.spec;
-            names.contains(&*spec.name).then(|| environment::files(&self.resources.home, spec, process).0.err)?
-        };
-        self.supervisor.processes().filter_map(error_log).collect()
+    fn event(&self, verb: &str) -> EventKind {
+        EventKind::Requested { verb: verb.to_owned(), by: self.by.clone() }
     }
+}
 
-    fn note_asked(&mut self, ids: Vec<ProcessId>, verb: &str, by: &Requester) {
-        for id in ids {
-            self.publish(id, EventKind::Requested { verb: verb.to_owned(), by: by.clone() });
-        }
-    }
-
-    /// Those of the apps with these names.
-    fn processes_of(&self, keys: &[(String, String)]) -> Vec<ProcessId> {
-        let apps: Vec<_> =
-            self.supervisor.apps().filter(|app| keys.contains(&key(&app.spec))).map(|app| app.id).collect();
-        self.supervisor.processes().filter(|known| apps.contains(&known.app)).map(|process| process.id).collect()
-    }
+fn processes_of(keys: &[AppKey], supervisor: &Supervisor) -> Vec<ProcessId> {
+    let apps: Vec<_> = supervisor.apps().filter(|app| keys.contains(&key(&app.spec))).map(|app| app.id).collect();
+    supervisor.processes().filter(|known| apps.contains(&known.app)).map(|process| process.id).collect()
 }
 
 fn is_dry(action: &Action) -> bool {
     matches!(action, Action::Reload { rollout: Rollout { dry_run: true, .. }, .. })
 }
 
-fn key(spec: &AppSpec) -> (String, String) {
+fn key(spec: &AppSpec) -> AppKey {
     (spec.namespace.clone(), spec.name.clone())
 }
 

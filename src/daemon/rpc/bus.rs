@@ -2,7 +2,7 @@
 //!
 //! Publishing never waits. A subscriber that does not keep up loses events, and the next line it gets says how many.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,9 +11,11 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use super::super::disk::history::History;
+use super::super::disk::log;
 use crate::os::clock;
 use crate::protocol::event::EventProcess;
 use crate::protocol::{Event, EventKind};
+use crate::supervisor::{ProcessId, Supervisor};
 
 /// Events a subscriber may be behind before it loses some; as many again may be on their way. With a typical event of
 /// 150 bytes that bounds its cost to us at about 100 KB.
@@ -22,17 +24,21 @@ const BACKLOG: usize = 256;
 /// Subscribers served at once. Each takes one of the files we may open, which apps need, too.
 const MOST_SUBSCRIBERS: usize = 256;
 
-/// Who lost their connection with the daemon before have come back by then.
-const REUNION: Duration = Duration::from_secs(5);
+/// Subscribers that lost their connection with the daemon before have come back after this time.
+const RECONNECT: Duration = Duration::from_secs(5);
 
-/// Who listens.
+/// Publishes events to subscribers and to the history.
 #[derive(Default)]
-pub struct Bus {
+pub(crate) struct Bus {
+    /// Number of the last event.
     seq: u64,
     history: Option<History>,
     subscribers: VecDeque<Subscriber>,
-    /// What those are told first who come before that time.
+    /// The first line of subscribers that connect before this time.
     greeting: Option<(Instant, Arc<str>)>,
+    /// The processes that events were about, until they are forgotten: a process that was just removed is in one more
+    /// event.
+    known: HashMap<ProcessId, EventProcess>,
 }
 
 struct Subscriber {
@@ -41,13 +47,32 @@ struct Subscriber {
 }
 
 impl Bus {
-    /// One whose events are written down, too.
+    /// A bus whose events go to the history, too.
     #[must_use]
     pub fn with_history(history: History) -> Bus {
         Bus { history: Some(history), ..Bus::default() }
     }
 
-    /// Tells everybody.
+    /// Publishes an event about a process, and writes it to the log if operators look for it there.
+    pub fn publish_about(&mut self, id: ProcessId, kind: EventKind, supervisor: &Supervisor) {
+        let now = supervisor.process(id).and_then(|process| {
+            let spec = &supervisor.app(process.app)?.spec;
+            Some(EventProcess { id: id.0, name: spec.name.clone(), namespace: spec.namespace.clone() })
+        });
+        self.known.extend(now.map(|about| (id, about)));
+        let about = self.known.get(&id).cloned();
+        if let Some(about) = &about {
+            log::event(about, &kind);
+        }
+        self.publish(about, kind);
+    }
+
+    /// No event about this process comes any more.
+    pub fn forget(&mut self, id: ProcessId) {
+        self.known.remove(&id);
+    }
+
+    /// Publishes an event, about a process or about the daemon.
     pub fn publish(&mut self, process: Option<EventProcess>, kind: EventKind) {
         self.seq += 1;
         self.subscribers.retain(|subscriber| !subscriber.lines.is_closed());
@@ -65,15 +90,15 @@ impl Bus {
         }
     }
 
-    /// Tells how this daemon came to be to those who come soon: subscribers of the one before, above all, whose
-    /// connections ended with him.
+    /// Writes an event to the history, and keeps it as the first line for subscribers that connect soon: those of the
+    /// daemon before, above all, whose connections ended with it.
     pub fn greet_with(&mut self, kind: EventKind) {
         self.seq += 1;
         let line = line(&Event { seq: self.seq, at: clock::epoch_ms(), process: None, kind });
         if let Some(history) = &self.history {
             history.note(&line);
         }
-        self.greeting = Some((Instant::now() + REUNION, line));
+        self.greeting = Some((Instant::now() + RECONNECT, line));
     }
 
     /// A new subscriber, served until it goes away.
@@ -98,7 +123,7 @@ impl Bus {
 
 impl Subscriber {
     fn offer(&mut self, seq: u64, line: &Arc<str>) {
-        // Room for two: a reader that lost something is told so just before it gets what comes next.
+        // Room for two: a reader that lost events is told so just before it gets the next one.
         if self.lost > 0 && self.lines.capacity() >= 2 {
             let kind = EventKind::Lost { count: std::mem::take(&mut self.lost) };
             let notice = self::line(&Event { seq, at: clock::epoch_ms(), process: None, kind });
@@ -122,12 +147,12 @@ async fn serve(stream: UnixStream, mut queue: mpsc::Receiver<Arc<str>>) {
     let (mut lines, mut text) = (Vec::with_capacity(BACKLOG), String::new());
     loop {
         tokio::select! {
-            // What a subscriber says is of no interest, but that it has gone is.
+            // What a subscriber sends is ignored, but its hang-up is not.
             read = from.read(&mut ignored) => match read {
                 Ok(0) | Err(_) => return,
                 Ok(_) => {}
             },
-            // All that waits goes out in one write: one line at a time falls behind a burst on this same thread.
+            // All lines that wait go out in one write: one at a time falls behind a burst on this same thread.
             taken = queue.recv_many(&mut lines, BACKLOG) => {
                 text.clear();
                 lines.drain(..).for_each(|line: Arc<str>| text.push_str(&line));
@@ -166,8 +191,8 @@ mod tests {
                     assert_eq!(next(&mut reader).await.seq, seq);
                 }
                 bus.publish(None, EventKind::ShuttingDown);
-                let told = next(&mut reader).await;
-                assert_eq!(told.kind, EventKind::Lost { count: 1000 - BACKLOG as u64 });
+                let event = next(&mut reader).await;
+                assert_eq!(event.kind, EventKind::Lost { count: 1000 - BACKLOG as u64 });
                 assert_eq!(next(&mut reader).await.kind, EventKind::ShuttingDown);
             })
             .await;

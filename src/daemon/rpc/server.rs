@@ -16,9 +16,9 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio_util::codec::LengthDelimitedCodec;
 
-use super::super::boot::panics;
-use super::super::god::Command;
+use super::super::panics;
 use super::audit::Peer;
+use super::command::Command;
 use super::service::Service;
 use crate::os::process::identity;
 use crate::protocol::Daemon;

@@ -9,10 +9,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::super::disk::desired::Fingerprint;
 use super::super::disk::dump;
-use super::super::disk::dump::{Saved as KnownList, SavedList};
-use super::super::god::Command;
+use super::super::disk::dump::{KnownList, SavedList};
 use super::super::upgrade;
 use super::audit::Peer;
+use super::command::Command;
 use crate::os::clock;
 use crate::os::thread_pool::Threads;
 use crate::paths::Home;
@@ -60,7 +60,7 @@ impl Service {
     }
 
     async fn report(&self, ask: Request) -> Result<Report, Refusal> {
-        let by = self.peer.asker();
+        let by = self.peer.requester();
         self.ask(|reply| Command::Request(ask, by, reply)).await.unwrap_or(Err(Refusal::ShuttingDown))
     }
 }

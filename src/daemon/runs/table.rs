@@ -11,6 +11,7 @@
 
 mod inherited;
 mod orphans;
+mod signals;
 
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::OwnedFd;

@@ -24,23 +24,16 @@ use tokio::task::JoinHandle;
 
 use super::super::table;
 use super::output::Output;
-use crate::daemon::god::{God, wall};
-use crate::daemon::launch::confine;
-use crate::daemon::launch::environment;
-use crate::daemon::launch::environment::Setting;
-use crate::os::cgroup::{Cgroup, Entry, Limits};
+use crate::os::cgroup::{Cgroup, Entry};
 use crate::os::killpoint;
-use crate::os::process::identity;
 use crate::os::process::identity::Account;
 use crate::os::process::reap;
 use crate::os::process::reap::Ended;
 use crate::os::process::spawn;
 use crate::os::process::spawn::{Confinement, Launch, Rlimit, Step};
 use crate::os::process::{pidfd, program, tree};
-use crate::protocol::Run;
 use crate::spec::AppSpec;
 use crate::spec::health::Command;
-use crate::supervisor::Process;
 use crate::supervisor::restart::in_words;
 #[cfg(doc)]
 use table::CHECK_VARIABLE;
@@ -51,52 +44,43 @@ const SHELL: &str = "/bin/sh";
 const LOOKS: u32 = 50;
 const GLANCE: Duration = Duration::from_millis(10);
 
-/// All it takes to check one run.
+/// A check by command: the command, and the child that runs it.
 pub(crate) struct Exec {
-    command: Command,
-    spec: Arc<AppSpec>,
-    env: Vec<String>,
-    account: Option<Account>,
-    rlimits: [Rlimit; 1],
+    check: CommandCheck,
     group: Option<Rc<Cgroup>>,
-    /// Pid and start time of the worker.
-    worker: (i32, u64),
-    /// The check before.
+    /// Attends to the child of the check before.
     last: Option<JoinHandle<()>>,
 }
 
-impl God {
-    /// What it takes to check this run by a command. `None` if it is not alive.
-    pub(crate) fn exec(&self, run: Run, process: &Process, spec: &Arc<AppSpec>, command: Command) -> Option<Exec> {
-        let live = self.runs.get(run)?;
-        let rules = &spec.confinement;
-        // Who it is was found out for its start; if that fails now, the check fails, for the reason of that.
-        let account = identity::account(rules.user.as_deref(), rules.group.as_deref()).ok()?;
-        let (logs, pid_file) = environment::files(&self.resources.home, spec, process);
-        let home = self.resources.home.root();
-        let now = wall(process.started.unwrap_or(process.created));
-        let setting = Setting { spec, process, home, logs: &logs, pid_file: &pid_file, now };
-        let mut env = environment::of_check(&setting, &self.runs.mark(run), live.pid);
-        confine::tell(account.as_ref(), &mut env, &spec.env);
-        let limits = Limits { memory: rules.memory, cpu: rules.cpu, pids: rules.pids };
-        Some(Exec {
-            command,
-            spec: Arc::clone(spec),
-            env,
-            account,
-            rlimits: confine::rlimits(rules, self.resources.file_limit),
-            group: self.resources.cgroups.create_beside(run.0, &limits).map(Rc::new),
-            worker: (live.pid, live.start),
-            last: None,
-        })
-    }
+/// What it takes to check one run by a command.
+pub(crate) struct CommandCheck {
+    /// The command.
+    pub command: Command,
+    /// The app.
+    pub spec: Arc<AppSpec>,
+    /// The whole environment of the command, as `NAME=value`.
+    pub env: Vec<String>,
+    /// The user it is run as, if it is another than the daemon's.
+    pub account: Option<Account>,
+    /// Its limits.
+    pub rlimits: [Rlimit; 1],
+    /// Its control group, if there is one for it.
+    pub group: Option<Cgroup>,
+    /// Pid and start time (in clock ticks since boot) of the run's main process.
+    pub worker: (i32, u64),
 }
 
 impl Exec {
+    /// A check that has not been made yet.
+    pub(crate) fn new(mut check: CommandCheck) -> Exec {
+        let group = check.group.take().map(Rc::new);
+        Exec { check, group, last: None }
+    }
+
     /// The command, short enough for a message.
     pub(crate) fn name(&self) -> String {
         const LONGEST: usize = 60;
-        let name = self.command.to_string();
+        let name = self.check.command.to_string();
         if name.chars().count() <= LONGEST { name } else { name.chars().take(LONGEST).chain("...".chars()).collect() }
     }
 
@@ -127,9 +111,10 @@ impl Exec {
     fn start(&self) -> Result<Child, String> {
         let (program, argv) = self.command_line()?;
         let argv: Vec<&OsStr> = argv.iter().map(OsStr::new).collect();
-        let rules = &self.spec.confinement;
+        let rules = &self.check.spec.confinement;
         let isolated = rules.private_tmp || !rules.read_only_paths.is_empty();
-        let worker = isolated.then(|| pidfd::reopen(self.worker.0, self.worker.1).ok_or("has no worker any more"));
+        let worker =
+            isolated.then(|| pidfd::reopen(self.check.worker.0, self.check.worker.1).ok_or("has no worker any more"));
         let worker = worker.transpose()?;
         let in_words = |error: std::io::Error| format!("cannot be run: {error}");
         let null = File::open("/dev/null").map_err(in_words)?;
@@ -137,8 +122,8 @@ impl Exec {
         let entry = self.group.as_ref().and_then(|group| group.entry().ok());
         let confinement = Confinement {
             cgroup: entry.as_ref().and_then(Entry::folder),
-            rlimits: &self.rlimits,
-            credentials: self.account.as_ref().map(|account| &account.credentials),
+            rlimits: &self.check.rlimits,
+            credentials: self.check.account.as_ref().map(|account| &account.credentials),
             no_new_privs: rules.no_new_privs,
             view_of: worker.as_ref().map(AsFd::as_fd),
             dies_with_us: true,
@@ -147,9 +132,9 @@ impl Exec {
         let launch = Launch {
             program: &program,
             argv: &argv,
-            env: &self.env,
+            env: &self.check.env,
             pid_slot: None,
-            cwd: &self.spec.cwd,
+            cwd: &self.check.spec.cwd,
             fds: &[null.as_fd(), write.as_fd(), write.as_fd()],
             sibling: false,
             confinement,
@@ -168,12 +153,12 @@ impl Exec {
 
     /// The file to execute, and what it sees as its name and arguments.
     fn command_line(&self) -> Result<(PathBuf, Vec<String>), String> {
-        match &self.command {
+        match &self.check.command {
             Command::Line(line) => Ok((SHELL.into(), vec!["sh".to_owned(), "-c".to_owned(), line.clone()])),
             Command::Words(words) => {
-                let path = self.env.iter().find_map(|entry| entry.strip_prefix("PATH="));
+                let path = self.check.env.iter().find_map(|entry| entry.strip_prefix("PATH="));
                 let path = path.unwrap_or(program::DEFAULT_PATH);
-                let found = program::find(&words[0], path, &self.spec.cwd);
+                let found = program::find(&words[0], path, &self.check.spec.cwd);
                 Ok((found.ok_or_else(|| format!("is not in the app's PATH ({path})"))?, words.clone()))
             }
         }

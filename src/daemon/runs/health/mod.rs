@@ -1,11 +1,11 @@
-//! HealthChecks health: one small task for each run whose app has a check, so that one that hangs delays nobody.
+//! Checks of health: one small task for each run whose app has a check, so that one that hangs delays no other.
 //!
-//! A task asks soon after the start and often until the run passes for the first time, which makes it ready, and then
-//! at the interval its owner set. Whose fault a failure is depends on the question: over a connection of its own a run
-//! answers for itself, at an address that several share it may be another, and what a command asks nobody knows.
+//! A task asks soon after the start, and often until the run passes for the first time, which makes it ready; then at
+//! the interval its owner set. What a failure says depends on the question. Over a connection of its own a run answers
+//! for itself. At an address that several runs share another may have answered. What a command asks is not known.
 //!
-//! A line in the output is no question to be asked: it is awaited where output is written ([`AwaitedLine`]), and told
-//! once. What is found goes to God; what follows from it is the supervisor's business.
+//! A line in the output is not asked for: it is awaited where output is written ([`AwaitedLine`]), and reported once.
+//! Findings go to God; what follows from them is the supervisor's business.
 
 mod check;
 mod exec;
@@ -18,81 +18,37 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::check::{Question, Trouble};
-use super::super::god::God;
+pub(crate) use self::check::Question;
+use self::check::Trouble;
+pub(crate) use self::exec::{CommandCheck, Exec};
 use crate::logs::AwaitedLine;
 use crate::protocol::Run;
 use crate::spec::Health;
 use crate::spec::health::{Pattern, Probe};
-use crate::supervisor::{Fault, Process, State};
-
-impl God {
-    /// HealthChecks the health of a run from now on, if its app wants that, and there is something to be asked.
-    pub(crate) fn check_health(&mut self, run: Run) {
-        let question = self.question(run);
-        if let Some((question, health)) = question {
-            self.checks.begin(run, question, &health);
-        }
-    }
-
-    /// The same for all that the daemon before left.
-    pub(crate) fn check_health_of_all(&mut self) {
-        let runs: Vec<Run> = self.supervisor.processes().flat_map(Process::staying).collect();
-        runs.into_iter().for_each(|run| self.check_health(run));
-    }
-
-    fn question(&self, run: Run) -> Option<(Question, Health)> {
-        let process = self.supervisor.process_of(run)?;
-        let app = self.supervisor.app(process.app)?;
-        let health = app.spec.health.clone()?;
-        let cluster = self.clusters.get(&app.id).cloned();
-        let question = match health.probe.clone() {
-            Probe::Tcp { address } => Question::Tcp { cluster, address },
-            // At an address that it is given, nobody answers who is not ready yet: the connection would wait with others.
-            Probe::Http { address, path } => match address.filter(|address| !app.spec.is_given(address)) {
-                Some(address) => Question::Http { cluster, address, path },
-                None => Question::Own { cluster, run, path },
-            },
-            Probe::Exec(command) => Question::Exec(Box::new(self.exec(run, process, &app.spec, command)?)),
-            Probe::Log(_) => return None,
-        };
-        Some((question, health))
-    }
-
-    /// The line that makes a run ready which was not so far, if its app awaits one.
-    pub(crate) fn awaited_line(&mut self, run: Run) -> Option<Arc<AwaitedLine>> {
-        let process = self.supervisor.process_of(run)?;
-        let State::Launching { run: launching, .. } = process.state else { return None };
-        let health = self.supervisor.app(process.app)?.spec.health.as_ref().filter(|_| launching == run)?;
-        match &health.probe {
-            Probe::Log(pattern) => Some(self.checks.await_line(run, pattern)),
-            Probe::Tcp { .. } | Probe::Http { .. } | Probe::Exec(_) => None,
-        }
-    }
-}
+use crate::supervisor::{Fault, State, Supervisor};
 
 /// From one check to the next before the first pass, unless the interval is shorter.
 const EAGER: Duration = Duration::from_millis(200);
 
-/// What a check of a run found; `None`: all is well.
-pub type Finding = (Run, Option<Fault>);
+/// The finding of a check; without a fault the run passed.
+pub(crate) type Finding = (Run, Option<Fault>);
 
-/// The checks under way.
-pub struct HealthChecks {
+/// The checks under way, at most one for each run.
+pub(crate) struct HealthChecks {
     tasks: HashMap<Run, AbortOnDropHandle<()>>,
     lines: HashMap<Run, Arc<AwaitedLine>>,
     findings: mpsc::Sender<Finding>,
 }
 
 impl HealthChecks {
-    /// None yet.
+    /// No check yet. What they find goes to `findings`.
     #[must_use]
     pub fn new(findings: mpsc::Sender<Finding>) -> HealthChecks {
         HealthChecks { tasks: HashMap::new(), lines: HashMap::new(), findings }
     }
 
-    /// Asks a run from now on.
-    fn begin(&mut self, run: Run, mut question: Question, health: &Health) {
+    /// Asks a run from now on, in place of a check of it before.
+    pub fn begin(&mut self, run: Run, mut question: Question, health: &Health) {
         let findings = self.findings.clone();
         let (interval, timeout) = (health.interval, health.timeout);
         let task = tokio::task::spawn_local(async move {
@@ -112,11 +68,22 @@ impl HealthChecks {
                 }
             }
         });
-        // One from before ends.
+        // A check that was there before is aborted.
         self.tasks.insert(run, AbortOnDropHandle::new(task));
     }
 
-    /// The line that is awaited in the output of a run, one for all its outputs.
+    /// The line in its output that makes a run ready, if its app waits for one and the run is launching.
+    pub fn awaited_line(&mut self, run: Run, supervisor: &Supervisor) -> Option<Arc<AwaitedLine>> {
+        let process = supervisor.process_of(run)?;
+        let State::Launching { run: launching, .. } = process.state else { return None };
+        let health = supervisor.app(process.app)?.spec.health.as_ref().filter(|_| launching == run)?;
+        match &health.probe {
+            Probe::Log(pattern) => Some(self.await_line(run, pattern)),
+            Probe::Tcp { .. } | Probe::Http { .. } | Probe::Exec(_) => None,
+        }
+    }
+
+    /// One line is awaited for all outputs of a run.
     fn await_line(&mut self, run: Run, pattern: &Pattern) -> Arc<AwaitedLine> {
         if let Some(line) = self.lines.get(&run) {
             return Arc::clone(line);
@@ -124,17 +91,17 @@ impl HealthChecks {
         let (line, found) = AwaitedLine::new(pattern);
         let (line, findings) = (Arc::new(line), self.findings.clone());
         self.lines.insert(run, Arc::clone(&line));
-        // Ends when the line is found, or nobody can find it any more.
+        // Ends when the line is found, or the last output that could have it has ended.
         tokio::task::spawn_local(async move {
             if found.await.is_ok() {
-                // Nobody hears it any more once God has ended.
+                // It fails once God has ended.
                 let _ = findings.send((run, None)).await;
             }
         });
         line
     }
 
-    /// The run is on its way out.
+    /// The run stops or has ended: its check ends.
     pub fn end(&mut self, run: Run) {
         self.tasks.remove(&run);
         if let Some(line) = self.lines.remove(&run) {

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::panic;
 use std::thread;
 
-use super::super::disk::log;
+use super::disk::log;
 use crate::os::process::clone_files;
 use crate::paths::Home;
 

@@ -1,0 +1,44 @@
+//! What the RPC handlers ask of God. Apart from both, since each of them needs it.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+
+use crate::protocol::event::Requester;
+use crate::protocol::{DaemonWarnings, Description, EventKind, ProcessInfo, Refusal, Report, Successor, Upgraded};
+use crate::spec::target::Selector;
+use crate::supervisor::{Request, Snapshot};
+
+/// The way back for the answer to a request. The client may have hung up: then the answer is dropped.
+pub(crate) type Reply = oneshot::Sender<Result<Report, Refusal>>;
+
+/// What the RPC handlers ask of God. Each but [`Command::Publish`] and [`Command::Subscribe`] carries the way back for
+/// its answer.
+pub(crate) enum Command {
+    /// A request for the supervisor, and which client made it. The answer comes when all of it is done.
+    Request(Request, Requester, Reply),
+    /// The process list.
+    List(oneshot::Sender<Vec<ProcessInfo>>),
+    /// Everything about the processes selected.
+    Describe(Vec<Selector>, oneshot::Sender<Result<Vec<Description>, Refusal>>),
+    /// What an operator should know about the daemon itself.
+    DaemonWarnings(oneshot::Sender<DaemonWarnings>),
+    /// The desired state, as `save` writes it.
+    Snapshot(oneshot::Sender<Snapshot>),
+    /// Truncate the log files of the processes selected.
+    Flush(Vec<Selector>, Reply),
+    /// Close and open all log files again.
+    ReopenLogs(Reply),
+    /// Publish an event that is about no process.
+    Publish(EventKind),
+    /// A file with the ledger, for a program that may take over, and the number of runs it would take over.
+    Ledger(oneshot::Sender<std::io::Result<(OwnedFd, u32)>>),
+    /// Hand over to this program, of this version.
+    HandOver(File, String, oneshot::Sender<Result<Successor, Refusal>>),
+    /// The outcome of the last upgrade.
+    Upgraded(oneshot::Sender<Upgraded>),
+    /// A new subscriber to the events.
+    Subscribe(UnixStream),
+}
