@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use source::Source;
 use source::circles::{Circle, circles};
+use source::walks::stale_names;
 
 /// Each top-level module and what it may import. `main.rs` and `lib.rs` may import everything. `worker` is a crate of
 /// its own, which cannot import any of the others.
@@ -335,4 +336,20 @@ fn circles_inside_a_folder_are_small() {
     let simulated = four.map(|(path, code)| (path.replace("logs", "supervisor/simulation"), code.to_owned()));
     let simulated: Vec<_> = simulated.iter().map(|(path, code)| (&**path, &**code)).collect();
     assert_eq!(round_ways_of(&simulated), [""; 0]);
+}
+
+#[test]
+fn the_walks_of_the_architecture_page_are_true() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("src/lib.rs")).unwrap();
+    assert_eq!(page.matches(".rs`: ").count(), 20, "two walks of ten steps");
+    assert_eq!(stale_names(&page, &source::all_under(root, &["src"])), [""; 0]);
+
+    let sources = [Source::new("src/a.rs", "fn go() {}"), Source::new("src/b.rs", "enum Effect { Spawn }")];
+    let walk = |text: &str| stale_names(text, &sources);
+    assert_eq!(walk("//! 1. `a.rs`: `go` does\n//!    `Effect::Spawn`.\n//! `stay` is in no step."), [""; 0]);
+    assert_eq!(walk("//! 1. `a.rs`: goes,\n//!    `stay`."), ["`stay` is not in src/a.rs"]);
+    assert_eq!(walk("//! 1. `b.rs`: `go`."), ["`go` is not in src/b.rs"]);
+    assert_eq!(walk("//! 1. `a.rs`: `Effect::Kill`."), ["`Effect::Kill` is not in src/a.rs"]);
+    assert_eq!(walk("//! 1. `c.rs`: `go`."), ["there is no src/c.rs"]);
 }

@@ -1,6 +1,7 @@
 //! Rust sources as text: without comments and strings, with the paths they import.
 
 pub mod circles;
+pub mod walks;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
