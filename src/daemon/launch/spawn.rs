@@ -16,7 +16,7 @@ use super::environment;
 use super::environment::Setting;
 use super::given_sockets::PID_VARIABLE;
 use crate::cluster::{self, Cluster, WorkerProtocol};
-use crate::logs::{AwaitedLine, LineCounter, Output, Pumping};
+use crate::logs::{LineCounter, LineSearch, Output, Pumping};
 use crate::os::net::{fdpass, packets};
 use crate::os::process::{program, spawn, tree};
 use crate::os::{clock, killpoint};
@@ -156,7 +156,7 @@ impl God {
         let file = path.map(|path| self.resources.logs.open(path));
         let output = |Kept { name, pipe, awaited, tally }| {
             let file = file.clone();
-            (name, Output { pipe, file, awaited, tally })
+            (name, Output { pipe, file, awaited, line_counter: tally })
         };
         let (names, outputs): (Vec<_>, Vec<_>) = kept.into_iter().map(output).unzip();
         match self.resources.logs.pump_all(outputs) {
@@ -194,7 +194,7 @@ pub(crate) struct Kept {
     /// Its read end.
     pub pipe: OwnedFd,
     /// A line that makes the run ready.
-    pub awaited: Option<Arc<AwaitedLine>>,
+    pub awaited: Option<Arc<LineSearch>>,
     /// Counts its lines.
     pub tally: Option<Arc<LineCounter>>,
 }

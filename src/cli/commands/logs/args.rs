@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use crate::logs::format::{Format, Layout, Speaker, Stream};
+use crate::logs::format::{Format, Layout, LineSource, Stream};
 use crate::logs::time_format::{self, TimeFormat};
 
 /// Lines shown of each file without `--lines`.
@@ -50,7 +50,7 @@ pub struct Args {
 
 /// A file to read, and the process that writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogSource {
+pub struct ProcessLog {
     /// Id of the process; `None` for the daemon.
     pub process_id: Option<u32>,
     /// Name of the app, `PMR` for the daemon.
@@ -64,7 +64,7 @@ pub struct LogSource {
 /// A file and the label of its lines.
 pub(super) struct Tail {
     pub(super) path: PathBuf,
-    pub(super) speaker: Speaker,
+    pub(super) source: LineSource,
 }
 
 impl Args {
@@ -94,21 +94,21 @@ impl Args {
 
     /// One tail for each file that is wanted. A file that several processes share loses their ids: which of them wrote
     /// a line, nobody knows.
-    pub(super) fn tails(&self, sources: Vec<LogSource>) -> Vec<Tail> {
+    pub(super) fn tails(&self, sources: Vec<ProcessLog>) -> Vec<Tail> {
         let mut tails: Vec<Tail> = Vec::new();
         let mut numbers: HashMap<PathBuf, usize> = HashMap::new();
-        for LogSource { process_id, name, stream, path } in sources {
+        for ProcessLog { process_id, name, stream, path } in sources {
             if !self.wants(stream) {
                 continue;
             }
             match numbers.get(&path) {
                 Some(number) => {
-                    let known = &mut tails[*number].speaker.process_id;
+                    let known = &mut tails[*number].source.process_id;
                     *known = known.filter(|id| Some(*id) == process_id);
                 }
                 None => {
                     numbers.insert(path.clone(), tails.len());
-                    tails.push(Tail { path, speaker: Speaker { process_id, name, stream } });
+                    tails.push(Tail { path, source: LineSource { process_id, name, stream } });
                 }
             }
         }

@@ -9,11 +9,11 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Zoned;
 
-use super::args::{Args, LogSource, Tail};
+use super::args::{Args, ProcessLog, Tail};
 use super::printer::Printer;
 use crate::cli::ui::Screen;
 use crate::logs::format::{Layout, Stream};
-use crate::logs::tail::{Ends, Follower, Start, Woken};
+use crate::logs::tail::{Ends, Follower, Start, WakeReason};
 
 /// An unfinished line (a prompt) is shown when nothing came for so long.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -35,7 +35,7 @@ impl<'a> Display<'a> {
     ///
     /// # Errors
     /// Files that exist and cannot be read or watched, and failing output.
-    pub fn open(args: &'a Args, files: Vec<LogSource>, mut screen: Screen<'a>) -> io::Result<Display<'a>> {
+    pub fn open(args: &'a Args, files: Vec<ProcessLog>, mut screen: Screen<'a>) -> io::Result<Display<'a>> {
         let (follower, output) = (Follower::new()?, screen.fd.take());
         let printer = Printer::new(args.format(screen.colour), screen);
         let mut view = Display { args, follower, printer, numbers: HashMap::new(), output, shown: false };
@@ -43,7 +43,7 @@ impl<'a> Display<'a> {
         let written =
             |path: &Path| std::fs::metadata(path).and_then(|file| file.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
         // The daemon's first, then those that have been quiet longest, so that the newest lines stand last.
-        tails.sort_by_cached_key(|tail| (tail.speaker.stream != Stream::Daemon, written(&tail.path)));
+        tails.sort_by_cached_key(|tail| (tail.source.stream != Stream::Daemon, written(&tail.path)));
         for tail in tails {
             view.add(tail, Start::LastLines(args.history()))?;
         }
@@ -72,7 +72,7 @@ impl<'a> Display<'a> {
     ///
     /// # Errors
     /// Files that exist and cannot be read or watched.
-    pub fn meet(&mut self, files: Vec<LogSource>, ends: &Ends) -> io::Result<()> {
+    pub fn meet(&mut self, files: Vec<ProcessLog>, ends: &Ends) -> io::Result<()> {
         for tail in self.args.tails(files) {
             match self.numbers.get(&tail.path) {
                 Some(number) => self.printer.tails[*number] = tail,
@@ -87,17 +87,17 @@ impl<'a> Display<'a> {
     ///
     /// # Errors
     /// Those of the files and of the output.
-    pub fn turn(&mut self, news: Option<BorrowedFd<'_>>) -> io::Result<Woken> {
+    pub fn turn(&mut self, news: Option<BorrowedFd<'_>>) -> io::Result<WakeReason> {
         let Display { follower, printer, output, .. } = self;
         // One clock reading for each wake-up: it is when we saw the line, not when the app wrote it.
         let now = Zoned::now();
         if follower.read(&mut |number, piece| printer.piece(number, piece, Some(&now)))? {
-            return Ok(Woken::Changed);
+            return Ok(WakeReason::Changed);
         }
         printer.flush()?;
-        let patience = (printer.format.layout != Layout::Json && follower.holds()).then_some(PATIENCE);
+        let patience = (printer.format.layout != Layout::Json && follower.holds_back()).then_some(PATIENCE);
         let woken = follower.wait(news, output.as_ref().map(AsFd::as_fd), patience)?;
-        if woken == Woken::TimedOut {
+        if woken == WakeReason::TimedOut {
             follower.release(&mut |number, piece| printer.piece(number, piece, Some(&now)))?;
         }
         Ok(woken)
@@ -112,7 +112,7 @@ impl<'a> Display<'a> {
 
     fn widen(&mut self) {
         if let Layout::Labelled { width } = &mut self.printer.format.layout {
-            let widths = self.printer.tails.iter().map(|tail| tail.speaker.label().chars().count());
+            let widths = self.printer.tails.iter().map(|tail| tail.source.label().chars().count());
             *width = widths.max().unwrap_or(0).max(*width);
         }
     }

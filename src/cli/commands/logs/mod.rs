@@ -17,7 +17,7 @@ use self::selection::Selection;
 use crate::cli::context::Context;
 use crate::cli::failure::{Doing, Failure};
 use crate::cli::outcome::Outcome;
-use crate::logs::tail::{Ends, Woken};
+use crate::logs::tail::{Ends, WakeReason};
 
 /// Runs `logs`. Without a daemon its own log can still be read, and a daemon to come be waited for.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
@@ -68,7 +68,7 @@ async fn follow(args: &Args, selection: &Selection, cx: &Context) -> Result<(), 
             if let Some(processes) = new_processes.processes().await {
                 view.meet(selection.files(&processes, &cx.home), &ends)?;
             }
-            if view.turn(new_processes.descriptor())? == Woken::HungUp {
+            if view.turn(new_processes.descriptor())? == WakeReason::HungUp {
                 return Ok(());
             }
         }

@@ -42,9 +42,9 @@ impl<'a> Printer<'a> {
 
     /// A line of the file `number` or a part of one, seen `at`.
     pub fn piece(&mut self, number: usize, piece: Piece<'_>, at: Option<&Zoned>) -> io::Result<()> {
-        let speaker = &self.tails[number].speaker;
+        let source = &self.tails[number].source;
         // Without labels only the stream tells what was an error.
-        let side = match (self.format.layout, speaker.stream) {
+        let side = match (self.format.layout, source.stream) {
             (Layout::Raw, Stream::Err) => &mut self.err,
             _ => &mut self.out,
         };
@@ -60,11 +60,11 @@ impl<'a> Printer<'a> {
                 return Ok(());
             }
             if goes_on_elsewhere {
-                self.format.begin(&mut side.batch, speaker, at);
+                self.format.begin(&mut side.batch, source, at);
             }
             side.open = (!piece.ends).then_some(number);
         }
-        self.format.piece(&mut side.batch, speaker, piece, at);
+        self.format.piece(&mut side.batch, source, piece, at);
         if side.batch.len() >= BATCH { side.flush() } else { Ok(()) }
     }
 

@@ -1,6 +1,6 @@
 //! Whose logs `pmr logs` shows.
 
-use super::args::LogSource;
+use super::args::ProcessLog;
 use crate::cli::failure::Failure;
 use crate::cli::selectors::matching;
 use crate::logs::format::Stream;
@@ -53,8 +53,8 @@ impl Selection {
         self.selectors.iter().any(|selector| !selector.matches(&[candidate]).is_empty())
     }
 
-    pub fn files(&self, processes: &[ProcessInfo], home: &Home) -> Vec<LogSource> {
-        let own = self.daemon.then(|| LogSource {
+    pub fn files(&self, processes: &[ProcessInfo], home: &Home) -> Vec<ProcessLog> {
+        let own = self.daemon.then(|| ProcessLog {
             process_id: None,
             name: DAEMON.to_owned(),
             stream: Stream::Daemon,
@@ -65,9 +65,9 @@ impl Selection {
     }
 }
 
-fn of_process(info: &ProcessInfo) -> impl Iterator<Item = LogSource> {
+fn of_process(info: &ProcessInfo) -> impl Iterator<Item = ProcessLog> {
     let source = |stream, path: &Option<std::path::PathBuf>| {
-        path.clone().map(|path| LogSource { process_id: Some(info.id), name: info.name.clone(), stream, path })
+        path.clone().map(|path| ProcessLog { process_id: Some(info.id), name: info.name.clone(), stream, path })
     };
     [source(Stream::Out, &info.out_log), source(Stream::Err, &info.err_log)].into_iter().flatten()
 }

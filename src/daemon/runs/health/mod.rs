@@ -4,7 +4,7 @@
 //! at the interval its owner set. Whose fault a failure is depends on the question: over a connection of its own a run
 //! answers for itself, at an address that several share it may be another, and what a command asks nobody knows.
 //!
-//! A line in the output is no question to be asked: it is awaited where output is written ([`AwaitedLine`]), and told
+//! A line in the output is no question to be asked: it is awaited where output is written ([`LineSearch`]), and told
 //! once. What is found goes to God; what follows from it is the supervisor's business.
 
 mod check;
@@ -20,7 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::check::{Question, Trouble};
 use super::super::god::God;
-use crate::logs::AwaitedLine;
+use crate::logs::LineSearch;
 use crate::protocol::Run;
 use crate::spec::Health;
 use crate::spec::health::{Pattern, Probe};
@@ -60,7 +60,7 @@ impl God {
     }
 
     /// The line that makes a run ready which was not so far, if its app awaits one.
-    pub(crate) fn awaited_line(&mut self, run: Run) -> Option<Arc<AwaitedLine>> {
+    pub(crate) fn awaited_line(&mut self, run: Run) -> Option<Arc<LineSearch>> {
         let process = self.supervisor.process_of(run)?;
         let State::Launching { run: launching, .. } = process.state else { return None };
         let health = self.supervisor.app(process.app)?.spec.health.as_ref().filter(|_| launching == run)?;
@@ -80,7 +80,7 @@ pub type Finding = (Run, Option<Fault>);
 /// The checks under way.
 pub struct HealthChecks {
     tasks: HashMap<Run, AbortOnDropHandle<()>>,
-    lines: HashMap<Run, Arc<AwaitedLine>>,
+    lines: HashMap<Run, Arc<LineSearch>>,
     findings: mpsc::Sender<Finding>,
 }
 
@@ -117,11 +117,11 @@ impl HealthChecks {
     }
 
     /// The line that is awaited in the output of a run, one for all its outputs.
-    fn await_line(&mut self, run: Run, pattern: &Pattern) -> Arc<AwaitedLine> {
+    fn await_line(&mut self, run: Run, pattern: &Pattern) -> Arc<LineSearch> {
         if let Some(line) = self.lines.get(&run) {
             return Arc::clone(line);
         }
-        let (line, found) = AwaitedLine::new(pattern);
+        let (line, found) = LineSearch::new(pattern);
         let (line, findings) = (Arc::new(line), self.findings.clone());
         self.lines.insert(run, Arc::clone(&line));
         // Ends when the line is found, or nobody can find it any more.

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use clap::Parser;
 
 use super::*;
-use crate::logs::format::{Format, Speaker};
+use crate::logs::format::{Format, LineSource};
 use crate::logs::split::Piece;
 use crate::logs::time_format;
 
@@ -30,9 +30,9 @@ impl Logs {
         Logs { folder: tempfile::tempdir().unwrap() }
     }
 
-    fn source(&self, id: u32, name: &str, stream: Stream, file: &str) -> LogSource {
+    fn source(&self, id: u32, name: &str, stream: Stream, file: &str) -> ProcessLog {
         let process_id = (stream != Stream::Daemon).then_some(id);
-        LogSource { process_id, name: name.into(), stream, path: self.folder.path().join(file) }
+        ProcessLog { process_id, name: name.into(), stream, path: self.folder.path().join(file) }
     }
 
     fn append(&self, file: &str, text: &[u8]) {
@@ -41,7 +41,7 @@ impl Logs {
     }
 
     /// Standard output and standard error.
-    fn streams(&self, line: &str, sources: &[LogSource]) -> (String, String) {
+    fn streams(&self, line: &str, sources: &[ProcessLog]) -> (String, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let args = args(&format!("{line} --nostream"));
         Display::open(&args, sources.to_vec(), screen(&mut out, &mut err)).unwrap();
@@ -50,7 +50,7 @@ impl Logs {
         (text(out), text(err))
     }
 
-    fn shown(&self, line: &str, sources: &[LogSource]) -> String {
+    fn shown(&self, line: &str, sources: &[ProcessLog]) -> String {
         let (out, err) = self.streams(line, sources);
         assert_eq!(err, "");
         out
@@ -107,13 +107,13 @@ fn a_file_that_several_processes_share_is_shown_once() {
 }
 
 /// Follows in a thread until the reader leaves.
-fn following(line: &'static str, sources: Vec<LogSource>) -> (impl Iterator<Item = String>, JoinHandle<()>) {
+fn following(line: &'static str, sources: Vec<ProcessLog>) -> (impl Iterator<Item = String>, JoinHandle<()>) {
     let (reader, writer) = io::pipe().unwrap();
     let thread = std::thread::spawn(move || {
         let fd = Some(writer.try_clone().unwrap().into());
         let args = args(line);
         let mut view = Display::open(&args, sources, Screen { fd, ..screen(writer, io::sink()) }).unwrap();
-        while view.turn(None).unwrap() != Woken::HungUp {}
+        while view.turn(None).unwrap() != WakeReason::HungUp {}
     });
     (BufReader::new(reader).lines().map(Result::unwrap), thread)
 }
@@ -155,9 +155,9 @@ fn newcomers_are_shown_from_when_we_came_and_the_known_get_their_new_ids() {
     // A reader that left lets each turn end at once.
     drop(reader);
     view.output = Some(writer.into());
-    assert_eq!(view.turn(None).unwrap(), Woken::HungUp);
+    assert_eq!(view.turn(None).unwrap(), WakeReason::HungUp);
     scene.append("a", b"again\n");
-    assert_eq!(view.turn(None).unwrap(), Woken::HungUp);
+    assert_eq!(view.turn(None).unwrap(), WakeReason::HungUp);
     drop(view);
     assert_eq!(String::from_utf8(out).unwrap(), "12|a-long-name | first\n0|a            | again\n");
 }
@@ -179,7 +179,7 @@ fn an_unfinished_line_is_not_run_into() {
     let mut out = Vec::new();
     let tail = |id, name: &str| Tail {
         path: PathBuf::new(),
-        speaker: Speaker { process_id: Some(id), name: name.into(), stream: Stream::Out },
+        source: LineSource { process_id: Some(id), name: name.into(), stream: Stream::Out },
     };
     let format = Format { layout: Layout::Labelled { width: 3 }, colour: false, timestamp: None, highlight: None };
     let mut printer = Printer::new(format, screen(&mut out, io::sink()));
