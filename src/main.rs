@@ -19,8 +19,8 @@ fn main() -> ExitCode {
         keeper::PERSONALITY => keep(&args),
         worker::PERSONALITY => worker::run().map_or_else(|failure| cli::fail(&failure), |()| ExitCode::SUCCESS),
         upgrade::EXAMINATION => examine(),
-        foreground::COMPANION => foreground::accompany(&args),
-        _ => match Foreground::asked_for(&args) {
+        foreground::COMPANION => foreground::run_companion(&args),
+        _ => match Foreground::from_args(&args) {
             Some(Ok(foreground)) => in_foreground(foreground),
             Some(Err(failure)) => cli::fail(&failure),
             None => cli::run(&args),

@@ -116,6 +116,6 @@ fn a_queue_timeout_without_a_queue_causes_a_warning() {
     let home = Home::new();
     let said = "`queue_timeout` is for clusters and for sockets that are given";
     home.run(&format!("start {} -n it --queue-timeout 5s", app("tell.sh"))).ok().complains(said);
-    home.ok("describe it").says("may not hold");
+    home.ok("describe it").says("warning");
     home.ok("explain it").says(said);
 }

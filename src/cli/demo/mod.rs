@@ -44,7 +44,7 @@ pub async fn run(ui: Ui) -> Result<bool, Failure> {
     // Why the scenario ended comes before why the cleaning up failed.
     let steps = result?;
     cleaned_up?;
-    ui.line(&format!("\n{}", table::table(&steps, ui.look())));
+    ui.line(&format!("\n{}", table::table(&steps, ui.terminal())));
     ui.line(&table::verdict(&steps));
     ui.show(table::WHAT_NEXT);
     Ok(table::promise_held(&steps))
@@ -76,7 +76,7 @@ async fn interrupted() -> Failure {
 }
 
 /// Ends the daemon and all it runs, then removes the home. A daemon that does not end is killed, its workers end when
-/// their channel does, and the home stays for a look at the log.
+/// their channel does, and the home stays, so that its log can be read.
 async fn clean_up(client: &Client, home: &Home, scratch: TempDir) -> Result<(), Failure> {
     let failure = match tokio::time::timeout(SHUTDOWN_LIMIT, shutdown::end(client, home)).await {
         Ok(Ok(_)) => return scratch.close().doing(|| format!("removing {}", home.root().display())),

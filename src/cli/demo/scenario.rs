@@ -68,14 +68,14 @@ struct Scenario<'a> {
 impl<'a> Scenario<'a> {
     /// Starts the workers, then the load.
     async fn start(client: &'a Client, home: &'a Home, ui: Ui, workers: u32) -> Result<Scenario<'a>, Failure> {
-        ui.say(&format!("1/5  start {workers} workers of a small web server that is built into pmr"));
+        ui.info(&format!("1/5  start {workers} workers of a small web server that is built into pmr"));
         let started = Instant::now();
         succeeds(client.launch(vec![app(workers)?], Launch::New)).await?;
         let took = started.elapsed();
         let at = address(client).await?;
         let plan = Plan { think: Duration::from_millis(1), ..Plan::default() };
-        ui.say(&format!("     they share {at}"));
-        ui.say(&format!(
+        ui.info(&format!("     they share {at}"));
+        ui.info(&format!(
             "     load until the end: {} clients that keep their connection, {} that open one per request",
             plan.keep_alive, plan.fresh
         ));
@@ -89,7 +89,7 @@ impl<'a> Scenario<'a> {
     }
 
     fn say(&self, text: &str) {
-        self.ui.say(text);
+        self.ui.info(text);
     }
 
     /// A step that is one command.

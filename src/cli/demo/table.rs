@@ -6,7 +6,7 @@ use std::time::Duration;
 use comfy_table::{Cell, CellAlignment, Color};
 
 use super::load::Counts;
-use crate::cli::view::{Look, header};
+use crate::cli::view::{Terminal, header};
 
 /// Width of the longest bar.
 const BAR: u64 = 24;
@@ -74,8 +74,8 @@ pub(super) fn share_bars(by_pid: &BTreeMap<String, u64>) -> Vec<String> {
 
 /// All steps as a table.
 #[must_use]
-pub(super) fn table(steps: &[Step], look: Look) -> String {
-    let mut table = look.table();
+pub(super) fn table(steps: &[Step], terminal: Terminal) -> String {
+    let mut table = terminal.table();
     table.set_header(["step", "took", "requests", "per second", "failed", "share of a worker"].map(header));
     for step in steps {
         table.add_row(row(step));
@@ -167,7 +167,7 @@ fn grouped(number: u64) -> String {
 mod tests {
     use super::*;
 
-    const PLAIN: Look = Look { color: false, width: None };
+    const PLAIN: Terminal = Terminal { color: false, width: None };
 
     fn step(what: &str, counts: Counts, inside: u64, connections: &[(&str, u64)]) -> Step {
         let by_pid: BTreeMap<String, u64> = connections.iter().map(|(pid, n)| ((*pid).to_owned(), *n)).collect();

@@ -109,7 +109,7 @@ fn a_release_that_falls_back_to_another_port_is_refused_and_the_old_one_serves_o
         "once for each process, and not for the dry run: {history}"
     );
     assert!(
-        history.contains("could not be replaced: not ready after") && history.contains("is taken back"),
+        history.contains("could not be replaced: not ready after") && history.contains("is rolled back"),
         "{history}"
     );
 }

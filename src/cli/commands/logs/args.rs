@@ -1,4 +1,4 @@
-//! The arguments of `pmr logs`, and what they say of files and lines.
+//! The arguments of `pmr logs`, and the files and the format that they select.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use crate::logs::time_format::{self, TimeFormat};
 const DEFAULT_LINES: usize = 15;
 /// Narrowest label, so that the lines of most apps stand below each other.
 const LABEL_WIDTH: usize = 10;
-/// Show the last lines of log files, then what comes
+/// Show the last lines of log files, then new ones
 #[derive(clap::Args, Clone, Debug, Default)]
 #[command(after_help = "\
 Examples:
@@ -31,7 +31,7 @@ pub struct Args {
     /// Only standard output
     #[arg(long)]
     pub out: bool,
-    /// The lines alone, without labels and headings; those of standard error go to standard error
+    /// Only the lines, without labels and headings; those of standard error go to standard error
     #[arg(long)]
     pub raw: bool,
     /// One JSON object for each line
@@ -40,10 +40,10 @@ pub struct Args {
     /// Put the time before each new line
     #[arg(long, value_name = "FORMAT", num_args = 0..=1, default_missing_value = time_format::DEFAULT)]
     pub timestamp: Option<String>,
-    /// Show what is there and end
+    /// Show the last lines and exit
     #[arg(long)]
     pub nostream: bool,
-    /// Make TEXT stand out
+    /// Highlight TEXT
     #[arg(long, value_name = "TEXT")]
     pub highlight: Option<String>,
 }
@@ -55,7 +55,7 @@ pub struct ProcessLog {
     pub process_id: Option<u32>,
     /// Name of the app, `PMR` for the daemon.
     pub name: String,
-    /// Which output.
+    /// The stream that is in the file.
     pub stream: Stream,
     /// The file. It need not exist yet.
     pub path: PathBuf,
@@ -76,7 +76,7 @@ impl Args {
         }
     }
 
-    /// PM2's JSON has no lines from before, since their time is not known.
+    /// Number of last lines to show. PM2's JSON has none of them, because their time is not known.
     pub(super) fn history(&self) -> usize {
         let default = if self.json && !self.nostream { 0 } else { DEFAULT_LINES };
         self.lines.unwrap_or(default)
@@ -92,8 +92,8 @@ impl Args {
         Format { layout, colour, timestamp, highlight: self.highlight.clone() }
     }
 
-    /// One tail for each file that is wanted. A file that several processes share loses their ids: which of them wrote
-    /// a line, nobody knows.
+    /// One tail for each selected file. A file that several processes share has no process id, because which of them
+    /// wrote a line is not known.
     pub(super) fn tails(&self, sources: Vec<ProcessLog>) -> Vec<Tail> {
         let mut tails: Vec<Tail> = Vec::new();
         let mut numbers: HashMap<PathBuf, usize> = HashMap::new();
