@@ -126,7 +126,7 @@ fn errors_of_javascript_are_shown() {
             "{text}"
         );
     }
-    assert_eq!(dir.error("x.config.js", "").0, "x.config.js: `script` is missing: what shall be started?");
+    assert_eq!(dir.error("x.config.js", "").0, "x.config.js: `script` is missing");
 }
 
 #[test]
