@@ -101,7 +101,7 @@ fn the_systemd_unit_is_valid() {
     }
     home.ok("startup systemd --print --wait-ip").says("network-online.target");
     home.run("startup --print -u no-such-user").refuses("there is no user no-such-user");
-    home.run("startup launchd --print").refuses("is not an init system pmr knows");
+    home.run("startup launchd --print").refuses("is not a supported init system");
     home.ok("startup --user --print").says("WantedBy=default.target");
     home.run("startup --print --service-name a/b").refuses("cannot be the name of a unit");
     assert!(!home.root().exists(), "showing a unit starts no daemon");
