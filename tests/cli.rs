@@ -55,7 +55,7 @@ fn a_command_without_a_daemon_uses_the_right_exit_code_and_stream() {
         (&["help", "zzz"], 1, "", "there is no topic and no command `zzz`"),
         (&["help", "reload", "x"], 1, "", "belong to the topic `keys`"),
         (&["man"], 1, "", "required"),
-        (&["man", "/dev/null/x"], 1, "", "making the folder /dev/null/x"),
+        (&["man", "/dev/null/x"], 1, "", "creating the folder /dev/null/x"),
     ] {
         let output = pmr(home.path(), args);
         let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

@@ -1,5 +1,5 @@
-//! `--no-daemon`: the daemon runs in this very process, and the command of the command line in a process companion_command it, the
-//! companion.
+//! `--no-daemon`: the daemon runs in this very process, and the command of the command line in a process
+//! beside it, the companion.
 //!
 //! The companion runs the command when the daemon is ready. If the command succeeds, the companion runs `pmr logs`; if
 //! it fails, the daemon shuts down. Ctrl-C reaches the daemon, which stops the apps in order, and the log reader, which

@@ -27,8 +27,8 @@ impl LineCounter {
         self.is_on.load(Ordering::Relaxed)
     }
 
-    /// Counts the whole lines in the pipe and returns how much may be moved. The caller must move those bytes before anything
-    /// else reads from the pipe.
+    /// Counts the whole lines in the pipe and returns how much may be moved. The caller must move those bytes before
+    /// anything else reads from the pipe.
     pub(super) fn count(&self, pipe: &Pipe) -> rustix::io::Result<Ready> {
         let ready = pipe.ready_lines()?;
         if let Ready::Bytes(length) = ready {

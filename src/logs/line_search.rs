@@ -49,8 +49,8 @@ impl LineSearch {
         self.over.load(Ordering::Relaxed)
     }
 
-    /// Searches the whole lines in the pipe and returns how much may be moved. The caller must move those bytes before anything
-    /// else reads from the pipe.
+    /// Searches the whole lines in the pipe and returns how much may be moved. The caller must move those bytes before
+    /// anything else reads from the pipe.
     pub(super) fn search(&self, pipe: &Pipe) -> rustix::io::Result<Ready> {
         let ready = pipe.ready_lines()?;
         // Lines that cannot be read, because file descriptors are short, are not held back.

@@ -11,9 +11,8 @@
 //! apps that write to it, because their pipes fill up. Bytes are not split into lines on the way to the file. No byte
 //! is only in the daemon's memory, so the daemon can be killed at any time: the next one reads on where it stopped.
 //!
-//! Writing: [`LogFiles`], [`mod@file`], `append`, `pipe`, `pump`, `dispatch`, `line_search`,
-//! `line_counter`, `line_inspector`. Reading: [`tail`],
-//! [`last_lines`], [`split`]. Showing: [`mod@format`], [`time_format`].
+//! Writing: [`LogFiles`], [`mod@file`], `append`, `pipe`, `pump`, `dispatch`, `line_search`, `line_counter`,
+//! `line_inspector`. Reading: [`tail`], [`last_lines`], [`split`]. Showing: [`mod@format`], [`time_format`].
 
 mod append;
 mod dispatch;

@@ -14,7 +14,8 @@ pub(super) const CHUNK: usize = 64 << 10;
 /// Marks the last writer: a flag without effect on the read end of a pipe. It stays as long as a process holds
 /// this end.
 const LAST_WRITER: OFlags = OFlags::APPEND;
-/// Marks a pipe in which the searched line was found: a flag without effect, because nothing reads the access time of a pipe.
+/// Marks a pipe in which the searched line was found: a flag without effect, because nothing reads the access time of a
+/// pipe.
 const FOUND: OFlags = OFlags::NOATIME;
 
 thread_local! {

@@ -9,7 +9,7 @@ use crate::os::process::identity::{self, Account};
 use crate::protocol::Description;
 
 /// The descriptions, with `HOME`, `USER` and `LOGNAME` as the processes have them. For an account that no longer exists
-/// nothing is add_accounts.
+/// nothing is added.
 pub fn add_accounts(mut described: Vec<Description>) -> Vec<Description> {
     let mut accounts: HashMap<(Option<String>, Option<String>), Option<Account>> = HashMap::new();
     for one in &mut described {

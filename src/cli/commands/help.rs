@@ -56,7 +56,7 @@ impl TypedValueParser for TopicName {
     }
 }
 
-/// Shows a page. `pmr` is the grammar of the topic_page command line.
+/// Shows a page. `pmr` is the grammar of the whole command line.
 pub fn run(args: &Args, pmr: clap::Command, cx: &Context) -> Result<Outcome, Failure> {
     let topic = args.topic.as_deref();
     if topic != Some("keys") && (args.schema || args.key.is_some()) {

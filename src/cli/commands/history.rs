@@ -25,7 +25,7 @@ pub struct Args {
     /// Only events within this time: `90s`, `1h`, `2d`
     #[arg(long, value_name = "TIME", value_parser = parse_since)]
     since: Option<Duration>,
-    /// At limit this many events, the last ones; 0 for all
+    /// At most this many events, the last ones; 0 for all
     #[arg(long, value_name = "COUNT", default_value_t = 100)]
     lines: usize,
     /// One JSON object a line, for programs

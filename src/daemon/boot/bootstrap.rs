@@ -147,7 +147,7 @@ fn hello(home: &Home, legacy: &Inherited) -> Hello {
         generation: legacy.shared_memory.get(Word::Generation),
         started_at: clock::epoch_ms(),
         home: home.root().to_owned(),
-        standing: DaemonWarnings::default(),
+        warnings: DaemonWarnings::default(),
     }
 }
 
