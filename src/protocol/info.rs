@@ -261,8 +261,8 @@ pub struct Hello {
     /// Its home.
     pub home: PathBuf,
     /// What an operator should know about it. Earlier builds do not tell.
-    #[serde(default)]
-    pub standing: DaemonWarnings,
+    #[serde(default, rename = "standing")]
+    pub warnings: DaemonWarnings,
 }
 
 /// What an operator should know about the daemon itself, if anything.

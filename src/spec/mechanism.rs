@@ -1,4 +1,4 @@
-//! How the workers of an app come to share what they listen on.
+//! The mechanism by which the workers of an app share their listen addresses.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,24 +6,24 @@ use super::activation::Address;
 use super::health::{Health, Probe};
 use super::{AppSpec, Balance, ExecMode, Share, interpreter};
 
-/// By what workers share what they listen on, as far as their spec says.
+/// The mechanism by which workers share their listen addresses, according to their spec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mechanism {
-    /// They share nothing: fork mode.
+    /// Fork mode: they share nothing.
     None,
-    /// Sockets are opened for them, which they find at descriptor 3 and up.
+    /// pmr opens sockets for them, which they inherit from descriptor 3 on.
     Activation,
     /// Node's own cluster protocol, with the daemon as its primary.
     Node,
-    /// Their sockets are taken over as they bind and listen. A worker that speaks pmr's own protocol on
-    /// `PMR_CHANNEL_FD` gets its connections there instead.
+    /// pmr intercepts their `bind` and `listen`. A worker that uses pmr's own protocol on `PMR_CHANNEL_FD` gets its
+    /// connections there instead.
     #[serde(rename = "takeover")]
     BindInterception,
 }
 
 impl AppSpec {
-    /// By what its workers share what they listen on.
+    /// The mechanism by which its workers share their listen addresses.
     #[must_use]
     pub fn mechanism(&self) -> Mechanism {
         if !self.activation.listen.is_empty() {
@@ -36,8 +36,8 @@ impl AppSpec {
         }
     }
 
-    /// True if each process can be asked over a connection that goes to it alone: it has its connections from the daemon,
-    /// or an accept queue of its own.
+    /// True if each process can be probed over a connection of its own: it gets its connections from the daemon, or has
+    /// its own accept queue.
     #[must_use]
     pub fn has_own_connections(&self) -> bool {
         match self.mechanism() {
@@ -50,14 +50,14 @@ impl AppSpec {
         }
     }
 
-    /// True if a check finds out about each of several workers by itself. Whoever is dealt a connection to a common
-    /// address answers for all, and nobody knows what a command asks.
+    /// True if the check probes each worker separately. A connection to a common address is answered by any of the
+    /// workers, and the target of a command is unknown.
     #[must_use]
     pub fn checks_each_worker(&self) -> bool {
-        let by_itself = |health: &Health| match &health.probe {
+        let is_separate = |health: &Health| match &health.probe {
             Probe::Http { address, .. } => address.as_ref().is_none_or(|address| self.is_given(address)),
             Probe::Tcp { .. } | Probe::Exec(_) | Probe::Log(_) => false,
         };
-        self.mode == ExecMode::Cluster && self.health.as_ref().is_some_and(by_itself)
+        self.mode == ExecMode::Cluster && self.health.as_ref().is_some_and(is_separate)
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::super::runs::Runs;
 use super::Launcher;
-use crate::logs::{AwaitedLine, LineCounter, Output, Pumping};
+use crate::logs::{LineCounter, LineSearch, Output, Pumping};
 use crate::protocol::Run;
 use crate::supervisor::Supervisor;
 
@@ -19,7 +19,7 @@ pub(crate) struct KeptOutput {
     /// The read end.
     pipe: OwnedFd,
     /// A line in it makes the run ready.
-    awaited: Option<Arc<AwaitedLine>>,
+    awaited: Option<Arc<LineSearch>>,
     /// Counts its lines: standard error only.
     counter: Option<Arc<LineCounter>>,
 }
@@ -40,7 +40,7 @@ impl Launcher {
         let file = path.map(|path| self.logs.open(path));
         let output = |KeptOutput { name, pipe, awaited, counter }| {
             let file = file.clone();
-            (name, Output { pipe, file, awaited, tally: counter })
+            (name, Output { pipe, file, awaited, line_counter: counter })
         };
         let (names, outputs): (Vec<_>, Vec<_>) = outputs.into_iter().map(output).unzip();
         match self.logs.pump_all(outputs) {

@@ -67,8 +67,8 @@ impl Service {
 
 impl Daemon for Service {
     async fn hello(self, _: Context) -> Hello {
-        let standing = self.ask(Command::DaemonWarnings).await.unwrap_or_default();
-        Hello { standing, ..self.hello }
+        let warnings = self.ask(Command::DaemonWarnings).await.unwrap_or_default();
+        Hello { warnings, ..self.hello }
     }
 
     async fn launch(self, _: Context, apps: Vec<AppSpec>, how: Launch) -> Result<Report, Refusal> {

@@ -139,6 +139,6 @@ fn a_check_that_looks_like_a_client_causes_a_warning() {
     let port = http::free_port();
     let line = format!("start {} -n a --listen tcp://127.0.0.1:{port} --idle-timeout 1m", example("activated.py"));
     home.run(&format!("{line} --health exec:true")).ok().complains("its check is a command");
-    home.ok("describe a").says("may not hold");
+    home.ok("describe a").says("warning");
     home.ok("explain a").says("its check is a command");
 }

@@ -104,12 +104,12 @@ fn a_release_that_falls_back_to_another_port_is_refused_and_the_old_one_serves_o
     assert!(http::get(port, "/").is_ok());
     let history = home.ok("history gate").out;
     assert_eq!(
-        history.matches("`reload` was asked").count(),
+        history.matches("`reload` was requested").count(),
         2,
         "once for each process, and not for the dry run: {history}"
     );
     assert!(
-        history.contains("could not be replaced: not ready after") && history.contains("is taken back"),
+        history.contains("could not be replaced: not ready after") && history.contains("is rolled back"),
         "{history}"
     );
 }

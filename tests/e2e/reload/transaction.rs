@@ -39,7 +39,7 @@ fn replaced_workers_are_rolled_back_when_a_later_one_fails() {
     home.run("reload g.config.js --parallel 1")
         .code(1)
         .complains("[gate](1) ✗ reload: exited with code 7 before it was ready; the old process goes on serving")
-        .complains("[gate](0) ✗ reload: taken back, the release before serves")
+        .complains("[gate](0) ✗ reload: rolled back, the previous release serves")
         .complains("this release is broken");
     let rows = home.of("gate");
     assert!(rows.iter().all(Row::online), "{rows:?}");
@@ -101,7 +101,7 @@ fn a_dry_run_prints_the_plan() {
         .says("would be replaced in wave 2");
     config(&home, "good", "");
     home.ok("reload g.config.js --dry-run --canary 1")
-        .says("[gate](0) would be replaced first and watched")
+        .says("[gate](0) would be replaced first, as a canary")
         .says("env");
     assert_eq!(pids(&home.of("gate")), before);
     home.run("reload gate --canary-for 5s").refuses("--canary");

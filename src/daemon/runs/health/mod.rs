@@ -4,7 +4,7 @@
 //! the interval its owner set. What a failure says depends on the question. Over a connection of its own a run answers
 //! for itself. At an address that several runs share another may have answered. What a command asks is not known.
 //!
-//! A line in the output is not asked for: it is awaited where output is written ([`AwaitedLine`]), and reported once.
+//! A line in the output is not asked for: it is awaited where output is written ([`LineSearch`]), and reported once.
 //! Findings go to God; what follows from them is the supervisor's business.
 
 mod check;
@@ -21,7 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 pub(crate) use self::check::Question;
 use self::check::Trouble;
 pub(crate) use self::exec::{CommandCheck, Exec};
-use crate::logs::AwaitedLine;
+use crate::logs::LineSearch;
 use crate::protocol::Run;
 use crate::spec::Health;
 use crate::spec::health::{Pattern, Probe};
@@ -36,7 +36,7 @@ pub(crate) type Finding = (Run, Option<Fault>);
 /// The checks under way, at most one for each run.
 pub(crate) struct HealthChecks {
     tasks: HashMap<Run, AbortOnDropHandle<()>>,
-    lines: HashMap<Run, Arc<AwaitedLine>>,
+    lines: HashMap<Run, Arc<LineSearch>>,
     findings: mpsc::Sender<Finding>,
 }
 
@@ -73,7 +73,7 @@ impl HealthChecks {
     }
 
     /// The line in its output that makes a run ready, if its app waits for one and the run is launching.
-    pub fn awaited_line(&mut self, run: Run, supervisor: &Supervisor) -> Option<Arc<AwaitedLine>> {
+    pub fn awaited_line(&mut self, run: Run, supervisor: &Supervisor) -> Option<Arc<LineSearch>> {
         let process = supervisor.process_of(run)?;
         let State::Launching { run: launching, .. } = process.state else { return None };
         let health = supervisor.app(process.app)?.spec.health.as_ref().filter(|_| launching == run)?;
@@ -84,11 +84,11 @@ impl HealthChecks {
     }
 
     /// One line is awaited for all outputs of a run.
-    fn await_line(&mut self, run: Run, pattern: &Pattern) -> Arc<AwaitedLine> {
+    fn await_line(&mut self, run: Run, pattern: &Pattern) -> Arc<LineSearch> {
         if let Some(line) = self.lines.get(&run) {
             return Arc::clone(line);
         }
-        let (line, found) = AwaitedLine::new(pattern);
+        let (line, found) = LineSearch::new(pattern);
         let (line, findings) = (Arc::new(line), self.findings.clone());
         self.lines.insert(run, Arc::clone(&line));
         // Ends when the line is found, or the last output that could have it has ended.
