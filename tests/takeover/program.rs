@@ -36,7 +36,7 @@ pub struct Program {
 
 /// False, with a word on why, if programs cannot be watched here.
 pub fn possible() -> bool {
-    let missing = match ability::ability(None, &Tracer::alone()) {
+    let missing = match ability::ability(None, &Tracer::direct()) {
         Ok(found) => found.obstacle().map(ToString::to_string),
         Err(error) => Some(error.to_string()),
     };

@@ -68,7 +68,7 @@ fn who_may_not_bind_a_privileged_port_is_told_so_though_we_may() {
 }
 
 fn keeps_privileges() -> bool {
-    pmr::os::seccomp::ability::ability(None, &Tracer::alone()).unwrap().keeps_privileges
+    pmr::os::seccomp::ability::ability(None, &Tracer::direct()).unwrap().keeps_privileges
 }
 
 /// All of it once more as a user without privileges, in a process of its own.

@@ -118,8 +118,8 @@ pub fn bootstrap(options: &Options, mut legacy: Inherited) -> Result<Bootstrappe
     let mut god = God::new(lineage, ends, heard, HealthChecks::new(findings), resources);
     let previous = legacy.previous;
     if let Some(previous) = previous {
-        let Inherited { records, files, connections, rest, .. } = legacy;
-        god.recover(supervisor, RecoveredState { records, files, connections, rest, previous }, &exits);
+        let Inherited { records, files, connections, other_sockets, .. } = legacy;
+        god.recover(supervisor, RecoveredState { records, files, connections, rest: other_sockets, previous }, &exits);
     }
     notify::clear_leftovers(home, &god.notifications);
     // Empty groups of an earlier life go when they are let go of; those with processes stay.

@@ -7,14 +7,14 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 
 /// Signals that are blocked, so that they wait until they are asked for.
 #[derive(Debug)]
-pub struct Awaited(SigSet);
+pub struct BlockedSignals(SigSet);
 
-impl Awaited {
+impl BlockedSignals {
     /// Blocks these signals in this thread.
-    pub fn block(signals: &[Signal]) -> io::Result<Awaited> {
+    pub fn block(signals: &[Signal]) -> io::Result<BlockedSignals> {
         let set: SigSet = signals.iter().copied().collect();
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
-        Ok(Awaited(set))
+        Ok(BlockedSignals(set))
     }
 
     /// Waits for the next one, for at most `limit` if there is one; `None` when the time is up or something else

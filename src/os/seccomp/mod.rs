@@ -322,7 +322,7 @@ fn unreadable(socket: RawFd, error: &io::Error) -> Call {
 impl From<OwnedFd> for BindWatch {
     /// The one a predecessor had. Into the program we look by ourselves, unless somebody else is named.
     fn from(file: OwnedFd) -> BindWatch {
-        BindWatch { file, tracer: Tracer::alone() }
+        BindWatch { file, tracer: Tracer::direct() }
     }
 }
 

@@ -12,14 +12,14 @@ use crate::os::process::spawn::Credentials;
 
 #[test]
 fn this_machine_says_what_it_allows() {
-    let found = ability(None, &Tracer::alone()).unwrap();
+    let found = ability(None, &Tracer::direct()).unwrap();
     let text = found.obstacle().map_or("all".to_owned(), ToString::to_string);
     let _ = writeln!(io::stderr(), "allowed here: {text}");
     if super::super::process::identity::uid() != 0 {
         return;
     }
     let user = Credentials { uid: 4321, gid: 4322, groups: vec![4322] };
-    let as_user = ability(Some(&user), &Tracer::alone()).unwrap();
+    let as_user = ability(Some(&user), &Tracer::direct()).unwrap();
     assert_eq!(as_user.notify, found.notify, "it is installed before the user changes");
     assert_eq!(as_user.keeps_privileges, found.keeps_privileges);
 }
@@ -36,7 +36,7 @@ fn an_obstacle_names_the_call() {
 #[test]
 fn memory_that_is_not_there_is_a_fault() {
     let own = i32::try_from(std::process::id()).unwrap();
-    let tracer = Tracer::alone();
+    let tracer = Tracer::direct();
     match read_call(&tracer, own, libc::SYS_bind, [3, 1, 16, 0, 0, 0]) {
         Some(Call::BindUnreadable { socket: 3, errno }) => assert!([libc::EFAULT, libc::EPERM].contains(&errno)),
         other => panic!("{other:?}"),
@@ -50,7 +50,7 @@ fn memory_that_is_not_there_is_a_fault() {
 #[test]
 fn arguments_of_a_socketcall_are_read_from_where_they_lie() {
     let own = i32::try_from(std::process::id()).unwrap();
-    let tracer = Tracer::alone();
+    let tracer = Tracer::direct();
     let words = [7_u32, 0xFFFF_FFFF, 0];
     let read = |call, at| read_call(&tracer, own, i386::SOCKETCALL, [u64::from(call), at, 0, 0, 0, 0]);
     let listen = read(i386::SOCKETCALL_LISTEN, words.as_ptr() as u64);
@@ -90,9 +90,9 @@ fn a_container_that_forbids_taking_descriptors_is_seen_through() {
         assert!(output.status.success() && said.contains("1 passed"), "{said}");
         return;
     }
-    let before = ability(None, &Tracer::alone()).unwrap();
+    let before = ability(None, &Tracer::direct()).unwrap();
     forbid(libc::SYS_pidfd_getfd);
-    let found = ability(None, &Tracer::alone()).unwrap();
+    let found = ability(None, &Tracer::direct()).unwrap();
     assert_eq!(found.take.as_ref().unwrap_err().to_string(), "pidfd_getfd: Operation not permitted (os error 1)");
     assert_eq!((found.notify.is_ok(), found.read.is_ok()), (before.notify.is_ok(), before.read.is_ok()));
     assert!(!found.is_complete());

@@ -1,15 +1,15 @@
-//! Looking into other programs: taking a file of theirs, reading their memory, finding the system call they wait in.
+//! Looking into other processes: taking one of their files, reading their memory, finding the system call they wait in.
 //!
-//! The kernel grants that to whoever may trace them (`PTRACE_MODE_ATTACH`): to processes of the same user, but where
-//! Yama is told so (`kernel.yama.ptrace_scope` 1, as on Ubuntu) only to their ancestors. What else is read of programs,
-//! their lists of open files and of sockets above all, takes `PTRACE_MODE_READ`, of which Yama knows nothing.
+//! The kernel grants that to a process that may trace them (`PTRACE_MODE_ATTACH`): to processes of the same user, but
+//! where Yama is configured so (`kernel.yama.ptrace_scope` 1, as on Ubuntu) only to their ancestors. What else is read of
+//! processes, above all their lists of open files and of sockets, takes `PTRACE_MODE_READ`, which Yama does not restrict.
 //!
-//! A process that has no descendants, since what it starts is to outlive it, therefore has a *deputy* above it, which
-//! looks on its word. It is asked only when the kernel has said no to ourselves: so it is nobody's trouble where there is
-//! no Yama, and what the kernel thinks of us may change at any time.
+//! A process without descendants, because what it starts is to outlive it, therefore has a *proxy*: an ancestor of those
+//! processes that looks into them at its request. The proxy gets a request only if the kernel has refused the process
+//! itself. So it costs nothing where there is no Yama, and the permissions may change at any time.
 //!
 //! ```text
-//!  Tracer ─── asks: number, what, thread, two arguments; each a u64 ──► Deputy, woken by the signal ASKED
+//!  Tracer ─── asks: number, what, thread, two arguments; each a u64 ──► TraceProxy, woken by the signal REQUESTED
 //!    ▲                                                                    │
 //!    └─── answers: number, error number or 0; bytes, a file ◄─────────────┘
 //! ```
@@ -19,7 +19,7 @@
 //! - Nothing waits for longer than a second. One that has not answered by then is asked nothing more until that
 //!   answer comes; it is late, as its number tells, and is thrown away.
 
-mod deputy;
+mod proxy;
 #[cfg(test)]
 mod tests;
 
@@ -33,23 +33,23 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-pub use deputy::Deputy;
-use deputy::{LONGEST_ANSWER, Seen, Wish};
+pub use proxy::TraceProxy;
+use proxy::{LONGEST_ANSWER, Seen, Wish};
 
 use super::killpoint;
 use super::net::packets;
 use super::process::{identity, pidfd, proc};
 
-/// Wakes the deputy's process, to which it must not be fatal.
-pub const ASKED: Signal = Signal::SIGIO;
-/// How long a deputy has to answer. It takes microseconds, unless it was stopped.
+/// Wakes the proxy's process, to which it must not be fatal.
+pub const REQUESTED: Signal = Signal::SIGIO;
+/// How long a proxy has to answer. It takes microseconds, unless it was stopped.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// The deputy does not answer.
+/// The proxy does not answer.
 const SILENT: i32 = libc::ETIMEDOUT;
-/// The deputy is dead.
+/// The proxy is dead.
 const DEAD: i32 = libc::ECONNRESET;
 
-/// Who looks: we, and in our place our deputy, if we have one. Clones are the same.
+/// Who looks: we, and in our place our proxy, if we have one. Clones are the same.
 #[derive(Clone, Debug)]
 pub struct Tracer {
     /// We try it ourselves first.
@@ -57,7 +57,7 @@ pub struct Tracer {
     line: Option<Rc<Line>>,
 }
 
-/// To a deputy.
+/// To a proxy.
 #[derive(Debug)]
 struct Line {
     socket: OwnedFd,
@@ -70,17 +70,17 @@ struct Line {
     silent: Cell<bool>,
 }
 
-/// A line to a deputy: the end of whoever asks, and the deputy.
+/// A line to a proxy: the end of whoever asks, and the proxy.
 ///
 /// # Errors
 /// `EMFILE`, `ENFILE`.
-pub fn pair() -> io::Result<(OwnedFd, Deputy)> {
+pub fn pair() -> io::Result<(OwnedFd, TraceProxy)> {
     let (ours, theirs) = packets::pair()?;
     rustix::io::ioctl_fionbio(&theirs, true)?;
-    Ok((ours, Deputy::from(theirs)))
+    Ok((ours, TraceProxy::from(theirs)))
 }
 
-/// True for the errors that tell nothing of the program: our deputy did not answer.
+/// True for the errors that tell nothing of the program: our proxy did not answer.
 #[must_use]
 pub fn is_unanswered(errno: i32) -> bool {
     [SILENT, DEAD].contains(&errno)
@@ -97,15 +97,15 @@ pub fn yama_limit() -> Option<u8> {
 }
 
 impl Tracer {
-    /// Without a deputy.
+    /// Without a proxy.
     #[must_use]
-    pub fn alone() -> Tracer {
+    pub fn direct() -> Tracer {
         Tracer { ourselves: true, line: None }
     }
 
-    /// With the deputy at the other end of this socket, which the process of this pidfd serves when it is woken.
+    /// With the proxy at the other end of this socket, which the process of this pidfd serves when it is woken.
     #[must_use]
-    pub fn with_deputy(socket: OwnedFd, process: OwnedFd) -> Tracer {
+    pub fn with_proxy(socket: OwnedFd, process: OwnedFd) -> Tracer {
         Tracer::with_patience(PATIENCE, socket, process)
     }
 
@@ -115,7 +115,7 @@ impl Tracer {
     }
 
     /// For finding out, by looking into a child, whether one could look into a process that is none: where Yama makes
-    /// that difference only the deputy looks, who is above both.
+    /// that difference only the proxy looks, who is above both.
     pub(super) fn as_at_siblings(&self) -> Tracer {
         let line = self.line.clone();
         Tracer { ourselves: line.is_none() || yama_limit().is_none(), line }
@@ -168,7 +168,7 @@ impl Line {
         let number = self.last.get() + 1;
         self.last.set(number);
         packets::send(&self.socket, &wish.to_bytes(number), &[])?;
-        pidfd::signal(&self.process, ASKED as i32)?;
+        pidfd::signal(&self.process, REQUESTED as i32)?;
         let until = Instant::now() + self.patience;
         loop {
             self.wait(until)?;

@@ -1,4 +1,4 @@
-//! A line with a deputy played by the test, and with one that is late, dead, or talks nonsense.
+//! A line with a proxy played by the test, and with one that is late, dead, or talks nonsense.
 
 use std::io::Read;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -13,14 +13,14 @@ const SHORT: Duration = Duration::from_millis(300);
 
 static MARK: [u8; 16] = *b"is this readable";
 
-/// The process of a deputy, which does nothing: the signal that wakes it is lost on it.
+/// The process of a proxy, which does nothing: the signal that wakes it is lost on it.
 struct Stand {
     child: Child,
 }
 
 impl Stand {
     fn new() -> Stand {
-        let text = format!("trap '' {}; echo up; exec sleep 60", ASKED as i32);
+        let text = format!("trap '' {}; echo up; exec sleep 60", REQUESTED as i32);
         let mut child = Command::new("sh").args(["-c", &text]).stdout(Stdio::piped()).spawn().unwrap();
         child.stdout.take().unwrap().read_exact(&mut [0; 3]).unwrap();
         let stand = Stand { child };
@@ -39,15 +39,15 @@ impl Stand {
         i32::try_from(self.child.id()).unwrap()
     }
 
-    /// A tracer that never looks by itself, and its deputy.
-    fn tracer(&self) -> (Tracer, Deputy) {
+    /// A tracer that never looks by itself, and its proxy.
+    fn tracer(&self) -> (Tracer, TraceProxy) {
         self.tracer_with(LONG)
     }
 
-    fn tracer_with(&self, patience: Duration) -> (Tracer, Deputy) {
-        let (socket, deputy) = pair().unwrap();
+    fn tracer_with(&self, patience: Duration) -> (Tracer, TraceProxy) {
+        let (socket, proxy) = pair().unwrap();
         let tracer = Tracer::with_patience(patience, socket, pidfd::open(self.pid()).unwrap());
-        (Tracer { ourselves: false, ..tracer }, deputy)
+        (Tracer { ourselves: false, ..tracer }, proxy)
     }
 }
 
@@ -63,16 +63,16 @@ fn own_pid() -> i32 {
 }
 
 /// Looks while this one answers whatever is asked.
-fn answered<T: Send>(deputy: &Deputy, look: impl FnOnce() -> T) -> T {
-    // SAFETY: borrowed for one call at a time, and the deputy has it open.
-    let socket = unsafe { BorrowedFd::borrow_raw(deputy.as_raw_fd()) };
+fn answered<T: Send>(proxy: &TraceProxy, look: impl FnOnce() -> T) -> T {
+    // SAFETY: borrowed for one call at a time, and the proxy has it open.
+    let socket = unsafe { BorrowedFd::borrow_raw(proxy.as_raw_fd()) };
     let over = AtomicBool::new(false);
     let pause = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 poll(&mut [PollFd::from_borrowed_fd(socket, PollFlags::IN)], Some(&pause)).unwrap();
-                deputy.answer();
+                proxy.answer();
             }
         });
         let seen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(look));
@@ -90,12 +90,12 @@ fn errno_of<T>(result: &io::Result<T>) -> Option<i32> {
 }
 
 #[test]
-fn a_deputy_sees_what_we_would() {
+fn a_proxy_sees_what_we_would() {
     let stand = Stand::new();
-    let (tracer, deputy) = stand.tracer();
+    let (tracer, proxy) = stand.tracer();
     let (mut read, write) = io::pipe().unwrap();
     let number = write.as_raw_fd();
-    let (file, bytes, call) = answered(&deputy, || {
+    let (file, bytes, call) = answered(&proxy, || {
         let file = tracer.take_fd(own_pid(), number).unwrap();
         let bytes = tracer.read_memory(own_pid(), MARK.as_ptr() as u64, 16).unwrap();
         (file, bytes, tracer.system_call(stand.pid()))
@@ -104,17 +104,17 @@ fn a_deputy_sees_what_we_would() {
     assert!(rustix::io::fcntl_getfd(&file).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
     io::Write::write_all(&mut fs::File::from(file), b"through it").unwrap();
     let mut text = String::new();
-    // It ends: the deputy kept no copy.
+    // It ends: the proxy kept no copy.
     read.read_to_string(&mut text).unwrap();
     assert_eq!((text.as_str(), bytes.as_slice()), ("through it", &MARK[..]));
-    assert_eq!(call, Tracer::alone().system_call(stand.pid()), "it sleeps in the same call whoever looks");
+    assert_eq!(call, Tracer::direct().system_call(stand.pid()), "it sleeps in the same call whoever looks");
 }
 
 #[test]
 fn its_errors_are_ours() {
     let stand = Stand::new();
-    let (tracer, deputy) = stand.tracer();
-    let (no_file, no_memory, nobody) = answered(&deputy, || {
+    let (tracer, proxy) = stand.tracer();
+    let (no_file, no_memory, nobody) = answered(&proxy, || {
         (tracer.take_fd(own_pid(), 1_000_000), tracer.read_memory(own_pid(), 1, 16), tracer.take_fd(i32::MAX, 0))
     });
     assert_eq!((errno(no_file), errno(no_memory)), (Some(libc::EBADF), Some(libc::EFAULT)));
@@ -124,9 +124,9 @@ fn its_errors_are_ours() {
 #[test]
 fn nobody_is_asked_for_what_we_may_see_ourselves() {
     let stand = Stand::new();
-    let (tracer, _deputy) = stand.tracer();
+    let (tracer, _proxy) = stand.tracer();
     let tracer = Tracer { ourselves: true, ..tracer };
-    // The deputy answers nothing.
+    // The proxy answers nothing.
     assert_eq!(tracer.read_memory(own_pid(), MARK.as_ptr() as u64, 16).unwrap(), MARK);
     assert_eq!(errno(tracer.take_fd(own_pid(), 1_000_000)), Some(libc::EBADF));
 }
@@ -134,7 +134,7 @@ fn nobody_is_asked_for_what_we_may_see_ourselves() {
 #[test]
 fn one_that_is_late_holds_nobody_up_twice_and_its_answer_is_not_taken_for_another() {
     let stand = Stand::new();
-    let (tracer, deputy) = stand.tracer_with(SHORT);
+    let (tracer, proxy) = stand.tracer_with(SHORT);
     let (mut read, write) = io::pipe().unwrap();
     let begun = Instant::now();
     assert_eq!(errno(tracer.take_fd(own_pid(), write.as_raw_fd())), Some(SILENT));
@@ -144,10 +144,10 @@ fn one_that_is_late_holds_nobody_up_twice_and_its_answer_is_not_taken_for_anothe
         assert_eq!(errno(tracer.read_memory(own_pid(), 0, 16)), Some(SILENT));
     }
     assert!(again.elapsed() < SHORT * 1000 / 2, "{:?}", again.elapsed());
-    deputy.answer();
+    proxy.answer();
     // It has little time for that, too, on a machine with much else to do.
     let look = || tracer.read_memory(own_pid(), MARK.as_ptr() as u64, 16);
-    let bytes = answered(&deputy, || std::iter::repeat_with(look).find(|seen| errno_of(seen) != Some(SILENT)));
+    let bytes = answered(&proxy, || std::iter::repeat_with(look).find(|seen| errno_of(seen) != Some(SILENT)));
     assert_eq!(bytes.unwrap().unwrap(), MARK);
     drop(write);
     // It ends: the file that came too late was closed.
@@ -157,11 +157,11 @@ fn one_that_is_late_holds_nobody_up_twice_and_its_answer_is_not_taken_for_anothe
 #[test]
 fn what_was_for_one_who_died_is_closed_with_the_line() {
     let stand = Stand::new();
-    let (socket, deputy) = pair().unwrap();
+    let (socket, proxy) = pair().unwrap();
     let (mut read, write) = io::pipe().unwrap();
     let wish = Wish::File { thread: own_pid(), number: write.as_raw_fd() };
     packets::send(&socket, &wish.to_bytes(1), &[]).unwrap();
-    deputy.answer();
+    proxy.answer();
     drop((socket, write));
     assert_eq!(read.read(&mut [0]).unwrap(), 0);
     drop(stand);
@@ -170,7 +170,7 @@ fn what_was_for_one_who_died_is_closed_with_the_line() {
 #[test]
 fn a_dead_one_is_not_waited_for() {
     let mut stand = Stand::new();
-    let (tracer, _deputy) = stand.tracer();
+    let (tracer, _proxy) = stand.tracer();
     stand.child.kill().unwrap();
     // Who waits for it to the end has another error.
     assert_eq!(errno(tracer.read_memory(own_pid(), 0, 16)), Some(DEAD));
@@ -200,13 +200,13 @@ fn stale_answers_are_passed_over_and_nonsense_is_an_error() {
 }
 
 #[test]
-fn a_deputy_passes_over_what_it_does_not_understand() {
+fn a_proxy_passes_over_what_it_does_not_understand() {
     let stand = Stand::new();
-    let (tracer, deputy) = stand.tracer();
+    let (tracer, proxy) = stand.tracer();
     let line = tracer.line.as_ref().unwrap();
     packets::send(&line.socket, b"what?", &[]).unwrap();
     packets::send(&line.socket, &[7; 40], &[]).unwrap();
-    let bytes = answered(&deputy, || tracer.read_memory(own_pid(), MARK.as_ptr() as u64, 16));
+    let bytes = answered(&proxy, || tracer.read_memory(own_pid(), MARK.as_ptr() as u64, 16));
     assert_eq!(bytes.unwrap(), MARK);
 }
 

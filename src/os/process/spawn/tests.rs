@@ -217,7 +217,7 @@ fn new_privileges_can_be_given_up() {
 #[test]
 fn its_binds_can_be_watched() {
     use crate::os::seccomp;
-    let found = seccomp::ability::ability(None, &Tracer::alone()).unwrap();
+    let found = seccomp::ability::ability(None, &Tracer::direct()).unwrap();
     for way in WAYS {
         let (pending, theirs) = seccomp::handover().unwrap();
         let watched = confined(Confinement { watch_binds: Some(theirs.as_fd()), ..Confinement::default() });

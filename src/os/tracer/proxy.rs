@@ -100,11 +100,11 @@ fn word(bytes: &[u8], at: usize) -> Option<u64> {
 
 /// Whoever looks on another's word.
 #[derive(Debug)]
-pub struct Deputy {
+pub struct TraceProxy {
     socket: OwnedFd,
 }
 
-impl Deputy {
+impl TraceProxy {
     /// Answers all that was asked so far. Never waits.
     pub fn answer(&self) {
         let mut bytes = [0; QUESTION];
@@ -131,13 +131,13 @@ impl Deputy {
     }
 }
 
-impl From<OwnedFd> for Deputy {
-    fn from(socket: OwnedFd) -> Deputy {
-        Deputy { socket }
+impl From<OwnedFd> for TraceProxy {
+    fn from(socket: OwnedFd) -> TraceProxy {
+        TraceProxy { socket }
     }
 }
 
-impl AsRawFd for Deputy {
+impl AsRawFd for TraceProxy {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
