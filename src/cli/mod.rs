@@ -197,8 +197,8 @@ async fn dispatch(command: Command, cx: Context) -> Result<Outcome, Failure> {
         Command::Get(args) => get::run(&args, &cx),
         Command::Set(args) => set::run(&args, &cx),
         Command::Demo(args) => commands::demo::run(args, &cx).await,
-        Command::Help(args) => help::run(&args, &cx),
-        Command::Man(args) => man::run(&args, &cx),
+        Command::Help(args) => help::run(&args, Cli::command(), &cx),
+        Command::Man(args) => man::run(&args, Cli::command(), &cx),
         Command::Completion(args) => Ok(completion::run(&args, Cli::command(), &cx)),
     }
 }

@@ -1,4 +1,5 @@
-//! Points at which the daemon kills itself, for tests of what the next one finds. Release builds have none.
+//! Points at which the daemon kills itself, for tests of what the next one finds. Only programs built for
+//! tests have any (feature `failpoints`).
 //!
 //! The variable `FAILPOINTS` of the daemon arms every God (`spawned=5%return;accepted=1*return`, the syntax of the crate
 //! `fail`; `return` stands for `SIGKILL`). A file `failpoints` in the home with such a text arms the next one alone. Who
@@ -8,34 +9,34 @@ use std::path::Path;
 
 /// Arms the points of this process. To be called when it has begun, before the first is passed.
 pub fn arm(home: &Path) {
-    #[cfg(debug_assertions)]
+    #[cfg(feature = "failpoints")]
     points::arm(home);
-    #[cfg(not(debug_assertions))]
+    #[cfg(not(feature = "failpoints"))]
     let _ = home;
 }
 
 /// The program passes a point. One that is armed ends it here.
 #[inline]
 pub fn pass(point: &'static str) {
-    #[cfg(debug_assertions)]
+    #[cfg(feature = "failpoints")]
     points::pass(point);
-    #[cfg(not(debug_assertions))]
+    #[cfg(not(feature = "failpoints"))]
     let _ = point;
 }
 
 /// True if a test armed the point, at which nothing is killed: something is to be taken for impossible.
 #[must_use]
 pub fn is_armed(point: &'static str) -> bool {
-    #[cfg(debug_assertions)]
+    #[cfg(feature = "failpoints")]
     return points::is_armed(point);
-    #[cfg(not(debug_assertions))]
+    #[cfg(not(feature = "failpoints"))]
     return {
         let _ = point;
         false
     };
 }
 
-#[cfg(debug_assertions)]
+#[cfg(feature = "failpoints")]
 mod points {
     use std::fs::File;
     use std::io::Write;

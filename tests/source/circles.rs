@@ -13,6 +13,9 @@ use super::Source;
 /// Files that take names from each other, however long the way round.
 pub type Circle = BTreeSet<PathBuf>;
 
+/// A `use` declaration, with what it brings in.
+const USE: &str = r"\buse\s+([^;]+);";
+
 /// Every circle among these files.
 pub fn circles(sources: &[Source]) -> Vec<Circle> {
     let imports = Modules::new(sources).imports();
@@ -48,7 +51,7 @@ struct Modules<'a> {
 
 struct Module<'a> {
     file: &'a Path,
-    /// Its code without comments, strings and modules inside it.
+    /// Its code without comments, strings, `use` declarations and modules inside it.
     code: String,
     /// What it brings in by `use`: the name it has here, and the path it stands for.
     uses: Vec<(String, Vec<String>)>,
@@ -63,6 +66,7 @@ impl<'a> Modules<'a> {
         let module = |source: &'a Source| {
             let code = without_inner_modules(&source.code);
             let uses = uses(&code);
+            let code = Regex::new(USE).unwrap().replace_all(&code, ";").into_owned();
             (module_path(&source.path), Module { file: &source.path, code, uses })
         };
         Modules { files: sources.iter().filter(of_program).map(module).collect() }
@@ -144,7 +148,7 @@ fn without_inner_modules(code: &str) -> String {
 
 /// All names that `use` declarations bring in, and what they stand for.
 fn uses(code: &str) -> Vec<(String, Vec<String>)> {
-    let declaration = Regex::new(r"\buse\s+([^;]+);").unwrap();
+    let declaration = Regex::new(USE).unwrap();
     let mut found = Vec::new();
     for tree in declaration.captures_iter(code) {
         expand(&[], &tree[1], &mut found);

@@ -1,13 +1,13 @@
 //! `help`: the pages of the guide, and the help of commands.
 
-use clap::CommandFactory;
 use clap::builder::{PossibleValue, TypedValueParser};
 use serde_json::json;
 
+use super::super::context::Context;
 use super::super::failure::Failure;
 use super::super::outcome::Outcome;
+use super::super::pager;
 use super::super::view::page;
-use super::super::{Cli, Context, pager};
 use crate::guide::{self, Topic, key_page, schema};
 use crate::spec::keys::{self, Lookup};
 use crate::spec::target;
@@ -56,8 +56,8 @@ impl TypedValueParser for Word {
     }
 }
 
-/// Runs it.
-pub fn run(args: &Args, cx: &Context) -> Result<Outcome, Failure> {
+/// Shows the page. `pmr` is the grammar of the whole command line.
+pub fn run(args: &Args, pmr: clap::Command, cx: &Context) -> Result<Outcome, Failure> {
     let topic = args.topic.as_deref();
     if topic != Some("keys") && (args.schema || args.key.is_some()) {
         return Err(
@@ -66,12 +66,12 @@ pub fn run(args: &Args, cx: &Context) -> Result<Outcome, Failure> {
     }
     match topic {
         None if args.json => cx.ui.line(&format!("{:#}", list())),
-        None => overview(cx),
+        None => overview(pmr, cx),
         Some("keys") if args.schema => cx.ui.line(&format!("{:#}", schema::ecosystem())),
         Some(word) => match (&args.key, guide::find(word)) {
             (Some(key), _) => pager::show(&page::text(&entry(key)?, cx.ui.look()), cx.ui),
-            (None, Some(topic)) => pager::show(&whole(topic, cx), cx.ui),
-            (None, None) => of_command(word, cx)?,
+            (None, Some(topic)) => pager::show(&whole(topic, &pmr, cx), cx.ui),
+            (None, None) => of_command(word, pmr, cx)?,
         },
     }
     Ok(Outcome::Done)
@@ -82,16 +82,16 @@ fn list() -> serde_json::Value {
 }
 
 /// The help of pmr itself, and the topics.
-fn overview(cx: &Context) {
-    let help = Cli::command().render_help();
+fn overview(mut pmr: clap::Command, cx: &Context) {
+    let help = pmr.render_help();
     let help = if cx.ui.look().color { help.ansi().to_string() } else { help.to_string() };
     cx.ui.line(&format!("{}\n\n{}", help.trim_end(), page::topics(guide::TOPICS, cx.ui.look())));
 }
 
 /// The page of a topic, with the command of the same name mentioned at its end.
-fn whole(topic: &Topic, cx: &Context) -> String {
+fn whole(topic: &Topic, pmr: &clap::Command, cx: &Context) -> String {
     let mut markdown = topic.text.to_owned();
-    if Cli::command().find_subcommand(topic.name).is_some() {
+    if pmr.find_subcommand(topic.name).is_some() {
         markdown.push_str(&format!("\n`pmr {} --help` shows the options of the command.\n", topic.name));
     }
     page::text(&markdown, cx.ui.look())
@@ -113,8 +113,7 @@ fn entry(spelling: &str) -> Result<String, Failure> {
 }
 
 /// What `pmr COMMAND --help` prints.
-fn of_command(word: &str, cx: &Context) -> Result<(), Failure> {
-    let mut pmr = Cli::command();
+fn of_command(word: &str, mut pmr: clap::Command, cx: &Context) -> Result<(), Failure> {
     if pmr.find_subcommand(word).is_none() {
         return Err(unknown(word, &pmr));
     }
@@ -138,7 +137,10 @@ fn unknown(word: &str, pmr: &clap::Command) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
+    use crate::cli::Cli;
 
     /// It stands here and not beside the generator, which touches no files.
     #[test]

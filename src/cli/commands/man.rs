@@ -2,12 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::CommandFactory;
-
+use super::super::context::Context;
 use super::super::failure::{Doing, Failure};
 use super::super::outcome::Outcome;
 use super::super::view::manual;
-use super::super::{Cli, Context};
 use crate::protocol::VERSION;
 
 /// Write the manual pages of all commands and of the guide into a folder
@@ -19,11 +17,11 @@ pub struct Args {
     folder: PathBuf,
 }
 
-/// Runs it.
-pub fn run(args: &Args, cx: &Context) -> Result<Outcome, Failure> {
+/// Writes the pages. `pmr` is the grammar of the whole command line.
+pub fn run(args: &Args, pmr: clap::Command, cx: &Context) -> Result<Outcome, Failure> {
     let folder = &args.folder;
     std::fs::create_dir_all(folder).doing(|| format!("making the folder {}", folder.display()))?;
-    for (name, text) in manual::pages(Cli::command(), VERSION) {
+    for (name, text) in manual::pages(pmr, VERSION) {
         let path = folder.join(name);
         std::fs::write(&path, text).doing(|| format!("writing {}", path.display()))?;
         cx.ui.show(&path.display().to_string());

@@ -1,7 +1,6 @@
 //! What is said about a key beside how it is read: its topic, the sort of its values, its default, an example and a
 //! sentence. The guide's page of keys, the JSON Schema of config files and the defaults in `--help` are made from it.
 
-use super::Key;
 use super::members::Member;
 
 /// What a reader is told about a key. Never left out of a row.
@@ -263,22 +262,6 @@ impl Fallback {
             Fallback::Zero(words) => format!("`0`: {words}"),
             Fallback::Words(words) => words.to_owned(),
         }
-    }
-}
-
-impl Key {
-    /// Every spelling that config files may use: the name, its camelCase, and both of each alias.
-    #[must_use]
-    pub fn spellings(&self) -> Vec<String> {
-        let mut all = Vec::new();
-        for name in std::iter::once(&self.name).chain(self.aliases) {
-            for spelling in [(*name).to_owned(), camel_case(name)] {
-                if !all.contains(&spelling) {
-                    all.push(spelling);
-                }
-            }
-        }
-        all
     }
 }
 

@@ -2,9 +2,11 @@
 
 use serde_json::Value;
 
+use super::draft::Draft;
 use super::form::{About, Fallback, Form, Group};
+use super::key::{Flag, Key, Takes};
+use super::members::Mistake;
 use super::read::Unfit;
-use super::{Draft, Flag, Key, Mistake, Takes};
 
 pub(super) const fn key(
     name: &'static str,

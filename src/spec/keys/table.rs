@@ -3,9 +3,9 @@
 //! To add a key: give it a field in [`super::Draft`] (or in one of the rules a draft holds) and a row in
 //! [`KEYS`]; take it out of [`UNSUPPORTED`].
 
-use super::Key;
 use super::form::Fallback::{Value, Words, Zero};
 use super::form::{Form, Group};
+use super::key::Key;
 use super::members::{CLUSTER, HEALTH, LIMITS, of_cluster, of_dependencies, of_health, of_limits};
 use super::objects::{cluster, dependencies, health, share};
 use super::read::{

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::table::{IGNORED, IGNORED_FLAGS, KEYS, UNSUPPORTED};
 use super::*;
 use crate::spec::dependency::Condition;
-use crate::spec::{Share, Shed, sample};
+use crate::spec::{Balance, Env, ExecMode, LogTarget, Share, Sharing, Shed, sample};
 
 fn set(name: &str, value: &Value) -> Result<Draft, String> {
     let mut draft = Draft::default();

@@ -1,5 +1,4 @@
-//! One check: a connection, and for HTTP one request; or a command. HTTP is small and our own, since a status line is all
-//! there is to read.
+//! One check: a connection, and for HTTP one request; or a command. Of an HTTP answer only the status is read.
 
 use std::time::Duration;
 
@@ -102,12 +101,12 @@ async fn get(mut call: OwnConnection, host: &str, path: &str) -> Result<(), Stri
     let failed = |error: std::io::Error| format!("GET {path}: {error}");
     let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: pmr\r\nConnection: close\r\n\r\n");
     call.stream.write_all(request.as_bytes()).await.map_err(failed)?;
-    let line = first_line(&mut call).await;
+    let head = first_line(&mut call).await;
     tokio::task::spawn_local(tokio::time::timeout(PATIENCE, read_out(call)));
-    match status(line.as_ref().map_or(&[], Vec::as_slice)) {
+    match status(head.as_ref().map_or(&[], Vec::as_slice)) {
         Some(200..=399) => Ok(()),
         Some(status) => Err(format!("GET {path}: status {status}")),
-        None => Err(line.err().map_or_else(|| format!("GET {path}: no HTTP answer"), failed)),
+        None => Err(head.err().map_or_else(|| format!("GET {path}: no HTTP answer"), failed)),
     }
 }
 
@@ -129,12 +128,12 @@ async fn read_out(mut call: OwnConnection) {
     let _ = tokio::io::copy(&mut rest, &mut tokio::io::sink()).await;
 }
 
-/// The status of an answer.
+/// The status of an answer that has begun with a whole first line.
 fn status(answer: &[u8]) -> Option<u16> {
-    let line = answer.split(|byte| matches!(byte, b'\r' | b'\n')).next()?;
-    let mut words = std::str::from_utf8(line).ok()?.split(' ');
-    words.next().filter(|version| version.starts_with("HTTP/1."))?;
-    words.next()?.parse().ok()
+    let mut response = httparse::Response::new(&mut []);
+    // It is known even if headers are missing or there is no room for them.
+    let _ = response.parse(answer);
+    response.code
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::spec::ecosystem::{self, Options};
 use crate::spec::keys::table::KEYS;
-use crate::spec::keys::{Draft, Lookup, Takes, look_up};
+use crate::spec::keys::{Draft, Key, Lookup, Takes, look_up};
 
 fn app(settings: &[(&str, &Value)]) -> Value {
     let mut app = json!({ "script": "app.js" });
