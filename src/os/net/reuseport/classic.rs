@@ -1,7 +1,7 @@
 //! The balancer in classic BPF, for which everybody has the right: any of the sockets in rotation, by chance, or by the
 //! client's address.
 //!
-//! It names a socket by its index in the kernel's own list, so we keep a copy of that list (see [`super::Group`]). An
+//! It names a socket by its index in the kernel's own list, so we keep a copy of that list (see [`super::group::Group`]). An
 //! index beyond the list leaves the choice to the kernel's hash.
 
 use std::io;
@@ -9,8 +9,9 @@ use std::os::fd::AsFd;
 
 use libc::sock_filter;
 
+use super::deal::{Deal, Spread};
 use super::rendezvous::{FOLD, MAPPED, MIX};
-use super::{Deal, Spread, set_option};
+use super::shared::set_option;
 
 /// `SO_ATTACH_REUSEPORT_CBPF` and `SO_DETACH_REUSEPORT_BPF` of `asm-generic/socket.h`.
 const ATTACH: libc::c_int = 51;

@@ -9,13 +9,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use super::bpf;
+use super::deal::Spread;
 use super::program;
-use super::program::Maps;
-use super::routes::ROUTES;
-use super::{Spread, bpf, set_option};
+use super::program::{Maps, PLACES, ROUTES};
+use super::shared::set_option;
 
-/// How many sockets there is room for.
-pub(super) const PLACES: usize = 1024;
 /// `SO_ATTACH_REUSEPORT_EBPF` of `asm-generic/socket.h`.
 const ATTACH: libc::c_int = 52;
 

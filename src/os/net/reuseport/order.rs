@@ -8,7 +8,7 @@
 //! are safe: only the last of the list is moved, and the one at `n - k` is the last when all `k` but one are gone. After
 //! the very last it may lie beyond the list, where the kernel takes any, and any is right by then.
 
-use super::{Group, Member};
+use super::group::{Group, Member};
 
 impl Group {
     /// Takes out members, by ascending index, that have left the kernel's list.

@@ -13,11 +13,14 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use super::Deal;
 use super::bpf::{Instruction, instruction};
-use super::extended::PLACES;
+use super::deal::Deal;
 use super::rendezvous::{FOLD, MAPPED, MIX};
-use super::routes::ROUTES;
+
+/// Most sockets in the map of sockets, and most entries in the table.
+pub(super) const PLACES: usize = 1024;
+/// Most routes at the same time.
+pub(super) const ROUTES: usize = 16;
 
 /// What the program works with.
 pub(super) struct Maps<'a> {

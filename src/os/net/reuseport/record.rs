@@ -5,8 +5,11 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use serde::{Deserialize, Serialize};
 
+use super::balancing::{KernelBalancing, Reason};
+use super::deal::{Deal, Seat};
 use super::extended::Extended;
-use super::{Deal, Group, KernelBalancing, Member, MemberId, ROUTES, Reason, Seat};
+use super::group::{Group, Member, MemberId};
+use super::program::ROUTES;
 
 /// A group without its sockets, for whoever comes after us.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,33 +12,17 @@ use std::mem;
 use std::os::fd::AsFd;
 
 use rustix::net::{AddressFamily, getsockname};
-use serde::{Deserialize, Serialize};
 
+use super::balancing::{KernelBalancing, Reason};
+use super::classic;
+use super::deal::{Deal, Seat, Spread};
+use super::group::{Group, Member, MemberId};
+use super::program::PLACES;
 use super::rendezvous::{BUCKETS, FEW_BUCKETS, affinity};
-use super::{Group, KernelBalancing, Member, MemberId, Spread, classic, has_connections, refused};
-
-/// What those who come are told apart by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Deal {
-    /// By nothing: each connection is dealt anew, in turn or by chance. Datagrams of one socket stay together.
-    #[default]
-    Each,
-    /// By the client's address: all it sends goes to one member.
-    ByAddress,
-}
-
-/// Whose clients a member has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seat {
-    /// Those that belong to this number.
-    pub number: u32,
-    /// Of several members with the same number, the one that is highest here has them.
-    pub rank: u64,
-}
+use super::shared::has_connections;
 
 /// The table has room for all.
-const _: () = assert!(BUCKETS as usize <= super::PLACES);
+const _: () = assert!(BUCKETS as usize <= PLACES);
 
 impl Member {
     /// Among members in rotation, a bucket of clients belongs to the one whose claim is highest: one without a seat has
@@ -56,15 +40,9 @@ impl Group {
         }
         self.notice_leavers();
         if let Err(error) = self.renew() {
-            self.fall_back(KernelBalancing::Random, refused(&error));
+            self.fall_back(KernelBalancing::Random, Reason::refused(&error));
         }
         self.steer();
-    }
-
-    /// How it is dealt, unless nobody but the kernel's hash decides.
-    #[must_use]
-    pub fn deal(&self) -> Deal {
-        self.deal
     }
 
     /// Whose clients a member has, where it goes by address. One without a seat gets clients only if it is alone in
@@ -85,7 +63,7 @@ impl Group {
     /// The same where only those may be named by their index of whom this holds.
     pub(super) fn steer_among(&mut self, is_in: impl Fn(&Member, usize) -> bool) {
         if let Err(error) = self.steer_by_place() {
-            self.fall_back(KernelBalancing::Random, refused(&error));
+            self.fall_back(KernelBalancing::Random, Reason::refused(&error));
         }
         let Some(member) = self.members.first() else { return };
         let result = match self.balancer {
@@ -98,7 +76,7 @@ impl Group {
             }
         };
         if let Err(error) = result {
-            self.fall_back(KernelBalancing::Hash, refused(&error));
+            self.fall_back(KernelBalancing::Hash, Reason::refused(&error));
         }
     }
 

@@ -7,17 +7,10 @@
 //! The kernel chooses when the connection's first packet comes. Routes are there for that moment only; none is written
 //! down, and who comes after us begins without.
 
-use super::{Group, KernelBalancing, MemberId, has_connections};
-
-/// How many there may be at once.
-pub(super) const ROUTES: usize = 16;
-
-/// From a port to a member.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Route {
-    port: u16,
-    to: MemberId,
-}
+use super::balancing::KernelBalancing;
+use super::group::{Group, MemberId, Route};
+use super::program::ROUTES;
+use super::shared::has_connections;
 
 /// Why a member cannot be reached past the rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

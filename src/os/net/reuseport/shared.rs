@@ -257,6 +257,11 @@ pub fn listens(socket: impl AsFd) -> bool {
     socket_acceptconn(socket).unwrap_or(false)
 }
 
+/// False for UDP.
+pub(super) fn has_connections(socket: impl AsFd) -> bool {
+    !socket_type(socket).is_ok_and(|kind| kind == SocketType::DGRAM)
+}
+
 pub(super) fn set_option<T>(socket: impl AsFd, name: libc::c_int, value: &T) -> io::Result<()> {
     set_option_at(socket, libc::SOL_SOCKET, name, value)
 }

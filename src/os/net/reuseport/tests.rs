@@ -1,10 +1,14 @@
 //! Against the real kernel: who gets connections, with each balancer, as sockets come, are excluded and go.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
-use rustix::net::{AddressFamily, SocketFlags, accept_with, bind, getsockname, ipproto, socket_with};
+use rustix::net::{
+    AddressFamily, Shutdown, SocketFlags, SocketType, accept_with, bind, getsockname, ipproto, shutdown, socket_with,
+};
 
 use super::*;
 use crate::os::eventually::eventually;

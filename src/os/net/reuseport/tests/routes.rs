@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use super::super::program::ROUTES;
 use super::*;
 
 /// A socket with a port that is its own.
