@@ -6,7 +6,8 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use pmr::os::process::spawn::{Confinement, Credentials, Launch, spawn};
+use pmr::os::process::credentials::Credentials;
+use pmr::os::process::spawn::{Confinement, Launch, spawn};
 use pmr::os::process::{reap, tree};
 use pmr::os::seccomp::{BindWatch, Request, ability, handover};
 use pmr::os::tracer::Tracer;

@@ -5,8 +5,8 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use pmr::os::net::reuseport::{KernelBalancing, Reason};
+use pmr::os::process::credentials::Credentials;
 use pmr::os::process::identity;
-use pmr::os::process::spawn::Credentials;
 use pmr::os::tracer::Tracer;
 
 use crate::host::{Host, ask, free_port, spread};

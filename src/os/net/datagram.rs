@@ -10,8 +10,8 @@ use rustix::net::sockopt::set_socket_passcred;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
 use serde::{Deserialize, Serialize};
 
+use super::super::process::credentials::Credentials;
 use super::super::process::identity;
-use super::super::process::spawn::Credentials;
 
 /// Files taken from one message. More than these the kernel closes.
 const FILES: usize = 4;

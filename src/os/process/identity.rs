@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{self, Gid, Group, Uid, User};
 
-use super::spawn::Credentials;
+use super::credentials::Credentials;
 
 /// Our process id.
 #[must_use]

@@ -6,10 +6,10 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use serde::{Deserialize, Serialize};
 
-use super::install;
+use super::filter::install;
 use crate::os::net::fdpass;
+use crate::os::process::credentials::Credentials;
 use crate::os::process::spawn;
-use crate::os::process::spawn::Credentials;
 use crate::os::process::{clone_files, reap};
 use crate::os::tracer::{self, Tracer};
 

@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::BindWatch;
+use super::bind_watch::BindWatch;
 use crate::os::net::fdpass;
 
 /// Our end: the watch arrives here.

@@ -5,7 +5,8 @@
 //! writing down there is this: the numbers follow each other, and the call itself can be read from `/proc` as long as
 //! its thread waits in it.
 
-use super::{BindWatch, Call, Request, RequestId, read_call};
+use super::bind_watch::BindWatch;
+use super::call::{Call, Request, RequestId, read_call};
 use crate::os::process::tree;
 
 /// How many numbers beyond the last known one are tried. Each thread that was killed while it waited used up one.

@@ -1,14 +1,17 @@
 //! What the kernel allows us, and what happens to a watch. Whole programs under it are in `tests/takeover`.
 
+use std::io;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 use super::ability::ability;
+use super::call::read_call;
 use super::*;
 use crate::os::eventually::eventually;
-use crate::os::process::spawn::Credentials;
+use crate::os::process::credentials::Credentials;
+use crate::os::tracer::Tracer;
 
 #[test]
 fn this_machine_says_what_it_allows() {

@@ -27,7 +27,7 @@ use crate::keeper::{Ledger, Records};
 use crate::os::net::datagram;
 use crate::os::net::datagram::{Address, Sender};
 use crate::os::net::socket;
-use crate::os::process::spawn::Credentials;
+use crate::os::process::credentials::Credentials;
 use crate::os::process::{identity, proc};
 use crate::paths::Home;
 use crate::protocol::Run;

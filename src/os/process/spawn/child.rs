@@ -8,7 +8,9 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::isolate;
 use super::isolate::Isolation;
-use super::{Credentials, Rlimit, Step};
+use super::launch::{Rlimit, Step};
+use super::syscall::{check, errno, failed};
+use crate::os::process::credentials::Credentials;
 use crate::os::seccomp;
 
 /// Everything the child needs, put together before it is born.
@@ -117,22 +119,6 @@ fn execute(plan: &Plan) -> Step {
     // SAFETY: all strings end in a zero byte, both arrays in null, and all outlive the call.
     unsafe { libc::execve(plan.program.as_ptr(), plan.argv.as_ptr(), plan.env.as_ptr()) };
     Step::Execute
-}
-
-pub(super) fn errno() -> i32 {
-    // SAFETY: the variable belongs to the thread that sleeps until we are done.
-    unsafe { *libc::__errno_location() }
-}
-
-/// For calls that hand out their errors and may not leave them in `errno`.
-fn failed(error: &io::Error, step: Step) -> Step {
-    // SAFETY: as above.
-    unsafe { *libc::__errno_location() = error.raw_os_error().unwrap_or(libc::EIO) };
-    step
-}
-
-pub(super) fn check(result: impl Into<i64>, step: Step) -> Result<(), Step> {
-    if result.into() < 0 { Err(step) } else { Ok(()) }
 }
 
 /// An ignored signal would stay ignored in the program, which must not inherit our habits. As all signals are blocked

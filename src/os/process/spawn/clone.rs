@@ -5,9 +5,9 @@ use std::ffi::{c_int, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use super::Spawned;
 use super::child;
 use super::child::Plan;
+use super::launch::Spawned;
 
 /// The child's stack. It calls a few shallow functions; the kernel has stacks of its own.
 const STACK: usize = 64 * 1024;

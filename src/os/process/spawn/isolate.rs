@@ -5,8 +5,8 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::child::{check, errno};
-use super::{Step, c_string};
+use super::launch::Step;
+use super::syscall::{c_string, check, errno};
 
 /// What is to be mounted, put together before the child is born.
 pub(super) struct Isolation {

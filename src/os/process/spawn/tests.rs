@@ -3,12 +3,14 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::*;
+use crate::os::process::credentials::Credentials;
 use crate::os::tracer::Tracer;
 
 mod bound;
