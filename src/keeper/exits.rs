@@ -1,8 +1,8 @@
 //! How children ended: from the keeper, which reaps them, to God, which acts on it.
 //!
 //! The socket between the two holds what no God has taken yet, also for the next God. God looks at a message first and
-//! takes it away after it has acted on it, so no exit is lost with a God. A God may see an exit that its predecessor has
-//! acted on. That does no harm, since the run it belonged to has ended by then.
+//! takes it away after it has acted on it, so no exit is lost with a God. A God may see an exit that its predecessor
+//! has acted on. That does no harm, since the run it belonged to has ended by then.
 
 use std::collections::VecDeque;
 use std::io;
@@ -47,8 +47,8 @@ impl Outbox {
         Outbox { socket, unsent: VecDeque::new(), forgotten: 0 }
     }
 
-    /// Adds an exit. Beyond a bound, which only a machine full of dying processes without a God reaches, the oldest exit
-    /// is forgotten. The next God then finds that the process is gone, but not how it ended.
+    /// Adds an exit. Beyond a bound, which only a machine full of dying processes without a God reaches, the oldest
+    /// exit is forgotten. The next God then finds that the process is gone, but not how it ended.
     pub fn add(&mut self, exit: Exit) {
         if self.unsent.len() == KEPT {
             self.unsent.pop_front();

@@ -2,8 +2,8 @@
 //!
 //! The keeper that executes a new program is gone from that moment on. If the new program dies before it has a God, no
 //! process is left that has the open files. The guard has them, since it was started before with the keeper's table of
-//! open files. It then executes the old program as a keeper. If the new program's God is alive, God does that itself and
-//! the guard ends. When the probation is over, the new keeper dismisses the guard.
+//! open files. It then executes the old program as a keeper. If the new program's God is alive, God does that itself
+//! and the guard ends. When the probation is over, the new keeper dismisses the guard.
 
 use std::ffi::OsStr;
 use std::fs::File;

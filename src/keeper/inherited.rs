@@ -29,7 +29,8 @@ pub struct Inherited {
     pub files: HashMap<String, OwnedFd>,
     /// The connections that the God before had written down, and where they were.
     pub connections: Vec<(OwnedFd, Place)>,
-    /// All other sockets that the God before had open. A connection that was accepted just before its end is among them.
+    /// All other sockets that the God before had open. A connection that was accepted just before its end is among
+    /// them.
     pub other_sockets: Vec<OwnedFd>,
     /// Where exits are read from.
     pub exits: Option<OwnedFd>,
@@ -83,7 +84,8 @@ impl Inherited {
             at: shared_memory.get(Word::EndedAt),
             probation: UpgradeProbation::read(&shared_memory),
         });
-        // Files that are no sockets are closed, which makes room: the God before may have had as many as the limit allows.
+        // Files that are no sockets are closed, which makes room: the God before may have had as many as the limit
+        // allows.
         let is_socket = |file: &OwnedFd| files::is_socket(file);
         let other_sockets = open.into_values().filter(is_socket).collect();
         let readiness = readiness.and_then(files::take);
@@ -111,8 +113,8 @@ fn tracer(link: Option<OwnedFd>, keeper: i32) -> Tracer {
     }
 }
 
-/// The records of the God before. After a failed upgrade, where this version cannot read the new God's records, those of
-/// the God before the upgrade.
+/// The records of the God before. After a failed upgrade, where this version cannot read the new God's records, those
+/// of the God before the upgrade.
 fn records_of(shared_memory: &SharedMemory) -> io::Result<Records> {
     let Some(number) = shared_memory.fd_slot(FdSlot::Ledger) else { return Ok(Records::new()) };
     let records = read(number)?;
@@ -124,7 +126,7 @@ fn records_of(shared_memory: &SharedMemory) -> io::Result<Records> {
 
 /// Reads the ledger that is open under this number.
 fn read(number: RawFd) -> io::Result<Records> {
-    files::look_at(number, |file| ledger::read(file)).unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()))
+    files::with_number(number, |file| ledger::read(file)).unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()))
 }
 
 /// Moves the kept files from `open` to a map by name. A number under which another file is open now is passed over.

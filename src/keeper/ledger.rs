@@ -1,7 +1,7 @@
 //! God's present state, where it outlives God: records in a file in memory, which the keeper has open, too.
 //!
-//! A write costs one system call and no disk access. The journal on disk, for the next boot, is fed from here in its own
-//! time. A God that is killed while it writes leaves a frame that does not count.
+//! A write costs one system call and no disk access. The journal on disk, for the next boot, is fed from here in its
+//! own time. A God that is killed while it writes leaves a frame that does not count.
 //!
 //! Open files are kept by name. The record `fd/NAME` holds the number of the descriptor and the identity of the file
 //! behind it, so that a number which was given to another file is not taken for the kept one.
@@ -151,8 +151,8 @@ impl Ledger {
         self.inner.borrow_mut().add(key, None);
     }
 
-    /// Keeps an open file under a name, at once, so that the next God finds it. The file must stay open under its number
-    /// until [`Ledger::release`].
+    /// Keeps an open file under a name, at once, so that the next God finds it. The file must stay open under its
+    /// number until [`Ledger::release`].
     pub fn keep(&self, name: &str, file: impl AsFd) {
         let json = FileId::of(file).and_then(|id| Ok(serde_json::to_string(&id)?));
         match json {
@@ -173,7 +173,8 @@ impl Ledger {
         }
     }
 
-    /// Writes all changes since the last commit, whole or not at all. If memory is short, they stay for the next commit.
+    /// Writes all changes since the last commit, whole or not at all. If memory is short, they stay for the next
+    /// commit.
     pub fn commit(&self) {
         let mut inner = self.inner.borrow_mut();
         if inner.payload.is_empty() {

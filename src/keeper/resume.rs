@@ -57,8 +57,8 @@ impl KeeperState {
     }
 }
 
-/// Executes a program, given as an open file, as the keeper that goes on with all open files. `home` is the daemon's home
-/// folder, for the program's command line. Returns only if that fails, and then with the reason.
+/// Executes a program, given as an open file, as the keeper that goes on with all open files. `home` is the daemon's
+/// home folder, for the program's command line. Returns only if that fails, and then with the reason.
 pub fn execute(shared_memory: &SharedMemory, binary: &impl AsFd, home: &OsStr) -> io::Error {
     let number = shared_memory.file().as_raw_fd().to_string();
     let args: [&OsStr; 6] =

@@ -57,9 +57,9 @@ struct Keeper {
     delay: Duration,
 }
 
-/// Runs the keeper until God has ended for good, and returns the exit code of the daemon. `god` is what God does; it runs
-/// in a process of its own, which ends with the exit code that `god` returns. `companion` is the pid of a child that God
-/// cannot go on without.
+/// Runs the keeper until God has ended for good, and returns the exit code of the daemon. `god` is what God does; it
+/// runs in a process of its own, which ends with the exit code that `god` returns. `companion` is the pid of a child
+/// that God cannot go on without.
 ///
 /// To be called in a process with one thread.
 pub fn run(state: KeeperState, home: &OsStr, companion: Option<i32>, god: impl Fn(Inherited) -> i32) -> i32 {
@@ -102,7 +102,7 @@ impl Keeper {
         }
         if let Some(lock) = shared_memory.fd_slot(FdSlot::Lock) {
             // Only a person who looks for a daemon that hangs needs the pid in the file; a failure hurts nothing else.
-            let _ = files::look_at(lock, |file| files::write_pid(file, own_pid));
+            let _ = files::with_number(lock, |file| files::write_pid(file, own_pid));
         }
         let exits = shared_memory.fd_slot(FdSlot::ExitsIn).and_then(files::take).ok_or(std::io::ErrorKind::NotFound)?;
         Ok(Keeper {
@@ -150,8 +150,8 @@ impl Keeper {
         self.after_end(ended)
     }
 
-    /// A link from the next God's tracer to the keeper: God's end and the keeper's. Without one, for want of descriptors,
-    /// God looks into processes by itself alone.
+    /// A link from the next God's tracer to the keeper: God's end and the keeper's. Without one, for want of
+    /// descriptors, God looks into processes by itself alone.
     fn open_tracer_link(&mut self) -> Option<(RawFd, RawFd)> {
         // Closed before the next God lists its open files: God would take the socket for one of its own.
         self.trace_proxy = None;
@@ -216,8 +216,8 @@ impl Keeper {
         file
     }
 
-    /// Does not return if it succeeds. Exits that wait in memory are sent before, since the next program has no other way
-    /// to get them.
+    /// Does not return if it succeeds. Exits that wait in memory are sent before, since the next program has no other
+    /// way to get them.
     fn execute(&mut self, program: &OwnedFd) {
         self.exits.flush();
         let _ = execute(&self.shared_memory, program, &self.home);
@@ -269,8 +269,8 @@ impl Keeper {
         self.delay = (self.delay * 2).clamp(FIRST_DELAY, LONGEST_DELAY);
     }
 
-    /// Waits before the next start if more than one God in a row was short-lived. Children that end meanwhile are reaped
-    /// afterwards.
+    /// Waits before the next start if more than one God in a row was short-lived. Children that end meanwhile are
+    /// reaped afterwards.
     fn pause(&self) {
         if self.delay > FIRST_DELAY {
             std::thread::sleep(self.delay);

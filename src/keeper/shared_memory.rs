@@ -7,8 +7,8 @@
 //! from word 64   four words for each descriptor: state, listener, run (or since when), sequence number
 //! ```
 //!
-//! It is read after a God was killed at any instruction. So each word is valid by itself, and where words depend on each
-//! other, the one that gives the others their meaning is written last.
+//! It is read after a God was killed at any instruction. So each word is valid by itself, and where words depend on
+//! each other, the one that gives the others their meaning is written last.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
@@ -157,8 +157,8 @@ impl SharedMemory {
         self.words.at(word as usize).load(Ordering::Acquire)
     }
 
-    /// How the last God ended: bits 32 and up are 1 for an exit code and 2 for a signal, the lower ones its number. `None`
-    /// if no God has ended under this keeper.
+    /// How the last God ended: bits 32 and up are 1 for an exit code and 2 for a signal, the lower ones its number.
+    /// `None` if no God has ended under this keeper.
     #[must_use]
     pub fn last_end(&self) -> Option<Ended> {
         let word = self.get(Word::LastEnd);

@@ -39,8 +39,8 @@ pub fn peer_address(connection: impl AsFd) -> Option<IpAddr> {
     SocketAddr::try_from(peer).ok().map(|peer| peer.ip())
 }
 
-/// Says these last words to a client, if any, and no more. What it has sent so far is read before, since the kernel throws away
-/// an answer, and resets the connection, when a socket is closed on which something is unread. Never waits.
+/// Says these last words to a client, if any, and no more. What it has sent so far is read before, since the kernel
+/// throws away an answer, and resets the connection, when a socket is closed on which something is unread. Never waits.
 pub fn dismiss(connection: impl AsFd, words: &[u8]) {
     const PIECES: usize = 16;
     let mut piece = [0; 16 << 10];

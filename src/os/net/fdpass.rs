@@ -1,4 +1,5 @@
-//! Passing open files over Unix stream sockets (`SCM_RIGHTS`): one at most with each message, as Node's channels want it.
+//! Passing open files over Unix stream sockets (`SCM_RIGHTS`): one at most with each message, as Node's channels want
+//! it.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;

@@ -1,4 +1,5 @@
-//! Sockets: addresses, listeners, passing files over them, asking the kernel about connections, dealing connections out.
+//! Sockets: addresses, listeners, passing files over them, asking the kernel about connections, dealing connections
+//! out.
 
 pub mod address;
 pub mod connection;

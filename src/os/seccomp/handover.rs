@@ -16,8 +16,8 @@ pub struct Pending {
     socket: OwnedFd,
 }
 
-/// Both ends, close-on-exec. The second is for [`crate::os::process::spawn::Confinement::watch_binds`], and to be closed by us
-/// when the child is on its way.
+/// Both ends, close-on-exec. The second is for [`crate::os::process::spawn::Confinement::watch_binds`], and to be
+/// closed by us when the child is on its way.
 ///
 /// # Errors
 /// `EMFILE`, `ENFILE`.
@@ -30,8 +30,8 @@ impl Pending {
     /// The watch, once the child has left it.
     ///
     /// # Errors
-    /// `WouldBlock` while the child is still getting ready, which is over when [`crate::os::process::spawn::spawn`] returns;
-    /// `UnexpectedEof` if it ended before it left one.
+    /// `WouldBlock` while the child is still getting ready, which is over when [`crate::os::process::spawn::spawn`]
+    /// returns; `UnexpectedEof` if it ended before it left one.
     pub fn take(&self) -> io::Result<BindWatch> {
         let (_, mut files) = fdpass::receive(&self.socket, &mut [0; 1])?;
         files.pop().map(BindWatch::from).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())

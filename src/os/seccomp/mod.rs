@@ -1,8 +1,9 @@
 //! Being told of every `bind` and `listen` of a program and its descendants, and answering in the kernel's place.
 //!
-//! Seccomp's user notification: the program is put under a filter before it starts (see [`crate::os::process::spawn`]); from
-//! then on its thread sleeps in such a call until the [`BindWatch`] has answered. No other call is touched, so neither
-//! is a connection's data. Sources: `seccomp_unotify(2)`, the kernel's `Documentation/userspace-api/seccomp_filter.rst`.
+//! Seccomp's user notification: the program is put under a filter before it starts (see [`crate::os::process::spawn`]);
+//! from then on its thread sleeps in such a call until the [`BindWatch`] has answered. No other call is touched, so
+//! neither is a connection's data. Sources: `seccomp_unotify(2)`, the kernel's
+//! `Documentation/userspace-api/seccomp_filter.rst`.
 //!
 //! ## What one has to know
 //!

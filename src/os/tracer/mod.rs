@@ -1,12 +1,13 @@
 //! Looking into other processes: taking one of their files, reading their memory, finding the system call they wait in.
 //!
 //! The kernel grants that to a process that may trace them (`PTRACE_MODE_ATTACH`): to processes of the same user, but
-//! where Yama is configured so (`kernel.yama.ptrace_scope` 1, as on Ubuntu) only to their ancestors. What else is read of
-//! processes, above all their lists of open files and of sockets, takes `PTRACE_MODE_READ`, which Yama does not restrict.
+//! where Yama is configured so (`kernel.yama.ptrace_scope` 1, as on Ubuntu) only to their ancestors. What else is read
+//! of processes, above all their lists of open files and of sockets, takes `PTRACE_MODE_READ`, which Yama does not
+//! restrict.
 //!
-//! A process without descendants, because what it starts is to outlive it, therefore has a *proxy*: an ancestor of those
-//! processes that looks into them at its request. The proxy gets a request only if the kernel has refused the process
-//! itself. So it costs nothing where there is no Yama, and the permissions may change at any time.
+//! A process without descendants, because what it starts is to outlive it, therefore has a *proxy*: an ancestor of
+//! those processes that looks into them at its request. The proxy gets a request only if the kernel has refused the
+//! process itself. So it costs nothing where there is no Yama, and the permissions may change at any time.
 //!
 //! ```text
 //!  Tracer ─── asks: number, what, thread, two arguments; each a u64 ──► TraceProxy, woken by the signal REQUESTED
@@ -86,8 +87,8 @@ pub fn is_unanswered(errno: i32) -> bool {
     [SILENT, DEAD].contains(&errno)
 }
 
-/// What Yama is set to (`kernel.yama.ptrace_scope`), if that limits us: 1 lets only ancestors look into a program, 2 only
-/// who has `CAP_SYS_PTRACE`, 3 nobody.
+/// What Yama is set to (`kernel.yama.ptrace_scope`), if that limits us: 1 lets only ancestors look into a program, 2
+/// only who has `CAP_SYS_PTRACE`, 3 nobody.
 #[must_use]
 pub fn yama_limit() -> Option<u8> {
     const SYS_PTRACE: u32 = 19;

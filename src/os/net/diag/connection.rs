@@ -91,9 +91,10 @@ impl Connection {
         self.state == State::Established && self.unread == 0 && self.unsent == 0 && still && !self.is_asked()
     }
 
-    /// True if the peer spoke last. The kernel's clock ticks every few milliseconds: on one machine an answer comes in the
-    /// same tick as its question, and the next question in the same as the answer. Then it is told by what followed: a
-    /// peer that has nothing to say acknowledges the answer some ticks later, unless it was the first on its connection.
+    /// True if the peer spoke last. The kernel's clock ticks every few milliseconds: on one machine an answer comes in
+    /// the same tick as its question, and the next question in the same as the answer. Then it is told by what
+    /// followed: a peer that has nothing to say acknowledges the answer some ticks later, unless it was the first on
+    /// its connection.
     fn is_asked(&self) -> bool {
         match self.last_sent.cmp(&self.last_received) {
             Ordering::Less => false,

@@ -71,7 +71,8 @@ pub fn connections(port: u16) -> io::Result<Vec<Connection>> {
 pub fn connections_of(processes: &[i32], port: u16) -> io::Result<Vec<Connection>> {
     let mut found = connections(port)?;
     if !found.is_empty() {
-        // Looked at afterwards: one that was accepted in between is in nobody's hands by the list, and in theirs by this.
+        // Looked at afterwards: one that was accepted in between is in nobody's hands by the list, and in theirs by
+        // this.
         let theirs = sockets_of(processes);
         found.retain(|connection| theirs.contains(&connection.inode));
     }
@@ -164,7 +165,8 @@ fn waiting_unix(inode: u64) -> io::Result<u32> {
 /// How many sockets have a peer that connected to this Unix path.
 #[must_use]
 pub fn connected_unix(path: &std::path::Path) -> usize {
-    // `Num RefCount Protocol Flags Type St Inode Path`; 03 is connected, and an accepted socket bears its listener's path.
+    // `Num RefCount Protocol Flags Type St Inode Path`; 03 is connected, and an accepted socket bears its listener's
+    // path.
     let Ok(table) = fs::read_to_string("/proc/net/unix") else { return 0 };
     let of = path.to_string_lossy();
     let is_one = |line: &&str| {

@@ -1,8 +1,8 @@
 //! The balancer in classic BPF, for which everybody has the right: any of the sockets in rotation, by chance, or by the
 //! client's address.
 //!
-//! It names a socket by its index in the kernel's own list, so we keep a copy of that list (see [`super::group::Group`]). An
-//! index beyond the list leaves the choice to the kernel's hash.
+//! It names a socket by its index in the kernel's own list, so we keep a copy of that list (see
+//! [`super::group::Group`]). An index beyond the list leaves the choice to the kernel's hash.
 
 use std::io;
 use std::os::fd::AsFd;

@@ -1,9 +1,9 @@
 //! The balancer in eBPF: exact round robin, or by client address. It takes `CAP_BPF`.
 //!
 //! Four maps: a counter, the table (how many entries, then the place each leads to), the sockets by place, and the
-//! routes past the rotation (by port, to which place). A socket's place is ours to give and never changes, so the kernel's
-//! own order does not matter here. Changing the table is one write; a connection that is being placed at this instant may
-//! still see the old one. The program itself is in [`super::program`].
+//! routes past the rotation (by port, to which place). A socket's place is ours to give and never changes, so the
+//! kernel's own order does not matter here. Changing the table is one write; a connection that is being placed at this
+//! instant may still see the old one. The program itself is in [`super::program`].
 
 use std::collections::BTreeMap;
 use std::io;

@@ -8,10 +8,10 @@
 //! |---|---|---|---|
 //! | [`KernelBalancing::RoundRobin`] | `CAP_BPF` | in turn | by client |
 //! | [`KernelBalancing::Random`] | nothing | at random | by client |
-//! | [`KernelBalancing::Hash`] | nothing, the kernel's own | by client address and port; no member can be excluded | same |
+//! | [`KernelBalancing::Hash`] | nothing, the kernel's own | by client address and port; excludes no member | same |
 //!
-//! With [`Deal::ByAddress`] the first two deal both by the client's address alone: each client belongs to one member, and
-//! that member's successor inherits the client (see `rotation`). `Hash` cannot do that.
+//! With [`Deal::ByAddress`] the first two deal both by the client's address alone: each client belongs to one member,
+//! and that member's successor inherits the client (see `rotation`). `Hash` cannot do that.
 //!
 //! An excluded member gets no new connections. It keeps those that it has and those in its queue. The daemon can make a
 //! connection of its own to any member: see `routes`.
@@ -19,8 +19,8 @@
 //! ## The kernel's list
 //!
 //! `Random` names a socket by its index, so the order is kept as the kernel keeps it (`net/core/sock_reuseport.c`): a
-//! TCP socket is appended when it *listens*, a UDP socket when it is bound; when one leaves, the last one moves into its
-//! place. A program can remove its socket by `shutdown`, although the group has a copy: see `order`.
+//! TCP socket is appended when it *listens*, a UDP socket when it is bound; when one leaves, the last one moves into
+//! its place. A program can remove its socket by `shutdown`, although the group has a copy: see `order`.
 
 mod balancing;
 mod bpf;

@@ -1,12 +1,12 @@
 //! Which indices of the kernel's list may be named, as sockets leave it in an order that nobody knows.
 //!
-//! A program can take its socket out by `shutdown` long before we hear of it, and of several that did, we never hear who
-//! was first. So a member is *sure* only while its index is known; those that are not have some of the same indices, and
-//! may be named together, but not apart. They become sure again as others leave.
+//! A program can take its socket out by `shutdown` long before we hear of it, and of several that did, we never hear
+//! who was first. So a member is *sure* only while its index is known; those that are not have some of the same
+//! indices, and may be named together, but not apart. They become sure again as others leave.
 //!
 //! While `k` programs that were told to stop may take their sockets out, of `n` members those at an index up to `n - k`
-//! are safe: only the last of the list is moved, and the one at `n - k` is the last when all `k` but one are gone. After
-//! the very last it may lie beyond the list, where the kernel takes any, and any is right by then.
+//! are safe: only the last of the list is moved, and the one at `n - k` is the last when all `k` but one are gone.
+//! After the very last it may lie beyond the list, where the kernel takes any, and any is right by then.
 
 use super::group::{Group, Member};
 

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! The number counts connections, or is the hash of addresses and ports for what has no connections, or that of the
-//! client's address alone ([`rendezvous`](super::rendezvous)). Where anything is missing nobody is chosen, and the kernel
-//! does by its hash. Without routes, which is nearly always, they cost one look at how many there are.
+//! client's address alone ([`rendezvous`](super::rendezvous)). Where anything is missing nobody is chosen, and the
+//! kernel does by its hash. Without routes, which is nearly always, they cost one look at how many there are.
 //!
 //! As a queue closes, its connections come here without a packet, and tell their client's address themselves.
 

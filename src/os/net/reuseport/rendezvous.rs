@@ -6,8 +6,8 @@
 //!
 //! The programs in the kernel cannot do that for each connection, so they only tell clients apart, by a hash of the
 //! address, into *buckets*, and are told who has which bucket. The hash is written down here, for both of them: the
-//! address' words are folded into one, which is then mixed so that each of its bits counts for every bucket. An address of
-//! IPv4 counts as what it is in IPv6 (`::ffff:127.0.0.1`), which is what some structures in the kernel hold of it.
+//! address' words are folded into one, which is then mixed so that each of its bits counts for every bucket. An address
+//! of IPv4 counts as what it is in IPv6 (`::ffff:127.0.0.1`), which is what some structures in the kernel hold of it.
 
 /// How many buckets there are where everything is in maps, and where the whole program grows with them: its size is
 /// limited by `net.core.optmem_max`, 20 KB in older kernels.
@@ -18,8 +18,8 @@ pub(super) const FEW_BUCKETS: u32 = 256;
 pub(super) const FOLD: u32 = 0x9E37_79B1;
 /// What stands before the address of IPv4 in that of IPv6.
 pub(super) const MAPPED: u32 = 0xffff;
-/// The mixing, step by step: a shift to the right of which the exclusive or is taken, then a multiplication (`lowbias32`
-/// by Chris Wellons).
+/// The mixing, step by step: a shift to the right of which the exclusive or is taken, then a multiplication
+/// (`lowbias32` by Chris Wellons).
 pub(super) const MIX: [(u32, u32); 3] = [(16, 0x7FEB_352D), (15, 0x846C_A68B), (16, 1)];
 
 /// How much a client, or a bucket of them, belongs to what has this number: all over the range, and always the same.

@@ -1,8 +1,9 @@
 //! Telling the kernel who gets what comes: those in rotation, or for each client address the one that it belongs to.
 //!
 //! By address, both programs work with a table as before. It just has an entry for each bucket of clients
-//! ([`rendezvous`](super::rendezvous)) instead of one for each member, and clients' addresses lead to the entries instead
-//! of a counter or chance. So the whole table is written as members come and go, and the programs stay as they are.
+//! ([`rendezvous`](super::rendezvous)) instead of one for each member, and clients' addresses lead to the entries
+//! instead of a counter or chance. So the whole table is written as members come and go, and the programs stay as they
+//! are.
 //!
 //! With `Random`, a member whose index is not sure (see `order`) may change places with another such one, and their
 //! clients with them; while the last of the list moves, its clients are the others' for some microseconds.

@@ -140,8 +140,8 @@ impl Key {
         self.address.port() == to.port() && (any || own.to_canonical() == ip)
     }
 
-    /// True if this socket is where sockets with this key can be reached from: in their network name space, none of them
-    /// being limited to a network device.
+    /// True if this socket is where sockets with this key can be reached from: in their network name space, none of
+    /// them being limited to a network device.
     #[must_use]
     pub fn is_reachable_from(&self, client: impl AsFd) -> bool {
         let namespace = get_option(client, libc::SOL_SOCKET, NAMESPACE).unwrap_or(0);

@@ -25,7 +25,8 @@ pub struct Launch<'a> {
     pub cwd: &'a Path,
     /// Descriptors 0, 1, 2 and so on. The program gets no others.
     pub fds: &'a [BorrowedFd<'a>],
-    /// True if the parent of this process is to be the parent of the new one. It then reaps it, after a failed start too.
+    /// True if the parent of this process is to be the parent of the new one. It then reaps it, after a failed start
+    /// too.
     pub sibling: bool,
     /// How it is confined.
     pub confinement: Confinement<'a>,
@@ -49,13 +50,13 @@ pub struct Confinement<'a> {
     pub read_only: &'a [PathBuf],
     /// True if it gets an empty `/tmp` and `/var/tmp` of its own, which are gone when it ends.
     pub private_tmp: bool,
-    /// A process (pidfd, Linux 5.8) whose mount namespace it shares, and whose user namespace if that is another one than
-    /// ours.
+    /// A process (pidfd, Linux 5.8) whose mount namespace it shares, and whose user namespace if that is another one
+    /// than ours.
     pub view_of: Option<BorrowedFd<'a>>,
     /// True if the kernel kills it when the thread that starts it ends. Not to be combined with [`Launch::sibling`].
     pub dies_with_us: bool,
-    /// The child's end of a [`crate::os::seccomp::handover`], if its binds are to be intercepted. That then holds for all
-    /// its descendants. Unless this process has `CAP_SYS_ADMIN`, none of them can gain privileges.
+    /// The child's end of a [`crate::os::seccomp::handover`], if its binds are to be intercepted. That then holds for
+    /// all its descendants. Unless this process has `CAP_SYS_ADMIN`, none of them can gain privileges.
     pub watch_binds: Option<BorrowedFd<'a>>,
 }
 
