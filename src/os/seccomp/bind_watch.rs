@@ -11,7 +11,7 @@ use tokio::io::unix::AsyncFd;
 use super::call::{Answer, Delivery, Request, RequestId, read_call};
 use crate::os::tracer::Tracer;
 
-/// Where the calls of one program and its descendants are told.
+/// Receives the intercepted calls of one program and its descendants, and answers them.
 #[derive(Debug)]
 pub struct BindWatch {
     file: OwnedFd,
@@ -19,29 +19,29 @@ pub struct BindWatch {
 }
 
 impl BindWatch {
-    /// The same, with this one to look into the program.
+    /// The same watch, which uses this tracer to look into the program.
     #[must_use]
     pub fn seen_by(self, tracer: &Tracer) -> BindWatch {
         BindWatch { tracer: tracer.clone(), ..self }
     }
 
-    /// The next call. `None`: nobody is left under the filter, and nobody ever will be again.
+    /// The next call. `None` if no process is left under the filter; then none can ever be again.
     ///
-    /// Never blocks, as long as nobody else receives from the same watch.
+    /// Never blocks, as long as no other process receives from the same watch.
     ///
     /// # Errors
-    /// `WouldBlock` when there is none.
+    /// `WouldBlock` when no call waits.
     pub fn next(&self) -> io::Result<Option<Request>> {
         loop {
             let mut polled = [PollFd::new(&self.file, PollFlags::IN)];
             match poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
-                // Also of a look that waits for nothing.
+                // A signal can interrupt even a poll that does not wait.
                 Err(rustix::io::Errno::INTR) => continue,
-                looked => looked?,
+                result => result?,
             };
             let found = polled[0].revents();
             if found.contains(PollFlags::IN) {
-                // One who was killed in this very moment is nobody to be told of.
+                // `None` if the thread was killed in this very moment.
                 if let Some(request) = self.receive()? {
                     return Ok(Some(request));
                 }
@@ -54,23 +54,23 @@ impl BindWatch {
     }
 
     fn receive(&self) -> io::Result<Option<Request>> {
-        // SAFETY: structures of numbers, for which zero is a value, and which the kernel wants to be zero.
-        let mut notice: Notice = unsafe { MaybeUninit::zeroed().assume_init() };
-        match self.control(libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut notice) {
+        // SAFETY: structures of numbers, for which zero is a valid value, and which the kernel requires to be zero.
+        let mut notification: Notification = unsafe { MaybeUninit::zeroed().assume_init() };
+        match self.control(libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut notification) {
             Ok(_) => {}
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => return Ok(None),
             Err(error) => return Err(error),
         }
-        let libc::seccomp_notif { id, pid, data, .. } = notice.told;
+        let libc::seccomp_notif { id, pid, data, .. } = notification.kernel;
         let (id, thread) = (RequestId(id), pid.cast_signed());
         let call = read_call(&self.tracer, thread, i64::from(data.nr), data.args)
-            // The filter tells of nothing else.
+            // The filter reports no other calls.
             .ok_or(io::ErrorKind::InvalidData)?;
-        // A thread number may be given again: what we read is of the one who asked only if he still waits.
+        // A thread number may be used again: what was read is of the calling thread only if that still waits.
         Ok(self.is_waiting(id)?.then_some(Request { id, thread, call }))
     }
 
-    /// True if this call was received by us or by one before us, was not answered, and its thread still waits.
+    /// True if this call was received, now or by an earlier God, was not answered, and its thread still waits.
     ///
     /// # Errors
     /// None is known.
@@ -83,20 +83,20 @@ impl BindWatch {
         }
     }
 
-    /// Our own descriptor of the socket a call is about. `None` if nobody waits any more.
+    /// Duplicates the socket of a call. `None` if the thread does not wait any more.
     ///
     /// # Errors
-    /// `EBADF` if the program has no such descriptor, else those of [`Tracer::take_fd`].
+    /// `EBADF` if no file is open under the number, else those of [`Tracer::take_fd`].
     pub fn take_socket(&self, request: &Request) -> io::Result<Option<OwnedFd>> {
         let taken = self.tracer.take_fd(request.thread, request.call.socket());
-        // Of one who is gone the number may mean somebody else by now.
+        // If the thread is gone, its number may stand for another one by now.
         if self.is_waiting(request.id)? { taken.map(Some) } else { Ok(None) }
     }
 
-    /// Lets the thread go on.
+    /// Answers a call; its thread goes on.
     ///
     /// # Errors
-    /// `EINPROGRESS` if it was answered already.
+    /// `EINPROGRESS` if the call was answered already.
     pub fn answer(&self, id: RequestId, answer: Answer) -> io::Result<Delivery> {
         let (error, flags) = match answer {
             Answer::Success => (0, 0),
@@ -107,12 +107,12 @@ impl BindWatch {
         delivered(self.control(libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut response))
     }
 
-    /// Puts a file of ours in the place of the one the program has under this number. Its call still waits.
+    /// Replaces the file that the program has open under this number by `file`. The call still waits.
     ///
-    /// Whether the file blocks is a property of the file, which the program then shares with us.
+    /// Whether the file blocks is a property that program and daemon share from then on.
     ///
     /// # Errors
-    /// `EMFILE` if the number is beyond what the program may have.
+    /// `EMFILE` if the number is beyond the program's limit.
     pub fn replace(&self, id: RequestId, number: RawFd, file: impl AsFd, close_on_exec: bool) -> io::Result<Delivery> {
         let mut order = libc::seccomp_notif_addfd {
             id: id.0,
@@ -124,20 +124,20 @@ impl BindWatch {
         delivered(self.control(libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw mut order))
     }
 
-    /// The same, for awaiting calls: call [`BindWatch::next`] when it is readable.
+    /// Registers the watch with the runtime. When it is readable, call [`BindWatch::next`].
     ///
     /// # Errors
-    /// If the runtime cannot watch it.
+    /// If the runtime cannot watch the file.
     pub fn watch(self) -> io::Result<AsyncFd<BindWatch>> {
-        // SAFETY: `as_raw_fd` is that of the file in a private field that nothing replaces: always the same, and open
-        // until the AsyncFd drops it.
+        // SAFETY: `as_raw_fd` returns the number of the file in a private field that is never replaced, so the number
+        // stays the same and open until the AsyncFd drops it.
         Ok(unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) }?)
     }
 
-    /// One of the `ioctl`s of `linux/seccomp.h`. `argument` points to the structure that the number of it tells.
+    /// One of the `ioctl`s of `linux/seccomp.h`. `argument` points to the structure that belongs to `order`.
     fn control<T>(&self, order: libc::Ioctl, argument: *mut T) -> io::Result<i32> {
-        // SAFETY: the kernel reads and writes a structure of the size that is part of `order`, which is at most that
-        // of what each caller here owns and points to.
+        // SAFETY: the kernel reads and writes a structure of the size that is part of `order`. All callers here pass a
+        // pointer to a value of theirs that is at least as large.
         match unsafe { libc::ioctl(self.file.as_raw_fd(), order, argument) } {
             -1 => Err(io::Error::last_os_error()),
             result => Ok(result),
@@ -153,15 +153,15 @@ fn delivered(result: io::Result<i32>) -> io::Result<Delivery> {
     }
 }
 
-/// A notification, with room for what later kernels may add to it.
+/// A notification, with room for fields that later kernels may add.
 #[repr(C)]
-struct Notice {
-    told: libc::seccomp_notif,
+struct Notification {
+    kernel: libc::seccomp_notif,
     spare: [u64; 32],
 }
 
 impl From<OwnedFd> for BindWatch {
-    /// The one a predecessor had. Into the program we look by ourselves, unless somebody else is named.
+    /// The watch that an earlier God had. It looks into the program without a proxy, until [`BindWatch::seen_by`].
     fn from(file: OwnedFd) -> BindWatch {
         BindWatch { file, tracer: Tracer::direct() }
     }

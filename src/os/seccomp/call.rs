@@ -9,50 +9,50 @@ use super::i386;
 use crate::os::net::address::Address;
 use crate::os::tracer::Tracer;
 
-/// Which call it is, among those of one watch. They are numbered in the order they were made, from a random start.
+/// Number of a call at its watch. Calls are numbered in the order in which they are made, from a random start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RequestId(pub(super) u64);
 
 /// A call that waits for its answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// For the answer.
+    /// Its number, by which it is answered.
     pub id: RequestId,
-    /// The thread that made it. That may be another than the first of its process.
+    /// The thread that made it, which need not be the first of its process.
     pub thread: i32,
-    /// What it wants.
+    /// The call itself.
     pub call: Call,
 }
 
-/// What a thread wants from the kernel. `socket` is its number for a descriptor, which may be none.
+/// A call with its arguments. `socket` is the program's number for the descriptor, which may be invalid.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Call {
     /// `bind(2)`.
     Bind {
-        /// Of which socket.
+        /// The socket.
         socket: RawFd,
-        /// To which address: a copy, which the program cannot change any more.
+        /// The address: a copy, which the program cannot change any more.
         address: Address,
     },
-    /// `bind(2)` with an address that cannot be read: the program's mistake (`EFAULT`), or we are not allowed to, or
-    /// nobody answers who is to read it for us. The same of all arguments of a call of 32 bits.
+    /// `bind(2)` with an address that cannot be read: the program passed an invalid pointer (`EFAULT`), or the kernel
+    /// does not allow it, or the tracer's proxy does not respond. Also a 32-bit call whose arguments cannot be read.
     BindUnreadable {
-        /// Of which socket; -1 if even that cannot be read.
+        /// The socket; -1 if even that cannot be read.
         socket: RawFd,
-        /// Why it cannot be read.
+        /// The error of reading.
         errno: i32,
     },
     /// `listen(2)`.
     Listen {
-        /// On which socket.
+        /// The socket.
         socket: RawFd,
-        /// How long a queue it wants.
+        /// The requested length of the accept queue.
         backlog: i32,
     },
 }
 
 impl Call {
-    /// The program's number of the socket it is about.
+    /// The program's number of the socket.
     #[must_use]
     pub fn socket(&self) -> RawFd {
         match self {
@@ -61,14 +61,14 @@ impl Call {
     }
 }
 
-/// What the thread is told.
+/// What the call returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
-    /// It is done.
+    /// Success.
     Success,
-    /// It failed with this `errno`.
+    /// A failure with this `errno`.
     Error(i32),
-    /// The kernel shall do it as if we were not there.
+    /// The kernel executes the call as if it had not been intercepted.
     Continue,
 }
 
@@ -81,16 +81,16 @@ impl From<io::Result<()>> for Answer {
     }
 }
 
-/// Whether somebody was there to hear an answer.
+/// Whether the thread still waited for the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// The thread goes on with it.
+    /// The thread goes on with the answer.
     Delivered,
-    /// The thread was killed, or on old kernels interrupted, in which case it asks again.
+    /// The thread was killed, or on old kernels interrupted; then it makes the call again.
     Gone,
 }
 
-/// `None` if it is neither of the two.
+/// Reads a call. `None` if it is neither `bind` nor `listen`.
 pub(super) fn read_call(tracer: &Tracer, thread: i32, number: i64, arguments: [u64; 6]) -> Option<Call> {
     let [first, second, third, ..] = arguments;
     match number {
@@ -103,7 +103,7 @@ pub(super) fn read_call(tracer: &Tracer, thread: i32, number: i64, arguments: [u
     }
 }
 
-/// The kernel takes the lower half of what is an `int`.
+/// An argument of type `int`: the kernel uses the lower half.
 fn int(argument: u64) -> i32 {
     (argument as u32).cast_signed()
 }
@@ -119,7 +119,7 @@ fn bind_call(tracer: &Tracer, thread: i32, socket: u64, at: u64, length: u64) ->
     }
 }
 
-/// The call whose arguments lie in memory at `at`.
+/// Reads a `socketcall`, whose arguments are in memory at `at`.
 fn socketcall(tracer: &Tracer, thread: i32, call: u32, at: u64) -> Option<Call> {
     let read = |count: u32| tracer.read_memory(thread, at, count * i386::WORD);
     let made = match call {

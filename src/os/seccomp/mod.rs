@@ -1,22 +1,22 @@
-//! Being told of every `bind` and `listen` of a program and its descendants, and answering in the kernel's place.
+//! Interception of every `bind` and `listen` of a program and its descendants, with an answer in the kernel's place.
 //!
-//! Seccomp's user notification: the program is put under a filter before it starts (see [`crate::os::process::spawn`]);
-//! from then on its thread sleeps in such a call until the [`BindWatch`] has answered. No other call is touched, so
-//! neither is a connection's data. Sources: `seccomp_unotify(2)`, the kernel's
+//! It uses seccomp's user notification. The program is put under a filter before it starts (see
+//! [`crate::os::process::spawn`]). From then on a thread that makes such a call sleeps until the [`BindWatch`] has answered.
+//! No other call is intercepted, so the data of connections is not touched. Sources: `seccomp_unotify(2)`, the kernel's
 //! `Documentation/userspace-api/seccomp_filter.rst`.
 //!
-//! ## What one has to know
+//! ## What to know
 //!
-//! - A program cannot leave its filter. This is no wall against a hostile one: it can get around by `io_uring`, or by
-//!   calls of an instruction set that the filter does not know.
-//! - While nobody has a copy of the watch open, such a call fails with `ENOSYS`. While somebody has, but does not
-//!   answer, it waits: the watch is to be kept where it outlives us.
-//! - A notification that was received and not answered by one who died is not delivered again. Whoever comes next
-//!   answers it by its [`RequestId`], which therefore is to be written down before anything else; see [`recovery`].
-//! - What is answered with [`Answer::Continue`] the kernel does itself with what the arguments are by then, which
-//!   another thread may have changed: nothing may be concluded from what we read.
-//! - One watch at most is above a process: under ours, other supervisors that use this (container runtimes without
-//!   root, ourselves) cannot.
+//! - A program cannot leave its filter. But the filter is no protection against a hostile program: `io_uring`, or calls
+//!   of an instruction set that the filter does not know, get around it.
+//! - While no process has a copy of the watch open, such a call fails with `ENOSYS`. While a process has one but does
+//!   not answer, the call waits. So the watch must be kept where it outlives the daemon.
+//! - A notification that a dead process received and did not answer is not delivered again. The next God answers it by
+//!   its [`RequestId`], which must therefore be recorded before anything else is done; see [`recovery`].
+//! - After [`Answer::Continue`] the kernel executes the call with the arguments as they are by then. Another thread may
+//!   have changed them, so no decision may depend on what was read.
+//! - A process is under one watch at most. Other supervisors that use user notification (container runtimes without
+//!   root, another pmr) cannot run below this one.
 
 pub mod ability;
 mod bind_watch;
