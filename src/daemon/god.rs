@@ -176,7 +176,7 @@ impl God {
             let noticed = std::mem::take(&mut in_a_row);
             tokio::select! {
                 biased;
-                dead = told.exits.look() => {
+                dead = told.exits.wait() => {
                     self.reap(&dead);
                     killpoint::pass("reaped");
                     told.exits.take();

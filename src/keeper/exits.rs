@@ -1,7 +1,7 @@
 //! How children ended: from the keeper, which reaps them, to God, which acts on it.
 //!
-//! The socket between the two holds what no God has taken yet, also for the next God. God looks at a message first and
-//! takes it away after it has acted on it, so no exit is lost with a God. A God may see an exit that its predecessor
+//! The socket between the two holds what no God has taken yet, also for the next God. God reads a message first and
+//! removes it after it has acted on it, so no exit is lost with a God. A God may see an exit that its predecessor
 //! has acted on. That does no harm, since the run it belonged to has ended by then.
 
 use std::collections::VecDeque;
@@ -93,7 +93,7 @@ impl Inbox {
     }
 
     /// Waits for a message and returns the exits in the oldest one, which stays in the socket until [`Inbox::take`].
-    pub async fn look(&self) -> Vec<Exit> {
+    pub async fn wait(&self) -> Vec<Exit> {
         loop {
             let Ok(mut ready) = self.socket.readable().await else { return std::future::pending().await };
             match self.peek() {
@@ -114,7 +114,7 @@ impl Inbox {
     /// Removes the oldest message from the socket.
     pub fn take(&self) {
         let mut nothing = [0; 1];
-        // Cannot fail after a look: no other reader takes messages.
+        // Cannot fail after `wait` or `peek`: no other reader takes messages.
         let _ = recv(self.socket.as_fd(), &mut nothing, RecvFlags::DONTWAIT | RecvFlags::TRUNC);
     }
 }
@@ -153,12 +153,12 @@ mod tests {
         let second = theirs.try_clone().unwrap();
         let first_reader = Inbox::new(theirs).unwrap();
         let first = vec![(7, Ended::Code(3)), (8, Ended::Signal(9))];
-        assert_eq!(first_reader.look().await, first);
+        assert_eq!(first_reader.wait().await, first);
         drop(first_reader);
         let successor = Inbox::new(second).unwrap();
-        assert_eq!(successor.look().await, first, "the first reader died before it took them");
+        assert_eq!(successor.wait().await, first, "the first reader died before it took them");
         successor.take();
-        assert_eq!(successor.look().await, [(9, Ended::Code(0))]);
+        assert_eq!(successor.wait().await, [(9, Ended::Code(0))]);
         successor.take();
         assert_eq!(successor.peek(), None);
     }

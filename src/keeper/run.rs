@@ -101,7 +101,7 @@ impl Keeper {
             }
         }
         if let Some(lock) = shared_memory.fd_slot(FdSlot::Lock) {
-            // Only a person who looks for a daemon that hangs needs the pid in the file; a failure hurts nothing else.
+            // The pid in the file is only needed to find a daemon that hangs, so a failure is ignored.
             let _ = files::with_number(lock, |file| files::write_pid(file, own_pid));
         }
         let exits = shared_memory.fd_slot(FdSlot::ExitsIn).and_then(files::take).ok_or(std::io::ErrorKind::NotFound)?;

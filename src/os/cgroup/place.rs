@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn both_versions_side_by_side() {
+    fn hierarchies_of_both_versions_are_found_side_by_side() {
         let cgroup = "4:memory:/jobs/7\n2:cpu,cpuacct:/\n3:pids:/\n1:name=systemd:/x\n0::/user/a:b\n";
         assert_eq!(
             places(HYBRID, cgroup),

@@ -1,4 +1,4 @@
-//! What `/proc` says of processes: parent, processor time, memory, capabilities.
+//! Information on processes from `/proc`: parent, processor time, memory, capabilities.
 
 use std::collections::HashMap;
 use std::fs;

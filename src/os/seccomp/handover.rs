@@ -17,8 +17,8 @@ pub struct Pending {
     socket: OwnedFd,
 }
 
-/// Both ends, close-on-exec. The second is for [`crate::os::process::spawn::Confinement::watch_binds`], and to be
-/// closed by us when the child is on its way.
+/// Makes both ends, close-on-exec. The second is for [`crate::os::process::spawn::Confinement::watch_binds`]. The
+/// daemon must close it after the start.
 ///
 /// # Errors
 /// `EMFILE`, `ENFILE`.
@@ -32,7 +32,7 @@ impl Pending {
     ///
     /// # Errors
     /// `WouldBlock` while the child prepares itself, which it has done when [`crate::os::process::spawn::spawn`]
-    /// returns; `UnexpectedEof` if it ended before it left one.
+    /// returns; `UnexpectedEof` if the child ended before it sent one.
     pub fn take(&self) -> io::Result<BindWatch> {
         let (_, mut files) = fdpass::receive(&self.socket, &mut [0; 1])?;
         files.pop().map(BindWatch::from).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())

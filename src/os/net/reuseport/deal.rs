@@ -1,15 +1,16 @@
-//! What a group deals to its members, and what it tells clients apart by.
+//! What a group deals to its members, and what decides to which member it goes.
 
 use serde::{Deserialize, Serialize};
 
-/// What clients are told apart by.
+/// What decides to which member a connection goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Deal {
-    /// By nothing: each connection is dealt by itself, in turn or at random. Datagrams of one socket stay together.
+    /// The balancer alone: each connection is dealt by itself, in turn or at random. Datagrams of one socket stay
+    /// together.
     #[default]
     Each,
-    /// By the client's address: all that a client sends goes to the same member.
+    /// The client's address: all that a client sends goes to the same member.
     ByAddress,
 }
 

@@ -21,7 +21,7 @@ pub(super) struct Member {
     pub(super) place: u32,
     /// In rotation: it gets new connections.
     pub(super) included: bool,
-    /// Its program was told to stop, and may shut the socket down at any moment.
+    /// Its program got its stop signal, and may shut the socket down at any moment.
     pub(super) leaving: bool,
     /// Its index in the kernel's list is known, see `order`.
     pub(super) sure: bool,

@@ -61,7 +61,7 @@ impl Group {
         self.set_included(id, true);
     }
 
-    /// Takes a member out of rotation whose program is about to be told to stop.
+    /// Takes a member out of rotation whose program is about to get its stop signal.
     pub fn leave(&mut self, id: MemberId) {
         self.change(id, |member| (member.included, member.leaving) = (false, true));
     }

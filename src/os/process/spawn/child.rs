@@ -138,7 +138,7 @@ fn default_signals() {
 
 fn unblock_signals() {
     let none = 0_u64;
-    // SAFETY: the kernel reads eight bytes, as the size says.
+    // SAFETY: the kernel reads eight bytes, the size that is passed.
     unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const none, std::ptr::null::<u64>(), 8) };
 }
 

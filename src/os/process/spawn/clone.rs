@@ -23,7 +23,8 @@ pub(super) enum Way {
     Clone,
 }
 
-/// Makes the process and waits until it has executed the program or failed. The plan then says which.
+/// Makes the process and waits until it has executed the program or failed. The plan then has the step that failed, if
+/// one did.
 pub(super) fn clone(way: Way, plan: &mut Plan, sibling: bool, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Spawned> {
     let stack = Stack::new()?;
     // No signal handler of the daemon may run in the child.
@@ -118,7 +119,7 @@ impl Stack {
             return Err(io::Error::last_os_error());
         }
         let stack = Stack(base);
-        // SAFETY: the part above the guard, all of it ours.
+        // SAFETY: the part of the new mapping above the guard.
         let opened = unsafe { libc::mprotect(stack.bottom(), STACK, libc::PROT_READ | libc::PROT_WRITE) };
         if opened == 0 { Ok(stack) } else { Err(io::Error::last_os_error()) }
     }
@@ -148,7 +149,7 @@ struct Blocked {
 impl Blocked {
     fn all() -> Blocked {
         let (all, mut before) = (u64::MAX, 0_u64);
-        // SAFETY: the kernel reads and writes eight bytes, as the size says.
+        // SAFETY: the kernel reads and writes eight bytes, the size that is passed.
         unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const all, &raw mut before, 8) };
         Blocked { before }
     }

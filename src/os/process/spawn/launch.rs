@@ -51,7 +51,7 @@ pub struct Confinement<'a> {
     /// True if it gets an empty `/tmp` and `/var/tmp` of its own, which are gone when it ends.
     pub private_tmp: bool,
     /// A process (pidfd, Linux 5.8) whose mount namespace it shares, and whose user namespace if that is another one
-    /// than ours.
+    /// than that of this process.
     pub view_of: Option<BorrowedFd<'a>>,
     /// True if the kernel kills it when the thread that starts it ends. Not to be combined with [`Launch::sibling`].
     pub dies_with_us: bool,
