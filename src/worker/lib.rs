@@ -1,7 +1,7 @@
 //! For web servers written in Rust: a server becomes a worker of a cluster without code for clustering.
 //!
-//! [`listener`] takes the place of a bind. Under `pmr start ./server -i 4` the connections come from the daemon, in exact
-//! turn, by [pmr's own worker protocol](protocol); without pmr it is an ordinary bind. [`draining`] ends when the
+//! [`listener`] takes the place of a bind. Under `pmr start ./server -i 4` the connections come from the daemon, in
+//! exact turn, by [pmr's own worker protocol](protocol); without pmr it is an ordinary bind. [`draining`] ends when the
 //! worker is to finish.
 //!
 //! A client that keeps its connection alive loses no request then, if a response asks it to close the connection by the

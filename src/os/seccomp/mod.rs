@@ -1,9 +1,9 @@
 //! Interception of every `bind` and `listen` of a program and its descendants, with an answer in the kernel's place.
 //!
 //! It uses seccomp's user notification. The program is put under a filter before it starts (see
-//! [`crate::os::process::spawn`]). From then on a thread that makes such a call sleeps until the [`BindWatch`] has answered.
-//! No other call is intercepted, so the data of connections is not touched. Sources: `seccomp_unotify(2)`, the kernel's
-//! `Documentation/userspace-api/seccomp_filter.rst`.
+//! [`crate::os::process::spawn`]). From then on a thread that makes such a call sleeps until the [`BindWatch`] has
+//! answered. No other call is intercepted, so the data of connections is not touched. Sources: `seccomp_unotify(2)`,
+//! the kernel's `Documentation/userspace-api/seccomp_filter.rst`.
 //!
 //! ## What to know
 //!

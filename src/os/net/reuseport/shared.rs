@@ -234,8 +234,8 @@ pub fn single_path(multipath: impl AsFd) -> io::Result<OwnedFd> {
     Ok(to)
 }
 
-/// Copies the options that matter before a bind, and whether calls wait, from one socket to another. Options that the other
-/// socket does not have are left out.
+/// Copies the options that matter before a bind, and whether calls wait, from one socket to another. Options that the
+/// other socket does not have are left out.
 ///
 /// # Errors
 /// None is known.

@@ -175,7 +175,8 @@ fn place_descriptors(fds: &mut [i32]) -> Result<(), Step> {
         check(result, Step::Descriptors)?;
     }
     // pmr's own files are close-on-exec anyway; this is for files that libraries open. Kernels before 5.11 do not know
-    // the flag, and then these files stay open. SAFETY: no pointers; nothing is closed yet.
+    // the flag, and then these files stay open.
+    // SAFETY: no pointers; nothing is closed yet.
     unsafe { libc::syscall(libc::SYS_close_range, count, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     Ok(())
 }
