@@ -91,7 +91,7 @@ pub(crate) fn persistence(generation: u64, records: &Records) -> Persistence {
     Persistence {
         ledger: Ledger::start(Rc::clone(&shared_memory), &records.collect()).unwrap(),
         shared_memory,
-        tracer: Tracer::alone(),
+        tracer: Tracer::direct(),
     }
 }
 

@@ -111,7 +111,7 @@ impl God {
             let noticed = std::mem::take(&mut in_a_row);
             tokio::select! {
                 biased;
-                dead = channels.exits.look() => {
+                dead = channels.exits.wait() => {
                     self.reap(&dead);
                     killpoint::pass("reaped");
                     channels.exits.take();

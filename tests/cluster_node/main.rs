@@ -63,7 +63,7 @@ fn memory(generation: u64) -> Persistence {
     Persistence {
         ledger: Ledger::start(Rc::clone(&shared_memory), &Records::new()).unwrap(),
         shared_memory,
-        tracer: pmr::os::tracer::Tracer::alone(),
+        tracer: pmr::os::tracer::Tracer::direct(),
     }
 }
 

@@ -163,7 +163,7 @@ fn under_a_watch_there_is_no_second_one() {
 #[ignore = "run by the test above, under a watch"]
 fn says_what_it_can_do() {
     use std::io::Write;
-    let found = pmr::os::seccomp::ability::ability(None, &Tracer::alone()).unwrap();
+    let found = pmr::os::seccomp::ability::ability(None, &Tracer::direct()).unwrap();
     let text = found.obstacle().map_or("all".to_owned(), ToString::to_string);
     writeln!(std::io::stdout(), "can: {text}").unwrap();
 }

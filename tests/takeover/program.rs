@@ -6,7 +6,8 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use pmr::os::process::spawn::{Confinement, Credentials, Launch, spawn};
+use pmr::os::process::credentials::Credentials;
+use pmr::os::process::spawn::{Confinement, Launch, spawn};
 use pmr::os::process::{reap, tree};
 use pmr::os::seccomp::{BindWatch, Request, ability, handover};
 use pmr::os::tracer::Tracer;
@@ -36,7 +37,7 @@ pub struct Program {
 
 /// False, with a word on why, if programs cannot be watched here.
 pub fn possible() -> bool {
-    let missing = match ability::ability(None, &Tracer::alone()) {
+    let missing = match ability::ability(None, &Tracer::direct()) {
         Ok(found) => found.obstacle().map(ToString::to_string),
         Err(error) => Some(error.to_string()),
     };

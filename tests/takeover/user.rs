@@ -5,8 +5,8 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use pmr::os::net::reuseport::{KernelBalancing, Reason};
+use pmr::os::process::credentials::Credentials;
 use pmr::os::process::identity;
-use pmr::os::process::spawn::Credentials;
 use pmr::os::tracer::Tracer;
 
 use crate::host::{Host, ask, free_port, spread};
@@ -68,7 +68,7 @@ fn who_may_not_bind_a_privileged_port_is_told_so_though_we_may() {
 }
 
 fn keeps_privileges() -> bool {
-    pmr::os::seccomp::ability::ability(None, &Tracer::alone()).unwrap().keeps_privileges
+    pmr::os::seccomp::ability::ability(None, &Tracer::direct()).unwrap().keeps_privileges
 }
 
 /// All of it once more as a user without privileges, in a process of its own.

@@ -156,8 +156,8 @@ pub(crate) fn bootstrap(home: &Home, foreground: bool, mut inherited: Inherited)
     let mut god = God::new(parts);
     let previous = inherited.previous;
     if let Some(previous) = previous {
-        let Inherited { records, files, connections, rest, .. } = inherited;
-        god.recover(supervisor, RecoveredState { records, files, connections, rest, previous }, &exits);
+        let Inherited { records, files, connections, other_sockets, .. } = inherited;
+        god.recover(supervisor, RecoveredState { records, files, connections, other_sockets, previous }, &exits);
     }
     god.begin(previous);
     shared_memory.set(Word::Ready, 1);

@@ -36,8 +36,8 @@ pub(crate) struct RecoveredState {
     pub files: Files,
     /// Connections that its clusters had written down, and where each was.
     pub connections: Vec<(OwnedFd, Place)>,
-    /// All other files it had open.
-    pub rest: Vec<OwnedFd>,
+    /// All other sockets it had open.
+    pub other_sockets: Vec<OwnedFd>,
     /// How and when it ended.
     pub previous: Previous,
 }
@@ -57,7 +57,7 @@ impl God {
         let table = &self.runs.table;
         self.runs.notifications.recover(&left.records, &mut left.files, |run| table.get(run).is_some());
         self.recover_channels(&mut left.files);
-        self.drop_rest(left.files, left.connections, left.rest);
+        self.drop_rest(left.files, left.connections, left.other_sockets);
         for effect in self.supervisor.unfinished(moment::now()) {
             self.finish(effect);
         }
@@ -119,7 +119,7 @@ impl God {
                 records: &left.records,
                 files: &mut left.files,
                 connections: &mut left.connections,
-                rest: &mut left.rest,
+                rest: &mut left.other_sockets,
             };
             self.clusters.recover(app, &self.supervisor, recovered);
         }

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 
 use super::super::disk::home_dir;
 use crate::os::cgroup::{Cgroup, Cgroups, Entry, Limits};
+use crate::os::process::credentials::Credentials;
 use crate::os::process::identity;
 use crate::os::process::identity::Account;
 use crate::os::process::spawn;
-use crate::os::process::spawn::{Credentials, Failure, Launch, Resource, Rlimit, Spawned, Step};
+use crate::os::process::spawn::{Failure, Launch, Resource, Rlimit, Spawned, Step};
 use crate::protocol::Run;
 use crate::spec::{Confinement, Env};
 

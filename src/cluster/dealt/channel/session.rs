@@ -11,7 +11,7 @@ use crate::cluster::dealt::member::Member;
 use crate::cluster::dealt::state::{ClusterState, READY, WeakClusterState};
 use crate::cluster::notice::Notice;
 use crate::protocol::Run;
-use crate::protocol::channel::{FromDaemon, FromWorker, MOST, Status, Unread, VERSION};
+use crate::protocol::channel::{DecodeError, FromDaemon, FromWorker, MOST, Status, VERSION};
 use crate::spec::Balance;
 
 /// One worker, while a message of it is handled.
@@ -66,10 +66,10 @@ impl PmrSession<'_> {
         match FromWorker::decode(packet) {
             Ok(FromWorker::Hello { version: VERSION }) => self.hello(),
             Ok(FromWorker::Hello { version }) => self.reject_version(version),
-            Err(Unread::Garbage) => self.warn_unreadable(packet),
+            Err(DecodeError::Garbage) => self.warn_unreadable(packet),
             _ if !welcomed => self.warn_unreadable(packet),
             // A message of a later version that speaks this one, too.
-            Err(Unread::Unknown) => {}
+            Err(DecodeError::Unknown) => {}
             Ok(FromWorker::Listen { index, backlog, address }) => self.listen(index, backlog, address),
             Ok(FromWorker::Close { index }) => {
                 if let Some(id) = self.state.listener_of_request(run, index.into()) {

@@ -1,11 +1,11 @@
 //! The daemon's state on disk, as it changes: for the next boot, and for the case that the keeper and God die both.
 //!
 //! ```text
-//!  God ──commit──► ledger (memory) ──tap──► inbox ──► writer (a thread) ──► PMR_HOME/journal
+//!  God ──commit──► ledger (memory) ──sink──► inbox ──► writer (a thread) ──► PMR_HOME/journal
 //!                        └────────── the whole, when the inbox is too small ──►┘
 //! ```
 //!
-//! God never waits for the disk: the tap copies a payload into the `Inbox`, which is bounded. What does not fit is
+//! God never waits for the disk: the sink copies a payload into the `Inbox`, which is bounded. What does not fit is
 //! dropped, and so is what could not be written; then the writer replaces the whole file with what is in the ledger, which
 //! has everything. It does the same when the file has grown long. So there is one road out of every trouble, and no
 //! memory that grows with its length.
@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 
 pub use read::{Loaded, lineage, load, of_this_boot};
 
-use crate::keeper::ledger::Tap;
+use crate::keeper::ledger::RecordSink;
 use crate::keeper::{Ledger, frames};
 use crate::paths::Home;
 use crate::protocol::info::EpochMs;
@@ -126,7 +126,7 @@ impl Journal {
             drop(ended_in);
         })?;
         let writer = thread.thread().clone();
-        ledger.set_tap(Box::new(Feed { shared: Arc::clone(&shared), writer: writer.clone() }))?;
+        ledger.set_sink(Box::new(Feed { shared: Arc::clone(&shared), writer: writer.clone() }))?;
         Ok(Journal { shared, writer, ended })
     }
 
@@ -156,13 +156,13 @@ impl Drop for Journal {
     }
 }
 
-/// The ledger's tap.
+/// What the ledger writes its records to as well.
 struct Feed {
     shared: Arc<Shared>,
     writer: Thread,
 }
 
-impl Tap for Feed {
+impl RecordSink for Feed {
     fn written(&self, payload: &[u8]) {
         let mut kept = Vec::with_capacity(payload.len());
         let mut asked = false;

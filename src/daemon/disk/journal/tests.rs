@@ -160,7 +160,7 @@ fn god_never_waits_and_the_inbox_is_bounded() {
     let ledger = Ledger::start(Rc::new(SharedMemory::new().unwrap()), &Records::new()).unwrap();
     // A writer that hangs on a dead disk takes nothing.
     let feed = Feed { shared: Arc::clone(&shared), writer: std::thread::current() };
-    ledger.set_tap(Box::new(feed)).unwrap();
+    ledger.set_sink(Box::new(feed)).unwrap();
     for number in 0..20_000 {
         ledger.put(&format!("spec/{}", number % 10), &format!("\"{number:0>200}\""));
         ledger.commit();

@@ -40,7 +40,7 @@ impl RunTable {
 
     /// One on its way out has lost its memory and files already, by which it could be told, and has its children still.
     fn owner_of_parting(&self, pid: i32) -> Option<Run> {
-        let parting = proc::stat(pid).is_some_and(|stat| stat.parting);
+        let parting = proc::stat(pid).is_some_and(|stat| stat.exiting);
         let below = parting.then(|| tree::descendants(&[pid]))?;
         below.into_iter().skip(1).find_map(|child| self.owner(child))
     }
