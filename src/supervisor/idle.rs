@@ -4,7 +4,11 @@
 //! should. The first makes the processes beyond `min_instances` idle, the highest numbers first; the second starts one,
 //! the lowest. While an operation on the app is under way, none becomes idle.
 
-use super::{AppId, Effect, Goal, Moment, Process, ProcessId, Supervisor};
+use super::id::{AppId, ProcessId};
+use super::input::Effect;
+use super::moment::Moment;
+use super::process::{Goal, Process};
+use super::state::Supervisor;
 
 impl Supervisor {
     /// True if processes of the app may rest.

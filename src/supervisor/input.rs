@@ -2,41 +2,11 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
+use super::id::{AppId, ProcessId, Ticket};
+use super::snapshot::Snapshot;
 use crate::protocol::{Action, EventKind, Exit, Launch, Refusal, Report, Run};
 use crate::spec::AppSpec;
 use crate::spec::target::Selector;
-
-/// A point on the machine's monotonic clock, in milliseconds. The shell reads the clock; the supervisor only compares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Moment(pub u64);
-
-impl Moment {
-    /// This long after.
-    #[must_use]
-    pub fn after(self, wait: Duration) -> Moment {
-        Moment(self.0.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)))
-    }
-
-    /// How long after `earlier`; zero if it is not.
-    #[must_use]
-    pub fn since(self, earlier: Moment) -> Duration {
-        Duration::from_millis(self.0.saturating_sub(earlier.0))
-    }
-}
-
-/// Number of an app within a daemon's life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct AppId(pub u32);
-
-/// Number of a process, PM2's `pm_id`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct ProcessId(pub u32);
-
-/// Where the answer to a request goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(pub u64);
 
 /// What can happen.
 #[derive(Clone, Debug)]
@@ -192,7 +162,7 @@ pub enum Request {
         target: Vec<Selector>,
     },
     /// Bring back what was written down, but for apps that are here already.
-    Restore(super::Snapshot),
+    Restore(Snapshot),
     /// Stop everything; answer when all is down. From now on every other ask is refused.
     ShutDown,
 }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use super::id::{AppId, ProcessId, Ticket};
+use super::process::{Process, State};
 use super::requests::Plan;
-use super::{AppId, Process, ProcessId, State, Supervisor, Ticket};
+use super::state::Supervisor;
 use crate::protocol::{Changes, Refusal, Rollout, Step, Verdict};
 use crate::spec::{AppSpec, Env, ExecMode};
 

@@ -4,61 +4,17 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
+use super::app::App;
+use super::id::{AppId, ProcessId};
+use super::input::Effect;
+use super::moment::Moment;
 use super::persist::RecordKey;
-use super::{AppId, Effect, Goal, Moment, Operation, Process, ProcessId, Supervisor};
+use super::process::{Goal, Process};
+use super::snapshot::{SavedApp, SavedProcess, Snapshot};
+use super::state::Supervisor;
 use crate::protocol::{EventKind, Run};
 use crate::spec::target::Candidate;
 use crate::spec::{AppSpec, Program};
-
-/// An app and what is being done to it.
-#[derive(Debug)]
-pub struct App {
-    /// Unique in the whole life of the state, across daemons.
-    pub id: AppId,
-    /// What it is.
-    pub spec: Arc<AppSpec>,
-    /// Operations under way and waiting, oldest first.
-    pub(super) operations: VecDeque<Operation>,
-}
-
-/// The desired state, as written to disk.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Snapshot {
-    /// Version of this format.
-    pub version: u32,
-    /// The apps, by age.
-    pub apps: Vec<SavedApp>,
-}
-
-/// One app in a [`Snapshot`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SavedApp {
-    /// What it is.
-    pub spec: AppSpec,
-    /// Its processes, by id.
-    pub processes: Vec<SavedProcess>,
-}
-
-/// One process in a [`Snapshot`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SavedProcess {
-    /// Its id, given again if it is free.
-    pub id: u32,
-    /// Its number within the app.
-    pub instance: u32,
-    /// True if it shall run.
-    pub up: bool,
-    /// True if it was at rest: it shall run when somebody needs it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub idle: bool,
-}
-
-impl Snapshot {
-    /// The version this build writes and reads.
-    pub const VERSION: u32 = 1;
-}
 
 impl Supervisor {
     /// All processes, by id.

@@ -3,10 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::app::App;
+use super::id::{AppId, ProcessId, Ticket};
+use super::input::{Effect, Request};
+use super::moment::Moment;
+use super::operation::{Kind, Operation};
 use super::persist::RecordKey;
-use super::{
-    App, AppId, Effect, Goal, Kind, Moment, Operation, Process, ProcessId, Request, Snapshot, Supervisor, Ticket, Wait,
-};
+use super::process::{Goal, Process};
+use super::snapshot::Snapshot;
+use super::state::{Supervisor, Wait};
 use crate::protocol::{Action, Changes, Launch, Refusal, ReportLine, Scale, Verdict};
 use crate::spec::keys::read::MAX_INSTANCES;
 use crate::spec::target::{self, Selector};

@@ -9,7 +9,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{AppId, Effect, Process, Supervisor};
+use super::id::AppId;
+use super::input::Effect;
+use super::process::Process;
+use super::state::Supervisor;
 use crate::protocol::Run;
 
 impl Supervisor {

@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use super::form::Fallback::{Value as Json, Words, Zero};
-use super::form::{Fallback, Form};
+use super::form::{Fallback, Form, Member};
 use super::objects::{is_check, not_zero, on_fail, probe, retries, share};
 use super::read::{count_or_none, cpu, duration, found, memory_limit, nofile, ports, text};
 use crate::spec::dependency::Condition;
@@ -31,22 +31,6 @@ impl std::fmt::Display for Mistake {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.member.is_empty() { f.write_str(&self.what) } else { write!(f, "{}: {}", self.member, self.what) }
     }
-}
-
-/// A member of an object.
-#[derive(Debug)]
-pub struct Member {
-    /// How it is written.
-    pub name: &'static str,
-    /// The sort of its values.
-    pub form: Form,
-    /// What holds without it.
-    pub fallback: Fallback,
-    /// What it does: a phrase in Markdown.
-    pub does: &'static str,
-    /// What values it takes, for the sentence `expected …`.
-    expects: &'static str,
-    fits: fn(&Value) -> bool,
 }
 
 const fn member(

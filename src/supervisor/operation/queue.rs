@@ -3,10 +3,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{Kind, Operation};
+use super::kind::Kind;
+use super::state::Operation;
 use crate::protocol::{EventKind, ReportLine, Stage, UnderWay, Verdict};
+use crate::supervisor::id::{AppId, ProcessId, Ticket};
+use crate::supervisor::input::Effect;
+use crate::supervisor::moment::Moment;
 use crate::supervisor::persist::RecordKey;
-use crate::supervisor::{AppId, Effect, Moment, Process, ProcessId, Supervisor, Ticket};
+use crate::supervisor::process::Process;
+use crate::supervisor::state::Supervisor;
 
 impl Supervisor {
     /// Puts an operation into its app's queue and lets it begin if it may.

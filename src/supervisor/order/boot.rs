@@ -6,11 +6,12 @@
 
 use std::collections::BTreeSet;
 
-use super::App;
 use crate::spec::AppSpec;
 use crate::spec::dependency::Condition;
+use crate::supervisor::app::App;
+use crate::supervisor::id::AppId;
 use crate::supervisor::requests::Plan;
-use crate::supervisor::{AppId, Supervisor};
+use crate::supervisor::state::Supervisor;
 
 impl Supervisor {
     /// Lets each of these starts do without what does not come back.

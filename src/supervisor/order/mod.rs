@@ -26,8 +26,14 @@ mod skipped;
 #[cfg(test)]
 mod tests;
 
+use super::app::App;
+use super::id::{AppId, ProcessId};
+use super::input::Effect;
+use super::moment::Moment;
+use super::operation::{Kind, Operation};
 use super::persist::RecordKey;
-use super::{App, AppId, Effect, Goal, Kind, Moment, Operation, Process, ProcessId, State, Supervisor};
+use super::process::{Goal, Process, State};
+use super::state::Supervisor;
 use crate::protocol::{EventKind, Scale, Verdict};
 use crate::spec::dependency::Condition;
 use crate::spec::{AppSpec, Dependencies};

@@ -7,8 +7,10 @@
 use std::sync::Arc;
 
 use super::needs;
+use crate::supervisor::id::AppId;
+use crate::supervisor::operation::{Kind, Operation};
 use crate::supervisor::persist::RecordKey;
-use crate::supervisor::{AppId, Kind, Operation, Supervisor};
+use crate::supervisor::state::Supervisor;
 
 impl Supervisor {
     /// An operation is over. Had it a reload to do that failed, the dependents' reloads do not begin, unless forced.

@@ -1,11 +1,16 @@
 //! What happens to a process, and what follows from it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Process, Promotion, Serving, State, StopStage, StoppingRun, Transition};
+use super::promotion::Promotion;
+use super::state::{Process, Serving, State};
+use super::stopping_run::{StopStage, StoppingRun};
+use super::transition::Transition;
 use crate::protocol::{EventKind, Exit, Run};
-use crate::spec::ExecMode;
-use crate::supervisor::input::{Effect, Moment, Proof};
+use crate::spec::{ExecMode, Mechanism};
+use crate::supervisor::input::{Effect, Proof};
+use crate::supervisor::moment::Moment;
 use crate::supervisor::restart::{End, in_words};
 
 /// How long a start waits for readiness unless the spec says otherwise.
@@ -56,6 +61,18 @@ impl Process {
     pub fn ready(&mut self, transition: &mut Transition<'_>, run: Run, proof: Proof) {
         let counts = proof != Proof::Listening || !transition.spec.readiness.wait_ready;
         if counts && transition.spec.health.is_none() {
+            self.become_ready(transition, run, true);
+        }
+    }
+
+    /// `run` listens on a shared address. One that was ready but for that may be so now.
+    pub fn listens(&mut self, transition: &mut Transition<'_>, run: Run, address: String) {
+        // Addresses that are given are no wish of the program's, and those of Unix sockets may hold a pid.
+        if transition.spec.mechanism() == Mechanism::Activation || address.starts_with('/') {
+            return;
+        }
+        let alive: BTreeSet<Run> = self.runs().collect();
+        if self.listen_addresses.add(run, address, &alive) {
             self.become_ready(transition, run, true);
         }
     }

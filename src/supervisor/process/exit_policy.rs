@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Goal, Process, Promotion, State, StoppingRun, Transition};
+use super::promotion::Promotion;
+use super::state::{Goal, Process, State};
+use super::stopping_run::StoppingRun;
+use super::transition::Transition;
 use crate::protocol::{EventKind, Exit};
 use crate::supervisor::input::Effect;
 use crate::supervisor::restart::{Decision, End, in_words};

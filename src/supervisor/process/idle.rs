@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use super::events::seconds;
-use super::{Goal, Process, Promotion, Serving, State, StoppingRun, Transition};
+use super::promotion::Promotion;
+use super::state::{Goal, Process, Serving, State};
+use super::stopping_run::StoppingRun;
+use super::transition::Transition;
 use crate::protocol::{EventKind, Run};
-use crate::supervisor::input::{Effect, Moment};
+use crate::supervisor::input::Effect;
+use crate::supervisor::moment::Moment;
 
 impl Process {
     /// Nobody needs it: it finishes what it has, goes, and rests.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::supervisor::input::Moment;
+use crate::supervisor::moment::Moment;
 
 /// The first wait; it doubles with every failure.
 const FIRST: Duration = Duration::from_secs(30);

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Transition;
+use super::transition::Transition;
 use crate::protocol::{Exit, Run};
 use crate::spec::{ExecMode, value};
-use crate::supervisor::input::{Effect, Moment};
+use crate::supervisor::input::Effect;
+use crate::supervisor::moment::Moment;
 
 /// How often SIGKILL is repeated while something of the tree lives: a program may fork as we kill.
 const KILL_AGAIN: Duration = Duration::from_secs(1);
