@@ -1,5 +1,5 @@
-//! Why an app is as it is, on one page: what it does now and what comes next, how its processes ended and why, who asked
-//! for what, its last words.
+//! Why an app is as it is, on one page: what it does now and what comes next, how its processes ended and why, who
+//! asked for what, its last words.
 
 use std::time::Duration;
 
@@ -147,10 +147,8 @@ fn was_told(id: u32, events: &[Event]) -> bool {
 }
 
 fn ended(kind: &EventKind) -> Option<(Exit, bool)> {
-    match kind {
-        EventKind::Exited { exit, expected } => Some((*exit, *expected)),
-        _ => None,
-    }
+    let EventKind::Exited { exit, expected } = kind else { return None };
+    Some((*exit, *expected))
 }
 
 /// Why a process that is down without a reason of its own is.
@@ -235,10 +233,8 @@ fn is_older(info: &ProcessInfo, time: Duration, now: EpochMs) -> bool {
 }
 
 fn wait(kind: &EventKind) -> Option<Duration> {
-    match kind {
-        EventKind::WaitingRestart { delay_ms } => Some(Duration::from_millis(*delay_ms)),
-        _ => None,
-    }
+    let EventKind::WaitingRestart { delay_ms } = kind else { return None };
+    Some(Duration::from_millis(*delay_ms))
 }
 
 fn after_an_end(rule: &RestartRule) -> String {
@@ -268,11 +264,14 @@ fn ends(events: &[Event], names: &Names<'_>) -> Vec<String> {
         .map(|(at, event, exit, expected, id)| {
             let before: Vec<&Event> = of(&events[..at], id).collect();
             let then = of(&events[at + 1..], id).next().map(|next| &next.kind);
-            let why = match then {
-                Some(rest @ EventKind::Idle) => Some(super::history::words(rest, names)),
-                Some(EventKind::Completed) if !expected => Some("it had done what it was for".to_owned()),
-                _ if expected => cause(&before, names),
-                _ => meaning(exit).map(str::to_owned),
+            let why = if let Some(rest @ EventKind::Idle) = then {
+                Some(super::history::words(rest, names))
+            } else if expected {
+                cause(&before, names)
+            } else if matches!(then, Some(EventKind::Completed)) {
+                Some("it had done what it was for".to_owned())
+            } else {
+                meaning(exit).map(str::to_owned)
             };
             let why = why.map_or_else(String::new, |why| format!(": {why}"));
             format!(

@@ -16,7 +16,8 @@ use crate::spec::target::Selector;
 use crate::spec::{AppSpec, Mechanism};
 use crate::supervisor::{Process, State};
 
-/// Processor time is averaged over at least this long, in milliseconds, so that two readings in a row do not show noise.
+/// Processor time is averaged over at least this long, in milliseconds, so that two readings in a row do not show
+/// noise.
 const SHORTEST_AVERAGE: u64 = 200;
 
 /// Processor percent and resident bytes of a run's tree.
@@ -149,8 +150,11 @@ fn status(process: &Process, held: bool) -> Status {
         State::Stopped | State::Errored if held => Status::Waiting,
         State::Stopped if process.completed => Status::Completed,
         State::Stopped => Status::Stopped,
-        _ if process.is_unhealthy() => Status::Unhealthy,
-        State::Launching { old: Some(_), .. } | State::Canary { .. } | State::Online(_) => Status::Online,
+        State::Launching { old: Some(_), .. } | State::Canary { .. } | State::Online(_) => match process.is_unhealthy()
+        {
+            true => Status::Unhealthy,
+            false => Status::Online,
+        },
         State::Launching { .. } => Status::Launching,
         State::Stopping(_) => Status::Stopping,
         State::Waiting { .. } => Status::WaitingRestart,

@@ -6,7 +6,7 @@ use super::transition::Transition;
 use crate::protocol::Run;
 
 impl Process {
-    /// The successor on trial is good: its predecessor leaves.
+    /// The canary is accepted: its predecessor is drained and stopped.
     pub fn promote(&mut self, transition: &mut Transition<'_>) {
         if let State::Canary { new, old } = self.state {
             self.state = State::Online(new);
@@ -15,7 +15,7 @@ impl Process {
         }
     }
 
-    /// The runs that were not told to go.
+    /// The runs that are not stopping.
     pub fn staying(&self) -> impl Iterator<Item = Run> + use<> {
         let (current, old) = match self.state {
             State::Launching { run, old, .. } => (Some(run), old.map(|old| old.run)),
@@ -26,7 +26,7 @@ impl Process {
         current.into_iter().chain(old)
     }
 
-    /// What is the matter with a run that was ready and is being watched.
+    /// Why a canary that was ready is to be rolled back; `None` if it is not.
     #[must_use]
     pub fn fault_of(&self, run: Run) -> Option<String> {
         match self.state {
@@ -34,7 +34,6 @@ impl Process {
                 let fault = self.health.fault().filter(|_| self.health.is_unhealthy());
                 fault.map(|fault| format!("unhealthy while it was watched: {fault}"))
             }
-            _ if self.rests() || self.is_completed() => None,
             State::Stopped
             | State::Launching { .. }
             | State::Canary { .. }
@@ -42,14 +41,17 @@ impl Process {
             | State::Stopping(_)
             | State::Waiting { .. }
             | State::Idle
-            | State::Errored => Some(self.reason.clone().unwrap_or_else(|| "it ended".to_owned())),
+            | State::Errored => {
+                let has_ended = !self.rests() && !self.is_completed();
+                has_ended.then(|| self.reason.clone().unwrap_or_else(|| "it ended".to_owned()))
+            }
         }
     }
 
-    /// The successor leaves, on trial or not ready yet; its predecessor serves on.
+    /// Stops the successor, a canary or not ready yet; its predecessor serves on.
     pub fn roll_back_run(&mut self, transition: &mut Transition<'_>) {
         let (run, since, drain, old) = match self.state {
-            // It may have clients.
+            // The canary may have clients.
             State::Canary { new, old } => (new.run, new.since, true, old),
             State::Launching { run, since, old: Some(old), .. } => (run, since, false, old),
             State::Stopped

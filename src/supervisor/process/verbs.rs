@@ -7,7 +7,7 @@ use crate::spec::ExecMode;
 use crate::supervisor::moment::Moment;
 
 impl Process {
-    /// Brings it up, if it is not.
+    /// Starts the process, unless it runs.
     pub(super) fn start(&mut self, transition: &mut Transition<'_>) {
         self.goal = Goal::Up;
         match self.state {
@@ -19,7 +19,7 @@ impl Process {
         }
     }
 
-    /// Takes it down. With `drain` a ready run may first finish what it has; told again, it may not.
+    /// Stops the process. With `drain` a ready run may first finish its requests; a second stop ends the drain.
     pub fn stop(&mut self, transition: &mut Transition<'_>, goal: Goal, drain: bool) {
         self.goal = if self.goal == Goal::Gone { Goal::Gone } else { goal };
         self.reason = None;
@@ -39,7 +39,7 @@ impl Process {
                 self.begin_stop(transition, true);
             }
             State::Stopping(stopping) => {
-                // However it came to its end, it starts again now: a person asked.
+                // Whatever ended the run, the process starts again at once: a client requested it.
                 (stopping.unasked, stopping.rests) = (None, false);
                 self.forget_failures();
                 self.end_drains(transition);
@@ -48,8 +48,8 @@ impl Process {
         }
     }
 
-    /// Replaces a ready cluster worker by a successor; restarts or starts anything else. What rests, rests on: it starts
-    /// as it is wanted now when somebody needs it.
+    /// Replaces a ready cluster worker by a successor; restarts or starts anything else. An idle process stays idle: it
+    /// starts with the new spec when the next client connects.
     pub fn reload(&mut self, transition: &mut Transition<'_>, promotion: Promotion) {
         if self.rests() && self.goal == Goal::Up && transition.spec.activation.idle_timeout.is_some() {
             return;
@@ -61,7 +61,14 @@ impl Process {
                 self.restarts += 1;
                 self.launch(transition, Some(serving), promotion);
             }
-            _ => self.restart(transition),
+            State::Stopped
+            | State::Launching { .. }
+            | State::Canary { .. }
+            | State::Online(_)
+            | State::Stopping(_)
+            | State::Waiting { .. }
+            | State::Idle
+            | State::Errored => self.restart(transition),
         }
     }
 

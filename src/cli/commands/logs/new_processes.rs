@@ -1,5 +1,5 @@
-//! Processes that start while logs are followed. The daemon's event stream says so; it is read without blocking, so that
-//! one wait covers the files and the stream. The daemon may end and be started again meanwhile.
+//! Processes that start while logs are followed. The daemon's event stream says so; it is read without blocking, so
+//! that one wait covers the files and the stream. The daemon may end and be started again meanwhile.
 
 use std::collections::HashSet;
 use std::io::{self, Read};
@@ -91,8 +91,8 @@ impl Link {
 }
 
 impl<S: Read> Events<S> {
-    /// Reads the events that are there. True if one is about a new process, or says that events were lost. The end of the
-    /// stream is an error.
+    /// Reads the events that are there. True if one is about a new process, or says that events were lost. The end of
+    /// the stream is an error.
     fn read_new(&mut self, is_new: impl Fn(&EventProcess) -> bool) -> io::Result<bool> {
         let mut block = [0; 8 << 10];
         loop {
@@ -114,12 +114,12 @@ impl<S: Read> Events<S> {
 /// Events of a kind that this version does not know are ignored.
 fn is_about_new(line: &[u8], is_new: impl Fn(&EventProcess) -> bool) -> bool {
     let Ok(event) = serde_json::from_slice::<Event>(line) else { return false };
-    match event.kind {
-        // A restart can give a process another name, and with it other files.
-        EventKind::Created | EventKind::Started { .. } => event.process.as_ref().is_some_and(is_new),
-        EventKind::Lost { .. } => true,
-        _ => false,
+    if matches!(event.kind, EventKind::Lost { .. }) {
+        return true;
     }
+    // A restart can give a process another name, and with it other files.
+    let may_rename = matches!(event.kind, EventKind::Created | EventKind::Started { .. });
+    may_rename && event.process.as_ref().is_some_and(is_new)
 }
 
 #[cfg(test)]
