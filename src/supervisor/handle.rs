@@ -9,7 +9,7 @@ use super::process::Process;
 use super::state::Supervisor;
 
 impl Supervisor {
-    /// Takes in what happened and says what to do.
+    /// Handles one input and returns the effects to carry out, in order.
     pub fn handle(&mut self, now: Moment, input: Input) -> Vec<Effect> {
         let mut effects = Vec::new();
         match input {
@@ -64,7 +64,7 @@ impl Supervisor {
     }
 
     /// Each process that stops proposes to close the listeners of its app. The proposal stands if the whole app is down
-    /// by now, once an app: another process may be wanted, or the same one may have been started again meanwhile.
+    /// by now, once an app: another process may be wanted, or the same process may have been started again meanwhile.
     fn settle_listeners(&self, effects: &mut Vec<Effect>) {
         let mut closed = BTreeSet::new();
         effects.retain(|effect| {

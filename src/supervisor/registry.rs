@@ -51,8 +51,8 @@ impl Supervisor {
         self.closing
     }
 
-    /// The desired state. What errored is wanted up: the next boot may find its cause gone. So is what a start, restart,
-    /// reload or scale that waits is going to start.
+    /// The desired state. What errored is wanted up: the next boot may find its cause gone. So is what a start,
+    /// restart, reload or scale that waits is going to start.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let saved = |process: &Process| SavedProcess {
@@ -68,7 +68,7 @@ impl Supervisor {
         Snapshot { version: Snapshot::VERSION, apps: apps.filter(|app| !app.processes.is_empty()).collect() }
     }
 
-    /// True if a process is wanted up, as the [`Supervisor::snapshot`] tells it.
+    /// True if a process is to run, as in the [`Supervisor::snapshot`].
     #[must_use]
     pub fn shall_run(&self, process: &Process) -> bool {
         let operations = &self.apps[&process.app].operations;

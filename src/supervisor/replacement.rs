@@ -10,7 +10,8 @@ use crate::protocol::{EventKind, Rollout, Run};
 use crate::spec::health::OnFail;
 
 impl Supervisor {
-    /// A process that stays unhealthy is replaced, if its owner wants that, and unless something is being done to it.
+    /// A run was checked. A process that became unhealthy is replaced if its spec says so (`on_fail: restart`) and no
+    /// operation works on it.
     pub(super) fn checked(&mut self, now: Moment, run: Run, fault: Option<Fault>, effects: &mut Vec<Effect>) {
         self.with_run(now, run, effects, |process, transition| process.checked(transition, run, fault));
         let Some(process) = self.runs.get(&run).and_then(|id| self.processes.get(id)) else { return };
@@ -22,7 +23,8 @@ impl Supervisor {
         }
     }
 
-    /// Replaces a process that nobody is doing anything to, unless that was tried in vain not long ago. Tells why.
+    /// Replaces a process on which no operation works, unless a replacement failed not long ago (see
+    /// [`ReplaceBackoff`](super::process::ReplaceBackoff)). Publishes `why` if it does.
     fn replace_unasked(&mut self, now: Moment, id: ProcessId, why: Option<EventKind>, effects: &mut Vec<Effect>) {
         let process = &self.processes[&id];
         let app = &self.apps[&process.app];
@@ -33,7 +35,8 @@ impl Supervisor {
         }
     }
 
-    /// A tree over its memory limit is replaced, unless something is being done to its process already.
+    /// The memory of a run was measured. A process over `max_memory` is replaced, unless an operation works on it
+    /// already.
     pub(super) fn sampled(&mut self, now: Moment, run: Run, memory: u64, effects: &mut Vec<Effect>) {
         let Some(process) = self.runs.get(&run).and_then(|id| self.processes.get(id)) else { return };
         let Some(limit) = self.apps[&process.app].spec.restart.max_memory else { return };

@@ -29,9 +29,9 @@ pub struct SavedProcess {
     pub id: u32,
     /// Its number within the app.
     pub instance: u32,
-    /// True if it shall run.
+    /// True if it is to run.
     pub up: bool,
-    /// True if it was at rest: it shall run when somebody needs it.
+    /// True if it was idle: it starts when a client connects.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub idle: bool,
 }

@@ -23,23 +23,24 @@ pub struct Supervisor {
     pub(super) next_app: u32,
     pub(super) next_process: u32,
     pub(super) closing: bool,
-    /// The runs out of rotation, as the last effects said; see [`Supervisor::is_ejected`].
+    /// The runs out of rotation, as of the last effects; see [`Supervisor::is_ejected`].
     pub(super) last_ejected: BTreeSet<Run>,
-    /// Records that are not what was last handed out.
+    /// Records that have changed since [`Supervisor::changes`] last returned them.
     pub(super) dirty: BTreeSet<RecordKey>,
 }
 
-/// A ticket that waits.
+/// A request whose answer waits for operations.
 #[derive(Debug, Default)]
 pub(super) struct Wait {
     /// Operations not finished yet.
     pub(super) open: usize,
-    /// What came of it so far.
+    /// The lines and notes of the answer so far.
     pub(super) report: Report,
 }
 
 impl Supervisor {
-    /// The run's process learns something; then its app's operations go on.
+    /// Lets the process of a run make a transition; then the operations of its app go on. Does nothing if the run is
+    /// unknown.
     pub(super) fn with_run(
         &mut self,
         now: Moment,

@@ -1,10 +1,10 @@
-//! Whether a process has come to what a verb asks of it.
+//! Whether a process has reached what a verb is to bring about.
 
 use super::kind::Kind;
 use crate::protocol::Verdict;
 use crate::supervisor::process::{Goal, Process, State};
 
-/// What has become of one process under a verb; `None` while that is open.
+/// The result of a verb for one process; `None` while it is open.
 pub(super) fn outcome(process: Option<&Process>, kind: Kind) -> Option<Verdict> {
     let Some(process) = process else { return Some(Verdict::Done) };
     if process.is_stuck() {

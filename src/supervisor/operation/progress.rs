@@ -33,7 +33,7 @@ impl Supervisor {
                 continue;
             }
             if let Some(id) = if needed { None } else { operation.next() } {
-                // One that was told to go for good, and that not even SIGKILL ends, does not come back.
+                // A process that is being deleted and that not even SIGKILL ends is not started again.
                 let stays = |process: &Process| process.goal != Goal::Gone || operation.kind.overtakes();
                 if self.processes.get(&id).is_some_and(stays) {
                     operation.active.push(id);
@@ -59,7 +59,7 @@ impl Supervisor {
             operation.previous = Some(std::mem::replace(&mut entry.spec, spec));
             self.touch(RecordKey::Spec(app));
         }
-        // What nobody asked for is no new release.
+        // An operation of the supervisor itself brings no new release.
         let asked = operation.kind == Kind::Reload && operation.place.is_some();
         let settling = settling(&self.apps[&app].spec).filter(|_| asked);
         operation.transaction.begin(now, self.last_run, operation.pending.len(), settling);
@@ -112,19 +112,20 @@ impl Supervisor {
         self.with_process(now, id, effects, |process, transition| process.stop(transition, goal, drain));
     }
 
-    /// False if the operation makes a cluster of an app that was none, or the reverse: the two cannot serve side by side.
+    /// False if the operation makes a cluster of an app that was none, or the reverse: the two cannot serve side by
+    /// side.
     fn keeps_mode(&self, id: ProcessId, operation: &Operation) -> bool {
         let mode = self.apps[&self.processes[&id].app].spec.mode;
         operation.transaction.returns_to_its_mode() && operation.previous.as_ref().is_none_or(|old| old.mode == mode)
     }
 
-    /// True if another process of the app goes on serving, so that one that leaves has somebody to leave its clients to.
+    /// True if another process of the app goes on serving, so that a drain makes sense: new clients have a worker.
     fn somebody_serves(&self, app: AppId, counts: impl Fn(ProcessId) -> bool) -> bool {
         self.members(app).any(|process| counts(process.id) && process.goal == Goal::Up && process.serves())
     }
 
-    /// Takes note of the active processes that came to an end of their part, good or bad. True if that gave the operation
-    /// another turn.
+    /// Takes note of the active processes that came to an end of their part, good or bad. True if that gave the
+    /// operation another turn.
     fn collect(&mut self, now: Moment, app: AppId, operation: &mut Operation, effects: &mut Vec<Effect>) -> bool {
         if operation.kind == Kind::Reload {
             return self.collect_reloaded(now, app, operation, effects);

@@ -2,7 +2,7 @@
 //!
 //! What tells the releases apart is the number of the run: runs begun after the operation began are of the new one.
 //! A canary's predecessor serves on beside it until the watch is over, so that taking it back costs nothing, also where
-//! only the files of the app have changed and nobody could start the release before once more.
+//! only the files of the app have changed and the previous release could not be started again.
 
 mod stderr_counts;
 #[cfg(test)]

@@ -19,11 +19,11 @@ pub struct Operation {
     #[serde(skip)]
     pub(crate) ticket: Option<Ticket>,
     pub(crate) kind: Kind,
-    /// Its place among all that was asked for: it waits for nothing of a later one. None if nobody asked for it: it waits
-    /// for nothing.
+    /// Its place in the order of all requests: it never waits for a later place. `None` for an operation of the
+    /// supervisor itself, which waits for no other app.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) place: Option<u64>,
-    /// The first place of what was asked for by the same request.
+    /// The first place of the request that it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) request: Option<u64>,
     /// Dependencies that it does not wait for, and does not start.
@@ -32,10 +32,10 @@ pub struct Operation {
     /// Why it does not begin although its dependencies are met; set when the reload of one of them failed.
     #[serde(default, rename = "spared", skip_serializing_if = "Option::is_none")]
     pub(crate) skip_reason: Option<String>,
-    /// It did not come to what was asked for.
+    /// True if it did not reach what was requested.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) failed: bool,
-    /// What it was last told to wait for, if it does.
+    /// What it waits for, as last published; `None` if it does not wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) held: Option<String>,
     /// Not touched yet, in order.
@@ -97,7 +97,7 @@ impl Operation {
         }
     }
 
-    /// A reload that goes as asked.
+    /// A reload with these options.
     #[must_use]
     pub fn reload(ticket: Option<Ticket>, members: Vec<ProcessId>, rollout: &Rollout) -> Operation {
         let operation = Operation::new(ticket, Kind::Reload, members, rollout.parallel as usize);
@@ -116,7 +116,7 @@ impl Operation {
         Operation { spec: spec.map(Arc::new), ..self }
     }
 
-    /// True if it has or will have to do with the process.
+    /// True if the process is pending, active or watched in it.
     pub(crate) fn concerns(&self, id: ProcessId) -> bool {
         self.pending.contains(&id) || self.active.contains(&id) || self.transaction.watches(id)
     }
@@ -126,7 +126,7 @@ impl Operation {
         self.spec.is_some() || self.previous.is_some()
     }
 
-    /// Whether it will have the process run or not, if it has not come to it yet.
+    /// Whether it is going to start or to stop the process; `None` if the process is not pending.
     #[must_use]
     pub fn wish(&self, id: ProcessId) -> Option<bool> {
         self.pending.contains(&id).then_some(!self.kind.overtakes())

@@ -87,7 +87,7 @@ impl Supervisor {
         members().filter(is_down).map(|process| process.id).collect()
     }
 
-    /// Tells which apps run on without one that they depend on.
+    /// Adds a note for each app that runs on without an app that it depends on.
     fn note_dependents(&mut self, ticket: Ticket, plan: &Plan) {
         if self.closing {
             return;

@@ -12,7 +12,7 @@ use crate::supervisor::operation::Operation;
 /// Version of the records this build writes. It reads this one and all before.
 pub(super) const VERSION: u32 = 1;
 
-/// What can be told of [`MetaRecord`] whatever the version.
+/// The part of [`MetaRecord`] that every version has.
 #[derive(Deserialize)]
 pub(super) struct Version {
     pub(super) version: u32,

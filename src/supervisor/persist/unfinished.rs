@@ -45,7 +45,7 @@ impl Supervisor {
 }
 
 impl StoppingRun {
-    /// What its run is to be told at this stage.
+    /// The effect that carries out its present stage.
     fn order(&self, now: Moment) -> Effect {
         let run = self.run;
         match self.stage {

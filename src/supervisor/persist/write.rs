@@ -22,7 +22,7 @@ impl Supervisor {
         keys.filter_map(|key| Some((key, self.record(key)?)))
     }
 
-    /// Notes that a record is not what it was. Whatever changes state that is written down says so.
+    /// Marks a record as changed. Every change of recorded state has to call this.
     pub(crate) fn touch(&mut self, key: RecordKey) {
         self.dirty.insert(key);
     }

@@ -45,7 +45,7 @@ impl Process {
         }
     }
 
-    /// The runs that are ready and were not told to go, the newest first, and what checks found of each.
+    /// The ready runs that are not stopping, the newest first, with the health of each.
     pub fn serving(&self) -> impl Iterator<Item = (Run, &HealthState)> {
         let (newest, old) = match self.state {
             State::Online(serving) => (Some(serving), None),

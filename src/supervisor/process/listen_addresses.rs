@@ -1,5 +1,6 @@
 //! Where the runs of a process listen. A successor that listens, but nowhere its predecessor does, would leave the
-//! clients of the predecessor's address without a listener: a variable is missing, say, and it fell back to another port.
+//! clients of the predecessor's address without a listener: a variable is missing, say, and it fell back to another
+//! port.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::Run;
 
-/// Where each run listens, as far as it was told.
+/// Where each run listens, as far as it was reported.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListenAddresses {
     /// Shared addresses with a port. A path may be each run's own.

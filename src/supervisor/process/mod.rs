@@ -3,18 +3,18 @@
 //! ```text
 //!            launch              ready                stop                 gone
 //!  Stopped ─────────► Launching ───────► Online ───────────► Stopping ───────────► Stopped │ Launching │ (removed)
-//!                      │  ▲  │ ▲           │                  (goal says which)
+//!                      │  ▲  │ ▲           │                  (by its goal)
 //!        exit, too often  │  │ └───────────┘ reload: Launching with an `old` that serves on
 //!                      ▼  │  ▼ exit
 //!                  Errored  Waiting
 //!
-//!             nobody connects              gone              somebody connects
+//!          no client connects              gone              a client connects
 //!  Online ───────────────────► Stopping ───────► Idle ──────────────────────► Launching
 //! ```
 //!
 //! A restart is no state: it is `Stopping` with goal `Up`. A reload is no state: it is `Launching` with an `old`. Runs
-//! replaced by a reload are on their way out in `retiring` until the last process of their tree is gone. A canary is
-//! ready and stands in `Trial` beside its predecessor, which serves on until the canary has been judged.
+//! replaced by a reload are stopping in `retiring` until the last process of their tree is gone. A canary is
+//! ready and in state `Canary` beside its predecessor, which serves on until the canary has been judged.
 
 mod events;
 mod exit_policy;

@@ -56,16 +56,16 @@ pub enum State {
     },
     /// A run is ready.
     Online(Serving),
-    /// A run was told to stop, or ended and left processes behind.
+    /// A run is stopping, or its main process ended and left other processes behind.
     Stopping(StoppingRun),
     /// The next start waits.
     Waiting {
         /// When the next run starts.
         until: Moment,
     },
-    /// Nobody needs it: nothing runs until a connection comes.
+    /// No client is connected: nothing runs until the next connection.
     Idle,
-    /// Given up; only a person brings it back.
+    /// Given up after too many unstable exits or a start that cannot work; only a request starts it again.
     Errored,
 }
 
@@ -78,17 +78,18 @@ pub struct Serving {
     pub since: Moment,
     /// True if it proved ready, false if waiting for proof merely ended: such an app gives none, so no successor need.
     pub proven: bool,
-    /// When it is taken for hung, unless it says before that it is alive. Only where the app has a watchdog.
+    /// When the run is taken for hung, unless it sends a watchdog ping before. `None` without a watchdog.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub silent_until: Option<Moment>,
 }
 
-/// A supervised process. Written down as a record: what is not said there is as it is in a process just added.
+/// A supervised process, as it is kept in its record. A field that the record leaves out has the value of a new
+/// process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Process {
     /// PM2's `pm_id`.
     pub id: ProcessId,
-    /// Whose it is.
+    /// The app it belongs to.
     pub app: AppId,
     /// Number within the app.
     pub instance: u32,
@@ -116,10 +117,10 @@ pub struct Process {
     /// Why it does not run, or why the last launch failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What the current run could not have.
+    /// The bind or listen that failed in the current run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub obstacle: Option<String>,
-    /// True from a launch that failed until the next one that a person asks for.
+    /// True from a launch that failed until the next launch that a client requests.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub launch_failed: bool,
     /// What the restart decision remembers.
@@ -131,7 +132,7 @@ pub struct Process {
     /// What health checks found of the newest run.
     #[serde(default, rename = "condition", skip_serializing_if = "HealthState::is_default")]
     pub health: HealthState,
-    /// What they found of the run that serves beside it, in a reload.
+    /// What health checks found of its predecessor, which serves beside it in a reload.
     #[serde(default, rename = "predecessor", skip_serializing_if = "HealthState::is_default")]
     pub predecessor_health: HealthState,
     /// Where its runs listen.
@@ -184,7 +185,7 @@ impl Process {
         self.completed && self.state == State::Stopped
     }
 
-    /// True if a run of it was started that neither failed nor was told to stop.
+    /// True if a run was started that neither failed nor is stopping.
     #[must_use]
     pub fn was_started(&self) -> bool {
         matches!(self.state, State::Launching { .. }) || self.serves() || self.rests()

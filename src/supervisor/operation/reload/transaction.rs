@@ -87,7 +87,7 @@ impl Transaction {
         self.canary.map(|canary| canary.duration).or(self.settling).unwrap_or_default()
     }
 
-    /// True while canaries are watched that somebody asked for.
+    /// True while canaries are watched that a client requested.
     pub(super) fn judges(&self) -> bool {
         self.canary.is_some() && self.deadline().is_some()
     }
