@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::input::Moment;
+use super::moment::Moment;
 use crate::protocol::Exit;
 use crate::spec::{RestartRule, signal, value};
 

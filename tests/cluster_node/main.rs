@@ -138,9 +138,10 @@ impl App {
     /// The next message of this worker's app.
     async fn message(&mut self, from: Run) -> Value {
         loop {
-            match self.notice().await {
-                Notice::Message { run, data } if run == from => return data,
-                _ => {}
+            if let Notice::Message { run, data } = self.notice().await
+                && run == from
+            {
+                return data;
             }
         }
     }

@@ -147,10 +147,8 @@ fn was_requested(id: u32, events: &[Event]) -> bool {
 }
 
 fn ended(kind: &EventKind) -> Option<(Exit, bool)> {
-    match kind {
-        EventKind::Exited { exit, expected } => Some((*exit, *expected)),
-        _ => None,
-    }
+    let EventKind::Exited { exit, expected } = kind else { return None };
+    Some((*exit, *expected))
 }
 
 /// Why a process is stopped that has no reason of its own.
@@ -236,10 +234,8 @@ fn is_older(info: &ProcessInfo, time: Duration, now: EpochMs) -> bool {
 }
 
 fn wait(kind: &EventKind) -> Option<Duration> {
-    match kind {
-        EventKind::WaitingRestart { delay_ms } => Some(Duration::from_millis(*delay_ms)),
-        _ => None,
-    }
+    let EventKind::WaitingRestart { delay_ms } = kind else { return None };
+    Some(Duration::from_millis(*delay_ms))
 }
 
 fn after_exit(rule: &RestartRule) -> String {
@@ -269,11 +265,14 @@ fn ends(events: &[Event], names: &Names<'_>) -> Vec<String> {
         .map(|(at, event, exit, expected, id)| {
             let before: Vec<&Event> = of(&events[..at], id).collect();
             let then = of(&events[at + 1..], id).next().map(|next| &next.kind);
-            let why = match then {
-                Some(rest @ EventKind::Idle) => Some(super::history::words(rest, names)),
-                Some(EventKind::Completed) if !expected => Some("it was completed".to_owned()),
-                _ if expected => cause(&before, names),
-                _ => meaning(exit).map(str::to_owned),
+            let why = if let Some(rest @ EventKind::Idle) = then {
+                Some(super::history::words(rest, names))
+            } else if expected {
+                cause(&before, names)
+            } else if matches!(then, Some(EventKind::Completed)) {
+                Some("it was completed".to_owned())
+            } else {
+                meaning(exit).map(str::to_owned)
             };
             let why = why.map_or_else(String::new, |why| format!(": {why}"));
             format!(

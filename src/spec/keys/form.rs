@@ -1,7 +1,7 @@
 //! The documentation of a key: its topic, the form of its values, its default, an example and a sentence. The guide's
 //! page of keys, the JSON Schema of config files and the defaults in `--help` are generated from it.
 
-use super::members::Member;
+use serde_json::Value;
 
 /// The documentation of a key. Required in each row.
 #[derive(Debug)]
@@ -211,6 +211,23 @@ impl Form {
             _ => &[],
         }
     }
+}
+
+/// A member of an object.
+#[derive(Debug)]
+pub struct Member {
+    /// How it is written.
+    pub name: &'static str,
+    /// The sort of its values.
+    pub form: Form,
+    /// What holds without it.
+    pub fallback: Fallback,
+    /// What it does: a phrase in Markdown.
+    pub does: &'static str,
+    /// What values it takes, for the sentence `expected …`.
+    pub(super) expects: &'static str,
+    /// True if a value is such a one.
+    pub(super) fits: fn(&Value) -> bool,
 }
 
 fn choice(words: &[&str]) -> String {

@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::form::Fallback::{Value as Json, Words, Zero};
-use super::form::{Fallback, Form};
+use super::form::{Fallback, Form, Member};
 use super::objects::{is_check, not_zero, on_fail, probe, retries, share};
 use super::read::{count_or_none, cpu, duration, found, memory_limit, nofile, ports, text};
 use crate::spec::dependency::Condition;
@@ -32,22 +32,6 @@ impl std::fmt::Display for Mistake {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.member.is_empty() { f.write_str(&self.what) } else { write!(f, "{}: {}", self.member, self.what) }
     }
-}
-
-/// A member of an object.
-#[derive(Debug)]
-pub struct Member {
-    /// Its spelling.
-    pub name: &'static str,
-    /// The form of its values.
-    pub form: Form,
-    /// The default.
-    pub fallback: Fallback,
-    /// Its effect: a phrase in Markdown.
-    pub does: &'static str,
-    /// The valid values, for the sentence `expected …`.
-    expects: &'static str,
-    fits: fn(&Value) -> bool,
 }
 
 const fn member(

@@ -14,8 +14,9 @@ pub mod table;
 use serde_json::Value;
 
 pub use draft::Draft;
+pub use form::Member;
 pub use key::{Flag, Key, Takes};
-pub use members::{Member, Mistake};
+pub use members::Mistake;
 pub use objects::PROBES;
 pub use read::Instances;
 

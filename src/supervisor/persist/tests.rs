@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::*;
-use crate::protocol::{Action, Changes, Exit, Launch, Scale};
+use super::{RecordKey, UnknownKey, Unreadable};
+use crate::protocol::{Action, Changes, Exit, Launch, Run, Scale};
 use crate::spec::AppSpec;
 use crate::supervisor::harness::{Harness, cluster, drain, fork, kill, reload, spawn, terminate};
-use crate::supervisor::{Goal, Input, Kind, Process};
+use crate::supervisor::{AppId, Effect, Goal, Input, Kind, Process, ProcessId, State, Supervisor};
 
 /// What a store has of them.
 type Store = BTreeMap<RecordKey, String>;

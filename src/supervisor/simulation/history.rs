@@ -183,7 +183,13 @@ impl History {
         process.is_some_and(|process| match process.state {
             State::Launching { run: current, old: Some(_), .. } => current == run,
             State::Canary { new, .. } => new.run == run,
-            _ => false,
+            State::Stopped
+            | State::Launching { old: None, .. }
+            | State::Online(_)
+            | State::Stopping(_)
+            | State::Waiting { .. }
+            | State::Idle
+            | State::Errored => false,
         })
     }
 

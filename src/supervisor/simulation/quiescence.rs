@@ -59,7 +59,12 @@ impl History {
         let serving = |process: &Process| match process.state {
             State::Online(serving) => vec![serving],
             State::Canary { new, old } => vec![new, old],
-            _ => vec![],
+            State::Stopped
+            | State::Launching { .. }
+            | State::Stopping(_)
+            | State::Waiting { .. }
+            | State::Idle
+            | State::Errored => vec![],
         };
         let due = |serving: &Serving| serving.silent_until <= Some(self.now);
         let due: Vec<Run> =

@@ -114,12 +114,12 @@ impl<S: Read> Events<S> {
 /// Events of a kind that this version does not know are ignored.
 fn is_about_new(line: &[u8], is_new: impl Fn(&EventProcess) -> bool) -> bool {
     let Ok(event) = serde_json::from_slice::<Event>(line) else { return false };
-    match event.kind {
-        // A restart can give a process another name, and with it other files.
-        EventKind::Created | EventKind::Started { .. } => event.process.as_ref().is_some_and(is_new),
-        EventKind::Lost { .. } => true,
-        _ => false,
+    if matches!(event.kind, EventKind::Lost { .. }) {
+        return true;
     }
+    // A restart can give a process another name, and with it other files.
+    let may_rename = matches!(event.kind, EventKind::Created | EventKind::Started { .. });
+    may_rename && event.process.as_ref().is_some_and(is_new)
 }
 
 #[cfg(test)]

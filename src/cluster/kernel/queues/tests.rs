@@ -128,10 +128,9 @@ impl Stage {
     }
 
     async fn drained(&mut self) -> Run {
-        match self.notices.recv().await {
-            Some(Notice::Drained { run }) => run,
-            other => panic!("{other:?}"),
-        }
+        let notice = self.notices.recv().await;
+        let Some(Notice::Drained { run }) = notice else { panic!("{notice:?}") };
+        run
     }
 }
 

@@ -5,9 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Phase;
 use crate::protocol::Run;
-use crate::supervisor::{Effect, Moment, Operation, Process, Supervisor};
 
 /// So many lines are nothing.
 const FEW: u32 = 10;
@@ -17,14 +15,14 @@ const TOO_MUCH: u32 = 3;
 /// Lines written since the watch began.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(super) struct StderrCounts(Vec<(Run, u32)>);
+pub(crate) struct StderrCounts(Vec<(Run, u32)>);
 
 impl StderrCounts {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    fn add(&mut self, run: Run, lines: u32) {
+    pub(super) fn add(&mut self, run: Run, lines: u32) {
         match self.0.iter_mut().find(|(known, _)| *known == run) {
             Some((_, count)) => *count = count.saturating_add(lines),
             None => self.0.push((run, lines)),
@@ -41,26 +39,5 @@ impl StderrCounts {
                  the release before wrote {usual} in the same time"
             )
         })
-    }
-}
-
-impl Supervisor {
-    /// The runs whose lines on standard error count at present: canaries that are watched, and the workers beside them.
-    pub fn judged_by_errors(&self) -> impl Iterator<Item = Run> + '_ {
-        let watches = |operation: &Operation| operation.transaction.judges();
-        let apps = self.apps.values().filter(move |app| app.operations.iter().any(watches));
-        apps.flat_map(|app| self.members(app.id)).flat_map(Process::staying)
-    }
-
-    /// A run wrote so many more lines to standard error.
-    pub(crate) fn stderr_lines(&mut self, now: Moment, run: Run, lines: u32, effects: &mut Vec<Effect>) {
-        let Some(app) = self.process_of(run).map(|process| process.app) else { return };
-        let Some(entry) = self.apps.get_mut(&app) else { return };
-        for operation in &mut entry.operations {
-            if let Phase::Canary { until: Some(_), errors, .. } = &mut operation.transaction.phase {
-                errors.add(run, lines);
-            }
-        }
-        self.advance(now, app, effects);
     }
 }
