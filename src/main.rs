@@ -58,7 +58,7 @@ fn in_foreground(foreground: Foreground) -> ExitCode {
 }
 
 fn found(readiness: Option<OwnedFd>, companion: Option<i32>, options: &Options) -> ExitCode {
-    match daemon::found(&options.home, readiness) {
+    match daemon::prepare_keeper(&options.home, readiness) {
         Ok(estate) => live(estate, companion, options),
         Err(error) => cli::fail(&error.into()),
     }

@@ -260,9 +260,9 @@ pub struct Hello {
     pub started_at: EpochMs,
     /// Its home.
     pub home: PathBuf,
-    /// What an operator should know about it. Earlier builds do not tell.
-    #[serde(default)]
-    pub standing: DaemonWarnings,
+    /// What an operator should know about the daemon. Earlier builds do not send it.
+    #[serde(default, rename = "standing")]
+    pub warnings: DaemonWarnings,
 }
 
 /// What an operator should know about the daemon itself, if anything.

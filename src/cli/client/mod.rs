@@ -143,11 +143,11 @@ impl Client {
             answer => answer,
         };
         let hello = hello.map_err(|error| self.no_answer(&error))?;
-        if self.greeted.set(hello.standing.clone()).is_ok() {
+        if self.greeted.set(hello.warnings.clone()).is_ok() {
             if hello.version != VERSION {
                 self.ui.warn(&mismatch(&hello));
             }
-            if let Some(unwritten) = &hello.standing.unwritten {
+            if let Some(unwritten) = &hello.warnings.unwritten {
                 self.ui.warn(&view::daemon_warnings::unwritten(unwritten, self.has_autosave(), &Zoned::now()));
             }
         }

@@ -30,7 +30,7 @@ impl Daemon for Fake {
             generation: 1,
             started_at: 0,
             home: "/h".into(),
-            standing: DaemonWarnings::default(),
+            warnings: DaemonWarnings::default(),
         }
     }
     async fn launch(self, _: context::Context, apps: Vec<AppSpec>, _: Launch) -> Result<Report, Refusal> {

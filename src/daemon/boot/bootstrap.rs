@@ -182,7 +182,7 @@ fn hello(home: &Home, inherited: &Inherited) -> Hello {
         generation: inherited.shared_memory.get(Word::Generation),
         started_at: clock::epoch_ms(),
         home: home.root().to_owned(),
-        standing: DaemonWarnings::default(),
+        warnings: DaemonWarnings::default(),
     }
 }
 
