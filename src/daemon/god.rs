@@ -214,7 +214,7 @@ impl God {
             if let Some(cluster) = self.clusters.get(process.app) {
                 cluster.gone(run);
             }
-            self.launcher.note_pid(process.id, &self.supervisor, &self.runs.table);
+            self.launcher.update_pid_file(process.id, &self.supervisor, &self.runs.table);
         }
         self.runs.table.put(run);
     }
@@ -327,7 +327,7 @@ impl God {
         if self.ending.is_none() {
             tracing::info!("ending because of {why}");
             if !self.supervisor.is_closing() {
-                Ending::note(clock::epoch_ms(), &self.supervisor, &self.ledger);
+                Ending::record(clock::epoch_ms(), &self.supervisor, &self.ledger);
             }
             self.bus.publish(None, EventKind::ShuttingDown);
         }

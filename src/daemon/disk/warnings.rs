@@ -1,5 +1,5 @@
-//! What an operator should know of the files in the home: that the journal cannot be written, or that the saved list is
-//! no longer what runs.
+//! Warnings for the operator about files in the home: the journal cannot be written, or the saved list differs from the
+//! desired state.
 
 use std::sync::PoisonError;
 
@@ -31,7 +31,7 @@ impl Warnings {
             }
         };
         let saved = *self.saved.lock().unwrap_or_else(PoisonError::into_inner);
-        // During a shutdown all goals are down, which no save is meant to match.
+        // During a shutdown all goals are down: every saved list would differ.
         let saved = saved.filter(|_| !supervisor.is_closing());
         let differs = |saved: &SavedList| saved.fingerprint != self.fingerprints.of(supervisor);
         DaemonWarnings { unwritten, unsaved: saved.filter(differs).map(|saved| saved.at) }

@@ -54,7 +54,7 @@ fn a_process_that_misses_its_watchdog_is_restarted_with_the_reason() {
     processes::signal(before, Signal::SIGSTOP);
     let rows = home.when("a", "another runs", |rows| rows[0].online() && rows[0].pid != before);
     assert_eq!(rows[0].restarts, 1);
-    home.daemon_logged("has not said for 8000 ms that it is alive");
+    home.daemon_logged("has not reported for 8000 ms that it is alive");
     assert_eq!(http::get(port, "/").unwrap(), rows[0].pid.to_string());
 }
 
