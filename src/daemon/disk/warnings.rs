@@ -25,8 +25,8 @@ impl Warnings {
     /// The warnings at this moment.
     pub fn now(&mut self, supervisor: &Supervisor) -> DaemonWarnings {
         let unwritten = match self.journal.state() {
-            JournalState::Whole => None,
-            JournalState::Broken { error, since } => {
+            JournalState::Working => None,
+            JournalState::Failing { error, since } => {
                 Some(Unwritten { path: self.journal.path().to_owned(), error, since })
             }
         };
