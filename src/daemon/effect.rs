@@ -81,7 +81,7 @@ impl God {
     fn terminate(&mut self, run: Run) {
         self.runs.checks.end(run);
         killpoint::pass("terminating");
-        self.runs.table.told_to_stop(run);
+        self.runs.table.mark_stopping(run);
         killpoint::pass("told-to-stop");
         self.exclude(run);
         let stop = self.supervisor.process_of(run).and_then(|process| self.supervisor.app(process.app));

@@ -184,7 +184,7 @@ impl God {
                 Input::Exited { run, survivors, .. } => self.main_exited(*run, *survivors),
                 Input::TreeExited { run } => {
                     self.runs.notifications.forget(*run);
-                    self.runs.table.put(*run);
+                    self.runs.table.update_record(*run);
                 }
                 Input::Request { .. }
                 | Input::Spawned { .. }
@@ -216,7 +216,7 @@ impl God {
             }
             self.launcher.update_pid_file(process.id, &self.supervisor, &self.runs.table);
         }
-        self.runs.table.put(run);
+        self.runs.table.update_record(run);
     }
 
     /// Writes down what the supervisor changed, as one piece: the next God finds all of it or nothing.
@@ -375,8 +375,8 @@ impl God {
         tracing::warn!("the keeper died: this process takes its place, and another daemon goes on");
         let error = upgrade::become_keeper(&self.shared_memory, &self.launcher.home);
         tracing::error!("no new keeper could be made, so apps will not outlive this daemon: {error}");
-        self.runs.table.go_alone();
-        self.report_unseen_ends();
+        self.runs.table.continue_without_keeper();
+        self.handle_unreported_exits();
     }
 }
 

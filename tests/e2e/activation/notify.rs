@@ -43,7 +43,9 @@ fn a_notification_of_a_foreign_process_is_refused() {
     let stranger = UnixDatagram::unbound().unwrap();
     stranger.connect(socket(&home)).unwrap();
     stranger.send(b"READY=1\nSTATUS=never mind").unwrap();
-    until("it is refused", || std::fs::read_to_string(home.root().join("pmr.log")).unwrap().contains("is not of it"));
+    until("it is refused", || {
+        std::fs::read_to_string(home.root().join("pmr.log")).unwrap().contains("does not belong to it")
+    });
     assert_eq!(home.one("a").status, "launching");
 }
 
