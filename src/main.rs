@@ -59,7 +59,7 @@ fn in_foreground(foreground: Foreground) -> ExitCode {
 }
 
 fn bootstrap(readiness: Option<OwnedFd>, companion: Option<i32>, options: &Options) -> ExitCode {
-    match daemon::found(&options.home, readiness) {
+    match daemon::prepare_keeper(&options.home, readiness) {
         Ok(state) => run_keeper(state, companion, options),
         Err(error) => cli::fail(&error.into()),
     }

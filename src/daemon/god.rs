@@ -184,7 +184,7 @@ impl God {
                 Input::Exited { run, survivors, .. } => self.main_exited(*run, *survivors),
                 Input::TreeExited { run } => {
                     self.runs.notifications.forget(*run);
-                    self.runs.table.put(*run);
+                    self.runs.table.update_record(*run);
                 }
                 Input::Request { .. }
                 | Input::Spawned { .. }
@@ -214,9 +214,9 @@ impl God {
             if let Some(cluster) = self.clusters.get(process.app) {
                 cluster.gone(run);
             }
-            self.launcher.note_pid(process.id, &self.supervisor, &self.runs.table);
+            self.launcher.update_pid_file(process.id, &self.supervisor, &self.runs.table);
         }
-        self.runs.table.put(run);
+        self.runs.table.update_record(run);
     }
 
     /// Writes down what the supervisor changed, as one piece: the next God finds all of it or nothing.
@@ -327,7 +327,7 @@ impl God {
         if self.ending.is_none() {
             tracing::info!("ending because of {why}");
             if !self.supervisor.is_closing() {
-                Ending::note(clock::epoch_ms(), &self.supervisor, &self.ledger);
+                Ending::record(clock::epoch_ms(), &self.supervisor, &self.ledger);
             }
             self.bus.publish(None, EventKind::ShuttingDown);
         }
@@ -375,8 +375,8 @@ impl God {
         tracing::warn!("the keeper died: this process takes its place, and another daemon goes on");
         let error = upgrade::become_keeper(&self.shared_memory, &self.launcher.home);
         tracing::error!("no new keeper could be made, so apps will not outlive this daemon: {error}");
-        self.runs.table.go_alone();
-        self.report_unseen_ends();
+        self.runs.table.continue_without_keeper();
+        self.handle_unreported_exits();
     }
 }
 

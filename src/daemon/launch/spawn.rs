@@ -107,9 +107,9 @@ impl Launcher {
         };
         killpoint::pass("spawned");
         let logs = [logs.out, logs.err];
-        runs.table.confine(run, confined.group);
+        runs.table.set_group(run, confined.group);
         runs.table.insert(run, LiveRun::new(spawned.pid, app, pipes, logs.clone()));
-        runs.table.hold(run, spawned.pidfd);
+        runs.table.set_pidfd(run, spawned.pidfd);
         for ((name, pipe), path) in output_names(run).into_iter().zip([out, err]).zip(logs) {
             let output = KeptOutput::new(name, pipe, supervisor, runs);
             self.pump(vec![output], path.as_deref());

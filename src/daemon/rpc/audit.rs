@@ -20,7 +20,7 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// The daemon itself, which brings back at its start what was saved.
+    /// The daemon itself, which restores the saved list at its start.
     #[must_use]
     pub fn ourselves() -> Peer {
         Peer { uid: identity::uid(), pid: identity::pid() }

@@ -1,4 +1,4 @@
-//! Requests under way: each has a ticket, under which the supervisor answers it, and the way back to its client.
+//! Requests under way: each has a ticket, under which the supervisor answers it, and the sender of its answer.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ pub(crate) struct Requests {
 }
 
 impl Requests {
-    /// A new ticket. Without a `reply` nobody waits for its answer.
+    /// A new ticket. Without a `reply` the answer is dropped.
     pub fn open(&mut self, reply: Option<Reply>) -> Ticket {
         self.last += 1;
         let ticket = Ticket(self.last);

@@ -80,7 +80,7 @@ fn idle_connections_take_no_files_from_apps_or_the_next_god() {
     let home = Home::new();
     let count = start_counter(&home);
     let connections = IdleConnections::new(&home);
-    until("some are turned down or wait", || daemon_log(&home).contains("as many as are served at once"));
+    until("some are turned down or wait", || daemon_log(&home).contains("the most that are served at once"));
     home.run("list").refuses("accepts connections but did not answer");
     counter_goes_on(&home);
     kill_god(&home);
