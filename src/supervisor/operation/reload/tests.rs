@@ -135,7 +135,7 @@ fn the_spec_can_leave_a_failed_reload_as_it_is() {
 #[test]
 fn a_reload_waits_for_a_begun_reload_and_replaces_a_waiting_one() {
     let mut harness = Harness::with(cluster(1));
-    let told = [1, 2, 3].map(|n| {
+    let held = [1, 2, 3].map(|n| {
         let ask = Request::Act { action: reload(), target: vec![Selector::All] };
         let effects = harness.supervisor.handle(harness.now, Input::Request { ticket: Ticket(n), ask });
         harness.answers.extend(effects.iter().filter_map(|effect| {
@@ -147,9 +147,9 @@ fn a_reload_waits_for_a_begun_reload_and_replaces_a_waiting_one() {
             Some(why)
         })
     });
-    let told = told.each_ref().map(Option::as_deref);
+    let held = held.each_ref().map(Option::as_deref);
     let waits = "its reload waits for the reload before it";
-    assert_eq!(told, [None, Some(waits), Some("its reload takes the place of one that waited")]);
+    assert_eq!(held, [None, Some(waits), Some("its reload takes the place of one that waited")]);
     assert_eq!(harness.verdicts(), [(0, Verdict::Superseded { by: "reload".to_owned() })]);
     harness.ready(2);
     assert_eq!(harness.exit(1, 0), [spawn(3, 0)]);
