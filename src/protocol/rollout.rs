@@ -17,7 +17,7 @@ pub struct Rollout {
     /// A few first, watched for a while before the rest follows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<Canary>,
-    /// Only say what would happen.
+    /// Only report what would happen.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
 }

@@ -9,8 +9,7 @@ use serde::Deserialize;
 
 use crate::support::eventually;
 
-/// A request of which nothing is heard for so many milliseconds has hung: much longer than a busy machine lets anybody
-/// wait.
+/// A request without a byte of an answer for so many milliseconds has hung: even a busy machine answers much sooner.
 const SILENCE: u32 = 20_000;
 
 /// What the server speaks.
@@ -41,11 +40,11 @@ pub struct Tally {
     pub answered: u64,
     /// Answers by pid of the worker.
     pub by: BTreeMap<i32, u64>,
-    /// Asked again, since a connection that had served before ended without a byte of an answer.
+    /// Requests sent again, since a connection that had served before ended without a byte of an answer.
     #[allow(dead_code, reason = "only programs that know nothing of pmr leave clients that far")]
     pub stale: u64,
     pub failed: Vec<Failed>,
-    /// For how many milliseconds the oldest request under way had been asked when this was told.
+    /// The age of the oldest unanswered request at the time of the report, in milliseconds.
     oldest: u64,
 }
 
@@ -58,7 +57,7 @@ pub struct Failed {
     pub what: String,
     /// The load it was part of: `keep`, `new`, `upload`, `slow` or `long`.
     pub mode: String,
-    /// Who answered on this connection before, if anybody did.
+    /// Pid of the worker that answered on this connection before; `None` if none did.
     pub pid: Option<i32>,
     /// Milliseconds since the start of the load.
     pub at: u64,
@@ -122,15 +121,15 @@ impl Load {
         })
     }
 
-    /// Waits until what became of all requests asked up to now is known, and returns it. Clients that were not let run have
-    /// not heard yet of connections that ended: they have when they have answered us, and what they ask then goes to whom
-    /// there is.
+    /// Waits until what became of all requests asked up to now is known, and returns it. A client that got no
+    /// processor time has not seen the end of a connection yet. It has once it reports, and its later requests go to the
+    /// workers that are left.
     #[allow(dead_code, reason = "for those who tell what failed before a moment from what failed after it")]
     pub fn settled(&mut self) -> Tally {
         self.tally();
         let end = Instant::now();
         eventually("requests under way have ended", || {
-            // True of the moment it is told, which comes after this one.
+            // The report describes a later moment than this one.
             let passed = end.elapsed();
             let tally = self.tally();
             if Duration::from_millis(tally.oldest + 1) < passed { Ok(tally) } else { Err(format!("{tally:?}")) }

@@ -8,9 +8,9 @@
 //!
 //! What is inside a worker that is killed, or that dies by itself as a canary, dies with it.
 //!
-//! A program of its own protocol (`net`, `ws`) without a handler of SIGINT, whose clients stay connected: nobody but the
-//! app can tell them to ask no more here, so they ask until the drain timeout ends, and then each connection may be cut
-//! in the midst of what is under way on it. With a handler, or on new connections, nothing fails.
+//! A program of its own protocol (`net`, `ws`) without a handler of SIGINT, whose clients stay connected: only the
+//! app can end their requests, so they send requests until the drain timeout ends, and then each connection may be cut
+//! in the middle of a request. With a handler, or on new connections, nothing fails.
 
 use std::fs;
 use std::process::Command;
@@ -53,7 +53,7 @@ struct Cell {
     event: String,
     answered: u64,
     failed: Vec<Failed>,
-    /// Who served before.
+    /// Pids of the workers that served before.
     workers: Vec<i32>,
     /// Of the reload of a broken release: the command's exit code, its words, how many workers were online at the least,
     /// and how many of those before serve on.
@@ -61,7 +61,7 @@ struct Cell {
     said: Option<String>,
     least: Option<usize>,
     kept: Option<usize>,
-    /// Who was killed.
+    /// Pid of the worker that was killed.
     victim: Option<i32>,
 }
 
@@ -138,7 +138,7 @@ fn has_takeover() -> bool {
 }
 
 #[test]
-fn no_way_to_share_a_port_loses_anything_to_what_happens() {
+fn no_way_to_share_a_port_loses_a_request_to_any_event() {
     let events =
         "reload,scale 2→4→2,memory limit,kill -9,crashes at start,never listens,fails its health check,dies 5 s later";
     let apps = "http abrupt,http graceful,express abrupt,ws graceful,socketio abrupt";

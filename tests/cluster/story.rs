@@ -95,7 +95,7 @@ impl Case {
         app
     }
 
-    /// The story. Asserts all that must hold, and tells the rest.
+    /// Runs the scenario. Asserts what must hold for every app, and returns the measurements.
     pub fn tell(self) -> Outcome {
         let app = self.start();
         let spread = self.spread(&app);

@@ -19,7 +19,7 @@ fn copy(number: i32) -> OwnedFd {
 }
 
 impl App {
-    /// God is killed, and the next one goes on with copies of what he had open.
+    /// God is killed, and the next God goes on with copies of its open files.
     fn next_god(&mut self) {
         let records = ledger::read(self.memory.ledger.file().unwrap()).unwrap();
         let mut files: HashMap<String, OwnedFd> =
@@ -46,7 +46,7 @@ impl App {
         }
     }
 
-    /// A reload under a God who dies in the middle of each drain.
+    /// A reload during which God dies in the middle of each drain.
     async fn replace_dying(&mut self, old: &mut Vec<Run>) {
         let new = self.spawn_listening(old.len()).await;
         for run in std::mem::replace(old, new) {
@@ -90,7 +90,7 @@ fn no_request_on_a_kept_connection_fails() {
 }
 
 #[test]
-fn the_next_god_finds_the_worker_and_what_it_says() {
+fn the_next_god_finds_the_worker_and_its_messages() {
     play(async {
         let mut app = App::new("web.cjs", &[]);
         let run = app.spawn();

@@ -85,7 +85,7 @@ fn requests_sent_before_the_answers_to_earlier_ones_lose_none() {
 }
 
 #[test]
-fn a_raw_connection_holds_the_drain_until_it_ends_or_the_time_is_up() {
+fn a_raw_connection_delays_the_drain_until_it_ends_or_the_timeout() {
     play(async {
         let mut app = App::new("net.cjs", &[]);
         let runs = app.spawn_listening(2).await;

@@ -1,4 +1,4 @@
-//! Listening in all ways, and who gets which connection.
+//! All ways to listen, and which worker gets which connection.
 
 use super::*;
 
@@ -128,7 +128,7 @@ fn tls_sessions_are_resumed_by_any_worker() {
     });
 }
 
-/// A connection that stays open after one answer, and the pid of who has it.
+/// A connection that stays open after one answer, and the pid of the worker that has it.
 async fn stay(at: SocketAddr) -> (TcpStream, String) {
     let mut stream = TcpStream::connect(at).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();

@@ -23,7 +23,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// Number of workers that are told to stop. `None` if one is killed.
+    /// Number of workers that are stopped. `None` if one is killed.
     fn stopped(self) -> Option<usize> {
         match self {
             Step::Reload(times) => Some(2 * times),

@@ -1,4 +1,4 @@
-//! Programs that share a port: who gets connections, and who does not any more.
+//! Programs that share a port: which of them get connections, and which no longer do.
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpStream};
@@ -31,7 +31,7 @@ fn two_programs_share_a_port_in_turn_and_by_chance() {
 }
 
 #[test]
-fn the_excluded_one_serves_what_it_has_and_gets_nothing_new() {
+fn an_excluded_program_serves_its_connections_and_gets_no_new_ones() {
     if !possible() {
         return;
     }
@@ -59,7 +59,7 @@ fn the_excluded_one_serves_what_it_has_and_gets_nothing_new() {
 }
 
 #[test]
-fn the_queue_of_the_dead_is_served_by_the_next() {
+fn the_queue_of_a_dead_program_is_served_by_the_next_one() {
     if !possible() {
         return;
     }

@@ -1,4 +1,4 @@
-//! Ends: of programs, of who answers them, and what is found by whoever comes next.
+//! The ends of programs and of the daemon that answers their calls, and what the next daemon finds.
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
@@ -27,12 +27,12 @@ fn the_watch_ends_with_the_last_descendant() {
     let lasting = format!("if os.fork() == 0:\n  os.setsid()\n  __import__('time').sleep(600)\n{mark}");
     let program = python(&lasting);
     let root = program.pid;
-    // Of the tree some are left when the parent is gone; they are found by the watch, not by who their parent is.
+    // The child outlives its parent. The watch finds it, although its parent is another process by then.
     eventually("the parent's end", || match pmr::os::process::pidfd::open(root) {
         Ok(process) => pmr::os::process::pidfd::exit_status(process).map(drop).or_else(|| zombie(root)),
         Err(_) => Some(()),
     });
-    assert_eq!(program.watch.next().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "somebody is left");
+    assert_eq!(program.watch.next().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "the child is left");
     for pid in orphans_of(root, &mark) {
         pmr::os::process::tree::signal(pid, 9).unwrap();
         until_gone(pid);
@@ -77,7 +77,7 @@ async fn calls_and_the_end_can_be_awaited() {
 }
 
 #[test]
-fn who_binds_while_nobody_answers_waits() {
+fn a_program_that_binds_while_no_daemon_answers_waits() {
     if !possible() {
         return;
     }
@@ -85,7 +85,7 @@ fn who_binds_while_nobody_answers_waits() {
     let program = python(&server(port));
     eventually("a thread that waits", || program.watch.waiting_calls(&[program.pid]).pop());
     let kept = copy(&program);
-    // Nobody is there for a while; whoever comes has the same watch.
+    // For a while no daemon answers; the next one has the same watch.
     let mut program = program;
     program.watch = kept;
     let (key, _) = host.until_listening(&program);
@@ -93,25 +93,25 @@ fn who_binds_while_nobody_answers_waits() {
 }
 
 #[test]
-fn a_call_in_flight_is_answered_by_the_next_one() {
+fn a_call_in_flight_is_answered_by_the_next_daemon() {
     if !possible() {
         return;
     }
     let (mut host, port) = (Host::new(KernelBalancing::RoundRobin), free_port());
     let program = python(&server(port));
     let request = program.next_call().unwrap();
-    // Written down, and then he died.
+    // The daemon recorded the call and died.
     let json = serde_json::to_string(&request).unwrap();
     drop(request);
-    assert_eq!(program.watch.next().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "never told again");
+    assert_eq!(program.watch.next().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "a call is reported once");
     let request: Request = serde_json::from_str(&json).unwrap();
     assert!(program.watch.is_waiting(request.id).unwrap());
     assert!(matches!(host.handle(&program, &request), Done::Bound(_)));
     assert!(!program.watch.is_waiting(request.id).unwrap());
-    // The next was received, and he died before he wrote it down.
+    // The daemon received the next call and died before it recorded it.
     let last = request.id;
     let lost = program.next_call().unwrap();
-    // We hear of a call before its thread has gone to sleep in it.
+    // A call is reported before its thread has gone to sleep in it.
     let found = eventually("one of each", || {
         join(program.watch.unanswered_after(last), program.watch.waiting_calls(&[program.pid]))
     });
@@ -121,7 +121,7 @@ fn a_call_in_flight_is_answered_by_the_next_one() {
 }
 
 #[test]
-fn who_is_killed_while_it_waits_hears_nothing() {
+fn a_program_killed_while_it_waits_gets_no_answer() {
     if !possible() {
         return;
     }
@@ -135,20 +135,20 @@ fn who_is_killed_while_it_waits_hears_nothing() {
 }
 
 #[test]
-fn a_watch_that_nobody_has_refuses() {
+fn a_closed_watch_refuses_all_calls() {
     if !possible() {
         return;
     }
     let mut program =
         python("import time\ntry:\n  s = socket.create_server(('127.0.0.1', 0))\nexcept OSError as e: print(e.errno)");
     let _received = program.next_call().unwrap();
-    // Also what was received: so one that cannot be recovered ends in an error, not in a program that hangs.
+    // A received call is refused as well: a call that cannot be recovered ends in an error, not in a program that hangs.
     program.watch = BindWatch::from(OwnedFd::from(std::fs::File::open("/dev/null").unwrap()));
     assert_eq!(program.last_words(), "38\n", "ENOSYS");
 }
 
 #[test]
-fn under_a_watch_there_is_no_second_one() {
+fn a_watched_program_cannot_be_watched_twice() {
     if !possible() {
         return;
     }

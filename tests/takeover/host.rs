@@ -1,4 +1,4 @@
-//! The least that answers for the kernel: what a daemon would do with the calls it is told of.
+//! A minimal host of intercepted calls: it does with each call what a daemon would do.
 
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -22,7 +22,7 @@ pub struct Host {
     /// What each program bound: root of its tree, address, inode of the socket, the socket.
     bound: Vec<Bound>,
     at_most: KernelBalancing,
-    /// Listening sockets of the dead, for those who bind to the same address.
+    /// Listening sockets of programs that have ended, for the next program that binds the same address.
     orphans: Vec<(Key, MemberId)>,
 }
 
@@ -61,7 +61,7 @@ impl Host {
         }
     }
 
-    /// Answers all calls until nobody is left, and returns what came of each.
+    /// Answers all calls until the program's last process has ended, and returns the result of each.
     pub fn until_end(&mut self, program: &Program) -> Vec<Done> {
         std::iter::from_fn(|| program.next_call().map(|request| self.handle(program, &request))).collect()
     }

@@ -17,7 +17,7 @@ fn run(host: &mut Host, script: &str) -> (Vec<Done>, String) {
 }
 
 #[test]
-fn a_port_that_somebody_else_has_is_in_use() {
+fn a_port_of_another_program_is_in_use() {
     if !possible() {
         return;
     }
@@ -29,14 +29,14 @@ fn a_port_that_somebody_else_has_is_in_use() {
     );
     let (done, said) = run(&mut host, &script);
     assert_eq!((done, said.as_str()), (vec![IN_USE], "98\n"));
-    // Who has it can be told.
+    // The owner of the socket can be found.
     let owner = pmr::os::net::diag::listeners(foreign.local_addr().unwrap().port()).unwrap();
     let own = i32::try_from(std::process::id()).unwrap();
     assert!(pmr::os::net::diag::sockets_of(&[own]).contains(&owner[0].inode));
 }
 
 #[test]
-fn what_is_not_shared_goes_on_as_ever() {
+fn sockets_that_are_not_shared_are_left_alone() {
     if !possible() {
         return;
     }
@@ -97,7 +97,7 @@ a.close(); b.close()
     assert_eq!(said, "98\nshared\n", "{done:?}");
     assert_eq!(done.iter().filter(|done| matches!(done, Done::Listening(..))).count(), 3, "{done:?}");
     assert_eq!(done[4], IN_USE, "{done:?}");
-    // The kernel routes nothing to the probe's socket: who is in the group serves.
+    // The kernel routes nothing to the probe's socket: the members of the group serve.
     let server = python(&server(port));
     let (key, _) = host.until_listening(&server);
     let group = host.groups.get_mut(&key).unwrap();

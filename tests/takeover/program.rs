@@ -97,7 +97,7 @@ pub fn start(program: &str, arguments: &[&str], credentials: Option<&Credentials
 }
 
 impl Program {
-    /// The next call of it; `None` when nobody is left.
+    /// The next call of the program; `None` when its last process has ended.
     pub fn next_call(&self) -> Option<Request> {
         eventually("a call", || match self.watch.next() {
             Ok(found) => Some(found),

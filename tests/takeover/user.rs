@@ -1,4 +1,4 @@
-//! As whom: programs that become another user, and all of it without privileges.
+//! The user of a program: programs that change their user, and all of it without privileges.
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -19,7 +19,7 @@ fn telling_server(port: u16) -> String {
 }
 
 #[test]
-fn root_starts_programs_as_others_who_can_still_gain_privileges() {
+fn programs_started_by_root_as_another_user_can_still_gain_privileges() {
     if identity::uid() != 0 {
         return skip("not root");
     }
@@ -50,7 +50,7 @@ fn root_starts_programs_as_others_who_can_still_gain_privileges() {
 }
 
 #[test]
-fn who_may_not_bind_a_privileged_port_is_told_so_though_we_may() {
+fn an_unprivileged_program_cannot_bind_a_privileged_port_of_a_privileged_daemon() {
     if identity::uid() != 0 {
         return skip("not root");
     }

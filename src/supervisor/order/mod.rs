@@ -213,8 +213,8 @@ impl Supervisor {
             None if met => DependencyState::Met,
             None => match self.outlook(app, condition) {
                 Ok(trouble) => {
-                    let told = |trouble| format!("`{name}`, on which it depends, {trouble}");
-                    DependencyState::Pending { why: awaited, trouble: trouble.map(told) }
+                    let in_words = |trouble| format!("`{name}`, on which it depends, {trouble}");
+                    DependencyState::Pending { why: awaited, trouble: trouble.map(in_words) }
                 }
                 Err(how) => DependencyState::Failed(how),
             },

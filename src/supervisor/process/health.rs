@@ -28,16 +28,16 @@ impl Process {
             | State::Errored => return,
         };
         let Some(health) = &transition.spec.health else { return };
-        let (retries, told) = (health.retries, health.on_fail != OnFail::None);
+        let (retries, publishes) = (health.retries, health.on_fail != OnFail::None);
         match fault {
             None => {
-                if std::mem::take(condition).is_unhealthy() && told {
+                if std::mem::take(condition).is_unhealthy() && publishes {
                     transition.publish(self.id, EventKind::Healthy);
                 }
                 self.become_ready(transition, run, true);
             }
             Some(fault) => {
-                if condition.fail(fault, ready, retries) && told {
+                if condition.fail(fault, ready, retries) && publishes {
                     let reason = condition.fault().unwrap_or_default().to_owned();
                     transition.publish(self.id, EventKind::Unhealthy { reason });
                 }

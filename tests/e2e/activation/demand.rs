@@ -38,7 +38,7 @@ fn an_unused_app_goes_idle_and_the_next_client_starts_it() {
 #[test]
 fn a_connected_client_keeps_an_app_running() {
     let (home, port) = serving("--idle-timeout 400ms");
-    // A client that arrives while the app is told to stop is served, and the app goes idle afterwards.
+    // A client that arrives while the app is being stopped is served, and the app goes idle afterwards.
     home.status("a", "idle");
     let (client, before) = staying(port);
     let start = Instant::now();
