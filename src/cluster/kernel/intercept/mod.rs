@@ -3,7 +3,7 @@
 //! A worker runs under a seccomp filter ([`crate::os::seccomp`]) that reports its `bind` and `listen` calls to the daemon;
 //! the thread sleeps until the daemon answers. The daemon makes the call on a duplicate of the worker's socket, so that
 //! the worker shares the port with the others, and answers as the kernel would have. The socket becomes one of
-//! [`super::queues`]. A worker that listens is also ready, unless it is configured to report that itself. No other call
+//! [`super::queues`]. That a worker listens is also what makes it ready. No other call
 //! of the program is intercepted, and none of its data.
 //!
 //! ```text
