@@ -176,8 +176,8 @@ impl Stage {
     }
 }
 
-/// Lets the cluster's tasks run until they have nothing to do. In many short sleeps, since on a busy machine a single long
-/// one could pass without any task having run.
+/// Lets the cluster's tasks run until they have nothing to do. In many short sleeps, since on a busy machine a single
+/// long one could pass without any task having run.
 async fn settle() {
     for _ in 0..30 {
         tokio::time::sleep(Duration::from_millis(2)).await;

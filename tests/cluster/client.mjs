@@ -4,16 +4,16 @@
 //   node client.mjs '{"kind":"http","port":3000,"loads":{"keep":4,"new":4,"upload":2,"slow":2,"long":4}}'
 //
 // `kind` is the server's protocol. A load is a number of clients in one mode (`LOADS` below); `mode` and `clients` name a
-// single load. `think`: ms between two requests. `count`: one client sends this many requests and ends. For each line on
-// standard input the client prints the tally so far, as a line of JSON. The end of standard input stops the load, and the
-// client prints the last tally.
+// single load. `think`: ms between two requests. `count`: one client sends this many requests and ends. For each line
+// on standard input the client prints the tally so far, as a line of JSON. The end of standard input stops the load,
+// and the client prints the last tally.
 //
 // A request has hung when no byte came on its connection for `silence` ms, by default five seconds. Time in which this
 // process did not run does not count, and is reported as `late` (client/clock.mjs).
 //
-// Over HTTP/1: `path` is the only path to request, `pid` is the pattern of the pid in an answer. With `again` a client does
-// as browsers and RFC 9112 (9.3.1): if a connection that has served before ends without a byte of an answer, it repeats the
-// request on a new connection. Those are counted as `stale`, and as failed only if the repetition fails.
+// Over HTTP/1: `path` is the only path to request, `pid` is the pattern of the pid in an answer. With `again` a client
+// does as browsers and RFC 9112 (9.3.1): if a connection that has served before ends without a byte of an answer, it
+// repeats the request on a new connection. Those are counted as `stale`, and as failed only if the repetition fails.
 import { createInterface } from 'node:readline'
 import { setTimeout as pause } from 'node:timers/promises'
 import { late, now } from './client/clock.mjs'

@@ -121,9 +121,9 @@ impl Load {
         })
     }
 
-    /// Waits until all requests that were sent before now have ended, and returns the results. A client that was descheduled
-    /// may not know yet that its connection has ended. When it has written a tally it does, and its next request goes to a
-    /// worker that is there.
+    /// Waits until all requests that were sent before now have ended, and returns the results. A client that was
+    /// descheduled may not know yet that its connection has ended. When it has written a tally it does, and its next
+    /// request goes to a worker that is there.
     #[allow(dead_code, reason = "for tests that distinguish failures before a moment from those after it")]
     pub fn settled(&mut self) -> Tally {
         self.tally();

@@ -1,9 +1,9 @@
-// Socket.IO clients over HTTP long polling, each from an address of its own in 127.0.0.0/8. Prints one line of JSON: the
-// number of answered requests, the failures, and the pids that answered each client.
+// Socket.IO clients over HTTP long polling, each from an address of its own in 127.0.0.0/8. Prints one line of JSON:
+// the number of answered requests, the failures, and the pids that answered each client.
 //
-// With a number of rounds no request is repeated. Without, clients send requests until standard input ends, with Socket.IO's
-// options for servers that restart: a client reconnects, and repeats what was not acknowledged. Each client sends its last
-// request after that end. A line before the JSON reports that each client has been answered once.
+// With a number of rounds no request is repeated. Without, clients send requests until standard input ends, with
+// Socket.IO's options for servers that restart: a client reconnects, and repeats what was not acknowledged. Each client
+// sends its last request after that end. A line before the JSON reports that each client has been answered once.
 import { createRequire } from 'node:module'
 import http from 'node:http'
 

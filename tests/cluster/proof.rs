@@ -1,16 +1,16 @@
 //! No request fails, whatever happens to an app under load, and whatever release it is given.
 //!
 //! `tests/bench/reload.mjs` causes the events and counts; this file asserts the results. The short test runs an app of each
-//! way to share a port through every event, with a few clients and one reload; the long one runs every app, with a handler
-//! of SIGINT and without.
+//! way to share a port through every event, with a few clients and one reload; the long one runs every app, with a
+//! handler of SIGINT and without.
 //!
 //! ## Failures that cannot be prevented
 //!
 //! Requests inside a worker that is killed, or that exits by itself as a canary, fail.
 //!
-//! A program with a protocol of its own (`net`, `ws`) without a handler of SIGINT, whose clients stay connected: only the app
-//! could tell them to reconnect, so they send requests until the drain timeout ends. Then each connection may be cut during
-//! a request. With a handler, or on new connections, no request fails.
+//! A program with a protocol of its own (`net`, `ws`) without a handler of SIGINT, whose clients stay connected: only
+//! the app could tell them to reconnect, so they send requests until the drain timeout ends. Then each connection may
+//! be cut during a request. With a handler, or on new connections, no request fails.
 
 use std::fs;
 use std::process::Command;
@@ -55,8 +55,8 @@ struct Cell {
     failed: Vec<Failed>,
     /// The workers before the event.
     workers: Vec<i32>,
-    /// Of the reload of a broken release: the command's exit code and output, the least number of workers that were online
-    /// meanwhile, and how many of the workers before it still serve.
+    /// Of the reload of a broken release: the command's exit code and output, the least number of workers that were
+    /// online meanwhile, and how many of the workers before it still serve.
     code: Option<i32>,
     said: Option<String>,
     least: Option<usize>,

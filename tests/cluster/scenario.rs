@@ -131,8 +131,8 @@ impl Case {
         spread
     }
 
-    /// Kills a worker. Asserts that only requests inside it fail, and that its successor gets connections. Returns the failed
-    /// requests, and the tallies after them.
+    /// Kills a worker. Asserts that only requests inside it fail, and that its successor gets connections. Returns the
+    /// failed requests, and the tallies after them.
     fn kill(self, app: &App, loads: &mut [Load; 2]) -> (Vec<Failed>, [Tally; 2]) {
         let victim = app.pids()[1];
         let before = loads.each_mut().map(Load::tally);
@@ -186,9 +186,9 @@ impl App {
 impl Outcome {
     /// The most failures on kept connections, in all reloads, that no process manager can prevent.
     ///
-    /// Where the protocol cannot tell clients to reconnect, a client sends requests until its connection ends. The app can
-    /// end the connection between two requests. If it has no handler, SIGINT ends it during a request. So each client may
-    /// lose one request with each worker that ends.
+    /// Where the protocol cannot tell clients to reconnect, a client sends requests until its connection ends. The app
+    /// can end the connection between two requests. If it has no handler, SIGINT ends it during a request. So each
+    /// client may lose one request with each worker that ends.
     fn unpreventable(&self) -> usize {
         if self.case.graceful || self.case.says_goodbye() { 0 } else { CLIENTS * WORKERS * RELOADS }
     }

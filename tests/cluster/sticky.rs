@@ -1,5 +1,5 @@
-//! Socket.IO with HTTP long polling on four workers. The app has no code for clustering: each of its requests must reach the
-//! worker that knows the session.
+//! Socket.IO with HTTP long polling on four workers. The app has no code for clustering: each of its requests must
+//! reach the worker that knows the session.
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
@@ -19,8 +19,8 @@ struct Polled {
     pids: Vec<Vec<i32>>,
 }
 
-/// Clients that each send this many requests; with `None`, they send requests until [`finish`], and each has been answered
-/// once when this returns.
+/// Clients that each send this many requests; with `None`, they send requests until [`finish`], and each has been
+/// answered once when this returns.
 fn polling(port: u16, clients: usize, rounds: Option<usize>) -> Child {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cluster/polling.mjs");
     let mut node = Command::new("node");

@@ -1,4 +1,5 @@
-//! The Node versions that npm packages ship, each with another app. `frameworks` has a test of all apps on all versions.
+//! The Node versions that npm packages ship, each with another app. `frameworks` has a test of all apps on all
+//! versions.
 
 use crate::load::Kind;
 use crate::scenario::Case;

@@ -52,8 +52,8 @@ fn a_request_in_progress_is_finished_with_connection_close() {
     });
 }
 
-/// RFC 9112, 9.3.2: the worker answers the requests that it has begun, the last of them with `Connection: close`. Requests
-/// that the client sends after those must not reset the connection before it has read the answers.
+/// RFC 9112, 9.3.2: the worker answers the requests that it has begun, the last of them with `Connection: close`.
+/// Requests that the client sends after those must not reset the connection before it has read the answers.
 #[test]
 fn pipelined_requests_that_the_worker_has_begun_are_answered() {
     play(async {

@@ -39,7 +39,8 @@ fn an_excluded_program_serves_its_connections_and_gets_no_new_one() {
         let (mut host, port) = (Host::new(best_balancing), free_port());
         let slow = python(&server(port).replace("c.close()", "c.recv(1)\n    c.close()"));
         let (key, slow_member) = host.until_listening(&slow);
-        // The program has accepted one connection and keeps it open until the client closes; a second one waits in its queue.
+        // The program has accepted one connection and keeps it open until the client closes; a second one waits in its
+        // queue.
         let mut open = [0, 1].map(|_| TcpStream::connect(key.address).unwrap());
         let other = python(&server(port));
         let _ = host.until_listening(&other);

@@ -28,8 +28,8 @@ s.listen()
     assert_eq!(program.output(), "0\n");
 }
 
-/// Any program can make 32-bit calls, with arguments in memory below 4 GiB. The page has `int call(number, first, second,
-/// third)` in machine code, then an address, then the arguments of `socketcall`.
+/// Any program can make 32-bit calls, with arguments in memory below 4 GiB. The page has `int call(number, first,
+/// second, third)` in machine code, then an address, then the arguments of `socketcall`.
 #[cfg(target_arch = "x86_64")]
 const CALLS: &str = "
 import ctypes, mmap, struct

@@ -90,7 +90,7 @@ fn a_drain_asks_for_drained_then_disconnects_and_sends_one_notice() {
         stage.cluster.drain(Run(1), GRACE);
         assert_eq!(one.next().await.unwrap(), json!({"cmd": "NODE_PMR", "act": "drain"}));
         settle().await;
-        assert!(one.has_nothing(), "it is not asked to disconnect before it is drained");
+        assert!(one.has_nothing(), "it gets no request to disconnect before it is drained");
         one.send(&json!({"cmd": "NODE_PMR", "act": "drained"}));
         assert_eq!(one.next().await.unwrap()["act"], "disconnect");
         one.close();
@@ -119,7 +119,7 @@ fn a_drain_ends_after_the_grace_time_or_without_a_notice_when_the_worker_ends() 
         assert_eq!(stage.notice().await, Notice::Drained { run: Run(1) });
         assert!(stage.has_no_notice().await);
         stage.cluster.drain(Run(3), GRACE);
-        assert_eq!(stage.notice().await, Notice::Drained { run: Run(3) }, "nobody by that number: nothing to wait for");
+        assert_eq!(stage.notice().await, Notice::Drained { run: Run(3) }, "there is no such worker to wait for");
     });
 }
 

@@ -106,7 +106,7 @@ fn each_step_of_a_drain_is_taken_once_though_god_dies_between_them() {
         let stage = stage.restart_god().await;
         stage.cluster.drain(Run(1), GRACE);
         settle().await;
-        assert!(one.has_nothing(), "it was asked already");
+        assert!(one.has_nothing(), "it has the request to drain already");
         one.send(&drained());
         let stage = stage.restart_god().await;
         stage.cluster.drain(Run(1), GRACE);
@@ -116,7 +116,7 @@ fn each_step_of_a_drain_is_taken_once_though_god_dies_between_them() {
         stage.cluster.drain(Run(1), GRACE);
         one.refuse_sync().await;
         settle().await;
-        assert!(one.has_nothing(), "it was told already");
+        assert!(one.has_nothing(), "it has the request to disconnect already");
         drop(one);
         let mut received = Vec::new();
         while received.len() < 3 {

@@ -1,5 +1,5 @@
-//! Workers on a channel of pmr's own, played packet by packet: credit, batches, leaving; and a God that dies again and again
-//! at random moments while each client is served exactly once.
+//! Workers on a channel of pmr's own, played packet by packet: credit, batches, leaving; and a God that dies again and
+//! again at random moments while each client is served exactly once.
 
 use super::surviving::{Random, interrupt_step};
 use super::*;

@@ -1,8 +1,8 @@
 //! Workers, clients and a God that dies again and again at random moments: each client is served exactly once.
 //!
-//! In the test God can die at an await only, where no step is half done. A killed God can leave half a step, so the test
-//! makes such states: a connection that was accepted and has no slot, one that is marked as handed over and was not sent,
-//! lines that were handled and not taken out of the channel.
+//! In the test God can die at an await only, where no step is half done. A killed God can leave half a step, so the
+//! test makes such states: a connection that was accepted and has no slot, one that is marked as handed over and was
+//! not sent, lines that were handled and not taken out of the channel.
 
 use std::collections::VecDeque;
 
@@ -75,8 +75,8 @@ impl Player {
         }
     }
 
-    /// Sends some of its last lines again, as if the previous God had handled them and died before it took them out of the
-    /// channel.
+    /// Sends some of its last lines again, as if the previous God had handled them and died before it took them out of
+    /// the channel.
     fn repeat_lines(&mut self, random: &mut Random) {
         if fdpass::unread(self.fake.socket.get_ref()).unwrap() == 0 {
             let count = random.below(self.wrote.len() as u64 + 1) as usize;

@@ -1,5 +1,5 @@
-// A protocol of its own over plain TCP: each line is answered by one line, and `bye` means: send no further request on this
-// connection. Health checks use HTTP.
+// A protocol of its own over plain TCP: each line is answered by one line, and `bye` means: send no further request on
+// this connection. Health checks use HTTP.
 const net = require('node:net')
 const readline = require('node:readline')
 const { setTimeout: pause } = require('node:timers/promises')

@@ -12,8 +12,8 @@ export class Answer {
   }
 }
 
-// A reader that pauses its `source` for `pace` ms after each 256 KB, or never. It counts bytes and not chunks, which are
-// small over TLS, so that an answer takes equally long over every protocol.
+// A reader that pauses its `source` for `pace` ms after each 256 KB, or never. It counts bytes and not chunks, which
+// are small over TLS, so that an answer takes equally long over every protocol.
 const PORTION = 1 << 18
 
 export const reader = (pace) => {

@@ -2,8 +2,8 @@
 import { now, watching } from './clock.mjs'
 
 // `how` is `refused`, `reset`, `truncated`, `hung` or `wrong`; or `again`, which is no failure: by the rules of the protocol
-// the server has not begun the request, and the client must send it on another connection; or `stale`: the connection had
-// served before and ended without a byte of an answer.
+// the server has not begun the request, and the client must send it on another connection; or `stale`: the connection
+// had served before and ended without a byte of an answer.
 export class Failure extends Error {
   constructor(how, what) {
     super(what)
@@ -18,8 +18,8 @@ export const named = (error, begun) => {
   return new Failure(how, `${error.code ?? ''} ${error.message}`)
 }
 
-// The result of the promise, or `hung` if no byte came for `limit` ms; then `abandon` is called. `heard` returns when the
-// last byte came, in the client's own time.
+// The result of the promise, or `hung` if no byte came for `limit` ms; then `abandon` is called. `heard` returns when
+// the last byte came, in the client's own time.
 export const unlessSilent = (promise, limit, heard, what, abandon) => {
   let ended
   const silent = new Promise((_, reject) => {

@@ -1,7 +1,8 @@
-// Pipelined uploads over HTTP/1.1: requests are sent before earlier ones are answered, which Node's own client never does.
+// Pipelined uploads over HTTP/1.1: requests are sent before earlier ones are answered, which Node's own client never
+// does.
 //
-// RFC 9112, 9.3.2 and 9.6: answers come in the order of the requests. After one with `Connection: close` the server begins
-// no further request, and the client sends the remaining ones on another connection.
+// RFC 9112, 9.3.2 and 9.6: answers come in the order of the requests. After one with `Connection: close` the server
+// begins no further request, and the client sends the remaining ones on another connection.
 import net from 'node:net'
 import tls from 'node:tls'
 import { Answer } from './answer.mjs'

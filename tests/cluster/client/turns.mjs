@@ -1,5 +1,5 @@
-// The protocols of the examples, lines over TCP and WebSocket messages: answers come in the order of the requests. `bye`
-// means: send no further request on this connection.
+// The protocols of the examples, lines over TCP and WebSocket messages: answers come in the order of the requests.
+// `bye` means: send no further request on this connection.
 import net from 'node:net'
 import { createRequire } from 'node:module'
 import { Answer, reader } from './answer.mjs'

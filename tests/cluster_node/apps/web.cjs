@@ -1,5 +1,5 @@
-// An HTTP server that answers with its pid. `/block` stops its event loop, `/slow` is answered late, `/held` when the worker
-// drains.
+// An HTTP server that answers with its pid. `/block` stops its event loop, `/slow` is answered late, `/held` when the
+// worker drains.
 const http = require('http')
 
 const server = http.createServer((request, response) => {

@@ -1,10 +1,10 @@
 //! Detects when a worker accepts, for programs that do not report that they are ready.
 //!
-//! The queue of a starting worker is out of rotation. The daemon connects to it, which the kernel completes at once. When
-//! the connection has an owner in the kernel's table, the worker has accepted it, and the daemon closes it: the program
-//! sees a client that leaves without sending anything. Where the kernel's own hash distributes connections, one worker
-//! cannot be reached alone, so there is no probe. Then, as for Unix paths and UDP, a worker counts as ready when it has
-//! run for `listen_timeout`.
+//! The queue of a starting worker is out of rotation. The daemon connects to it, which the kernel completes at once.
+//! When the connection has an owner in the kernel's table, the worker has accepted it, and the daemon closes it: the
+//! program sees a client that leaves without sending anything. Where the kernel's own hash distributes connections, one
+//! worker cannot be reached alone, so there is no probe. Then, as for Unix paths and UDP, a worker counts as ready when
+//! it has run for `listen_timeout`.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -33,7 +33,8 @@ pub(crate) fn start(state: &Rc<RefCell<ActivationState>>, run: Run) {
     }
 }
 
-/// Ends when the worker has accepted the connection or cannot be reached alone. Aborted when the worker is ready or ends.
+/// Ends when the worker has accepted the connection or cannot be reached alone. Aborted when the worker is ready or
+/// ends.
 async fn probe(state: Weak<RefCell<ActivationState>>, run: Run) {
     let direct = loop {
         let Some(attempt) = state.upgrade().map(|state| state.borrow().queues.connect_to(run)) else { return };

@@ -1,9 +1,9 @@
 //! Detects whether clients are connected or waiting, for apps that run on demand.
 //!
 //! Only apps with an idle timeout are tracked. While workers run, the daemon polls every second (more often for short
-//! timeouts): open connections, those in TIME_WAIT included, and the number that the kernel has distributed, if pmr's own
-//! BPF program counts them (`CAP_BPF`). Without that counter, a connection that comes and goes between two polls, and
-//! that the client closes first, is not noticed. The daemon's own connections
+//! timeouts): open connections, those in TIME_WAIT included, and the number that the kernel has distributed, if pmr's
+//! own BPF program counts them (`CAP_BPF`). Without that counter, a connection that comes and goes between two polls,
+//! and that the client closes first, is not noticed. The daemon's own connections
 //! ([`OwnConnections`](crate::cluster::own_connections::OwnConnections)) do not count.
 //!
 //! While no worker runs, nothing is polled: the task sleeps until a connection arrives at a socket.
@@ -164,8 +164,8 @@ impl ActivationState {
         self.queues.sockets().into_iter().chain(unix_listeners).collect()
     }
 
-    /// What clients do at this moment. The daemon's own connections are counted before the queues: one that is accepted in
-    /// between makes the result too small by one, but is never taken for a client's.
+    /// What clients do at this moment. The daemon's own connections are counted before the queues: one that is accepted
+    /// in between makes the result too small by one, but is never taken for a client's.
     fn observe(&self) -> Observation {
         let at = |key: Key| {
             let mut here = diag::connections(key.address.port()).unwrap_or_default();

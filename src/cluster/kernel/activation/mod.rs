@@ -1,14 +1,14 @@
-//! Socket activation: the daemon opens the sockets of the app's `listen` key, and its workers inherit them from descriptor
-//! 3 on, by systemd's protocol (sd_listen_fds(3)).
+//! Socket activation: the daemon opens the sockets of the app's `listen` key, and its workers inherit them from
+//! descriptor 3 on, by systemd's protocol (sd_listen_fds(3)).
 //!
 //! | socket | owner | a worker that drains |
 //! |---|---|---|
 //! | TCP, UDP | each worker has its own queue ([`super::queues`]) | leaves the rotation; drained when its queue is empty and its connections are closed; what waits for one that died is inherited |
 //! | Unix path | one socket for all | accepts until its stop signal, and finishes its connections if it stops gracefully |
 //!
-//! The sockets are opened before the first worker starts and stay open until the app is deleted, so connections wait for
-//! the next worker. That also lets an app run on demand: [`idle_tracker`] reports when no client has been connected for
-//! the idle timeout, and when one arrives.
+//! The sockets are opened before the first worker starts and stay open until the app is deleted, so connections wait
+//! for the next worker. That also lets an app run on demand: [`idle_tracker`] reports when no client has been connected
+//! for the idle timeout, and when one arrives.
 //!
 //! A worker is ready when it reports so (`READY=1`) or has passed its health check; without either, when it accepts a
 //! connection that the daemon makes to its queue ([`accept_probe`]).
@@ -72,8 +72,8 @@ impl Activation {
         state.update_shedders();
     }
 
-    /// Takes over the sockets and workers of the previous God's record. Takes their descriptors out of `files`. The caller
-    /// must report workers that have ended meanwhile by [`Activation::gone`].
+    /// Takes over the sockets and workers of the previous God's record. Takes their descriptors out of `files`. The
+    /// caller must report workers that have ended meanwhile by [`Activation::gone`].
     ///
     /// # Errors
     /// A sentence, if the record cannot be read.
@@ -92,8 +92,8 @@ impl Activation {
         Ok(())
     }
 
-    /// Opens the wanted sockets that are not open yet, and tracks the app's use by the idle timeout. Sockets that are no
-    /// longer wanted stay open while a worker holds them.
+    /// Opens the wanted sockets that are not open yet, and tracks the app's use by the idle timeout. Sockets that are
+    /// no longer wanted stay open while a worker holds them.
     ///
     /// # Errors
     /// Names the address and the reason.
@@ -169,8 +169,8 @@ impl Activation {
         state.queues.exclude(run);
     }
 
-    /// Takes the worker out of rotation and waits until it has finished its connections. Ends in one [`Notice::Drained`],
-    /// after `grace` at the latest, unless [`Activation::gone`] comes first.
+    /// Takes the worker out of rotation and waits until it has finished its connections. Ends in one
+    /// [`Notice::Drained`], after `grace` at the latest, unless [`Activation::gone`] comes first.
     pub fn drain(&self, run: Run, grace: Duration) {
         self.exclude(run);
         let queues = self.state.borrow().queues.clone();

@@ -1,8 +1,8 @@
 //! The state of an app's activation sockets, and of the workers that have them.
 //!
-//! All workers accept from the one socket of a Unix path, those that are not ready yet, too. So while no worker serves, it
-//! is watched how many connections wait there, and only what no worker has taken for the whole timeout is rejected. What
-//! waits at other addresses is rejected by [`crate::cluster::kernel::queues`].
+//! All workers accept from the one socket of a Unix path, those that are not ready yet, too. So while no worker serves,
+//! it is watched how many connections wait there, and only what no worker has taken for the whole timeout is rejected.
+//! What waits at other addresses is rejected by [`crate::cluster::kernel::queues`].
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -144,8 +144,8 @@ impl ActivationState {
         let _ = self.notices.send(notice);
     }
 
-    /// Starts the shedders of all Unix paths if no worker serves, or stops them. To be called after each change. Before the
-    /// rule is set it does nothing, so that arrival times from the previous God are kept.
+    /// Starts the shedders of all Unix paths if no worker serves, or stops them. To be called after each change. Before
+    /// the rule is set it does nothing, so that arrival times from the previous God are kept.
     pub(crate) fn update_shedders(&mut self) {
         let Some(rule) = self.rule else { return };
         let served = self.workers.values().any(|worker| worker.serves && !worker.excluded);
@@ -170,7 +170,7 @@ impl Drop for ActivationState {
 /// Why an address cannot be opened, for people.
 pub(crate) fn reason(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "somebody else listens there".to_owned(),
+        io::ErrorKind::AddrInUse => "another process listens there".to_owned(),
         io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         _ => error.to_string(),

@@ -139,7 +139,7 @@ fn an_address_that_another_process_has_is_an_error_with_a_reason() {
         let stage = Stage::new(None);
         let _taken = TcpListener::bind(stage.address).unwrap();
         let error = stage.activation.open(&stage.wanted).unwrap_err().to_string();
-        assert_eq!(error, format!("tcp://{}: somebody else listens there", stage.address));
+        assert_eq!(error, format!("tcp://{}: another process listens there", stage.address));
     });
 }
 

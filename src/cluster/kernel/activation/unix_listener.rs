@@ -44,7 +44,8 @@ fn name(store: &StateStore, path: &Path) -> String {
 }
 
 impl SharedUnixListener {
-    /// Listens at the path with these permissions of the file. Replaces a socket file on which no process listens any more.
+    /// Listens at the path with these permissions of the file. Replaces a socket file on which no process listens any
+    /// more.
     pub(crate) fn open(path: &Path, mode: u32, store: &StateStore) -> io::Result<SharedUnixListener> {
         let (socket, file) = Listening::open_path(path, mode, BACKLOG)?.into_parts();
         // Blocking, as systemd passes them. A worker that changes this changes it for all workers.

@@ -1,5 +1,5 @@
-//! The last intercepted call of a worker and its answer, recorded in the ledger, so that the next God answers a call that
-//! this one did not.
+//! The last intercepted call of a worker and its answer, recorded in the ledger, so that the next God answers a call
+//! that this one did not.
 
 use serde::{Deserialize, Serialize};
 

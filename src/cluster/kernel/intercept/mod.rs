@@ -1,18 +1,18 @@
 //! Interception of `bind` and `listen`: unmodified programs in any language share their ports among the workers.
 //!
-//! A worker runs under a seccomp filter ([`crate::os::seccomp`]) that reports its `bind` and `listen` calls to the daemon;
-//! the thread sleeps until the daemon answers. The daemon makes the call on a duplicate of the worker's socket, so that
-//! the worker shares the port with the others, and answers as the kernel would have. The socket becomes one of
-//! [`super::queues`]. That a worker listens is also what makes it ready. No other call
-//! of the program is intercepted, and none of its data.
+//! A worker runs under a seccomp filter ([`crate::os::seccomp`]) that reports its `bind` and `listen` calls to the
+//! daemon; the thread sleeps until the daemon answers. The daemon makes the call on a duplicate of the worker's socket,
+//! so that the worker shares the port with the others, and answers as the kernel would have. The socket becomes one of
+//! [`super::queues`]. That a worker listens is also what makes it ready. No other call of the program is intercepted,
+//! and none of its data.
 //!
 //! ```text
 //!  worker: listen() ─► watch ─► journal ─► policy ─► queues ─► journal ─► answer ─► Notice::Listening
 //! ```
 //!
-//! **No worker waits for long when God dies.** The keeper has a copy of the watch from before the worker exists, so calls
-//! wait for the next God. Each call is recorded before anything is done about it, and its answer before it is sent; each
-//! step can be repeated without harm. See [`recovery`].
+//! **No worker waits for long when God dies.** The keeper has a copy of the watch from before the worker exists, so
+//! calls wait for the next God. Each call is recorded before anything is done about it, and its answer before it is
+//! sent; each step can be repeated without harm. See [`recovery`].
 
 mod calls;
 mod journal;
@@ -77,8 +77,8 @@ impl BindInterceptor {
         state.watch(run, root, watch, journal);
     }
 
-    /// The same for a worker whose watch the previous God had not received yet: waits for it, then answers what the worker
-    /// has called meanwhile.
+    /// The same for a worker whose watch the previous God had not received yet: waits for it, then answers what the
+    /// worker has called meanwhile.
     pub(crate) fn expect(&self, run: Run, root: i32, pending: Pending) {
         let me = Rc::downgrade(&self.state);
         self.state.borrow().queues.join(run, root);

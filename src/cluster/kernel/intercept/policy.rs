@@ -211,7 +211,7 @@ impl InterceptState {
         Ok(delivery == Delivery::Delivered)
     }
 
-    /// Counts the worker as reading datagrams after [`DATAGRAM_SETUP`], since no call says that the socket is set up.
+    /// Counts the worker as reading datagrams after [`DATAGRAM_SETUP`], since no call shows that the socket is set up.
     pub(crate) fn expect_reading(&self, run: Run, key: Key) {
         self.run_later(DATAGRAM_SETUP, move |state| {
             if state.workers.get(&run).is_some_and(|worker| !worker.gone) && state.queues.reads(run, &key) {
@@ -220,8 +220,8 @@ impl InterceptState {
         });
     }
 
-    /// Counts the worker as listening after [`LISTEN_GRACE`] if it got a socket that listens. Programs that check whether
-    /// their socket listens already (gunicorn does) do not call `listen` then.
+    /// Counts the worker as listening after [`LISTEN_GRACE`] if it got a socket that listens. Programs that check
+    /// whether their socket listens already (gunicorn does) do not call `listen` then.
     fn expect_listen(&self, run: Run, socket: OwnedFd) {
         self.run_later(LISTEN_GRACE, move |state| {
             let silent = state.workers.get(&run).is_some_and(|worker| !worker.gone) && reuseport::listens(&socket);

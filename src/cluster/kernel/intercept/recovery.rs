@@ -17,8 +17,8 @@ use crate::protocol::Run;
 const PAUSE: Duration = Duration::from_millis(5);
 /// Polls until the watch counts as lost: two seconds.
 const POLLS: u32 = 400;
-/// Time between two polls for a thread whose call was received: the kernel reports the call some microseconds before the
-/// thread sleeps, and `/proc` does not show the call before that. God's thread is blocked meanwhile.
+/// Time between two polls for a thread whose call was received: the kernel reports the call some microseconds before
+/// the thread sleeps, and `/proc` does not show the call before that. God's thread is blocked meanwhile.
 const SLEEP_PAUSE: Duration = Duration::from_millis(2);
 /// Polls until such a thread counts as not found: a tenth of a second.
 const SLEEP_POLLS: u32 = 50;
@@ -37,8 +37,8 @@ pub(crate) async fn await_watch(pending: Pending) -> Option<BindWatch> {
 }
 
 impl InterceptState {
-    /// Answers the calls of this worker that the previous God left unanswered, in the order in which they were made, and
-    /// those that were made since.
+    /// Answers the calls of this worker that the previous God left unanswered, in the order in which they were made,
+    /// and those that were made since.
     pub(crate) fn recover(&mut self, run: Run) {
         let Some(worker) = self.workers.get(&run) else { return };
         let watch = std::rc::Rc::clone(&worker.watch);
@@ -114,8 +114,8 @@ fn unreceived_calls(
     calls
 }
 
-/// The call that was received but not recorded, if there is one. `lost` are the numbers of unanswered calls, `None` if the
-/// worker has no recorded call to count from.
+/// The call that was received but not recorded, if there is one. `lost` are the numbers of unanswered calls, `None` if
+/// the worker has no recorded call to count from.
 ///
 /// # Errors
 /// A thread that waits in a call whose number is ambiguous, or `root` if `/proc` does not show the thread.

@@ -22,8 +22,9 @@ use crate::spec::Sharing;
 const CLOSE_CHECK: Duration = Duration::from_secs(1);
 /// A worker that got a socket which listens already may not call `listen`. It counts as listening after this time.
 pub(crate) const LISTEN_GRACE: Duration = Duration::from_millis(400);
-/// A worker counts as reading datagrams this long after it has bound the socket. Some programs go on setting up the socket
-/// and drop what came before: dnsmasq answers no query that came before it had set `IP_PKTINFO`, which tells the interface.
+/// A worker counts as reading datagrams this long after it has bound the socket. Some programs go on setting up the
+/// socket and drop what came before: dnsmasq answers no query that came before it had set `IP_PKTINFO`, which names the
+/// interface.
 pub(crate) const DATAGRAM_SETUP: Duration = Duration::from_millis(250);
 
 /// The state as its tasks hold it. They end when the cluster is dropped.

@@ -25,8 +25,8 @@ const FAST_POLL: Duration = Duration::from_millis(50);
 /// Time between two polls later.
 const SLOW_POLL: Duration = Duration::from_millis(200);
 const FAST_PERIOD: Duration = Duration::from_secs(1);
-/// How long a queue must stay empty before the handshakes that were under way when the worker left the rotation count as
-/// finished. Where round trips are long, it is [`ROUND_TRIPS`] of the longest instead.
+/// How long a queue must stay empty before the handshakes that were under way when the worker left the rotation count
+/// as finished. Where round trips are long, it is [`ROUND_TRIPS`] of the longest instead.
 const HANDSHAKES: Duration = Duration::from_secs(1);
 /// The same if all clients are on this machine, and for datagrams: one that was read has been processed by then.
 const LOCAL_HANDSHAKES: Duration = Duration::from_millis(100);
@@ -82,8 +82,8 @@ struct Workload {
 }
 
 impl QueueTable {
-    /// Reports the drain. The owner may stop the worker from now on. Its sockets leave their groups before, because some
-    /// programs shut their sockets down as they stop, which would reset what the kernel still put there.
+    /// Reports the drain. The owner may stop the worker from now on. Its sockets leave their groups before, because
+    /// some programs shut their sockets down as they stop, which would reset what the kernel still put there.
     fn finish_drain(&mut self, run: Run) {
         let own = self.held_by(run).filter(|queue| queue.holders.len() == 1);
         let own: Vec<_> = own.filter_map(|queue| Some((queue.key, queue.member?))).collect();

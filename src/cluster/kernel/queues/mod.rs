@@ -11,18 +11,18 @@
 //! ```
 //!
 //! **Rotation.** Connections go to the queues of workers that are not excluded. When none is left but the address has
-//! queues, they go to a vacant queue, and if there is none, to a placeholder socket of the daemon. So workers that drain or
-//! stop get no connection, no client is refused, and the next worker that binds the address inherits what waits. Workers
-//! that listen but are not ready are out of rotation, too, as are unhealthy ones where others serve ([`rotation`]). The
-//! daemon can still connect to each of them alone ([`probe`]).
+//! queues, they go to a vacant queue, and if there is none, to a placeholder socket of the daemon. So workers that
+//! drain or stop get no connection, no client is refused, and the next worker that binds the address inherits what
+//! waits. Workers that listen but are not ready are out of rotation, too, as are unhealthy ones where others serve
+//! ([`rotation`]). The daemon can still connect to each of them alone ([`probe`]).
 //!
 //! **Sticky clients.** With `balance: sticky` the kernel chooses by client address, and each address belongs to one
 //! instance number ([`rotation`]): the worker's successor inherits its clients, and the next God keeps the assignment.
 //!
 //! A program that closes its socket and goes on running loses its queue ([`vacant`]).
 //!
-//! The owner reports which workers start, leave and end. Bind interception and socket activation report which sockets they
-//! bind and listen on. All of it runs on one thread, inside a [`tokio::task::LocalSet`].
+//! The owner reports which workers start, leave and end. Bind interception and socket activation report which sockets
+//! they bind and listen on. All of it runs on one thread, inside a [`tokio::task::LocalSet`].
 
 mod drain;
 mod probe;
@@ -69,8 +69,8 @@ impl Queues {
         Queues { state: QueueTable::new(store, best_balancing, notices) }
     }
 
-    /// The queues of the previous God, from its `record`. Takes their sockets out of `files`, which maps names in the keeper
-    /// to descriptors. The caller must report workers that have ended meanwhile by [`Queues::gone`].
+    /// The queues of the previous God, from its `record`. Takes their sockets out of `files`, which maps names in the
+    /// keeper to descriptors. The caller must report workers that have ended meanwhile by [`Queues::gone`].
     ///
     /// # Errors
     /// A sentence, if the record cannot be read.
@@ -105,8 +105,8 @@ impl Queues {
     }
 
     /// The worker has this socket, which was just bound with `SO_REUSEPORT`. A TCP socket is in rotation after
-    /// [`Queues::listening`], a UDP socket after [`Queues::reads`]. Before that, a UDP socket gets datagrams only while no
-    /// other worker reads at the address.
+    /// [`Queues::listening`], a UDP socket after [`Queues::reads`]. Before that, a UDP socket gets datagrams only while
+    /// no other worker reads at the address.
     ///
     /// # Errors
     /// If the kernel refuses the socket. It is not kept then.
@@ -135,8 +135,8 @@ impl Queues {
         state.queues.iter().filter(|queue| !queue.key.tcp && pending(queue)).map(|queue| queue.key).collect()
     }
 
-    /// A listening socket for this worker: a vacant queue at this address, with what waits in it, or a new one. A new one
-    /// stays out of rotation until [`Queues::serve`] or [`Queues::listening`].
+    /// A listening socket for this worker: a vacant queue at this address, with what waits in it, or a new one. A new
+    /// one stays out of rotation until [`Queues::serve`] or [`Queues::listening`].
     ///
     /// # Errors
     /// Those of bind(2) and listen(2).
@@ -241,9 +241,9 @@ impl Queues {
         self.state.borrow().listening_keys(run).map(|queue| queue.key).collect()
     }
 
-    /// Releases the queues whose sockets the worker has closed, if that can be found out: programs close a socket without
-    /// a call that pmr intercepts, for instance after a test whether a port is free. `asking` is a thread of the worker that
-    /// need not be a descendant of its root.
+    /// Releases the queues whose sockets the worker has closed, if that can be found out: programs close a socket
+    /// without a call that pmr intercepts, for instance after a test whether a port is free. `asking` is a thread of
+    /// the worker that need not be a descendant of its root.
     pub(crate) fn release_closed(&self, run: Run, asking: Option<i32>) {
         self.state.borrow_mut().release_closed(run, asking);
     }
@@ -253,8 +253,8 @@ impl Queues {
         self.state.borrow_mut().exclude(run);
     }
 
-    /// Takes the worker out of rotation and waits until it has finished its connections. Ends in one [`Notice::Drained`],
-    /// after `grace` at the latest, unless [`Queues::gone`] comes first.
+    /// Takes the worker out of rotation and waits until it has finished its connections. Ends in one
+    /// [`Notice::Drained`], after `grace` at the latest, unless [`Queues::gone`] comes first.
     pub(crate) fn drain(&self, run: Run, grace: Duration) {
         drain::start(&self.state, run, grace);
     }

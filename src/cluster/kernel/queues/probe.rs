@@ -1,5 +1,5 @@
-//! A connection of the daemon to the queue of one worker, past the rotation. The port is shared, so an ordinary connection
-//! would reach any of the workers. See [`crate::os::net::reuseport::Group::route`].
+//! A connection of the daemon to the queue of one worker, past the rotation. The port is shared, so an ordinary
+//! connection would reach any of the workers. See [`crate::os::net::reuseport::Group::route`].
 
 use std::cell::RefCell;
 use std::io;

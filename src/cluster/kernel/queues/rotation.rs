@@ -1,9 +1,10 @@
 //! Which queues are in rotation at an address.
 //!
-//! Connections go to the queues of workers that accept and are not excluded. A worker that listens and is not ready gets
-//! none. Connections then go to the others; while there are none, they wait at a placeholder socket, which the worker does
-//! not inherit. When the worker is ready, the kernel moves them to it. Where the kernel moves none (no `CAP_BPF`, or before
-//! Linux 5.14), they would wait for ever, so there the first worker takes what comes as soon as it accepts.
+//! Connections go to the queues of workers that accept and are not excluded. A worker that listens and is not ready
+//! gets none. Connections then go to the others; while there are none, they wait at a placeholder socket, which the
+//! worker does not inherit. When the worker is ready, the kernel moves them to it. Where the kernel moves none (no
+//! `CAP_BPF`, or before Linux 5.14), they would wait for ever, so there the first worker takes what comes as soon as it
+//! accepts.
 //!
 //! An ejected worker gets none at addresses where a healthy one accepts. What waits in its queue stays there, since it
 //! accepts on. This works with every balancer but the kernel's hash.
@@ -33,8 +34,8 @@ impl QueueTable {
         self.queues.iter().any(|queue| queue.key == *key && self.is_served_queue(queue))
     }
 
-    /// Updates the rotation of the group at this address to [`QueueTable::rotation_at`], and opens a placeholder if that
-    /// is empty. To be called after each change of queues, holders or workers.
+    /// Updates the rotation of the group at this address to [`QueueTable::rotation_at`], and opens a placeholder if
+    /// that is empty. To be called after each change of queues, holders or workers.
     pub(crate) fn update_rotation(&mut self, key: Key) {
         let rotation_at = self.rotation_at(&key);
         if rotation_at.is_empty() && self.queues.iter().any(|queue| queue.key == key && queue.member.is_some()) {
@@ -61,8 +62,8 @@ impl QueueTable {
         self.update_shedders(&key);
     }
 
-    /// The queues that should be in rotation at this address: those that are served best; without any, the one queue that is
-    /// vacant or belongs to a worker that is starting.
+    /// The queues that should be in rotation at this address: those that are served best; without any, the one queue
+    /// that is vacant or belongs to a worker that is starting.
     pub(crate) fn rotation_at(&self, key: &Key) -> BTreeSet<QueueId> {
         let here = || self.queues.iter().filter(|queue| queue.key == *key && queue.member.is_some());
         let served = self.best_served(here());
@@ -153,8 +154,8 @@ impl QueueTable {
         if healthy.is_empty() { all() } else { healthy }
     }
 
-    /// True if an unready worker must not even inherit what waits at this address: the kernel can move it there once the
-    /// worker is ready.
+    /// True if an unready worker must not even inherit what waits at this address: the kernel can move it there once
+    /// the worker is ready.
     pub(crate) fn must_stay_empty(&self, run: Run, key: &Key) -> bool {
         let moves = || match self.groups.get(key) {
             Some(group) => group.kernel.migrates(),
@@ -163,8 +164,8 @@ impl QueueTable {
         self.not_ready.contains(&run) && moves()
     }
 
-    /// Opens a placeholder before the first socket of an address listens, so that no connection reaches an unready worker
-    /// between its `listen` and the update of the rotation.
+    /// Opens a placeholder before the first socket of an address listens, so that no connection reaches an unready
+    /// worker between its `listen` and the update of the rotation.
     pub(crate) fn open_placeholder_before(&mut self, run: Run, key: Key) {
         let is_first = self.groups.get(&key).is_none_or(|group| group.kernel.members().next().is_none());
         if is_first
@@ -222,8 +223,8 @@ impl QueueTable {
         keys.iter().for_each(|key| self.update_shedders(key));
     }
 
-    /// Starts the shedders at an address where no worker serves, and stops them elsewhere. To be called after each change.
-    /// Before [`QueueTable::set_rule`] it does nothing, so that arrival times from the previous God are kept.
+    /// Starts the shedders at an address where no worker serves, and stops them elsewhere. To be called after each
+    /// change. Before [`QueueTable::set_rule`] it does nothing, so that arrival times from the previous God are kept.
     pub(crate) fn update_shedders(&mut self, key: &Key) {
         if self.rule.timeout.is_none() || !key.tcp {
             return;

@@ -66,11 +66,11 @@ fn describe(key: &Key, group: &Group, common: bool) -> (String, Option<String>) 
     };
     let why = match (reason, balancer, group.deal()) {
         (_, KernelBalancing::Hash, Deal::ByAddress) => Some(format!(
-            "no client keeps its worker (`sticky`), and no worker can be kept out of it, or asked alone, where the kernel \
+            "no client keeps its worker (`sticky`), and no worker can be kept out of it, or checked alone, where the kernel \
              refuses a program: {reason}"
         )),
         (_, KernelBalancing::Hash, Deal::Each) => Some(format!(
-            "no worker can be kept out of it, or asked alone, where the kernel refuses a program: {reason}"
+            "no worker can be kept out of it, or checked alone, where the kernel refuses a program: {reason}"
         )),
         // Both programs can choose by client address.
         (_, KernelBalancing::RoundRobin | KernelBalancing::Random, Deal::ByAddress) | (Reason::Wanted, ..) => None,

@@ -133,8 +133,8 @@ impl QueueTable {
         Ok(())
     }
 
-    /// Appends a queue without a worker, which is not recorded yet. Returns its position, or that of the queue that has this
-    /// socket already.
+    /// Appends a queue without a worker, which is not recorded yet. Returns its position, or that of the queue that has
+    /// this socket already.
     pub(crate) fn insert(&mut self, key: Key, socket: OwnedFd) -> io::Result<usize> {
         let inode = inode(&socket)?;
         // The previous God died after it had bound the socket, and the call is handled again.
@@ -198,7 +198,8 @@ impl QueueTable {
         Ok(Some(key))
     }
 
-    /// Removes the vacant queues of an address that is served, if the kernel then moves what waits in them to the others.
+    /// Removes the vacant queues of an address that is served, if the kernel then moves what waits in them to the
+    /// others.
     pub(crate) fn migrate_waiting(&mut self, key: Key) {
         if self.is_served(&key) && self.groups.get(&key).is_some_and(|group| group.kernel.migrates()) {
             let vacant = self.queues.iter().filter(|queue| queue.key == key && queue.is_vacant());

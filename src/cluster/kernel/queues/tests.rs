@@ -1,4 +1,5 @@
-//! Queues in the real kernel: which worker gets connections while workers start, drain and die, and after the death of God.
+//! Queues in the real kernel: which worker gets connections while workers start, drain and die, and after the death of
+//! God.
 
 mod queue_timeout;
 
@@ -97,7 +98,8 @@ impl Stage {
         clients
     }
 
-    /// Waits until this client's connection is in a queue: `connect` returns before the last packet of the handshake arrives.
+    /// Waits until this client's connection is in a queue: `connect` returns before the last packet of the handshake
+    /// arrives.
     fn wait_for(&self, client: SocketAddr) {
         let start = std::time::Instant::now();
         let there = || crate::os::net::diag::connections(self.address.port()).unwrap();

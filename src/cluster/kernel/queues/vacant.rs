@@ -1,8 +1,8 @@
 //! Queues that lose their worker: closed by a program that runs on, or left by a worker without a successor.
 //!
-//! Some programs test whether a port is free; some close their socket and finish their connections before they exit. The
-//! kernel does not report that, and distributes connections to the daemon's copy of the socket as before, where no process
-//! accepts them. The daemon notices it by the connections that wait.
+//! Some programs test whether a port is free; some close their socket and finish their connections before they exit.
+//! The kernel does not report that, and distributes connections to the daemon's copy of the socket as before, where no
+//! process accepts them. The daemon notices it by the connections that wait.
 //!
 //! A queue that no worker has inherited for [`ORPHAN_TIMEOUT`] is closed, if the app serves elsewhere.
 
@@ -46,8 +46,8 @@ impl QueueTable {
         }
     }
 
-    /// Returns how many connections wait in this queue, `None` if it is closed. If they are no fewer than `before`, checks
-    /// whether its workers still have the socket.
+    /// Returns how many connections wait in this queue, `None` if it is closed. If they are no fewer than `before`,
+    /// checks whether its workers still have the socket.
     fn check(&mut self, id: QueueId, before: u32) -> Option<u32> {
         let queue = self.queues.iter().find(|queue| queue.id == id)?;
         let now = queue.waiting();
@@ -77,7 +77,8 @@ impl QueueTable {
         self.release_all_but(run, &open);
     }
 
-    /// The worker has closed all its sockets but these. What waits in the others goes to other workers or to the next one.
+    /// The worker has closed all its sockets but these. What waits in the others goes to other workers or to the next
+    /// one.
     pub(crate) fn release_all_but(&mut self, run: Run, inodes: &HashSet<u64>) {
         let closed = |queue: &Queue| queue.is_held_by(run) && !inodes.contains(&queue.inode);
         let gone: Vec<(QueueId, Key)> =
@@ -96,8 +97,8 @@ impl QueueTable {
         }
     }
 
-    /// The worker no longer has this queue. A queue without another holder is removed, unless it `stays` and connections
-    /// may wait in it or it is the last in rotation at its address.
+    /// The worker no longer has this queue. A queue without another holder is removed, unless it `stays` and
+    /// connections may wait in it or it is the last in rotation at its address.
     pub(crate) fn release(&mut self, id: QueueId, run: Run, stays: bool) {
         let Some(at) = self.queues.iter().position(|queue| queue.id == id) else { return };
         self.queues[at].release(run);

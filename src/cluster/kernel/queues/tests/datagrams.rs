@@ -1,4 +1,4 @@
-//! UDP sockets: no call tells when a worker begins to read.
+//! UDP sockets. No call shows when a worker begins to read, so the owner of the queues reports it.
 
 use std::net::UdpSocket;
 

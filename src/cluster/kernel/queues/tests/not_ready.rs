@@ -1,5 +1,5 @@
-//! Workers that listen and are not ready, and ejected ones: which workers get connections instead, and how the daemon still
-//! connects to them.
+//! Workers that listen and are not ready, and ejected ones: which workers get connections instead, and how the daemon
+//! still connects to them.
 
 use super::*;
 use crate::os::net::reuseport;

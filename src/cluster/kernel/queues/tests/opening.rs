@@ -1,4 +1,5 @@
-//! How queues are opened and closed: those that the daemon opens, those that programs bind, and sockets that are no queue.
+//! How queues are opened and closed: those that the daemon opens, those that programs bind, and sockets that are no
+//! queue.
 
 use super::*;
 
