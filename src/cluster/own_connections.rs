@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn own_connections_are_told_from_clients_as_long_as_either_end_is_open() {
+    fn own_connections_are_not_counted_as_clients_while_either_end_is_open() {
         run(async {
             for any in ["127.0.0.1:0", "[::1]:0"] {
                 let server = TcpListener::bind(any).unwrap();
