@@ -1,4 +1,4 @@
-//! The load client, which is `client.mjs`, and what it counted.
+//! Runs the load client `client.mjs` and reads its counts.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Lines, Write};
@@ -9,10 +9,10 @@ use serde::Deserialize;
 
 use crate::support::eventually;
 
-/// A request without a byte of an answer for so many milliseconds has hung: even a busy machine answers much sooner.
+/// A request without any byte of an answer for this many milliseconds has hung. A busy machine delays none that long.
 const SILENCE: u32 = 20_000;
 
-/// What the server speaks.
+/// The server's protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Http,
@@ -25,26 +25,26 @@ pub enum Kind {
 /// How connections are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// One request after the other on each, until the server ends it.
+    /// One request after the other on each connection, until the server ends it.
     Keep,
-    /// A new one for each request.
+    /// A new connection for each request.
     New,
-    /// A new one after some requests on each.
+    /// A new connection after some requests on each.
     #[allow(dead_code, reason = "for servers that cannot end connections by themselves, as those of this program can")]
     Few,
 }
 
-/// What became of the requests.
+/// The results of all requests so far.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Tally {
     pub answered: u64,
     /// Answers by pid of the worker.
     pub by: BTreeMap<i32, u64>,
-    /// Requests sent again, since a connection that had served before ended without a byte of an answer.
-    #[allow(dead_code, reason = "only programs that know nothing of pmr leave clients that far")]
+    /// Requests that were repeated, because a connection that had served before ended without a byte of an answer.
+    #[allow(dead_code, reason = "only programs that do not know pmr make clients do that")]
     pub stale: u64,
     pub failed: Vec<Failed>,
-    /// The age of the oldest unanswered request at the time of the report, in milliseconds.
+    /// The age of the oldest request in flight, in milliseconds, when the client wrote this tally.
     oldest: u64,
 }
 
@@ -57,7 +57,7 @@ pub struct Failed {
     pub what: String,
     /// The load it was part of: `keep`, `new`, `upload`, `slow` or `long`.
     pub mode: String,
-    /// Pid of the worker that answered on this connection before; `None` if none did.
+    /// The worker that answered on this connection before; `None` on a new connection.
     pub pid: Option<i32>,
     /// Milliseconds since the start of the load.
     pub at: u64,
@@ -70,7 +70,7 @@ impl Tally {
     }
 }
 
-/// A running client. Dropped, it is killed.
+/// A running client. It is killed when this is dropped.
 pub struct Load {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -78,17 +78,17 @@ pub struct Load {
 }
 
 impl Load {
-    /// So many clients at once, until [`Load::stop`].
+    /// This many clients at once, until [`Load::stop`].
     pub fn start(kind: Kind, mode: Mode, port: u16, clients: usize) -> Load {
         Load::spawn(kind, mode, port, &format!(r#""clients":{clients}"#))
     }
 
-    /// So many requests, one after the other.
+    /// This many requests, one after the other.
     pub fn count(kind: Kind, mode: Mode, port: u16, count: usize) -> Tally {
         Load::spawn(kind, mode, port, &format!(r#""count":{count}"#)).read()
     }
 
-    /// With other words to the client.
+    /// With further options of the client, as JSON members.
     pub fn spawn(kind: Kind, mode: Mode, port: u16, more: &str) -> Load {
         let (kind, mode) = (format!("{kind:?}").to_lowercase(), format!("{mode:?}").to_lowercase());
         let what = format!(r#"{{"kind":"{kind}","mode":"{mode}","port":{port},"silence":{SILENCE},{more}}}"#);
@@ -100,7 +100,7 @@ impl Load {
         Load { child, stdin, lines: BufReader::new(stdout).lines() }
     }
 
-    /// What there is so far.
+    /// The results so far.
     pub fn tally(&mut self) -> Tally {
         let stdin = self.stdin.as_mut().expect("it is closed by the end only");
         stdin.write_all(b"\n").expect("the client lives");
@@ -121,22 +121,22 @@ impl Load {
         })
     }
 
-    /// Waits until what became of all requests asked up to now is known, and returns it. A client that got no
-    /// processor time has not seen the end of a connection yet. It has once it reports, and its later requests go to the
-    /// workers that are left.
-    #[allow(dead_code, reason = "for those who tell what failed before a moment from what failed after it")]
+    /// Waits until all requests that were sent before now have ended, and returns the results. A client that was
+    /// descheduled may not know yet that its connection has ended. When it has written a tally it does, and its next
+    /// request goes to a worker that is there.
+    #[allow(dead_code, reason = "for tests that distinguish failures before a moment from those after it")]
     pub fn settled(&mut self) -> Tally {
         self.tally();
         let end = Instant::now();
         eventually("requests under way have ended", || {
-            // The report describes a later moment than this one.
+            // The age is valid at the time when the client writes it, which is after this moment.
             let passed = end.elapsed();
             let tally = self.tally();
             if Duration::from_millis(tally.oldest + 1) < passed { Ok(tally) } else { Err(format!("{tally:?}")) }
         })
     }
 
-    /// Lets requests under way come to their end, and returns all there was.
+    /// Lets requests in flight end, and returns all results.
     pub fn stop(mut self) -> Tally {
         self.stdin = None;
         self.read()
@@ -144,19 +144,19 @@ impl Load {
 }
 
 /// Clients of several kinds at once.
-#[allow(dead_code, reason = "not all who share this file have several")]
+#[allow(dead_code, reason = "not all tests that share this file have several")]
 pub struct Loads<const KINDS: usize>(pub [Load; KINDS]);
 
-#[allow(dead_code, reason = "not all who share this file have several")]
+#[allow(dead_code, reason = "not all tests that share this file have several")]
 impl<const KINDS: usize> Loads<KINDS> {
-    /// So many HTTP clients of each mode, when all kinds have been answered.
+    /// Starts this many HTTP clients of each mode, and waits until each mode was answered.
     pub fn start(modes: [Mode; KINDS], port: u16, clients: usize) -> Loads<KINDS> {
         let mut loads = Loads(modes.map(|mode| Load::start(Kind::Http, mode, port, clients)));
         loads.are_served();
         loads
     }
 
-    /// Waits until each kind of client was answered anew.
+    /// Waits until the clients of each mode were answered again.
     pub fn are_served(&mut self) {
         for load in &mut self.0 {
             let before = load.tally().answered;
@@ -168,7 +168,7 @@ impl<const KINDS: usize> Loads<KINDS> {
         self.0.map(Load::stop)
     }
 
-    /// They go, and each request was answered.
+    /// Stops all clients and asserts that each request was answered.
     #[track_caller]
     pub fn leave_content(self) {
         for tally in self.stop() {

@@ -1,9 +1,10 @@
-//! Finding out when a worker accepts, of a program that does not say so.
+//! Detects when a worker accepts, for programs that do not report that they are ready.
 //!
-//! Before it serves, its queue is out of rotation, and we make a connection of our own to it; the kernel completes that at
-//! once. When the connection has an owner, it has been accepted, and we close it: the program sees a client who leaves
-//! without a word. Where the kernel's own hash deals connections out, nobody can be reached past it, and there is no
-//! knocking; then, as for Unix paths and UDP, a worker counts as ready when it has lived for `listen_timeout`.
+//! The queue of a starting worker is out of rotation. The daemon connects to it, which the kernel completes at once.
+//! When the connection has an owner in the kernel's table, the worker has accepted it, and the daemon closes it: the
+//! program sees a client that leaves without sending anything. Where the kernel's own hash distributes connections, one
+//! worker cannot be reached alone, so there is no probe. Then, as for Unix paths and UDP, a worker counts as ready when
+//! it has run for `listen_timeout`.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -19,11 +20,12 @@ use crate::cluster::own_connections::Unreachable;
 use crate::os::net::diag;
 use crate::protocol::Run;
 
-/// How often is looked, at first; then ever more seldom.
+/// Time before the second poll. It grows by a quarter with each one.
 const FAST_POLL: Duration = Duration::from_millis(5);
+/// The longest time between two polls.
 const SLOW_POLL: Duration = Duration::from_millis(100);
 
-/// Tells [`Notice::Listening`] when the worker has accepted at one of its addresses.
+/// Starts the probe of a worker. It sends [`Notice::Listening`] when the worker has accepted at one of its addresses.
 pub(crate) fn start(state: &Rc<RefCell<ActivationState>>, run: Run) {
     let task = tokio::task::spawn_local(probe(Rc::downgrade(state), run));
     if let Some(worker) = state.borrow_mut().workers.get_mut(&run) {
@@ -31,7 +33,8 @@ pub(crate) fn start(state: &Rc<RefCell<ActivationState>>, run: Run) {
     }
 }
 
-/// Ends when the knock was answered, or cannot be made, or with the worker.
+/// Ends when the worker has accepted the connection or cannot be reached alone. Aborted when the worker is ready or
+/// ends.
 async fn probe(state: Weak<RefCell<ActivationState>>, run: Run) {
     let direct = loop {
         let Some(attempt) = state.upgrade().map(|state| state.borrow().queues.connect_to(run)) else { return };
@@ -52,7 +55,8 @@ async fn probe(state: Weak<RefCell<ActivationState>>, run: Run) {
     }
 }
 
-/// While it waits it is open and belongs to nobody. It may be closed again by the time we look.
+/// True unless a connection from this port is open and has no inode: it waits in a queue then. A connection that the
+/// worker has accepted and closed between two polls is not open any more.
 fn is_accepted(at: SocketAddr, from: SocketAddr) -> bool {
     let Ok(all) = diag::connections(at.port()) else { return false };
     let ours = |connection: &&diag::Connection| connection.peer.port() == from.port();
