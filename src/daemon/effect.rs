@@ -77,7 +77,7 @@ impl God {
     }
 
     /// Takes a run out of rotation, then sends the stop signal to its tree, deepest first: or to its main process alone,
-    /// or the message `shutdown` instead, where the spec says so.
+    /// or the message `shutdown` instead, where the spec has it so.
     fn terminate(&mut self, run: Run) {
         self.runs.checks.end(run);
         killpoint::pass("terminating");
@@ -97,7 +97,7 @@ impl God {
         }
     }
 
-    /// The operation of a ticket is over: its client gets the answer.
+    /// Sends the answer of the operation that has this ticket to its client.
     fn settle(&mut self, ticket: Ticket, answer: Result<Report, Refusal>) {
         self.ended |= self.ending == Some(ticket);
         let (supervisor, home) = (&self.supervisor, &self.launcher.home);

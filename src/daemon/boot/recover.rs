@@ -43,7 +43,7 @@ pub(crate) struct RecoveredState {
 }
 
 impl God {
-    /// Goes on where the God before ended; `supervisor` is its state, read from its records.
+    /// Continues where the God before ended; `supervisor` is its state, read from its records.
     pub fn recover(&mut self, supervisor: Supervisor, mut left: RecoveredState, exits: &Inbox) {
         self.supervisor = supervisor;
         self.recover_runs(&left.records);
@@ -72,7 +72,7 @@ impl God {
         }
         self.runs.table.watch_foreign_children();
         self.clusters.resume_given_sockets(&self.supervisor);
-        // The watchdogs begin anew: pings that were sent while there was no God are still to be read.
+        // The watchdogs are restarted: pings that were sent while there was no God have not been read yet.
         for run in self.staying() {
             self.input(Input::WatchdogPing { run });
         }

@@ -26,8 +26,8 @@ impl Requests {
         ticket
     }
 
-    /// The operation behind a ticket is over: its answer goes out. If it tells of processes that failed, it waits until
-    /// what they wrote last is in the files at `error_logs`, since the client looks for the reason there.
+    /// Sends the answer of the operation that has this ticket. If the answer names processes that failed, it waits until
+    /// their last output is in the files at `error_logs`, since the client reads the reason there.
     pub fn answer(
         &mut self,
         ticket: Ticket,

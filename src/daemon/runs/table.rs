@@ -244,7 +244,7 @@ impl RunTable {
         self.runs.get(&run)
     }
 
-    /// The runs whose main process is alive.
+    /// The runs whose main process has not been reaped.
     pub fn running(&mut self) -> impl Iterator<Item = (Run, &mut LiveRun)> {
         self.runs.iter_mut().filter(|(_, live)| !live.exited).map(|(run, live)| (*run, live))
     }
