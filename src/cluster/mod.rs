@@ -1,7 +1,7 @@
 //! Shared listening sockets and the channels to the workers that share them.
 //!
 //! A [`Cluster`] belongs to one app. Workers come and go; what they listen on stays. Connections reach them in one of
-//! two ways. Through the daemon ([`dealt`]), where the worker speaks Node's cluster protocol or pmr's own:
+//! two ways. Through the daemon (`dealt`), where the worker speaks Node's cluster protocol or pmr's own:
 //!
 //! ```text
 //!  kernel queue ─► dispatch ─► balancer: whose turn? ─► node or channel ─► worker
@@ -9,7 +9,7 @@
 //!                     └── refused, dead, out of rotation ◄┘ answers
 //! ```
 //!
-//! Or past the daemon ([`kernel`]), from an accept queue of each worker's own, of which the daemon holds a copy and
+//! Or past the daemon (`kernel`), from an accept queue of each worker's own, of which the daemon holds a copy and
 //! among which the kernel distributes: sockets that programs bind and that are intercepted, or that programs are given
 //! (socket activation).
 //!

@@ -50,7 +50,7 @@ impl God {
                 }
             }
             Effect::UpdatePidFile { process } => {
-                self.launcher.update_pid_file(process, &self.supervisor, &self.runs.table)
+                self.launcher.update_pid_file(process, &self.supervisor, &self.runs.table);
             }
             Effect::WatchForDemand { app } => return self.clusters.watch_for_demand(app, &self.supervisor),
             Effect::Publish { process, kind } => self.bus.publish_about(process, kind, &self.supervisor),

@@ -148,7 +148,7 @@ impl LogFiles {
         .await;
     }
 
-    /// Waits until everything that was printed for the files that `concerned` selects is in them, [`CATCH_UP`] at most,
+    /// Waits until everything that was printed for the files that `concerned` selects is in them, `CATCH_UP` at most,
     /// because a disk may hang.
     pub async fn catch_up(&self, concerned: impl Fn(&Path) -> bool + Send + 'static) {
         let dispatcher = Arc::clone(&self.inner.dispatcher);

@@ -164,7 +164,7 @@ pub struct Readiness {
     pub listen_timeout: Option<Duration>,
 }
 
-/// The targets of output. Paths are made by [`log_paths`], because they may contain the process id.
+/// The targets of output. Paths are made by [`super::log_paths`], because they may contain the process id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogSpec {
     /// Standard output.

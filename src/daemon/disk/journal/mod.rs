@@ -79,7 +79,7 @@ pub enum JournalState {
     },
 }
 
-/// The journal of this daemon. Dropping it waits until all changes are written, for [`FLUSH_TIMEOUT`] at most.
+/// The journal of this daemon. Dropping it waits until all changes are written, for `FLUSH_TIMEOUT` at most.
 pub struct Journal {
     shared: Arc<Shared>,
     writer: Thread,
