@@ -27,11 +27,11 @@ use crate::os::tracer::Tracer;
 use crate::spec::{Balance, QueueRule};
 
 /// A step that takes longer than this has hung.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) fn play<F: Future<Output = ()>>(scenario: F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let all = async { tokio::time::timeout(PATIENCE * 3, scenario).await.expect("the scenario hung") };
+    let all = async { tokio::time::timeout(TIME_LIMIT * 3, scenario).await.expect("the scenario hung") };
     tokio::task::LocalSet::new().block_on(&runtime, all);
 }
 
@@ -164,7 +164,7 @@ impl Stage {
     }
 
     async fn notice(&mut self) -> Notice {
-        let notice = tokio::time::timeout(PATIENCE, self.notices.recv()).await.expect("no notice came").unwrap();
+        let notice = tokio::time::timeout(TIME_LIMIT, self.notices.recv()).await.expect("no notice came").unwrap();
         notice.sender().into_iter().for_each(|run| self.cluster.notice_handled(run));
         notice
     }
@@ -191,7 +191,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, all).await.unwrap_or_else(|_| panic!("never came: {what}"));
+    tokio::time::timeout(TIME_LIMIT, all).await.unwrap_or_else(|_| panic!("never came: {what}"));
 }
 
 /// Waits until God has read what the worker wrote.
@@ -240,7 +240,7 @@ impl Fake {
                 return Some(line);
             }
             let mut ready =
-                tokio::time::timeout(PATIENCE, self.socket.readable()).await.expect("no line came").unwrap();
+                tokio::time::timeout(TIME_LIMIT, self.socket.readable()).await.expect("no line came").unwrap();
             let mut buffer = vec![0; 65536];
             match ready.try_io(|socket| fdpass::receive(socket.get_ref(), &mut buffer)) {
                 Ok(Ok((0, _))) => return None,

@@ -70,7 +70,7 @@ impl Clusters {
     /// connection to become ready.
     pub fn mark_not_ready(&mut self, run: Run, app: AppId, spec: &AppSpec, supervisor: &Supervisor) {
         let serves = |process: &Process| process.app == app && process.serves();
-        if spec.listens_before_ready() || (spec.may_be_withheld() && supervisor.processes().any(serves)) {
+        if spec.listens_before_ready() || (spec.may_be_held_back() && supervisor.processes().any(serves)) {
             self.open(app, spec).mark_not_ready(run);
         }
     }

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 /// Longer than any condition takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIME_LIMIT: Duration = Duration::from_secs(120);
 
 /// Waits until the condition holds.
 ///
@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
-        assert!(start.elapsed() < PATIENCE, "never came: {what}");
+        assert!(start.elapsed() < TIME_LIMIT, "never came: {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
 }

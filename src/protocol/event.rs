@@ -136,7 +136,7 @@ pub enum EventKind {
         /// True if the old run goes on serving.
         old_serves: bool,
     },
-    /// Nothing was wrong with its own replacement, but with another's: it is back on the release before, or still on it.
+    /// Nothing was wrong with its own replacement, but with another's: it is back on the previous release, or still on it.
     TakenBack,
     /// The app sent this with `process.send`.
     Message {

@@ -182,7 +182,7 @@ pub enum Stage {
     Later,
     /// The operation works on this process.
     Now,
-    /// A canary serves beside it and is being watched.
+    /// A canary serves beside it and is observed.
     Watched {
         /// Milliseconds left; `None` until the last canary is ready.
         left_ms: Option<u64>,

@@ -44,7 +44,7 @@ pub struct Canary {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Share {
-    /// This many.
+    /// This number of processes, at least 1.
     Count(u32),
     /// This many in a hundred, rounded up.
     Percent(u32),

@@ -149,7 +149,7 @@ impl AppSpec {
     /// True if a worker may be kept without connections before it is ready: always if it [listens before
     /// that](AppSpec::listens_before_ready), and if it has a check, as long as other workers serve.
     #[must_use]
-    pub fn may_be_withheld(&self) -> bool {
+    pub fn may_be_held_back(&self) -> bool {
         self.listens_before_ready() || (self.mode == ExecMode::Cluster && self.health.is_some())
     }
 }

@@ -83,7 +83,7 @@ pub enum Input {
     Sampled {
         /// The run whose tree was measured, at intervals set by the shell.
         run: Run,
-        /// Resident bytes.
+        /// Resident memory of the tree, in bytes.
         memory: u64,
     },
     /// The run wrote more to standard error. Counted where
@@ -120,7 +120,7 @@ pub enum Input {
         /// The run, which is starting or stopping.
         run: Run,
     },
-    /// Time passed.
+    /// The time of [`Supervisor::next_deadline`](super::Supervisor::next_deadline) has come.
     Tick,
 }
 

@@ -27,13 +27,13 @@ impl Supervisor {
         self.apps.values()
     }
 
-    /// One process.
+    /// The process of this id; `None` if it was removed.
     #[must_use]
     pub fn process(&self, id: ProcessId) -> Option<&Process> {
         self.processes.get(&id)
     }
 
-    /// One app.
+    /// The app of this id; `None` if it was removed.
     #[must_use]
     pub fn app(&self, id: AppId) -> Option<&App> {
         self.apps.get(&id)

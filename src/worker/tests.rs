@@ -13,11 +13,11 @@ use super::*;
 use crate::protocol::{FromDaemon, FromWorker, PACKET, Status, VERSION};
 
 /// Longer than any of these tests takes. A test that takes longer has hung.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 fn run<F: Future<Output = ()>>(test: F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let test = async { tokio::time::timeout(PATIENCE, test).await.expect("the test hung") };
+    let test = async { tokio::time::timeout(TIME_LIMIT, test).await.expect("the test hung") };
     runtime.block_on(test);
 }
 

@@ -5,8 +5,8 @@
 //
 // `kind` is the server's protocol. A load is a number of clients in one mode (`LOADS` below); `mode` and `clients` name a
 // single load. `think`: ms between two requests. `count`: one client sends this many requests and ends. For each line
-// on standard input the client prints the tally so far, as a line of JSON. The end of standard input stops the load,
-// and the client prints the last tally.
+// on standard input the client prints the stats so far, as a line of JSON. The end of standard input stops the load,
+// and the client prints the last stats.
 //
 // A request has hung when no byte came on its connection for `silence` ms, by default five seconds. Time in which this
 // process did not run does not count, and is reported as `late` (client/clock.mjs).
@@ -52,14 +52,14 @@ const { kind, port, mode, clients = 1, count = Infinity, loads = { [mode]: clien
 const { path: only, pid: pattern = '^(\\d+)', again = false, think = 4, silence = 5000 } = options
 const pidIn = new RegExp(pattern)
 const start = Date.now()
-const tally = { answered: 0, again: 0, stale: 0, by: {}, modes: {}, failed: [] }
+const stats = { answered: 0, again: 0, stale: 0, by: {}, modes: {}, failed: [] }
 const underWay = new Set()
 let stopping = false
 
 const failed = (error, mode, pid, since) => {
   const { how, message } = named(error)
-  if (how === 'again' || how === 'stale') return tally[how]++
-  tally.failed.push({ how, what: message, mode, pid, asked: since - start, at: Date.now() - start })
+  if (how === 'again' || how === 'stale') return stats[how]++
+  stats.failed.push({ how, what: message, mode, pid, asked: since - start, at: Date.now() - start })
 }
 
 // Sends one request and counts its result.
@@ -72,9 +72,9 @@ const request = async (mode, { path, whole = () => true }, connection, n) => {
     const pid = Number(pidIn.exec(answer.head)?.[1])
     if (!pid || !whole(answer)) throw new Failure('wrong', `${answer.length} bytes of answer: ${answer.head}`)
     connection.pid = pid
-    tally.answered++
-    tally.by[pid] = (tally.by[pid] ?? 0) + 1
-    tally.modes[mode] = (tally.modes[mode] ?? 0) + 1
+    stats.answered++
+    stats.by[pid] = (stats.by[pid] ?? 0) + 1
+    stats.modes[mode] = (stats.modes[mode] ?? 0) + 1
   } catch (error) {
     connection.over = true
     connection.close()
@@ -89,7 +89,7 @@ const connect = async (mode, load) => {
   const since = { at: Date.now() }
   const line = { heard: now() }
   const heard = () => (line.heard = now())
-  const repeated = (times) => (tally.again += times)
+  const repeated = (times) => (stats.again += times)
   const { open, pipeline } = PROTOCOLS[kind]
   underWay.add(since)
   try {
@@ -128,7 +128,7 @@ const client = async (mode) => {
 // `oldest`: the age of the oldest request in flight, in ms.
 const tell = (then) => {
   const oldest = Math.max(0, ...[...underWay].map(({ at }) => Date.now() - at))
-  process.stdout.write(`${JSON.stringify({ ...tally, oldest, late })}\n`, then)
+  process.stdout.write(`${JSON.stringify({ ...stats, oldest, late })}\n`, then)
 }
 const all = Object.entries(loads).flatMap(([mode, clients]) => Array.from({ length: clients }, () => client(mode)))
 createInterface({ input: process.stdin })

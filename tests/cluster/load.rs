@@ -36,7 +36,7 @@ pub enum Mode {
 
 /// The results of all requests so far.
 #[derive(Clone, Debug, Default, Deserialize)]
-pub struct Tally {
+pub struct LoadStats {
     pub answered: u64,
     /// Answers by pid of the worker.
     pub by: BTreeMap<i32, u64>,
@@ -44,7 +44,7 @@ pub struct Tally {
     #[allow(dead_code, reason = "only programs that do not know pmr make clients do that")]
     pub stale: u64,
     pub failed: Vec<Failed>,
-    /// The age of the oldest request in flight, in milliseconds, when the client wrote this tally.
+    /// The age of the oldest request in flight, in milliseconds, when the client wrote this stats.
     oldest: u64,
 }
 
@@ -63,9 +63,9 @@ pub struct Failed {
     pub at: u64,
 }
 
-impl Tally {
-    /// What failed after an earlier tally.
-    pub fn since(&self, before: &Tally) -> Vec<Failed> {
+impl LoadStats {
+    /// What failed after an earlier stats.
+    pub fn since(&self, before: &LoadStats) -> Vec<Failed> {
         self.failed[before.failed.len()..].to_vec()
     }
 }
@@ -84,7 +84,7 @@ impl Load {
     }
 
     /// This many requests, one after the other.
-    pub fn count(kind: Kind, mode: Mode, port: u16, count: usize) -> Tally {
+    pub fn count(kind: Kind, mode: Mode, port: u16, count: usize) -> LoadStats {
         Load::spawn(kind, mode, port, &format!(r#""count":{count}"#)).read()
     }
 
@@ -101,43 +101,43 @@ impl Load {
     }
 
     /// The results so far.
-    pub fn tally(&mut self) -> Tally {
+    pub fn stats(&mut self) -> LoadStats {
         let stdin = self.stdin.as_mut().expect("it is closed by the end only");
         stdin.write_all(b"\n").expect("the client lives");
         self.read()
     }
 
-    /// The next tally it writes.
-    pub fn read(&mut self) -> Tally {
+    /// The next stats it writes.
+    pub fn read(&mut self) -> LoadStats {
         let line = self.lines.next().expect("the client lives").expect("it writes text");
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line}"))
     }
 
-    /// Waits until the tally is as wanted, and returns it.
-    pub fn until(&mut self, what: &str, wanted: impl Fn(&Tally) -> bool) -> Tally {
+    /// Waits until the stats is as wanted, and returns it.
+    pub fn until(&mut self, what: &str, wanted: impl Fn(&LoadStats) -> bool) -> LoadStats {
         eventually(what, || {
-            let tally = self.tally();
-            if wanted(&tally) { Ok(tally) } else { Err(format!("{tally:?}")) }
+            let stats = self.stats();
+            if wanted(&stats) { Ok(stats) } else { Err(format!("{stats:?}")) }
         })
     }
 
     /// Waits until all requests that were sent before now have ended, and returns the results. A client that was
-    /// descheduled may not know yet that its connection has ended. When it has written a tally it does, and its next
+    /// descheduled may not know yet that its connection has ended. When it has written a stats it does, and its next
     /// request goes to a worker that is there.
     #[allow(dead_code, reason = "for tests that distinguish failures before a moment from those after it")]
-    pub fn settled(&mut self) -> Tally {
-        self.tally();
+    pub fn settled(&mut self) -> LoadStats {
+        self.stats();
         let end = Instant::now();
         eventually("requests under way have ended", || {
             // The age is valid at the time when the client writes it, which is after this moment.
             let passed = end.elapsed();
-            let tally = self.tally();
-            if Duration::from_millis(tally.oldest + 1) < passed { Ok(tally) } else { Err(format!("{tally:?}")) }
+            let stats = self.stats();
+            if Duration::from_millis(stats.oldest + 1) < passed { Ok(stats) } else { Err(format!("{stats:?}")) }
         })
     }
 
     /// Lets requests in flight end, and returns all results.
-    pub fn stop(mut self) -> Tally {
+    pub fn stop(mut self) -> LoadStats {
         self.stdin = None;
         self.read()
     }
@@ -159,20 +159,20 @@ impl<const KINDS: usize> Loads<KINDS> {
     /// Waits until the clients of each mode were answered again.
     pub fn are_served(&mut self) {
         for load in &mut self.0 {
-            let before = load.tally().answered;
-            load.until("requests are answered", |tally| tally.answered > before + 20);
+            let before = load.stats().answered;
+            load.until("requests are answered", |stats| stats.answered > before + 20);
         }
     }
 
-    pub fn stop(self) -> [Tally; KINDS] {
+    pub fn stop(self) -> [LoadStats; KINDS] {
         self.0.map(Load::stop)
     }
 
     /// Stops all clients and asserts that each request was answered.
     #[track_caller]
     pub fn leave_content(self) {
-        for tally in self.stop() {
-            assert!(tally.failed.is_empty(), "of {} requests failed {:?}", tally.answered, tally.failed);
+        for stats in self.stop() {
+            assert!(stats.failed.is_empty(), "of {} requests failed {:?}", stats.answered, stats.failed);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::load::{Failed, Kind, Load, Mode, Tally};
+use crate::load::{Failed, Kind, Load, LoadStats, Mode};
 use crate::packages;
 use crate::support::http::free_port;
 use crate::support::{Home, eventually, processes};
@@ -104,8 +104,8 @@ impl Case {
         let spread = self.spread(&app);
         let mut loads = [Mode::Keep, Mode::New].map(|mode| Load::start(self.kind, mode, app.port, CLIENTS));
         let [keep, new] = &mut loads;
-        keep.until("load on connections kept alive", |tally| tally.answered > 100);
-        new.until("load on all workers", |tally| tally.by.len() == WORKERS && tally.answered > 100);
+        keep.until("load on connections kept alive", |stats| stats.answered > 100);
+        new.until("load on all workers", |stats| stats.by.len() == WORKERS && stats.answered > 100);
         let (killed, before) = self.kill(&app, &mut loads);
         let start = Instant::now();
         for _ in 0..RELOADS {
@@ -115,7 +115,7 @@ impl Case {
         app.settled();
         let after = loads.map(Load::stop);
         let reloaded = [0, 1].map(|mode| after[mode].since(&before[mode]));
-        let answered = after.map(|tally| tally.answered);
+        let answered = after.map(|stats| stats.answered);
         let outcome = Outcome { case: self, spread, killed, reloaded, answered, reload };
         outcome.check();
         outcome
@@ -123,23 +123,23 @@ impl Case {
 
     /// Idle workers get the same number of connections.
     fn spread(self, app: &App) -> Vec<u64> {
-        let tally = Load::count(self.kind, Mode::New, app.port, IDLE_CONNECTIONS);
-        assert!(tally.failed.is_empty(), "{self:?}: {:?}", tally.failed);
-        let spread: Vec<u64> = app.pids().iter().map(|pid| tally.by.get(pid).copied().unwrap_or(0)).collect();
+        let stats = Load::count(self.kind, Mode::New, app.port, IDLE_CONNECTIONS);
+        assert!(stats.failed.is_empty(), "{self:?}: {:?}", stats.failed);
+        let spread: Vec<u64> = app.pids().iter().map(|pid| stats.by.get(pid).copied().unwrap_or(0)).collect();
         let share = (IDLE_CONNECTIONS / WORKERS) as u64;
         assert_eq!(spread, [share; WORKERS], "{self:?}: connections per worker");
         spread
     }
 
     /// Kills a worker. Asserts that only requests inside it fail, and that its successor gets connections. Returns the
-    /// failed requests, and the tallies after them.
-    fn kill(self, app: &App, loads: &mut [Load; 2]) -> (Vec<Failed>, [Tally; 2]) {
+    /// failed requests, and the statistics after them.
+    fn kill(self, app: &App, loads: &mut [Load; 2]) -> (Vec<Failed>, [LoadStats; 2]) {
         let victim = app.pids()[1];
-        let before = loads.each_mut().map(Load::tally);
+        let before = loads.each_mut().map(Load::stats);
         processes::signal(victim, Signal::SIGKILL);
         let successor = app.pids_when("replaced", |pids| !pids.contains(&victim))[1];
         let [keep, new] = loads;
-        let joined = |tally: &Tally| tally.by.contains_key(&successor);
+        let joined = |stats: &LoadStats| stats.by.contains_key(&successor);
         new.until("the successor gets connections", joined);
         let after = [keep.settled(), new.settled()];
         let failed = [0, 1].map(|mode| after[mode].since(&before[mode]));

@@ -94,7 +94,7 @@ fn datagrams_reach_workers_through_a_shared_socket() {
         for round in 0..2 {
             socket.send_to(b"hello", app.at(0)).await.unwrap();
             let mut buffer = [0; 64];
-            let count = tokio::time::timeout(PATIENCE, socket.recv(&mut buffer)).await.expect("no answer").unwrap();
+            let count = tokio::time::timeout(TIME_LIMIT, socket.recv(&mut buffer)).await.expect("no answer").unwrap();
             assert!(buffer[..count].ends_with(b" hello"));
             if round == 0 {
                 app.replace(&mut runs, Duration::from_secs(100)).await;
@@ -189,7 +189,7 @@ fn no_worker_has_more_connections_than_max_connections() {
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(!third.is_finished(), "both have as many as they may");
         drop(one);
-        let (_third, pid) = tokio::time::timeout(PATIENCE, third).await.unwrap().unwrap();
+        let (_third, pid) = tokio::time::timeout(TIME_LIMIT, third).await.unwrap().unwrap();
         assert_eq!(pid, first, "the worker with room takes it");
     });
 }

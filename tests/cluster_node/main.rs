@@ -27,7 +27,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// A step that takes longer than this has hung.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIME_LIMIT: Duration = Duration::from_secs(120);
 
 fn play<F: Future<Output = ()>>(scenario: F) {
     let _deadline = deadline::Deadline::new(None);
@@ -132,7 +132,10 @@ impl App {
     }
 
     async fn notice(&mut self) -> Notice {
-        tokio::time::timeout(PATIENCE, self.notices.recv()).await.expect("no notice came").expect("the cluster is here")
+        tokio::time::timeout(TIME_LIMIT, self.notices.recv())
+            .await
+            .expect("no notice came")
+            .expect("the cluster is here")
     }
 
     /// The next message of this worker's app.
@@ -205,7 +208,7 @@ async fn get(at: SocketAddr, path: &str) -> String {
         stream.read_to_string(&mut answer).await.unwrap();
         answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()
     };
-    tokio::time::timeout(PATIENCE, request).await.expect("the request hung")
+    tokio::time::timeout(TIME_LIMIT, request).await.expect("the request hung")
 }
 
 /// Runs one of the test's clients to its end. It prints JSON.

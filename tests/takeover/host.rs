@@ -14,7 +14,7 @@ use pmr::os::process::tree;
 use pmr::os::seccomp::{Answer, BindWatch, Call, Delivery, Request};
 
 pub use crate::ports::free_port;
-use crate::program::{PATIENCE, Program, eventually};
+use crate::program::{Program, TIME_LIMIT, eventually};
 
 /// The shared sockets of several programs.
 pub struct Host {
@@ -196,7 +196,7 @@ mod errno {
 /// Connects, and returns the pid in the answer.
 pub fn ask(address: SocketAddr) -> i32 {
     let mut client = TcpStream::connect(address).unwrap();
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.set_read_timeout(Some(TIME_LIMIT)).unwrap();
     answer(&mut client)
 }
 

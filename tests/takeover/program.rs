@@ -15,7 +15,7 @@ use pmr::os::tracer::Tracer;
 use crate::deadline::{self, Deadline};
 
 /// A step that takes longer than this fails the test.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const TIME_LIMIT: Duration = Duration::from_secs(120);
 const PYTHON: &str = "/usr/bin/python3";
 
 /// Serves on `s`, a socket that listens.
@@ -142,14 +142,14 @@ impl Drop for Program {
     }
 }
 
-/// Polls until there is a value. `what` names it if none comes within [`PATIENCE`].
+/// Polls until there is a value. `what` names it if none comes within [`TIME_LIMIT`].
 pub fn eventually<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = poll() {
             return found;
         }
-        assert!(start.elapsed() < PATIENCE, "not in {PATIENCE:?}: {what}");
+        assert!(start.elapsed() < TIME_LIMIT, "not in {TIME_LIMIT:?}: {what}");
         assert!(!deadline::is_over(), "the test's time is over before: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }

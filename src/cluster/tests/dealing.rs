@@ -122,7 +122,7 @@ fn a_connection_that_all_workers_refuse_is_offered_again_after_a_pause() {
         }
         assert!(begin.elapsed() > Duration::from_millis(500), "{offers} offers in {:?}", begin.elapsed());
         let taken = async { tokio::join!(refuse_on(&one), two.accept()) };
-        tokio::time::timeout(PATIENCE, taken).await.expect("it is offered again");
+        tokio::time::timeout(TIME_LIMIT, taken).await.expect("it is offered again");
     });
 }
 

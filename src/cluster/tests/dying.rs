@@ -11,7 +11,7 @@ fn serve(socket: OwnedFd, client: &mut TcpStream) {
     // God may still have the connection open, so it does not end by the drop.
     socket.shutdown(std::net::Shutdown::Write).unwrap();
     let mut got = String::new();
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.set_read_timeout(Some(TIME_LIMIT)).unwrap();
     client.read_to_string(&mut got).unwrap();
     assert_eq!(got, "served");
 }

@@ -67,7 +67,7 @@ pub fn event(about: &EventProcess, kind: &EventKind) {
         EventKind::Canary { duration_ms } => tracing::info!("{process} is a canary, watched for {duration_ms} ms"),
         EventKind::RollingBack { reason } => tracing::warn!("{process} is to be rolled back: {reason}"),
         EventKind::NotReplaced { reason, .. } => tracing::warn!("{process} could not be replaced: {reason}"),
-        EventKind::TakenBack => tracing::warn!("{process} is rolled back to the release before"),
+        EventKind::TakenBack => tracing::warn!("{process} is rolled back to the previous release"),
         EventKind::OverMemory { bytes, limit } => {
             tracing::warn!("{process} uses {bytes} bytes of memory, more than its limit of {limit}: it is replaced");
         }

@@ -23,7 +23,7 @@ pub struct About {
 pub enum Group {
     /// What is executed, and where.
     Program,
-    /// Variables.
+    /// The variables that processes are started with.
     Environment,
     /// Instances and the ports they share.
     Cluster,

@@ -25,13 +25,13 @@ use super::{AppSpec, Program, target};
 /// The result of looking up a spelling.
 #[derive(Clone, Debug)]
 pub enum Lookup {
-    /// A key.
+    /// A key that pmr reads.
     Known(&'static Key),
     /// A key of PM2 that has no effect in pmr and is accepted.
     Ignored,
     /// A key of PM2 that is not supported yet. Accepted if its value switches the feature off.
     Unsupported,
-    /// No key.
+    /// The spelling of no key, of pmr or PM2.
     Unknown {
         /// The nearest known spelling, if one is similar.
         nearest: Option<String>,

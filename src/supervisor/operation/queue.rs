@@ -178,7 +178,7 @@ impl Supervisor {
         let same = wait.report.lines.iter_mut().find(|old| old.id == line.id && old.verb == line.verb);
         match same.map(|old| &mut old.verdict) {
             Some(Verdict::Failed { reason, .. }) if line.verdict == Verdict::RolledBack => {
-                reason.push_str("; the release before was started again");
+                reason.push_str("; the previous release was started again");
             }
             Some(old) if *old == Verdict::Done => *old = line.verdict,
             Some(_) | None => wait.report.lines.push(line),

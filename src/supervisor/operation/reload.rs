@@ -160,7 +160,7 @@ impl Supervisor {
         }
     }
 
-    /// Brings the app back to the release before: successors that have not taken over leave, and where the spec was
+    /// Brings the app back to the previous release: successors that have not taken over leave, and where the spec was
     /// another, those that have are replaced once more.
     fn roll_back(
         &mut self,
@@ -221,7 +221,7 @@ impl Supervisor {
         let verdict = match verdict {
             Verdict::Done if operation.transaction.restores() => Verdict::RolledBack,
             Verdict::Failed { reason, old_serves } if operation.transaction.restores() => {
-                Verdict::Failed { reason: format!("not back on the release before: {reason}"), old_serves }
+                Verdict::Failed { reason: format!("not back on the previous release: {reason}"), old_serves }
             }
             verdict => verdict,
         };

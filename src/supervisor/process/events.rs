@@ -308,7 +308,7 @@ impl Process {
             return self.ended_unasked(transition, stopping, survivors);
         };
         let when =
-            if matches!(self.state, State::Canary { .. }) { "while it was watched" } else { "before it was ready" };
+            if matches!(self.state, State::Canary { .. }) { "while it was observed" } else { "before it was ready" };
         self.reason = stopping.exit.map(|exit| self.because(format!("{} {when}", in_words(exit))));
         self.keep_predecessor(transition, old);
         self.retire_leftovers(transition, stopping, survivors);

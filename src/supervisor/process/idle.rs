@@ -98,7 +98,7 @@ impl Process {
         transition.publish(self.id, EventKind::Hung { timeout_ms });
         self.reason = Some(match silent {
             Some(time) => format!("it hung: no WATCHDOG=1 within {}", seconds(time)),
-            None => "it said that it hung".to_owned(),
+            None => "it reported that it hung".to_owned(),
         });
         let stopping = StoppingRun { hung: true, ..StoppingRun::begin(run, since, transition, false) };
         let State::Canary { new, old } = self.state else {

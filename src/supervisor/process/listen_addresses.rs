@@ -50,7 +50,7 @@ impl ListenAddresses {
         let (new, old) = self.elsewhere.and_then(|_| self.apart(new, old))?;
         let words = |addresses: &BTreeSet<String>| addresses.iter().cloned().collect::<Vec<_>>().join(", ");
         let (new, old) = (words(new), words(old));
-        Some(format!("it listens on {new}, and nobody would on {old}; if that is meant, `--force` does it"))
+        Some(format!("it listens on {new}, and nothing would listen on {old}; if that is meant, `--force` does it"))
     }
 }
 
@@ -84,7 +84,7 @@ mod tests {
         let mut harness = stage(cluster(1));
         assert_eq!(listen(&mut harness, 2, "[::]:80"), []);
         harness.pass(30_000);
-        let reason = "not ready after 30 s: it listens on [::]:80, and nobody would on [::]:3000; if that is meant, \
+        let reason = "not ready after 30 s: it listens on [::]:80, and nothing would listen on [::]:3000; if that is meant, \
                       `--force` does it";
         assert_eq!(harness.verdicts(), [(0, Verdict::Failed { reason: reason.to_owned(), old_serves: true })]);
         assert_eq!(harness.process(0).current_run(), Some(Run(1)));

@@ -18,17 +18,17 @@ use crate::supervisor::restart::History;
 pub enum Goal {
     /// It shall run.
     Up,
-    /// It shall not.
+    /// It shall not run.
     Down,
-    /// It shall not, and be forgotten.
+    /// It shall not run, and it is removed from the list when nothing of it runs.
     Gone,
 }
 
-/// What is.
+/// What a process does: which runs it has, and what it waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Nothing runs.
+    /// No run, and none is started before a request.
     Stopped,
     /// A run was started and is not ready yet.
     Launching {
@@ -42,11 +42,11 @@ pub enum State {
         /// The run it is to replace, which still serves.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         old: Option<Serving>,
-        /// When it takes over from that one.
+        /// What it must prove before it takes over from that run.
         #[serde(default, rename = "takeover", skip_serializing_if = "Promotion::is_default")]
         promotion: Promotion,
     },
-    /// A successor is ready and is being watched; both serve.
+    /// A successor is ready and is observed; both serve.
     #[serde(rename = "trial")]
     Canary {
         /// The successor under observation.
@@ -72,7 +72,7 @@ pub enum State {
 /// A run that is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Serving {
-    /// The ready run.
+    /// The run, which is ready.
     pub run: Run,
     /// When it was started.
     pub since: Moment,
@@ -91,11 +91,11 @@ pub struct Process {
     pub id: ProcessId,
     /// The app it belongs to.
     pub app: AppId,
-    /// Number within the app.
+    /// Its number among the processes of the app, from 0. A successor in its place has the same.
     pub instance: u32,
     /// What the operator wants.
     pub goal: Goal,
-    /// What is.
+    /// What it does now.
     pub state: State,
     /// Runs replaced or failed, until the last of their trees is gone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

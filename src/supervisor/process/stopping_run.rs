@@ -53,7 +53,7 @@ pub enum StopStage {
         /// When SIGKILL follows.
         kill_at: Moment,
     },
-    /// Sent SIGKILL.
+    /// SIGKILL was sent, and something of the run still lives.
     Killing {
         /// When SIGKILL is repeated.
         again_at: Moment,

@@ -32,7 +32,7 @@ impl Process {
         match self.state {
             State::Canary { new: serving, .. } | State::Online(serving) if serving.run == run => {
                 let fault = self.health.fault().filter(|_| self.health.is_unhealthy());
-                fault.map(|fault| format!("unhealthy while it was watched: {fault}"))
+                fault.map(|fault| format!("unhealthy while it was observed: {fault}"))
             }
             State::Stopped
             | State::Launching { .. }

@@ -260,7 +260,7 @@ fn an_idle_app_wakes_one_by_one_and_no_restart_is_counted() {
     assert_eq!(harness.process(0).state, State::Idle);
     // The second is still on its way out, and the first wakes.
     assert_eq!(harness.input(WANTED), [spawn(3, 0)]);
-    // Then somebody is started beside the second's old run.
+    // Then a successor is started beside the old run of the second process.
     assert_eq!(harness.input(WANTED), [spawn(4, 1)]);
     assert_eq!(harness.input(WANTED), [], "all are awake");
     harness.up();
@@ -341,7 +341,10 @@ fn a_program_that_hangs_repeatedly_is_given_up_with_any_exit_code() {
     harness.input(Input::WatchdogTrigger { run: Run(2) });
     harness.exit(2, 0);
     assert_eq!(harness.process(0).state, State::Errored);
-    assert_eq!(harness.process(0).reason.as_deref(), Some("it said that it hung; given up after 2 unstable restarts"));
+    assert_eq!(
+        harness.process(0).reason.as_deref(),
+        Some("it reported that it hung; given up after 2 unstable restarts")
+    );
 }
 
 #[test]

@@ -8,13 +8,13 @@ use crate::supervisor::moment::Moment;
 
 /// What a transition may look at and write to.
 pub struct Transition<'a> {
-    /// The time.
+    /// The time of the input that is handled.
     pub now: Moment,
     /// The app's spec.
     pub spec: &'a AppSpec,
-    /// Where effects go.
+    /// The effects so far, to which the transition adds its own.
     pub effects: &'a mut Vec<Effect>,
-    /// The last run number given.
+    /// The number of the newest run of the daemon: the next run gets one more.
     pub last_run: &'a mut u64,
 }
 

@@ -141,7 +141,7 @@ impl History {
         self.recover(backlog);
     }
 
-    /// What happens with nobody there: news that wait for the next daemon, in order.
+    /// What happens while there is no daemon: inputs that wait for the next one, in order.
     fn gap(&mut self) -> Vec<Input> {
         let longest = match self.rng.below(10) {
             _ if self.rolling => 1,
@@ -265,7 +265,7 @@ impl History {
         }
     }
 
-    /// Tells of every run whose end nobody told of.
+    /// Reports the end of every run whose end no daemon reported.
     fn report_unseen_ends(&mut self) {
         let runs: Vec<Run> = self.supervisor.runs.keys().copied().collect();
         for run in runs {

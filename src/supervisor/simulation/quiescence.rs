@@ -47,7 +47,7 @@ impl History {
         awaited.into_iter().for_each(|run| self.os.finish(self.now, run));
     }
 
-    /// True if nothing falls due but that somebody should say that it is alive.
+    /// True if nothing falls due except watchdog pings.
     fn only_watches(&self) -> bool {
         let rests = |process: &Process| matches!(process.state, State::Online(_)) && process.retiring.is_empty();
         let at_work = self.supervisor.apps().any(|app| !app.operations.is_empty());

@@ -1,5 +1,5 @@
 // The client's own time, which stops while its event loop is blocked: a client that was descheduled must not report
-// that the server was silent. The lost time is reported with the tally.
+// that the server was silent. The lost time is reported with the stats.
 
 const TICK = 50
 const BOUND = 2 * TICK

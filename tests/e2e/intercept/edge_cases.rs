@@ -111,7 +111,7 @@ fn a_placeholder_socket_waits_for_workers_of_another_user() {
     let loads = fixture.loads();
     fixture.home.ok("restart it");
     fixture.home.ok("reload it");
-    let hows: Vec<String> = loads.stop().into_iter().flat_map(|tally| tally.failed).map(|failed| failed.how).collect();
+    let hows: Vec<String> = loads.stop().into_iter().flat_map(|stats| stats.failed).map(|failed| failed.how).collect();
     assert!(!hows.iter().any(|how| how == "refused" || how == "hung"), "{hows:?}");
 }
 

@@ -59,7 +59,7 @@ fn a_canary_that_dies_rolls_the_release_back() {
     reload
         .wait(WAIT_LIMIT)
         .code(1)
-        .complains("exited with code 9 while it was watched; the old process goes on serving")
+        .complains("exited with code 9 while it was observed; the old process goes on serving")
         .complains("died of old age")
         .says("1 other process was not touched");
     assert_eq!(pids(&home.of("gate")), before, "the file on the disk was another, and still the old ones serve");
@@ -73,7 +73,7 @@ fn a_canary_that_floods_standard_error_is_rolled_back() {
     home.write("release", "noisy");
     home.run("reload gate --canary 1 --canary-for 100s")
         .code(1)
-        .complains("lines to standard error while it was watched; the release before wrote 0 in the same time")
+        .complains("lines to standard error while it was observed; the previous release wrote 0 in the same time")
         .complains("something is wrong here");
     assert_eq!(pids(&home.of("gate")), before);
     assert!(http::get(port, "/").is_ok());
@@ -140,7 +140,7 @@ fn a_process_that_is_alone_gets_its_release_back_when_the_next_ends_at_once() {
     config("bad");
     home.run("reload a.config.js")
         .code(1)
-        .complains("[alone](0) ✗ reload: exited with code 7; the release before was started again")
+        .complains("[alone](0) ✗ reload: exited with code 7; the previous release was started again")
         .complains("this release is broken");
     let rows = home.of("alone");
     assert!(rows[0].online() && rows[0].text("RELEASE") == "good", "{rows:?}");

@@ -217,10 +217,10 @@ unsafe fn clone3(arguments: &Arguments, entry: Entry, data: *mut c_void) -> i64 
     result
 }
 
-/// As above.
+/// The same on this architecture.
 ///
 /// # Safety
-/// As above.
+/// That of the function for x86-64.
 #[cfg(target_arch = "aarch64")]
 unsafe fn clone3(arguments: &Arguments, entry: Entry, data: *mut c_void) -> i64 {
     let result: i64;

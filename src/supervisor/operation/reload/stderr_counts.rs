@@ -1,7 +1,7 @@
-//! What canaries write to standard error while they are watched, held against what the release before writes.
+//! What canaries write to standard error while they are observed, held against what the previous release writes.
 //!
 //! Some programs log all they do to standard error, so lines there are no fault as such. A canary that writes a multiple
-//! of what the noisiest worker of the release before does in the same time is none to go on with.
+//! of what the noisiest worker of the previous release does in the same time is none to go on with.
 
 use serde::{Deserialize, Serialize};
 
@@ -35,8 +35,8 @@ impl StderrCounts {
         let usual = self.0.iter().filter(|(run, _)| !is_new(*run)).map(|(_, lines)| *lines).max().unwrap_or(0);
         (*lines > FEW && *lines > usual.saturating_mul(TOO_MUCH)).then(|| {
             format!(
-                "wrote {lines} lines to standard error while it was watched; \
-                 the release before wrote {usual} in the same time"
+                "wrote {lines} lines to standard error while it was observed; \
+                 the previous release wrote {usual} in the same time"
             )
         })
     }

@@ -52,7 +52,7 @@ fn a_fork_is_rolled_back_by_a_restart() {
     harness.input(Input::SpawnFailed { run: Run(2), error: "gone".into(), permanent: true });
     assert!(matches!(harness.process(0).state, State::Launching { run: Run(3), .. }));
     harness.up();
-    let reason = "gone; the release before was started again".to_owned();
+    let reason = "gone; the previous release was started again".to_owned();
     assert_eq!(harness.verdicts(), [(0, Verdict::Failed { reason, old_serves: false })]);
 }
 
@@ -75,7 +75,7 @@ fn a_canary_that_dies_is_rolled_back_and_no_other_worker_is_touched() {
     harness.ready(5);
     harness.pass(5000);
     assert_eq!(harness.exit(4, 1), [drain(5)], "it may have clients");
-    let reason = "exited with code 1 while it was watched".to_owned();
+    let reason = "exited with code 1 while it was observed".to_owned();
     let failed = Verdict::Failed { reason, old_serves: true };
     assert_eq!(harness.verdicts(), [(0, failed), (1, Verdict::RolledBack)]);
     assert_eq!(harness.supervisor.processes().filter_map(Process::current_run).collect::<Vec<_>>(), [1, 2, 3].map(Run));
@@ -94,7 +94,8 @@ fn a_canary_that_writes_many_more_errors_is_rolled_back() {
         assert_eq!(harness.input(lines), [], "three times as many are not too many");
     }
     assert_eq!(harness.input(errors(3, 1)), [drain(3)]);
-    let reason = "wrote 25 lines to standard error while it was watched; the release before wrote 8 in the same time";
+    let reason =
+        "wrote 25 lines to standard error while it was observed; the previous release wrote 8 in the same time";
     assert_eq!(harness.verdicts(), [(0, Verdict::Failed { reason: reason.into(), old_serves: true })]);
     assert_eq!(harness.supervisor.judged_by_errors().count(), 0);
 }
@@ -224,7 +225,7 @@ fn an_unhealthy_canary_is_rolled_back_to_its_predecessor() {
     assert_eq!(check(&mut harness, 3, Some("status 500")), [drain(3)]);
     assert_eq!(harness.process(0).current_run(), Some(Run(1)));
     assert!(harness.supervisor.apps().next().unwrap().spec.health.is_none());
-    let reason = "unhealthy while it was watched: status 500".to_owned();
+    let reason = "unhealthy while it was observed: status 500".to_owned();
     assert_eq!(harness.verdicts(), [(0, Verdict::Failed { reason, old_serves: true })]);
 }
 
@@ -288,7 +289,7 @@ fn a_release_that_exits_at_once_is_rolled_back() {
     harness.up();
     harness.exit(4, 0);
     harness.up();
-    let reason = "exited with code 7; the release before was started again".to_owned();
+    let reason = "exited with code 7; the previous release was started again".to_owned();
     assert_eq!(harness.verdicts(), [(0, Verdict::Failed { reason, old_serves: false })]);
     assert_eq!(harness.supervisor.apps().next().unwrap().spec.args, fork(2).args);
     assert_eq!(harness.process(1).current_run(), Some(Run(2)));
