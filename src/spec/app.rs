@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::activation::Activation;
 use super::confinement::Confinement;
 use super::dependency::Dependencies;
-use super::health::{Health, Probe};
+use super::health::Health;
 use super::on_reload_failure::OnReloadFailure;
 use super::queue::QueueRule;
 use super::rules::{Balance, Env, ExecMode, LogSpec, Program, Readiness, RestartRule, StopRule};
@@ -134,22 +134,6 @@ impl AppSpec {
             env.entry("PYTHONUNBUFFERED".to_owned()).or_insert_with(|| "1".to_owned());
         }
         self.base_env = Arc::new(env);
-    }
-
-    /// True if a worker that listens may not be ready: it shall get no connection before it has said so, or passed. A worker that is
-    /// probed over the shared port has to get connections there before it is ready.
-    #[must_use]
-    pub fn listens_before_ready(&self) -> bool {
-        use Probe::{Http, Log};
-        let past_the_port = |health: &Health| matches!(health.probe, Http { address: None, .. } | Log(_));
-        self.mode == ExecMode::Cluster && (self.readiness.wait_ready || self.health.as_ref().is_some_and(past_the_port))
-    }
-
-    /// True if a worker may be kept without connections before it is ready: always where it
-    /// [listens before that](AppSpec::listens_before_ready), and wherever others serve meanwhile if it is to pass a check.
-    #[must_use]
-    pub fn may_be_withheld(&self) -> bool {
-        self.listens_before_ready() || (self.mode == ExecMode::Cluster && self.health.is_some())
     }
 }
 

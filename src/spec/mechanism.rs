@@ -36,6 +36,25 @@ impl AppSpec {
         }
     }
 
+    /// True if a worker that listens may not be ready: it gets no connection before it has reported readiness, passed its
+    /// check, or accepted a connection of the daemon's own. A worker that is probed over the shared port has to get
+    /// connections there before it is ready.
+    #[must_use]
+    pub fn listens_before_ready(&self) -> bool {
+        use Probe::{Http, Log};
+        let past_the_port = |health: &Health| matches!(health.probe, Http { address: None, .. } | Log(_));
+        let accepts_later = || self.mechanism() == Mechanism::BindInterception;
+        self.mode == ExecMode::Cluster
+            && (self.readiness.wait_ready || self.health.as_ref().map_or_else(accepts_later, past_the_port))
+    }
+
+    /// True if a worker may be kept without connections before it is ready: always where it
+    /// [listens before that](AppSpec::listens_before_ready), and wherever others serve meanwhile if it is to pass a check.
+    #[must_use]
+    pub fn may_be_withheld(&self) -> bool {
+        self.listens_before_ready() || (self.mode == ExecMode::Cluster && self.health.is_some())
+    }
+
     /// True if each process can be asked over a connection that goes to it alone: it has its connections from the daemon,
     /// or an accept queue of its own.
     #[must_use]

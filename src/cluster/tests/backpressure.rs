@@ -111,7 +111,8 @@ fn one_who_listens_here_and_there_is_remembered_once() {
             let mut line = json!({"cmd": "NODE_CLUSTER"});
             line.as_object_mut().unwrap().extend(said.as_object().unwrap().clone());
             worker.say(&line);
-            assert_eq!(stage.notice().await, Notice::Listening { run: Run(1), address: format!("127.0.0.1:{port}") });
+            let address = format!("127.0.0.1:{port}");
+            assert_eq!(stage.notice().await, Notice::Listening { run: Run(1), address, accepts: true });
             before = if before == 0 { length(&stage) } else { before };
         }
         assert_eq!(length(&stage), before);

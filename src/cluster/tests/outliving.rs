@@ -87,7 +87,7 @@ fn what_still_matters_is_told_again() {
         let mut stage = stage.reborn().await;
         let told = [stage.notice().await, stage.notice().await, stage.notice().await];
         assert!(told.contains(&Notice::NodeVersion { run: Run(1), version: "v20.0.0".into() }));
-        assert!(told.contains(&Notice::Listening { run: Run(1), address: "[::1]:80".into() }));
+        assert!(told.contains(&Notice::Listening { run: Run(1), address: "[::1]:80".into(), accepts: true }));
         assert!(told.contains(&Notice::Message { run: Run(1), data: json!("ready") }));
         assert!(stage.told_nothing().await);
     });

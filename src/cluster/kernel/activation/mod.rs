@@ -10,10 +10,10 @@
 //! timeout, and when somebody comes.
 //!
 //! A worker is ready when it says so (`READY=1`), or has passed its health check; else when it accepts. We make a
-//! connection of our own to its queue as it starts, and close it when it is accepted: see [`probe`].
+//! connection of our own to its queue as it starts, and close it when it is accepted: see [`super::accept_probe`].
 
-mod accept_probe;
 mod idle_tracker;
+mod readiness;
 mod state;
 mod unix_listener;
 
@@ -125,7 +125,7 @@ impl Activation {
     pub fn join(&self, run: Run, root: i32, says_ready: bool) {
         self.state.borrow().queues.join(run, root);
         if !says_ready {
-            accept_probe::start(&self.state, run);
+            readiness::find_out(&self.state, run);
         }
         self.state.borrow().workers_changed.notify_waiters();
     }
@@ -150,7 +150,7 @@ impl Activation {
     /// A worker that the God before started, and that was not ready when he died.
     pub fn resume(&self, run: Run) {
         if self.knows(run) {
-            accept_probe::start(&self.state, run);
+            readiness::find_out(&self.state, run);
         }
     }
 

@@ -102,7 +102,10 @@ fn who_accepts_our_knock_listens_and_only_then_gets_what_others_would() {
         knocked(&first).await;
         first.accept().unwrap();
         let address = stage.address.to_string();
-        assert_eq!(stage.read_to_end().await, Notice::Listening { run: Run(1), address: address.clone() });
+        assert_eq!(
+            stage.read_to_end().await,
+            Notice::Listening { run: Run(1), address: address.clone(), accepts: true }
+        );
         stage.activation.ready(Run(1));
         let second = stage.worker(2);
         knocked(&second).await;
@@ -110,7 +113,7 @@ fn who_accepts_our_knock_listens_and_only_then_gets_what_others_would() {
         // The second has its knock and nothing else.
         wait(&first, &second, (4, 1)).await;
         let _held = second.accept().unwrap();
-        assert_eq!(stage.read_to_end().await, Notice::Listening { run: Run(2), address });
+        assert_eq!(stage.read_to_end().await, Notice::Listening { run: Run(2), address, accepts: true });
         stage.activation.ready(Run(2));
         stage.activation.exclude(Run(1));
         let _more: Vec<TcpStream> = (0..3).map(|_| stage.connect()).collect();

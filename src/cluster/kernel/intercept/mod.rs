@@ -2,8 +2,8 @@
 //!
 //! A worker runs under a filter ([`crate::os::seccomp`]) by which its `bind` and `listen` calls are told to us and wait
 //! for our answer. We do what it asked for on a duplicate of its socket, so that it shares the port with the other
-//! workers, and answer as the kernel would have; the socket becomes one of [`super::queues`]. That it listens is also
-//! what makes it ready. No other call of the program is touched, and none of its data.
+//! workers, and answer as the kernel would have; the socket becomes one of [`super::queues`]. When it accepts there,
+//! which is found out, it is ready. No other call of the program is touched, and none of its data.
 //!
 //! ```text
 //!  worker: listen() ─► watch ─► written down ─► policy ─► queues ─► written down ─► answer ─► Notice::Listening
@@ -13,6 +13,7 @@
 //! it told us is written down before anything is done about it, and the decision before it is answered; each step can
 //! be done twice. See [`recovery`].
 
+mod accepting;
 mod calls;
 mod journal;
 mod policy;
@@ -27,6 +28,7 @@ use std::rc::Rc;
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use self::accepting::Accepting;
 use self::calls::watch_name;
 use self::journal::Journal;
 use self::state::InterceptState;
@@ -108,6 +110,7 @@ impl BindInterceptor {
         let mut state = self.state.borrow_mut();
         if let Some(worker) = state.workers.get_mut(&run) {
             worker.gone = true;
+            worker.accepting = Accepting::default();
         }
     }
 }

@@ -84,7 +84,7 @@ impl InterceptState {
     }
 
     /// The God before may not have got round to saying so.
-    fn repeat_notices(&self, run: Run) {
+    fn repeat_notices(&mut self, run: Run) {
         for key in self.queues.listening_keys(run) {
             self.notify_listening(run, &key);
         }

@@ -9,6 +9,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::accepting::Accepting;
 use super::journal::Journal;
 use crate::cluster::kernel::queues::Queues;
 use crate::cluster::notice::Notice;
@@ -50,6 +51,8 @@ pub(crate) struct Worker {
     pub(crate) _reader: AbortOnDropHandle<()>,
     /// Its main process has ended; what is left of it shares nothing any more.
     pub(crate) gone: bool,
+    /// What is known of whether it accepts where it listens.
+    pub(crate) accepting: Accepting,
 }
 
 impl InterceptState {
@@ -57,9 +60,13 @@ impl InterceptState {
         let _ = self.notices.send(notice);
     }
 
-    pub(crate) fn notify_listening(&self, run: Run, key: &Key) {
-        let prefix = if key.tcp { "" } else { "udp " };
-        self.notify(Notice::Listening { run, address: format!("{prefix}{}", key.address) });
+    /// The worker listens at this address, or reads datagrams there. Whether it accepts connections is found out.
+    pub(crate) fn notify_listening(&mut self, run: Run, key: &Key) {
+        let (prefix, accepts) = if key.tcp { ("", false) } else { ("udp ", true) };
+        self.notify(Notice::Listening { run, address: format!("{prefix}{}", key.address), accepts });
+        if key.tcp {
+            self.find_out_accepting(run, *key);
+        }
         self.run_later(CLOSE_CHECK, move |state| state.release_closed(run, None));
     }
 

@@ -171,9 +171,18 @@ impl Queues {
         self.state.borrow_mut().admit(run);
     }
 
-    /// A connection of our own to the worker, whether it is in rotation or not.
+    /// A connection of our own to the worker, whether it is in rotation or not, at the first address it bound.
     pub(crate) fn connect_to(&self, run: Run) -> impl Future<Output = Result<DirectConnection, Unreachable>> + use<> {
-        probe::connect_to(Rc::downgrade(&self.state), run)
+        probe::connect_to(Rc::downgrade(&self.state), run, None)
+    }
+
+    /// The same at this address.
+    pub(crate) fn connect_at(
+        &self,
+        run: Run,
+        key: Key,
+    ) -> impl Future<Output = Result<DirectConnection, Unreachable>> + use<> {
+        probe::connect_to(Rc::downgrade(&self.state), run, Some(key))
     }
 
     /// Connections of our own to the workers.
