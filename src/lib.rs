@@ -78,7 +78,7 @@
 //!     Its end is `Input::TreeExited`; when all processes are through, `Effect::Settle` carries the answer to the client.
 //!
 //! Should a successor fail, the reload turns round: successors that have not taken over are stopped, and processes that were
-//! replaced already are replaced again by the release before. A canary stands beside its predecessor, in the state `Canary`,
+//! replaced already are replaced again by the previous release. A canary stands beside its predecessor, in the state `Canary`,
 //! until it has been observed for long enough.
 //!
 //! ## A connection, from the listener to the worker

@@ -1,4 +1,5 @@
-//! argv → personality → exit code. Nothing is done before it is known which program this shall be.
+//! The binary: chooses by argv[1] which program to be (command line, keeper and daemon, demo worker, foreground
+//! companion), and turns the result into an exit code.
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,8 +19,8 @@ fn main() -> ExitCode {
         keeper::PERSONALITY => keep(&args),
         worker::PERSONALITY => worker::run().map_or_else(|failure| cli::fail(&failure), |()| ExitCode::SUCCESS),
         upgrade::CHECK => check(),
-        foreground::COMPANION => foreground::accompany(&args),
-        _ => match Foreground::asked_for(&args) {
+        foreground::COMPANION => foreground::run_companion(&args),
+        _ => match Foreground::from_args(&args) {
             Some(Ok(foreground)) => in_foreground(foreground),
             Some(Err(failure)) => cli::fail(&failure),
             None => cli::run(&args),
@@ -36,14 +37,14 @@ fn check() -> ExitCode {
     }
 }
 
-/// The daemon in the background, new or going on after another program.
+/// Runs keeper and daemon in the background: a new daemon, or one that continues after an upgrade replaced the program.
 fn keep(args: &[OsString]) -> ExitCode {
     let options = Options { home: home::of_daemon(args), foreground: false, resurrect: false };
     if let Some(shared_memory) = keeper::resumed(args) {
-        return KeeperState::resume(shared_memory).map_or(ExitCode::FAILURE, |estate| live(estate, None, &options));
+        return KeeperState::resume(shared_memory).map_or(ExitCode::FAILURE, |state| run_keeper(state, None, &options));
     }
     match detach::detach() {
-        Ok(readiness) => found(Some(readiness), None, &options),
+        Ok(readiness) => bootstrap(Some(readiness), None, &options),
         Err(_) => ExitCode::FAILURE,
     }
 }
@@ -54,17 +55,17 @@ fn in_foreground(foreground: Foreground) -> ExitCode {
         Err(failure) => return cli::fail(&failure),
     };
     let Foreground { home, resurrect, .. } = foreground;
-    found(readiness, companion, &Options { home, foreground: true, resurrect })
+    bootstrap(readiness, companion, &Options { home, foreground: true, resurrect })
 }
 
-fn found(readiness: Option<OwnedFd>, companion: Option<i32>, options: &Options) -> ExitCode {
-    match daemon::found(&options.home, readiness) {
-        Ok(estate) => live(estate, companion, options),
+fn bootstrap(readiness: Option<OwnedFd>, companion: Option<i32>, options: &Options) -> ExitCode {
+    match daemon::prepare_keeper(&options.home, readiness) {
+        Ok(state) => run_keeper(state, companion, options),
         Err(error) => cli::fail(&error.into()),
     }
 }
 
-fn live(estate: KeeperState, companion: Option<i32>, options: &Options) -> ExitCode {
+fn run_keeper(state: KeeperState, companion: Option<i32>, options: &Options) -> ExitCode {
     let god = |inherited| match daemon::run(options, inherited) {
         Ok(()) => 0,
         Err(error) => {
@@ -72,6 +73,6 @@ fn live(estate: KeeperState, companion: Option<i32>, options: &Options) -> ExitC
             1
         }
     };
-    let code = keeper::run(estate, options.home.root().as_os_str(), companion, god);
+    let code = keeper::run(state, options.home.root().as_os_str(), companion, god);
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }

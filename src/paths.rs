@@ -1,4 +1,4 @@
-//! The home (`PMR_HOME`, default `~/.pmr`) and what lies in it.
+//! The home (`PMR_HOME`, default `~/.pmr`) and the paths of the files in it.
 
 use std::path::{Path, PathBuf};
 
@@ -33,19 +33,19 @@ impl Home {
         self.root.join("pub.sock")
     }
 
-    /// Folder of the sockets that apps speak to their daemon by.
+    /// Folder of the notify sockets, by which apps report to their daemon (`NOTIFY_SOCKET`).
     #[must_use]
     pub fn notify(&self) -> PathBuf {
         self.root.join("notify")
     }
 
-    /// Pid of the daemon; locked by it while it lives.
+    /// File with the pid of the daemon, which locks it as long as it lives.
     #[must_use]
     pub fn pid_file(&self) -> PathBuf {
         self.root.join("pmr.pid")
     }
 
-    /// Locked by a command line while it starts a daemon.
+    /// File that a client locks while it starts a daemon.
     #[must_use]
     pub fn spawn_lock(&self) -> PathBuf {
         self.root.join("spawn.lock")
@@ -57,13 +57,13 @@ impl Home {
         self.root.join("pmr.log")
     }
 
-    /// What `save` writes, mode 0600.
+    /// The saved list, which `save` writes, mode 0600.
     #[must_use]
     pub fn dump_file(&self) -> PathBuf {
         self.root.join("dump.json")
     }
 
-    /// The dump before the last `save`.
+    /// The saved list before the last `save`.
     #[must_use]
     pub fn dump_backup(&self) -> PathBuf {
         self.root.join("dump.json.bak")
@@ -75,25 +75,25 @@ impl Home {
         self.root.join("journal")
     }
 
-    /// The journal of the daemon before, whose apps were not brought back.
+    /// The journal of the previous daemon, if its apps were not recovered.
     #[must_use]
     pub fn journal_before(&self) -> PathBuf {
         self.root.join("journal.before")
     }
 
-    /// What happened, one event a line, mode 0600; older ones in files with a number behind the name.
+    /// The history: one event a line, mode 0600. Older parts have a number behind the name.
     #[must_use]
     pub fn history(&self) -> PathBuf {
         self.root.join("history.ndjson")
     }
 
-    /// What `set` sets, mode 0600.
+    /// The settings, which `set` writes, mode 0600.
     #[must_use]
     pub fn settings(&self) -> PathBuf {
         self.root.join("settings.json")
     }
 
-    /// The process list as the first builds wrote it when the daemon was told to end.
+    /// The process list as the first builds wrote it when the daemon was stopped.
     #[must_use]
     pub fn last_state(&self) -> PathBuf {
         self.root.join("last.json")
@@ -111,7 +111,7 @@ impl Home {
         self.root.join("pids")
     }
 
-    /// Folder of what pmr loads into Node workers.
+    /// Folder of the script that pmr preloads into Node workers.
     #[must_use]
     pub fn preload(&self) -> PathBuf {
         self.root.join("preload")

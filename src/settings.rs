@@ -1,5 +1,5 @@
-//! What the user sets for pmr itself (`pmr set`): `settings.json` in the home. Read when it is needed, by whoever needs
-//! it, so that there is nothing to tell the daemon and a change holds at once.
+//! Settings of pmr itself (`pmr set`): `settings.json` in the home. Each reader reads the file when it needs a setting,
+//! so the daemon has no copy and a change applies at once.
 
 use std::fs;
 use std::io::{self, Write};
@@ -13,15 +13,15 @@ use crate::spec::target::similar;
 /// One setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Setting {
-    /// What runs comes back after a reboot, saved or not.
+    /// After a reboot the daemon starts what ran before, whether it was saved or not.
     Autosave,
 }
 
 impl Setting {
-    /// All there are.
+    /// All settings, in the order in which `pmr set` lists them.
     pub const ALL: [Setting; 1] = [Setting::Autosave];
 
-    /// Its key.
+    /// Key in `settings.json` and on the command line.
     #[must_use]
     pub fn key(self) -> &'static str {
         match self {
@@ -29,14 +29,17 @@ impl Setting {
         }
     }
 
-    /// The key the same thing has in PM2.
+    /// Key of the same setting in PM2.
     fn alias(self) -> &'static str {
         match self {
             Setting::Autosave => "pm2:autodump",
         }
     }
 
-    /// The setting of this key, or a sentence.
+    /// Finds a setting by its key or PM2's key.
+    ///
+    /// # Errors
+    /// A sentence for the user, which names a similar key if there is one.
     pub fn parse(text: &str) -> Result<Setting, String> {
         let known = Setting::ALL.into_iter().find(|setting| [setting.key(), setting.alias()].contains(&text));
         known.ok_or_else(|| {
@@ -49,12 +52,12 @@ impl Setting {
     }
 }
 
-/// All of them.
+/// The values of all settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// See [`Setting::Autosave`].
     pub autosave: bool,
-    /// What a later version may have set: kept as it is.
+    /// Keys that this version does not know, such as those of a later one. Written back unchanged.
     unknown: Map<String, Value>,
 }
 
@@ -65,7 +68,10 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Reads them; those that nobody set are as they are by default. The error is a sentence.
+    /// Reads `settings.json`. A setting that is not in the file has its default.
+    ///
+    /// # Errors
+    /// A sentence for the user, which names the file.
     pub fn read(home: &Home) -> Result<Settings, String> {
         let path = home.settings();
         let at = |why: String| format!("{}: {why}", path.display());
@@ -83,15 +89,18 @@ impl Settings {
         Ok(Settings { autosave, unknown })
     }
 
-    /// Sets one from a word; the error is a sentence.
-    pub fn set(&mut self, setting: Setting, word: &str) -> Result<(), String> {
+    /// Sets `setting` to the value that `text` stands for.
+    ///
+    /// # Errors
+    /// A sentence for the user, which says what values there are.
+    pub fn set(&mut self, setting: Setting, text: &str) -> Result<(), String> {
         match setting {
-            Setting::Autosave => self.autosave = switch(setting, word)?,
+            Setting::Autosave => self.autosave = switch(setting, text)?,
         }
         Ok(())
     }
 
-    /// One as a word.
+    /// The value as `pmr set` shows it.
     #[must_use]
     pub fn get(&self, setting: Setting) -> &'static str {
         match setting {
@@ -100,7 +109,7 @@ impl Settings {
         }
     }
 
-    /// Writes them.
+    /// Writes `settings.json` atomically, mode 0600.
     pub fn write(&self, home: &Home) -> io::Result<()> {
         let mut all = self.unknown.clone();
         all.insert(Setting::Autosave.key().to_owned(), Value::Bool(self.autosave));
@@ -109,11 +118,11 @@ impl Settings {
     }
 }
 
-fn switch(setting: Setting, word: &str) -> Result<bool, String> {
-    match word.to_ascii_lowercase().as_str() {
+fn switch(setting: Setting, text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
         "on" | "true" | "yes" | "1" => Ok(true),
         "off" | "false" | "no" | "0" => Ok(false),
-        _ => Err(format!("`{}` is on or off, not `{word}`", setting.key())),
+        _ => Err(format!("`{}` is on or off, not `{text}`", setting.key())),
     }
 }
 
@@ -123,7 +132,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn what_is_set_stays_and_what_is_not_is_on() {
+    fn a_setting_that_was_written_is_read_back_and_the_default_is_on() {
         let folder = tempfile::tempdir().unwrap();
         let home = Home::new(folder.path().to_owned());
         let mut settings = Settings::read(&home).unwrap();
@@ -136,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_and_nothing_of_a_later_version_is_lost() {
+    fn wrong_settings_are_errors_and_unknown_keys_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let home = Home::new(folder.path().to_owned());
         assert_eq!(Setting::parse("pm2:autodump"), Ok(Setting::Autosave));

@@ -41,7 +41,7 @@ fn a_command_without_a_daemon_uses_the_right_exit_code_and_stream() {
         (&["reload", "--help"], 0, "Examples:", ""),
         (&["--version"], 0, env!("CARGO_PKG_VERSION"), ""),
         (&["startup", "--print"], 0, "Type=notify", ""),
-        (&["startup", "upstart"], 1, "", "there is systemd"),
+        (&["startup", "upstart"], 1, "", "is not a supported init system"),
         (&["completion", "fish"], 0, "complete -c pmr", ""),
         (&["help"], 0, "The guide, by topic", ""),
         (&["help"], 0, "Run apps:", ""),
@@ -55,7 +55,7 @@ fn a_command_without_a_daemon_uses_the_right_exit_code_and_stream() {
         (&["help", "zzz"], 1, "", "there is no topic and no command `zzz`"),
         (&["help", "reload", "x"], 1, "", "belong to the topic `keys`"),
         (&["man"], 1, "", "required"),
-        (&["man", "/dev/null/x"], 1, "", "making the folder /dev/null/x"),
+        (&["man", "/dev/null/x"], 1, "", "creating the folder /dev/null/x"),
     ] {
         let output = pmr(home.path(), args);
         let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

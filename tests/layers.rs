@@ -1,4 +1,4 @@
-//! The house rules as a test: who may import whom, what pure code must not name, where `unsafe` and output live, how
+//! The house rules as a test: which layer may import which, what pure code must not name, where `unsafe` and output live, how
 //! files open and how long they get. Reads the sources as text; each rule is also shown a sample that breaks it.
 
 mod source;

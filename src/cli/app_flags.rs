@@ -1,4 +1,4 @@
-//! The flags of `start`, `restart` and `reload` that set something in an app, made from the table of keys.
+//! The flags of `start`, `restart` and `reload` that set keys of an app, made from the table of keys.
 //!
 //! ```ignore
 //! #[derive(clap::Args)]
@@ -12,9 +12,9 @@ use super::resolve::InputError;
 use crate::spec::keys::table::{IGNORED_FLAGS, KEYS};
 use crate::spec::keys::{Draft, Flag, Key, Lookup, Takes, look_up};
 
-/// The settings the user gave as flags, by canonical key, each checked: what `Changes.settings` takes.
+/// The settings that were given as flags, by canonical key, each checked; sent as `Changes.settings`.
 ///
-/// The ids of its arguments are the long names of the flags.
+/// The ids of the clap arguments are the long names of the flags.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AppFlags {
     /// In the order of the table.
@@ -22,15 +22,15 @@ pub struct AppFlags {
 }
 
 impl AppFlags {
-    /// Adds what stood after `--`: the app's own arguments, which replace those of a config file. Nothing after `--`
-    /// says nothing.
+    /// Adds the arguments after `--`: the app's own arguments, which replace those of a config file. An empty list
+    /// changes nothing.
     pub fn set_args(&mut self, args: Vec<String>) {
         if !args.is_empty() {
             self.settings.push(("args".to_owned(), Value::from(args)));
         }
     }
 
-    /// The draft of an app of which the command line says everything.
+    /// The draft of an app that is described by the command line alone.
     pub fn draft(&self, script: &str) -> Result<Draft, InputError> {
         let mut drafts = [Draft { script: Some(script.to_owned()), ..Draft::default() }];
         self.apply(&mut drafts)?;
@@ -38,7 +38,7 @@ impl AppFlags {
         Ok(draft)
     }
 
-    /// Sets the flags in drafts, over what a config file says.
+    /// Sets the flags in drafts; they override a config file.
     pub fn apply(&self, drafts: &mut [Draft]) -> Result<(), InputError> {
         for (name, value) in &self.settings {
             if name == "name" && drafts.len() > 1 {
@@ -80,7 +80,7 @@ fn flags() -> impl Iterator<Item = (&'static Key, &'static Flag)> {
     KEYS.iter().filter_map(|key| Some((key, key.flag.as_ref()?)))
 }
 
-/// All flags of the table, and those of PM2's that are accepted without effect.
+/// All flags of the table, and the flags of PM2 that are accepted without effect.
 #[must_use]
 pub fn start_args() -> Vec<Arg> {
     let ignored = IGNORED_FLAGS
@@ -99,7 +99,7 @@ fn arg(key: &'static Key, flag: &'static Flag) -> Arg {
         Some(short) => arg.short(short),
         None => arg,
     };
-    let checked = move |word: &str| key.check_word(word);
+    let checked = move |text: &str| key.check_word(text);
     match flag.takes {
         Takes::Value(name) => arg.value_name(name).value_parser(checked).overrides_with(flag.long),
         Takes::Dashed(name) => {
@@ -113,7 +113,7 @@ fn arg(key: &'static Key, flag: &'static Flag) -> Arg {
     }
 }
 
-/// The line in `--help`, with what holds without the flag where it takes a value.
+/// The line in `--help`, with the default if the flag takes a value.
 fn help(key: &Key, flag: &Flag) -> String {
     match (flag.takes, key.about.fallback.short()) {
         (Takes::Nothing(_), _) | (_, None) => flag.help.to_owned(),
@@ -121,7 +121,7 @@ fn help(key: &Key, flag: &Flag) -> String {
     }
 }
 
-/// What the user gave for a flag, if anything.
+/// The value that was given for a flag.
 fn given(matches: &ArgMatches, flag: &Flag) -> Option<Value> {
     if matches.value_source(flag.long) != Some(ValueSource::CommandLine) {
         return None;

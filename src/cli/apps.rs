@@ -1,4 +1,4 @@
-//! From words on the command line to complete apps: config files and scripts, with what the flags say over them.
+//! From arguments of the command line to complete apps: config files and scripts, overridden by flags.
 
 use super::app_flags::AppFlags;
 use super::config_file;
@@ -16,7 +16,7 @@ impl From<InputError> for Failure {
     }
 }
 
-/// What can be said about config files on start, restart and reload.
+/// The flags about config files of start, restart and reload.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct FileFlags {
     /// With a config file: only these of its apps, separated by commas
@@ -28,7 +28,7 @@ pub struct FileFlags {
 }
 
 impl FileFlags {
-    /// Refuses `--only` and `--env` where no file was named: they would do nothing.
+    /// Refuses `--only` and `--env` without a config file: they would have no effect.
     pub fn check_unused(&self) -> Result<(), Failure> {
         if self.env.is_none() && self.only.is_empty() {
             return Ok(());
@@ -37,14 +37,14 @@ impl FileFlags {
             .hint("name the config file instead of the app; `--update-env` takes over this shell's environment"))
     }
 
-    /// Which apps of a file are meant, with which variables.
+    /// The apps of a file that are selected, and the set of variables.
     #[must_use]
     pub fn options(self) -> Options {
         Options { only: self.only, env_name: self.env }
     }
 }
 
-/// The apps a config file declares, complete and checked: all of them hold, or none is given.
+/// The apps that a config file declares, complete and checked. An error in one of them is an error of the file.
 pub fn of_file(file: &str, options: &Options, flags: &AppFlags) -> Result<Vec<AppSpec>, Failure> {
     let mut drafts = config_file::load(file, options)?;
     flags.apply(&mut drafts)?;
@@ -53,25 +53,25 @@ pub fn of_file(file: &str, options: &Options, flags: &AppFlags) -> Result<Vec<Ap
     Ok(resolve::resolve_all(drafts, &caller).map_err(within)?)
 }
 
-/// The names of the apps a config file declares, also where their scripts are gone.
+/// The names of the apps that a config file declares, also of those whose scripts no longer exist.
 pub fn names_in(file: &str) -> Result<Vec<String>, Failure> {
     let drafts = config_file::load(file, &Options::default())?;
     let caller = Caller::current()?;
     Ok(drafts.iter().filter_map(|draft| resolve::app_name(draft, &caller)).collect())
 }
 
-/// The app that `start WHAT` means, if WHAT is a script, a program or a command line.
+/// The app of `start WHAT`, where WHAT is a script, a program or a command line.
 pub fn of_script(what: &str, flags: &AppFlags) -> Result<AppSpec, Failure> {
     Ok(resolve::resolve(flags.draft(what)?, &Caller::current()?)?)
 }
 
-/// What flags, arguments behind `--` and `--update-env` change in an app that is known already.
+/// What flags, arguments after `--` and `--update-env` change in an app that the daemon has already.
 pub fn changes(flags: AppFlags, update_env: bool) -> Result<Changes, Failure> {
     let base_env = if update_env { Some(Caller::current()?.env) } else { None };
     Ok(Changes { settings: flags.settings, base_env })
 }
 
-/// Says what of these apps' settings may not hold.
+/// Prints the warnings about the settings of these apps.
 pub fn warn_of<'a>(apps: impl IntoIterator<Item = &'a AppSpec>, cx: &Context) {
     for app in apps {
         app.warnings().iter().for_each(|why| cx.ui.warn(&format!("{}: {why}", app.name)));

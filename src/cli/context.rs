@@ -1,4 +1,4 @@
-//! [`Context`]: what every command is given.
+//! [`Context`]: the home, the output and the start time, passed to every command.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,29 +10,29 @@ use super::ui::Ui;
 use super::view::history::Names;
 use crate::paths::Home;
 
-/// What every command is given.
+/// Passed to every command.
 #[derive(Clone, Debug)]
 pub struct Context {
     /// The home of the daemon that the command addresses: `PMR_HOME`, else `~/.pmr`.
     pub home: Home,
     /// Standard output and standard error, with colour and `--silent` applied.
     pub ui: Ui,
-    /// When the command began; what log files hold from before is not about this command.
-    pub begun: SystemTime,
+    /// When the command was started. Older lines in log files do not belong to it.
+    pub started: SystemTime,
 }
 
 impl Context {
-    /// The daemon, which must be running.
+    /// Connects to the daemon, which must be running.
     pub async fn daemon(&self) -> Result<Client, Failure> {
         Client::connect(&self.home, self.ui).await
     }
 
-    /// The daemon, if it is running.
+    /// Connects to the daemon, if it is running.
     pub async fn daemon_if_any(&self) -> Result<Option<Client>, Failure> {
         Client::find(&self.home, self.ui).await
     }
 
-    /// The daemon, started if it is not running.
+    /// Connects to the daemon, and starts it first if it is not running.
     pub async fn daemon_or_start(&self) -> Result<Client, Failure> {
         Client::connect_or_start(&self.home, self.ui).await
     }

@@ -1,4 +1,4 @@
-//! What the daemon wrote down of what happened: the history in its home, read without it.
+//! Reads the history, which the daemon writes to its home; needs no running daemon.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind};
@@ -12,11 +12,11 @@ use crate::paths::Home;
 use crate::protocol::{Event, EventKind};
 use crate::spec::target::Selector;
 
-/// More old files than there ever are.
+/// Highest number of an old file that is tried; the daemon keeps fewer.
 const MOST_FILES: u32 = 9;
 
-/// All events from `since` on (milliseconds since 1970), oldest first. What looks like a secret is taken out of command
-/// lines unless `show_secrets`. No history is no error: nothing has happened yet.
+/// All events from `since` on (milliseconds since 1970), oldest first. Values that look like secrets are redacted in
+/// command lines unless `show_secrets`. A history that does not exist yet is empty.
 pub fn read(home: &Home, since: u64, show_secrets: bool) -> Result<Vec<Event>, Failure> {
     let mut events = Vec::new();
     for path in files(&home.history()) {
@@ -28,7 +28,7 @@ pub fn read(home: &Home, since: u64, show_secrets: bool) -> Result<Vec<Event>, F
     Ok(events)
 }
 
-/// The oldest first.
+/// The files of the history, oldest first.
 fn files(newest: &Path) -> Vec<PathBuf> {
     let numbered = |number: u32| {
         let mut name = newest.to_owned().into_os_string();
@@ -38,7 +38,7 @@ fn files(newest: &Path) -> Vec<PathBuf> {
     (1..=MOST_FILES).rev().map(numbered).chain([newest.to_owned()]).collect()
 }
 
-/// A line that is no event, such as a last one that was cut, or one from a later version, is left out.
+/// Lines that are no event are skipped: a last line that was cut, or an event of a later version.
 fn read_file(path: &Path, since: u64, events: &mut Vec<Event>) -> std::io::Result<()> {
     let file = match File::open(path) {
         Ok(file) => file,
@@ -60,19 +60,19 @@ fn redact(event: &mut Event) {
     }
 }
 
-/// Those that are about what the selectors name: an app by name, else a namespace, else an id. What the daemon itself
-/// went through stays: it concerns all. The first selector that names nothing is the error.
+/// The events about the processes that the selectors name: an app by name, else a namespace, else an id. Events of the
+/// daemon itself stay, because they concern all apps. The error is the first selector that matches no event.
 pub fn about(events: Vec<Event>, selectors: &[Selector]) -> Result<Vec<Event>, &Selector> {
-    let tests = selectors.iter().map(|selector| Test::new(selector, &events).ok_or(selector));
-    let tests = tests.collect::<Result<Vec<_>, _>>()?;
+    let matchers = selectors.iter().map(|selector| Matcher::new(selector, &events).ok_or(selector));
+    let matchers = matchers.collect::<Result<Vec<_>, _>>()?;
     let concerns = |event: &Event| match &event.process {
-        Some(_) => tests.is_empty() || tests.iter().any(|test| test.holds(event)),
-        None => tests.is_empty() || !matches!(event.kind, EventKind::Saved),
+        Some(_) => matchers.is_empty() || matchers.iter().any(|test| test.matches(event)),
+        None => matchers.is_empty() || !matches!(event.kind, EventKind::Saved),
     };
     Ok(events.into_iter().filter(concerns).collect())
 }
 
-enum Test {
+enum Matcher {
     All,
     Pattern(Regex),
     Name(String),
@@ -80,28 +80,28 @@ enum Test {
     Id(u32),
 }
 
-impl Test {
-    fn new(selector: &Selector, events: &[Event]) -> Option<Test> {
-        let tests = match selector {
-            Selector::All => return Some(Test::All),
-            Selector::Pattern(pattern) => vec![Test::Pattern(Regex::new(pattern).ok()?)],
+impl Matcher {
+    fn new(selector: &Selector, events: &[Event]) -> Option<Matcher> {
+        let matchers = match selector {
+            Selector::All => return Some(Matcher::All),
+            Selector::Pattern(pattern) => vec![Matcher::Pattern(Regex::new(pattern).ok()?)],
             Selector::Word(word) => {
-                let mut tests = vec![Test::Name(word.clone()), Test::Namespace(word.clone())];
-                tests.extend(word.parse().ok().map(Test::Id));
-                tests
+                let mut matchers = vec![Matcher::Name(word.clone()), Matcher::Namespace(word.clone())];
+                matchers.extend(word.parse().ok().map(Matcher::Id));
+                matchers
             }
         };
-        tests.into_iter().find(|test| events.iter().any(|event| test.holds(event)))
+        matchers.into_iter().find(|test| events.iter().any(|event| test.matches(event)))
     }
 
-    fn holds(&self, event: &Event) -> bool {
+    fn matches(&self, event: &Event) -> bool {
         let Some(process) = &event.process else { return false };
         match self {
-            Test::All => true,
-            Test::Pattern(regex) => regex.is_match(&process.name),
-            Test::Name(name) => process.name == *name,
-            Test::Namespace(namespace) => process.namespace == *namespace,
-            Test::Id(id) => process.id == *id,
+            Matcher::All => true,
+            Matcher::Pattern(regex) => regex.is_match(&process.name),
+            Matcher::Name(name) => process.name == *name,
+            Matcher::Namespace(namespace) => process.namespace == *namespace,
+            Matcher::Id(id) => process.id == *id,
         }
     }
 }
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn old_files_come_first_and_what_is_no_event_is_left_out() {
+    fn old_files_come_first_and_lines_that_are_no_event_are_skipped() {
         let folder = tempfile::tempdir().unwrap();
         let home = Home::new(folder.path().to_owned());
         assert_eq!(read(&home, 0, false).unwrap(), []);
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_is_a_name_before_it_is_a_namespace_or_an_id() {
+    fn a_selector_is_matched_as_name_before_namespace_and_id() {
         let events = || {
             let saved = Event { seq: 9, at: 9, process: None, kind: EventKind::Saved };
             let ending = Event { seq: 9, at: 9, process: None, kind: EventKind::ShuttingDown };
@@ -150,6 +150,6 @@ mod tests {
         assert_eq!(names(&about(events(), &word("shop")).unwrap()), ["a", "3"]);
         assert_eq!(about(events(), &word("a")).unwrap().len(), 2, "and the daemon's end");
         assert_eq!(about(events(), &[]).unwrap().len(), 4);
-        assert!(about(events(), &word("nobody")).is_err());
+        assert!(about(events(), &word("missing")).is_err());
     }
 }

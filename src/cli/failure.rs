@@ -1,4 +1,5 @@
-//! What ends a command early: a sentence, a hint, an exit code. Made once, shown once, at the top.
+//! The failure that ends a command early: a sentence, a hint, an exit code. Made where it happens, printed once, in
+//! `cli::run`.
 
 use std::io;
 use std::process::ExitCode;
@@ -7,10 +8,10 @@ use tarpc::client::RpcError;
 
 use crate::protocol::Refusal;
 
-/// What sort of failure it was; it decides the exit code.
+/// The kind of a failure; decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The command could not do what it was asked.
+    /// The command failed.
     Failed,
     /// No daemon runs for this home.
     NoDaemon,
@@ -18,25 +19,25 @@ pub enum Kind {
     Interrupted,
 }
 
-/// Why a command did not do what it was asked.
+/// Why a command failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// What sort.
+    /// Decides the exit code.
     pub kind: Kind,
-    /// What happened, to what.
+    /// What happened to what, in a sentence without a full stop.
     pub message: String,
-    /// What to do next.
+    /// What the user can do next.
     pub hint: Option<String>,
 }
 
 impl Failure {
-    /// A failure with this sentence.
+    /// A failure of kind [`Kind::Failed`] with this sentence.
     #[must_use]
     pub fn new(message: impl Into<String>) -> Failure {
         Failure { kind: Kind::Failed, message: message.into(), hint: None }
     }
 
-    /// The same with something to do about it.
+    /// The same failure with a hint.
     #[must_use]
     pub fn hint(self, hint: impl Into<String>) -> Failure {
         Failure { hint: Some(hint.into()), ..self }
@@ -57,17 +58,17 @@ impl Failure {
     pub fn interrupted(verb: &str) -> Failure {
         Failure {
             kind: Kind::Interrupted,
-            message: format!("interrupted: the daemon goes on with `{verb}`, only this command has ended"),
-            hint: Some("`pmr explain` of the app tells how far it is, `pmr history` what it came to".into()),
+            message: format!("interrupted: the daemon continues the `{verb}`, only this command has ended"),
+            hint: Some("`pmr explain` shows its progress, `pmr history` its result".into()),
         }
     }
 
-    /// The connection or the daemon failed while it was asked to do `verb`.
+    /// The connection or the daemon failed during the request `verb`.
     #[must_use]
     pub fn from_rpc(verb: &str, error: &RpcError) -> Failure {
         match error {
             RpcError::DeadlineExceeded => Failure::new(format!("the daemon did not answer `{verb}` in time"))
-                .hint("`pmr ping` tells whether it is alive"),
+                .hint("`pmr ping` shows whether it is alive"),
             RpcError::Shutdown | RpcError::Send(_) | RpcError::Channel(_) => {
                 Failure::new(format!("the daemon closed the connection during `{verb}`: {error}"))
                     .hint("the end of its log, pmr.log in its home, may say why")
@@ -100,9 +101,9 @@ impl From<String> for Failure {
     }
 }
 
-/// Says what was being done when the system refused.
+/// Adds what was being done to an error of the system.
 pub trait Doing<T> {
-    /// Turns the error into `doing: the system's words`.
+    /// Turns the error into the failure `what: error`.
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, Failure>;
 }
 
@@ -117,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_keeps_its_sentence_and_hint() {
+    fn a_failure_has_the_sentence_and_hint_of_its_refusal() {
         let failure = Failure::from(Refusal::NoMatch { selector: "ap".into(), similar: vec!["api".into()] });
         assert_eq!(failure.message, "no process or namespace matches `ap`");
         assert_eq!(failure.hint.as_deref(), Some("did you mean api?"));
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupt_has_the_exit_code_of_one() {
+    fn an_interrupted_command_ends_with_130() {
         assert_eq!(Failure::interrupted("reload").code(), ExitCode::from(130));
     }
 

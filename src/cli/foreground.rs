@@ -1,7 +1,9 @@
-//! `--no-daemon`: the daemon under this very process, and the command that was typed in a process beside it.
+//! `--no-daemon`: the daemon runs in this very process, and the command of the command line in a process
+//! beside it, the companion.
 //!
-//! It runs when the daemon is ready; if it succeeds `pmr logs` follows, if it fails the daemon is told to end. Ctrl-C
-//! reaches the daemon, which stops the apps in order, and the log reader, which just ends.
+//! The companion runs the command when the daemon is ready. If the command succeeds, the companion runs `pmr logs`; if
+//! it fails, the daemon shuts down. Ctrl-C reaches the daemon, which stops the apps in order, and the log reader, which
+//! ends at once.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -14,22 +16,22 @@ use super::home;
 use crate::os::fs::files;
 use crate::paths::Home;
 
-/// The daemon is to run in this process.
+/// Request to run the daemon in this process.
 #[derive(Debug)]
 pub struct Foreground {
-    /// Its home.
+    /// The home of the daemon.
     pub home: Home,
-    /// The command was `resurrect`: the daemon does that by itself.
+    /// True if the command was `resurrect`, which the daemon carries out itself.
     pub resurrect: bool,
-    /// What to run beside it, without `--no-daemon`; empty for nothing.
+    /// The command of the companion, without `--no-daemon`; empty if there is none.
     pub command: Vec<OsString>,
 }
 
 impl Foreground {
-    /// What `args` (with the program's name) ask for, if `--no-daemon` stands before any `--`.
+    /// Parses `args` (with the program's name). `None` unless `--no-daemon` stands before any `--`.
     #[must_use]
-    pub fn asked_for(args: &[OsString]) -> Option<Result<Foreground, Failure>> {
-        let command = beside(args)?;
+    pub fn from_args(args: &[OsString]) -> Option<Result<Foreground, Failure>> {
+        let command = companion_command(args)?;
         let resurrect = command.len() == 1 && command[0] == "resurrect";
         let command = if resurrect { Vec::new() } else { command };
         Some(home::of_caller().and_then(|home| {
@@ -39,8 +41,8 @@ impl Foreground {
     }
 }
 
-/// What is left of a command line without its `--no-daemon`, if it has one.
-fn beside(args: &[OsString]) -> Option<Vec<OsString>> {
+/// The command line without its `--no-daemon`; `None` if it has none.
+fn companion_command(args: &[OsString]) -> Option<Vec<OsString>> {
     let own = args.iter().position(|arg| arg == "--").unwrap_or(args.len());
     let at = args[..own].iter().position(|arg| arg == "--no-daemon")?;
     let mut command = args.to_vec();
@@ -49,12 +51,12 @@ fn beside(args: &[OsString]) -> Option<Vec<OsString>> {
     Some(command)
 }
 
-/// First argument of the process beside a daemon in the foreground.
+/// First argument of the companion.
 pub const COMPANION: &str = "__companion";
 
 impl Foreground {
-    /// Starts what is to run beside the daemon, if anything: it waits until the daemon is ready. Returns its pid and
-    /// where the daemon is to say that it is.
+    /// Starts the companion if there is a command for it; it waits until the daemon is ready. Returns its pid and the
+    /// pipe on which the daemon reports that it is ready.
     pub fn start_companion(&self) -> Result<(Option<i32>, Option<OwnedFd>), Failure> {
         if self.command.is_empty() {
             return Ok((None, None));
@@ -74,22 +76,22 @@ impl Foreground {
     }
 }
 
-/// The life of the process beside the daemon: waits until that is ready, runs the command, and follows the logs. Its
-/// exit code is the command's, if that failed.
+/// Runs the companion: waits until the daemon is ready, runs the command, and follows the logs. Its exit code is the
+/// command's, if that failed.
 #[must_use]
-pub fn accompany(args: &[OsString]) -> ExitCode {
+pub fn run_companion(args: &[OsString]) -> ExitCode {
     let pipe = args.get(2).and_then(|number| number.to_str()?.parse().ok()).and_then(files::take);
     let (Some(pipe), Some(home), Some(command)) = (pipe, args.get(4), args.get(5..)) else {
         return ExitCode::FAILURE;
     };
-    let mut said = String::new();
-    if File::from(pipe).read_to_string(&mut said).is_err() || said.trim() != "ok" {
-        // The daemon says itself what is wrong.
+    let mut report = String::new();
+    if File::from(pipe).read_to_string(&mut report).is_err() || report.trim() != "ok" {
+        // The daemon itself prints what is wrong.
         return ExitCode::SUCCESS;
     }
     match run(command, home) {
         Ok(status) if status.success() => {
-            // However it ends, the daemon goes on.
+            // The exit code of the log reader does not matter: the daemon goes on.
             let _ = run(&["logs".into()], home);
             ExitCode::SUCCESS
         }
@@ -107,11 +109,11 @@ mod tests {
     use super::*;
 
     fn split(args: &[&str]) -> Option<Vec<OsString>> {
-        beside(&args.iter().map(OsString::from).collect::<Vec<_>>())
+        companion_command(&args.iter().map(OsString::from).collect::<Vec<_>>())
     }
 
     #[test]
-    fn the_command_is_what_is_left_without_the_flag() {
+    fn the_companion_gets_the_command_line_without_the_flag() {
         assert_eq!(split(&["pmr", "--no-daemon"]), Some(vec![]));
         assert_eq!(split(&["pmr", "start", "--no-daemon", "a.js"]), Some(vec!["start".into(), "a.js".into()]));
         assert_eq!(split(&["pmr", "start", "a.js"]), None);

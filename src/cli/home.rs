@@ -1,4 +1,4 @@
-//! Which home this command means, and how it is made.
+//! Finds the home of a command or daemon, and creates it.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
@@ -22,15 +22,15 @@ pub fn of_caller() -> Result<Home, Failure> {
     std::path::absolute(&root).map(Home::new).doing(|| format!("finding the home {}", root.display()))
 }
 
-/// The home a daemon was started for: what stands behind `--home`.
+/// The home of a daemon: the argument after `--home`.
 #[must_use]
 pub fn of_daemon(args: &[OsString]) -> Home {
     let root = args.iter().skip_while(|arg| *arg != "--home").nth(1).map(PathBuf::from);
     Home::new(root.unwrap_or_else(|| PathBuf::from("/nonexistent")))
 }
 
-/// Makes the home, for its owner alone, if it is not there. One that belongs to somebody else is refused: a daemon of
-/// ours in it would leave files there that its owner cannot remove.
+/// Creates the home with mode 0700 if it does not exist. A home of another user is refused: a daemon of this user would
+/// leave files there that its owner cannot remove.
 pub fn prepare(home: &Home) -> Result<(), Failure> {
     let root = home.root();
     match fs::metadata(root) {
@@ -38,16 +38,16 @@ pub fn prepare(home: &Home) -> Result<(), Failure> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             DirBuilder::new().recursive(true).mode(0o700).create(root).doing(|| format!("creating {}", root.display()))
         }
-        Err(error) => Err(error).doing(|| format!("looking at {}", root.display())),
+        Err(error) => Err(error).doing(|| format!("checking {}", root.display())),
     }
 }
 
 fn check_owner(root: &Path, owner: u32) -> Result<(), Failure> {
-    let me = nix::unistd::geteuid().as_raw();
-    if owner == me {
+    let caller = nix::unistd::geteuid().as_raw();
+    if owner == caller {
         return Ok(());
     }
-    Err(Failure::new(format!("{} belongs to user {owner}, and you are user {me}", root.display()))
+    Err(Failure::new(format!("{} belongs to user {owner}, and you are user {caller}", root.display()))
         .hint("run the command as that user, or set PMR_HOME to a folder of your own"))
 }
 
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_home_of_somebody_else_is_refused() {
+    fn a_home_of_another_user_is_refused() {
         let failure = check_owner(Path::new("/x"), nix::unistd::geteuid().as_raw() + 1).unwrap_err();
         assert!(failure.message.starts_with("/x belongs to user "));
     }

@@ -9,7 +9,8 @@ pub fn last_lines(path: &Path, count: usize) -> Vec<String> {
     last_lines_from(path, count, 0)
 }
 
-/// The same of what comes after so many bytes; of all, where the file has been emptied or begun anew since it was so long.
+/// The last lines after the first `from` bytes. If the file is shorter than that, it was emptied or replaced, and its
+/// last lines are returned.
 #[must_use]
 pub fn last_lines_from(path: &Path, count: usize, from: u64) -> Vec<String> {
     let mut tail = Vec::new();
@@ -27,7 +28,7 @@ pub fn last_lines_from(path: &Path, count: usize, from: u64) -> Vec<String> {
     lines[lines.len().saturating_sub(count)..].iter().map(|line| (*line).to_owned()).collect()
 }
 
-/// Lines set in under a sentence.
+/// Indents lines by four spaces.
 #[must_use]
 pub fn indent(lines: &[String]) -> String {
     lines.iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")

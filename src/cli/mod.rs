@@ -1,8 +1,8 @@
-//! The command line: reads what was typed, asks the daemon, words the answer.
+//! The command line: parses the arguments, sends requests to the daemon, and puts the answers into words.
 //!
-//! Thin on purpose: what decides lives in the daemon. One file for each command in [`commands`], values → text in
-//! [`view`], standard output and error in [`ui`] only. Nothing here starts threads, sets up tracing or reads files
-//! before the daemon is asked: a command should cost about as much as starting a process does.
+//! The command line is thin: decisions are made in the daemon. One file for each command in [`commands`], values → text
+//! in [`view`], standard output and error in [`ui`] only. No command starts threads, sets up tracing or reads files
+//! before it sends its request: it should cost about as much as starting a process does.
 
 pub mod app_flags;
 pub mod apps;
@@ -43,7 +43,7 @@ use self::failure::Failure;
 use self::outcome::Outcome;
 use self::ui::Ui;
 
-/// Runs and watches over apps: several processes on one port, restarts, reloads that lose nothing, logs.
+/// Runs and supervises apps: several processes on one port, restarts, reloads without a lost request, logs.
 #[derive(Parser)]
 #[command(
     name = "pmr",
@@ -55,13 +55,13 @@ use self::ui::Ui;
     after_help = commands::OVERVIEW,
 )]
 pub struct Cli {
-    /// Say nothing but what was asked for by name, and errors
+    /// Print only requested data and errors
     #[arg(short, long, global = true)]
     silent: bool,
     /// No colours (also with NO_COLOR set)
     #[arg(long, global = true)]
     no_color: bool,
-    /// Run the daemon in this process, with this command beside it, and follow the logs; Ctrl-C stops it all
+    /// Run the daemon in this process, run this command beside it, and follow the logs; Ctrl-C stops everything
     #[arg(long, global = true)]
     no_daemon: bool,
     /// Print the version
@@ -117,17 +117,17 @@ enum Command {
     Man(man::Args),
 }
 
-/// Carries out a command line (with the program's name first) and gives its exit code.
+/// Runs a command line (with the program's name first) and returns its exit code.
 #[must_use]
 pub fn run(args: &[OsString]) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
-            return pm2_gaps::explain(args, &error).map_or_else(|| misread(&error), |failure| fail(&failure));
+            return pm2_gaps::explain(args, &error).map_or_else(|| parse_failed(&error), |failure| fail(&failure));
         }
     };
-    let (ui, begun) = (Ui::new(cli.silent, cli.no_color), SystemTime::now());
-    let result = home::of_caller().and_then(|home| block_on(dispatch(cli.command, Context { home, ui, begun })));
+    let (ui, started) = (Ui::new(cli.silent, cli.no_color), SystemTime::now());
+    let result = home::of_caller().and_then(|home| block_on(dispatch(cli.command, Context { home, ui, started })));
     match result {
         Ok(outcome) => outcome.code(),
         Err(failure) => {
@@ -137,22 +137,22 @@ pub fn run(args: &[OsString]) -> ExitCode {
     }
 }
 
-/// Prints one line that another program asked for.
+/// Prints one line as the answer to another program.
 #[must_use]
 pub fn answer(line: &str) -> ExitCode {
     Ui::new(false, true).line(line);
     ExitCode::SUCCESS
 }
 
-/// Says why nothing can be done, and gives the exit code for it.
+/// Prints a failure and returns its exit code.
 #[must_use]
 pub fn fail(failure: &Failure) -> ExitCode {
     Ui::new(false, false).failure(failure);
     failure.code()
 }
 
-/// Help and version are answers; everything else that clap says is a mistake and ends with 1, as in PM2.
-fn misread(error: &clap::Error) -> ExitCode {
+/// Prints what clap reports. Help and version end with 0, all other errors with 1, as in PM2.
+fn parse_failed(error: &clap::Error) -> ExitCode {
     let _ = error.print();
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,

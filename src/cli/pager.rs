@@ -1,7 +1,7 @@
-//! Shows long text through the user's pager.
+//! Shows long text in the user's pager.
 //!
-//! The pager takes the place of this process, with the text as a file on its standard input: so it alone gets the
-//! keyboard and its signals, and its exit code is the command's.
+//! The pager replaces this process (`exec`) and has the text as a file on its standard input. So the pager alone gets
+//! the keyboard and its signals, and its exit code is the command's.
 
 use std::fs::File;
 use std::io::{Seek, Write};
@@ -10,14 +10,13 @@ use std::process::Command;
 
 use super::ui::Ui;
 
-/// What shows text if `PAGER` says nothing: it ends at once if the text fits on the screen, shows colours, and leaves the
-/// text there.
+/// Pager without `PAGER`. With [`LESS`], it ends at once if the text fits on the screen, shows colours, and leaves the
+/// text on the screen.
 const DEFAULT: &str = "less";
-/// Options of `less` for those who set none themselves.
+/// Options of `less` if the user has not set `LESS`.
 const LESS: &str = "FRX";
 
-/// Shows a text: through a pager on a terminal, else as it is. A pager that cannot be started is no reason to show
-/// nothing.
+/// Shows a text: in a pager on a terminal, else on standard output; also there if the pager cannot be started.
 pub fn show(text: &str, ui: Ui) {
     let text = format!("{}\n", text.trim_end_matches('\n'));
     if ui.is_on_terminal()
@@ -25,15 +24,15 @@ pub fn show(text: &str, ui: Ui) {
         && let Some(file) = file(&text)
     {
         let less = std::env::var_os("LESS").unwrap_or_else(|| LESS.into());
-        // It returns only if it failed.
+        // `exec` returns only if it failed.
         let _error = pager.env("LESS", less).stdin(file).exec();
     }
     ui.raw(text.as_bytes());
 }
 
-/// The pager that `PAGER` names, which may be a command line. None if it is to be none.
-fn pager(said: Option<&str>) -> Option<Command> {
-    match said.map(str::trim) {
+/// The pager that `PAGER` names, which may be a command line. `None` if it is empty or `cat`.
+fn pager(variable: Option<&str>) -> Option<Command> {
+    match variable.map(str::trim) {
         None => Some(Command::new(DEFAULT)),
         Some("" | "cat") => None,
         Some(line) if line.contains(char::is_whitespace) => {
@@ -45,7 +44,7 @@ fn pager(said: Option<&str>) -> Option<Command> {
     }
 }
 
-/// A nameless file with the text, at its beginning.
+/// An unlinked file with the text, positioned at its start.
 fn file(text: &str) -> Option<File> {
     let mut file = tempfile::tempfile().ok()?;
     file.write_all(text.as_bytes()).ok()?;
@@ -57,14 +56,14 @@ fn file(text: &str) -> Option<File> {
 mod tests {
     use super::*;
 
-    fn chosen(said: Option<&str>) -> Option<String> {
-        let pager = pager(said)?;
+    fn chosen(variable: Option<&str>) -> Option<String> {
+        let pager = pager(variable)?;
         let words = std::iter::once(pager.get_program()).chain(pager.get_args());
         Some(words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join("|"))
     }
 
     #[test]
-    fn the_pager_is_the_users() {
+    fn the_variable_chooses_the_pager() {
         assert_eq!(chosen(None).as_deref(), Some("less"));
         assert_eq!(chosen(Some("most")).as_deref(), Some("most"));
         assert_eq!(chosen(Some("less -S ")).as_deref(), Some("/bin/sh|-c|less -S"));

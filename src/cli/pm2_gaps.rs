@@ -1,5 +1,5 @@
-//! What PM2's command line has and pmr's has not, each with what to do instead. The parser would propose the flag or
-//! command that is spelled most alike, which is seldom what was meant.
+//! Commands and flags of PM2 that pmr does not have, each with an alternative. Without this, the parser would propose
+//! the flag or command with the most similar spelling, which is seldom what was meant.
 
 use std::ffi::OsString;
 
@@ -17,7 +17,7 @@ const COMMANDS: [(&[&str], &str); 9] = [
     (&["prettylist", "prettyList"], "`pmr jlist | jq` shows the same"),
     (&["install", "uninstall", "module:install", "module:uninstall"], "modules run inside PM2 only"),
     (&["logrotate"], "let logrotate rename the files and then run `pmr reloadLogs`"),
-    (&["cleardump"], "`pmr save --force` writes down what runs, also if that is nothing"),
+    (&["cleardump"], "`pmr save --force` saves the list, also if it is empty"),
     (&["link", "unlink", "plus", "web", "trigger", "attach", "send"], "apps run without it"),
 ];
 

@@ -1,12 +1,12 @@
-//! What `restart` and `reload` have in common: their arguments, told apart into config files and selectors, and one
-//! request to the daemon for each kind.
+//! Shared by `restart` and `reload`: their arguments, split into config files and selectors, and one request to the
+//! daemon for each of the two.
 
 use super::app_flags::AppFlags;
 use super::apps::{self, FileFlags};
 use super::config_file::is_config_file;
 use super::context::Context;
 use super::failure::Failure;
-use super::outcome::{self, Lengths, Outcome};
+use super::outcome::{self, LogLengths, Outcome};
 use crate::protocol::{Action, Changes, Launch, Report};
 use crate::spec::AppSpec;
 use crate::spec::target::Selector;
@@ -29,7 +29,8 @@ pub struct RevisionArgs {
     args: Vec<String>,
 }
 
-/// A restart or reload, worked out from its arguments: apps of config files, selectors of known processes, changes.
+/// A restart or reload, resolved from its arguments: apps of config files, selectors of processes that the daemon has,
+/// changes.
 pub struct Revision {
     apps: Vec<AppSpec>,
     known: Vec<Selector>,
@@ -37,8 +38,8 @@ pub struct Revision {
 }
 
 impl Revision {
-    /// Tells config files from selectors and reads the files. `--only` and `--env` without a file are refused: they
-    /// would do nothing.
+    /// Separates config files from selectors and reads the files. `--only` and `--env` without a file are refused: they
+    /// would have no effect.
     pub fn new(args: RevisionArgs) -> Result<Revision, Failure> {
         let RevisionArgs { selectors, mut flags, files, update_env, args } = args;
         flags.set_args(args);
@@ -55,8 +56,8 @@ impl Revision {
         Ok(Revision { apps, known, changes: apps::changes(flags, update_env)? })
     }
 
-    /// Launches the apps of the files, acts on the known processes, and shows the list. Only apps are reason enough to
-    /// start a daemon: without one nothing is known.
+    /// Launches the apps of the files, acts on the processes that the selectors name, and shows the list. Starts a
+    /// daemon only for apps of files: without a daemon, selectors match nothing.
     pub async fn carry_out(
         self,
         how: Launch,
@@ -65,7 +66,7 @@ impl Revision {
     ) -> Result<Outcome, Failure> {
         let client = if self.apps.is_empty() { cx.daemon().await? } else { cx.daemon_or_start().await? };
         apps::warn_of(&self.apps, cx);
-        let lengths = Lengths::now(&client.list().await?);
+        let lengths = LogLengths::now(&client.list().await?);
         let mut report = Report::default();
         if !self.apps.is_empty() {
             outcome::append(&mut report, client.launch(self.apps, how).await?);

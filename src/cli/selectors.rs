@@ -1,4 +1,4 @@
-//! What the selectors of a command line stand for: which processes, and, where a config file is named, which apps.
+//! Resolves the selectors of a command line: to processes, and config files to the apps in them.
 
 use super::apps;
 use super::config_file::is_config_file;
@@ -26,7 +26,7 @@ pub fn or_all(selectors: Vec<Selector>) -> Vec<Selector> {
     if selectors.is_empty() { vec![Selector::All] } else { selectors }
 }
 
-/// The processes that any of the selectors names, in the list's order.
+/// The processes that match one of the selectors, in the list's order.
 pub fn matching<'a>(processes: &'a [ProcessInfo], selectors: &[Selector]) -> Vec<&'a ProcessInfo> {
     let candidate =
         |info: &'a ProcessInfo| Candidate { id: info.id, name: &info.name, namespace: &info.namespace, script: None };

@@ -8,18 +8,18 @@ use crate::os::process::pidfd;
 use crate::paths::Home;
 use crate::protocol::Report;
 
-/// How long a daemon that has stopped its apps may take to end.
+/// Time within which the daemon must exit after it has stopped its apps.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Stops every app, ends the daemon, and returns when its process is gone.
 pub async fn end(client: &Client, home: &Home) -> Result<Report, Failure> {
     let pid = client.hello().await?.pid;
-    // Held from before it is told to end, so that it is this process and no later one of the same pid.
+    // Opened before the shutdown request, so that it refers to this process and not to a later one with the same pid.
     let process = pidfd::open(pid).ok();
     let report = client.shut_down().await?;
-    // Nothing else happens meanwhile, so the thread itself may wait.
+    // The runtime has nothing else to do, so the thread itself may wait.
     if process.is_some_and(|process| !pidfd::ends_within(process, LIMIT)) {
-        return Err(Failure::new(format!("the daemon (pid {pid}) stopped its apps, but does not end"))
+        return Err(Failure::new(format!("the daemon (pid {pid}) stopped its apps, but does not exit"))
             .hint(format!("see {}", home.daemon_log().display())));
     }
     Ok(report)

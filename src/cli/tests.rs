@@ -1,4 +1,4 @@
-//! What is accepted on the command line, and what not.
+//! The grammar of the command line.
 
 use clap::{CommandFactory, Parser};
 
@@ -9,12 +9,12 @@ fn parses(line: &str) -> bool {
 }
 
 #[test]
-fn clap_finds_no_fault_with_the_definition() {
+fn clap_accepts_the_definition() {
     Cli::command().debug_assert();
 }
 
 #[test]
-fn lines_that_are_understood() {
+fn valid_command_lines_are_parsed() {
     for line in [
         "pmr start",
         "pmr start app.js --name api -- --port 3000 -s",
@@ -69,7 +69,7 @@ fn lines_that_are_understood() {
 }
 
 #[test]
-fn lines_that_are_not() {
+fn invalid_command_lines_are_refused() {
     for line in [
         "pmr",
         "pmr nope",
@@ -98,7 +98,7 @@ fn lines_that_are_not() {
 }
 
 #[test]
-fn mistakes_end_with_1_and_answers_with_0() {
+fn help_and_version_end_with_0_and_errors_with_1() {
     let code = |line: &str| {
         let error = Cli::try_parse_from(line.split(' ')).err().expect("this is no command to carry out");
         matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion)
@@ -121,7 +121,7 @@ fn every_command_has_an_example_and_stands_in_the_overview() {
 }
 
 #[test]
-fn completion_scripts_know_the_commands() {
+fn completion_scripts_contain_the_commands() {
     for shell in [clap_complete::Shell::Bash, clap_complete::Shell::Zsh, clap_complete::Shell::Fish] {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Cli::command(), "pmr", &mut script);
@@ -146,9 +146,9 @@ fn every_flag_of_the_table_exists_with_its_default() {
     }
 }
 
-/// The generator for fish knows no values of positional arguments.
+/// The generator for fish has no values of positional arguments.
 #[test]
-fn completion_scripts_know_the_topics() {
+fn completion_scripts_contain_the_topics() {
     for shell in [clap_complete::Shell::Bash, clap_complete::Shell::Zsh] {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Cli::command(), "pmr", &mut script);

@@ -1,6 +1,6 @@
 //! The only writer to standard output and standard error: prefix, colour, width, `--silent`.
 //!
-//! A reader that goes away (`pmr list | head -1`) is no error: what cannot be written is dropped without a word.
+//! A reader that closes its end (`pmr list | head -1`) is no error: the rest of the output is dropped.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,7 +9,7 @@ use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 
 use super::failure::Failure;
-use super::view::Look;
+use super::view::Terminal;
 
 /// The prefix of pmr's own messages.
 const PREFIX: &str = "[pmr]";
@@ -23,8 +23,8 @@ pub struct Ui {
 }
 
 impl Ui {
-    /// Colour where the stream is a terminal, unless `no_color`, `NO_COLOR` and their like say otherwise. `silent`
-    /// leaves out everything but what was asked for by name, and errors.
+    /// Colour where the stream is a terminal, unless `no_color` or a variable such as `NO_COLOR` turns it off. `silent`
+    /// leaves out everything but requested data and errors.
     #[must_use]
     pub fn new(silent: bool, no_color: bool) -> Ui {
         let colored = |choice: ColorChoice| !no_color && choice != ColorChoice::Never;
@@ -37,91 +37,91 @@ impl Ui {
 
     /// Colour and width of standard output, for the views. A pipe has no width.
     #[must_use]
-    pub fn look(&self) -> Look {
+    pub fn terminal(&self) -> Terminal {
         let width = rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col));
-        Look { color: self.color_out, width: width.filter(|columns| *columns > 0) }
+        Terminal { color: self.color_out, width: width.filter(|columns| *columns > 0) }
     }
 
-    /// True if what is printed is read on a terminal.
+    /// True if standard output is a terminal.
     #[must_use]
     pub fn is_on_terminal(&self) -> bool {
         io::stdout().is_terminal()
     }
 
-    /// True if standard error is a terminal, and not `--silent`.
+    /// True if progress is shown: standard error is a terminal, without `--silent`.
     #[must_use]
-    pub fn is_watched(&self) -> bool {
+    pub fn shows_progress(&self) -> bool {
         !self.silent && io::stderr().is_terminal()
     }
 
-    /// What was asked for, byte for byte, also with `--silent`.
+    /// Prints requested data byte for byte, also with `--silent`.
     pub fn raw(&self, bytes: &[u8]) {
         let mut out = io::stdout().lock();
         let _ = out.write_all(bytes).and_then(|()| out.flush());
     }
 
-    /// What was asked for, with a line end.
+    /// Prints requested data and a newline, also with `--silent`.
     pub fn line(&self, text: &str) {
         self.raw(format!("{text}\n").as_bytes());
     }
 
-    /// The streams themselves, for what comes bit by bit.
+    /// The streams themselves, for output that comes in parts.
     #[must_use]
     pub fn screen(&self) -> Screen<'static> {
         let out = io::stdout().lock();
-        // Only to learn that the reader left: not worth failing for.
+        // Needed only to notice that the reader has closed its end: not worth a failure.
         let fd = out.as_fd().try_clone_to_owned().ok();
         Screen { out: Box::new(out), err: Box::new(io::stderr()), fd, colour: self.color_out }
     }
 
-    /// A table or text that accompanies an action: left out with `--silent`.
+    /// Prints a table or text that accompanies an action; left out with `--silent`.
     pub fn show(&self, text: &str) {
         if !self.silent {
             self.line(text);
         }
     }
 
-    /// A message of pmr about what was done; left out with `--silent`.
-    pub fn say(&self, text: &str) {
+    /// Prints a message about what was done; left out with `--silent`.
+    pub fn info(&self, text: &str) {
         if !self.silent {
             self.line(&format!("{} {text}", paint(self.color_out, GREEN, PREFIX)));
         }
     }
 
-    /// Something to know, though the command goes on; left out with `--silent`.
+    /// Prints a warning; left out with `--silent`.
     pub fn warn(&self, text: &str) {
         if self.silent {
             return;
         }
-        self.err(&format!("{} {text}", paint(self.color_err, YELLOW, "warning:")));
+        self.stderr(&format!("{} {text}", paint(self.color_err, YELLOW, "warning:")));
     }
 
-    /// How far things are; standard error, left out with `--silent`.
+    /// Prints progress on standard error; left out with `--silent`.
     pub fn progress(&self, text: &str) {
         if !self.silent {
-            self.err(&format!("{} {text}", paint(self.color_err, DIM, PREFIX)));
+            self.stderr(&format!("{} {text}", paint(self.color_err, DIM, PREFIX)));
         }
     }
 
-    /// What went wrong with one of several.
-    pub fn complain(&self, text: &str) {
-        self.err(&format!("{} {text}", paint(self.color_err, RED, PREFIX)));
+    /// Prints the failure of one of several processes; the command goes on.
+    pub fn error(&self, text: &str) {
+        self.stderr(&format!("{} {text}", paint(self.color_err, RED, PREFIX)));
     }
 
-    /// What ended the command.
+    /// Prints the failure that ends the command, with its hint.
     pub fn failure(&self, failure: &Failure) {
-        self.err(&format!("{} {}", paint(self.color_err, RED, "error:"), failure.message));
+        self.stderr(&format!("{} {}", paint(self.color_err, RED, "error:"), failure.message));
         if let Some(hint) = &failure.hint {
-            self.err(&format!("{} {hint}", paint(self.color_err, CYAN, "hint:")));
+            self.stderr(&format!("{} {hint}", paint(self.color_err, CYAN, "hint:")));
         }
     }
 
-    /// Plain text on standard error.
-    pub fn err(&self, text: &str) {
+    /// Prints plain text on standard error.
+    pub fn stderr(&self, text: &str) {
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
 
-    /// Asks a question with yes and no. `None` if there is no terminal.
+    /// Asks a question that is answered with yes or no. `None` if there is no terminal.
     #[must_use]
     pub fn ask(&self, question: &str) -> Option<bool> {
         if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
@@ -134,11 +134,11 @@ impl Ui {
     }
 }
 
-/// Where lines go as they come.
+/// The streams for output that comes in parts.
 pub struct Screen<'a> {
-    /// Takes what was asked for.
+    /// Standard output, for requested data.
     pub out: Box<dyn Write + 'a>,
-    /// Takes errors.
+    /// Standard error.
     pub err: Box<dyn Write + 'a>,
     /// The descriptor behind `out`, where there is one.
     pub fd: Option<OwnedFd>,

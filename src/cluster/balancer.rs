@@ -1,4 +1,5 @@
-//! The balancer: which worker gets the next connection. PURE: it is told of joins, answers and the time, and only decides.
+//! The balancer: which worker gets the next connection. PURE: it gets joins, answers and the time as calls, and only
+//! decides.
 //!
 //! Among the workers that serve a listener, the one with the fewest unanswered connections is next; among equals, the
 //! one whose last turn is longest ago. So idle workers are served strictly in turn, and a busy one is skipped.
@@ -11,7 +12,7 @@
 //! A worker may hold several unanswered connections only while it answers promptly: one that has been silent for longer
 //! than [`MAX_SILENCE`] gets no second. So few connections pile up before a blocked worker, and the rest waits in the
 //! kernel. A worker that grants credit never gets more than its credit. An ejected worker is skipped at each listener
-//! where another worker can be asked.
+//! where a healthy worker has not refused the connection.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -67,8 +68,8 @@ pub(crate) struct Rules {
     pub(crate) max_connections: Option<u32>,
 }
 
-/// Load of each worker, and who serves which listener. Times are durations since a start of the caller's choice and never
-/// go back.
+/// Load of each worker, and who serves which listener. Times are durations since a start of the caller's choice and
+/// never go back.
 #[derive(Debug, Default)]
 pub(crate) struct Balancer {
     rules: Rules,

@@ -1,7 +1,7 @@
 //! Shared listening sockets and the channels to the workers that share them.
 //!
-//! A [`Cluster`] belongs to one app. Workers come and go; what they listen on stays. Connections reach them in one of two
-//! ways. Through the daemon ([`dealt`]), where the worker speaks Node's cluster protocol or pmr's own:
+//! A [`Cluster`] belongs to one app. Workers come and go; what they listen on stays. Connections reach them in one of
+//! two ways. Through the daemon (`dealt`), where the worker speaks Node's cluster protocol or pmr's own:
 //!
 //! ```text
 //!  kernel queue ─► dispatch ─► balancer: whose turn? ─► node or channel ─► worker
@@ -9,9 +9,9 @@
 //!                     └── refused, dead, out of rotation ◄┘ answers
 //! ```
 //!
-//! Or past the daemon ([`kernel`]), from an accept queue of each worker's own, of which the daemon holds a copy and among
-//! which the kernel distributes: sockets that programs bind and that are intercepted, or that programs are given (socket
-//! activation).
+//! Or past the daemon (`kernel`), from an accept queue of each worker's own, of which the daemon holds a copy and
+//! among which the kernel distributes: sockets that programs bind and that are intercepted, or that programs are given
+//! (socket activation).
 //!
 //! The owner reports which worker joins, leaves and is gone. The cluster reports by [`Notice`]s what workers send, and
 //! reads no more from a worker than the owner can handle. All of it runs on one thread, inside a
@@ -158,8 +158,8 @@ impl Cluster {
         }
     }
 
-    /// A worker was started under this watch, with `root` as the pid of its main process: what it binds and listens on is
-    /// shared with the other workers.
+    /// A worker was started under this watch, with `root` as the pid of its main process: what it binds and listens on
+    /// is shared with the other workers.
     ///
     /// Must be called inside the runtime's `LocalSet`.
     pub fn watch(&self, run: Run, root: i32, watch: BindWatch) {
@@ -171,8 +171,8 @@ impl Cluster {
         self.interceptor.expect(run, root, pending);
     }
 
-    /// The worker listens before it is ready: no connection goes to it before [`Cluster::admit`]. To be called before the
-    /// worker starts. Where all accept from one queue, or only the kernel's hash distributes, this has no effect.
+    /// The worker listens before it is ready: no connection goes to it before [`Cluster::admit`]. To be called before
+    /// the worker starts. Where all accept from one queue, or only the kernel's hash distributes, this has no effect.
     pub fn mark_not_ready(&self, run: Run) {
         self.queues.mark_not_ready(run);
         self.state.borrow_mut().mark_not_ready(run);
@@ -226,8 +226,8 @@ impl Cluster {
         }
     }
 
-    /// The worker's process has ended. What it sent last is read, what it had not taken goes to others, then the worker is
-    /// removed.
+    /// The worker's process has ended. What it sent last is read, what it had not taken goes to others, then the worker
+    /// is removed.
     pub fn gone(&self, run: Run) {
         self.interceptor.gone(run);
         if self.activation.knows(run) {
@@ -249,8 +249,8 @@ impl Cluster {
         all
     }
 
-    /// The worker's load where it accepts by itself: connections that wait in its own queues, and connections that it has
-    /// open. `None` if it has no queue of its own.
+    /// The worker's load where it accepts by itself: connections that wait in its own queues, and connections that it
+    /// has open. `None` if it has no queue of its own.
     #[must_use]
     pub fn load(&self, run: Run) -> Option<(u32, u32)> {
         self.queues.stats(run).map(|stats| (stats.waiting, stats.open))
@@ -273,7 +273,7 @@ impl Cluster {
         self.queues.set_deal(options.deal());
         state.options = options;
         state.update_shedders();
-        // A worker that was asked before goes on reporting.
+        // A worker that got the request before goes on reporting.
         if !counted {
             state.members.keys().for_each(|run| state.request_open_count(*run));
         }
@@ -295,8 +295,8 @@ impl Cluster {
         }
     }
 
-    /// A new connection to a worker, as if it had come in at an address that the worker listens on, whether the worker is
-    /// in rotation or not. Waits for a worker that grants credit and has none left, and for one whose queue is full.
+    /// A new connection to a worker, as if it had come in at an address that the worker listens on, whether the worker
+    /// is in rotation or not. Waits for a worker that grants credit and has none left, and for one whose queue is full.
     ///
     /// # Errors
     /// See [`Unreachable`].

@@ -32,7 +32,7 @@ pub enum Unreachable {
     Elsewhere,
     /// Only the kernel's hash decides which worker gets a connection.
     ByHash,
-    /// Not at this moment, which says nothing about the worker.
+    /// Not at this moment, for a reason that does not depend on the worker.
     NotNow,
     /// The system refused the connection.
     Failed(io::Error),
@@ -42,10 +42,10 @@ impl fmt::Display for Unreachable {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Unreachable::Nowhere => "it takes no connection through the cluster",
-            Unreachable::Shared => "it cannot be asked alone: others accept from the same queue",
-            Unreachable::Elsewhere => "it cannot be asked: it listens on another network",
-            Unreachable::ByHash => "it cannot be asked alone: the kernel deals connections by its hash",
-            Unreachable::NotNow => "it cannot be asked right now",
+            Unreachable::Shared => "it cannot be reached alone: other workers accept from the same queue",
+            Unreachable::Elsewhere => "it cannot be reached: it listens on another network",
+            Unreachable::ByHash => "it cannot be reached alone: the kernel distributes connections by its hash",
+            Unreachable::NotNow => "it cannot be reached at this moment",
             Unreachable::Failed(error) => return error.fmt(out),
         })
     }
@@ -107,7 +107,7 @@ impl OwnConnections {
     /// Makes a connection from this local address. It is registered before the system call, with no await in between.
     ///
     /// # Errors
-    /// What `connect` says.
+    /// Those of connect(2).
     pub(crate) async fn connect(
         &self,
         (socket, from): (TcpSocket, SocketAddr),
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn own_connections_are_told_from_clients_as_long_as_either_end_is_open() {
+    fn own_connections_are_not_counted_as_clients_while_either_end_is_open() {
         run(async {
             for any in ["127.0.0.1:0", "[::1]:0"] {
                 let server = TcpListener::bind(any).unwrap();

@@ -1,15 +1,16 @@
-// Lets a cluster worker finish without losing a request when its manager asks it to: `{cmd: 'NODE_PMR', act: 'drain'}`.
+// Lets a cluster worker finish without losing a request when the daemon sends `{cmd: 'NODE_PMR', act: 'drain'}`.
 //
-// By then no new connection comes. From then on HTTP/1 connections end with a response that says `Connection: close`,
-// HTTP/2 sessions say GOAWAY, and when the last connection of the last server has ended we answer `drained`. Closing the
-// servers instead would cut keep-alive connections on which a request may be under way.
+// The daemon has stopped new connections before. From then on HTTP/1 connections end with a response that has
+// `Connection: close`, HTTP/2 sessions send GOAWAY, and when the last connection of the last server has ended, the
+// module sends `drained`. Closing the servers instead would cut keep-alive connections on which a request may be in
+// flight.
 //
-// Asked to count (`act: 'count'`), it says at once how many connections are open (`open`), and again whenever that is
-// another number than the manager can know of itself, who sees every connection come and none go.
+// After `act: 'count'` it reports how many connections are open (`open`), at once and whenever the number differs from
+// the one that the daemon can compute: the daemon sees each connection open and none close.
 //
-// Loaded with --require before the app. It must stay unnoticed: until it is asked for something it only remembers which
-// servers and HTTP/2 sessions there are, it keeps nothing alive, and it loads no module that is not loaded anyway (an
-// IPC channel needs `net`). Plain old JavaScript, for Node 16 and later.
+// Loaded with --require before the app. The app must not notice it: before the first request of the daemon it only
+// records the servers and HTTP/2 sessions, it keeps no event loop alive, and it loads no module that is not loaded
+// anyway (an IPC channel needs `net`). Plain CommonJS for Node 16 and later.
 'use strict'
 
 const send = process.send
@@ -17,14 +18,14 @@ const send = process.send
 if (typeof send === 'function' && process.connected && require('cluster').isWorker) {
   const net = require('net')
   const servers = new Set()
-  const sessions = new Map() // how many streams of each are open
+  const sessions = new Map() // the number of open streams of each HTTP/2 session
   const newest = new WeakMap() // the response to the newest request of each HTTP/1 connection
-  const last = new WeakMap() // that to the last one, once a drain has come so far
+  const last = new WeakMap() // while draining: the response with which an HTTP/1 connection ends
   let draining = false
-  let expected // how many connections the manager takes to be open; it does not care before it asks
+  let expected // the number of open connections that the daemon computes; undefined before its request to count
   let counting = false
 
-  const say = (act, more) => send.call(process, { cmd: 'NODE_PMR', act, ...more }, undefined, undefined, () => {})
+  const report = (act, more) => send.call(process, { cmd: 'NODE_PMR', act, ...more }, undefined, undefined, () => {})
 
   // Servers of every kind (net, tls, http, https, http2) descend from this one.
   const emit = net.Server.prototype.emit
@@ -37,7 +38,7 @@ if (typeof send === 'function' && process.connected && require('cluster').isWork
       subject.once('close', count)
     } else if (event === 'request' && subject && subject.httpVersionMajor === 1) {
       const socket = subject.socket
-      // The app must not see it: its client was told to ask again elsewhere.
+      // The app must not get this request: its client repeats it elsewhere, after an answer with `Connection: close`.
       if (last.has(socket)) return subject.resume(), true
       newest.set(socket, arguments[2])
     } else if (event === 'session' && subject && typeof subject.goaway === 'function') {
@@ -48,7 +49,7 @@ if (typeof send === 'function' && process.connected && require('cluster').isWork
     const session = event === 'stream' && subject ? subject.session : undefined
     if (sessions.has(session)) began(session, subject)
     const result = emit.apply(this, arguments)
-    // GOAWAY right behind a request: a client that sends one after the other has none on the way that it would cross.
+    // GOAWAY is sent right after a request arrives: a client with one request at a time has no other in flight then.
     if (draining && sessions.has(session) && !session.destroyed) session.goaway()
     return result
   }
@@ -62,9 +63,10 @@ if (typeof send === 'function' && process.connected && require('cluster').isWork
     })
   }
 
-  // A client that was told GOAWAY hangs up when it has its answers. One that does not, or asks nothing we could say it
-  // behind, is hung up on when nothing has been under way for a while; not sooner, for Node 18's `close()` hangs up
-  // before the end of the last answer is sent. Node calls that itself when the client says GOAWAY in its turn.
+  // A client that got GOAWAY closes the session when it has its answers. A session that its client keeps open, or that
+  // has no request after which GOAWAY could be sent, is closed after a second without streams; not sooner, since Node
+  // 18's `close()` closes the connection before the end of the last answer is sent. Node calls `close()` by itself when
+  // the client sends GOAWAY, so it is replaced.
   const retire = (session) => {
     session.close = (done) => {
       if (typeof done === 'function') session.once('close', done)
@@ -75,8 +77,8 @@ if (typeof send === 'function' && process.connected && require('cluster').isWork
     }, 1000).unref()
   }
 
-  // A client may send requests before the answers to earlier ones have come (RFC 9112, 9.3.2). What the app has begun
-  // with is finished; the newest of that is the last, unless its head is out and has promised more.
+  // A client may pipeline requests (RFC 9112, 9.3.2). Those that the app has begun are answered, and the response to
+  // the newest of them is the last, unless its head was sent already, without `Connection: close`.
   const isLast = (response) => {
     const socket = response.req && response.req.socket
     const candidate = newest.get(socket)
@@ -84,8 +86,8 @@ if (typeof send === 'function' && process.connected && require('cluster').isWork
     return last.get(socket) === response
   }
 
-  // Hanging up while bytes come in makes the kernel reset the connection, and the client may lose the response to that.
-  // So after the end of ours we wait for the client's, and take no notice of what it says.
+  // If a connection is closed while bytes arrive, the kernel resets it, and the client may lose the response. So the
+  // worker ends its side, and drops what the client sends until that ends, too, for two seconds at most.
   const linger = (socket) => {
     socket.destroySoon = () => {
       socket.end()
@@ -108,8 +110,9 @@ if (typeof send === 'function' && process.connected && require('cluster').isWork
     }
   }
 
-  // A server that accepts for itself (shared handle, `exclusive`) has a real handle. Close only that: http's own
-  // close() would cut idle connections, too. The others' handles are dummies; they get nothing new anyway.
+  // A server that accepts by itself (shared handle, `exclusive`) has a real handle. Only that is closed: http's own
+  // close() would cut idle connections, too. The handles of other servers are dummies, and the daemon sends them no
+  // more.
   const stopAccepting = (server) => {
     if (server._handle && server._handle.fd >= 0) net.Server.prototype.close.call(server)
   }
@@ -119,12 +122,12 @@ if (typeof send === 'function' && process.connected && require('cluster').isWork
     closeAfterResponse()
     for (const session of sessions.keys()) retire(session)
     servers.forEach(stopAccepting)
-    // Node tells nobody when a server's last connection ends while it is open. Asking costs next to nothing, and only
-    // a worker on its way out does it.
+    // Node has no event for the end of the last connection of an open server. Polling is cheap, and only a draining
+    // worker does it.
     const timer = setInterval(() => connections((open) => {
       if (open > 0) return
       clearInterval(timer)
-      say('drained')
+      report('drained')
     }), 10)
   }
 
@@ -140,13 +143,13 @@ if (typeof send === 'function' && process.connected && require('cluster').isWork
     }
   }
 
-  // When all that happens in this turn has happened.
+  // Counts after all events of this turn of the event loop.
   const count = () => {
     if (counting) return
     counting = true
     setImmediate(() => connections((open) => {
       counting = false
-      if (open !== expected) say('open', { count: (expected = open) })
+      if (open !== expected) report('open', { count: (expected = open) })
     }))
   }
 
@@ -163,5 +166,5 @@ if (typeof send === 'function' && process.connected && require('cluster').isWork
       count()
     }
   })
-  say('hello', { version: process.version })
+  report('hello', { version: process.version })
 }

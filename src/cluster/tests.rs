@@ -1,4 +1,4 @@
-//! The cluster against workers played by the test, line by line.
+//! The cluster against workers that the test plays, line by line.
 
 mod backpressure;
 mod dealing;
@@ -26,16 +26,16 @@ use crate::os::net::fdpass;
 use crate::os::tracer::Tracer;
 use crate::spec::{Balance, QueueRule};
 
-/// Longer than anything here takes; what waits that long has hung.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A step that takes longer than this has hung.
+const TIME_LIMIT: Duration = Duration::from_secs(60);
 
-pub(crate) fn play<F: Future<Output = ()>>(story: F) {
+pub(crate) fn play<F: Future<Output = ()>>(scenario: F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let all = async { tokio::time::timeout(PATIENCE * 3, story).await.expect("the story hung") };
+    let all = async { tokio::time::timeout(TIME_LIMIT * 3, scenario).await.expect("the scenario hung") };
     tokio::task::LocalSet::new().block_on(&runtime, all);
 }
 
-/// A cluster and what it told.
+/// A cluster and its notices.
 struct Stage {
     cluster: Cluster,
     notices: UnboundedReceiver<Notice>,
@@ -46,7 +46,7 @@ struct Stage {
 
 const APP: u32 = 7;
 
-/// What a God leaves who was killed.
+/// What a killed God leaves.
 struct Remains {
     records: Records,
     files: HashMap<String, OwnedFd>,
@@ -58,7 +58,7 @@ struct Remains {
 }
 
 impl Remains {
-    /// Changes the cluster's record.
+    /// Changes the cluster's record, as if God had died at another moment.
     fn edit(&mut self, change: impl FnOnce(&mut Value)) {
         let text = self.records.get_mut(&record_key(APP)).unwrap();
         let mut record = serde_json::from_str(text).unwrap();
@@ -66,7 +66,7 @@ impl Remains {
         *text = record.to_string();
     }
 
-    /// The next God.
+    /// Starts the next God.
     fn recover(mut self) -> Stage {
         let persistence = persistence(self.generation + 1, &self.records);
         let (sender, notices) = unbounded_channel();
@@ -86,16 +86,16 @@ impl Remains {
 pub(crate) fn persistence(generation: u64, records: &Records) -> Persistence {
     let shared_memory = Rc::new(SharedMemory::new().unwrap());
     shared_memory.set(Word::Generation, generation);
-    // Copies have other numbers.
+    // The copies of kept files have other numbers, so they are kept anew.
     let records = records.iter().filter(|(key, _)| !key.starts_with("fd/")).map(|(k, v)| (k.clone(), v.clone()));
     Persistence {
         ledger: Ledger::start(Rc::clone(&shared_memory), &records.collect()).unwrap(),
         shared_memory,
-        tracer: Tracer::alone(),
+        tracer: Tracer::direct(),
     }
 }
 
-/// A copy of an open file, by its number.
+/// A copy of an open file, by its descriptor number.
 pub(crate) fn copy(number: i32) -> OwnedFd {
     fdpass::inherited(u16::try_from(number).unwrap()).unwrap()
 }
@@ -126,7 +126,7 @@ impl Stage {
         ledger::read(self.persistence.ledger.file().unwrap()).unwrap()
     }
 
-    /// God is killed, here and now. What he had open stays open as copies of it.
+    /// Kills God at this moment. Its open files stay open as copies.
     async fn die(self) -> Remains {
         let records = self.records();
         let files = ledger::kept(&records).map(|(name, id)| (name.to_owned(), copy(id.number))).collect();
@@ -139,14 +139,14 @@ impl Stage {
         let (balance, queue) = (self.balance, self.queue);
         let remains = Remains { records, files, connections, rest: Vec::new(), generation, balance, queue };
         drop(self);
-        // His tasks end.
+        // The tasks of the dead God end.
         for _ in 0..4 {
             tokio::task::yield_now().await;
         }
         remains
     }
 
-    async fn reborn(self) -> Stage {
+    async fn restart_god(self) -> Stage {
         self.die().await.recover()
     }
 
@@ -156,7 +156,7 @@ impl Stage {
         Fake::new(theirs)
     }
 
-    /// A worker that listens on the port everybody shares.
+    /// A worker that listens on the port that all workers share.
     async fn listening(&self, run: u64) -> Fake {
         let mut worker = self.worker(run);
         worker.listen(0).await;
@@ -164,38 +164,38 @@ impl Stage {
     }
 
     async fn notice(&mut self) -> Notice {
-        let notice = tokio::time::timeout(PATIENCE, self.notices.recv()).await.expect("no notice came").unwrap();
+        let notice = tokio::time::timeout(TIME_LIMIT, self.notices.recv()).await.expect("no notice came").unwrap();
         notice.sender().into_iter().for_each(|run| self.cluster.notice_handled(run));
         notice
     }
 
-    /// True if nothing more was told after all tasks had their say.
-    async fn told_nothing(&mut self) -> bool {
-        quiet().await;
+    /// True if there is no further notice after all tasks have run.
+    async fn has_no_notice(&mut self) -> bool {
+        settle().await;
         self.notices.try_recv().is_err()
     }
 }
 
-/// Lets the cluster's tasks do what they have to do. In many turns: one that takes long since the machine does something
-/// else is no more than one of them.
-async fn quiet() {
+/// Lets the cluster's tasks run until they have nothing to do. In many short sleeps, since on a busy machine a single
+/// long one could pass without any task having run.
+async fn settle() {
     for _ in 0..30 {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
-/// Waits until it is so.
+/// Waits until the condition holds.
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let all = async {
         while !holds() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, all).await.unwrap_or_else(|_| panic!("never came: {what}"));
+    tokio::time::timeout(TIME_LIMIT, all).await.unwrap_or_else(|_| panic!("never came: {what}"));
 }
 
 /// Waits until God has read what the worker wrote.
-async fn heard(worker: &Fake) {
+async fn wait_until_read(worker: &Fake) {
     while fdpass::unread(worker.socket.get_ref()).unwrap() > 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -208,7 +208,7 @@ struct Fake {
     files: RefCell<VecDeque<OwnedFd>>,
     key: String,
     port: u16,
-    /// Of its last question.
+    /// The number of its last request.
     seq: Cell<u64>,
 }
 
@@ -225,7 +225,7 @@ impl Fake {
         }
     }
 
-    fn say(&self, line: &Value) {
+    fn send(&self, line: &Value) {
         self.write(format!("{line}\n").as_bytes());
     }
 
@@ -233,14 +233,14 @@ impl Fake {
         assert_eq!(fdpass::send(self.socket.get_ref(), bytes, None).unwrap(), bytes.len());
     }
 
-    /// The next line, whatever it is; none at the end.
+    /// The next line; `None` at the end of the channel.
     async fn next(&self) -> Option<Value> {
         loop {
             if let Some(line) = self.take_line() {
                 return Some(line);
             }
             let mut ready =
-                tokio::time::timeout(PATIENCE, self.socket.readable()).await.expect("no line came").unwrap();
+                tokio::time::timeout(TIME_LIMIT, self.socket.readable()).await.expect("no line came").unwrap();
             let mut buffer = vec![0; 65536];
             match ready.try_io(|socket| fdpass::receive(socket.get_ref(), &mut buffer)) {
                 Ok(Ok((0, _))) => return None,
@@ -254,7 +254,7 @@ impl Fake {
         }
     }
 
-    /// Takes in what is there.
+    /// Reads once, without waiting.
     fn receive_now(&self) {
         let mut buffer = vec![0; 65536];
         if let Ok((count, files)) = fdpass::receive(self.socket.get_ref(), &mut buffer) {
@@ -276,17 +276,17 @@ impl Fake {
     }
 
     async fn query(&self, more: Value) -> Value {
-        self.ask(&more);
+        self.request_listen(&more);
         self.next().await.unwrap()
     }
 
-    /// A question to listen.
-    fn ask(&self, more: &Value) {
+    /// Sends a request to listen.
+    fn request_listen(&self, more: &Value) {
         self.seq.set(self.seq.get() + 1);
         let mut query = json!({"cmd": "NODE_CLUSTER", "act": "queryServer", "seq": self.seq.get(), "index": 0, "data": null,
             "address": "127.0.0.1", "port": 0, "addressType": 4, "backlog": false});
         query.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        self.say(&query);
+        self.send(&query);
     }
 
     async fn listen(&mut self, index: u64) {
@@ -296,7 +296,7 @@ impl Fake {
         self.port = reply["sockname"]["port"].as_u64().unwrap() as u16;
     }
 
-    /// A connection arrives: its number and socket.
+    /// Waits for a connection. Returns its message number and socket.
     async fn connection(&self) -> (u64, OwnedFd) {
         let line = self.next().await.unwrap();
         assert_eq!((&line["cmd"], &line["msg"]["act"]), (&json!("NODE_HANDLE"), &json!("newconn")), "{line}");
@@ -305,8 +305,8 @@ impl Fake {
         (line["msg"]["seq"].as_u64().unwrap(), file)
     }
 
-    /// The question of a new God comes next: it is turned down, as by Node.
-    async fn reassure(&self) {
+    /// Waits for the sync message of a new God and refuses it, as Node does.
+    async fn refuse_sync(&self) {
         let line = self.next().await.unwrap();
         assert_eq!((&line["cmd"], &line["msg"]["key"]), (&json!("NODE_HANDLE"), &json!("")), "{line}");
         self.files.borrow_mut().pop_front().expect("Node wants something to close");
@@ -314,8 +314,8 @@ impl Fake {
     }
 
     fn answer(&self, seq: u64, accepted: bool) {
-        self.say(&json!({"cmd": "NODE_HANDLE_ACK"}));
-        self.say(&json!({"cmd": "NODE_CLUSTER", "ack": seq, "accepted": accepted, "seq": 1}));
+        self.send(&json!({"cmd": "NODE_HANDLE_ACK"}));
+        self.send(&json!({"cmd": "NODE_CLUSTER", "ack": seq, "accepted": accepted, "seq": 1}));
     }
 
     async fn accept(&self) -> OwnedFd {
@@ -325,7 +325,7 @@ impl Fake {
     }
 
     fn close(&self) {
-        self.say(&json!({"cmd": "NODE_CLUSTER", "act": "close", "key": self.key, "seq": 5}));
+        self.send(&json!({"cmd": "NODE_CLUSTER", "act": "close", "key": self.key, "seq": 5}));
     }
 
     fn at(&self) -> SocketAddr {

@@ -18,7 +18,7 @@ pub(crate) struct Clusters {
 }
 
 impl Clusters {
-    /// No cluster yet. They write down their state in `persistence` and send what workers say to `notices`.
+    /// No cluster yet. Clusters write their state to `persistence` and send what workers report to `notices`.
     pub fn new(persistence: Persistence, notices: UnboundedSender<Notice>) -> Clusters {
         Clusters { by_app: HashMap::new(), persistence, notices }
     }
@@ -70,23 +70,24 @@ impl Clusters {
     /// connection to become ready.
     pub fn mark_not_ready(&mut self, run: Run, app: AppId, spec: &AppSpec, supervisor: &Supervisor) {
         let serves = |process: &Process| process.app == app && process.serves();
-        if spec.listens_before_ready() || (spec.may_be_withheld() && supervisor.processes().any(serves)) {
+        if spec.listens_before_ready() || (spec.may_be_held_back() && supervisor.processes().any(serves)) {
             self.open(app, spec).mark_not_ready(run);
         }
     }
 
     /// Opens the addresses of an app with an idle process, so that connections wait for it. If they cannot be opened, the
-    /// app is reported as in demand: the process starts, and its failure tells why.
+    /// app is reported as in demand: the process starts, and its failure gives the reason.
     pub fn watch_for_demand(&mut self, app: AppId, supervisor: &Supervisor) -> Option<Input> {
         let spec = Arc::clone(&supervisor.app(app)?.spec);
         let opened = self.open(app, &spec).activation().open(&spec.activation);
         opened.err().map(|error| {
-            tracing::error!("`{}` cannot rest: {error}", spec.name);
+            tracing::error!("`{}` cannot be idle: {error}", spec.name);
             Input::Demand { app }
         })
     }
 
-    /// Given sockets: what the God before knew of its workers and may not have passed on is passed on again.
+    /// Repeats to the given sockets of each app which workers are ready or launching, in case the God before died before it
+    /// did so.
     pub fn resume_given_sockets(&self, supervisor: &Supervisor) {
         for process in supervisor.processes() {
             let Some(activation) = self.get(process.app).map(Cluster::activation) else { continue };
@@ -100,7 +101,7 @@ impl Clusters {
     }
 }
 
-/// Admits the workers that are ready and ejects those that are unhealthy: the God before may have died before it did.
+/// Admits the workers that are ready and ejects those that are unhealthy, in case the God before died before it did so.
 fn restore_rotation(app: AppId, cluster: &Cluster, supervisor: &Supervisor) {
     let members = supervisor.processes().filter(|process| process.app == app);
     let serving = members.flat_map(Process::serving).map(|(run, _)| run);

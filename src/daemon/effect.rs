@@ -49,7 +49,9 @@ impl God {
                     cluster.activation().ready(run);
                 }
             }
-            Effect::UpdatePidFile { process } => self.launcher.note_pid(process, &self.supervisor, &self.runs.table),
+            Effect::UpdatePidFile { process } => {
+                self.launcher.update_pid_file(process, &self.supervisor, &self.runs.table);
+            }
             Effect::WatchForDemand { app } => return self.clusters.watch_for_demand(app, &self.supervisor),
             Effect::Publish { process, kind } => self.bus.publish_about(process, kind, &self.supervisor),
             Effect::Settle { ticket, answer } => self.settle(ticket, answer),
@@ -66,7 +68,7 @@ impl God {
             Ok(pid) => {
                 self.node_versions.remove(&id);
                 self.bus.publish_about(id, EventKind::Started { pid }, &self.supervisor);
-                self.launcher.note_pid(id, &self.supervisor, &self.runs.table);
+                self.launcher.update_pid_file(id, &self.supervisor, &self.runs.table);
                 self.check_health(run);
                 Input::Spawned { run }
             }
@@ -75,11 +77,11 @@ impl God {
     }
 
     /// Takes a run out of rotation, then sends the stop signal to its tree, deepest first: or to its main process alone,
-    /// or the message `shutdown` instead, where the spec says so.
+    /// or the message `shutdown` instead, where the spec has it so.
     fn terminate(&mut self, run: Run) {
         self.runs.checks.end(run);
         killpoint::pass("terminating");
-        self.runs.table.told_to_stop(run);
+        self.runs.table.mark_stopping(run);
         killpoint::pass("told-to-stop");
         self.exclude(run);
         let stop = self.supervisor.process_of(run).and_then(|process| self.supervisor.app(process.app));
@@ -95,7 +97,7 @@ impl God {
         }
     }
 
-    /// The operation of a ticket is over: its client gets the answer.
+    /// Sends the answer of the operation that has this ticket to its client.
     fn settle(&mut self, ticket: Ticket, answer: Result<Report, Refusal>) {
         self.ended |= self.ending == Some(ticket);
         let (supervisor, home) = (&self.supervisor, &self.launcher.home);

@@ -10,7 +10,7 @@ use super::runs::table::End;
 use crate::cluster::Notice;
 use crate::keeper::exits::Inbox;
 
-/// All sources.
+/// All sources, owned by the loop of God.
 pub struct Sources {
     /// Those other than signals.
     pub channels: Channels,

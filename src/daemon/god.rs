@@ -1,4 +1,4 @@
-//! The God task: one loop that takes in what happens, has the supervisor decide, and has its effects carried out.
+//! The God task: one loop that receives what happens, has the supervisor decide, and carries out its effects.
 //!
 //! Exits come before readiness, readiness before requests. Handlers are synchronous: nothing here waits for an app.
 //! What the supervisor changed is written down before the first effect is carried out, see
@@ -111,7 +111,7 @@ impl God {
             let noticed = std::mem::take(&mut in_a_row);
             tokio::select! {
                 biased;
-                dead = channels.exits.look() => {
+                dead = channels.exits.wait() => {
                     self.reap(&dead);
                     killpoint::pass("reaped");
                     channels.exits.take();
@@ -149,7 +149,7 @@ impl God {
         }
         // No God follows that would read the rest of the output.
         self.launcher.logs.catch_up(|_| true).await;
-        // The last answers are on their way through tasks of this very thread.
+        // The last answers go to their clients through tasks of this same thread, which are given the time to send them.
         for _ in 0..16 {
             tokio::task::yield_now().await;
         }
@@ -184,7 +184,7 @@ impl God {
                 Input::Exited { run, survivors, .. } => self.main_exited(*run, *survivors),
                 Input::TreeExited { run } => {
                     self.runs.notifications.forget(*run);
-                    self.runs.table.put(*run);
+                    self.runs.table.update_record(*run);
                 }
                 Input::Request { .. }
                 | Input::Spawned { .. }
@@ -214,9 +214,9 @@ impl God {
             if let Some(cluster) = self.clusters.get(process.app) {
                 cluster.gone(run);
             }
-            self.launcher.note_pid(process.id, &self.supervisor, &self.runs.table);
+            self.launcher.update_pid_file(process.id, &self.supervisor, &self.runs.table);
         }
-        self.runs.table.put(run);
+        self.runs.table.update_record(run);
     }
 
     /// Writes down what the supervisor changed, as one piece: the next God finds all of it or nothing.
@@ -285,7 +285,7 @@ impl God {
 
     // Commands of clients.
 
-    /// A client that hung up has no interest in the answer; the work goes on.
+    /// Handles a command. If its client has hung up, the answer is dropped and the work goes on.
     fn command(&mut self, command: Command) {
         match command {
             Command::Request(request, by, reply) => self.request(request, &by, reply),
@@ -330,7 +330,7 @@ impl God {
         if self.ending.is_none() {
             tracing::info!("ending because of {why}");
             if !self.supervisor.is_closing() {
-                Ending::note(clock::epoch_ms(), &self.supervisor, &self.ledger);
+                Ending::record(clock::epoch_ms(), &self.supervisor, &self.ledger);
             }
             self.bus.publish(None, EventKind::ShuttingDown);
         }
@@ -373,13 +373,14 @@ impl God {
         }
     }
 
-    /// Takes the place of the keeper, which has died, and lets another God go on. Returns only if that fails.
+    /// Replaces the keeper, which has died: this process becomes the keeper and starts another God. Returns only if that
+    /// fails.
     fn replace_keeper(&mut self) {
-        tracing::warn!("the keeper died: this process takes its place, and another daemon goes on");
+        tracing::warn!("the keeper died: this process replaces it and starts the daemon anew");
         let error = upgrade::become_keeper(&self.shared_memory, &self.launcher.home);
         tracing::error!("no new keeper could be made, so apps will not outlive this daemon: {error}");
-        self.runs.table.go_alone();
-        self.report_unseen_ends();
+        self.runs.table.continue_without_keeper();
+        self.handle_unreported_exits();
     }
 }
 

@@ -1,8 +1,9 @@
-//! What becomes of a mistake of ours that makes a thread panic.
+//! Handles panics, which are bugs of pmr.
 //!
-//! On God's thread it ends his process at once, with nothing cleaned up, since what he has open is open for the God after
-//! him, too. A client's conversation is the exception: that one alone ends, or a frame that nobody can read would end one
-//! God after the other.
+//! A panic on God's thread ends the process at once, without any cleanup: God shares its table of open files with the
+//! keeper, so a file that it closed would be closed for the next God, too. The exception is the task that serves one RPC
+//! client: a panic there ends only that connection. Otherwise a client that sends the same frame again after each
+//! reconnect would end one God after the other.
 
 use std::io::Write;
 use std::panic;
@@ -16,25 +17,26 @@ use crate::paths::Home;
 const PANICKED: i32 = 101;
 
 tokio::task_local! {
-    /// Set while a client is talked to.
-    static IN_CONVERSATION: ();
+    /// Set in a task that serves an RPC client.
+    static SERVES_CLIENT: ();
 }
 
-/// From now on a panic on this thread, which is God's, ends the process.
-pub fn end_god(home: &Home) {
+/// Makes a panic on the calling thread, which is God's, end the process. A panic on another thread is only logged.
+pub fn install_hook(home: &Home) {
     let (path, god) = (home.daemon_log(), thread::current().id());
     panic::set_hook(Box::new(move |what| {
-        // The log's own thread may not come to it any more. What cannot be written has nowhere to go.
+        // Written directly: the process may end before the log's own thread writes the line. A failed write is ignored,
+        // since it could be reported nowhere else.
         let _ = std::fs::File::options().append(true).open(&path).and_then(|mut log| {
             writeln!(log, "{} ERROR {} panicked: {what}", log::now(), thread::current().name().unwrap_or("a thread"))
         });
-        if thread::current().id() == god && IN_CONVERSATION.try_with(|()| ()).is_err() {
+        if thread::current().id() == god && SERVES_CLIENT.try_with(|()| ()).is_err() {
             clone_files::leave(PANICKED);
         }
     }));
 }
 
-/// Runs a conversation, whose panic is its own affair.
-pub async fn on_its_own(conversation: impl Future<Output = ()>) {
-    IN_CONVERSATION.scope((), conversation).await;
+/// Runs the task that serves one client. A panic in it does not end the process.
+pub async fn isolate_client(task: impl Future<Output = ()>) {
+    SERVES_CLIENT.scope((), task).await;
 }

@@ -1,7 +1,7 @@
-//! Going over to another program, or process: whether the program can go on with the state, the handing over, and the
-//! probation of the new God.
+//! Upgrade of a running daemon to another program: the check whether that program can continue with the state, the
+//! handover, and the probation of the new God. Also the replacement of a keeper that died.
 //!
-//! God itself hands over nothing: its files are open in the keeper, and its state is in the ledger. God ends, and the
+//! God itself passes nothing on: its files are open in the keeper, and its state is in the ledger. God exits, and the
 //! keeper executes the new program; see [`crate::keeper`].
 
 use std::fs::File;
@@ -24,24 +24,24 @@ use crate::paths::Home;
 use crate::protocol::{Refusal, Successor, Upgraded, VERSION};
 use crate::supervisor::{RecordKey, Supervisor};
 
-/// First argument of a program that is to check whether it can go on with the ledger on its standard input.
+/// First argument of a program that is to check whether it can continue with the ledger on its standard input.
 pub const CHECK: &str = "__check";
-/// How long the program may take to answer that.
+/// The program that is checked is killed if it has not answered after this time.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the God of a new program must live before the program before is given up.
+/// The keeper returns to the program before the upgrade if the God of the new program ends within this time.
 const PROBATION: Duration = Duration::from_secs(3);
 
-/// The answer of a program that can go on.
+/// The answer of a program that can continue: its version, and the layout of the memory it shares with its keeper.
 #[derive(Serialize, Deserialize)]
 struct Certificate {
     version: String,
     layout: u64,
 }
 
-/// Whether this program can go on with the ledger in this file. Answer and error are each a line to be printed.
+/// Checks whether this program can continue with the ledger in this file. Returns the line to be printed as the answer.
 ///
 /// # Errors
-/// Why it cannot go on.
+/// Why it cannot continue, as a line to be printed.
 pub fn check(ledger: &OwnedFd) -> Result<String, String> {
     let records = ledger::read(ledger).map_err(|error| format!("the state cannot be read: {error}"))?;
     let format = ledger::format(&records);
@@ -59,8 +59,9 @@ pub(crate) fn read(records: &Records) -> Result<Supervisor, String> {
     Supervisor::from_records(known).map_err(|error| error.to_string())
 }
 
-/// Asks a program whether it can go on with our ledger. Returns the open file of that program, and its version. Blocks.
-pub(crate) fn ask(path: &Path, ledger: OwnedFd) -> Result<(File, String), Refusal> {
+/// Runs a program with [`CHECK`], to find out whether it can continue with our ledger. Returns the open file of that
+/// program, and its version. Blocks for [`CHECK_TIMEOUT`] at most.
+pub(crate) fn check_program(path: &Path, ledger: OwnedFd) -> Result<(File, String), Refusal> {
     let refused = |error: String| Refusal::Failed { doing: format!("asking {}", path.display()), error };
     let file = File::open(path).map_err(|error| refused(error.to_string()))?;
     let child = Command::new(format!("/proc/self/fd/{}", file.as_raw_fd()))
@@ -70,25 +71,26 @@ pub(crate) fn ask(path: &Path, ledger: OwnedFd) -> Result<(File, String), Refusa
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| refused(format!("it cannot be executed: {error}")))?;
-    let said = answer(child).map_err(refused)?;
+    let answer = answer_of(child).map_err(refused)?;
     let Certificate { version, layout } =
-        serde_json::from_str(&said).map_err(|_| refused("it is no pmr that can take over".to_owned()))?;
+        serde_json::from_str(&answer).map_err(|_| refused("it is no pmr that can take over".to_owned()))?;
     if layout != LAYOUT {
         return Err(refused(format!(
-            "version {version} shares its memory in another way and cannot take over while apps run; `pmr save`, `pmr \
-             kill`, `pmr resurrect` with it restarts them"
+            "version {version} has another layout of shared memory and cannot take over while apps run; `pmr save`, \
+             `pmr kill`, `pmr resurrect` with it restarts them"
         )));
     }
     Ok((file, version))
 }
 
-fn answer(mut child: Child) -> Result<String, String> {
+/// The standard output of the check once it has succeeded, else its standard error or its exit status.
+fn answer_of(mut child: Child) -> Result<String, String> {
     let in_words = |error: io::Error| error.to_string();
     let process = pidfd::open(i32::try_from(child.id()).unwrap_or_default()).map_err(in_words)?;
     if !pidfd::ends_within(&process, CHECK_TIMEOUT) {
         let _ = child.kill();
         let _ = child.wait();
-        return Err(format!("it said nothing in {} s", CHECK_TIMEOUT.as_secs()));
+        return Err(format!("it did not answer within {} s", CHECK_TIMEOUT.as_secs()));
     }
     let output = child.wait_with_output().map_err(in_words)?;
     if output.status.success() {
@@ -99,26 +101,27 @@ fn answer(mut child: Child) -> Result<String, String> {
     Err(if why.trim().is_empty() { output.status.to_string() } else { why.trim().to_owned() })
 }
 
-/// The last upgrade of this line of daemons, and the probation of this God if it came by one.
+/// The outcome of the last upgrade in this home, and the probation of this God if an upgrade started it.
 pub(crate) struct Upgrade {
     shared_memory: Rc<SharedMemory>,
     /// Pid of the keeper.
     keeper: i32,
-    /// The outcome, once it is known.
+    /// The outcome; `None` before [`Upgrade::begin`] and during the probation.
     known: Option<Upgraded>,
     /// Clients that wait for the outcome.
     waiting: Vec<oneshot::Sender<Upgraded>>,
-    /// When the probation of this program ends, and the outcome if it is alive by then.
+    /// When the probation of this program ends, and the outcome to report if this God is alive by then.
     probation: Option<(Instant, Upgraded)>,
 }
 
 impl Upgrade {
-    /// Nothing is known yet: [`Upgrade::begin`] is to follow.
+    /// An upgrade with no outcome yet; [`Upgrade::begin`] must follow.
     pub fn new(shared_memory: Rc<SharedMemory>, keeper: i32) -> Upgrade {
         Upgrade { shared_memory, keeper, known: None, waiting: Vec::new(), probation: None }
     }
 
-    /// Takes note of how this God came to be: after `previous`, if there was one, with so many runs.
+    /// Finds out from `previous`, how the God before ended, whether an upgrade started this God, and begins its
+    /// probation if so. `runs` is the number of runs that were taken over.
     pub fn begin(&mut self, previous: Option<Previous>, runs: u32) {
         let probation = previous.map_or(UpgradeProbation::None, |previous| previous.probation);
         self.known = match probation {
@@ -137,24 +140,25 @@ impl Upgrade {
                 self.probation = Some((Instant::now() + PROBATION, Upgraded::Done { gap_ms, runs }));
             }
             UpgradeProbation::NotExecuted | UpgradeProbation::Failed => {
-                tracing::error!("the upgrade failed: the program before it goes on");
+                tracing::error!("the upgrade failed: the daemon continues with the program from before");
                 keeper::end_probation(&self.shared_memory, self.keeper);
             }
         }
     }
 
-    /// When the probation ends; `None` if there is none.
+    /// When the probation ends; `None` if this God is not on probation.
     pub fn deadline(&self) -> Option<Instant> {
         self.probation.as_ref().map(|(end, _)| *end)
     }
 
-    /// The probation is over: from now on there is no way back to the program before.
+    /// Ends the probation: from now on the keeper does not return to the program from before. Sends the outcome to the
+    /// clients that wait for it.
     pub fn complete(&mut self) {
         if let Some((_, outcome)) = self.probation.take() {
             tracing::info!("version {VERSION} has taken over");
             keeper::end_probation(&self.shared_memory, self.keeper);
             for waiting in self.waiting.drain(..) {
-                // A client that hung up has no interest.
+                // Fails if the client has hung up.
                 let _ = waiting.send(outcome.clone());
             }
             self.known = Some(outcome);
@@ -169,8 +173,8 @@ impl Upgrade {
         }
     }
 
-    /// Hands over to this program, of this version, with so many runs, unless the daemon is `closing`. The answer goes out
-    /// first; then this process ends, and the keeper executes the program.
+    /// Hands over to this program, of this version, with this number of runs, unless the daemon is `closing`. The answer
+    /// is sent first; then this process exits, and the keeper executes the program.
     pub fn hand_over(
         &self,
         program: File,
@@ -190,7 +194,7 @@ impl Upgrade {
         drop(reply.send(Ok(Successor { version, runs })));
         let shared_memory = Rc::clone(&self.shared_memory);
         tokio::task::spawn_local(async move {
-            // The answer is on its way through tasks of this very thread.
+            // The answer goes to the client through tasks of this same thread, which are given the time to send it.
             for _ in 0..16 {
                 tokio::task::yield_now().await;
             }
@@ -202,8 +206,8 @@ impl Upgrade {
     }
 }
 
-/// Executes this program once more, as the keeper, which starts another God that goes on. For a God whose keeper has died.
-/// Returns only if that fails.
+/// Executes this program anew in this process, as the keeper, which starts the next God. Called by a God whose keeper has
+/// died. Returns only if that fails.
 pub(crate) fn become_keeper(shared_memory: &SharedMemory, home: &Home) -> io::Error {
     shared_memory.set(Word::LastEnd, 0);
     shared_memory.set(Word::EndedAt, clock::monotonic_ms());

@@ -24,7 +24,7 @@ const TAKEOVER: &str = "any program in cluster mode";
 /// Can sockets of programs be taken over as they bind? We try it with a child: as its parent we may what the keeper may
 /// with the programs of a daemon, who is above them.
 pub fn takeover() -> Finding {
-    let ability = match ability::ability(None, &Tracer::alone()) {
+    let ability = match ability::ability(None, &Tracer::direct()) {
         Ok(ability) => ability,
         Err(error) => return Finding::missing(TAKEOVER, format!("it cannot be tried: {error}"), "try it again"),
     };

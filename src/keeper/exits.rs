@@ -1,8 +1,8 @@
-//! How children ended, from the keeper, who reaps them, to God, who wants to know.
+//! How children ended: from the keeper, which reaps them, to God, which acts on it.
 //!
-//! The socket between them is the memory: what no God has taken yet waits in it, also for the next God. He looks at a
-//! message first and takes it away when he has acted on it, so none is lost with him; that he may see one twice does no
-//! harm, since the run it belonged to has ended then.
+//! The socket between the two holds what no God has taken yet, also for the next God. God reads a message first and
+//! removes it after it has acted on it, so no exit is lost with a God. A God may see an exit that its predecessor
+//! has acted on. That does no harm, since the run it belonged to has ended by then.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,22 +14,25 @@ use tokio::io::unix::AsyncFd;
 use crate::os::net::fdpass;
 use crate::os::process::reap::Ended;
 
-/// A child that was reaped, and how it ended.
+/// Pid of a child that was reaped, and how it ended.
 pub type Exit = (i32, Ended);
 
 /// Exits in one message at most.
 const AT_ONCE: usize = 64;
 /// Bytes of one exit: pid, 0 for a code and 1 for a signal, the code or signal; each an i32 LE.
 const ENTRY: usize = 12;
-/// Exits kept while nobody takes any.
+/// Most exits that the keeper holds in memory while the socket is full.
 const KEPT: usize = 1 << 16;
 
-/// Both ends: God's, the keeper's.
+/// A new socket pair: God's end, and the keeper's.
+///
+/// # Errors
+/// `EMFILE`, `ENFILE`.
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 
-/// The keeper's end.
+/// The keeper's end: exits go in.
 #[derive(Debug)]
 pub struct Outbox {
     socket: OwnedFd,
@@ -38,14 +41,14 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// With nothing to be sent.
+    /// An outbox without exits.
     #[must_use]
     pub fn new(socket: OwnedFd) -> Outbox {
         Outbox { socket, unsent: VecDeque::new(), forgotten: 0 }
     }
 
-    /// Takes in an exit. Beyond a bound, which only a machine full of dying processes without a God reaches, the oldest
-    /// is forgotten: the next God finds that the process is gone, not how it ended.
+    /// Adds an exit. Beyond a bound, which only a machine full of dying processes without a God reaches, the oldest
+    /// exit is forgotten. The next God then finds that the process is gone, but not how it ended.
     pub fn add(&mut self, exit: Exit) {
         if self.unsent.len() == KEPT {
             self.unsent.pop_front();
@@ -54,7 +57,7 @@ impl Outbox {
         self.unsent.push_back(exit);
     }
 
-    /// Sends what there is room for. True if nothing is left.
+    /// Sends as many exits as the socket has room for. True if none is left.
     pub fn flush(&mut self) -> bool {
         while !self.unsent.is_empty() {
             let count = self.unsent.len().min(AT_ONCE);
@@ -67,27 +70,30 @@ impl Outbox {
         true
     }
 
-    /// How many were forgotten.
+    /// How many exits were forgotten since this keeper began.
     #[must_use]
     pub fn forgotten(&self) -> u64 {
         self.forgotten
     }
 }
 
-/// God's end.
+/// God's end: exits come out.
 #[derive(Debug)]
 pub struct Inbox {
     socket: AsyncFd<OwnedFd>,
 }
 
 impl Inbox {
-    /// Must be called inside the runtime.
+    /// An inbox around God's end of the socket pair. Must be called inside the runtime.
+    ///
+    /// # Errors
+    /// If the runtime cannot watch the socket.
     pub fn new(socket: OwnedFd) -> io::Result<Inbox> {
         Ok(Inbox { socket: fdpass::watch(socket)? })
     }
 
-    /// The exits of the oldest message, which stays where it is until [`Inbox::take`]. Waits for one.
-    pub async fn look(&self) -> Vec<Exit> {
+    /// Waits for a message and returns the exits in the oldest one, which stays in the socket until [`Inbox::take`].
+    pub async fn wait(&self) -> Vec<Exit> {
         loop {
             let Ok(mut ready) = self.socket.readable().await else { return std::future::pending().await };
             match self.peek() {
@@ -97,7 +103,7 @@ impl Inbox {
         }
     }
 
-    /// The same without waiting.
+    /// The exits in the oldest message, if there is one. Does not wait, and takes nothing away.
     #[must_use]
     pub fn peek(&self) -> Option<Vec<Exit>> {
         let mut message = [0; AT_ONCE * ENTRY];
@@ -105,10 +111,10 @@ impl Inbox {
         (count > 0).then(|| message[..count].as_chunks().0.iter().map(decode).collect())
     }
 
-    /// Takes the oldest message away.
+    /// Removes the oldest message from the socket.
     pub fn take(&self) {
         let mut nothing = [0; 1];
-        // Cannot fail after a look: nobody else takes any.
+        // Cannot fail after `wait` or `peek`: no other reader takes messages.
         let _ = recv(self.socket.as_fd(), &mut nothing, RecvFlags::DONTWAIT | RecvFlags::TRUNC);
     }
 }
@@ -136,7 +142,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn exits_wait_until_they_are_taken_and_come_in_order() {
+    async fn exits_wait_until_they_are_taken_and_arrive_in_order() {
         let (theirs, ours) = pair().unwrap();
         let mut outbox = Outbox::new(ours);
         outbox.add((7, Ended::Code(3)));
@@ -145,20 +151,20 @@ mod tests {
         outbox.add((9, Ended::Code(0)));
         assert!(outbox.flush());
         let second = theirs.try_clone().unwrap();
-        let dead = Inbox::new(theirs).unwrap();
+        let first_reader = Inbox::new(theirs).unwrap();
         let first = vec![(7, Ended::Code(3)), (8, Ended::Signal(9))];
-        assert_eq!(dead.look().await, first);
-        drop(dead);
-        let heir = Inbox::new(second).unwrap();
-        assert_eq!(heir.look().await, first, "the first reader died before it took them");
-        heir.take();
-        assert_eq!(heir.look().await, [(9, Ended::Code(0))]);
-        heir.take();
-        assert_eq!(heir.peek(), None);
+        assert_eq!(first_reader.wait().await, first);
+        drop(first_reader);
+        let successor = Inbox::new(second).unwrap();
+        assert_eq!(successor.wait().await, first, "the first reader died before it took them");
+        successor.take();
+        assert_eq!(successor.wait().await, [(9, Ended::Code(0))]);
+        successor.take();
+        assert_eq!(successor.peek(), None);
     }
 
     #[tokio::test]
-    async fn without_a_reader_they_are_kept_up_to_a_bound() {
+    async fn without_a_reader_exits_are_kept_up_to_a_bound() {
         let (theirs, ours) = pair().unwrap();
         let mut outbox = Outbox::new(ours);
         for pid in 0..(KEPT as i32 * 2) {

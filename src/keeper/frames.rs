@@ -10,15 +10,15 @@
 
 use std::collections::BTreeMap;
 
-/// Bytes before the payload.
+/// Length of the header of a frame, in bytes.
 pub const HEADER: usize = 8;
-/// A longer frame is damage.
+/// Longest payload, in bytes. A header that announces more is damaged.
 const LONGEST: usize = 1 << 30;
 
-/// The records that count, by key.
+/// The last record of each key: its JSON text by its key.
 pub type Records = BTreeMap<String, String>;
 
-/// Adds a record to a payload; without `json`, the key's removal.
+/// Adds a record to a payload; without `json`, the removal of the key. The key has no space; neither has a line break.
 pub fn add(payload: &mut Vec<u8>, key: &str, json: Option<&str>) {
     debug_assert!(!key.contains([' ', '\n']) && !json.is_some_and(|json| json.contains('\n')), "{key}");
     payload.extend_from_slice(key.as_bytes());
@@ -29,7 +29,7 @@ pub fn add(payload: &mut Vec<u8>, key: &str, json: Option<&str>) {
     payload.push(b'\n');
 }
 
-/// The bytes that go before a payload.
+/// The header of a payload: its length and its CRC-32.
 #[must_use]
 pub fn header(payload: &[u8]) -> [u8; HEADER] {
     let mut header = [0; HEADER];
@@ -39,7 +39,7 @@ pub fn header(payload: &[u8]) -> [u8; HEADER] {
     header
 }
 
-/// A whole frame.
+/// A whole frame: header and payload.
 #[must_use]
 pub fn frame(payload: &[u8]) -> Vec<u8> {
     [&header(payload)[..], payload].concat()
@@ -53,7 +53,7 @@ pub fn lines(payload: &[u8]) -> impl Iterator<Item = (&str, Option<&str>)> {
     })
 }
 
-/// Reads frames up to the end or the first damage. Returns how many bytes were good.
+/// Reads frames into `records`, up to the end or the first damage. Returns how many bytes were whole frames.
 pub fn read(bytes: &[u8], records: &mut Records) -> usize {
     let mut at = 0;
     while let Some(payload) = payload_at(bytes, at) {
@@ -68,13 +68,13 @@ pub fn read(bytes: &[u8], records: &mut Records) -> usize {
     at
 }
 
-/// True if somewhere in there a whole frame begins: what stands before it was damaged, not merely cut off.
+/// True if a whole frame begins anywhere in these bytes: then what stands before it was damaged, not merely cut off.
 #[must_use]
 pub fn any_in(bytes: &[u8]) -> bool {
     (0..bytes.len()).any(|at| payload_at(bytes, at).is_some())
 }
 
-/// The payload of the frame that begins there, if it is whole.
+/// The payload of the frame that begins at this offset, if the frame is whole.
 fn payload_at(bytes: &[u8], at: usize) -> Option<&[u8]> {
     let header = bytes.get(at..at + HEADER)?;
     let number = |range: std::ops::Range<usize>| header[range].try_into().map(u32::from_le_bytes).ok();
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_told_from_a_cut() {
+    fn damage_is_distinguished_from_a_cut() {
         let whole = sample();
         let first = HEADER + u32::from_le_bytes(whole[..4].try_into().unwrap()) as usize;
         for cut in 1..whole.len() {
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn any_damaged_bit_ends_the_reading() {
+    fn a_single_damaged_bit_ends_the_reading() {
         let whole = sample();
         for at in 0..whole.len() {
             let mut bytes = whole.clone();

@@ -1,10 +1,10 @@
-//! God's state as it is now, where it outlives him: records in a file without a name, which the keeper has open, too.
+//! God's present state, where it outlives God: records in a file in memory, which the keeper has open, too.
 //!
-//! Writing costs one system call and no disk; what is on disk for the next boot is written from here, at leisure. A God
-//! that was killed while he wrote leaves a frame that does not count.
+//! A write costs one system call and no disk access. The journal on disk, for the next boot, is fed from here in its
+//! own time. A God that is killed while it writes leaves a frame that does not count.
 //!
-//! Files are kept by name: the record `fd/NAME` says under which number, and what lies there, so that a number that was
-//! given again is not taken for what it was.
+//! Open files are kept by name. The record `fd/NAME` holds the number of the descriptor and the identity of the file
+//! behind it, so that a number which was given to another file is not taken for the kept one.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -19,26 +19,26 @@ use super::shared_memory::{FdSlot, SharedMemory};
 use crate::os::fs::files::FileId;
 use crate::os::killpoint;
 
-/// Before this many bytes nothing is compacted.
+/// A file shorter than this, in bytes, is not compacted.
 const SMALL: u64 = 1 << 20;
-/// A file this many times as long as what counts in it is compacted.
+/// A file this many times as long as the records that count in it is compacted.
 const SLACK: u64 = 4;
 /// Key of the record with the version of the format.
 const FORMAT: &str = "format";
-/// The version this build writes. It reads this one and those before.
+/// The version of the format that this program writes. It reads this one and those before.
 pub const FORMAT_VERSION: u32 = 1;
-/// What keys of kept files begin with.
+/// Prefix of the keys of kept files.
 const FILE: &str = "fd/";
 
-/// Who else wants what is written.
-pub trait Tap {
-    /// These records were written, as one payload (see [`frames`]).
+/// Receives a copy of all that is written to a ledger, for the journal on disk.
+pub trait RecordSink {
+    /// Called after these records were written, with one payload (see [`frames`]).
     fn written(&self, payload: &[u8]);
-    /// From now on the records are in this file: all that were written and all that will be.
+    /// Called when the ledger moves to another file, which holds all records so far and gets all later ones.
     fn moved(&self, file: OwnedFd);
 }
 
-/// The records of one God. Clones are the same ledger.
+/// The ledger of one God. Clones write to the same file.
 #[derive(Clone)]
 pub struct Ledger {
     inner: Rc<RefCell<Inner>>,
@@ -49,13 +49,13 @@ struct Inner {
     file: OwnedFd,
     /// Bytes in the file that count as written.
     length: u64,
-    /// Length of the last record of each key.
+    /// Length of the last record of each key, in bytes.
     sizes: HashMap<String, usize>,
-    /// Their sum.
+    /// Sum of these lengths.
     live: u64,
     /// Records that are not written yet.
     payload: Vec<u8>,
-    tap: Option<Box<dyn Tap>>,
+    sink: Option<Box<dyn RecordSink>>,
 }
 
 impl std::fmt::Debug for Ledger {
@@ -65,30 +65,39 @@ impl std::fmt::Debug for Ledger {
 }
 
 /// Reads all records of a ledger's file.
+///
+/// # Errors
+/// If the file cannot be read. Damage is no error; it ends the records.
 pub fn read(file: impl AsFd) -> io::Result<Records> {
     let length = length(&file)?;
     read_first(file, length)
 }
 
-/// How many bytes a ledger's file has.
+/// Length of a ledger's file, in bytes.
+///
+/// # Errors
+/// None is known.
 pub fn length(file: impl AsFd) -> io::Result<usize> {
     Ok(usize::try_from(rustix::fs::fstat(file)?.st_size).unwrap_or(0))
 }
 
-/// Reads the records as they were when the file had so many bytes.
+/// Reads the records as they were when the file had this length.
+///
+/// # Errors
+/// Those of [`read`].
 pub fn read_first(file: impl AsFd, length: usize) -> io::Result<Records> {
     let mut records = Records::new();
     frames::read(&contents(file.as_fd(), length)?, &mut records);
     Ok(records)
 }
 
-/// The version of the format a ledger was written in.
+/// The version of the format that a ledger was written in; 0 if it has no such record.
 #[must_use]
 pub fn format(records: &Records) -> u32 {
     records.get(FORMAT).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// The files kept in a ledger: name and where it is.
+/// The files that a ledger keeps: the name, and which file under which number.
 pub fn kept(records: &Records) -> impl Iterator<Item = (&str, FileId)> {
     records
         .range(FILE.to_owned()..)
@@ -110,11 +119,14 @@ fn contents(file: std::os::fd::BorrowedFd<'_>, length: usize) -> io::Result<Vec<
 }
 
 impl Ledger {
-    /// A new ledger with these records, which becomes the one that the next God reads.
+    /// Makes a new ledger with these records, which becomes the one that the next God reads.
+    ///
+    /// # Errors
+    /// If there is no memory or descriptor to be had.
     pub fn start(shared_memory: Rc<SharedMemory>, records: &Records) -> io::Result<Ledger> {
         let file = create()?;
         let inner =
-            Inner { shared_memory, file, length: 0, sizes: HashMap::new(), live: 0, payload: Vec::new(), tap: None };
+            Inner { shared_memory, file, length: 0, sizes: HashMap::new(), live: 0, payload: Vec::new(), sink: None };
         let ledger = Ledger { inner: Rc::new(RefCell::new(inner)) };
         ledger.put(FORMAT, &FORMAT_VERSION.to_string());
         for (key, json) in records.iter().filter(|(key, _)| *key != FORMAT) {
@@ -129,18 +141,18 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// Writes a record, with the next [`Ledger::commit`]. `json` has no raw line breaks.
+    /// Writes a record with the next [`Ledger::commit`]. `json` has no raw line breaks.
     pub fn put(&self, key: &str, json: &str) {
         self.inner.borrow_mut().add(key, Some(json));
     }
 
-    /// Removes a record, with the next [`Ledger::commit`].
+    /// Removes a record with the next [`Ledger::commit`].
     pub fn remove(&self, key: &str) {
         self.inner.borrow_mut().add(key, None);
     }
 
-    /// Keeps an open file under a name, at once: a God who comes after us finds it. It must stay open under its number
-    /// until [`Ledger::release`].
+    /// Keeps an open file under a name, at once, so that the next God finds it. The file must stay open under its
+    /// number until [`Ledger::release`].
     pub fn keep(&self, name: &str, file: impl AsFd) {
         let json = FileId::of(file).and_then(|id| Ok(serde_json::to_string(&id)?));
         match json {
@@ -152,7 +164,7 @@ impl Ledger {
         }
     }
 
-    /// Keeps a file no longer. To be called before it is closed.
+    /// Ends the keeping of a file. To be called before the file is closed.
     pub fn release(&self, name: &str) {
         let key = format!("{FILE}{name}");
         if self.inner.borrow().sizes.contains_key(&key) {
@@ -161,8 +173,8 @@ impl Ledger {
         }
     }
 
-    /// Writes what was put and removed since the last time, whole or not at all. Should the memory be short, it stays
-    /// for the next time.
+    /// Writes all changes since the last commit, whole or not at all. If memory is short, they stay for the next
+    /// commit.
     pub fn commit(&self) {
         let mut inner = self.inner.borrow_mut();
         if inner.payload.is_empty() {
@@ -173,14 +185,20 @@ impl Ledger {
         }
     }
 
-    /// From now on `tap` gets what is written, too, and at once the file with what was.
-    pub fn set_tap(&self, tap: Box<dyn Tap>) -> io::Result<()> {
-        tap.moved(self.file()?);
-        self.inner.borrow_mut().tap = Some(tap);
+    /// Has `sink` receive all that is written from now on, and at once the file with what was written before.
+    ///
+    /// # Errors
+    /// If there is no descriptor to be had.
+    pub fn set_sink(&self, sink: Box<dyn RecordSink>) -> io::Result<()> {
+        sink.moved(self.file()?);
+        self.inner.borrow_mut().sink = Some(sink);
         Ok(())
     }
 
-    /// A descriptor of the file as it is now, for reading.
+    /// A new descriptor of the present file, for reading.
+    ///
+    /// # Errors
+    /// If there is no descriptor to be had.
     pub fn file(&self) -> io::Result<OwnedFd> {
         self.inner.borrow().file.try_clone()
     }
@@ -203,15 +221,15 @@ impl Inner {
         let frame = frames::frame(&self.payload);
         append(&self.file, self.length, &frame)?;
         self.length += frame.len() as u64;
-        if let Some(tap) = &self.tap {
-            tap.written(&self.payload);
+        if let Some(sink) = &self.sink {
+            sink.written(&self.payload);
         }
         self.payload.clear();
         self.payload.shrink_to(64 << 10);
         Ok(())
     }
 
-    /// Writes what counts to a new file, which takes the place of the old one in one step.
+    /// Writes the records that count to a new file, which takes the place of the old one in one step.
     fn compact_if_long(&mut self) -> io::Result<()> {
         if self.length < SMALL || self.length < self.live * SLACK {
             return Ok(());
@@ -223,13 +241,13 @@ impl Inner {
         let (file, frame) = (create()?, frames::frame(&payload));
         append(&file, 0, &frame)?;
         killpoint::pass("compacting");
-        let second = self.tap.is_some().then(|| file.try_clone()).transpose()?;
+        let second = self.sink.is_some().then(|| file.try_clone()).transpose()?;
         self.shared_memory.set_fd_slot(FdSlot::Ledger, Some(file.as_raw_fd()));
         killpoint::pass("compacted");
         self.file = file;
         self.length = frame.len() as u64;
-        if let (Some(tap), Some(second)) = (&self.tap, second) {
-            tap.moved(second);
+        if let (Some(sink), Some(second)) = (&self.sink, second) {
+            sink.moved(second);
         }
         Ok(())
     }
@@ -239,7 +257,7 @@ fn create() -> io::Result<OwnedFd> {
     Ok(memfd_create("pmr-ledger", MemfdFlags::CLOEXEC)?)
 }
 
-/// Writes all of it there, or leaves the file as long as it was.
+/// Writes all bytes at the offset `at`, the end of the file, or leaves the file at that length.
 fn append(file: &OwnedFd, at: u64, bytes: &[u8]) -> io::Result<()> {
     let mut written = 0;
     while written < bytes.len() {
@@ -272,8 +290,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_committed_is_there_and_what_is_not_is_not() {
-        let (_region, ledger) = start(&[("a", "1")]);
+    fn only_committed_changes_are_written() {
+        let (_shared_memory, ledger) = start(&[("a", "1")]);
         ledger.put("b", "2");
         ledger.remove("a");
         assert_eq!(written(&ledger), Records::from([("a".into(), "1".into())]));
@@ -284,7 +302,7 @@ mod tests {
 
     #[test]
     fn files_are_kept_by_name_until_released() {
-        let (_region, ledger) = start(&[]);
+        let (_shared_memory, ledger) = start(&[]);
         let file = std::fs::File::open("/dev/null").unwrap();
         ledger.keep("log/7/out", &file);
         let records = read(ledger.file().unwrap()).unwrap();
@@ -295,39 +313,39 @@ mod tests {
         assert!(written(&ledger).is_empty());
     }
 
-    /// Hears of everything.
+    /// Collects the records, and holds the last file and how often there was a new one.
     #[derive(Clone, Default)]
-    struct Ear(Rc<RefCell<(Records, Option<OwnedFd>, usize)>>);
+    struct Collector(Rc<RefCell<(Records, Option<OwnedFd>, usize)>>);
 
-    impl Tap for Ear {
+    impl RecordSink for Collector {
         fn written(&self, payload: &[u8]) {
             frames::read(&frames::frame(payload), &mut self.0.borrow_mut().0);
         }
 
         fn moved(&self, file: OwnedFd) {
-            let mut heard = self.0.borrow_mut();
-            (heard.1, heard.2) = (Some(file), heard.2 + 1);
+            let mut received = self.0.borrow_mut();
+            (received.1, received.2) = (Some(file), received.2 + 1);
         }
     }
 
     #[test]
-    fn a_tap_hears_of_every_record_and_always_has_the_file() {
-        let (_region, ledger) = start(&[("before", "1")]);
-        let ear = Ear::default();
-        ledger.set_tap(Box::new(ear.clone())).unwrap();
+    fn a_sink_receives_every_record_and_always_has_the_present_file() {
+        let (_shared_memory, ledger) = start(&[("before", "1")]);
+        let sink = Collector::default();
+        ledger.set_sink(Box::new(sink.clone())).unwrap();
         let long = format!("\"{}\"", "x".repeat(100_000));
         for round in 0..50 {
             ledger.put(&format!("k{}", round % 3), &long);
             ledger.commit();
-            let heard = ear.0.borrow();
-            assert_eq!(read(heard.1.as_ref().unwrap()).unwrap(), read(ledger.file().unwrap()).unwrap());
+            let received = sink.0.borrow();
+            assert_eq!(read(received.1.as_ref().unwrap()).unwrap(), read(ledger.file().unwrap()).unwrap());
         }
-        let heard = ear.0.borrow();
-        assert!(heard.0.len() == 3 && heard.2 > 1, "it moved {} times", heard.2);
+        let received = sink.0.borrow();
+        assert!(received.0.len() == 3 && received.2 > 1, "the ledger moved {} times", received.2);
     }
 
     #[test]
-    fn it_stays_short_and_the_region_always_names_the_file_that_counts() {
+    fn the_ledger_stays_short_and_the_shared_memory_always_names_the_present_file() {
         let (shared_memory, ledger) = start(&[("stays", "1")]);
         let long = format!("\"{}\"", "x".repeat(1000));
         for round in 0..5000 {

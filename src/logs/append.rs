@@ -1,9 +1,10 @@
-//! An open log file, and how bytes come to its end.
+//! An open log file, and how bytes are appended to it.
 //!
-//! Into a regular file they go by splice(2): one system call, which `kill -9` ends before or after a byte but never
-//! between taking it from the pipe and writing it. The kernel refuses that to files opened for appending, so the end is
-//! looked up each time, under a lock that keeps other writers of ours out: one that knows the file by another name, or
-//! a thread of a killed daemon that still sits on a slow disk. What is no regular file is written to as ever.
+//! Bytes go into a regular file by splice(2): one system call, which `kill -9` ends before or after a byte but never
+//! between taking it from the pipe and writing it. The kernel refuses to splice into files opened for appending, so
+//! each write looks up the end of the file first, under a lock that excludes pmr's other writers: one that opened the
+//! file by another path, or a thread of a killed daemon that still waits for a slow disk. Terminals, FIFOs and other
+//! special files are written to in the usual method.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -26,32 +27,32 @@ const DIR_MODE: u32 = 0o750;
 /// Device and inode.
 pub(super) type Identity = (u64, u64);
 
-/// A file that is open for writing at its end.
+/// A log file that is open for appending.
 #[derive(Debug)]
-pub(super) struct Open {
+pub(super) struct AppendFile {
     file: File,
     pub(super) identity: Identity,
-    /// Of the folder it was opened in.
+    /// Identity of the folder in which the file was opened.
     folder: Option<Identity>,
-    way: Way,
+    method: WriteMethod,
 }
 
 /// How bytes get from a pipe into the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    /// In the kernel, nothing lost or doubled by a kill.
+enum WriteMethod {
+    /// By splice(2), in the kernel: a kill loses and doubles nothing.
     Splice,
-    /// Read and written: terminals, FIFOs, file systems that cannot do better.
+    /// By read(2) and write(2): for terminals, FIFOs and file systems without splice.
     Copy,
 }
 
-impl Open {
+impl AppendFile {
     /// Opens the file at `path`, or makes it and its folders.
-    pub(super) fn new(path: &Path) -> io::Result<Open> {
+    pub(super) fn new(path: &Path) -> io::Result<AppendFile> {
         let file = open_or_create(path)?;
         let metadata = file.metadata()?;
-        let way = if metadata.is_file() { Way::Splice } else { Way::Copy };
-        Ok(Open { file, identity: identity_of(&metadata), folder: folder_of(path), way })
+        let method = if metadata.is_file() { WriteMethod::Splice } else { WriteMethod::Copy };
+        Ok(AppendFile { file, identity: identity_of(&metadata), folder: folder_of(path), method })
     }
 
     /// True if no path leads to it any more.
@@ -64,7 +65,7 @@ impl Open {
         folder_of(path).is_some_and(|folder| Some(folder) != self.folder)
     }
 
-    /// True if it ends in the middle of a line. What cannot be read back is taken to end well.
+    /// True if the file ends in the middle of a line; false if its last byte cannot be read.
     pub(super) fn ends_midline(&self) -> bool {
         let end = rustix::fs::seek(&self.file, SeekFrom::End(0)).unwrap_or(0);
         self.byte_before(end).is_some_and(|last| last != b'\n')
@@ -72,19 +73,20 @@ impl Open {
 
     /// Writes all of `text`.
     pub(super) fn write(&mut self, text: &[u8]) -> io::Result<()> {
-        match self.way {
-            Way::Splice => self.at_end(|file, end| file.write_all_at(text, end)),
-            Way::Copy => self.file.write_all(text),
+        match self.method {
+            WriteMethod::Splice => self.at_end(|file, end| file.write_all_at(text, end)),
+            WriteMethod::Copy => self.file.write_all(text),
         }
     }
 
-    /// Moves at most `length` bytes of what is in the pipe, and says how many it was. A failure leaves them in the
-    /// pipe, but for [`Way::Copy`], which tells how many it had taken out and not written.
-    pub(super) fn take(&mut self, pipe: &Pipe, length: usize) -> Result<usize, Failed> {
-        if self.way == Way::Splice {
+    /// Moves at most `length` bytes from the pipe to the file and returns how many it moved. After a failure the bytes
+    /// are still in the pipe, except with [`WriteMethod::Copy`]: the error says how many bytes were taken out and not
+    /// written.
+    pub(super) fn take(&mut self, pipe: &Pipe, length: usize) -> Result<usize, WriteFailure> {
+        if self.method == WriteMethod::Splice {
             match self.splice(pipe, length) {
                 Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.fall_back()?,
-                result => return result.map_err(|error| Failed { taken: 0, error }),
+                result => return result.map_err(|error| WriteFailure { taken: 0, error }),
             }
         }
         self.copy(pipe, length)
@@ -92,7 +94,7 @@ impl Open {
 
     fn fall_back(&mut self) -> io::Result<()> {
         rustix::fs::fcntl_setfl(&self.file, OFlags::APPEND)?;
-        self.way = Way::Copy;
+        self.method = WriteMethod::Copy;
         Ok(())
     }
 
@@ -100,7 +102,7 @@ impl Open {
         self.at_end(|file, mut end| {
             let mut before = self.byte_before(end);
             if end > 0 && before.is_none() {
-                // Truncated just now; or not readable, and then the end is what it was.
+                // The file was truncated just now, or is not readable; in that case the end stays the same.
                 end = rustix::fs::seek(file, SeekFrom::End(0))?;
                 before = self.byte_before(end);
             }
@@ -114,8 +116,8 @@ impl Open {
         })
     }
 
-    /// Somebody truncated the file (logrotate's `copytruncate`) after its end was looked up, so what was written
-    /// stands behind a gap of zeros.
+    /// Repairs a file that was truncated (logrotate's `copytruncate`) after its end was looked up: the bytes that were
+    /// written stand behind a gap of zeros.
     ///
     /// A kill of the daemon right here can leave these bytes twice; the other order would lose them.
     fn move_to_start(&self, from: u64, length: usize) -> io::Result<()> {
@@ -132,10 +134,10 @@ impl Open {
         self.file.set_len(length as u64)
     }
 
-    fn copy(&mut self, pipe: &Pipe, length: usize) -> Result<usize, Failed> {
+    fn copy(&mut self, pipe: &Pipe, length: usize) -> Result<usize, WriteFailure> {
         let copied = pipe.read(length, |bytes| match write_counted(&mut self.file, bytes) {
             (_, Ok(())) => Ok(bytes.len()),
-            (written, Err(error)) => Err(Failed { taken: bytes.len() - written, error }),
+            (written, Err(error)) => Err(WriteFailure { taken: bytes.len() - written, error }),
         });
         copied.map_err(io::Error::from)?
     }
@@ -146,14 +148,14 @@ impl Open {
         matches!(read, Ok(1)).then_some(byte[0])
     }
 
-    /// Runs `work` with the end of the file, while nobody else of ours writes to it. A file system that knows no locks
-    /// goes without.
+    /// Runs `work` with the end of the file, under a lock that excludes pmr's other writers. Without a lock on file
+    /// systems that have none.
     fn at_end<T>(&self, work: impl FnOnce(&File, u64) -> io::Result<T>) -> io::Result<T> {
         let locked = self.lock();
         let outcome = rustix::fs::seek(&self.file, SeekFrom::End(0)).map_err(io::Error::from);
         let outcome = outcome.and_then(|end| work(&self.file, end));
         if locked {
-            // The lock is ours, so there is nothing to fail.
+            // Unlocking a lock that this process holds does not fail.
             let _ = fcntl(&self.file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_UNLCK)));
         }
         outcome
@@ -172,20 +174,21 @@ impl Open {
 
 /// Bytes that could not be written.
 #[derive(Debug)]
-pub(super) struct Failed {
-    /// So many are out of the pipe and lost.
+pub(super) struct WriteFailure {
+    /// Number of bytes that were taken out of the pipe and not written: they are lost.
     pub(super) taken: usize,
     pub(super) error: io::Error,
 }
 
-impl From<io::Error> for Failed {
-    fn from(error: io::Error) -> Failed {
-        Failed { taken: 0, error }
+impl From<io::Error> for WriteFailure {
+    fn from(error: io::Error) -> WriteFailure {
+        WriteFailure { taken: 0, error }
     }
 }
 
-impl Failed {
-    /// The pipe had nothing; the file is not to blame. What cannot be written at present has been taken.
+impl WriteFailure {
+    /// True if the pipe was empty, so that the failure is not the file's. A file that cannot be written at present has
+    /// `taken` > 0.
     pub(super) fn is_empty_pipe(&self) -> bool {
         self.taken == 0 && self.error.raw_os_error() == Some(Errno::AGAIN.raw_os_error())
     }
@@ -221,7 +224,7 @@ fn open_or_create(path: &Path) -> io::Result<File> {
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).mode(FILE_MODE).custom_flags(libc::O_NOCTTY);
-    // To see how it ends. Not for a FIFO, which would have us for its reader then.
+    // Open for reading too, to see the last byte. Not a FIFO: the daemon would become its reader.
     if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
         return options.open(path);
     }

@@ -1,8 +1,8 @@
-//! The one thread that waits for output, of all apps together.
+//! The thread that waits for output of all apps.
 //!
-//! Why not the runtime's own readiness: it is edge-triggered, so each write of a busy app would wake the daemon's main
-//! thread, even while the pipe is being drained. Here a pipe is armed for one event, stays silent while a blocking
-//! thread drains it, and is armed again by that thread. The main thread never hears of it.
+//! The runtime's own readiness is edge-triggered, so each write of a busy app would wake the daemon's main thread, even
+//! while the pipe is being drained. Here a pipe is armed for one event, stays silent while a blocking thread drains it,
+//! and is armed again by that thread. The main thread is not involved.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -20,12 +20,13 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 
-/// What the event of `quit` carries.
+/// Event data of `quit`.
 const QUIT: u64 = 0;
-/// What the event of `timer` carries; pumps count from the next.
+/// Event data of `timer`. Pumps are numbered from the next number on.
 const TIMER: u64 = 1;
-/// How long an app may have to wait whose write does not fit behind what is held back in its pipe.
-const LOOK_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+/// Pause until pumps that hold back a line are drained again. An app whose write does not fit into its pipe behind a
+/// line that is held back waits that long.
+const RECHECK_HELD: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 /// Enough for a thread that calls three functions.
 const STACK: usize = 64 << 10;
 
@@ -33,11 +34,11 @@ pub(super) struct Dispatcher {
     epoll: OwnedFd,
     quit: OwnedFd,
     pumps: Mutex<HashMap<u64, Arc<Pump>>>,
-    /// A pump was served. For those who wait for one.
+    /// Signalled after each drain; [`Dispatcher::catch_up`] waits for it.
     served: Condvar,
-    /// Runs while something is held back.
+    /// Runs while a pump holds back a line.
     timer: OwnedFd,
-    /// Pumps to be looked at when the timer fires.
+    /// Pumps that are drained when the timer fires.
     held: Mutex<HashSet<u64>>,
     next: AtomicU64,
     threads: Threads,
@@ -69,7 +70,7 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Waits until each of those pumps was seen with nothing left to move, `limit` at most.
+    /// Waits until each of the pumps that `concerned` selects had nothing left to move, `limit` at most.
     pub(super) fn catch_up(&self, limit: Duration, concerned: impl Fn(&Pump) -> bool) {
         let until = Instant::now() + limit;
         let mut pumps = self.lock_pumps();
@@ -104,7 +105,7 @@ impl Dispatcher {
             for event in &events {
                 match event.data.u64() {
                     QUIT => return,
-                    TIMER => self.look_again(),
+                    TIMER => self.recheck_held(),
                     id => self.hand_out(id),
                 }
             }
@@ -119,7 +120,7 @@ impl Dispatcher {
 
     fn serve(self: &Arc<Self>, id: u64, pump: &Pump) {
         self.drain(id, pump);
-        // Who waits has looked before this, and hears of it, or looks after it.
+        // A thread in `catch_up` either checked before this lock, and is notified, or checks after it.
         drop(self.lock_pumps());
         self.served.notify_all();
     }
@@ -137,8 +138,8 @@ impl Dispatcher {
         }
     }
 
-    /// Watches what tells of news only, no longer the pipe, in which what is held back would fire. And looks again soon:
-    /// of a write that is longer than the pipe there are no news before it is done.
+    /// Watches write events in place of the pipe, which would fire all the time because of the bytes that are held
+    /// back. Also starts the timer: a write that is longer than the pipe causes no event before it is done.
     fn hold(&self, id: u64, pump: &Pump) -> rustix::io::Result<()> {
         match epoll::modify(&self.epoll, pump.watched(), EventData::new_u64(id), Self::armed()) {
             Err(Errno::NOENT) => {
@@ -149,22 +150,22 @@ impl Dispatcher {
         }
         let mut held = self.lock_held();
         if held.is_empty() {
-            let once = Itimerspec { it_interval: Timespec::default(), it_value: LOOK_AGAIN };
+            let once = Itimerspec { it_interval: Timespec::default(), it_value: RECHECK_HELD };
             timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;
         }
         held.insert(id);
         Ok(())
     }
 
-    fn look_again(self: &Arc<Self>) {
-        // Nothing to read would mean nothing to do.
+    fn recheck_held(self: &Arc<Self>) {
+        // A failure means that the timer has been read already.
         let _ = rustix::io::read(&self.timer, &mut [0; 8]);
         let held = std::mem::take(&mut *self.lock_held());
         held.into_iter().for_each(|id| self.hand_out(id));
     }
 
     fn remove(&self, id: u64, pump: &Pump) {
-        // Fails only if it was not watched, which is what is wanted.
+        // Fails only if the pipe was not watched.
         let _ = epoll::delete(&self.epoll, pump.watched());
         self.lock_pumps().remove(&id);
     }

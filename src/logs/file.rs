@@ -1,7 +1,8 @@
-//! One log file: appended to by any number of pumps, truncated, rotated from outside, deleted, out of space.
+//! One log file: any number of pumps append to it, and it may be truncated, rotated from outside, deleted, or on a full
+//! disk.
 //!
-//! A write that fails never stops the app. Its bytes are dropped and counted, the daemon's log says so once, and when
-//! writing works again the first thing written is a line that says how much is missing.
+//! A write that fails never stops the app. Its bytes are dropped and counted, and the daemon's log records it once.
+//! When writing works again, the first line written says how many bytes are missing.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 
-use super::append::{Failed, Open, identity_of};
+use super::append::{AppendFile, WriteFailure, identity_of};
 use super::line_inspector::LineInspector;
 use super::pipe::{Pipe, Ready};
 use crate::os::killpoint;
@@ -19,25 +20,25 @@ use crate::os::killpoint;
 #[derive(Debug)]
 pub struct LogFile {
     path: PathBuf,
-    /// Pumps that write to it at present.
+    /// Number of pumps that write to it at present.
     writers: AtomicUsize,
-    /// The pipe that wrote last, so that an unfinished line at the end is its. That pipe bears the mark which tells a
-    /// successor the same. Not part of `state`, for this lock is never held while the disk works.
+    /// The pipe that wrote last: an unfinished line at the end of the file comes from it. The pipe itself is marked for
+    /// the next daemon. Not part of `state`, because this lock is never held while the disk works.
     last: Mutex<Weak<Pipe>>,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    open: Option<Open>,
+    open: Option<AppendFile>,
     /// Bytes dropped since the last write that worked.
     lost: u64,
 }
 
-/// What came of an attempt to move bytes.
+/// Result of an attempt to move bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Taken {
-    /// So many are out of the pipe, into the file or lost.
+    /// Number of bytes that are out of the pipe: written to the file, or lost.
     Bytes(usize),
     /// The pipe holds the beginning of a line, and nothing else.
     Unfinished,
@@ -52,7 +53,7 @@ impl LogFile {
         LogFile { path, writers: AtomicUsize::new(0), last: Mutex::default(), state: Mutex::default() }
     }
 
-    /// The path it was opened by.
+    /// The path by which it was opened.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -67,7 +68,7 @@ impl LogFile {
     /// Registers a pipe that is written to this file from now on. Never waits for the disk.
     pub(super) fn attach(&self, pipe: &Arc<Pipe>) {
         self.writers.fetch_add(1, Ordering::Relaxed);
-        if pipe.is_marked() {
+        if pipe.is_last_writer() {
             *self.last() = Arc::downgrade(pipe);
         }
     }
@@ -76,7 +77,8 @@ impl LogFile {
         self.writers.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// The pipe has ended. A line it left unfinished is ended if others write here, for theirs would run into it.
+    /// To be called when `pipe` has ended. Ends an unfinished line of that pipe if other pipes write to the file, whose
+    /// lines would be appended to it.
     pub(super) fn end(&self, pipe: &Arc<Pipe>) {
         let mut state = self.lock();
         if self.is_shared() && self.is_last(pipe) {
@@ -90,20 +92,24 @@ impl LogFile {
         }
     }
 
-    /// True if lines of several writers meet in it.
+    /// True if several pumps write to it.
     pub(super) fn is_shared(&self) -> bool {
         self.writers.load(Ordering::Relaxed) > 1
     }
 
-    /// Moves what is in the pipe to the end of the file: whole lines if the file is shared, else all bytes. Blocks as long as
-    /// the disk does. `look` sees the lines before they are moved.
+    /// Moves what is in the pipe to the end of the file: whole lines if the file is shared, else all bytes. Blocks as
+    /// long as the disk does. `inspector` sees the lines before they are moved.
     ///
     /// # Errors
     /// When the pipe cannot be read.
-    pub(super) fn take_from(&self, pipe: &Arc<Pipe>, look: Option<LineInspector<'_>>) -> rustix::io::Result<Taken> {
+    pub(super) fn take_from(
+        &self,
+        pipe: &Arc<Pipe>,
+        inspector: Option<LineInspector<'_>>,
+    ) -> rustix::io::Result<Taken> {
         let mut state = self.lock();
-        let ready = match look {
-            Some(look) => look.at(pipe),
+        let ready = match inspector {
+            Some(inspector) => inspector.inspect(pipe),
             None if self.is_shared() => pipe.ready_lines(),
             None => pipe.ready(),
         };
@@ -131,8 +137,8 @@ impl LogFile {
     }
 
     /// Drops what could not be written, so that the app goes on.
-    fn lose(&self, state: &mut State, pipe: &Pipe, length: usize, failed: &Failed) -> rustix::io::Result<usize> {
-        // Opened anew for the next try: the handle itself may be what is stale.
+    fn lose(&self, state: &mut State, pipe: &Pipe, length: usize, failed: &WriteFailure) -> rustix::io::Result<usize> {
+        // The next attempt opens the file again, because the handle itself may be stale.
         state.open = None;
         if state.lost == 0 {
             tracing::warn!(path = %self.path.display(), error = %failed.error,
@@ -146,7 +152,7 @@ impl LogFile {
         Ok(dropped)
     }
 
-    fn try_take(&self, state: &mut State, pipe: &Arc<Pipe>, length: usize) -> Result<usize, Failed> {
+    fn try_take(&self, state: &mut State, pipe: &Arc<Pipe>, length: usize) -> Result<usize, WriteFailure> {
         self.ensure_open(state)?;
         if !self.is_last(pipe) {
             self.change_writer(state, pipe)?;
@@ -157,9 +163,10 @@ impl LogFile {
         self.ensure_open(state)?.take(pipe, length)
     }
 
-    /// Ends the line of the pipe that wrote last: with the rest of it, if its pipe has that, for a kill of the daemon
-    /// may have cut it anywhere. Each step can be the last one, so the marks change in this order.
-    fn change_writer(&self, state: &mut State, pipe: &Arc<Pipe>) -> Result<(), Failed> {
+    /// Makes `pipe` the last writer. If the previous one left an unfinished line, its rest comes first, if it is in
+    /// that pipe (a kill of the daemon may have cut the line anywhere), else a newline. The daemon may die after each
+    /// step, so the marks change in this order.
+    fn change_writer(&self, state: &mut State, pipe: &Arc<Pipe>) -> Result<(), WriteFailure> {
         let last = self.last().upgrade();
         let open = self.ensure_open(state)?;
         let cut = self.is_shared() && open.ends_midline();
@@ -167,13 +174,13 @@ impl LogFile {
             if cut && let Some(rest) = last.rest_of_line() {
                 open.take(&last, rest)?;
             }
-            last.unmark();
+            last.unmark_last_writer();
         }
         if cut && open.ends_midline() {
             open.write(b"\n")?;
         }
         killpoint::pass("unmarked");
-        pipe.mark();
+        pipe.mark_last_writer();
         *self.last() = Arc::downgrade(pipe);
         Ok(())
     }
@@ -182,7 +189,7 @@ impl LogFile {
         std::ptr::eq(self.last().as_ptr(), Arc::as_ptr(pipe))
     }
 
-    /// Says in the file how much is missing at this place.
+    /// Writes a line into the file that says how many bytes are missing at this place.
     fn write_gap_notice(&self, state: &mut State) -> io::Result<()> {
         let lost = state.lost;
         let open = self.ensure_open(state)?;
@@ -194,18 +201,18 @@ impl LogFile {
         Ok(())
     }
 
-    fn ensure_open<'a>(&self, state: &'a mut State) -> io::Result<&'a mut Open> {
+    fn ensure_open<'a>(&self, state: &'a mut State) -> io::Result<&'a mut AppendFile> {
         match &mut state.open {
             Some(open) => Ok(open),
-            closed => Ok(closed.insert(Open::new(&self.path)?)),
+            closed => Ok(closed.insert(AppendFile::new(&self.path)?)),
         }
     }
 
-    /// Lets go of the file if it was deleted or moved with its folder, or if its path names another one by now. A file that
-    /// was renamed with nothing in its place yet is kept: rotation is half done, and making the new one is the rotator's
-    /// business.
+    /// Closes the file if it was deleted, moved with its folder, or if its path names another file by now. A file that
+    /// was renamed while nothing has its old name stays open: the rotation is half done, and the rotator makes the new
+    /// file.
     ///
-    /// One system call when all is as it was, so that every drain can afford it.
+    /// Takes one system call if nothing changed, because each drain calls it.
     pub(super) fn notice_replacement(&self) {
         let mut state = self.lock();
         let Some(open) = &state.open else { return };
@@ -221,7 +228,7 @@ impl LogFile {
         }
     }
 
-    /// Closes the handle unless somebody is writing; false if so.
+    /// Closes the handle and returns true, unless a write is under way.
     pub(super) fn try_close(&self) -> bool {
         match self.state.try_lock() {
             Ok(mut state) => state.open = None,
@@ -231,15 +238,15 @@ impl LogFile {
         true
     }
 
-    /// Closes the handle, after the write that is under way.
+    /// Waits for the write that is under way, then closes the handle.
     pub(super) fn close(&self) {
         self.lock().open = None;
     }
 
-    /// Empties the file, after the write that is under way.
+    /// Waits for the write that is under way, then empties the file.
     pub(super) fn truncate(&self) -> io::Result<()> {
         let _writing = self.lock();
-        // Non-blocking for the sake of a FIFO that nobody reads.
+        // Non-blocking, because opening a FIFO without a reader would block.
         let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
         match OpenOptions::new().write(true).truncate(true).custom_flags(flags).open(&self.path) {
             Ok(_) => {}

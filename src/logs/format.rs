@@ -1,4 +1,4 @@
-//! How a line of a log looks when people or programs read it. PURE.
+//! The formats in which log lines are shown to people and programs. PURE.
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -10,12 +10,12 @@ use serde::Serialize;
 use super::split::Piece;
 use super::time_format::TimeFormat;
 
-/// Turns inverse video on and off again, and nothing else: the colours of the text itself go on.
+/// Turns inverse video on and off. The colours of the text itself stay.
 const INVERSE: (&[u8], &[u8]) = (b"\x1b[7m", b"\x1b[27m");
 const RESET: &[u8] = b"\x1b[0m";
 const ESCAPE: u8 = 0x1b;
 
-/// What a line came from.
+/// The stream from which a line came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stream {
     /// Standard output of an app.
@@ -27,9 +27,9 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// The `type` in JSON.
+    /// The value of `type` in JSON.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn json_type(self) -> &'static str {
         match self {
             Stream::Out => "out",
             Stream::Err => "err",
@@ -47,18 +47,18 @@ impl Stream {
     }
 }
 
-/// Who said it.
+/// The source of a log file's lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Speaker {
-    /// Id of the process. `None` if several write this file, and for the daemon.
+pub struct LineSource {
+    /// Id of the process. `None` if several processes write to this file, and for the daemon's log.
     pub process_id: Option<u32>,
     /// Name of the app.
     pub name: String,
-    /// Which output.
+    /// The stream that is in the file.
     pub stream: Stream,
 }
 
-impl Speaker {
+impl LineSource {
     /// `3|api`, or the name alone.
     #[must_use]
     pub fn label(&self) -> String {
@@ -83,16 +83,16 @@ pub enum Layout {
     Json,
 }
 
-/// Everything the caller chose.
+/// Layout, colour, timestamps and highlight of the lines that are shown.
 #[derive(Clone, Debug)]
 pub struct Format {
     /// How lines are laid out.
     pub layout: Layout,
     /// Whether escape codes may be added. Those in the text itself stay in either case.
     pub colour: bool,
-    /// Put before each line whose time is known; in JSON in place of the ISO timestamp.
+    /// Format of the timestamp before each line whose time is known; in JSON it replaces the ISO timestamp.
     pub timestamp: Option<TimeFormat>,
-    /// Text to make stand out, wherever it occurs. Needs colour.
+    /// Text that is shown in inverse video wherever it occurs. Needs `colour`.
     pub highlight: Option<String>,
 }
 
@@ -106,14 +106,14 @@ struct JsonLine<'a> {
 }
 
 impl Format {
-    /// Appends a line or a part of one to `out`. `at` is when it was written; `None` if that is not known (it was in
-    /// the file before).
-    pub fn piece(&self, out: &mut Vec<u8>, speaker: &Speaker, piece: Piece<'_>, at: Option<&Zoned>) {
+    /// Appends a line or a part of one to `out`. `at` is the time at which it was written; `None` for lines that were
+    /// in the file before `pmr logs` opened it.
+    pub fn piece(&self, out: &mut Vec<u8>, source: &LineSource, piece: Piece<'_>, at: Option<&Zoned>) {
         if self.layout == Layout::Json {
-            return self.json(out, speaker, piece.text, at);
+            return self.json(out, source, piece.text, at);
         }
         if piece.starts {
-            self.begin(out, speaker, at);
+            self.begin(out, source, at);
         }
         self.text(out, piece.text);
         if piece.ends {
@@ -121,12 +121,12 @@ impl Format {
         }
     }
 
-    /// What stands before the text: once for a line, and again where a line that was interrupted goes on.
-    pub fn begin(&self, out: &mut Vec<u8>, speaker: &Speaker, at: Option<&Zoned>) {
+    /// Appends label and timestamp: once for a line, and again where an interrupted line continues.
+    pub fn begin(&self, out: &mut Vec<u8>, source: &LineSource, at: Option<&Zoned>) {
         if let Layout::Labelled { width } = self.layout {
-            let label = speaker.label();
+            let label = source.label();
             if self.colour {
-                let style = speaker.stream.style();
+                let style = source.stream.style();
                 append(out, format_args!("{style}{label:<width$} |{style:#} "));
             } else {
                 append(out, format_args!("{label:<width$} | "));
@@ -143,38 +143,38 @@ impl Format {
             return;
         }
         match self.highlight.as_deref() {
-            Some(wanted) if !wanted.is_empty() => highlight(out, text, wanted.as_bytes()),
+            Some(pattern) if !pattern.is_empty() => highlight(out, text, pattern.as_bytes()),
             _ => out.extend_from_slice(text),
         }
-        // A colour the app left on must not run into our label.
+        // A colour that the app left on must not extend to the next label.
         if self.layout != Layout::Raw && memchr::memchr(ESCAPE, text).is_some() {
             out.extend_from_slice(RESET);
         }
     }
 
-    fn json(&self, out: &mut Vec<u8>, speaker: &Speaker, text: &[u8], at: Option<&Zoned>) {
+    fn json(&self, out: &mut Vec<u8>, source: &LineSource, text: &[u8], at: Option<&Zoned>) {
         let line = JsonLine {
             message: String::from_utf8_lossy(text),
             timestamp: at.map(|at| match &self.timestamp {
                 Some(format) => format.render(at),
                 None => at.timestamp().strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string(),
             }),
-            r#type: speaker.stream.word(),
-            process_id: speaker.process_id,
-            app_name: &speaker.name,
+            r#type: source.stream.json_type(),
+            process_id: source.process_id,
+            app_name: &source.name,
         };
         serde_json::to_writer(&mut *out, &line).expect("strings and numbers always serialize");
         out.push(b'\n');
     }
 }
 
-/// Copies `text` with every occurrence of `wanted` in inverse video. Escape sequences are copied as they are and never
+/// Copies `text` with every occurrence of `pattern` in inverse video. Escape sequences are copied as they are and never
 /// searched, so `31` does not tear up a colour.
-fn highlight(out: &mut Vec<u8>, text: &[u8], wanted: &[u8]) {
+fn highlight(out: &mut Vec<u8>, text: &[u8], pattern: &[u8]) {
     let mut rest = text;
     while !rest.is_empty() {
         let plain = memchr::memchr(ESCAPE, rest).unwrap_or(rest.len());
-        highlight_plain(out, &rest[..plain], wanted);
+        highlight_plain(out, &rest[..plain], pattern);
         rest = &rest[plain..];
         let escape = escape_length(rest);
         out.extend_from_slice(&rest[..escape]);
@@ -182,19 +182,20 @@ fn highlight(out: &mut Vec<u8>, text: &[u8], wanted: &[u8]) {
     }
 }
 
-fn highlight_plain(out: &mut Vec<u8>, text: &[u8], wanted: &[u8]) {
+fn highlight_plain(out: &mut Vec<u8>, text: &[u8], pattern: &[u8]) {
     let mut copied = 0;
-    for start in memchr::memmem::find_iter(text, wanted) {
+    for start in memchr::memmem::find_iter(text, pattern) {
         out.extend_from_slice(&text[copied..start]);
         out.extend_from_slice(INVERSE.0);
-        out.extend_from_slice(wanted);
+        out.extend_from_slice(pattern);
         out.extend_from_slice(INVERSE.1);
-        copied = start + wanted.len();
+        copied = start + pattern.len();
     }
     out.extend_from_slice(&text[copied..]);
 }
 
-/// Length of the escape sequence at the start of `text`, 0 if there is none. One that does not end takes all.
+/// Length in bytes of the escape sequence at the start of `text`, 0 if there is none. A sequence without an end extends
+/// to the end of the text.
 fn escape_length(text: &[u8]) -> usize {
     let after = |end: Option<usize>| end.map_or(text.len(), |end| end + 1);
     match text {
@@ -223,8 +224,8 @@ mod tests {
     const PLAIN: Format =
         Format { layout: Layout::Labelled { width: 8 }, colour: false, timestamp: None, highlight: None };
 
-    fn api() -> Speaker {
-        Speaker { process_id: Some(3), name: "api".into(), stream: Stream::Err }
+    fn api() -> LineSource {
+        LineSource { process_id: Some(3), name: "api".into(), stream: Stream::Err }
     }
 
     fn now() -> Zoned {
@@ -242,12 +243,12 @@ mod tests {
         assert_eq!(shown(&PLAIN, b"hi", None), "3|api    | hi\n");
         let narrow = Format { layout: Layout::Labelled { width: 2 }, ..PLAIN };
         assert_eq!(shown(&narrow, b"", None), "3|api | \n");
-        let daemon = Speaker { process_id: None, name: "PMR".into(), stream: Stream::Daemon };
+        let daemon = LineSource { process_id: None, name: "PMR".into(), stream: Stream::Daemon };
         assert_eq!(daemon.label(), "PMR");
     }
 
     #[test]
-    fn raw_is_the_bytes() {
+    fn raw_layout_shows_the_bytes_unchanged() {
         let raw = Format { layout: Layout::Raw, colour: true, ..PLAIN };
         let mut out = Vec::new();
         raw.piece(&mut out, &api(), Piece { text: b"\x1b[31m\xff", starts: true, ends: false }, None);
@@ -255,21 +256,21 @@ mod tests {
     }
 
     #[test]
-    fn only_the_label_is_coloured_and_the_apps_colours_end_with_the_line() {
+    fn the_label_alone_is_coloured_and_the_apps_colours_end_with_the_line() {
         let colour = Format { colour: true, ..PLAIN };
         assert_eq!(shown(&colour, b"hi", None), "\x1b[31m3|api    |\x1b[0m hi\n");
         assert_eq!(shown(&colour, b"\x1b[1mhi", None), "\x1b[31m3|api    |\x1b[0m \x1b[1mhi\x1b[0m\n");
     }
 
     #[test]
-    fn the_time_stands_before_lines_whose_time_is_known() {
+    fn a_timestamp_stands_before_lines_whose_time_is_known() {
         let timed = Format { timestamp: Some(TimeFormat::parse("HH:mm:ss")), ..PLAIN };
         assert_eq!(shown(&timed, b"hi", Some(&now())), "3|api    | 15:04:09: hi\n");
         assert_eq!(shown(&timed, b"hi", None), "3|api    | hi\n");
     }
 
     #[test]
-    fn json_is_one_object_for_each_line() {
+    fn the_json_layout_writes_one_object_a_line() {
         let json = Format { layout: Layout::Json, colour: true, timestamp: None, highlight: Some("a".into()) };
         assert_eq!(
             shown(&json, b"a \"q\" \xff", Some(&now())),
@@ -280,10 +281,10 @@ mod tests {
     }
 
     #[test]
-    fn every_occurrence_stands_out_and_escape_sequences_stay_whole() {
-        let marked = |text: &[u8], wanted: &str| {
+    fn every_occurrence_is_highlighted_and_escape_sequences_stay_whole() {
+        let marked = |text: &[u8], pattern: &str| {
             let mut out = Vec::new();
-            highlight(&mut out, text, wanted.as_bytes());
+            highlight(&mut out, text, pattern.as_bytes());
             String::from_utf8(out).unwrap()
         };
         assert_eq!(marked(b"an error, error", "error"), "an \x1b[7merror\x1b[27m, \x1b[7merror\x1b[27m");

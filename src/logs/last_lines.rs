@@ -1,4 +1,4 @@
-//! Where the last lines of a file begin, found from its end.
+//! Finds where the last lines of a file begin, reading backwards from its end.
 
 use std::fs::File;
 use std::io;
@@ -7,15 +7,15 @@ use std::os::unix::fs::FileExt;
 /// Bytes read at a time.
 const BLOCK: u64 = 64 << 10;
 
-/// Offset in bytes at which the last `lines` lines of `file` begin. Reads no more of it than those lines, however long
-/// they are; memory is one block. A last line without a newline counts as a line. With `lines` 0: the end.
+/// Offset in bytes at which the last `lines` lines of `file` begin. Reads only the blocks with those lines; memory is
+/// one block. A last line without a newline counts as a line. With `lines` 0: the end.
 ///
 /// # Errors
-/// When the file cannot be read. One that shrinks meanwhile is read from its start.
+/// When the file cannot be read. If it shrinks meanwhile, the offset is 0.
 pub fn start_of_last_lines(file: &File, lines: usize) -> io::Result<u64> {
     let end = file.metadata()?.len();
-    let mut wanted = lines;
-    if wanted == 0 {
+    let mut remaining = lines;
+    if remaining == 0 {
         return Ok(end);
     }
     let mut block = vec![0; BLOCK.min(end) as usize];
@@ -30,12 +30,12 @@ pub fn start_of_last_lines(file: &File, lines: usize) -> io::Result<u64> {
         }
         for index in memchr::memrchr_iter(b'\n', block) {
             let after = position + index as u64 + 1;
-            // The newline at the very end ends the last line; it begins none.
+            // The newline at the end of the file ends the last line and begins none.
             if after == end {
                 continue;
             }
-            wanted -= 1;
-            if wanted == 0 {
+            remaining -= 1;
+            if remaining == 0 {
                 return Ok(after);
             }
         }
@@ -49,7 +49,7 @@ mod tests {
     use std::hash::{BuildHasher, Hasher};
     use std::io::Write;
 
-    /// The obvious way: all lines, the last of them.
+    /// The simple algorithm: splits all lines and takes the last ones.
     fn model(bytes: &[u8], lines: usize) -> u64 {
         let mut starts: Vec<usize> = Vec::new();
         let mut at = 0;
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn small_cases() {
+    fn small_files_are_split_as_the_model_splits_them() {
         for bytes in [&b""[..], b"\n", b"\n\n", b"a", b"a\n", b"a\nb", b"a\nb\n", b"\na\n\n\xff\xfe\n"] {
             for lines in 0..6 {
                 check(bytes, lines, 0);
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn agrees_with_the_model_on_random_files() {
+    fn random_files_are_split_as_the_model_splits_them() {
         let seed = std::hash::RandomState::new().build_hasher().finish() | 1;
         let mut state = seed;
         let mut random = move |below: u64| {

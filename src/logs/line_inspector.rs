@@ -1,23 +1,23 @@
-//! The two that look at an app's output line by line while it is moved: one waits for a line, the other counts lines.
+//! What inspects an app's output line by line while it is moved: the search for a line, or the counter of lines.
 
 use super::pipe::{Pipe, Ready};
-use super::{AwaitedLine, LineCounter};
+use super::{LineCounter, LineSearch};
 
-/// What looks at whole lines of a pipe before they are moved to the file.
+/// Inspects whole lines of a pipe before they are moved to the file.
 #[derive(Clone, Copy)]
 pub(super) enum LineInspector<'a> {
-    /// Waits for a line that matches.
-    Awaited(&'a AwaitedLine),
+    /// Searches for a line that matches.
+    Search(&'a LineSearch),
     /// Counts lines.
     Counter(&'a LineCounter),
 }
 
 impl LineInspector<'_> {
-    /// Looks at the lines in the pipe. The answer says how many bytes may be moved: those of whole lines only.
-    pub(super) fn at(self, pipe: &Pipe) -> rustix::io::Result<Ready> {
+    /// Inspects the lines in the pipe. Returns how many bytes may be moved: those of whole lines only.
+    pub(super) fn inspect(self, pipe: &Pipe) -> rustix::io::Result<Ready> {
         match self {
-            LineInspector::Awaited(line) => line.look(pipe),
-            LineInspector::Counter(counter) => counter.look(pipe),
+            LineInspector::Search(search) => search.search(pipe),
+            LineInspector::Counter(counter) => counter.count(pipe),
         }
     }
 }

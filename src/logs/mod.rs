@@ -1,4 +1,4 @@
-//! What apps print: from their pipes to files, and from files to people.
+//! Output of apps: from their pipes to files, and from files to people.
 //!
 //! ```text
 //!  app ─pipe─► Dispatcher (one thread, epoll) ─► Pump::drain on a blocking thread ═splice═► LogFile
@@ -6,23 +6,22 @@
 //!                                    `pmr logs`:  Follower (inotify) ─► Splitter ─► Format ◄──┘
 //! ```
 //!
-//! Bytes never pass through the daemon's main thread: it hands the read end of a pipe over and is notified when
-//! the pipe has ended. An app that prints nothing costs no thread, no buffer and no task; a disk that hangs stops the
-//! apps that write to it (their pipes fill up) and nobody else. Nothing is done line by line on the way to the file. No
-//! byte is in the daemon's memory only, so it can be killed at any time: its successor reads on where it stopped.
+//! Bytes never pass through the daemon's main thread: it hands the read end of a pipe over and is notified when the
+//! pipe has ended. An app that prints nothing costs no thread, no buffer and no task. A disk that hangs stops only the
+//! apps that write to it, because their pipes fill up. Bytes are not split into lines on the way to the file. No byte
+//! is only in the daemon's memory, so the daemon can be killed at any time: the next one reads on where it stopped.
 //!
-//! Writing: [`LogFiles`], [`mod@file`], `append`, `pipe`, `pump`, `dispatch`, `awaited`,
-//! `line_counter`, `line_inspector`. Reading: [`tail`],
-//! [`last_lines`], [`split`]. Showing: [`mod@format`], [`time_format`].
+//! Writing: [`LogFiles`], [`mod@file`], `append`, `pipe`, `pump`, `dispatch`, `line_search`, `line_counter`,
+//! `line_inspector`. Reading: [`tail`], [`last_lines`], [`split`]. Showing: [`mod@format`], [`time_format`].
 
 mod append;
-mod awaited;
 mod dispatch;
 pub mod file;
 pub mod format;
 pub mod last_lines;
 mod line_counter;
 mod line_inspector;
+mod line_search;
 mod pipe;
 mod pump;
 pub mod split;
@@ -40,14 +39,14 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::os::thread_pool::Threads;
-pub use awaited::AwaitedLine;
 use dispatch::Dispatcher;
 pub use file::LogFile;
 pub use line_counter::LineCounter;
+pub use line_search::LineSearch;
 use pipe::Pipe;
 use pump::Pump;
 
-/// How long is waited for output that is on its way to its file.
+/// Limit of [`LogFiles::catch_up`].
 const CATCH_UP: Duration = Duration::from_secs(2);
 
 /// All log files that are written to, and the pumps that fill them. Cloning is cheap and gives the same registry.
@@ -57,23 +56,23 @@ pub struct LogFiles {
 }
 
 struct Inner {
-    /// Files by path, as long as somebody holds them.
+    /// Files by path, as long as a pump or a process holds them.
     open: Mutex<HashMap<PathBuf, Weak<LogFile>>>,
     dispatcher: Arc<Dispatcher>,
     threads: Threads,
 }
 
-/// What a process prints, and what is to become of it.
+/// One output of a process, and where its bytes go.
 #[derive(Debug)]
 pub struct Output {
     /// The read end of its pipe.
     pub pipe: OwnedFd,
     /// The log file; `None` discards the output.
     pub file: Option<Arc<LogFile>>,
-    /// The line its health check waits for.
-    pub awaited: Option<Arc<AwaitedLine>>,
-    /// Counts its lines.
-    pub tally: Option<Arc<LineCounter>>,
+    /// The search for the line that its health check waits for.
+    pub awaited: Option<Arc<LineSearch>>,
+    /// Counts its lines while a canary is judged.
+    pub line_counter: Option<Arc<LineCounter>>,
 }
 
 /// A pump at work. Dropping it changes nothing: the pump goes on to the end of its pipe.
@@ -83,15 +82,15 @@ pub struct Pumping(oneshot::Receiver<()>);
 impl Pumping {
     /// Waits until the pipe has ended (every holder of its write end is gone) and all its bytes are in the file.
     pub async fn finished(self) {
-        // An error means that the pump is gone, which means the same.
+        // An error means that the pump was dropped: the pipe has ended as well.
         let _ = self.0.await;
     }
 }
 
 impl LogFiles {
-    /// An empty registry. Starts the one thread that waits for output; it ends when the last clone is dropped.
+    /// An empty registry. Starts the thread that waits for output, which ends when the last clone is dropped.
     ///
-    /// The writing is done on `threads`.
+    /// Pumps write on `threads`.
     ///
     /// # Errors
     /// When the process or system is out of file descriptors or threads.
@@ -100,7 +99,7 @@ impl LogFiles {
         Ok(LogFiles { inner: Arc::new(Inner { open: Mutex::default(), dispatcher, threads }) })
     }
 
-    /// The file at `path`, shared by all who ask for the same path. Touches no disk: the directory and the file are
+    /// The file at `path`, shared by all callers with the same path. Touches no disk: the directory and the file are
     /// made at the first write, and again when that fails or when they were deleted.
     #[must_use]
     pub fn open(&self, path: &Path) -> Arc<LogFile> {
@@ -114,50 +113,53 @@ impl LogFiles {
         file
     }
 
-    /// Moves what comes out of a pipe to the end of its file until the pipe ends. The process on the other side may be
-    /// gone by then: what it left in the pipe is kept.
+    /// Moves the bytes of a pipe to the end of its file until the pipe ends. The process that writes to the pipe may
+    /// have exited already: the bytes it left in the pipe are moved.
     ///
     /// # Errors
-    /// When it is no pipe, or cannot be watched: the system is out of memory or over its limit of watched descriptors.
+    /// When `output.pipe` is no pipe or cannot be watched: the system is out of memory or over its limit of watched
+    /// descriptors.
     pub fn pump(&self, output: Output) -> io::Result<Pumping> {
         let mut pumping = self.pump_all([output])?;
-        Ok(pumping.pop().expect("one for each pipe"))
+        Ok(pumping.pop().expect("one pumping for one output"))
     }
 
     /// As [`LogFiles::pump`], for pipes that a dead daemon read before. Those that lead to the same file must come in
-    /// one call: a line that the death cut is completed first, and for that all must be known before a byte is moved.
+    /// one call: a line that the death of the daemon cut is completed first, and for that all pipes must be known
+    /// before a byte is moved.
     ///
     /// # Errors
-    /// As there. The pipes before the one that failed are at work, the others are closed.
+    /// As [`LogFiles::pump`]. The pipes before the one that failed are pumped, the others are closed.
     pub fn pump_all(&self, outputs: impl IntoIterator<Item = Output>) -> io::Result<Vec<Pumping>> {
         let prepared: io::Result<Vec<_>> = outputs.into_iter().map(prepare).collect();
         let watch = |(pump, pumping)| self.inner.dispatcher.add(pump).map(|()| pumping);
         prepared?.into_iter().map(watch).collect()
     }
 
-    /// Lets go of every file, after an external rotation renamed them: once this returns, nothing more is written to
-    /// the old ones. The new ones are made at the next write. No byte is lost or doubled.
+    /// Closes every file, after an external rotation renamed them: once this returns, nothing more is written to the
+    /// old files. The next write makes the new ones. No byte is lost or doubled.
     pub async fn reopen_all(&self) {
         let files: Vec<_> = self.inner.lock_open().values().filter_map(Weak::upgrade).collect();
         self.on_disk(move || {
-            // Those on a disk that hangs come last, so that they hold up only each other.
+            // Files on a disk that hangs come last, so that they delay only each other.
             let busy: Vec<_> = files.into_iter().filter(|file| !file.try_close()).collect();
             busy.iter().for_each(|file| file.close());
         })
         .await;
     }
 
-    /// Waits until what has been printed for those files is in them, two seconds at most: a disk may hang.
+    /// Waits until everything that was printed for the files that `concerned` selects is in them, `CATCH_UP` at most,
+    /// because a disk may hang.
     pub async fn catch_up(&self, concerned: impl Fn(&Path) -> bool + Send + 'static) {
         let dispatcher = Arc::clone(&self.inner.dispatcher);
         let waiting = self.on_disk(move || {
             dispatcher.catch_up(CATCH_UP, |pump| pump.path().is_some_and(&concerned));
         });
-        // All threads may hang there.
+        // All threads may wait for a disk that hangs.
         let _ = tokio::time::timeout(CATCH_UP, waiting).await;
     }
 
-    /// Empties the files at `paths`, in order with what is being written to them. A file that does not exist is fine.
+    /// Empties the files at `paths`, each after the write that is under way. Paths without a file are skipped.
     ///
     /// # Errors
     /// The first path that could not be truncated, after all were tried.
@@ -175,7 +177,7 @@ impl LogFiles {
         .await
     }
 
-    /// File work, away from the main thread.
+    /// Runs file work on a blocking thread.
     async fn on_disk<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         self.inner.threads.outcome(work).await.expect("file work does not panic")
     }
@@ -193,9 +195,9 @@ impl Drop for Inner {
     }
 }
 
-fn prepare(Output { pipe, file, awaited, tally }: Output) -> io::Result<(Pump, Pumping)> {
+fn prepare(Output { pipe, file, awaited, line_counter }: Output) -> io::Result<(Pump, Pumping)> {
     let (done, finished) = oneshot::channel();
-    Ok((Pump::new(Pipe::new(pipe)?, file, (awaited, tally), done), Pumping(finished)))
+    Ok((Pump::new(Pipe::new(pipe)?, file, (awaited, line_counter), done), Pumping(finished)))
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The read end of an app's pipe. What must survive the daemon is kept in it: bytes that wait for the end of their
-//! line, a mark on the pipe that wrote last to its file, and one on a pipe in which an awaited line was found.
+//! The read end of an app's pipe. It keeps what must survive the daemon: bytes that wait for the end of their line, a
+//! mark on the pipe that wrote last to its file, and a mark on a pipe in which the searched line was found.
 
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
@@ -9,17 +9,19 @@ use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags};
 
-/// Bytes moved at a time: what a pipe holds by default.
+/// Bytes moved at a time: the default capacity of a pipe.
 pub(super) const CHUNK: usize = 64 << 10;
-/// The mark of the last writer. Means nothing to the read end of a pipe, and stays as long as anybody holds this end.
-const MARK: OFlags = OFlags::APPEND;
-/// The mark of an awaited line that was found. When a pipe was last read is told to nobody.
+/// Marks the last writer: a flag without effect on the read end of a pipe. It stays as long as a process holds
+/// this end.
+const LAST_WRITER: OFlags = OFlags::APPEND;
+/// Marks a pipe in which the searched line was found: a flag without effect, because nothing reads the access time of a
+/// pipe.
 const FOUND: OFlags = OFlags::NOATIME;
 
 thread_local! {
-    /// One buffer for each blocking thread that has to look at bytes, gone with it ten idle seconds later.
+    /// One buffer for each blocking thread that copies bytes. Freed with the thread, after ten idle seconds.
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; CHUNK]);
-    /// Where bytes are copied to be looked at.
+    /// The pipe into which [`Pipe::peek`] copies bytes.
     static SCRATCH: RefCell<Option<Scratch>> = const { RefCell::new(None) };
 }
 
@@ -30,16 +32,16 @@ struct Scratch {
     size: usize,
 }
 
-/// What can be had from a pipe.
+/// What a pipe has to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ready {
-    /// So many bytes, or fewer.
+    /// At most this many bytes.
     Bytes(usize),
-    /// The beginning of a line, which is to stay until there is more.
+    /// The beginning of a line, which stays in the pipe until more bytes come.
     Unfinished,
     /// Nothing at present.
     Nothing,
-    /// Nothing ever more: all writers are gone.
+    /// The pipe is empty and all writers have closed it.
     Ended,
 }
 
@@ -48,7 +50,8 @@ pub(super) enum Ready {
 pub(super) struct Pipe(OwnedFd);
 
 impl Pipe {
-    /// Never waits, not even for a thread of a dead process that still holds the pipe.
+    /// Makes the read end non-blocking, so that no read waits, not even for a thread of a dead process that still holds
+    /// the pipe.
     ///
     /// # Errors
     /// When it is no pipe.
@@ -64,21 +67,21 @@ impl Pipe {
         &self.0
     }
 
-    /// Notes on the pipe, for a daemon to come, that it wrote last to its file. As the other marks, it changes under the
-    /// lock of that file.
-    pub(super) fn mark(&self) {
-        self.set(self.flags() | MARK);
+    /// Marks the pipe, for the next daemon, as the one that wrote last to its file. As the other mark, it changes under
+    /// the lock of that file.
+    pub(super) fn mark_last_writer(&self) {
+        self.set(self.flags() | LAST_WRITER);
     }
 
-    pub(super) fn unmark(&self) {
-        self.set(self.flags() - MARK);
+    pub(super) fn unmark_last_writer(&self) {
+        self.set(self.flags() - LAST_WRITER);
     }
 
-    pub(super) fn is_marked(&self) -> bool {
-        self.flags().contains(MARK)
+    pub(super) fn is_last_writer(&self) -> bool {
+        self.flags().contains(LAST_WRITER)
     }
 
-    /// Notes, for a daemon to come, that an awaited line was found.
+    /// Marks the pipe, for the next daemon, as one in which the searched line was found.
     pub(super) fn note_found(&self) {
         self.set(self.flags() | FOUND);
     }
@@ -88,16 +91,16 @@ impl Pipe {
     }
 
     fn flags(&self) -> OFlags {
-        // Fails only for a descriptor that is none.
+        // Fails only for a descriptor that is not open.
         rustix::fs::fcntl_getfl(&self.0).unwrap_or(OFlags::NONBLOCK)
     }
 
     fn set(&self, flags: OFlags) {
-        // A mark that cannot be made is done without: it matters only if the daemon dies in this very moment.
+        // A failure is ignored: the mark matters only if the daemon dies in this very moment.
         let _ = rustix::fs::fcntl_setfl(&self.0, flags);
     }
 
-    /// Whether there is something, in one system call.
+    /// Checks in one system call whether there are bytes to read.
     pub(super) fn ready(&self) -> rustix::io::Result<Ready> {
         let events = self.poll()?;
         if events.contains(PollFlags::IN) {
@@ -106,20 +109,21 @@ impl Pipe {
         if !events.contains(PollFlags::HUP) {
             return Ok(Ready::Nothing);
         }
-        // The kernel looks for bytes first and for writers then: the last bytes may have come in between.
+        // The kernel checks for bytes first and for writers second: the last bytes may have come in between.
         Ok(if self.waiting()? > 0 { Ready::Bytes(CHUNK) } else { Ready::Ended })
     }
 
-    /// The whole lines that are there, or a part of one that is too long to be held back, or is the last.
+    /// The length of the whole lines in the pipe. Also of a part of a line that is too long to be held back, or of a
+    /// last line without an end.
     pub(super) fn ready_lines(&self) -> rustix::io::Result<Ready> {
-        // So many were there before the last look.
+        // Number of bytes in the pipe before the last peek.
         let mut known = 0;
         loop {
-            match self.look(|bytes| (bytes.len(), memchr::memrchr(b'\n', bytes))) {
+            match self.peek(|bytes| (bytes.len(), memchr::memrchr(b'\n', bytes))) {
                 Ok((0, _)) => return Ok(Ready::Ended),
                 Ok((_, Some(newline))) => return Ok(Ready::Bytes(newline + 1)),
-                // More than can be looked at is more than half of what the pipe has room for. Waiting for still more
-                // might be waiting for a writer that waits for room.
+                // More than `peek` can show is more than half of what the pipe has room for. Waiting for more bytes
+                // might mean waiting for a writer that waits for room.
                 Ok((seen, None)) if seen < known || self.poll()?.contains(PollFlags::HUP) => {
                     return Ok(Ready::Bytes(seen));
                 }
@@ -130,7 +134,7 @@ impl Pipe {
                     }
                 }
                 Err(Errno::AGAIN) => return Ok(Ready::Nothing),
-                // No room to look, or none to hold back: a torn line is better than none.
+                // No descriptor or memory for `peek`, or no room to hold a line back: a torn line is better than none.
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS) => return self.ready(),
                 Err(error) => return Err(error),
             }
@@ -139,19 +143,20 @@ impl Pipe {
 
     /// The length of the rest of a line, if its end is there.
     pub(super) fn rest_of_line(&self) -> Option<usize> {
-        self.look(|bytes| memchr::memchr(b'\n', bytes)).ok().flatten().map(|newline| newline + 1)
+        self.peek(|bytes| memchr::memchr(b'\n', bytes)).ok().flatten().map(|newline| newline + 1)
     }
 
-    /// Shows the first bytes, which stay in the pipe: at most a chunk, and at most what half of its slots hold.
-    pub(super) fn look<T>(&self, show: impl FnOnce(&[u8]) -> T) -> rustix::io::Result<T> {
-        // A slot holds up to a page, and may hold a single byte: slots are what a pipe runs out of.
+    /// Passes the first bytes to `show` and leaves them in the pipe: at most [`CHUNK`], and at most what half of the
+    /// pipe's slots hold.
+    pub(super) fn peek<T>(&self, show: impl FnOnce(&[u8]) -> T) -> rustix::io::Result<T> {
+        // A slot holds up to a page and may hold a single byte, so slots run out before bytes do.
         let page = rustix::param::page_size();
         let half = rustix::pipe::fcntl_getpipe_size(&self.0)? / 2;
         if half < page {
             return Err(Errno::NOBUFS);
         }
         SCRATCH.with_borrow_mut(|idle| {
-            // Taken out and put back only when all went well, so that no bytes of another look are left in it.
+            // Taken out and put back only after success, so that no bytes of a failed peek are left in it.
             let mut scratch = idle.take().map_or_else(Scratch::new, Ok)?;
             scratch.resize(half.min(CHUNK.max(page)))?;
             let copied = retry(|| rustix::pipe::tee(&self.0, &scratch.writer, CHUNK, SpliceFlags::NONBLOCK));
@@ -168,7 +173,7 @@ impl Pipe {
         })
     }
 
-    /// Hands at most `length` bytes over. They are out of the pipe then.
+    /// Takes at most `length` bytes out of the pipe and passes them to `take`.
     pub(super) fn read<T>(&self, length: usize, take: impl FnOnce(&[u8]) -> T) -> rustix::io::Result<T> {
         with_buffer(|buffer| {
             let part = &mut buffer[..length.min(CHUNK)];
@@ -207,7 +212,7 @@ impl Scratch {
         Ok(Scratch { reader, writer, size })
     }
 
-    /// Gives it the size if it can be had. A smaller one does, too: then less is looked at.
+    /// Sets the size of the pipe if the kernel allows it. With a smaller pipe, `peek` shows less.
     fn resize(&mut self, size: usize) -> rustix::io::Result<()> {
         if self.size == size {
             return Ok(());
@@ -220,7 +225,7 @@ impl Scratch {
         Ok(())
     }
 
-    /// Fills `part`, which is as long as what is there. From a pipe in packet mode come single packets.
+    /// Fills `part`, which is as long as what is in the pipe. A pipe in packet mode yields one packet for each read.
     fn fill(&self, part: &mut [u8]) -> rustix::io::Result<()> {
         let mut filled = 0;
         while filled < part.len() {
@@ -230,7 +235,7 @@ impl Scratch {
     }
 }
 
-/// Runs a system call again that a signal interrupted.
+/// Repeats a system call as long as signals interrupt it.
 pub(super) fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
     loop {
         match call() {
@@ -240,7 +245,7 @@ pub(super) fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rusti
     }
 }
 
-/// The buffer of this thread.
+/// Runs `work` with the buffer of this thread.
 pub(super) fn with_buffer<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
     BUFFER.with_borrow_mut(|buffer| work(buffer))
 }

@@ -1,10 +1,10 @@
-//! One pump: what is in a pipe, moved to a log file.
+//! A pump moves the bytes of one pipe to a log file.
 //!
-//! Drained on a blocking thread, whenever the dispatcher sees bytes. A file with one writer gets the bytes as they
+//! A blocking thread drains the pipe whenever the dispatcher sees bytes. A file with one writer gets the bytes as they
 //! come, so a prompt without a newline is there at once. In a file that several pipes share (`merge_logs`, or stdout
 //! and stderr in one file) a line must not end up inside another, so what stands after the last newline is held back
-//! until its line is complete, too long, or the pipe ends. It stays in the pipe, which outlives the daemon. So it is with
-//! an output in which a line is awaited, which is looked for in whole lines.
+//! until its line is complete, too long, or the pipe ends. It stays in the pipe, which outlives the daemon. Output that
+//! is searched for a line is held back in the same way, because the search needs whole lines.
 
 use std::fs::File;
 use std::io;
@@ -20,13 +20,13 @@ use tokio::sync::oneshot;
 use super::file::{LogFile, Taken};
 use super::line_inspector::LineInspector;
 use super::pipe::{Pipe, Ready};
-use super::{AwaitedLine, LineCounter};
+use super::{LineCounter, LineSearch};
 
-/// After so many bytes a drain gives its thread back, so that a thousand apps that never pause take turns.
+/// Bytes after which a drain gives its thread back, so that a thousand apps that never pause take turns.
 const TURN: usize = 4 << 20;
-/// An app that prints again within this time of its last output is chatty ...
+/// An app is chatty if it prints again within this time of its last output.
 const CHATTY: Duration = Duration::from_millis(1);
-/// ... and its output is given this long to gather before it is fetched: one wake-up and one write for many lines.
+/// Pause before the output of a chatty app is read again: one wake-up and one write for many lines.
 const GATHER: Duration = Duration::from_micros(250);
 
 /// How a drain ended.
@@ -34,11 +34,12 @@ const GATHER: Duration = Duration::from_micros(250);
 pub(super) enum Drained {
     /// There is more, but the thread is given to other pumps first.
     TurnOver,
-    /// Nothing to be done at present: watch it again.
+    /// The pipe is empty at present: watch it again.
     Idle,
-    /// As `Idle`, but the beginning of a line is held back, which must not fire: watch for further writes only.
+    /// As `Idle`, but the beginning of a line is held back in the pipe, which must not wake the dispatcher: watch for
+    /// further writes only.
     Held,
-    /// The pipe has ended and all its bytes are delivered.
+    /// The pipe has ended and all its bytes were moved.
     Ended,
 }
 
@@ -46,26 +47,25 @@ pub(super) enum Drained {
 pub(super) struct Pump {
     pipe: Arc<Pipe>,
     file: Option<Arc<LogFile>>,
-    awaited: Option<Arc<AwaitedLine>>,
-    tally: Option<Arc<LineCounter>>,
+    awaited: Option<Arc<LineSearch>>,
+    line_counter: Option<Arc<LineCounter>>,
     /// Set once the pipe has held back the beginning of a line.
     write_events: OnceLock<WriteEvents>,
-    /// Held while it drains. The dispatcher hands a pump to one thread at a time.
+    /// When the last drain ended. Locked while a drain runs; the dispatcher gives a pump to one thread at a time.
     last_output: Mutex<Option<Instant>>,
-    /// Dropped at the end, which is the signal.
+    /// Dropped with the pump, which signals its end.
     _done: oneshot::Sender<()>,
 }
 
-/// A descriptor that becomes readable when a write to a pipe is done, whatever is in the pipe already. Not while a long
-/// write waits for room:
-/// the kernel tells readers of that only if the pipe was empty before.
+/// A descriptor that becomes readable when a write to a pipe is done, whatever is in the pipe already. It does not
+/// become readable while a long write waits for room: the kernel reports that only if the pipe was empty before.
 struct WriteEvents(OwnedFd);
 
 impl Pump {
     pub(super) fn new(
         pipe: Pipe,
         file: Option<Arc<LogFile>>,
-        (awaited, tally): (Option<Arc<AwaitedLine>>, Option<Arc<LineCounter>>),
+        (awaited, line_counter): (Option<Arc<LineSearch>>, Option<Arc<LineCounter>>),
         done: oneshot::Sender<()>,
     ) -> Pump {
         let pipe = Arc::new(pipe);
@@ -75,19 +75,27 @@ impl Pump {
         if let Some(line) = awaited.as_ref().filter(|_| pipe.was_found()) {
             line.found();
         }
-        Pump { pipe, file, awaited, tally, write_events: OnceLock::new(), last_output: Mutex::default(), _done: done }
+        Pump {
+            pipe,
+            file,
+            awaited,
+            line_counter,
+            write_events: OnceLock::new(),
+            last_output: Mutex::default(),
+            _done: done,
+        }
     }
 
     pub(super) fn pipe(&self) -> &OwnedFd {
         self.pipe.fd()
     }
 
-    /// What to watch for the next output.
+    /// The descriptor that becomes readable when there is new output.
     pub(super) fn watched(&self) -> &OwnedFd {
         self.write_events.get().map_or(self.pipe.fd(), |write_events| &write_events.0)
     }
 
-    /// Moves what is there. Blocks as long as the disk does.
+    /// Moves the bytes in the pipe to the file. Blocks as long as the disk does.
     pub(super) fn drain(&self) -> Drained {
         let mut last_output = self.last_output.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = &self.file {
@@ -108,20 +116,20 @@ impl Pump {
         drained
     }
 
-    /// The file it leads to.
+    /// Path of the log file; `None` if the output is discarded.
     pub(super) fn path(&self) -> Option<&Path> {
         self.file.as_ref().map(|file| file.path())
     }
 
-    /// True if there is something to be moved, or on its way to the file. The beginning of a line that is held back is
-    /// neither.
+    /// True if bytes are in the pipe or on their way to the file. The beginning of a line that is held back does not
+    /// count.
     pub(super) fn is_behind(&self) -> bool {
         let _draining = match self.last_output.try_lock() {
             Ok(free) => free,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return true,
         };
-        let whole_lines = self.look().is_some() || self.file.as_ref().is_some_and(|file| file.is_shared());
+        let whole_lines = self.line_inspector().is_some() || self.file.as_ref().is_some_and(|file| file.is_shared());
         let ready = if whole_lines { self.pipe.ready_lines() } else { self.pipe.ready() };
         matches!(ready, Ok(Ready::Bytes(_) | Ready::Ended))
     }
@@ -151,7 +159,7 @@ impl Pump {
         }
     }
 
-    /// Leaves the beginning of a line where it is, if its growth can be watched.
+    /// Holds back the beginning of a line, if further writes can be watched; moves it if not.
     fn hold(&self) -> rustix::io::Result<Drained> {
         if self.write_events.get().is_some() {
             return Ok(Drained::Held);
@@ -164,19 +172,19 @@ impl Pump {
     }
 
     fn take(&self) -> rustix::io::Result<Taken> {
-        let looked_at = self.look();
+        let inspector = self.line_inspector();
         match &self.file {
-            Some(file) => file.take_from(&self.pipe, looked_at),
-            None => discard(&self.pipe, looked_at),
+            Some(file) => file.take_from(&self.pipe, inspector),
+            None => discard(&self.pipe, inspector),
         }
     }
 
-    /// What looks at the output line by line, if anything does at present. The search for a line comes first: a process in
-    /// whose output a line is awaited is not ready yet, and its error rate is not judged.
-    fn look(&self) -> Option<LineInspector<'_>> {
+    /// What inspects the output line by line at present, if anything does. The search for a line comes first: a process
+    /// whose output is searched is not ready yet, and its error rate is not judged.
+    fn line_inspector(&self) -> Option<LineInspector<'_>> {
         let awaited = self.awaited.as_deref().filter(|line| !line.is_over());
-        let tally = self.tally.as_deref().filter(|tally| tally.is_on());
-        awaited.map(LineInspector::Awaited).or_else(|| tally.map(LineInspector::Counter))
+        let line_counter = self.line_counter.as_deref().filter(|line_counter| line_counter.is_on());
+        awaited.map(LineInspector::Search).or_else(|| line_counter.map(LineInspector::Counter))
     }
 }
 
@@ -189,28 +197,28 @@ impl Drop for Pump {
 }
 
 impl WriteEvents {
-    /// An edge-triggered epoll around the pipe. Being an epoll, it can be watched itself, and then fires for writes
-    /// since [`WriteEvents::forget`] alone: level-triggered, the bytes that are held back would fire for ever.
+    /// An edge-triggered epoll around the pipe. It can be watched itself and becomes readable only for writes since the
+    /// last [`WriteEvents::forget`]. A level-triggered watch would fire all the time for the bytes that are held back.
     fn of(pipe: &Pipe) -> io::Result<WriteEvents> {
         let edges = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&edges, pipe.fd(), EventData::new_u64(0), EventFlags::IN | EventFlags::ET)?;
         Ok(WriteEvents(edges))
     }
 
-    /// Consumes the events of all writes up to now. To be called before the pipe is looked at.
+    /// Consumes the events of all writes so far. To be called before the pipe is read.
     fn forget(&self) {
         let mut events = Vec::with_capacity(1);
-        // After a failure the next drain may find nothing new.
+        // After a failure the next drain may find an empty pipe.
         let _ = epoll::wait(&self.0, rustix::buffer::spare_capacity(&mut events), Some(&Timespec::default()));
     }
 }
 
-/// Moves bytes to nowhere for an output that is discarded, without looking at them where the kernel can do that.
-fn discard(pipe: &Pipe, look: Option<LineInspector<'_>>) -> rustix::io::Result<Taken> {
-    static NOWHERE: OnceLock<Option<File>> = OnceLock::new();
-    let count = match look.map_or_else(|| pipe.ready(), |look| look.at(pipe))? {
-        Ready::Bytes(length) => match NOWHERE.get_or_init(|| File::options().write(true).open("/dev/null").ok()) {
-            Some(nowhere) => pipe.splice(nowhere, None, length)?,
+/// Discards the bytes of an output without a file, without copying them where the kernel can do that.
+fn discard(pipe: &Pipe, inspector: Option<LineInspector<'_>>) -> rustix::io::Result<Taken> {
+    static DEV_NULL: OnceLock<Option<File>> = OnceLock::new();
+    let count = match inspector.map_or_else(|| pipe.ready(), |inspector| inspector.inspect(pipe))? {
+        Ready::Bytes(length) => match DEV_NULL.get_or_init(|| File::options().write(true).open("/dev/null").ok()) {
+            Some(dev_null) => pipe.splice(dev_null, None, length)?,
             None => pipe.read(length, <[u8]>::len)?,
         },
         Ready::Unfinished => return Ok(Taken::Unfinished),

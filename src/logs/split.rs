@@ -1,8 +1,8 @@
-//! Bytes into lines, for those who show them. PURE.
+//! Splits bytes into lines for display. PURE.
 
 use std::io;
 
-/// Longest piece in bytes: a line without an end is handed on this much at a time.
+/// Size in bytes from which a line without an end is passed on in pieces.
 pub const MAX_PIECE: usize = 1 << 20;
 
 /// A line, or a part of one.
@@ -16,19 +16,19 @@ pub struct Piece<'a> {
     pub ends: bool,
 }
 
-/// Takes the pieces of one file, in order.
+/// Receives the pieces of one file, in order.
 pub type Sink<'a> = &'a mut dyn FnMut(Piece<'_>) -> io::Result<()>;
 
 /// Cuts a stream of bytes into lines. Holds back an unfinished line.
 #[derive(Debug, Default)]
 pub struct Splitter {
     held: Vec<u8>,
-    /// A part of the current line was handed on already.
+    /// A part of the current line was passed on already.
     open: bool,
 }
 
 impl Splitter {
-    /// The next bytes of the stream.
+    /// Takes the next bytes of the stream.
     ///
     /// # Errors
     /// Those of the sink.
@@ -42,7 +42,7 @@ impl Splitter {
         if self.held.len() >= MAX_PIECE { self.release(sink) } else { Ok(()) }
     }
 
-    /// Hands on what is held back, as a piece whose line goes on: a prompt, say, that nobody will end.
+    /// Passes on what is held back as a piece whose line goes on, such as a prompt.
     ///
     /// # Errors
     /// Those of the sink.
@@ -55,7 +55,7 @@ impl Splitter {
         sink(Piece { text: &text, starts, ends: false })
     }
 
-    /// The stream is over: what is held back is the last line.
+    /// Ends the stream: what is held back is the last line.
     ///
     /// # Errors
     /// Those of the sink.
@@ -69,9 +69,9 @@ impl Splitter {
         self.open || !self.held.is_empty()
     }
 
-    /// True if something waits for the end of its line.
+    /// True if the beginning of a line is held back.
     #[must_use]
-    pub fn holds(&self) -> bool {
+    pub fn holds_back(&self) -> bool {
         !self.held.is_empty()
     }
 
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_do_not_depend_on_how_the_bytes_came() {
+    fn lines_do_not_depend_on_the_chunks_in_which_bytes_arrive() {
         let whole = pieces(&[b"one\n\ntwo \xff\r\nlast"]);
         assert_eq!(
             whole.iter().map(|(text, ..)| &text[..]).collect::<Vec<_>>(),
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_line_comes_in_bounded_pieces_and_is_whole_in_sum() {
+    fn an_endless_line_comes_in_bounded_pieces_that_add_up_to_it() {
         let chunk = vec![b'x'; 600_000];
         let seen = pieces(&[&chunk, &chunk, &chunk, &chunk, &chunk, b"\nnext\n"]);
         assert!(seen.iter().all(|(text, ..)| text.len() < MAX_PIECE + chunk.len()));
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_released_prompt_goes_on_in_the_same_line() {
+    fn text_after_a_released_prompt_continues_its_line() {
         let mut splitter = Splitter::default();
         let mut seen = Vec::new();
         let mut sink = |piece: Piece<'_>| {

@@ -1,12 +1,12 @@
-//! Following many log files at once, the way `pmr logs` does.
+//! Follows many log files at once, for `pmr logs`.
 //!
-//! Each line comes once and in the order of its file, through rotation by renaming (the old file is read to its end,
-//! then the new one from its start), truncation, deletion, and for files that do not exist yet. Between files there is
-//! no order but that of the wake-ups: what an app wrote to stdout and to stderr within a moment may come swapped.
+//! Each line is reported once and in the order of its file: through rotation by renaming (the old file is read to its
+//! end, then the new one from its start), truncation, deletion, and for files that do not exist yet. Lines of different
+//! files come in the order of the wake-ups: what an app wrote to stdout and to stderr within a moment may come swapped.
 //!
-//! Two things cannot be seen from outside and lose lines in the view, never in the files: a file that is truncated and
-//! grows past its former length between two looks, and one that is deleted with lines in it that were not read yet
-//! while nothing was following it.
+//! Two cases cannot be detected and lose lines in the view, never in the files: a file that is truncated and grows past
+//! its former length between two reads, and a file that is deleted before its last lines were read while it was not
+//! followed.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -22,48 +22,48 @@ use super::watch::{Change, Watch};
 
 mod ends;
 
-pub use super::watch::Woken;
+pub use super::watch::WakeReason;
 pub use ends::Ends;
 
 /// Bytes read at a time.
 const BLOCK: usize = 64 << 10;
-/// Bytes one file may bring before the next has its turn.
+/// Bytes read from one file before the next file has its turn.
 const TURN: u64 = 256 << 10;
-/// In place of a file's number: the name that is waited for without being read.
-const AWAITED: usize = usize::MAX;
+/// Number of the path that wakes the follower without being read.
+const WAKE_PATH: usize = usize::MAX;
 
 /// Where in a file to begin.
 #[derive(Clone, Copy, Debug)]
 pub enum Start<'a> {
-    /// At the last so many lines.
+    /// At the last lines; their number.
     LastLines(usize),
-    /// At what came since.
+    /// At the first byte after these ends.
     Since(&'a Ends),
 }
 
-/// Several files, read as they grow. Files are known by number, from 0 in order of [`Follower::add`].
+/// Reads several files as they grow. Each file has a number, from 0 in order of [`Follower::add`].
 #[derive(Debug)]
 pub struct Follower {
     watch: Watch,
     files: Vec<Followed>,
-    awaited: Option<Awaited>,
+    wake_path: Option<WakePath>,
     buffer: Box<[u8]>,
 }
 
 #[derive(Debug)]
-struct Awaited {
+struct WakePath {
     path: PathBuf,
-    /// The folder to watch may be another one now.
+    /// The path may lead through another folder now, which must be watched.
     moved: bool,
 }
 
-/// Takes what is new: the number of the file, and a line of it or a part of one.
+/// Receives what is new: the number of the file, and a line of it or a part of one.
 pub type NumberedSink<'a> = &'a mut dyn FnMut(usize, Piece<'_>) -> io::Result<()>;
 
 #[derive(Debug)]
 struct Followed {
     path: PathBuf,
-    /// The file being read, then those that took over its name since.
+    /// The file being read, then those that got its name since.
     generations: VecDeque<Generation>,
     lines: Splitter,
     /// There may be bytes to read.
@@ -78,31 +78,31 @@ struct Generation {
     offset: u64,
     identity: (u64, u64),
     watch: i32,
-    /// It has been replaced by a file that is in use, so what it holds now is all it will ever hold.
-    last_call: bool,
+    /// True once a file that is written to has replaced this one: no more bytes will be written to this one.
+    is_complete: bool,
 }
 
 impl Follower {
-    /// Follows nothing yet.
+    /// A follower without files.
     ///
     /// # Errors
     /// When the kernel allows this user no more watchers.
     pub fn new() -> io::Result<Follower> {
-        Ok(Follower { watch: Watch::new()?, files: Vec::new(), awaited: None, buffer: vec![0; BLOCK].into() })
+        Ok(Follower { watch: Watch::new()?, files: Vec::new(), wake_path: None, buffer: vec![0; BLOCK].into() })
     }
 
-    /// Has [`Follower::wait`] also wake up when `path`, which is not read, may have come to name something or something
-    /// else, or had its mode set. Its folder need not exist.
+    /// Makes [`Follower::wait`] return also when a file at `path` is made, replaced, or has its mode set. The file is
+    /// not read. Its folder need not exist.
     ///
     /// # Errors
-    /// When it cannot be watched.
+    /// When the path cannot be watched.
     pub fn wake_for(&mut self, path: &Path) -> io::Result<()> {
-        self.watch.watch_name(path, AWAITED)?;
-        self.awaited = Some(Awaited { path: path.to_owned(), moved: false });
+        self.watch.watch_name(path, WAKE_PATH)?;
+        self.wake_path = Some(WakePath { path: path.to_owned(), moved: false });
         Ok(())
     }
 
-    /// Follows the file at `path`. It need not exist; what comes to exist is read from its first byte.
+    /// Follows the file at `path`. A file that is made later is read from its first byte.
     ///
     /// # Errors
     /// When it exists and cannot be opened, or cannot be watched.
@@ -115,7 +115,7 @@ impl Follower {
             dirty: true,
             renamed: false,
         });
-        self.look_for_new(number).inspect_err(|_| self.files.truncate(number))?;
+        self.open_new_generation(number).inspect_err(|_| self.files.truncate(number))?;
         if let Some(first) = self.files[number].generations.front_mut() {
             first.offset = match start {
                 Start::LastLines(lines) => start_of_last_lines(&first.file, lines)?,
@@ -125,7 +125,7 @@ impl Follower {
         Ok(number)
     }
 
-    /// Reads a file to where it ends now.
+    /// Reads a file to its present end.
     ///
     /// # Errors
     /// Those of the file and of the sink.
@@ -142,17 +142,17 @@ impl Follower {
     /// Those of the files and of the sink.
     pub fn read(&mut self, sink: NumberedSink<'_>) -> io::Result<bool> {
         self.take_changes()?;
-        let mut look_again = false;
-        if let Some(awaited) = &mut self.awaited
-            && std::mem::take(&mut awaited.moved)
+        let mut read_again = false;
+        if let Some(wake_path) = &mut self.wake_path
+            && std::mem::take(&mut wake_path.moved)
         {
-            self.watch.watch_name(&awaited.path, AWAITED)?;
-            // What is waited for may have come before the new watch stood.
-            look_again = true;
+            self.watch.watch_name(&wake_path.path, WAKE_PATH)?;
+            // The file may have been made before the new watch was in place.
+            read_again = true;
         }
         for number in 0..self.files.len() {
             if std::mem::take(&mut self.files[number].renamed) {
-                self.look_for_new(number)?;
+                self.open_new_generation(number)?;
             }
             let file = &mut self.files[number];
             if std::mem::take(&mut file.dirty) {
@@ -160,10 +160,10 @@ impl Follower {
                 file.read(TURN, &mut self.buffer, &mut self.watch, number, sink)?;
             }
         }
-        Ok(look_again || self.files.iter().any(|file| file.dirty))
+        Ok(read_again || self.files.iter().any(|file| file.dirty))
     }
 
-    /// Hands on lines that have begun and not ended.
+    /// Passes on lines that have begun and not ended.
     ///
     /// # Errors
     /// Those of the sink.
@@ -174,7 +174,7 @@ impl Follower {
         Ok(())
     }
 
-    /// Ends the last line of a file that will not be read on.
+    /// Ends the last line of a file that will not be read any more.
     ///
     /// # Errors
     /// Those of the sink.
@@ -182,14 +182,14 @@ impl Follower {
         self.files[number].lines.finish(sink)
     }
 
-    /// True if some line has begun and waits for its end.
+    /// True if the beginning of a line is held back.
     #[must_use]
-    pub fn holds(&self) -> bool {
-        self.files.iter().any(|file| file.lines.holds())
+    pub fn holds_back(&self) -> bool {
+        self.files.iter().any(|file| file.lines.holds_back())
     }
 
-    /// Sleeps until a file changes, `source` has something to read or has ended, `reader` (the other side of our output)
-    /// hangs up, or `limit` has passed.
+    /// Sleeps until a file changes, `source` can be read or has ended, `reader` (the other side of the command's
+    /// output) hangs up, or `limit` has passed.
     ///
     /// # Errors
     /// Those of poll(2).
@@ -198,18 +198,18 @@ impl Follower {
         source: Option<BorrowedFd<'_>>,
         reader: Option<BorrowedFd<'_>>,
         limit: Option<Duration>,
-    ) -> io::Result<Woken> {
+    ) -> io::Result<WakeReason> {
         self.watch.wait(source, reader, limit)
     }
 
     fn take_changes(&mut self) -> io::Result<()> {
-        let Follower { watch, files, awaited, .. } = self;
-        watch.changes(&mut |who, change| {
-            if let (None | Some(AWAITED), Some(awaited)) = (who, &mut *awaited) {
-                awaited.moved = true;
+        let Follower { watch, files, wake_path, .. } = self;
+        watch.changes(&mut |number, change| {
+            if let (None | Some(WAKE_PATH), Some(wake_path)) = (number, &mut *wake_path) {
+                wake_path.moved = true;
             }
-            let touched = match who {
-                Some(AWAITED) => &mut [][..],
+            let touched = match number {
+                Some(WAKE_PATH) => &mut [][..],
                 Some(number) => &mut files[number..=number],
                 None => &mut files[..],
             };
@@ -220,13 +220,13 @@ impl Follower {
         })
     }
 
-    /// Opens what the path names, unless it is what is being read already.
-    fn look_for_new(&mut self, number: usize) -> io::Result<()> {
+    /// Opens the file at the path, unless it is the one that is being read already.
+    fn open_new_generation(&mut self, number: usize) -> io::Result<()> {
         let Follower { watch, files, .. } = self;
         let followed = &mut files[number];
         watch.watch_name(&followed.path, number)?;
         let file = match std::fs::metadata(&followed.path) {
-            // Anything else (a FIFO, /dev/null) could block, and holds no lines.
+            // Opening anything else (a FIFO, a device) could block.
             Ok(metadata) if metadata.is_file() => File::open(&followed.path),
             Ok(_) => return Ok(()),
             Err(error) => Err(error),
@@ -244,13 +244,13 @@ impl Follower {
             return Ok(());
         }
         let watch = watch.watch_file(&file, number)?;
-        followed.generations.push_back(Generation { file, offset: 0, identity, watch, last_call: false });
+        followed.generations.push_back(Generation { file, offset: 0, identity, watch, is_complete: false });
         followed.dirty = true;
         Ok(())
     }
 }
 
-/// What to do at the end of a file's bytes.
+/// What to do when all bytes of a file were read.
 enum AtEnd {
     ReadOn,
     StartOver,
@@ -285,7 +285,7 @@ impl Followed {
                 AtEnd::ReadOn => {}
                 AtEnd::StartOver => self.lines.finish(sink)?,
                 AtEnd::NextGeneration => {
-                    let old = self.generations.pop_front().expect("the one that was just read");
+                    let old = self.generations.pop_front().expect("the generation that was just read");
                     watch.forget(old.watch, number);
                 }
                 AtEnd::Wait => return Ok(()),
@@ -299,17 +299,17 @@ impl Followed {
             Some(next) => self.generations.len() > 2 || next.file.metadata()?.len() > 0,
             None => false,
         };
-        let current = self.generations.front_mut().expect("called while one is read");
+        let current = self.generations.front_mut().expect("called while a generation is read");
         if current.file.metadata()?.len() < current.offset {
             current.offset = 0;
             return Ok(AtEnd::StartOver);
         }
-        // The writer may still be busy with the old file after the new one was made, but not after it has written to
-        // the new one: then one more look at the old one finds all there is.
-        Ok(match (successor_in_use, current.last_call) {
+        // The writer may still write to the old file after the new one was made, but not after it has written to the
+        // new one: then one more read of the old one finds all its bytes.
+        Ok(match (successor_in_use, current.is_complete) {
             (false, _) => AtEnd::Wait,
             (true, false) => {
-                current.last_call = true;
+                current.is_complete = true;
                 AtEnd::ReadOn
             }
             (true, true) => AtEnd::NextGeneration,

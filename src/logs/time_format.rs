@@ -1,14 +1,14 @@
-//! Time formats as PM2's users write them (`YYYY-MM-DD HH:mm:ss`, the tokens of Day.js). PURE.
+//! Time formats of PM2 (`YYYY-MM-DD HH:mm:ss`, the tokens of Day.js). PURE.
 
 use std::fmt::Write;
 
 use jiff::Zoned;
 
-/// What `--timestamp` without a value means.
+/// The format of `--timestamp` without a value.
 pub const DEFAULT: &str = "YYYY-MM-DD-HH:mm:ss";
 
-/// Tokens and what they are in strftime. Of several that fit, the first is taken: longer ones stand before their
-/// beginnings.
+/// Tokens and their equivalents in strftime. The first token that fits is taken, so a longer token stands before its
+/// prefixes.
 const TOKENS: &[(&str, Part)] = &[
     ("YYYY", Part::Field("%Y")),
     ("YY", Part::Field("%y")),
@@ -39,7 +39,7 @@ const TOKENS: &[(&str, Part)] = &[
     ("x", Part::Millis),
 ];
 
-/// A format, taken apart.
+/// A parsed format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimeFormat {
     parts: Vec<Part>,
@@ -52,14 +52,14 @@ enum Part {
     Field(&'static str),
     /// The first two letters of the day.
     ShortWeekday,
-    /// Since 1970.
+    /// Seconds since 1970.
     Seconds,
-    /// Since 1970.
+    /// Milliseconds since 1970.
     Millis,
 }
 
 impl TimeFormat {
-    /// Reads a format. What is no token stands for itself, and so does text in `[brackets]`: every format is valid.
+    /// Parses a format. Text that is no token, and text in `[brackets]`, stands for itself, so every format is valid.
     #[must_use]
     pub fn parse(format: &str) -> TimeFormat {
         let mut parts = Vec::new();
@@ -82,7 +82,7 @@ impl TimeFormat {
         TimeFormat { parts }
     }
 
-    /// `at` in this format.
+    /// Formats `at`.
     #[must_use]
     pub fn render(&self, at: &Zoned) -> String {
         let mut text = String::new();
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn formats_of_pm2s_users() {
+    fn formats_of_pm2_are_rendered() {
         assert_eq!(shown(DEFAULT), "2026-03-05-15:04:09");
         assert_eq!(shown("YYYY-MM-DDTHH:mm:ss.SSSZ"), "2026-03-05T15:04:09.007+00:00");
         assert_eq!(shown("YYYY-MM-DD HH:mm:ss ZZ"), "2026-03-05 15:04:09 +0000");
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_stands_for_itself() {
+    fn text_that_is_no_token_stands_for_itself() {
         assert_eq!(shown("[Day] D [] é %Y"), "Day 5 [] é %Y");
         assert_eq!(shown("[open D"), "[open 5");
         assert_eq!(shown(""), "");

@@ -1,4 +1,4 @@
-//! The two clocks: monotonic time to decide by, wall time to show.
+//! The two clocks: monotonic time for decisions, wall time for display.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,15 +11,15 @@ pub fn monotonic_ms() -> u64 {
     u64::try_from(now.tv_sec).unwrap_or(0) * 1000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000
 }
 
-/// Milliseconds since 1970, which can jump.
+/// Milliseconds since 1970. This clock can jump.
 #[must_use]
 pub fn epoch_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The wall time of a moment of the monotonic clock. To be the same each time it is asked, it is reckoned finer than the
-/// two are told in.
+/// The wall time of a moment of the monotonic clock, in milliseconds since 1970. The difference of the clocks is taken
+/// in nanoseconds, so that repeated calls for the same moment return the same number.
 #[must_use]
 pub fn epoch_of(monotonic_ms: u64) -> u64 {
     let (wall, monotonic) = (nanoseconds(ClockId::Realtime), nanoseconds(ClockId::Boottime));
@@ -27,12 +27,13 @@ pub fn epoch_of(monotonic_ms: u64) -> u64 {
     u64::try_from(at / 1_000_000).unwrap_or(0)
 }
 
-/// How far local time is ahead of UTC at this moment, in seconds, as the C library reads it from the system's one zone
-/// file; 0 if it cannot.
+/// How far local time is ahead of UTC at this moment, in seconds, by the system's zone file; 0 if the C library cannot
+/// read that file.
 #[must_use]
 pub fn local_offset(epoch_seconds: i64) -> i32 {
     let mut parts = std::mem::MaybeUninit::<libc::tm>::zeroed();
-    // SAFETY: both point to values of ours, and a structure of numbers and a pointer that nobody follows may be zero.
+    // SAFETY: both pointers are to local values. Zero is a valid value for the structure: it has numbers, and a pointer
+    // that is not followed.
     let parts = unsafe {
         libc::localtime_r(&raw const epoch_seconds, parts.as_mut_ptr());
         parts.assume_init()
@@ -50,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn local_time_is_what_others_say_it_is() {
+    fn the_offset_of_local_time_is_that_of_the_time_zone_library() {
         let seconds = i64::try_from(epoch_ms() / 1000).unwrap();
         let zoned = jiff::Timestamp::from_second(seconds).unwrap().to_zoned(jiff::tz::TimeZone::system());
         assert_eq!(local_offset(seconds), zoned.offset().seconds());

@@ -1,13 +1,13 @@
-//! Points at which the daemon kills itself, for tests of what the next one finds. Only programs built for
-//! tests have any (feature `failpoints`).
+//! Points at which the daemon kills itself, for tests of the recovery of the next one. They exist only in programs that
+//! were built for tests (feature `failpoints`).
 //!
-//! The variable `FAILPOINTS` of the daemon arms every God (`spawned=5%return;accepted=1*return`, the syntax of the crate
-//! `fail`; `return` stands for `SIGKILL`). A file `failpoints` in the home with such a text arms the next one alone. Who
-//! dies so leaves the name of the point in the file `killpoints` of the home.
+//! The variable `FAILPOINTS` of the daemon arms every God (`spawned=5%return;accepted=1*return`, the syntax of the
+//! crate `fail`; `return` stands for `SIGKILL`). A file `failpoints` in the home folder with such a text arms only the
+//! next God. A God that a point kills writes the name of the point to the file `killpoints` in the home folder.
 
 use std::path::Path;
 
-/// Arms the points of this process. To be called when it has begun, before the first is passed.
+/// Arms the points of this process. To be called at its start, before the first point.
 pub fn arm(home: &Path) {
     #[cfg(feature = "failpoints")]
     points::arm(home);
@@ -15,7 +15,7 @@ pub fn arm(home: &Path) {
     let _ = home;
 }
 
-/// The program passes a point. One that is armed ends it here.
+/// Marks a point. If it is armed, the process is killed here.
 #[inline]
 pub fn pass(point: &'static str) {
     #[cfg(feature = "failpoints")]
@@ -24,7 +24,8 @@ pub fn pass(point: &'static str) {
     let _ = point;
 }
 
-/// True if a test armed the point, at which nothing is killed: something is to be taken for impossible.
+/// True if a test armed this point. At such a point the process is not killed, but acts as if the kernel refused a
+/// call.
 #[must_use]
 pub fn is_armed(point: &'static str) -> bool {
     #[cfg(feature = "failpoints")]
@@ -46,13 +47,13 @@ mod points {
 
     use rustix::process::{Signal, getpid, kill_process};
 
-    /// Where points are noted that were fatal; set once one is armed.
+    /// The file to which points that kill are written; set once a point is armed.
     static NOTES: OnceLock<PathBuf> = OnceLock::new();
 
     pub fn arm(home: &Path) {
         let file = home.join("failpoints");
         let of_file = std::fs::read_to_string(&file).unwrap_or_default();
-        // Gone before it works, so that it works once.
+        // Removed before it takes effect, so that it takes effect once.
         let _ = std::fs::remove_file(file);
         let of_variable = std::env::var("FAILPOINTS").unwrap_or_default();
         for (point, actions) in [of_variable, of_file].iter().flat_map(|text| text.trim().split(';')).filter_map(split)
@@ -77,13 +78,13 @@ mod points {
     }
 
     fn die(point: &str, notes: &Path) {
-        // Several threads may pass it before the first is through with dying, and one death is one line.
+        // Several threads may reach the point before the process is dead; only the first one writes a line.
         static DYING: AtomicBool = AtomicBool::new(false);
         while DYING.swap(true, Ordering::Relaxed) {
-            // Until the first is through.
+            // Until the first thread has killed the process.
             std::thread::park();
         }
-        // What is noted and what is not makes no difference to what follows.
+        // A failure affects only the test that reads the file.
         let _ = File::options().append(true).create(true).open(notes).and_then(|mut file| writeln!(file, "{point}"));
         let _ = kill_process(getpid(), Signal::KILL);
     }

@@ -1,6 +1,6 @@
-//! Memory that several processes see at once, and that outlives each of them as long as its file is open somewhere.
+//! Memory that several processes map, and that exists as long as its file is open in one of them.
 //!
-//! It is an array of atomic words: whatever a process that was killed left half done in it, every word is a number.
+//! It is an array of atomic words: wherever a process that writes to it is killed, every word has a valid value.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicU64;
 use rustix::fs::{MemfdFlags, fstat, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
-/// An array of words, all 0 at first. Pages that nobody wrote to cost nothing.
+/// An array of words, all 0 at first. Pages that were never written to take no memory.
 #[derive(Debug)]
 pub struct Words {
     start: NonNull<AtomicU64>,
@@ -19,14 +19,20 @@ pub struct Words {
 }
 
 impl Words {
-    /// A new one of so many words, in a file without a name.
+    /// Makes a new array of `count` words, in a file without a path.
+    ///
+    /// # Errors
+    /// If there is no memory or descriptor to be had.
     pub fn new(name: &str, count: usize) -> io::Result<Words> {
         let file = memfd_create(name, MemfdFlags::CLOEXEC)?;
         ftruncate(&file, (count * size_of::<AtomicU64>()) as u64)?;
         Words::open(file)
     }
 
-    /// The one in this file, as another process made it.
+    /// Maps the array in this file, which another process made.
+    ///
+    /// # Errors
+    /// `InvalidData` if the file is empty; else those of `mmap(2)`.
     pub fn open(file: OwnedFd) -> io::Result<Words> {
         let length = usize::try_from(fstat(&file)?.st_size).unwrap_or(0);
         let count = length / size_of::<AtomicU64>();
@@ -41,7 +47,7 @@ impl Words {
         Ok(Words { start, count, file })
     }
 
-    /// How many words.
+    /// Number of words.
     #[must_use]
     pub fn count(&self) -> usize {
         self.count
@@ -50,7 +56,7 @@ impl Words {
     /// One word.
     ///
     /// # Panics
-    /// If there are not that many.
+    /// If the index is out of range.
     #[must_use]
     pub fn at(&self, index: usize) -> &AtomicU64 {
         assert!(index < self.count, "word {index} of {}", self.count);
@@ -79,7 +85,7 @@ mod tests {
     use std::sync::atomic::Ordering::Relaxed;
 
     #[test]
-    fn what_one_mapping_writes_the_other_reads() {
+    fn a_word_written_through_one_mapping_is_read_through_another() {
         let ours = Words::new("test", 1 << 20).unwrap();
         let theirs = Words::open(ours.as_fd().try_clone_to_owned().unwrap()).unwrap();
         ours.at((1 << 20) - 1).store(7, Relaxed);
@@ -91,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_file_is_no_memory() {
+    fn an_empty_file_is_an_error() {
         let file = memfd_create("empty", MemfdFlags::CLOEXEC).unwrap();
         assert!(Words::open(file).is_err());
     }

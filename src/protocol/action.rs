@@ -75,7 +75,7 @@ impl Changes {
 /// How many processes an app shall have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Scale {
-    /// This many.
+    /// To this number of processes.
     To(u32),
     /// This many more.
     Up(u32),

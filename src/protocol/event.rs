@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::info::{EpochMs, Exit};
 
-/// One event. `seq` grows by one with each event of a daemon's life, so a reader can tell what it missed.
+/// One event. `seq` grows by one with each event of a daemon's life, so a reader notices what it missed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// Position in the stream, from 1.
@@ -45,10 +45,10 @@ pub struct Requester {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum EventKind {
-    /// Somebody asked for something to be done to a process.
+    /// A client requested an action on a process.
     #[serde(rename = "asked")]
     Requested {
-        /// What: `stop`, `reload`, …
+        /// The verb: `stop`, `reload`, …
         verb: String,
         /// The client that sent the request.
         by: Requester,
@@ -71,7 +71,7 @@ pub enum EventKind {
     Exited {
         /// The exit status of the main process.
         exit: Exit,
-        /// True if it had been told to.
+        /// True if the daemon had stopped the run.
         expected: bool,
     },
     /// Too many unstable exits: given up.
@@ -84,22 +84,22 @@ pub enum EventKind {
         /// For this long, in milliseconds.
         delay_ms: u64,
     },
-    /// Told to stop.
+    /// The stop of a run has begun: its drain, or its stop signal.
     Stopping,
     /// Stopped.
     Stopped,
     /// Ended by itself, with code 0, and that was all there was to do.
     Completed,
-    /// What was asked for waits for other apps, as the order of start and stop wants it.
+    /// A requested operation waits for other apps, by the order of start and stop, or for an earlier reload.
     Held {
         /// `waits for `db` to be ready`.
         why: String,
     },
     /// Removed from the list.
     Deleted,
-    /// Nobody needs it: stopped until a connection comes.
+    /// No client is connected: the process is stopped until the next connection.
     Idle,
-    /// Did not say in time that it is alive, or said that it hangs: it is ended, and started again.
+    /// The worker sent no watchdog ping in time, or reported that it hangs: it is terminated and started again.
     Hung {
         /// The time it had, in milliseconds; 0 if none was set.
         timeout_ms: u64,
@@ -136,7 +136,7 @@ pub enum EventKind {
         /// True if the old run goes on serving.
         old_serves: bool,
     },
-    /// Nothing was wrong with its own replacement, but with another's: it is back on the release before, or still on it.
+    /// Nothing was wrong with its own replacement, but with another's: it is back on the previous release, or still on it.
     TakenBack,
     /// The app sent this with `process.send`.
     Message {
@@ -152,7 +152,7 @@ pub enum EventKind {
     Saved,
     /// The daemon died, and a new one has taken over what ran.
     Recovered {
-        /// How the one before ended; `None` if nobody saw.
+        /// How the God before ended; `None` if its exit status is not known.
         after: Option<Exit>,
         /// From its end to now, in milliseconds.
         gap_ms: u64,

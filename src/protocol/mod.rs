@@ -1,7 +1,7 @@
 //! What crosses the sockets: the RPC trait, its data, and the events. Pure types; no I/O.
 //!
 //! Data crosses, words do not: the command line words what it gets. The one exception is [`Refusal`], whose `Display`
-//! is the sentence for the user, so that every client says the same.
+//! is the sentence for the user, so that every client prints the same.
 //!
 //! Handlers of the daemon only wait: work belongs to the supervisor and goes on when a client hangs up or its deadline
 //! passes (tarpc cancels the handler in both cases).

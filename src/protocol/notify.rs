@@ -1,4 +1,4 @@
-//! What a process says to `NOTIFY_SOCKET`, in the words of `sd_notify(3)`: assignments, one a line, in one datagram.
+//! The messages of a process to `NOTIFY_SOCKET`, as in `sd_notify(3)`: assignments, one a line, in one datagram.
 //!
 //! | assignment | what comes of it |
 //! |---|---|
@@ -8,12 +8,12 @@
 //! | `WATCHDOG=1` | it is alive |
 //! | `WATCHDOG=trigger` | it has failed |
 //! | `MAINPID=…` | another process of its tree stands for it from now on |
-//! | `BARRIER=1` | all said before is heard: the descriptor that came with it is closed |
+//! | `BARRIER=1` | all earlier messages have been handled: the descriptor that came with it is closed |
 //!
 //! Everything else is passed over, as the protocol wants: `EXTEND_TIMEOUT_USEC` and `WATCHDOG_USEC`, since times are the
 //! owner's to set; `FDSTORE`, since its sockets are held for it anyway; `ERRNO` and the like. Descriptors are closed.
 
-/// One thing that was said.
+/// One assignment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
     /// It has started, or its reload is done.
@@ -35,7 +35,7 @@ pub enum Note {
 /// The longest text of a status that is kept, in characters.
 const LONGEST_STATUS: usize = 500;
 
-/// Reads a datagram. What cannot be understood says nothing.
+/// Reads a datagram. Assignments that cannot be read are left out.
 #[must_use]
 pub fn read(datagram: &[u8]) -> Vec<Note> {
     let text = String::from_utf8_lossy(datagram);
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn assignments_are_read_in_order_and_the_rest_is_passed_over() {
+    fn assignments_are_read_in_order_and_the_rest_is_ignored() {
         let said = read(b"READY=1\nSTATUS=Serving 3 \x1b[0mclients\nMAINPID=17\nX_OWN=1\nFDSTORE=1\n");
         assert_eq!(said, [Note::Ready, Note::Status("Serving 3 [0mclients".to_owned()), Note::MainPid(17)]);
         assert_eq!(read(b"RELOADING=1\nMONOTONIC_USEC=7"), [Note::Reloading]);
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_says_nothing() {
+    fn an_unreadable_datagram_has_no_assignments() {
         let long = format!("STATUS={}", "x".repeat(2000));
         assert_eq!(read(long.as_bytes()), [Note::Status("x".repeat(LONGEST_STATUS))]);
         for text in ["", "READY", "READY=0", "READY=11", "=1", "MAINPID=-4", "MAINPID=x", "MAINPID=0", "\u{ff}\n\n"] {

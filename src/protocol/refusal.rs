@@ -1,4 +1,4 @@
-//! Why the daemon does not do what it was asked: expected, typed, with a sentence and a hint for the user.
+//! Why the daemon refuses a request: expected errors, typed, with a sentence and a hint for the user.
 
 use std::fmt;
 

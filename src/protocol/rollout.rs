@@ -17,7 +17,7 @@ pub struct Rollout {
     /// A few first, watched for a while before the rest follows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<Canary>,
-    /// Only say what would happen.
+    /// Only report what would happen.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
 }
@@ -44,7 +44,7 @@ pub struct Canary {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Share {
-    /// This many.
+    /// This number of processes, at least 1.
     Count(u32),
     /// This many in a hundred, rounded up.
     Percent(u32),

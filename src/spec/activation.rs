@@ -1,6 +1,7 @@
-//! Sockets that the supervisor opens for an app's processes (socket activation), and when none of those need run.
+//! Sockets that the supervisor opens for an app's processes (socket activation), and the rule by which idle processes
+//! are stopped.
 //!
-//! A process finds them open from descriptor 3 on, as systemd hands them over (`sd_listen_fds(3)`).
+//! A process inherits them from descriptor 3 on, as from systemd (`sd_listen_fds(3)`).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,52 +13,53 @@ use serde::{Deserialize, Serialize};
 
 use super::value;
 
-/// What is opened for an app, and how few of its processes run when nobody asks. By default nothing, and all.
+/// The sockets of an app, and how many of its processes run while it is idle. By default there are no sockets, and all
+/// processes run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Activation {
     /// The sockets, in the order of their descriptors.
     pub listen: Vec<Endpoint>,
-    /// After so long without a connection, processes are stopped until the next one comes.
+    /// Time without a connection after which processes are stopped until the next connection.
     #[serde(with = "value::millis_option")]
     pub idle_timeout: Option<Duration>,
-    /// How many processes run on then. `None` is 0.
+    /// Number of processes that stay then. `None` is 0.
     pub min_instances: Option<u32>,
 }
 
 impl Activation {
-    /// True if nothing was said of it.
+    /// True if nothing of it is set.
     #[must_use]
     pub fn is_unset(&self) -> bool {
         *self == Activation::default()
     }
 }
 
-/// One socket.
+/// A socket that pmr opens for an app.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "Written", into = "Written")]
+#[serde(try_from = "SerializedEndpoint", into = "SerializedEndpoint")]
 pub struct Endpoint {
-    /// Where it is.
+    /// The address it is bound to.
     pub address: Address,
-    /// What its process knows it by (`LISTEN_FDNAMES`), if the owner chose.
+    /// Its name in `LISTEN_FDNAMES`, if set.
     pub name: Option<String>,
-    /// Permissions of a Unix path; [`DEFAULT_MODE`] unless the owner chose.
+    /// Permissions of a Unix path; [`DEFAULT_MODE`] if not set.
     pub mode: Option<u32>,
 }
 
-/// Who may connect to a Unix path unless its owner says otherwise: the user of the daemon alone.
+/// Default permissions of a Unix path: only the daemon's user may connect.
 pub const DEFAULT_MODE: u32 = 0o600;
-/// The longest path a Unix socket can have; the kernel's structure holds 108 bytes and a zero.
+/// Limit of the path of a Unix socket, in bytes: the kernel's structure has 108 bytes, the last of them zero.
 const LONGEST_PATH: usize = 107;
 
-/// Where a socket is.
+/// The address of a socket.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Address {
-    /// `tcp://0.0.0.0:3000`, `tcp://[::1]:3000`. Connections.
+    /// `tcp://0.0.0.0:3000`, `tcp://[::1]:3000`
     Tcp(SocketAddr),
-    /// `udp://0.0.0.0:53`. Datagrams. Those that wait are read before a worker leaves, or by the next.
+    /// `udp://0.0.0.0:53`. Datagrams in the socket are read before a worker leaves, or by the next one.
     Udp(SocketAddr),
-    /// `unix:///run/app.sock`. Connections at an absolute path.
+    /// `unix:///run/app.sock`: a stream socket at an absolute path.
     Unix(PathBuf),
 }
 
@@ -71,7 +73,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// What is wrong with a text that should be an endpoint.
+/// Why a text is no endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadEndpoint(String);
 
@@ -102,7 +104,7 @@ impl FromStr for Address {
     }
 }
 
-/// `HOST:PORT`; no host, or `*`, is every address of both IP versions.
+/// `HOST:PORT`. Without a host, or with `*`: all addresses of both IP versions.
 fn ip(text: &str, rest: &str) -> Result<SocketAddr, BadEndpoint> {
     let (host, port) = rest.rsplit_once(':').unwrap_or(("", rest));
     let port = port.parse().ok().filter(|port| *port > 0);
@@ -129,10 +131,10 @@ fn path(text: &str, rest: &str) -> Result<PathBuf, BadEndpoint> {
     Ok(rest.into())
 }
 
-/// An endpoint as it is written in files.
+/// The serialized form of an endpoint.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct SerializedEndpoint {
     url: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     name: Option<String>,
@@ -141,10 +143,10 @@ struct Written {
     mode: Option<String>,
 }
 
-impl TryFrom<Written> for Endpoint {
+impl TryFrom<SerializedEndpoint> for Endpoint {
     type Error = BadEndpoint;
 
-    fn try_from(Written { url, name, mode }: Written) -> Result<Endpoint, BadEndpoint> {
+    fn try_from(SerializedEndpoint { url, name, mode }: SerializedEndpoint) -> Result<Endpoint, BadEndpoint> {
         let address: Address = url.parse()?;
         if name.as_deref().is_some_and(|name| !is_name(name)) {
             return Err(bad(&url, "its name is 1 to 255 visible characters other than `:`"));
@@ -161,14 +163,14 @@ impl TryFrom<Written> for Endpoint {
     }
 }
 
-impl From<Endpoint> for Written {
-    fn from(endpoint: Endpoint) -> Written {
+impl From<Endpoint> for SerializedEndpoint {
+    fn from(endpoint: Endpoint) -> SerializedEndpoint {
         let mode = endpoint.mode.map(|mode| format!("{mode:04o}"));
-        Written { url: endpoint.address.to_string(), name: endpoint.name, mode }
+        SerializedEndpoint { url: endpoint.address.to_string(), name: endpoint.name, mode }
     }
 }
 
-/// As `sd_listen_fds_with_names(3)` has it.
+/// True if `sd_listen_fds_with_names(3)` accepts the name.
 fn is_name(name: &str) -> bool {
     (1..=255).contains(&name.len()) && name.chars().all(|c| c.is_ascii() && !c.is_ascii_control() && c != ':')
 }
@@ -180,12 +182,12 @@ impl FromStr for Endpoint {
     fn from_str(text: &str) -> Result<Endpoint, BadEndpoint> {
         let named = text.split_once('=').filter(|(name, _)| !name.contains("://"));
         let (name, url) = named.map_or((None, text), |(name, url)| (Some(name.to_owned()), url));
-        Endpoint::try_from(Written { url: url.to_owned(), name, mode: None })
+        Endpoint::try_from(SerializedEndpoint { url: url.to_owned(), name, mode: None })
     }
 }
 
 impl Endpoint {
-    /// What it is called in `LISTEN_FDNAMES`: `tcp-3000`, `udp-53`, `app.sock`, or what the owner chose.
+    /// Its name in `LISTEN_FDNAMES`: the one that is set, or `tcp-3000`, `udp-53`, `app.sock`.
     #[must_use]
     pub fn fd_name(&self) -> String {
         match (&self.name, &self.address) {
@@ -206,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_read_and_written_alike() {
+    fn addresses_are_parsed_and_displayed() {
         for (text, shown) in [
             ("tcp://0.0.0.0:3000", "tcp://0.0.0.0:3000"),
             ("tcp://[::1]:80", "tcp://[::1]:80"),
@@ -224,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_an_address_is_said() {
+    fn errors_of_addresses_name_the_reason() {
         let long = format!("unix:///{}", "x".repeat(107));
         for (text, why) in [
             ("0.0.0.0:3000", "begins with tcp://"),
@@ -244,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_have_names_and_modes_and_come_back_as_they_were_written() {
+    fn endpoints_keep_their_names_and_modes_when_serialized() {
         let json = r#"{"url":"unix:///run/x.sock","name":"web","mode":"0660"}"#;
         let endpoint: Endpoint = serde_json::from_str(json).unwrap();
         assert_eq!((endpoint.fd_name().as_str(), endpoint.mode), ("web", Some(0o660)));
@@ -267,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_need_each_other_are_checked() {
+    fn contradictory_socket_settings_are_found() {
         let spec = |listen: &[&str], idle: Option<u64>, least| AppSpec {
             activation: Activation {
                 listen: listen.iter().map(|text| text.parse().unwrap()).collect(),

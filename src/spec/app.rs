@@ -1,4 +1,4 @@
-//! [`AppSpec`]: everything that is known of an app before it runs.
+//! [`AppSpec`]: all settings of an app.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,31 +16,31 @@ use super::rules::{Balance, Env, ExecMode, LogSpec, Program, Readiness, RestartR
 use super::sharing::Sharing;
 use super::{interpreter, value};
 
-/// Name of the variable that holds the instance number, unless the owner chose another.
+/// Default name of the variable with the instance number.
 pub const DEFAULT_INSTANCE_VAR: &str = "NODE_APP_INSTANCE";
 
-/// The namespace of an app that names none.
+/// The default namespace.
 pub const DEFAULT_NAMESPACE: &str = "default";
 
 /// An app: one program, run as one or more processes.
 ///
-/// Names are unique within a namespace; the pair is what `start` compares to tell a new app from a known one.
+/// Names are unique within a namespace. `start` compares the pair to find out whether an app is new.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppSpec {
-    /// What `list` shows and selectors match. Never empty.
+    /// Name in `list` and in selectors. Never empty.
     pub name: String,
     /// Group of apps, [`DEFAULT_NAMESPACE`] unless set.
     pub namespace: String,
     /// What is executed.
     pub program: Program,
-    /// Arguments of the program itself (what stood after `--`).
+    /// Arguments of the program itself (those after `--`).
     #[serde(default)]
     pub args: Vec<String>,
     /// Absolute working directory.
     pub cwd: PathBuf,
     /// Whether the processes share ports.
     pub mode: ExecMode,
-    /// How many processes are wanted, at least 1.
+    /// Number of processes, at least 1.
     pub instances: u32,
     /// How connections reach the workers of a cluster.
     #[serde(default)]
@@ -48,45 +48,45 @@ pub struct AppSpec {
     /// Which ports the workers of a cluster share.
     #[serde(default)]
     pub sharing: Sharing,
-    /// What becomes of connections that no worker is ready for.
+    /// Rules for connections that wait for a worker.
     #[serde(default)]
     pub queue: QueueRule,
     /// Environment of the caller at the last `start` or `--update-env`. Apps started from one shell share it.
     #[serde(default)]
     pub base_env: Arc<Env>,
-    /// Variables the owner declared: env files, `env`, `env_NAME`. They win over `base_env`.
+    /// Declared variables: env files, `env`, `env_NAME`. They win over `base_env`.
     #[serde(default)]
     pub env: Env,
     /// Name of the variable that holds the instance number.
     pub instance_var: String,
-    /// When and how often to start again.
+    /// When and how often a process is restarted.
     pub restart: RestartRule,
-    /// How a process is brought to an end.
+    /// How a process is stopped.
     pub stop: StopRule,
     /// What makes a process ready.
     pub readiness: Readiness,
-    /// A process that has not said `WATCHDOG=1` for so long has failed.
+    /// Time without `WATCHDOG=1` after which a process counts as hung.
     #[serde(with = "value::millis_option", default, skip_serializing_if = "Option::is_none")]
     pub watchdog: Option<Duration>,
-    /// The sockets opened for it, and when none of its processes need run.
+    /// The sockets that pmr opens for the app, and when its processes are stopped as idle.
     #[serde(default, skip_serializing_if = "Activation::is_unset")]
     pub activation: Activation,
-    /// How its health is checked, if it is. With a check, a process is ready when it has passed for the first time, and
-    /// nothing else makes it so: neither that it listens nor that it says so.
+    /// The health check. With a check, a process is ready when it has passed for the first time; that it listens or
+    /// reports `ready` has no effect.
     #[serde(default)]
     pub health: Option<Health>,
-    /// The apps it needs: it is started after them, and stopped before them.
+    /// The apps it depends on: it is started after them, and stopped before them.
     #[serde(default, skip_serializing_if = "Dependencies::is_empty")]
     pub depends_on: Dependencies,
-    /// What becomes of a reload whose successors fail.
+    /// What a reload does if successors fail.
     #[serde(default)]
     pub on_reload_failure: OnReloadFailure,
-    /// What a process may use and touch, and who it is.
+    /// Limits, user and sandbox of a process.
     #[serde(default)]
     pub confinement: Confinement,
     /// Where its output goes.
     pub logs: LogSpec,
-    /// False: registered as stopped, started by hand.
+    /// False: the app is added to the list as stopped.
     pub autostart: bool,
     /// Version of the app itself (its package.json), for display.
     #[serde(default)]
@@ -94,7 +94,7 @@ pub struct AppSpec {
 }
 
 impl AppSpec {
-    /// One process of this program, with all else as it is where its owner says nothing.
+    /// An app with one process of this program; all other settings have their defaults.
     #[must_use]
     pub fn new(name: &str, program: Program, cwd: PathBuf) -> AppSpec {
         AppSpec {
@@ -126,9 +126,9 @@ impl AppSpec {
         }
     }
 
-    /// Takes `env` as the caller's environment, in place of the old one as a whole. What every app is given beneath its
-    /// own settings is added here, so that a start and a later `--update-env` agree: for Python unbuffered output,
-    /// without which nothing would reach the log until the buffer is full.
+    /// Replaces the caller's environment by `env`. Also adds variables that every app gets unless it sets them, so that
+    /// a start and a later `--update-env` agree: unbuffered output for Python, whose output would otherwise reach the
+    /// log only when the buffer is full.
     pub fn set_base_env(&mut self, mut env: Env) {
         if interpreter::is_python_app(&self.program) {
             env.entry("PYTHONUNBUFFERED".to_owned()).or_insert_with(|| "1".to_owned());
@@ -137,7 +137,7 @@ impl AppSpec {
     }
 }
 
-/// An app as tests want one: `/srv/app.js`, run once by node.
+/// An app for tests: `/srv/app.js`, run once by node.
 #[cfg(test)]
 pub(crate) fn sample() -> AppSpec {
     let (script, interpreter) = ("/srv/app.js".into(), "node".to_owned());

@@ -1,32 +1,32 @@
-//! What an app needs of another before it is started.
+//! Conditions on other apps that must be fulfilled before an app is started.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// How far the other app has to be.
+/// The condition on the other app.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Condition {
     /// One of its processes was started.
     Started,
-    /// All its processes that shall run are ready.
+    /// All its processes are ready, except those that are idle or stopped.
     #[default]
     Ready,
-    /// The same, and all pass their health check.
+    /// As `Ready`, and all pass their health check.
     Healthy,
     /// All its processes ended by themselves, with code 0.
     Completed,
 }
 
-/// By the name of the app, which is of the same namespace.
+/// Conditions by app name; the apps are in the same namespace.
 pub type Dependencies = BTreeMap<String, Condition>;
 
 impl Condition {
-    /// All, from the least to the most.
+    /// All conditions, from the weakest to the strongest.
     pub const ALL: [Condition; 4] = [Condition::Started, Condition::Ready, Condition::Healthy, Condition::Completed];
 
-    /// As it is written in a config file.
+    /// The name in config files.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -43,7 +43,7 @@ impl Condition {
         Condition::ALL.into_iter().find(|condition| condition.word() == word)
     }
 
-    /// What is waited for: `to be ready`, `to complete`.
+    /// The phrase after "waits for `db`": `to be ready`, `to complete`.
     #[must_use]
     pub fn awaited(self) -> &'static str {
         match self {
@@ -55,7 +55,8 @@ impl Condition {
     }
 }
 
-/// `db`, which is to be ready, or `db:healthy`. None if what follows the colon is no condition, or a name is missing.
+/// Parses `db` (which means `db:ready`) or `db:healthy`. `None` if the part after the colon is no condition, or a name
+/// is missing.
 #[must_use]
 pub fn parse(word: &str) -> Option<(String, Condition)> {
     let (name, condition) = match word.rsplit_once(':') {
@@ -72,7 +73,7 @@ mod tests {
     use crate::spec::{AppSpec, RestartRule, sample};
 
     #[test]
-    fn a_word_names_an_app_and_how_far_it_has_to_be() {
+    fn a_dependency_is_an_app_and_a_condition() {
         let read = |word| parse(word).map(|(name, condition)| (name, condition.word()));
         assert_eq!(read("db"), Some(("db".to_owned(), "ready")));
         assert_eq!(read(" db : healthy"), Some(("db".to_owned(), "healthy")));
@@ -81,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_never_be_is_known_beforehand() {
+    fn conditions_that_can_never_be_fulfilled_are_found() {
         let app = sample();
         let never = |app: &AppSpec| Condition::ALL.map(|condition| app.never(condition).is_some());
         assert_eq!(never(&app), [false, false, true, true]);

@@ -1,4 +1,4 @@
-//! How the health of a process is checked, in the terms of Docker and Kubernetes.
+//! Health checks of processes, in the terms of Docker and Kubernetes.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,35 +7,36 @@ use serde::{Deserialize, Serialize};
 
 use super::value;
 
-/// A check that is made again and again.
+/// A health check, repeated at an interval.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
-    /// What is asked.
+    /// How the process is probed.
     pub probe: Probe,
-    /// From one check to the next, once it has passed for the first time.
+    /// Time from one check to the next, after the first pass.
     #[serde(with = "value::millis")]
     pub interval: Duration,
-    /// A check that takes longer has failed.
+    /// Time after which a check has failed.
     #[serde(with = "value::millis")]
     pub timeout: Duration,
-    /// So many failures in a row make it unhealthy, at least 1.
+    /// Number of failures in a row that make the process unhealthy, at least 1.
     pub retries: u32,
-    /// A process is given at least so long for its first pass.
+    /// Least time that a process has for its first pass.
     #[serde(with = "value::millis")]
     pub start_period: Duration,
     /// What is done about an unhealthy process.
     pub on_fail: OnFail,
 }
 
-/// What is asked.
+/// How a process is probed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Probe {
     /// `GET path` is answered with a status below 400.
     Http {
-        /// `host:port`; without, or if the app is given its socket there, the process itself over a connection of its own.
+        /// `host:port`. Without it, or if it is one of the app's own sockets, the process itself is probed over a
+        /// connection of its own.
         address: Option<String>,
-        /// From the slash on.
+        /// Path and query, from the slash on.
         path: String,
     },
     /// A connection is accepted.
@@ -45,17 +46,17 @@ pub enum Probe {
     },
     /// A command ends with exit code 0.
     Exec(Command),
-    /// A line of its output fits. It is awaited once, and then the process is healthy for good.
+    /// A line of its output matches. After one match the process stays healthy.
     Log(Pattern),
 }
 
-/// A command as it was written.
+/// A command as it is written in the config.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Command {
-    /// For the shell. Not blank.
+    /// A command line for the shell. Not blank.
     Line(String),
-    /// A program and its arguments. At least the program.
+    /// A program and its arguments. Not empty.
     Words(Vec<String>),
 }
 
@@ -68,44 +69,44 @@ impl fmt::Display for Command {
     }
 }
 
-/// What a line of output is to hold: a text, or between slashes a regular expression.
+/// A text, or a regular expression between slashes, that a line of output must contain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Pattern {
-    written: String,
+    source: String,
 }
 
 impl Pattern {
-    /// The regular expression that it comes to, in the syntax of the crate `regex`. It can be compiled.
+    /// The equivalent regular expression, in the syntax of the crate `regex`. It can be compiled.
     #[must_use]
     pub fn expression(&self) -> String {
-        match between_slashes(&self.written) {
+        match between_slashes(&self.source) {
             Some(expression) => expression.to_owned(),
-            None => regex::escape(&self.written),
+            None => regex::escape(&self.source),
         }
     }
 }
 
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.written)
+        f.write_str(&self.source)
     }
 }
 
 impl From<Pattern> for String {
     fn from(pattern: Pattern) -> String {
-        pattern.written
+        pattern.source
     }
 }
 
 impl TryFrom<String> for Pattern {
     type Error = String;
 
-    fn try_from(written: String) -> Result<Pattern, String> {
-        if written.trim().is_empty() || written.contains('\n') || between_slashes(&written) == Some("") {
+    fn try_from(source: String) -> Result<Pattern, String> {
+        if source.trim().is_empty() || source.contains('\n') || between_slashes(&source) == Some("") {
             return Err("it is one line of text, or a regular expression between slashes".to_owned());
         }
-        let pattern = Pattern { written };
+        let pattern = Pattern { source };
         regex::bytes::Regex::new(&pattern.expression()).map(|_| pattern).map_err(|error| error.to_string())
     }
 }
@@ -121,14 +122,14 @@ pub enum OnFail {
     /// It is replaced: in a cluster by a successor that is healthy, elsewhere by a restart.
     #[default]
     Restart,
-    /// An event tells of it.
+    /// Records an event.
     Alert,
-    /// Nothing: it only shows in the list.
+    /// Nothing is done; the list shows the process as unhealthy.
     None,
 }
 
 impl Health {
-    /// With the usual times.
+    /// A check with the default times.
     #[must_use]
     pub fn new(probe: Probe) -> Health {
         Health {
@@ -141,14 +142,14 @@ impl Health {
         }
     }
 
-    /// True if something was said of how often it is asked, and what follows.
+    /// True if interval, timeout, retries or consequence are set.
     pub(super) fn is_timed(&self) -> bool {
         *self != Health { start_period: self.start_period, ..Health::new(self.probe.clone()) }
     }
 }
 
 impl Probe {
-    /// Reads what fits in a word: what [`Probe::http`] reads, `tcp:PORT`, `exec:COMMAND` or `log:TEXT`.
+    /// Parses the short form: what [`Probe::http`] parses, `tcp:PORT`, `exec:COMMAND` or `log:TEXT`.
     #[must_use]
     pub fn short(text: &str) -> Option<Probe> {
         match text.split_once(':') {
@@ -159,19 +160,19 @@ impl Probe {
         }
     }
 
-    /// Reads a command line.
+    /// Parses a command line.
     #[must_use]
     pub fn exec(line: &str) -> Option<Probe> {
         (!line.trim().is_empty()).then(|| Probe::Exec(Command::Line(line.to_owned())))
     }
 
-    /// Reads `text` or `/expression/`.
+    /// Parses `text` or `/expression/`.
     #[must_use]
     pub fn log(pattern: &str) -> Option<Probe> {
         Pattern::try_from(pattern.to_owned()).ok().map(Probe::Log)
     }
 
-    /// What is missing as long as it has not passed, if no check tells.
+    /// The reason why a `log` probe has not passed; other probes report their own reasons.
     #[must_use]
     pub fn missing(&self) -> Option<String> {
         match self {
@@ -180,7 +181,7 @@ impl Probe {
         }
     }
 
-    /// Reads `/path`, or `http://host:port/path`.
+    /// Parses `/path`, or `http://host:port/path`.
     #[must_use]
     pub fn http(text: &str) -> Option<Probe> {
         let path_only = text.starts_with('/').then(|| (None, text.to_owned()));
@@ -191,12 +192,12 @@ impl Probe {
             has_port(&address).then(|| (Some(address), path.to_owned()))
         };
         let (address, path) = path_only.or_else(url)?;
-        // It stands in a request line.
+        // The path is put into a request line.
         let fits = path.bytes().all(|byte| byte.is_ascii_graphic());
         fits.then_some(Probe::Http { address, path })
     }
 
-    /// Reads `host:port` or `port`.
+    /// Parses `host:port` or `port`.
     #[must_use]
     pub fn tcp(text: &str) -> Option<Probe> {
         let address = if text.contains(':') { text.to_owned() } else { format!("127.0.0.1:{text}") };
@@ -215,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_read() {
+    fn http_and_tcp_probes_are_parsed() {
         let http = |address: Option<&str>, path: &str| {
             Some(Probe::Http { address: address.map(str::to_owned), path: path.to_owned() })
         };
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_says_what_is_asked() {
+    fn short_forms_of_probes_are_parsed() {
         for (short, long) in [
             ("/up", Probe::http("/up")),
             ("http://x:80/up", Probe::http("http://x:80/up")),
@@ -250,9 +251,9 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_is_a_text_or_an_expression_and_is_kept_as_it_was_written() {
-        let finds = |written: &str, line: &[u8]| {
-            let pattern = Pattern::try_from(written.to_owned()).unwrap();
+    fn a_pattern_is_a_text_or_an_expression_and_is_serialized_unchanged() {
+        let finds = |source: &str, line: &[u8]| {
+            let pattern = Pattern::try_from(source.to_owned()).unwrap();
             assert_eq!(serde_json::from_value::<Pattern>(serde_json::to_value(&pattern).unwrap()).unwrap(), pattern);
             regex::bytes::Regex::new(&pattern.expression()).unwrap().is_match(line)
         };
@@ -263,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn checks_that_cannot_be_made_are_told() {
+    fn impossible_checks_are_contradictions() {
         let spec = |probe: Option<Probe>, change: fn(&mut Health)| {
             let mut health = Health::new(probe.unwrap());
             change(&mut health);

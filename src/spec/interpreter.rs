@@ -1,5 +1,5 @@
-//! Which interpreter runs which script, told by its name and its first bytes; and what an app is called that was not
-//! given a name. Looking into files and the PATH is done by the caller.
+//! Chooses the interpreter of a script by its name and its first bytes, and the default name of an app. The caller
+//! reads files and searches the PATH.
 
 use std::path::Path;
 
@@ -7,17 +7,17 @@ use super::keys::read::Instances;
 use super::rules::{ExecMode, Program};
 use super::value::split_words;
 
-/// How many bytes of a file [`sniff`] wants to see.
+/// Number of bytes of a file that [`sniff`] needs.
 pub const HEAD: usize = 512;
 
-/// What a file's extension says about who runs it.
+/// The interpreter for a file extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Runner {
     /// The first of these that is in PATH.
     OneOf(&'static [&'static str]),
-    /// Bun if it is in PATH, else a Node that can (see [`typescript_args`]).
+    /// Bun if it is in PATH, else a Node that supports it (see [`typescript_args`]).
     TypeScript,
-    /// Bun: no Node reads JSX.
+    /// Bun: no version of Node runs JSX.
     TypeScriptJsx,
 }
 
@@ -38,14 +38,14 @@ const BY_EXTENSION: &[(&str, Runner)] = &[
     ("ls", Runner::OneOf(&["lsc"])),
 ];
 
-/// Who runs files with this one's extension.
+/// The interpreter for this file's extension.
 #[must_use]
 pub fn by_extension(script: &Path) -> Option<Runner> {
     let extension = script.extension()?.to_str()?;
     BY_EXTENSION.iter().find(|(known, _)| *known == extension).map(|(_, runner)| *runner)
 }
 
-/// What the first bytes of a file say it is.
+/// The kind of a file, by its first bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Head {
     /// Machine code or other data: executed directly.
@@ -54,14 +54,14 @@ pub enum Head {
     Shebang {
         /// A path, or a name to look up in PATH if it stood after `env`.
         interpreter: String,
-        /// What stands before the script.
+        /// Arguments before the script.
         args: Vec<String>,
     },
     /// Some other text.
     Text,
 }
 
-/// Tells a file's kind by its first [`HEAD`] bytes.
+/// Finds the kind of a file by its first [`HEAD`] bytes.
 #[must_use]
 pub fn sniff(head: &[u8]) -> Head {
     if head.contains(&0) {
@@ -74,8 +74,8 @@ pub fn sniff(head: &[u8]) -> Head {
     }
 }
 
-/// Reads a `#!` line (without the `#!`) as the kernel does: a path and at most one argument. `env NAME` stands for a
-/// name in PATH; more words after it are taken apart also without `-S`, since whole they could never be found.
+/// Parses a `#!` line (without the `#!`) like the kernel: a path and at most one argument. `env NAME` stands for a name
+/// in PATH; further words are split also without `-S`, because no program has such a name.
 fn shebang(line: &str) -> Option<(String, Vec<String>)> {
     let (path, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     let rest = rest.trim();
@@ -102,7 +102,7 @@ pub fn node_version(printed: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-/// What a Node of this version needs to be told to run TypeScript; `None` if it cannot.
+/// The arguments with which a Node of this version runs TypeScript; `None` if it cannot.
 #[must_use]
 pub fn typescript_args(version: (u32, u32)) -> Option<&'static [&'static str]> {
     match version {
@@ -112,13 +112,13 @@ pub fn typescript_args(version: (u32, u32)) -> Option<&'static [&'static str]> {
     }
 }
 
-/// Whether the interpreter is Node, whose workers share ports by its own cluster protocol.
+/// True if the interpreter is Node, whose workers share ports by its own cluster protocol.
 #[must_use]
 pub fn is_node(interpreter: &str) -> bool {
     matches!(file_name(interpreter), "node" | "nodejs")
 }
 
-/// Whether this runs a script by Python, of any version.
+/// True if the program is a script that runs by Python, of any version.
 #[must_use]
 pub fn is_python_app(program: &Program) -> bool {
     match program {
@@ -127,7 +127,7 @@ pub fn is_python_app(program: &Program) -> bool {
     }
 }
 
-/// Programs written for Node that only start the app proper, as a child which knows nothing of a cluster.
+/// Programs written for Node that only start the app itself as a child, which does not use Node's cluster protocol.
 const LAUNCHERS: &[&str] = &[
     "npm",
     "npx",
@@ -154,7 +154,8 @@ const LAUNCHERS: &[&str] = &[
     "turbo",
 ];
 
-/// Whether this runs a script by Node that is the app itself: one that can take part in Node's own cluster protocol.
+/// True if the program is a script that runs by Node and is the app itself, so that it can use Node's own cluster
+/// protocol.
 #[must_use]
 pub fn is_node_app(program: &Program) -> bool {
     match program {
@@ -163,31 +164,32 @@ pub fn is_node_app(program: &Program) -> bool {
     }
 }
 
-/// By its name, which has an extension in the packages themselves only: an app of somebody's own may be `turbo.js`.
+/// True for the name of a launcher. A name with an extension counts only inside `node_modules`: a user's own app may be
+/// called `turbo.js`.
 fn is_launcher(script: &Path) -> bool {
     let path = script.to_string_lossy();
     let name = if path.contains("/node_modules/") { file_stem(&path) } else { file_name(&path).to_owned() };
     LAUNCHERS.contains(&name.as_str())
 }
 
-/// Cluster or fork: as the owner said; else cluster if a number of processes was asked for.
+/// The mode that is set; else cluster if a number of processes is set.
 #[must_use]
-pub fn exec_mode(said: Option<ExecMode>, instances: Option<Instances>) -> ExecMode {
-    match (said, instances) {
+pub fn exec_mode(mode: Option<ExecMode>, instances: Option<Instances>) -> ExecMode {
+    match (mode, instances) {
         (Some(mode), _) => mode,
         (None, Some(_)) => ExecMode::Cluster,
         (None, None) => ExecMode::Fork,
     }
 }
 
-/// Name of an app that runs a file: the file's, without its last extension.
+/// Default name of an app that runs a file: the file's name without its last extension.
 #[must_use]
 pub fn file_stem(script: &str) -> String {
     Path::new(script).file_stem().map_or_else(|| script.to_owned(), |stem| stem.to_string_lossy().into_owned())
 }
 
-/// Name of an app that is a command line: that of its program, which is its first word that is no `NAME=value`;
-/// without directories, and without the extension if it is one of a script.
+/// Default name of an app that is a command line: the name of its program, which is the first word that is no
+/// `NAME=value`; without directories, and without the extension of a script.
 #[must_use]
 pub fn command_name(line: &str) -> String {
     let words = split_words(line).unwrap_or_else(|| line.split_whitespace().map(str::to_owned).collect());

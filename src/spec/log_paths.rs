@@ -1,4 +1,4 @@
-//! Where a process's output goes: PM2's file names.
+//! The log files of a process, named as in PM2.
 
 use std::path::{Path, PathBuf};
 
@@ -13,10 +13,10 @@ pub struct LogPaths {
     pub err: Option<PathBuf>,
 }
 
-/// The log files of the process `process_id` of `spec`. `logs_dir` holds those of which the owner said nothing.
+/// The log files of the process `process_id` of `spec`. Files without a configured path are in `logs_dir`.
 ///
-/// Unless logs are merged, the id stands before `.log`, also in a path of the owner's choice. Such a path without
-/// `.log` at its end has no place for it and is shared by all processes.
+/// Unless logs are merged, the id stands before `.log`, also in a configured path. A configured path without `.log` at
+/// its end is shared by all processes.
 #[must_use]
 pub fn log_paths(logs_dir: &Path, spec: &AppSpec, process_id: u32) -> LogPaths {
     let path = |target: &LogTarget, stream: &str| match target {
@@ -28,13 +28,13 @@ pub fn log_paths(logs_dir: &Path, spec: &AppSpec, process_id: u32) -> LogPaths {
     LogPaths { out: path(&spec.logs.out, "out").map(numbered), err: path(&spec.logs.err, "error").map(numbered) }
 }
 
-/// Name of the file that holds the pid of a process.
+/// Name of the pid file of a process.
 #[must_use]
 pub fn pid_file_name(spec: &AppSpec, process_id: u32) -> String {
     format!("{}-{process_id}.pid", sanitised(&spec.name))
 }
 
-/// A target with its path made absolute: `~` is the home of the app's owner, what is relative starts at `cwd`.
+/// Makes the path of a target absolute: `~` is the home of the app's user, and relative paths start at `cwd`.
 #[must_use]
 pub fn place(target: LogTarget, cwd: &Path, home: Option<&Path>) -> LogTarget {
     match target {
@@ -43,7 +43,7 @@ pub fn place(target: LogTarget, cwd: &Path, home: Option<&Path>) -> LogTarget {
     }
 }
 
-/// `~` and `~/x` with the home in place of `~`.
+/// Replaces the `~` of `~` and `~/x` by the home.
 #[must_use]
 pub fn expand_home(path: PathBuf, home: Option<&Path>) -> PathBuf {
     match (path.strip_prefix("~"), home) {
@@ -53,7 +53,7 @@ pub fn expand_home(path: PathBuf, home: Option<&Path>) -> PathBuf {
     }
 }
 
-/// A name as part of a file name: what is not an ASCII letter, a digit, `.`, `-` or `\` becomes `-`.
+/// A name as part of a file name: any character other than an ASCII letter, a digit, `.`, `-` or `\` becomes `-`.
 fn sanitised(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '\\') { c } else { '-' }).collect()
 }
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn pm2_names() {
+    fn log_files_are_named_as_in_pm2() {
         for (name, out, merge, expected) in [
             ("api", LogTarget::Default, true, Some("/l/api-out.log")),
             ("api", LogTarget::Default, false, Some("/l/api-out-7.log")),

@@ -1,4 +1,4 @@
-//! How the workers of an app come to share what they listen on.
+//! The mechanism by which the workers of an app share their listen addresses.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,24 +6,24 @@ use super::activation::Address;
 use super::health::{Health, Probe};
 use super::{AppSpec, Balance, ExecMode, Share, interpreter};
 
-/// By what workers share what they listen on, as far as their spec says.
+/// The mechanism by which workers share their listen addresses, according to their spec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mechanism {
-    /// They share nothing: fork mode.
+    /// Fork mode: they share nothing.
     None,
-    /// Sockets are opened for them, which they find at descriptor 3 and up.
+    /// pmr opens sockets for them, which they inherit from descriptor 3 on.
     Activation,
     /// Node's own cluster protocol, with the daemon as its primary.
     Node,
-    /// Their sockets are taken over as they bind and listen. A worker that speaks pmr's own protocol on
-    /// `PMR_CHANNEL_FD` gets its connections there instead.
+    /// pmr intercepts their `bind` and `listen`. A worker that uses pmr's own protocol on `PMR_CHANNEL_FD` gets its
+    /// connections there instead.
     #[serde(rename = "takeover")]
     BindInterception,
 }
 
 impl AppSpec {
-    /// By what its workers share what they listen on.
+    /// The mechanism by which its workers share their listen addresses.
     #[must_use]
     pub fn mechanism(&self) -> Mechanism {
         if !self.activation.listen.is_empty() {
@@ -42,21 +42,21 @@ impl AppSpec {
     #[must_use]
     pub fn listens_before_ready(&self) -> bool {
         use Probe::{Http, Log};
-        let past_the_port = |health: &Health| matches!(health.probe, Http { address: None, .. } | Log(_));
+        let without_the_port = |health: &Health| matches!(health.probe, Http { address: None, .. } | Log(_));
         let accepts_later = || self.mechanism() == Mechanism::BindInterception;
         self.mode == ExecMode::Cluster
-            && (self.readiness.wait_ready || self.health.as_ref().map_or_else(accepts_later, past_the_port))
+            && (self.readiness.wait_ready || self.health.as_ref().map_or_else(accepts_later, without_the_port))
     }
 
-    /// True if a worker may be kept without connections before it is ready: always where it
-    /// [listens before that](AppSpec::listens_before_ready), and wherever others serve meanwhile if it is to pass a check.
+    /// True if a worker may be kept without connections before it is ready: always if it [listens before
+    /// that](AppSpec::listens_before_ready), and if it has a check, as long as other workers serve.
     #[must_use]
-    pub fn may_be_withheld(&self) -> bool {
+    pub fn may_be_held_back(&self) -> bool {
         self.listens_before_ready() || (self.mode == ExecMode::Cluster && self.health.is_some())
     }
 
-    /// True if each process can be asked over a connection that goes to it alone: it has its connections from the daemon,
-    /// or an accept queue of its own.
+    /// True if each process can be probed over a connection of its own: it gets its connections from the daemon, or has
+    /// its own accept queue.
     #[must_use]
     pub fn has_own_connections(&self) -> bool {
         match self.mechanism() {
@@ -69,14 +69,14 @@ impl AppSpec {
         }
     }
 
-    /// True if a check finds out about each of several workers by itself. Whoever is dealt a connection to a common
-    /// address answers for all, and nobody knows what a command asks.
+    /// True if the check probes each worker separately. A connection to a common address is answered by any of the
+    /// workers, and the target of a command is unknown.
     #[must_use]
     pub fn checks_each_worker(&self) -> bool {
-        let by_itself = |health: &Health| match &health.probe {
+        let is_separate = |health: &Health| match &health.probe {
             Probe::Http { address, .. } => address.as_ref().is_none_or(|address| self.is_given(address)),
             Probe::Tcp { .. } | Probe::Exec(_) | Probe::Log(_) => false,
         };
-        self.mode == ExecMode::Cluster && self.health.as_ref().is_some_and(by_itself)
+        self.mode == ExecMode::Cluster && self.health.as_ref().is_some_and(is_separate)
     }
 }

@@ -1,11 +1,11 @@
-//! What an app is, as its owner declared it. Pure data: nothing here touches a file, a clock or a process.
+//! The declared settings of an app. PURE: nothing here touches a file, a clock or a process.
 //!
-//! An [`AppSpec`] is complete and checked: paths are absolute, the interpreter is chosen, `max` has become a number.
-//! It is made once at the edge (the command line resolves flags and config files into it), crosses the socket, is
-//! written to disk, and is trusted from then on.
+//! An [`AppSpec`] is complete and checked: paths are absolute, the interpreter is chosen, `max` is a number. The
+//! command line resolves flags and config files into it. It is then sent to the daemon, written to disk, and not
+//! checked again.
 //!
-//! Which keys exist, how they are spelled and what values they take stands in one table, [`keys`]; the ecosystem
-//! file, the command line and a restart with changed options all go through it.
+//! The keys, their spellings and their values stand in one table, [`keys`], which is used by the ecosystem file, the
+//! command line and a restart with changed options.
 
 pub mod activation;
 mod app;

@@ -1,17 +1,17 @@
-//! What becomes of a reload when a new release fails.
+//! The policy for a reload whose new processes fail.
 
 use serde::{Deserialize, Serialize};
 
-/// What a reload does when a successor dies, or does not prove ready and healthy in time. The words are those of
-/// Docker Swarm's `--update-failure-action`.
+/// What a reload does when a successor dies, or is not ready and healthy in time. The names are those of Docker Swarm's
+/// `--update-failure-action`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnReloadFailure {
-    /// Stops, and brings every process back to the release before.
+    /// Stops, and rolls every process back to the previous release.
     #[default]
     Rollback,
-    /// Stops and leaves everything as it is, for a person to look at.
+    /// Stops and leaves all processes as they are, for an operator to inspect.
     Pause,
-    /// Goes on with the rest.
+    /// Continues with the other processes.
     Continue,
 }

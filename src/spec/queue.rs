@@ -1,4 +1,4 @@
-//! Waiting: how long connections do, how many may, and what becomes of those that have waited too long.
+//! Rules for connections that wait for a worker: how many, how long, and what happens afterwards.
 
 use std::time::Duration;
 
@@ -6,29 +6,29 @@ use serde::{Deserialize, Serialize};
 
 use super::value;
 
-/// What becomes of connections that no worker is ready for. Where workers accept by themselves, their time counts while
-/// none serves. It goes on when God dies.
+/// Rules for connections that wait for a worker. If workers accept for themselves, the time counts only while none of
+/// them serves. It continues when God dies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct QueueRule {
-    /// The accept queue is at least this long, whatever the app asks for.
+    /// Minimum length of the accept queue, also if the app requests less.
     pub backlog: Option<u32>,
-    /// A worker has at most so many open at once; the others wait. For Node workers, and those on pmr's own channel.
+    /// Limit of open connections of a worker; further ones wait. For Node workers, and those on pmr's own channel.
     pub max_connections: Option<u32>,
-    /// How long a connection waits for a worker; for ever if none.
+    /// How long a connection waits for a worker; `None` is for ever.
     #[serde(with = "value::millis_option")]
     pub timeout: Option<Duration>,
-    /// What it gets then.
+    /// What happens after that time.
     pub shed: Shed,
 }
 
-/// What a connection gets that has waited too long.
+/// What happens to a connection that has waited too long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Shed {
-    /// A plain HTTP response with status 503.
+    /// It gets a plain HTTP response with status 503.
     #[default]
     Answer,
-    /// Its end.
+    /// It is closed.
     Close,
 }

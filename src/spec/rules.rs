@@ -1,5 +1,5 @@
-//! The plain rules an app's settings consist of: what is executed, how often it is started again, how it is stopped, where
-//! its output goes. They depend on nothing else of the spec, so every other file of it can use them.
+//! The basic rules in an app's settings: the program, restarts, stops, logs. They depend on nothing else of the spec,
+//! so every other file of it can use them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::value;
 
-/// Environment variables, sorted so that output and dumps are stable.
+/// Environment variables, sorted so that output and saved lists are stable.
 pub type Env = BTreeMap<String, String>;
 
 /// What is executed.
@@ -18,11 +18,11 @@ pub type Env = BTreeMap<String, String>;
 pub enum Program {
     /// `interpreter interpreter_args… script args…`
     Script {
-        /// Absolute path of the script; symbolic links are kept and followed anew at each start.
+        /// Absolute path of the script; symbolic links are kept and followed at each start.
         script: PathBuf,
         /// Absolute path or a name looked up in the app's own PATH at each start.
         interpreter: String,
-        /// Arguments that stand before the script.
+        /// Arguments before the script.
         #[serde(default)]
         interpreter_args: Vec<String>,
     },
@@ -46,7 +46,7 @@ pub enum Program {
 pub enum ExecMode {
     /// Independent processes.
     Fork,
-    /// Workers that share what they listen on, through the supervisor.
+    /// Workers that share their listen addresses, through the supervisor.
     Cluster,
 }
 
@@ -65,21 +65,21 @@ impl ExecMode {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Balance {
-    /// The supervisor accepts and deals connections out in turn: even.
+    /// The daemon accepts connections and distributes them in turn.
     #[default]
     RoundRobin,
-    /// All connections of one client address go to the worker of one instance number, also after a reload; when the
-    /// number of workers changes, few clients change theirs.
+    /// All connections of one client address go to the worker with one instance number, also after a reload. When the
+    /// number of workers changes, few clients get another worker.
     Sticky,
-    /// To the worker with the fewest open connections: in Node, and on pmr's own channel. The kernel deals to others in
-    /// turn.
+    /// To the worker with the fewest open connections: in Node, and on pmr's own channel. For other programs the kernel
+    /// distributes connections in turn.
     Least,
     /// Workers accept from one shared listener themselves: fastest, less even.
     Shared,
 }
 
 impl Balance {
-    /// How the supervisor deals, in words. Listeners opened before a change to `shared` are still dealt from in turn.
+    /// The policy in words. Listeners opened before a change to `shared` still distribute connections in turn.
     #[must_use]
     pub fn in_words(self) -> &'static str {
         match self {
@@ -90,7 +90,7 @@ impl Balance {
     }
 }
 
-/// When and how often a process is started again after it ended by itself.
+/// When and how often a process is restarted after it ended by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartRule {
     /// False: an exit is final.
@@ -128,16 +128,16 @@ impl Default for RestartRule {
     }
 }
 
-/// How a process is brought to an end.
+/// How a process is stopped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StopRule {
     /// Time between the stop signal and SIGKILL.
     #[serde(with = "value::millis")]
     pub kill_timeout: Duration,
-    /// Longest time a worker that leaves a living cluster may take to finish what it has, before the stop signal.
+    /// Longest time that a worker of a running cluster may take to finish its requests, before the stop signal.
     #[serde(with = "value::millis")]
     pub drain_timeout: Duration,
-    /// Say `shutdown` on the IPC channel instead of sending a signal.
+    /// Send `shutdown` on the IPC channel instead of a signal.
     pub with_message: bool,
     /// Signal the whole process tree rather than the main process alone. SIGKILL always goes to the whole tree.
     pub tree: bool,
@@ -157,14 +157,14 @@ impl Default for StopRule {
 /// What makes a process ready.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Readiness {
-    /// Ready only when the app says so: `ready` on its IPC channel, or `READY=1` to `NOTIFY_SOCKET`.
+    /// Ready only when the app reports it: `ready` on its IPC channel, or `READY=1` to `NOTIFY_SOCKET`.
     pub wait_ready: bool,
     /// How long a start waits for readiness. `None`: 3 s at a start; 30 s at a reload, where giving up is costly.
     #[serde(with = "value::millis_option", default)]
     pub listen_timeout: Option<Duration>,
 }
 
-/// Where output goes. Paths are made by [`log_paths`], since they may carry the process id.
+/// The targets of output. Paths are made by [`super::log_paths`], because they may contain the process id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogSpec {
     /// Standard output.
@@ -175,15 +175,15 @@ pub struct LogSpec {
     pub merge: bool,
 }
 
-/// Where one stream goes.
+/// The target of one stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogTarget {
     /// `logs/NAME-out.log` or `logs/NAME-error.log` under the home.
     #[default]
     Default,
-    /// A file of the owner's choice, absolute.
+    /// A configured file, absolute.
     File(PathBuf),
-    /// Nowhere.
+    /// The output is discarded.
     Discard,
 }

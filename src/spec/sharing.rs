@@ -1,12 +1,12 @@
-//! Which ports the workers of a cluster share, and how, where that is done by taking over their binds.
+//! Which ports the workers of a cluster share, and how, if their `bind` is intercepted.
 
 use serde::{Deserialize, Serialize};
 
-/// What of a cluster's sockets is shared.
+/// The ports that a cluster shares, and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Sharing {
-    /// These ports and no others; all, if it is empty. Port 0 is never shared.
+    /// The shared ports; empty means all. Port 0 is never shared.
     pub ports: Vec<u16>,
     /// Where connections wait.
     pub share: Share,
@@ -19,12 +19,12 @@ pub enum Share {
     /// Each worker has a queue of its own.
     #[default]
     Own,
-    /// All workers have one queue: an idle worker takes the next connection. A worker cannot be kept out of it.
+    /// All workers have one queue: an idle worker accepts the next connection. No worker can be excluded from it.
     Queue,
 }
 
 impl Sharing {
-    /// True if workers that bind to this port are to share it.
+    /// True if workers that bind this port share it.
     #[must_use]
     pub fn shares(&self, port: u16) -> bool {
         self.ports.is_empty() || self.ports.contains(&port)

@@ -1,4 +1,4 @@
-//! Signal names: what `sendSignal` accepts and what reports say. Numbers are those of Linux on x86-64 and aarch64.
+//! Signal names in `sendSignal` and in reports. Numbers are those of Linux on x86-64 and aarch64.
 
 const NAMES: [&str; 31] = [
     "SIGHUP",
@@ -39,7 +39,7 @@ pub const INT: i32 = 2;
 /// SIGKILL.
 pub const KILL: i32 = 9;
 
-/// `SIGTERM` for 15; `signal 40` for what has no name.
+/// `SIGTERM` for 15; `signal 40` for a number without a name.
 #[must_use]
 pub fn name(number: i32) -> String {
     usize::try_from(number)
@@ -49,15 +49,15 @@ pub fn name(number: i32) -> String {
         .map_or_else(|| format!("signal {number}"), |name| (*name).to_owned())
 }
 
-/// Reads `SIGTERM`, `term` or `15`.
+/// Parses `SIGTERM`, `term` or `15`.
 #[must_use]
 pub fn parse(text: &str) -> Option<i32> {
     if let Ok(number) = text.parse::<i32>() {
         return (1..=64).contains(&number).then_some(number);
     }
     let upper = text.to_ascii_uppercase();
-    let wanted = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
-    NAMES.iter().position(|name| *name == wanted).and_then(|index| i32::try_from(index + 1).ok())
+    let full = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
+    NAMES.iter().position(|name| *name == full).and_then(|index| i32::try_from(index + 1).ok())
 }
 
 #[cfg(test)]
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn spelling_is_free_and_nonsense_is_refused() {
+    fn names_are_case_insensitive_and_unknown_ones_are_refused() {
         assert_eq!(parse("term"), Some(15));
         assert_eq!(parse("SigUsr2"), Some(12));
         assert_eq!(parse("34"), Some(34));

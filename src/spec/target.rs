@@ -1,11 +1,11 @@
-//! Selectors: how a command names the processes it means, and what each matches.
+//! Selectors: how a command names processes, and which processes each selector matches.
 
 use std::path::Path;
 
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
-/// What a user wrote to name processes.
+/// A selector of processes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Selector {
     /// `all`
@@ -16,7 +16,7 @@ pub enum Selector {
     Word(String),
 }
 
-/// A process as selectors see it.
+/// The properties of a process that selectors compare.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate<'a> {
     /// Its id.
@@ -30,7 +30,7 @@ pub struct Candidate<'a> {
 }
 
 impl Selector {
-    /// Reads one selector. A pattern that is no regular expression is an error in words.
+    /// Parses one selector. The error about a pattern is a sentence.
     pub fn parse(text: &str) -> Result<Selector, String> {
         if text == "all" {
             return Ok(Selector::All);
@@ -44,7 +44,7 @@ impl Selector {
         }
     }
 
-    /// As the user wrote it.
+    /// The selector as the user wrote it.
     #[must_use]
     pub fn text(&self) -> String {
         match self {
@@ -54,7 +54,7 @@ impl Selector {
         }
     }
 
-    /// Ids of the candidates it matches, in the candidates' order.
+    /// Ids of the matching candidates, in their order.
     #[must_use]
     pub fn matches(&self, candidates: &[Candidate<'_>]) -> Vec<u32> {
         let ids = |test: &dyn Fn(&Candidate<'_>) -> bool| -> Vec<u32> {
@@ -86,8 +86,8 @@ impl Selector {
     }
 }
 
-/// The processes several selectors name together, each once, in the order of first mention; or the first selector that
-/// names none.
+/// The processes that match any of the selectors, each once, in the order of the selectors; or the first selector
+/// without a match.
 pub fn select<'a>(selectors: &'a [Selector], candidates: &[Candidate<'_>]) -> Result<Vec<u32>, &'a Selector> {
     let mut chosen = Vec::new();
     for selector in selectors {
@@ -104,7 +104,7 @@ pub fn select<'a>(selectors: &'a [Selector], candidates: &[Candidate<'_>]) -> Re
     Ok(chosen)
 }
 
-/// Up to three names close to what the user wrote.
+/// Up to three names similar to `word`.
 #[must_use]
 pub fn similar(word: &str, names: &[&str]) -> Vec<String> {
     let mut scored: Vec<(f64, &str)> =

@@ -1,11 +1,11 @@
-//! Values people write, `300M`, `5s`, `--flag "a b"`, and how durations stand in files (milliseconds, as in PM2).
+//! Parses values such as `300M`, `5s`, `--flag "a b"`, and serializes durations as milliseconds, as in PM2.
 
 use std::time::Duration;
 
-/// The longest time a setting may name. What is longer is a slip of the pen, and could overflow a clock.
+/// Limit of times in settings. A longer time is a mistake, and could overflow a clock.
 pub const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// Reads a time: a bare number is milliseconds, otherwise `500ms`, `10s`, `1h 30m`. Nothing longer than [`LONGEST`].
+/// Parses a time: a bare number is milliseconds, otherwise `500ms`, `10s`, `1h 30m`. At most [`LONGEST`].
 #[must_use]
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let text = text.trim();
@@ -16,7 +16,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     (duration <= LONGEST).then_some(duration)
 }
 
-/// Reads a size in bytes: `300M`, `1.5G`, `512kb`, `1048576`. Units are powers of 1024, in either case.
+/// Parses a size in bytes: `300M`, `1.5G`, `512kb`, `1048576`. Units are powers of 1024, in either case.
 #[must_use]
 pub fn parse_bytes(text: &str) -> Option<u64> {
     let text = text.trim();
@@ -40,7 +40,7 @@ pub fn parse_bytes(text: &str) -> Option<u64> {
 /// `number × 2^shift`, cut to a whole number of bytes.
 fn scaled(number: f64, shift: u32) -> Option<u64> {
     let bytes = number * f64::from(shift).exp2();
-    // Below 2^63 the cast below is exact; above it nobody has that much memory.
+    // Below 2^63 the cast is exact; no machine has more memory.
     (bytes < 63_f64.exp2()).then_some(bytes as u64)
 }
 
@@ -60,9 +60,9 @@ pub fn megabytes(bytes: u64) -> String {
     format!("{:.1} MB", bytes as f64 / MEGABYTE as f64)
 }
 
-/// Splits one string into words as a shell would: spaces part words, quotes of both kinds keep them together, also
-/// inside a word (`k="v w"`). A backslash is itself unless it stands before a quote, a space or a backslash, so that
-/// patterns such as `\d+` pass. `None` if a quote is not closed.
+/// Splits a string into words like a shell: at spaces, except in quotes of both kinds, also inside a word (`k="v w"`).
+/// A backslash is literal unless it stands before a quote, a space or a backslash, so that patterns such as `\d+` are
+/// kept. `None` if a quote is not closed.
 #[must_use]
 pub fn split_words(text: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
@@ -94,7 +94,7 @@ pub mod millis {
 
     use serde::{Deserialize, Deserializer, Serializer};
 
-    /// Writes whole milliseconds; what does not fit is cut to `u64::MAX`.
+    /// Writes whole milliseconds, at most `u64::MAX`.
     pub fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u64(u64::try_from(value.as_millis()).unwrap_or(u64::MAX))
     }

@@ -1,4 +1,5 @@
-//! Settings of an app that may not take effect, though nothing contradicts them: warned of at a start, listed by `describe`.
+//! Settings of an app that may have no effect, though they contradict nothing: printed at a start, listed by
+//! `describe`.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,66 +8,65 @@ use super::health::Probe;
 use super::{AppSpec, Balance, Mechanism, Sharing};
 
 impl AppSpec {
-    /// What of its settings may not hold, or does not, as sentences: whether it does may only be known once its programs
-    /// run.
+    /// Warnings about settings without effect, as sentences. Some of them depend on the program, which is known only
+    /// once it runs.
     #[must_use]
     pub fn warnings(&self) -> Vec<&'static str> {
-        let (by_kernel, taken_over) = match self.mechanism() {
+        let (by_kernel, intercepted) = match self.mechanism() {
             Mechanism::None | Mechanism::Node => (false, false),
             Mechanism::Activation => (true, false),
             Mechanism::BindInterception => (true, true),
         };
-        let least =
-            "`balance: least` is for Node and for pmr's own channel: to any other program the kernel deals in turn";
+        let least = "`balance: least` is for Node and for pmr's own channel: for any other program the kernel distributes in turn";
         let most =
             "`max_connections` is for Node and for pmr's own channel: any other program has as many as it accepts";
-        let waiting = "`queue_timeout` is for clusters and for sockets that are given (`listen`): a process that is neither \
-                       has its port for itself, and who comes while it is down is refused";
-        let sharing = "`share` and `cluster_ports` say how clusters of programs share what they bind, other than Node's and \
-                       those that are given their sockets: nothing goes by them here";
+        let waiting = "`queue_timeout` is for clusters and for sockets in `listen`: any other process has its port for itself, \
+                       and connections are refused while it is down";
+        let sharing = "`share` and `cluster_ports` are for clusters of programs whose `bind` is intercepted, not for Node and not \
+                       for sockets in `listen`: they have no effect here";
         [
             (by_kernel && self.balance == Balance::Least, least),
             (by_kernel && self.queue.max_connections.is_some(), most),
             (self.mechanism() == Mechanism::None && self.queue.timeout.is_some(), waiting),
-            (!taken_over && self.sharing != Sharing::default(), sharing),
+            (!intercepted && self.sharing != Sharing::default(), sharing),
         ]
         .into_iter()
         .filter_map(|(is_so, why)| is_so.then_some(why))
-        .chain(self.emptiness())
-        .chain(self.wakefulness())
+        .chain(self.vacuous_check())
+        .chain(self.check_that_prevents_idling())
         .collect()
     }
 
-    /// What its check finds out about the kernel alone.
-    fn emptiness(&self) -> Option<&'static str> {
+    /// The warning about a check that is answered by the kernel, and not by the process.
+    fn vacuous_check(&self) -> Option<&'static str> {
         let Probe::Tcp { address } = &self.health.as_ref()?.probe else { return None };
         self.is_given(address).then_some(
-            "its check connects to a socket that is given, where the kernel answers whether or not a process is there: it \
-             proves nothing, and one by `http` would",
+            "its check connects to a socket in `listen`, where the kernel answers even without a process: it proves \
+             nothing, but a check by `http` would",
         )
     }
 
-    /// How its check may keep awake an app that shall rest when nobody is connected.
-    fn wakefulness(&self) -> Option<&'static str> {
+    /// The warning about a check that counts as use, so that the app never becomes idle.
+    fn check_that_prevents_idling(&self) -> Option<&'static str> {
         let health = self.health.as_ref()?;
         if self.activation.idle_timeout? < health.interval {
             return None;
         }
         match &health.probe {
             Probe::Exec(_) => Some(
-                "its check is a command, and made more often than `idle_timeout`: if the command connects to the app, that \
-                 counts as use, and the app never rests",
+                "its check is a command, and made more often than `idle_timeout`: if the command connects to the app, \
+                 that counts as use, and the app never becomes idle",
             ),
             Probe::Tcp { address } | Probe::Http { address: Some(address), .. } if !self.is_given(address) => Some(
-                "its check goes to an address that is not one of `listen`, and more often than `idle_timeout`: if it comes to \
-                 the app from there, that counts as use, and the app never rests",
+                "its check goes to an address that is not one of `listen`, and more often than `idle_timeout`: if it \
+                 reaches the app from there, that counts as use, and the app never becomes idle",
             ),
             Probe::Tcp { .. } | Probe::Http { .. } | Probe::Log(_) => None,
         }
     }
 
-    /// True if a connection to this address comes straight to a socket that is given, as far as that can be seen from its
-    /// words: a name may be that of another machine.
+    /// True if a connection to this address goes directly to a socket in `listen`, as far as the text shows: a name may
+    /// be that of another machine.
     #[must_use]
     pub fn is_given(&self, address: &str) -> bool {
         let Some((host, port)) = address.rsplit_once(':') else { return false };
@@ -81,7 +81,7 @@ impl AppSpec {
     }
 }
 
-/// True of an address of this machine, whatever machine it is; where one listens at it, also of all addresses.
+/// True for a loopback or unspecified address, which is always of this machine.
 fn is_own(address: IpAddr) -> bool {
     address.is_loopback() || address.is_unspecified()
 }
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn balance_modes_that_the_kernel_lacks_are_warned_of_or_refused() {
+    fn balance_modes_that_the_kernel_lacks_cause_warnings_or_errors() {
         let program = Program::Binary { path: "/srv/app".into() };
         let app = AppSpec { mode: ExecMode::Cluster, program, ..super::super::sample() };
         assert!(app.mechanism() == Mechanism::BindInterception && app.warnings().is_empty());
@@ -107,7 +107,7 @@ mod tests {
         assert!(alone.warnings().is_empty());
         let sharing = Sharing { ports: vec![80], ..Sharing::default() };
         let nothing_to_share = AppSpec { sharing: sharing.clone(), ..alone };
-        assert!(matches!(nothing_to_share.warnings()[..], [why] if why.contains("nothing goes by them")));
+        assert!(matches!(nothing_to_share.warnings()[..], [why] if why.contains("they have no effect here")));
         assert!(AppSpec { sharing, ..app.clone() }.warnings().is_empty());
         let sticky = AppSpec { balance: Balance::Sticky, ..app };
         assert_eq!((sticky.contradiction(), sticky.warnings().len()), (None, 0));
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_timeout_without_a_cluster_or_given_sockets_is_warned_of() {
+    fn a_queue_timeout_without_a_cluster_or_sockets_causes_a_warning() {
         let queue = QueueRule { timeout: Some(Duration::from_secs(5)), ..QueueRule::default() };
         let app = AppSpec { queue, ..super::super::sample() };
         assert!(matches!(app.warnings()[..], [why] if why.contains("`queue_timeout` is for clusters")));
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_check_that_may_keep_an_app_awake_is_warned_of() {
+    fn a_check_that_may_prevent_idling_causes_a_warning() {
         let app = |probe, idle| {
             let activation = Activation {
                 listen: vec!["tcp://127.0.0.1:3000".parse().unwrap()],

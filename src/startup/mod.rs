@@ -37,7 +37,7 @@ pub struct Boot {
     pub path: String,
     /// Wait until the network is configured.
     pub wait_online: bool,
-    /// Which manager.
+    /// The manager that gets the unit: the system's, or the user's own.
     pub scope: Scope,
     /// Name of the unit without `.service`.
     pub service: String,

@@ -51,11 +51,17 @@ impl Harness {
         harness
     }
 
-    /// Everything that launches says that it is ready.
+    /// Reports every launching run as spawned and ready.
     pub fn up(&mut self) {
         let launching = |process: &Process| match process.state {
             State::Launching { run, .. } => Some(run),
-            _ => None,
+            State::Stopped
+            | State::Canary { .. }
+            | State::Online(_)
+            | State::Stopping(_)
+            | State::Waiting { .. }
+            | State::Idle
+            | State::Errored => None,
         };
         let runs: Vec<Run> = self.supervisor.processes().filter_map(launching).collect();
         for run in runs {

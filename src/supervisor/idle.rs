@@ -1,10 +1,14 @@
-//! Which processes stop while nobody connects, and which start again.
+//! Which processes stop while no client connects, and which start again.
 //!
-//! The shell reports when nobody was connected for the idle timeout, and when connections wait for longer than they
+//! The shell reports when no client was connected for the idle timeout, and when connections wait for longer than they
 //! should. The first makes the processes beyond `min_instances` idle, the highest numbers first; the second starts one,
 //! the lowest. While an operation on the app is under way, none becomes idle.
 
-use super::{AppId, Effect, Goal, Moment, Process, ProcessId, Supervisor};
+use super::id::{AppId, ProcessId};
+use super::input::Effect;
+use super::moment::Moment;
+use super::process::{Goal, Process};
+use super::state::Supervisor;
 
 impl Supervisor {
     /// True if processes of the app may rest.
@@ -40,7 +44,7 @@ impl Supervisor {
         }
     }
 
-    /// The processes of an app that are so, by number within it.
+    /// The processes of an app that meet a condition, by instance number.
     fn by_instance(&self, app: AppId, is_so: impl Fn(&Process) -> bool) -> Vec<ProcessId> {
         let mut found: Vec<&Process> = self.members(app).filter(|process| is_so(process)).collect();
         found.sort_by_key(|process| process.instance);

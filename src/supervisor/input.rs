@@ -2,41 +2,11 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
+use super::id::{AppId, ProcessId, Ticket};
+use super::snapshot::Snapshot;
 use crate::protocol::{Action, EventKind, Exit, Launch, Refusal, Report, Run};
 use crate::spec::AppSpec;
 use crate::spec::target::Selector;
-
-/// A point on the machine's monotonic clock, in milliseconds. The shell reads the clock; the supervisor only compares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Moment(pub u64);
-
-impl Moment {
-    /// This long after.
-    #[must_use]
-    pub fn after(self, wait: Duration) -> Moment {
-        Moment(self.0.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)))
-    }
-
-    /// How long after `earlier`; zero if it is not.
-    #[must_use]
-    pub fn since(self, earlier: Moment) -> Duration {
-        Duration::from_millis(self.0.saturating_sub(earlier.0))
-    }
-}
-
-/// Number of an app within a daemon's life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct AppId(pub u32);
-
-/// Number of a process, PM2's `pm_id`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct ProcessId(pub u32);
-
-/// Where the answer to a request goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(pub u64);
 
 /// What can happen.
 #[derive(Clone, Debug)]
@@ -45,7 +15,7 @@ pub enum Input {
     Request {
         /// Names the answer.
         ticket: Ticket,
-        /// What is asked.
+        /// The request, not validated yet by the supervisor.
         ask: Request,
     },
     /// The process of this run exists.
@@ -69,14 +39,14 @@ pub enum Input {
         /// Where: `[::]:3000`, `udp 0.0.0.0:53`, `/run/x.sock`.
         address: String,
     },
-    /// The run says, or shows, that it is ready.
+    /// The run reports that it is ready, or listens on a shared address.
     Ready {
         /// The run that became ready; reporting it twice does no harm.
         run: Run,
         /// What showed it: with `wait_ready`, listening is not enough.
         proof: Proof,
     },
-    /// The run could not have what it wanted. It may end of it, and then this is why.
+    /// A bind or listen of the run failed. If the run exits later, this is part of the reason.
     ListenFailed {
         /// The run whose bind or listen failed.
         run: Run,
@@ -113,28 +83,28 @@ pub enum Input {
     Sampled {
         /// The run whose tree was measured, at intervals set by the shell.
         run: Run,
-        /// Resident bytes.
+        /// Resident memory of the tree, in bytes.
         memory: u64,
     },
-    /// The run wrote more to standard error. Counted where [`Supervisor::judged_by_errors`](super::Supervisor::judged_by_errors)
-    /// names it.
+    /// The run wrote more to standard error. Counted where
+    /// [`Supervisor::judged_by_errors`](super::Supervisor::judged_by_errors) names it.
     StderrLines {
         /// The run that wrote them.
         run: Run,
-        /// So many lines since this was last told.
+        /// The number of lines since the last report for this run.
         lines: u32,
     },
-    /// The run says that it is alive, or it begins anew to count how long it is silent.
+    /// The run sent a watchdog ping, or a new daemon took it over. The watchdog timeout starts again.
     WatchdogPing {
         /// The run that is alive at this moment.
         run: Run,
     },
-    /// The run says that it hangs.
+    /// The run reported that it hangs (`WATCHDOG=trigger`).
     WatchdogTrigger {
         /// The run that is to be restarted as hung.
         run: Run,
     },
-    /// Nobody was connected to the app for its idle timeout.
+    /// No client has been connected to the app for its idle timeout.
     Idle {
         /// The app whose activation sets the idle timeout.
         app: AppId,
@@ -150,7 +120,7 @@ pub enum Input {
         /// The run, which is starting or stopping.
         run: Run,
     },
-    /// Time passed.
+    /// The time of [`Supervisor::next_deadline`](super::Supervisor::next_deadline) has come.
     Tick,
 }
 
@@ -159,22 +129,23 @@ pub enum Input {
 pub enum Proof {
     /// It listens on a shared address.
     Listening,
-    /// It said `ready` on its channel.
+    /// The worker sent `ready` on its channel.
     Message,
-    /// It said `READY=1` to `NOTIFY_SOCKET`.
+    /// The worker sent `READY=1` to `NOTIFY_SOCKET`.
     Notified,
 }
 
-/// What was wrong at a check, in words, and whose fault it is.
+/// What was wrong at a health check, in words, and whether the failure is certainly the worker's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The run's own: nobody else can have answered.
+    /// The failure of this run: no other worker can have answered the probe.
     Own(String),
-    /// Perhaps another run's: the probe was dealt to any worker of the app, or this run could not be probed alone.
+    /// The failure of this run or of another: any worker of the app may have answered the probe, or this run could not
+    /// be probed alone.
     Unattributed(String),
 }
 
-/// What a client can ask.
+/// The requests of clients.
 #[derive(Clone, Debug)]
 pub enum Request {
     /// Bring apps up.
@@ -192,8 +163,8 @@ pub enum Request {
         target: Vec<Selector>,
     },
     /// Bring back what was written down, but for apps that are here already.
-    Restore(super::Snapshot),
-    /// Stop everything; answer when all is down. From now on every other ask is refused.
+    Restore(Snapshot),
+    /// Stop everything; answer when all is down. From now on every other request is refused.
     ShutDown,
 }
 
@@ -224,7 +195,7 @@ pub enum Effect {
         /// For at most this long.
         grace: Duration,
     },
-    /// Take the run out of rotation and ask it to stop, as its spec says.
+    /// Take the run out of rotation and send its stop signal or stop message, as its spec sets it.
     Terminate {
         /// The run; it gets this effect at most once from one daemon.
         run: Run,
@@ -251,7 +222,7 @@ pub enum Effect {
         /// The run, which became ready just now.
         run: Run,
     },
-    /// The run that answers for the process is another: its pid file has to say so.
+    /// The current run of the process has changed: its pid file has to name the new pid.
     UpdatePidFile {
         /// The process whose pid file is written.
         process: ProcessId,
@@ -274,14 +245,14 @@ pub enum Effect {
         /// The id, which is never given again.
         app: AppId,
     },
-    /// Tell the world.
+    /// Publish an event to the subscribers, the history and the log.
     Publish {
-        /// About which process.
+        /// The process that the event is about.
         process: ProcessId,
         /// The event; nothing but the event follows from it.
         kind: EventKind,
     },
-    /// The answer to an ask.
+    /// The answer to a request.
     Settle {
         /// The ticket of the request; each is settled once.
         ticket: Ticket,

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use super::id::{AppId, ProcessId, Ticket};
+use super::process::{Process, State};
 use super::requests::Plan;
-use super::{AppId, Process, ProcessId, State, Supervisor, Ticket};
+use super::state::Supervisor;
 use crate::protocol::{Changes, Refusal, Rollout, Step, Verdict};
 use crate::spec::{AppSpec, Env, ExecMode};
 
@@ -97,7 +99,7 @@ fn step(process: &Process, side_by_side: bool) -> Step {
     }
 }
 
-/// Which parts of a spec are others, by their names in it. Values may be secrets and are not told.
+/// The names of the parts of a spec that differ. Values may be secrets and are left out.
 fn differences(old: &AppSpec, new: &AppSpec) -> Vec<String> {
     let parts = |spec: &AppSpec| match serde_json::to_value(spec) {
         Ok(serde_json::Value::Object(parts)) => parts,
@@ -113,14 +115,14 @@ fn differences(old: &AppSpec, new: &AppSpec) -> Vec<String> {
     changed.map(|(name, _)| words(name)).collect()
 }
 
-/// The names of variables that are others, or in one of the two only.
+/// The names of the variables that differ, or that only one of the two has.
 fn variables(old: &Env, new: &Env) -> String {
-    const TOLD: usize = 5;
+    const SHOWN: usize = 5;
     let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     let changed: Vec<&str> =
         names.into_iter().filter(|name| old.get(*name) != new.get(*name)).map(String::as_str).collect();
-    match changed.len().saturating_sub(TOLD) {
+    match changed.len().saturating_sub(SHOWN) {
         0 => changed.join(", "),
-        more => format!("{} and {more} more", changed[..TOLD].join(", ")),
+        more => format!("{} and {more} more", changed[..SHOWN].join(", ")),
     }
 }

@@ -4,61 +4,17 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
+use super::app::App;
+use super::id::{AppId, ProcessId};
+use super::input::Effect;
+use super::moment::Moment;
 use super::persist::RecordKey;
-use super::{AppId, Effect, Goal, Moment, Operation, Process, ProcessId, Supervisor};
+use super::process::{Goal, Process};
+use super::snapshot::{SavedApp, SavedProcess, Snapshot};
+use super::state::Supervisor;
 use crate::protocol::{EventKind, Run};
 use crate::spec::target::Candidate;
 use crate::spec::{AppSpec, Program};
-
-/// An app and what is being done to it.
-#[derive(Debug)]
-pub struct App {
-    /// Unique in the whole life of the state, across daemons.
-    pub id: AppId,
-    /// What it is.
-    pub spec: Arc<AppSpec>,
-    /// Operations under way and waiting, oldest first.
-    pub(super) operations: VecDeque<Operation>,
-}
-
-/// The desired state, as written to disk.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Snapshot {
-    /// Version of this format.
-    pub version: u32,
-    /// The apps, by age.
-    pub apps: Vec<SavedApp>,
-}
-
-/// One app in a [`Snapshot`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SavedApp {
-    /// What it is.
-    pub spec: AppSpec,
-    /// Its processes, by id.
-    pub processes: Vec<SavedProcess>,
-}
-
-/// One process in a [`Snapshot`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SavedProcess {
-    /// Its id, given again if it is free.
-    pub id: u32,
-    /// Its number within the app.
-    pub instance: u32,
-    /// True if it shall run.
-    pub up: bool,
-    /// True if it was at rest: it shall run when somebody needs it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub idle: bool,
-}
-
-impl Snapshot {
-    /// The version this build writes and reads.
-    pub const VERSION: u32 = 1;
-}
 
 impl Supervisor {
     /// All processes, by id.
@@ -71,13 +27,13 @@ impl Supervisor {
         self.apps.values()
     }
 
-    /// One process.
+    /// The process of this id; `None` if it was removed.
     #[must_use]
     pub fn process(&self, id: ProcessId) -> Option<&Process> {
         self.processes.get(&id)
     }
 
-    /// One app.
+    /// The app of this id; `None` if it was removed.
     #[must_use]
     pub fn app(&self, id: AppId) -> Option<&App> {
         self.apps.get(&id)
@@ -95,8 +51,8 @@ impl Supervisor {
         self.closing
     }
 
-    /// The desired state. What errored is wanted up: the next boot may find its cause gone. So is what a start, restart,
-    /// reload or scale that waits is going to start.
+    /// The desired state. What errored is wanted up: the next boot may find its cause gone. So is what a start,
+    /// restart, reload or scale that waits is going to start.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let saved = |process: &Process| SavedProcess {
@@ -112,7 +68,7 @@ impl Supervisor {
         Snapshot { version: Snapshot::VERSION, apps: apps.filter(|app| !app.processes.is_empty()).collect() }
     }
 
-    /// True if a process is wanted up, as the [`Supervisor::snapshot`] tells it.
+    /// True if a process is to run, as in the [`Supervisor::snapshot`].
     #[must_use]
     pub fn shall_run(&self, process: &Process) -> bool {
         let operations = &self.apps[&process.app].operations;

@@ -3,10 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::app::App;
+use super::id::{AppId, ProcessId, Ticket};
+use super::input::{Effect, Request};
+use super::moment::Moment;
+use super::operation::{Kind, Operation};
 use super::persist::RecordKey;
-use super::{
-    App, AppId, Effect, Goal, Kind, Moment, Operation, Process, ProcessId, Request, Snapshot, Supervisor, Ticket, Wait,
-};
+use super::process::{Goal, Process};
+use super::snapshot::Snapshot;
+use super::state::{Supervisor, Wait};
 use crate::protocol::{Action, Changes, Launch, Refusal, ReportLine, Scale, Verdict};
 use crate::spec::keys::read::MAX_INSTANCES;
 use crate::spec::target::{self, Selector};
@@ -240,7 +245,7 @@ impl Supervisor {
         by_app
     }
 
-    /// What takes no time. Log files are the shell's business: it acts on them before it asks.
+    /// What takes no time. Log files are the shell's business: it acts on them before it sends the request.
     fn act_at_once(&mut self, now: Moment, ticket: Ticket, action: &Action, id: ProcessId, effects: &mut Vec<Effect>) {
         let process = self.processes.get_mut(&id).expect("ids come from the index of processes");
         let mut verdict = Verdict::Done;
@@ -309,8 +314,8 @@ impl Supervisor {
     fn close_down(&mut self, ticket: Ticket) -> Plan {
         self.closing = true;
         self.touch(RecordKey::Meta);
-        // Those that are down, too: a start may wait in the queue. And those on their way out of the list: nobody would
-        // see them to their end.
+        // Processes that are down, too: a start may wait in the queue. And processes that are being deleted: their end
+        // is part of the shutdown.
         let all = |app| self.members(app).map(|process| process.id).collect();
         let stop = |app: AppId| (app, Operation::new(Some(ticket), Kind::Stop, all(app), usize::MAX));
         self.apps.keys().copied().map(stop).collect()

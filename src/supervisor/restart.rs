@@ -3,7 +3,7 @@
 //! PM2's numbers with two of its defects removed. An exit is *unstable* if the run lived shorter than `min_uptime`.
 //! `max_restarts` unstable exits within a window of `min_uptime × max_restarts` end in `errored`. PM2 opens that window
 //! only once, at creation, so its guard is dead afterwards and after a resurrect; here it slides, so it always holds.
-//! An app whose restarts are slowed by a delay or backoff beyond that rate is tried for ever, as its owner asked.
+//! An app whose restarts are slowed by a delay or backoff beyond that rate is tried for ever, as its spec sets it.
 //!
 //! A run that ended while no daemon watched ([`Exit::Unknown`]) is taken for a crash: an app started again that meant to
 //! end is seen and put right, one left down that had crashed is an outage. So no `stop_exit_codes` apply, but
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::input::Moment;
+use super::moment::Moment;
 use crate::protocol::Exit;
 use crate::spec::{RestartRule, signal, value};
 
@@ -27,7 +27,7 @@ const BACKOFF_RESET: Duration = Duration::from_secs(30);
 /// First wait after a start that failed for want of resources; doubles up to the ceiling.
 const SPAWN_RETRY: Duration = Duration::from_millis(100);
 
-/// What a process remembers of its past for the decision.
+/// The earlier exits of a process, as far as the decision needs them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
     /// Unstable exits within the window, oldest first; never longer than `max_restarts`.
@@ -38,12 +38,12 @@ pub struct History {
     wait: Option<Duration>,
 }
 
-/// How a run came to its end, as far as the decision goes.
+/// How a run ended, as far as the decision needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// It ran and exited.
     Exited(Exit),
-    /// It hung, and was ended for that.
+    /// It hung and was terminated.
     Hung,
     /// It could not be started; `permanent` if trying again cannot help.
     NotSpawned {
@@ -59,7 +59,7 @@ pub enum Decision {
     Now,
     /// Start again after this wait.
     After(Duration),
-    /// Stay down, as the owner asked.
+    /// Stay down, as the spec sets it.
     StayDown,
     /// Give up: too many unstable exits, or nothing to start.
     GiveUp,
@@ -96,7 +96,7 @@ impl History {
         self.delay(rule, end)
     }
 
-    /// Forget all: a person started it anew.
+    /// Forgets all exits: a client started the process again.
     pub fn clear(&mut self) {
         *self = History::default();
     }
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_guard_holds_at_any_age() {
+    fn the_restart_limit_holds_at_any_age() {
         let mut history = History::default();
         let mut now = Moment(1_000_000_000);
         let mut restarts = 0;
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_delay_is_tried_for_ever() {
+    fn an_app_with_a_slow_delay_is_restarted_for_ever() {
         let slow = RestartRule { delay: Duration::from_secs(5), ..rule() };
         assert_eq!(crash_until(&slow, Duration::from_millis(5), 500), (500, None));
     }
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_can_ask_it_to_stay_down() {
+    fn the_spec_can_keep_an_app_down_after_its_exit() {
         let mut history = History::default();
         let once = RestartRule { autorestart: false, ..rule() };
         assert_eq!(history.decide(&once, CRASH, Duration::ZERO, Moment(0)), Decision::StayDown);
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_nobody_saw_is_a_crash_and_unstable_only_if_it_must_be() {
+    fn an_unknown_exit_is_a_crash_and_unstable_only_if_the_run_was_short() {
         let unseen = End::Exited(Exit::Unknown);
         let (short, long) = (Duration::from_millis(999), Duration::from_secs(1));
         let mut history = History::default();
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_spawned_is_given_up_or_tried_ever_more_slowly() {
+    fn a_failed_spawn_is_given_up_or_retried_with_growing_delays() {
         let mut history = History::default();
         let missing = End::NotSpawned { permanent: true };
         assert_eq!(history.decide(&rule(), missing, Duration::ZERO, Moment(0)), Decision::GiveUp);

@@ -1,15 +1,18 @@
 //! Which ready runs get new connections: the healthy ones; if none is healthy, all.
 //!
 //! It is Kubernetes' readiness probe, after which a pod that fails is no endpoint of its service, and Envoy's panic
-//! threshold: when all fail, it may be the check that errs, and a bad answer is better than none. Only failures that are
-//! surely the worker's own count ([`Fault::Own`](super::Fault)).
+//! threshold: when all fail, it may be the check that errs, and a bad answer is better than none. Only failures that
+//! are surely the worker's own count ([`Fault::Own`](super::Fault)).
 //!
-//! Which runs are ejected follows from the state alone. It is computed anew after each input, and the difference emitted, so
-//! that no transition can forget it.
+//! Which runs are ejected follows from the state alone. It is computed anew after each input, and the difference
+//! emitted, so that no transition can forget it.
 
 use std::collections::BTreeSet;
 
-use super::{AppId, Effect, Process, Supervisor};
+use super::id::AppId;
+use super::input::Effect;
+use super::process::Process;
+use super::state::Supervisor;
 use crate::protocol::Run;
 
 impl Supervisor {
@@ -58,7 +61,7 @@ mod tests {
     use crate::supervisor::harness::{Harness, cluster, drain, reload};
     use crate::supervisor::{Fault, Input};
 
-    /// Workers that are asked one by one, unhealthy after two failures, and left alone then.
+    /// Workers that are probed one by one, unhealthy after two failures, and not restarted.
     fn checked(instances: u32) -> AppSpec {
         let probe = Probe::Http { address: None, path: "/up".to_owned() };
         let health = Health { retries: 2, on_fail: OnFail::None, ..Health::new(probe) };
@@ -108,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn when_the_last_healthy_one_goes_the_others_come_in_before() {
+    fn the_unhealthy_workers_are_admitted_before_the_last_healthy_worker_leaves() {
         let mut harness = well(&checked(2));
         fail(&mut harness, 2);
         harness.exit(1, 1);
@@ -134,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_reload_each_is_what_its_own_checks_say() {
+    fn in_a_reload_the_rotation_follows_the_checks_of_each_run() {
         let mut harness = well(&checked(2));
         fail(&mut harness, 1);
         harness.act(reload(), "api");
@@ -181,7 +184,7 @@ mod tests {
         }
         assert!(harness.process(0).is_unhealthy());
         assert_eq!(rotation(&harness), [1, 2]);
-        // A release that is not checked like that: nobody would ever let it in again.
+        // The next release has no such check, so no pass would ever admit the worker again.
         fail(&mut harness, 1);
         assert_eq!(rotation(&harness), [2]);
         harness.launch(cluster(2), Launch::OrReload(Rollout::waves(1)));

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
 
 use super::{Address, Stream, parsed};
 
-/// Length of the accept queue; the kernel cuts it to `net.core.somaxconn`.
+/// Length of the accept queue; the kernel limits it to `net.core.somaxconn`.
 const BACKLOG: u32 = 511;
 
 /// A listening socket.
@@ -21,15 +21,16 @@ pub(super) enum Socket {
     Unix { listener: UnixListener, _file: SocketFile },
 }
 
-/// The file of a Unix socket, removed on drop unless another has taken its place.
+/// The file of a Unix socket, removed on drop unless another file has taken its place.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
+    /// Device and inode.
     inode: (u64, u64),
 }
 
 impl Socket {
-    /// Listens on what [`super::listener`] takes. Returns the real address, too.
+    /// Listens on an address in one of the forms of [`super::listener`]. Returns the real address, too.
     pub(super) fn bind(address: &str) -> io::Result<(Socket, Address)> {
         match parsed(address) {
             Ok(Address::Ip(address)) => tcp(address),
@@ -38,7 +39,7 @@ impl Socket {
         }
     }
 
-    /// The next connection. May be dropped while it waits.
+    /// Waits for the next connection. Cancel safe.
     pub(super) async fn accept(&self) -> io::Result<Stream> {
         match self {
             Socket::Tcp(listener) => listener.accept().await.map(|(stream, _)| stream.into()),
@@ -64,7 +65,7 @@ fn tcp(address: SocketAddr) -> io::Result<(Socket, Address)> {
     Ok((Socket::Tcp(listener), address))
 }
 
-/// A path that nobody listens on any more is replaced.
+/// Replaces a socket file that no process listens on any more.
 fn unix(path: &Path) -> io::Result<(Socket, Address)> {
     let bind = || {
         let socket = UnixSocket::new_stream()?;
@@ -81,7 +82,7 @@ fn unix(path: &Path) -> io::Result<(Socket, Address)> {
     Ok((Socket::Unix { listener: socket.listen(BACKLOG)?, _file: file }, Address::Path(path.to_owned())))
 }
 
-/// A socket file whose owner is gone refuses connections. Anything else at that path is not ours to remove.
+/// True for a socket file whose owner is gone: it refuses connections. No other file at the path may be removed.
 fn is_stale(path: &Path) -> io::Result<bool> {
     let is_socket = std::fs::symlink_metadata(path)?.file_type().is_socket();
     let refused = || StdUnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
@@ -95,7 +96,7 @@ fn inode(path: &Path) -> io::Result<(u64, u64)> {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if inode(&self.path).is_ok_and(|now| now == self.inode) {
-            // If it cannot be removed, the next one to listen there finds it stale and removes it.
+            // A file that cannot be removed is stale for the next process that listens there.
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -106,7 +107,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_stale_path_is_replaced_one_in_use_refused_and_ours_removed() {
+    async fn a_stale_file_is_replaced_one_in_use_is_refused_and_the_own_one_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn any_address_takes_both_stacks() {
+    async fn a_socket_on_all_addresses_accepts_both_ip_versions() {
         let (socket, Address::Ip(address)) = any(0).unwrap() else { panic!("no IP address") };
         let _client = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, address.port())).unwrap();
         assert!(socket.accept().await.is_ok());

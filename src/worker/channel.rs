@@ -1,8 +1,8 @@
 //! The worker's end of pmr's own protocol.
 //!
-//! One task reads the channel as long as the process lives, so that a drain or a question of the daemon is heard whatever
-//! the app does. Connections wait in the queue of their listener until the app accepts them; only then is the daemon told
-//! that they are taken, so what the app has not accepted goes to another worker when this one dies.
+//! One task reads the channel for the life of the process, so that the worker handles DRAIN and SYNC whatever the app
+//! does. Connections wait in the queue of their listener until the app accepts them. Only then does the worker report
+//! them as taken, so connections that the app has not accepted go to another worker if this one dies.
 
 mod connections;
 mod listener;
@@ -23,27 +23,29 @@ pub(super) use self::listener::ChannelListener;
 use crate::os::{packets, rights};
 use crate::protocol::{FromDaemon, FromWorker, MOST, PACKET, Status, VERSION};
 
-/// Ends of connections are reported together, after this time at the latest.
-const TOGETHER: Duration = Duration::from_millis(5);
-/// How long the first bytes of a client are waited for when the worker is to finish.
-const SILENCE: Duration = Duration::from_secs(1);
-/// How long clients have to leave by themselves. Those of a server under load ask again well before.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// Longest delay before the end of a connection is reported, so that several ends share one message.
+const REPORT_DELAY: Duration = Duration::from_millis(5);
+/// How long a draining worker waits for the first bytes of clients that have sent nothing yet.
+const FIRST_BYTES_LIMIT: Duration = Duration::from_secs(1);
+/// How long a draining worker waits for clients to close their connections. Clients of a server under load send their
+/// next request well before that.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
-/// See the module.
+/// The connection to the daemon; see the module.
 #[derive(Debug)]
 pub(super) struct Channel {
     socket: AsyncFd<OwnedFd>,
-    state: Mutex<State>,
+    state: Mutex<ChannelState>,
     phase: watch::Sender<Phase>,
     /// Notified when a connection or a listener has ended.
     ended: Notify,
     connections: watch::Sender<Connections>,
 }
 
-/// How far the channel is along its life.
+/// State of the channel; it only moves forward, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
+    /// HELLO was sent and not answered yet.
     Greeting,
     Serving,
     Draining,
@@ -52,28 +54,34 @@ enum Phase {
         oldest: u16,
         newest: u16,
     },
+    /// The daemon has closed the channel.
     Ended,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    /// By the number of their listener.
+struct ChannelState {
+    /// The index is the number of the listener.
     queues: Vec<Queue>,
+    /// Number of the last connection that the app has accepted.
     taken: u64,
+    /// Token of the last SYNC.
     token: u64,
+    /// Connections that are open in the app.
     open: u32,
     /// The last STATUS that was sent.
     reported: Status,
+    /// DRAINED was sent after the last DRAIN.
     reported_drained: bool,
 }
 
 /// Connections of one listener that the app has not accepted.
 #[derive(Debug, Default)]
 struct Queue {
+    /// Their numbers and sockets, the oldest first.
     waiting: VecDeque<(u64, OwnedFd)>,
     /// Notified when a connection has arrived.
     arrival: Arc<Notify>,
-    /// Takes the answer to LISTEN.
+    /// Where the answer to LISTEN goes, until it has arrived.
     answer: Option<oneshot::Sender<io::Result<String>>>,
     closed: bool,
 }
@@ -90,7 +98,7 @@ impl Channel {
         Ok(channel)
     }
 
-    /// Asks to listen there. Returns the listener and its real address.
+    /// Requests a listener at this address. Returns the listener and its real address.
     pub(super) async fn listen(self: &Arc<Self>, address: &str) -> io::Result<(ChannelListener, String)> {
         self.greeted().await?;
         let (sender, answer) = oneshot::channel();
@@ -114,36 +122,40 @@ impl Channel {
         self.send(&FromWorker::Ready).await
     }
 
-    /// Ends when the daemon wants us to finish, or is gone for good. A server that shuts down closes connections on
-    /// which it has read nothing, though their request is on its way: it is told when there are none.
+    /// Ends when the daemon drains the worker or is gone for good, and no accepted connection waits for its first
+    /// bytes. A server that shuts down closes connections on which it has read nothing, although a request may be on
+    /// its way.
     pub(super) async fn draining(&self) {
-        self.told_to_leave().await;
-        self.wait_for(SILENCE, |connections| connections.silent == 0).await;
+        self.drain_requested().await;
+        self.wait_for(FIRST_BYTES_LIMIT, |connections| connections.silent == 0).await;
     }
 
-    /// Ends when the daemon wants us to finish, or is gone for good, and the clients have left since, or had time to.
+    /// Ends when the daemon drains the worker or is gone for good, and all connections are closed or have had time for
+    /// that.
     pub(super) async fn drained(&self) {
-        self.told_to_leave().await;
-        self.wait_for(FAREWELL, |connections| connections.open == 0).await;
+        self.drain_requested().await;
+        self.wait_for(CLOSE_LIMIT, |connections| connections.open == 0).await;
     }
 
-    /// True if the daemon wants us to finish, or is gone for good.
-    pub(super) fn is_to_leave(&self) -> bool {
+    /// True if the daemon drains the worker, refuses it, or is gone for good.
+    pub(super) fn is_draining_or_ended(&self) -> bool {
         *self.phase.borrow() >= Phase::Draining
     }
 
-    pub(super) async fn told_to_leave(&self) {
-        // The sender is ours: it lives.
+    /// Waits until [`Channel::is_draining_or_ended`].
+    pub(super) async fn drain_requested(&self) {
+        // Cannot fail: the sender lives as long as `self`.
         let _ = self.phase.subscribe().wait_for(|phase| *phase >= Phase::Draining).await;
     }
 
-    /// Ends when all connections were accepted and `condition` holds for them, after `limit` at the latest.
+    /// Waits until the app has accepted all connections and `condition` holds for them, for at most `limit`.
     async fn wait_for(&self, limit: Duration, condition: impl Fn(&Connections) -> bool) {
         let mut connections = self.connections.subscribe();
         let settled = connections.wait_for(|connections| condition(connections) && self.lock().none_waits());
         let _ = tokio::time::timeout(limit, settled).await;
     }
 
+    /// Waits for the answer to HELLO.
     async fn greeted(&self) -> io::Result<()> {
         let mut phase = self.phase.subscribe();
         let phase = phase.wait_for(|phase| *phase > Phase::Greeting).await.map(|phase| *phase);
@@ -159,8 +171,8 @@ impl Channel {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing that panics is done under it.
+    fn lock(&self) -> MutexGuard<'_, ChannelState> {
+        // No code that holds the lock panics.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -172,12 +184,12 @@ impl Channel {
         *self.phase.borrow() == Phase::Draining
     }
 
-    /// Sends a message as soon as there is room.
+    /// Sends a message as soon as the socket has room.
     async fn send(&self, message: &FromWorker<'_>) -> io::Result<()> {
         self.when_writable(|| packets::send(&self.socket, &message.encode(), &[])).await
     }
 
-    /// Sends the status, if it has changed, and DRAINED, if it is due.
+    /// Sends STATUS if it has changed, and DRAINED if it is due.
     async fn report(&self) -> io::Result<()> {
         self.when_writable(|| self.try_report(&mut self.lock())).await
     }
@@ -186,7 +198,7 @@ impl Channel {
         self.socket.async_io(Interest::WRITABLE, |_| attempt()).await
     }
 
-    fn try_report(&self, state: &mut State) -> io::Result<()> {
+    fn try_report(&self, state: &mut ChannelState) -> io::Result<()> {
         let status = state.status();
         if status != state.reported {
             packets::send(&self.socket, &FromWorker::Status(status).encode(), &[])?;
@@ -200,7 +212,7 @@ impl Channel {
     }
 
     async fn received(&self, packet: &[u8], files: Vec<OwnedFd>) -> io::Result<()> {
-        // What a later daemon may say is not for us.
+        // An unknown message is from a newer daemon and is ignored, as the protocol demands.
         let Ok(message) = FromDaemon::decode(packet) else { return Ok(()) };
         match message {
             FromDaemon::Welcome { .. } => self.advance(Phase::Serving),
@@ -211,7 +223,7 @@ impl Channel {
                     errno => Err(io::Error::from_raw_os_error(errno.into())),
                 };
                 let waiting = self.lock().queue(index).and_then(|queue| queue.answer.take());
-                // The app may have given up listening meanwhile.
+                // Fails if the app has dropped the future of `listen` meanwhile.
                 let _ = waiting.map(|waiting| waiting.send(answer));
             }
             FromDaemon::Connections { index, numbers } => self.arrived(index, numbers, files).await?,
@@ -248,7 +260,7 @@ impl Channel {
     }
 }
 
-impl State {
+impl ChannelState {
     fn status(&self) -> Status {
         let credit = u32::try_from(MOST).unwrap_or(1);
         Status { open: self.open, credit, taken: self.taken, token: self.token }
@@ -258,12 +270,12 @@ impl State {
         self.queues.get_mut(usize::try_from(index).ok()?)
     }
 
-    /// No connection is in the app or waits for it.
+    /// True if no connection is open in the app or waits to be accepted.
     fn is_empty(&self) -> bool {
         self.open == 0 && self.none_waits()
     }
 
-    /// The app has accepted all there was.
+    /// True if no connection waits to be accepted.
     fn none_waits(&self) -> bool {
         self.queues.iter().all(|queue| queue.waiting.is_empty())
     }
@@ -273,7 +285,7 @@ fn number(index: usize) -> u32 {
     u32::try_from(index).unwrap_or(u32::MAX)
 }
 
-/// Reads to the end.
+/// Reads the channel until it ends.
 async fn read(channel: Arc<Channel>) {
     let mut buffer = [0; PACKET];
     loop {
@@ -291,16 +303,16 @@ async fn read(channel: Arc<Channel>) {
         }
     }
     channel.advance(Phase::Ended);
-    // No answer to a LISTEN comes any more.
+    // No LISTEN is answered any more: those that wait for an answer get an error.
     channel.lock().queues.iter_mut().for_each(|queue| drop(queue.answer.take()));
 }
 
-/// Reports that connections have ended: soon, and many at once.
+/// Reports the ends of connections, several in one message where possible.
 async fn report_ends(channel: Arc<Channel>) {
     loop {
         channel.ended.notified().await;
         if !channel.is_draining() {
-            tokio::time::sleep(TOGETHER).await;
+            tokio::time::sleep(REPORT_DELAY).await;
         }
         if channel.report().await.is_err() {
             return;

@@ -1,12 +1,12 @@
-//! For web servers written in Rust: workers of a cluster without a line about clustering.
+//! For web servers written in Rust: a server becomes a worker of a cluster without code for clustering.
 //!
-//! [`listener`] is used in place of a bind. Under `pmr start ./server -i 4` the connections come from the daemon, in exact
-//! turn, by the [protocol of its own](protocol); anywhere else it is an ordinary bind. [`draining`] tells
-//! when to finish.
+//! [`listener`] takes the place of a bind. Under `pmr start ./server -i 4` the connections come from the daemon, in
+//! exact turn, by [pmr's own worker protocol](protocol); without pmr it is an ordinary bind. [`draining`] ends when the
+//! worker is to finish.
 //!
-//! No client that keeps its connection alive need lose a request then, if it is told to leave by the header
-//! `Connection: close` of a response. hyper and axum do not do that when they shut down, but end connections that are idle,
-//! though the next request may be on its way. So add that header while [`is_draining`], and give [`drained`] to
+//! A client that keeps its connection alive loses no request then, if a response asks it to close the connection by the
+//! header `Connection: close`. hyper and axum do not send that header when they shut down. They close idle connections,
+//! although the next request may be on its way. So add the header while [`is_draining`], and pass [`drained`] to
 //! `axum::serve(..).with_graceful_shutdown(..)`: see `examples/channel/axum.rs`.
 //!
 //! ```no_run
@@ -23,7 +23,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A process has one channel, so all this must happen in one tokio runtime, with I/O and time enabled.
+//! A process has one channel, so all calls must be made in one tokio runtime, with I/O and time enabled.
 
 mod bind;
 mod channel;
@@ -46,15 +46,15 @@ use self::os::{packets, rights};
 use self::protocol::VARIABLE;
 pub use self::stream::Stream;
 
-/// Pause when there are too many open files.
+/// Pause before the next accept when the process has too many open files.
 const SHORTAGE: Duration = Duration::from_millis(50);
 
-/// The address of a socket, of either end.
+/// The address of one end of a socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     /// TCP.
     Ip(SocketAddr),
-    /// A Unix path; empty for a client, which has none.
+    /// A path of a Unix socket. Empty for a client whose socket has no path.
     Path(PathBuf),
 }
 
@@ -67,7 +67,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// Where connections come from.
+/// Accepts connections, from the daemon or from a socket of its own.
 #[derive(Debug)]
 pub struct Listener {
     source: Source,
@@ -80,12 +80,12 @@ enum Source {
     Socket(Socket),
 }
 
-/// Listens on `address`: `127.0.0.1:3000`, `[::]:3000`, `:3000` for all addresses, or the absolute path of a Unix socket.
-/// As a worker of a cluster it gets its share of the connections there; outside pmr it binds.
+/// Listens on `address`: `127.0.0.1:3000`, `[::]:3000`, `:3000` for all addresses, or the absolute path of a Unix
+/// socket. A worker of a cluster gets its share of the connections there from the daemon. Without pmr it binds.
 ///
 /// # Errors
-/// Those of a bind, whoever does it; `InvalidInput` if the address is none; `Unsupported` if the daemon speaks other
-/// versions of the worker protocol.
+/// Those of a bind, made here or by the daemon; `InvalidInput` if the address cannot be parsed; `Unsupported` if the
+/// daemon speaks other versions of the worker protocol.
 pub async fn listener(address: &str) -> io::Result<Listener> {
     match inherited() {
         Some(channel) => listener_on(channel, address).await,
@@ -96,7 +96,7 @@ pub async fn listener(address: &str) -> io::Result<Listener> {
     }
 }
 
-/// Ends when the worker shall finish what it has and leave: the daemon wants it to, or SIGTERM or SIGINT came.
+/// Ends when the worker is to finish its connections and exit: the daemon drains it, or SIGTERM or SIGINT has arrived.
 pub async fn draining() {
     match inherited() {
         Some(channel) => by_signal_or(channel.draining()).await,
@@ -104,7 +104,8 @@ pub async fn draining() {
     }
 }
 
-/// The same, after clients had a second to leave by themselves, unless a signal came: what is open by then is idle.
+/// Ends as [`draining`] does, but gives clients a second to close their connections. What is open after that second is
+/// idle. A signal ends it at once.
 pub async fn drained() {
     match inherited() {
         Some(channel) => by_signal_or(channel.drained()).await,
@@ -112,13 +113,13 @@ pub async fn drained() {
     }
 }
 
-/// True as soon as the daemon wants the worker to finish: from now on responses should carry `Connection: close`.
+/// True as soon as the daemon drains the worker. From then on responses should carry `Connection: close`.
 #[must_use]
 pub fn is_draining() -> bool {
-    inherited().is_some_and(|channel| channel.is_to_leave())
+    inherited().is_some_and(|channel| channel.is_draining_or_ended())
 }
 
-async fn by_signal_or(told: impl Future<Output = ()>) {
+async fn by_signal_or(request: impl Future<Output = ()>) {
     let by_signal = async {
         let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
         else {
@@ -130,12 +131,13 @@ async fn by_signal_or(told: impl Future<Output = ()>) {
         }
     };
     tokio::select! {
-        () = told => {}
+        () = request => {}
         () = by_signal => {}
     }
 }
 
-/// Tells the daemon that the app is ready, which it waits for under `wait_ready`. Outside pmr it does nothing.
+/// Reports to the daemon that the app is ready. An app with `wait_ready` counts as started from then on. Without pmr it
+/// does nothing.
 ///
 /// # Errors
 /// If the channel fails.
@@ -146,7 +148,8 @@ pub async fn ready() -> io::Result<()> {
     }
 }
 
-/// The channel the daemon started us with, if it did. Taken over by the first call, which must be inside the runtime.
+/// The channel to the daemon, if the daemon started this process with one. The first call takes the channel over and
+/// must be made inside the runtime.
 fn inherited() -> Option<&'static Arc<Channel>> {
     static CHANNEL: OnceLock<Option<Arc<Channel>>> = OnceLock::new();
     let open = || {
@@ -170,15 +173,15 @@ fn parsed(address: &str) -> io::Result<Address> {
 }
 
 impl Listener {
-    /// The next connection, and where it comes from. Waits for as long as it takes, and for ever once the daemon is
-    /// gone for good, which [`draining`] tells. May be dropped while it waits: no connection is lost.
+    /// Waits for the next connection, and returns it with the client's address. Waits for ever once the daemon is gone
+    /// for good; [`draining`] ends then. Cancel safe: no connection is lost if the future is dropped.
     pub async fn accept(&mut self) -> (Stream, Address) {
         loop {
             let stream = match &mut self.source {
                 Source::Channel(listener) => listener.accept().await,
                 Source::Socket(socket) => socket.accept().await,
             };
-            // A client that has hung up already is no connection.
+            // A connection that its client has reset already has no peer address: the loop goes on with the next one.
             match stream.and_then(|stream| stream.peer().map(|peer| (stream, peer))) {
                 Ok(connection) => return connection,
                 Err(error) if rights::is_shortage(&error) => tokio::time::sleep(SHORTAGE).await,
@@ -187,10 +190,10 @@ impl Listener {
         }
     }
 
-    /// Where it listens, with the port that was chosen.
+    /// The address it listens on, with the port that the kernel chose if port 0 was requested.
     ///
     /// # Errors
-    /// None; so that it is used as any listener is.
+    /// Never. The return type is that of other listeners.
     pub fn local_addr(&self) -> io::Result<Address> {
         Ok(self.address.clone())
     }

@@ -1,11 +1,11 @@
-//! pmr's own worker protocol, byte by byte. PURE: from bytes to values and back.
+//! pmr's own worker protocol, byte by byte. PURE: bytes to values and back.
 //!
-//! For programs in any language that want their connections from the daemon: in exact turn, with back-pressure, and
-//! with nothing lost when either side dies. Version 1.
+//! It lets programs in any language get their connections from the daemon: in exact turn, with backpressure, and
+//! without a lost connection when either side dies. Version 1.
 //!
 //! The number of the channel's descriptor is in the environment variable `PMR_CHANNEL_FD`: one end of a connected
-//! `AF_UNIX` `SOCK_SEQPACKET` socket pair, in blocking mode. A message is one packet: a `recvmsg` of [`PACKET`] bytes
-//! brings it whole. All integers are little-endian. Each message begins with eight bytes:
+//! `AF_UNIX` `SOCK_SEQPACKET` socket pair, in blocking mode. A message is one packet: a `recvmsg` with room for
+//! [`PACKET`] bytes returns it whole. All integers are little-endian. Each message begins with eight bytes:
 //!
 //! ```text
 //! offset  size  what
@@ -15,8 +15,8 @@
 //!      8        the body
 //! ```
 //!
-//! A message of an unknown kind is ignored, and so are bytes behind those described here. No packet is empty, and none
-//! is longer than [`PACKET`].
+//! A message of an unknown kind is ignored, and so are bytes after those described here. No packet is empty, and no
+//! packet is longer than [`PACKET`].
 //!
 //! From the worker:
 //!
@@ -55,38 +55,41 @@
 //!   STATUS open 0 .., DRAINED      ──►
 //! ```
 //!
-//! - HELLO comes first, once; the daemon ignores all that comes before it. It answers WELCOME with the version that is
-//!   spoken from then on and the most connections it puts into one message, which is never more than [`MOST`]. A
-//!   version it does not speak it answers with UNWELCOME and the oldest and newest it does; nothing else follows.
-//! - LISTEN: the worker chooses the number of the listener. The address is `host:port` with a numeric host, `[v6]:port`,
-//!   `:port` for all addresses, or the absolute path of a Unix socket. Port 0 is a port of the kernel's choice, the same
-//!   for all workers of the app that use this listener number. The backlog is a hint, 0 if there is none. The answer has
-//!   the real address, or an errno other than 0. The worker does not listen itself; the socket is the daemon's.
-//! - STATUS is all the daemon needs to know, and absolute, so that one may be lost or come twice: `taken` is the number of
-//!   the last connection the worker has received; `open` is how many connections of this channel are open in it;
-//!   `credit` is how many more, after number `taken`, it is ready for: the daemon never has more under way. `token` is
-//!   that of the last SYNC, 0 before. A worker that never sends one gets nothing. One is due after each CONNECTIONS,
-//!   *before* a byte of these connections is read, and when something in it has changed.
+//! - HELLO is the first message, sent once; the daemon ignores messages before it. The daemon answers WELCOME with the
+//!   version that is spoken from then on and the most connections it puts into one message, which is never more than
+//!   [`MOST`]. It answers a version that it does not speak with UNWELCOME and the oldest and newest version that it
+//!   does; no other message follows.
+//! - LISTEN: the worker chooses the number of the listener. The address is `host:port` with a numeric host,
+//!   `[v6]:port`, `:port` for all addresses, or the absolute path of a Unix socket. Port 0 is a port of the kernel's
+//!   choice, the same for all workers of the app that use this listener number. The backlog is a hint; 0 is no hint.
+//!   The answer has the real address, or an errno other than 0. The worker itself does not listen; the socket belongs
+//!   to the daemon.
+//! - STATUS is the whole state of the worker, in absolute numbers, so that it does no harm if one is lost or arrives
+//!   twice. `taken` is the number of the last connection that the worker has taken. `open` is the number of connections
+//!   of this channel that are open in the worker. `credit` is how many connections after number `taken` the worker is
+//!   ready for; the daemon never has more on their way. `token` is that of the last SYNC, 0 before the first. A worker
+//!   that never sends STATUS gets no connections. The worker sends one after each CONNECTIONS, *before* it reads a byte
+//!   of these connections, and whenever a number in it has changed.
 //! - CONNECTIONS: numbers grow with each message and within it; they are not consecutive. The files come in the same
-//!   order and are in non-blocking mode. As long as the worker has not sent a STATUS that covers a connection, the daemon
-//!   holds a copy of it, and gives it to another when the worker dies.
-//! - REFUSE gives one connection back, before a STATUS covers it; the worker must not have read from it.
-//! - SYNC: the worker answers with a STATUS. A daemon that goes on after another asks so what became of connections
-//!   that were on their way.
-//! - READY is for apps with `wait_ready`: they count as started from then on.
-//! - DRAIN: no more connections come. The worker ends those it has, where it can with a response, and says DRAINED when
-//!   none is left. It may end then; if it does not, its stop signal follows. DRAIN may come twice.
-//! - CLOSE: the worker wants no more from this listener.
-//! - When the daemon dies, the channel stays open and its successor goes on with it. When the channel ends, the daemon
-//!   and its keeper are gone, or the worker is out of favour.
+//!   order and are in non-blocking mode. As long as the worker has not sent a STATUS that covers a connection, the
+//!   daemon holds a copy of it, and gives it to another worker if this one dies.
+//! - REFUSE returns one connection, before a STATUS covers it. The worker must not have read from it.
+//! - SYNC: the worker answers with a STATUS. A daemon that replaces a dead one learns from it which connections had
+//!   reached the worker.
+//! - READY is for apps with `wait_ready`: such an app counts as started from then on.
+//! - DRAIN: no more connections follow. The worker closes those that it has, where possible with a response, and sends
+//!   DRAINED when none is left. It may exit then; if it does not, its stop signal follows. DRAIN may arrive twice.
+//! - CLOSE: the worker takes no more connections from this listener.
+//! - When the daemon dies, the channel stays open, and the next daemon continues to use it. When the channel ends, the
+//!   daemon and its keeper are gone, or the daemon has given the worker up.
 
-/// The version spoken here, and the only one.
+/// The version of the protocol that this library speaks; there is no other yet.
 pub const VERSION: u16 = 1;
 /// The environment variable with the number of the channel's descriptor.
 pub const VARIABLE: &str = "PMR_CHANNEL_FD";
 /// The longest message, in bytes.
 pub const PACKET: usize = 512;
-/// The most connections in one message. The kernel would take 253.
+/// The most connections in one message. The kernel's limit is 253.
 pub const MOST: usize = 16;
 
 /// `PMR1`.
@@ -109,107 +112,107 @@ mod kind {
     pub(super) const DRAIN: u16 = 134;
 }
 
-/// How a worker stands.
+/// The state of a worker, in absolute numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Status {
-    /// Connections of this channel that are open in it.
+    /// Connections of this channel that are open in the worker.
     pub open: u32,
-    /// How many more it is ready for.
+    /// How many more connections, after number `taken`, the worker is ready for.
     pub credit: u32,
-    /// Number of the last connection it has received; 0 before the first.
+    /// Number of the last connection that the worker has taken; 0 before the first.
     pub taken: u64,
-    /// Of the last SYNC; 0 before the first.
+    /// Token of the last SYNC; 0 before the first.
     pub token: u64,
 }
 
-/// What a worker says.
+/// A message of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FromWorker<'a> {
-    /// It speaks this version.
+    /// The first message.
     Hello {
-        /// See [`VERSION`].
+        /// The version that the worker speaks, see [`VERSION`].
         version: u16,
     },
-    /// It wants to listen.
+    /// Requests a listener.
     Listen {
-        /// Its number for the listener.
+        /// The worker's number for the listener.
         index: u32,
-        /// Hint for the accept queue; 0: none.
+        /// Hint for the length of the accept queue; 0 is no hint.
         backlog: u16,
-        /// Where.
+        /// The address as text, in one of the forms described in the module.
         address: &'a str,
     },
-    /// It wants no more of this listener.
+    /// Ends a listener.
     Close {
-        /// Its number.
+        /// Number of the listener.
         index: u32,
     },
-    /// How it stands.
+    /// The state of the worker.
     Status(Status),
-    /// It gives a connection back.
+    /// Returns a connection that no STATUS has covered.
     Refuse {
-        /// The connection.
+        /// Number of the connection.
         number: u64,
     },
     /// The app is ready.
     Ready,
-    /// Its last connection has ended after a DRAIN.
+    /// The worker's last connection has ended after a DRAIN.
     Drained,
 }
 
-/// What the daemon says.
+/// A message of the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FromDaemon<'a> {
-    /// Go on.
+    /// Answers HELLO: the daemon speaks the worker's version.
     Welcome {
-        /// Spoken from now on.
+        /// The version that is spoken from now on.
         version: u16,
         /// The most connections in one message.
         most: u32,
     },
-    /// Another version is needed.
+    /// Answers HELLO: the daemon does not speak the worker's version.
     Unwelcome {
-        /// The oldest the daemon speaks.
+        /// The oldest version that the daemon speaks.
         oldest: u16,
-        /// And the newest.
+        /// The newest version that the daemon speaks.
         newest: u16,
     },
-    /// The answer to LISTEN.
+    /// Answers LISTEN.
     Listening {
-        /// The listener.
+        /// Number of the listener.
         index: u32,
-        /// Why not; 0: it does listen.
+        /// The error of the bind; 0 for success.
         errno: u16,
-        /// Where it really listens.
+        /// The real address; empty after an error.
         address: &'a str,
     },
-    /// Connections, whose files come along.
+    /// Connections, whose sockets are attached.
     Connections {
-        /// The listener they came in by.
+        /// Number of the listener that they arrived at.
         index: u32,
-        /// One for each, growing.
+        /// The number of each connection, in ascending order.
         numbers: Vec<u64>,
     },
-    /// Say how you stand.
+    /// Requests a STATUS.
     Sync {
-        /// To be repeated.
+        /// Returned in that STATUS.
         token: u64,
     },
-    /// Let connections end.
+    /// Requests that the worker finish its connections.
     Drain,
 }
 
-/// Why a packet says nothing.
+/// Why a packet is no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unread {
-    /// Of a kind this version does not know.
+pub enum DecodeError {
+    /// Its kind is unknown to this version.
     Unknown,
-    /// Too short, no text where text belongs, or a HELLO of something else.
+    /// It is too short, has no valid text where text belongs, or is a HELLO without the magic number.
     Garbage,
 }
 
 impl FromWorker<'_> {
-    /// As a packet.
+    /// The packet of this message. A text that does not fit is cut.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         match *self {
@@ -229,33 +232,34 @@ impl FromWorker<'_> {
         }
     }
 
-    /// What a packet says.
+    /// Reads a packet.
     ///
     /// # Errors
-    /// If that is nothing.
-    pub fn decode(packet: &[u8]) -> Result<FromWorker<'_>, Unread> {
+    /// If the packet is no message of this side.
+    pub fn decode(packet: &[u8]) -> Result<FromWorker<'_>, DecodeError> {
         let Head { kind, small, index, body } = Head::of(packet)?;
         match kind {
             kind::HELLO if index == MAGIC => Ok(FromWorker::Hello { version: small }),
-            kind::HELLO => Err(Unread::Garbage),
+            kind::HELLO => Err(DecodeError::Garbage),
             kind::LISTEN => Ok(FromWorker::Listen { index, backlog: small, address: text(body)? }),
             kind::CLOSE => Ok(FromWorker::Close { index }),
             kind::STATUS => {
                 let [credit, taken, token] = numbers(body)?;
-                // The upper half is for later.
+                // The upper half is reserved.
                 let credit = u32::try_from(credit & u64::from(u32::MAX)).unwrap_or(0);
                 Ok(FromWorker::Status(Status { open: index, credit, taken, token }))
             }
             kind::REFUSE => numbers(body).map(|[number]| FromWorker::Refuse { number }),
             kind::READY => Ok(FromWorker::Ready),
             kind::DRAINED => Ok(FromWorker::Drained),
-            _ => Err(Unread::Unknown),
+            _ => Err(DecodeError::Unknown),
         }
     }
 }
 
 impl FromDaemon<'_> {
-    /// As a packet. An address that does not fit is cut, numbers that do not fit are not for this message.
+    /// The packet of this message. An address that does not fit is cut. There must be no more than [`MOST`]
+    /// connections.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         match *self {
@@ -268,34 +272,34 @@ impl FromDaemon<'_> {
         }
     }
 
-    /// What a packet says.
+    /// Reads a packet.
     ///
     /// # Errors
-    /// If that is nothing.
-    pub fn decode(packet: &[u8]) -> Result<FromDaemon<'_>, Unread> {
+    /// If the packet is no message of this side.
+    pub fn decode(packet: &[u8]) -> Result<FromDaemon<'_>, DecodeError> {
         let Head { kind, small, index, body } = Head::of(packet)?;
         match kind {
             kind::WELCOME => Ok(FromDaemon::Welcome { version: small, most: index }),
             kind::UNWELCOME => {
-                let newest = u16::try_from(index).map_err(|_| Unread::Garbage)?;
+                let newest = u16::try_from(index).map_err(|_| DecodeError::Garbage)?;
                 Ok(FromDaemon::Unwelcome { oldest: small, newest })
             }
             kind::LISTENING => Ok(FromDaemon::Listening { index, errno: small, address: text(body)? }),
             kind::CONNECTIONS => {
                 let all = body.chunks_exact(8).take(small.into()).map(number).collect::<Vec<_>>();
                 if all.len() < small.into() {
-                    return Err(Unread::Garbage);
+                    return Err(DecodeError::Garbage);
                 }
                 Ok(FromDaemon::Connections { index, numbers: all })
             }
             kind::SYNC => numbers(body).map(|[token]| FromDaemon::Sync { token }),
             kind::DRAIN => Ok(FromDaemon::Drain),
-            _ => Err(Unread::Unknown),
+            _ => Err(DecodeError::Unknown),
         }
     }
 }
 
-/// CONNECTIONS, without a list made for it. At most [`MOST`] of them.
+/// Encodes CONNECTIONS from an iterator of at most [`MOST`] numbers, without a list in between.
 #[must_use]
 pub fn connections(index: u32, numbers: impl ExactSizeIterator<Item = u64>) -> Vec<u8> {
     let count = u16::try_from(numbers.len()).unwrap_or(u16::MAX);
@@ -310,8 +314,8 @@ struct Head<'a> {
 }
 
 impl Head<'_> {
-    fn of(packet: &[u8]) -> Result<Head<'_>, Unread> {
-        let (head, body) = packet.split_first_chunk::<HEAD>().ok_or(Unread::Garbage)?;
+    fn of(packet: &[u8]) -> Result<Head<'_>, DecodeError> {
+        let (head, body) = packet.split_first_chunk::<HEAD>().ok_or(DecodeError::Garbage)?;
         let [a, b, c, d, e, f, g, h] = *head;
         let (kind, small) = (u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d]));
         Ok(Head { kind, small, index: u32::from_le_bytes([e, f, g, h]), body })
@@ -339,17 +343,17 @@ fn with_numbers(kind: u16, small: u16, index: u32, numbers: impl IntoIterator<It
     packet
 }
 
-fn text(body: &[u8]) -> Result<&str, Unread> {
-    str::from_utf8(body).map_err(|_| Unread::Garbage)
+fn text(body: &[u8]) -> Result<&str, DecodeError> {
+    str::from_utf8(body).map_err(|_| DecodeError::Garbage)
 }
 
 fn number(eight: &[u8]) -> u64 {
     eight.iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte))
 }
 
-fn numbers<const N: usize>(body: &[u8]) -> Result<[u64; N], Unread> {
+fn numbers<const N: usize>(body: &[u8]) -> Result<[u64; N], DecodeError> {
     let mut all = [0; N];
-    let whole = body.get(..8 * N).ok_or(Unread::Garbage)?;
+    let whole = body.get(..8 * N).ok_or(DecodeError::Garbage)?;
     all.iter_mut().zip(whole.chunks_exact(8)).for_each(|(one, eight)| *one = number(eight));
     Ok(all)
 }

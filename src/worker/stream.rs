@@ -1,4 +1,4 @@
-//! A connection as the app gets it: TCP or Unix, counted while it is open.
+//! A connection that the app accepted: TCP or Unix, counted while it is open.
 
 use std::io::{self, IoSlice};
 use std::net::TcpStream as StdTcpStream;
@@ -19,7 +19,7 @@ use super::channel::OpenConnection;
 #[derive(Debug)]
 pub struct Stream {
     wire: Wire,
-    /// Counts it as open, if it came by a channel.
+    /// Counts the connection as open, if it came from the daemon.
     open: Option<OpenConnection>,
 }
 
@@ -30,7 +30,7 @@ enum Wire {
 }
 
 impl Stream {
-    /// Takes over a connected socket that came by a channel. Must be called inside the runtime.
+    /// Takes over a connected socket that came from the daemon. Must be called inside the runtime.
     pub(super) fn of_channel(socket: OwnedFd, open: OpenConnection) -> io::Result<Stream> {
         let wire = if socket_domain(&socket)? == AddressFamily::UNIX {
             let stream = StdUnixStream::from(socket);
@@ -47,7 +47,7 @@ impl Stream {
     /// The client's address; an empty path if it has none.
     ///
     /// # Errors
-    /// If it has hung up.
+    /// If the client has closed the connection.
     pub fn peer(&self) -> io::Result<Address> {
         match &self.wire {
             Wire::Tcp(stream) => stream.peer_addr().map(Address::Ip),
@@ -58,10 +58,10 @@ impl Stream {
         }
     }
 
-    /// Sends small pieces at once (`TCP_NODELAY`). On a Unix socket they always are.
+    /// Sets whether small pieces are sent at once (`TCP_NODELAY`). A Unix socket always sends them at once.
     ///
     /// # Errors
-    /// If it has hung up.
+    /// If the client has closed the connection.
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
         match &self.wire {
             Wire::Tcp(stream) => stream.set_nodelay(nodelay),

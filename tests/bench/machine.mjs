@@ -39,15 +39,15 @@ export const freePort = async () => {
   }
 }
 
-// Starts clients, as the head of client.mjs describes. `stop` returns the last tally; a load with a `count` ends by
-// itself. `kill` ends a load whose tally is not needed.
+// Starts clients, as the head of client.mjs describes. `stop` returns the last stats; a load with a `count` ends by
+// itself. `kill` ends a load whose stats is not needed.
 export const load = (what) => {
   const script = path.join(root, 'tests/cluster/client.mjs')
   const child = spawn('node', ['--no-warnings', script, JSON.stringify(what)], { stdio: ['pipe', 'pipe', 'inherit'] })
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
   const next = async () => JSON.parse((await lines.next()).value)
   return {
-    tally: () => (child.stdin.write('\n'), next()),
+    stats: () => (child.stdin.write('\n'), next()),
     stop: () => (child.stdin.end(), next()),
     last: next,
     kill: () => child.kill('SIGKILL'),

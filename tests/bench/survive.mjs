@@ -53,11 +53,11 @@ const spread = (numbers) => {
   return [quantile(sorted, 0.5), quantile(sorted, 0.99), sorted.at(-1)].map((ms) => ms.toFixed(1)).join(' / ')
 }
 
-const failures = (tallies) => {
-  const failed = tallies.flatMap((tally) => tally.failed)
+const failures = (allStats) => {
+  const failed = allStats.flatMap((stats) => stats.failed)
   const kinds = [...new Set(failed.map(({ how }) => how))]
   const names = kinds.map((kind) => `${failed.filter(({ how }) => how === kind).length} ${kind}`).join(', ')
-  const answered = tallies.reduce((sum, tally) => sum + tally.answered, 0)
+  const answered = allStats.reduce((sum, stats) => sum + stats.answered, 0)
   return `${failed.length} of ${answered + failed.length}${names ? ` (${names})` : ''}`
 }
 
@@ -71,7 +71,7 @@ const report = (row) => {
 const measure = async (what, home, count, die) => {
   const before = await home.apps()
   const loads = ['keep', 'new'].map((mode) => clientsOf(mode, home.port))
-  await until('load', async () => (await Promise.all(loads.map((one) => one.tally()))).every(({ answered }) => answered > 50))
+  await until('load', async () => (await Promise.all(loads.map((one) => one.stats()))).every(({ answered }) => answered > 50))
   const [control, away] = [[], []]
   for (let n = 0; n < count; n++) {
     const times = await die()
@@ -79,14 +79,14 @@ const measure = async (what, home, count, die) => {
     if (times.away !== undefined) away.push(times.away)
     await pause(300 + Math.random() * 300)
   }
-  const tallies = await Promise.all(loads.map((one) => one.stop()))
+  const allStats = await Promise.all(loads.map((one) => one.stop()))
   const after = await home.apps()
   const log = audit(fs.readFileSync(home.log, 'utf8'))
   const same = (app) => after.some(({ id, pid, restarts }) => id === app.id && pid === app.pid && restarts === app.restarts)
   report({
     what,
     times: count,
-    'failed requests': failures(tallies),
+    'failed requests': failures(allStats),
     'restarted or lost apps': `${before.filter((app) => !same(app)).length} of ${before.length}`,
     'log lines lost': `${log.lost} of ${log.lines}`,
     doubled: log.doubled,

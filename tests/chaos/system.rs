@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 
 use crate::disk::Disk;
 use crate::history::History;
-use crate::load::{Kind, Load, Mode, Tally};
+use crate::load::{Kind, Load, LoadStats, Mode};
 use crate::log_gaps::counted_with_gaps;
 use crate::step::{Command, SINGLES, Step};
 use crate::support::counting::counted;
@@ -95,7 +95,7 @@ impl System {
     pub fn start_load(&mut self) {
         let mut load = [Mode::Keep, Mode::New].map(|mode| Load::start(Kind::Http, mode, self.port, CLIENTS));
         for load in &mut load {
-            load.until("the web server answers", |tally| tally.answered > 10);
+            load.until("the web server answers", |stats| stats.answered > 10);
         }
         self.load = Some(load);
     }
@@ -205,8 +205,8 @@ impl System {
     /// Waits until more requests are answered.
     fn wait_for_work(&mut self) {
         for load in self.load.iter_mut().flatten() {
-            let before = load.tally().answered;
-            load.until("requests are answered", |tally| tally.answered > before + 20);
+            let before = load.stats().answered;
+            load.until("requests are answered", |stats| stats.answered > before + 20);
         }
     }
 
@@ -278,8 +278,8 @@ impl System {
     pub fn checkpoint(&mut self, history: &mut History) {
         self.retry(Command::Scale(WORKERS));
         let load = self.load.take();
-        for tally in load.into_iter().flatten().map(Load::stop) {
-            self.check_failures(&tally);
+        for stats in load.into_iter().flatten().map(Load::stop) {
+            self.check_failures(&stats);
         }
         processes_match_list(&self.home);
         self.check_restarts();
@@ -290,13 +290,13 @@ impl System {
     }
 
     /// Requests may fail only inside killed workers.
-    fn check_failures(&mut self, tally: &Tally) {
-        self.answered += tally.answered;
-        self.lost += tally.failed.len();
+    fn check_failures(&mut self, stats: &LoadStats) {
+        self.answered += stats.answered;
+        self.lost += stats.failed.len();
         let inside = |pid: Option<i32>| pid.is_none_or(|pid| self.killed_workers.contains(&pid));
         let cut = |how: &str| matches!(how, "reset" | "truncated");
-        let wrong: Vec<_> = tally.failed.iter().filter(|failed| !cut(&failed.how) || !inside(failed.pid)).collect();
-        assert!(wrong.is_empty(), "of {} requests failed {wrong:?}; killed: {:?}", tally.answered, self.killed_workers);
+        let wrong: Vec<_> = stats.failed.iter().filter(|failed| !cut(&failed.how) || !inside(failed.pid)).collect();
+        assert!(wrong.is_empty(), "of {} requests failed {wrong:?}; killed: {:?}", stats.answered, self.killed_workers);
         let most = self.killed_workers.len() * CLIENTS * 2;
         assert!(self.lost <= most, "{} failed, where {most} can have been inside killed workers", self.lost);
     }

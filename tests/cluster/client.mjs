@@ -1,19 +1,19 @@
-// Load on a server, and an honest count of what became of each request.
+// Puts load on a server, and counts the result of each request.
 //
 //   node client.mjs '{"kind":"http","mode":"keep","port":3000,"clients":8}'
 //   node client.mjs '{"kind":"http","port":3000,"loads":{"keep":4,"new":4,"upload":2,"slow":2,"long":4}}'
 //
-// `kind` is what the server speaks. A load is so many clients that ask in one way (`LOADS` below); `mode` and `clients`
-// name a single one. `think`: ms of rest between two requests. `count`: one client, so many requests, then the end. A line
-// on standard input is answered by the tally so far, as a line of JSON; its end stops the load and is answered by the last
-// tally.
+// `kind` is the server's protocol. A load is a number of clients in one mode (`LOADS` below); `mode` and `clients` name a
+// single load. `think`: ms between two requests. `count`: one client sends this many requests and ends. For each line
+// on standard input the client prints the stats so far, as a line of JSON. The end of standard input stops the load,
+// and the client prints the last stats.
 //
-// A request has hung when nothing came on its connection for `silence` ms, by default five seconds, in which this client
-// was awake. How much it was not is told as `late` (client/clock.mjs).
+// A request has hung when no byte came on its connection for `silence` ms, by default five seconds. Time in which this
+// process did not run does not count, and is reported as `late` (client/clock.mjs).
 //
-// Over HTTP/1: `path` asks for this only, `pid` is the pattern of the pid in an answer, and with `again` a client does
-// what browsers and RFC 9112 (9.3.1) do: where a connection that has served before ends without a byte of an answer, it
-// asks once more on a new one. Those are counted as `stale`, and as failed only if the second try fails.
+// Over HTTP/1: `path` is the only path to request, `pid` is the pattern of the pid in an answer. With `again` a client
+// does as browsers and RFC 9112 (9.3.1): if a connection that has served before ends without a byte of an answer, it
+// repeats the request on a new connection. Those are counted as `stale`, and as failed only if the repetition fails.
 import { createInterface } from 'node:readline'
 import { setTimeout as pause } from 'node:timers/promises'
 import { late, now } from './client/clock.mjs'
@@ -26,8 +26,8 @@ import { openNet, openWs } from './client/turns.mjs'
 
 const MB = 1 << 20
 
-// `asks`: a connection for so many requests, as clients close one that have asked all. `lanes`: so many requests under
-// way on one connection. `pace`: ms of rest behind each 256 KB of an answer. `rest`: as `think`, where that is not for it.
+// `asks`: requests for each connection, after which the client closes it. `lanes`: requests in flight on one connection.
+// `pace`: ms of pause after each 256 KB of an answer. `rest`: ms between two requests, instead of `think`.
 const LOADS = {
   keep: { path: (n) => (n % 4 === 3 ? '/work' : '/') },
   new: { path: (n) => (n % 4 === 3 ? '/work' : '/'), asks: 1 },
@@ -52,17 +52,17 @@ const { kind, port, mode, clients = 1, count = Infinity, loads = { [mode]: clien
 const { path: only, pid: pattern = '^(\\d+)', again = false, think = 4, silence = 5000 } = options
 const pidIn = new RegExp(pattern)
 const start = Date.now()
-const tally = { answered: 0, again: 0, stale: 0, by: {}, modes: {}, failed: [] }
+const stats = { answered: 0, again: 0, stale: 0, by: {}, modes: {}, failed: [] }
 const underWay = new Set()
 let stopping = false
 
 const failed = (error, mode, pid, since) => {
   const { how, message } = named(error)
-  if (how === 'again' || how === 'stale') return tally[how]++
-  tally.failed.push({ how, what: message, mode, pid, asked: since - start, at: Date.now() - start })
+  if (how === 'again' || how === 'stale') return stats[how]++
+  stats.failed.push({ how, what: message, mode, pid, asked: since - start, at: Date.now() - start })
 }
 
-// One request, from its question to what became of it.
+// Sends one request and counts its result.
 const request = async (mode, { path, whole = () => true }, connection, n) => {
   const since = { at: Date.now(), own: now() }
   const heard = () => Math.max(since.own, connection.line.heard)
@@ -72,9 +72,9 @@ const request = async (mode, { path, whole = () => true }, connection, n) => {
     const pid = Number(pidIn.exec(answer.head)?.[1])
     if (!pid || !whole(answer)) throw new Failure('wrong', `${answer.length} bytes of answer: ${answer.head}`)
     connection.pid = pid
-    tally.answered++
-    tally.by[pid] = (tally.by[pid] ?? 0) + 1
-    tally.modes[mode] = (tally.modes[mode] ?? 0) + 1
+    stats.answered++
+    stats.by[pid] = (stats.by[pid] ?? 0) + 1
+    stats.modes[mode] = (stats.modes[mode] ?? 0) + 1
   } catch (error) {
     connection.over = true
     connection.close()
@@ -84,12 +84,12 @@ const request = async (mode, { path, whole = () => true }, connection, n) => {
   }
 }
 
-// `line`: when something was heard on it.
+// `line.heard`: when the last byte came on the connection, in the client's own time.
 const connect = async (mode, load) => {
   const since = { at: Date.now() }
   const line = { heard: now() }
   const heard = () => (line.heard = now())
-  const repeated = (times) => (tally.again += times)
+  const repeated = (times) => (stats.again += times)
   const { open, pipeline } = PROTOCOLS[kind]
   underWay.add(since)
   try {
@@ -125,10 +125,10 @@ const client = async (mode) => {
   }
 }
 
-// `oldest`: for how many ms the oldest request under way has been asked.
+// `oldest`: the age of the oldest request in flight, in ms.
 const tell = (then) => {
   const oldest = Math.max(0, ...[...underWay].map(({ at }) => Date.now() - at))
-  process.stdout.write(`${JSON.stringify({ ...tally, oldest, late })}\n`, then)
+  process.stdout.write(`${JSON.stringify({ ...stats, oldest, late })}\n`, then)
 }
 const all = Object.entries(loads).flatMap(([mode, clients]) => Array.from({ length: clients }, () => client(mode)))
 createInterface({ input: process.stdin })

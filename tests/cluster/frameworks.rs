@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::{panic, thread};
 
 use crate::load::Kind;
-use crate::story::Case;
+use crate::scenario::Case;
 
 /// Every app of `examples/node`.
 const APPS: [(&str, Kind); 10] = [
@@ -20,8 +20,8 @@ const APPS: [(&str, Kind); 10] = [
     ("ws.js", Kind::Ws),
 ];
 
-fn told(case: Case) {
-    println!("{}", case.tell());
+fn check(case: Case) {
+    println!("{}", case.run());
 }
 
 fn graceful(file: &str) -> Case {
@@ -30,59 +30,59 @@ fn graceful(file: &str) -> Case {
 }
 
 /// With and without a handler of SIGINT.
-fn told_both(file: &str) {
-    told(graceful(file));
-    told(graceful(file).abrupt());
+fn check_both(file: &str) {
+    check(graceful(file));
+    check(graceful(file).abrupt());
 }
 
 #[test]
 fn express() {
-    told(graceful("express.js"));
+    check(graceful("express.js"));
 }
 
 #[test]
 fn koa() {
-    told(graceful("koa.js").abrupt());
+    check(graceful("koa.js").abrupt());
 }
 
 #[test]
 fn fastify() {
-    told(graceful("fastify.mjs"));
+    check(graceful("fastify.mjs"));
 }
 
 #[test]
 fn hono() {
-    told(graceful("hono.mjs").abrupt());
+    check(graceful("hono.mjs").abrupt());
 }
 
 #[test]
 fn nest() {
-    told(graceful("nest.js"));
+    check(graceful("nest.js"));
 }
 
 #[test]
 fn plain_http() {
-    told_both("http.js");
+    check_both("http.js");
 }
 
 #[test]
 fn https() {
-    told(graceful("https.js"));
+    check(graceful("https.js"));
 }
 
 #[test]
 fn http2() {
-    told_both("http2.js");
+    check_both("http2.js");
 }
 
 #[test]
 fn raw_net() {
-    told_both("net.js");
+    check_both("net.js");
 }
 
 #[test]
 fn websockets() {
-    told_both("ws.js");
+    check_both("ws.js");
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn the_whole_matrix() {
     let failed = Mutex::new(Vec::new());
     let work = || {
         while let Some(case) = next() {
-            if panic::catch_unwind(|| told(case)).is_err() {
+            if panic::catch_unwind(|| check(case)).is_err() {
                 failed.lock().expect("nothing panics while it is locked").push(case);
             }
         }

@@ -1,4 +1,4 @@
-//! The load client, which is `client.mjs`, and what it counted.
+//! Runs the load client `client.mjs` and reads its counts.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Lines, Write};
@@ -9,11 +9,10 @@ use serde::Deserialize;
 
 use crate::support::eventually;
 
-/// A request of which nothing is heard for so many milliseconds has hung: much longer than a busy machine lets anybody
-/// wait.
+/// A request without any byte of an answer for this many milliseconds has hung. A busy machine delays none that long.
 const SILENCE: u32 = 20_000;
 
-/// What the server speaks.
+/// The server's protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Http,
@@ -26,26 +25,26 @@ pub enum Kind {
 /// How connections are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// One request after the other on each, until the server ends it.
+    /// One request after the other on each connection, until the server ends it.
     Keep,
-    /// A new one for each request.
+    /// A new connection for each request.
     New,
-    /// A new one after some requests on each.
+    /// A new connection after some requests on each.
     #[allow(dead_code, reason = "for servers that cannot end connections by themselves, as those of this program can")]
     Few,
 }
 
-/// What became of the requests.
+/// The results of all requests so far.
 #[derive(Clone, Debug, Default, Deserialize)]
-pub struct Tally {
+pub struct LoadStats {
     pub answered: u64,
     /// Answers by pid of the worker.
     pub by: BTreeMap<i32, u64>,
-    /// Asked again, since a connection that had served before ended without a byte of an answer.
-    #[allow(dead_code, reason = "only programs that know nothing of pmr leave clients that far")]
+    /// Requests that were repeated, because a connection that had served before ended without a byte of an answer.
+    #[allow(dead_code, reason = "only programs that do not know pmr make clients do that")]
     pub stale: u64,
     pub failed: Vec<Failed>,
-    /// For how many milliseconds the oldest request under way had been asked when this was told.
+    /// The age of the oldest request in flight, in milliseconds, when the client wrote this stats.
     oldest: u64,
 }
 
@@ -58,20 +57,20 @@ pub struct Failed {
     pub what: String,
     /// The load it was part of: `keep`, `new`, `upload`, `slow` or `long`.
     pub mode: String,
-    /// Who answered on this connection before, if anybody did.
+    /// The worker that answered on this connection before; `None` on a new connection.
     pub pid: Option<i32>,
     /// Milliseconds since the start of the load.
     pub at: u64,
 }
 
-impl Tally {
-    /// What failed after an earlier tally.
-    pub fn since(&self, before: &Tally) -> Vec<Failed> {
+impl LoadStats {
+    /// What failed after an earlier stats.
+    pub fn since(&self, before: &LoadStats) -> Vec<Failed> {
         self.failed[before.failed.len()..].to_vec()
     }
 }
 
-/// A running client. Dropped, it is killed.
+/// A running client. It is killed when this is dropped.
 pub struct Load {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -79,17 +78,17 @@ pub struct Load {
 }
 
 impl Load {
-    /// So many clients at once, until [`Load::stop`].
+    /// This many clients at once, until [`Load::stop`].
     pub fn start(kind: Kind, mode: Mode, port: u16, clients: usize) -> Load {
         Load::spawn(kind, mode, port, &format!(r#""clients":{clients}"#))
     }
 
-    /// So many requests, one after the other.
-    pub fn count(kind: Kind, mode: Mode, port: u16, count: usize) -> Tally {
+    /// This many requests, one after the other.
+    pub fn count(kind: Kind, mode: Mode, port: u16, count: usize) -> LoadStats {
         Load::spawn(kind, mode, port, &format!(r#""count":{count}"#)).read()
     }
 
-    /// With other words to the client.
+    /// With further options of the client, as JSON members.
     pub fn spawn(kind: Kind, mode: Mode, port: u16, more: &str) -> Load {
         let (kind, mode) = (format!("{kind:?}").to_lowercase(), format!("{mode:?}").to_lowercase());
         let what = format!(r#"{{"kind":"{kind}","mode":"{mode}","port":{port},"silence":{SILENCE},{more}}}"#);
@@ -101,79 +100,79 @@ impl Load {
         Load { child, stdin, lines: BufReader::new(stdout).lines() }
     }
 
-    /// What there is so far.
-    pub fn tally(&mut self) -> Tally {
+    /// The results so far.
+    pub fn stats(&mut self) -> LoadStats {
         let stdin = self.stdin.as_mut().expect("it is closed by the end only");
         stdin.write_all(b"\n").expect("the client lives");
         self.read()
     }
 
-    /// The next tally it writes.
-    pub fn read(&mut self) -> Tally {
+    /// The next stats it writes.
+    pub fn read(&mut self) -> LoadStats {
         let line = self.lines.next().expect("the client lives").expect("it writes text");
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line}"))
     }
 
-    /// Waits until the tally is as wanted, and returns it.
-    pub fn until(&mut self, what: &str, wanted: impl Fn(&Tally) -> bool) -> Tally {
+    /// Waits until the stats is as wanted, and returns it.
+    pub fn until(&mut self, what: &str, wanted: impl Fn(&LoadStats) -> bool) -> LoadStats {
         eventually(what, || {
-            let tally = self.tally();
-            if wanted(&tally) { Ok(tally) } else { Err(format!("{tally:?}")) }
+            let stats = self.stats();
+            if wanted(&stats) { Ok(stats) } else { Err(format!("{stats:?}")) }
         })
     }
 
-    /// Waits until what became of all requests asked up to now is known, and returns it. Clients that were not let run have
-    /// not heard yet of connections that ended: they have when they have answered us, and what they ask then goes to whom
-    /// there is.
-    #[allow(dead_code, reason = "for those who tell what failed before a moment from what failed after it")]
-    pub fn settled(&mut self) -> Tally {
-        self.tally();
+    /// Waits until all requests that were sent before now have ended, and returns the results. A client that was
+    /// descheduled may not know yet that its connection has ended. When it has written a stats it does, and its next
+    /// request goes to a worker that is there.
+    #[allow(dead_code, reason = "for tests that distinguish failures before a moment from those after it")]
+    pub fn settled(&mut self) -> LoadStats {
+        self.stats();
         let end = Instant::now();
         eventually("requests under way have ended", || {
-            // True of the moment it is told, which comes after this one.
+            // The age is valid at the time when the client writes it, which is after this moment.
             let passed = end.elapsed();
-            let tally = self.tally();
-            if Duration::from_millis(tally.oldest + 1) < passed { Ok(tally) } else { Err(format!("{tally:?}")) }
+            let stats = self.stats();
+            if Duration::from_millis(stats.oldest + 1) < passed { Ok(stats) } else { Err(format!("{stats:?}")) }
         })
     }
 
-    /// Lets requests under way come to their end, and returns all there was.
-    pub fn stop(mut self) -> Tally {
+    /// Lets requests in flight end, and returns all results.
+    pub fn stop(mut self) -> LoadStats {
         self.stdin = None;
         self.read()
     }
 }
 
 /// Clients of several kinds at once.
-#[allow(dead_code, reason = "not all who share this file have several")]
+#[allow(dead_code, reason = "not all tests that share this file have several")]
 pub struct Loads<const KINDS: usize>(pub [Load; KINDS]);
 
-#[allow(dead_code, reason = "not all who share this file have several")]
+#[allow(dead_code, reason = "not all tests that share this file have several")]
 impl<const KINDS: usize> Loads<KINDS> {
-    /// So many HTTP clients of each mode, when all kinds have been answered.
+    /// Starts this many HTTP clients of each mode, and waits until each mode was answered.
     pub fn start(modes: [Mode; KINDS], port: u16, clients: usize) -> Loads<KINDS> {
         let mut loads = Loads(modes.map(|mode| Load::start(Kind::Http, mode, port, clients)));
         loads.are_served();
         loads
     }
 
-    /// Waits until each kind of client was answered anew.
+    /// Waits until the clients of each mode were answered again.
     pub fn are_served(&mut self) {
         for load in &mut self.0 {
-            let before = load.tally().answered;
-            load.until("requests are answered", |tally| tally.answered > before + 20);
+            let before = load.stats().answered;
+            load.until("requests are answered", |stats| stats.answered > before + 20);
         }
     }
 
-    pub fn stop(self) -> [Tally; KINDS] {
+    pub fn stop(self) -> [LoadStats; KINDS] {
         self.0.map(Load::stop)
     }
 
-    /// They go, and each request was answered.
+    /// Stops all clients and asserts that each request was answered.
     #[track_caller]
     pub fn leave_content(self) {
-        for tally in self.stop() {
-            assert!(tally.failed.is_empty(), "of {} requests failed {:?}", tally.answered, tally.failed);
+        for stats in self.stop() {
+            assert!(stats.failed.is_empty(), "of {} requests failed {:?}", stats.answered, stats.failed);
         }
     }
 }

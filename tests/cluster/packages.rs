@@ -1,4 +1,4 @@
-//! What comes from the npm registry: frameworks for the examples, and other versions of Node. Installed once.
+//! Packages from the npm registry: frameworks for the examples, and other versions of Node. They are installed once.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -23,7 +23,7 @@ pub fn node(version: Option<u32>) -> String {
     path.display().to_string()
 }
 
-/// `npm ci`, unless that has been done for this very lock file.
+/// Runs `npm ci`, unless it has run for this version of the lock file.
 fn install(folder: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut hasher = DefaultHasher::new();

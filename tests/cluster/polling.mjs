@@ -1,9 +1,9 @@
-// Socket.IO clients over HTTP long polling, each from an address of its own in 127.0.0.0/8. Prints one line of JSON: how
-// often clients asked, what failed, and the pids that answered each.
+// Socket.IO clients over HTTP long polling, each from an address of its own in 127.0.0.0/8. Prints one line of JSON:
+// the number of answered requests, the failures, and the pids that answered each client.
 //
-// With a number of rounds nobody asks twice. Without, they ask until standard input ends, and as Socket.IO means it to be
-// used where servers come and go: its client connects anew, and asks again what was not acknowledged. The last question of
-// each is one it asks after that end. A line before the JSON says that all have been answered once.
+// With a number of rounds no request is repeated. Without, clients send requests until standard input ends, with
+// Socket.IO's options for servers that restart: a client reconnects, and repeats what was not acknowledged. Each client
+// sends its last request after that end. A line before the JSON reports that each client has been answered once.
 import { createRequire } from 'node:module'
 import http from 'node:http'
 

@@ -1,16 +1,16 @@
-//! Not one failed request: whatever happens to an app under load, and whatever release it is given.
+//! No request fails, whatever happens to an app under load, and whatever release it is given.
 //!
-//! `tests/bench/reload.mjs` lets it happen and counts; here stands what must come out. The short test takes an app of each
-//! way to share a port through every event, with a few clients and one reload; the long one is the whole of it: every app,
-//! with a handler of SIGINT and without.
+//! `tests/bench/reload.mjs` causes the events and counts; this file asserts the results. The short test runs an app of each
+//! way to share a port through every event, with a few clients and one reload; the long one runs every app, with a
+//! handler of SIGINT and without.
 //!
-//! ## What is impossible
+//! ## Failures that cannot be prevented
 //!
-//! What is inside a worker that is killed, or that dies by itself as a canary, dies with it.
+//! Requests inside a worker that is killed, or that exits by itself as a canary, fail.
 //!
-//! A program of its own protocol (`net`, `ws`) without a handler of SIGINT, whose clients stay connected: nobody but the
-//! app can tell them to ask no more here, so they ask until the drain timeout ends, and then each connection may be cut
-//! in the midst of what is under way on it. With a handler, or on new connections, nothing fails.
+//! A program with a protocol of its own (`net`, `ws`) without a handler of SIGINT, whose clients stay connected: only
+//! the app could tell them to reconnect, so they send requests until the drain timeout ends. Then each connection may
+//! be cut during a request. With a handler, or on new connections, no request fails.
 
 use std::fs;
 use std::process::Command;
@@ -24,12 +24,12 @@ use crate::support::Home;
 use crate::support::deadline::Deadline;
 use crate::support::pmr::BINARY;
 
-/// Requests that may be inside two workers at once: those of all clients, uploads three to a connection.
+/// The most requests that may be inside the two workers at once: one of each client, and three of each uploading one.
 const UNDER_WAY: usize = 4 + 4 + 2 * 3 + 2 + 4;
 const WORKERS: usize = 2;
 const KILL: &str = "kill -9";
 const DIES: &str = "dies 5 s later";
-/// How each release that is no good shows what it is, and what the command must say of it.
+/// How each broken release fails, and what the output of the reload must contain then.
 const BROKEN: [(&str, &[&str]); 4] = [
     ("crashes at start", &["exited with code 7", "no such table: users", "the old process goes on serving"]),
     ("never listens", &["not ready after", "the old process goes on serving"]),
@@ -37,7 +37,7 @@ const BROKEN: [(&str, &[&str]); 4] = [
     (DIES, &["exited with code 9", "out of file descriptors"]),
 ];
 
-/// One app in one of its kinds.
+/// One app, with or without a handler of SIGINT.
 #[derive(Debug, Deserialize)]
 struct Row {
     app: String,
@@ -47,25 +47,25 @@ struct Row {
     left: usize,
 }
 
-/// One event.
+/// The results of one event.
 #[derive(Debug, Deserialize)]
 struct Cell {
     event: String,
     answered: u64,
     failed: Vec<Failed>,
-    /// Who served before.
+    /// The workers before the event.
     workers: Vec<i32>,
-    /// Of the reload of a broken release: the command's exit code, its words, how many workers were online at the least,
-    /// and how many of those before serve on.
+    /// Of the reload of a broken release: the command's exit code and output, the least number of workers that were
+    /// online meanwhile, and how many of the workers before it still serve.
     code: Option<i32>,
     said: Option<String>,
     least: Option<usize>,
     kept: Option<usize>,
-    /// Who was killed.
+    /// The worker that was killed.
     victim: Option<i32>,
 }
 
-/// Lets it happen under the binary under test. No words: all apps, both kinds, all events.
+/// Runs the measurement with the binary under test. Without `words`: all apps, both kinds, all events.
 fn measured(words: &[&str]) -> Vec<Row> {
     packages::examples();
     let deadline = Deadline::new(None);
@@ -82,9 +82,9 @@ fn measured(words: &[&str]) -> Vec<Row> {
     let ran = node.arg("--json").arg(&cells).args(words).output().expect("node is installed");
     let [out, complaint] = [&ran.stdout, &ran.stderr].map(|text| String::from_utf8_lossy(text));
     println!("{out}");
-    assert!(ran.status.success(), "everything came to its end: {complaint}");
+    assert!(ran.status.success(), "the measurement was completed: {complaint}");
     let cells = fs::read(&cells).expect("the cells were written");
-    serde_json::from_slice(&cells).expect("they are what we read")
+    serde_json::from_slice(&cells).expect("they have the expected fields")
 }
 
 impl Row {
@@ -110,19 +110,19 @@ impl Row {
         }
     }
 
-    /// See the module.
+    /// True if only the app could tell clients to reconnect, and does not; see the module.
     fn has_no_goodbye(&self) -> bool {
         !self.graceful && matches!(&*self.app, "net" | "ws")
     }
 }
 
 impl Cell {
-    /// True of the worker that was killed, and of a canary.
+    /// True for the worker that was killed. Without one, true for each new worker: a canary that exited.
     fn has_died(&self, pid: i32) -> bool {
         self.victim.map_or_else(|| !self.workers.contains(&pid), |victim| victim == pid)
     }
 
-    /// A release that is no good costs no worker, the command fails and says why.
+    /// Asserts that a broken release costs no worker, and that the command fails with a reason.
     fn check_release(&self) {
         let Some((_, words)) = BROKEN.into_iter().find(|(event, _)| *event == self.event) else { return };
         let said = self.said.as_deref().unwrap_or_default();
@@ -132,25 +132,25 @@ impl Cell {
     }
 }
 
-/// True if programs that know nothing of it can share a port here.
-fn has_takeover() -> bool {
+/// True if `bind` and `listen` can be intercepted on this machine.
+fn can_intercept() -> bool {
     Home::new().run("doctor").out.contains("unmodified programs share their ports")
 }
 
 #[test]
-fn no_way_to_share_a_port_loses_anything_to_what_happens() {
+fn no_way_to_share_a_port_loses_a_request_to_any_event() {
     let events =
         "reload,scale 2→4→2,memory limit,kill -9,crashes at start,never listens,fails its health check,dies 5 s later";
     let apps = "http abrupt,http graceful,express abrupt,ws graceful,socketio abrupt";
-    let apps = if has_takeover() { format!("{apps},python abrupt") } else { apps.to_owned() };
+    let apps = if can_intercept() { format!("{apps},python abrupt") } else { apps.to_owned() };
     let rows = measured(&["--brief", "--jobs", "6", "--rows", &apps, "--events", events]);
     assert_eq!(rows.len(), apps.split(',').count());
     rows.iter().for_each(Row::check);
 }
 
 #[test]
-#[ignore = "long: every app, both kinds, through everything"]
-fn no_app_loses_anything_to_anything() {
+#[ignore = "long: every app, both kinds, all events"]
+fn no_app_loses_a_request_to_any_event() {
     let rows = measured(&["--jobs", "2"]);
     rows.iter().for_each(Row::check);
 }

@@ -1,5 +1,5 @@
-//! Socket.IO with HTTP long polling on four workers, without a line about clustering: each of its requests must reach the
-//! worker that knows the session.
+//! Socket.IO with HTTP long polling on four workers. The app has no code for clustering: each of its requests must
+//! reach the worker that knows the session.
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::packages;
 use crate::support::{Home, http};
 
-/// What they say when all have been.
+/// The line that `polling.mjs` prints when each client has been answered once.
 const ANSWERED: &str = "all have been answered\n";
 
 #[derive(Debug, Deserialize)]
@@ -19,7 +19,8 @@ struct Polled {
     pids: Vec<Vec<i32>>,
 }
 
-/// Clients that ask so often, or until [`told`]; those have been answered.
+/// Clients that each send this many requests; with `None`, they send requests until [`finish`], and each has been
+/// answered once when this returns.
 fn polling(port: u16, clients: usize, rounds: Option<usize>) -> Child {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cluster/polling.mjs");
     let mut node = Command::new("node");
@@ -35,7 +36,7 @@ fn polling(port: u16, clients: usize, rounds: Option<usize>) -> Child {
     clients
 }
 
-fn told(clients: Child) -> Polled {
+fn finish(clients: Child) -> Polled {
     let output = clients.wait_with_output().expect("it ends");
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)))
 }
@@ -45,11 +46,11 @@ fn socket_io_works_with_long_polling_on_four_workers() {
     let home = Home::new();
     let port = http::free_port();
     let app = packages::examples().join("socketio.js").display().to_string();
-    // A poll hangs for longer than that, as it shall; nothing tells it to end.
+    // A poll stays open for longer than the drain timeout, by design of the protocol, and nothing makes it end.
     let line = format!("start {app} -n chat -i 4 --balance sticky --listen-timeout 100s --drain-timeout 2s");
     home.pmr(line.split_whitespace()).env("PORT", port.to_string()).run().ok();
     for _ in 0..2 {
-        let polled = told(polling(port, 16, Some(20)));
+        let polled = finish(polling(port, 16, Some(20)));
         assert_eq!((polled.asked, polled.failed.len()), (320, 0), "{polled:?}");
         assert!(polled.pids.iter().all(|pids| pids.len() == 1), "each client has one worker: {polled:?}");
         let mut workers: Vec<i32> = polled.pids.concat();
@@ -58,7 +59,7 @@ fn socket_io_works_with_long_polling_on_four_workers() {
         assert!(workers.len() > 1, "the clients are spread: {polled:?}");
         let through = polling(port, 8, None);
         home.ok("reload chat");
-        let polled = told(through);
+        let polled = finish(through);
         assert!(polled.failed.is_empty(), "{polled:?}");
         assert!(polled.pids.iter().all(|pids| pids.len() > 1), "each client went on with another worker: {polled:?}");
     }

@@ -1,4 +1,4 @@
-//! God dies again and again while real Node workers serve: no request fails.
+//! God dies many times while real Node workers serve: no request fails.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -13,29 +13,29 @@ use super::*;
 
 const GRACE: Duration = Duration::from_secs(100);
 
-/// A copy of an open file, by its number.
+/// A copy of an open file, by its descriptor number.
 fn copy(number: i32) -> OwnedFd {
     fdpass::inherited(u16::try_from(number).unwrap()).unwrap()
 }
 
 impl App {
-    /// God is killed, and the next one goes on with copies of what he had open.
+    /// Replaces God by the next one, which gets copies of all files that the old one had open.
     fn next_god(&mut self) {
-        let records = ledger::read(self.memory.ledger.file().unwrap()).unwrap();
+        let records = ledger::read(self.persistence.ledger.file().unwrap()).unwrap();
         let mut files: HashMap<String, OwnedFd> =
             ledger::kept(&records).map(|(name, id)| (name.to_owned(), copy(id.number))).collect();
         let open = std::fs::read_dir("/proc/self/fd").unwrap();
         let numbers: Vec<i32> = open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
-        let shared_memory = &self.memory.shared_memory;
+        let shared_memory = &self.persistence.shared_memory;
         let placed = numbers.into_iter().filter_map(|number| Some((number, shared_memory.place(number)?)));
         let mut connections: Vec<(OwnedFd, Place)> = placed.map(|(number, place)| (copy(number), place)).collect();
         let mut rest = Vec::new();
-        let legacy =
+        let recovered =
             RecoveredCluster { records: &records, files: &mut files, connections: &mut connections, rest: &mut rest };
-        self.memory = memory(shared_memory.get(Word::Generation) + 1);
+        self.persistence = persistence(shared_memory.get(Word::Generation) + 1);
         let (sender, notices) = unbounded_channel();
         let options = ClusterOptions { balance: Balance::RoundRobin, ..ClusterOptions::default() };
-        self.cluster = Cluster::recover(options, APP, self.memory.clone(), sender, legacy).unwrap();
+        self.cluster = Cluster::recover(options, APP, self.persistence.clone(), sender, recovered).unwrap();
         self.notices = notices;
     }
 
@@ -46,7 +46,7 @@ impl App {
         }
     }
 
-    /// A reload under a God who dies in the middle of each drain.
+    /// A reload in which God dies five times during each drain.
     async fn replace_dying(&mut self, old: &mut Vec<Run>) {
         let new = self.spawn_listening(old.len()).await;
         for run in std::mem::replace(old, new) {
@@ -66,11 +66,11 @@ async fn die_under(kind: &'static str, app: &str) {
     let mut app = App::new(app, &[]);
     let mut runs = app.spawn_listening(2).await;
     let load = Load::on(app.at(0), kind);
-    app.all_get_some(&runs).await;
+    app.all_are_served(&runs).await;
     app.die_often(60).await;
     for _ in 0..2 {
         app.replace_dying(&mut runs).await;
-        app.all_get_some(&runs).await;
+        app.all_are_served(&runs).await;
     }
     app.die_often(20).await;
     let result = load.finish().await;
@@ -80,17 +80,17 @@ async fn die_under(kind: &'static str, app: &str) {
 }
 
 #[test]
-fn no_request_on_a_new_connection_fails() {
+fn no_request_on_a_new_connection_fails_while_god_dies() {
     play(die_under("new", "web.cjs"));
 }
 
 #[test]
-fn no_request_on_a_kept_connection_fails() {
+fn no_request_on_a_keep_alive_connection_fails_while_god_dies() {
     play(die_under("keep", "web.cjs"));
 }
 
 #[test]
-fn the_next_god_finds_the_worker_and_what_it_says() {
+fn the_next_god_finds_the_worker_and_its_messages() {
     play(async {
         let mut app = App::new("web.cjs", &[]);
         let run = app.spawn();
@@ -98,12 +98,12 @@ fn the_next_god_finds_the_worker_and_what_it_says() {
             app.next_god();
             tokio::time::sleep(Duration::from_millis(4)).await;
         }
-        while !matches!(app.notice().await, Notice::Listening { run: who, .. } if who == run) {}
+        while !matches!(app.notice().await, Notice::Listening { run: from, .. } if from == run) {}
         assert!(!app.get().await.is_empty());
     });
 }
 
-/// Prints what a new connection costs us; run by hand, with `--release --ignored --nocapture`.
+/// Prints the daemon's processor time for 10,000 new connections. Run by hand, with `--release --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
 fn cost_of_a_connection() {

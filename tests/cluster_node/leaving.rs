@@ -1,4 +1,4 @@
-//! Messages, and leaving without loss.
+//! Messages, and workers that leave without loss.
 
 use serde_json::json;
 
@@ -6,15 +6,15 @@ use super::*;
 
 const GRACE: Duration = Duration::from_secs(100);
 
-/// Reloads under load; nothing may fail, and several generations must have served.
+/// Reloads three times under load. No request may fail, and workers of several generations must have served.
 async fn reload_under(kind: &'static str, app: &str) {
     let mut app = App::new(app, &[]);
     let mut runs = app.spawn_listening(2).await;
     let load = Load::on(app.at(0), kind);
-    app.all_get_some(&runs).await;
+    app.all_are_served(&runs).await;
     for _ in 0..3 {
         app.replace(&mut runs, GRACE).await;
-        app.all_get_some(&runs).await;
+        app.all_are_served(&runs).await;
     }
     let result = load.finish().await;
     assert_eq!(result["failed"], 0, "{result}");
@@ -52,10 +52,10 @@ fn a_request_in_progress_is_finished_with_connection_close() {
     });
 }
 
-/// RFC 9112, 9.3.2: what the worker has begun with is answered, the last of it with `Connection: close`, and what a client
-/// goes on sending behind that does not cost it the answers.
+/// RFC 9112, 9.3.2: the worker answers the requests that it has begun, the last of them with `Connection: close`.
+/// Requests that the client sends after those must not reset the connection before it has read the answers.
 #[test]
-fn requests_sent_before_the_answers_to_earlier_ones_lose_none() {
+fn pipelined_requests_that_the_worker_has_begun_are_answered() {
     play(async {
         let mut app = App::new("web.cjs", &[]);
         let run = app.spawn_listening(1).await[0];
@@ -79,13 +79,13 @@ fn requests_sent_before_the_answers_to_earlier_ones_lose_none() {
         let (last, others) = answers.split_last().unwrap();
         assert!(others.iter().all(|answer| answer.starts_with("200") && answer.contains("keep-alive")), "{answers:?}");
         assert!(!others.is_empty() && last.starts_with("200") && last.contains("Connection: close"), "{answers:?}");
-        flood.await.unwrap().expect("what comes too late is read and thrown away");
+        flood.await.unwrap().expect("the worker reads late requests and drops them");
         app.wait_for(Notice::Drained { run }).await;
     });
 }
 
 #[test]
-fn a_raw_connection_holds_the_drain_until_it_ends_or_the_time_is_up() {
+fn a_drain_waits_for_raw_connections_until_they_end_or_the_grace_time_is_over() {
     play(async {
         let mut app = App::new("net.cjs", &[]);
         let runs = app.spawn_listening(2).await;
@@ -113,7 +113,7 @@ fn a_raw_connection_holds_the_drain_until_it_ends_or_the_time_is_up() {
 }
 
 #[test]
-fn messages_pass_both_ways_even_large_ones_and_behind_handles() {
+fn messages_pass_both_ways_also_large_ones_and_those_after_handles() {
     play(async {
         let mut app = App::new("messages.cjs", &[]);
         let run = app.spawn();
@@ -129,7 +129,7 @@ fn messages_pass_both_ways_even_large_ones_and_behind_handles() {
 }
 
 #[test]
-fn a_worker_may_leave_by_itself_or_listen_again() {
+fn a_worker_may_disconnect_by_itself_or_listen_again() {
     play(async {
         let mut app = App::new("leaver.cjs", &[]);
         let runs = app.spawn_listening(3).await;

@@ -1,9 +1,9 @@
-//! Listening in all ways, and who gets which connection.
+//! All forms of `listen`, and which worker gets which connection.
 
 use super::*;
 
 #[test]
-fn idle_workers_share_evenly_over_new_connections() {
+fn idle_workers_get_equally_many_new_connections() {
     play(async {
         let mut app = App::new("web.cjs", &[]);
         let runs = app.spawn_listening(4).await;
@@ -13,7 +13,7 @@ fn idle_workers_share_evenly_over_new_connections() {
         }
         let (most, least) = (served.values().max().unwrap(), served.values().min().unwrap());
         assert!(served.len() == 4 && most - least <= 1, "{served:?}");
-        // The worker's word that it took the last one may still be on its way.
+        // The worker's answer that it took the last connection may still be in flight.
         while runs.iter().map(|run| app.cluster.connections(*run)).sum::<u64>() < 42 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -29,27 +29,27 @@ fn a_killed_workers_waiting_connection_is_served_by_another() {
         let mut blocker = TcpStream::connect(at).await.unwrap();
         blocker.write_all(b"GET /block HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
         assert_eq!(app.message(blocked).await, "blocked");
-        // These reach the blocked worker's channel, or wait in the kernel.
-        let asks: Vec<_> = (0..20).map(|_| tokio::task::spawn_local(get(at, "/"))).collect();
+        // These requests wait in the blocked worker's channel or in the kernel.
+        let requests: Vec<_> = (0..20).map(|_| tokio::task::spawn_local(get(at, "/"))).collect();
         tokio::time::sleep(Duration::from_millis(100)).await;
         let other = app.spawn_listening(1).await[0];
         app.kill(blocked);
         let pid = app.workers[&other].id().to_string();
-        for ask in asks {
-            assert_eq!(ask.await.unwrap(), pid);
+        for request in requests {
+            assert_eq!(request.await.unwrap(), pid);
         }
     });
 }
 
 #[test]
-fn full_workers_make_connections_wait_without_losing_them() {
+fn connections_wait_without_loss_while_all_workers_are_full() {
     play(async {
         let mut app = App::new("web.cjs", &["one"]);
         app.spawn_listening(2).await;
         let at = app.at(0);
-        let asks: Vec<_> = (0..6).map(|_| tokio::task::spawn_local(get(at, "/slow"))).collect();
-        for ask in asks {
-            assert!(!ask.await.unwrap().is_empty());
+        let requests: Vec<_> = (0..6).map(|_| tokio::task::spawn_local(get(at, "/slow"))).collect();
+        for request in requests {
+            assert!(!request.await.unwrap().is_empty());
         }
     });
 }
@@ -94,7 +94,7 @@ fn datagrams_reach_workers_through_a_shared_socket() {
         for round in 0..2 {
             socket.send_to(b"hello", app.at(0)).await.unwrap();
             let mut buffer = [0; 64];
-            let count = tokio::time::timeout(PATIENCE, socket.recv(&mut buffer)).await.expect("no answer").unwrap();
+            let count = tokio::time::timeout(TIME_LIMIT, socket.recv(&mut buffer)).await.expect("no answer").unwrap();
             assert!(buffer[..count].ends_with(b" hello"));
             if round == 0 {
                 app.replace(&mut runs, Duration::from_secs(100)).await;
@@ -128,7 +128,7 @@ fn tls_sessions_are_resumed_by_any_worker() {
     });
 }
 
-/// A connection that stays open after one answer, and the pid of who has it.
+/// A connection that stays open after one answer, and the pid of the worker that has it.
 async fn stay(at: SocketAddr) -> (TcpStream, String) {
     let mut stream = TcpStream::connect(at).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
@@ -165,7 +165,7 @@ fn the_worker_with_the_fewest_open_connections_is_next() {
         assert_eq!(counts, [3, 3]);
         let left = held.keys().next().unwrap().clone();
         held.remove(&left);
-        // As soon as the word of that has come, all are its; in turn would be every second one.
+        // As soon as the worker has reported that, all connections go to it. In turn, every second one would.
         let mut in_a_row = 0;
         while in_a_row < 4 {
             let (_stream, pid) = stay(at).await;
@@ -175,7 +175,7 @@ fn the_worker_with_the_fewest_open_connections_is_next() {
 }
 
 #[test]
-fn no_worker_has_more_connections_than_it_may() {
+fn no_worker_has_more_connections_than_max_connections() {
     play(async {
         let mut app = App::new("web.cjs", &["patient"]);
         let queue = QueueRule { max_connections: Some(1), ..QueueRule::default() };
@@ -187,9 +187,9 @@ fn no_worker_has_more_connections_than_it_may() {
         assert_ne!(first, second);
         let third = tokio::task::spawn_local(async move { stay(at).await });
         tokio::time::sleep(Duration::from_millis(100)).await;
-        assert!(!third.is_finished(), "both have what they may");
+        assert!(!third.is_finished(), "both have as many as they may");
         drop(one);
-        let (_third, pid) = tokio::time::timeout(PATIENCE, third).await.unwrap().unwrap();
-        assert_eq!(pid, first, "who has room takes it");
+        let (_third, pid) = tokio::time::timeout(TIME_LIMIT, third).await.unwrap().unwrap();
+        assert_eq!(pid, first, "the worker with room takes it");
     });
 }

@@ -26,10 +26,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-/// What takes longer has hung.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// A step that takes longer than this has hung.
+const TIME_LIMIT: Duration = Duration::from_secs(120);
 
-fn play<F: Future<Output = ()>>(story: F) {
+fn play<F: Future<Output = ()>>(scenario: F) {
     let _deadline = deadline::Deadline::new(None);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let over = async {
@@ -39,7 +39,7 @@ fn play<F: Future<Output = ()>>(story: F) {
     };
     let all = async {
         tokio::select! {
-            () = story => {}
+            () = scenario => {}
             () = over => panic!("the test's time is over"),
         }
     };
@@ -56,21 +56,21 @@ fn script(name: &str) -> PathBuf {
 
 const APP: u32 = 1;
 
-/// What the God of this generation writes in.
-fn memory(generation: u64) -> Persistence {
+/// The ledger and shared memory of the God of this generation.
+fn persistence(generation: u64) -> Persistence {
     let shared_memory = Rc::new(SharedMemory::new().unwrap());
     shared_memory.set(Word::Generation, generation);
     Persistence {
         ledger: Ledger::start(Rc::clone(&shared_memory), &Records::new()).unwrap(),
         shared_memory,
-        tracer: pmr::os::tracer::Tracer::alone(),
+        tracer: pmr::os::tracer::Tracer::direct(),
     }
 }
 
 /// An app, its cluster and its workers, which are killed at the end.
 struct App {
     cluster: Cluster,
-    memory: Persistence,
+    persistence: Persistence,
     notices: UnboundedReceiver<Notice>,
     script: PathBuf,
     args: Vec<String>,
@@ -88,12 +88,12 @@ impl App {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("preload.cjs"), PRELOAD).unwrap();
         let (sender, notices) = unbounded_channel();
-        let memory = memory(1);
+        let persistence = persistence(1);
         let cluster =
-            Cluster::new(ClusterOptions { balance, ..ClusterOptions::default() }, APP, memory.clone(), sender);
+            Cluster::new(ClusterOptions { balance, ..ClusterOptions::default() }, APP, persistence.clone(), sender);
         let args = args.iter().map(ToString::to_string).collect();
         let (script, workers) = (script(name), HashMap::new());
-        App { cluster, memory, notices, script, args, dir, workers, last: Cell::new(0) }
+        App { cluster, persistence, notices, script, args, dir, workers, last: Cell::new(0) }
     }
 
     /// Starts a worker.
@@ -132,15 +132,19 @@ impl App {
     }
 
     async fn notice(&mut self) -> Notice {
-        tokio::time::timeout(PATIENCE, self.notices.recv()).await.expect("no notice came").expect("the cluster is here")
+        tokio::time::timeout(TIME_LIMIT, self.notices.recv())
+            .await
+            .expect("no notice came")
+            .expect("the cluster is here")
     }
 
     /// The next message of this worker's app.
     async fn message(&mut self, from: Run) -> Value {
         loop {
-            match self.notice().await {
-                Notice::Message { run, data } if run == from => return data,
-                _ => {}
+            if let Notice::Message { run, data } = self.notice().await
+                && run == from
+            {
+                return data;
             }
         }
     }
@@ -149,7 +153,7 @@ impl App {
         while self.notice().await != wanted {}
     }
 
-    /// SIGKILL, and the news of it.
+    /// Kills a worker with SIGKILL and reports its end to the cluster.
     fn kill(&mut self, run: Run) {
         let mut child = self.workers.remove(&run).unwrap();
         child.kill().unwrap();
@@ -157,14 +161,14 @@ impl App {
         self.cluster.gone(run);
     }
 
-    /// Waits until each of them has got a connection.
-    async fn all_get_some(&self, runs: &[Run]) {
+    /// Waits until each of these workers has got a connection.
+    async fn all_are_served(&self, runs: &[Run]) {
         while runs.iter().any(|run| self.cluster.connections(*run) == 0) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
-    /// What a reload does: successors first, then the old ones leave.
+    /// Replaces all workers as a reload does: the successors start first, then the old ones are drained.
     async fn replace(&mut self, old: &mut Vec<Run>, grace: Duration) {
         let new = self.spawn_listening(old.len()).await;
         for run in std::mem::replace(old, new) {
@@ -174,13 +178,13 @@ impl App {
         }
     }
 
-    /// Where the n-th listener is.
+    /// The address of the n-th listener.
     fn at(&self, listener: usize) -> SocketAddr {
         let port = self.cluster.listeners()[listener].address.rsplit(':').next().unwrap().parse().unwrap();
         SocketAddr::from(([127, 0, 0, 1], port))
     }
 
-    /// Asks with a connection of its own; the body of the answer.
+    /// Sends a request on a new connection. Returns the body of the answer.
     async fn get(&self) -> String {
         get(self.at(0), "/").await
     }
@@ -196,18 +200,18 @@ impl Drop for App {
 }
 
 async fn get(at: SocketAddr, path: &str) -> String {
-    let ask = async {
+    let request = async {
         let mut stream = TcpStream::connect(at).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
+        let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default()
     };
-    tokio::time::timeout(PATIENCE, ask).await.expect("the request hung")
+    tokio::time::timeout(TIME_LIMIT, request).await.expect("the request hung")
 }
 
-/// Runs a client of ours to its end; it prints JSON.
+/// Runs one of the test's clients to its end. It prints JSON.
 async fn client(name: &str, args: &[&str]) -> Value {
     let mut command = Command::new(node());
     command.arg(script(name)).args(args).stderr(Stdio::inherit());
@@ -215,7 +219,7 @@ async fn client(name: &str, args: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{name}: {error}: {output:?}"))
 }
 
-/// Clients that ask without a pause.
+/// Clients that send requests without a pause.
 struct Load(Child);
 
 impl Load {
@@ -226,7 +230,7 @@ impl Load {
         Load(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap())
     }
 
-    /// Lets every client finish what it has begun, and tells how it went.
+    /// Lets every client finish its request. Returns the counts of `load.cjs`.
     async fn finish(mut self) -> Value {
         drop(self.0.stdin.take());
         let output = tokio::task::spawn_blocking(move || self.0.wait_with_output().unwrap()).await.unwrap();

@@ -122,9 +122,11 @@ fn the_list_warns_when_running_and_saved_apps_differ() {
     home.ok("restart a");
     quiet("a restart changes nothing");
     home.ok(&format!("start {} -n b", app("tell.sh")));
-    home.ok("list").complains("what runs is not what was saved (").complains("A reboot brings back what runs now");
+    home.ok("list")
+        .complains("the processes that run differ from the saved list (")
+        .complains("A reboot starts the processes that run now");
     home.ok("set autosave off");
-    home.ok("list").complains("autosave is off: a reboot brings back the saved list");
+    home.ok("list").complains("autosave is off: a reboot starts the saved list");
     let silent = home.ok("list -s");
     assert!(silent.err.is_empty(), "{}", silent.transcript());
     assert!(home.ok("jlist").err.is_empty());
@@ -133,7 +135,7 @@ fn the_list_warns_when_running_and_saved_apps_differ() {
     assert_eq!(home.list().len(), 1);
     quiet("the next daemon knows the saved list");
     home.ok("stop a");
-    home.ok("list").complains("a reboot brings back the saved list");
+    home.ok("list").complains("a reboot starts the saved list");
 }
 
 #[test]
@@ -192,7 +194,7 @@ fn a_full_disk_causes_a_warning_until_there_is_room() {
     let pid = home.one("a").pid;
     disk.fill();
     home.ok(&format!("start {} -n b", app("tell.sh")));
-    let warning = "journal: No space left on device; running apps are not affected, but a reboot now would bring back";
+    let warning = "journal: No space left on device; running apps are not affected, but a reboot now would start";
     eventually("the daemon warns of the full disk", || {
         let ran = home.ok("ping");
         if ran.err.contains(warning) { Ok(()) } else { Err(ran.transcript()) }

@@ -10,7 +10,7 @@ use std::sync::Once;
 use nix::sys::signal::Signal;
 
 use crate::crash::kill_god;
-use crate::load::{Kind, Load, Loads, Mode, Tally};
+use crate::load::{Kind, Load, LoadStats, Loads, Mode};
 use crate::support::eventually::{WAIT_LIMIT, until};
 use crate::support::listing::pids;
 use crate::support::{Home, app, example, http, processes};
@@ -98,9 +98,9 @@ fn go(folder: &Path) -> Option<String> {
 /// own. The clients open a connection for each request, or keep theirs for ever and do not retry, as no browser would.
 fn loses_no_request(program: &str) {
     let web = Web::start(program, 4);
-    let tally = Load::count(Kind::Http, Mode::New, web.port, 200);
+    let stats = Load::count(Kind::Http, Mode::New, web.port, 200);
     let even: BTreeMap<i32, u64> = web.pids().into_iter().map(|pid| (pid, 50)).collect();
-    assert_eq!((tally.by, tally.failed.len()), (even, 0), "exactly in turn: {:?}", tally.failed.first());
+    assert_eq!((stats.by, stats.failed.len()), (even, 0), "exactly in turn: {:?}", stats.failed.first());
 
     let mut loads = web.loads();
     for _ in 0..5 {
@@ -123,7 +123,7 @@ fn loses_no_request(program: &str) {
     processes::signal(victim, Signal::SIGKILL);
     web.home.replaced("web", &[victim]);
     loads.are_served();
-    for Tally { failed, .. } in loads.stop() {
+    for LoadStats { failed, .. } in loads.stop() {
         assert!(failed.len() <= CLIENTS, "what was not inside it is answered by others: {failed:?}");
         assert!(failed.iter().all(|failed| failed.how == "reset" || failed.how == "truncated"), "{failed:?}");
     }
@@ -177,8 +177,8 @@ fn a_worker_without_credit_gets_no_connection() {
     let [no_credit, other] = web.pids()[..] else { panic!("two workers") };
     web.credit(0, 0);
     web.credit(1, 16);
-    let tally = Load::count(Kind::Http, Mode::New, web.port, 40);
-    assert_eq!((tally.by, tally.failed.len()), (BTreeMap::from([(other, 40)]), 0));
+    let stats = Load::count(Kind::Http, Mode::New, web.port, 40);
+    assert_eq!((stats.by, stats.failed.len()), (BTreeMap::from([(other, 40)]), 0));
 
     web.credit(1, 0);
     let mut waiting = TcpStream::connect(("127.0.0.1", web.port)).expect("the socket is open");
@@ -197,13 +197,13 @@ fn a_worker_without_credit_gets_no_connection() {
 #[test]
 fn garbage_on_a_channel_is_ignored() {
     let web = Web::start(&app("channel.py"), 2);
-    let tally = Load::count(Kind::Http, Mode::New, web.port, 10);
-    assert_eq!((tally.by.len(), tally.failed.len()), (2, 0));
+    let stats = Load::count(Kind::Http, Mode::New, web.port, 10);
+    assert_eq!((stats.by.len(), stats.failed.len()), (2, 0));
     let faulty = web.pids()[0];
     web.home.write(&format!("garbage-{faulty}"), "");
     web.home.logged("web-out-0.log", "garbage sent");
-    let tally = Load::count(Kind::Http, Mode::New, web.port, 20);
-    assert_eq!((tally.by.len(), tally.failed.len()), (2, 0), "the faulty worker still gets connections");
+    let stats = Load::count(Kind::Http, Mode::New, web.port, 20);
+    assert_eq!((stats.by.len(), stats.failed.len()), (2, 0), "the faulty worker still gets connections");
     assert_eq!(web.pids()[0], faulty);
     web.home.daemon_logged("wrote something strange to its channel");
 }
@@ -288,6 +288,6 @@ fn each_worker_is_checked_on_its_channel_and_a_sick_release_never_serves() {
     web.home.write("web.json", &config(10_000));
     web.home.run("reload web.json").code(1).complains("status 500; the old process goes on serving");
     assert_eq!(web.pids(), before);
-    let tally = load.stop();
-    assert!(tally.failed.is_empty() && tally.by.keys().all(|pid| before.contains(pid)), "{tally:?}");
+    let stats = load.stop();
+    assert!(stats.failed.is_empty() && stats.by.keys().all(|pid| before.contains(pid)), "{stats:?}");
 }

@@ -34,9 +34,9 @@ fn the_history_of_an_app_outlives_the_app_and_the_daemon() {
     assert!(command.ends_with("-- --token [redacted]"), "{command}");
     assert!(home.ok("history tick --show-secrets").out.contains("--token hush"));
     let text = home.ok("history tick --lines 1").out;
-    assert!(text.trim_end().ends_with("the daemon ends"), "{text}");
+    assert!(text.trim_end().ends_with("the daemon shuts down"), "{text}");
     let missing = home.pmr(["history", "nobody"]).run().code(1);
-    assert!(missing.err.contains("nothing is known to have happened to `nobody`"), "{}", missing.err);
+    assert!(missing.err.contains("there are no events of `nobody`"), "{}", missing.err);
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn a_stopped_and_a_crashed_app_are_explained() {
     assert!(page.contains("  no database\n"), "{page}");
     eventually("the page names who stopped the app", || {
         let page = home.ok("explain tick").out;
-        let is_complete = page.contains("why: `stop` was asked by ") && page.contains(" stop tick");
+        let is_complete = page.contains("why: `stop` was requested by ") && page.contains(" stop tick");
         if is_complete { Ok(()) } else { Err(page) }
     });
     home.pmr(["explain", "nobody"]).run().code(1);

@@ -93,7 +93,7 @@ fn following_survives_flush_rotation_and_reopening() {
     let after_flush = followed(&mut follow);
     let logs = home.root().join("logs");
     std::fs::rename(logs.join("ticker-out.log"), logs.join("ticker-out.log.1")).unwrap();
-    home.ok("reloadLogs").says("opened the log files anew");
+    home.ok("reloadLogs").says("reopened the log files");
     home.run("reloadLogs nosuch").refuses("unexpected argument");
     followed(&mut follow);
     std::fs::rename(logs.join("ticker-out.log"), logs.join("ticker-out.log.2")).unwrap();

@@ -32,7 +32,7 @@ fn an_interrupted_command_leaves_the_reload_to_the_daemon() {
     command
         .wait(WAIT_LIMIT)
         .code(130)
-        .complains("interrupted: the daemon goes on with `reload`, only this command has ended");
+        .complains("interrupted: the daemon continues the `reload`, only this command has ended");
     reload_completes(&home, &before);
 }
 

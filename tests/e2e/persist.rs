@@ -19,7 +19,7 @@ fn saved_apps_are_restored_as_they_were() {
     home.ok(&format!("start {} -n unsaved", app("tell.sh")));
     home.ok("kill").says("4 processes stopped; the daemon (pid");
     home.no_process_left();
-    home.ok("set autosave off").says("a reboot brings back what `pmr save` wrote");
+    home.ok("set autosave off").says("a reboot starts the list that `pmr save` wrote");
     home.ok("resurrect").says("[a](").says("this is the list in").says("dump.json");
     let rows = home.list();
     assert_eq!(rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["a", "a", "b"]);
@@ -101,7 +101,7 @@ fn the_systemd_unit_is_valid() {
     }
     home.ok("startup systemd --print --wait-ip").says("network-online.target");
     home.run("startup --print -u no-such-user").refuses("there is no user no-such-user");
-    home.run("startup launchd --print").refuses("is not an init system pmr knows");
+    home.run("startup launchd --print").refuses("is not a supported init system");
     home.ok("startup --user --print").says("WantedBy=default.target");
     home.run("startup --print --service-name a/b").refuses("cannot be the name of a unit");
     assert!(!home.root().exists(), "showing a unit starts no daemon");

@@ -114,8 +114,8 @@ fn a_client_that_has_time_left_is_served_by_the_next_worker() {
 #[test]
 fn a_queue_timeout_without_a_queue_causes_a_warning() {
     let home = Home::new();
-    let said = "`queue_timeout` is for clusters and for sockets that are given";
+    let said = "`queue_timeout` is for clusters and for sockets in `listen`";
     home.run(&format!("start {} -n it --queue-timeout 5s", app("tell.sh"))).ok().complains(said);
-    home.ok("describe it").says("may not hold");
+    home.ok("describe it").says("warning");
     home.ok("explain it").says(said);
 }

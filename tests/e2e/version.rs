@@ -30,7 +30,7 @@ impl Daemon for Later {
             generation: 1,
             started_at: 0,
             home: "/h".into(),
-            standing: Default::default(),
+            warnings: Default::default(),
         }
     }
     async fn launch(self, _: Context, _: Vec<AppSpec>, _: Launch) -> Result<Report, Refusal> {

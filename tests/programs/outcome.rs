@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::balance::Balance;
 use crate::catalog::Program;
-use crate::load::{Failed, Tally};
+use crate::load::{Failed, LoadStats};
 use crate::scenario::{CLIENTS, KEEPALIVE_CLIENTS, User};
 
 /// A step of the scenario, under load.
@@ -23,7 +23,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// Number of workers that are told to stop. `None` if one is killed.
+    /// Number of workers that are stopped. `None` if one is killed.
     fn stopped(self) -> Option<usize> {
         match self {
             Step::Reload(times) => Some(2 * times),
@@ -47,7 +47,7 @@ pub struct Losses {
 }
 
 /// Tallies of the three modes: connections that clients never close, close after some requests, and close after one.
-pub type Tallies = [Tally; 3];
+pub type Tallies = [LoadStats; 3];
 
 impl Losses {
     pub fn between([kept, few, new]: &Tallies, [kept_now, few_now, new_now]: &Tallies) -> Losses {

@@ -9,7 +9,7 @@ use nix::unistd::Uid;
 
 use crate::balance::Balance;
 use crate::catalog::{PidQuery, Program};
-use crate::load::{Kind, Load, Mode, Tally};
+use crate::load::{Kind, Load, LoadStats, Mode};
 use crate::outcome::{Losses, Outcome, Step, Tallies};
 use crate::support::http::{self, free_port};
 use crate::support::listing::Row;
@@ -165,7 +165,7 @@ impl App {
         let mut loads = Loads::spawn(self);
         loads.go_on();
         let after = loads.0.map(Load::stop);
-        let answered = after.iter().map(|tally| tally.answered).sum();
+        let answered = after.iter().map(|stats| stats.answered).sum();
         self.home.status("app", "idle");
         (took, Losses::between(&Default::default(), &after), answered)
     }
@@ -173,17 +173,17 @@ impl App {
     /// Opens connections one after the other, and returns the number of answers of each worker.
     fn split(&self, workers: usize) -> Vec<u64> {
         let query = format!(r#""count":{}{}"#, CONNECTIONS_PER_WORKER * workers, self.question());
-        let tally = Load::spawn(Kind::Http, Mode::New, self.port, &query).read();
-        assert!(tally.failed.is_empty(), "{}: {:?}", self.program.name, tally.failed);
-        let by = self.by_worker(&tally, workers);
+        let stats = Load::spawn(Kind::Http, Mode::New, self.port, &query).read();
+        assert!(stats.failed.is_empty(), "{}: {:?}", self.program.name, stats.failed);
+        let by = self.by_worker(&stats, workers);
         self.workers(workers).iter().map(|pid| by.get(pid).copied().unwrap_or(0)).collect()
     }
 
     /// Number of answers of each worker. A worker may be a tree of processes, any of which answers.
-    fn by_worker(&self, tally: &Tally, workers: usize) -> BTreeMap<i32, u64> {
+    fn by_worker(&self, stats: &LoadStats, workers: usize) -> BTreeMap<i32, u64> {
         let workers = self.workers(workers);
         let mut by = BTreeMap::new();
-        for (pid, count) in &tally.by {
+        for (pid, count) in &stats.by {
             let mut line = std::iter::successors(Some(*pid), |pid| processes::parent_of(*pid));
             if let Some(worker) = line.find(|pid| workers.contains(pid)) {
                 *by.entry(worker).or_default() += count;
@@ -247,15 +247,15 @@ impl Loads {
         Loads(MODES.map(|mode| Load::spawn(Kind::Http, mode, app.port, &more)))
     }
 
-    fn tally(&mut self) -> Tallies {
-        self.0.each_mut().map(Load::tally)
+    fn stats(&mut self) -> Tallies {
+        self.0.each_mut().map(Load::stats)
     }
 
     /// Waits until more requests of every mode are answered.
     fn go_on(&mut self) {
-        let before = self.tally();
+        let before = self.stats();
         for (load, before) in self.0.iter_mut().zip(&before) {
-            load.until("requests are answered", |tally| tally.answered >= before.answered + 20);
+            load.until("requests are answered", |stats| stats.answered >= before.answered + 20);
         }
     }
 
@@ -264,25 +264,25 @@ impl Loads {
         let count = app.home.of("app").len();
         self.go_on();
         for (load, _) in self.0.iter_mut().zip(MODES).filter(|(_, mode)| *mode != Mode::Keep) {
-            load.until("load on all workers", |tally| app.by_worker(tally, count).len() == count);
+            load.until("load on all workers", |stats| app.by_worker(stats, count).len() == count);
         }
     }
 
     /// Requests that are lost during `act` and until the app has settled.
     fn during(&mut self, app: &App, workers: usize, act: impl FnOnce(&mut Loads)) -> Losses {
-        let before = self.tally();
+        let before = self.stats();
         act(self);
         app.settled(workers);
         self.reach(app);
-        Losses::between(&before, &self.tally())
+        Losses::between(&before, &self.stats())
     }
 
     /// Stops the load. No more requests may fail. Returns the number of answers in total.
     fn stop(mut self) -> u64 {
-        let before = self.tally();
+        let before = self.stats();
         let after = self.0.map(Load::stop);
         let late: Vec<_> = after.iter().zip(&before).flat_map(|(after, before)| after.since(before)).collect();
         assert!(late.is_empty(), "failed in the end: {late:?}");
-        after.iter().map(|tally| tally.answered).sum()
+        after.iter().map(|stats| stats.answered).sum()
     }
 }

@@ -104,7 +104,7 @@ impl<'a> Modules<'a> {
         let module = &self.files[at];
         let passed_on = rest.first().and_then(|name| module.uses.iter().find(|(known, _)| known == name));
         match passed_on {
-            // A name that modules pass round for ever is nobody's.
+            // A name that modules re-export in a circle has no defining file.
             Some(_) if steps > 16 => None,
             Some((_, behind)) => {
                 let behind = self.absolute(at, behind)?;

@@ -1,4 +1,4 @@
-//! Programs that share a port: who gets connections, and who does not any more.
+//! Programs that share a port: which of them get connections.
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpStream};
@@ -9,17 +9,17 @@ use crate::host::{Host, answer, ask, free_port, spread};
 use crate::program::{eventually, possible, python, server, skip, start};
 
 #[test]
-fn two_programs_share_a_port_in_turn_and_by_chance() {
+fn two_programs_share_a_port_by_round_robin_and_at_random() {
     if !possible() {
         return;
     }
-    for at_most in [KernelBalancing::RoundRobin, KernelBalancing::Random] {
-        let (mut host, port) = (Host::new(at_most), free_port());
+    for best_balancing in [KernelBalancing::RoundRobin, KernelBalancing::Random] {
+        let (mut host, port) = (Host::new(best_balancing), free_port());
         let programs = [python(&server(port)), python(&server(port))];
         let [(key, first), (same, second)] = [0, 1].map(|at| host.until_listening(&programs[at]));
         assert!(key == same && first != second);
         let (balancer, reason) = host.groups[&key].balancer();
-        if balancer != at_most {
+        if balancer != best_balancing {
             assert_eq!(reason, &Reason::Refused(1), "EPERM");
             skip("no CAP_BPF");
             continue;
@@ -31,15 +31,16 @@ fn two_programs_share_a_port_in_turn_and_by_chance() {
 }
 
 #[test]
-fn the_excluded_one_serves_what_it_has_and_gets_nothing_new() {
+fn an_excluded_program_serves_its_connections_and_gets_no_new_one() {
     if !possible() {
         return;
     }
-    for at_most in [KernelBalancing::RoundRobin, KernelBalancing::Random] {
-        let (mut host, port) = (Host::new(at_most), free_port());
+    for best_balancing in [KernelBalancing::RoundRobin, KernelBalancing::Random] {
+        let (mut host, port) = (Host::new(best_balancing), free_port());
         let slow = python(&server(port).replace("c.close()", "c.recv(1)\n    c.close()"));
         let (key, slow_member) = host.until_listening(&slow);
-        // Accepted, and kept open by it until we hang up; a second one waits in its queue.
+        // The program has accepted one connection and keeps it open until the client closes; a second one waits in its
+        // queue.
         let mut open = [0, 1].map(|_| TcpStream::connect(key.address).unwrap());
         let other = python(&server(port));
         let _ = host.until_listening(&other);
@@ -59,7 +60,7 @@ fn the_excluded_one_serves_what_it_has_and_gets_nothing_new() {
 }
 
 #[test]
-fn the_queue_of_the_dead_is_served_by_the_next() {
+fn the_queue_of_a_dead_program_is_served_by_its_successor() {
     if !possible() {
         return;
     }
@@ -71,8 +72,8 @@ fn the_queue_of_the_dead_is_served_by_the_next() {
     let root = stuck.pid;
     stuck.kill();
     let queue = |host: &Host| pmr::os::net::diag::waiting(host.groups[&key].socket(member).unwrap()).unwrap();
-    // The last packet of a handshake may be on its way.
-    eventually("the queue is seen though its process is gone", || (queue(&host) == 5).then_some(()));
+    // `connect` returns before the last packet of the handshake arrives.
+    eventually("the queue exists though its process has ended", || (queue(&host) == 5).then_some(()));
     host.orphan(root);
     let successor = python(&server(port));
     assert_eq!(host.until_listening(&successor), (key, member), "it is the same queue");

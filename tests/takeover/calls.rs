@@ -1,4 +1,4 @@
-//! The ways in which programs make the calls: with addresses of many lengths, and as programs of 32 bits do.
+//! The forms of `bind` and `listen` calls: addresses of different lengths, and calls of 32-bit programs.
 
 use pmr::os::net::reuseport::KernelBalancing;
 
@@ -6,12 +6,12 @@ use crate::host::{Done, Host, free_port};
 use crate::program::{possible, python, skip};
 
 #[test]
-fn addresses_are_as_long_as_programs_make_them() {
+fn a_bind_with_a_longer_address_than_needed_is_intercepted() {
     if !possible() {
         return;
     }
     let (mut host, port) = (Host::new(KernelBalancing::RoundRobin), free_port());
-    // 112 is the length of a union of addresses of IP and of Unix sockets.
+    // Some programs pass a union of IP and Unix addresses, which is 112 bytes long.
     let script = format!(
         "
 import ctypes, struct
@@ -25,11 +25,11 @@ s.listen()
     let program = python(&script);
     let done = host.until_end(&program);
     assert!(matches!(done[..], [Done::Bound(_), Done::Listening(..)]), "{done:?}");
-    assert_eq!(program.last_words(), "0\n");
+    assert_eq!(program.output(), "0\n");
 }
 
-/// Calls of 32 bits can be made by any program, from memory that they can reach. What the page holds is
-/// `int call(number, first, second, third)` in machine code; behind it an address and the arguments of `socketcall`.
+/// Any program can make 32-bit calls, with arguments in memory below 4 GiB. The page has `int call(number, first,
+/// second, third)` in machine code, then an address, then the arguments of `socketcall`.
 #[cfg(target_arch = "x86_64")]
 const CALLS: &str = "
 import ctypes, mmap, struct
@@ -50,7 +50,7 @@ def put(*words):
 
 #[cfg(target_arch = "x86_64")]
 #[test]
-fn programs_of_32_bits_share_as_well() {
+fn the_calls_of_32_bit_programs_are_intercepted() {
     if !possible() {
         return;
     }
@@ -70,11 +70,11 @@ print(call(361, d.fileno(), address, 16), call(363, d.fileno(), 7, 0))
     );
     let program = python(&script);
     let done = host.until_end(&program);
-    let said = program.last_words();
-    if !said.starts_with("True\n") && !said.contains("Traceback") {
-        return skip("no calls of 32 bits");
+    let output = program.output();
+    if !output.starts_with("True\n") && !output.contains("Traceback") {
+        return skip("no 32-bit calls");
     }
-    assert_eq!(said, "True\n0\n0\n0 0\n");
+    assert_eq!(output, "True\n0\n0\n0 0\n");
     let all =
         |done: &[Done]| matches!(done, [Done::Bound(_), Done::Listening(..), Done::Bound(_), Done::Listening(..)]);
     assert!(all(&done), "{done:?}");

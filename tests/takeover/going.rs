@@ -1,4 +1,4 @@
-//! Ends: of programs, of who answers them, and what is found by whoever comes next.
+//! The end of programs and of the process that answers their calls, and what the next process finds.
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,9 +10,9 @@ use pmr::os::seccomp::{Answer, BindWatch, Call, Delivery, Request};
 use pmr::os::tracer::Tracer;
 
 use crate::host::{Done, Host, ask, free_port, until_gone};
-use crate::program::{Program, eventually, possible, python, server, tell};
+use crate::program::{Program, eventually, possible, print, python, server};
 
-/// Another descriptor of the watch, as a keeper has it.
+/// A copy of the watch's descriptor, as the keeper has one.
 fn copy(program: &Program) -> BindWatch {
     BindWatch::from(program.watch.as_fd().try_clone_to_owned().unwrap())
 }
@@ -27,12 +27,12 @@ fn the_watch_ends_with_the_last_descendant() {
     let lasting = format!("if os.fork() == 0:\n  os.setsid()\n  __import__('time').sleep(600)\n{mark}");
     let program = python(&lasting);
     let root = program.pid;
-    // Of the tree some are left when the parent is gone; they are found by the watch, not by who their parent is.
+    // The child is no descendant of its parent any more once that has ended, but it is still under the watch.
     eventually("the parent's end", || match pmr::os::process::pidfd::open(root) {
         Ok(process) => pmr::os::process::pidfd::exit_status(process).map(drop).or_else(|| zombie(root)),
         Err(_) => Some(()),
     });
-    assert_eq!(program.watch.next().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "somebody is left");
+    assert_eq!(program.watch.next().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "the child is left");
     for pid in orphans_of(root, &mark) {
         pmr::os::process::tree::signal(pid, 9).unwrap();
         until_gone(pid);
@@ -45,7 +45,7 @@ fn zombie(pid: i32) -> Option<()> {
     status.contains("State:\tZ").then_some(())
 }
 
-/// Processes with this in their command line, whose parent is gone.
+/// Processes other than `root` with this in their command line.
 fn orphans_of(root: i32, mark: &str) -> Vec<i32> {
     let is_one = |pid: &i32| {
         std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains(mark)) && *pid != root
@@ -77,7 +77,7 @@ async fn calls_and_the_end_can_be_awaited() {
 }
 
 #[test]
-fn who_binds_while_nobody_answers_waits() {
+fn a_bind_waits_while_no_process_answers_the_watch() {
     if !possible() {
         return;
     }
@@ -85,7 +85,7 @@ fn who_binds_while_nobody_answers_waits() {
     let program = python(&server(port));
     eventually("a thread that waits", || program.watch.waiting_calls(&[program.pid]).pop());
     let kept = copy(&program);
-    // Nobody is there for a while; whoever comes has the same watch.
+    // The next process answers on a copy of the same watch.
     let mut program = program;
     program.watch = kept;
     let (key, _) = host.until_listening(&program);
@@ -93,26 +93,26 @@ fn who_binds_while_nobody_answers_waits() {
 }
 
 #[test]
-fn a_call_in_flight_is_answered_by_the_next_one() {
+fn a_call_in_flight_is_answered_by_the_next_process() {
     if !possible() {
         return;
     }
     let (mut host, port) = (Host::new(KernelBalancing::RoundRobin), free_port());
     let program = python(&server(port));
     let request = program.next_call().unwrap();
-    // Written down, and then he died.
+    // The process that received the call recorded it and died.
     let json = serde_json::to_string(&request).unwrap();
     drop(request);
-    assert_eq!(program.watch.next().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "never told again");
+    assert_eq!(program.watch.next().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "it is not delivered again");
     let request: Request = serde_json::from_str(&json).unwrap();
     assert!(program.watch.is_waiting(request.id).unwrap());
     assert!(matches!(host.handle(&program, &request), Done::Bound(_)));
     assert!(!program.watch.is_waiting(request.id).unwrap());
-    // The next was received, and he died before he wrote it down.
+    // It received the next call and died before it recorded that.
     let last = request.id;
     let lost = program.next_call().unwrap();
-    // We hear of a call before its thread has gone to sleep in it.
-    let found = eventually("one of each", || {
+    // The watch reports a call before its thread sleeps in it.
+    let found = eventually("one number and one thread", || {
         join(program.watch.unanswered_after(last), program.watch.waiting_calls(&[program.pid]))
     });
     assert_eq!(found, lost);
@@ -121,7 +121,7 @@ fn a_call_in_flight_is_answered_by_the_next_one() {
 }
 
 #[test]
-fn who_is_killed_while_it_waits_hears_nothing() {
+fn an_answer_to_a_killed_program_is_reported_as_gone() {
     if !possible() {
         return;
     }
@@ -135,40 +135,40 @@ fn who_is_killed_while_it_waits_hears_nothing() {
 }
 
 #[test]
-fn a_watch_that_nobody_has_refuses() {
+fn a_call_fails_when_the_last_copy_of_the_watch_is_closed() {
     if !possible() {
         return;
     }
     let mut program =
         python("import time\ntry:\n  s = socket.create_server(('127.0.0.1', 0))\nexcept OSError as e: print(e.errno)");
     let _received = program.next_call().unwrap();
-    // Also what was received: so one that cannot be recovered ends in an error, not in a program that hangs.
+    // This also ends calls that were received: the program gets an error and does not hang.
     program.watch = BindWatch::from(OwnedFd::from(std::fs::File::open("/dev/null").unwrap()));
-    assert_eq!(program.last_words(), "38\n", "ENOSYS");
+    assert_eq!(program.output(), "38\n", "ENOSYS");
 }
 
 #[test]
-fn under_a_watch_there_is_no_second_one() {
+fn a_watch_under_another_watch_is_reported_as_impossible() {
     if !possible() {
         return;
     }
     let exe = std::env::current_exe().unwrap();
-    let arguments = ["--exact", "going::says_what_it_can_do", "--nocapture", "--include-ignored"];
+    let arguments = ["--exact", "going::prints_the_obstacle", "--nocapture", "--include-ignored"];
     let program = crate::program::start(exe.to_str().unwrap(), &arguments, None);
-    let said = program.last_words();
-    assert!(said.contains("can: another supervisor above this one watches binds already"), "{said}");
+    let output = program.output();
+    assert!(output.contains("obstacle: another supervisor above this one watches binds already"), "{output}");
 }
 
 #[test]
 #[ignore = "run by the test above, under a watch"]
-fn says_what_it_can_do() {
+fn prints_the_obstacle() {
     use std::io::Write;
-    let found = pmr::os::seccomp::ability::ability(None, &Tracer::alone()).unwrap();
-    let text = found.obstacle().map_or("all".to_owned(), ToString::to_string);
-    writeln!(std::io::stdout(), "can: {text}").unwrap();
+    let found = pmr::os::seccomp::ability::ability(None, &Tracer::direct()).unwrap();
+    let text = found.obstacle().map_or("none".to_owned(), ToString::to_string);
+    writeln!(std::io::stdout(), "obstacle: {text}").unwrap();
 }
 
-/// What a notification costs: it says how much it was. Each has its turn on the processor; none waits for a clock.
+/// Measures and prints the time of an intercepted call. Neither side polls by a timer.
 #[test]
 fn a_round_trip_is_short() {
     if !possible() {
@@ -190,7 +190,7 @@ fn a_round_trip_is_short() {
     }
     let per_call = start.elapsed() / u32::try_from(TIMES).unwrap();
     assert_eq!(threads.len(), 1);
-    let said = program.last_words();
-    tell(&format!("a round trip took the program {} us, and us {spent:?} in {TIMES} of them", said.trim()));
+    let output = program.output();
+    print(&format!("a call took the program {} us; the answers to {TIMES} took {spent:?}", output.trim()));
     assert!(per_call < Duration::from_millis(100), "{per_call:?}");
 }

@@ -1,4 +1,4 @@
-//! The least that answers for the kernel: what a daemon would do with the calls it is told of.
+//! A minimal daemon: it answers intercepted calls as pmr does, without its state, queues and recovery.
 
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -14,19 +14,20 @@ use pmr::os::process::tree;
 use pmr::os::seccomp::{Answer, BindWatch, Call, Delivery, Request};
 
 pub use crate::ports::free_port;
-use crate::program::{PATIENCE, Program, eventually};
+use crate::program::{Program, TIME_LIMIT, eventually};
 
-/// Several programs' sockets.
+/// The shared sockets of several programs.
 pub struct Host {
     pub groups: HashMap<Key, Group>,
-    /// What each program bound: root of its tree, address, inode of the socket, the socket.
     bound: Vec<Bound>,
-    at_most: KernelBalancing,
-    /// Listening sockets of the dead, for those who bind to the same address.
+    best_balancing: KernelBalancing,
+    /// Listening sockets of dead programs, for the next program that binds the address.
     orphans: Vec<(Key, MemberId)>,
 }
 
+/// A socket that a program has bound.
 struct Bound {
+    /// The pid of the program's main process.
     root: i32,
     key: Key,
     inode: u64,
@@ -34,7 +35,7 @@ struct Bound {
     socket: OwnedFd,
 }
 
-/// What came of a call.
+/// The result of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Done {
     Bound(SocketAddr),
@@ -45,11 +46,11 @@ pub enum Done {
 }
 
 impl Host {
-    pub fn new(at_most: KernelBalancing) -> Host {
-        Host { groups: HashMap::new(), bound: Vec::new(), at_most, orphans: Vec::new() }
+    pub fn new(best_balancing: KernelBalancing) -> Host {
+        Host { groups: HashMap::new(), bound: Vec::new(), best_balancing, orphans: Vec::new() }
     }
 
-    /// Answers all calls until one listens on a shared address, whose group and member it returns.
+    /// Answers calls until the program listens on a shared address. Returns its group and member.
     pub fn until_listening(&mut self, program: &Program) -> (Key, MemberId) {
         loop {
             let request = program.next_call().expect("it ended before it listened");
@@ -61,7 +62,7 @@ impl Host {
         }
     }
 
-    /// Answers all calls until nobody is left, and returns what came of each.
+    /// Answers calls until the program has ended. Returns the result of each.
     pub fn until_end(&mut self, program: &Program) -> Vec<Done> {
         std::iter::from_fn(|| program.next_call().map(|request| self.handle(program, &request))).collect()
     }
@@ -101,7 +102,7 @@ impl Host {
     ) -> io::Result<Done> {
         if reuseport::is_multipath(&socket) {
             let plain = reuseport::single_path(&socket)?;
-            socket = put_in_place(&program.watch, request, plain)?;
+            socket = replace_socket(&program.watch, request, plain)?;
         }
         let wanted = address.ip().unwrap();
         if !pmr::os::process::proc::may_bind(request.thread, wanted.port()) {
@@ -117,19 +118,19 @@ impl Host {
             let (key, member) = self.orphans.remove(at);
             let left = self.groups[&key].socket(member).unwrap().try_clone_to_owned()?;
             reuseport::carry_options(&socket, &left)?;
-            let left = put_in_place(&program.watch, request, left)?;
-            self.note(program.pid, key, left, Some(member))?;
+            let left = replace_socket(&program.watch, request, left)?;
+            self.record(program.pid, key, left, Some(member))?;
             return Ok(Done::Bound(wanted));
         }
         reuseport::share(&socket)?;
         address.bind(&socket)?;
         let key = Key::of(&socket)?.unwrap();
         let member = if key.tcp { None } else { Some(self.group(key).add(socket.try_clone()?, 0, true)?) };
-        self.note(program.pid, key, socket, member)?;
+        self.record(program.pid, key, socket, member)?;
         Ok(Done::Bound(wanted))
     }
 
-    /// A program that probes a port binds, listens, closes, and does so again.
+    /// Removes what the program has closed: one that tests a port binds, listens, closes, and binds again.
     fn forget_closed(&mut self, root: i32, address: SocketAddr) {
         let open = diag::sockets_of(&tree::descendants(&[root]));
         let closed =
@@ -141,15 +142,15 @@ impl Host {
         }
     }
 
-    fn note(&mut self, root: i32, key: Key, socket: OwnedFd, member: Option<MemberId>) -> io::Result<()> {
+    fn record(&mut self, root: i32, key: Key, socket: OwnedFd, member: Option<MemberId>) -> io::Result<()> {
         let inode = inode(&socket);
         self.bound.push(Bound { root, key, inode, member, socket });
         Ok(())
     }
 
     fn group(&mut self, key: Key) -> &mut Group {
-        let at_most = self.at_most;
-        self.groups.entry(key).or_insert_with(|| Group::new(at_most))
+        let best_balancing = self.best_balancing;
+        self.groups.entry(key).or_insert_with(|| Group::new(best_balancing))
     }
 
     fn listen(&mut self, socket: OwnedFd, backlog: i32) -> io::Result<Done> {
@@ -163,7 +164,7 @@ impl Host {
         Ok(Done::Listening(key, member))
     }
 
-    /// Its program died: the queue is kept for a successor, and gets nothing new.
+    /// The program has died: its queues are kept for a successor, and get no new connection.
     pub fn orphan(&mut self, root: i32) {
         for Bound { key, member, socket, .. } in self.bound.extract_if(.., |bound| bound.root == root) {
             drop(socket);
@@ -175,7 +176,7 @@ impl Host {
     }
 }
 
-fn put_in_place(watch: &BindWatch, request: &Request, socket: OwnedFd) -> io::Result<OwnedFd> {
+fn replace_socket(watch: &BindWatch, request: &Request, socket: OwnedFd) -> io::Result<OwnedFd> {
     let number = request.call.socket();
     let close_on_exec = pidfd::is_close_on_exec(request.thread, number).unwrap_or(true);
     watch.replace(request.id, number, &socket, close_on_exec)?;
@@ -186,34 +187,34 @@ fn inode(socket: impl AsFd) -> u64 {
     rustix::fs::fstat(socket).unwrap().st_ino
 }
 
-/// Numbers of errors that the host itself makes.
+/// Error numbers that the host returns by itself (Linux).
 mod errno {
     pub const EACCES: i32 = 13;
     pub const EADDRINUSE: i32 = 98;
 }
 
-/// Connects and reads the pid that answers.
+/// Connects, and returns the pid in the answer.
 pub fn ask(address: SocketAddr) -> i32 {
     let mut client = TcpStream::connect(address).unwrap();
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.set_read_timeout(Some(TIME_LIMIT)).unwrap();
     answer(&mut client)
 }
 
-/// Reads the pid that answers.
+/// Returns the pid in the answer.
 pub fn answer(client: &mut TcpStream) -> i32 {
-    let mut said = String::new();
-    client.read_to_string(&mut said).unwrap();
-    said.trim().parse().unwrap_or_else(|_| panic!("{said:?}"))
+    let mut text = String::new();
+    client.read_to_string(&mut text).unwrap();
+    text.trim().parse().unwrap_or_else(|_| panic!("{text:?}"))
 }
 
-/// How many of so many connections each pid answered.
+/// How many of `count` connections each pid answered.
 pub fn spread(address: SocketAddr, count: usize) -> HashMap<i32, usize> {
     let mut found = HashMap::new();
     (0..count).for_each(|_| *found.entry(ask(address)).or_default() += 1);
     found
 }
 
-/// Waits until a process ended. It need not be a child of ours.
+/// Waits until a process has ended. It need not be a child of this one.
 pub fn until_gone(pid: i32) {
     eventually("its end", || pmr::os::process::proc::stat(pid).is_none().then_some(()));
 }

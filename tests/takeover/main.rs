@@ -1,7 +1,8 @@
-//! Programs that know nothing of it, watched from their start: their sockets are bound and listen by our hands, several
-//! of them share a port, and what each of them does with its sockets is what it would have seen without us.
+//! Interception of `bind` and `listen`, from the system calls up: unmodified programs run under a watch, the test makes
+//! their calls on duplicates of their sockets, several programs share a port, and each call has the result that it
+//! would have without interception.
 //!
-//! Needs Linux 5.9 and a container that does not forbid it; where something is missing, a test says what and passes.
+//! Needs Linux 5.9, and a container that allows it. Where something is missing, a test prints what and passes.
 
 mod balance;
 mod calls;

@@ -1,4 +1,4 @@
-//! What programs do with sockets besides serving on them: each sees what it would have seen without us.
+//! Unusual uses of sockets: each call has the result that it would have without interception.
 
 use std::net::TcpListener;
 
@@ -9,15 +9,15 @@ use crate::program::{Program, possible, python, server, skip};
 
 const IN_USE: Done = Done::Refused(98);
 
-/// Runs it to its end, and returns what came of its calls and what it said.
+/// Runs a script to its end. Returns the results of its calls, and its output.
 fn run(host: &mut Host, script: &str) -> (Vec<Done>, String) {
     let program = python(script);
     let done = host.until_end(&program);
-    (done, program.last_words())
+    (done, program.output())
 }
 
 #[test]
-fn a_port_that_somebody_else_has_is_in_use() {
+fn a_port_of_another_program_is_in_use() {
     if !possible() {
         return;
     }
@@ -27,16 +27,16 @@ fn a_port_that_somebody_else_has_is_in_use() {
         "try:\n  s = socket.socket()\n  s.bind(('127.0.0.1', {}))\nexcept OSError as e:\n  print(e.errno)",
         foreign.local_addr().unwrap().port()
     );
-    let (done, said) = run(&mut host, &script);
-    assert_eq!((done, said.as_str()), (vec![IN_USE], "98\n"));
-    // Who has it can be told.
+    let (done, output) = run(&mut host, &script);
+    assert_eq!((done, output.as_str()), (vec![IN_USE], "98\n"));
+    // The owner can be found.
     let owner = pmr::os::net::diag::listeners(foreign.local_addr().unwrap().port()).unwrap();
     let own = i32::try_from(std::process::id()).unwrap();
     assert!(pmr::os::net::diag::sockets_of(&[own]).contains(&owner[0].inode));
 }
 
 #[test]
-fn what_is_not_shared_goes_on_as_ever() {
+fn calls_for_sockets_that_are_not_shared_are_left_to_the_kernel() {
     if !possible() {
         return;
     }
@@ -61,14 +61,14 @@ print(ctypes.CDLL(None, use_errno=True).bind(a.fileno(), 1, 16), ctypes.get_errn
 ",
         folder.path().display()
     );
-    let (done, said) = run(&mut host, &script);
-    // EADDRNOTAVAIL and EFAULT are the kernel's own words.
-    assert_eq!(said, "True True\n99\n-1 14\n", "{done:?}");
+    let (done, output) = run(&mut host, &script);
+    // EADDRNOTAVAIL and EFAULT come from the kernel.
+    assert_eq!(output, "True True\n99\n-1 14\n", "{done:?}");
     assert!(host.groups.is_empty());
 }
 
 #[test]
-fn two_binds_to_one_address_clash_within_a_program_and_a_probe_does_not() {
+fn two_binds_of_one_program_to_one_address_clash_unless_the_first_socket_is_closed() {
     if !possible() {
         return;
     }
@@ -93,11 +93,11 @@ print('shared')
 a.close(); b.close()
 "
     );
-    let (done, said) = run(&mut host, &script);
-    assert_eq!(said, "98\nshared\n", "{done:?}");
+    let (done, output) = run(&mut host, &script);
+    assert_eq!(output, "98\nshared\n", "{done:?}");
     assert_eq!(done.iter().filter(|done| matches!(done, Done::Listening(..))).count(), 3, "{done:?}");
     assert_eq!(done[4], IN_USE, "{done:?}");
-    // The kernel routes nothing to the probe's socket: who is in the group serves.
+    // No connection goes to the closed sockets once they are removed from the group.
     let server = python(&server(port));
     let (key, _) = host.until_listening(&server);
     let group = host.groups.get_mut(&key).unwrap();
@@ -138,7 +138,7 @@ os.wait()
 }
 
 #[test]
-fn a_thread_that_is_not_the_first_binds() {
+fn a_bind_of_another_thread_than_the_main_one_is_intercepted() {
     if !possible() {
         return;
     }
@@ -154,7 +154,7 @@ threading.Thread(target=serve).start()
     );
     let program = python(&script);
     let bind = program.next_call().unwrap();
-    assert_ne!(bind.thread, program.pid, "a thread's number");
+    assert_ne!(bind.thread, program.pid, "the thread id");
     assert_eq!(host.handle(&program, &bind), Done::Bound(format!("127.0.0.1:{port}").parse().unwrap()));
     let (key, _) = host.until_listening(&program);
     assert_eq!(ask(key.address), program.pid);

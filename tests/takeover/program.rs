@@ -1,4 +1,4 @@
-//! Small servers in Python that answer each connection with their pid, and starting them under a watch.
+//! Starts programs under a watch, most of them small servers in Python that answer each connection with their pid.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -6,18 +6,19 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use pmr::os::process::spawn::{Confinement, Credentials, Launch, spawn};
+use pmr::os::process::credentials::Credentials;
+use pmr::os::process::spawn::{Confinement, Launch, spawn};
 use pmr::os::process::{reap, tree};
 use pmr::os::seccomp::{BindWatch, Request, ability, handover};
 use pmr::os::tracer::Tracer;
 
 use crate::deadline::{self, Deadline};
 
-/// How long anything may take before a test fails.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+/// A step that takes longer than this fails the test.
+pub const TIME_LIMIT: Duration = Duration::from_secs(120);
 const PYTHON: &str = "/usr/bin/python3";
 
-/// Serves on a socket `s` that listens.
+/// Serves on `s`, a socket that listens.
 pub const SERVE: &str = "
 while True:
     c, _ = s.accept()
@@ -25,18 +26,18 @@ while True:
     c.close()
 ";
 
-/// A running program; killed with all its children when dropped.
+/// A running program. It is killed with all its descendants when this is dropped.
 pub struct Program {
     pub pid: i32,
     pub watch: BindWatch,
-    output: File,
+    stdout: File,
     ended: bool,
     _deadline: Deadline,
 }
 
-/// False, with a word on why, if programs cannot be watched here.
+/// False if programs cannot be watched here. Prints the reason.
 pub fn possible() -> bool {
-    let missing = match ability::ability(None, &Tracer::alone()) {
+    let missing = match ability::ability(None, &Tracer::direct()) {
         Ok(found) => found.obstacle().map(ToString::to_string),
         Err(error) => Some(error.to_string()),
     };
@@ -49,14 +50,14 @@ pub fn possible() -> bool {
 }
 
 pub fn skip(why: &str) {
-    tell(&format!("skipped: {why}"));
+    print(&format!("skipped: {why}"));
 }
 
-pub fn tell(what: &str) {
+pub fn print(what: &str) {
     let _ = writeln!(std::io::stderr(), "{what}");
 }
 
-/// A Python script, with `os`, `socket` and `sys` at hand.
+/// Starts a Python script, which has imported `os`, `socket` and `sys`.
 pub fn python(script: &str) -> Program {
     python_as(script, None)
 }
@@ -65,7 +66,7 @@ pub fn python_as(script: &str, credentials: Option<&Credentials>) -> Program {
     start(PYTHON, &["-c", &format!("import os, socket, sys\n{script}")], credentials)
 }
 
-/// The usual server: TCP on this address, with Python's own backlog.
+/// A script that serves TCP on this port of 127.0.0.1.
 pub fn server(port: u16) -> String {
     format!(
         "s = socket.socket()\ns.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)\ns.bind(('127.0.0.1', {port}))\ns.listen(5)\n{SERVE}"
@@ -91,12 +92,12 @@ pub fn start(program: &str, arguments: &[&str], credentials: Option<&Credentials
     .unwrap();
     drop(theirs);
     let watch = pending.take().unwrap();
-    let output = File::from(std::os::fd::OwnedFd::from(read));
-    Program { pid: spawned.pid, watch, output, ended: false, _deadline: Deadline::new(None) }
+    let stdout = File::from(std::os::fd::OwnedFd::from(read));
+    Program { pid: spawned.pid, watch, stdout, ended: false, _deadline: Deadline::new(None) }
 }
 
 impl Program {
-    /// The next call of it; `None` when nobody is left.
+    /// The program's next call; `None` when no process is left under the watch.
     pub fn next_call(&self) -> Option<Request> {
         eventually("a call", || match self.watch.next() {
             Ok(found) => Some(found),
@@ -105,20 +106,20 @@ impl Program {
         })
     }
 
-    /// The same without a pause in between, for measuring.
+    /// The same without pauses between polls, for measurements.
     pub fn next_call_at_once(&self) -> Option<Request> {
         let mut polled = [rustix::event::PollFd::new(&self.watch, rustix::event::PollFlags::IN)];
         rustix::event::poll(&mut polled, None).unwrap();
         self.next_call()
     }
 
-    /// Reaps it and returns all it has said. It must be about to end.
-    pub fn last_words(mut self) -> String {
-        let mut said = String::new();
-        self.output.read_to_string(&mut said).unwrap();
+    /// Waits for the program's end, reaps it and returns its output. The program must end by itself.
+    pub fn output(mut self) -> String {
+        let mut output = String::new();
+        self.stdout.read_to_string(&mut output).unwrap();
         reap::reap(self.pid);
         self.ended = true;
-        said
+        output
     }
 
     pub fn kill(mut self) {
@@ -141,14 +142,14 @@ impl Drop for Program {
     }
 }
 
-/// Asks again and again until there is an answer.
-pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+/// Polls until there is a value. `what` names it if none comes within [`TIME_LIMIT`].
+pub fn eventually<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
-        if let Some(found) = look() {
+        if let Some(found) = poll() {
             return found;
         }
-        assert!(start.elapsed() < PATIENCE, "not in {PATIENCE:?}: {what}");
+        assert!(start.elapsed() < TIME_LIMIT, "not in {TIME_LIMIT:?}: {what}");
         assert!(!deadline::is_over(), "the test's time is over before: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }

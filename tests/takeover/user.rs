@@ -1,25 +1,25 @@
-//! As whom: programs that become another user, and all of it without privileges.
+//! Users: programs that run as another user, and all tests of this target without privileges.
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use pmr::os::net::reuseport::{KernelBalancing, Reason};
+use pmr::os::process::credentials::Credentials;
 use pmr::os::process::identity;
-use pmr::os::process::spawn::Credentials;
 use pmr::os::tracer::Tracer;
 
 use crate::host::{Host, ask, free_port, spread};
 use crate::program::{possible, python, python_as, server, skip};
 
-/// Prints what holds for itself, then serves.
-fn telling_server(port: u16) -> String {
-    let tell = "sys.stdout.write(''.join(l for l in open('/proc/self/status') if l[:5] in ('NoNew', 'Uid:\\t')))";
-    format!("{tell}\nsys.stdout.flush()\n{}", server(port)).replace("while True:", "for _ in range(2):")
+/// A server that first prints its user and whether it can gain privileges, and that ends after two answers.
+fn reporting_server(port: u16) -> String {
+    let report = "sys.stdout.write(''.join(l for l in open('/proc/self/status') if l[:5] in ('NoNew', 'Uid:\\t')))";
+    format!("{report}\nsys.stdout.flush()\n{}", server(port)).replace("while True:", "for _ in range(2):")
 }
 
 #[test]
-fn root_starts_programs_as_others_who_can_still_gain_privileges() {
+fn programs_that_root_starts_as_another_user_can_still_gain_privileges() {
     if identity::uid() != 0 {
         return skip("not root");
     }
@@ -28,10 +28,10 @@ fn root_starts_programs_as_others_who_can_still_gain_privileges() {
     }
     let user = Credentials { uid: 4321, gid: 4322, groups: vec![4322] };
     let (mut host, port) = (Host::new(KernelBalancing::RoundRobin), free_port());
-    let programs = [(); 2].map(|()| python_as(&telling_server(port), Some(&user)));
+    let programs = [(); 2].map(|()| python_as(&reporting_server(port), Some(&user)));
     let keys = [0, 1].map(|at| host.until_listening(&programs[at]).0);
-    assert_eq!((keys[0], keys[1].user), (keys[1], 4321), "the socket is the user's, who made it");
-    // Another user's is not shared with theirs.
+    assert_eq!((keys[0], keys[1].user), (keys[1], 4321), "the socket belongs to the user that made it");
+    // The kernel does not share a port between users.
     let other = python(&server(port));
     let bind = other.next_call().unwrap();
     assert_eq!(host.handle(&other, &bind), crate::host::Done::Refused(98));
@@ -40,17 +40,17 @@ fn root_starts_programs_as_others_who_can_still_gain_privileges() {
         ask(keys[0].address);
     }
     if host.groups[&keys[0]].balancer().0 != KernelBalancing::RoundRobin {
-        return skip("no CAP_BPF: who serves how many is not known");
+        return skip("no CAP_BPF: it is not known how many connections each program serves");
     }
     for program in programs {
-        let said = program.last_words();
-        assert!(said.contains("Uid:\t4321\t4321"), "{said}");
-        assert_eq!(said.contains("NoNewPrivs:\t0"), keeps_privileges(), "{said}");
+        let output = program.output();
+        assert!(output.contains("Uid:\t4321\t4321"), "{output}");
+        assert_eq!(output.contains("NoNewPrivs:\t0"), keeps_privileges(), "{output}");
     }
 }
 
 #[test]
-fn who_may_not_bind_a_privileged_port_is_told_so_though_we_may() {
+fn a_program_that_may_not_bind_a_privileged_port_gets_eacces_though_the_daemon_may() {
     if identity::uid() != 0 {
         return skip("not root");
     }
@@ -60,20 +60,20 @@ fn who_may_not_bind_a_privileged_port_is_told_so_though_we_may() {
     }
     let user = Credentials { uid: 4321, gid: 4322, groups: vec![4322] };
     let script = "try: socket.socket().bind(('127.0.0.1', 81))\nexcept OSError as e: print(e.errno)";
-    for (who, said) in [(Some(&user), "13\n"), (None, "")] {
-        let program = python_as(script, who);
+    for (user, output) in [(Some(&user), "13\n"), (None, "")] {
+        let program = python_as(script, user);
         Host::new(KernelBalancing::Random).until_end(&program);
-        assert_eq!(program.last_words(), said);
+        assert_eq!(program.output(), output);
     }
 }
 
 fn keeps_privileges() -> bool {
-    pmr::os::seccomp::ability::ability(None, &Tracer::alone()).unwrap().keeps_privileges
+    pmr::os::seccomp::ability::ability(None, &Tracer::direct()).unwrap().keeps_privileges
 }
 
-/// All of it once more as a user without privileges, in a process of its own.
+/// Runs all tests of this target again as a user without privileges, in a process of its own.
 #[test]
-fn without_privileges() {
+fn all_tests_pass_without_privileges() {
     const NOBODY: u32 = 65534;
     if identity::uid() != 0 {
         return shared_by_a_user();
@@ -81,15 +81,15 @@ fn without_privileges() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let program = folder.path().join("takeover");
-    // By another process: a program that this one had open for writing could be busy when it is executed.
+    // By another process: a file that this one had open for writing could fail to execute with ETXTBSY.
     let copied = Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&program).status();
     assert!(copied.unwrap().success());
     let mut all = Command::new(&program);
     all.uid(NOBODY).gid(NOBODY).current_dir("/").args(["--test-threads=2", "--nocapture", "--skip", "static_go"]);
     let _deadline = crate::deadline::Deadline::new(None);
     let output = all.output().unwrap();
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{said}");
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{text}");
 }
 
 fn shared_by_a_user() {
@@ -97,12 +97,12 @@ fn shared_by_a_user() {
         return;
     }
     let (mut host, port) = (Host::new(KernelBalancing::RoundRobin), free_port());
-    let programs = [(); 2].map(|()| python(&telling_server(port).replace("range(2)", "range(1000)")));
+    let programs = [(); 2].map(|()| python(&reporting_server(port).replace("range(2)", "range(1000)")));
     let [(key, first), _] = [0, 1].map(|at| host.until_listening(&programs[at]));
     let group = host.groups.get_mut(&key).unwrap();
     match group.balancer() {
         (KernelBalancing::Random, Reason::Refused(1)) => {}
-        // Where everybody may.
+        // Machines where every user may load BPF programs.
         (KernelBalancing::RoundRobin, Reason::Wanted) => {}
         other => panic!("{other:?}"),
     }

@@ -1,4 +1,4 @@
-//! Flags as typed → settings.
+//! Parsing of flags into settings.
 
 use clap::{Args as _, FromArgMatches as _};
 use serde_json::json;
@@ -14,12 +14,12 @@ fn parse(line: &[&str]) -> Result<(AppFlags, Option<String>), String> {
 }
 
 #[test]
-fn the_command_is_sound() {
+fn clap_accepts_the_definition_of_the_flags() {
     AppFlags::augment_args(Command::new("start")).debug_assert();
 }
 
 #[test]
-fn flags_become_settings() {
+fn flags_are_parsed_into_settings() {
     for (line, expected) in [
         (&[] as &[&str], json!([])),
         (&["-i", "max"], json!([["instances", "max"]])),
@@ -45,7 +45,7 @@ fn flags_become_settings() {
 }
 
 #[test]
-fn what_is_given_is_in_the_draft() {
+fn flags_and_arguments_are_in_the_draft() {
     let (mut flags, _) = parse(&["-i", "-1", "--max-memory-restart", "300M", "--stop-exit-codes", "0", "3"]).unwrap();
     flags.set_args(vec!["--port".into(), "a b".into()]);
     let draft = flags.draft("app.js").unwrap();
@@ -56,7 +56,7 @@ fn what_is_given_is_in_the_draft() {
 }
 
 #[test]
-fn flags_override_a_file_but_one_name_does_not_fit_two_apps() {
+fn flags_override_a_file_and_one_name_for_two_apps_is_refused() {
     let drafts = || vec![Draft { namespace: Some("x".into()), ..Draft::default() }, Draft::default()];
     let (flags, _) = parse(&["--namespace", "y"]).unwrap();
     let mut both = drafts();
@@ -67,8 +67,8 @@ fn flags_override_a_file_but_one_name_does_not_fit_two_apps() {
 }
 
 #[test]
-fn bad_values_are_told_with_their_flag() {
-    for (line, told) in [
+fn errors_of_values_name_their_flag() {
+    for (line, expected) in [
         (
             &["-i", "many"],
             "error: invalid value 'many' for '--instances <N>': expected a whole number of at most 10000, or \"max\"\n",
@@ -83,6 +83,6 @@ fn bad_values_are_told_with_their_flag() {
         ),
     ] {
         let error = parse(line).unwrap_err();
-        assert!(error.starts_with(told), "{error}");
+        assert!(error.starts_with(expected), "{error}");
     }
 }

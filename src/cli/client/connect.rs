@@ -1,4 +1,4 @@
-//! Connects to the daemon's socket, and says what each failure means.
+//! Connects to the daemon's socket, and explains each failure.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -10,20 +10,20 @@ use crate::cli::failure::{Doing, Failure};
 use crate::os::fs::files;
 use crate::paths::Home;
 
-/// How long a daemon that runs may be without a socket: it is about to start, to end, or to make one that was deleted.
+/// How long a running daemon may have no socket: it starts, ends, or makes a socket again that was deleted.
 const WITHOUT_SOCKET: Duration = Duration::from_secs(10);
-/// How long to wait before the next try.
-const AGAIN: Duration = Duration::from_millis(10);
+/// Pause between two attempts.
+const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What was found at the socket.
+/// Result of an attempt to connect.
 pub enum Connection {
     /// The daemon accepted.
     Open(UnixStream),
-    /// Nothing listens; a socket file that was left behind is the same.
+    /// No process listens, even if an old socket file exists.
     NoDaemon,
 }
 
-/// Tries the socket once; more often as long as a daemon holds the home's lock.
+/// Tries to connect once, and repeatedly as long as a daemon holds the home's lock.
 pub async fn connect(home: &Home) -> Result<Connection, Failure> {
     let start = Instant::now();
     loop {
@@ -34,14 +34,14 @@ pub async fn connect(home: &Home) -> Result<Connection, Failure> {
         if start.elapsed() > WITHOUT_SOCKET {
             return Err(unreachable(home));
         }
-        tokio::time::sleep(AGAIN).await;
+        tokio::time::sleep(RETRY_INTERVAL).await;
     }
 }
 
 fn unreachable(home: &Home) -> Failure {
     let pid = std::fs::read_to_string(home.pid_file()).unwrap_or_default();
     let failure = Failure::new(format!(
-        "the daemon (pid {}) runs, but nobody can reach it: its socket {} is missing",
+        "the daemon (pid {}) runs, but it cannot be reached: its socket {} is missing",
         pid.trim(),
         home.rpc_sock().display()
     ));
@@ -65,7 +65,7 @@ async fn once(home: &Home) -> Result<Connection, Failure> {
             io::ErrorKind::InvalidInput => Err(Failure::new(format!("{}: {error}", path.display()))
                 .hint("the path of a socket is limited to 107 bytes: set PMR_HOME to a shorter one")),
             io::ErrorKind::WouldBlock => {
-                Err(Failure::new(format!("the daemon at {} takes no more calls", path.display()))
+                Err(Failure::new(format!("the daemon at {} accepts no more connections", path.display()))
                     .hint("it hangs or is very busy; its pid is in pmr.pid"))
             }
             _ => Err(error).doing(|| format!("connecting to {}", path.display())),

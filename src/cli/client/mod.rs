@@ -1,6 +1,6 @@
-//! The daemon as commands talk to it: connection, deadlines, version, Ctrl-C.
+//! The client of the daemon that commands use: connection, deadlines, version, Ctrl-C.
 //!
-//! Work belongs to the daemon: a command that is interrupted or runs out of time has only stopped waiting.
+//! Operations belong to the daemon: a command that is interrupted or reaches its deadline only stops waiting.
 
 mod account_env;
 mod connect;
@@ -34,52 +34,52 @@ use crate::settings::Settings;
 use crate::spec::AppSpec;
 use crate::spec::target::Selector;
 
-/// Limit for `hello`, which a healthy daemon answers at once unless the machine is very busy.
-const GREETING: Duration = Duration::from_secs(10);
-/// After so long without an answer the client checks whether the daemon is stopped by a signal.
-const DOUBT: Duration = Duration::from_secs(2);
-/// A list may be long and the machine busy.
-const READING: Duration = Duration::from_secs(30);
-/// An operation takes as long as the apps need: no deadline in practice. (tarpc cannot carry more than two years.)
-const WORKING: Duration = Duration::from_secs(24 * 60 * 60);
+/// Deadline of `hello`, which a healthy daemon answers at once unless the machine is very busy.
+const HELLO_DEADLINE: Duration = Duration::from_secs(10);
+/// Time without an answer after which the client checks whether the daemon is stopped by a signal.
+const SUSPENDED_CHECK: Duration = Duration::from_secs(2);
+/// Deadline of requests that only read: a list may be long and the machine busy.
+const READ_DEADLINE: Duration = Duration::from_secs(30);
+/// Deadline of operations, which take as long as the apps need: in practice none. (tarpc's limit is two years.)
+const OPERATION_DEADLINE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A connection to the daemon. Whether the daemon answers is known after the first request.
+/// A client of the daemon. Only the first request shows whether the daemon answers.
 pub struct Client {
-    line: RefCell<Line>,
-    /// The warnings in its answer to `hello`, once that has come.
-    greeted: OnceCell<DaemonWarnings>,
-    /// Starts a daemon where there is none.
-    starts: bool,
+    link: RefCell<Link>,
+    /// The warnings in the daemon's answer to `hello`, once that has come.
+    warnings: OnceCell<DaemonWarnings>,
+    /// Whether to start a daemon if none runs.
+    starts_daemon: bool,
     ui: Ui,
     home: Home,
 }
 
-/// A connection.
+/// One connection.
 #[derive(Clone)]
-struct Line {
+struct Link {
     rpc: DaemonClient,
     peer: Option<i32>,
-    /// Which connection of this client it is, from 1.
-    call: u32,
+    /// Number of this connection in the client, from 1.
+    number: u32,
 }
 
-impl Line {
-    fn over(stream: UnixStream, call: u32) -> Line {
+impl Link {
+    fn over(stream: UnixStream, number: u32) -> Link {
         let peer = stream.peer_cred().ok().and_then(|credentials| credentials.pid());
         let framed = LengthDelimitedCodec::builder().max_frame_length(MAX_FRAME).new_framed(stream);
         let transport = tarpc::serde_transport::new(framed, JsonCodec::default());
         let rpc = DaemonClient::new(tarpc::client::Config::default(), transport).spawn();
-        Line { rpc, peer, call }
+        Link { rpc, peer, number }
     }
 }
 
 impl Client {
-    /// The daemon of this home, which must be running.
+    /// Connects to the daemon of this home, which must be running.
     pub async fn connect(home: &Home, ui: Ui) -> Result<Client, Failure> {
         Client::find(home, ui).await?.ok_or_else(|| Failure::no_daemon(home.root()))
     }
 
-    /// The daemon of this home, if one runs.
+    /// Connects to the daemon of this home, if one runs.
     pub async fn find(home: &Home, ui: Ui) -> Result<Option<Client>, Failure> {
         Ok(match connect(home).await? {
             Connection::Open(stream) => Some(Client::over(stream, false, home, ui)),
@@ -87,7 +87,7 @@ impl Client {
         })
     }
 
-    /// The daemon of this home, started if none runs.
+    /// Connects to the daemon of this home, and starts it first if none runs.
     pub async fn connect_or_start(home: &Home, ui: Ui) -> Result<Client, Failure> {
         let stream = match connect(home).await? {
             Connection::Open(stream) => stream,
@@ -96,107 +96,115 @@ impl Client {
         Ok(Client::over(stream, true, home, ui))
     }
 
-    fn over(stream: UnixStream, starts: bool, home: &Home, ui: Ui) -> Client {
-        Client { line: RefCell::new(Line::over(stream, 1)), greeted: OnceCell::new(), starts, ui, home: home.clone() }
+    fn over(stream: UnixStream, starts_daemon: bool, home: &Home, ui: Ui) -> Client {
+        Client {
+            link: RefCell::new(Link::over(stream, 1)),
+            warnings: OnceCell::new(),
+            starts_daemon,
+            ui,
+            home: home.clone(),
+        }
     }
 
-    /// The same client, which starts a daemon if this one ends before it has answered: one that was killed takes
-    /// connections for as long as its last thread lives.
+    /// The same client, which starts a daemon if this one ends before it has answered: a killed daemon accepts
+    /// connections as long as its last thread lives.
     #[must_use]
     pub fn or_start(self) -> Client {
-        Client { starts: true, ..self }
+        Client { starts_daemon: true, ..self }
     }
 
-    /// Pid of the process at the other end, as the kernel knows it.
+    /// Pid of the daemon process at the other end, from the kernel (SO_PEERCRED).
     #[must_use]
     pub fn peer(&self) -> Option<i32> {
-        self.line.borrow().peer
+        self.link.borrow().peer
     }
 
-    fn line(&self) -> Line {
-        self.line.borrow().clone()
+    fn link(&self) -> Link {
+        self.link.borrow().clone()
     }
 
-    /// Connects again after the daemon died: its keeper starts another in its place. Only for requests that change nothing,
+    /// Connects again after the daemon died and its keeper started another. Only for requests that change nothing,
     /// which may be sent twice.
-    async fn call_again(&self, lost: &Line) -> Result<(), Failure> {
-        if self.line.borrow().call != lost.call {
+    async fn reconnect(&self, lost: &Link) -> Result<(), Failure> {
+        if self.link.borrow().number != lost.number {
             return Ok(());
         }
         let stream = match connect(&self.home).await? {
             Connection::Open(stream) => stream,
-            Connection::NoDaemon if self.starts => start_daemon(&self.home).await?,
+            Connection::NoDaemon if self.starts_daemon => start_daemon(&self.home).await?,
             Connection::NoDaemon => return Err(Failure::no_daemon(self.home.root())),
         };
-        *self.line.borrow_mut() = Line::over(stream, lost.call + 1);
+        *self.link.borrow_mut() = Link::over(stream, lost.number + 1);
         Ok(())
     }
 
-    /// Greets the daemon. Warns once if versions differ, or if the daemon cannot write its state.
+    /// Sends `hello`. Warns once if versions differ, or if the daemon cannot write its state.
     pub async fn hello(&self) -> Result<Hello, Failure> {
-        let line = self.line();
-        let hello = match self.greeting(&line).await {
-            Err(error) if is_cut(&error) => {
-                self.call_again(&line).await?;
-                self.greeting(&self.line()).await
+        let link = self.link();
+        let hello = match self.request_hello(&link).await {
+            Err(error) if is_disconnect(&error) => {
+                self.reconnect(&link).await?;
+                self.request_hello(&self.link()).await
             }
             answer => answer,
         };
         let hello = hello.map_err(|error| self.no_answer(&error))?;
-        if self.greeted.set(hello.standing.clone()).is_ok() {
+        if self.warnings.set(hello.warnings.clone()).is_ok() {
             if hello.version != VERSION {
                 self.ui.warn(&mismatch(&hello));
             }
-            if let Some(unwritten) = &hello.standing.unwritten {
+            if let Some(unwritten) = &hello.warnings.unwritten {
                 self.ui.warn(&view::daemon_warnings::unwritten(unwritten, self.has_autosave(), &Zoned::now()));
             }
         }
         Ok(hello)
     }
 
-    /// The answer to `hello`. A daemon that is stopped by a signal is not waited for.
-    async fn greeting(&self, line: &Line) -> Result<Hello, RpcError> {
-        let mut answer = std::pin::pin!(line.rpc.hello(within(GREETING)));
+    /// Sends `hello` and returns the answer. Does not wait for a daemon that is stopped by a signal.
+    async fn request_hello(&self, link: &Link) -> Result<Hello, RpcError> {
+        let mut answer = std::pin::pin!(link.rpc.hello(within(HELLO_DEADLINE)));
         loop {
-            match tokio::time::timeout(DOUBT, &mut answer).await {
+            match tokio::time::timeout(SUSPENDED_CHECK, &mut answer).await {
                 Ok(answer) => return answer,
-                Err(_) if suspended::find(&self.home, line.peer).is_some() => return Err(RpcError::DeadlineExceeded),
+                Err(_) if suspended::find(&self.home, link.peer).is_some() => return Err(RpcError::DeadlineExceeded),
                 Err(_) => {}
             }
         }
     }
 
-    /// True if what runs comes back after a reboot, saved or not.
+    /// True if the processes that run are started after a reboot, saved or not.
     fn has_autosave(&self) -> bool {
         Settings::read(&self.home).is_ok_and(|settings| settings.autosave)
     }
 
-    /// If what runs is not what was saved: what a reboot would bring back, in a sentence.
+    /// The sentence about what a reboot would start, if the processes that run differ from the saved list.
     #[must_use]
     pub fn unsaved(&self) -> Option<String> {
-        let saved = self.greeted.get()?.unsaved?;
+        let saved = self.warnings.get()?.unsaved?;
         Some(view::daemon_warnings::unsaved(saved, self.has_autosave(), &Zoned::now()))
     }
 
     /// As [`Client::hello`], without a warning about versions.
     pub async fn hello_unchecked(&self) -> Result<Hello, Failure> {
-        // The warnings are printed with the first greeting only.
-        let _ = self.greeted.set(DaemonWarnings::default());
+        // The warnings are printed with the first answer only.
+        let _ = self.warnings.set(DaemonWarnings::default());
         self.hello().await
     }
 
-    /// Lets the daemon hand over to another program, or only finds out whether it could.
+    /// Lets the daemon hand over to another program, or with `check` only checks whether it could.
     pub async fn upgrade(&self, program: PathBuf, check: bool) -> Result<Successor, Failure> {
-        Ok(self.work("update", &Scope::All, self.line().rpc.upgrade(within(WORKING), program, check)).await??)
+        Ok(self
+            .operate("update", &Scope::All, self.link().rpc.upgrade(within(OPERATION_DEADLINE), program, check))
+            .await??)
     }
 
-    /// What came of the last upgrade, when that is known.
+    /// Waits for the result of the last upgrade.
     pub async fn upgraded(&self) -> Result<Upgraded, Failure> {
-        self.line().rpc.upgraded(within(WORKING)).await.map_err(|error| Failure::from_rpc("update", &error))
+        self.link().rpc.upgraded(within(OPERATION_DEADLINE)).await.map_err(|error| Failure::from_rpc("update", &error))
     }
 
-    async fn greet(&self) -> Result<(), Failure> {
-        if self.greeted.get().is_some() { Ok(()) } else { self.hello().await.map(drop) }
+    async fn ensure_hello(&self) -> Result<(), Failure> {
+        if self.warnings.get().is_some() { Ok(()) } else { self.hello().await.map(drop) }
     }
 
     fn no_answer(&self, error: &RpcError) -> Failure {
@@ -207,117 +215,116 @@ impl Client {
             return Failure::new(suspended.sentence()).hint(suspended.hint());
         }
         let log = self.home.daemon_log();
-        let (who, kill) = match self.peer() {
+        let (daemon, kill) = match self.peer() {
             Some(pid) => (format!("the daemon (pid {pid})"), format!("kill -9 {pid}")),
             None => ("the daemon".to_owned(), format!("kill -9 $(cat {})", self.home.pid_file().display())),
         };
-        Failure::new(format!("{who} takes calls but did not answer in {} s", GREETING.as_secs())).hint(format!(
-            "it may be very busy: try again; {} may say why; if it stays so, `{kill}` ends it, and \
-             another goes on in its place while the apps run",
-            log.display()
-        ))
+        Failure::new(format!("{daemon} accepts connections but did not answer in {} s", HELLO_DEADLINE.as_secs())).hint(
+            format!(
+                "it may be very busy: try again; {} may say why; if it does not recover, `{kill}` ends it, and \
+             its keeper starts another while the apps run on",
+                log.display()
+            ),
+        )
     }
 
-    /// All processes, by id.
+    /// All processes, in order of id.
     pub async fn list(&self) -> Result<Vec<ProcessInfo>, Failure> {
-        self.read("list", async |rpc| rpc.list(within(READING)).await).await
+        self.read("list", async |rpc| rpc.list(within(READ_DEADLINE)).await).await
     }
 
-    /// Everything about the processes named.
+    /// All details of the processes that match `target`.
     pub async fn describe(&self, target: Vec<Selector>) -> Result<Vec<Description>, Failure> {
-        let ask = async |target: &Vec<Selector>| {
-            self.read("describe", async |rpc| rpc.describe(within(READING), target.clone()).await).await
+        let request = async |target: &Vec<Selector>| {
+            self.read("describe", async |rpc| rpc.describe(within(READ_DEADLINE), target.clone()).await).await
         };
-        match ask(&target).await? {
+        match request(&target).await? {
             Err(Refusal::NoMatch { selector, similar }) => match with_path(&target, &selector) {
-                Some(again) => Ok(account_env::added(ask(&again).await??.into())),
+                Some(again) => Ok(account_env::add_accounts(request(&again).await??.into())),
                 None => Err(Refusal::NoMatch { selector, similar }.into()),
             },
-            answer => Ok(account_env::added(answer?.into())),
+            answer => Ok(account_env::add_accounts(answer?.into())),
         }
     }
 
-    /// Everything about all processes; an empty list is no refusal here.
+    /// All details of all processes. Without processes the result is empty and no refusal.
     pub async fn describe_all(&self) -> Result<Vec<Description>, Failure> {
-        let all = async |rpc: DaemonClient| rpc.describe(within(READING), vec![Selector::All]).await;
+        let all = async |rpc: DaemonClient| rpc.describe(within(READ_DEADLINE), vec![Selector::All]).await;
         match self.read("describe", all).await? {
             Err(Refusal::Empty) => Ok(Vec::new()),
-            answer => Ok(account_env::added(answer?.into())),
+            answer => Ok(account_env::add_accounts(answer?.into())),
         }
     }
 
-    /// Questions that change nothing go out together with the greeting: one round trip.
-    async fn read<T>(
-        &self,
-        verb: &str,
-        question: impl AsyncFn(DaemonClient) -> Result<T, RpcError>,
-    ) -> Result<T, Failure> {
-        let line = self.line();
-        // A daemon that does not greet is waited for no longer.
-        let (greeting, asking) = (self.greet(), async { Ok(question(line.rpc.clone()).await) });
-        let ((), answer) = tokio::try_join!(greeting, asking)?;
+    /// Sends a request that changes nothing, together with `hello`: one round trip.
+    async fn read<T>(&self, verb: &str, send: impl AsyncFn(DaemonClient) -> Result<T, RpcError>) -> Result<T, Failure> {
+        let link = self.link();
+        // If the daemon does not answer `hello`, the request is not waited for.
+        let (hello, sending) = (self.ensure_hello(), async { Ok(send(link.rpc.clone()).await) });
+        let ((), answer) = tokio::try_join!(hello, sending)?;
         let answer = match answer {
-            Err(error) if is_cut(&error) => {
-                self.call_again(&line).await?;
-                question(self.line().rpc).await
+            Err(error) if is_disconnect(&error) => {
+                self.reconnect(&link).await?;
+                send(self.link().rpc).await
             }
             answer => answer,
         };
         answer.map_err(|error| Failure::from_rpc(verb, &error))
     }
 
-    /// Does something to the processes named, and waits until it is done. A word that names no process but is a file
-    /// here is taken as the path of a script.
+    /// Carries out an action on the processes that match, and waits until it is done. A selector that matches no
+    /// process but names a file here is tried as the path of a script.
     pub async fn act(&self, action: Action, target: Vec<Selector>) -> Result<Report, Failure> {
         let verb = action.verb();
         let scope = Scope::Named(target.clone());
-        let ask = async |target: Vec<Selector>| {
-            self.work(verb, &scope, self.line().rpc.act(within(WORKING), action.clone(), target)).await
+        let request = async |target: Vec<Selector>| {
+            self.operate(verb, &scope, self.link().rpc.act(within(OPERATION_DEADLINE), action.clone(), target)).await
         };
-        match ask(target.clone()).await? {
+        match request(target.clone()).await? {
             Err(Refusal::NoMatch { selector, similar }) => match with_path(&target, &selector) {
-                Some(again) => Ok(ask(again).await??),
+                Some(again) => Ok(request(again).await??),
                 None => Err(Refusal::NoMatch { selector, similar }.into()),
             },
             answer => Ok(answer?),
         }
     }
 
-    /// Brings apps up, and waits until each process is ready or failed.
+    /// Starts apps, and waits until each process is ready or has failed.
     pub async fn launch(&self, apps: Vec<AppSpec>, how: Launch) -> Result<Report, Failure> {
         let scope = Scope::of_apps(&apps);
-        Ok(self.work("start", &scope, self.line().rpc.launch(within(WORKING), apps, how)).await??)
+        Ok(self.operate("start", &scope, self.link().rpc.launch(within(OPERATION_DEADLINE), apps, how)).await??)
     }
 
-    /// Writes the list to disk.
+    /// Saves the list of processes.
     pub async fn save(&self, force: bool) -> Result<Saved, Failure> {
-        Ok(self.work("save", &Scope::All, self.line().rpc.save(within(WORKING), force)).await??)
+        Ok(self.operate("save", &Scope::All, self.link().rpc.save(within(OPERATION_DEADLINE), force)).await??)
     }
 
-    /// Starts what was saved.
+    /// Starts the saved processes.
     pub async fn resurrect(&self) -> Result<Report, Failure> {
-        Ok(self.work("resurrect", &Scope::All, self.line().rpc.resurrect(within(WORKING))).await??)
+        Ok(self.operate("resurrect", &Scope::All, self.link().rpc.resurrect(within(OPERATION_DEADLINE))).await??)
     }
 
     /// Stops every app and ends the daemon.
     pub async fn shut_down(&self) -> Result<Report, Failure> {
-        self.work("kill", &Scope::All, self.line().rpc.shut_down(within(WORKING))).await
+        self.operate("kill", &Scope::All, self.link().rpc.shut_down(within(OPERATION_DEADLINE))).await
     }
 
-    /// The failure when the daemon died during an operation. Its successor may continue the operation, but the answer is lost.
-    async fn cut_off(&self, verb: &str, error: &RpcError) -> Failure {
+    /// The failure for a daemon that died during an operation. The next daemon may continue the operation, but the
+    /// answer is lost.
+    async fn disconnected(&self, verb: &str, error: &RpcError) -> Failure {
         let Ok(Connection::Open(stream)) = connect(&self.home).await else { return Failure::from_rpc(verb, error) };
-        match Line::over(stream, 0).rpc.hello(within(GREETING)).await {
+        match Link::over(stream, 0).rpc.hello(within(HELLO_DEADLINE)).await {
             Ok(hello) if hello.generation > 1 => Failure::new(format!(
-                "the daemon died, or was updated, while it was at `{verb}`; another has taken over and goes on with it"
+                "the daemon died, or was updated, during the `{verb}`; the next daemon continues it"
             ))
-            .hint("the apps run on; `pmr explain` of the app tells how far it is, `pmr history` what it came to"),
+            .hint("the apps run on; `pmr explain` shows its progress, `pmr history` its result"),
             Ok(_) | Err(_) => Failure::from_rpc(verb, error),
         }
     }
 
     /// Waits for the end of an operation and shows its progress. Ctrl-C ends the waiting, not the operation.
-    async fn work<T>(
+    async fn operate<T>(
         &self,
         verb: &str,
         scope: &Scope,
@@ -325,14 +332,14 @@ impl Client {
     ) -> Result<T, Failure> {
         let events = progress::subscribe(&self.home, self.ui).await;
         match &events {
-            // When the daemon answers, it has accepted the subscription, which came before the request.
+            // An answer proves that the daemon has accepted the subscription, which came before the request.
             Some(_) => self.hello().await.map(drop)?,
-            None => self.greet().await?,
+            None => self.ensure_hello().await?,
         }
         tokio::select! {
             done = progress::shown(events, self.ui, scope, operation) => {
                 match done {
-                    Err(error) if is_cut(&error) => Err(self.cut_off(verb, &error).await),
+                    Err(error) if is_disconnect(&error) => Err(self.disconnected(verb, &error).await),
                     done => done.map_err(|error| Failure::from_rpc(verb, &error)),
                 }
             }
@@ -342,13 +349,13 @@ impl Client {
     }
 }
 
-/// The connection ended, and with it, most likely, the daemon.
-fn is_cut(error: &RpcError) -> bool {
+/// True if the connection ended: most likely the daemon died.
+fn is_disconnect(error: &RpcError) -> bool {
     matches!(error, RpcError::Shutdown | RpcError::Send(_) | RpcError::Channel(_))
 }
 
-/// The selectors with the one that matched nothing made an absolute path, if it is the name of a file here. Symbolic
-/// links stay: an app is known by the path it was started by.
+/// The selectors, in which the unmatched one is replaced by an absolute path if it names a file here. Symbolic links
+/// stay, because an app is known by the path with which it was started.
 fn with_path(target: &[Selector], unmatched: &str) -> Option<Vec<Selector>> {
     let path = std::path::absolute(unmatched).ok().filter(|path| path.is_file())?;
     let path = without_dots(&path).to_str()?.to_owned();
@@ -362,7 +369,7 @@ fn with_path(target: &[Selector], unmatched: &str) -> Option<Vec<Selector>> {
     Some(target.iter().map(named).collect())
 }
 
-/// An absolute path with each `..` taken together with what stands before it.
+/// Removes each `..` of an absolute path together with the component before it.
 fn without_dots(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {
@@ -382,8 +389,8 @@ fn within(limit: Duration) -> context::Context {
 
 fn mismatch(hello: &Hello) -> String {
     format!(
-        "the daemon (pid {}) is version {}, this command is version {VERSION}. The command is carried out all the same. \
-         `pmr update` lets the daemon go over to this version; the apps run on",
+        "the daemon (pid {}) is version {}, this command is version {VERSION}. The command is carried out anyway. \
+         `pmr update` replaces the daemon by this version; the apps run on",
         hello.pid, hello.version
     )
 }

@@ -1,8 +1,8 @@
-//! Prints how far an operation is, on a terminal, once it takes longer than 300 ms.
+//! Prints the progress of an operation on a terminal, once it takes longer than 300 ms.
 //!
-//! The daemon's events are subscribed to beforehand, so that nothing of the first moments is missed, but read only when
-//! the operation has proved slow; until then they wait in the socket. Only events of the apps of the operation are shown:
-//! another app that crashes all the time would bury them.
+//! The client subscribes to the daemon's events before it sends the request, so that no event is missed, but reads them
+//! only when the operation has proved slow; until then they wait in the socket. Only events of the operation's apps are
+//! shown, because another app that crashes all the time would bury them.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -19,17 +19,17 @@ use crate::spec::interpreter::file_stem;
 use crate::spec::target::Selector;
 use crate::spec::{AppSpec, value};
 
-/// Operations shorter than this show nothing.
-const BLINK: Duration = Duration::from_millis(300);
+/// Operations shorter than this show no progress.
+const SHOW_AFTER: Duration = Duration::from_millis(300);
 
 /// The processes whose events are shown.
 #[derive(Clone, Debug)]
 pub enum Scope {
-    /// Those of all processes.
+    /// All processes.
     All,
-    /// Those that the selectors name.
+    /// The processes that the selectors match.
     Named(Vec<Selector>),
-    /// Those of the apps with these names.
+    /// The processes of the apps with these names.
     Apps(Vec<String>),
 }
 
@@ -40,7 +40,7 @@ impl Scope {
         Scope::Apps(apps.iter().flat_map(|app| app.depends_on.keys().chain([&app.name])).cloned().collect())
     }
 
-    fn holds(&self, process: &EventProcess) -> bool {
+    fn contains(&self, process: &EventProcess) -> bool {
         match self {
             Scope::All => true,
             Scope::Named(selectors) => selectors.iter().any(|selector| is_named(process, selector)),
@@ -49,7 +49,7 @@ impl Scope {
     }
 }
 
-/// May match too much: what a word means is decided by the daemon, which knows all processes.
+/// May match too many processes: only the daemon, which has the whole list, can resolve a selector.
 fn is_named(process: &EventProcess, selector: &Selector) -> bool {
     match selector {
         Selector::All => true,
@@ -63,14 +63,14 @@ fn is_named(process: &EventProcess, selector: &Selector) -> bool {
 
 /// The daemon's event stream; `None` unless standard error is a terminal.
 pub async fn subscribe(home: &Home, ui: Ui) -> Option<UnixStream> {
-    if ui.is_watched() { UnixStream::connect(home.pub_sock()).await.ok() } else { None }
+    if ui.shows_progress() { UnixStream::connect(home.pub_sock()).await.ok() } else { None }
 }
 
-/// Waits for `operation`, and shows the events of its scope meanwhile if it takes longer than [`BLINK`].
+/// Waits for `operation`, and shows the events of its scope meanwhile if it takes longer than [`SHOW_AFTER`].
 pub async fn shown<T>(events: Option<UnixStream>, ui: Ui, scope: &Scope, operation: impl Future<Output = T>) -> T {
     let mut operation = pin!(operation);
     let Some(stream) = events else { return operation.await };
-    if let Ok(done) = tokio::time::timeout(BLINK, &mut operation).await {
+    if let Ok(done) = tokio::time::timeout(SHOW_AFTER, &mut operation).await {
         return done;
     }
     let mut lines = BufReader::new(stream).lines();
@@ -88,9 +88,9 @@ async fn print_events(lines: &mut Lines<BufReader<UnixStream>>, scope: &Scope, u
     }
 }
 
-/// An event as a line: `api (3) online`. `None` for events that say nothing of how far the operation is.
+/// An event as a line: `api (3) online`. `None` for events that do not belong to the progress of an operation.
 fn sentence(event: &Event, scope: &Scope) -> Option<String> {
-    let process = event.process.as_ref().filter(|process| scope.holds(process))?;
+    let process = event.process.as_ref().filter(|process| scope.contains(process))?;
     let text = match &event.kind {
         EventKind::Online => "online".to_owned(),
         EventKind::StartFailed { error } => format!("could not start: {error}"),
@@ -109,13 +109,13 @@ fn sentence(event: &Event, scope: &Scope) -> Option<String> {
         EventKind::Deleted => "deleted".to_owned(),
         EventKind::Unhealthy { reason } => format!("unhealthy: {reason}"),
         EventKind::Healthy => "healthy again".to_owned(),
-        EventKind::Canary { duration_ms } => format!("is a canary, watched for {}", value::in_words(*duration_ms)),
-        EventKind::RollingBack { reason } => format!("goes back to the release before: {reason}"),
+        EventKind::Canary { duration_ms } => format!("is a canary, observed for {}", value::in_words(*duration_ms)),
+        EventKind::RollingBack { reason } => format!("is rolled back to the previous release: {reason}"),
         EventKind::NotReplaced { reason, .. } => format!("could not be replaced: {reason}"),
-        EventKind::TakenBack => "taken back: the release before serves".to_owned(),
+        EventKind::TakenBack => "rolled back: the previous release serves".to_owned(),
         EventKind::Started { pid } => format!("started (pid {pid})"),
         EventKind::Idle => "idle".to_owned(),
-        EventKind::Hung { .. } => "hangs: it is started again".to_owned(),
+        EventKind::Hung { .. } => "hangs: it is restarted".to_owned(),
         EventKind::Requested { .. }
         | EventKind::Created
         | EventKind::Exited { expected: true, .. }
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn events_are_told_in_words() {
+    fn events_are_shown_as_sentences() {
         let text = |kind| sentence(&event(kind), &Scope::All);
         assert_eq!(text(EventKind::Online).as_deref(), Some("api (3) online"));
         let crash = EventKind::Exited { exit: Exit::Signal(9), expected: false };
@@ -154,14 +154,14 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_the_stream_is_read() {
+    fn a_line_of_the_event_stream_is_parsed() {
         let line = serde_json::to_string(&event(EventKind::Started { pid: 7 })).unwrap();
         let read: Event = serde_json::from_str(&line).unwrap();
         assert_eq!(sentence(&read, &Scope::All).as_deref(), Some("api (3) started (pid 7)"));
     }
 
     #[test]
-    fn others_are_not_told_of() {
+    fn events_of_other_apps_are_not_shown() {
         let is_shown = |scope: Scope| sentence(&event(EventKind::Online), &scope).is_some();
         let named = |text: &str| is_shown(Scope::Named(vec![Selector::parse(text).unwrap()]));
         for word in ["api", "3", "default", "all", "/^a/", "./src/api.js"] {

@@ -1,8 +1,8 @@
-//! Starts the daemon: only one, also when several commands try at once, and without polling.
+//! Starts the daemon: only one, also if several commands try at once, and without polling.
 //!
-//! The lock on `spawn.lock` lets one command at a time try. The command that gets it tries the socket again first, since
-//! another may have been faster. The daemon keeps the write end of a pipe until it is ready, then writes `ok`, or what
-//! went wrong; if it dies the pipe ends without a word.
+//! The lock on `spawn.lock` lets one command at a time try. The command that gets it tries the socket again first,
+//! because another command may have started the daemon. The daemon holds the write end of a pipe until it is ready,
+//! then writes `ok` or an error; if it dies, the pipe ends without either.
 
 use std::fs::OpenOptions;
 use std::io::Read;
@@ -19,12 +19,12 @@ use crate::cli::last_lines::{indent, last_lines};
 use crate::os::process::detach;
 use crate::paths::Home;
 
-/// How many lines of the daemon's log are shown when it dies.
-const LAST_WORDS: usize = 8;
+/// Number of lines shown of the daemon's log when it dies.
+const LAST_LINES: usize = 8;
 
-/// A connection to the daemon of this home, which is started unless somebody else was faster.
+/// Starts the daemon of this home, unless another command has started it, and connects to it.
 pub async fn start_daemon(home: &Home) -> Result<UnixStream, Failure> {
-    // By its own name, for `ps`; where that file has been replaced meanwhile, by what is running.
+    // By its own path, for `ps`; through /proc if that file has been replaced meanwhile.
     let own = std::env::current_exe().ok().filter(|path| path.exists());
     start(home, own.as_deref().unwrap_or(Path::new("/proc/self/exe"))).await
 }
@@ -46,8 +46,10 @@ async fn start(home: &Home, program: &Path) -> Result<UnixStream, Failure> {
     launch(home, program)?;
     match connect(home).await? {
         Connection::Open(stream) => Ok(stream),
-        Connection::NoDaemon => Err(Failure::new("the daemon said it was ready, but its socket does not answer")
-            .hint(format!("see {}", home.daemon_log().display()))),
+        Connection::NoDaemon => {
+            Err(Failure::new("the daemon reported that it was ready, but its socket does not answer")
+                .hint(format!("see {}", home.daemon_log().display())))
+        }
     }
 }
 
@@ -58,10 +60,10 @@ fn launch(home: &Home, program: &Path) -> Result<(), Failure> {
 }
 
 fn await_ready(mut child: Child, home: &Home) -> Result<(), Failure> {
-    let mut said = String::new();
+    let mut report = String::new();
     let mut pipe = child.stdout.take().expect("it was started with a pipe as its standard output");
-    pipe.read_to_string(&mut said).doing(|| "waiting for the daemon".into())?;
-    match said.trim() {
+    pipe.read_to_string(&mut report).doing(|| "waiting for the daemon".into())?;
+    match report.trim() {
         "ok" => Ok(()),
         "" => Err(died(&mut child, home)),
         error => Err(Failure::new(format!("the daemon could not start: {error}"))),
@@ -71,12 +73,12 @@ fn await_ready(mut child: Child, home: &Home) -> Result<(), Failure> {
 fn died(child: &mut Child, home: &Home) -> Failure {
     let how = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
     let log = home.daemon_log();
-    let words = last_lines(&log, LAST_WORDS);
+    let lines = last_lines(&log, LAST_LINES);
     let message = format!("the daemon ended before it was ready ({how})");
-    if words.is_empty() {
+    if lines.is_empty() {
         return Failure::new(message).hint(format!("it wrote nothing to {}", log.display()));
     }
-    Failure::new(format!("{message}; the end of {}:\n{}", log.display(), indent(&words)))
+    Failure::new(format!("{message}; the end of {}:\n{}", log.display(), indent(&lines)))
 }
 
 #[cfg(test)]
@@ -85,36 +87,36 @@ mod tests {
 
     use super::*;
 
-    fn saying(script: &str) -> Child {
+    fn daemon_script(script: &str) -> Child {
         Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap()
     }
 
     #[test]
-    fn a_daemon_that_says_ok_is_ready() {
+    fn a_daemon_that_reports_ok_is_ready() {
         let scratch = tempfile::tempdir().unwrap();
-        await_ready(saying("echo ok"), &Home::new(scratch.path().into())).unwrap();
+        await_ready(daemon_script("echo ok"), &Home::new(scratch.path().into())).unwrap();
     }
 
     #[test]
-    fn a_daemon_that_says_why_not_is_quoted() {
+    fn the_error_that_the_daemon_reports_is_shown() {
         let scratch = tempfile::tempdir().unwrap();
-        let failure = await_ready(saying("echo no space"), &Home::new(scratch.path().into())).unwrap_err();
+        let failure = await_ready(daemon_script("echo no space"), &Home::new(scratch.path().into())).unwrap_err();
         assert_eq!(failure.message, "the daemon could not start: no space");
     }
 
     #[test]
-    fn of_a_daemon_that_dies_silently_the_log_is_shown() {
+    fn the_log_of_a_daemon_that_dies_without_a_report_is_shown() {
         let scratch = tempfile::tempdir().unwrap();
         let home = Home::new(scratch.path().into());
         std::fs::write(home.daemon_log(), "one\ntwo\n").unwrap();
-        let failure = await_ready(saying("exit 3"), &home).unwrap_err();
+        let failure = await_ready(daemon_script("exit 3"), &home).unwrap_err();
         assert!(failure.message.contains("exit status: 3"), "{}", failure.message);
         assert!(failure.message.ends_with("    one\n    two"), "{}", failure.message);
     }
 
-    /// The script stands in for the daemon: it puts a socket in place on which this test listens, and says so.
+    /// The script replaces the daemon: it moves a socket into place on which this test listens, and reports `ok`.
     #[test]
-    fn two_at_once_start_one_daemon() {
+    fn two_commands_at_once_start_one_daemon() {
         let scratch = tempfile::tempdir().unwrap();
         let home = Home::new(scratch.path().join("home"));
         home::prepare(&home).unwrap();

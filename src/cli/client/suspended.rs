@@ -1,4 +1,4 @@
-//! A daemon that is stopped by a signal (SIGSTOP, a debugger): which of its processes, and what to do about it.
+//! Detects a daemon that is stopped by a signal (SIGSTOP, a debugger), and explains what to do.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use crate::cli::ui::Ui;
 use crate::os::process::proc;
 use crate::paths::Home;
 
-/// How long a command waits before it checks whether the daemon is stopped, and between two checks.
+/// Time between two checks whether the daemon is stopped, and before the first.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A process of the daemon that a signal has stopped.
@@ -17,14 +17,15 @@ pub struct Suspended {
     keeper: bool,
 }
 
-/// The one of the daemon's two processes that is stopped: the one that answers requests (`peer`), or the keeper.
+/// The stopped one of the daemon's two processes: God, which answers requests (`peer`), or the keeper.
 #[must_use]
 pub fn find(home: &Home, peer: Option<i32>) -> Option<Suspended> {
     let keeper = std::fs::read_to_string(home.pid_file()).ok().and_then(|text| text.trim().parse().ok());
     let god = peer.filter(|pid| keeper != Some(*pid)).map(|pid| Suspended { pid, keeper: false });
     let keeper = keeper.map(|pid| Suspended { pid, keeper: true });
-    let held = |suspended: &Suspended| proc::stat(suspended.pid).is_some_and(|stat| matches!(stat.state, 'T' | 't'));
-    god.into_iter().chain(keeper).find(held)
+    let is_stopped =
+        |suspended: &Suspended| proc::stat(suspended.pid).is_some_and(|stat| matches!(stat.state, 'T' | 't'));
+    god.into_iter().chain(keeper).find(is_stopped)
 }
 
 /// Warns once when the daemon is found stopped. Never returns.
@@ -39,20 +40,20 @@ pub async fn warn_once(home: &Home, peer: Option<i32>, ui: Ui) -> Infallible {
 }
 
 impl Suspended {
-    /// What is wrong.
+    /// What is wrong, as a sentence.
     #[must_use]
     pub fn sentence(self) -> String {
         let (process, effect) = match self.keeper {
-            true => ("the daemon's keeper", "what ends is not noticed"),
+            true => ("the daemon's keeper", "exits of processes are not noticed"),
             false => ("the daemon", "it cannot answer"),
         };
         format!("{process} (pid {}) was stopped by a signal, and {effect}; the apps run on", self.pid)
     }
 
-    /// What to do.
+    /// How to continue the process.
     #[must_use]
     pub fn hint(self) -> String {
-        format!("`kill -CONT {}` lets it go on", self.pid)
+        format!("`kill -CONT {}` continues it", self.pid)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The client against a small daemon of the test's own, on a socket in a scratch home.
+//! The client against a small daemon of the tests, on a socket in a scratch home.
 
 use std::rc::Rc;
 use std::sync::{PoisonError, RwLock};
@@ -13,11 +13,11 @@ use super::super::view::sample;
 use super::*;
 use crate::protocol::{Daemon, Described, ReportLine, Verdict};
 
-/// Answers as a daemon would that knows one app, `api` (3), whose script is `/srv/api/app.js`.
+/// Answers like a daemon with one app, `api` (3), whose script is `/srv/api/app.js`.
 #[derive(Clone)]
 struct Fake {
     version: &'static str,
-    /// Presses Ctrl-C instead of doing anything.
+    /// Sends SIGINT to this process, as Ctrl-C does, instead of answering.
     interrupts: bool,
 }
 
@@ -30,7 +30,7 @@ impl Daemon for Fake {
             generation: 1,
             started_at: 0,
             home: "/h".into(),
-            standing: DaemonWarnings::default(),
+            warnings: DaemonWarnings::default(),
         }
     }
     async fn launch(self, _: context::Context, apps: Vec<AppSpec>, _: Launch) -> Result<Report, Refusal> {
@@ -38,7 +38,7 @@ impl Daemon for Fake {
     }
     async fn act(self, _: context::Context, action: Action, target: Vec<Selector>) -> Result<Report, Refusal> {
         if self.interrupts {
-            // The client waits by now, so it has its handler.
+            // The client waits by now, so its handler is installed.
             nix::sys::signal::raise(nix::sys::signal::Signal::SIGINT).unwrap();
             std::future::pending::<()>().await;
         }
@@ -72,30 +72,30 @@ impl Daemon for Fake {
     }
 }
 
-static KEYBOARD: RwLock<()> = RwLock::new(());
+static SIGINT_LOCK: RwLock<()> = RwLock::new(());
 
-/// Runs `story` with a home in which `fake` answers; without a fake, something accepts and says nothing.
-fn with<F: Future<Output = ()>>(fake: Option<Fake>, story: impl FnOnce(Home) -> F) {
-    // Ctrl-C is heard by all who wait in this process.
+/// Runs `scenario` with a home in which `fake` answers. Without a fake, connections are accepted and not answered.
+fn with<F: Future<Output = ()>>(fake: Option<Fake>, scenario: impl FnOnce(Home) -> F) {
+    // SIGINT reaches all clients in this process.
     let interrupts = fake.as_ref().is_some_and(|fake| fake.interrupts);
-    let _alone = interrupts.then(|| KEYBOARD.write().unwrap_or_else(PoisonError::into_inner));
-    let _undisturbed = (!interrupts).then(|| KEYBOARD.read().unwrap_or_else(PoisonError::into_inner));
+    let _alone = interrupts.then(|| SIGINT_LOCK.write().unwrap_or_else(PoisonError::into_inner));
+    let _undisturbed = (!interrupts).then(|| SIGINT_LOCK.read().unwrap_or_else(PoisonError::into_inner));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let scratch = tempfile::tempdir().unwrap();
     let home = Home::new(scratch.path().into());
     runtime.block_on(LocalSet::new().run_until(async {
         let listener = Rc::new(UnixListener::bind(home.rpc_sock()).unwrap());
         let server = spawn_local(serve(Rc::clone(&listener), fake));
-        story(home).await;
+        scenario(home).await;
         server.abort();
     }));
 }
 
 async fn serve(listener: Rc<UnixListener>, fake: Option<Fake>) {
-    let mut mute = Vec::new();
+    let mut unanswered = Vec::new();
     while let Ok((stream, _)) = listener.accept().await {
         let Some(fake) = fake.clone() else {
-            mute.push(stream);
+            unanswered.push(stream);
             continue;
         };
         let framed = LengthDelimitedCodec::builder().max_frame_length(MAX_FRAME).new_framed(stream);
@@ -110,7 +110,7 @@ fn manifest() -> String {
     std::env::current_dir().unwrap().join("Cargo.toml").to_str().unwrap().to_owned()
 }
 
-fn well() -> Option<Fake> {
+fn healthy() -> Option<Fake> {
     Some(Fake { version: VERSION, interrupts: false })
 }
 
@@ -119,11 +119,11 @@ fn ui() -> Ui {
 }
 
 #[test]
-fn a_list_comes_in_one_round_trip() {
-    with(well(), async |home| {
+fn a_list_and_hello_take_one_round_trip() {
+    with(healthy(), async |home| {
         let client = Client::connect(&home, ui()).await.unwrap();
         assert_eq!(client.list().await.unwrap(), [sample::info()]);
-        assert!(client.greeted.get().is_some());
+        assert!(client.warnings.get().is_some());
         assert_eq!(client.peer(), Some(i32::try_from(std::process::id()).unwrap()));
         assert_eq!(client.describe_all().await.unwrap(), []);
         let described = client.describe(vec![Selector::Word("api".into())]).await.unwrap();
@@ -132,8 +132,8 @@ fn a_list_comes_in_one_round_trip() {
 }
 
 #[test]
-fn refusals_keep_their_words() {
-    with(well(), async |home| {
+fn refusals_are_shown_with_their_sentence_and_hint() {
+    with(healthy(), async |home| {
         let client = Client::connect(&home, ui()).await.unwrap();
         let failure = client.act(Action::Stop, vec![Selector::Word("ap".into())]).await.unwrap_err();
         assert_eq!(failure.message, "no process or namespace matches `ap`");
@@ -145,8 +145,8 @@ fn refusals_keep_their_words() {
 }
 
 #[test]
-fn a_word_that_is_a_file_here_is_tried_as_a_script() {
-    with(well(), async |home| {
+fn a_selector_that_names_a_file_is_tried_as_a_script() {
+    with(healthy(), async |home| {
         let client = Client::connect(&home, ui()).await.unwrap();
         let report = client.act(Action::Stop, vec![Selector::Word("src/../Cargo.toml".into())]).await.unwrap();
         assert_eq!(report.lines[0].name, manifest());
@@ -154,7 +154,7 @@ fn a_word_that_is_a_file_here_is_tried_as_a_script() {
 }
 
 #[test]
-fn a_daemon_of_another_version_is_told_about_and_used() {
+fn a_daemon_of_another_version_causes_a_warning_and_is_used() {
     let old = Some(Fake { version: "0.0.1", interrupts: false });
     with(old, async |home| {
         let client = Client::connect(&home, ui()).await.unwrap();
@@ -170,27 +170,27 @@ fn a_daemon_that_does_not_answer_is_named_by_its_pid() {
     with(None, async |home| {
         let client = Client::connect(&home, ui()).await.unwrap();
         let failure = client.act(Action::Stop, vec![Selector::All]).await.unwrap_err();
-        // A question waits no longer, or it would have other words.
-        let questioned = client.list().await.unwrap_err();
-        assert_eq!(questioned.message, failure.message);
+        // A read request waits no longer, else its message would differ.
+        let read_failure = client.list().await.unwrap_err();
+        assert_eq!(read_failure.message, failure.message);
         let pid = std::process::id();
-        assert_eq!(failure.message, format!("the daemon (pid {pid}) takes calls but did not answer in 10 s"));
+        assert_eq!(failure.message, format!("the daemon (pid {pid}) accepts connections but did not answer in 10 s"));
         assert!(failure.hint.unwrap().contains(&format!("kill -9 {pid}")));
     });
 }
 
 #[test]
-fn ctrl_c_ends_the_waiting() {
+fn ctrl_c_ends_the_command_and_not_the_operation() {
     with(Some(Fake { version: VERSION, interrupts: true }), async |home| {
         let client = Client::connect(&home, ui()).await.unwrap();
         let failure = client.act(Action::Stop, vec![Selector::All]).await.unwrap_err();
         assert_eq!(failure.kind, Kind::Interrupted);
-        assert!(failure.message.contains("goes on with `stop`"), "{}", failure.message);
+        assert!(failure.message.contains("continues the `stop`"), "{}", failure.message);
     });
 }
 
 #[test]
-fn a_daemon_that_hangs_up_is_said_so() {
+fn a_daemon_that_closes_the_connection_is_an_error() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let scratch = tempfile::tempdir().unwrap();
     let home = Home::new(scratch.path().into());
@@ -211,7 +211,7 @@ fn a_daemon_that_hangs_up_is_said_so() {
 }
 
 #[test]
-fn without_a_daemon_the_home_is_named() {
+fn the_error_without_a_daemon_names_the_home() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let scratch = tempfile::tempdir().unwrap();
     let home = Home::new(scratch.path().into());
@@ -220,7 +220,7 @@ fn without_a_daemon_the_home_is_named() {
         let failure = Client::connect(&home, ui()).await.err().unwrap();
         assert_eq!(failure.kind, Kind::NoDaemon);
         assert_eq!(failure.message, format!("no daemon is running for {}", scratch.path().display()));
-        // A socket that nobody listens on any more is no daemon either.
+        // A socket without a listener is no daemon either.
         drop(UnixListener::bind(home.rpc_sock()).unwrap());
         assert!(Client::find(&home, ui()).await.unwrap().is_none());
         let deep = Home::new(scratch.path().join("x".repeat(120)));

@@ -1,4 +1,4 @@
-//! `completion`: what a shell needs to complete our commands.
+//! `completion`: prints completion scripts for shells.
 
 use clap_complete::Shell;
 
@@ -14,7 +14,7 @@ pub struct Args {
     shell: Shell,
 }
 
-/// Carries the command out. The outcome decides the exit code.
+/// Runs the command. The outcome decides the exit code.
 #[must_use]
 pub fn run(args: &Args, mut grammar: clap::Command, cx: &Context) -> Outcome {
     let mut script = Vec::new();

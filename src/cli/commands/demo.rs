@@ -1,4 +1,4 @@
-//! `demo`: show what pmr does, with nothing else installed.
+//! `demo`: shows a cluster under load, without other programs.
 
 use crate::cli::context::Context;
 use crate::cli::demo;
@@ -13,8 +13,8 @@ use crate::cli::outcome::Outcome;
 )]
 pub struct Args {}
 
-/// Incomplete if a request was lost that need not be, or a worker did not get its share.
+/// [`Outcome::Incomplete`] if a request was lost without need, or a worker did not get its share.
 pub async fn run(_args: Args, cx: &Context) -> Result<Outcome, Failure> {
-    let held = demo::run(cx.ui).await?;
-    Ok(if held { Outcome::Done } else { Outcome::Incomplete })
+    let passed = demo::run(cx.ui).await?;
+    Ok(if passed { Outcome::Done } else { Outcome::Incomplete })
 }

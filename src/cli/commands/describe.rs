@@ -1,4 +1,4 @@
-//! `describe`: everything about processes, for people.
+//! `describe`: all details of processes, for people.
 
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
@@ -13,14 +13,14 @@ pub struct Args {
     /// Ids, names, namespaces, `all`, /regular expressions/
     #[arg(required = true, value_name = "PROCESS", value_parser = Selector::parse)]
     selectors: Vec<Selector>,
-    /// Show what looks like a secret in variables and arguments, too
+    /// Also show values that look like secrets in variables and arguments
     #[arg(long)]
     show_secrets: bool,
 }
 
-/// Carries the command out. The outcome decides the exit code.
+/// Runs the command. The outcome decides the exit code.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let described = cx.daemon().await?.describe(args.selectors).await?;
-    cx.ui.line(&view::describe::text(&described, args.show_secrets, cx.now(), cx.ui.look()));
+    cx.ui.line(&view::describe::text(&described, args.show_secrets, cx.now(), cx.ui.terminal()));
     Ok(Outcome::Done)
 }

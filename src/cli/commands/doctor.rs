@@ -1,4 +1,4 @@
-//! `doctor`: what this machine lets pmr do.
+//! `doctor`: checks which features of pmr this machine supports.
 
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
@@ -6,10 +6,10 @@ use crate::cli::outcome::Outcome;
 use crate::cli::view;
 use crate::doctor::{self, Health};
 
-/// Tell what this machine lets pmr do, and what to do about the rest; needs no daemon and changes nothing
+/// Check which features this machine supports, and show how to enable the rest; needs no daemon and changes nothing
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-Ends with 1 only if something is missing that pmr cannot do without.
+The exit code is 1 only if something is missing that pmr needs.
 
 Examples:
   pmr doctor
@@ -20,13 +20,13 @@ pub struct Args {
     json: bool,
 }
 
-/// Carries the command out. The outcome decides the exit code.
+/// Runs the command. The outcome decides the exit code.
 pub fn run(args: &Args, cx: &Context) -> Result<Outcome, Failure> {
     let findings = doctor::examine(cx.home.root(), &std::env::var("PATH").unwrap_or_default());
     if args.json {
         cx.ui.line(&serde_json::to_string(&findings).map_err(|error| Failure::new(error.to_string()))?);
     } else {
-        cx.ui.line(&view::doctor::text(&findings, cx.ui.look()));
+        cx.ui.line(&view::doctor::text(&findings, cx.ui.terminal()));
     }
     let missing = findings.iter().any(|finding| finding.health == Health::Missing);
     Ok(if missing { Outcome::Incomplete } else { Outcome::Done })

@@ -13,14 +13,14 @@ pub struct Args {
     /// Ids, names, namespaces, `all`, /regular expressions/
     #[arg(required = true, value_name = "PROCESS", value_parser = Selector::parse)]
     selectors: Vec<Selector>,
-    /// Show the values of variables that look like secrets, too
+    /// Also show the values of variables that look like secrets
     #[arg(long)]
     show_secrets: bool,
 }
 
-/// Carries the command out. The outcome decides the exit code.
+/// Runs the command. The outcome decides the exit code.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let described = cx.daemon().await?.describe(args.selectors).await?;
-    cx.ui.line(&view::env::text(&described, args.show_secrets, cx.ui.look()));
+    cx.ui.line(&view::env::text(&described, args.show_secrets, cx.ui.terminal()));
     Ok(Outcome::Done)
 }

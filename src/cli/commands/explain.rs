@@ -1,4 +1,4 @@
-//! `explain`: why an app is as it is.
+//! `explain`: why an app is in its state.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,22 +12,22 @@ use crate::cli::{events_on_disk, view};
 use crate::protocol::Description;
 use crate::spec::target::Selector;
 
-/// How many lines of each standard error are shown.
-const LAST_WORDS: usize = 10;
+/// Number of lines shown of each error log.
+const LAST_LINES: usize = 10;
 
-/// Tell why apps are as they are: their last ends and what led to them, who asked for what, what comes next
+/// Explain the state of apps: their last exits and the causes, who requested what, and what comes next
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  pmr explain api\n  pmr explain all")]
 pub struct Args {
     /// Ids, names, namespaces, `all`, /regular expressions/
     #[arg(required = true, value_name = "PROCESS", value_parser = Selector::parse)]
     selectors: Vec<Selector>,
-    /// Show what looks like a secret in command lines, too
+    /// Also show values that look like secrets in command lines
     #[arg(long)]
     show_secrets: bool,
 }
 
-/// Carries the command out. The outcome decides the exit code.
+/// Runs the command. The outcome decides the exit code.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let described = cx.daemon().await?.describe(args.selectors).await?;
     let events = events_on_disk::read(&cx.home, 0, args.show_secrets)?;
@@ -36,7 +36,7 @@ pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     Ok(Outcome::Done)
 }
 
-/// The processes, app by app.
+/// Groups processes by app.
 fn apps(described: Vec<Description>) -> Vec<Vec<Description>> {
     let mut apps: Vec<Vec<Description>> = Vec::new();
     let same = |app: &[Description], one: &Description| {
@@ -57,21 +57,21 @@ fn page(app: &[Description], events: &[crate::protocol::Event], cx: &Context) ->
         event.process.as_ref().is_some_and(|about| about.name == first.name && about.namespace == first.namespace)
     };
     let events: Vec<_> = events.iter().filter(concerns).cloned().collect();
-    let mut last_words: Vec<(String, Vec<String>)> = Vec::new();
-    // Several processes can share one.
+    let mut last_output: Vec<(String, Vec<String>)> = Vec::new();
+    // Several processes can share an error log.
     let logs: BTreeSet<&Path> = app.iter().filter_map(|one| one.info.err_log.as_deref()).collect();
     for path in logs {
-        let lines = last_lines(path, LAST_WORDS);
+        let lines = last_lines(path, LAST_LINES);
         if !lines.is_empty() {
             let at = written(path, cx).map_or_else(String::new, |at| format!(" ({at})"));
-            last_words.push((format!("{}{at}", path.display()), lines));
+            last_output.push((format!("{}{at}", path.display()), lines));
         }
     }
-    let record = view::explain::AppRecord { processes: app, events: &events, last_words: &last_words, now: cx.now() };
-    view::explain::text(&record, &cx.local_names(), cx.ui.look())
+    let record = view::explain::AppRecord { processes: app, events: &events, last_output: &last_output, now: cx.now() };
+    view::explain::text(&record, &cx.local_names(), cx.ui.terminal())
 }
 
-/// When a file was written to last: its last lines may be of a run long gone.
+/// Time of the last write to a file: its last lines may be of an old run.
 fn written(path: &Path, cx: &Context) -> Option<String> {
     let at = std::fs::metadata(path).and_then(|file| file.modified()).ok()?;
     let at = at.duration_since(UNIX_EPOCH).ok()?.as_millis();

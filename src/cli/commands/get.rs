@@ -1,4 +1,4 @@
-//! `get`: pmr's own settings.
+//! `get`: shows settings of pmr itself.
 
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
@@ -9,12 +9,12 @@ use crate::settings::{Setting, Settings};
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  pmr get\n  pmr get autosave")]
 pub struct Args {
-    /// Which; all if left out
+    /// The setting; all if left out
     #[arg(value_name = "KEY", value_parser = Setting::parse)]
     setting: Option<Setting>,
 }
 
-/// Carries the command out. The outcome decides the exit code.
+/// Runs the command. The outcome decides the exit code.
 pub fn run(args: &Args, cx: &Context) -> Result<Outcome, Failure> {
     let settings = Settings::read(&cx.home)?;
     match args.setting {

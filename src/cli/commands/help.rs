@@ -1,4 +1,4 @@
-//! `help`: the pages of the guide, and the help of commands.
+//! `help`: shows pages of the guide and the help of commands.
 
 use clap::builder::{PossibleValue, TypedValueParser};
 use serde_json::json;
@@ -22,9 +22,9 @@ use crate::spec::target;
                         topic; `pmr COMMAND --help` is always the command.")]
 pub struct Args {
     /// A topic of the guide, or a command; all topics if left out
-    #[arg(value_name = "TOPIC", value_parser = Word, hide_possible_values = true)]
+    #[arg(value_name = "TOPIC", value_parser = TopicName, hide_possible_values = true)]
     topic: Option<String>,
-    /// With the topic `keys`: this key alone
+    /// With the topic `keys`: only this key
     #[arg(value_name = "KEY")]
     key: Option<String>,
     /// With the topic `keys`: print the JSON Schema of config files
@@ -35,11 +35,11 @@ pub struct Args {
     json: bool,
 }
 
-/// Any word; completion scripts offer the topics.
+/// Value parser that accepts any text; completion scripts offer the topics.
 #[derive(Clone, Copy, Debug)]
-struct Word;
+struct TopicName;
 
-impl TypedValueParser for Word {
+impl TypedValueParser for TopicName {
     type Value = String;
 
     fn parse_ref(
@@ -56,7 +56,7 @@ impl TypedValueParser for Word {
     }
 }
 
-/// Shows the page. `pmr` is the grammar of the whole command line.
+/// Shows a page. `pmr` is the grammar of the whole command line.
 pub fn run(args: &Args, pmr: clap::Command, cx: &Context) -> Result<Outcome, Failure> {
     let topic = args.topic.as_deref();
     if topic != Some("keys") && (args.schema || args.key.is_some()) {
@@ -69,8 +69,8 @@ pub fn run(args: &Args, pmr: clap::Command, cx: &Context) -> Result<Outcome, Fai
         None => overview(pmr, cx),
         Some("keys") if args.schema => cx.ui.line(&format!("{:#}", schema::ecosystem())),
         Some(word) => match (&args.key, guide::find(word)) {
-            (Some(key), _) => pager::show(&page::text(&entry(key)?, cx.ui.look()), cx.ui),
-            (None, Some(topic)) => pager::show(&whole(topic, &pmr, cx), cx.ui),
+            (Some(key), _) => pager::show(&page::text(&key_entry(key)?, cx.ui.terminal()), cx.ui),
+            (None, Some(topic)) => pager::show(&topic_page(topic, &pmr, cx), cx.ui),
             (None, None) => of_command(word, pmr, cx)?,
         },
     }
@@ -81,23 +81,23 @@ fn list() -> serde_json::Value {
     guide::TOPICS.iter().map(|topic| json!({ "name": topic.name, "title": topic.title() })).collect()
 }
 
-/// The help of pmr itself, and the topics.
+/// Prints the help of pmr itself and the topics.
 fn overview(mut pmr: clap::Command, cx: &Context) {
     let help = pmr.render_help();
-    let help = if cx.ui.look().color { help.ansi().to_string() } else { help.to_string() };
-    cx.ui.line(&format!("{}\n\n{}", help.trim_end(), page::topics(guide::TOPICS, cx.ui.look())));
+    let help = if cx.ui.terminal().color { help.ansi().to_string() } else { help.to_string() };
+    cx.ui.line(&format!("{}\n\n{}", help.trim_end(), page::topics(guide::TOPICS, cx.ui.terminal())));
 }
 
-/// The page of a topic, with the command of the same name mentioned at its end.
-fn whole(topic: &Topic, pmr: &clap::Command, cx: &Context) -> String {
+/// The page of a topic. If there is a command of the same name, the page mentions it at its end.
+fn topic_page(topic: &Topic, pmr: &clap::Command, cx: &Context) -> String {
     let mut markdown = topic.text.to_owned();
     if pmr.find_subcommand(topic.name).is_some() {
         markdown.push_str(&format!("\n`pmr {} --help` shows the options of the command.\n", topic.name));
     }
-    page::text(&markdown, cx.ui.look())
+    page::text(&markdown, cx.ui.terminal())
 }
 
-fn entry(spelling: &str) -> Result<String, Failure> {
+fn key_entry(spelling: &str) -> Result<String, Failure> {
     match keys::look_up(spelling) {
         Lookup::Known(key) => Ok(key_page::entry(key)),
         Lookup::Ignored => Ok(format!("### `{spelling}`\n\nA key of PM2 that changes nothing in pmr.\n")),
@@ -112,14 +112,14 @@ fn entry(spelling: &str) -> Result<String, Failure> {
     }
 }
 
-/// What `pmr COMMAND --help` prints.
+/// Prints what `pmr COMMAND --help` prints.
 fn of_command(word: &str, mut pmr: clap::Command, cx: &Context) -> Result<(), Failure> {
     if pmr.find_subcommand(word).is_none() {
         return Err(unknown(word, &pmr));
     }
     if let Err(help) = pmr.try_get_matches_from_mut(["pmr", word, "--help"]) {
         let help = help.render();
-        cx.ui.raw(if cx.ui.look().color { help.ansi().to_string() } else { help.to_string() }.as_bytes());
+        cx.ui.raw(if cx.ui.terminal().color { help.ansi().to_string() } else { help.to_string() }.as_bytes());
     }
     Ok(())
 }
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
     use crate::cli::Cli;
 
-    /// It stands here and not beside the generator, which touches no files.
+    /// Here and not beside the generator, because the generator is pure and this test writes the file.
     #[test]
     fn the_page_of_keys_is_what_the_table_generates() {
         let generated = key_page::markdown();
@@ -153,13 +153,13 @@ mod tests {
         let committed = guide::find("keys").unwrap().text;
         assert!(
             committed == generated,
-            "src/guide/keys.md is not what the table of keys says now; write it anew with\n\
+            "src/guide/keys.md is not what the table of keys says now; write it again with\n\
              PMR_WRITE_GUIDE=1 cargo test --lib the_page_of_keys"
         );
     }
 
     #[test]
-    fn topics_and_commands_are_offered_to_those_who_mistype() {
+    fn a_mistyped_name_gets_the_nearest_topic_or_command_as_a_hint() {
         for (word, hint) in
             [("relod", "`reload`"), ("keyz", "`keys`"), ("sendSignl", "`sendSignal`"), ("zzz", "`pmr help`")]
         {

@@ -1,4 +1,4 @@
-//! `history`: what happened to apps.
+//! `history`: the recorded events of apps.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::cli::{events_on_disk, view};
 use crate::spec::target::Selector;
 use crate::spec::value;
 
-/// Show what happened to apps: starts, exits, restarts, and who asked for what
+/// Show what happened to apps: starts, exits, restarts, and who requested what
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-It is kept on disk within bounds (16 MB), also of apps that were deleted, and read without the daemon.
+The history is kept on disk within bounds (16 MB), also of deleted apps. No daemon is needed to read it.
 
 Examples:
   pmr history
@@ -22,16 +22,16 @@ pub struct Args {
     /// Names, namespaces, ids, /regular expressions/; all if there are none
     #[arg(value_name = "PROCESS", value_parser = Selector::parse)]
     selectors: Vec<Selector>,
-    /// Only what happened within this time: `90s`, `1h`, `2d`
+    /// Only events within this time: `90s`, `1h`, `2d`
     #[arg(long, value_name = "TIME", value_parser = parse_since)]
     since: Option<Duration>,
-    /// At most so many events, the last ones; 0 for all
+    /// At most this many events, the last ones; 0 for all
     #[arg(long, value_name = "COUNT", default_value_t = 100)]
     lines: usize,
     /// One JSON object a line, for programs
     #[arg(long)]
     json: bool,
-    /// Show what looks like a secret in command lines, too
+    /// Also show values that look like secrets in command lines
     #[arg(long)]
     show_secrets: bool,
 }
@@ -40,23 +40,23 @@ fn parse_since(text: &str) -> Result<Duration, String> {
     value::parse_duration(text).ok_or_else(|| format!("`{text}` is no time; write it like 90s, 30m, 1h or 2d"))
 }
 
-/// Carries the command out. The outcome decides the exit code.
+/// Runs the command. The outcome decides the exit code.
 pub fn run(args: &Args, cx: &Context) -> Result<Outcome, Failure> {
     let since = args.since.map_or(0, |span| cx.now().saturating_sub(u64::try_from(span.as_millis()).unwrap_or(0)));
     let events = events_on_disk::read(&cx.home, since, args.show_secrets)?;
     let mut events = events_on_disk::about(events, &args.selectors).map_err(|selector| {
-        Failure::new(format!("nothing is known to have happened to `{}`{}", selector.text(), within(args.since)))
-            .hint("`pmr history` shows everything that is known")
+        Failure::new(format!("there are no events of `{}`{}", selector.text(), within(args.since)))
+            .hint("`pmr history` shows all events")
     })?;
-    let most = if args.lines == 0 { events.len() } else { args.lines };
-    events.drain(..events.len().saturating_sub(most));
+    let limit = if args.lines == 0 { events.len() } else { args.lines };
+    events.drain(..events.len().saturating_sub(limit));
     if args.json {
         let lines = events.iter().filter_map(|event| serde_json::to_string(event).ok());
         cx.ui.raw(lines.map(|line| line + "\n").collect::<String>().as_bytes());
     } else if events.is_empty() {
-        cx.ui.say(&format!("nothing has happened{}", within(args.since)));
+        cx.ui.info(&format!("nothing has happened{}", within(args.since)));
     } else {
-        cx.ui.line(&view::history::text(&events, &cx.local_names(), cx.ui.look()));
+        cx.ui.line(&view::history::text(&events, &cx.local_names(), cx.ui.terminal()));
     }
     Ok(Outcome::Done)
 }

@@ -1,4 +1,4 @@
-//! `id`: which ids an app has.
+//! `id`: the ids of an app's processes.
 
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
@@ -15,7 +15,7 @@ pub struct Args {
     selectors: Vec<Selector>,
 }
 
-/// Carries the command out. The outcome decides the exit code.
+/// Runs the command. The outcome decides the exit code.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let processes = cx.daemon().await?.list().await?;
     let ids: Vec<String> = matching(&processes, &args.selectors).iter().map(|info| info.id.to_string()).collect();

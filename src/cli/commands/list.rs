@@ -9,7 +9,7 @@ use crate::cli::view::list::{Order, blocks, notes, table};
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  pmr list\n  pmr ls --sort memory:desc")]
 pub struct Args {
-    /// By what they are sorted: name, id, pid, cpu, memory, uptime, status, …, with `:desc` for the greatest first
+    /// Sort by name, id, pid, cpu, memory, uptime, status, …, with `:desc` for the greatest first
     #[arg(long, value_name = "FIELD", default_value = "name", hide_default_value = true)]
     sort: Order,
     /// A block of lines for each process instead of a table
@@ -17,7 +17,7 @@ pub struct Args {
     mini_list: bool,
 }
 
-/// Carries the command out. The outcome decides the exit code.
+/// Runs the command. The outcome decides the exit code.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let (processes, unsaved) = match cx.daemon_if_any().await? {
         Some(daemon) => (daemon.list().await?, daemon.unsaved()),
@@ -26,7 +26,7 @@ pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let text = if args.mini_list {
         blocks(&processes, args.sort, cx.now())
     } else {
-        table(&processes, args.sort, cx.now(), cx.ui.look())
+        table(&processes, args.sort, cx.now(), cx.ui.terminal())
     };
     cx.ui.line(&text);
     for note in notes(&processes).into_iter().chain(unsaved) {

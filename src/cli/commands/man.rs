@@ -1,4 +1,4 @@
-//! `man`: manual pages, for packages and for those who like them.
+//! `man`: writes manual pages, for packages.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use crate::protocol::VERSION;
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  pmr man ./man\n  man -l ./man/pmr-reload.1\n  man -l ./man/pmr-guide-keys.7")]
 pub struct Args {
-    /// The folder; it is made if it is not there. Pages of that name in it are replaced
+    /// The folder, created if it does not exist; pages in it are replaced
     #[arg(value_name = "DIR")]
     folder: PathBuf,
 }
@@ -20,7 +20,7 @@ pub struct Args {
 /// Writes the pages. `pmr` is the grammar of the whole command line.
 pub fn run(args: &Args, pmr: clap::Command, cx: &Context) -> Result<Outcome, Failure> {
     let folder = &args.folder;
-    std::fs::create_dir_all(folder).doing(|| format!("making the folder {}", folder.display()))?;
+    std::fs::create_dir_all(folder).doing(|| format!("creating the folder {}", folder.display()))?;
     for (name, text) in manual::pages(pmr, VERSION) {
         let path = folder.join(name);
         std::fs::write(&path, text).doing(|| format!("writing {}", path.display()))?;

@@ -1,4 +1,4 @@
-//! The commands: one file each, with its arguments, its help and what it does.
+//! The commands: one file each, with its arguments, its help and its code.
 
 pub mod completion;
 pub mod delete;
@@ -34,7 +34,7 @@ pub mod stop;
 pub mod unstartup;
 pub mod update;
 
-/// The commands by what they are for; stands in the help of `pmr` itself.
+/// The commands by purpose; a part of the help of `pmr` itself.
 pub const OVERVIEW: &str = "\
 First of all:
   demo         Show a cluster under load being scaled, reloaded and killed
@@ -44,7 +44,7 @@ Run apps:
   restart      Stop and start processes
   reload       Replace processes one after another, without a gap
   stop         Stop processes and keep them in the list
-  delete       Stop processes and forget them (del)
+  delete       Stop processes and remove them from the list (del)
   scale        Change how many processes an app has
   sendSignal   Send a signal to processes
   reset        Set restart counters to zero
@@ -52,28 +52,28 @@ Run apps:
 See what runs:
   list         Show the processes (ls, l, ps, status)
   describe     Show everything about processes (show, info, desc)
-  explain      Tell why an app is as it is: its last ends, who asked for what, what comes next
+  explain      Explain the state of an app: its last exits, who requested what, what comes next
   history      Show what happened to apps
   jlist        Show everything about all processes as JSON
   env          Show the environment of processes
   id, pid      Show ids, pids
 
 Logs:
-  logs         Show the last lines of log files, then what comes (log)
+  logs         Show the last lines of log files, then new ones (log)
   flush        Empty log files
-  reloadLogs   Open log files anew after a rotation
+  reloadLogs   Reopen log files after a rotation
 
 Keep and boot:
-  save         Write down what runs (dump)
-  resurrect    Start what ran before, or what was saved
+  save         Save the list of processes (dump)
+  resurrect    Start the processes that ran before, or the saved list
   startup      Have the system start pmr at boot
-  unstartup    Take that back
+  unstartup    Undo that
 
 The daemon:
-  ping         Tell whether it runs
+  ping         Check whether it runs
   set, get     Change and show settings: autosave
-  update       Let it go over to this version, with every app running on
-  doctor       Tell what this machine lets pmr do, and what to do about the rest
+  update       Replace it by this version; every app runs on
+  doctor       Check which features this machine supports
   kill         Stop all apps and end it
 
 Help:

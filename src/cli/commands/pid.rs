@@ -1,4 +1,4 @@
-//! `pid`: which pids an app has.
+//! `pid`: the pids of an app's processes.
 
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
@@ -6,7 +6,7 @@ use crate::cli::outcome::Outcome;
 use crate::cli::selectors::{matching, or_all};
 use crate::spec::target::Selector;
 
-/// Show the pids of processes, one a line; 0 for one that does not run, an empty line if there is none
+/// Show the pids of processes, one a line; 0 if a process does not run, an empty line if there is no process
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  pmr pid api\n  kill -USR1 $(pmr pid api)")]
 pub struct Args {
@@ -15,7 +15,7 @@ pub struct Args {
     selectors: Vec<Selector>,
 }
 
-/// Carries the command out. The outcome decides the exit code.
+/// Runs the command. The outcome decides the exit code.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let processes = cx.daemon().await?.list().await?;
     let selectors = or_all(args.selectors);

@@ -1,4 +1,4 @@
-//! `reset`: the restart counters at zero.
+//! `reset`: sets restart counters to zero.
 
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
@@ -15,7 +15,7 @@ pub struct Args {
     selectors: Vec<Selector>,
 }
 
-/// Carries the command out. The outcome decides the exit code.
+/// Runs the command. The outcome decides the exit code.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     outcome::act_and_show(&cx.daemon().await?, Action::Reset, args.selectors, cx).await
 }

@@ -1,4 +1,4 @@
-//! `scale`: more or fewer processes of an app.
+//! `scale`: changes the number of an app's processes.
 
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
@@ -6,7 +6,7 @@ use crate::cli::outcome::{self, Outcome};
 use crate::protocol::{Action, Scale};
 use crate::spec::target::Selector;
 
-/// Change how many processes an app has; the newest go first
+/// Change how many processes an app has; the newest are removed first
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  pmr scale api 4      four processes\n  pmr scale api +2     two more\n  \
                         pmr scale api -1     one fewer\n  pmr scale api max    one for each processor")]
@@ -14,12 +14,12 @@ pub struct Args {
     /// The app: its name, an id, a namespace
     #[arg(value_name = "APP", value_parser = Selector::parse)]
     selector: Selector,
-    /// How many: N, +N, -N or max
+    /// The number: N, +N, -N or max
     #[arg(value_name = "COUNT", allow_hyphen_values = true, value_parser = count)]
     count: Scale,
 }
 
-/// Carries the command out. The outcome decides the exit code.
+/// Runs the command. The outcome decides the exit code.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     outcome::act_and_show(&cx.daemon().await?, Action::Scale(args.count), vec![args.selector], cx).await
 }

@@ -1,4 +1,4 @@
-//! `sendSignal`: a signal to the main processes.
+//! `sendSignal`: sends a signal to main processes.
 
 use std::str::FromStr;
 
@@ -6,15 +6,15 @@ use nix::sys::signal::Signal;
 
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
-use crate::cli::outcome::{self, Lengths, Outcome};
+use crate::cli::outcome::{self, LogLengths, Outcome};
 use crate::protocol::Action;
 use crate::spec::target::Selector;
 
-/// Send a signal to the main process of each process named
+/// Send a signal to the main process of each selected process
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  pmr sendSignal SIGUSR2 api\n  pmr sendSignal HUP all\n  pmr sendSignal 10 0 3")]
 pub struct Args {
-    /// Its name, with or without SIG, or its number
+    /// Name of the signal, with or without SIG, or its number
     #[arg(value_parser = number)]
     signal: i32,
     /// Ids, names, namespaces, `all`, /regular expressions/
@@ -22,10 +22,10 @@ pub struct Args {
     selectors: Vec<Selector>,
 }
 
-/// Carries the command out. The outcome decides the exit code.
+/// Runs the command. The outcome decides the exit code.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let report = cx.daemon().await?.act(Action::Signal(args.signal), args.selectors).await?;
-    Ok(outcome::print_report(&report, &[], &Lengths::default(), cx))
+    Ok(outcome::print_report(&report, &[], &LogLengths::default(), cx))
 }
 
 fn number(text: &str) -> Result<i32, String> {

@@ -1,7 +1,7 @@
-//! `start`: what the words mean, then one request for each kind.
+//! `start`: resolves its arguments, then sends one request for each kind.
 //!
-//! A config file is brought up as it stands; a word that names something known starts that again; everything else is a
-//! script, a program or a command line to run. All of it is worked out before anything is started.
+//! A config file starts its apps; a selector of known processes starts these again; everything else is a script, a
+//! program or a command line to run. All arguments are resolved before anything is started.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::cli::client::Client;
 use crate::cli::config_file::{find_default, is_config_file};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
-use crate::cli::outcome::{self, Lengths, Outcome};
+use crate::cli::outcome::{self, LogLengths, Outcome};
 use crate::cli::selectors::matching;
 
 use crate::protocol::{Action, Launch, ProcessInfo, Report};
@@ -19,10 +19,10 @@ use crate::spec::AppSpec;
 use crate::spec::ecosystem::Options;
 use crate::spec::target::Selector;
 
-/// Start apps: scripts, programs, command lines, the apps of a config file, or known ones that are stopped
+/// Start apps: scripts, programs, command lines, config files, or known apps that are stopped
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  pmr start app.js                         with the interpreter its kind asks for\n  \
+    after_help = "Examples:\n  pmr start app.js                         with the interpreter of its file type\n  \
                         pmr start app.js -i max                  one worker for each processor, one port\n  \
                         pmr start server.py --name web -- --port 8000\n  \
                         pmr start \"npm run serve\"\n  \
@@ -47,14 +47,14 @@ pub struct Args {
     args: Vec<String>,
 }
 
-/// What one word means.
-enum Meaning {
+/// A resolved argument.
+enum StartTarget {
     Known(Selector),
     File(Vec<AppSpec>),
     New(Box<AppSpec>),
 }
 
-/// What all the words mean, by kind.
+/// All arguments, by kind.
 #[derive(Default)]
 struct Plan {
     files: Vec<AppSpec>,
@@ -62,10 +62,10 @@ struct Plan {
     new: Vec<AppSpec>,
 }
 
-/// Carries the command out. The outcome decides the exit code.
+/// Runs the command. The outcome decides the exit code.
 pub async fn run(mut args: Args, cx: &Context) -> Result<Outcome, Failure> {
     if args.targets.is_empty() {
-        args.targets.push(config_here(Path::new("."))?);
+        args.targets.push(config_in(Path::new("."))?);
     }
     let running = cx.daemon_if_any().await?.map(Client::or_start);
     let processes = match &running {
@@ -79,14 +79,14 @@ pub async fn run(mut args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let options = args.files.options();
     let mut plan = Plan::default();
     for word in &args.targets {
-        plan.add(meaning(word, &args.flags, &options, &processes)?);
+        plan.add(resolve(word, &args.flags, &options, &processes)?);
     }
     let client = match running {
         Some(client) => client,
         None => cx.daemon_or_start().await?,
     };
     apps::warn_of(plan.files.iter().chain(&plan.new), cx);
-    let lengths = Lengths::now(&processes);
+    let lengths = LogLengths::now(&processes);
     let mut report = Report::default();
     if !plan.files.is_empty() {
         outcome::append(&mut report, client.launch(plan.files, Launch::OrRestart).await?);
@@ -102,28 +102,28 @@ pub async fn run(mut args: Args, cx: &Context) -> Result<Outcome, Failure> {
 }
 
 impl Plan {
-    fn add(&mut self, meaning: Meaning) {
-        match meaning {
-            Meaning::Known(selector) => self.known.push(selector),
-            Meaning::File(apps) => self.files.extend(apps),
-            Meaning::New(app) => self.new.push(*app),
+    fn add(&mut self, target: StartTarget) {
+        match target {
+            StartTarget::Known(selector) => self.known.push(selector),
+            StartTarget::File(apps) => self.files.extend(apps),
+            StartTarget::New(app) => self.new.push(*app),
         }
     }
 }
 
-fn meaning(word: &str, flags: &AppFlags, options: &Options, processes: &[ProcessInfo]) -> Result<Meaning, Failure> {
+fn resolve(word: &str, flags: &AppFlags, options: &Options, processes: &[ProcessInfo]) -> Result<StartTarget, Failure> {
     if is_config_file(word) {
-        return apps::of_file(word, options, flags).map(Meaning::File);
+        return apps::of_file(word, options, flags).map(StartTarget::File);
     }
-    if let Some(selector) = known(word, processes, Path::new(word).is_file()) {
-        return Ok(Meaning::Known(selector));
+    if let Some(selector) = known_selector(word, processes, Path::new(word).is_file()) {
+        return Ok(StartTarget::Known(selector));
     }
-    apps::of_script(word, flags).map(|app| Meaning::New(Box::new(app)))
+    apps::of_script(word, flags).map(|app| StartTarget::New(Box::new(app)))
 }
 
-/// The selector that the word is, if it is one: `all`, an id, a pattern that matches, or the name or namespace of
-/// something known. A file here wins over a name with a dot in it: `start app.js` means the script.
-fn known(word: &str, processes: &[ProcessInfo], is_file: bool) -> Option<Selector> {
+/// The argument as a selector, if it is one: `all`, an id, a pattern that matches, or the name or namespace of a known
+/// process. A file in the current folder wins over a name with a dot: `start app.js` means the script.
+fn known_selector(word: &str, processes: &[ProcessInfo], is_file: bool) -> Option<Selector> {
     let selector = Selector::parse(word).ok()?;
     if selector == Selector::All || word.parse::<u32>().is_ok() {
         return Some(selector);
@@ -134,7 +134,7 @@ fn known(word: &str, processes: &[ProcessInfo], is_file: bool) -> Option<Selecto
     (!matching(processes, std::slice::from_ref(&selector)).is_empty()).then_some(selector)
 }
 
-fn config_here(folder: &Path) -> Result<String, Failure> {
+fn config_in(folder: &Path) -> Result<String, Failure> {
     let found = find_default(folder).and_then(|path| path.file_name()?.to_str().map(str::to_owned));
     found.ok_or_else(|| {
         Failure::new("nothing to start was named, and there is no ecosystem.config.js (or .json, .yaml, .toml …) here")
@@ -148,9 +148,9 @@ mod tests {
     use crate::cli::view::sample;
 
     #[test]
-    fn what_a_word_names() {
+    fn known_names_and_patterns_are_selectors_and_files_are_not() {
         let processes = [sample::info()];
-        let named = |word, is_file| known(word, &processes, is_file).is_some();
+        let named = |word, is_file| known_selector(word, &processes, is_file).is_some();
         assert!(named("api", false) && named("default", false) && named("all", false) && named("77", false));
         assert!(named("api", true), "a name wins over a file without a dot");
         assert!(named("/^ap/", false) && !named("/usr/bin/", false));
@@ -158,11 +158,11 @@ mod tests {
     }
 
     #[test]
-    fn the_config_file_of_the_folder_is_found() {
+    fn the_config_file_of_a_folder_is_found() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(config_here(folder.path()).unwrap_err().hint.is_some());
+        assert!(config_in(folder.path()).unwrap_err().hint.is_some());
         std::fs::write(folder.path().join("ecosystem.config.toml"), "").unwrap();
         std::fs::write(folder.path().join("ecosystem.config.cjs"), "").unwrap();
-        assert_eq!(config_here(folder.path()).unwrap(), "ecosystem.config.cjs");
+        assert_eq!(config_in(folder.path()).unwrap(), "ecosystem.config.cjs");
     }
 }

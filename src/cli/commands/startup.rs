@@ -1,4 +1,4 @@
-//! `startup`: have the system start pmr, and with it what ran last or was saved, at boot.
+//! `startup`: installs a unit that starts pmr and its apps at boot.
 
 use std::path::{Path, PathBuf};
 
@@ -12,14 +12,14 @@ use crate::settings::Settings;
 use crate::startup::systemd::{self, Step};
 use crate::startup::{Boot, Scope, boot_path, lasting_path, unit};
 
-/// Have the system start pmr at boot, with what ran before or was saved; asks first when somebody is there to answer
+/// Start pmr and its apps at boot; asks for confirmation on a terminal
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:\n  pmr startup            installs the unit (as root), or says how to\n  \
+#[command(after_help = "Examples:\n  pmr startup            installs the unit (as root), or shows how to\n  \
                         pmr startup --print    only shows it\n  pmr startup --user     for this user's own systemd, without root\n\n\
-                        What ran last is started. After `pmr set autosave off` it is what `pmr save` wrote last.")]
+                        The boot starts the processes that ran last; after `pmr set autosave off`, the list that `pmr save` wrote.")]
 pub struct Args {
     #[command(flatten)]
-    place: Place,
+    unit: UnitArgs,
     /// Wait until the network is configured
     #[arg(long)]
     wait_ip: bool,
@@ -31,13 +31,13 @@ pub struct Args {
     yes: bool,
 }
 
-/// Which unit is meant: shared by `startup` and `unstartup`.
+/// The unit to install or remove: shared by `startup` and `unstartup`.
 #[derive(clap::Args, Debug)]
-pub struct Place {
-    /// The init system; only systemd is known
+pub struct UnitArgs {
+    /// The init system; only systemd is supported
     #[arg(value_name = "SYSTEM", default_value = "systemd", hide_default_value = true)]
     system: String,
-    /// Whose apps; you if not given
+    /// The user who owns the apps; the current user if not given
     #[arg(short, value_name = "USER")]
     u: Option<String>,
     /// Home directory of that user; the daemon's home is `.pmr` in it
@@ -51,9 +51,9 @@ pub struct Place {
     user: bool,
 }
 
-/// Carries the command out. The outcome decides the exit code.
+/// Runs the command. The outcome decides the exit code.
 pub fn run(args: &Args, cx: &Context) -> Result<Outcome, Failure> {
-    let boot = Boot { wait_online: args.wait_ip, ..args.place.boot(cx)? };
+    let boot = Boot { wait_online: args.wait_ip, ..args.unit.boot(cx)? };
     if args.print {
         cx.ui.raw(unit::text(&boot).as_bytes());
         return Ok(Outcome::Done);
@@ -66,15 +66,16 @@ pub fn run(args: &Args, cx: &Context) -> Result<Outcome, Failure> {
         return Err(Failure::new("nothing was changed").hint("`-y` does it without asking, `--print` only shows it"));
     }
     systemd::write(&boot)?;
-    cx.ui.say(&format!("wrote {}", unit::file(&boot).display()));
+    cx.ui.info(&format!("wrote {}", unit::file(&boot).display()));
     carry_out(&systemd::enabling(&boot), cx)?;
-    cx.ui.say(&at_boot(&boot, Settings::read(&Home::new(boot.pmr_home.clone()))?.autosave));
+    cx.ui.info(&at_boot(&boot, Settings::read(&Home::new(boot.pmr_home.clone()))?.autosave));
     Ok(Outcome::Done)
 }
 
-/// Says what comes back at the next boot.
+/// The sentence about what the next boot starts.
 fn at_boot(boot: &Boot, autosave: bool) -> String {
-    let what = if autosave { "what ran last" } else { "what `pmr save` wrote last (autosave is off)" };
+    let what =
+        if autosave { "the processes that ran last" } else { "the list that `pmr save` wrote last (autosave is off)" };
     format!("at boot {} starts {what}", boot.service)
 }
 
@@ -82,12 +83,12 @@ fn at_boot(boot: &Boot, autosave: bool) -> String {
 pub fn carry_out(steps: &[Step], cx: &Context) -> Result<(), Failure> {
     for step in steps {
         step.run()?;
-        cx.ui.say(&step.text());
+        cx.ui.info(&step.text());
     }
     Ok(())
 }
 
-/// True if the unit can be changed by this user. Otherwise it has been said who can: false.
+/// True if this user can change the unit. Otherwise prints what root must run.
 pub fn permitted(verb: &str, boot: &Boot, cx: &Context) -> Result<bool, Failure> {
     if !systemd::runs_here() {
         return Err(Failure::new("systemd does not run this system").hint(
@@ -98,39 +99,39 @@ pub fn permitted(verb: &str, boot: &Boot, cx: &Context) -> Result<bool, Failure>
     if boot.scope == Scope::User || geteuid().is_root() {
         return Ok(true);
     }
-    cx.ui.say("this takes root; run:");
+    cx.ui.info("this takes root; run:");
     cx.ui.line(&as_root(verb, boot));
     Ok(false)
 }
 
-/// What to type so that root does the same for this user.
+/// The command line with which root does the same for this user.
 fn as_root(verb: &str, boot: &Boot) -> String {
     let program = boot.program.display();
-    let mut line = format!("sudo env PATH={}", word(&boot.path));
+    let mut line = format!("sudo env PATH={}", shell_quoted(&boot.path));
     if boot.pmr_home != boot.user_home.join(".pmr") {
-        line.push_str(&format!(" PMR_HOME={}", word(&boot.pmr_home.display().to_string())));
+        line.push_str(&format!(" PMR_HOME={}", shell_quoted(&boot.pmr_home.display().to_string())));
     }
-    line.push_str(&format!(" {program} {verb} systemd -u {}", word(&boot.user)));
+    line.push_str(&format!(" {program} {verb} systemd -u {}", shell_quoted(&boot.user)));
     if boot.pmr_home == boot.user_home.join(".pmr") {
-        line.push_str(&format!(" --hp {}", word(&boot.user_home.display().to_string())));
+        line.push_str(&format!(" --hp {}", shell_quoted(&boot.user_home.display().to_string())));
     }
     if boot.service != format!("pmr-{}", boot.user) {
-        line.push_str(&format!(" --service-name {}", word(&boot.service)));
+        line.push_str(&format!(" --service-name {}", shell_quoted(&boot.service)));
     }
     line
 }
 
-/// One word for a shell.
-fn word(text: &str) -> String {
+/// Quotes `text` as one word of a shell.
+fn shell_quoted(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/_-.:=+@,".contains(&byte);
     if text.bytes().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
-impl Place {
-    /// What the unit says.
+impl UnitArgs {
+    /// The content of the unit.
     pub fn boot(&self, cx: &Context) -> Result<Boot, Failure> {
         if self.system != "systemd" {
-            return Err(Failure::new(format!("`{}` is not an init system pmr knows: there is systemd", self.system))
+            return Err(Failure::new(format!("`{}` is not a supported init system: only systemd is", self.system))
                 .hint("others can run `pmr resurrect --no-daemon`, which stays in the foreground"));
         }
         let user = self.account()?;
@@ -159,13 +160,13 @@ impl Place {
             Some(name) => User::from_name(name),
             None => User::from_uid(geteuid()),
         };
-        let asked = || self.u.clone().unwrap_or_else(|| format!("number {}", geteuid()));
+        let name = || self.u.clone().unwrap_or_else(|| format!("number {}", geteuid()));
         found
-            .map_err(|error| Failure::new(format!("looking up the user {}: {error}", asked())))?
-            .ok_or_else(|| Failure::new(format!("there is no user {}", asked())))
+            .map_err(|error| Failure::new(format!("looking up the user {}: {error}", name())))?
+            .ok_or_else(|| Failure::new(format!("there is no user {}", name())))
     }
 
-    /// `--hp` wins, then a PMR_HOME that was set on purpose, then the home of whose apps they are.
+    /// The daemon's home: from `--hp`, else PMR_HOME, else the home directory of the user who owns the apps.
     fn pmr_home(&self, user: &User, cx: &Context) -> PathBuf {
         match &self.hp {
             Some(home) => std::path::absolute(home).unwrap_or_else(|_| home.clone()).join(".pmr"),
@@ -180,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_line_for_root_says_all_it_needs() {
+    fn the_command_line_for_root_has_path_user_and_home() {
         let mut boot = Boot {
             user: "ann".into(),
             user_home: "/home/ann".into(),
@@ -193,7 +194,7 @@ mod tests {
         };
         let expected = "sudo env PATH='/opt/my node:/usr/bin' /usr/local/bin/pmr startup systemd -u ann --hp /home/ann";
         assert_eq!(as_root("startup", &boot), expected);
-        assert_eq!(at_boot(&boot, true), "at boot pmr-ann starts what ran last");
+        assert_eq!(at_boot(&boot, true), "at boot pmr-ann starts the processes that ran last");
         assert!(at_boot(&boot, false).contains("`pmr save`"));
         boot.pmr_home = "/srv/pmr".into();
         boot.path = "/usr/bin".into();

@@ -1,4 +1,4 @@
-//! `stop`: down, but still in the list.
+//! `stop`: stops processes and keeps them in the list.
 
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
@@ -18,7 +18,7 @@ pub struct Args {
     selectors: Vec<Selector>,
 }
 
-/// Carries the command out. The outcome decides the exit code.
+/// Runs the command. The outcome decides the exit code.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let target = expand_config_files(args.selectors)?;
     outcome::act_and_show(&cx.daemon().await?, Action::Stop, target, cx).await

@@ -1,4 +1,4 @@
-//! `update`: the daemon goes over to another program while every app runs on.
+//! `update`: replaces the daemon's program while every app runs on.
 
 use std::path::PathBuf;
 
@@ -10,25 +10,25 @@ use crate::cli::view::exit_words;
 use crate::cli::view::quantity::plural;
 use crate::protocol::{Hello, Upgraded};
 
-/// Let the daemon go over to this version of pmr (or another program); no app is stopped, no request is lost
+/// Replace the daemon by this version of pmr (or another program); no app is stopped, no request is lost
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
-The new program must be able to read the state; it is asked first. Should it die in its first seconds, the daemon goes
-back to the program before by itself. While one takes over from the other, connections and log lines wait.
+The new program must be able to read the daemon's state; this is checked first. If it dies in its first seconds, the
+old program continues. Connections and log lines wait during the replacement.
 
 Examples:
   pmr update              after a new pmr was installed
-  pmr update --check      only see whether it could")]
+  pmr update --check      only check whether it is possible")]
 pub struct Args {
-    /// Only find out whether it can take over
+    /// Only check whether the program can take over
     #[arg(long)]
     check: bool,
-    /// Another pmr than this one
+    /// Another program than this one
     #[arg(value_name = "PROGRAM")]
     program: Option<PathBuf>,
 }
 
-/// Carries the command out. The outcome decides the exit code.
+/// Runs the command. The outcome decides the exit code.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     let program = match args.program {
         Some(program) => std::path::absolute(&program).doing(|| format!("finding {}", program.display()))?,
@@ -46,13 +46,13 @@ pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
         ));
         return Ok(Outcome::Done);
     }
-    let (after, upgraded) = settled(&before, cx).await?;
-    let unchanged = format!("; version {} goes on, and no app was touched", after.version);
+    let (after, upgraded) = wait_for_upgrade(&before, cx).await?;
+    let unchanged = format!("; version {} continues, and no app was touched", after.version);
     match upgraded {
         Upgraded::Done { gap_ms, runs } => {
             let runs = plural(runs, "process");
-            cx.ui.say(&format!(
-                "the daemon (pid {}) went from version {} to {}; {runs} ran on; it was away for {gap_ms} ms",
+            cx.ui.info(&format!(
+                "the daemon (pid {}) went from version {} to {}; {runs} ran on; the replacement took {gap_ms} ms",
                 after.pid, before.version, after.version
             ));
             Ok(Outcome::Done)
@@ -70,18 +70,18 @@ pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
     }
 }
 
-/// Waits for the end of the trial. Each God who dies in it ends the connection, and the next one answers.
-async fn settled(before: &Hello, cx: &Context) -> Result<(Hello, Upgraded), Failure> {
-    const GODS: u64 = 8;
+/// Waits for the end of the upgrade probation. A God that dies in it ends the connection, and the next one answers.
+async fn wait_for_upgrade(before: &Hello, cx: &Context) -> Result<(Hello, Upgraded), Failure> {
+    const MOST_GODS: u64 = 8;
     loop {
         let client = Client::connect(&cx.home, cx.ui).await?;
-        let asked = async { Ok::<_, Failure>((client.hello_unchecked().await?, client.upgraded().await?)) };
-        match asked.await {
+        let answers = async { Ok::<_, Failure>((client.hello_unchecked().await?, client.upgraded().await?)) };
+        match answers.await {
             Ok((now, upgraded)) if now.generation > before.generation => return Ok((now, upgraded)),
-            // It is the one before, about to leave.
+            // This is still the previous God, about to be replaced.
             Ok(_) => tokio::task::yield_now().await,
             Err(failure) => match client.hello_unchecked().await {
-                Ok(now) if now.generation > before.generation + GODS => return Err(failure),
+                Ok(now) if now.generation > before.generation + MOST_GODS => return Err(failure),
                 Ok(_) | Err(_) => {}
             },
         }

@@ -1,5 +1,5 @@
-//! Config files in JavaScript, evaluated by the user's own node: CommonJS or ESM; an object, a function (given the
-//! NAME of `--env`), or a promise of one.
+//! Config files in JavaScript, evaluated by the user's own node: CommonJS or ESM; an object, a function (its argument
+//! is the NAME of `--env`), or a promise of one.
 
 use std::fs::File;
 use std::io::{PipeReader, Read as _, Seek as _, SeekFrom};
@@ -14,16 +14,16 @@ use crate::cli::resolve::InputError;
 
 const EVALUATE: &str = include_str!("evaluate.js");
 
-/// What evaluating a file came to.
+/// Result of the evaluation of a file.
 struct Outcome {
     status: ExitStatus,
-    /// What came through the pipe.
+    /// The exported value as JSON, from the pipe.
     json: String,
-    /// What the file printed.
+    /// Standard output and standard error of node.
     printed: String,
 }
 
-/// Evaluates a file.
+/// Evaluates a file and returns its exported value.
 pub(super) fn evaluate(path: &Path, env_name: Option<&str>) -> Result<Value, InputError> {
     let cannot = |error: std::io::Error| InputError::new(format!("{} cannot be evaluated: {error}", path.display()));
     let full = std::path::absolute(path).map_err(cannot)?;
@@ -33,7 +33,7 @@ pub(super) fn evaluate(path: &Path, env_name: Option<&str>) -> Result<Value, Inp
     };
     let mut outcome = run(&[])?;
     if !outcome.status.success() && is_module_syntax(&outcome.printed) {
-        // A .js file written as a module, without `"type": "module"`: later versions of Node detect that by themselves.
+        // A .js file with module syntax, without `"type": "module"`: later versions of Node detect that by themselves.
         let again = run(&["--experimental-detect-module"])?;
         if again.status.success() {
             outcome = again;
@@ -51,7 +51,7 @@ pub(super) fn evaluate(path: &Path, env_name: Option<&str>) -> Result<Value, Inp
 
 fn run(args: &[&str], path: &Path, env_name: &str) -> std::io::Result<Outcome> {
     let (reader, writer) = std::io::pipe()?;
-    // The child shall have this end. No other process is started meanwhile: the command line has one thread.
+    // The child inherits this end. No other process is started meanwhile: the command line has one thread.
     fcntl_setfd(&writer, FdFlags::empty())?;
     let mut printed = tempfile::tempfile()?;
     let mut child = Command::new("node")
@@ -91,14 +91,14 @@ fn no_node(path: &Path) -> InputError {
         .hint("install Node.js, or write the file as JSON, YAML or TOML, which need no other program")
 }
 
-/// What node said, without its own stack frames.
+/// The output of node, without its internal stack frames.
 fn failed(path: &Path, outcome: &Outcome) -> InputError {
-    let ours = |line: &&str| {
+    let is_relevant = |line: &&str| {
         let frame = line.trim_start();
         !(frame.starts_with("at ") && (frame.contains("node:") || frame.contains("[eval]"))
             || frame.starts_with("Node.js v"))
     };
-    let printed: Vec<&str> = outcome.printed.trim_end().lines().filter(ours).take(30).collect();
+    let printed: Vec<&str> = outcome.printed.trim_end().lines().filter(is_relevant).take(30).collect();
     let printed = printed.join("\n  ");
     let error = InputError::new(format!("{} cannot be evaluated:\n  {}", path.display(), printed.trim_end()));
     match is_module_syntax(&outcome.printed) {

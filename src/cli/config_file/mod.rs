@@ -1,4 +1,4 @@
-//! Config files: which arguments are one, and what they declare.
+//! Config files: recognises their names and reads the apps that they declare.
 
 mod javascript;
 
@@ -12,7 +12,7 @@ use crate::spec::ecosystem::text::{Format, read_text};
 use crate::spec::ecosystem::{self, ConfigError, Options};
 use crate::spec::keys::Draft;
 
-/// Standard input, as an argument.
+/// The argument that stands for standard input.
 const STDIN: &str = "-";
 
 enum Kind {
@@ -35,13 +35,13 @@ fn kind(arg: &str) -> Option<&'static Kind> {
     KINDS.iter().find(|(ending, _)| arg.ends_with(ending)).map(|(_, kind)| kind)
 }
 
-/// Whether an argument names a config file, told by its ending, or is `-`, standard input.
+/// True if an argument names a config file, by its ending, or is `-`, standard input.
 #[must_use]
 pub fn is_config_file(arg: &str) -> bool {
     arg == STDIN || kind(arg).is_some()
 }
 
-/// The config file `start` takes when it is given none: `ecosystem.config.js` and its kin, in this order.
+/// The config file of `start` without arguments: `ecosystem.config.js` or a similar name, in this order.
 #[must_use]
 pub fn find_default(dir: &Path) -> Option<PathBuf> {
     let names = ["ecosystem.config", "ecosystem"].into_iter();
@@ -53,7 +53,7 @@ pub fn find_default(dir: &Path) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// Reads what a config file, or standard input for `-`, declares. All its mistakes are in the one error.
+/// Reads the apps of a config file, or of standard input for `-`. The error lists all mistakes.
 pub fn load(arg: &str, options: &Options) -> Result<Vec<Draft>, InputError> {
     let value = if arg == STDIN { stdin()? } else { value(arg, options)? };
     let is_package = Path::new(arg).file_name().is_some_and(|name| name == "package.json");

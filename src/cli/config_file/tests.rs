@@ -1,4 +1,4 @@
-//! Files on disk; those in JavaScript by the real node.
+//! Config files on disk. JavaScript is evaluated by the real node.
 
 use std::fs;
 
@@ -31,7 +31,7 @@ fn env_options(name: &str) -> Options {
 }
 
 #[test]
-fn which_arguments_are_config_files() {
+fn config_files_are_recognised_by_their_names() {
     for (arg, is) in [
         ("-", true),
         ("a.json", true),
@@ -55,7 +55,7 @@ fn which_arguments_are_config_files() {
 }
 
 #[test]
-fn the_default_file() {
+fn the_default_config_file_is_found() {
     let dir = Dir::new();
     assert_eq!(find_default(dir.0.path()), None);
     dir.file("ecosystem.js", "");
@@ -67,7 +67,7 @@ fn the_default_file() {
 }
 
 #[test]
-fn javascript_in_all_its_forms() {
+fn javascript_is_evaluated_in_all_its_forms() {
     let dir = Dir::new();
     dir.file("part.cjs", "module.exports = { PORT: 80 }");
     let app = "{ apps: [{ name: 'api', script: './a.js', env: { PORT: 3000 }, env_production: { PORT: 80 } }] }";
@@ -99,7 +99,7 @@ fn javascript_in_all_its_forms() {
 }
 
 #[test]
-fn large_javascript_and_large_noise_do_not_stop_it() {
+fn large_exports_and_large_output_do_not_block_the_evaluation() {
     let dir = Dir::new();
     let text = "process.stderr.write('x'.repeat(300000)); console.log('y'.repeat(300000));
         module.exports = { script: 'a.js', env: { BIG: 'z'.repeat(500000) } }";
@@ -108,7 +108,7 @@ fn large_javascript_and_large_noise_do_not_stop_it() {
 }
 
 #[test]
-fn javascript_that_fails_is_shown() {
+fn errors_of_javascript_are_shown() {
     let dir = Dir::new();
     let (message, _) = dir.error("e.config.js", "const x = 1\nmodule.exports = { apps: [ }");
     assert!(message.starts_with("e.config.js cannot be evaluated:\n  "), "{message}");
@@ -126,18 +126,18 @@ fn javascript_that_fails_is_shown() {
             "{text}"
         );
     }
-    assert_eq!(dir.error("x.config.js", "").0, "x.config.js: `script` is missing: what shall be started?");
+    assert_eq!(dir.error("x.config.js", "").0, "x.config.js: `script` is missing");
 }
 
 #[test]
-fn json_is_data_and_never_run() {
+fn json_is_data_and_never_executed() {
     let dir = Dir::new();
     let (message, _) = dir.error("e.json", "{apps: [{script: require('fs').readFileSync('/etc/passwd')}]}");
     assert!(message.starts_with("e.json is not valid JSON: "), "{message}");
 }
 
 #[test]
-fn mistakes_name_the_file() {
+fn errors_name_the_file() {
     let dir = Dir::new();
     for (name, text, message) in [
         (

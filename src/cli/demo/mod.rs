@@ -1,7 +1,7 @@
-//! `pmr demo`: what pmr does, shown in seconds on a machine that has nothing but pmr.
+//! `pmr demo`: shows the main features of pmr in seconds, without other programs.
 //!
-//! A daemon of its own in a temporary home runs a small web server ([`worker`]) as a cluster. [`load`] is on it from the
-//! start to the end, while the scenario scales, reloads and kills. Afterwards nothing is left: no process, no file.
+//! A daemon of its own in a temporary home runs a small web server ([`worker`]) as a cluster. [`load`] runs from the
+//! start to the end, while the scenario scales, reloads and kills. Afterwards no process and no file is left.
 
 pub mod load;
 mod scenario;
@@ -21,44 +21,44 @@ use crate::cli::shutdown;
 use crate::cli::ui::Ui;
 use crate::paths::Home;
 
-/// The longest path a Unix socket can have.
+/// Limit of the path of a Unix socket, in bytes.
 const SOCKET_PATH: usize = 107;
 /// Limit for the end of the daemon: stopping some idle workers takes much less.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(15);
 
-/// Runs the demo on the terminal. True if no request was lost but those inside the worker that is killed, and every worker
+/// Runs the demo on the terminal. Returns true if only requests inside the killed worker were lost, and every worker
 /// had its share.
 ///
 /// # Errors
-/// If something could not be carried out at all, or the user stopped it.
+/// If a step could not be carried out, or the user stopped the demo.
 pub async fn run(ui: Ui) -> Result<bool, Failure> {
     let scratch = scratch()?;
     let home = Home::new(scratch.path().to_owned());
-    // The client stays silent: the scenario says how far things are.
+    // The client is silent, because the scenario prints the progress.
     let client = Client::connect_or_start(&home, Ui::new(true, true)).await?;
     let result = tokio::select! {
         result = scenario::run(&client, &home, ui) => result,
         interrupted = interrupted() => Err(interrupted),
     };
     let cleaned_up = clean_up(&client, &home, scratch).await;
-    // Why the scenario ended comes before why the cleaning up failed.
+    // The failure of the scenario is more important than that of the cleanup.
     let steps = result?;
     cleaned_up?;
-    ui.line(&format!("\n{}", table::table(&steps, ui.look())));
+    ui.line(&format!("\n{}", table::table(&steps, ui.terminal())));
     ui.line(&table::verdict(&steps));
     ui.show(table::WHAT_NEXT);
-    Ok(table::promise_held(&steps))
+    Ok(table::passed(&steps))
 }
 
-/// A home of its own, short enough for sockets.
+/// A temporary home whose path is short enough for sockets.
 fn scratch() -> Result<TempDir, Failure> {
     let parent = std::env::temp_dir();
     let made = tempfile::Builder::new().prefix("pmr-demo-").tempdir_in(&parent);
-    let made = made.doing(|| format!("making a folder in {}", parent.display()))?;
+    let made = made.doing(|| format!("creating a folder in {}", parent.display()))?;
     if Home::new(made.path().to_owned()).rpc_sock().as_os_str().as_bytes().len() <= SOCKET_PATH {
         return Ok(made);
     }
-    tempfile::Builder::new().prefix("pmr-demo-").tempdir_in("/tmp").doing(|| "making a folder in /tmp".into())
+    tempfile::Builder::new().prefix("pmr-demo-").tempdir_in("/tmp").doing(|| "creating a folder in /tmp".into())
 }
 
 /// Returns when the user stops the demo: Ctrl-C, SIGTERM, or the terminal is closed.
@@ -75,8 +75,8 @@ async fn interrupted() -> Failure {
     Failure::interrupted("demo")
 }
 
-/// Ends the daemon and all it runs, then removes the home. A daemon that does not end is killed, its workers end when
-/// their channel does, and the home stays for a look at the log.
+/// Ends the daemon and its apps, then removes the home. A daemon that does not end is killed, its workers end when
+/// their channel closes, and the home stays, so that its log can be read.
 async fn clean_up(client: &Client, home: &Home, scratch: TempDir) -> Result<(), Failure> {
     let failure = match tokio::time::timeout(SHUTDOWN_LIMIT, shutdown::end(client, home)).await {
         Ok(Ok(_)) => return scratch.close().doing(|| format!("removing {}", home.root().display())),
@@ -88,7 +88,7 @@ async fn clean_up(client: &Client, home: &Home, scratch: TempDir) -> Result<(), 
     }
     let kept = scratch.keep();
     Err(Failure::new(format!("the demo's daemon did not end in order and was killed: {failure}")).hint(format!(
-        "its log is {}; remove {} when you have seen it",
+        "its log is {}; remove {} afterwards",
         home.daemon_log().display(),
         kept.display()
     )))

@@ -23,29 +23,30 @@ use crate::spec::target::Selector;
 use crate::spec::{AppSpec, Env, ExecMode, Program};
 
 const NAME: &str = "demo";
-/// How long load goes on after each step, to see how it spreads over the workers.
+/// How long the load runs after each step, to measure its distribution over the workers.
 const OBSERVATION: Duration = Duration::from_millis(1200);
 /// Limit for the replacement of the killed worker, which takes milliseconds.
 const REPLACEMENT_LIMIT: Duration = Duration::from_secs(10);
 /// Limit for each other step, which takes well under a second: a daemon that takes longer hangs.
 const STEP_LIMIT: Duration = Duration::from_secs(20);
-/// How often the list is asked, should an event be missed.
+/// How often the list is requested, in case an event was missed.
 const POLL: Duration = Duration::from_millis(500);
-/// A request sent to a process this soon after its death was sent before the client could know of it.
+/// A request that was sent within this time after the death of its worker was sent before the client could notice the
+/// death.
 const NOTICE_DELAY: Duration = Duration::from_millis(100);
 
-/// Runs all steps. Returns what came of each.
+/// Runs all steps and returns the result of each.
 pub(super) async fn run(client: &Client, home: &Home, ui: Ui) -> Result<Vec<Step>, Failure> {
     let few = processors().max(2);
     let many = few + 2;
     let mut scenario = Scenario::start(client, home, ui, few).await?;
-    scenario.say(&format!("2/5  scale to {many} workers"));
+    scenario.info(&format!("2/5  scale to {many} workers"));
     scenario.command(format!("scale to {many}"), Action::Scale(Scale::To(many))).await?;
-    scenario.say(&format!("3/5  reload: replace all {many} workers, one after another"));
+    scenario.info(&format!("3/5  reload: replace all {many} workers, one after another"));
     let reload = Action::Reload { changes: Changes::default(), rollout: Rollout::waves(1) };
     scenario.command(format!("reload all {many}"), reload).await?;
     scenario.kill_one().await?;
-    scenario.say(&format!("5/5  scale down to {few} workers"));
+    scenario.info(&format!("5/5  scale down to {few} workers"));
     scenario.command(format!("scale down to {few}"), Action::Scale(Scale::To(few))).await?;
     Ok(scenario.finish())
 }
@@ -54,13 +55,13 @@ fn processors() -> u32 {
     std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX))
 }
 
-/// The demo while it runs.
+/// State of the running demo.
 struct Scenario<'a> {
     client: &'a Client,
     home: &'a Home,
     ui: Ui,
     load: Load,
-    /// What was counted at the end of the last step, and when that was.
+    /// The report at the end of the last step, and its time.
     counted: (LoadReport, Instant),
     steps: Vec<Step>,
 }
@@ -68,14 +69,14 @@ struct Scenario<'a> {
 impl<'a> Scenario<'a> {
     /// Starts the workers, then the load.
     async fn start(client: &'a Client, home: &'a Home, ui: Ui, workers: u32) -> Result<Scenario<'a>, Failure> {
-        ui.say(&format!("1/5  start {workers} workers of a small web server that is built into pmr"));
+        ui.info(&format!("1/5  start {workers} workers of a small web server that is built into pmr"));
         let started = Instant::now();
         succeeds(client.launch(vec![app(workers)?], Launch::New)).await?;
         let took = started.elapsed();
         let at = address(client).await?;
         let plan = Plan { think: Duration::from_millis(1), ..Plan::default() };
-        ui.say(&format!("     they share {at}"));
-        ui.say(&format!(
+        ui.info(&format!("     they share {at}"));
+        ui.info(&format!(
             "     load until the end: {} clients that keep their connection, {} that open one per request",
             plan.keep_alive, plan.fresh
         ));
@@ -84,26 +85,26 @@ impl<'a> Scenario<'a> {
         let mut scenario = Scenario { client, home, ui, load, counted, steps: Vec::new() };
         scenario.record(format!("start {workers}"), took, None).await?;
         let bars = scenario.steps.first().map(|step| share_bars(&step.requests_by_pid)).unwrap_or_default();
-        bars.iter().for_each(|bar| scenario.say(&format!("     {bar}")));
+        bars.iter().for_each(|bar| scenario.info(&format!("     {bar}")));
         Ok(scenario)
     }
 
-    fn say(&self, text: &str) {
-        self.ui.say(text);
+    fn info(&self, text: &str) {
+        self.ui.info(text);
     }
 
-    /// A step that is one command.
+    /// Runs a step that is one command.
     async fn command(&mut self, what: String, action: Action) -> Result<(), Failure> {
         let started = Instant::now();
         succeeds(self.client.act(action, vec![Selector::Word(NAME.to_owned())])).await?;
         self.record(what, started.elapsed(), None).await
     }
 
-    /// The step that may cost requests: those inside the killed worker.
+    /// Kills a worker: the only step that may lose requests, those inside the worker.
     async fn kill_one(&mut self) -> Result<(), Failure> {
         let victim = self.client.list().await?.into_iter().find_map(|info| Some((info.id, info.pid?)));
         let (id, pid) = victim.ok_or_else(|| Failure::new("no worker is left to be killed"))?;
-        self.say(&format!("4/5  kill -9 {pid}: one of the workers, in the middle of its work"));
+        self.info(&format!("4/5  kill -9 {pid}: one of the workers, in the middle of its work"));
         let events = UnixStream::connect(self.home.pub_sock()).await.doing(|| "subscribing to events".into())?;
         let killed = Instant::now();
         let target = Pid::from_raw(pid).ok_or_else(|| Failure::new("a worker has no pid"))?;
@@ -114,7 +115,7 @@ impl<'a> Scenario<'a> {
         self.record("kill -9 of one".to_owned(), killed.elapsed(), Some(worker)).await
     }
 
-    /// Waits until another process of this id is ready.
+    /// Waits until the successor of process `id` is ready.
     async fn wait_for_replacement(&self, events: UnixStream, id: u32, old: i32) -> Result<(), Failure> {
         let mut events = BufReader::new(events).lines();
         let replaced = async {
@@ -123,7 +124,7 @@ impl<'a> Scenario<'a> {
                     Ok(Ok(Some(line))) if is_online(&line, id) => return Ok(()),
                     Ok(Ok(Some(_))) => {}
                     Ok(Ok(None) | Err(_)) => return Err(Failure::new("the demo's daemon is gone")),
-                    // The subscription may have come too late for it.
+                    // The event may have come before the subscription.
                     Err(_) => {
                         let is_new = |info: &ProcessInfo| info.id == id && info.pid.is_some_and(|pid| pid != old);
                         let mut all = self.client.list().await?.into_iter();
@@ -138,7 +139,7 @@ impl<'a> Scenario<'a> {
         timeout(REPLACEMENT_LIMIT, replaced).await.map_err(|_| late())?
     }
 
-    /// Lets the load go on for a while, and records what came of the step.
+    /// Lets the load run for a while, and records the result of the step.
     async fn record(&mut self, what: String, took: Duration, killed: Option<KilledWorker>) -> Result<(), Failure> {
         let pids: Vec<String> =
             self.client.list().await?.iter().filter_map(|info| info.pid).map(|pid| pid.to_string()).collect();
@@ -163,7 +164,7 @@ impl<'a> Scenario<'a> {
         Ok(())
     }
 
-    /// Ends the load. Requests that were on their way at the end of the last step belong to it.
+    /// Ends the load. Requests that were under way at the end of the last step belong to it.
     fn finish(self) -> Vec<Step> {
         let rest = self.load.stop().since(&self.counted.0).all();
         let mut steps = self.steps;
@@ -184,8 +185,8 @@ struct KilledWorker {
 }
 
 impl KilledWorker {
-    /// How many of these requests were inside the worker: sent to it, or under way at that moment to an unknown worker, and
-    /// cut off. Refused or hanging requests are never excused.
+    /// Number of these requests that were inside the worker: sent to it, or under way at that moment to an unknown
+    /// worker, and cut off. Refused or hanging requests are never excused.
     fn lost_inside(&self, losses: &[LostRequest]) -> u64 {
         let inside = |lost: &&LostRequest| {
             matches!(lost.loss, Loss::Reset | Loss::Truncated)
@@ -206,24 +207,24 @@ fn is_online(line: &str, id: u32) -> bool {
 async fn succeeds(operation: impl Future<Output = Result<Report, Failure>>) -> Result<(), Failure> {
     match timeout(STEP_LIMIT, operation).await {
         Ok(report) => check(&report?),
-        Err(_) => Err(Failure::new(format!("the demo's daemon did not do it in {} s", STEP_LIMIT.as_secs()))),
+        Err(_) => Err(Failure::new(format!("the demo's daemon did not finish the step in {} s", STEP_LIMIT.as_secs()))),
     }
 }
 
-/// An error with the first reason why a report is not all done.
+/// An error with the first failure in the report.
 fn check(report: &Report) -> Result<(), Failure> {
     let bad = report.lines.iter().find_map(|line| match &line.verdict {
         Verdict::Done | Verdict::Planned { .. } => None,
-        Verdict::RolledBack => Some(format!("{} of worker {} was taken back", line.verb, line.id)),
+        Verdict::RolledBack => Some(format!("{} of worker {} was rolled back", line.verb, line.id)),
         Verdict::Failed { reason, .. } | Verdict::NotBegun { reason, .. } => {
             Some(format!("{} of worker {}: {reason}", line.verb, line.id))
         }
-        Verdict::Superseded { by } => Some(format!("{} of worker {}: `{by}` came between", line.verb, line.id)),
+        Verdict::Superseded { by } => Some(format!("{} of worker {}: superseded by `{by}`", line.verb, line.id)),
     });
     bad.map_or(Ok(()), |reason| Err(Failure::new(reason)))
 }
 
-/// Where the workers listen.
+/// The address on which the workers listen.
 async fn address(client: &Client) -> Result<SocketAddr, Failure> {
     let all = client.describe_all().await?;
     let found = all.iter().flat_map(|process| &process.listeners).find_map(|listener| listener.address.parse().ok());
@@ -254,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_cut_off_in_the_killed_worker_is_excused() {
+    fn only_requests_inside_the_killed_worker_are_excused() {
         let killed = Instant::now() + Duration::from_secs(10);
         let before = killed - Duration::from_millis(5);
         let dead = killed + Duration::from_millis(300);

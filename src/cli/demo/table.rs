@@ -1,4 +1,4 @@
-//! What the demo came to, as text. PURE.
+//! The result of the demo as text. PURE.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,26 +6,26 @@ use std::time::Duration;
 use comfy_table::{Cell, CellAlignment, Color};
 
 use super::load::Counts;
-use crate::cli::view::{Look, header};
+use crate::cli::view::{Terminal, header};
 
 /// Width of the longest bar.
 const BAR: u64 = 24;
-/// A worker that gets less than this part of an even share, in percent, does not do its part.
+/// A worker with less than this percentage of an even share does not do its part.
 const FAIR: u64 = 50;
 
-/// What goes on after the demo.
+/// Advice printed after the demo.
 pub(super) const WHAT_NEXT: &str = "
 Now with an app of yours (any Node app that listens, unchanged):
   pmr start app.js -i max    one worker for each processor, all on the app's port
   pmr list                   see them; also: pmr logs, pmr describe app
   pmr reload app             new code, no gap";
 
-/// What came of one step.
+/// The result of one step.
 #[derive(Clone, Debug)]
 pub(super) struct Step {
-    /// In a few words.
+    /// Title in the table.
     pub(super) what: String,
-    /// From the command to its end.
+    /// Time from the command to its end.
     pub(super) took: Duration,
     /// Time in which the requests were counted.
     pub(super) length: Duration,
@@ -35,17 +35,17 @@ pub(super) struct Step {
     pub(super) inside: u64,
     /// Requests after the command was done, by the workers of that time.
     pub(super) requests_by_pid: BTreeMap<String, u64>,
-    /// Of these, those with a connection of their own: what is dealt out.
+    /// Of these, requests on a connection of their own: they show how connections are distributed.
     pub(super) connections_by_pid: BTreeMap<String, u64>,
 }
 
 impl Step {
-    /// Lost requests that nothing excuses.
+    /// Number of lost requests that are not excused.
     fn failed(&self) -> u64 {
         self.counts.failed() - self.inside
     }
 
-    /// Least and most of the workers' shares, in percent.
+    /// Smallest and largest share of a worker, in percent.
     fn shares(&self) -> (u64, u64) {
         let all: u64 = self.connections_by_pid.values().sum();
         let percent = |count: Option<&u64>| (count.copied().unwrap_or(0) * 100 + all / 2) / all.max(1);
@@ -58,9 +58,9 @@ impl Step {
     }
 }
 
-/// True if nothing was lost but what no manager can save, and each worker had its share after every step.
+/// True if no request was lost except inside the killed worker, and each worker had its share after every step.
 #[must_use]
-pub(super) fn promise_held(steps: &[Step]) -> bool {
+pub(super) fn passed(steps: &[Step]) -> bool {
     steps.iter().all(|step| step.failed() == 0 && step.is_fair())
 }
 
@@ -74,8 +74,8 @@ pub(super) fn share_bars(by_pid: &BTreeMap<String, u64>) -> Vec<String> {
 
 /// All steps as a table.
 #[must_use]
-pub(super) fn table(steps: &[Step], look: Look) -> String {
-    let mut table = look.table();
+pub(super) fn table(steps: &[Step], terminal: Terminal) -> String {
+    let mut table = terminal.table();
     table.set_header(["step", "took", "requests", "per second", "failed", "share of a worker"].map(header));
     for step in steps {
         table.add_row(row(step));
@@ -106,7 +106,7 @@ fn row(step: &Step) -> Vec<Cell> {
     ]
 }
 
-/// What the table means.
+/// The conclusion from the table.
 #[must_use]
 pub(super) fn verdict(steps: &[Step]) -> String {
     let sum = |of: fn(&Step) -> u64| steps.iter().map(of).sum::<u64>();
@@ -114,8 +114,8 @@ pub(super) fn verdict(steps: &[Step]) -> String {
     let mut lines = Vec::new();
     let excused = match sum(|step| step.inside) {
         0 => None,
-        1 => Some("* 1 request was inside the worker when it was killed: nobody can answer that one.".to_owned()),
-        more => Some(format!("* {more} requests were inside the worker when it was killed: nobody can answer those.")),
+        1 => Some("* 1 request was inside the worker when it was killed: it cannot be answered.".to_owned()),
+        more => Some(format!("* {more} requests were inside the worker when it was killed: they cannot be answered.")),
     };
     let subject = if excused.is_some() { "No other request" } else { "No request" };
     lines.extend(excused);
@@ -167,7 +167,7 @@ fn grouped(number: u64) -> String {
 mod tests {
     use super::*;
 
-    const PLAIN: Look = Look { color: false, width: None };
+    const PLAIN: Terminal = Terminal { color: false, width: None };
 
     fn step(what: &str, counts: Counts, inside: u64, connections: &[(&str, u64)]) -> Step {
         let by_pid: BTreeMap<String, u64> = connections.iter().map(|(pid, n)| ((*pid).to_owned(), *n)).collect();
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_tells_how_a_step_went() {
+    fn a_row_shows_the_result_of_a_step() {
         let killed = step("kill", Counts { answered: 98, reset: 2, ..Counts::default() }, 2, &[("7", 24), ("8", 26)]);
         let table = table(&[good(), killed], PLAIN);
         let rows: Vec<Vec<&str>> = table
@@ -193,10 +193,10 @@ mod tests {
     }
 
     #[test]
-    fn the_promise_holds_while_only_the_killed_worker_loses_requests() {
+    fn the_demo_passes_if_only_the_killed_worker_loses_requests() {
         let killed = step("kill", Counts { answered: 98, reset: 2, ..Counts::default() }, 2, &[("7", 24), ("8", 26)]);
         let steps = [good(), killed];
-        assert!(promise_held(&steps));
+        assert!(passed(&steps));
         let words = verdict(&steps);
         assert!(words.starts_with("* 2 requests were inside"), "{words}");
         assert!(words.contains("No other request of 12,446 failed"), "{words}");
@@ -204,19 +204,19 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_request_breaks_it_and_is_named() {
+    fn a_lost_request_fails_the_demo_and_is_named() {
         let bad = step("reload", Counts { answered: 9, hung: 1, reset: 2, ..Counts::default() }, 0, &[("7", 5)]);
-        assert!(!promise_held(&[good(), bad.clone()]));
+        assert!(!passed(&[good(), bad.clone()]));
         let words = verdict(&[good(), bad]);
         assert_eq!(words, "3 of 12,358 requests FAILED: 2 reset, 1 without an answer in 5 s.");
     }
 
     #[test]
-    fn a_worker_without_work_breaks_it() {
+    fn a_worker_without_requests_fails_the_demo() {
         let idle = step("scale", Counts { answered: 10, ..Counts::default() }, 0, &[("7", 10), ("8", 0)]);
-        assert!(!promise_held(std::slice::from_ref(&idle)));
+        assert!(!passed(std::slice::from_ref(&idle)));
         assert!(verdict(&[idle]).contains("After `scale` a worker got less than half of its share."));
-        assert!(!promise_held(&[step("none", Counts::default(), 0, &[])]));
+        assert!(!passed(&[step("none", Counts::default(), 0, &[])]));
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! A small web server that is a worker of a cluster: what [`crate::worker`] is for, at work. The demo runs on it, and so do
-//! tests that want a clustered app and nothing else.
+//! A small web server that is a worker of a cluster: an example of [`crate::worker`]. The demo uses it, and so do tests
+//! that need a clustered app.
 //!
-//! Told to finish, it says `Connection: close` with each response. A connection on which nothing comes is not closed at
-//! once, since a request may be on its way: it ends by the same time limit as at any other moment.
+//! When it drains, each response has `Connection: close`. An idle connection is not closed at once, because a request
+//! may be under way: it ends by the same time limit as at any other moment.
 
 #[cfg(test)]
 mod tests;
@@ -28,13 +28,13 @@ use crate::cli::ui::Ui;
 use crate::spec::DEFAULT_INSTANCE_VAR;
 use crate::worker::{self, Listener, Stream};
 
-/// First argument of a process that is to be a worker.
+/// First argument of a process that runs as a demo worker.
 pub const PERSONALITY: &str = "__demo-worker";
 
-/// A connection on which no request comes for so long is closed.
+/// A connection without a request for this time is closed.
 const IDLE: Duration = Duration::from_secs(2);
 
-/// What the environment of a worker says.
+/// Settings from the environment of a worker.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// `PORT`, on 127.0.0.1; 0: any, the same for all workers.
@@ -43,7 +43,7 @@ pub struct Settings {
     pub instance: String,
 }
 
-/// Serves until the worker is to leave: the daemon drains it, or SIGINT or SIGTERM comes.
+/// Serves until the worker must end: the daemon drains it, or SIGINT or SIGTERM comes.
 ///
 /// # Errors
 /// If the worker cannot start or listen.
@@ -80,7 +80,7 @@ async fn listen(settings: &Settings) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Serves until told to finish, and then what is left.
+/// Accepts connections until `finish` completes, then serves the open ones to their end.
 ///
 /// Must run inside a `LocalSet`.
 pub async fn serve(mut listener: Listener, settings: &Settings, finish: impl Future<Output = ()>) {
@@ -101,10 +101,10 @@ pub async fn serve(mut listener: Listener, settings: &Settings, finish: impl Fut
     }
 }
 
-/// What the connections share.
+/// State shared by the connections.
 struct Server {
     body: Bytes,
-    /// Each response says that its connection ends.
+    /// True if each response has `Connection: close`.
     closing: Cell<bool>,
     open: Cell<usize>,
     emptied: Notify,
@@ -130,7 +130,7 @@ impl Server {
     }
 }
 
-/// A connection; counted until it ends.
+/// A connection, counted in `open` until it ends.
 struct OpenConnection(Rc<Server>);
 
 impl OpenConnection {
@@ -149,7 +149,7 @@ impl Drop for OpenConnection {
     }
 }
 
-/// Serves one connection to its end. The client sees what goes wrong with it.
+/// Serves one connection to its end. Errors are visible to the client only.
 async fn serve_connection(stream: Stream, connection: OpenConnection) {
     let _ = stream.set_nodelay(true);
     let service = service_fn(|_: Request<Incoming>| {

@@ -1,4 +1,4 @@
-//! The process that the command line runs in, as far as apps depend on it: its directory, its environment, the processors.
+//! The process of the command line, as far as apps depend on it: directory, environment, number of processors.
 
 use std::path::{Path, PathBuf};
 
@@ -6,24 +6,24 @@ use super::input_error::InputError;
 use super::path;
 use crate::spec::Env;
 
-/// The surroundings of the command: what paths are relative to, and what apps inherit.
+/// The context of the command: the base of relative paths, and the environment that apps inherit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// The absolute directory the user is in.
+    /// The current directory, absolute.
     pub cwd: PathBuf,
-    /// The user's environment, as an app may see it.
+    /// The user's environment without variables that belong to the calling process alone.
     pub env: Env,
-    /// How many processors there are, at least 1.
+    /// Number of processors, at least 1.
     pub cpus: u32,
 }
 
 impl Caller {
-    /// That of this process. Fails if the current directory is gone.
+    /// The context of this process. Fails if the current directory no longer exists.
     pub fn current() -> Result<Caller, InputError> {
         let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
         let all: Env = std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
         let cwd = std::env::current_dir()
-            .map_err(|error| InputError::new(format!("the current directory cannot be told: {error}")))?;
+            .map_err(|error| InputError::new(format!("the current directory cannot be found: {error}")))?;
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Caller {
             cwd: path::logical(cwd, all.get("PWD")),
@@ -37,7 +37,8 @@ impl Caller {
     }
 }
 
-/// Variables by which a supervisor talks to one process: no use to any other, and harmful to one that believes them.
+/// Variables by which a supervisor communicates with one process: useless to any other, and harmful to a process that
+/// uses them.
 const OF_ONE_PROCESS: &[&str] = &[
     "NODE_CHANNEL_FD",
     "NODE_CHANNEL_SERIALIZATION_MODE",
@@ -53,7 +54,7 @@ const OF_ONE_PROCESS: &[&str] = &[
     "PMR_PID",
 ];
 
-/// Variables that say which app of pmr or PM2 a process is.
+/// Variables that identify the app of pmr or PM2 that a process belongs to.
 const OF_A_MANAGED_APP: &[&str] = &[
     "pm_id",
     "name",
@@ -95,8 +96,8 @@ const OF_A_MANAGED_APP: &[&str] = &[
     "axm_dynamic",
 ];
 
-/// A caller's environment as its apps may have it: without what belongs to the caller's own process, if that is an app
-/// of ours (or of PM2's) itself.
+/// The environment that apps inherit from a caller: without variables that belong to the caller's own process, if it is
+/// an app of pmr or PM2 itself.
 #[must_use]
 pub fn base_env(mut env: Env) -> Env {
     for name in OF_ONE_PROCESS {

@@ -1,4 +1,4 @@
-//! Files of variables.
+//! Reads files of variables (`env_file`).
 
 use std::path::Path;
 
@@ -7,8 +7,8 @@ use super::input_error::{InputError, reason};
 use super::path::absolute;
 use crate::spec::Env;
 
-/// The variables an owner declares: those of the files, of which the later win, and over them `env`. A file is looked
-/// for like a script: in the app's directory, then where the user is.
+/// The declared variables: those of the files (later files win), overridden by `env`. A file is searched like a script:
+/// in the app's directory, then in the caller's.
 pub(super) fn declared(files: &[String], env: Env, cwd: &Path, caller: &Caller) -> Result<Env, InputError> {
     let mut declared = Env::new();
     for file in files {

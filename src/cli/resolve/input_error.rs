@@ -1,13 +1,13 @@
-//! The error of everything that reads what the user gave.
+//! The error for invalid input of the user.
 
 use std::fmt;
 
-/// What the user gave cannot be used.
+/// Invalid input of the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputError {
     /// What is wrong with what; several lines if there are several mistakes.
     pub message: String,
-    /// What to do about it.
+    /// What the user can do.
     pub hint: Option<String>,
 }
 
@@ -17,7 +17,7 @@ impl InputError {
         InputError { message: message.into(), hint: None }
     }
 
-    /// The same with a hint.
+    /// The same error with a hint.
     #[must_use]
     pub fn hint(self, hint: impl Into<String>) -> InputError {
         InputError { hint: Some(hint.into()), ..self }
@@ -32,7 +32,7 @@ impl fmt::Display for InputError {
 
 impl std::error::Error for InputError {}
 
-/// The system's words for an error, without its number.
+/// The system's message for an error, without its number.
 pub fn reason(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => "it does not exist".to_owned(),

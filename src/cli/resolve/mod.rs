@@ -1,5 +1,5 @@
-//! A draft → a complete [`AppSpec`]: looks up the script, its interpreter, the directory and the files of variables
-//! on this machine, and fails with the reason if one is missing. The daemon trusts what comes out.
+//! Completes a draft to an [`AppSpec`]: finds the script, its interpreter, the directory and the files of variables on
+//! this machine, or fails with the reason. The daemon trusts the result.
 
 mod caller;
 mod env_file;
@@ -65,15 +65,15 @@ pub fn resolve(draft: Draft, caller: &Caller) -> Result<AppSpec, InputError> {
     }
 }
 
-/// Processes that are given their sockets share them.
+/// The mode of an app. Processes with sockets in `listen` share them, so they are a cluster.
 fn mode(draft: &Draft) -> ExecMode {
     match draft.mode {
         None if !draft.activation.listen.is_empty() => ExecMode::Cluster,
-        said => interpreter::exec_mode(said, draft.instances),
+        mode => interpreter::exec_mode(mode, draft.instances),
     }
 }
 
-/// Completes all the drafts of a file, or none: the error names the app.
+/// Completes all the drafts of a file. The error names the app.
 pub fn resolve_all(drafts: Vec<Draft>, caller: &Caller) -> Result<Vec<AppSpec>, InputError> {
     let alone = drafts.len() == 1;
     let one = |draft: Draft| {
@@ -93,7 +93,7 @@ fn confinement(mut confinement: Confinement, cwd: &Path, caller: &Caller) -> Con
     confinement
 }
 
-/// PM2's rule: one log per stream unless a definite number of processes, or a cluster, was asked for.
+/// PM2's rule: one log per stream unless a definite number of processes, or a cluster, is set.
 fn merges_by_default(draft: &Draft) -> bool {
     matches!(draft.instances, None | Some(Instances::Max)) && draft.mode != Some(ExecMode::Cluster)
 }
@@ -117,8 +117,8 @@ fn name(draft: &Draft, found: &Found) -> Result<String, InputError> {
     Ok(name)
 }
 
-/// The name the app of a draft has or would have, for commands that only name what a config file declares. A script
-/// that is gone gives its name all the same.
+/// The name of a draft's app, for commands that only need the names in a config file. Also works if the script no
+/// longer exists.
 pub fn app_name(draft: &Draft, caller: &Caller) -> Option<String> {
     let found = || script::find(draft, &directory(draft, caller).ok()?, caller).ok();
     match &draft.name {

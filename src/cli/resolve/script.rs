@@ -1,4 +1,4 @@
-//! What the user wants to run → what is executed.
+//! Finds the program for `script`: a file, a program in PATH, or a command line, and its interpreter.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -11,19 +11,19 @@ use crate::spec::interpreter::{self, Head, Runner};
 use crate::spec::keys::Draft;
 use crate::spec::{AppSpec, Program};
 
-/// What the word or words of `script` turned out to be.
+/// What `script` refers to.
 #[derive(Debug)]
 pub(super) enum Found {
     /// A file, as a path.
     File(PathBuf),
     /// A program in PATH.
     InPath(PathBuf),
-    /// Neither; but with spaces, so it is a command line.
+    /// Neither, but it has spaces, so it is a command line.
     CommandLine(String),
 }
 
 impl Found {
-    /// The file, if the user named one.
+    /// The file, if `script` is a path.
     pub(super) fn path(&self) -> Option<&Path> {
         match self {
             Found::File(path) => Some(path),
@@ -40,8 +40,8 @@ impl Found {
     }
 }
 
-/// Looks the script up: as a file from the app's directory or from where the user is, then as a program in PATH, then
-/// as a command line.
+/// Finds the script: as a file in the app's directory or in the caller's, then as a program in PATH, then as a command
+/// line.
 pub(super) fn find(draft: &Draft, cwd: &Path, caller: &Caller) -> Result<Found, InputError> {
     let Some(script) = &draft.script else { return Err(InputError::new("there is no script to start")) };
     let paths = [cwd, caller.cwd.as_path()].map(|base| absolute(script, base, caller.home()));
@@ -70,7 +70,7 @@ fn missing(script: &str, path: &Path, cwd: &Path) -> InputError {
     InputError::new(format!("`{script}` is neither a file in {} nor a program in PATH", cwd.display())).hint(hint)
 }
 
-/// A file of the directory with a name close to the one not found.
+/// A file in the directory with a name similar to `script`.
 fn near_miss(script: &str, cwd: &Path) -> Option<String> {
     let names: Vec<String> = std::fs::read_dir(cwd)
         .ok()?
@@ -87,7 +87,7 @@ fn not_a_file(path: &Path) -> InputError {
     if path.is_dir() { error.hint("give the script in it, for instance index.js") } else { error }
 }
 
-/// The PATH the app itself will have.
+/// The PATH of the app itself.
 fn search_path<'a>(draft: &'a Draft, caller: &'a Caller) -> &'a str {
     draft
         .env
@@ -96,7 +96,7 @@ fn search_path<'a>(draft: &'a Draft, caller: &'a Caller) -> &'a str {
         .map_or(crate::os::process::program::DEFAULT_PATH, String::as_str)
 }
 
-/// Decides how what was found is executed.
+/// Decides how the script is executed.
 pub(super) fn program(draft: &Draft, found: &Found, cwd: &Path, caller: &Caller) -> Result<Program, InputError> {
     let lookup = Lookup { cwd, caller, path: search_path(draft, caller) };
     let program = match found {
@@ -104,7 +104,7 @@ pub(super) fn program(draft: &Draft, found: &Found, cwd: &Path, caller: &Caller)
         Found::File(file) | Found::InPath(file) => match draft.interpreter.as_deref() {
             Some("none") => lookup.binary(file)?,
             Some(interpreter) => lookup.script(file, lookup.given(interpreter)?, Vec::new()),
-            None => lookup.by_itself(file)?,
+            None => lookup.without_interpreter(file)?,
         },
     };
     add_interpreter_args(program, draft.interpreter_args.as_deref().unwrap_or_default())
@@ -122,7 +122,7 @@ fn add_interpreter_args(mut program: Program, more: &[String]) -> Result<Program
     Ok(program)
 }
 
-/// Arguments of a command line become part of it: the shell would take them for its own.
+/// Appends arguments to a command line: as arguments of the shell they would not reach the command.
 pub(super) fn append_args(spec: &mut AppSpec) {
     if let Program::CommandLine { line, .. } = &mut spec.program {
         for arg in spec.args.drain(..) {
@@ -159,7 +159,7 @@ impl Lookup<'_> {
             .hint(format!("chmod +x {}", file.display())))
     }
 
-    /// An interpreter the user named: a path, or a name in PATH.
+    /// The interpreter that the user named: a path, or a name in PATH.
     fn given(&self, interpreter: &str) -> Result<String, InputError> {
         if !interpreter.contains('/') && !interpreter.starts_with('~') {
             return if self.has(interpreter) {
@@ -176,8 +176,8 @@ impl Lookup<'_> {
         Err(InputError::new(format!("the interpreter {} {what}", path.display())))
     }
 
-    /// A file of which only the user's word `start` is known: its extension decides, then its first bytes.
-    fn by_itself(&self, file: &Path) -> Result<Program, InputError> {
+    /// A file without a named interpreter: its extension decides, then its first bytes.
+    fn without_interpreter(&self, file: &Path) -> Result<Program, InputError> {
         match interpreter::by_extension(file) {
             Some(Runner::OneOf(names)) => match names.iter().find(|name| self.has(name)) {
                 Some(name) => Ok(self.script(file, (*name).to_owned(), Vec::new())),

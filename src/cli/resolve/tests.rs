@@ -1,4 +1,4 @@
-//! Drafts completed on a small machine of our own: a directory with scripts and a PATH with made-up interpreters.
+//! Drafts are completed in a scratch directory with scripts and a PATH of fake interpreters.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -17,7 +17,7 @@ struct Machine {
 }
 
 impl Machine {
-    /// A home with `bin` in its PATH, holding empty programs of these names, and an empty `srv`, where the user is.
+    /// A home with `bin` in its PATH, with empty programs of these names, and an empty `srv`, the current directory.
     fn with(programs: &[&str]) -> Machine {
         let root = tempfile::tempdir().unwrap();
         let real = root.path().canonicalize().unwrap();
@@ -136,7 +136,7 @@ fn scripts_find_their_interpreter() {
 }
 
 #[test]
-fn what_is_missing_is_told() {
+fn errors_name_what_is_missing() {
     let machine = Machine::with(&["node", "bash"]);
     for (name, text) in [
         ("srv/app.js", ""),
@@ -216,7 +216,7 @@ fn what_is_missing_is_told() {
 }
 
 #[test]
-fn typescript_runs_by_bun_or_by_a_node_that_can() {
+fn typescript_runs_by_bun_or_by_a_node_that_supports_it() {
     let machine = Machine::with(&[]);
     machine.file("srv/x.ts", "");
     machine.program("bin/node", "#!/bin/sh\necho v22.7.0\n");
@@ -266,7 +266,7 @@ fn paths_keep_symbolic_links() {
 }
 
 #[test]
-fn variables_and_the_rest() {
+fn variables_and_other_settings_are_resolved() {
     let machine = Machine::with(&["python3"]);
     machine.file("srv/app/x.py", "");
     machine.file("srv/package.json", r#"{"version": "1.2.3"}"#);
@@ -288,7 +288,7 @@ fn variables_and_the_rest() {
 }
 
 #[test]
-fn a_managed_caller_does_not_hand_on_what_it_is() {
+fn apps_do_not_inherit_the_identity_of_a_managed_caller() {
     let env = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<Env>();
     let free = env(&[("name", "mine"), ("status", "x"), ("PATH", "/bin")]);
     assert_eq!(base_env(free.clone()), free);
@@ -307,7 +307,7 @@ fn a_managed_caller_does_not_hand_on_what_it_is() {
 }
 
 #[test]
-fn names_of_a_config_file_that_is_to_be_stopped() {
+fn app_names_are_found_without_their_scripts() {
     let machine = Machine::with(&["node"]);
     machine.file("srv/my app.js", "");
     let name = |settings| app_name(&draft(&settings), &machine.context);
@@ -318,7 +318,7 @@ fn names_of_a_config_file_that_is_to_be_stopped() {
 }
 
 #[test]
-fn of_several_apps_the_one_that_fails_is_named() {
+fn an_error_in_one_of_several_apps_names_the_app() {
     let machine = Machine::with(&["node"]);
     machine.file("srv/a.js", "");
     let drafts = |second| vec![draft(&json!({"script": "a.js"})), draft(&json!({"script": second, "name": "web"}))];
@@ -328,20 +328,20 @@ fn of_several_apps_the_one_that_fails_is_named() {
     assert_eq!(error.message, "web: there is no script /gone.js");
 }
 
-/// The defaults that the guide, the schema and `--help` show are those of an app that says nothing.
+/// The guide, the schema and `--help` show the defaults of an app without settings.
 #[test]
-fn defaults_of_the_table_are_those_of_a_silent_app() {
+fn the_defaults_of_the_table_are_those_of_an_app_without_settings() {
     let machine = Machine::with(&["node"]);
     machine.file("srv/app.js", "");
-    let silent = machine.resolve(&json!({ "script": "app.js" })).unwrap();
+    let resolved = machine.resolve(&json!({ "script": "app.js" })).unwrap();
     for key in crate::spec::keys::table::KEYS {
         let Some(default) = key.about.fallback.json() else { continue };
         let default: Value = serde_json::from_str(default).unwrap();
         let mut app = json!({ "script": "app.js" });
         app[key.name] = default;
-        assert_eq!(machine.resolve(&app).unwrap(), silent, "{app}");
+        assert_eq!(machine.resolve(&app).unwrap(), resolved, "{app}");
     }
     let clustered = machine.resolve(&json!({ "script": "app.js", "instances": 1 })).unwrap();
-    assert_eq!((silent.instances, silent.mode, clustered.mode), (1, ExecMode::Fork, ExecMode::Cluster));
-    assert_eq!((silent.logs.merge, clustered.logs.merge), (true, false));
+    assert_eq!((resolved.instances, resolved.mode, clustered.mode), (1, ExecMode::Fork, ExecMode::Cluster));
+    assert_eq!((resolved.logs.merge, clustered.logs.merge), (true, false));
 }

@@ -1,4 +1,4 @@
-//! Everything about one process, for people.
+//! All details of one process, for people.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use comfy_table::{Cell, ContentArrangement};
 use super::list::running_for;
 use super::quantity::{memory, span, uptime};
 use super::secret::{self, Redactor};
-use super::{Look, TITLE, exit_words, header, status_color};
+use super::{TITLE, Terminal, exit_words, header, status_color};
 use crate::protocol::info::EpochMs;
 use crate::protocol::{Description, ListenerInfo};
 use crate::spec::health::{Health, OnFail, Probe};
@@ -18,34 +18,34 @@ use crate::spec::{
 
 type Rows = Vec<(&'static str, String)>;
 
-/// The processes one after another, each with a title and its tables.
+/// The processes in order, each with a title and its tables.
 #[must_use]
-pub fn text(described: &[Description], show_secrets: bool, now: EpochMs, look: Look) -> String {
-    described.iter().map(|one| process(one, show_secrets, now, look)).collect::<Vec<_>>().join("\n\n")
+pub fn text(described: &[Description], show_secrets: bool, now: EpochMs, terminal: Terminal) -> String {
+    described.iter().map(|one| process(one, show_secrets, now, terminal)).collect::<Vec<_>>().join("\n\n")
 }
 
-fn process(one: &Description, show_secrets: bool, now: EpochMs, look: Look) -> String {
+fn process(one: &Description, show_secrets: bool, now: EpochMs, terminal: Terminal) -> String {
     let info = &one.info;
     let mut parts = vec![
-        look.paint(TITLE, &format!("Process {} · {} (instance {})", info.id, info.name, info.instance)),
-        table(state(one, now), one, look),
-        look.paint(TITLE, "What it runs"),
-        table(program(one, show_secrets), one, look),
-        look.paint(TITLE, "Rules"),
-        table(rules(&one.spec), one, look),
+        terminal.paint(TITLE, &format!("Process {} · {} (instance {})", info.id, info.name, info.instance)),
+        table(state(one, now), one, terminal),
+        terminal.paint(TITLE, "Program"),
+        table(program(one, show_secrets), one, terminal),
+        terminal.paint(TITLE, "Rules"),
+        table(rules(&one.spec), one, terminal),
     ];
     if !one.spec.env.is_empty() {
         let mut redactor = Redactor::new(show_secrets);
-        parts.push(look.paint(TITLE, "Variables its owner declared"));
+        parts.push(terminal.paint(TITLE, "Declared variables"));
         parts.extend(one.spec.env.iter().map(|(name, value)| format!("  {name}={}", redactor.shown(name, value))));
     }
     parts.push(format!("`pmr logs {0}` follows its output, `pmr env {0}` shows its whole environment", info.id));
     parts.join("\n")
 }
 
-fn table(rows: Rows, one: &Description, look: Look) -> String {
-    let mut table = look.table();
-    if let Some(width) = look.width {
+fn table(rows: Rows, one: &Description, terminal: Terminal) -> String {
+    let mut table = terminal.table();
+    if let Some(width) = terminal.width {
         table.set_content_arrangement(ContentArrangement::Dynamic);
         table.set_width(u16::try_from(width).unwrap_or(u16::MAX));
     }
@@ -72,12 +72,12 @@ fn state(one: &Description, now: EpochMs) -> Rows {
         ("last exit", info.last_exit.map_or_else(|| "none".into(), exit_words)),
     ];
     if let Some(fault) = &info.fault {
-        rows.push(("health check says", fault.clone()));
+        rows.push(("failed health check", fault.clone()));
     }
     if let Some(reason) = &info.reason {
         rows.push(("reason", reason.clone()));
     }
-    rows.extend(one.says.clone().map(|says| ("says", says)));
+    rows.extend(one.says.clone().map(|says| ("status message", says)));
     rows.extend([("cpu", format!("{:.1}%", info.cpu)), ("memory", memory(info.memory))]);
     if info.mode == ExecMode::Cluster || !one.listeners.is_empty() {
         rows.push(("listens on", listeners(one)));
@@ -101,7 +101,7 @@ fn listeners(one: &Description) -> String {
         return one.listeners.iter().map(listener_words).collect::<Vec<_>>().join("\n");
     }
     match one.spec.mechanism() {
-        // Only the script itself takes part in Node's protocol.
+        // Only the script itself uses Node's cluster protocol, no process that it starts.
         Mechanism::Node => {
             "nothing through pmr; if the server is a process that this script starts, give pmr the whole \
                             command line in quotes instead of the script, and it is shared"
@@ -111,7 +111,7 @@ fn listeners(one: &Description) -> String {
     }
 }
 
-/// An address, how connections get from there to the workers, and how many.
+/// An address, the mechanism by which connections get from there to the workers, and the number of workers.
 pub(super) fn listener_words(one: &ListenerInfo) -> String {
     let s = if one.workers == 1 { "" } else { "s" };
     let mut text = format!("{} ({}, {} worker{s}", one.address, one.mechanism, one.workers);
@@ -164,26 +164,32 @@ fn mode(one: &Description) -> String {
         (Mechanism::Node, Balance::Least) => "cluster: pmr sends connections where the fewest are open".into(),
         (Mechanism::Node, Balance::Shared) => "cluster: workers accept from a shared listener".into(),
         (Mechanism::Activation, balance) => {
-            format!("socket activation: it is given what it listens on (`listen`){}", by_kernel(balance))
+            format!("socket activation: it gets its sockets (`listen`) from pmr{}", by_kernel(balance))
         }
         (Mechanism::BindInterception, _) => match &one.obstacle {
             None => {
-                format!("cluster: what a process binds, all share{}{}", limits(&spec.sharing), by_kernel(spec.balance))
+                format!(
+                    "cluster: all processes share the addresses that they bind{}{}",
+                    limits(&spec.sharing),
+                    by_kernel(spec.balance)
+                )
             }
             Some(why) => format!(
-                "cluster: taking over what processes bind is not possible here: {why}; \
+                "cluster: interception of `bind` is not possible here: {why}; \
                  they share a port only if they set SO_REUSEPORT"
             ),
         },
     }
 }
 
-/// How the kernel, which deals connections out to these, does so, if that was asked for.
+/// How the kernel distributes connections to the workers, if `balance` is set.
 fn by_kernel(balance: Balance) -> &'static str {
     match balance {
         Balance::RoundRobin | Balance::Shared => "",
-        Balance::Sticky => "; each client address keeps its worker where the kernel takes a program",
-        Balance::Least => "; the kernel deals to them in turn, `balance: least` holds on pmr's own channel only",
+        Balance::Sticky => "; each client address keeps its worker if the kernel accepts a BPF program",
+        Balance::Least => {
+            "; the kernel distributes connections in turn, `balance: least` works on pmr's own channel only"
+        }
     }
 }
 
@@ -200,12 +206,12 @@ fn queue(spec: &AppSpec) -> String {
     let QueueRule { backlog, max_connections, timeout, shed } = spec.queue;
     let count = |what: &str, number: Option<u32>| number.map(|number| format!("{what} {number}"));
     let after = match shed {
-        Shed::Answer => "a 503",
-        Shed::Close => "an end",
+        Shed::Answer => "get a 503 response",
+        Shed::Close => "are closed",
     };
     let wait = timeout.map_or_else(
         || "connections wait for a worker as long as it takes".to_owned(),
-        |time| format!("connections wait {} for a worker, then get {after}", span(time)),
+        |time| format!("connections wait {} for a worker, then {after}", span(time)),
     );
     let open = match spec.mechanism() {
         Mechanism::Node => "open in a worker: at most",
@@ -220,14 +226,14 @@ fn queue(spec: &AppSpec) -> String {
 fn rules(spec: &AppSpec) -> Rows {
     let (restart, stop) = (&spec.restart, &spec.stop);
     let mut rows = vec![
-        ("starts with pmr", yes(spec.autostart)),
+        ("starts with the daemon", yes(spec.autostart)),
         ("restarts by itself", yes(restart.autorestart)),
         ("restart delay", delay(restart.delay, restart.backoff)),
         ("given up after", format!("{} exits sooner than {}", restart.max_restarts, span(restart.min_uptime))),
         ("stays down after codes", numbers(&restart.stop_exit_codes)),
         ("memory limit", restart.max_memory.map_or_else(|| "none".into(), memory)),
         ("ready when", ready(spec)),
-        ("told to stop by", if stop.with_message { "the message `shutdown`".into() } else { "a signal".into() }),
+        ("stopped by", if stop.with_message { "the message `shutdown`".into() } else { "a signal".into() }),
         ("killed after", span(stop.kill_timeout)),
         ("drain timeout", span(stop.drain_timeout)),
         ("a reload that fails", reload_failure(spec.on_reload_failure).into()),
@@ -241,22 +247,22 @@ fn rules(spec: &AppSpec) -> Rows {
         rows.push(("starts after", words.collect::<Vec<_>>().join(", ")));
     }
     rows.extend(demand(spec));
-    rows.extend(spec.warnings().into_iter().map(|why| ("may not hold", why.to_owned())));
+    rows.extend(spec.warnings().into_iter().map(|why| ("warning", why.to_owned())));
     rows.extend(confinement(&spec.confinement));
     rows
 }
 
 fn reload_failure(policy: OnReloadFailure) -> &'static str {
     match policy {
-        OnReloadFailure::Rollback => "goes back to the release before",
+        OnReloadFailure::Rollback => "is rolled back to the previous release",
         OnReloadFailure::Pause => "stops where it is",
-        OnReloadFailure::Continue => "goes on",
+        OnReloadFailure::Continue => "continues with the other processes",
     }
 }
 
-/// What is asked, how often, and what follows.
+/// The health check: its probe, its interval, and the consequence of failures.
 fn check(health: &Health) -> String {
-    let asked = match &health.probe {
+    let probe = match &health.probe {
         Probe::Http { address: None, path } => format!("GET {path}, of each worker over a connection of its own"),
         Probe::Http { address: Some(address), path } => format!("GET http://{address}{path}"),
         Probe::Tcp { address } => format!("a connection to {address}"),
@@ -269,27 +275,27 @@ fn check(health: &Health) -> String {
     };
     let follows = match health.on_fail {
         OnFail::Restart => "it is unhealthy and replaced",
-        OnFail::Alert => "it is unhealthy, which is told in its history",
+        OnFail::Alert => "it is unhealthy, which is recorded in its history",
         OnFail::None => "it is shown as unhealthy",
     };
     let Health { interval, timeout, .. } = health;
-    format!("{asked}, every {} and within {}; after {failures} {follows}", span(*interval), span(*timeout))
+    format!("{probe}, every {} and within {}; after {failures} {follows}", span(*interval), span(*timeout))
 }
 
-/// When it rests, and when it is taken for hung.
+/// The rules for an idle app, and for one that hangs.
 fn demand(spec: &AppSpec) -> Rows {
     let mut rows = Vec::new();
     if let Some(time) = spec.watchdog {
-        rows.push(("hangs after a silence of", span(time)));
+        rows.push(("hangs without a message for", span(time)));
     }
     if let Some(time) = spec.activation.idle_timeout {
         let least = spec.activation.min_instances.unwrap_or(0);
-        rows.push(("at rest", format!("after {} without a connection, down to {least}", span(time))));
+        rows.push(("idle", format!("after {} without a connection, down to {least}", span(time))));
     }
     rows
 }
 
-/// What was asked for, and nothing of the rest. Each limit is for one process with all it starts.
+/// The limits that are set; others are left out. Each applies to one process with all its child processes.
 fn confinement(rules: &Confinement) -> Rows {
     let mut rows = Vec::new();
     let mut add = |name, value: Option<String>| rows.extend(value.map(|value| (name, value)));
@@ -320,12 +326,12 @@ fn ready(spec: &AppSpec) -> String {
         None => "3 s at a start, 30 s at a reload".into(),
     };
     if spec.health.is_some() {
-        return format!("its health check passes, and nothing else; waits for it {limit}");
+        return format!("its health check passes; waits for it {limit}");
     }
     match (spec.readiness.wait_ready, spec.mode) {
-        (true, _) => format!("the app says `ready`, or READY=1 to NOTIFY_SOCKET; waits for it {limit}"),
+        (true, _) => format!("the app sends `ready`, or READY=1 to NOTIFY_SOCKET; waits for it {limit}"),
         (false, ExecMode::Cluster) if !spec.activation.listen.is_empty() => {
-            format!("it says READY=1, or accepts; waits for it {limit}")
+            format!("it sends READY=1, or accepts connections; waits for it {limit}")
         }
         (false, ExecMode::Cluster) => format!("it listens; waits for it {limit}"),
         (false, ExecMode::Fork) => "it runs".into(),

@@ -1,20 +1,20 @@
-//! What this machine allows, one line for each thing and what to do beneath it.
+//! The findings of `doctor`: a line for each, with advice below it.
 
-use super::{BAD, GOOD, Look, WARNING};
+use super::{BAD, GOOD, Terminal, WARNING};
 use crate::doctor::{Finding, Health};
 
-/// `✓ home: /root/.pmr`, in columns.
+/// Lines such as `✓ home  /root/.pmr`, in columns.
 #[must_use]
-pub fn text(findings: &[Finding], look: Look) -> String {
+pub fn text(findings: &[Finding], terminal: Terminal) -> String {
     let width = findings.iter().map(|finding| finding.subject.len()).max().unwrap_or(0);
-    findings.iter().map(|finding| lines(finding, width, look)).collect::<Vec<_>>().join("\n")
+    findings.iter().map(|finding| lines(finding, width, terminal)).collect::<Vec<_>>().join("\n")
 }
 
-fn lines(finding: &Finding, width: usize, look: Look) -> String {
+fn lines(finding: &Finding, width: usize, terminal: Terminal) -> String {
     let sign = match finding.health {
-        Health::Good => look.paint(GOOD, "✓"),
-        Health::Limited => look.paint(WARNING, "!"),
-        Health::Missing => look.paint(BAD, "✗"),
+        Health::Good => terminal.paint(GOOD, "✓"),
+        Health::Limited => terminal.paint(WARNING, "!"),
+        Health::Missing => terminal.paint(BAD, "✗"),
     };
     let line = format!("{sign} {:width$}  {}", finding.subject, finding.found);
     match &finding.advice {
@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn advice_stands_beneath_what_was_found() {
+    fn advice_stands_below_its_finding() {
         let finding = |subject, health, advice: Option<&str>| Finding {
             subject,
             health,
@@ -38,7 +38,7 @@ mod tests {
         let findings =
             [finding("home", Health::Good, None), finding("open files", Health::Limited, Some("raise the limit"))];
         assert_eq!(
-            text(&findings, Look { color: false, width: None }),
+            text(&findings, Terminal { color: false, width: None }),
             "✓ home        so it is\n! open files  so it is\n              → raise the limit"
         );
     }

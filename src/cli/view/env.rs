@@ -1,22 +1,22 @@
-//! The environment of a process: what it inherited, what its owner declared, what pmr added.
+//! The environment of a process: inherited variables, declared ones, and those that pmr added.
 
 use std::collections::btree_map;
 use std::iter::Peekable;
 
 use super::secret::Redactor;
-use super::{Look, TITLE};
+use super::{TITLE, Terminal};
 use crate::protocol::Description;
 use crate::spec::Env;
 
 type Pairs<'a> = Peekable<btree_map::Iter<'a, String, String>>;
 
-/// The variables of a process, sorted by name; where several sources name one, the strongest wins: pmr's own, then the
-/// owner's, then the inherited. The sources are sorted, so nothing is built or copied.
+/// The variables of a process, sorted by name. If several sources have the same variable, pmr's own value wins, then
+/// the declared one, then the inherited one. The sources are sorted, so nothing is built or copied.
 pub fn of(described: &Description) -> impl Iterator<Item = (&str, &str)> {
     merged([&described.own_env, &described.spec.env, &described.spec.base_env])
 }
 
-/// `strongest_first` merged by name.
+/// Merges the sources by name; earlier sources win.
 fn merged<const N: usize>(strongest_first: [&Env; N]) -> impl Iterator<Item = (&str, &str)> {
     let mut sources: [Pairs<'_>; N] = strongest_first.map(|env| env.iter().peekable());
     std::iter::from_fn(move || {
@@ -30,14 +30,14 @@ fn merged<const N: usize>(strongest_first: [&Env; N]) -> impl Iterator<Item = (&
     })
 }
 
-/// `NAME: value` lines; with several processes each under its own title.
+/// `NAME: value` lines; with several processes, each under its own title.
 #[must_use]
-pub fn text(described: &[Description], show_secrets: bool, look: Look) -> String {
+pub fn text(described: &[Description], show_secrets: bool, terminal: Terminal) -> String {
     let mut redactor = Redactor::new(show_secrets);
     let mut lines = Vec::new();
     for one in described {
         if described.len() > 1 {
-            lines.push(look.paint(TITLE, &format!("[{}]({})", one.info.name, one.info.id)));
+            lines.push(terminal.paint(TITLE, &format!("[{}]({})", one.info.name, one.info.id)));
         }
         lines.extend(of(one).map(|(name, value)| format!("{name}: {}", redactor.shown(name, value))));
     }
@@ -51,7 +51,7 @@ mod tests {
     use crate::protocol::Described;
 
     #[test]
-    fn an_environment_crosses_once_and_comes_back_to_all_that_share_it() {
+    fn a_shared_environment_is_sent_once_and_restored_for_each_process() {
         let one = sample::description();
         let mut other = sample::description();
         other.spec.base_env = std::sync::Arc::default();
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn the_strongest_source_wins() {
+    fn pmrs_variables_win_over_declared_and_inherited_ones() {
         let (own, declared, base) = (
             env(&[("B", "own")]),
             env(&[("A", "declared"), ("B", "no")]),

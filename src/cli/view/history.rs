@@ -1,17 +1,17 @@
-//! What happened, a line for each event.
+//! The history: a line for each event.
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::{BAD, GOOD, Look, WARNING, exit_words};
+use super::{BAD, GOOD, Terminal, WARNING, exit_words};
 use crate::protocol::info::EpochMs;
 use crate::protocol::{Event, EventKind};
 use crate::spec::value;
 
-/// How times and users are told.
+/// How times and users are shown.
 pub struct Names<'a> {
-    /// Where the reader is.
+    /// Time zone of the reader.
     pub zone: TimeZone,
-    /// A user's name by number.
+    /// Name of a user, by uid.
     pub user: &'a dyn Fn(u32) -> String,
 }
 
@@ -24,28 +24,28 @@ impl Names<'_> {
     }
 }
 
-/// The events one below the other.
+/// The events, a line for each.
 #[must_use]
-pub fn text(events: &[Event], names: &Names<'_>, look: Look) -> String {
-    events.iter().map(|event| line(event, names, look)).collect::<Vec<_>>().join("\n")
+pub fn text(events: &[Event], names: &Names<'_>, terminal: Terminal) -> String {
+    events.iter().map(|event| line(event, names, terminal)).collect::<Vec<_>>().join("\n")
 }
 
-fn line(event: &Event, names: &Names<'_>, look: Look) -> String {
-    let who =
+fn line(event: &Event, names: &Names<'_>, terminal: Terminal) -> String {
+    let subject =
         event.process.as_ref().map_or_else(|| "pmr".into(), |process| format!("{} ({})", process.name, process.id));
     let words = words(&event.kind, names);
     let words = match &event.kind {
-        EventKind::Online => look.paint(GOOD, &words),
+        EventKind::Online => terminal.paint(GOOD, &words),
         EventKind::Exited { expected: false, .. }
         | EventKind::StartFailed { .. }
         | EventKind::NotReplaced { .. }
-        | EventKind::Errored { .. } => look.paint(BAD, &words),
+        | EventKind::Errored { .. } => terminal.paint(BAD, &words),
         EventKind::OverMemory { .. }
         | EventKind::Hung { .. }
         | EventKind::WaitingRestart { .. }
         | EventKind::RollingBack { .. }
         | EventKind::TakenBack
-        | EventKind::Recovered { .. } => look.paint(WARNING, &words),
+        | EventKind::Recovered { .. } => terminal.paint(WARNING, &words),
         EventKind::Requested { .. }
         | EventKind::Created
         | EventKind::Started { .. }
@@ -65,48 +65,48 @@ fn line(event: &Event, names: &Names<'_>, look: Look) -> String {
         | EventKind::ShuttingDown
         | EventKind::Lost { .. } => words,
     };
-    format!("{}  {who}  {words}", names.time(event.at))
+    format!("{}  {subject}  {words}", names.time(event.at))
 }
 
-/// A command line with its program's name alone.
+/// A command line without the folder of its program.
 fn shortened(command: &str) -> &str {
     let program = command.split(' ').next().unwrap_or_default();
     &command[program.rfind('/').map_or(0, |slash| slash + 1)..]
 }
 
-/// What happened: `exited with code 1`.
+/// The event as a phrase: `ended by itself: code 1`.
 #[must_use]
 pub fn words(kind: &EventKind, names: &Names<'_>) -> String {
     match kind {
         EventKind::Requested { verb, by } => {
-            format!("`{verb}` was asked by {}: {}", (names.user)(by.uid), shortened(&by.command))
+            format!("`{verb}` was requested by {}: {}", (names.user)(by.uid), shortened(&by.command))
         }
         EventKind::Created => "was added".into(),
         EventKind::Started { pid } => format!("started (pid {pid})"),
         EventKind::StartFailed { error } => format!("could not be started: {error}"),
         EventKind::Online => "online".into(),
-        EventKind::Exited { exit, expected: true } => format!("ended as it was told to ({})", exit_words(*exit)),
+        EventKind::Exited { exit, expected: true } => format!("ended as requested ({})", exit_words(*exit)),
         EventKind::Exited { exit, expected: false } => format!("ended by itself: {}", exit_words(*exit)),
         EventKind::Errored { reason } => format!("given up: {reason}"),
         EventKind::WaitingRestart { delay_ms } => format!("starts again in {delay_ms} ms"),
-        EventKind::Stopping => "is told to stop".into(),
+        EventKind::Stopping => "stopping".into(),
         EventKind::Stopped => "stopped".into(),
-        EventKind::Completed => "completed: it ended with code 0, and that was all there was to do".into(),
+        EventKind::Completed => "completed: it ended with code 0 and is not restarted".into(),
         EventKind::Held { why } => why.clone(),
         EventKind::Deleted => "was deleted".into(),
-        EventKind::Canary { duration_ms } => format!("is a canary, watched for {}", value::in_words(*duration_ms)),
-        EventKind::RollingBack { reason } => format!("goes back to the release before: {reason}"),
+        EventKind::Canary { duration_ms } => format!("is a canary, observed for {}", value::in_words(*duration_ms)),
+        EventKind::RollingBack { reason } => format!("is rolled back to the previous release: {reason}"),
         EventKind::NotReplaced { reason, old_serves } => {
             let rest = if *old_serves { "; the old process goes on serving" } else { "" };
             format!("could not be replaced: {reason}{rest}")
         }
-        EventKind::TakenBack => "its replacement is taken back: the release before serves".into(),
+        EventKind::TakenBack => "its replacement is rolled back: the previous release serves".into(),
         EventKind::Unhealthy { reason } => format!("unhealthy: {reason}"),
         EventKind::Healthy => "healthy again".into(),
-        EventKind::Idle => "rests: nobody needs it".into(),
-        EventKind::Hung { timeout_ms: 0 } => "says that it hangs, and is started again".into(),
+        EventKind::Idle => "idle: stopped until the next connection".into(),
+        EventKind::Hung { timeout_ms: 0 } => "reports that it hangs, and is restarted".into(),
         EventKind::Hung { timeout_ms } => {
-            format!("did not say within {timeout_ms} ms that it is alive, and is started again")
+            format!("did not report within {timeout_ms} ms that it is alive, and is restarted")
         }
         EventKind::OverMemory { bytes, limit } => format!(
             "uses {} of memory, more than its limit of {}, and is replaced",
@@ -118,9 +118,9 @@ pub fn words(kind: &EventKind, names: &Names<'_>) -> String {
         EventKind::Saved => "the list was saved".into(),
         EventKind::Recovered { after, gap_ms, runs } => {
             let how = after.map_or_else(|| "is gone".into(), |exit| format!("died ({})", exit_words(exit)));
-            format!("the daemon {how}; {runs} processes ran on, and another took over after {gap_ms} ms")
+            format!("the daemon {how}; {runs} processes ran on, and the next daemon took over after {gap_ms} ms")
         }
-        EventKind::ShuttingDown => "the daemon ends".into(),
+        EventKind::ShuttingDown => "the daemon shuts down".into(),
         EventKind::Lost { count } => format!("{count} events are missing here"),
     }
 }

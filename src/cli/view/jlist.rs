@@ -1,6 +1,6 @@
-//! The list as JSON in PM2's shape, which scripts everywhere read.
+//! The list as JSON in PM2's format, which many scripts read.
 //!
-//! Environments make it long, so it is written straight from what was received: no value tree, one buffer.
+//! Environments make it long, so the JSON is written directly from the answer of the daemon: no value tree, one buffer.
 
 mod own;
 
@@ -16,7 +16,7 @@ use crate::protocol::{Description, Exit, Status};
 use crate::spec::{ExecMode, Program, signal};
 use own::Own;
 
-/// Keys of `pm2_env` that are the manager's own: a variable of the same name stands only under `env`.
+/// Keys of `pm2_env` that are not variables of the app: a variable of the same name stands only under `env`.
 const RESERVED: [&str; 47] = [
     "args",
     "autorestart",
@@ -87,20 +87,20 @@ struct Mirror<'a>(&'a [(&'a str, &'a str)], &'a str);
 
 impl Serialize for Mirror<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let own = |name: &str| name == self.1 || RESERVED.binary_search(&name).is_ok();
-        serializer.collect_map(self.0.iter().copied().filter(|(name, _)| !own(name)))
+        let reserved = |name: &str| name == self.1 || RESERVED.binary_search(&name).is_ok();
+        serializer.collect_map(self.0.iter().copied().filter(|(name, _)| !reserved(name)))
     }
 }
 
-struct Whole<'a>(&'a [(&'a str, &'a str)]);
+struct Variables<'a>(&'a [(&'a str, &'a str)]);
 
-impl Serialize for Whole<'_> {
+impl Serialize for Variables<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().copied())
     }
 }
 
-/// The number under the name that the app chose for it.
+/// The number of the instance, under the variable name that the app chose for it.
 struct Instance<'a>(&'a str, u32);
 
 impl Serialize for Instance<'_> {
@@ -110,7 +110,7 @@ impl Serialize for Instance<'_> {
     }
 }
 
-/// Arguments, without the values of secrets unless they were asked for.
+/// Arguments. Secrets are redacted unless `show_secrets`.
 struct Args<'a> {
     args: &'a [String],
     show_secrets: bool,
@@ -142,7 +142,7 @@ struct Pm2Env<'a> {
     axm_options: Nothing,
     balance: crate::spec::Balance,
     created_at: u64,
-    env: Whole<'a>,
+    env: Variables<'a>,
     exec_interpreter: &'a str,
     exec_mode: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -189,8 +189,8 @@ struct Pm2Env<'a> {
     watch: bool,
 }
 
-/// One line of JSON: an array with an object for each process. What looks like a secret in variables and arguments is
-/// redacted unless `show_secrets`.
+/// One line of JSON: an array with an object for each process. Values that look like secrets in variables and arguments
+/// are redacted unless `show_secrets`.
 #[must_use]
 pub fn json(described: &[Description], show_secrets: bool) -> Vec<u8> {
     let mut redactor = Redactor::new(show_secrets);
@@ -227,7 +227,7 @@ fn pm2_env<'a>(one: &'a Description, variables: &'a [(&'a str, &'a str)], show_s
     let (pm_exec_path, exec_interpreter, node_args) = program(&spec.program, show_secrets);
     let (exit_code, exit_signal) = match info.last_exit {
         Some(Exit::Code(code)) => (Some(code), None),
-        // PM2 says 0 for a signal death, and scripts expect a number.
+        // PM2 has 0 after a death by signal, and scripts expect a number.
         Some(Exit::Signal(signal)) => (Some(0), Some(signal)),
         Some(Exit::OutOfMemory { .. }) => (Some(0), Some(signal::KILL)),
         Some(Exit::Unknown) | None => (None, None),
@@ -244,7 +244,7 @@ fn pm2_env<'a>(one: &'a Description, variables: &'a [(&'a str, &'a str)], show_s
         axm_options: Nothing::new(),
         balance: spec.balance,
         created_at: info.created_at,
-        env: Whole(variables),
+        env: Variables(variables),
         exec_interpreter,
         exec_mode: exec_mode(info.mode),
         exit_code,
@@ -285,7 +285,7 @@ fn pm2_env<'a>(one: &'a Description, variables: &'a [(&'a str, &'a str)], show_s
     }
 }
 
-/// What is executed, by which interpreter (`none` as in PM2 where there is none), with which arguments of the interpreter.
+/// The program, its interpreter (`none`, as in PM2, if it has none), and the interpreter's arguments.
 fn program(program: &Program, show_secrets: bool) -> (Cow<'_, str>, &str, &[String]) {
     match program {
         Program::Script { script, interpreter, interpreter_args } => {
@@ -312,7 +312,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reserved_keys_are_sorted_and_are_those_that_are_written() {
+    fn the_reserved_keys_are_sorted_and_equal_to_the_written_keys() {
         assert!(RESERVED.is_sorted());
         let mut one = sample::description();
         one.spec.env.clear();
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_are_mirrored_and_never_double_a_key() {
+    fn variables_are_mirrored_and_never_duplicate_a_key() {
         let mut one = sample::description();
         one.spec.env.insert("status".into(), "mine".into());
         let text = String::from_utf8(json(&[one], false)).unwrap();
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_shown_only_when_asked_for() {
+    fn secrets_are_redacted_unless_they_are_requested() {
         let shown = |secrets| String::from_utf8(json(&[sample::description()], secrets)).unwrap();
         assert!(!shown(false).contains("hunter2"));
         assert_eq!(shown(true).matches("hunter2").count(), 4);
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn what_scripts_read_is_there() {
+    fn the_keys_that_scripts_of_pm2_read_are_present() {
         let list: serde_json::Value = serde_json::from_slice(&json(&[sample::description()], false)).unwrap();
         let one = &list[0];
         assert_eq!(one["pid"], 4711);
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_ours_alone_stands_under_one_key() {
+    fn data_that_pm2_does_not_have_stands_under_one_key() {
         let mut one = sample::description();
         one.load = Some((3, 5));
         (one.info.status, one.info.fault) = (Status::Unhealthy, Some("GET /up: status 500".into()));

@@ -6,19 +6,19 @@ use std::time::Duration;
 use comfy_table::{Cell, Color};
 
 use super::quantity::{memory, uptime};
-use super::{Look, cut, header, status_color};
+use super::{Terminal, cut, header, status_color};
 use crate::protocol::info::EpochMs;
 use crate::protocol::{ProcessInfo, Status};
 
 /// Names longer than this are cut, as in PM2.
 const NAME_LIMIT: usize = 40;
 
-/// By what a list is sorted.
+/// The sort order of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Order {
-    /// Which column.
+    /// The column to sort by.
     pub by: Column,
-    /// Greatest first.
+    /// True for the greatest first.
     pub descending: bool,
 }
 
@@ -68,7 +68,7 @@ pub enum Column {
 
 use Column::{Cpu, Id, Memory, Mode, Name, Namespace, Pid, Restarts, Uptime, User, Version, Watching};
 
-/// What is shown, widest first: the first layout that fits is taken.
+/// The layouts, widest first; the first that fits is used.
 const LAYOUTS: [&[Column]; 3] =
     [&Column::ALL, &[Id, Name, Mode, Restarts, Column::Status, Cpu, Memory], &[Id, Name, Column::Status, Cpu, Memory]];
 
@@ -155,20 +155,20 @@ fn percent(value: f32) -> String {
     format!("{}%", text.strip_suffix(".0").unwrap_or(&text))
 }
 
-/// How long the process has been up, if it is.
+/// How long the process has been online, if it is.
 #[must_use]
 pub fn running_for(info: &ProcessInfo, now: EpochMs) -> Option<Duration> {
     let started = info.started_at.filter(|_| matches!(info.status, Status::Online | Status::Unhealthy))?;
     Some(Duration::from_millis(now.saturating_sub(started)))
 }
 
-/// The processes as a table. `now` is what uptimes are counted to.
+/// The processes as a table. Uptimes are counted until `now`.
 #[must_use]
-pub fn table(processes: &[ProcessInfo], order: Order, now: EpochMs, look: Look) -> String {
+pub fn table(processes: &[ProcessInfo], order: Order, now: EpochMs, terminal: Terminal) -> String {
     let sorted = sorted(processes, order);
-    let columns = LAYOUTS.into_iter().find(|columns| fits(columns, &sorted, now, look.width));
+    let columns = LAYOUTS.into_iter().find(|columns| fits(columns, &sorted, now, terminal.width));
     let columns = columns.unwrap_or(LAYOUTS[LAYOUTS.len() - 1]);
-    let mut table = look.table();
+    let mut table = terminal.table();
     table.set_header(columns.iter().map(|column| header(column.title())));
     for info in sorted {
         table.add_row(columns.iter().map(|column| column.cell(&column.text(info, now), info)));
@@ -176,7 +176,7 @@ pub fn table(processes: &[ProcessInfo], order: Order, now: EpochMs, look: Look) 
     table.to_string()
 }
 
-/// One block of lines for each process, for terminals and eyes that want no table.
+/// A block of lines for each process, for narrow terminals and screen readers.
 #[must_use]
 pub fn blocks(processes: &[ProcessInfo], order: Order, now: EpochMs) -> String {
     let block = |info: &&ProcessInfo| {
@@ -187,7 +187,7 @@ pub fn blocks(processes: &[ProcessInfo], order: Order, now: EpochMs) -> String {
     sorted(processes, order).iter().map(block).collect::<Vec<_>>().join("\n")
 }
 
-/// What the table has no room for: who is out of rotation, in words.
+/// Sentences about processes that are out of rotation, for which the table has no room.
 #[must_use]
 pub fn notes(processes: &[ProcessInfo]) -> Vec<String> {
     let out = sorted(processes, Order::default()).into_iter().filter(|info| info.out_of_rotation);

@@ -9,7 +9,7 @@ use crate::guide::{self, roff as page};
 /// A manual page: the name of its file and its text.
 pub type Page = (String, String);
 
-/// All pages of `pmr`, whose version is this.
+/// All pages of `pmr` in the given version.
 #[must_use]
 pub fn pages(mut pmr: Command, version: &'static str) -> Vec<Page> {
     pmr = pmr.disable_help_subcommand(true).version(version);
@@ -28,7 +28,7 @@ pub fn pages(mut pmr: Command, version: &'static str) -> Vec<Page> {
     pages
 }
 
-/// The page of `pmr` itself: its overview stands in place of a list of commands.
+/// The page of `pmr` itself, with its overview instead of a list of commands.
 fn of_pmr(pmr: Command, version: &str, see: &[String]) -> Page {
     let overview = pmr.get_after_help().map(ToString::to_string).unwrap_or_default();
     let man = Man::new(pmr).title("PMR").source(format!("pmr {version}")).manual("pmr commands");
@@ -42,7 +42,7 @@ fn of_pmr(pmr: Command, version: &str, see: &[String]) -> Page {
 fn of_command(command: &Command, version: &str) -> Page {
     let name = format!("pmr-{}", command.get_name());
     let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-    // With dozens of options the synopsis that names each would hide what matters.
+    // With dozens of options, a synopsis that names each would hide the important ones.
     let usage = command.clone().render_usage().to_string();
     let usage = usage.trim_start_matches("Usage:").trim().to_owned();
     let man = Man::new(command.clone().override_usage(usage))
@@ -57,7 +57,7 @@ fn of_command(command: &Command, version: &str) -> Page {
     (format!("{name}.1"), with_head(&man, &rest))
 }
 
-/// What clap knows, then `rest`. Writing to memory does not fail.
+/// The sections that clap renders, then `rest`. Writing to memory does not fail.
 fn with_head(man: &Man, rest: &Roff) -> String {
     let mut head = Vec::new();
     let _ = man
@@ -69,7 +69,8 @@ fn with_head(man: &Man, rest: &Roff) -> String {
     format!("{}{}", String::from_utf8_lossy(&head), rest.render())
 }
 
-/// The end of a command's help: indented lines stay as they are, the others are text; `Examples:` is a section.
+/// Renders the `after_help` of a command: indented lines stay as they are, the others are text; `Examples:` is a
+/// section.
 fn after_help(page: &mut Roff, text: &str) {
     for paragraph in text.split("\n\n") {
         let lines: Vec<&str> = paragraph.lines().collect();

@@ -1,4 +1,4 @@
-//! What people see: values in, text out. Nothing here prints, asks the time or looks at the terminal.
+//! Turns values into text for people. Nothing here prints, reads the clock or queries the terminal.
 
 pub mod daemon_warnings;
 pub mod describe;
@@ -20,17 +20,17 @@ use comfy_table::{Cell, Color, ContentLineStyle, LineStyle, Table, TableStyle};
 use crate::protocol::{Exit, Status};
 use crate::spec::value;
 
-/// How text may look where it goes.
+/// The properties of the terminal to which text is printed.
 #[derive(Clone, Copy, Debug)]
-pub struct Look {
-    /// Colours are wanted.
+pub struct Terminal {
+    /// True if escape codes for colours may be used.
     pub color: bool,
-    /// Columns of the terminal; `None` where there is none.
+    /// Columns of the terminal; `None` if the output is no terminal.
     pub width: Option<usize>,
 }
 
-impl Look {
-    /// An empty table in the house's style.
+impl Terminal {
+    /// An empty table with the borders that all tables of pmr have.
     #[must_use]
     pub fn table(self) -> Table {
         let mut table = Table::new();
@@ -68,7 +68,7 @@ fn status_color(status: Status) -> Color {
     }
 }
 
-/// A cell of a table's first row.
+/// A cell of a header row or column.
 #[must_use]
 pub fn header(text: &str) -> Cell {
     Cell::new(text).fg(Color::Cyan).add_attribute(comfy_table::Attribute::Bold)
@@ -90,8 +90,8 @@ pub fn exit_words(exit: Exit) -> String {
     }
 }
 
-/// Text cut to `limit` characters, the last of them `…` where something is missing. What could steer a terminal is
-/// replaced: names and versions come from outside.
+/// Cuts text to `limit` characters, the last of them `…` if some were cut. Control characters are replaced, because
+/// names and versions come from outside and could control the terminal.
 fn cut(text: &str, limit: usize) -> String {
     let plain = text.chars().map(|character| if character.is_control() { '?' } else { character });
     if text.chars().count() <= limit {

@@ -1,20 +1,20 @@
-//! A page of the guide on a terminal, or as plain text where it goes elsewhere.
+//! Renders a page of the guide for a terminal, or as plain text for other outputs.
 //!
-//! Each word carries its own style, so that a pager may cut the page between any two lines.
+//! Each word has its own style, so that a pager may cut the page between any two lines.
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{ContentArrangement, Table};
 use textwrap::{Options, WordSeparator, WordSplitter, WrapAlgorithm};
 
-use super::Look;
+use super::Terminal;
 use crate::guide::Topic;
 use crate::guide::markdown::{self, Block, Span, parse};
 
-/// Longer lines are hard to read.
+/// Limit of the width in columns: longer lines are hard to read.
 const WIDEST: usize = 100;
-/// Lines where there is no terminal.
+/// Width in columns without a terminal.
 const USUAL: usize = 80;
-/// Narrower than this nothing is wrapped: the lines would be no better.
+/// Smallest width in columns for which text is wrapped.
 const NARROWEST: usize = 20;
 
 const HEADING: Style = Style::new().bold();
@@ -23,9 +23,9 @@ const CODE: Style = AnsiColor::Green.on_default();
 
 /// The page, ready to be shown: lines of at most 100 columns, or the width of the terminal.
 #[must_use]
-pub fn text(page: &str, look: Look) -> String {
-    let width = look.width.unwrap_or(USUAL).clamp(NARROWEST, WIDEST);
-    let mut sheet = Sheet { look, width, lines: Vec::new() };
+pub fn text(page: &str, terminal: Terminal) -> String {
+    let width = terminal.width.unwrap_or(USUAL).clamp(NARROWEST, WIDEST);
+    let mut sheet = Sheet { terminal, width, lines: Vec::new() };
     for block in parse(page) {
         match &block {
             Block::Heading(rank, line) => sheet.heading(*rank, line),
@@ -37,16 +37,16 @@ pub fn text(page: &str, look: Look) -> String {
 
 /// The list of topics.
 #[must_use]
-pub fn topics(topics: &[Topic], look: Look) -> String {
+pub fn topics(topics: &[Topic], terminal: Terminal) -> String {
     let wide = topics.iter().map(|topic| topic.name.len()).max().unwrap_or_default();
     let one = |topic: &Topic| format!("  {:wide$}  {}", topic.name, topic.title());
     let lines: Vec<String> = topics.iter().map(one).collect();
-    let head = look.paint(HEADING, "The guide, by topic (`pmr help TOPIC`):");
+    let head = terminal.paint(HEADING, "The guide, by topic (`pmr help TOPIC`):");
     format!("{head}\n{}", lines.join("\n"))
 }
 
 struct Sheet {
-    look: Look,
+    terminal: Terminal,
     width: usize,
     lines: Vec<String>,
 }
@@ -55,7 +55,7 @@ impl Sheet {
     fn heading(&mut self, rank: u8, line: &[Span]) {
         self.gap();
         let style = if rank == 1 { TITLE } else { HEADING };
-        let words = words(&markdown::plain(line), |word| self.look.paint(style, word));
+        let words = words(&markdown::plain(line), |word| self.terminal.paint(style, word));
         self.wrapped(&words, if rank > 2 { "  " } else { "" }, "");
     }
 
@@ -73,12 +73,12 @@ impl Sheet {
 
     fn code(&mut self, text: &str, indent: &str) {
         for line in text.lines() {
-            let line = if line.is_empty() { String::new() } else { self.look.paint(CODE, line) };
+            let line = if line.is_empty() { String::new() } else { self.terminal.paint(CODE, line) };
             self.lines.push(format!("{indent}  {line}").trim_end().to_owned());
         }
     }
 
-    /// Items of a line or two follow each other at once; a list inside an item does, too.
+    /// A list; there is no empty line between its items, nor before a list inside an item.
     fn list(&mut self, first: Option<u64>, items: &[Vec<Block>], indent: &str) {
         for (item, number) in items.iter().zip(first.unwrap_or_default()..) {
             let mark = if first.is_some() { format!("{number}. ") } else { "- ".to_owned() };
@@ -95,7 +95,7 @@ impl Sheet {
 
     fn table(&mut self, head: &[Vec<Span>], rows: &[Vec<Vec<Span>>], indent: &str) {
         let cells = |row: &[Vec<Span>]| row.iter().map(|cell| markdown::plain(cell)).collect::<Vec<_>>();
-        let mut table: Table = Look { color: false, width: None }.table();
+        let mut table: Table = Terminal { color: false, width: None }.table();
         let width = self.width.saturating_sub(indent.len());
         table.set_width(u16::try_from(width).unwrap_or(u16::MAX));
         table.set_content_arrangement(ContentArrangement::Dynamic);
@@ -106,7 +106,7 @@ impl Sheet {
         self.lines.extend(table.to_string().lines().map(|line| format!("{indent}{line}").trim_end().to_owned()));
     }
 
-    /// Puts down a text of any length; the first line has the mark, and the others stand beneath what follows it.
+    /// Adds a wrapped text. The first line has the mark; the other lines are indented by its width.
     fn wrapped(&mut self, text: &str, indent: &str, mark: &str) {
         let first = format!("{indent}{mark}");
         let rest = " ".repeat(first.len());
@@ -120,13 +120,13 @@ impl Sheet {
         self.lines.extend(textwrap::wrap(text, options).iter().map(ToString::to_string));
     }
 
-    /// Without colours, code keeps its backticks: nothing else would tell it from the text.
+    /// Without colours, code keeps its backticks, which distinguish it from the text.
     fn styled(&self, line: &[Span]) -> String {
         let one = |span: &Span| match span.style {
             markdown::Style::Plain => span.text.clone(),
-            markdown::Style::Strong => words(&span.text, |word| self.look.paint(HEADING, word)),
-            markdown::Style::Emphasis => words(&span.text, |word| self.look.paint(Style::new().italic(), word)),
-            markdown::Style::Code if self.look.color => words(&span.text, |word| self.look.paint(CODE, word)),
+            markdown::Style::Strong => words(&span.text, |word| self.terminal.paint(HEADING, word)),
+            markdown::Style::Emphasis => words(&span.text, |word| self.terminal.paint(Style::new().italic(), word)),
+            markdown::Style::Code if self.terminal.color => words(&span.text, |word| self.terminal.paint(CODE, word)),
             markdown::Style::Code => format!("`{}`", span.text),
         };
         line.iter().map(one).collect()
@@ -139,7 +139,7 @@ impl Sheet {
     }
 }
 
-/// Each word of a text on its own.
+/// Paints each word of a text separately.
 fn words(text: &str, paint: impl Fn(&str) -> String) -> String {
     let one = |word: &str| if word.is_empty() { String::new() } else { paint(word) };
     text.split(' ').map(one).collect::<Vec<_>>().join(" ")
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn plain_text_is_wrapped_and_indented() {
-        let shown = text(PAGE, Look { color: false, width: Some(20) });
+        let shown = text(PAGE, Terminal { color: false, width: Some(20) });
         let expected = "\
 Of x
 
@@ -185,22 +185,22 @@ Next
 
     #[test]
     fn styles_begin_and_end_with_each_word() {
-        let shown = text("a `b c` **d**\n", Look { color: true, width: Some(80) });
+        let shown = text("a `b c` **d**\n", Terminal { color: true, width: Some(80) });
         assert_eq!(shown, "  a \u{1b}[32mb\u{1b}[0m \u{1b}[32mc\u{1b}[0m \u{1b}[1md\u{1b}[0m");
     }
 
     #[test]
-    fn no_page_is_wider_than_its_terminal_but_for_code() {
+    fn no_page_is_wider_than_its_terminal_except_for_code() {
         for topic in TOPICS {
             for (width, widest) in [(Some(60), 60), (Some(300), WIDEST), (None, USUAL)] {
                 let prose: Vec<Block> =
                     parse(topic.text).into_iter().filter(|block| !matches!(block, Block::Code(_))).collect();
-                let mut sheet = Sheet { look: Look { color: false, width }, width: widest, lines: Vec::new() };
+                let mut sheet = Sheet { terminal: Terminal { color: false, width }, width: widest, lines: Vec::new() };
                 prose.iter().for_each(|block| sheet.block(block, "  "));
                 let line = sheet.lines.iter().max_by_key(|line| line.chars().count()).unwrap();
                 let one_word = line.trim_start_matches([' ', '-']).split(' ').count() == 1;
                 assert!(line.chars().count() <= widest || one_word, "{}: {line}", topic.name);
-                assert!(!text(topic.text, Look { color: false, width }).contains('\u{1b}'), "{}", topic.name);
+                assert!(!text(topic.text, Terminal { color: false, width }).contains('\u{1b}'), "{}", topic.name);
             }
         }
     }

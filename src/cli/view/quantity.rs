@@ -36,7 +36,7 @@ pub fn memory(bytes: u64) -> String {
     format!("{}.{}{word}", tenths / 10, tenths % 10)
 }
 
-/// A span a person set: `1600 ms`, `3 s`.
+/// A duration from a setting: `1600 ms`, `3 s`.
 #[must_use]
 pub fn span(span: Duration) -> String {
     match u64::try_from(span.as_millis()).unwrap_or(u64::MAX) {
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_written_as_they_were_meant() {
+    fn whole_seconds_are_written_in_seconds() {
         assert_eq!(["0 ms", "1600 ms", "3 s"], [0, 1600, 3000].map(|ms| span(Duration::from_millis(ms))));
     }
 }

@@ -1,4 +1,4 @@
-//! A process to try the views on.
+//! A sample process for the tests of the views.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,13 +1,13 @@
-//! Which variables are not shown unless asked for: those whose name says that they hold a secret, and addresses with a
-//! password in them. Lists get pasted into chats and bug reports.
+//! Redacts secrets: variables whose name says that they hold one, and addresses with a password. Lists get pasted into
+//! chats and bug reports.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-/// What stands in place of a secret.
+/// Shown instead of a secret.
 pub const REDACTED: &str = "[redacted]";
 
-const TELLING: [&str; 10] = [
+const SECRET_WORDS: [&str; 10] = [
     "PASSWORD",
     "PASSWD",
     "PASSPHRASE",
@@ -20,16 +20,16 @@ const TELLING: [&str; 10] = [
     "CREDENTIAL",
 ];
 
-/// True if a variable of this name is thought to hold a secret.
+/// True if a variable of this name probably holds a secret.
 #[must_use]
-pub fn is_telling(name: &str) -> bool {
+pub fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
-    TELLING.iter().any(|word| name.contains(word))
+    SECRET_WORDS.iter().any(|word| name.contains(word))
         || name.split('_').any(|word| word == "PASS" || word == "DSN")
         || (name.contains("AUTH") && !name.contains("AUTHOR"))
 }
 
-/// True if the value holds an address of the form `scheme://user:password@host`.
+/// True if the value contains an address of the form `scheme://user:password@host`.
 #[must_use]
 pub fn has_password(value: &str) -> bool {
     value.split("://").skip(1).any(|rest| {
@@ -39,53 +39,53 @@ pub fn has_password(value: &str) -> bool {
     })
 }
 
-/// Arguments without what looks like a secret: the value of `NAME=value` and of `--name value` where the name says so, and
-/// addresses with a password.
+/// Arguments with redacted secrets: the value of `NAME=value` and of `--name value` if the name says so, and addresses
+/// with a password.
 pub fn args<'a>(args: impl Iterator<Item = &'a str>) -> impl Iterator<Item = Cow<'a, str>> {
     let mut is_value = false;
     args.map(move |word| {
         let name = word.split_once('=').map_or(word, |(name, _)| name);
-        let telling = is_telling(&name.replace('-', "_"));
+        let has_secret_name = is_secret_name(&name.replace('-', "_"));
         let shown = match word.split_once('=') {
             _ if is_value => REDACTED.into(),
-            Some((name, _)) if telling => format!("{name}={REDACTED}").into(),
+            Some((name, _)) if has_secret_name => format!("{name}={REDACTED}").into(),
             _ if has_password(word) => REDACTED.into(),
             _ => word.into(),
         };
-        is_value = telling && !is_value && word.starts_with('-') && !word.contains('=');
+        is_value = has_secret_name && !is_value && word.starts_with('-') && !word.contains('=');
         shown
     })
 }
 
-/// A command line without what looks like a secret, by the rules of [`args`].
+/// A command line with redacted secrets, by the rules of [`args`].
 #[must_use]
 pub fn command_line(line: &str) -> String {
     args(line.split(' ')).collect::<Vec<_>>().join(" ")
 }
 
-/// Decides what of an environment is shown. The processes of a list have mostly the same variables, so what a name
-/// tells is remembered.
+/// Redacts environments. The processes of a list have mostly the same variables, so the decision about a name is
+/// cached.
 pub struct Redactor<'a> {
     show_secrets: bool,
     known: HashMap<&'a str, bool>,
 }
 
 impl<'a> Redactor<'a> {
-    /// One that shows everything, or not.
+    /// A redactor that redacts nothing if `show_secrets`.
     #[must_use]
     pub fn new(show_secrets: bool) -> Redactor<'a> {
         Redactor { show_secrets, known: HashMap::new() }
     }
 
-    /// The value as it may be shown.
+    /// The value, or [`REDACTED`].
     pub fn shown(&mut self, name: &'a str, value: &'a str) -> &'a str {
         if self.show_secrets || value.is_empty() {
             return value;
         }
-        let telling = *self.known.entry(name).or_insert_with(|| is_telling(name));
-        let is_secret = telling
+        let has_secret_name = *self.known.entry(name).or_insert_with(|| is_secret_name(name));
+        let is_secret = has_secret_name
             || (value.contains('@') && has_password(value))
-            // Of an app that is a command line, this is the whole line.
+            // For an app that is a command line, this variable has the whole line.
             || (name == "pm_exec_path" && value.contains(' ') && command_line(value) != value);
         if is_secret { REDACTED } else { value }
     }
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_tell() {
+    fn names_of_secrets_are_recognised() {
         for name in [
             "DB_PASSWORD",
             "passwd",
@@ -110,15 +110,15 @@ mod tests {
             "DB_PASS",
             "AWS_ACCESS_KEY_ID",
         ] {
-            assert!(is_telling(name), "{name}");
+            assert!(is_secret_name(name), "{name}");
         }
         for name in ["PATH", "PWD", "GIT_AUTHOR_NAME", "PORT", "NODE_ENV", "COMPASS", "KEYBOARD"] {
-            assert!(!is_telling(name), "{name}");
+            assert!(!is_secret_name(name), "{name}");
         }
     }
 
     #[test]
-    fn addresses_with_a_password() {
+    fn addresses_with_a_password_are_recognised() {
         for value in ["postgres://u:p@db/x", "redis://:p@h:6379", "a=1 amqp://g:g@h c", "http://u:p@x@h"] {
             assert!(has_password(value), "{value}");
         }
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_lose_their_secrets_and_nothing_else() {
+    fn secrets_in_arguments_are_redacted_and_nothing_else() {
         let shown = |line: &str| args(line.split(' ')).collect::<Vec<_>>().join(" ");
         for (line, expected) in [
             ("--port 80 --password=x -v", "--port 80 --password=[redacted] -v"),
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redactor_shows_secrets_only_when_told() {
+    fn a_redactor_shows_secrets_only_if_it_is_set_to() {
         assert_eq!(Redactor::new(false).shown("pm_exec_path", "app --token x"), REDACTED);
         assert_eq!(Redactor::new(false).shown("pm_exec_path", "/srv/my app.js"), "/srv/my app.js");
         assert_eq!(Redactor::new(false).shown("TOKEN", "x"), REDACTED);

@@ -1,14 +1,14 @@
-//! The views, compared to what they shall look like, with fixed width, colour and time.
+//! The views with fixed width, colour and time.
 
 use super::list::{Order, blocks, table};
-use super::{Look, describe, env, exit_words, report, sample};
+use super::{Terminal, describe, env, exit_words, report, sample};
 use crate::protocol::{Description, Exit, ProcessInfo, ReportLine, Status, Verdict};
 use crate::spec::ExecMode;
 
 const NOW: u64 = 1_000_000 + 3 * 3_600_000;
 
-fn plain(width: Option<usize>) -> Look {
-    Look { color: false, width }
+fn plain(width: Option<usize>) -> Terminal {
+    Terminal { color: false, width }
 }
 
 fn three() -> Vec<ProcessInfo> {
@@ -58,7 +58,7 @@ fn an_empty_list_is_a_table_without_rows() {
 }
 
 #[test]
-fn lists_are_sorted_as_asked() {
+fn lists_are_sorted_by_the_chosen_column() {
     let ids = |order: &str| -> Vec<String> {
         let text = table(&three(), order.parse().unwrap(), NOW, plain(None));
         text.lines().skip(3).take(3).map(|line| line.chars().nth(2).unwrap().to_string()).collect()
@@ -71,14 +71,14 @@ fn lists_are_sorted_as_asked() {
 }
 
 #[test]
-fn colour_says_how_it_is() {
-    let text = table(&three(), Order::default(), NOW, Look { color: true, width: None });
+fn statuses_are_coloured() {
+    let text = table(&three(), Order::default(), NOW, Terminal { color: true, width: None });
     assert!(text.contains("\u{1b}[38;5;10m online") && text.contains("\u{1b}[38;5;9m stopped"), "{text:?}");
     assert_eq!(anstream::adapter::strip_str(&text).to_string(), table(&three(), Order::default(), NOW, plain(None)));
 }
 
 #[test]
-fn a_name_cannot_steer_the_terminal() {
+fn control_characters_in_names_are_replaced() {
     let evil = ProcessInfo { name: "a\u{1b}[2Jb".into(), ..sample::info() };
     assert!(table(&[evil], Order::default(), NOW, plain(None)).contains("a?[2Jb"));
     let long = ProcessInfo { name: "x".repeat(60), ..sample::info() };
@@ -86,13 +86,13 @@ fn a_name_cannot_steer_the_terminal() {
 }
 
 #[test]
-fn the_mini_list_has_a_block_for_each() {
+fn the_mini_list_has_a_block_for_each_process() {
     let text = blocks(&[sample::info()], Order::default(), NOW);
     assert!(text.starts_with("+--- api\nid : 3\nnamespace : default\n"), "{text}");
 }
 
 #[test]
-fn report_lines_say_what_became_of_each() {
+fn a_report_has_a_line_for_each_process() {
     let line = |verdict| ReportLine { id: 3, name: "api".into(), verb: "reload".into(), verdict };
     let text = |verdict| report::line(&line(verdict), plain(None));
     assert_eq!(text(Verdict::Done), "[api](3) ✓");
@@ -105,7 +105,7 @@ fn report_lines_say_what_became_of_each() {
 }
 
 #[test]
-fn what_to_do_is_said_where_node_workers_listen_on_nothing() {
+fn the_description_of_a_node_worker_without_listeners_has_advice() {
     let idle = Description { listeners: Vec::new(), ..sample::description() };
     let text = describe::text(&[idle], false, NOW, plain(None));
     assert!(
@@ -115,7 +115,7 @@ fn what_to_do_is_said_where_node_workers_listen_on_nothing() {
 }
 
 #[test]
-fn a_description_shows_secret_arguments_only_when_asked_for() {
+fn a_description_redacts_secret_arguments_unless_they_are_requested() {
     let mut one = sample::description();
     one.spec.args = vec!["--password=hunter3".into(), "--port=80".into()];
     let shown = |secrets| describe::text(&[one.clone()], secrets, NOW, plain(None));
@@ -124,7 +124,7 @@ fn a_description_shows_secret_arguments_only_when_asked_for() {
 }
 
 #[test]
-fn a_description_is_complete_and_keeps_secrets() {
+fn a_description_is_complete_and_redacts_secrets() {
     let text = describe::text(&[sample::description()], false, NOW, plain(None));
     for expected in [
         "Process 3 · api (instance 1)",
@@ -160,7 +160,7 @@ fn a_description_fits_the_terminal() {
 }
 
 #[test]
-fn the_environment_of_a_process() {
+fn the_environment_is_sorted_and_redacts_secrets() {
     let one = env::text(&[sample::description()], false, plain(None));
     assert_eq!(
         one,
@@ -171,7 +171,7 @@ fn the_environment_of_a_process() {
 }
 
 #[test]
-fn exits_have_words() {
+fn exits_are_shown_as_words() {
     assert_eq!(exit_words(Exit::Code(1)), "code 1");
     assert_eq!(exit_words(Exit::Signal(9)), "signal 9 (SIGKILL)");
     assert_eq!(exit_words(Exit::Signal(40)), "signal 40");

@@ -1,4 +1,4 @@
-//! The balancer's promises, on examples and on random histories.
+//! The balancer's invariants, on examples and on random histories.
 
 use std::collections::HashMap;
 
@@ -23,7 +23,7 @@ fn idle_workers_take_turns() {
     let mut balancer = balancer(3);
     let mut order = Vec::new();
     for _ in 0..6 {
-        let Next::To(run) = balancer.next(WEB, ANY, &[], START) else { panic!("somebody is free") };
+        let Next::To(run) = balancer.next(WEB, ANY, &[], START) else { panic!("a worker has room") };
         balancer.answered(run, START);
         order.push(run.0);
     }
@@ -31,13 +31,13 @@ fn idle_workers_take_turns() {
 }
 
 #[test]
-fn turns_are_kept_for_each_listener() {
+fn each_listener_has_turns_of_its_own() {
     let mut balancer = balancer(2);
     balancer.serve(ADMIN, Run(1));
     balancer.serve(ADMIN, Run(2));
     for _ in 0..4 {
         for listener in [WEB, ADMIN] {
-            let Next::To(run) = balancer.next(listener, ANY, &[], START) else { panic!("somebody is free") };
+            let Next::To(run) = balancer.next(listener, ANY, &[], START) else { panic!("a worker has room") };
             balancer.answered(run, START);
         }
     }
@@ -46,7 +46,7 @@ fn turns_are_kept_for_each_listener() {
 }
 
 #[test]
-fn fewest_unanswered_goes_first_and_the_window_ends() {
+fn the_worker_with_the_fewest_unanswered_is_next_up_to_the_window() {
     let mut balancer = balancer(2);
     for _ in 0..2 * WINDOW {
         assert!(matches!(balancer.next(WEB, ANY, &[], START), Next::To(_)));
@@ -58,7 +58,7 @@ fn fewest_unanswered_goes_first_and_the_window_ends() {
 }
 
 #[test]
-fn a_silent_worker_gets_no_second() {
+fn a_silent_worker_gets_no_second_connection() {
     let mut balancer = balancer(1);
     assert_eq!(balancer.next(WEB, ANY, &[], START), Next::To(Run(1)));
     assert!(balancer.has_room(WEB, MAX_SILENCE));
@@ -70,7 +70,7 @@ fn a_silent_worker_gets_no_second() {
 }
 
 #[test]
-fn one_that_all_turn_down_is_told_from_one_that_may_yet_be_taken() {
+fn a_connection_that_all_refuse_differs_from_one_that_may_still_be_taken() {
     let mut balancer = balancer(2);
     assert_eq!(balancer.next(WEB, ANY, &[Run(1), Run(2)], START), Next::AllRefused);
     assert_eq!(balancer.next(WEB, ANY, &[Run(1)], START), Next::To(Run(2)));
@@ -83,24 +83,24 @@ fn one_that_all_turn_down_is_told_from_one_that_may_yet_be_taken() {
 }
 
 #[test]
-fn a_newcomer_takes_its_turn_but_no_more() {
+fn a_new_worker_takes_its_turn_and_no_more() {
     let mut balancer = balancer(2);
     for _ in 0..10 {
-        let Next::To(run) = balancer.next(WEB, ANY, &[], START) else { panic!("somebody is free") };
+        let Next::To(run) = balancer.next(WEB, ANY, &[], START) else { panic!("a worker has room") };
         balancer.answered(run, START);
     }
     balancer.join(Run(3), 3);
     balancer.serve(WEB, Run(3));
     let mut order = Vec::new();
     for _ in 0..6 {
-        let Next::To(run) = balancer.next(WEB, ANY, &[], START) else { panic!("somebody is free") };
+        let Next::To(run) = balancer.next(WEB, ANY, &[], START) else { panic!("a worker has room") };
         balancer.answered(run, START);
         order.push(run.0);
     }
     assert_eq!(order, [3, 1, 2, 3, 1, 2]);
 }
 
-/// A small generator, so that a failure names the seed that shows it again.
+/// A pseudo-random generator (xorshift), so that a failure can be repeated by its seed.
 struct Dice(u64);
 
 impl Dice {
@@ -112,7 +112,7 @@ impl Dice {
     }
 }
 
-/// What the balancer ought to know, kept the slow and plain way.
+/// What the balancer should know, computed in a slow and simple way.
 #[derive(Default)]
 struct Truth {
     serving: HashMap<Run, bool>,
@@ -172,25 +172,25 @@ fn choose(balancer: &mut Balancer, truth: &mut Truth, dice: &mut Dice, now: Dura
             assert!(!refused.contains(&run), "{run:?} had refused it");
             assert!(truth.load(run) < WINDOW as usize);
             let idle = able.iter().any(|r| !refused.contains(r) && truth.load(*r) == 0);
-            assert!(!idle || truth.load(run) == 0, "an idle worker was passed over");
+            assert!(!idle || truth.load(run) == 0, "an idle worker was skipped");
             truth.unanswered.push(run);
         }
         Next::AllRefused => assert!(able.iter().all(|run| refused.contains(run))),
         Next::Wait => {
             let idle = able.iter().find(|run| !refused.contains(run) && truth.load(**run) == 0);
-            assert_eq!(idle, None, "an idle worker was left without");
+            assert_eq!(idle, None, "an idle worker got no connection");
         }
     }
 }
 
 #[test]
-fn random_histories_keep_the_promises() {
+fn random_histories_keep_the_invariants() {
     for seed in 1..=2000 {
         let (mut balancer, mut truth, mut dice) = (Balancer::default(), Truth::default(), Dice(seed * 0x9E37_79B9));
         for tick in 0..120 {
             step(&mut balancer, &mut truth, &mut dice, Duration::from_micros(tick * 300));
         }
-        // Whatever happened before: once all is answered, the turns are even to within one.
+        // When all connections are answered, the turns of the workers differ by one at most, whatever happened before.
         for run in truth.unanswered.drain(..) {
             balancer.answered(run, Duration::from_secs(1));
         }
@@ -217,7 +217,7 @@ fn client(number: u32) -> Client {
     Client::at(std::net::Ipv4Addr::from_bits(0x0A00_0000 + number).into())
 }
 
-/// Whose each of so many clients is.
+/// The worker of each of this many clients.
 fn owners(balancer: &mut Balancer, clients: u32) -> Vec<Run> {
     let each = |number| match balancer.next(WEB, client(number), &[], START) {
         Next::To(run) => {
@@ -230,13 +230,13 @@ fn owners(balancer: &mut Balancer, clients: u32) -> Vec<Run> {
 }
 
 #[test]
-fn a_client_is_one_however_its_address_is_written() {
+fn an_ipv4_address_mapped_to_ipv6_is_the_same_client() {
     let [v4, mapped, other] = ["10.0.0.1", "::ffff:10.0.0.1", "::1"].map(|text| Client::at(text.parse().unwrap()));
     assert!(v4 == mapped && v4 != other);
 }
 
 #[test]
-fn sticky_clients_keep_their_worker_and_a_successor_inherits_them() {
+fn sticky_clients_keep_their_worker_and_its_successor_inherits_them() {
     let mut balancer = ruled(Balance::Sticky, None, 4);
     let before = owners(&mut balancer, 1000);
     assert_eq!(before, owners(&mut balancer, 1000));
@@ -267,7 +267,7 @@ fn scaling_moves_few_sticky_clients() {
 }
 
 #[test]
-fn a_sticky_client_waits_for_its_worker_and_a_nameless_one_takes_turns() {
+fn a_sticky_client_waits_for_its_worker_and_one_without_an_address_takes_turns() {
     let mut balancer = ruled(Balance::Sticky, None, 3);
     let owner = owners(&mut balancer, 1)[0];
     for _ in 0..WINDOW {
@@ -279,7 +279,7 @@ fn a_sticky_client_waits_for_its_worker_and_a_nameless_one_takes_turns() {
 }
 
 #[test]
-fn least_goes_where_the_fewest_are_open() {
+fn balance_least_chooses_the_worker_with_the_fewest_open_connections() {
     let mut balancer = ruled(Balance::Least, None, 3);
     for (run, open) in [(1, 5), (2, 1), (3, 3)] {
         balancer.set_open(Run(run), open);
@@ -291,7 +291,7 @@ fn least_goes_where_the_fewest_are_open() {
 }
 
 #[test]
-fn no_worker_has_more_than_the_most() {
+fn no_worker_has_more_than_max_connections() {
     let mut balancer = ruled(Balance::RoundRobin, Some(2), 2);
     balancer.set_open(Run(1), 2);
     balancer.set_open(Run(2), 1);
@@ -312,7 +312,7 @@ struct Player {
 }
 
 #[test]
-fn random_histories_keep_to_credit_limit_and_owner() {
+fn random_histories_respect_credit_limit_and_sticky_owner() {
     for seed in 1..=3000 {
         let mut dice = Dice(seed * 0x9E37_79B9);
         let balance = [Balance::RoundRobin, Balance::Sticky, Balance::Least][dice.roll(3) as usize];
@@ -360,17 +360,17 @@ fn deal(
 ) {
     let Next::To(run) = balancer.next(WEB, client, &[], now) else { return };
     let chosen = players[&run];
-    assert!(chosen.sent < chosen.credit.min(WINDOW_WITH_CREDIT), "more than was granted");
-    assert!(most.is_none_or(|most| chosen.open + chosen.sent < most), "more than it may have");
+    assert!(chosen.sent < chosen.credit.min(WINDOW_WITH_CREDIT), "more than its credit");
+    assert!(most.is_none_or(|most| chosen.open + chosen.sent < most), "more than max_connections");
     if balance == Balance::Sticky {
         let hash = |player: &Player| affinity(client.0.unwrap(), player.instance);
-        assert!(players.values().all(|other| hash(other) <= hash(&chosen)), "it belongs to another");
+        assert!(players.values().all(|other| hash(other) <= hash(&chosen)), "the client belongs to another worker");
     }
     players.get_mut(&run).unwrap().sent += 1;
 }
 
 #[test]
-fn who_is_passed_over_gets_what_nobody_else_can_take() {
+fn an_ejected_worker_gets_what_no_other_can_take() {
     let mut balancer = balancer(2);
     balancer.serve(ADMIN, Run(1));
     balancer.eject(Run(1));
@@ -380,7 +380,7 @@ fn who_is_passed_over_gets_what_nobody_else_can_take() {
     assert!(!balancer.has_room(WEB, late));
     assert_eq!(balancer.next(WEB, ANY, &[], late), Next::Wait, "the other is busy, and does not matter");
     balancer.answered(Run(1), late);
-    assert_eq!(balancer.next(WEB, ANY, &[Run(2)], late), Next::To(Run(1)), "the other does not want it");
+    assert_eq!(balancer.next(WEB, ANY, &[Run(2)], late), Next::To(Run(1)), "the other has refused it");
     balancer.exclude(Run(2));
     assert_eq!(balancer.next(WEB, ANY, &[], late), Next::To(Run(1)));
     assert!(balancer.admit(Run(1)) && !balancer.admit(Run(1)));

@@ -1,9 +1,9 @@
 //! Limits on what workers may send: how many notices may wait for the owner, and how long a worker's messages may keep
 //! the daemon from others.
 //!
-//! The owner gets notices by an unbounded queue. A worker that sends more than the owner can handle (who handles those of
-//! others, too) is not read from until the owner has caught up. Its messages wait in the kernel meanwhile, and then the
-//! worker itself waits.
+//! The owner gets notices by an unbounded queue. A worker that sends more than the owner can handle (which handles
+//! those of other workers, too) is not read from until the owner has caught up. Its messages wait in the kernel
+//! meanwhile, and then the worker itself waits.
 
 use tokio::sync::watch;
 

@@ -9,7 +9,7 @@ use crate::os::net::connection;
 use crate::protocol::Run;
 use crate::spec::Balance;
 
-/// A connection on its way to a worker. It is open in the daemon, too, until the worker has said that it took it.
+/// A connection on its way to a worker. It is open in the daemon, too, until the worker has confirmed that it took it.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) socket: Rc<AcceptedSocket>,

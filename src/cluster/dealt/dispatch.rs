@@ -8,12 +8,12 @@
 //! ```
 //!
 //! A listener's task accepts only while a worker has room. Otherwise connections wait in the kernel's queue, where they
-//! cost nothing and survive the daemon's death. An accepted connection stays open in the daemon until a worker has said
-//! that it took it.
+//! cost nothing and survive the daemon's death. An accepted connection stays open in the daemon until a worker has
+//! confirmed that it took it.
 //!
 //! There are two reasons to accept more, up to [`MAX_WAITING`]: a client that waits for its own worker
-//! ([`Balance::Sticky`]) must not hold up the others; and a connection that may wait for a limited time only must be known
-//! to wait.
+//! ([`Balance::Sticky`]) must not hold up the others; and a connection that may wait for a limited time only must be
+//! known to wait.
 
 use std::io;
 use std::rc::Rc;
@@ -184,8 +184,8 @@ impl ClusterState {
         }
     }
 
-    /// Hands a connection to the worker whose turn it is, or queues it. Wakes no task: the listener's own task would wake
-    /// itself.
+    /// Hands a connection to the worker whose turn it is, or queues it. Wakes no task: the listener's own task would
+    /// wake itself.
     fn hand_or_queue(&mut self, mut connection: Connection) {
         let id = connection.listener;
         let Some(listener) = self.listeners.get_mut(&id) else { return };
@@ -293,11 +293,12 @@ impl ClusterState {
         self.wake_idle();
     }
 
-    /// A worker that was told to disconnect closes its servers before it says anything else. One that answered the sync
-    /// message and still listens was not told: the previous daemon saved that it was about to, and was killed.
+    /// A worker that gets a disconnect closes its servers before it sends anything else. One that answered the sync
+    /// message and still listens did not get it: the previous daemon saved that it was about to send it, and was
+    /// killed.
     fn repeat_disconnect(&mut self, run: Run) {
-        let told = self.members.get(&run).is_some_and(|member| member.asked_to_disconnect);
-        if told
+        let requested = self.members.get(&run).is_some_and(|member| member.asked_to_disconnect);
+        if requested
             && self.listeners.values().any(|listener| listener.is_held_by(run))
             && let Some(member) = self.members.get_mut(&run)
         {

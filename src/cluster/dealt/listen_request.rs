@@ -31,7 +31,7 @@ pub(crate) struct ListenRequest<'a> {
     pub(crate) fd: Option<i64>,
     /// libuv's flags.
     pub(crate) flags: Option<u32>,
-    /// The length of the accept queue. Node says `false` where it has no meaning.
+    /// The length of the accept queue. Node sends `false` where it has no meaning.
     pub(crate) backlog: Option<Number>,
     /// Whether all users may read the socket file.
     pub(crate) readable_all: Option<bool>,

@@ -31,12 +31,12 @@ pub(crate) const ORPHAN_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) id: ListenerId,
-    /// What the worker asked for: equal requests share one listener.
+    /// The address and options that workers requested: equal requests share one listener.
     pub(crate) name: String,
     /// The unique name that workers know it by, as JSON.
     pub(crate) key: String,
     pub(crate) address: LocalAddress,
-    /// Dropped before the socket.
+    /// Its entry in the ledger. Dropped before the socket, so that the ledger never names a closed descriptor.
     pub(crate) kept: KeptFd,
     pub(crate) endpoint: Endpoint,
     /// The first worker's TLS ticket keys, for all workers.
@@ -196,7 +196,7 @@ impl Listener {
         tcp && self.is_held_by(run)
     }
 
-    /// The listener as users see it. `on_channel` tells whether a worker gets its connections on pmr's own channel.
+    /// The listener as users see it. `on_channel` is true for a worker that gets its connections on pmr's own channel.
     pub(crate) fn info(&self, balance: Balance, on_channel: impl Fn(Run) -> bool) -> ListenerInfo {
         let (mechanism, prefix) = match &self.endpoint {
             Endpoint::Dealt(_) => (balance.in_words(), ""),

@@ -1,4 +1,4 @@
-//! Which listeners are open: opened when the first worker asks, kept as long as the app exists.
+//! Which listeners are open. A listener is opened at the first worker's request and kept as long as the app exists.
 //!
 //! A listener outlives its workers: while there is none, connections wait in the kernel for the next. It is closed
 //! - when the app as a whole is deleted;
@@ -32,7 +32,7 @@ fn errno(error: &std::io::Error) -> i32 {
 }
 
 impl ClusterState {
-    /// Opens a listener that no worker has asked for before. `balance` is how its connections get to the workers.
+    /// Opens a listener that no worker has requested before. `balance` is how its connections get to the workers.
     ///
     /// # Errors
     /// The errno for the worker.

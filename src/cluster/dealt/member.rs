@@ -1,6 +1,7 @@
 //! One worker with a channel: what is known of it, and how connections get to it. Whichever way they go, a connection
-//! stays open in the daemon until the worker has said that it took it; what is queued for the worker can be cancelled;
-//! and a channel of an earlier daemon begins with a sync message that shows which connections were in flight.
+//! stays open in the daemon until the worker has confirmed that it took it; what is queued for the worker can be
+//! cancelled; and a channel of an earlier daemon begins with a sync message that shows which connections were in
+//! flight.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -28,12 +29,12 @@ pub(crate) struct Member {
     pub(crate) life: watch::Sender<Life>,
     /// `process.version`, once the preload module has sent its hello: the worker can drain.
     pub(crate) node_version: Option<String>,
-    /// The worker reports how many connections are open in it. Connections that it takes between two reports are added by
-    /// the daemon.
+    /// The worker reports how many connections are open in it. Connections that it takes between two reports are added
+    /// by the daemon.
     pub(crate) reports_open: bool,
     /// [`reply::DRAIN`] was sent.
     pub(crate) asked_to_drain: bool,
-    /// The worker was told to disconnect, or is about to be.
+    /// The worker was sent a disconnect, or is about to be.
     pub(crate) asked_to_disconnect: bool,
     /// The first address that it reported to listen on. Only the first is kept: some workers go through many ports.
     pub(crate) listening: Option<String>,
@@ -80,7 +81,8 @@ pub(crate) enum Transport {
 #[derive(Debug)]
 pub(crate) struct PmrChannel {
     pub(crate) channel: Rc<packets::Channel>,
-    /// The worker sent a hello of a version that this daemon speaks. Until then it counts as one that listens by itself.
+    /// The worker sent a hello of a version that this daemon speaks. Until then it counts as one that listens by
+    /// itself.
     pub(crate) welcomed: bool,
     /// The token of a SYNC that is not answered yet.
     pub(crate) sync_token: Option<u64>,

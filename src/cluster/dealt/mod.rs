@@ -1,10 +1,11 @@
-//! Connections that pass through the daemon: it accepts them and passes each to a worker over the channel of that worker.
+//! Connections that pass through the daemon: it accepts them and passes each to a worker over the channel of that
+//! worker.
 //!
 //! The files form layers, and each imports only those above it in this list:
 //! - what travels and by which way: `connection`, `write_queue`, `listen_request`, the wires of `node` and `channel`;
 //! - what is known of one listener (`listener`) and of one worker (`member`), and their records (`record`);
 //! - what is known of all (`state`), which connection goes where (`dispatch`), which listeners are open (`listeners`),
-//!   who is in rotation (`rotation`), and connections of the daemon's own (`probes`);
+//!   which workers are in rotation (`rotation`), and connections of the daemon's own (`probes`);
 //! - what a worker's messages mean (`node::session`, `channel::session`), how a worker joins and leaves (`workers`,
 //!   `drain`), and how the next daemon goes on with all of it (`recover`).
 

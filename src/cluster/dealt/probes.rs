@@ -1,5 +1,5 @@
-//! A connection of the daemon's own to one worker, past the rotation: the port is shared, so a connection to it could be
-//! answered by another worker.
+//! A connection of the daemon's own to one worker, past the rotation: the port is shared, so a connection to it could
+//! be answered by another worker.
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -19,7 +19,7 @@ impl ClusterState {
             return None;
         }
         let (reply, stream) = oneshot::channel();
-        // A client that waits for a worker without credit gives up after a while, and asks again.
+        // A client that waits for a worker without credit gives up after a while, and tries again.
         self.probes.retain(|probe| !probe.reply.is_closed());
         self.probes.push(PendingProbe { run, reply });
         self.serve_probes(run);
@@ -65,7 +65,8 @@ impl ClusterState {
     }
 }
 
-/// The two ends of a TCP connection, the client's first. Node wants a TCP handle, which the end of a socket pair is not.
+/// The two ends of a TCP connection, the client's first. Node wants a TCP handle, which the end of a socket pair is
+/// not.
 fn tcp_pair() -> io::Result<(TcpStream, TcpStream)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let client = TcpStream::connect(listener.local_addr()?)?;

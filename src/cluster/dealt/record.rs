@@ -1,8 +1,8 @@
 //! The cluster's record in the ledger: all that the next daemon cannot learn from the open files.
 //!
-//! It is written whole each time something changes, before a worker is told; never for a single connection. A reader
-//! ignores fields it does not know and takes missing ones for empty, so that a newer and an older daemon can follow each
-//! other. Field names on disk are fixed; where the code uses another word, the field is renamed for serde.
+//! It is written whole each time something changes, before a worker is notified; never for a single connection. A
+//! reader ignores fields it does not know and takes missing ones for empty, so that a newer and an older daemon can
+//! follow each other. Field names on disk are fixed; where the code uses another word, the field is renamed for serde.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;

@@ -2,10 +2,10 @@
 //!
 //! Sockets and channels are open still, and what workers sent since waits in the channels. A connection that waited in
 //! the daemon is dealt out anew. One that was handed over stays with its worker until the worker answers for it, or
-//! answers the sync message, which shows that it was never sent ([`super::node::outgoing`]). A connection without a slot
-//! was accepted just before the end: its own address tells which listener it came in by.
+//! answers the sync message, which shows that it was never sent ([`super::node::outgoing`]). A connection without a
+//! slot was accepted just before the end: its own address shows which listener it came in by.
 //!
-//! The record says what *was about to be done*, so all of this may happen twice: the next daemon may die in the middle.
+//! The record has what *was about to be done*, so all of this may happen twice: the next daemon may die in the middle.
 
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
@@ -193,7 +193,8 @@ fn take_unplaced(state: &ClusterState, all: &mut Vec<OwnedFd>) -> Vec<(OwnedFd, 
     taken
 }
 
-/// Connections that were handed over come first, so that the balancer knows who is busy when the others are dealt out.
+/// Connections that were handed over come first, so that the balancer knows which workers are busy when the others are
+/// dealt out.
 fn resume_connections(
     state: &mut ClusterState,
     placed: Vec<(OwnedFd, ListenerId, Place)>,

@@ -36,7 +36,8 @@ impl ClusterState {
         let (unsent, sent) = all.into_iter().partition(|(seq, _)| member.cancel(*seq));
         member.pending = sent;
         self.dispatch_all(unsent);
-        // This worker may be the last that has not refused a connection, or the last of all: what waits is looked at again.
+        // This worker may be the last that has not refused a connection, or the last of all: waiting connections are
+        // dispatched again.
         self.wake_all();
     }
 

@@ -1,5 +1,6 @@
-//! All that a cluster knows of connections that pass through the daemon: its workers, its listeners, and the connections
-//! between them. Each change that the next daemon must know of is saved here, and each notice is sent from here.
+//! All that a cluster knows of connections that pass through the daemon: its workers, its listeners, and the
+//! connections between them. Each change that the next daemon must know of is saved here, and each notice is sent from
+//! here.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -22,7 +23,7 @@ use crate::cluster::options::ClusterOptions;
 use crate::cluster::persist::StateStore;
 use crate::protocol::Run;
 
-/// The message by which an app says that it is ready (`process.send('ready')`).
+/// The message by which an app reports that it is ready (`process.send('ready')`).
 pub(crate) const READY: &str = "ready";
 
 /// The state as the tasks of a cluster hold it: they end when the cluster does.

@@ -1,4 +1,4 @@
-//! Finds out when a worker accepts connections. No program reports that by itself: one that listens may still be loading,
+//! Detects when a worker accepts connections. No program reports that by itself: one that listens may still be loading,
 //! or may never accept.
 //!
 //! While the worker's queue is out of rotation, the daemon makes a connection of its own to the queue; the kernel completes

@@ -1,4 +1,5 @@
-//! Connections that the kernel deals: each worker accepts from a queue of its own, which the daemon opened or holds a copy of.
+//! Connections that the kernel distributes: each worker accepts from a queue of its own, which the daemon opened or of
+//! which it holds a copy.
 
 mod accept_probe;
 pub(crate) mod activation;

@@ -1,4 +1,4 @@
-//! Workers that never come to an end.
+//! Workers that send without end.
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -9,57 +9,57 @@ use super::*;
 use crate::os::net::packets;
 use crate::protocol::channel::{FromWorker, VERSION};
 
-/// More than all that can be on its way: read at one go, and let through before.
+/// More notices than can wait: those of one read, and those that were let through before.
 const BOUND: usize = 20_000;
 
-/// Somebody who writes to a channel as fast as he can, until he is let go of.
+/// A thread that writes to a channel as fast as it can, until it is dropped.
 struct Babbler {
-    enough: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Babbler {
-    fn new(mut speak: impl FnMut() + Send + 'static) -> Babbler {
-        let enough = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&enough);
+    fn new(mut write_once: impl FnMut() + Send + 'static) -> Babbler {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
-            while !told.load(Ordering::Relaxed) {
-                speak();
+            while !stopped.load(Ordering::Relaxed) {
+                write_once();
             }
         });
-        Babbler { enough, thread: Some(thread) }
+        Babbler { stop, thread: Some(thread) }
     }
 
-    /// In lines, many at a time.
+    /// Writes lines, many at a time.
     fn of_lines(channel: OwnedFd) -> Babbler {
         use std::io::Write;
         let mut channel = UnixStream::from(channel);
         channel.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
         let lines = b"1\n".repeat(8 << 10);
-        // One that nobody listens to tries again.
+        // A write fails while the channel is full. It is tried again.
         Babbler::new(move || drop(channel.write_all(&lines)))
     }
 }
 
 impl Drop for Babbler {
     fn drop(&mut self) {
-        self.enough.store(true, Ordering::Relaxed);
+        self.stop.store(true, Ordering::Relaxed);
         self.thread.take().map(JoinHandle::join);
     }
 }
 
 #[test]
-fn one_who_says_more_than_the_owner_takes_in_waits() {
+fn a_worker_that_sends_more_than_the_owner_handles_must_wait() {
     play(async {
         let mut stage = Stage::new();
         let (ours, theirs) = fdpass::channel_pair().unwrap();
         stage.cluster.join(Run(1), 0, ours, WorkerProtocol::None);
         let babbler = Babbler::of_lines(theirs);
-        until("much is told", || stage.notices.len() >= 256).await;
+        until("many notices wait", || stage.notices.len() >= 256).await;
         for _ in 0..3 {
-            quiet().await;
+            settle().await;
             assert!(stage.notices.len() < BOUND, "{} notices wait", stage.notices.len());
-            // Whoever takes it in hears on.
+            // When the owner has handled them, more come.
             for _ in 0..BOUND {
                 assert_eq!(stage.notice().await, Notice::Message { run: Run(1), data: json!(1) });
             }
@@ -69,7 +69,7 @@ fn one_who_says_more_than_the_owner_takes_in_waits() {
 }
 
 #[test]
-fn one_whose_children_talk_on_is_buried_all_the_same() {
+fn a_worker_is_removed_though_its_children_keep_writing() {
     play(async {
         let stage = Stage::new();
         let (ours, theirs) = fdpass::channel_pair().unwrap();
@@ -80,7 +80,7 @@ fn one_whose_children_talk_on_is_buried_all_the_same() {
 }
 
 #[test]
-fn the_same_on_a_channel_of_our_own() {
+fn a_worker_on_pmrs_own_channel_must_wait_and_is_removed_too() {
     play(async {
         let mut stage = Stage::new();
         let (ipc, _theirs) = fdpass::channel_pair().unwrap();
@@ -89,8 +89,8 @@ fn the_same_on_a_channel_of_our_own() {
         packets::send(&theirs, &FromWorker::Hello { version: VERSION }.encode(), &[]).unwrap();
         rustix::io::ioctl_fionbio(&theirs, true).unwrap();
         let _babbler = Babbler::new(move || drop(packets::send(&theirs, &FromWorker::Ready.encode(), &[])));
-        until("much is told", || stage.notices.len() >= 256).await;
-        quiet().await;
+        until("many notices wait", || stage.notices.len() >= 256).await;
+        settle().await;
         assert!(stage.notices.len() < BOUND, "{} notices wait", stage.notices.len());
         for _ in 0..BOUND {
             assert_eq!(stage.notice().await, Notice::Message { run: Run(1), data: json!("ready") });
@@ -100,17 +100,18 @@ fn the_same_on_a_channel_of_our_own() {
 }
 
 #[test]
-fn one_who_listens_here_and_there_is_remembered_once() {
+fn the_record_keeps_one_address_of_a_worker_that_listens_on_many() {
     play(async {
         let mut stage = Stage::new();
         let worker = stage.worker(1);
         let length = |stage: &Stage| stage.records()[&record_key(APP)].len();
         let mut before = 0;
         for port in 10_001..10_020 {
-            let said = json!({"act": "listening", "address": "127.0.0.1", "port": port, "addressType": 4, "fd": -1});
+            let listening =
+                json!({"act": "listening", "address": "127.0.0.1", "port": port, "addressType": 4, "fd": -1});
             let mut line = json!({"cmd": "NODE_CLUSTER"});
-            line.as_object_mut().unwrap().extend(said.as_object().unwrap().clone());
-            worker.say(&line);
+            line.as_object_mut().unwrap().extend(listening.as_object().unwrap().clone());
+            worker.send(&line);
             let address = format!("127.0.0.1:{port}");
             assert_eq!(stage.notice().await, Notice::Listening { run: Run(1), address, accepts: true });
             before = if before == 0 { length(&stage) } else { before };

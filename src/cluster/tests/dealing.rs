@@ -1,4 +1,4 @@
-//! Listening, and who gets which connection.
+//! Listening, and which worker gets which connection.
 
 use std::io::{Read, Write};
 
@@ -19,7 +19,7 @@ fn idle_workers_get_connections_in_turn_on_one_port() {
                 tokio::task::yield_now().await;
                 socket.read_exact(&mut got).unwrap();
                 assert_eq!(&got, b"hello", "round {round}");
-                quiet_answers().await;
+                wait_for_answers().await;
             }
         }
         let counts: Vec<u64> = (1..=3).map(|run| stage.cluster.connections(Run(run))).collect();
@@ -29,15 +29,15 @@ fn idle_workers_get_connections_in_turn_on_one_port() {
     });
 }
 
-/// Lets an answer arrive.
-async fn quiet_answers() {
+/// Gives an answer the time to arrive.
+async fn wait_for_answers() {
     for _ in 0..5 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
 #[test]
-fn the_dead_workers_connections_go_to_another() {
+fn the_unanswered_connections_of_a_dead_worker_go_to_another() {
     play(async {
         let stage = Stage::new();
         let (one, two) = (stage.listening(1).await, stage.listening(2).await);
@@ -56,14 +56,14 @@ fn the_dead_workers_connections_go_to_another() {
 }
 
 #[test]
-fn a_live_but_silent_worker_keeps_what_it_has() {
+fn a_silent_worker_keeps_its_connection_and_gets_no_second() {
     play(async {
         let stage = Stage::new();
         let (one, two) = (stage.listening(1).await, stage.listening(2).await);
         let _clients = [one.connect(), one.connect()];
         let _held = one.connection().await;
         two.accept().await;
-        quiet().await;
+        settle().await;
         assert!(two.has_nothing(), "it may wake up and read from it");
         let more: Vec<TcpStream> = (0..6).map(|_| two.connect()).collect();
         for _ in &more {
@@ -74,7 +74,7 @@ fn a_live_but_silent_worker_keeps_what_it_has() {
 }
 
 #[test]
-fn what_one_turns_down_another_takes() {
+fn a_connection_that_one_worker_refuses_goes_to_another() {
     play(async {
         let stage = Stage::new();
         let (one, two) = (stage.listening(1).await, stage.listening(2).await);
@@ -82,22 +82,22 @@ fn what_one_turns_down_another_takes() {
         let (seq, _) = one.connection().await;
         one.answer(seq, false);
         two.accept().await;
-        quiet_answers().await;
+        wait_for_answers().await;
         assert_eq!((stage.cluster.connections(Run(1)), stage.cluster.connections(Run(2))), (0, 1));
     });
 }
 
 #[test]
-fn one_turned_down_waits_for_the_busy_one_without_spinning() {
+fn a_refused_connection_waits_for_the_busy_worker_without_spinning() {
     play(async {
         let stage = Stage::new();
         let (one, two) = (stage.listening(1).await, stage.listening(2).await);
         let _clients = [one.connect(), one.connect()];
         let (refused, _) = one.connection().await;
         let (held, _socket) = two.connection().await;
-        quiet().await;
+        settle().await;
         one.answer(refused, false);
-        quiet().await;
+        settle().await;
         assert!(two.has_nothing() && one.has_nothing());
         two.answer(held, true);
         two.accept().await;
@@ -105,7 +105,7 @@ fn one_turned_down_waits_for_the_busy_one_without_spinning() {
 }
 
 #[test]
-fn what_all_turn_down_waits_instead_of_spinning() {
+fn a_connection_that_all_workers_refuse_is_offered_again_after_a_pause() {
     play(async {
         let stage = Stage::new();
         let (one, two) = (stage.listening(1).await, stage.listening(2).await);
@@ -122,7 +122,7 @@ fn what_all_turn_down_waits_instead_of_spinning() {
         }
         assert!(begin.elapsed() > Duration::from_millis(500), "{offers} offers in {:?}", begin.elapsed());
         let taken = async { tokio::join!(refuse_on(&one), two.accept()) };
-        tokio::time::timeout(PATIENCE, taken).await.expect("it is offered again");
+        tokio::time::timeout(TIME_LIMIT, taken).await.expect("it is offered again");
     });
 }
 
@@ -133,13 +133,13 @@ async fn refuse_on(worker: &Fake) {
 }
 
 #[test]
-fn a_connection_that_lost_its_file_is_given_again() {
+fn a_connection_whose_file_was_lost_goes_to_another_worker() {
     play(async {
         let stage = Stage::new();
         let (one, two) = (stage.listening(1).await, stage.listening(2).await);
         let _client = one.connect();
         one.connection().await;
-        one.say(&json!({"cmd": "NODE_HANDLE_NACK"}));
+        one.send(&json!({"cmd": "NODE_HANDLE_NACK"}));
         two.accept().await;
     });
 }
@@ -196,7 +196,7 @@ fn failures_to_listen_reach_the_worker_as_errno() {
 }
 
 #[test]
-fn the_first_workers_ticket_keys_are_everybodys() {
+fn all_workers_get_the_ticket_keys_of_the_first() {
     play(async {
         let stage = Stage::new();
         let first = stage.worker(1).query(json!({"data": {"ticketKeys": "aa"}})).await;
@@ -207,17 +207,17 @@ fn the_first_workers_ticket_keys_are_everybodys() {
 }
 
 #[test]
-fn shared_sockets_are_handed_out_and_udp_always_is() {
+fn workers_get_shared_sockets_with_balance_shared_and_for_udp() {
     play(async {
         let stage = Stage::with(Balance::Shared);
         let (one, two) = (stage.worker(1), stage.worker(2));
         for worker in [&one, &two] {
             let tcp = worker.query(json!({})).await;
             assert_eq!((&tcp["type"], &tcp["msg"]["errno"]), (&json!("net.Native"), &json!(0)));
-            worker.say(&json!({"cmd": "NODE_HANDLE_ACK"}));
+            worker.send(&json!({"cmd": "NODE_HANDLE_ACK"}));
             let udp = worker.query(json!({"addressType": "udp4", "fd": -1})).await;
             assert_eq!(udp["type"], "dgram.Native");
-            worker.say(&json!({"cmd": "NODE_HANDLE_ACK"}));
+            worker.send(&json!({"cmd": "NODE_HANDLE_ACK"}));
             assert_eq!(worker.files.borrow().len(), 2);
         }
         let listeners = stage.cluster.listeners();
@@ -227,7 +227,7 @@ fn shared_sockets_are_handed_out_and_udp_always_is() {
 }
 
 #[test]
-fn files_never_pile_up_behind_unread_messages() {
+fn a_second_file_waits_while_long_messages_are_unread() {
     play(async {
         let stage = Stage::new();
         let one = stage.listening(1).await;
@@ -236,7 +236,7 @@ fn files_never_pile_up_behind_unread_messages() {
         let _clients: Vec<TcpStream> = (0..3).map(|_| one.connect()).collect();
         assert_eq!(one.next().await.unwrap(), json!(text));
         let (first, _socket) = one.connection().await;
-        quiet().await;
+        settle().await;
         assert!(one.has_nothing(), "a second file must not follow before the first is acknowledged");
         one.answer(first, true);
         one.accept().await;

@@ -1,23 +1,23 @@
-//! God dies while connections are on their way, and the next one goes on. Workers and clients notice nothing.
+//! God dies while connections are in flight, and the next God goes on. Workers and clients notice nothing.
 
 use std::io::{Read, Write};
 
 use super::*;
 
-/// The worker that has the socket says so to the client, who has heard nothing before.
+/// Answers the client through the worker's socket. Asserts that the client gets this answer and nothing else.
 fn serve(socket: OwnedFd, client: &mut TcpStream) {
     let mut socket = TcpStream::from(socket);
     socket.write_all(b"served").unwrap();
-    // God may have it open still.
+    // God may still have the connection open, so it does not end by the drop.
     socket.shutdown(std::net::Shutdown::Write).unwrap();
     let mut got = String::new();
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.set_read_timeout(Some(TIME_LIMIT)).unwrap();
     client.read_to_string(&mut got).unwrap();
     assert_eq!(got, "served");
 }
 
-/// A connection that all have turned down waits with us.
-async fn turned_down(one: &Fake) -> TcpStream {
+/// A connection that its only worker has refused, so that it waits in God.
+async fn refused_connection(one: &Fake) -> TcpStream {
     let client = one.connect();
     let (seq, _) = one.connection().await;
     one.answer(seq, false);
@@ -26,40 +26,40 @@ async fn turned_down(one: &Fake) -> TcpStream {
 }
 
 #[test]
-fn one_that_waits_with_us_is_dealt_out() {
+fn a_connection_that_waits_in_god_is_sent_by_the_next_god() {
     play(async {
         let stage = Stage::new();
         let one = stage.listening(1).await;
-        let mut client = turned_down(&one).await;
-        heard(&one).await;
+        let mut client = refused_connection(&one).await;
+        wait_until_read(&one).await;
         let remains = stage.die().await;
         assert!(matches!(remains.connections[..], [(_, Place::Waiting { .. })]));
         let stage = remains.recover();
-        one.reassure().await;
+        one.refuse_sync().await;
         serve(one.accept().await, &mut client);
-        heard(&one).await;
+        wait_until_read(&one).await;
         assert_eq!(stage.cluster.connections(Run(1)), 1);
     });
 }
 
 #[test]
-fn one_accepted_and_not_written_down_is_found_by_its_address() {
+fn an_accepted_connection_without_a_slot_is_found_by_its_address() {
     play(async {
         let stage = Stage::new();
         let one = stage.listening(1).await;
-        let mut client = turned_down(&one).await;
-        heard(&one).await;
+        let mut client = refused_connection(&one).await;
+        wait_until_read(&one).await;
         let mut remains = stage.die().await;
         let (socket, _) = remains.connections.pop().unwrap();
         remains.rest.push(socket);
         let _stage = remains.recover();
-        one.reassure().await;
+        one.refuse_sync().await;
         serve(one.accept().await, &mut client);
     });
 }
 
 #[test]
-fn what_is_not_a_connection_of_ours_is_left_alone() {
+fn files_that_are_no_connections_of_the_cluster_are_left_alone() {
     play(async {
         let stage = Stage::new();
         let one = stage.listening(1).await;
@@ -86,7 +86,7 @@ fn what_is_not_a_connection_of_ours_is_left_alone() {
 }
 
 #[test]
-fn one_handed_over_stays_with_its_worker() {
+fn a_connection_that_was_handed_over_stays_with_its_worker() {
     play(async {
         for acknowledged in [false, true] {
             let stage = Stage::new();
@@ -94,20 +94,20 @@ fn one_handed_over_stays_with_its_worker() {
             let mut client = one.connect();
             let (seq, socket) = one.connection().await;
             if acknowledged {
-                one.say(&json!({"cmd": "NODE_HANDLE_ACK"}));
-                heard(&one).await;
+                one.send(&json!({"cmd": "NODE_HANDLE_ACK"}));
+                wait_until_read(&one).await;
             }
-            let stage = stage.reborn().await;
-            quiet().await;
+            let stage = stage.restart_god().await;
+            settle().await;
             assert!(two.has_nothing(), "the first may read from it");
             if acknowledged {
-                one.say(&json!({"cmd": "NODE_CLUSTER", "ack": seq, "accepted": true, "seq": 1}));
+                one.send(&json!({"cmd": "NODE_CLUSTER", "ack": seq, "accepted": true, "seq": 1}));
             } else {
                 one.answer(seq, true);
             }
-            one.reassure().await;
+            one.refuse_sync().await;
             serve(socket, &mut client);
-            quiet().await;
+            settle().await;
             assert!(one.has_nothing() && two.has_nothing());
             assert_eq!(stage.cluster.connections(Run(1)), 1);
         }
@@ -115,22 +115,22 @@ fn one_handed_over_stays_with_its_worker() {
 }
 
 #[test]
-fn one_written_down_as_handed_over_and_never_sent_is_sent() {
+fn a_connection_marked_as_handed_over_but_not_sent_is_sent() {
     play(async {
         let stage = Stage::new();
         let one = stage.listening(1).await;
-        let mut client = turned_down(&one).await;
-        heard(&one).await;
+        let mut client = refused_connection(&one).await;
+        wait_until_read(&one).await;
         let mut remains = stage.die().await;
         let Place::Waiting { listener, .. } = remains.connections[0].1 else { panic!("it waits") };
         remains.connections[0].1 = Place::Handed { listener, run: 1, seq: (1 << 32) + 900 };
         let stage = remains.recover();
         let mut second = one.connect();
-        one.reassure().await;
+        one.refuse_sync().await;
         let mut sockets = vec![one.accept().await, one.accept().await];
-        heard(&one).await;
+        wait_until_read(&one).await;
         assert_eq!(stage.cluster.connections(Run(1)), 2);
-        // They come in any order.
+        // The connections come in any order.
         for client in [&mut client, &mut second] {
             let own = client.local_addr().unwrap();
             let at = sockets.iter().position(|s| TcpStream::from(s.try_clone().unwrap()).peer_addr().unwrap() == own);
@@ -140,7 +140,7 @@ fn one_written_down_as_handed_over_and_never_sent_is_sent() {
 }
 
 #[test]
-fn an_answer_nobody_read_is_heard_by_the_next() {
+fn the_next_god_reads_an_answer_that_the_previous_one_did_not() {
     play(async {
         for accepted in [true, false] {
             let stage = Stage::new();
@@ -148,23 +148,23 @@ fn an_answer_nobody_read_is_heard_by_the_next() {
             let mut client = one.connect();
             let (seq, socket) = one.connection().await;
             one.answer(seq, accepted);
-            let stage = stage.reborn().await;
-            one.reassure().await;
+            let stage = stage.restart_god().await;
+            one.refuse_sync().await;
             if accepted {
                 serve(socket, &mut client);
             } else {
                 drop(socket);
-                two.reassure().await;
+                two.refuse_sync().await;
                 serve(two.accept().await, &mut client);
             }
-            heard(&one).await;
+            wait_until_read(&one).await;
             assert_eq!(stage.cluster.connections(Run(1)), u64::from(accepted));
         }
     });
 }
 
 #[test]
-fn the_dead_workers_connections_go_to_another_whoever_of_the_two_died_first() {
+fn the_connections_of_a_dead_worker_go_to_another_whether_it_or_god_died_first() {
     play(async {
         for worker_first in [true, false] {
             let stage = Stage::new();
@@ -181,7 +181,7 @@ fn the_dead_workers_connections_go_to_another_whoever_of_the_two_died_first() {
                 drop(one);
                 stage
             };
-            two.reassure().await;
+            two.refuse_sync().await;
             serve(two.accept().await, &mut client);
             stage.cluster.gone(Run(1));
             assert!(!stage.records()[&record_key(APP)].contains("\"run\":1,"));
@@ -190,32 +190,32 @@ fn the_dead_workers_connections_go_to_another_whoever_of_the_two_died_first() {
 }
 
 #[test]
-fn what_is_said_twice_is_done_once() {
+fn an_answer_that_is_read_twice_counts_once() {
     play(async {
         let stage = Stage::new();
         let (one, two) = (stage.listening(1).await, stage.listening(2).await);
         let mut client = one.connect();
         let (seq, socket) = one.connection().await;
         one.answer(seq, true);
-        heard(&one).await;
-        let stage = stage.reborn().await;
-        // God died before he took it away.
+        wait_until_read(&one).await;
+        let stage = stage.restart_god().await;
+        // The answer again: the previous God died before it took the line out of the channel.
         one.answer(seq, true);
-        heard(&one).await;
+        wait_until_read(&one).await;
         serve(socket, &mut client);
         let mut more: Vec<TcpStream> = (0..2).map(|_| two.connect()).collect();
-        one.reassure().await;
-        two.reassure().await;
+        one.refuse_sync().await;
+        two.refuse_sync().await;
         serve(one.accept().await, &mut more[0]);
         serve(two.accept().await, &mut more[1]);
-        heard(&one).await;
-        // The first was counted under the God before, who wrote that down nowhere.
+        wait_until_read(&one).await;
+        // The previous God counted the first connection, but the count was not saved.
         assert_eq!(stage.cluster.connections(Run(1)), 1);
     });
 }
 
 #[test]
-fn no_file_overtakes_the_question_whatever_is_acknowledged_again() {
+fn no_file_follows_the_sync_message_before_it_is_answered() {
     play(async {
         let stage = Stage::new();
         let one = stage.listening(1).await;
@@ -224,41 +224,41 @@ fn no_file_overtakes_the_question_whatever_is_acknowledged_again() {
         one.answer(seq, true);
         serve(first, &mut clients[0]);
         serve(one.accept().await, &mut clients[1]);
-        heard(&one).await;
-        let stage = stage.reborn().await;
+        wait_until_read(&one).await;
+        let stage = stage.restart_god().await;
         let mut late = one.connect();
-        quiet().await;
+        settle().await;
         one.answer(seq, true);
-        one.say(&json!({"cmd": "NODE_HANDLE_NACK"}));
-        heard(&one).await;
+        one.send(&json!({"cmd": "NODE_HANDLE_NACK"}));
+        wait_until_read(&one).await;
         let question = one.next().await.unwrap();
         assert_eq!(question["msg"]["key"], "");
         one.files.borrow_mut().clear();
-        quiet().await;
+        settle().await;
         assert!(one.has_nothing(), "the connection waits for the answer");
         one.answer(question["msg"]["seq"].as_u64().unwrap(), false);
         serve(one.accept().await, &mut late);
-        heard(&one).await;
+        wait_until_read(&one).await;
         assert_eq!(stage.cluster.listeners().len(), 1);
     });
 }
 
 #[test]
-fn a_channel_with_more_than_fits_loses_none() {
+fn no_connection_is_lost_when_god_dies_with_a_full_channel() {
     play(async {
         let stage = Stage::new();
         let one = stage.listening(1).await;
         let text = "x".repeat(60 << 10);
         stage.cluster.send(Run(1), &json!(text));
         let mut clients: Vec<TcpStream> = (0..4).map(|_| one.connect()).collect();
-        quiet().await;
+        settle().await;
         let remains = stage.die().await;
         let handed = remains.connections.iter().filter(|(_, place)| matches!(place, Place::Handed { .. })).count();
         assert_eq!(handed, 1, "the gate was closed to the others");
         let _stage = remains.recover();
         assert_eq!(one.next().await.unwrap(), json!(text));
         let mut served = vec![one.accept().await];
-        one.reassure().await;
+        one.refuse_sync().await;
         for _ in 1..4 {
             served.push(one.accept().await);
         }
@@ -267,13 +267,13 @@ fn a_channel_with_more_than_fits_loses_none() {
             let at = served.iter().position(|s| TcpStream::from(s.try_clone().unwrap()).peer_addr().unwrap() == own);
             serve(served.remove(at.unwrap()), client);
         }
-        quiet().await;
+        settle().await;
         assert!(one.has_nothing());
     });
 }
 
 #[test]
-fn numbers_are_never_used_again_and_stay_exact_in_javascript() {
+fn message_numbers_are_never_reused_and_stay_exact_in_javascript() {
     play(async {
         let stage = Stage::new();
         let one = stage.listening(1).await;
@@ -281,11 +281,11 @@ fn numbers_are_never_used_again_and_stay_exact_in_javascript() {
         let mut stage = stage;
         for _ in 0..5 {
             let _client = one.connect();
-            let (seq, _socket) = if last == 0 { one.connection().await } else { after_question(&one).await };
+            let (seq, _socket) = if last == 0 { one.connection().await } else { connection_after_sync(&one).await };
             assert!(seq > last && seq < 1 << 53);
             one.answer(seq, true);
             last = seq;
-            heard(&one).await;
+            wait_until_read(&one).await;
             let mut remains = stage.die().await;
             remains.generation += 3;
             stage = remains.recover();
@@ -293,7 +293,7 @@ fn numbers_are_never_used_again_and_stay_exact_in_javascript() {
     });
 }
 
-async fn after_question(one: &Fake) -> (u64, OwnedFd) {
-    one.reassure().await;
+async fn connection_after_sync(one: &Fake) -> (u64, OwnedFd) {
+    one.refuse_sync().await;
     one.connection().await
 }

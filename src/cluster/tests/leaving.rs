@@ -1,4 +1,4 @@
-//! Messages, leaving in peace and otherwise, and what becomes of the listeners.
+//! Messages, workers that leave, and which listeners stay open then.
 
 use super::*;
 
@@ -18,14 +18,14 @@ fn messages_pass_both_ways_whatever_their_size() {
         for piece in line.as_bytes().chunks(50_000) {
             one.write(piece);
             tokio::task::yield_now().await;
-            quiet_if_full().await;
+            wait_if_full().await;
         }
         assert_eq!(stage.notice().await, Notice::Message { run: Run(1), data: big });
         assert_eq!(stage.notice().await, Notice::Message { run: Run(1), data: json!("ready") });
     });
 }
 
-async fn quiet_if_full() {
+async fn wait_if_full() {
     tokio::time::sleep(Duration::from_millis(2)).await;
 }
 
@@ -46,7 +46,7 @@ fn a_file_from_the_worker_is_acknowledged_and_closed() {
 }
 
 #[test]
-fn garbage_harms_nobody() {
+fn unreadable_lines_are_ignored() {
     play(async {
         let mut stage = Stage::new();
         let mut one = stage.worker(1);
@@ -58,7 +58,7 @@ fn garbage_harms_nobody() {
         one.listen(0).await;
         let _client = one.connect();
         one.accept().await;
-        assert!(stage.told_nothing().await);
+        assert!(stage.has_no_notice().await);
     });
 }
 
@@ -81,33 +81,33 @@ fn an_excluded_worker_gets_nothing_but_may_answer() {
 }
 
 #[test]
-fn draining_takes_its_steps_and_is_told_once() {
+fn a_drain_asks_for_drained_then_disconnects_and_sends_one_notice() {
     play(async {
         let mut stage = Stage::new();
         let one = stage.listening(1).await;
-        one.say(&json!({"cmd": "NODE_PMR", "act": "hello", "version": "v20.0.0"}));
+        one.send(&json!({"cmd": "NODE_PMR", "act": "hello", "version": "v20.0.0"}));
         assert_eq!(stage.notice().await, Notice::NodeVersion { run: Run(1), version: "v20.0.0".into() });
         stage.cluster.drain(Run(1), GRACE);
         assert_eq!(one.next().await.unwrap(), json!({"cmd": "NODE_PMR", "act": "drain"}));
-        quiet().await;
-        assert!(one.has_nothing(), "it is not asked to disconnect before it is drained");
-        one.say(&json!({"cmd": "NODE_PMR", "act": "drained"}));
+        settle().await;
+        assert!(one.has_nothing(), "it gets no request to disconnect before it is drained");
+        one.send(&json!({"cmd": "NODE_PMR", "act": "drained"}));
         assert_eq!(one.next().await.unwrap()["act"], "disconnect");
         one.close();
-        assert!(stage.told_nothing().await);
+        assert!(stage.has_no_notice().await);
         drop(one);
         let both = [stage.notice().await, stage.notice().await];
         assert!(
             both.contains(&Notice::Drained { run: Run(1) }) && both.contains(&Notice::Disconnected { run: Run(1) })
         );
         stage.cluster.gone(Run(1));
-        assert!(stage.told_nothing().await);
+        assert!(stage.has_no_notice().await);
         assert_eq!(stage.cluster.listeners().len(), 1, "what it closed on its way out stays for its successor");
     });
 }
 
 #[test]
-fn draining_ends_with_the_grace_time_or_silently_with_the_worker() {
+fn a_drain_ends_after_the_grace_time_or_without_a_notice_when_the_worker_ends() {
     play(async {
         let mut stage = Stage::new();
         let (deaf, doomed) = (stage.listening(1).await, stage.listening(2).await);
@@ -117,18 +117,18 @@ fn draining_ends_with_the_grace_time_or_silently_with_the_worker() {
         drop(doomed);
         stage.cluster.gone(Run(2));
         assert_eq!(stage.notice().await, Notice::Drained { run: Run(1) });
-        assert!(stage.told_nothing().await);
+        assert!(stage.has_no_notice().await);
         stage.cluster.drain(Run(3), GRACE);
-        assert_eq!(stage.notice().await, Notice::Drained { run: Run(3) }, "nobody by that number: nothing to wait for");
+        assert_eq!(stage.notice().await, Notice::Drained { run: Run(3) }, "there is no such worker to wait for");
     });
 }
 
 #[test]
-fn one_that_leaves_by_itself_is_answered_and_its_listener_stays() {
+fn a_worker_that_disconnects_by_itself_is_answered_and_its_listener_stays() {
     play(async {
         let mut stage = Stage::new();
         let one = stage.listening(1).await;
-        one.say(&json!({"cmd": "NODE_CLUSTER", "act": "exitedAfterDisconnect", "seq": 12}));
+        one.send(&json!({"cmd": "NODE_CLUSTER", "act": "exitedAfterDisconnect", "seq": 12}));
         assert_eq!(one.next().await.unwrap()["ack"], 12);
         one.close();
         let at = one.at();
@@ -140,13 +140,13 @@ fn one_that_leaves_by_itself_is_answered_and_its_listener_stays() {
 }
 
 #[test]
-fn a_listener_all_workers_closed_on_purpose_is_closed() {
+fn a_listener_that_all_workers_closed_is_closed() {
     play(async {
         let stage = Stage::new();
         let (one, two) = (stage.listening(1).await, stage.listening(2).await);
         let at = one.at();
         one.close();
-        quiet().await;
+        settle().await;
         let _client = two.connect();
         two.accept().await;
         two.close();
@@ -156,7 +156,7 @@ fn a_listener_all_workers_closed_on_purpose_is_closed() {
 }
 
 #[test]
-fn closed_and_listened_on_again_is_the_same_listener() {
+fn a_worker_that_closes_and_listens_again_gets_the_same_listener() {
     play(async {
         let stage = Stage::new();
         let mut one = stage.worker(1);
@@ -181,7 +181,7 @@ fn a_worker_that_closes_and_dies_leaves_the_listener_open() {
         let one = stage.listening(1).await;
         let at = one.at();
         one.close();
-        quiet().await;
+        settle().await;
         drop(one);
         stage.cluster.gone(Run(1));
         tokio::time::sleep(Duration::from_millis(1200)).await;
@@ -201,7 +201,7 @@ fn closing_the_cluster_closes_listeners_and_removes_socket_files() {
         assert_eq!(stage.cluster.listeners()[0].address, path.to_str().unwrap());
         std::os::unix::net::UnixStream::connect(&path).unwrap();
         stage.cluster.close();
-        quiet().await;
+        settle().await;
         assert!(!path.exists());
         assert!(stage.cluster.listeners().is_empty());
     });

@@ -1,4 +1,4 @@
-//! God dies between listening, leaving and closing, and the next one goes on.
+//! God dies while workers listen, leave or close, and the next God goes on.
 
 use super::*;
 
@@ -13,24 +13,24 @@ fn drained() -> Value {
 }
 
 #[test]
-fn a_question_is_answered_by_the_next_and_only_answered_again() {
+fn a_listen_request_that_is_read_twice_gets_the_same_answer() {
     play(async {
         let stage = Stage::new();
         let mut one = stage.worker(1);
-        one.ask(&json!({}));
-        let stage = stage.reborn().await;
+        one.request_listen(&json!({}));
+        let stage = stage.restart_god().await;
         let first = one.next().await.unwrap();
         assert_eq!(first["errno"], Value::Null);
-        let stage = stage.reborn().await;
+        let stage = stage.restart_god().await;
         one.seq.set(0);
         let again = one.query(json!({})).await;
         assert_eq!((&again["key"], &again["ack"]), (&first["key"], &first["ack"]), "the same question");
-        let stage = stage.reborn().await;
+        let stage = stage.restart_god().await;
         assert_eq!(stage.cluster.listeners()[0].workers, 1);
         one.key = first["key"].as_str().unwrap().to_owned();
         one.port = first["sockname"]["port"].as_u64().unwrap() as u16;
         let _client = one.connect();
-        one.reassure().await;
+        one.refuse_sync().await;
         one.accept().await;
         let mut two = stage.worker(2);
         two.listen(0).await;
@@ -39,7 +39,7 @@ fn a_question_is_answered_by_the_next_and_only_answered_again() {
 }
 
 #[test]
-fn a_listener_that_was_opened_and_promised_to_nobody_is_the_one() {
+fn a_listener_whose_holders_were_not_saved_serves_the_repeated_request() {
     play(async {
         let stage = Stage::new();
         let mut one = stage.listening(1).await;
@@ -58,15 +58,15 @@ fn a_listener_that_was_opened_and_promised_to_nobody_is_the_one() {
 }
 
 #[test]
-fn half_a_line_is_completed_under_the_next() {
+fn half_a_line_is_completed_after_the_death_of_god() {
     play(async {
         let mut stage = Stage::new();
         let one = stage.worker(1);
         one.write(b"{\"whole\":1}\n{\"half\":");
         assert_eq!(stage.notice().await, Notice::Message { run: Run(1), data: json!({"whole": 1}) });
-        quiet().await;
-        let mut stage = stage.reborn().await;
-        quiet().await;
+        settle().await;
+        let mut stage = stage.restart_god().await;
+        settle().await;
         one.write(b"2}\n");
         assert_eq!(stage.notice().await, Notice::Message { run: Run(1), data: json!({"half": 2}) });
         one.write(b"{\"never ended");
@@ -76,63 +76,63 @@ fn half_a_line_is_completed_under_the_next() {
 }
 
 #[test]
-fn what_still_matters_is_told_again() {
+fn notices_that_may_be_unhandled_are_sent_again() {
     play(async {
         let stage = Stage::new();
         let one = stage.listening(1).await;
-        one.say(&hello());
-        one.say(&json!({"cmd": "NODE_CLUSTER", "act": "listening", "address": "::1", "port": 80, "addressType": 6}));
-        one.say(&json!("ready"));
-        quiet().await;
-        let mut stage = stage.reborn().await;
-        let told = [stage.notice().await, stage.notice().await, stage.notice().await];
-        assert!(told.contains(&Notice::NodeVersion { run: Run(1), version: "v20.0.0".into() }));
-        assert!(told.contains(&Notice::Listening { run: Run(1), address: "[::1]:80".into(), accepts: true }));
-        assert!(told.contains(&Notice::Message { run: Run(1), data: json!("ready") }));
-        assert!(stage.told_nothing().await);
+        one.send(&hello());
+        one.send(&json!({"cmd": "NODE_CLUSTER", "act": "listening", "address": "::1", "port": 80, "addressType": 6}));
+        one.send(&json!("ready"));
+        settle().await;
+        let mut stage = stage.restart_god().await;
+        let received = [stage.notice().await, stage.notice().await, stage.notice().await];
+        assert!(received.contains(&Notice::NodeVersion { run: Run(1), version: "v20.0.0".into() }));
+        assert!(received.contains(&Notice::Listening { run: Run(1), address: "[::1]:80".into(), accepts: true }));
+        assert!(received.contains(&Notice::Message { run: Run(1), data: json!("ready") }));
+        assert!(stage.has_no_notice().await);
     });
 }
 
 #[test]
-fn each_step_of_a_drain_is_taken_once_over_three_deaths() {
+fn each_step_of_a_drain_is_taken_once_though_god_dies_between_them() {
     play(async {
         let stage = Stage::new();
         let one = stage.listening(1).await;
-        one.say(&hello());
-        quiet().await;
+        one.send(&hello());
+        settle().await;
         stage.cluster.drain(Run(1), GRACE);
         assert_eq!(one.next().await.unwrap()["act"], "drain");
-        quiet().await;
-        let stage = stage.reborn().await;
+        settle().await;
+        let stage = stage.restart_god().await;
         stage.cluster.drain(Run(1), GRACE);
-        quiet().await;
-        assert!(one.has_nothing(), "it was asked already");
-        one.say(&drained());
-        let stage = stage.reborn().await;
+        settle().await;
+        assert!(one.has_nothing(), "it has the request to drain already");
+        one.send(&drained());
+        let stage = stage.restart_god().await;
         stage.cluster.drain(Run(1), GRACE);
         assert_eq!(one.next().await.unwrap()["act"], "disconnect");
         one.close();
-        let mut stage = stage.reborn().await;
+        let mut stage = stage.restart_god().await;
         stage.cluster.drain(Run(1), GRACE);
-        one.reassure().await;
-        quiet().await;
-        assert!(one.has_nothing(), "it was told already");
+        one.refuse_sync().await;
+        settle().await;
+        assert!(one.has_nothing(), "it has the request to disconnect already");
         drop(one);
-        let mut told = Vec::new();
-        while told.len() < 3 {
-            told.push(stage.notice().await);
+        let mut received = Vec::new();
+        while received.len() < 3 {
+            received.push(stage.notice().await);
         }
         for notice in [Notice::Drained { run: Run(1) }, Notice::Disconnected { run: Run(1) }] {
-            assert!(told.contains(&notice), "{told:?}");
+            assert!(received.contains(&notice), "{received:?}");
         }
         stage.cluster.gone(Run(1));
-        assert!(stage.told_nothing().await);
+        assert!(stage.has_no_notice().await);
         assert_eq!(stage.cluster.listeners().len(), 1);
     });
 }
 
 #[test]
-fn a_disconnect_noted_and_never_said_is_said() {
+fn a_disconnect_that_was_saved_but_not_sent_is_sent() {
     play(async {
         let stage = Stage::new();
         let one = stage.listening(1).await;
@@ -140,9 +140,9 @@ fn a_disconnect_noted_and_never_said_is_said() {
         remains.edit(|record| record["members"][0]["asked_to_disconnect"] = json!(true));
         let stage = remains.recover();
         stage.cluster.drain(Run(1), GRACE);
-        one.reassure().await;
+        one.refuse_sync().await;
         assert_eq!(one.next().await.unwrap()["act"], "disconnect");
-        quiet().await;
+        settle().await;
         assert!(one.has_nothing());
     });
 }
@@ -153,9 +153,9 @@ fn an_excluded_worker_stays_excluded() {
         let stage = Stage::new();
         let (one, two) = (stage.listening(1).await, stage.listening(2).await);
         stage.cluster.exclude(Run(1));
-        let stage = stage.reborn().await;
+        let stage = stage.restart_god().await;
         two.connect();
-        two.reassure().await;
+        two.refuse_sync().await;
         two.accept().await;
         for _ in 0..3 {
             two.connect();
@@ -167,34 +167,34 @@ fn an_excluded_worker_stays_excluded() {
 }
 
 #[test]
-fn one_that_leaves_is_answered_by_whoever_is_there() {
+fn a_worker_that_disconnects_is_answered_by_the_next_god() {
     play(async {
         let stage = Stage::new();
         let one = stage.listening(1).await;
         let leaving = json!({"cmd": "NODE_CLUSTER", "act": "exitedAfterDisconnect", "seq": 12});
-        one.say(&leaving);
-        let stage = stage.reborn().await;
+        one.send(&leaving);
+        let stage = stage.restart_god().await;
         assert_eq!(one.next().await.unwrap()["ack"], 12);
-        let stage = stage.reborn().await;
-        one.say(&leaving);
+        let stage = stage.restart_god().await;
+        one.send(&leaving);
         assert_eq!(one.next().await.unwrap()["ack"], 12, "Node ignores it the second time");
         one.close();
         one.close();
         drop(one);
-        quiet().await;
+        settle().await;
         assert_eq!(stage.cluster.listeners().len(), 1);
     });
 }
 
 #[test]
-fn second_thoughts_go_on() {
+fn the_time_of_a_listener_that_its_worker_closed_goes_on_after_the_death_of_god() {
     play(async {
         let stage = Stage::new();
         let one = stage.listening(1).await;
         let at = one.at();
         one.close();
-        quiet().await;
-        let stage = stage.reborn().await;
+        settle().await;
+        let stage = stage.restart_god().await;
         assert_eq!(stage.cluster.listeners().len(), 1);
         until("it is closed", || stage.cluster.listeners().is_empty()).await;
         until("it is refused", || TcpStream::connect(at).is_err()).await;
@@ -203,7 +203,7 @@ fn second_thoughts_go_on() {
 }
 
 #[test]
-fn what_was_forsaken_long_before_the_death_is_closed_after_it() {
+fn a_listener_that_was_long_vacant_is_closed_by_the_next_god() {
     play(async {
         let stage = Stage::new();
         let old = stage.listening(1).await;
@@ -217,16 +217,16 @@ fn what_was_forsaken_long_before_the_death_is_closed_after_it() {
             *vacant = json!(vacant.as_u64().unwrap().saturating_sub(31_000));
         });
         let stage = remains.recover();
-        quiet().await;
+        settle().await;
         assert_eq!(stage.cluster.listeners().len(), 1);
         two.connect();
-        two.reassure().await;
+        two.refuse_sync().await;
         two.accept().await;
     });
 }
 
 #[test]
-fn shared_sockets_and_their_files_stay() {
+fn shared_sockets_and_socket_files_outlive_god() {
     play(async {
         let dir = tempfile::tempdir().unwrap();
         let (path, aside) = (dir.path().join("app.sock"), dir.path().join("aside"));
@@ -236,12 +236,12 @@ fn shared_sockets_and_their_files_stay() {
             let unix = json!({"address": path, "port": -1, "addressType": -1});
             let udp = json!({"addressType": "udp4", "fd": -1});
             one.query(unix.clone()).await;
-            one.say(&json!({"cmd": "NODE_HANDLE_ACK"}));
+            one.send(&json!({"cmd": "NODE_HANDLE_ACK"}));
             one.query(udp.clone()).await;
-            one.say(&json!({"cmd": "NODE_HANDLE_ACK"}));
+            one.send(&json!({"cmd": "NODE_HANDLE_ACK"}));
             let before = stage.cluster.listeners();
-            heard(&one).await;
-            // A God who ends here in the test cleans up; one who is killed does not.
+            wait_until_read(&one).await;
+            // In the test the dying God runs its destructors and removes the file. A killed one does not.
             std::fs::rename(&path, &aside).unwrap();
             let remains = stage.die().await;
             std::fs::rename(&aside, &path).unwrap();
@@ -253,7 +253,7 @@ fn shared_sockets_and_their_files_stay() {
             assert_eq!(stage.cluster.listeners().len(), 2, "they are the same");
             let _client = std::os::unix::net::UnixStream::connect(&path).unwrap();
             stage.cluster.close();
-            quiet().await;
+            settle().await;
             assert!(!path.exists());
             drop(stage);
         }
@@ -261,7 +261,7 @@ fn shared_sockets_and_their_files_stay() {
 }
 
 #[test]
-fn a_connection_by_a_unix_path_is_found_too() {
+fn an_accepted_connection_of_a_unix_path_is_found_by_its_address() {
     play(async {
         let dir = tempfile::tempdir().unwrap();
         let (path, aside) = (dir.path().join("app.sock"), dir.path().join("aside"));
@@ -272,20 +272,20 @@ fn a_connection_by_a_unix_path_is_found_too() {
         let _client = std::os::unix::net::UnixStream::connect(&path).unwrap();
         let (seq, _) = one.connection().await;
         one.answer(seq, false);
-        heard(&one).await;
+        wait_until_read(&one).await;
         std::fs::rename(&path, &aside).unwrap();
         let mut remains = stage.die().await;
         std::fs::rename(&aside, &path).unwrap();
         let (socket, _) = remains.connections.pop().unwrap();
         remains.rest.push(socket);
         let _stage = remains.recover();
-        one.reassure().await;
+        one.refuse_sync().await;
         one.accept().await;
     });
 }
 
 #[test]
-fn a_workers_own_file_is_acknowledged_once() {
+fn a_file_that_a_worker_sends_is_acknowledged_once() {
     play(async {
         let stage = Stage::new();
         let one = stage.worker(1);
@@ -297,19 +297,19 @@ fn a_workers_own_file_is_acknowledged_once() {
         remains.edit(|record| record["members"][0]["file_acknowledged"] = json!(true));
         let mut stage = remains.recover();
         assert_eq!(stage.notice().await, Notice::Message { run: Run(1), data: json!({"a": 2}) });
-        heard(&one).await;
-        assert!(one.has_nothing(), "the God before did that");
+        wait_until_read(&one).await;
+        assert!(one.has_nothing(), "the previous God acknowledged it");
         for _ in 0..2 {
             one.write(b"{\"a\":1}\n");
             send();
             assert_eq!(one.next().await.unwrap(), json!({"cmd": "NODE_HANDLE_ACK"}));
-            heard(&one).await;
+            wait_until_read(&one).await;
         }
     });
 }
 
 #[test]
-fn what_is_closed_is_released_first() {
+fn closed_files_are_released_from_the_ledger() {
     play(async {
         let stage = Stage::new();
         let (one, _two) = (stage.listening(1).await, stage.listening(2).await);
@@ -322,14 +322,14 @@ fn what_is_closed_is_released_first() {
         assert_eq!(kept(&stage), 1);
         let Stage { cluster, persistence, .. } = stage;
         drop(cluster);
-        quiet().await;
+        settle().await;
         let records = ledger::read(persistence.ledger.file().unwrap()).unwrap();
         assert!(!records.keys().any(|key| key.starts_with("fd/") || key.starts_with("cluster/")), "{records:?}");
     });
 }
 
 #[test]
-fn a_record_of_this_version_is_understood_for_ever() {
+fn a_record_of_this_version_can_be_read() {
     let text = include_str!("../../../tests/compat/cluster.json");
     let record: super::super::dealt::record::Record = serde_json::from_str(text).unwrap();
     assert_eq!((record.next_listener, record.listeners.len(), record.members.len()), (3, 3, 2));
@@ -349,30 +349,30 @@ fn a_record_of_this_version_is_understood_for_ever() {
 }
 
 #[test]
-fn the_next_asks_anew_how_many_connections_are_open() {
+fn the_next_god_requests_open_counts_again() {
     play(async {
         let count = json!({"cmd": "NODE_PMR", "act": "count"});
         let stage = Stage::with(Balance::Least);
         let (one, two) = (stage.listening(1).await, stage.listening(2).await);
         for worker in [&one, &two] {
-            worker.say(&hello());
+            worker.send(&hello());
             assert_eq!(worker.next().await.unwrap(), count);
         }
-        let _stage = stage.reborn().await;
+        let _stage = stage.restart_god().await;
         for (worker, open) in [(&one, 5), (&two, 2)] {
             assert_eq!(worker.next().await.unwrap(), count);
-            worker.say(&json!({"cmd": "NODE_PMR", "act": "open", "count": open}));
+            worker.send(&json!({"cmd": "NODE_PMR", "act": "open", "count": open}));
         }
-        quiet().await;
+        settle().await;
         let clients: Vec<TcpStream> = (0..3).map(|_| one.connect()).collect();
-        two.reassure().await;
+        two.refuse_sync().await;
         for _ in &clients {
             two.accept().await;
         }
-        quiet().await;
+        settle().await;
         assert!(one.has_nothing(), "two had two, and has five by now");
         let _next = one.connect();
-        one.reassure().await;
+        one.refuse_sync().await;
         one.accept().await;
     });
 }

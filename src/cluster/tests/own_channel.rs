@@ -1,25 +1,25 @@
-//! Workers on a channel of pmr's own, played packet by packet: credit, batches, leaving; and a God who dies again and
-//! again at moments chosen by chance, under which each client is served exactly once.
+//! Workers on a channel of pmr's own, played packet by packet: credit, batches, leaving; and a God that dies again and
+//! again at random moments while each client is served exactly once.
 
-use super::surviving::{Chance, leave_half_done};
+use super::surviving::{Random, interrupt_step};
 use super::*;
 use crate::os::net::packets;
 use crate::protocol::channel::{FromDaemon, FromWorker, MOST, PACKET, Status, VERSION};
 
 const GRACE: Duration = Duration::from_secs(100);
 
-/// The worker's side.
+/// A worker, played by the test.
 struct Worker {
     run: u64,
     socket: OwnedFd,
-    /// The IPC channel, of which it makes no use.
+    /// The IPC channel, which it does not use.
     _ipc: OwnedFd,
     status: Status,
-    /// Received and not served.
+    /// Connections that it has received and not served yet.
     files: VecDeque<OwnedFd>,
     at: Option<SocketAddr>,
     drains: u32,
-    /// What it last wrote.
+    /// The last packet that it sent.
     wrote: Vec<u8>,
     largest: usize,
     refuses: bool,
@@ -35,22 +35,22 @@ impl Worker {
         Worker { run, socket, _ipc: their_ipc, status, files, at: None, drains: 0, wrote, largest: 0, refuses: false }
     }
 
-    /// One that listens at the port all share.
+    /// A worker that listens on the port that all workers share.
     async fn listening(stage: &Stage, run: u64, credit: u32) -> Worker {
         let mut worker = Worker::join(stage, run);
         worker.status.credit = credit;
-        worker.say(&FromWorker::Hello { version: VERSION });
-        worker.say(&FromWorker::Listen { index: 5, backlog: 0, address: "127.0.0.1:0" });
-        worker.tell();
+        worker.send(&FromWorker::Hello { version: VERSION });
+        worker.send(&FromWorker::Listen { index: 5, backlog: 0, address: "127.0.0.1:0" });
+        worker.send_status();
         while worker.at.is_none() {
-            worker.hear();
+            worker.receive_all();
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        quiet().await;
+        settle().await;
         worker
     }
 
-    fn say(&mut self, message: &FromWorker<'_>) {
+    fn send(&mut self, message: &FromWorker<'_>) {
         self.write(message.encode());
     }
 
@@ -59,22 +59,22 @@ impl Worker {
         self.wrote = packet;
     }
 
-    fn tell(&mut self) {
+    fn send_status(&mut self) {
         let status = self.status;
-        self.say(&FromWorker::Status(status));
+        self.send(&FromWorker::Status(status));
     }
 
-    /// Takes in all that is there; how many connections that was.
-    fn hear(&mut self) -> usize {
+    /// Reads all packets that have come. Returns how many connections it accepted.
+    fn receive_all(&mut self) -> usize {
         let mut arrived = 0;
-        while let Some(count) = self.hear_one() {
+        while let Some(count) = self.receive_one() {
             arrived += count;
         }
         arrived
     }
 
-    /// The next packet, if there is one.
-    fn hear_one(&mut self) -> Option<usize> {
+    /// Reads one packet. Returns how many connections it accepted; `None` if no packet has come.
+    fn receive_one(&mut self) -> Option<usize> {
         let mut buffer = [0; PACKET];
         let (count, files) = match packets::receive(&self.socket, &mut buffer) {
             Ok((0, _)) | Err(_) => return None,
@@ -97,7 +97,7 @@ impl Worker {
             FromDaemon::Drain => self.drains += 1,
         }
         if self.at.is_some() {
-            self.tell();
+            self.send_status();
         }
         Some(0)
     }
@@ -107,16 +107,16 @@ impl Worker {
         if self.refuses {
             let number = numbers[0];
             drop(files.remove(0));
-            self.say(&FromWorker::Refuse { number });
+            self.send(&FromWorker::Refuse { number });
         }
         self.status.taken = *numbers.last().unwrap();
-        self.tell();
+        self.send_status();
         let count = files.len();
         self.files.extend(files);
         count
     }
 
-    /// One byte for each connection it has.
+    /// Answers each connection with one byte.
     fn serve(&mut self) {
         for file in self.files.drain(..) {
             std::io::Write::write_all(&mut TcpStream::from(file), b"x").unwrap();
@@ -128,27 +128,27 @@ impl Worker {
     }
 }
 
-/// Waits until the worker has got so many, and no more.
-async fn gets(worker: &mut Worker, count: usize) {
+/// Waits until the worker has this many connections, and asserts that it gets no more.
+async fn receives_exactly(worker: &mut Worker, count: usize) {
     while worker.files.len() < count {
-        worker.hear();
+        worker.receive_all();
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    quiet().await;
-    worker.hear();
+    settle().await;
+    worker.receive_all();
     assert_eq!(worker.files.len(), count);
 }
 
 #[test]
-fn a_burst_travels_together_and_is_dealt_evenly() {
+fn a_burst_of_connections_is_sent_in_few_packets_and_evenly() {
     play(async {
         let stage = Stage::new();
         let mut one = Worker::listening(&stage, 1, 16).await;
         let mut two = Worker::listening(&stage, 2, 16).await;
         assert_eq!(one.at, two.at);
         let _clients: Vec<_> = (0..20).map(|_| one.connect()).collect();
-        gets(&mut one, 10).await;
-        gets(&mut two, 10).await;
+        receives_exactly(&mut one, 10).await;
+        receives_exactly(&mut two, 10).await;
         assert!(one.largest > 1, "more than one in a packet");
         assert_eq!((stage.cluster.connections(Run(1)), stage.cluster.connections(Run(2))), (10, 10));
         assert_eq!(stage.cluster.listeners()[0].workers, 2);
@@ -156,91 +156,91 @@ fn a_burst_travels_together_and_is_dealt_evenly() {
 }
 
 #[test]
-fn no_more_than_the_credit_is_under_way() {
+fn a_worker_never_gets_more_connections_than_its_credit() {
     play(async {
         let stage = Stage::new();
         let mut one = Worker::listening(&stage, 1, 0).await;
         let _clients: Vec<_> = (0..5).map(|_| one.connect()).collect();
-        quiet().await;
-        assert_eq!(one.hear(), 0);
+        settle().await;
+        assert_eq!(one.receive_all(), 0);
         one.status.credit = 2;
-        one.tell();
+        one.send_status();
         let mut buffer = [0; PACKET];
         let mut files = Vec::new();
-        until("as many as it grants have come, in one packet or in two", || {
+        until("as many as its credit have come, in one packet or in two", || {
             files.extend(packets::receive(&one.socket, &mut buffer).into_iter().flat_map(|(_, files)| files));
             files.len() >= 2
         })
         .await;
         assert_eq!(files.len(), 2);
-        quiet().await;
-        assert!(one.hear_one().is_none(), "nothing more before it has told that it has those");
+        settle().await;
+        assert!(one.receive_one().is_none(), "no more before it has reported these");
         drop(one);
         let mut two = Worker::listening(&stage, 2, 16).await;
-        gets(&mut two, 5).await;
+        receives_exactly(&mut two, 5).await;
     });
 }
 
 #[test]
-fn what_is_refused_goes_to_another() {
+fn a_refused_connection_goes_to_another_worker() {
     play(async {
         let stage = Stage::new();
         let mut one = Worker::listening(&stage, 1, 16).await;
         one.refuses = true;
         let client = one.connect();
-        quiet().await;
-        assert_eq!(one.hear(), 0);
+        settle().await;
+        assert_eq!(one.receive_all(), 0);
         let mut two = Worker::listening(&stage, 2, 16).await;
-        gets(&mut two, 1).await;
+        receives_exactly(&mut two, 1).await;
         drop(client);
     });
 }
 
 #[test]
-fn it_drains_when_told_and_says_when_it_is_done() {
+fn a_worker_drains_on_request_and_reports_when_it_is_done() {
     play(async {
         let mut stage = Stage::new();
         let mut one = Worker::listening(&stage, 1, 16).await;
         let _client = one.connect();
-        gets(&mut one, 1).await;
+        receives_exactly(&mut one, 1).await;
         stage.cluster.drain(Run(1), GRACE);
         let _late = one.connect();
         let mut stage = {
             while stage.notices.try_recv().is_ok() {}
-            quiet().await;
-            assert_eq!((one.hear(), one.drains), (0, 1));
-            stage.reborn().await
+            settle().await;
+            assert_eq!((one.receive_all(), one.drains), (0, 1));
+            stage.restart_god().await
         };
         stage.cluster.drain(Run(1), GRACE);
         while stage.notices.try_recv().is_ok() {}
-        quiet().await;
-        one.hear();
-        one.say(&FromWorker::Drained);
+        settle().await;
+        one.receive_all();
+        one.send(&FromWorker::Drained);
         assert_eq!(stage.notice().await, Notice::Drained { run: Run(1) });
         let mut two = Worker::listening(&stage, 2, 16).await;
-        gets(&mut two, 1).await;
+        receives_exactly(&mut two, 1).await;
     });
 }
 
 #[test]
-fn nonsense_and_what_comes_before_hello_change_nothing() {
+fn unreadable_packets_and_those_before_hello_are_ignored() {
     play(async {
         let mut stage = Stage::new();
         let mut strange = Worker::join(&stage, 9);
-        strange.say(&FromWorker::Ready);
-        strange.say(&FromWorker::Listen { index: 0, backlog: 0, address: "127.0.0.1:0" });
+        strange.send(&FromWorker::Ready);
+        strange.send(&FromWorker::Listen { index: 0, backlog: 0, address: "127.0.0.1:0" });
         for length in 1..100 {
             strange.write(vec![0xff; length]);
         }
         strange.write(vec![1; 4 * PACKET]);
-        assert!(stage.told_nothing().await && stage.cluster.listeners().is_empty());
+        assert!(stage.has_no_notice().await && stage.cluster.listeners().is_empty());
         drop(strange);
         assert_eq!(stage.notice().await, Notice::Disconnected { run: Run(9) });
     });
 }
 
 #[test]
-fn a_listener_is_named_once_and_said_to_be_impossible_in_numbers() {
+fn a_listener_is_opened_once_and_a_failure_is_an_errno() {
     play(async {
         let stage = Stage::new();
         let mut one = Worker::listening(&stage, 1, 16).await;
@@ -248,8 +248,8 @@ fn a_listener_is_named_once_and_said_to_be_impossible_in_numbers() {
         let elsewhere = taken.local_addr().unwrap().to_string();
         let cases = [(5, &*elsewhere, libc::EEXIST), (6, &elsewhere, libc::EADDRINUSE), (7, "home", libc::EINVAL)];
         for (index, address, errno) in cases {
-            one.say(&FromWorker::Listen { index, backlog: 0, address });
-            quiet().await;
+            one.send(&FromWorker::Listen { index, backlog: 0, address });
+            settle().await;
             let mut buffer = [0; PACKET];
             let (count, _) = packets::receive(&one.socket, &mut buffer).unwrap();
             let answer = FromDaemon::Listening { index, errno: u16::try_from(errno).unwrap(), address: "" };
@@ -258,8 +258,8 @@ fn a_listener_is_named_once_and_said_to_be_impossible_in_numbers() {
     });
 }
 
-async fn story(seed: u64) {
-    let mut chance = Chance(seed);
+async fn scenario(seed: u64) {
+    let mut random = Random(seed);
     let mut stage = Stage::new();
     let mut workers = Vec::new();
     for run in 1..=3 {
@@ -267,40 +267,40 @@ async fn story(seed: u64) {
     }
     let (mut clients, mut next_run, mut deaths) = (Vec::new(), 4, 0);
     for step in 0..300 {
-        if clients.len() < 120 && chance.happens(60) {
+        if clients.len() < 120 && random.percent(60) {
             clients.push(workers[0].connect());
         }
         for worker in &mut workers {
-            worker.refuses = chance.happens(10);
-            if chance.happens(50) {
-                worker.hear_one();
+            worker.refuses = random.percent(10);
+            if random.percent(50) {
+                worker.receive_one();
             }
             worker.serve();
         }
-        if chance.happens(12) {
+        if random.percent(12) {
             deaths += 1;
             let mut remains = stage.die().await;
             let unsent = (remains.generation << 32) + (1 << 31) + step;
-            leave_half_done(&mut remains, &mut chance, unsent);
-            // He acted on the last of what was written, and did not take it away.
-            for worker in workers.iter_mut().filter(|_| chance.happens(50)) {
+            interrupt_step(&mut remains, &mut random, unsent);
+            // The last packet again: the previous God handled it and died before it took it out of the channel.
+            for worker in workers.iter_mut().filter(|_| random.percent(50)) {
                 if fdpass::unread(&worker.socket).unwrap() == 0 {
                     worker.write(worker.wrote.clone());
                 }
             }
             stage = remains.recover();
         }
-        if chance.happens(3) && workers.len() > 1 {
-            let dead = workers.remove(chance.below(workers.len() as u64) as usize);
+        if random.percent(3) && workers.len() > 1 {
+            let dead = workers.remove(random.below(workers.len() as u64) as usize);
             let run = Run(dead.run);
             drop(dead);
-            if chance.happens(50) {
+            if random.percent(50) {
                 stage.cluster.gone(run);
             }
             workers.push(Worker::listening(&stage, next_run, 16).await);
             next_run += 1;
         }
-        tokio::time::sleep(Duration::from_micros(chance.below(300))).await;
+        tokio::time::sleep(Duration::from_micros(random.below(300))).await;
     }
     assert!(deaths > 15 && clients.len() == 120, "{deaths} deaths, {} clients", clients.len());
     for mut client in clients {
@@ -310,58 +310,58 @@ async fn story(seed: u64) {
             assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "seed {seed}");
             for worker in &mut workers {
                 worker.refuses = false;
-                worker.hear();
+                worker.receive_all();
                 worker.serve();
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        assert_eq!(got, b"x", "seed {seed}: each is served, and once");
+        assert_eq!(got, b"x", "seed {seed}: each client is served once");
     }
 }
 
 #[test]
-fn every_client_is_served_once_whatever_god_dies_of() {
+fn every_client_is_served_once_though_god_dies_at_random_moments() {
     for seed in 1..=4 {
-        play(story(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed)));
+        play(scenario(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed)));
     }
 }
 
 #[test]
-fn who_asks_it_waits_for_its_credit_and_who_is_withheld_is_dealt_nothing_else() {
+fn a_probe_waits_for_credit_and_an_unready_worker_gets_nothing_else() {
     play(async {
         let stage = Stage::new();
         stage.cluster.mark_not_ready(Run(1));
         let mut worker = Worker::listening(&stage, 1, 0).await;
         let cluster = stage.cluster.clone();
-        let asking = tokio::task::spawn_local(async move { cluster.probe(Run(1)).await });
-        quiet().await;
-        assert_eq!(worker.hear(), 0, "it has granted none");
+        let probe = tokio::task::spawn_local(async move { cluster.probe(Run(1)).await });
+        settle().await;
+        assert_eq!(worker.receive_all(), 0, "it has granted no credit");
         let _client = std::net::TcpStream::connect(worker.at.unwrap()).unwrap();
         worker.status.credit = 16;
-        worker.tell();
-        let stream = asking.await.unwrap().unwrap();
-        quiet().await;
-        assert_eq!(worker.hear(), 1, "it gets what asks it, and not what waits");
+        worker.send_status();
+        let stream = probe.await.unwrap().unwrap();
+        settle().await;
+        assert_eq!(worker.receive_all(), 1, "it gets the probe, and not the client");
         assert_eq!(worker.files.len(), 1);
         drop(stream);
         stage.cluster.admit(Run(1));
-        quiet().await;
-        assert_eq!(worker.hear(), 1);
+        settle().await;
+        assert_eq!(worker.receive_all(), 1);
     });
 }
 
 #[test]
-fn who_gives_up_asking_is_forgotten() {
+fn a_probe_that_is_given_up_is_forgotten() {
     play(async {
         let stage = Stage::new();
         let _worker = Worker::listening(&stage, 1, 0).await;
         for _ in 0..5 {
             let cluster = stage.cluster.clone();
-            let asking = tokio::task::spawn_local(async move { cluster.probe(Run(1)).await });
+            let probe = tokio::task::spawn_local(async move { cluster.probe(Run(1)).await });
             let waits = |state: &ClusterState| state.probes.iter().any(|probe| !probe.reply.is_closed());
-            until("it waits", || waits(&stage.cluster.state.borrow())).await;
-            asking.abort();
-            until("it has gone", || !waits(&stage.cluster.state.borrow())).await;
+            until("the probe waits", || waits(&stage.cluster.state.borrow())).await;
+            probe.abort();
+            until("the probe is gone", || !waits(&stage.cluster.state.borrow())).await;
         }
         assert_eq!(stage.cluster.state.borrow().probes.len(), 1);
     });

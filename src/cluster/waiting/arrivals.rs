@@ -1,7 +1,7 @@
-//! Since when connections wait in an accept queue, and how many. The kernel does not tell the first, and the next daemon
-//! must know it.
+//! Since when connections wait in an accept queue, and how many. The kernel does not report the first, and the next
+//! daemon must know it.
 //!
-//! The kernel signals each arrival, tells how many connections wait, and hands them out in order of arrival. So each
+//! The kernel signals each arrival, reports how many connections wait, and hands them out in order of arrival. So each
 //! update adds the new ones at the back, and removes those that have gone from the front.
 
 use std::collections::VecDeque;
@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Arrivals within this part of the timeout are one entry, with the time of the last of them. So however many come, there
-/// are no more than so many entries, or one for each second, and no connection is rejected before its time.
+/// Arrivals within this fraction of the timeout, or within [`MAX_ENTRY`], are one entry, with the time of its end. So
+/// the number of entries does not grow with the number of connections, and no connection is rejected before its time.
 const ENTRIES: u32 = 32;
 /// The longest time of one entry.
 const MAX_ENTRY: Duration = Duration::from_secs(1);
@@ -21,8 +21,9 @@ const MAX_ENTRY: Duration = Duration::from_secs(1);
 pub(crate) struct Arrivals(VecDeque<(u64, u32)>);
 
 impl Arrivals {
-    /// So many wait now, each of which may wait for `timeout`. True if the change must be saved. A larger count of a known
-    /// entry need not be: to the next daemon the additional connections are new, at most the length of an entry too late.
+    /// Sets how many connections wait, each for `timeout` at most. True if the change must be saved. A larger count of
+    /// a known entry need not be: to the next daemon the additional connections are new, at most the length of an entry
+    /// too late.
     pub(crate) fn update(&mut self, waiting: u32, timeout: Duration, now: u64) -> bool {
         let known: u32 = self.0.iter().map(|(_, count)| count).sum();
         let left = self.remove(known.saturating_sub(waiting));

@@ -1,7 +1,7 @@
 //! Connections that wait where no worker serves, and how they are rejected when they have waited for too long.
 //!
-//! They wait in the kernel's queue; since when is kept in [`arrivals`]. Once a worker serves, the queue is not watched any
-//! more, so connections reach the worker without the daemon.
+//! They wait in the kernel's queue; since when is kept in [`arrivals`]. Once a worker serves, the queue is not watched
+//! any more, so connections reach the worker without the daemon.
 
 pub(crate) mod arrivals;
 
@@ -68,7 +68,7 @@ impl Shedder {
                 let task = shed_expired(queue, timeout, rule.shed, self.arrivals.clone(), save);
                 self.task = Some((rule, AbortOnDropHandle::new(tokio::task::spawn_local(task))));
             }
-            Err(error) => tracing::warn!(%error, "connections that wait too long are not turned away"),
+            Err(error) => tracing::warn!(%error, "connections that wait too long are not rejected"),
         }
     }
 
@@ -93,7 +93,7 @@ async fn shed_expired(
             match accept_at_once(&queue) {
                 Ok(connection) => reject(&connection, how),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => tracing::debug!(%error, "a connection that waits too long cannot be turned away"),
+                Err(error) => tracing::debug!(%error, "a connection that waits too long cannot be rejected"),
             }
         }
         if changed || expired > 0 {

@@ -1,9 +1,10 @@
-//! When the keeper and God have both died: what lives on of their apps is found by the journal, by pid and start time,
-//! so that no second copy is started.
+//! Adoption of processes whose daemon and keeper have both died. They are found by the journal, by pid and start time, so
+//! that no second copy is started.
 //!
-//! Open files are lost then. Programs that need ours (a Node worker its channel) end by themselves, and are started again
-//! as their rules say. Those that write to a pipe without a reader would be killed with their next line: we open the
-//! pipe anew, which the kernel allows as long as its other end is open.
+//! The open files of the daemon are lost in that case. A program that needs one of them (a Node worker needs its channel)
+//! ends by itself and is restarted as its exit policy says. A program that writes to its output would be killed by
+//! SIGPIPE, since the pipe has no reader any more: the pipe is opened anew, which the kernel allows as long as the
+//! program has its end open.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -20,7 +21,8 @@ use crate::os::process::tree;
 use crate::paths::Home;
 use crate::protocol::Run;
 
-/// Puts what a daemon left that died with its keeper in the place of an inherited, if anything of it lives.
+/// If the keeper passed on no state of an earlier daemon: fills `inherited` from the journal, provided that the journal
+/// was written in this boot and at least one process in it is alive.
 pub fn inherit(home: &Home, inherited: &mut Inherited) {
     if inherited.previous.is_some() {
         return;
@@ -39,7 +41,7 @@ pub fn inherit(home: &Home, inherited: &mut Inherited) {
     inherited.previous = Some(Previous { ended: None, at: clock::monotonic_ms(), probation: UpgradeProbation::None });
 }
 
-/// The runs whose main process is there.
+/// The runs whose main process is alive.
 fn survivors(records: &Records) -> Vec<(Run, table::LiveRun)> {
     let runs = records.iter().filter_map(|(key, json)| {
         let run = Run(key.strip_prefix(table::KEY)?.parse().ok()?);
@@ -48,13 +50,14 @@ fn survivors(records: &Records) -> Vec<(Run, table::LiveRun)> {
     runs.filter(|(_, live)| live.stat().is_some_and(|stat| !stat.is_zombie())).collect()
 }
 
-/// Our ends of the pipes it writes to, by the names they are kept under.
+/// The read ends of the pipes a run writes to, by the names they are kept under in the ledger.
 fn outputs(run: Run, live: &table::LiveRun) -> HashMap<String, OwnedFd> {
     let streams = output_names(run).into_iter().zip([1, 2]).zip(live.pipes);
     streams.filter_map(|((name, number), inode)| Some((name, reopen(live.pid, number, inode)?))).collect()
 }
 
-/// The pipe that is this descriptor of the process, if it is the one we made.
+/// Opens the pipe behind this descriptor of the process for reading. `None` if it is not the pipe that pmr gave to the
+/// process, whose inode is `inode`.
 fn reopen(pid: i32, number: u32, inode: u64) -> Option<OwnedFd> {
     let path = format!("/proc/{pid}/fd/{number}");
     let pipe: File = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path).ok()?;

@@ -1,7 +1,7 @@
-//! From what a God inherits to a God that can run.
+//! Makes a God that can run from what it inherits.
 //!
 //! What God inherits is open in the table of descriptors that it shares with the keeper: a file that it closes is closed
-//! for every God that follows. So a God that cannot begin leaves that table before it drops anything ([`Needed`]); the
+//! for every God that follows. So a God that cannot start unshares that table before it drops anything ([`Needed`]); the
 //! keeper tries again.
 
 use std::fmt;
@@ -59,17 +59,17 @@ use crate::protocol::{DaemonWarnings, Hello, VERSION};
 const COMMANDS_WAITING: usize = 128;
 /// Findings of health checks that may wait for God. When there are as many, the checks wait.
 const FINDINGS_WAITING: usize = 64;
-/// Threads for work on files. One that hangs on a dead disk is lost to the others.
+/// Threads for work on files at most. Each that hangs on a dead disk leaves one fewer for other work.
 const FILE_THREADS: usize = 512;
 
-/// Key of the record with the name of this line of daemons.
+/// Key of the record with the lineage.
 const LINEAGE: &str = "lineage";
 
-/// A God and all it needs.
+/// A God and what [`super::super::run`] needs beside it.
 pub(crate) struct Bootstrapped {
     /// God, with what it took over.
     pub god: God,
-    /// What it handles.
+    /// The sources of the events that it handles.
     pub sources: Sources,
     /// Answers the RPC requests.
     pub service: Service,
@@ -83,7 +83,7 @@ pub(crate) struct Bootstrapped {
     pub is_successor: bool,
 }
 
-/// What a God cannot begin without.
+/// For a step without which God cannot start.
 pub(crate) trait Needed<T> {
     /// The error as a sentence. After an error this process no longer shares its open files: it closes all of them when it
     /// exits, and the next God needs those that it shared with the keeper.
@@ -99,8 +99,8 @@ impl<T, E: fmt::Display> Needed<T> for Result<T, E> {
     }
 }
 
-/// Takes over what there is and makes the rest. With `foreground`, a hang-up ends the daemon. Must be called inside the
-/// runtime's `LocalSet`.
+/// Takes over what an earlier God left and makes the rest. With `foreground`, SIGHUP ends the daemon. Must be called inside
+/// the runtime's `LocalSet`.
 pub(crate) fn bootstrap(home: &Home, foreground: bool, mut inherited: Inherited) -> Result<Bootstrapped, String> {
     adopt::inherit(home, &mut inherited);
     let is_successor = inherited.previous.is_some();
@@ -156,8 +156,8 @@ pub(crate) fn bootstrap(home: &Home, foreground: bool, mut inherited: Inherited)
     let mut god = God::new(parts);
     let previous = inherited.previous;
     if let Some(previous) = previous {
-        let Inherited { records, files, connections, rest, .. } = inherited;
-        god.recover(supervisor, RecoveredState { records, files, connections, rest, previous }, &exits);
+        let Inherited { records, files, connections, other_sockets, .. } = inherited;
+        god.recover(supervisor, RecoveredState { records, files, connections, other_sockets, previous }, &exits);
     }
     god.begin(previous);
     shared_memory.set(Word::Ready, 1);
@@ -182,11 +182,10 @@ fn hello(home: &Home, inherited: &Inherited) -> Hello {
         generation: inherited.shared_memory.get(Word::Generation),
         started_at: clock::epoch_ms(),
         home: home.root().to_owned(),
-        standing: DaemonWarnings::default(),
+        warnings: DaemonWarnings::default(),
     }
 }
 
-/// What starts processes.
 fn launcher(home: &Home, inherited: &Inherited, ledger: &Ledger, threads: &Threads) -> io::Result<Launcher> {
     let cgroups = Cgroups::discover(home.root());
     tracing::info!("control groups: {}", cgroups.allowance());
@@ -217,7 +216,8 @@ fn read_saved_list(threads: &Threads, home: Home) -> KnownList {
     known
 }
 
-/// Makes the ledger of this God from the one before, whose file is closed.
+/// Makes the ledger of this God from the records of the one before, whose file is closed then. During a probation that file
+/// stays open, for the program from before.
 fn start_ledger(inherited: &Inherited, lineage: &str) -> io::Result<Ledger> {
     let before = inherited.shared_memory.fd_slot(FdSlot::Ledger);
     let ledger = Ledger::start(Rc::clone(&inherited.shared_memory), &inherited.records)?;
@@ -241,7 +241,7 @@ fn exit_inbox(inherited: &mut Inherited) -> io::Result<Inbox> {
     Inbox::new(ours?)
 }
 
-/// A socket of the daemon: the one that was kept, to which clients could connect all the while, or a new one.
+/// A socket of the daemon: the one that an earlier God kept, to which clients could connect meanwhile, or a new one.
 fn socket(inherited: &mut Inherited, ledger: &Ledger, name: &str, path: &Path) -> Result<UnixListener, String> {
     match inherited.files.remove(name) {
         Some(kept) => server::resume(kept).map_err(at(path)),

@@ -1,4 +1,4 @@
-//! From a started process to a God that runs: the home folder, the sockets, what an earlier daemon left.
+//! From a started process to a God that runs: the daemon's sockets, and recovery of what an earlier daemon left.
 
 pub(crate) mod adopt;
 pub(crate) mod bootstrap;

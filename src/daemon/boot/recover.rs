@@ -36,14 +36,14 @@ pub(crate) struct RecoveredState {
     pub files: Files,
     /// Connections that its clusters had written down, and where each was.
     pub connections: Vec<(OwnedFd, Place)>,
-    /// All other files it had open.
-    pub rest: Vec<OwnedFd>,
+    /// All other sockets it had open.
+    pub other_sockets: Vec<OwnedFd>,
     /// How and when it ended.
     pub previous: Previous,
 }
 
 impl God {
-    /// Goes on where the God before ended; `supervisor` is its state, read from its records.
+    /// Continues where the God before ended; `supervisor` is its state, read from its records.
     pub fn recover(&mut self, supervisor: Supervisor, mut left: RecoveredState, exits: &Inbox) {
         self.supervisor = supervisor;
         self.recover_runs(&left.records);
@@ -52,12 +52,12 @@ impl God {
         self.recover_output(&mut left.files);
         killpoint::pass("recovering");
         self.adopt_marked();
-        kill_trees(&self.runs.table.checks());
+        kill_trees(&self.runs.table.leftover_checks());
         self.publish_recovery(left.previous);
         let table = &self.runs.table;
         self.runs.notifications.recover(&left.records, &mut left.files, |run| table.get(run).is_some());
         self.recover_channels(&mut left.files);
-        self.drop_rest(left.files, left.connections, left.rest);
+        self.drop_rest(left.files, left.connections, left.other_sockets);
         for effect in self.supervisor.unfinished(moment::now()) {
             self.finish(effect);
         }
@@ -66,13 +66,13 @@ impl God {
             exits.take();
         }
         killpoint::pass("recovered");
-        self.report_unseen_ends();
+        self.handle_unreported_exits();
         for run in self.staying() {
             self.check_health(run);
         }
-        self.runs.table.watch_strangers();
+        self.runs.table.watch_foreign_children();
         self.clusters.resume_given_sockets(&self.supervisor);
-        // The watchdogs begin anew: pings that were sent while there was no God are still to be read.
+        // The watchdogs are restarted: pings that were sent while there was no God have not been read yet.
         for run in self.staying() {
             self.input(Input::WatchdogPing { run });
         }
@@ -97,7 +97,7 @@ impl God {
             let Some(run) = key.strip_prefix(table::KEY).and_then(|run| run.parse().ok()).map(Run) else { continue };
             match serde_json::from_str::<table::Record>(json) {
                 Ok(table::Record { live, group }) => {
-                    self.runs.table.confine(run, Cgroup::reopen(&group));
+                    self.runs.table.set_group(run, Cgroup::reopen(&group));
                     self.recover_run(run, live);
                 }
                 Err(error) => tracing::error!("the record of run {} cannot be read: {error}", run.0),
@@ -108,7 +108,7 @@ impl God {
     fn recover_run(&mut self, run: Run, live: LiveRun) {
         self.supervisor.skip_runs_to(run);
         if let Some(process) = pidfd::reopen(live.pid, live.start) {
-            self.runs.table.hold(run, process);
+            self.runs.table.set_pidfd(run, process);
         }
         self.runs.table.insert(run, live);
     }
@@ -119,7 +119,7 @@ impl God {
                 records: &left.records,
                 files: &mut left.files,
                 connections: &mut left.connections,
-                rest: &mut left.rest,
+                rest: &mut left.other_sockets,
             };
             self.clusters.recover(app, &self.supervisor, recovered);
         }
@@ -158,23 +158,24 @@ impl God {
     /// Processes that carry the mark of a run and are in no record: the God before died between their start and the
     /// writing of their pid. Those of unknown runs are killed.
     fn adopt_marked(&mut self) {
-        for (pid, run) in self.runs.table.marked() {
-            let leads = proc::stat(pid).is_some_and(|stat| stat.session == pid);
+        for (pid, run) in self.runs.table.of_unknown_runs() {
+            let leads_session = proc::stat(pid).is_some_and(|stat| stat.session == pid);
             match self.supervisor.process_of(run).map(|process| process.app) {
-                Some(app) if leads => {
+                // The main process of a run leads a session.
+                Some(app) if leads_session => {
                     let logs = output_names(run).map(|name| self.output_path(&name).flatten());
                     self.recover_run(run, LiveRun::new(pid, app, [0; 2], logs));
                 }
                 Some(_) => {}
                 None => {
-                    tracing::warn!("pid {pid} was started as run {}, of which nothing is known: it is killed", run.0);
+                    tracing::warn!("pid {pid} belongs to run {}, which is not known: it is killed", run.0);
                     kill_trees(&[pid]);
                 }
             }
         }
     }
 
-    /// Channels of processes that were started in the last moment: their clusters do not know them yet.
+    /// Joins the workers to their clusters that the God before had started but not joined yet.
     fn recover_channels(&mut self, files: &mut Files) {
         let runs: Vec<(Run, AppId)> = self.runs.table.running().map(|(run, live)| (run, live.app)).collect();
         for (run, app) in runs {
@@ -221,7 +222,7 @@ impl God {
             // Another run that was to be started with it could not be, and this one has been stopped.
             Effect::Spawn { run, .. } if !self.is_launching(run) => (None, None),
             Effect::Spawn { run, process } => (Some(self.spawn(run, process)), Some(run)),
-            Effect::Terminate { run } if self.runs.table.get(run).is_none_or(|live| live.told_to_stop) => (None, None),
+            Effect::Terminate { run } if self.runs.table.get(run).is_none_or(|live| live.is_stopping) => (None, None),
             Effect::Terminate { run } => (self.carry_out(effect), Some(run)),
             Effect::Serve { .. }
             | Effect::Admit { .. }
@@ -247,9 +248,9 @@ impl God {
         self.supervisor.processes().flat_map(Process::staying).collect()
     }
 
-    /// Reports runs that have ended without a report of the kernel to this daemon.
-    pub fn report_unseen_ends(&mut self) {
-        let ended = self.runs.ended_unseen();
+    /// Has the supervisor handle the exits that were not reported to any God.
+    pub fn handle_unreported_exits(&mut self) {
+        let ended = self.runs.unreported_exits();
         self.all_inputs(ended);
         let lost = self.runs.lost(&self.supervisor);
         self.all_inputs(lost);
@@ -271,7 +272,7 @@ impl God {
         if forgotten > 0 {
             tracing::error!("how {forgotten} processes ended is not known: too many ended while there was no daemon");
         }
-        tracing::warn!("the daemon {how}; {runs} processes ran on and are taken over, {gap_ms} ms later");
+        tracing::warn!("the daemon {how}; {gap_ms} ms later the next one takes over {runs} processes that run on");
         self.bus.greet_with(EventKind::Recovered { after, gap_ms, runs });
     }
 }
@@ -279,7 +280,7 @@ impl God {
 /// Kills these processes and their descendants.
 fn kill_trees(roots: &[i32]) {
     for pid in tree::descendants(roots) {
-        // It may have ended in this very moment.
+        // Fails if the process has ended meanwhile.
         let _ = tree::signal(pid, libc::SIGKILL);
     }
 }

@@ -1,7 +1,8 @@
-//! The desired state of a daemon that is gone, from its records; and whether two such states are the same.
+//! The desired state of a daemon that has ended, read from its records; and a fingerprint by which two desired states
+//! are compared.
 //!
-//! Read here app by app, apart from the supervisor, who takes up all or nothing: at a boot, one app that cannot be read
-//! must not keep the others from coming back.
+//! The records are read app by app here. [`Supervisor::from_records`] would read all records or none, but at a boot one
+//! app that cannot be read must not keep the others from being restored.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -17,38 +18,41 @@ use crate::supervisor::{AppId, Goal, Operation, Process, RecordKey, SavedApp, Sa
 /// Key of the [`Ending`].
 pub const ENDING: &str = "ending";
 
-/// Written when the daemon is told to end: from then on the goals are not the operator's, who only wants the machine or
-/// the daemon to go down.
+/// Which processes should run, written when the shutdown of the daemon begins. From then on all goals are down, which is
+/// not what the operator wants of the apps: only the machine or the daemon is to go down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ending {
-    /// When.
+    /// When the shutdown began.
     pub at: EpochMs,
-    /// The processes that should run until then, by id.
+    /// Ids of the processes whose goal was up when the shutdown began.
     pub up: Vec<u32>,
-    /// Those among them that were at rest.
+    /// Ids of those among them that were idle.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub idle: Vec<u32>,
 }
 
 impl Ending {
-    /// Writes down what should run, with the next commit.
-    pub fn note(at: EpochMs, supervisor: &Supervisor, ledger: &Ledger) {
+    /// Puts the record into the ledger. The caller commits.
+    pub fn record(at: EpochMs, supervisor: &Supervisor, ledger: &Ledger) {
         let up: Vec<&Process> = supervisor.processes().filter(|process| supervisor.shall_run(process)).collect();
         let idle = up.iter().filter(|process| process.rests()).map(|process| process.id.0).collect();
         let ending = Ending { at, up: up.iter().map(|process| process.id.0).collect(), idle };
         ledger.put(ENDING, &serde_json::to_string(&ending).expect("numbers can be written as JSON"));
     }
 
-    /// As written down, if the daemon was told to end and nobody went on in its place.
+    /// The record of a daemon whose shutdown had begun. `None` if the last daemon that wrote these records was not
+    /// shutting down: then a record that an earlier daemon left does not count.
     #[must_use]
     pub fn of(records: &Records) -> Option<Ending> {
-        let MindPart { closing } = serde_json::from_str(records.get(&RecordKey::Meta.to_string())?).ok()?;
+        let MetaPart { closing } = serde_json::from_str(records.get(&RecordKey::Meta.to_string())?).ok()?;
         serde_json::from_str(records.get(ENDING)?).ok().filter(|_| closing)
     }
 }
 
+// What is needed here of each kind of record; other fields are ignored.
+
 #[derive(Deserialize)]
-struct MindPart {
+struct MetaPart {
     #[serde(default)]
     closing: bool,
 }
@@ -58,13 +62,12 @@ struct SpecPart {
     spec: AppSpec,
 }
 
-/// What counts of a process here, whatever else stands in its record.
 #[derive(Deserialize)]
 struct ProcessPart {
     app: AppId,
     instance: u32,
     goal: Goal,
-    /// As it is written: a later build's may be unknown here.
+    /// Unparsed, since a later build may have written a state that this build does not know.
     #[serde(default)]
     state: serde_json::Value,
 }
@@ -74,7 +77,7 @@ struct WorkPart {
     operations: Vec<Operation>,
 }
 
-/// What should have run, and notes on records that could not be read.
+/// The desired state in these records, and notes on records that could not be read.
 #[must_use]
 pub fn of_records(records: &Records) -> (Snapshot, Vec<String>) {
     let ending = Ending::of(records);
@@ -93,7 +96,7 @@ pub fn of_records(records: &Records) -> (Snapshot, Vec<String>) {
         };
         notes.extend(read.err().map(|error| format!("the record `{key}` could not be used: {error}")));
     }
-    // Keys are in the order of their letters.
+    // Records are sorted by key as text, which is not the order of ids.
     processes.sort_by_key(|(id, _)| *id);
     for (id, ProcessPart { app, instance, goal, state }) in processes {
         let last = operations.iter().rev().find_map(|operation| operation.wish(id));
@@ -107,12 +110,12 @@ pub fn of_records(records: &Records) -> (Snapshot, Vec<String>) {
     (Snapshot { version: Snapshot::VERSION, apps }, notes)
 }
 
-/// Stands for a desired state: equal ones have equal fingerprints within one program. Ids do not count.
+/// A hash of a desired state: equal states have equal fingerprints within one program. Process ids do not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fingerprint(u64);
 
 impl Fingerprint {
-    /// Of a saved list.
+    /// The fingerprint of a saved list.
     #[must_use]
     pub fn of(snapshot: &Snapshot) -> Fingerprint {
         let of = |app: &SavedApp| {
@@ -126,14 +129,15 @@ impl Fingerprint {
     }
 }
 
-/// The fingerprint of a supervisor's desired state. Specs are looked at when they are new, and only then.
+/// Computes fingerprints of a supervisor's desired state. The hash of a spec is kept and computed anew only when the spec
+/// is another.
 #[derive(Debug, Default)]
 pub struct Fingerprints {
     specs: HashMap<AppId, (Arc<AppSpec>, u64)>,
 }
 
 impl Fingerprints {
-    /// Of this moment; the same as that of [`Supervisor::snapshot`].
+    /// The fingerprint of the present state; it equals [`Fingerprint::of`] of [`Supervisor::snapshot`].
     pub fn of(&mut self, supervisor: &Supervisor) -> Fingerprint {
         if self.specs.len() > supervisor.apps().count() {
             self.specs.retain(|id, _| supervisor.app(*id).is_some());
@@ -148,7 +152,7 @@ impl Fingerprints {
 
     fn of_spec(&mut self, id: AppId, spec: &Arc<AppSpec>) -> u64 {
         match self.specs.get(&id) {
-            // Held here, so a change makes a new one.
+            // The `Arc` held here keeps its address from being used again, so the same address means the same spec.
             Some((known, hash)) if Arc::ptr_eq(known, spec) => *hash,
             _ => {
                 let hash = of_spec(spec);
@@ -167,7 +171,7 @@ fn of_process(spec: u64, instance: u32, up: bool) -> u64 {
 
 fn of_spec(spec: &AppSpec) -> u64 {
     let mut hasher = DefaultHasher::new();
-    serde_json::to_vec(spec).expect("what came as JSON can be written as JSON").hash(&mut hasher);
+    serde_json::to_vec(spec).expect("a spec that was read from JSON can be written as JSON").hash(&mut hasher);
     hasher.finish()
 }
 

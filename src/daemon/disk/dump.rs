@@ -1,10 +1,11 @@
-//! The saved list on disk, and which list comes back after a reboot. A file that cannot be read is set aside, never
-//! deleted, and the next best is used, loudly.
+//! The saved list on disk, and the choice of the list that is restored. A file that cannot be read is set aside, never
+//! deleted; the next source is used, and the client gets a note of it.
 //!
-//! Two lists can come back: what ran when the daemon before ended (its journal), and what `pmr save` wrote. With
-//! `autosave` it is the first, else the second; where that one is missing or empty, the other. Asked for in the middle of a
-//! daemon's life, what was saved later than the daemon before ended comes first in either case: whoever saves, deletes and
-//! resurrects wants back what he saved.
+//! There are two sources: the journal, which has what ran when the daemon before ended, and the list that `pmr save`
+//! wrote. With `autosave` the journal comes first, else the saved list; if the first is missing or empty, the other is
+//! used. There is one exception: `resurrect` in a daemon that has run apps already takes the saved list first, with
+//! `autosave` too, if it was saved after the daemon before ended. An operator who saves, deletes and resurrects wants the
+//! list that was saved.
 
 use std::fs;
 use std::io::{self, Write};
@@ -23,18 +24,19 @@ use crate::settings::Settings;
 use crate::supervisor::Snapshot;
 
 /// What is known of the saved list, shared by God and the RPC handlers: set by every save, and at the start from the file.
+/// `None` if nothing was saved.
 pub type KnownList = Arc<Mutex<Option<SavedList>>>;
 
-/// What is known of the saved list.
+/// Time and content of the saved list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SavedList {
     /// When it was saved.
     pub at: EpochMs,
-    /// What it holds.
+    /// The fingerprint of the desired state in it.
     pub fingerprint: Fingerprint,
 }
 
-/// Writes what `save` asks for, and keeps the list before it as backup.
+/// Writes the list to the file, and keeps the list before as a backup.
 pub fn save(home: &Home, snapshot: &Snapshot) -> Result<PathBuf, Refusal> {
     let path = home.dump_file();
     replace::keep_as(&path, &home.dump_backup())
@@ -52,15 +54,16 @@ pub fn saved(home: &Home) -> Option<SavedList> {
     Some(SavedList { at: u64::try_from(at.as_millis()).ok()?, fingerprint: Fingerprint::of(&snapshot) })
 }
 
-/// Where a list can come from.
+/// A file from which a list can be restored.
 enum Source {
-    /// What ran when the daemon before ended.
-    Ran(PathBuf),
-    /// A list that was saved, or what the first builds wrote at their end.
-    File(PathBuf),
+    /// A journal: what ran when the daemon before ended.
+    Journal(PathBuf),
+    /// A list that was saved, or the list that the first builds wrote when they ended.
+    List(PathBuf),
 }
 
-/// The list that comes back in the daemon of this line. Notes tell which it is, and of what could not be used.
+/// The list to restore, in the daemon of this `lineage`. The notes say which source it is from, and which sources could
+/// not be used.
 pub fn load(home: &Home, lineage: &str) -> Result<(Snapshot, Vec<String>), Refusal> {
     let mut notes = Vec::new();
     let settings = Settings::read(home).unwrap_or_else(|why| {
@@ -69,8 +72,8 @@ pub fn load(home: &Home, lineage: &str) -> Result<(Snapshot, Vec<String>), Refus
         Settings::default()
     });
     for source in sources(home, settings.autosave, lineage) {
-        if let Some((snapshot, told)) = source.read(&mut notes) {
-            notes.push(told);
+        if let Some((snapshot, origin)) = source.read(&mut notes) {
+            notes.push(origin);
             return Ok((snapshot, notes));
         }
     }
@@ -80,36 +83,37 @@ pub fn load(home: &Home, lineage: &str) -> Result<(Snapshot, Vec<String>), Refus
     }
 }
 
-/// Best first.
+/// The sources in the order in which they are tried.
 fn sources(home: &Home, autosave: bool, lineage: &str) -> Vec<Source> {
     let (dump, before) = (home.dump_file(), home.journal_before());
-    // Once we have written our own journal, that of the daemon before has another name.
+    // Once this daemon has written its own journal, that of the daemon before has another name.
     let begun = journal::lineage(&home.journal()).is_some_and(|owner| owner == lineage);
     let saved_since = begun && modified(&dump) > modified(&before);
-    let ran = Source::Ran(if begun { before } else { home.journal() });
-    let saved = [dump, home.dump_backup()].map(Source::File);
+    let journal = Source::Journal(if begun { before } else { home.journal() });
+    let saved = [dump, home.dump_backup()].map(Source::List);
     let mut sources = Vec::from(saved);
-    sources.insert(if autosave && !saved_since { 0 } else { sources.len() }, ran);
-    sources.push(Source::File(home.last_state()));
+    sources.insert(if autosave && !saved_since { 0 } else { sources.len() }, journal);
+    sources.push(Source::List(home.last_state()));
     sources
 }
 
 impl Source {
-    /// The list and where it is from, in words; `None` if there is none, with notes if that is a pity.
+    /// The list and a note that says where it is from; `None` if there is none. Adds notes on files that exist and could
+    /// not be used.
     fn read(self, notes: &mut Vec<String>) -> Option<(Snapshot, String)> {
         match self {
-            Source::Ran(path) => {
+            Source::Journal(path) => {
                 let loaded = journal::load(&path)
                     .unwrap_or_else(|error| (None, vec![format!("{} could not be read: {error}", path.display())]));
                 notes.extend(loaded.1);
                 let journal = loaded.0?;
                 let (snapshot, unread) = desired::of_records(&journal.records);
                 notes.extend(journal.notes.into_iter().chain(unread));
-                // A list from which all was deleted is no reason to bring back nothing: the saved one may be meant.
+                // A journal from which every app was deleted does not count: the operator may want the saved list.
                 (!snapshot.apps.is_empty())
                     .then(|| (snapshot, "this is what ran when the daemon last ended".to_owned()))
             }
-            Source::File(path) => match read(&path) {
+            Source::List(path) => match read(&path) {
                 Ok(snapshot) => snapshot.map(|snapshot| (snapshot, format!("this is the list in {}", path.display()))),
                 Err(why) => {
                     notes.push(set_aside(&path, &why));
@@ -125,7 +129,7 @@ fn modified(path: &Path) -> Option<SystemTime> {
 }
 
 fn write(path: &Path, snapshot: &Snapshot) -> io::Result<()> {
-    // For its owner alone: it holds environments.
+    // `replace` makes a file that only its owner can read, as it must be: the list holds environments.
     replace::replace(path, |file| {
         let mut text = serde_json::to_vec_pretty(snapshot)?;
         text.push(b'\n');

@@ -1,4 +1,5 @@
-//! The home as a daemon needs it: the lock, folders that only their owner can enter, and what Node workers load.
+//! The home folder of a daemon: the locked pid file, folders that only their owner can enter, and the drain preload that
+//! Node workers load.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -10,7 +11,8 @@ use crate::os::fs::files;
 use crate::os::process::identity;
 use crate::paths::Home;
 
-/// What Node workers load, in the home's folder for it; the name changes with the content.
+/// File name of the preload of Node workers, in the home's folder for it. The name changes with the version, since the
+/// content may.
 pub const PRELOAD_FILE: &str = concat!("drain-", env!("CARGO_PKG_VERSION"), ".cjs");
 
 /// Locks the pid file, which makes the process of this pid the daemon of this home as long as the file is open.
@@ -34,15 +36,15 @@ pub fn lock(home: &Home, pid: i32) -> Result<File, String> {
     Ok(lock)
 }
 
-/// Makes what must lie in the home.
-pub fn furnish(home: &Home) -> Result<(), String> {
+/// Makes the folders of the home, for their owner alone, and installs the preload.
+pub fn prepare(home: &Home) -> Result<(), String> {
     for folder in [home.root().to_owned(), home.logs(), home.pids(), home.preload(), home.notify()] {
         make_private(&folder).map_err(at(&folder))?;
     }
     install_preload(&home.preload()).map(drop).map_err(at(&home.preload()))
 }
 
-/// Makes a folder that only its owner can enter, or makes it so.
+/// Makes a folder that only its owner can enter; a folder that exists gets these permissions.
 fn make_private(folder: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let known = fs::metadata(folder)?;
@@ -52,10 +54,10 @@ fn make_private(folder: &Path) -> io::Result<()> {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
 }
 
-/// Puts what Node workers load into a folder, under a name of this version, and returns its path.
+/// Writes the preload of Node workers into a folder, unless it is there, and returns its path.
 fn install_preload(folder: &Path) -> io::Result<PathBuf> {
     let path = folder.join(PRELOAD_FILE);
-    if fs::read(&path).is_ok_and(|there| there == cluster::PRELOAD.as_bytes()) {
+    if fs::read(&path).is_ok_and(|installed| installed == cluster::PRELOAD.as_bytes()) {
         return Ok(path);
     }
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
@@ -65,13 +67,13 @@ fn install_preload(folder: &Path) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// The same for workers of other users, who cannot enter the home: in a folder that all can read and only root, for
-/// whom alone there are such workers, can change.
+/// Installs the preload for workers of other users, which cannot enter the home: in a folder that all users can read and
+/// only root can change. Only a daemon of root has such workers.
 pub fn install_public_preload() -> io::Result<PathBuf> {
     install_preload(make_public()?)
 }
 
-/// Makes the folder of what other users' processes need: all can read it, and only root can change it.
+/// Makes the folder for files that processes of other users need: all users can read it, and only root can change it.
 pub fn make_public() -> io::Result<&'static Path> {
     let folder = Path::new("/run/pmr");
     fs::DirBuilder::new().recursive(true).create(folder)?;
@@ -79,7 +81,7 @@ pub fn make_public() -> io::Result<&'static Path> {
     Ok(folder)
 }
 
-/// Puts a path before what the system says.
+/// Turns an error of the system into a sentence that begins with the path.
 pub fn at(path: &Path) -> impl Fn(io::Error) -> String + '_ {
     move |error| format!("{}: {error}", path.display())
 }

@@ -1,7 +1,7 @@
-//! The daemon's own log: `pmr.log`, rotated at 10 MB with three old ones kept.
+//! The daemon's own log: `pmr.log`, rotated at 10 MB with three rotated files kept.
 //!
-//! Lines go through a bounded queue to a thread of their own, so a slow disk never holds up the God task; what does not
-//! fit is counted and said.
+//! Lines go through a bounded queue to a thread of their own, so a slow disk never blocks the God task. Lines that do not
+//! fit are lost, and the next line says how many.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -19,16 +19,19 @@ use crate::protocol::EventKind;
 use crate::protocol::event::EventProcess;
 use crate::supervisor::restart::in_words;
 
-const LARGEST: u64 = 10 << 20;
+/// Size in bytes at which the file is rotated.
+const MAX_BYTES: u64 = 10 << 20;
+/// Rotated files that are kept.
 const KEPT: u32 = 3;
 const QUEUED_LINES: usize = 1024;
 
-/// Sends everything that is traced from now on to `path`, as soon as that can be written. Nothing is traced before this.
+/// Writes everything that is traced from now on to `path`, as soon as that file can be written. What was traced before is
+/// not written anywhere.
 ///
 /// # Errors
-/// When there can be no thread for it.
+/// If the thread cannot be started.
 pub fn start(path: &Path) -> io::Result<()> {
-    let mut file = Rotating::new(path.to_owned(), LARGEST, KEPT);
+    let mut file = Rotating::new(path.to_owned(), MAX_BYTES, KEPT);
     let (lines, queue) = mpsc::sync_channel::<Vec<u8>>(QUEUED_LINES);
     std::thread::Builder::new().name("log".into()).stack_size(256 << 10).spawn(move || {
         for line in queue {
@@ -48,34 +51,36 @@ pub fn start(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What an operator wants to find in the daemon's log.
+/// Logs an event about a process, if operators look for events of its kind in the daemon's log.
 pub fn event(about: &EventProcess, kind: &EventKind) {
-    let who = format_args!("{} ({})", about.name, about.id);
+    let process = format_args!("{} ({})", about.name, about.id);
     match kind {
-        EventKind::Started { pid } => tracing::info!("{who} started as pid {pid}"),
-        EventKind::Exited { exit, expected: true } => tracing::info!("{who} was told to stop, and {}", in_words(*exit)),
-        EventKind::Exited { exit, expected: false } => tracing::warn!("{who} {}", in_words(*exit)),
-        EventKind::StartFailed { error } => tracing::warn!("{who} could not be started: {error}"),
-        EventKind::Errored { reason } => tracing::error!("{who} {reason}"),
-        EventKind::Unhealthy { reason } => tracing::warn!("{who} is unhealthy: {reason}"),
-        EventKind::Healthy => tracing::info!("{who} is healthy again"),
-        EventKind::Canary { duration_ms } => tracing::info!("{who} is a canary, watched for {duration_ms} ms"),
-        EventKind::RollingBack { reason } => tracing::warn!("{who} goes back to the release before: {reason}"),
-        EventKind::NotReplaced { reason, .. } => tracing::warn!("{who} could not be replaced: {reason}"),
-        EventKind::TakenBack => tracing::warn!("{who} is taken back to the release before"),
+        EventKind::Started { pid } => tracing::info!("{process} started as pid {pid}"),
+        EventKind::Exited { exit, expected: true } => {
+            tracing::info!("{process} was stopped, and {}", in_words(*exit));
+        }
+        EventKind::Exited { exit, expected: false } => tracing::warn!("{process} {}", in_words(*exit)),
+        EventKind::StartFailed { error } => tracing::warn!("{process} could not be started: {error}"),
+        EventKind::Errored { reason } => tracing::error!("{process} {reason}"),
+        EventKind::Unhealthy { reason } => tracing::warn!("{process} is unhealthy: {reason}"),
+        EventKind::Healthy => tracing::info!("{process} is healthy again"),
+        EventKind::Canary { duration_ms } => tracing::info!("{process} is a canary, watched for {duration_ms} ms"),
+        EventKind::RollingBack { reason } => tracing::warn!("{process} is to be rolled back: {reason}"),
+        EventKind::NotReplaced { reason, .. } => tracing::warn!("{process} could not be replaced: {reason}"),
+        EventKind::TakenBack => tracing::warn!("{process} is rolled back to the previous release"),
         EventKind::OverMemory { bytes, limit } => {
-            tracing::warn!("{who} uses {bytes} bytes of memory, more than its limit of {limit}: it is replaced");
+            tracing::warn!("{process} uses {bytes} bytes of memory, more than its limit of {limit}: it is replaced");
         }
         EventKind::Requested { verb, by } => {
-            tracing::info!("{who}: `{verb}` asked by user {}, pid {} ({})", by.uid, by.pid, by.command);
+            tracing::info!("{process}: `{verb}` requested by user {}, pid {} ({})", by.uid, by.pid, by.command);
         }
-        EventKind::Deleted => tracing::info!("{who} was deleted"),
-        EventKind::Completed => tracing::info!("{who} has done what it was for"),
-        EventKind::Held { why } => tracing::info!("{who} {why}"),
-        EventKind::Idle => tracing::info!("{who} is at rest: the next connection starts it"),
-        EventKind::Hung { timeout_ms: 0 } => tracing::warn!("{who} said that it hung: it is started again"),
+        EventKind::Deleted => tracing::info!("{process} was deleted"),
+        EventKind::Completed => tracing::info!("{process} has completed"),
+        EventKind::Held { why } => tracing::info!("{process} {why}"),
+        EventKind::Idle => tracing::info!("{process} is idle: the next connection starts it"),
+        EventKind::Hung { timeout_ms: 0 } => tracing::warn!("{process} reported that it hangs: it is restarted"),
         EventKind::Hung { timeout_ms } => {
-            tracing::warn!("{who} has not said for {timeout_ms} ms that it is alive: it is started again");
+            tracing::warn!("{process} has not reported for {timeout_ms} ms that it is alive: it is restarted");
         }
         EventKind::Created
         | EventKind::Online
@@ -91,8 +96,8 @@ pub fn event(about: &EventProcess, kind: &EventKind) {
     }
 }
 
-/// The time as lines begin with it. By the C library's zone: to find its name, as others do, takes a walk through all the
-/// zones there are, and a daemon that takes over has no time for that.
+/// The present local time, as log lines begin with it. The offset is the C library's: to find the name of the zone, as
+/// `jiff` would, takes a search through all zone files, which is too slow for a daemon that takes over running apps.
 pub fn now() -> String {
     let now = jiff::Timestamp::now();
     let offset = jiff::tz::Offset::from_seconds(clock::local_offset(now.as_second())).unwrap_or(jiff::tz::Offset::UTC);
@@ -121,7 +126,7 @@ impl<'a> MakeWriter<'a> for Queue {
     }
 }
 
-/// The formatter hands over one whole line per call.
+/// The formatter writes one whole line per call.
 impl Write for Queue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let lost = self.lost.swap(0, Ordering::Relaxed);
@@ -141,7 +146,7 @@ impl Write for Queue {
     }
 }
 
-/// True if a daemon could write its log there.
+/// Checks that a daemon could write its log to this path.
 pub fn check(path: &Path) -> io::Result<()> {
     rotate::open(path).map(drop)
 }

@@ -1,4 +1,4 @@
-//! The pid files, `pids/NAME-ID.pid`: written in order by a thread of their own, so that a slow disk holds up nobody.
+//! The pid files, `pids/NAME-ID.pid`: written in order by a thread of their own, so that a slow disk does not block God.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
@@ -9,58 +9,58 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::Builder;
 use std::time::Duration;
 
-/// What could not be written is tried again after this time.
-const AGAIN: Duration = Duration::from_secs(1);
-/// How long our end waits for what is still to be written: a disk may hang.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+/// After a failure to write a file, wait this long before the next attempt.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// How long the end of the daemon waits for files that are still to be written: a disk may hang.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Writes and removes pid files.
 pub struct PidFiles {
-    notes: Option<Sender<Note>>,
-    /// Hangs up when all is written after our end.
+    changes: Option<Sender<Change>>,
+    /// Closed by the thread when `changes` is closed and all files are written.
     written: Receiver<()>,
 }
 
-/// What a file is to say; without a pid it is not to exist.
-type Note = (PathBuf, Option<i32>);
+/// The path of a file and the pid it is to contain; without a pid the file is removed.
+type Change = (PathBuf, Option<i32>);
 
 impl PidFiles {
     /// Starts the thread.
     pub fn new() -> io::Result<PidFiles> {
-        let (notes, queue) = mpsc::channel::<Note>();
+        let (changes, queue) = mpsc::channel::<Change>();
         let (done, written) = mpsc::channel();
         Builder::new().name("pid files".into()).stack_size(256 << 10).spawn(move || {
             write_all(&queue);
             drop(done);
         })?;
-        Ok(PidFiles { notes: Some(notes), written })
+        Ok(PidFiles { changes: Some(changes), written })
     }
 
-    /// From now on the file says this.
-    pub fn note(&self, path: PathBuf, pid: Option<i32>) {
-        if let Some(notes) = &self.notes {
-            // It ends only with us.
-            let _ = notes.send((path, pid));
+    /// Has the thread write this pid to the file, or remove the file if there is none.
+    pub fn set(&self, path: PathBuf, pid: Option<i32>) {
+        if let Some(changes) = &self.changes {
+            // Cannot fail: the thread runs until `changes` is dropped.
+            let _ = changes.send((path, pid));
         }
     }
 }
 
 impl Drop for PidFiles {
-    /// Waits for what is still to be written, within reason.
+    /// Waits until all files are written, for [`FLUSH_TIMEOUT`] at most.
     fn drop(&mut self) {
-        self.notes = None;
-        let _ = self.written.recv_timeout(LAST_WORDS);
+        self.changes = None;
+        let _ = self.written.recv_timeout(FLUSH_TIMEOUT);
     }
 }
 
-fn write_all(queue: &Receiver<Note>) {
+fn write_all(queue: &Receiver<Change>) {
     let mut failed = BTreeMap::new();
     loop {
-        let noted = match failed.is_empty() {
+        let change = match failed.is_empty() {
             true => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            false => queue.recv_timeout(AGAIN),
+            false => queue.recv_timeout(RETRY_DELAY),
         };
-        match noted {
+        match change {
             Ok((path, pid)) => {
                 failed.remove(&path);
                 if let Err(error) = write(&path, pid) {
@@ -95,12 +95,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_note_holds() {
+    fn the_last_change_of_each_file_wins() {
         let folder = tempfile::tempdir().unwrap();
         let (one, two) = (folder.path().join("one.pid"), folder.path().join("two.pid"));
         let files = PidFiles::new().unwrap();
         for (path, pid) in [(&one, Some(1)), (&two, Some(2)), (&one, Some(3)), (&two, None), (&two, None)] {
-            files.note(path.clone(), pid);
+            files.set(path.clone(), pid);
         }
         drop(files);
         assert_eq!(fs::read_to_string(one).unwrap(), "3");
@@ -108,13 +108,13 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_written_when_it_can() {
+    fn a_file_that_cannot_be_written_is_written_later() {
         let folder = tempfile::tempdir().unwrap();
         let pids = folder.path().join("pids");
         fs::write(&pids, "in the way").unwrap();
         let files = PidFiles::new().unwrap();
-        files.note(pids.join("one.pid"), Some(1));
-        files.note(pids.join("one.pid"), Some(2));
+        files.set(pids.join("one.pid"), Some(1));
+        files.set(pids.join("one.pid"), Some(2));
         fs::remove_file(&pids).unwrap();
         let start = std::time::Instant::now();
         while fs::read_to_string(pids.join("one.pid")).ok().as_deref() != Some("2") {

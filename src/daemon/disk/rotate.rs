@@ -1,36 +1,40 @@
-//! A file of lines that does not grow without end: when it is large, it is set aside under a number, and the oldest goes.
+//! A file of lines whose size is bounded: when it is large, it is renamed to a number, and the oldest of the renamed files
+//! is removed.
 //!
-//! What cannot be written is counted, and said in the file itself once it can be again.
+//! Lines that cannot be written are counted, and the count is written to the file once it can be written again.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Such a file.
+/// A file that is rotated.
 pub struct Rotating {
     path: PathBuf,
-    largest: u64,
+    /// Size in bytes at which the file is rotated.
+    max_bytes: u64,
+    /// Rotated files that are kept.
     kept: u32,
-    /// The file and its size; none before the first line, and after a write that failed.
+    /// The file and its size; `None` before the first line, and after a write that failed.
     open: Option<(File, u64)>,
-    /// Lines that could not be written. A log has nowhere to complain but in itself, later.
+    /// Lines that could not be written since the last line that could.
     lost: u64,
 }
 
-/// Opens it for adding lines to its end. Makes it, for its owner alone.
+/// Opens a file for appending. If there is none, it is made for its owner alone.
 pub fn open(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     File::options().create(true).append(true).mode(0o600).open(path)
 }
 
 impl Rotating {
-    /// One of at most about `largest` bytes, with so many old ones `kept` beside it: `PATH.1` is the youngest.
+    /// A file that is rotated once it has more than `max_bytes`. `kept` rotated files stay beside it; `PATH.1` is the
+    /// newest.
     #[must_use]
-    pub fn new(path: PathBuf, largest: u64, kept: u32) -> Rotating {
-        Rotating { path, largest, kept, open: None, lost: 0 }
+    pub fn new(path: PathBuf, max_bytes: u64, kept: u32) -> Rotating {
+        Rotating { path, max_bytes, kept, open: None, lost: 0 }
     }
 
-    /// Adds a line, whose end is part of it.
+    /// Appends a line, which ends with a line feed.
     pub fn write(&mut self, line: &[u8]) {
         match self.try_write(line) {
             Ok(()) => self.lost = 0,
@@ -45,8 +49,8 @@ impl Rotating {
         use std::os::unix::fs::MetadataExt;
         let deleted = |file: &File| file.metadata().is_ok_and(|known| known.nlink() == 0);
         let (mut file, mut size) = match self.open.take() {
-            Some((file, size)) if size <= self.largest && !deleted(&file) => (file, size),
-            Some((_, size)) if size > self.largest => (self.rotate()?, 0),
+            Some((file, size)) if size <= self.max_bytes && !deleted(&file) => (file, size),
+            Some((_, size)) if size > self.max_bytes => (self.rotate()?, 0),
             Some(_) | None => {
                 let file = open(&self.path)?;
                 let size = file.metadata()?.len();
@@ -55,7 +59,7 @@ impl Rotating {
         };
         let mut text = Vec::new();
         if self.lost > 0 {
-            // The last of them may stand there in part.
+            // A part of the last lost line may be in the file: the text begins with a line feed.
             text = format!("\n({} lines are missing here: the log could not be written)\n", self.lost).into_bytes();
         }
         text.extend_from_slice(line);
@@ -83,16 +87,16 @@ impl Rotating {
 mod tests {
     use super::*;
 
-    const LARGEST: u64 = 1 << 20;
+    const MAX_BYTES: u64 = 1 << 20;
 
     #[test]
-    fn it_rotates_and_keeps_three() {
+    fn a_large_file_is_rotated_and_three_rotated_files_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pmr.log");
-        let mut log = Rotating::new(path.clone(), LARGEST, 3);
+        let mut log = Rotating::new(path.clone(), MAX_BYTES, 3);
         for round in 0..6 {
             log.write(format!("round {round}\n").as_bytes());
-            log.open.as_mut().unwrap().1 = LARGEST + 1;
+            log.open.as_mut().unwrap().1 = MAX_BYTES + 1;
         }
         let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
         assert_eq!(read("pmr.log"), "round 5\n");
@@ -102,10 +106,10 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_counted_and_said() {
+    fn lost_lines_are_counted_and_the_count_is_written_later() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pmr.log");
-        let mut log = Rotating::new(path.clone(), LARGEST, 3);
+        let mut log = Rotating::new(path.clone(), MAX_BYTES, 3);
         fs::create_dir(&path).unwrap();
         log.write(b"one\n");
         log.write(b"two\n");

@@ -1,5 +1,5 @@
-//! What an operator should know of the files in the home: that the journal cannot be written, or that the saved list is
-//! no longer what runs.
+//! Warnings for the operator about files in the home: the journal cannot be written, or the saved list differs from the
+//! desired state.
 
 use std::sync::PoisonError;
 
@@ -25,13 +25,13 @@ impl Warnings {
     /// The warnings at this moment.
     pub fn now(&mut self, supervisor: &Supervisor) -> DaemonWarnings {
         let unwritten = match self.journal.state() {
-            JournalState::Whole => None,
-            JournalState::Broken { error, since } => {
+            JournalState::Working => None,
+            JournalState::Failing { error, since } => {
                 Some(Unwritten { path: self.journal.path().to_owned(), error, since })
             }
         };
         let saved = *self.saved.lock().unwrap_or_else(PoisonError::into_inner);
-        // During a shutdown all goals are down, which no save is meant to match.
+        // During a shutdown all goals are down: every saved list would differ.
         let saved = saved.filter(|_| !supervisor.is_closing());
         let differs = |saved: &SavedList| saved.fingerprint != self.fingerprints.of(supervisor);
         DaemonWarnings { unwritten, unsaved: saved.filter(differs).map(|saved| saved.at) }

@@ -54,7 +54,7 @@ impl BindWatches {
     /// The process of this pid has begun, so its watch is there: the cluster of its app gets it.
     pub fn begin(&self, pid: i32, handover: Handover, cluster: &Cluster) {
         let Handover { run, pending, theirs } = handover;
-        // Only the process has that end now: should the process end, that can be noticed.
+        // Now only the process has that end open, so its exit closes the socket, which can be noticed.
         drop(theirs);
         match pending.take() {
             Ok(watch) => {
@@ -69,18 +69,18 @@ impl BindWatches {
 
 fn obstacle(tracer: &Tracer) -> Option<String> {
     let found = if killpoint::is_armed("no-takeover") {
-        Some("told so by a test".to_owned())
+        Some("disabled by a test".to_owned())
     } else {
         match ability::ability(None, tracer) {
-            // A keeper that does not answer at this moment says nothing about the machine.
+            // That the keeper does not answer at this moment is no property of the machine.
             Ok(found) => found.obstacle().filter(|found| !is_unanswered(found.errno)).map(ToString::to_string),
             Err(error) => Some(error.to_string()),
         }
     };
     match &found {
-        None => tracing::debug!(user = identity::uid(), "binds of programs can be taken over"),
+        None => tracing::debug!(user = identity::uid(), "binds of programs can be intercepted"),
         Some(why) => tracing::warn!(
-            "binds of programs cannot be taken over here ({why}): workers share a port only if they set SO_REUSEPORT"
+            "binds of programs cannot be intercepted here ({why}): workers share a port only if they set SO_REUSEPORT"
         ),
     }
     found

@@ -1,12 +1,12 @@
-//! Begins the health checks of a run: what is to be asked, and for a check by command what the command needs to stand
-//! where the worker stands.
+//! Begins the health checks of a run: makes the check from the spec, and for a check by command the environment, user and
+//! limits of the worker.
 
 use std::sync::Arc;
 
 use super::super::clusters::Clusters;
 use super::super::moment;
 use super::super::runs::Runs;
-use super::super::runs::health::{CommandCheck, Exec, Question};
+use super::super::runs::health::{CommandCheck, Exec, HealthCheck};
 use super::super::runs::table::RunTable;
 use super::environment::Setting;
 use super::{Launcher, confine, environment};
@@ -18,38 +18,39 @@ use crate::spec::{AppSpec, Health};
 use crate::supervisor::{Process, Supervisor};
 
 impl Launcher {
-    /// Checks the health of a run from now on, if its app wants that and the check is a question.
+    /// Checks the health of a run from now on, if its app has a check that is made repeatedly.
     pub fn check_health(&self, run: Run, supervisor: &Supervisor, clusters: &Clusters, runs: &mut Runs) {
-        if let Some((question, health)) = self.question(run, supervisor, clusters, &runs.table) {
-            runs.checks.begin(run, question, &health);
+        if let Some((check, health)) = self.health_check(run, supervisor, clusters, &runs.table) {
+            runs.checks.begin(run, check, &health);
         }
     }
 
-    fn question(
+    /// `None` if the app has no check, or waits for a line in the output.
+    fn health_check(
         &self,
         run: Run,
         supervisor: &Supervisor,
         clusters: &Clusters,
         table: &RunTable,
-    ) -> Option<(Question, Health)> {
+    ) -> Option<(HealthCheck, Health)> {
         let process = supervisor.process_of(run)?;
         let app = supervisor.app(process.app)?;
         let health = app.spec.health.clone()?;
         let cluster = clusters.get(app.id).cloned();
-        let question = match health.probe.clone() {
-            Probe::Tcp { address } => Question::Tcp { cluster, address },
-            // At an address that it is given, a run that is not ready does not answer: the connection would wait.
+        let check = match health.probe.clone() {
+            Probe::Tcp { address } => HealthCheck::Tcp { cluster, address },
+            // At an address that the app is given, a connection waits as long as the run is not ready.
             Probe::Http { address, path } => match address.filter(|address| !app.spec.is_given(address)) {
-                Some(address) => Question::Http { cluster, address, path },
-                None => Question::Own { cluster, run, path },
+                Some(address) => HealthCheck::Http { cluster, address, path },
+                None => HealthCheck::Own { cluster, run, path },
             },
             Probe::Exec(command) => {
                 let check = self.command_check(run, process, &app.spec, command, table)?;
-                Question::Exec(Box::new(Exec::new(check)))
+                HealthCheck::Exec(Box::new(Exec::new(check)))
             }
             Probe::Log(_) => return None,
         };
-        Some((question, health))
+        Some((check, health))
     }
 
     /// `None` if the run is not alive.

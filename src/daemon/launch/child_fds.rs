@@ -1,4 +1,4 @@
-//! The descriptors a process starts with beside its standard streams, and the variables that tell it their numbers.
+//! The descriptors a process starts with beside its standard streams, and the variables with their numbers.
 //!
 //! Given sockets come first, since socket activation counts from descriptor 3; then the channels.
 

@@ -1,5 +1,4 @@
-//! From the confinement in an app's spec to what the kernel is told when a process starts: user, limits, control group,
-//! view of files.
+//! Applies the confinement in an app's spec when a process starts: user, limits, control group, mount namespace.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -7,10 +6,11 @@ use std::path::PathBuf;
 
 use super::super::disk::home_dir;
 use crate::os::cgroup::{Cgroup, Cgroups, Entry, Limits};
+use crate::os::process::credentials::Credentials;
 use crate::os::process::identity;
 use crate::os::process::identity::Account;
 use crate::os::process::spawn;
-use crate::os::process::spawn::{Credentials, Failure, Launch, Resource, Rlimit, Spawned, Step};
+use crate::os::process::spawn::{Failure, Launch, Resource, Rlimit, Spawned, Step};
 use crate::protocol::Run;
 use crate::spec::{Confinement, Env};
 
@@ -28,7 +28,7 @@ impl<'a> Confined<'a> {
     /// Makes the group of the run and looks up its user. `files` is the daemon's open-file limit (soft, hard).
     ///
     /// # Errors
-    /// In words: what the spec demands and cannot have here. `NotFound` and `Unsupported` will be the same next time.
+    /// In words: what the spec demands and this machine cannot do. `NotFound` and `Unsupported` are permanent.
     pub fn new(cgroups: &Cgroups, files: (u64, u64), run: Run, rules: &'a Confinement) -> io::Result<Confined<'a>> {
         let account = identity::account(rules.user.as_deref(), rules.group.as_deref())?;
         let limits = Limits { memory: rules.memory, cpu: rules.cpu, pids: rules.pids };
@@ -55,7 +55,7 @@ impl<'a> Confined<'a> {
 
     /// The file a Node worker is to load, where its user can read it; `own` for the daemon's user.
     pub fn preload(&self, own: PathBuf) -> PathBuf {
-        // If that cannot be written, another user's process cannot be started either, and that failure says more.
+        // If that cannot be written, another user's process cannot be started either, and that error explains more.
         if self.account.is_some() { home_dir::install_public_preload().unwrap_or(own) } else { own }
     }
 
@@ -66,7 +66,7 @@ impl<'a> Confined<'a> {
         }
     }
 
-    /// Starts the process. A group that cannot be entered is done without, unless it holds a limit.
+    /// Starts the process. If its control group cannot be entered, it is started without, unless the group has a limit.
     pub fn spawn(&mut self, launch: &Launch<'_>) -> Result<Spawned, Failure> {
         let started = self.try_spawn(launch);
         let limited = self.rules.memory.is_some() || self.rules.cpu.is_some() || self.rules.pids.is_some();
@@ -116,7 +116,7 @@ pub(crate) fn rlimits(rules: &Confinement, files: (u64, u64)) -> [Rlimit; 1] {
     [Rlimit { resource: Resource::Nofile, soft, hard }]
 }
 
-/// True if processes or memory are short: without a group that would be the same.
+/// True if processes or memory are short: a start without the group would fail, too.
 fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM))
 }

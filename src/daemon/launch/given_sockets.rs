@@ -1,4 +1,4 @@
-//! Hands an app the sockets its spec says `listen` of, as systemd would (`sd_listen_fds(3)`).
+//! Gives an app the sockets that `listen` in its spec names, as systemd does (`sd_listen_fds(3)`).
 
 use std::io;
 
@@ -8,7 +8,7 @@ use crate::protocol::Run;
 use crate::spec::AppSpec;
 use crate::spec::activation::Endpoint;
 
-/// The variable whose value is the process's own pid, which is known only once there is the process.
+/// The variable whose value is the process's own pid, which is known only once the process exists.
 pub(crate) const PID_VARIABLE: &str = "LISTEN_PID";
 
 /// Gives a run that is about to start its sockets. They must come before all other descriptors: programs count them

@@ -46,10 +46,10 @@ pub(crate) struct Launcher {
 
 impl Launcher {
     /// Writes the pid file of a process: it names the main process of its current run, or does not exist.
-    pub fn note_pid(&self, id: ProcessId, supervisor: &Supervisor, table: &RunTable) {
+    pub fn update_pid_file(&self, id: ProcessId, supervisor: &Supervisor, table: &RunTable) {
         let Some(process) = supervisor.process(id) else { return };
         let Some(app) = supervisor.app(process.app) else { return };
         let (_, path) = environment::files(&self.home, &app.spec, process);
-        self.pid_files.note(path, process.current_run().and_then(|run| table.main(run)));
+        self.pid_files.set(path, process.current_run().and_then(|run| table.main(run)));
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::super::runs::Runs;
 use super::Launcher;
-use crate::logs::{AwaitedLine, LineCounter, Output, Pumping};
+use crate::logs::{LineCounter, LineSearch, Output, Pumping};
 use crate::protocol::Run;
 use crate::supervisor::Supervisor;
 
@@ -19,13 +19,13 @@ pub(crate) struct KeptOutput {
     /// The read end.
     pipe: OwnedFd,
     /// A line in it makes the run ready.
-    awaited: Option<Arc<AwaitedLine>>,
+    awaited: Option<Arc<LineSearch>>,
     /// Counts its lines: standard error only.
     counter: Option<Arc<LineCounter>>,
 }
 
 impl KeptOutput {
-    /// The pipe that is kept under this name, with those who look at what comes out of it.
+    /// The pipe that is kept under this name, with the awaited line and the line counter of its run.
     pub fn new(name: String, pipe: OwnedFd, supervisor: &Supervisor, runs: &mut Runs) -> KeptOutput {
         let run = run_of(&name);
         let awaited = run.and_then(|run| runs.checks.awaited_line(run, supervisor));
@@ -35,12 +35,12 @@ impl KeptOutput {
 }
 
 impl Launcher {
-    /// Moves what comes out of pipes to a file, or to nowhere, until they end.
+    /// Copies the output from these pipes to the file at `path` until the pipes end; without a path the output is dropped.
     pub fn pump(&self, outputs: Vec<KeptOutput>, path: Option<&Path>) {
         let file = path.map(|path| self.logs.open(path));
         let output = |KeptOutput { name, pipe, awaited, counter }| {
             let file = file.clone();
-            (name, Output { pipe, file, awaited, tally: counter })
+            (name, Output { pipe, file, awaited, line_counter: counter })
         };
         let (names, outputs): (Vec<_>, Vec<_>) = outputs.into_iter().map(output).unzip();
         match self.logs.pump_all(outputs) {
@@ -52,8 +52,8 @@ impl Launcher {
         }
     }
 
-    /// Releases the name when the pipe has ended. The pipe's number may stand for another file by then; the record says
-    /// what it was.
+    /// Releases the name when the pipe has ended. The pipe's descriptor number may belong to another file by then, which is
+    /// why the release goes by name.
     fn release_after(&self, name: String, pumping: Pumping) {
         let ledger = self.ledger.clone();
         tokio::task::spawn_local(async move {

@@ -1,4 +1,5 @@
-//! Starts a process: what it gets, what is kept of it before it exists, and where it is entered once it does.
+//! Starts a process: prepares what it gets, keeps our ends of its pipes and channels in the ledger before it exists, and
+//! enters it in the table of runs and in its cluster.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -95,7 +96,7 @@ impl Launcher {
                 ..spawn::Confinement::default()
             },
         };
-        // Before there is a process: its output, and the connections it waits for, must outlive God from the first moment.
+        // Before the process exists, since its output and its connections must outlive God from the first moment.
         let kept = self.keep(run, [&out, &err], &ends);
         let spawned = match confined.spawn(&launch) {
             Ok(spawned) => spawned,
@@ -107,9 +108,9 @@ impl Launcher {
         };
         killpoint::pass("spawned");
         let logs = [logs.out, logs.err];
-        runs.table.confine(run, confined.group);
+        runs.table.set_group(run, confined.group);
         runs.table.insert(run, LiveRun::new(spawned.pid, app, pipes, logs.clone()));
-        runs.table.hold(run, spawned.pidfd);
+        runs.table.set_pidfd(run, spawned.pidfd);
         for ((name, pipe), path) in output_names(run).into_iter().zip([out, err]).zip(logs) {
             let output = KeptOutput::new(name, pipe, supervisor, runs);
             self.pump(vec![output], path.as_deref());

@@ -1,5 +1,5 @@
-//! Which client made a request: published with each process the request is about, so that an operator can tell later
-//! who stopped it.
+//! Records which client made a request. The record is published for each process that the request is about, so that an
+//! operator can find out later which client stopped it.
 
 use crate::os::process::{identity, proc};
 use crate::protocol::event::Requester;
@@ -15,12 +15,12 @@ const LONGEST_COMMAND: usize = 200;
 pub(crate) struct Peer {
     /// Its user id.
     pub uid: u32,
-    /// Its pid; 0 if the kernel did not tell.
+    /// Its pid; 0 if the kernel does not know it.
     pub pid: i32,
 }
 
 impl Peer {
-    /// The daemon itself, which brings back at its start what was saved.
+    /// The daemon itself, which restores the saved list at its start.
     #[must_use]
     pub fn ourselves() -> Peer {
         Peer { uid: identity::uid(), pid: identity::pid() }
@@ -48,8 +48,8 @@ pub(crate) struct Audit<'a> {
 }
 
 impl<'a> Audit<'a> {
-    /// The processes that a request is about, as the supervisor knows them before it. None of a dry run, which does
-    /// nothing to any, and of a restored list, whose processes come to be by it.
+    /// Finds the processes that a request is about, among those that exist before it. There are none for a dry run, which
+    /// changes nothing, and for a restored list, whose processes do not exist yet.
     pub fn new(request: &Request, by: &'a Requester, supervisor: &Supervisor) -> Audit<'a> {
         let nothing = Audit { by, verb: "", known: Vec::new(), launched: Vec::new() };
         match request {
@@ -77,7 +77,7 @@ impl<'a> Audit<'a> {
         self.known.iter().map(|id| (*id, self.event(self.verb))).collect()
     }
 
-    /// The events to publish once the supervisor has the request: about processes that it made.
+    /// The events to publish once the supervisor has handled the request: about processes that it made.
     pub fn after(&self, supervisor: &Supervisor) -> Vec<(ProcessId, EventKind)> {
         let new = processes_of(&self.launched, supervisor).into_iter().filter(|id| !self.known.contains(id));
         // Whatever else was requested, a process that did not exist can only have been started.

@@ -1,4 +1,4 @@
-//! Events out: each subscriber of `pub.sock` gets one JSON object per line, and so does the history on disk.
+//! Publishes events: each subscriber of `pub.sock` gets one JSON object per line, and so does the history on disk.
 //!
 //! Publishing never waits. A subscriber that does not keep up loses events, and the next line it gets says how many.
 
@@ -21,20 +21,20 @@ use crate::supervisor::{ProcessId, Supervisor};
 /// 150 bytes that bounds its cost to us at about 100 KB.
 const BACKLOG: usize = 256;
 
-/// Subscribers served at once. Each takes one of the files we may open, which apps need, too.
-const MOST_SUBSCRIBERS: usize = 256;
+/// Subscribers served at once. Each takes one of the files that the daemon may open, which apps need, too.
+const MAX_SUBSCRIBERS: usize = 256;
 
-/// Subscribers that lost their connection with the daemon before have come back after this time.
+/// Subscribers whose connection ended with the God before have connected again after this time.
 const RECONNECT: Duration = Duration::from_secs(5);
 
 /// Publishes events to subscribers and to the history.
 #[derive(Default)]
 pub(crate) struct Bus {
-    /// Number of the last event.
+    /// Number of the last event; the first event has number 1.
     seq: u64,
     history: Option<History>,
     subscribers: VecDeque<Subscriber>,
-    /// The first line of subscribers that connect before this time.
+    /// The line that subscribers get first if they connect before this time.
     greeting: Option<(Instant, Arc<str>)>,
     /// The processes that events were about, until they are forgotten: a process that was just removed is in one more
     /// event.
@@ -43,11 +43,12 @@ pub(crate) struct Bus {
 
 struct Subscriber {
     lines: mpsc::Sender<Arc<str>>,
+    /// Events since the last line that fitted.
     lost: u64,
 }
 
 impl Bus {
-    /// A bus whose events go to the history, too.
+    /// A bus that also writes its events to the history.
     #[must_use]
     pub fn with_history(history: History) -> Bus {
         Bus { history: Some(history), ..Bus::default() }
@@ -67,12 +68,12 @@ impl Bus {
         self.publish(about, kind);
     }
 
-    /// No event about this process comes any more.
+    /// The process was removed: no more events about it follow.
     pub fn forget(&mut self, id: ProcessId) {
         self.known.remove(&id);
     }
 
-    /// Publishes an event, about a process or about the daemon.
+    /// Publishes an event about a process, or about the daemon itself if `process` is `None`.
     pub fn publish(&mut self, process: Option<EventProcess>, kind: EventKind) {
         self.seq += 1;
         self.subscribers.retain(|subscriber| !subscriber.lines.is_closed());
@@ -82,7 +83,7 @@ impl Bus {
         }
         let line = line(&Event { seq: self.seq, at: clock::epoch_ms(), process, kind });
         if let Some(history) = kept {
-            history.note(&line);
+            history.append(&line);
         }
         let seq = self.seq;
         for subscriber in &mut self.subscribers {
@@ -90,23 +91,23 @@ impl Bus {
         }
     }
 
-    /// Writes an event to the history, and keeps it as the first line for subscribers that connect soon: those of the
-    /// daemon before, above all, whose connections ended with it.
+    /// Writes an event to the history, and keeps it as the first line for subscribers that connect within [`RECONNECT`]:
+    /// mostly those whose connections ended with the God before.
     pub fn greet_with(&mut self, kind: EventKind) {
         self.seq += 1;
         let line = line(&Event { seq: self.seq, at: clock::epoch_ms(), process: None, kind });
         if let Some(history) = &self.history {
-            history.note(&line);
+            history.append(&line);
         }
         self.greeting = Some((Instant::now() + RECONNECT, line));
     }
 
-    /// A new subscriber, served until it goes away.
+    /// Adds a subscriber and serves it until it hangs up.
     pub fn subscribe(&mut self, stream: UnixStream) {
         self.subscribers.retain(|subscriber| !subscriber.lines.is_closed());
-        if self.subscribers.len() >= MOST_SUBSCRIBERS {
+        if self.subscribers.len() >= MAX_SUBSCRIBERS {
             return tracing::warn!(
-                "{MOST_SUBSCRIBERS} listen to events, as many as are served: one more is hung up on"
+                "{MAX_SUBSCRIBERS} subscribers get events, the most that are served: the connection of another is closed"
             );
         }
         let (lines, queue) = mpsc::channel(BACKLOG);
@@ -123,7 +124,7 @@ impl Bus {
 
 impl Subscriber {
     fn offer(&mut self, seq: u64, line: &Arc<str>) {
-        // Room for two: a reader that lost events is told so just before it gets the next one.
+        // Room for two lines: the number of lost events is sent just before the next event.
         if self.lost > 0 && self.lines.capacity() >= 2 {
             let kind = EventKind::Lost { count: std::mem::take(&mut self.lost) };
             let notice = self::line(&Event { seq, at: clock::epoch_ms(), process: None, kind });
@@ -147,12 +148,13 @@ async fn serve(stream: UnixStream, mut queue: mpsc::Receiver<Arc<str>>) {
     let (mut lines, mut text) = (Vec::with_capacity(BACKLOG), String::new());
     loop {
         tokio::select! {
-            // What a subscriber sends is ignored, but its hang-up is not.
+            // What a subscriber sends is ignored; reading notices when it hangs up.
             read = from.read(&mut ignored) => match read {
                 Ok(0) | Err(_) => return,
                 Ok(_) => {}
             },
-            // All lines that wait go out in one write: one at a time falls behind a burst on this same thread.
+            // All lines that wait are sent in one write: one write for each would fall behind a burst of events, which
+            // come from this same thread.
             taken = queue.recv_many(&mut lines, BACKLOG) => {
                 text.clear();
                 lines.drain(..).for_each(|line: Arc<str>| text.push_str(&line));
@@ -176,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_reader_is_told_how_many_events_it_lost_and_holds_up_nobody() {
+    async fn a_slow_subscriber_gets_the_number_of_events_it_lost_and_does_not_block_the_bus() {
         let local = tokio::task::LocalSet::new();
         local
             .run_until(async {
@@ -199,21 +201,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn there_are_no_more_readers_than_are_served() {
+    async fn the_bus_closes_connections_beyond_the_greatest_number_of_subscribers() {
         let local = tokio::task::LocalSet::new();
         local
             .run_until(async {
                 let mut bus = Bus::default();
-                for _ in 0..=MOST_SUBSCRIBERS {
+                for _ in 0..=MAX_SUBSCRIBERS {
                     bus.subscribe(UnixStream::pair().unwrap().0);
                 }
-                assert_eq!(bus.subscribers.len(), MOST_SUBSCRIBERS);
+                assert_eq!(bus.subscribers.len(), MAX_SUBSCRIBERS);
             })
             .await;
     }
 
     #[tokio::test]
-    async fn a_reader_that_left_is_forgotten() {
+    async fn a_subscriber_that_hung_up_is_removed() {
         let local = tokio::task::LocalSet::new();
         local
             .run_until(async {

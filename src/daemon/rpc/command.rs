@@ -1,4 +1,4 @@
-//! What the RPC handlers ask of God. Apart from both, since each of them needs it.
+//! The commands that RPC handlers send to God. In a file of its own, since both ends import it.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -11,10 +11,10 @@ use crate::protocol::{DaemonWarnings, Description, EventKind, ProcessInfo, Refus
 use crate::spec::target::Selector;
 use crate::supervisor::{Request, Snapshot};
 
-/// The way back for the answer to a request. The client may have hung up: then the answer is dropped.
+/// Sends the answer to a request. The client may have hung up: then the answer is dropped.
 pub(crate) type Reply = oneshot::Sender<Result<Report, Refusal>>;
 
-/// What the RPC handlers ask of God. Each but [`Command::Publish`] and [`Command::Subscribe`] carries the way back for
+/// What an RPC handler sends to God. Each command but [`Command::Publish`] and [`Command::Subscribe`] carries the sender of
 /// its answer.
 pub(crate) enum Command {
     /// A request for the supervisor, and which client made it. The answer comes when all of it is done.

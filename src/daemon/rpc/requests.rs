@@ -1,4 +1,4 @@
-//! Requests under way: each has a ticket, under which the supervisor answers it, and the way back to its client.
+//! Requests under way: each has a ticket, under which the supervisor answers it, and the sender of its answer.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ pub(crate) struct Requests {
 }
 
 impl Requests {
-    /// A new ticket. Without a `reply` nobody waits for its answer.
+    /// A new ticket. Without a `reply` the answer is dropped.
     pub fn open(&mut self, reply: Option<Reply>) -> Ticket {
         self.last += 1;
         let ticket = Ticket(self.last);
@@ -26,8 +26,8 @@ impl Requests {
         ticket
     }
 
-    /// The operation behind a ticket is over: its answer goes out. If it tells of processes that failed, it waits until
-    /// what they wrote last is in the files at `error_logs`, since the client looks for the reason there.
+    /// Sends the answer of the operation that has this ticket. If the answer names processes that failed, it waits until
+    /// their last output is in the files at `error_logs`, since the client reads the reason there.
     pub fn answer(
         &mut self,
         ticket: Ticket,

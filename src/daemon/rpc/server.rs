@@ -1,4 +1,4 @@
-//! The two sockets: who may connect, and what becomes of a connection.
+//! The two sockets of the daemon, for RPC and for events: accepts connections of the owner and of root, and serves them.
 
 use std::fs;
 use std::io;
@@ -28,13 +28,13 @@ use crate::protocol::wire::{JsonCodec, MAX_FRAME};
 const BACKLOG: i32 = 1024;
 /// Requests of one client that may be under way at once.
 const REQUESTS_AT_ONCE: usize = 32;
-/// Clients served at once; more wait.
-const MOST_CLIENTS: usize = 1024;
+/// RPC clients served at once; more wait to be accepted.
+const MAX_CLIENTS: usize = 1024;
 /// After a failed accept (out of descriptors), wait this long for some to come back.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// Binds a socket that only its owner can use, in place of a stale one. The caller holds the daemon's lock, so whatever
-/// lies there belongs to nobody.
+/// Binds a socket that only its owner can use, in place of a stale one. The caller holds the daemon's lock, so no other
+/// daemon uses a socket that is there already.
 pub fn bind(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -46,8 +46,8 @@ pub fn bind(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     Ok(listener)
 }
 
-/// Goes on with a socket that another daemon bound. Who asks the kernel for the other end of a connection gets our pid from
-/// now on.
+/// Continues with a socket that an earlier God bound. `listen` is called again, so that `SO_PEERCRED` of a client that
+/// connects from now on names this process.
 pub fn resume(socket: OwnedFd) -> io::Result<UnixListener> {
     rustix::net::listen(&socket, BACKLOG)?;
     let listener = std::os::unix::net::UnixListener::from(socket);
@@ -55,73 +55,76 @@ pub fn resume(socket: OwnedFd) -> io::Result<UnixListener> {
     UnixListener::from_std(listener)
 }
 
-/// A listening socket, and those that take its place.
+/// Accepts connections from a listening socket. When the socket's file has been deleted, a new socket arrives, which
+/// replaces it.
 pub struct Acceptor {
     listener: UnixListener,
-    anew: UnboundedReceiver<UnixListener>,
+    replacements: UnboundedReceiver<UnixListener>,
 }
 
 impl Acceptor {
-    /// A door with this socket.
+    /// An acceptor that begins with `listener`.
     #[must_use]
-    pub fn new(listener: UnixListener, anew: UnboundedReceiver<UnixListener>) -> Acceptor {
-        Acceptor { listener, anew }
+    pub fn new(listener: UnixListener, replacements: UnboundedReceiver<UnixListener>) -> Acceptor {
+        Acceptor { listener, replacements }
     }
 
     async fn try_accept(&mut self) -> io::Result<UnixStream> {
         loop {
             tokio::select! {
                 biased;
-                Some(anew) = self.anew.recv() => self.listener = anew,
+                Some(listener) = self.replacements.recv() => self.listener = listener,
                 accepted = self.listener.accept() => return accepted.map(|(stream, _)| stream),
             }
         }
     }
 }
 
-/// Serves the RPC for ever. A connection that talks garbage ends; nobody else notices. Of the files we may open, so many
-/// as `files`, all clients together get a quarter: the rest is for the apps.
-pub async fn serve_rpc(mut door: Acceptor, service: Service, files: u64) {
-    let most = usize::try_from(files / 4).unwrap_or(MOST_CLIENTS).min(MOST_CLIENTS);
-    let room = Arc::new(Semaphore::new(most));
+/// Serves the RPC until the runtime ends. A client that sends invalid data loses its connection; other clients are not
+/// affected. All clients together get a quarter of the `files` that this process may open: the rest is for the apps.
+pub async fn serve_rpc(mut acceptor: Acceptor, service: Service, files: u64) {
+    let most = usize::try_from(files / 4).unwrap_or(MAX_CLIENTS).min(MAX_CLIENTS);
+    let permits = Arc::new(Semaphore::new(most));
     loop {
-        if room.available_permits() == 0 {
-            tracing::warn!("{most} clients are connected, as many as are served at once: more wait until one leaves");
+        if permits.available_permits() == 0 {
+            tracing::warn!(
+                "{most} clients are connected, the most that are served at once: more wait until one leaves"
+            );
         }
-        // Nobody closes it.
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
-        let (stream, peer) = accept(&mut door).await;
-        let conversation = converse(stream, Service { peer, ..service.clone() });
+        // The semaphore is never closed.
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+        let (stream, peer) = accept(&mut acceptor).await;
+        let serving = serve_client(stream, Service { peer, ..service.clone() });
         // Ends with its connection.
         tokio::spawn(async move {
-            panics::on_its_own(conversation).await;
-            drop(place);
+            panics::isolate_client(serving).await;
+            drop(permit);
         });
     }
 }
 
-/// Serves the event stream for ever.
-pub async fn serve_events(mut door: Acceptor, god: mpsc::Sender<Command>) {
+/// Passes each subscriber of events to God, until God has ended.
+pub async fn serve_events(mut acceptor: Acceptor, god: mpsc::Sender<Command>) {
     loop {
-        let (stream, _) = accept(&mut door).await;
+        let (stream, _) = accept(&mut acceptor).await;
         if god.send(Command::Subscribe(stream)).await.is_err() {
             return;
         }
     }
 }
 
-async fn converse(stream: UnixStream, service: Service) {
+async fn serve_client(stream: UnixStream, service: Service) {
     let frames = LengthDelimitedCodec::builder().max_frame_length(MAX_FRAME).new_framed(stream);
     let transport = serde_transport::new(frames, JsonCodec::default());
     let requests = BaseChannel::with_defaults(transport).execute(service.serve());
     requests.for_each_concurrent(REQUESTS_AT_ONCE, |handle| handle).await;
 }
 
-/// The next connection of the owner or of root.
-async fn accept(door: &mut Acceptor) -> (UnixStream, Peer) {
-    let mut short = false;
+/// The next connection of the owner or of root. Connections of other users are closed.
+async fn accept(acceptor: &mut Acceptor) -> (UnixStream, Peer) {
+    let mut warned = false;
     loop {
-        match door.try_accept().await {
+        match acceptor.try_accept().await {
             Ok(stream) => match stream.peer_cred() {
                 Ok(peer) if peer.uid() == identity::uid() || peer.uid() == 0 => {
                     return (stream, Peer { uid: peer.uid(), pid: peer.pid().unwrap_or(0) });
@@ -130,10 +133,10 @@ async fn accept(door: &mut Acceptor) -> (UnixStream, Peer) {
                 Err(error) => tracing::warn!("a connection of an unknown user was refused: {error}"),
             },
             Err(error) => {
-                if !short {
+                if !warned {
                     tracing::warn!("a client cannot be accepted and waits: {error}");
                 }
-                short = true;
+                warned = true;
                 tokio::time::sleep(ACCEPT_RETRY).await;
             }
         }

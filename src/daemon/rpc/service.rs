@@ -1,5 +1,5 @@
-//! The RPC as the daemon serves it: every method asks God and waits. A handler may be cancelled at any time, since tarpc
-//! does so when a client hangs up or its deadline passes; the work is God's and goes on.
+//! The methods of the RPC: each sends a command to God and waits for the answer. A method may be cancelled at any time,
+//! since tarpc does so when a client hangs up or its deadline passes. The work itself is done by God and goes on.
 
 use std::path::PathBuf;
 use std::sync::PoisonError;
@@ -23,78 +23,79 @@ use crate::spec::AppSpec;
 use crate::spec::target::Selector;
 use crate::supervisor::Request;
 
-/// One client's view of the daemon.
+/// What answers the requests of one connection; each connection has a clone with its own `peer`.
 #[derive(Clone)]
 pub struct Service {
-    /// The way to God.
+    /// Sends commands to God.
     pub god: mpsc::Sender<Command>,
-    /// Who we are.
+    /// The answer to `hello`, without the warnings of the moment.
     pub hello: Hello,
-    /// Where the list is saved.
+    /// The home folder, in which the list is saved.
     pub home: Home,
-    /// What was saved last.
+    /// The list that was saved last, shared with God.
     pub saved: KnownList,
-    /// Of which line this daemon is.
+    /// The lineage of this daemon; see [`super::super::boot::recover::new_lineage`].
     pub lineage: String,
-    /// Where disks are waited for.
+    /// Threads for work on files.
     pub threads: Threads,
-    /// Who asks, on this connection.
+    /// The client of this connection.
     pub peer: Peer,
 }
 
 impl Service {
-    /// `None` if God has ended.
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+    /// Sends a command to God and waits for its answer; `None` if God has ended.
+    async fn send<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
         let (reply, answer) = oneshot::channel();
         self.god.send(command(reply)).await.ok()?;
         answer.await.ok()
     }
 
-    /// Disk work, off the daemon's one thread.
+    /// Does work on files on another thread, so that a slow disk does not block God's.
     async fn on_disk<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let mistake = || Refusal::Failed { doing: "working with files".into(), error: "a mistake in pmr".into() };
-        self.threads.outcome(work).await.unwrap_or_else(|| Err(mistake()))
+        let bug = || Refusal::Failed { doing: "working with files".into(), error: "a bug in pmr".into() };
+        self.threads.outcome(work).await.unwrap_or_else(|| Err(bug()))
     }
 
-    async fn report(&self, ask: Request) -> Result<Report, Refusal> {
+    /// Has the supervisor carry out a request, and waits for its report.
+    async fn request(&self, request: Request) -> Result<Report, Refusal> {
         let by = self.peer.requester();
-        self.ask(|reply| Command::Request(ask, by, reply)).await.unwrap_or(Err(Refusal::ShuttingDown))
+        self.send(|reply| Command::Request(request, by, reply)).await.unwrap_or(Err(Refusal::ShuttingDown))
     }
 }
 
 impl Daemon for Service {
     async fn hello(self, _: Context) -> Hello {
-        let standing = self.ask(Command::DaemonWarnings).await.unwrap_or_default();
-        Hello { standing, ..self.hello }
+        let warnings = self.send(Command::DaemonWarnings).await.unwrap_or_default();
+        Hello { warnings, ..self.hello }
     }
 
     async fn launch(self, _: Context, apps: Vec<AppSpec>, how: Launch) -> Result<Report, Refusal> {
-        self.report(Request::Launch { apps, how }).await
+        self.request(Request::Launch { apps, how }).await
     }
 
     async fn act(self, _: Context, action: Action, target: Vec<Selector>) -> Result<Report, Refusal> {
         match action {
-            Action::Flush => self.ask(|reply| Command::Flush(target, reply)).await,
-            Action::ReopenLogs => self.ask(Command::ReopenLogs).await,
-            action => return self.report(Request::Act { action, target }).await,
+            Action::Flush => self.send(|reply| Command::Flush(target, reply)).await,
+            Action::ReopenLogs => self.send(Command::ReopenLogs).await,
+            action => return self.request(Request::Act { action, target }).await,
         }
         .unwrap_or(Err(Refusal::ShuttingDown))
     }
 
     async fn list(self, _: Context) -> Vec<ProcessInfo> {
-        self.ask(Command::List).await.unwrap_or_default()
+        self.send(Command::List).await.unwrap_or_default()
     }
 
     async fn describe(self, _: Context, target: Vec<Selector>) -> Result<Described, Refusal> {
-        let described = self.ask(|reply| Command::Describe(target, reply)).await;
+        let described = self.send(|reply| Command::Describe(target, reply)).await;
         described.unwrap_or(Err(Refusal::ShuttingDown)).map(Described::from)
     }
 
     async fn save(self, _: Context, force: bool) -> Result<Saved, Refusal> {
-        let snapshot = self.ask(Command::Snapshot).await.ok_or(Refusal::ShuttingDown)?;
+        let snapshot = self.send(Command::Snapshot).await.ok_or(Refusal::ShuttingDown)?;
         if snapshot.apps.is_empty() && !force {
             return Err(Refusal::NothingToSave);
         }
@@ -117,27 +118,27 @@ impl Daemon for Service {
     async fn resurrect(self, _: Context) -> Result<Report, Refusal> {
         let (home, lineage) = (self.home.clone(), self.lineage.clone());
         let (snapshot, notes) = self.on_disk(move || dump::load(&home, &lineage)).await?;
-        let mut report = self.report(Request::Restore(snapshot)).await?;
+        let mut report = self.request(Request::Restore(snapshot)).await?;
         report.notes.splice(0..0, notes);
         Ok(report)
     }
 
     async fn upgrade(self, _: Context, program: PathBuf, check: bool) -> Result<Successor, Refusal> {
         let failed = |error: String| Refusal::Failed { doing: "reading the state".into(), error };
-        let ledger = self.ask(Command::Ledger).await.ok_or(Refusal::ShuttingDown)?;
+        let ledger = self.send(Command::Ledger).await.ok_or(Refusal::ShuttingDown)?;
         let (ledger, runs) = ledger.map_err(|error| failed(error.to_string()))?;
-        let (file, version) = self.on_disk(move || upgrade::ask(&program, ledger)).await?;
+        let (file, version) = self.on_disk(move || upgrade::check_program(&program, ledger)).await?;
         if check {
             return Ok(Successor { version, runs });
         }
-        self.ask(|reply| Command::HandOver(file, version, reply)).await.unwrap_or(Err(Refusal::ShuttingDown))
+        self.send(|reply| Command::HandOver(file, version, reply)).await.unwrap_or(Err(Refusal::ShuttingDown))
     }
 
     async fn upgraded(self, _: Context) -> Upgraded {
-        self.ask(Command::Upgraded).await.unwrap_or(Upgraded::NotAsked)
+        self.send(Command::Upgraded).await.unwrap_or(Upgraded::NotAsked)
     }
 
     async fn shut_down(self, _: Context) -> Report {
-        self.report(Request::ShutDown).await.unwrap_or_default()
+        self.request(Request::ShutDown).await.unwrap_or_default()
     }
 }

@@ -155,8 +155,11 @@ fn status(process: &Process, held: bool) -> Status {
         State::Stopped | State::Errored if held => Status::Waiting,
         State::Stopped if process.completed => Status::Completed,
         State::Stopped => Status::Stopped,
-        _ if process.is_unhealthy() => Status::Unhealthy,
-        State::Launching { old: Some(_), .. } | State::Canary { .. } | State::Online(_) => Status::Online,
+        State::Launching { old: Some(_), .. } | State::Canary { .. } | State::Online(_) => match process.is_unhealthy()
+        {
+            true => Status::Unhealthy,
+            false => Status::Online,
+        },
         State::Launching { .. } => Status::Launching,
         State::Stopping(_) => Status::Stopping,
         State::Waiting { .. } => Status::WaitingRestart,

@@ -31,11 +31,11 @@ pub(crate) struct Runs {
     pub stderr_rates: StderrRates,
 }
 
-/// What follows from one statement of a program, beside what is noted here.
+/// What God must do after [`Runs::report`].
 pub(crate) enum Reported {
-    /// Nothing.
+    /// Nothing more.
     Nothing,
-    /// The supervisor is to know it.
+    /// Pass this input to the supervisor.
     Input(Input),
     /// The run stops by itself: it is to get no new connections.
     Stopping,
@@ -44,8 +44,8 @@ pub(crate) enum Reported {
 }
 
 impl Runs {
-    /// The statements of a message, if its sender may speak for the run: it is of the run's user, or root, and of its tree
-    /// if it still lives.
+    /// The statements of a message, if its sender may report for the run: the sender's user is the run's or root, and a
+    /// sender that is still alive belongs to the run's tree. None otherwise.
     pub fn accept(&mut self, message: &mut NotifyMessage) -> Vec<Note> {
         let (run, sender) = (message.run, message.sender);
         let user = self.notifications.user(run).is_some_and(|user| sender.uid == user || sender.uid == 0);
@@ -55,7 +55,12 @@ impl Runs {
         if user && (!lives() || is_of_tree(&mut self.table)) {
             return std::mem::take(&mut message.notes);
         }
-        tracing::warn!("pid {} of user {} speaks for run {}, and is not of it", sender.pid, sender.uid, run.0);
+        tracing::warn!(
+            "pid {} of user {} sent a message for run {}, but does not belong to it",
+            sender.pid,
+            sender.uid,
+            run.0
+        );
         Vec::new()
     }
 
@@ -64,7 +69,7 @@ impl Runs {
         u32::try_from(self.table.running().count()).unwrap_or(u32::MAX)
     }
 
-    /// Takes note of one statement.
+    /// Handles one statement of a program.
     pub fn report(&mut self, run: Run, note: Note) -> Reported {
         match note {
             Note::Ready => {
@@ -82,13 +87,13 @@ impl Runs {
             Note::MainPid(pid) if self.table.main(run) == Some(pid) => {}
             Note::MainPid(pid) => match self.table.replace_main(run, pid) {
                 Ok(()) => return Reported::MainReplaced,
-                Err(why) => tracing::warn!("run {} names {pid} its main process: {why}", run.0),
+                Err(why) => tracing::warn!("pid {pid} cannot be the main process of run {}: {why}", run.0),
             },
         }
         Reported::Nothing
     }
 
-    /// The main process of a run has ended. Without survivors the whole run has.
+    /// The main process of a run has ended; without survivors the whole run has ended.
     pub fn main_exited(&mut self, run: Run, survivors: bool) {
         if !survivors {
             self.notifications.forget(run);
@@ -103,15 +108,15 @@ impl Runs {
         self.notifications.forget(run);
     }
 
-    /// After a recovery: main processes, and runs, that ended while no God was told.
-    pub fn ended_unseen(&mut self) -> Vec<Input> {
-        let gone: Vec<table::End> = self.table.gone_unseen().into_iter().map(|pid| (pid, None)).collect();
-        let mut inputs = self.table.ended(&gone);
-        inputs.extend(self.table.emptied_unseen());
+    /// After a recovery: main processes and runs that ended without a report to any God.
+    pub fn unreported_exits(&mut self) -> Vec<Input> {
+        let ended: Vec<table::End> = self.table.unreported_exits().into_iter().map(|pid| (pid, None)).collect();
+        let mut inputs = self.table.ended(&ended);
+        inputs.extend(self.table.unreported_tree_exits());
         inputs
     }
 
-    /// Runs that the supervisor takes to be alive and that are in no table: they have ended, nobody knows how.
+    /// Exits of the runs that are alive for the supervisor but are not in the table. How they ended is not known.
     pub fn lost(&self, supervisor: &Supervisor) -> Vec<Input> {
         let known = supervisor.processes().flat_map(Process::runs);
         let lost = known.filter(|run| self.table.get(*run).is_none());

@@ -26,8 +26,8 @@ use crate::keeper::{Ledger, Records};
 use crate::os::net::datagram;
 use crate::os::net::datagram::{Address, Sender};
 use crate::os::net::socket;
+use crate::os::process::credentials::Credentials;
 use crate::os::process::identity;
-use crate::os::process::spawn::Credentials;
 use crate::paths::Home;
 use crate::protocol::Run;
 use crate::protocol::notify::{self, Note};
@@ -35,11 +35,11 @@ use crate::spec::{AppSpec, Mechanism};
 
 /// Messages that were read and wait for God. When there are as many, senders wait.
 const WAITING: usize = 64;
-/// The longest message in bytes, as systemd has it. What is beyond is cut.
-const LONGEST: usize = 4096;
-/// The longest path of a socket in bytes, a limit of the kernel's.
-const LONGEST_PATH: usize = 107;
-/// What keys and names of sockets begin with.
+/// Bytes of a message at most, as in systemd. A longer message is cut.
+const MAX_MESSAGE: usize = 4096;
+/// Bytes of a socket's path at most; the kernel's limit.
+const MAX_PATH: usize = 107;
+/// Prefix of the keys and names of sockets in the ledger.
 const KEY: &str = "notify/";
 
 /// A message that came to the socket of a run.
@@ -97,7 +97,7 @@ pub(crate) enum Activity {
     Stopping,
 }
 
-/// The channel that messages come by.
+/// The channel by which messages get to God.
 #[must_use]
 pub(crate) fn channel() -> (mpsc::Sender<NotifyMessage>, mpsc::Receiver<NotifyMessage>) {
     mpsc::channel(WAITING)
@@ -108,7 +108,7 @@ fn needs_socket(spec: &AppSpec) -> bool {
     spec.readiness.wait_ready || spec.watchdog.is_some() || spec.mechanism() == Mechanism::Activation
 }
 
-/// Where the socket of a run is; `mark` names it among all runs of all daemons.
+/// The address of a run's socket; `mark` is unique among all runs of all daemons.
 fn address(home: &Home, mark: &str, spec: &AppSpec, owner: Option<&Credentials>) -> Address {
     let path = match owner {
         None => home.notify().join(mark),
@@ -116,7 +116,7 @@ fn address(home: &Home, mark: &str, spec: &AppSpec, owner: Option<&Credentials>)
     };
     let hidden = spec.confinement.private_tmp && ["/tmp", "/var/tmp"].iter().any(|tmp| path.starts_with(tmp));
     match path.as_os_str().len() {
-        0..=LONGEST_PATH if !hidden => Address::Path(path),
+        0..=MAX_PATH if !hidden => Address::Path(path),
         _ => Address::Abstract(format!("pmr/{mark}")),
     }
 }
@@ -162,11 +162,11 @@ impl Notifications {
         let socket = socket::watch(socket)?;
         let reader = AbortOnDropHandle::new(tokio::task::spawn_local(read(run, socket, self.messages.clone())));
         self.sockets.insert(run, Socket { known, _reader: reader });
-        self.note(run);
+        self.commit_record(run);
         Ok(())
     }
 
-    fn note(&self, run: Run) {
+    fn commit_record(&self, run: Run) {
         let known = self.sockets.get(&run).and_then(|socket| serde_json::to_string(&socket.known).ok());
         match known {
             Some(json) => self.ledger.put(&key(run), &json),
@@ -239,7 +239,7 @@ impl Notifications {
     fn update(&mut self, run: Run, change: impl FnOnce(&mut Report)) {
         if let Some(socket) = self.sockets.get_mut(&run) {
             change(&mut socket.known.report);
-            self.note(run);
+            self.commit_record(run);
         }
     }
 
@@ -262,7 +262,7 @@ fn key(run: Run) -> String {
 
 /// Reads messages until the task is aborted.
 async fn read(run: Run, socket: AsyncFd<OwnedFd>, messages: mpsc::Sender<NotifyMessage>) {
-    let mut buffer = vec![0; LONGEST];
+    let mut buffer = vec![0; MAX_MESSAGE];
     while let Ok(mut ready) = socket.readable().await {
         match datagram::receive(socket.get_ref(), &mut buffer) {
             Ok(message) => {

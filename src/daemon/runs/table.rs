@@ -1,13 +1,14 @@
-//! The runs that are alive: their pids, their trees, and who among the keeper's children belongs to whom.
+//! The table of runs that are alive: their main processes, their process trees, and the orphans that belong to them.
 //!
-//! The keeper is the parent of every process we start and adopts orphans, so when a process of a run's tree loses its
-//! parent it becomes the keeper's child. A run's tree is gone exactly when its main process has been reaped and no child
-//! of the keeper's belongs to it: any survivor's topmost runs ancestor would be one. No tree is ever polled.
+//! The keeper is the parent of every process that pmr starts, and as a subreaper it adopts orphans: when a process of a
+//! run's tree loses its parent, it becomes a child of the keeper. So a run's tree has ended exactly when its main process
+//! has been reaped and no child of the keeper belongs to the run: of any process that survives, the topmost living
+//! ancestor in the tree would be such a child. No tree is ever polled.
 //!
-//! After the keeper's own death his children are somebody else's. Their new parents are looked at, too, and as nobody
-//! tells us of their ends, we watch for them.
+//! When the keeper itself dies, its children get another parent. The children of that parent are looked through, too. Its
+//! children's exits are not reported by a keeper, so each of these processes is watched by a pidfd.
 //!
-//! Every run is written down in the ledger, under `live/RUN`, so that the next God knows it by pid and start time.
+//! Every run has a record in the ledger, under `live/RUN`, by which the next God knows it: pid and start time.
 
 mod inherited;
 mod orphans;
@@ -32,26 +33,26 @@ use crate::supervisor::{AppId, Input};
 
 /// The variable that marks every process of a run, unless a program cleans its environment.
 pub const RUN_VARIABLE: &str = "PMR_RUN";
-/// The variable that marks a check of a run, in its place: a check is none of the run's processes.
+/// The variable that marks a health check of a run in place of [`RUN_VARIABLE`], since a check is no process of the run.
 pub const CHECK_VARIABLE: &str = "PMR_CHECK";
-/// What keys of runs begin with.
+/// Prefix of the keys of runs in the ledger.
 pub const KEY: &str = "live/";
 
-/// A process that ended, and how if anybody knows.
+/// Pid of a process that ended, and how it ended; `None` if that is not known.
 pub type End = (i32, Option<Ended>);
 
-/// The record of a run, and the folders of its group.
+/// The record of a run in the ledger.
 #[derive(Deserialize)]
 pub struct Record {
     /// The run.
     #[serde(flatten)]
     pub live: LiveRun,
-    /// Its group's folders, none if it has no group.
+    /// Folders of the run's control group; empty if it has none.
     #[serde(default)]
     pub group: Vec<PathBuf>,
 }
 
-/// The same, borrowed for writing.
+/// [`Record`], borrowed for writing.
 #[derive(Serialize)]
 struct RecordRef<'a> {
     #[serde(flatten)]
@@ -59,31 +60,32 @@ struct RecordRef<'a> {
     group: &'a [PathBuf],
 }
 
-/// A run whose main process, or something of its tree, is alive.
+/// A run of which at least one process is alive.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LiveRun {
     /// Pid of the main process.
     pub pid: i32,
-    /// When that started, in clock ticks since boot: with the pid it names the process for certain.
+    /// When the main process started, in clock ticks since boot. Together with the pid it identifies the process.
     pub start: u64,
-    /// Whose app.
+    /// The app that the run is of.
     pub app: AppId,
     /// True once the main process has been reaped.
     #[serde(default)]
     exited: bool,
-    /// Inodes of the pipes its output goes through.
+    /// Inodes of the pipes of standard output and standard error; 0 if they are not known.
     #[serde(default)]
     pub pipes: [u64; 2],
-    /// The files its output goes to.
+    /// The log files of standard output and standard error; `None` if the output is dropped.
     #[serde(default)]
     pub logs: [Option<PathBuf>; 2],
-    /// True once it was asked to stop.
-    #[serde(default)]
-    pub told_to_stop: bool,
-    /// What else was in the tree when it was last looked at.
+    /// True once the stop signal was sent, or was about to be: set just before.
+    #[serde(default, rename = "told_to_stop")]
+    pub is_stopping: bool,
+    /// The pids of the tree when [`RunTable::tree`] last collected it.
     #[serde(skip)]
-    seen: Vec<i32>,
-    /// The last reading of its processor time: clock ticks, when (monotonic ms), and the percentage it gave.
+    last_tree: Vec<i32>,
+    /// The last reading of the processor time: clock ticks, time of the reading (monotonic ms), and the percentage since
+    /// the reading before.
     #[serde(skip)]
     pub last_usage: Option<(u64, u64, f32)>,
     /// When it was started, in ms of the monotonic clock.
@@ -91,7 +93,7 @@ pub struct LiveRun {
 }
 
 impl LiveRun {
-    /// A run whose main process has this pid.
+    /// A run that starts now and whose main process has this pid.
     #[must_use]
     pub fn new(pid: i32, app: AppId, pipes: [u64; 2], logs: [Option<PathBuf>; 2]) -> LiveRun {
         LiveRun {
@@ -101,46 +103,48 @@ impl LiveRun {
             exited: false,
             pipes,
             logs,
-            told_to_stop: false,
-            seen: vec![],
+            is_stopping: false,
+            last_tree: vec![],
             last_usage: None,
             started: clock::monotonic_ms(),
         }
     }
 
-    /// The main process, if it has not been reaped. It may have ended.
+    /// The main process as `/proc` has it; `None` once it has been reaped. It may be a zombie.
     #[must_use]
     pub fn stat(&self) -> Option<Stat> {
         proc::stat(self.pid).filter(|stat| !self.exited && stat.start == self.start)
     }
 }
 
-/// All of them.
+/// The runs that are alive.
 #[derive(Debug)]
 pub struct RunTable {
     runs: HashMap<Run, LiveRun>,
+    /// The runs by the pid of their main process, while that has not been reaped.
     mains: HashMap<i32, Run>,
-    /// The main processes, held, so that no signal goes to another of the same pid.
+    /// Pidfds of the main processes. A signal sent by one never goes to another process that got the same pid later.
     pidfds: HashMap<Run, OwnedFd>,
-    /// Where all processes of a run are, if the machine has such groups.
+    /// The control groups of the runs, which contain all their processes, if the machine has such groups.
     groups: HashMap<Run, Cgroup>,
-    /// Children of the keeper that are no main process, and whose tree they belong to.
-    strays: HashMap<i32, Run>,
-    /// Whose children are looked at: the keeper, and who has adopted children of one that died.
+    /// Children of the keeper that are no main process, by pid, and the run whose tree each is from.
+    orphans: HashMap<i32, Run>,
+    /// The processes whose children are looked through: the keeper, and the processes that adopted the children of a keeper
+    /// that died.
     parents: BTreeSet<i32>,
     keeper: i32,
     god: i32,
-    /// Names this line of daemons: environments of different ones must not be confused.
+    /// Part of the mark in the environment of each process, so that the processes of another daemon are not taken for ours.
     lineage: String,
     ledger: Ledger,
-    /// Where ends are told that the keeper does not hear of.
+    /// Reports the ends of processes that are no children of the keeper to God.
     ends: UnboundedSender<End>,
-    /// True if there is no keeper any more who would hear of any.
-    alone: bool,
+    /// True once the keeper has died and could not be replaced: then no exit is reported by a keeper.
+    without_keeper: bool,
 }
 
 impl RunTable {
-    /// Nobody yet.
+    /// A table without runs.
     #[must_use]
     pub fn new(keeper: i32, lineage: String, ledger: Ledger, ends: UnboundedSender<End>) -> RunTable {
         let god = identity::pid();
@@ -149,62 +153,63 @@ impl RunTable {
             mains: HashMap::new(),
             pidfds: HashMap::new(),
             groups: HashMap::new(),
-            strays: HashMap::new(),
+            orphans: HashMap::new(),
             parents: BTreeSet::from([keeper]),
             keeper,
             god,
             lineage,
             ledger,
             ends,
-            alone: false,
+            without_keeper: false,
         }
     }
 
-    /// What [`RUN_VARIABLE`] holds for this run.
+    /// The value of [`RUN_VARIABLE`] for this run.
     #[must_use]
     pub fn mark(&self, run: Run) -> String {
         format!("{}.{}", self.lineage, run.0)
     }
 
-    /// A run began, or is found again.
+    /// Adds a run that was started or recovered, and commits its record.
     pub fn insert(&mut self, run: Run, live: LiveRun) {
         if !live.exited {
             self.mains.insert(live.pid, run);
-            if self.alone {
+            if self.without_keeper {
                 self.watch(live.pid);
             }
         }
         self.runs.insert(run, live);
-        self.write_down(run);
+        self.commit_record(run);
     }
 
-    /// Holds the main process of a run.
-    pub fn hold(&mut self, run: Run, pidfd: OwnedFd) {
+    /// Sets the pidfd of a run's main process.
+    pub fn set_pidfd(&mut self, run: Run, pidfd: OwnedFd) {
         self.pidfds.insert(run, pidfd);
     }
 
-    /// The main process of a run as it is held, if this is its pid.
+    /// The pidfd of a run's main process, if this is its pid.
     #[must_use]
     pub fn pidfd(&self, run: Run, pid: i32) -> Option<&OwnedFd> {
         self.main(run).filter(|main| *main == pid).and(self.pidfds.get(&run))
     }
 
-    /// Notes that the run was asked to stop.
-    pub fn told_to_stop(&mut self, run: Run) {
+    /// Marks the run as stopping and commits its record.
+    pub fn mark_stopping(&mut self, run: Run) {
         if let Some(live) = self.runs.get_mut(&run) {
-            live.told_to_stop = true;
-            self.write_down(run);
+            live.is_stopping = true;
+            self.commit_record(run);
         }
     }
 
-    fn write_down(&self, run: Run) {
-        self.put(run);
+    fn commit_record(&self, run: Run) {
+        self.update_record(run);
         self.ledger.commit();
     }
 
-    /// Puts what is known of a run into the ledger; written with the next commit. After [`RunTable::ended`] that is to be
-    /// the one with what the supervisor makes of the news: an end that is written down alone is told to nobody.
-    pub fn put(&self, run: Run) {
+    /// Brings the run's record in the ledger up to date, or removes it if the run has ended; written with the next commit.
+    /// After [`RunTable::ended`] that must be the commit of what the supervisor changes because of the end. If the end were
+    /// committed alone and God died then, the next God would not report it to the supervisor.
+    pub fn update_record(&self, run: Run) {
         let paths = self.groups.get(&run).map(Cgroup::paths).unwrap_or_default();
         let record = self.runs.get(&run).map(|live| RecordRef { live, group: paths });
         let json = record.and_then(|record| serde_json::to_string(&record).ok());
@@ -217,16 +222,16 @@ impl RunTable {
 
     fn forget(&mut self, run: Run) {
         self.runs.remove(&run);
-        // Nobody is in it any more, so it goes.
+        // Dropping the group removes its folder, since no process is in it any more.
         self.groups.remove(&run);
     }
 
-    /// All processes of the run are in this group, which goes when the run does.
-    pub fn confine(&mut self, run: Run, group: Option<Cgroup>) {
+    /// Sets the control group of the run, if it has one. The group is removed when the run has ended.
+    pub fn set_group(&mut self, run: Run, group: Option<Cgroup>) {
         self.groups.extend(group.map(|group| (run, group)));
     }
 
-    /// SIGKILL to all in the run's group.
+    /// Sends SIGKILL to all processes in the run's control group.
     pub fn kill_group(&self, run: Run) {
         if let Some(group) = self.groups.get(&run) {
             group.kill();
@@ -239,55 +244,56 @@ impl RunTable {
         self.runs.get(&run)
     }
 
-    /// The runs whose main process is alive.
+    /// The runs whose main process has not been reaped.
     pub fn running(&mut self) -> impl Iterator<Item = (Run, &mut LiveRun)> {
         self.runs.iter_mut().filter(|(_, live)| !live.exited).map(|(run, live)| (*run, live))
     }
 
-    /// The main process, while it lives.
+    /// Pid of the run's main process; `None` once it has been reaped.
     #[must_use]
     pub fn main(&self, run: Run) -> Option<i32> {
         self.runs.get(&run).filter(|live| !live.exited).map(|live| live.pid)
     }
 
-    /// Another process of the run's tree stands for it from now on.
+    /// Makes another process of the run's tree its main process.
     ///
     /// # Errors
-    /// In words, if it is none of the tree, or ends this moment.
+    /// In words, if the process does not belong to the tree, or one of the two has ended.
     pub fn replace_main(&mut self, run: Run, pid: i32) -> Result<(), String> {
         if self.main(run) == Some(pid) {
             return Ok(());
         }
         if !self.tree(run).contains(&pid) {
-            return Err("it is none of its processes".to_owned());
+            return Err("that process does not belong to the run".to_owned());
         }
-        let held = pidfd::open(pid).map_err(|error| error.to_string())?;
+        let pidfd = pidfd::open(pid).map_err(|error| error.to_string())?;
         let Some(live) = self.runs.get_mut(&run).filter(|live| !live.exited) else {
-            return Err("the one before has ended".to_owned());
+            return Err("the main process before has ended".to_owned());
         };
         self.mains.remove(&live.pid);
         self.mains.insert(pid, run);
-        self.strays.remove(&pid);
+        self.orphans.remove(&pid);
         (live.pid, live.start) = (pid, pidfd::start_time(pid).unwrap_or_default());
-        self.pidfds.insert(run, held);
-        // Its parent may be another than the keeper, who then does not hear of its end.
+        self.pidfds.insert(run, pidfd);
+        // If its parent is not the keeper, the keeper does not report its end.
         self.watch(pid);
-        self.write_down(run);
+        self.commit_record(run);
         Ok(())
     }
 
-    /// Children of the keeper's ended. Returns what the supervisor is to know of it. Who is whose is looked up once for
-    /// all.
+    /// Children of the keeper ended. Returns the inputs for the supervisor. They are handled in one call, so that the
+    /// orphans they left are looked up once for all of them.
     pub fn reaped(&mut self, dead: &[(i32, Ended)]) -> Vec<Input> {
         let ends: Vec<End> = dead.iter().map(|(pid, ended)| (*pid, Some(*ended))).collect();
         self.ended(&ends)
     }
 
-    /// Processes ended, children of the keeper's or not.
+    /// Processes ended, children of the keeper or not. Returns the inputs for the supervisor. The caller then updates the
+    /// records of these runs; see [`RunTable::update_record`].
     pub fn ended(&mut self, dead: &[End]) -> Vec<Input> {
-        let (mut exits, mut touched) = (Vec::new(), Vec::new());
+        let (mut exits, mut orphans_of) = (Vec::new(), Vec::new());
         for (pid, ended) in dead {
-            touched.extend(self.strays.remove(pid));
+            orphans_of.extend(self.orphans.remove(pid));
             if let Some(run) = self.mains.remove(pid) {
                 self.pidfds.remove(&run);
                 if let Some(live) = self.runs.get_mut(&run) {
@@ -296,56 +302,59 @@ impl RunTable {
                 exits.push((run, exit(*ended, self.groups.get(&run))));
             }
         }
-        // Their own children are the keeper's now: they may keep a run alive.
-        self.adopt();
-        let mut news = Vec::new();
+        // The children of those that ended are the keeper's now. They may be the survivors of a run.
+        self.find_orphans();
+        let mut inputs = Vec::new();
         for (run, exit) in exits {
-            let survivors = self.has_strays(run);
+            let survivors = self.has_orphans(run);
             if !survivors {
                 self.forget(run);
             }
-            news.push(Input::Exited { run, exit, survivors });
+            inputs.push(Input::Exited { run, exit, survivors });
         }
-        news.extend(touched.into_iter().filter_map(|run| self.emptied(run)));
-        news
+        inputs.extend(orphans_of.into_iter().filter_map(|run| self.tree_exited(run)));
+        inputs
     }
 
-    fn has_strays(&self, run: Run) -> bool {
-        self.strays.values().any(|of| *of == run)
+    fn has_orphans(&self, run: Run) -> bool {
+        self.orphans.values().any(|of| *of == run)
     }
 
-    fn emptied(&mut self, run: Run) -> Option<Input> {
-        let gone = self.runs.get(&run).is_some_and(|live| live.exited) && !self.has_strays(run);
-        gone.then(|| {
+    /// If no process of the run is left, removes the run and returns the input that says so.
+    fn tree_exited(&mut self, run: Run) -> Option<Input> {
+        let exited = self.runs.get(&run).is_some_and(|live| live.exited) && !self.has_orphans(run);
+        exited.then(|| {
             self.forget(run);
             Input::TreeExited { run }
         })
     }
 
-    /// Every process of the run that can be found, parents before children.
+    /// Pids of all processes of the run that can be found, parents before children.
     pub fn tree(&mut self, run: Run) -> Vec<i32> {
-        self.adopt();
+        self.find_orphans();
         let Some(live) = self.runs.get_mut(&run) else { return vec![] };
         let mut roots: Vec<i32> = if live.exited { vec![] } else { vec![live.pid] };
-        roots.extend(self.strays.iter().filter(|(_, of)| **of == run).map(|(pid, _)| *pid));
+        roots.extend(self.orphans.iter().filter(|(_, of)| **of == run).map(|(pid, _)| *pid));
         let mut tree = tree::descendants(&roots);
-        let hidden = self
+        // The control group also has processes that left the tree.
+        let in_group = self
             .groups
             .get(&run)
             .into_iter()
             .flat_map(Cgroup::procs)
             .filter(|pid| ![self.god, self.keeper].contains(pid));
-        for pid in hidden {
+        for pid in in_group {
             if !tree.contains(&pid) {
                 tree.push(pid);
             }
         }
-        live.seen.clone_from(&tree);
+        live.last_tree.clone_from(&tree);
         tree
     }
 }
 
-/// In the words of the protocol.
+/// How a process ended, as the protocol has it. A SIGKILL counts as out of memory if the kernel killed a process in the
+/// `group` for that reason.
 pub fn exit(ended: Option<Ended>, group: Option<&Cgroup>) -> Exit {
     match ended {
         None => Exit::Unknown,

@@ -1,5 +1,5 @@
-//! Where log files ended at a moment, for reading from there those of processes that came later: all they wrote since,
-//! and nothing that a namesake wrote before.
+//! Ends of log files at a moment. The logs of processes that are started later are read from there: all lines of the
+//! new processes, and none of an earlier process of the same name.
 
 use std::collections::HashMap;
 use std::fs::{self, Metadata};
@@ -13,12 +13,12 @@ use std::time::SystemTime;
 pub struct Ends {
     folder: PathBuf,
     taken: SystemTime,
-    /// Length in bytes by device and inode: a file that took over a name is another file.
+    /// Length in bytes by device and inode: a file that replaced another one has another inode.
     lengths: HashMap<(u64, u64), u64>,
 }
 
 impl Ends {
-    /// Those of the files in `folder` now. No folder, no files.
+    /// The ends of the files in `folder` now. Empty if there is no such folder.
     ///
     /// # Errors
     /// When the folder exists and cannot be read.
@@ -30,7 +30,7 @@ impl Ends {
             Err(error) => return Err(error),
         };
         for entry in entries {
-            // What vanishes meanwhile has no end.
+            // A file that was deleted meanwhile is skipped.
             if let Ok(metadata) = entry?.metadata() {
                 ends.lengths.insert((metadata.dev(), metadata.ino()), metadata.len());
             }
@@ -38,12 +38,12 @@ impl Ends {
         Ok(ends)
     }
 
-    /// The first byte of the file at `path` that was not there at that moment. Of files elsewhere only their birth is
-    /// known: those that were there already start at their present end.
+    /// Offset of the first byte of the file at `path` that was written after that moment. Of files in other folders
+    /// only the time of their creation is known: older files start at their present end.
     pub(super) fn start_in(&self, path: &Path, metadata: &Metadata) -> u64 {
         match self.lengths.get(&(metadata.dev(), metadata.ino())) {
             Some(length) if *length <= metadata.len() => *length,
-            // Emptied, or another file in the same place of the disk.
+            // The file was emptied, or another file has got the inode.
             Some(_) => 0,
             None if path.parent() == Some(&self.folder) => 0,
             None if metadata.created().is_ok_and(|born| born >= self.taken) => 0,

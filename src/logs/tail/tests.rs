@@ -7,17 +7,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 
-struct Scene {
+struct Fixture {
     folder: tempfile::TempDir,
     follower: Follower,
     seen: Vec<(usize, String)>,
     count: Arc<AtomicUsize>,
 }
 
-impl Scene {
-    fn new() -> Scene {
+impl Fixture {
+    fn new() -> Fixture {
         let folder = tempfile::tempdir().unwrap();
-        Scene { folder, follower: Follower::new().unwrap(), seen: Vec::new(), count: Arc::default() }
+        Fixture { folder, follower: Follower::new().unwrap(), seen: Vec::new(), count: Arc::default() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -33,9 +33,9 @@ impl Scene {
         self.follower.add(&self.folder.path().join(name), Start::LastLines(lines)).unwrap();
     }
 
-    /// Reads all there is at present, without waiting.
-    fn look(&mut self) {
-        let Scene { follower, seen, count, .. } = self;
+    /// Reads all present bytes, without waiting.
+    fn read(&mut self) {
+        let Fixture { follower, seen, count, .. } = self;
         let mut sink = |number: usize, piece: Piece<'_>| {
             assert!(piece.starts && piece.ends);
             seen.push((number, String::from_utf8(piece.text.to_vec()).unwrap()));
@@ -47,11 +47,11 @@ impl Scene {
 
     /// Waits as `pmr logs` does until `count` lines were seen in all.
     fn wait_for(&mut self, count: usize) {
-        self.look();
+        self.read();
         while self.seen.len() < count {
             let woken = self.follower.wait(None, None, Some(Duration::from_secs(30))).unwrap();
-            assert_eq!(woken, Woken::Changed, "nothing came after {:?}", self.seen.last());
-            self.look();
+            assert_eq!(woken, WakeReason::Changed, "nothing came after {:?}", self.seen.last());
+            self.read();
         }
     }
 
@@ -61,87 +61,87 @@ impl Scene {
 }
 
 #[test]
-fn the_last_lines_then_what_comes() {
-    let mut scene = Scene::new();
-    scene.append("a", "1\n2\n3\n");
-    scene.append("b", "x\ny");
-    scene.follow("a", 2);
-    scene.follow("b", 0);
-    scene.wait_for(2);
-    scene.append("b", "z\n");
-    scene.append("a", "4\n");
-    scene.wait_for(4);
-    scene.seen[2..].sort();
+fn the_follower_shows_the_last_lines_and_then_new_ones() {
+    let mut fixture = Fixture::new();
+    fixture.append("a", "1\n2\n3\n");
+    fixture.append("b", "x\ny");
+    fixture.follow("a", 2);
+    fixture.follow("b", 0);
+    fixture.wait_for(2);
+    fixture.append("b", "z\n");
+    fixture.append("a", "4\n");
+    fixture.wait_for(4);
+    fixture.seen[2..].sort();
     assert_eq!(
-        scene.seen.iter().map(|(number, line)| (*number, &line[..])).collect::<Vec<_>>(),
+        fixture.seen.iter().map(|(number, line)| (*number, &line[..])).collect::<Vec<_>>(),
         [(0, "2"), (0, "3"), (0, "4"), (1, "z")]
     );
 }
 
 #[test]
-fn a_file_in_a_folder_that_does_not_exist_yet() {
-    let mut scene = Scene::new();
-    scene.follow("deep/er/a", 15);
-    scene.look();
-    fs::create_dir(scene.path("deep")).unwrap();
-    scene.look();
-    fs::create_dir(scene.path("deep/er")).unwrap();
-    scene.append("deep/er/a", "here\n");
-    scene.wait_for(1);
-    fs::remove_dir_all(scene.path("deep")).unwrap();
-    scene.look();
-    fs::create_dir_all(scene.path("deep/er")).unwrap();
-    scene.append("deep/er/a", "again\n");
-    scene.wait_for(2);
-    assert_eq!(scene.lines(), ["here", "again"]);
+fn a_file_is_followed_whose_folder_does_not_exist_yet() {
+    let mut fixture = Fixture::new();
+    fixture.follow("deep/er/a", 15);
+    fixture.read();
+    fs::create_dir(fixture.path("deep")).unwrap();
+    fixture.read();
+    fs::create_dir(fixture.path("deep/er")).unwrap();
+    fixture.append("deep/er/a", "here\n");
+    fixture.wait_for(1);
+    fs::remove_dir_all(fixture.path("deep")).unwrap();
+    fixture.read();
+    fs::create_dir_all(fixture.path("deep/er")).unwrap();
+    fixture.append("deep/er/a", "again\n");
+    fixture.wait_for(2);
+    assert_eq!(fixture.lines(), ["here", "again"]);
 }
 
 #[test]
-fn rotation_reads_the_old_file_to_its_end_first() {
-    let mut scene = Scene::new();
-    scene.append("a", "1\n");
-    scene.follow("a", 15);
-    scene.wait_for(1);
-    fs::rename(scene.path("a"), scene.path("a.1")).unwrap();
-    fs::write(scene.path("a"), "").unwrap();
-    // The writer has not let go of the old file yet, and stops in mid-line.
-    scene.look();
-    scene.append("a.1", "2\nthr");
-    scene.wait_for(2);
-    scene.append("a.1", "ee");
-    scene.append("a", "!\n4\n");
-    scene.wait_for(4);
-    // Two rotations between two looks.
+fn after_a_rotation_the_old_file_is_read_to_its_end_first() {
+    let mut fixture = Fixture::new();
+    fixture.append("a", "1\n");
+    fixture.follow("a", 15);
+    fixture.wait_for(1);
+    fs::rename(fixture.path("a"), fixture.path("a.1")).unwrap();
+    fs::write(fixture.path("a"), "").unwrap();
+    // The writer still has the old file open, and stops in the middle of a line.
+    fixture.read();
+    fixture.append("a.1", "2\nthr");
+    fixture.wait_for(2);
+    fixture.append("a.1", "ee");
+    fixture.append("a", "!\n4\n");
+    fixture.wait_for(4);
+    // Two rotations between two reads.
     for number in 5..7 {
-        fs::rename(scene.path("a"), scene.path(&format!("a.{number}"))).unwrap();
-        scene.append("a", &format!("{number}\n"));
-        scene.look();
+        fs::rename(fixture.path("a"), fixture.path(&format!("a.{number}"))).unwrap();
+        fixture.append("a", &format!("{number}\n"));
+        fixture.read();
     }
-    scene.wait_for(6);
-    assert_eq!(scene.lines(), ["1", "2", "three!", "4", "5", "6"]);
+    fixture.wait_for(6);
+    assert_eq!(fixture.lines(), ["1", "2", "three!", "4", "5", "6"]);
 }
 
 #[test]
-fn truncation_starts_over() {
-    let mut scene = Scene::new();
-    scene.append("a", "one\ntwo\nhalf a li");
-    scene.follow("a", 1);
-    scene.look();
-    assert_eq!(scene.lines(), [""; 0], "an unfinished line waits");
-    fs::write(scene.path("a"), "").unwrap();
-    scene.wait_for(1);
-    scene.append("a", "new\n");
-    scene.wait_for(2);
-    assert_eq!(scene.lines(), ["half a li", "new"]);
+fn a_truncated_file_is_read_from_its_start() {
+    let mut fixture = Fixture::new();
+    fixture.append("a", "one\ntwo\nhalf a li");
+    fixture.follow("a", 1);
+    fixture.read();
+    assert_eq!(fixture.lines(), [""; 0], "an unfinished line waits");
+    fs::write(fixture.path("a"), "").unwrap();
+    fixture.wait_for(1);
+    fixture.append("a", "new\n");
+    fixture.wait_for(2);
+    assert_eq!(fixture.lines(), ["half a li", "new"]);
 }
 
 #[test]
 fn a_busy_writer_that_rotates_loses_no_line_in_the_view() {
     const LINES: usize = 20_000;
-    let mut scene = Scene::new();
-    scene.follow("a", 0);
-    let folder = scene.folder.path().to_owned();
-    let seen = scene.count.clone();
+    let mut fixture = Fixture::new();
+    fixture.follow("a", 0);
+    let folder = fixture.folder.path().to_owned();
+    let seen = fixture.count.clone();
     let writer = std::thread::spawn(move || {
         let open = || OpenOptions::new().append(true).create(true).open(folder.join("a")).unwrap();
         let mut file = open();
@@ -153,13 +153,13 @@ fn a_busy_writer_that_rotates_loses_no_line_in_the_view() {
                 writeln!(file, "the last of {number}").unwrap();
                 file = next;
             }
-            // A look between two rotations is what a follower needs: it cannot open a name that is gone again.
+            // The follower needs a read between two rotations: it cannot open a name that is gone again.
             while number % 997 == 0 && seen.load(Ordering::Relaxed) <= number + number / 997 {
                 std::thread::yield_now();
             }
         }
     });
-    scene.wait_for(LINES + LINES / 997);
+    fixture.wait_for(LINES + LINES / 997);
     writer.join().unwrap();
     let mut expected = Vec::new();
     for number in 0..LINES {
@@ -168,93 +168,93 @@ fn a_busy_writer_that_rotates_loses_no_line_in_the_view() {
             expected.push(format!("the last of {number}"));
         }
     }
-    assert!(scene.lines() == expected);
+    assert!(fixture.lines() == expected);
 }
 
 #[test]
-fn one_path_twice_and_things_that_are_no_files() {
-    let mut scene = Scene::new();
-    scene.follow("a", 0);
-    scene.follow("a", 0);
-    scene.follow("", 15);
-    let number = scene.follower.add(Path::new("/dev/null"), Start::LastLines(15)).unwrap();
-    scene.follower.catch_up(number, &mut |_| panic!("nothing in /dev/null")).unwrap();
-    scene.append("a", "x\n");
-    scene.wait_for(2);
-    assert_eq!(scene.seen, [(0, "x".into()), (1, "x".into())]);
+fn a_path_can_be_followed_twice_and_devices_have_no_lines() {
+    let mut fixture = Fixture::new();
+    fixture.follow("a", 0);
+    fixture.follow("a", 0);
+    fixture.follow("", 15);
+    let number = fixture.follower.add(Path::new("/dev/null"), Start::LastLines(15)).unwrap();
+    fixture.follower.catch_up(number, &mut |_| panic!("nothing in /dev/null")).unwrap();
+    fixture.append("a", "x\n");
+    fixture.wait_for(2);
+    assert_eq!(fixture.seen, [(0, "x".into()), (1, "x".into())]);
 }
 
 #[test]
-fn a_quiet_follower_sleeps_and_notices_that_its_reader_left() {
+fn a_follower_without_news_sleeps_until_its_reader_hangs_up() {
     use std::os::fd::AsFd;
-    let mut scene = Scene::new();
-    scene.append("a", "prompt> ");
-    scene.follow("a", 15);
-    scene.look();
-    // What the look itself did may still be in the queue, but not for ever.
-    let calm = Some(Duration::from_millis(20));
+    let mut fixture = Fixture::new();
+    fixture.append("a", "prompt> ");
+    fixture.follow("a", 15);
+    fixture.read();
+    // Events of the read itself may still be in the queue, but not for ever.
+    let no_event = Some(Duration::from_millis(20));
     assert!((0..50).any(|_| {
-        scene.look();
-        scene.follower.wait(None, None, calm).unwrap() == Woken::TimedOut
+        fixture.read();
+        fixture.follower.wait(None, None, no_event).unwrap() == WakeReason::TimedOut
     }));
-    assert!(scene.follower.holds());
+    assert!(fixture.follower.holds_back());
     let mut pieces = Vec::new();
     let mut sink = |_, piece: Piece<'_>| {
         pieces.push((piece.text.to_vec(), piece.ends));
         Ok(())
     };
-    scene.follower.release(&mut sink).unwrap();
+    fixture.follower.release(&mut sink).unwrap();
     assert_eq!(pieces, [(b"prompt> ".to_vec(), false)]);
     let (reader, writer) = std::io::pipe().unwrap();
-    assert_eq!(scene.follower.wait(None, Some(writer.as_fd()), calm).unwrap(), Woken::TimedOut);
+    assert_eq!(fixture.follower.wait(None, Some(writer.as_fd()), no_event).unwrap(), WakeReason::TimedOut);
     drop(reader);
-    assert_eq!(scene.follower.wait(None, Some(writer.as_fd()), None).unwrap(), Woken::HungUp);
+    assert_eq!(fixture.follower.wait(None, Some(writer.as_fd()), None).unwrap(), WakeReason::HungUp);
 }
 
 #[test]
-fn what_came_since_a_moment_and_nothing_from_before() {
+fn only_lines_after_the_recorded_ends_are_shown() {
     let elsewhere = tempfile::tempdir().unwrap();
-    let mut scene = Scene::new();
+    let mut fixture = Fixture::new();
     for name in ["grown", "emptied", "replaced"] {
-        scene.append(name, "from before\n");
+        fixture.append(name, "from before\n");
     }
     fs::write(elsewhere.path().join("old"), "from before\n").unwrap();
-    let ends = Ends::of(scene.folder.path()).unwrap();
-    scene.append("grown", "grown\n");
-    fs::write(scene.path("emptied"), "emptied\n").unwrap();
-    fs::rename(scene.path("replaced"), scene.path("replaced.1")).unwrap();
-    scene.append("replaced", "a new file, longer than before\n");
-    scene.append("new", "new\n");
+    let ends = Ends::of(fixture.folder.path()).unwrap();
+    fixture.append("grown", "grown\n");
+    fs::write(fixture.path("emptied"), "emptied\n").unwrap();
+    fs::rename(fixture.path("replaced"), fixture.path("replaced.1")).unwrap();
+    fixture.append("replaced", "a new file, longer than before\n");
+    fixture.append("new", "new\n");
     for name in ["grown", "emptied", "replaced", "new", "not yet"] {
-        scene.follower.add(&scene.folder.path().join(name), Start::Since(&ends)).unwrap();
+        fixture.follower.add(&fixture.folder.path().join(name), Start::Since(&ends)).unwrap();
     }
-    scene.follower.add(&elsewhere.path().join("old"), Start::Since(&ends)).unwrap();
-    scene.look();
-    assert_eq!(scene.lines(), ["grown", "emptied", "a new file, longer than before", "new"]);
-    scene.append("not yet", "at last\n");
-    scene.wait_for(5);
-    assert!(Ends::of(&scene.path("nowhere")).is_ok(), "no folder, no files");
+    fixture.follower.add(&elsewhere.path().join("old"), Start::Since(&ends)).unwrap();
+    fixture.read();
+    assert_eq!(fixture.lines(), ["grown", "emptied", "a new file, longer than before", "new"]);
+    fixture.append("not yet", "at last\n");
+    fixture.wait_for(5);
+    assert!(Ends::of(&fixture.path("nowhere")).is_ok(), "no folder, no files");
 }
 
 #[test]
-fn what_came_before_the_watch_stood_is_looked_for() {
-    let mut scene = Scene::new();
-    let path = scene.path("home/sock");
-    scene.follower.wake_for(&path).unwrap();
+fn a_file_made_before_its_folder_was_watched_is_found() {
+    let mut fixture = Fixture::new();
+    let path = fixture.path("home/sock");
+    fixture.follower.wake_for(&path).unwrap();
     fs::create_dir(path.parent().unwrap()).unwrap();
-    assert_eq!(scene.follower.wait(None, None, Some(Duration::from_secs(30))).unwrap(), Woken::Changed);
-    // The folder is not watched yet: no event will tell of this.
+    assert_eq!(fixture.follower.wait(None, None, Some(Duration::from_secs(30))).unwrap(), WakeReason::Changed);
+    // The folder is not watched yet: no event reports this file.
     fs::write(&path, "").unwrap();
-    assert!(scene.follower.read(&mut |_, _| Ok(())).unwrap(), "the caller is to look again");
+    assert!(fixture.follower.read(&mut |_, _| Ok(())).unwrap(), "the caller must read again");
 }
 
 #[test]
-fn it_wakes_for_a_socket_that_takes_calls() {
+fn the_follower_wakes_when_a_socket_accepts_connections() {
     use std::os::fd::AsFd;
     use std::os::unix::net::{UnixListener, UnixStream};
-    let mut scene = Scene::new();
-    let path = scene.path("home/sock");
-    scene.follower.wake_for(&path).unwrap();
+    let mut fixture = Fixture::new();
+    let path = fixture.path("home/sock");
+    fixture.follower.wake_for(&path).unwrap();
     let (made, called) = (path.clone(), std::sync::mpsc::channel::<()>());
     let server = std::thread::spawn(move || {
         fs::create_dir(made.parent().unwrap()).unwrap();
@@ -266,19 +266,19 @@ fn it_wakes_for_a_socket_that_takes_calls() {
     });
     let limit = Some(Duration::from_secs(30));
     let socket = loop {
-        scene.look();
+        fixture.read();
         match UnixStream::connect(&path) {
             Ok(socket) => break socket,
-            Err(_) => assert_eq!(scene.follower.wait(None, None, limit).unwrap(), Woken::Changed),
+            Err(_) => assert_eq!(fixture.follower.wait(None, None, limit).unwrap(), WakeReason::Changed),
         }
     };
-    // Calm, until the other side ends the call.
-    let calm = Some(Duration::from_millis(20));
+    // No event until the other side closes the connection.
+    let no_event = Some(Duration::from_millis(20));
     assert!((0..50).any(|_| {
-        scene.look();
-        scene.follower.wait(Some(socket.as_fd()), None, calm).unwrap() == Woken::TimedOut
+        fixture.read();
+        fixture.follower.wait(Some(socket.as_fd()), None, no_event).unwrap() == WakeReason::TimedOut
     }));
     drop(called.0);
-    assert_eq!(scene.follower.wait(Some(socket.as_fd()), None, limit).unwrap(), Woken::Changed);
+    assert_eq!(fixture.follower.wait(Some(socket.as_fd()), None, limit).unwrap(), WakeReason::Changed);
     server.join().unwrap();
 }

@@ -1,5 +1,5 @@
-//! Pumping processes that are killed at any instant, while apps write as fast as they can. The next one is given the
-//! same pipes. Afterwards each line is in the file once, whole and in order.
+//! Pumping processes are killed at any instant, while apps write as fast as they can. The next one gets the same pipes.
+//! Afterwards each line is in the file once, whole and in order.
 
 use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::*;
 
 const KILLS: u32 = 40;
-/// Names the log to a test binary that is to pump its standard input (and its standard error, if `BOTH`) into it.
+/// Variable with the path of the log. A test binary with it pumps its standard input (and its standard error, if `BOTH`
+/// is set) into that file.
 pub(super) const PATH: &str = "PMR_TEST_PUMP_INTO";
 const BOTH: &str = "PMR_TEST_PUMP_BOTH";
 
@@ -21,7 +22,7 @@ fn pumping_process() {
     runtime.block_on(async {
         let logs = LogFiles::new(Threads::start("files", 512).unwrap()).unwrap();
         let output =
-            |pipe: OwnedFd| Output { pipe, file: Some(logs.open(Path::new(&path))), awaited: None, tally: None };
+            |pipe: OwnedFd| Output { pipe, file: Some(logs.open(Path::new(&path))), awaited: None, line_counter: None };
         let mut outputs = vec![output(io::stdin().as_fd().try_clone_to_owned().unwrap())];
         if std::env::var_os(BOTH).is_some() {
             outputs.push(output(io::stderr().as_fd().try_clone_to_owned().unwrap()));
@@ -49,7 +50,7 @@ fn next_random(state: &mut u64) -> usize {
     (*state >> 33) as usize
 }
 
-/// Writes numbered lines until told to stop; returns how many.
+/// Writes numbered lines until `stop` is set; returns how many.
 fn write_lines(writer: usize, mut pipe: impl Write, stop: &AtomicBool) -> usize {
     let mut random = writer as u64 + 1;
     let mut number = 0;
@@ -62,8 +63,9 @@ fn write_lines(writer: usize, mut pipe: impl Write, stop: &AtomicBool) -> usize 
     number
 }
 
-/// Lets so many writers write to one file through the deaths of those who pump, and checks what came of it.
-fn survive(writers: usize) {
+/// `writers` threads write to one file while the pumping process is killed again and again; checks that the file is
+/// complete.
+fn kill_pumps_of(writers: usize) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.log");
     let (readers, pipes): (Vec<_>, Vec<_>) = (0..writers).map(|_| io::pipe().unwrap()).unzip();
@@ -104,11 +106,11 @@ fn check(bytes: &[u8], counts: &[usize]) {
 }
 
 #[test]
-fn a_file_of_one_writer_survives_the_death_of_its_pumps() {
-    survive(1);
+fn a_file_of_one_writer_is_complete_after_its_pumps_were_killed() {
+    kill_pumps_of(1);
 }
 
 #[test]
-fn a_shared_file_survives_the_death_of_its_pumps() {
-    survive(2);
+fn a_shared_file_is_complete_after_its_pumps_were_killed() {
+    kill_pumps_of(2);
 }

@@ -8,9 +8,9 @@ use super::*;
 #[test]
 fn truncation_from_outside_leaves_no_gap_of_zeros() {
     const TRUNCATIONS: usize = 300;
-    let scene = Scene::new();
-    let path = scene.path("x.log");
-    let (mut writer, pumping) = scene.pump(&path);
+    let fixture = Fixture::new();
+    let path = fixture.path("x.log");
+    let (mut writer, pumping) = fixture.pump(&path);
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = stop.clone();
     let producer = std::thread::spawn(move || {
@@ -28,17 +28,17 @@ fn truncation_from_outside_leaves_no_gap_of_zeros() {
     }
     stop.store(true, Ordering::Relaxed);
     let count = producer.join().unwrap();
-    scene.finish(pumping);
+    fixture.finish(pumping);
     let text = String::from_utf8(content(&path)).unwrap();
     assert!(!text.contains('\0'));
-    // What the truncation cut is gone; what came after it is whole.
+    // Bytes before the truncation are gone; all bytes after it are whole.
     let numbers: Vec<u64> =
         text.lines().filter_map(|line| line.strip_prefix("line ")?.split(' ').next()?.parse().ok()).collect();
     assert!(numbers.is_sorted_by(|a, b| a + 1 == *b), "lost, doubled or out of order");
     assert!(numbers.last().is_none_or(|last| last + 1 == count));
 }
 
-/// A small file system, gone with the value.
+/// A small file system, unmounted when dropped.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
@@ -57,25 +57,25 @@ impl Drop for SmallDisk {
 }
 
 #[test]
-fn a_disk_that_is_full_drops_bytes_that_are_counted() {
-    let scene = Scene::new();
-    let Some(disk) = SmallDisk::mount(scene.path("disk")) else {
+fn bytes_for_a_full_disk_are_dropped_and_counted() {
+    let fixture = Fixture::new();
+    let Some(disk) = SmallDisk::mount(fixture.path("disk")) else {
         writeln!(io::stderr(), "skipped: this system lets us mount nothing").unwrap();
         return;
     };
     let path = disk.0.join("x.log");
-    let (mut writer, pumping) = scene.pump(&path);
+    let (mut writer, pumping) = fixture.pump(&path);
     writer.write_all(&b"0123456789abcde\n".repeat(1 << 16)).unwrap();
-    let probe = scene.logs.open(&path);
+    let probe = fixture.logs.open(&path);
     let written = || fs::metadata(&path).map_or(0, |metadata| metadata.len());
     eventually("each byte written or counted", || written() + probe.lost() == 1 << 20);
     let lost = probe.lost();
     assert!(lost >= (1 << 20) - (256 << 10) && written() > 0, "{lost} lost");
     assert!(content(&path) == b"0123456789abcde\n".repeat(1 << 14)[..written() as usize]);
-    scene.runtime.block_on(scene.logs.flush(std::slice::from_ref(&path))).unwrap();
+    fixture.runtime.block_on(fixture.logs.flush(std::slice::from_ref(&path))).unwrap();
     writer.write_all(b"on we go\n").unwrap();
     drop(writer);
-    scene.finish(pumping);
+    fixture.finish(pumping);
     let text = String::from_utf8(content(&path)).unwrap();
     assert_eq!(
         text,

@@ -1,4 +1,4 @@
-//! The control group of one run: one folder in each hierarchy that has something to say about it.
+//! The control group of one run: a folder in each hierarchy that groups or limits its processes.
 
 use std::fs::{self, File};
 use std::io;
@@ -8,20 +8,20 @@ use std::path::{Path, PathBuf};
 use super::place::memberships;
 use crate::os::process::tree;
 
-/// A fork bomb may outrun the first rounds of signals, not all of them.
+/// Rounds of signals to a group. A fork bomb may escape the first rounds, but not all of them.
 const KILL_ROUNDS: usize = 50;
 
-/// The group of a run. Dropped, its folders are removed if no process is left in it, which is the only time the kernel
-/// allows it.
+/// The group of a run. When it is dropped, its folders are removed if no process is left in it; the kernel does not
+/// allow that before.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Cgroup {
-    /// The first is the one by which its processes are found.
+    /// Its folders. The processes of the group are read from the first.
     paths: Vec<PathBuf>,
-    /// What the kernel calls it behind whatever is mounted: `/pmr-0123abcd/run-5`.
+    /// The end of its path in the kernel's lists of groups: `/pmr-0123abcd/run-5`.
     suffix: String,
 }
 
-/// Open files by which a process gets into a group. Needed for a start only.
+/// Open files through which a new process enters a group. Needed only for a start.
 #[derive(Debug)]
 pub struct Entry {
     folder: Option<OwnedFd>,
@@ -29,25 +29,25 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Folder of the v2 group a process is born in.
+    /// Folder of the v2 group in which the process is made.
     #[must_use]
     pub fn folder(&self) -> Option<BorrowedFd<'_>> {
         self.folder.as_ref().map(AsFd::as_fd)
     }
 
-    /// `cgroup.procs` of the v1 groups it joins.
+    /// `cgroup.procs` of the v1 groups that the process joins.
     #[must_use]
     pub fn procs(&self) -> Vec<BorrowedFd<'_>> {
         self.procs.iter().map(AsFd::as_fd).collect()
     }
 }
 
-/// The groups a process is in.
+/// The groups that a process is in: the text of `/proc/PID/cgroup`.
 #[derive(Debug)]
 pub struct Membership(String);
 
 impl Membership {
-    /// Of this process; of none if there is no such process.
+    /// The groups of this process; empty if there is no such process.
     #[must_use]
     pub fn of(pid: i32) -> Membership {
         Membership(fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default())
@@ -55,7 +55,8 @@ impl Membership {
 }
 
 impl Cgroup {
-    /// The group with these folders, which [`Cgroup::paths`] told. Those that are gone are left out.
+    /// The group with these folders, as [`Cgroup::paths`] returned them. Folders that are gone are left out. `None` if
+    /// all are gone.
     #[must_use]
     pub fn reopen(paths: &[PathBuf]) -> Option<Cgroup> {
         let paths: Vec<PathBuf> = paths.iter().filter(|path| path.is_dir()).cloned().collect();
@@ -65,13 +66,13 @@ impl Cgroup {
         Some(Cgroup { paths, suffix })
     }
 
-    /// Its folders, to be written down for a successor.
+    /// Its folders, to be recorded for the next God.
     #[must_use]
     pub fn paths(&self) -> &[PathBuf] {
         &self.paths
     }
 
-    /// Opens what a new process needs to get in.
+    /// Opens the files through which a new process enters the group.
     ///
     /// # Errors
     /// If a folder is gone or may not be entered.
@@ -87,7 +88,7 @@ impl Cgroup {
         Ok(entry)
     }
 
-    /// True if a process is in it, or in a group that was made within it.
+    /// True if a process with this membership is in the group, or in a group inside it.
     #[must_use]
     pub fn holds(&self, membership: &Membership) -> bool {
         memberships(&membership.0).any(|(_, path)| {
@@ -96,7 +97,7 @@ impl Cgroup {
         })
     }
 
-    /// Pids of the living in it, and in groups within it.
+    /// Pids of the living processes in the group, and in groups inside it.
     #[must_use]
     pub fn procs(&self) -> Vec<i32> {
         let mut pids = Vec::new();
@@ -107,8 +108,9 @@ impl Cgroup {
         pids
     }
 
-    /// SIGKILL to all in it, at once where the kernel can (v2, since 5.14). Never to ourselves. A group that was killed at
-    /// once is at its end: kernels kill what is born in it later, too (seen with 6.18).
+    /// Sends SIGKILL to all processes in the group except this one, in one step where the kernel can do that (v2, since
+    /// 5.14). A group that was killed in one step must not be used again: kernels also kill processes that are made in
+    /// it later (observed with 6.18).
     pub fn kill(&self) {
         let own = rustix::process::getpid().as_raw_pid();
         let at_once = || fs::write(self.paths[0].join("cgroup.kill"), "1").is_ok();
@@ -117,7 +119,7 @@ impl Cgroup {
         }
     }
 
-    /// The same, one after the other, for a group that goes on.
+    /// Sends SIGKILL to each process in the group except this one. The group can be used again.
     pub fn kill_each(&self) {
         let own = rustix::process::getpid().as_raw_pid();
         let mut killed = Vec::new();
@@ -131,7 +133,7 @@ impl Cgroup {
         }
     }
 
-    /// How many of its processes the kernel killed for want of memory.
+    /// How many of its processes the kernel has killed because memory was short.
     #[must_use]
     pub fn oom_kills(&self) -> u64 {
         let count = |path: &PathBuf| {
@@ -148,11 +150,11 @@ impl Cgroup {
             let text = self::text(path, "memory.max").or_else(|| self::text(path, "memory.limit_in_bytes"))?;
             text.trim().parse::<u64>().ok()
         };
-        // Without a limit, v1 says the largest number of pages.
+        // Without a limit, the file of v1 holds the largest number of pages.
         self.paths.iter().find_map(limit).filter(|bytes| *bytes < 1 << 60)
     }
 
-    /// Removes its folders, if nobody is in them. True if they are gone.
+    /// Removes its folders if no process is in them. True if they are gone.
     pub fn remove(&self) -> bool {
         self.paths.iter().all(|path| {
             folders(path).iter().rev().for_each(|folder| drop(fs::remove_dir(folder)));
@@ -171,12 +173,12 @@ fn text(folder: &Path, file: &str) -> Option<String> {
     fs::read_to_string(folder.join(file)).ok()
 }
 
-/// A v1 folder has no such file.
+/// True for a folder of the unified hierarchy (v2): folders of v1 have no file `cgroup.controllers`.
 pub(super) fn is_unified(folder: &Path) -> bool {
     folder.join("cgroup.controllers").exists()
 }
 
-/// The folder and all within it, the outer before the inner.
+/// The folder and all folders inside it, outer ones before inner ones.
 fn folders(top: &Path) -> Vec<PathBuf> {
     let mut found = vec![top.to_owned()];
     let mut at = 0;

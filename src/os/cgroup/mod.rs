@@ -1,8 +1,8 @@
-//! Control groups: all processes of a run in one group, so that none can hide, and limits that the kernel keeps.
+//! Control groups: all processes of a run in one group, so that none escapes, and limits that the kernel enforces.
 //!
-//! Machines differ: one unified hierarchy (v2), one for each controller (v1), both side by side, or none; and without
-//! privileges we may make groups only where somebody has let us. Groups are made below the one we are in ourselves:
-//! `pmr-<home>/run-<n>`. Grouping prefers v2, where a child is born in its group; joining a v1 group costs a wait for
+//! Machines differ: they have one unified hierarchy (v2), one for each controller (v1), both side by side, or none.
+//! Without privileges the daemon may make groups only in a group that was delegated to it. It makes them below its own
+//! group: `pmr-<home>/run-<n>`. Grouping prefers v2, where a child is made in its group. Joining a v1 group waits for
 //! all processors, so a v1 controller is used only for a limit, and for grouping where there is no v2.
 
 mod group;
@@ -18,16 +18,17 @@ use std::path::{Path, PathBuf};
 pub use group::{Cgroup, Entry, Membership};
 use place::Place;
 
-/// v1 controllers that can serve to group, the best first.
+/// v1 controllers whose hierarchy can be used for grouping, the best first.
 const GROUPING: [&str; 3] = ["pids", "freezer", "memory"];
-/// Where we go ourselves on v2 if our group is to have groups with controllers: then it may hold no processes.
+/// Name of the group to which the daemon itself moves on v2 if its group is to have inner groups with controllers: such
+/// a group may hold no processes.
 const OWN: &str = "daemon";
 /// The period of the processor limit, in microseconds; the kernel's default.
 const PERIOD: u64 = 100_000;
 /// The smallest quota the kernel takes, in microseconds.
 const MIN_QUOTA: u64 = 1_000;
 
-/// What the processes of a run may use together.
+/// Limits for all processes of a run together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of memory, swap included where the kernel counts it.
@@ -38,7 +39,7 @@ pub struct Limits {
     pub pids: Option<u32>,
 }
 
-/// Why there is no group with the limits asked for.
+/// Why no group with the requested limits could be made.
 #[derive(Debug)]
 pub struct Refused {
     /// The controller that is missing or refused.
@@ -63,14 +64,14 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// The kind of control groups that something is done by.
+/// The kind of control groups that is used for a purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hierarchy {
-    /// The unified one.
+    /// The unified hierarchy.
     V2,
-    /// One for each controller.
+    /// A hierarchy for each controller.
     V1,
-    /// There is none that we may use.
+    /// The daemon may use no hierarchy for it.
     None,
 }
 
@@ -84,7 +85,7 @@ impl fmt::Display for Hierarchy {
     }
 }
 
-/// What can be done with control groups here.
+/// What the daemon can use control groups for on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowance {
     /// Holding the processes of a run together.
@@ -104,34 +105,35 @@ impl fmt::Display for Allowance {
     }
 }
 
-/// What would be allowed to a daemon of this home that runs where we do. Changes nothing.
+/// What a daemon of this home folder could do if it ran in the group of this process. Changes nothing.
 #[must_use]
 pub fn allowance(home: &Path) -> Allowance {
     let found = Cgroups::find(home, |_, _| ());
     let allowance = found.allowance();
-    // It is not ours to clear away.
+    // Dropping it would remove the folder of a daemon that runs.
     std::mem::forget(found);
     allowance
 }
 
-/// What this machine allows us.
+/// The hierarchies that the daemon may use.
 #[derive(Debug, Default)]
 pub struct Cgroups {
     unified: Option<Tree>,
     separate: Vec<(Vec<String>, Tree)>,
 }
 
-/// Our part of one hierarchy.
+/// The daemon's part of one hierarchy.
 #[derive(Debug)]
 struct Tree {
-    /// The group we were in.
+    /// The group that the daemon was started in.
     own: PathBuf,
-    /// Below it, what holds the groups of our runs.
+    /// The group below it that holds the groups of runs.
     base: PathBuf,
 }
 
 impl Cgroups {
-    /// Finds out what is allowed to the daemon of this home, and is that daemon. Nothing is no error.
+    /// Finds the hierarchies that the daemon of this home folder, which is this process, may use. If it is in the group
+    /// of one of its own runs, it leaves that. Having none is no error.
     #[must_use]
     pub fn discover(home: &Path) -> Cgroups {
         Cgroups::find(home, Tree::leave_run)
@@ -153,7 +155,7 @@ impl Cgroups {
         cgroups
     }
 
-    /// What there is.
+    /// What these hierarchies can be used for.
     #[must_use]
     pub fn allowance(&self) -> Allowance {
         let kind = |controller| match (self.delegated(controller), self.separate(controller)) {
@@ -169,16 +171,16 @@ impl Cgroups {
         Allowance { grouping, memory: kind("memory"), cpu: kind("cpu"), pids: kind("pids") }
     }
 
-    /// Makes the group of a run. `None` if there are no groups here, and none is needed.
+    /// Makes the group of a run. `None` if groups cannot be made here and no limit is requested.
     ///
     /// # Errors
-    /// Only if a limit is asked for that cannot be had.
+    /// Only if a requested limit cannot be set.
     pub fn create(&self, run: u64, limits: &Limits) -> Result<Option<Cgroup>, Refused> {
         self.make(&self.free_name(run), limits)
     }
 
-    /// Makes a group beside a run's, with the limits of that, for what is done about the run and is none of it. Only where
-    /// it costs little: `None` without v2, and without the limits that v2 has not.
+    /// Makes a second group for a run, with the same limits, for processes that the daemon starts to check on it.
+    /// `None` without v2, since only v2 makes this cheap. Limits whose controllers v2 does not have are left out.
     #[must_use]
     pub fn create_beside(&self, run: u64, limits: &Limits) -> Option<Cgroup> {
         self.unified.as_ref()?;
@@ -199,13 +201,13 @@ impl Cgroups {
                 self.limit("pids", name, &mut paths, |path| fs::write(path.join("pids.max"), count.to_string()))
             }),
         ];
-        // What was made for a run that is refused goes again when this is dropped.
+        // If a limit is refused, dropping this removes the folders.
         let group = Cgroup::reopen(&paths);
         made.into_iter().flatten().collect::<Result<(), Refused>>()?;
         Ok(group)
     }
 
-    /// Groups of runs that are there now, made by us or by a daemon of this home before us.
+    /// Groups of runs that exist now, made by this daemon or an earlier one of this home folder.
     #[must_use]
     pub fn leftovers(&self) -> Vec<Cgroup> {
         let mut names: Vec<_> = self.trees().flat_map(Tree::runs).collect();
@@ -231,12 +233,13 @@ impl Cgroups {
         self.separate.iter().find(|(controllers, _)| has(controllers)).map(|(_, tree)| tree)
     }
 
-    /// True if v2 has this controller, and lets us have it.
+    /// True if v2 has this controller and delegates it to the daemon.
     fn delegated(&self, controller: &str) -> bool {
         self.unified.as_ref().is_some_and(|tree| tree.has(controller))
     }
 
-    /// A run number may come again in another life of the daemon while processes of the first are still there.
+    /// A name for the group of a run. Another daemon of this home folder may have used the run's number, and processes
+    /// of that run may still exist.
     fn free_name(&self, run: u64) -> String {
         let taken = |name: &str| self.trees().any(|tree| tree.base.join(name).exists());
         let first = format!("run-{run}");
@@ -249,7 +252,8 @@ impl Cgroups {
         first
     }
 
-    /// Sets a limit in the hierarchy that has its controller, in a folder that is added to the run's if it is new.
+    /// Sets a limit in the hierarchy that has the controller. If the run has no folder there yet, one is made and added
+    /// to `paths`.
     fn limit(
         &self,
         controller: &'static str,
@@ -275,30 +279,30 @@ impl Cgroups {
 }
 
 impl Drop for Cgroups {
-    /// Goes only if no run has a group any more.
+    /// The folders are removed only if no run has a group any more.
     fn drop(&mut self) {
         self.trees().for_each(|tree| drop(fs::remove_dir(&tree.base)));
     }
 }
 
 impl Tree {
-    /// `None` if we may make no groups there.
+    /// `None` if this process may make no groups there.
     fn new(folder: &Path, name: &str) -> Option<Tree> {
-        // A daemon that took over, or was started by one of its own apps, is inside already.
+        // A daemon that replaces another one, or was started by one of its own apps, is inside already.
         let base = folder.ancestors().find(|part| part.file_name().is_some_and(|last| last == name));
         let own = base.and_then(Path::parent).unwrap_or(folder).to_owned();
-        // Making a folder may be allowed where moving processes is not.
+        // The kernel may allow making a folder where it does not allow moving processes.
         let ours = |path: &Path| rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
         (ours(&own) && ours(&own.join("cgroup.procs"))).then(|| Tree { base: own.join(name), own })
     }
 
-    /// A daemon that was started by one of its own apps is in that app's group: it leaves it, or it would be counted
-    /// and killed with the app.
+    /// Moves a daemon that was started by one of its own apps out of that app's group, in which it would be counted and
+    /// killed with the app.
     fn leave_run(&self, folder: &Path) {
         let Ok(inner) = folder.strip_prefix(&self.base) else { return };
         if !inner.starts_with(OWN) {
             let to_own = fs::write(self.own.join("cgroup.procs"), "0");
-            // With controllers handed down, only the innermost groups may hold processes.
+            // If a group delegates controllers, only its innermost groups may hold processes.
             let _ = to_own.or_else(|_| fs::write(self.make(OWN)?.join("cgroup.procs"), "0"));
         }
     }
@@ -320,7 +324,7 @@ impl Tree {
         has_word(&self.own.join("cgroup.controllers"), controller)
     }
 
-    /// Gives the controller to our groups.
+    /// Delegates the controller to the groups of runs.
     fn enable(&self, controller: &str) -> io::Result<()> {
         let enable = |folder: &Path| {
             let file = folder.join("cgroup.subtree_control");
@@ -334,8 +338,8 @@ impl Tree {
         enable(&self.base)
     }
 
-    /// A v2 group with processes of its own cannot give controllers to groups within. Where they are all ours, they
-    /// move into one of those. False if others are there, whom we leave alone.
+    /// A v2 group with processes of its own cannot delegate controllers to inner groups. If all of these processes are
+    /// pmr's, they are moved into an inner group. False if there are other processes, which are left where they are.
     fn step_aside(&self) -> io::Result<bool> {
         let text = fs::read_to_string(self.own.join("cgroup.procs"))?;
         let us = fs::read_link("/proc/self/exe")?;
@@ -361,7 +365,7 @@ fn has_word(file: &Path, word: &str) -> bool {
 
 fn limit_memory(folder: &Path, bytes: u64) -> io::Result<()> {
     if group::is_unified(folder) {
-        // Without swap to count there is no such file.
+        // Fails where the kernel does not account for swap: then there is no such file.
         let _ = fs::write(folder.join("memory.swap.max"), "0");
         return fs::write(folder.join("memory.max"), bytes.to_string());
     }
@@ -379,7 +383,7 @@ fn limit_cpu(folder: &Path, thousandths: u32) -> io::Result<()> {
     fs::write(folder.join("cpu.cfs_quota_us"), quota.to_string())
 }
 
-/// 32-bit FNV-1a: the same in every version of ours.
+/// 32-bit FNV-1a. It must stay the same in every version, since it is part of the name of the group.
 fn fnv(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }

@@ -1,19 +1,19 @@
-//! Where a process stands in the cgroup hierarchies, from the kernel's texts. PURE.
+//! The groups of a process in the cgroup hierarchies, read from the kernel's texts. PURE.
 
 use std::path::{Path, PathBuf};
 
 /// One mounted hierarchy, and the folder of the group that a process is in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    /// True for the unified one.
+    /// True for the unified hierarchy (v2).
     pub(super) unified: bool,
     /// Controllers of a v1 hierarchy.
     pub(super) controllers: Vec<String>,
-    /// The folder.
+    /// The folder of the group that the process is in.
     pub(super) folder: PathBuf,
 }
 
-/// Puts `/proc/PID/mountinfo` and `/proc/PID/cgroup` together.
+/// Combines `/proc/PID/mountinfo` and `/proc/PID/cgroup`.
 pub(super) fn places(mountinfo: &str, cgroup: &str) -> Vec<Place> {
     let mut places: Vec<Place> = Vec::new();
     for mount in mountinfo.lines().filter_map(Mount::parse) {
@@ -25,7 +25,7 @@ pub(super) fn places(mountinfo: &str, cgroup: &str) -> Vec<Place> {
             controllers: controllers.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
             folder: mount.folder(path),
         };
-        // One hierarchy may be mounted twice.
+        // A hierarchy may be mounted twice.
         if !places.iter().any(|known| known.unified == place.unified && known.controllers == place.controllers) {
             places.push(place);
         }
@@ -40,7 +40,7 @@ pub(super) fn memberships(cgroup: &str) -> impl Iterator<Item = (&str, &str)> {
 
 struct Mount {
     unified: bool,
-    /// Which group is mounted: in a container not always the topmost.
+    /// Path of the group that is mounted. In a container it is not always the top one.
     root: String,
     point: String,
     options: String,
@@ -69,13 +69,14 @@ impl Mount {
 
     fn folder(&self, path: &str) -> PathBuf {
         let inner = Path::new(path).strip_prefix(&self.root).unwrap_or(Path::new(""));
-        // A group outside of what is mounted here is written with `..`: then the top of the mount is all we can reach.
+        // The path of a group outside of the mounted part begins with `..`: then only the top of the mount can be
+        // reached.
         let inner = if inner.starts_with("..") { Path::new("") } else { inner };
         Path::new(&self.point).join(inner)
     }
 }
 
-/// Spaces and the like stand in octal there.
+/// Decodes spaces and other characters that `mountinfo` writes in octal.
 fn plain(text: &str) -> String {
     [("\\040", " "), ("\\011", "\t"), ("\\134", "\\")]
         .iter()
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn both_versions_side_by_side() {
+    fn hierarchies_of_both_versions_are_found_side_by_side() {
         let cgroup = "4:memory:/jobs/7\n2:cpu,cpuacct:/\n3:pids:/\n1:name=systemd:/x\n0::/user/a:b\n";
         assert_eq!(
             places(HYBRID, cgroup),
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_sees_a_part() {
+    fn in_a_container_paths_are_relative_to_the_mounted_group() {
         let mounted = "41 31 0:38 /docker/abc /sys/fs/cgroup ro - cgroup2 cgroup rw\n";
         assert_eq!(places(mounted, "0::/docker/abc/in\n"), [place(true, &[], "/sys/fs/cgroup/in")]);
         let outside = "41 31 0:38 / /mnt/with\\040space rw - cgroup2 cgroup rw\n";
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn without_mounts_there_is_nothing() {
+    fn without_mounted_hierarchies_there_are_no_places() {
         assert_eq!(places("24 1 0:5 / /dev rw - devtmpfs devtmpfs rw\n", "0::/\n"), []);
         assert_eq!(places("", ""), []);
     }

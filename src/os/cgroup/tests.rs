@@ -1,4 +1,4 @@
-//! Real groups, where this machine has any. What is refused elsewhere is checked by its words.
+//! Real groups, where this machine has them. Elsewhere the message of the refusal is checked.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -33,7 +33,7 @@ fn start(line: &str, group: &Cgroup) -> Spawned {
 }
 
 #[test]
-fn all_of_a_run_are_found_and_killed_and_the_group_goes() {
+fn all_processes_of_a_run_are_found_and_killed_and_the_group_is_removed() {
     let (home, cgroups) = here();
     let Some(group) = cgroups.create(7, &Limits::default()).unwrap() else {
         return assert_eq!(cgroups.allowance().grouping, Hierarchy::None);
@@ -44,7 +44,7 @@ fn all_of_a_run_are_found_and_killed_and_the_group_goes() {
     assert!(procs.contains(&pid) && procs.iter().all(|pid| group.holds(&Membership::of(*pid))));
     assert!(!group.holds(&Membership::of(1)) && !group.holds(&Membership::of(-1)));
     assert!(!group.remove(), "it is not empty");
-    // A successor finds it, by what was written down or by looking.
+    // The next God finds the group, by its recorded paths and by listing the folder.
     let found = Cgroups::discover(home.path()).leftovers();
     assert_eq!(found, [Cgroup::reopen(group.paths()).unwrap()]);
     drop(found);
@@ -57,11 +57,11 @@ fn all_of_a_run_are_found_and_killed_and_the_group_goes() {
     let path = group.paths()[0].clone();
     eventually("the group can be removed", || group.remove());
     drop((group, cgroups));
-    assert!(!path.exists() && !path.parent().unwrap().exists(), "nothing is left");
+    assert!(!path.exists() && !path.parent().unwrap().exists(), "no folder is left");
 }
 
 #[test]
-fn limits_are_set_or_refused_in_words() {
+fn a_limit_is_set_or_refused_with_a_message() {
     let (_home, cgroups) = here();
     let cases: [(&str, Limits, &[&str]); 3] = [
         ("memory", Limits { memory: Some(64 << 20), ..Limits::default() }, &["67108864"]),
@@ -84,7 +84,7 @@ fn limits_are_set_or_refused_in_words() {
 }
 
 #[test]
-fn who_takes_too_much_memory_is_killed_and_counted() {
+fn a_process_that_exceeds_the_memory_limit_is_killed_and_counted() {
     let (_home, cgroups) = here();
     let Ok(Some(group)) = cgroups.create(1, &Limits { memory: Some(24 << 20), ..Limits::default() }) else { return };
     assert_eq!(group.oom_kills(), 0);
@@ -95,10 +95,10 @@ fn who_takes_too_much_memory_is_killed_and_counted() {
 }
 
 #[test]
-fn a_fork_bomb_is_held_and_killed() {
+fn a_fork_bomb_stays_below_its_limit_and_is_killed() {
     let (_home, cgroups) = here();
     let Ok(Some(group)) = cgroups.create(1, &Limits { pids: Some(12), ..Limits::default() }) else { return };
-    // The shell gives up at the first refusal; what it started stays.
+    // The shell gives up at the first refused fork; its children stay.
     let pid = start("while :; do sleep 300 & done", &group).pid;
     eventually("the bomb is at its limit", || group.procs().len() >= 11);
     assert!(group.procs().len() <= 12);
@@ -107,8 +107,8 @@ fn a_fork_bomb_is_held_and_killed() {
     eventually("the group is empty", || group.remove());
 }
 
-/// A folder that looks like the group we are in, on v2, with these processes.
-fn pretended(procs: &str) -> (tempfile::TempDir, Tree) {
+/// A folder with the files of a v2 group that holds these processes.
+fn fake_group(procs: &str) -> (tempfile::TempDir, Tree) {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("cgroup.controllers"), "cpu memory pids\n").unwrap();
     fs::write(folder.path().join("cgroup.procs"), procs).unwrap();
@@ -117,8 +117,8 @@ fn pretended(procs: &str) -> (tempfile::TempDir, Tree) {
 }
 
 #[test]
-fn controllers_are_handed_down_from_group_to_group() {
-    let (folder, tree) = pretended("");
+fn a_controller_is_enabled_in_every_group_above_the_runs() {
+    let (folder, tree) = fake_group("");
     assert!(tree.has("memory") && !tree.has("mem") && !tree.has("io"));
     tree.enable("memory").unwrap();
     for group in ["", "pmr-0"] {
@@ -128,19 +128,19 @@ fn controllers_are_handed_down_from_group_to_group() {
 }
 
 #[test]
-fn we_make_room_by_stepping_aside_and_move_nobody_else() {
+fn the_daemon_moves_to_an_inner_group_only_if_no_other_process_is_in_its_own() {
     let own = std::process::id();
-    let (folder, tree) = pretended(&format!("{own}\n"));
+    let (folder, tree) = fake_group(&format!("{own}\n"));
     assert!(tree.step_aside().unwrap());
     assert_eq!(fs::read_to_string(folder.path().join("pmr-0/daemon/cgroup.procs")).unwrap(), own.to_string());
-    let (folder, tree) = pretended(&format!("{own}\n1\n"));
+    let (folder, tree) = fake_group(&format!("{own}\n1\n"));
     assert!(!tree.step_aside().unwrap());
     assert!(!folder.path().join("pmr-0/daemon").exists());
 }
 
 #[test]
-fn a_daemon_within_its_own_groups_makes_them_beside_each_other_and_leaves_those_of_runs() {
-    let (folder, _) = pretended("");
+fn a_daemon_inside_its_own_groups_uses_the_same_base_and_leaves_the_group_of_a_run() {
+    let (folder, _) = fake_group("");
     for (within, left) in [("pmr-0/run-3/nested", true), ("pmr-0/daemon", false), ("other", false)] {
         fs::write(folder.path().join("cgroup.procs"), "").unwrap();
         let place = folder.path().join(within);
@@ -156,13 +156,13 @@ fn a_daemon_within_its_own_groups_makes_them_beside_each_other_and_leaves_those_
 }
 
 #[test]
-fn the_hash_is_the_known_one() {
+fn the_hash_has_the_published_values() {
     assert_eq!(fnv(b""), 0x811c_9dc5);
     assert_eq!(fnv(b"foobar"), 0xbf9c_f968);
 }
 
 #[test]
-fn a_group_beside_a_runs_is_another_and_goes_on_after_a_kill() {
+fn the_second_group_of_a_run_is_separate_and_usable_after_a_kill() {
     let (_home, cgroups) = here();
     let limits = Limits { memory: Some(64 << 20), ..Limits::default() };
     let Some(beside) = cgroups.create_beside(7, &limits) else {
@@ -176,7 +176,7 @@ fn a_group_beside_a_runs_is_another_and_goes_on_after_a_kill() {
         assert!(!run.holds(&Membership::of(pid)) && beside.holds(&Membership::of(pid)) && run.procs().is_empty());
         beside.kill_each();
         reap::reap(pid);
-        eventually("nobody in the group", || beside.procs().is_empty());
+        eventually("no process in the group", || beside.procs().is_empty());
     }
     assert!(beside.remove());
 }

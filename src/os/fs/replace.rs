@@ -1,4 +1,5 @@
-//! Files that are replaced whole, in one step: at every instant, and after a power cut, there is the old one or the new.
+//! Files that are replaced whole, in one step: at every instant, also after a power cut, the path has the old or the
+//! new file.
 
 use std::fs::{self, File};
 use std::io;
@@ -6,8 +7,11 @@ use std::path::{Path, PathBuf};
 
 use super::super::clock;
 
-/// Puts a file with what `write` writes in the place of the one at `path`: temporary file, fsync, rename. It is for its
-/// owner alone. Returned open at its end.
+/// Replaces the file at `path` with one that `write` fills: temporary file, fsync, rename. Only the owner may read and
+/// write it. Returns the new file, positioned at its end.
+///
+/// # Errors
+/// Those of `write`, and of the file system. The old file stays then.
 pub fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<File> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
@@ -18,8 +22,11 @@ pub fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> 
     Ok(file)
 }
 
-/// Keeps a file under a second name in place of what is there. At no instant has it neither name. Nothing to keep is no
-/// error.
+/// Gives the file at `path` the additional name `second`, and replaces the file that has this name. `second` exists at
+/// every instant, if it did before. A missing file is no error.
+///
+/// # Errors
+/// Those of the file system.
 pub fn keep_as(path: &Path, second: &Path) -> io::Result<()> {
     let spare = second.with_extension("new");
     let _ = fs::remove_file(&spare);
@@ -28,12 +35,12 @@ pub fn keep_as(path: &Path, second: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     }
-    // Where both were names of one file already, a rename does nothing.
+    // If both names stood for the same file already, rename does nothing and leaves the third name.
     let _ = fs::remove_file(&spare);
     Ok(())
 }
 
-/// A free name for a file that cannot be used, so that it is not in the way and not lost.
+/// A free name to which a broken file can be moved, so that it is neither read again nor lost.
 #[must_use]
 pub fn aside(path: &Path) -> PathBuf {
     let mut names = (clock::epoch_ms()..).map(|at| path.with_extension(format!("broken-{at}")));
@@ -47,7 +54,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn the_old_one_stays_until_the_new_one_is_whole() {
+    fn the_old_file_stays_until_the_new_one_is_complete() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.json");
         replace(&path, |file| file.write_all(b"one")).unwrap();
@@ -55,11 +62,11 @@ mod tests {
         assert_eq!(failed.unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert_eq!(fs::read(&path).unwrap(), b"one");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
     }
 
     #[test]
-    fn what_is_kept_has_both_names() {
+    fn a_kept_file_has_both_names() {
         let folder = tempfile::tempdir().unwrap();
         let (path, second) = (folder.path().join("x"), folder.path().join("x.bak"));
         keep_as(&path, &second).unwrap();

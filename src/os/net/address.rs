@@ -1,5 +1,5 @@
-//! Socket addresses as programs write them: the bytes they give to `bind`, which we give to the kernel unchanged, so
-//! that it finds the same faults in them.
+//! Socket addresses as programs pass them to `bind`. The bytes are passed to the kernel unchanged, so that it reports
+//! the same errors.
 
 use std::fmt;
 use std::io;
@@ -8,20 +8,20 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use serde::{Deserialize, Serialize};
 
-/// The longest there is: `struct sockaddr_storage`.
+/// Length of the longest address, `struct sockaddr_storage`, in bytes.
 pub const LONGEST: usize = size_of::<libc::sockaddr_storage>();
 
-/// A `struct sockaddr` of some family, right or wrong.
+/// A `struct sockaddr` of any family, valid or not.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Address {
     bytes: Vec<u8>,
 }
 
 impl Address {
-    /// From what a program handed over.
+    /// An address of these bytes.
     ///
     /// # Errors
-    /// `EINVAL` if it is longer than the kernel takes.
+    /// `EINVAL` if it is longer than the kernel accepts.
     pub fn new(bytes: Vec<u8>) -> io::Result<Address> {
         if bytes.len() > LONGEST {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
@@ -29,13 +29,14 @@ impl Address {
         Ok(Address { bytes })
     }
 
-    /// `AF_INET` and so on; `AF_UNSPEC` if it is too short to say.
+    /// Its family: `AF_INET` and so on; `AF_UNSPEC` if it is too short to have one.
     #[must_use]
     pub fn family(&self) -> i32 {
         self.field(0).map_or(libc::AF_UNSPEC, |bytes| i32::from(u16::from_ne_bytes(bytes)))
     }
 
-    /// The IP address and port, if it is one. The kernel also takes the unspecified family with all zeros for IPv4.
+    /// IP address and port, if it is an IP address. The kernel takes the unspecified family with all zeros for IPv4,
+    /// too.
     #[must_use]
     pub fn ip(&self) -> Option<SocketAddr> {
         let port = u16::from_be_bytes(self.field(2)?);
@@ -45,7 +46,7 @@ impl Address {
             libc::AF_INET6 => {
                 let flow = u32::from_be_bytes(self.field(4)?);
                 let ip = Ipv6Addr::from(self.field::<16>(8)?);
-                // The scope came with RFC 2553; without it an address is valid, too.
+                // The scope was added by RFC 2553; an address without it is valid.
                 let scope = self.field(24).map_or(0, u32::from_ne_bytes);
                 Some(SocketAddrV6::new(ip, port, flow, scope).into())
             }
@@ -54,7 +55,7 @@ impl Address {
     }
 
     fn v4(&self) -> Option<Ipv4Addr> {
-        // The structure is 16 bytes long, of which the last 8 mean nothing; the kernel wants them all the same.
+        // The last 8 of the 16 bytes of the structure have no meaning, but the kernel requires them.
         (self.bytes.len() >= 16).then_some(())?;
         self.field::<4>(4).map(Ipv4Addr::from)
     }
@@ -66,10 +67,10 @@ impl Address {
     /// `bind(2)` with exactly these bytes.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn bind(&self, socket: impl AsFd) -> io::Result<()> {
         let length = libc::socklen_t::try_from(self.bytes.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-        // SAFETY: the kernel reads as many bytes as there are.
+        // SAFETY: the kernel reads as many bytes as the vector has.
         match unsafe { libc::bind(socket.as_fd().as_raw_fd(), self.bytes.as_ptr().cast(), length) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
@@ -109,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_program_wrote_is_read_and_written_back() {
+    fn an_ip_address_is_decoded_as_it_was_encoded() {
         for text in ["127.0.0.1:80", "0.0.0.0:0", "[::]:8080", "[fe80::1%3]:65535"] {
             let ip: SocketAddr = text.parse().unwrap();
             let address = Address::from(ip);
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_ip_address_is_none() {
+    fn other_bytes_are_no_ip_address() {
         for bytes in [vec![], vec![2], vec![2, 0, 0, 80, 1, 2, 3], vec![1, 0, b'/', b'x'], vec![0; 8]] {
             assert_eq!(Address::new(bytes).unwrap().ip(), None);
         }
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_says_what_it_would_have_said_to_the_program() {
+    fn bind_returns_the_error_of_the_kernel() {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let again = Address::from(socket.local_addr().unwrap());
         assert_eq!(again.bind(&socket).unwrap_err().raw_os_error(), Some(libc::EINVAL), "bound already");

@@ -1,4 +1,4 @@
-//! What can be asked of an accepted connection, and its last words.
+//! The addresses of an accepted connection, and its refusal with a last answer.
 
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
@@ -12,7 +12,7 @@ use rustix::net::{
 
 use super::socket::LocalAddress;
 
-/// Our own address of a stream socket that does not listen; `None` for any other file.
+/// The local address of a stream socket that does not listen; `None` for any other file.
 #[must_use]
 pub fn local_address(file: impl AsFd) -> Option<LocalAddress> {
     let file = file.as_fd();
@@ -32,16 +32,17 @@ pub fn local_address(file: impl AsFd) -> Option<LocalAddress> {
     Some(LocalAddress::Path(OsString::from_vec(path).into()))
 }
 
-/// The address of the client of a TCP connection; none if it has no address, or has hung up.
+/// The IP address of a connection's client; `None` if it has none, or has closed the connection.
 #[must_use]
 pub fn peer_address(connection: impl AsFd) -> Option<IpAddr> {
     let peer = getpeername(connection).ok()??;
     SocketAddr::try_from(peer).ok().map(|peer| peer.ip())
 }
 
-/// Says these last words to a client, if any, and no more. What it has sent so far is read before, since the kernel throws away
-/// an answer, and resets the connection, when a socket is closed on which something is unread. Never waits.
-pub fn dismiss(connection: impl AsFd, words: &[u8]) {
+/// Sends this answer to a client, if it is not empty, and then the end of the connection. The bytes that the client has
+/// sent so far are read before: if a socket with unread bytes is closed, the kernel resets the connection and drops the
+/// answer. Never waits.
+pub fn dismiss(connection: impl AsFd, answer: &[u8]) {
     const PIECES: usize = 16;
     let mut piece = [0; 16 << 10];
     for _ in 0..PIECES {
@@ -50,7 +51,7 @@ pub fn dismiss(connection: impl AsFd, words: &[u8]) {
             Ok(_) => {}
         }
     }
-    // Whoever has hung up hears nothing.
-    let _ = send(&connection, words, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+    // Fails if the client has closed the connection.
+    let _ = send(&connection, answer, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
     let _ = shutdown(&connection, Shutdown::Write);
 }

@@ -1,4 +1,4 @@
-//! Unix datagram sockets that tell who sent each message: the kernel vouches for process and user.
+//! Unix datagram sockets on which the kernel adds the sender's process and user to each message.
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -10,24 +10,24 @@ use rustix::net::sockopt::set_socket_passcred;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
 use serde::{Deserialize, Serialize};
 
+use super::super::process::credentials::Credentials;
 use super::super::process::identity;
-use super::super::process::spawn::Credentials;
 
-/// Files taken from one message. More than these the kernel closes.
+/// Most files taken from one message. The kernel closes the others.
 const FILES: usize = 4;
 
-/// Where messages are sent to.
+/// The address of a datagram socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Address {
-    /// A file.
+    /// The path of a socket file.
     Path(PathBuf),
-    /// A name that is in no file system.
+    /// A name in the abstract name space, without a file.
     Abstract(String),
 }
 
 impl std::fmt::Display for Address {
-    /// As `NOTIFY_SOCKET` has it.
+    /// In the form of `NOTIFY_SOCKET`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Address::Path(path) => path.display().fmt(f),
@@ -36,28 +36,28 @@ impl std::fmt::Display for Address {
     }
 }
 
-/// A message that came.
+/// A received message.
 #[derive(Debug)]
 pub struct Message {
-    /// How many bytes of the buffer it has.
+    /// Number of its bytes in the buffer.
     pub length: usize,
-    /// Who sent it.
+    /// The process that sent it.
     pub sender: Sender,
-    /// What came with it, close-on-exec.
+    /// The files that were attached to it, close-on-exec.
     pub files: Vec<OwnedFd>,
 }
 
-/// Who sent a message, as the kernel says.
+/// The sender of a message, as the kernel reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sender {
-    /// Process, which may have ended since; 0 if it is of a name space that we do not see.
+    /// Pid of the process, which may have ended since; 0 if it is in a pid name space that this process does not see.
     pub pid: i32,
-    /// User.
+    /// User id.
     pub uid: u32,
 }
 
-/// Makes a socket there, non-blocking and close-on-exec. A file is for its owner alone, who is `owner` if given; one
-/// that is in the way, left by somebody who died, is removed.
+/// Makes a socket at this address, non-blocking and close-on-exec. Only the owner of a socket file may use it: `owner`,
+/// or by default the user of this process. A file that exists at the path is removed.
 ///
 /// # Errors
 /// Those of `socket(2)` and `bind(2)`.
@@ -83,10 +83,10 @@ pub fn open(address: &Address, owner: Option<&Credentials>) -> io::Result<OwnedF
     Ok(socket)
 }
 
-/// The next message. What is longer than the buffer is cut.
+/// The next message, cut to the length of the buffer.
 ///
 /// # Errors
-/// `WouldBlock` when there is none.
+/// `WouldBlock` when no message waits.
 pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Message> {
     let mut space = nix::cmsg_space!([std::os::fd::RawFd; FILES], UnixCredentials);
     let mut parts = [IoSliceMut::new(buffer)];
@@ -95,8 +95,8 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Message> {
     let (mut sender, mut files) = (Sender { pid: 0, uid: u32::MAX }, Vec::new());
     for message in got.cmsgs()? {
         match message {
-            ControlMessageOwned::ScmCredentials(who) => sender = Sender { pid: who.pid(), uid: who.uid() },
-            // SAFETY: the kernel opened them for us just now, and nobody else knows their numbers.
+            ControlMessageOwned::ScmCredentials(known) => sender = Sender { pid: known.pid(), uid: known.uid() },
+            // SAFETY: the kernel has just opened them, and no other value owns their numbers.
             ControlMessageOwned::ScmRights(raw) => {
                 files.extend(raw.into_iter().map(|raw| unsafe { OwnedFd::from_raw_fd(raw) }));
             }
@@ -114,7 +114,7 @@ mod tests {
     use crate::os::net::fdpass;
 
     #[test]
-    fn a_message_tells_its_sender_and_brings_its_files() {
+    fn a_message_arrives_with_its_sender_and_its_files() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("n");
         std::fs::write(&path, "stale").unwrap();
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_needs_no_file() {
+    fn an_abstract_name_needs_no_file() {
         let name = format!("pmr-test-{}", identity::pid());
         let address = Address::Abstract(name.clone());
         let socket = open(&address, None).unwrap();

@@ -1,4 +1,5 @@
-//! Passing open files over Unix stream sockets (`SCM_RIGHTS`): one at most with each message, as Node's channels want it.
+//! Passing open files over Unix stream sockets (`SCM_RIGHTS`): at most one with each message, as Node's channels
+//! require.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -12,10 +13,11 @@ use rustix::net::{
     SocketFlags, SocketType, recv, recvmsg, sendmsg, socketpair,
 };
 
-/// Files taken from one `recvmsg`. More than these the kernel closes, so that a peer cannot fill our table at one go.
+/// Most files taken from one `recvmsg`. The kernel closes the others, so that a peer cannot fill the table of open
+/// files at once.
 const FILES_PER_READ: usize = 4;
 
-/// A connected pair of stream sockets, both close-on-exec. The first one is non-blocking: it is ours.
+/// A connected pair of stream sockets, both close-on-exec. The first one, for this process, is non-blocking.
 ///
 /// # Errors
 /// Those of `socketpair(2)`: `EMFILE`, `ENFILE`.
@@ -25,22 +27,22 @@ pub fn channel_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((ours, theirs))
 }
 
-/// A file this process was started with, by its number: a close-on-exec duplicate of it. The original stays open.
+/// Duplicates a file that this process was started with, by its number, close-on-exec. The original stays open.
 ///
 /// # Errors
-/// `EBADF` if there is none of this number.
+/// `EBADF` if no file is open under the number.
 pub fn inherited(number: u16) -> io::Result<OwnedFd> {
-    // SAFETY: borrowed for one call only, which finds out by itself whether such a file is open, and changes nothing
-    // about it.
+    // SAFETY: borrowed for one call, which fails if no such file is open, and does not change it.
     let original = unsafe { BorrowedFd::borrow_raw(i32::from(number)) };
     Ok(rustix::io::fcntl_dupfd_cloexec(original, 3)?)
 }
 
-/// Sends bytes and, with the first of them, a copy of `file`. Returns how many bytes went; if any did, so did the file.
+/// Sends bytes and, attached to the first of them, a copy of `file`. Returns how many bytes were sent. If any were, the
+/// file was sent, too.
 ///
 /// # Errors
 /// `WouldBlock` when the socket is full; `ETOOMANYREFS` when too many files of this user are on their way; `EPIPE` when
-/// the peer is gone. Nothing was sent in each case. Never raises SIGPIPE.
+/// the peer is gone. Nothing was sent in these cases. Never raises SIGPIPE.
 pub fn send(socket: impl AsFd, bytes: &[u8], file: Option<BorrowedFd<'_>>) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -51,27 +53,27 @@ pub fn send(socket: impl AsFd, bytes: &[u8], file: Option<BorrowedFd<'_>>) -> io
     Ok(sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?)
 }
 
-/// Receives bytes and the files that came with them, which are close-on-exec. 0 bytes is the end of the stream.
+/// Receives bytes and the files that are attached to them, which are close-on-exec. 0 bytes is the end of the stream.
 ///
 /// # Errors
-/// `WouldBlock` when there is nothing; `ECONNRESET` when the peer died with unread bytes.
+/// `WouldBlock` when nothing has arrived; `ECONNRESET` when the peer died with unread bytes.
 pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     rights::receive(socket, buffer, &mut [MaybeUninit::uninit(); cmsg_space!(ScmRights(FILES_PER_READ))])
 }
 
-/// Looks at the next bytes, which stay where they are. Returns how many there are, 0 at the end of the stream, and
-/// whether a file is with the last of them; what comes behind a file is not seen before that is taken.
+/// Copies the next bytes and leaves them in the socket. Returns how many there are, 0 at the end of the stream, and
+/// whether a file is attached to the last of them. Bytes after a file are not returned before the file is taken.
 ///
 /// # Errors
 /// Those of [`receive`].
 pub fn peek(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
     let got = recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut RecvAncillaryBuffer::default(), flags)?;
-    // There is no room for it, so the kernel says that it was left out.
+    // The call has no room for a file, so the kernel reports that it left one out.
     Ok((got.bytes, got.flags.contains(ReturnFlags::CTRUNC)))
 }
 
-/// Takes away as many bytes as fit, which must be there. Files that are with them are closed.
+/// Removes as many bytes as the buffer holds, which must have arrived. Files that are attached to them are closed.
 ///
 /// # Errors
 /// Those of [`receive`].
@@ -88,14 +90,14 @@ pub fn take(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// How many bytes we sent that the peer has not read: never too few, and more than there are, for it counts what the
-/// kernel spends on them. 0 if all was read.
+/// How many sent bytes the peer has not read; 0 if it has read all. The kernel counts its own overhead, so the number
+/// is higher than that of the bytes.
 ///
 /// # Errors
-/// If it is no socket.
+/// If the file is no socket.
 pub fn unread(socket: impl AsFd) -> io::Result<u64> {
     let mut bytes: libc::c_int = 0;
-    // SAFETY: the descriptor is open, and the call writes one int to where it is told.
+    // SAFETY: the descriptor is open, and the call writes one int to the given place.
     match unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) } {
         0 => Ok(u64::try_from(bytes).unwrap_or(0)),
         _ => Err(io::Error::last_os_error()),
@@ -126,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_bytes_carry_no_file_and_a_full_socket_says_so() {
+    fn plain_bytes_have_no_file_and_a_full_socket_is_an_error() {
         let (ours, theirs) = channel_pair().unwrap();
         send(&ours, b"plain", None).unwrap();
         let (count, files) = receive(&theirs, &mut [0; 16]).unwrap();
@@ -141,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_looked_at_stays_until_it_is_taken() {
+    fn bytes_that_were_peeked_at_stay_until_they_are_taken() {
         let (ours, theirs) = channel_pair().unwrap();
         assert_eq!(unread(&ours).unwrap(), 0);
         send(&ours, b"plain", None).unwrap();
@@ -165,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gone_peer_is_an_error_not_a_signal() {
+    fn a_send_to_a_gone_peer_is_an_error_and_no_signal() {
         let (ours, theirs) = channel_pair().unwrap();
         drop(theirs);
         assert_eq!(send(&ours, b"x", None).unwrap_err().kind(), io::ErrorKind::BrokenPipe);

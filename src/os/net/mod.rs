@@ -1,4 +1,4 @@
-//! Sockets: addresses, listeners, passing files over them, asking the kernel about connections, dealing connections out.
+//! Sockets: addresses, listeners, passing files, the kernel's information on connections, sharing a port.
 
 pub mod address;
 pub mod connection;
@@ -8,5 +8,5 @@ pub mod fdpass;
 pub mod reuseport;
 pub mod socket;
 
-/// Packets with open files, which the worker's end of a channel needs as well.
+/// Packets with open files. The worker library uses them, too, so they are defined there.
 pub use pmr_worker::os::packets;

@@ -1,4 +1,5 @@
-//! Listening sockets: TCP on one or both stacks, Unix paths, and bound UDP sockets, made the way servers expect them.
+//! Listening sockets: TCP on one or both stacks and Unix paths, and bound UDP sockets, with the options that servers
+//! expect.
 
 use std::fmt;
 use std::io;
@@ -17,36 +18,36 @@ use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// The shortest accept queue we ask for; the kernel cuts it to `net.core.somaxconn`.
+/// The shortest accept queue that is requested; the kernel limits it to `net.core.somaxconn`.
 pub const BACKLOG: i32 = 511;
 
-/// Where a stream socket listens.
+/// The address at which a stream socket is to listen.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
     /// All addresses of both IP versions; IPv4 alone where the machine has no IPv6.
     AnyAddress {
-        /// 0: the kernel chooses.
+        /// The port; 0 lets the kernel choose one.
         port: u16,
     },
     /// One address.
     Tcp {
-        /// Which; port 0: the kernel chooses.
+        /// The address. Port 0 lets the kernel choose one.
         address: SocketAddr,
-        /// An IPv6 address takes no IPv4 traffic.
+        /// True if an IPv6 address accepts no IPv4 traffic.
         v6only: bool,
     },
-    /// A file name.
+    /// The path of a socket file.
     Unix {
         /// Absolute path; one that begins with a zero byte is a name in the abstract name space.
         path: PathBuf,
-        /// Everybody may read.
+        /// True if all users may read the file.
         readable_all: bool,
-        /// Everybody may write, which is what a client needs to connect.
+        /// True if all users may write to the file, which a client needs to connect.
         writable_all: bool,
     },
 }
 
-/// A listening socket. A Unix path is removed with it, if it is still the one this socket made.
+/// A listening socket. Its socket file is removed with it, if the file at the path is still the one that it made.
 #[derive(Debug)]
 pub struct Listening {
     socket: OwnedFd,
@@ -54,7 +55,7 @@ pub struct Listening {
     file: Option<SocketFile>,
 }
 
-/// Where a socket really listens, for people and for workers.
+/// The address at which a socket really listens, for display and for workers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LocalAddress {
@@ -74,7 +75,7 @@ impl fmt::Display for LocalAddress {
 }
 
 impl LocalAddress {
-    /// True if a socket with this address may have been accepted by one that listens on ours.
+    /// True if a connection with the local address `other` may have been accepted at this address.
     #[must_use]
     pub fn covers(&self, other: &LocalAddress) -> bool {
         match (self, other) {
@@ -92,8 +93,8 @@ impl Listening {
     /// Opens a non-blocking, close-on-exec listening socket. `backlog` is raised to [`BACKLOG`].
     ///
     /// # Errors
-    /// Those of `socket(2)`, `bind(2)` and `listen(2)`; `AddrInUse` for a Unix path somebody listens on. A path that
-    /// nobody listens on any more is replaced.
+    /// Those of `socket(2)`, `bind(2)` and `listen(2)`; `AddrInUse` for a Unix path at which a process listens. A
+    /// socket file without a listening process is replaced.
     pub fn open(place: &Place, backlog: i32) -> io::Result<Listening> {
         let backlog = backlog.max(BACKLOG);
         match place {
@@ -105,7 +106,7 @@ impl Listening {
         }
     }
 
-    /// The same at a Unix path, with just these permissions.
+    /// Opens a listening socket at a Unix path, whose file has exactly these permissions.
     ///
     /// # Errors
     /// See [`Listening::open`].
@@ -113,63 +114,63 @@ impl Listening {
         open_unix(path, Permission::Exactly(mode), backlog.max(BACKLOG))
     }
 
-    /// The address it listens on, with the port the kernel chose.
+    /// The address at which it listens, with the port that the kernel chose.
     #[must_use]
     pub fn address(&self) -> &LocalAddress {
         &self.address
     }
 
-    /// The next waiting connection: non-blocking, close-on-exec.
+    /// Accepts the next waiting connection: non-blocking, close-on-exec.
     ///
     /// # Errors
-    /// `WouldBlock` when none waits; `EMFILE`, `ENFILE`, `ENOMEM` when we are short of something; `ECONNABORTED` and
-    /// the like when that one connection is gone already.
+    /// `WouldBlock` when none waits; `EMFILE`, `ENFILE`, `ENOMEM` when descriptors or memory are short; `ECONNABORTED`
+    /// and similar when that connection is gone already.
     pub fn accept(&self) -> io::Result<OwnedFd> {
         Ok(accept_with(&self.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?)
     }
 }
 
 impl Listening {
-    /// A listening socket that another process opened; `file` is the one it made at a Unix path.
+    /// A listening socket that another process opened; `file` is the socket file that it made.
     #[must_use]
     pub fn adopt(socket: OwnedFd, address: LocalAddress, file: Option<SocketFile>) -> Listening {
         Listening { socket, address, file }
     }
 
-    /// The file it made at a Unix path.
+    /// The socket file, for a Unix path.
     #[must_use]
     pub fn file(&self) -> Option<&SocketFile> {
         self.file.as_ref()
     }
 
-    /// Socket and file by themselves.
+    /// The socket and its file, as separate values.
     #[must_use]
     pub fn into_parts(self) -> (OwnedFd, Option<SocketFile>) {
         (self.socket, self.file)
     }
 
-    /// The same, for awaiting connections.
+    /// Registers the socket with the runtime. It is readable when a connection waits.
     ///
     /// # Errors
-    /// If the runtime cannot watch it.
+    /// If the runtime cannot watch the socket.
     pub fn watch(self) -> io::Result<AsyncFd<Listening>> {
-        // SAFETY: `as_raw_fd` is that of the socket owned in a private field that nothing replaces: always the same,
-        // and open until the AsyncFd drops it.
+        // SAFETY: `as_raw_fd` returns the number of the socket in a private field that is never replaced, so the number
+        // stays the same and open until the AsyncFd drops it.
         Ok(unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) }?)
     }
 }
 
-/// Lets a socket be awaited for what comes in.
+/// Registers a socket with the runtime, for reading.
 ///
 /// # Errors
-/// If the runtime cannot watch it.
+/// If the runtime cannot watch the socket.
 pub fn watch(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an OwnedFd is one and the same file, open until the AsyncFd drops it.
+    // SAFETY: the number of an OwnedFd never changes, and it is open until the AsyncFd drops it.
     Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?)
 }
 
-/// The next connection that waits at a socket that may be blocking, since a program opened it. For sockets nobody else
-/// accepts from: for the blink of an eye it is non-blocking for all who have it.
+/// Accepts the next waiting connection of a socket that may be blocking, since a program opened it. No other process
+/// may accept from it: during the call the socket is non-blocking for all processes that have it.
 ///
 /// # Errors
 /// See [`Listening::accept`].
@@ -208,27 +209,28 @@ pub fn bind_udp(address: SocketAddr, v6only: bool, reuse: bool) -> io::Result<(O
     Ok((socket, local))
 }
 
-/// The socket file a Unix listener made, removed on drop unless another has taken its place.
+/// The socket file of a Unix listener, removed on drop unless another file has taken its place.
 #[derive(Debug)]
 pub struct SocketFile {
     id: SocketFileId,
 }
 
-/// A file at a path, and not another that has taken its place.
+/// The identity of a file: another file at the same path has another one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SocketFileId {
     path: PathBuf,
+    /// Device and inode.
     inode: (u64, u64),
 }
 
 impl SocketFile {
-    /// The one another process made, to be removed by us from now on.
+    /// A file that another process made. From now on this process removes it.
     #[must_use]
     pub fn adopt(id: SocketFileId) -> SocketFile {
         SocketFile { id }
     }
 
-    /// Which it is.
+    /// Its identity, to be recorded for the next God.
     #[must_use]
     pub fn id(&self) -> &SocketFileId {
         &self.id
@@ -242,7 +244,7 @@ impl SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if inode(&self.id.path).is_ok_and(|now| now == self.id.inode) {
-            // If it cannot be removed, the next one to listen there finds it stale and removes it.
+            // A file that cannot be removed is stale for the next process that listens there.
             let _ = std::fs::remove_file(&self.id.path);
         }
     }
@@ -280,12 +282,12 @@ fn open_tcp(address: SocketAddr, v6only: bool, backlog: i32) -> io::Result<Liste
     Ok(Listening { socket, address, file: None })
 }
 
-/// Who may open a socket's file.
+/// The permissions of a socket file.
 #[derive(Clone, Copy)]
 enum Permission {
-    /// These, beside what is usual.
+    /// These bits in addition to those that the umask leaves.
     More(u32),
-    /// These and no others, from the first moment.
+    /// Exactly these bits, from the first moment.
     Exactly(u32),
 }
 
@@ -294,7 +296,7 @@ fn open_unix(path: &Path, permission: Permission, backlog: i32) -> io::Result<Li
     let unix_socket = || {
         let socket = unix_socket()?;
         if let Permission::Exactly(mode) = permission {
-            // The file is made with the mode of the socket.
+            // The kernel makes the file with the mode of the socket.
             rustix::fs::fchmod(&socket, rustix::fs::Mode::from_raw_mode(mode))?;
         }
         io::Result::Ok(socket)
@@ -326,7 +328,7 @@ fn unix_socket() -> io::Result<OwnedFd> {
     Ok(socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?)
 }
 
-/// The address, and whether a file stands for it.
+/// The address, and whether it has a socket file.
 fn unix_address(path: &Path) -> io::Result<(SocketAddrUnix, bool)> {
     use std::os::unix::ffi::OsStrExt;
     match path.as_os_str().as_bytes().split_first() {
@@ -335,7 +337,7 @@ fn unix_address(path: &Path) -> io::Result<(SocketAddrUnix, bool)> {
     }
 }
 
-/// A socket file whose owner is gone refuses connections. Anything else at that path is not ours to remove.
+/// True for a socket file whose owner is gone: it refuses connections. No other file at the path may be removed.
 fn is_stale(path: &Path, address: &SocketAddrUnix) -> io::Result<bool> {
     use std::os::unix::fs::FileTypeExt;
     if !std::fs::symlink_metadata(path)?.file_type().is_socket() {

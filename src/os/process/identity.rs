@@ -1,4 +1,4 @@
-//! Who we are to the kernel: user, adopter of orphans, limits.
+//! What this process is to the kernel: its pid, user and limits, and whether it adopts orphans.
 
 use std::ffi::CString;
 use std::io;
@@ -7,15 +7,15 @@ use std::os::fd::AsFd;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{self, Gid, Group, Uid, User};
 
-use super::spawn::Credentials;
+use super::credentials::Credentials;
 
-/// Our process id.
+/// Pid of this process.
 #[must_use]
 pub fn pid() -> i32 {
     nix::unistd::getpid().as_raw()
 }
 
-/// Process id of our parent.
+/// Pid of this process's parent.
 #[must_use]
 pub fn parent() -> i32 {
     nix::unistd::getppid().as_raw()
@@ -34,35 +34,50 @@ pub fn user_name() -> String {
     User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
 }
 
-/// A write beyond the file size limit (`ulimit -f`) is an error from now on, not our death. Children start with the
-/// default again.
+/// Ignores SIGXFSZ: from now on a write beyond the file size limit (`ulimit -f`) fails and does not kill the process.
+/// Children start with the default again.
+///
+/// # Errors
+/// None is known.
 pub fn survive_file_size_limit() -> io::Result<()> {
     use nix::sys::signal::{SigHandler, Signal, signal};
-    // SAFETY: ignoring a signal runs no code of ours in a handler.
+    // SAFETY: an ignored signal runs no handler.
     unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }?;
     Ok(())
 }
 
-/// From now on, descendants whose parent dies become our children, so none escapes unseen.
+/// Makes this process the subreaper: descendants whose parent dies become its children.
+///
+/// # Errors
+/// None is known.
 pub fn adopt_orphans() -> io::Result<()> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(io::Error::from)
 }
 
-/// How many files we may open: the soft and the hard limit.
+/// The soft and the hard limit of open files.
+///
+/// # Errors
+/// None is known.
 pub fn file_limit() -> io::Result<(u64, u64)> {
     Ok(getrlimit(Resource::RLIMIT_NOFILE)?)
 }
 
-/// Raises the number of files we may open to what the system permits, and returns the former limit. A daemon holds
-/// several for each process it watches.
+/// Raises the soft limit of open files to the hard one, and returns the former limits. A daemon holds several files for
+/// each process that it watches.
+///
+/// # Errors
+/// None is known.
 pub fn raise_file_limit() -> io::Result<(u64, u64)> {
     let (soft, hard) = file_limit()?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     Ok((soft, hard))
 }
 
-/// Leaves this many files below the limit for whoever goes on with ours: he must be able to begin when we have used up
-/// the rest. A tight limit leaves a quarter. Returns how many we have.
+/// Lowers the soft limit of open files by `count`, but by a quarter at the most, and returns it. The next God inherits
+/// the open files of this one, and needs free numbers to start when this one has used all of its own.
+///
+/// # Errors
+/// None is known.
 pub fn spare_files(count: u64) -> io::Result<u64> {
     let (_, hard) = file_limit()?;
     let soft = hard - count.min(hard / 4);
@@ -70,14 +85,14 @@ pub fn spare_files(count: u64) -> io::Result<u64> {
     Ok(soft)
 }
 
-/// A user as a process can be started for.
+/// A user that a process can run as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
-    /// Its numbers.
+    /// User and groups by number.
     pub credentials: Credentials,
     /// Its name, if it has one.
     pub name: Option<String>,
-    /// Its home, if it is known.
+    /// Its home folder, if it is known.
     pub home: Option<String>,
 }
 
@@ -89,11 +104,12 @@ impl Account {
     }
 }
 
-/// Finds a user and a group, each by name or number; without a group the user's own, without a user ourselves. `None`
-/// if that is who we are. Looks into the system's databases, which may be across a network.
+/// Finds a user and a group, each by name or number. The default is the user of this process, and the user's own group.
+/// `None` if these are the user and group of this process already. Reads the system's databases, which may be remote.
 ///
 /// # Errors
-/// `NotFound`, in words, if there is none of this name; whatever else went wrong may be better next time.
+/// `NotFound`, with a message, if there is no such user or group. Other errors are those of the databases, and may be
+/// temporary.
 pub fn account(user: Option<&str>, group: Option<&str>) -> io::Result<Option<Account>> {
     if user.is_none() && group.is_none() {
         return Ok(None);
@@ -141,7 +157,7 @@ fn find_group(text: &str) -> io::Result<Gid> {
     }
 }
 
-/// Makes somebody else the owner of an open file.
+/// Gives an open file to another user.
 ///
 /// # Errors
 /// `EPERM` without privileges.
@@ -149,7 +165,7 @@ pub fn give(file: impl AsFd, to: &Credentials) -> io::Result<()> {
     Ok(rustix::fs::fchown(file, Some(rustix::fs::Uid::from_raw(to.uid)), None)?)
 }
 
-/// The same for a file by its path.
+/// Gives a file, by its path, to another user and group. A symbolic link itself is given, not its target.
 ///
 /// # Errors
 /// `EPERM` without privileges.

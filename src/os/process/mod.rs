@@ -1,6 +1,7 @@
 //! Processes: starting, naming, signalling, watching and reaping them, and what this process is to the kernel.
 
 pub mod clone_files;
+pub mod credentials;
 pub mod detach;
 pub mod identity;
 pub mod pidfd;

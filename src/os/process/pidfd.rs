@@ -1,5 +1,5 @@
-//! Descriptors that stand for a process. A pid is given to somebody else once its process is reaped; such a descriptor
-//! never means another one.
+//! Descriptors that stand for a process. A pid is given to another process once its process is reaped; a pidfd never
+//! stands for another one.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -13,21 +13,21 @@ use tokio::io::unix::AsyncFd;
 use super::reap::Ended;
 use super::{proc, tree};
 
-/// The process that has this pid now, a zombie included. Close-on-exec.
+/// Opens the process that has this pid now, even if it is a zombie. Close-on-exec.
 ///
 /// # Errors
-/// `ESRCH` if there is none, `EMFILE` and `ENFILE`.
+/// `ESRCH` if there is no such process, `EMFILE` and `ENFILE`.
 pub fn open(pid: i32) -> io::Result<OwnedFd> {
     let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
     Ok(pidfd_open(pid, PidfdFlags::empty())?)
 }
 
-/// The process that has this pid and was started at this time (see [`start_time`]), if it is still there: how a process
-/// is found again that was written down.
+/// Opens the process that has this pid and was started at this time (see [`start_time`]), if it still exists. By these
+/// two numbers a daemon finds the processes of its predecessor again.
 #[must_use]
 pub fn reopen(pid: i32, start: u64) -> Option<OwnedFd> {
     let pidfd = open(pid).ok()?;
-    // What is read now is of the process we hold, or of a later one, which started later.
+    // The start time is that of the opened process, or of a later one with its pid, which started later.
     (start_time(pid) == Some(start)).then_some(pidfd)
 }
 
@@ -37,18 +37,19 @@ pub fn start_time(pid: i32) -> Option<u64> {
     proc::stat(pid).map(|stat| stat.start)
 }
 
-/// Our own descriptor of a file that another process has open under this number, close-on-exec. `thread` is any of its
-/// threads, whose files are meant. Takes the right to trace it: see [`super::super::tracer`], by which it is called.
+/// Duplicates a file that another process has open under this number, close-on-exec. `thread` is any of its threads;
+/// the files of that thread are meant. It needs the right to trace the process: see [`super::super::tracer`], which
+/// calls it.
 ///
 /// # Errors
-/// `EBADF` if it has none of this number, `ESRCH` if it is gone, `EPERM` if that is not allowed, `ENOSYS` before Linux
-/// 5.6.
+/// `EBADF` if no file is open under the number, `ESRCH` if the thread is gone, `EPERM` if the kernel does not allow it,
+/// `ENOSYS` before Linux 5.6.
 pub(crate) fn take_fd(thread: i32, number: RawFd) -> io::Result<OwnedFd> {
     let pidfd = open_thread(thread)?;
     Ok(pidfd_getfd(pidfd, number, PidfdGetfdFlags::empty())?)
 }
 
-/// A thread, which need not be the first of its process; on kernels before 6.9 its process.
+/// Opens a thread, which need not be the first of its process. On kernels before 6.9 it opens the process.
 fn open_thread(thread: i32) -> io::Result<OwnedFd> {
     // `PIDFD_THREAD` of `linux/pidfd.h`.
     let flags = PidfdFlags::from_bits_retain(libc::O_EXCL.cast_unsigned());
@@ -59,13 +60,14 @@ fn open_thread(thread: i32) -> io::Result<OwnedFd> {
     }
 }
 
-/// The process a thread belongs to.
+/// Pid of the process that a thread belongs to.
 fn process_of(thread: i32) -> Option<i32> {
     let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
 }
 
-/// Whether programs that another process executes get the file it has under this number. `None` if it has none.
+/// True if the file that another process has open under this number is closed when it executes a program. `None` if no
+/// file is open under the number.
 #[must_use]
 pub fn is_close_on_exec(thread: i32, number: RawFd) -> Option<bool> {
     let info = std::fs::read_to_string(format!("/proc/{thread}/fdinfo/{number}")).ok()?;
@@ -74,10 +76,10 @@ pub fn is_close_on_exec(thread: i32, number: RawFd) -> Option<bool> {
     Some(flags & libc::O_CLOEXEC != 0)
 }
 
-/// Sends a signal. A process that is gone already is no error.
+/// Sends a signal. A process that has ended already is no error.
 ///
 /// # Errors
-/// `EPERM`, or no such signal.
+/// `EPERM`; `InvalidInput` if there is no such signal.
 pub fn signal(pidfd: impl AsFd, number: i32) -> io::Result<()> {
     let signal = tree::signal_from(number).ok_or(io::ErrorKind::InvalidInput)?;
     match pidfd_send_signal(pidfd, signal) {
@@ -86,43 +88,45 @@ pub fn signal(pidfd: impl AsFd, number: i32) -> io::Result<()> {
     }
 }
 
-/// Waits for the end, for at most this long; false if the time is up. Blocks the thread.
+/// Waits for the end of the process, for at most `limit`; false if it has not ended by then. Blocks the thread.
 pub fn ends_within(process: impl AsFd, limit: Duration) -> bool {
     let limit =
         Timespec { tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX), tv_nsec: limit.subsec_nanos().into() };
     poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&limit)).is_ok_and(|ready| ready > 0)
 }
 
-/// For awaiting the end: it is readable from the moment the process has ended, reaped or not.
+/// Registers the pidfd with the runtime. It is readable once the process has ended, reaped or not.
 ///
 /// # Errors
-/// If the runtime cannot watch it.
+/// If the runtime cannot watch the pidfd.
 pub fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an OwnedFd is one and the same file, open until the AsyncFd drops it.
+    // SAFETY: the number of an OwnedFd never changes, and it is open until the AsyncFd drops it.
     Ok(unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?)
 }
 
-/// How it ended, whoever reaped it. `None` while it lives, while it is a zombie, and before Linux 6.15.
+/// How the process ended, also if another process reaped it. `None` while it lives or is a zombie, and before Linux
+/// 6.15.
 ///
 /// The call and its structure are those of the kernel's `include/uapi/linux/pidfd.h`: `PIDFD_GET_INFO` with
-/// `PIDFD_INFO_EXIT`, whose bit comes back set once `exit_code` holds what `wait` would have said.
+/// `PIDFD_INFO_EXIT`. The kernel returns that bit once `exit_code` holds the status that `wait` returns.
 #[must_use]
 pub fn exit_status(pidfd: impl AsFd) -> Option<Ended> {
     // SAFETY: a structure of numbers, for which zero is a value.
     let mut info: libc::pidfd_info = unsafe { std::mem::zeroed() };
     let wanted = u64::from(libc::PIDFD_INFO_EXIT);
     info.mask = wanted;
-    // SAFETY: the number of the call tells the kernel the size of the structure.
+    // SAFETY: the size of the structure is part of the number of the call.
     let result = unsafe { libc::ioctl(pidfd.as_fd().as_raw_fd(), libc::PIDFD_GET_INFO, &raw mut info) };
     (result == 0 && info.mask & wanted != 0).then(|| Ended::from_status(info.exit_code))
 }
 
-/// Waits for the end, and tells how it ended if the kernel still knows. Whoever reaps it may take a moment.
+/// Waits for the end of the process, and returns how it ended if the kernel knows. The kernel knows it once the parent
+/// has reaped the process, so this waits up to 100 ms for that.
 pub async fn ended(process: &AsyncFd<OwnedFd>) -> Option<Ended> {
-    const PATIENCE: u32 = 20;
-    // An error means that nobody can wait for it; it is gone as far as we are concerned.
+    const ATTEMPTS: u32 = 20;
+    // An error means that the process cannot be waited for. It counts as ended then.
     let _ = process.readable().await;
-    for _ in 0..PATIENCE {
+    for _ in 0..ATTEMPTS {
         if let Some(ended) = exit_status(process.get_ref()) {
             return Some(ended);
         }
@@ -143,8 +147,8 @@ mod tests {
         (child, pid)
     }
 
-    /// False on kernels before 6.15, which forget how a process ended once it is reaped.
-    fn remembers() -> bool {
+    /// False on kernels before 6.15, which do not know how a process ended once it is reaped.
+    fn kernel_knows_exits() -> bool {
         let (mut child, pid) = start("exit 0");
         let pidfd = open(pid).unwrap();
         child.wait().unwrap();
@@ -152,9 +156,9 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_told_after_somebody_else_reaped_it() {
+    fn the_exit_status_is_known_after_another_process_reaped_it() {
         for (line, ended) in [("exit 3", Ended::Code(3)), ("kill -9 $$", Ended::Signal(9))] {
-            // A grandchild: its parent, not we, reaps it.
+            // A grandchild: its parent reaps it, not this process.
             let (mut read, write) = std::io::pipe().unwrap();
             let script = format!("sh -c 'read go; {line}' <&3 & echo $! >&4; wait; exit 0");
             let (mut go_read, mut go) = std::io::pipe().unwrap();
@@ -165,7 +169,7 @@ mod tests {
             assert_eq!(exit_status(&pidfd), None, "it lives");
             io::Write::write_all(&mut go, b"go\n").unwrap();
             assert!(parent.wait().unwrap().success());
-            assert_eq!(exit_status(&pidfd), remembers().then_some(ended));
+            assert_eq!(exit_status(&pidfd), kernel_knows_exits().then_some(ended));
         }
     }
 
@@ -186,12 +190,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_can_be_awaited() {
+    async fn the_end_of_a_process_can_be_awaited() {
         let (mut child, pid) = start("exec sleep 60");
         let watched = watch(open(pid).unwrap()).unwrap();
         signal(watched.get_ref(), libc::SIGTERM).unwrap();
         let _ready = watched.readable().await.unwrap();
-        // Not reaped yet: how it ended is known to its parent only.
+        // Not reaped yet: only its parent can get its exit status.
         assert_eq!(exit_status(watched.get_ref()), None);
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&child.wait().unwrap()), Some(libc::SIGTERM));
     }
@@ -220,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gone_are_no_error_and_nonsense_is() {
+    fn a_signal_to_an_ended_process_is_no_error_but_an_invalid_one_is() {
         let (mut child, pid) = start("exit 0");
         let pidfd = open(pid).unwrap();
         child.wait().unwrap();
@@ -233,15 +237,15 @@ mod tests {
     fn a_process_is_found_again_by_pid_and_start() {
         let (mut child, pid) = start("exec sleep 60");
         let start = start_time(pid).unwrap();
-        assert!(reopen(pid, start + 1).is_none(), "somebody else with its pid");
+        assert!(reopen(pid, start + 1).is_none(), "a later process with its pid");
         signal(reopen(pid, start).unwrap(), 9).unwrap();
         child.wait().unwrap();
         assert!(reopen(pid, start).is_none() && start_time(pid).is_none());
     }
 
-    /// The kernel lets root say which pid was given last.
+    /// The kernel lets root set which pid was used last.
     #[test]
-    fn a_pid_that_came_round_is_not_hit() {
+    fn a_later_process_with_the_same_pid_gets_no_signal() {
         let last = std::path::Path::new("/proc/sys/kernel/ns_last_pid");
         let (mut old, pid) = start("exec sleep 60");
         let pidfd = open(pid).unwrap();
@@ -249,25 +253,25 @@ mod tests {
         old.wait().unwrap();
         for _ in 0..500 {
             if std::fs::write(last, (pid - 1).to_string()).is_err() {
-                // Not root, or a read-only /proc: pids do not come round while a test lasts.
+                // Not root, or a read-only /proc: no pid is used again while the test runs.
                 return;
             }
             let (mut new, new_pid) = start("exec sleep 60");
-            let came_round = new_pid == pid;
-            if came_round {
+            let reused = new_pid == pid;
+            if reused {
                 signal(&pidfd, 9).unwrap();
-                assert!(new.try_wait().unwrap().is_none(), "the new process was hit");
+                assert!(new.try_wait().unwrap().is_none(), "the new process got the signal");
                 signal(open(new_pid).unwrap(), libc::SIGTERM).unwrap();
             } else {
                 new.kill().unwrap();
             }
             let ended = std::os::unix::process::ExitStatusExt::signal(&new.wait().unwrap());
-            if came_round {
+            if reused {
                 assert_eq!(ended, Some(libc::SIGTERM), "only by the second signal");
                 return;
             }
         }
-        // Somebody else has it, for as long as he lives.
-        io::Write::write_all(&mut io::stderr(), b"skipped: the pid never came round\n").unwrap();
+        // Another process has the pid for as long as it lives.
+        io::Write::write_all(&mut io::stderr(), b"skipped: the pid was not used again\n").unwrap();
     }
 }

@@ -1,36 +1,36 @@
-//! One sweep over `/proc`: parent, processor time and memory of every process.
+//! Information on processes from `/proc`: parent, processor time, memory, capabilities.
 
 use std::collections::HashMap;
 use std::fs;
 
-/// What the kernel tells of a process.
+/// The fields of `/proc/PID/stat` that pmr uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
-    /// Its state as one letter: `R`, `S`, `D` (waits and cannot be killed), `T` (stopped by a signal), `Z`, …
+    /// Its state, a letter: `R`, `S`, `D` (waits and cannot be killed), `T` (stopped by a signal), `Z`, …
     pub state: char,
-    /// Its parent.
+    /// Pid of its parent.
     pub parent: i32,
-    /// Its session.
+    /// Id of its session.
     pub session: i32,
-    /// It is on its way out, or has ended.
-    pub parting: bool,
-    /// Processor time of it and of the children it waited for, in clock ticks.
+    /// True if it is exiting or has ended.
+    pub exiting: bool,
+    /// Processor time of it and of the children that it has reaped, in clock ticks.
     pub ticks: u64,
-    /// When it started, in clock ticks since boot: with the pid it names a process for certain.
+    /// When it started, in clock ticks since boot. Pid and start time together identify a process.
     pub start: u64,
     /// Resident memory, in bytes.
     pub resident: u64,
 }
 
 impl Stat {
-    /// True if it has ended and waits to be reaped.
+    /// True if it has ended and has not been reaped.
     #[must_use]
     pub fn is_zombie(&self) -> bool {
         matches!(self.state, 'Z' | 'X')
     }
 }
 
-/// The flag of a process on its way out (`include/linux/sched.h`).
+/// The flag of a process that is exiting (`include/linux/sched.h`).
 const PF_EXITING: u64 = 4;
 
 /// Clock ticks per second.
@@ -39,14 +39,14 @@ pub fn ticks_per_second() -> u64 {
     rustix::param::clock_ticks_per_second()
 }
 
-/// The process, if it exists.
+/// Reads `/proc/PID/stat`. `None` if there is no such process.
 #[must_use]
 pub fn stat(pid: i32) -> Option<Stat> {
     parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// True if the kernel lets this thread bind to this port: one that is not privileged, or `CAP_NET_BIND_SERVICE` is had.
-/// For those who bind in its place with more rights than it has.
+/// True if the kernel allows this thread to bind to this port: the port is not privileged, or the thread has
+/// `CAP_NET_BIND_SERVICE`. To be checked before the daemon, with more rights, binds in its place.
 #[must_use]
 pub fn may_bind(thread: i32, port: u16) -> bool {
     const NET_BIND_SERVICE: u32 = 10;
@@ -55,7 +55,7 @@ pub fn may_bind(thread: i32, port: u16) -> bool {
     port == 0 || port >= first_free || has_capability(thread, NET_BIND_SERVICE)
 }
 
-/// Whether a thread has this capability, by its number in `linux/capability.h`, in effect.
+/// True if this capability, by its number in `linux/capability.h`, is effective in the thread.
 #[must_use]
 pub fn has_capability(thread: i32, number: u32) -> bool {
     let capable = || {
@@ -66,7 +66,7 @@ pub fn has_capability(thread: i32, number: u32) -> bool {
     capable().unwrap_or(false)
 }
 
-/// What a process was started with, in one line.
+/// The command line of a process, with spaces between the arguments.
 #[must_use]
 pub fn command_line(pid: i32) -> Option<String> {
     let words = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
@@ -74,7 +74,7 @@ pub fn command_line(pid: i32) -> Option<String> {
     Some(text.trim_end_matches('\0').replace('\0', " "))
 }
 
-/// Every process there is.
+/// All processes, by pid.
 #[must_use]
 pub fn sweep() -> HashMap<i32, Stat> {
     let Ok(entries) = fs::read_dir("/proc") else { return HashMap::new() };
@@ -82,7 +82,7 @@ pub fn sweep() -> HashMap<i32, Stat> {
     entries.flatten().filter_map(pid).filter_map(|pid| Some((pid, stat(pid)?))).collect()
 }
 
-/// Adds up each root's tree: ticks and resident bytes by root. A process belongs to the nearest root above it.
+/// The sums of ticks and of resident bytes for the process tree of each root. A process counts for its nearest root.
 #[must_use]
 pub fn usage(roots: &[i32]) -> HashMap<i32, (u64, u64)> {
     let table = sweep();
@@ -100,7 +100,7 @@ pub fn usage(roots: &[i32]) -> HashMap<i32, (u64, u64)> {
 
 fn root_of(pid: i32, table: &HashMap<i32, Stat>, roots: &HashMap<i32, (u64, u64)>) -> Option<i32> {
     let mut at = pid;
-    // The sweep is no snapshot, so parents could seem to form a ring: a tree is never this deep.
+    // The sweep is no snapshot, so parents may seem to form a ring. No tree is this deep.
     for _ in 0..256 {
         if roots.contains_key(&at) {
             return Some(at);
@@ -110,8 +110,8 @@ fn root_of(pid: i32, table: &HashMap<i32, Stat>, roots: &HashMap<i32, (u64, u64)
     None
 }
 
-/// Reads a line of `/proc/PID/stat`. The name in it may hold anything, spaces and brackets included, so fields are
-/// counted from the last bracket.
+/// Reads a line of `/proc/PID/stat`. The name in it may contain any characters, spaces and brackets included, so fields
+/// are counted from the last bracket.
 fn parse(line: &[u8]) -> Option<Stat> {
     let after_name = line.iter().rposition(|byte| *byte == b')')? + 2;
     let text = std::str::from_utf8(line.get(after_name..)?).ok()?;
@@ -121,7 +121,7 @@ fn parse(line: &[u8]) -> Option<Stat> {
         state: fields.first()?.chars().next()?,
         parent: fields.get(1)?.parse().ok()?,
         session: fields.get(3)?.parse().ok()?,
-        parting: number(6)? & PF_EXITING != 0,
+        exiting: number(6)? & PF_EXITING != 0,
         ticks: number(11)? + number(12)? + number(13)? + number(14)?,
         start: number(19)?,
         resident: number(21)? * rustix::param::page_size() as u64,
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn we_find_ourselves_and_our_own_sum() {
+    fn a_process_finds_itself_and_the_usage_of_its_tree() {
         let own = i32::try_from(std::process::id()).unwrap();
         let stat = stat(own).unwrap();
         assert!(stat.resident > 100_000 && stat.start > 0 && stat.parent > 0);
@@ -147,9 +147,9 @@ mod tests {
         let stat = parse(line).unwrap();
         assert_eq!(stat.state, 'S');
         assert_eq!((stat.parent, stat.session, stat.ticks, stat.start), (1, 5, 37, 999));
-        assert!(!stat.parting);
+        assert!(!stat.exiting);
         let line = b"7 (a) R 1 7 5 0 -1 4194564 1 0 0 0 10 20 3 4 20 0 1 0 999 1000 50 1844";
-        assert!(parse(line).unwrap().parting);
+        assert!(parse(line).unwrap().exiting);
         assert_eq!(parse(b"garbage"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Finding programs: what may be executed, and what a name means in a PATH.
+//! Finding programs by name in a PATH, and executing them.
 
 use std::ffi::{CString, OsStr};
 use std::io;
@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
-/// Where programs are looked for where an environment does not say.
+/// The folders in which programs are searched if an environment has no PATH.
 pub const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// Whether it is a file that we may execute.
+/// True for a file that this process may execute.
 #[must_use]
 pub fn is_executable(path: &Path) -> bool {
     path.is_file() && access(path, Access::EXEC_OK).is_ok()
 }
 
-/// The program called `name` in `path`, a list of folders parted by colons. `cwd` is where relative ones start.
+/// The program called `name` in `path`, a list of folders separated by colons. Relative folders are below `cwd`.
 #[must_use]
 pub fn in_path(name: &str, path: &str, cwd: &Path) -> Option<PathBuf> {
     if name.is_empty() || name.contains('/') {
@@ -26,13 +26,13 @@ pub fn in_path(name: &str, path: &str, cwd: &Path) -> Option<PathBuf> {
     path.split(':').map(|folder| cwd.join(folder).join(name)).find(|file| is_executable(file))
 }
 
-/// The file that `name` means: itself if it holds a slash, else the program of that name in `path`.
+/// The file that `name` stands for: the path itself if it contains a slash, else the program of that name in `path`.
 #[must_use]
 pub fn find(name: &str, path: &str, cwd: &Path) -> Option<PathBuf> {
     if name.contains('/') { Some(cwd.join(name)) } else { in_path(name, path, cwd) }
 }
 
-/// Puts the program in an open file in the place of this one, with our environment. Returns only if that fails.
+/// Executes the program in an open file, with the environment of this process. Returns only if that fails.
 pub fn execute(program: impl AsFd, args: &[&OsStr]) -> io::Error {
     let c_string = |text: &OsStr| CString::new(text.as_bytes());
     let args: Result<Vec<CString>, _> = args.iter().map(|arg| c_string(arg)).collect();

@@ -1,4 +1,4 @@
-//! Taking the exit status of children, which lets the kernel forget them.
+//! Reaping children: taking their exit status, after which the kernel forgets them.
 
 use nix::errno::Errno;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -14,7 +14,7 @@ pub enum Ended {
 }
 
 impl Ended {
-    /// From the number that `wait` gives.
+    /// Decodes the status that `wait` returns.
     #[must_use]
     pub fn from_status(status: i32) -> Ended {
         if libc::WIFSIGNALED(status) {
@@ -27,8 +27,7 @@ impl Ended {
 
 /// Reaps one child of this thread that has ended, if there is one. Never blocks.
 ///
-/// Orphans that come to a process become children of its first thread. Children that other threads made are left to
-/// them.
+/// Orphans that a process adopts become children of its first thread. Children of other threads are not reaped.
 #[must_use]
 pub fn reap_one() -> Option<(i32, Ended)> {
     loop {
@@ -42,7 +41,7 @@ pub fn reap_one() -> Option<(i32, Ended)> {
     }
 }
 
-/// How this child ended, and forgets it. `None` if it lives, or is no child of ours any more. Never blocks.
+/// Reaps this child if it has ended. `None` if it lives, or is no child of this process. Never blocks.
 #[must_use]
 pub fn reap_if_ended(pid: i32) -> Option<Ended> {
     loop {
@@ -55,7 +54,7 @@ pub fn reap_if_ended(pid: i32) -> Option<Ended> {
     }
 }
 
-/// Waits for this child's end and forgets it. To be called for one that ends at once.
+/// Waits for the end of this child and reaps it. Blocks, so the child must be about to end.
 pub fn reap(pid: i32) {
     while waitpid(Pid::from_raw(pid), Some(WaitPidFlag::__WALL)) == Err(Errno::EINTR) {}
 }
@@ -77,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn exit_codes_and_signals_are_told_apart() {
+    fn exit_codes_and_signals_are_distinguished() {
         let reap = |line: &str| {
             #[allow(clippy::zombie_processes)] // Reaped by what is tested.
             let child = Command::new("sh").args(["-c", line]).spawn().unwrap();

@@ -5,20 +5,23 @@ use std::time::Duration;
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 
-/// Signals that are blocked, so that they wait until they are asked for.
+/// Signals that are blocked, so that they stay pending until [`BlockedSignals::next`] takes them.
 #[derive(Debug)]
-pub struct Awaited(SigSet);
+pub struct BlockedSignals(SigSet);
 
-impl Awaited {
+impl BlockedSignals {
     /// Blocks these signals in this thread.
-    pub fn block(signals: &[Signal]) -> io::Result<Awaited> {
+    ///
+    /// # Errors
+    /// None is known.
+    pub fn block(signals: &[Signal]) -> io::Result<BlockedSignals> {
         let set: SigSet = signals.iter().copied().collect();
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
-        Ok(Awaited(set))
+        Ok(BlockedSignals(set))
     }
 
-    /// Waits for the next one, for at most `limit` if there is one; `None` when the time is up or something else
-    /// happened.
+    /// Waits for the next of these signals, for at most `limit` if there is one. `None` when the time is up or another
+    /// signal interrupts the wait.
     #[must_use]
     pub fn next(&self, limit: Option<Duration>) -> Option<Signal> {
         let limit = limit.map(|limit| libc::timespec {
@@ -26,13 +29,16 @@ impl Awaited {
             tv_nsec: limit.subsec_nanos().into(),
         });
         let limit = limit.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-        // SAFETY: the set is initialised, nothing is asked about the sender, and the time lives until the call is over.
+        // SAFETY: the set is initialised, the pointer for the sender may be null, and the limit outlives the call.
         let number = unsafe { libc::sigtimedwait(self.0.as_ref(), std::ptr::null_mut(), limit) };
         Signal::try_from(number).ok()
     }
 }
 
-/// Lets every signal through again, in a process that was started by one that blocked some.
+/// Unblocks all signals, in a process that inherited blocked ones.
+///
+/// # Errors
+/// None is known.
 pub fn unblock_all() -> io::Result<()> {
     Ok(sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?)
 }

@@ -1,11 +1,11 @@
-//! Process trees: who descends from whom, and signals to all of them.
+//! Process trees: the descendants of a process, what they have open, and signals to them.
 
 use std::fs;
 use std::io;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-/// Children of `pid`, whichever of its threads made or adopted them. Empty if there is no such process.
+/// Pids of the children of all threads of `pid`. Empty if there is no such process.
 #[must_use]
 pub fn children(pid: i32) -> Vec<i32> {
     let mut found = Vec::new();
@@ -18,14 +18,14 @@ pub fn children(pid: i32) -> Vec<i32> {
     found
 }
 
-/// Threads of a process, by their numbers. Empty if there is no such process.
+/// Numbers of the threads of a process. Empty if there is no such process.
 #[must_use]
 pub fn threads(pid: i32) -> Vec<i32> {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// Everything that descends from `roots`, the roots included, parents before children.
+/// Pids of `roots` and all their descendants, parents before children.
 #[must_use]
 pub fn descendants(roots: &[i32]) -> Vec<i32> {
     let mut found = roots.to_vec();
@@ -41,7 +41,10 @@ pub fn descendants(roots: &[i32]) -> Vec<i32> {
     found
 }
 
-/// Sends a signal. A process that is gone already is no error.
+/// Sends a signal. A process that has ended already is no error.
+///
+/// # Errors
+/// `EPERM`; `InvalidInput` if there is no such signal, or for pid 0.
 pub fn signal(pid: i32, number: i32) -> io::Result<()> {
     let (Some(pid), Some(signal)) = (Pid::from_raw(pid), signal_from(number)) else {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
@@ -52,8 +55,11 @@ pub fn signal(pid: i32, number: i32) -> io::Result<()> {
     }
 }
 
-/// Sends a signal to a process group. One that is gone already is no error. Only for a group whose leader has not been
-/// reaped: then the number means no other.
+/// Sends a signal to a process group. A group that is gone already is no error. The leader must not have been reaped
+/// yet: after that its number may be used again.
+///
+/// # Errors
+/// Those of [`signal`].
 pub fn signal_group(leader: i32, number: i32) -> io::Result<()> {
     let (Some(leader), Some(signal)) = (Pid::from_raw(leader), signal_from(number)) else {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
@@ -65,7 +71,7 @@ pub fn signal_group(leader: i32, number: i32) -> io::Result<()> {
 }
 
 pub(crate) fn signal_from(number: i32) -> Option<Signal> {
-    // Named signals are safe; the C library keeps the first real-time signals for itself.
+    // Named signals are safe; the C library reserves the first real-time signals.
     Signal::from_named_raw(number).or_else(|| {
         let own = libc::SIGRTMIN()..=libc::SIGRTMAX();
         // SAFETY: the number lies in the range that the C library leaves to programs.
@@ -73,14 +79,14 @@ pub(crate) fn signal_from(number: i32) -> Option<Signal> {
     })
 }
 
-/// True if the environment the process was started with contains this `NAME=value`.
+/// True if the environment that the process was started with contains this `NAME=value`.
 #[must_use]
 pub fn has_variable(pid: i32, entry: &str) -> bool {
     fs::read(format!("/proc/{pid}/environ"))
         .is_ok_and(|environ| environ.split(|byte| *byte == 0).any(|variable| variable == entry.as_bytes()))
 }
 
-/// The rest of the variable that begins like this in the environment the process was started with.
+/// The rest of the first variable with this beginning in the environment that the process was started with.
 #[must_use]
 pub fn variable(pid: i32, beginning: &str) -> Option<String> {
     let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
@@ -88,7 +94,10 @@ pub fn variable(pid: i32, beginning: &str) -> Option<String> {
     String::from_utf8(rest.to_owned()).ok()
 }
 
-/// Inode number of a pipe, by which any process that holds an end of it can be told.
+/// Inode number of a pipe, which is the same for all processes that have an end of it open.
+///
+/// # Errors
+/// None is known.
 pub fn pipe_inode(pipe: impl std::os::fd::AsFd) -> io::Result<u64> {
     Ok(rustix::fs::fstat(pipe)?.st_ino)
 }
@@ -123,7 +132,7 @@ mod tests {
         // `sh -c` may replace itself by its last command, so the inner shell can be the root.
         assert!(tree.len() >= 3, "{tree:?}");
         assert_eq!(tree[0], root);
-        // One that is just becoming another program has no environment for a moment.
+        // A process that is just executing a program has no environment for a moment.
         let start = std::time::Instant::now();
         while !tree.iter().all(|pid| has_variable(*pid, "TREE_MARK=yes")) {
             assert!(start.elapsed().as_secs() < 60, "{tree:?}");
@@ -140,9 +149,9 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn an_invalid_pid_or_signal_is_an_error() {
         assert!(signal(1, 0).is_err());
-        assert!(signal(0, 9).is_err(), "0 would be our own process group");
+        assert!(signal(0, 9).is_err(), "0 would be the own process group");
         assert!(signal(1, 32).is_err(), "the C library's own");
     }
 }

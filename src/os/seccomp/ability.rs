@@ -1,4 +1,4 @@
-//! What this machine, and the container we may be in, allow: found out by doing it with a child of ours.
+//! What this machine, and the container that the daemon may run in, allow. It is found out by trying it with a child.
 
 use std::fmt;
 use std::io;
@@ -6,34 +6,34 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use serde::{Deserialize, Serialize};
 
-use super::install;
+use super::filter::install;
 use crate::os::net::fdpass;
+use crate::os::process::credentials::Credentials;
 use crate::os::process::spawn;
-use crate::os::process::spawn::Credentials;
 use crate::os::process::{clone_files, reap};
 use crate::os::tracer::{self, Tracer};
 
-/// What is needed to take over binds, piece by piece.
+/// What the interception of binds needs, piece by piece.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ability {
-    /// A process can be watched, and the watch be had by us.
+    /// A process can be put under the filter, and the watch can be passed to the daemon.
     pub notify: Result<(), Obstacle>,
-    /// Its sockets can be taken: `pidfd_getfd`.
+    /// Its sockets can be duplicated: `pidfd_getfd`.
     pub take: Result<(), Obstacle>,
-    /// Its addresses can be read: `process_vm_readv`.
+    /// Its memory can be read: `process_vm_readv`.
     pub read: Result<(), Obstacle>,
-    /// True if programs that are watched can still gain privileges, as `sudo` does. Only if we have `CAP_SYS_ADMIN`.
+    /// True if programs under the filter can still gain privileges, as `sudo` does. Only with `CAP_SYS_ADMIN`.
     pub keeps_privileges: bool,
 }
 
-/// Why something cannot be done here.
+/// Why a piece is missing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Obstacle {
-    /// The system call that said no.
+    /// The system call that failed.
     pub call: String,
-    /// What it said.
+    /// Its error.
     pub errno: i32,
-    /// What Yama is set to (`kernel.yama.ptrace_scope`), where that is why.
+    /// Yama's setting (`kernel.yama.ptrace_scope`), if that is the reason.
     pub yama: Option<u8>,
 }
 
@@ -42,10 +42,10 @@ impl Obstacle {
         Obstacle { call: call.to_owned(), errno: error.raw_os_error().unwrap_or(libc::EIO), yama: None }
     }
 
-    /// Of a call that looks into a program.
-    fn of_looking(call: &str, error: &io::Error) -> Obstacle {
+    /// The obstacle of a call that needs the right to trace.
+    fn of_tracing(call: &str, error: &io::Error) -> Obstacle {
         let obstacle = Obstacle::new(call, error);
-        // Set to 1 it lets ancestors look, as which we looked: then something else has said no.
+        // A setting of 1 allows tracing by ancestors. The call was made by an ancestor, so then Yama is not the reason.
         let yama = tracer::yama_limit().filter(|scope| obstacle.errno == libc::EPERM && *scope > 1);
         Obstacle { yama, ..obstacle }
     }
@@ -71,17 +71,17 @@ impl Ability {
         self.obstacle().is_none()
     }
 
-    /// The first thing that is missing.
+    /// The first missing piece.
     #[must_use]
     pub fn obstacle(&self) -> Option<&Obstacle> {
         [&self.notify, &self.take, &self.read].into_iter().find_map(|found| found.as_ref().err())
     }
 }
 
-/// Finds out, for programs that run as this user, or as we do, and that this one is to look into. It takes a child for
-/// less than a millisecond.
+/// Finds out what is possible for programs that run as this user (or as this process's own), with this tracer. It
+/// starts a child, which lives for less than a millisecond.
 ///
-/// To be called on the thread that reaps our children.
+/// To be called on the thread that reaps children.
 ///
 /// # Errors
 /// If there is no process or descriptor to be had.
@@ -89,17 +89,17 @@ pub fn ability(user: Option<&Credentials>, tracer: &Tracer) -> io::Result<Abilit
     let (ours, theirs) = fdpass::channel_pair()?;
     rustix::io::ioctl_fionbio(&ours, false)?;
     let pid = start(&theirs, user)?;
-    // The child has it under the same number.
+    // The child has it open under the same number.
     let number = theirs.as_raw_fd();
     drop(theirs);
     let found = examine(&tracer.as_at_siblings(), pid, &ours, number);
-    // It waits for a word. If it is gone already, so be it.
+    // The child waits for a message. The send fails if it is gone already.
     let _ = fdpass::send(&ours, b"go", None);
     reap::reap(pid);
     found
 }
 
-/// Lies at the same place in the child, which is a copy of us.
+/// Read from the child's memory, where it is at the same address: the child is a copy of this process.
 static MARK: [u8; 16] = *b"is this readable";
 
 fn start(channel: &OwnedFd, user: Option<&Credentials>) -> io::Result<i32> {
@@ -107,19 +107,19 @@ fn start(channel: &OwnedFd, user: Option<&Credentials>) -> io::Result<i32> {
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => {
-            live(channel, user);
+            act_as_worker(channel, user);
             clone_files::leave(0)
         }
         pid => Ok(pid),
     }
 }
 
-/// The child's life: as that of a worker until its program starts, then waiting for a word of ours. Our end of the
-/// channel would not be closed with us, since the child has a copy; so it ends with us by a signal.
-fn live(channel: &OwnedFd, user: Option<&Credentials>) {
+/// What the child does: the same as a worker before its program starts, then it waits for a message. If the parent
+/// dies, a signal ends the child. The end of the channel would not, since the child has a copy of the parent's end.
+fn act_as_worker(channel: &OwnedFd, user: Option<&Credentials>) {
     let installed = install();
     let became = user.map_or(Ok(()), spawn::become_user);
-    // Changing the user forgets that signal, and hides us from being looked into, which executing a program would undo.
+    // The change of user clears that signal and makes this process untraceable, which executing a program would undo.
     // SAFETY: the calls take numbers only.
     let limited = unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
@@ -128,7 +128,7 @@ fn live(channel: &OwnedFd, user: Option<&Credentials>) {
     };
     let errno = |result: &io::Result<()>| result.as_ref().err().and_then(io::Error::raw_os_error).unwrap_or(0);
     let (watch, installed) = match installed {
-        // SAFETY: the kernel made it just now, and nobody closes it while this process lives.
+        // SAFETY: the kernel has just opened it, and it is not closed while this process lives.
         Ok(number) => (Some(unsafe { BorrowedFd::borrow_raw(number) }), Ok(())),
         Err(error) => (None, Err(error)),
     };
@@ -138,7 +138,7 @@ fn live(channel: &OwnedFd, user: Option<&Credentials>) {
     }
 }
 
-/// What the child tells: error numbers, 0 for success.
+/// What the child reports: error numbers, 0 for success.
 struct Report {
     installed: i32,
     became: i32,
@@ -175,7 +175,7 @@ fn examine(tracer: &Tracer, pid: i32, channel: &OwnedFd, open_in_child: i32) -> 
         0 => Ok(()),
         errno => Err(Obstacle::new("seccomp", &io::Error::from_raw_os_error(errno))),
     };
-    let take = tracer.take_fd(pid, open_in_child).map_err(|error| Obstacle::of_looking("pidfd_getfd", &error));
+    let take = tracer.take_fd(pid, open_in_child).map_err(|error| Obstacle::of_tracing("pidfd_getfd", &error));
     let length = u32::try_from(MARK.len()).unwrap_or_default();
     let read = tracer
         .read_memory(pid, MARK.as_ptr() as u64, length)
@@ -183,7 +183,7 @@ fn examine(tracer: &Tracer, pid: i32, channel: &OwnedFd, open_in_child: i32) -> 
     Ok(Ability {
         notify,
         take: take.map(drop),
-        read: read.map_err(|error| Obstacle::of_looking("process_vm_readv", &error)),
+        read: read.map_err(|error| Obstacle::of_tracing("process_vm_readv", &error)),
         keeps_privileges: report.limited == 0,
     })
 }

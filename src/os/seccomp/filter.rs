@@ -1,13 +1,13 @@
-//! The filter itself, and installing it between a process's birth and its program.
+//! The filter, and how the child installs it before it executes its program.
 //!
-//! It is entered with every system call of the program (about 40 ns), so it is as short as can be, and lets go of all
-//! but two: `listen`, and `bind` with an address that is long enough for IP. Programs give IP addresses any length from
-//! that of IPv4 to that of `sockaddr_storage`: a union's, for one. The address of netlink is 12 bytes long, so looking
-//! up a name, which binds such a socket, is left alone.
+//! The kernel runs the filter for every system call of the program (about 40 ns). So it is as short as possible, and
+//! reports only two calls: `listen`, and `bind` with an address that is long enough for IP. Programs pass IP addresses
+//! with any length from that of IPv4 to that of `sockaddr_storage`, for example the size of a union. The address of
+//! netlink has 12 bytes, so a name lookup, which binds such a socket, is not reported.
 //!
-//! Programs of 32 bits make the same calls by other numbers, and most of them through `socketcall`, whose arguments lie
-//! in memory, where no filter sees a length: of those all binds are told. That is so for i386; x32 calls, and those of
-//! 32 bits on other processors, pass, and what they bind is private to them.
+//! 32-bit programs make the same calls by other numbers. Most make them through `socketcall`, whose arguments are in
+//! memory, where a filter cannot read the length: all their binds are reported. That holds for i386. x32 calls, and
+//! 32-bit calls on other processors, are not reported, and their sockets are not shared.
 
 use std::io;
 
@@ -15,32 +15,32 @@ use libc::sock_filter;
 
 use super::i386;
 
-/// `AUDIT_ARCH_*` of `linux/audit.h`: the instruction set a call was made with.
+/// `AUDIT_ARCH_*` of `linux/audit.h`: the instruction set of a call.
 #[cfg(target_arch = "x86_64")]
 const ARCHITECTURE: u32 = 0xC000_003E;
 #[cfg(target_arch = "aarch64")]
 const ARCHITECTURE: u32 = 0xC000_00B7;
-/// Nowhere else is it known which numbers the calls have; no instruction set has this number.
+/// On other processors the numbers of the calls are not known here. No instruction set has this number.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 const ARCHITECTURE: u32 = 0;
 
-/// The instruction set of 32 bits that is known beside it: that of i386.
+/// The 32-bit instruction set that is also known: i386.
 #[cfg(target_arch = "x86_64")]
 const ARCHITECTURE_32: u32 = 0x4000_0003;
 #[cfg(not(target_arch = "x86_64"))]
 const ARCHITECTURE_32: u32 = 0;
 
-/// Where the kernel puts what the filter sees: `struct seccomp_data`.
+/// Offsets in `struct seccomp_data`, the input of the filter.
 const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
-/// The first argument's lower half: which call a `socketcall` is.
+/// The first argument's lower half: the number of the call in a `socketcall`.
 const FIRST: u32 = 16;
-/// The third argument's lower half; the kernel itself looks at no more of a length.
+/// The third argument's lower half, which is all that the kernel reads of a length.
 const LENGTH: u32 = 16 + 2 * 8;
 
 /// `struct sockaddr_in`.
 const SHORTEST: u32 = 16;
-/// Of anything longer than `struct sockaddr_storage` the kernel says that it is wrong.
+/// Length of `struct sockaddr_storage`. The kernel refuses longer addresses itself.
 const LONGEST: u32 = 128;
 
 const fn load(offset: u32) -> sock_filter {
@@ -52,7 +52,7 @@ const fn is(value: u32, yes: u8, no: u8) -> sock_filter {
     line(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, yes, no, value)
 }
 
-/// Skips `yes` lines if the loaded value is as great as `value`, else `no`.
+/// Skips `yes` lines if the loaded value is `value` or greater, else `no`.
 const fn is_from(value: u32, yes: u8, no: u8) -> sock_filter {
     line(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, yes, no, value)
 }
@@ -88,19 +88,20 @@ const fn program() -> [sock_filter; 18] {
     ]
 }
 
-/// Puts this process and all that descend from it under the filter, for good. Returns the descriptor that the calls are
-/// told on, close-on-exec. Allocates and locks nothing.
+/// Puts this process and all its descendants under the filter, for good. Returns the descriptor on which calls are
+/// reported, close-on-exec. Allocates and locks nothing.
 ///
-/// Whoever lacks `CAP_SYS_ADMIN` gives up new privileges by it: `sudo` does not work beneath.
+/// A process without `CAP_SYS_ADMIN` gives up new privileges by it: `sudo` does not work in it and its descendants.
 ///
 /// # Errors
-/// `EBUSY` if somebody watches us in this way already; `ENOSYS` on other processors and old kernels; `EPERM` where a
-/// container forbids it.
+/// `EBUSY` if another supervisor watches this process in this way already; `ENOSYS` on other processors and old
+/// kernels; `EPERM` if a container forbids it.
 pub(crate) fn install() -> io::Result<i32> {
     if ARCHITECTURE == 0 {
         return Err(io::Error::from_raw_os_error(libc::ENOSYS));
     }
-    // While we handle a call only a fatal signal interrupts it (since Linux 5.19): else it would be made twice.
+    // Then only a fatal signal interrupts a call that was received (since Linux 5.19). Otherwise the program would make
+    // the call twice.
     let best = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
     let mut flags = best;
     let mut given_up = false;
@@ -126,7 +127,7 @@ pub(crate) fn install() -> io::Result<i32> {
 fn attempt(flags: libc::c_ulong) -> io::Result<i32> {
     let mut lines = program();
     let program = libc::sock_fprog { len: lines.len() as u16, filter: lines.as_mut_ptr() };
-    // SAFETY: the kernel copies the program, which is as long as it says.
+    // SAFETY: the kernel copies the program, whose length is in `len`.
     let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
 }
@@ -135,7 +136,7 @@ fn attempt(flags: libc::c_ulong) -> io::Result<i32> {
 mod tests {
     use super::*;
 
-    /// Runs the program as the kernel would.
+    /// Runs the filter as the kernel does.
     fn verdict(arch: u32, number: i64, first: u64, length: u64) -> u32 {
         let program = program();
         let (mut at, mut loaded) = (0, 0);
@@ -168,7 +169,7 @@ mod tests {
     const NOTIFY: u32 = libc::SECCOMP_RET_USER_NOTIF;
 
     #[test]
-    fn only_listen_and_binds_that_may_be_of_ip_addresses_are_told() {
+    fn only_listen_and_binds_with_the_length_of_an_ip_address_are_reported() {
         for length in [16, 24, 28, 112, 128, 0xFFFF_FFFF_0000_0010] {
             assert_eq!(verdict(ARCHITECTURE, libc::SYS_bind, 3, length), NOTIFY, "{length}");
         }
@@ -184,15 +185,15 @@ mod tests {
     }
 
     #[test]
-    fn programs_of_32_bits_are_told_of_by_their_own_numbers() {
-        let told = |number, first, length| verdict(0x4000_0003, number, first, length) == NOTIFY;
+    fn calls_of_32_bit_programs_are_reported_by_their_own_numbers() {
+        let is_reported = |number, first, length| verdict(0x4000_0003, number, first, length) == NOTIFY;
         let here = cfg!(target_arch = "x86_64");
-        assert_eq!(told(i386::BIND, 3, 16), here);
-        assert_eq!(told(i386::LISTEN, 3, 12), here);
+        assert_eq!(is_reported(i386::BIND, 3, 16), here);
+        assert_eq!(is_reported(i386::LISTEN, 3, 12), here);
         for (call, wanted) in [(1, false), (2, here), (3, false), (4, here), (5, false)] {
-            assert_eq!(told(i386::SOCKETCALL, call, 0), wanted, "{call}");
+            assert_eq!(is_reported(i386::SOCKETCALL, call, 0), wanted, "{call}");
         }
-        assert!(!told(i386::BIND, 3, 12));
-        assert!(!told(libc::SYS_bind, 3, 16));
+        assert!(!is_reported(i386::BIND, 3, 12));
+        assert!(!is_reported(libc::SYS_bind, 3, 16));
     }
 }

@@ -1,23 +1,24 @@
-//! How the watch gets from the child, which makes it, to us.
+//! How the watch gets from the child, which makes it, to the daemon.
 //!
-//! The child shares our memory, but not our open files, and we sleep while it makes itself ready; so it leaves the
-//! watch in a socket pair (`SCM_RIGHTS`), from where we take it when we are awake. Whoever keeps our end of the pair
-//! safe before the child is born can take the watch also if the one who started the child is killed meanwhile.
+//! The child shares the daemon's memory, but not its open files, and the daemon's thread sleeps while the child
+//! prepares itself. So the child sends the watch into a socket pair (`SCM_RIGHTS`), and the daemon receives it
+//! afterwards. The daemon's end of the pair is kept for the next God before the child is made. So the next God can
+//! receive the watch if this one is killed meanwhile.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::BindWatch;
+use super::bind_watch::BindWatch;
 use crate::os::net::fdpass;
 
-/// Our end: the watch arrives here.
+/// The daemon's end: the watch arrives here.
 #[derive(Debug)]
 pub struct Pending {
     socket: OwnedFd,
 }
 
-/// Both ends, close-on-exec. The second is for [`crate::os::process::spawn::Confinement::watch_binds`], and to be closed by us
-/// when the child is on its way.
+/// Makes both ends, close-on-exec. The second is for [`crate::os::process::spawn::Confinement::watch_binds`]. The
+/// daemon must close it after the start.
 ///
 /// # Errors
 /// `EMFILE`, `ENFILE`.
@@ -27,11 +28,11 @@ pub fn handover() -> io::Result<(Pending, OwnedFd)> {
 }
 
 impl Pending {
-    /// The watch, once the child has left it.
+    /// The watch, once the child has sent it.
     ///
     /// # Errors
-    /// `WouldBlock` while the child is still getting ready, which is over when [`crate::os::process::spawn::spawn`] returns;
-    /// `UnexpectedEof` if it ended before it left one.
+    /// `WouldBlock` while the child prepares itself, which it has done when [`crate::os::process::spawn::spawn`]
+    /// returns; `UnexpectedEof` if the child ended before it sent one.
     pub fn take(&self) -> io::Result<BindWatch> {
         let (_, mut files) = fdpass::receive(&self.socket, &mut [0; 1])?;
         files.pop().map(BindWatch::from).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
@@ -39,7 +40,7 @@ impl Pending {
 }
 
 impl From<OwnedFd> for Pending {
-    /// The one a predecessor made.
+    /// The end that an earlier God made.
     fn from(socket: OwnedFd) -> Pending {
         Pending { socket }
     }
@@ -51,10 +52,10 @@ impl AsFd for Pending {
     }
 }
 
-/// The child's part: makes the watch and leaves it for whoever has the other end. Allocates and locks nothing.
+/// The child's part: makes the watch and sends it to the other end. Allocates and locks nothing.
 pub(crate) fn install_and_leave(socket: BorrowedFd<'_>) -> io::Result<()> {
     let watch = super::filter::install()?;
-    // SAFETY: the kernel made it just now; borrowed for one call. It is close-on-exec, so it goes with the program.
+    // SAFETY: the kernel has just opened it; borrowed for one call. It is close-on-exec, so `exec` closes it.
     let watch = unsafe { BorrowedFd::borrow_raw(watch) };
     fdpass::send(socket, b"w", Some(watch)).map(drop)
 }

@@ -1,25 +1,28 @@
-//! Looking into other programs: taking a file of theirs, reading their memory, finding the system call they wait in.
+//! Looking into other processes: taking one of their files, reading their memory, finding the system call they wait in.
 //!
-//! The kernel grants that to whoever may trace them (`PTRACE_MODE_ATTACH`): to processes of the same user, but where
-//! Yama is told so (`kernel.yama.ptrace_scope` 1, as on Ubuntu) only to their ancestors. What else is read of programs,
-//! their lists of open files and of sockets above all, takes `PTRACE_MODE_READ`, of which Yama knows nothing.
+//! The kernel grants that to a process that may trace them (`PTRACE_MODE_ATTACH`): to processes of the same user, but
+//! where Yama is configured so (`kernel.yama.ptrace_scope` 1, as on Ubuntu) only to their ancestors. What else is read
+//! of processes, above all their lists of open files and of sockets, takes `PTRACE_MODE_READ`, which Yama does not
+//! restrict.
 //!
-//! A process that has no descendants, since what it starts is to outlive it, therefore has a *deputy* above it, which
-//! looks on its word. It is asked only when the kernel has said no to ourselves: so it is nobody's trouble where there is
-//! no Yama, and what the kernel thinks of us may change at any time.
+//! A process without descendants, because what it starts is to outlive it, therefore has a *proxy*: an ancestor of
+//! those processes that looks into them at its request. The proxy gets a request only if the kernel has refused the
+//! process itself. So it costs nothing where there is no Yama, and the permissions may change at any time.
 //!
 //! ```text
-//!  Tracer ─── asks: number, what, thread, two arguments; each a u64 ──► Deputy, woken by the signal ASKED
-//!    ▲                                                                    │
-//!    └─── answers: number, error number or 0; bytes, a file ◄─────────────┘
+//!  Tracer ── request: number, kind, thread, two arguments; each a u64 ──► TraceProxy, woken by the signal REQUESTED
+//!    ▲                                                                      │
+//!    └── response: number, error number or 0; bytes, a file ◄───────────────┘
 //! ```
 //!
-//! - Each is one packet, in the machine's own byte order: both ends are of one program, which made the pair.
-//! - A file goes inside the packet. So it is closed with it if nobody is there to take it, whoever of the two dies.
-//! - Nothing waits for longer than a second. One that has not answered by then is asked nothing more until that
-//!   answer comes; it is late, as its number tells, and is thrown away.
+//! - A request or response is one packet, in the machine's own byte order: both ends are the same program, which made
+//!   the pair.
+//! - A file is attached to the packet. So the kernel closes it with the packet if either side dies before it is
+//!   received.
+//! - The tracer waits for a second at most. A proxy that has not responded by then gets no more requests until that
+//!   response arrives. The late response is recognised by its number and dropped.
 
-mod deputy;
+mod proxy;
 #[cfg(test)]
 mod tests;
 
@@ -33,61 +36,63 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-pub use deputy::Deputy;
-use deputy::{LONGEST_ANSWER, Seen, Wish};
+pub use proxy::TraceProxy;
+use proxy::{LONGEST_RESPONSE, Request, Response};
 
 use super::killpoint;
 use super::net::packets;
 use super::process::{identity, pidfd, proc};
 
-/// Wakes the deputy's process, to which it must not be fatal.
-pub const ASKED: Signal = Signal::SIGIO;
-/// How long a deputy has to answer. It takes microseconds, unless it was stopped.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// The deputy does not answer.
+/// Wakes the proxy's process, to which it must not be fatal.
+pub const REQUESTED: Signal = Signal::SIGIO;
+/// How long the tracer waits for a response. A proxy responds within microseconds, unless its process was stopped.
+const RESPONSE_LIMIT: Duration = Duration::from_secs(1);
+/// The `errno` if the proxy does not respond.
 const SILENT: i32 = libc::ETIMEDOUT;
-/// The deputy is dead.
+/// The `errno` if the proxy is dead.
 const DEAD: i32 = libc::ECONNRESET;
 
-/// Who looks: we, and in our place our deputy, if we have one. Clones are the same.
+/// Looks into other processes: by itself, and through a proxy, if it has one, where the kernel refuses it. Clones share
+/// the proxy.
 #[derive(Clone, Debug)]
 pub struct Tracer {
-    /// We try it ourselves first.
-    ourselves: bool,
-    line: Option<Rc<Line>>,
+    /// Try without the proxy first.
+    directly: bool,
+    link: Option<Rc<Link>>,
 }
 
-/// To a deputy.
+/// The connection to a proxy.
 #[derive(Debug)]
-struct Line {
+struct Link {
     socket: OwnedFd,
+    /// Pidfd of the proxy's process.
     process: OwnedFd,
-    /// How long it has to answer.
-    patience: Duration,
-    /// Number of the last question.
+    /// How long to wait for a response.
+    limit: Duration,
+    /// Number of the last request.
     last: Cell<u64>,
-    /// It was not answered in time.
+    /// The response to the last request has not arrived in time.
     silent: Cell<bool>,
 }
 
-/// A line to a deputy: the end of whoever asks, and the deputy.
+/// Makes a link: the tracer's end, and the proxy.
 ///
 /// # Errors
 /// `EMFILE`, `ENFILE`.
-pub fn pair() -> io::Result<(OwnedFd, Deputy)> {
+pub fn pair() -> io::Result<(OwnedFd, TraceProxy)> {
     let (ours, theirs) = packets::pair()?;
     rustix::io::ioctl_fionbio(&theirs, true)?;
-    Ok((ours, Deputy::from(theirs)))
+    Ok((ours, TraceProxy::from(theirs)))
 }
 
-/// True for the errors that tell nothing of the program: our deputy did not answer.
+/// True for errors that say nothing about the traced process: the proxy did not respond.
 #[must_use]
 pub fn is_unanswered(errno: i32) -> bool {
     [SILENT, DEAD].contains(&errno)
 }
 
-/// What Yama is set to (`kernel.yama.ptrace_scope`), if that limits us: 1 lets only ancestors look into a program, 2 only
-/// who has `CAP_SYS_PTRACE`, 3 nobody.
+/// Yama's setting (`kernel.yama.ptrace_scope`), if it restricts this process: with 1 only ancestors may trace a
+/// process, with 2 only processes that have `CAP_SYS_PTRACE`, with 3 none.
 #[must_use]
 pub fn yama_limit() -> Option<u8> {
     const SYS_PTRACE: u32 = 19;
@@ -97,92 +102,94 @@ pub fn yama_limit() -> Option<u8> {
 }
 
 impl Tracer {
-    /// Without a deputy.
+    /// A tracer without a proxy.
     #[must_use]
-    pub fn alone() -> Tracer {
-        Tracer { ourselves: true, line: None }
+    pub fn direct() -> Tracer {
+        Tracer { directly: true, link: None }
     }
 
-    /// With the deputy at the other end of this socket, which the process of this pidfd serves when it is woken.
+    /// A tracer with the proxy at the other end of this socket. The process behind the pidfd must call
+    /// [`TraceProxy::answer`] when it gets the signal [`REQUESTED`].
     #[must_use]
-    pub fn with_deputy(socket: OwnedFd, process: OwnedFd) -> Tracer {
-        Tracer::with_patience(PATIENCE, socket, process)
+    pub fn with_proxy(socket: OwnedFd, process: OwnedFd) -> Tracer {
+        Tracer::with_limit(RESPONSE_LIMIT, socket, process)
     }
 
-    fn with_patience(patience: Duration, socket: OwnedFd, process: OwnedFd) -> Tracer {
-        let line = Line { socket, process, patience, last: Cell::new(0), silent: Cell::new(false) };
-        Tracer { ourselves: true, line: Some(Rc::new(line)) }
+    fn with_limit(limit: Duration, socket: OwnedFd, process: OwnedFd) -> Tracer {
+        let link = Link { socket, process, limit, last: Cell::new(0), silent: Cell::new(false) };
+        Tracer { directly: true, link: Some(Rc::new(link)) }
     }
 
-    /// For finding out, by looking into a child, whether one could look into a process that is none: where Yama makes
-    /// that difference only the deputy looks, who is above both.
+    /// A tracer for a test with a child, which is to find out whether processes that are no children can be traced.
+    /// Where Yama makes that difference, this tracer uses only the proxy, which is an ancestor of both.
     pub(super) fn as_at_siblings(&self) -> Tracer {
-        let line = self.line.clone();
-        Tracer { ourselves: line.is_none() || yama_limit().is_none(), line }
+        let link = self.link.clone();
+        Tracer { directly: link.is_none() || yama_limit().is_none(), link }
     }
 
-    /// Our own descriptor of a file that another process has open under this number, close-on-exec. `thread` is any of
-    /// its threads, whose files are meant.
+    /// Duplicates a file that another process has open under this number, close-on-exec. `thread` is any of its
+    /// threads; the files of that thread are meant.
     ///
     /// # Errors
-    /// `EBADF` if it has none of this number, `ESRCH` if it is gone, `EPERM` if that is not allowed, `ENOSYS` before
-    /// Linux 5.6; see [`is_unanswered`].
+    /// `EBADF` if no file is open under the number, `ESRCH` if the thread is gone, `EPERM` if the kernel does not allow
+    /// it, `ENOSYS` before Linux 5.6; see also [`is_unanswered`].
     pub fn take_fd(&self, thread: i32, number: RawFd) -> io::Result<OwnedFd> {
-        let seen = self.look(&Wish::File { thread, number })?;
-        // The kernel leaves out what there is no room for.
-        seen.file.ok_or_else(|| io::Error::from_raw_os_error(libc::EMFILE))
+        let response = self.request(&Request::File { thread, number })?;
+        // Without room for one more open file the kernel delivers the packet without the file.
+        response.file.ok_or_else(|| io::Error::from_raw_os_error(libc::EMFILE))
     }
 
-    /// Copies from another process's memory, at most as much as an address is long.
+    /// Copies bytes from another process's memory, at most as many as the longest socket address has.
     ///
     /// # Errors
-    /// `EFAULT` if not all of it is there; else as [`Tracer::take_fd`].
+    /// `EFAULT` if not all of the range is mapped; else those of [`Tracer::take_fd`].
     pub fn read_memory(&self, thread: i32, from: u64, length: u32) -> io::Result<Vec<u8>> {
-        self.look(&Wish::Memory { thread, from, length }).map(|seen| seen.bytes)
+        self.request(&Request::Memory { thread, from, length }).map(|response| response.bytes)
     }
 
-    /// The number and the six arguments of the system call in which this thread sleeps, as far as that is told.
+    /// Number and arguments of the system call in which this thread sleeps. `None` if it runs, or the kernel does not
+    /// tell.
     #[must_use]
     pub fn system_call(&self, thread: i32) -> Option<(i64, [u64; 6])> {
-        let line = self.look(&Wish::Call { thread }).ok()?.bytes;
+        let line = self.request(&Request::Call { thread }).ok()?.bytes;
         parse_call(std::str::from_utf8(&line).ok()?)
     }
 
-    fn look(&self, wish: &Wish) -> io::Result<Seen> {
-        let ourselves = self.ourselves && !killpoint::is_armed("descendants-only");
-        let seen = if ourselves { wish.fulfil() } else { Err(io::Error::from_raw_os_error(libc::EPERM)) };
-        match (seen, &self.line) {
-            (Err(error), Some(line)) if error.raw_os_error() == Some(libc::EPERM) => line.ask(wish),
-            (seen, _) => seen,
+    fn request(&self, request: &Request) -> io::Result<Response> {
+        let directly = self.directly && !killpoint::is_armed("descendants-only");
+        let response = if directly { request.fulfil() } else { Err(io::Error::from_raw_os_error(libc::EPERM)) };
+        match (response, &self.link) {
+            (Err(error), Some(link)) if error.raw_os_error() == Some(libc::EPERM) => link.request(request),
+            (response, _) => response,
         }
     }
 }
 
-impl Line {
-    fn ask(&self, wish: &Wish) -> io::Result<Seen> {
+impl Link {
+    fn request(&self, request: &Request) -> io::Result<Response> {
         if self.silent.get() {
-            // While it owes us an answer it gets no more questions, so that those who wait for us do not wait long.
+            // A proxy that owes a response gets no more requests: otherwise each would wait for the limit.
             let _late = self.receive().map_err(|_| io::Error::from_raw_os_error(SILENT))?;
             self.silent.set(false);
         }
         let number = self.last.get() + 1;
         self.last.set(number);
-        packets::send(&self.socket, &wish.to_bytes(number), &[])?;
-        pidfd::signal(&self.process, ASKED as i32)?;
-        let until = Instant::now() + self.patience;
+        packets::send(&self.socket, &request.to_bytes(number), &[])?;
+        pidfd::signal(&self.process, REQUESTED as i32)?;
+        let until = Instant::now() + self.limit;
         loop {
             self.wait(until)?;
-            let (answered, seen) = self.receive()?;
-            if answered == number {
-                return seen;
+            let (responded, response) = self.receive()?;
+            if responded == number {
+                return response;
             }
         }
     }
 
-    fn receive(&self) -> io::Result<(u64, io::Result<Seen>)> {
-        let mut buffer = [0; LONGEST_ANSWER];
+    fn receive(&self) -> io::Result<(u64, io::Result<Response>)> {
+        let mut buffer = [0; LONGEST_RESPONSE];
         let (count, files) = packets::receive(&self.socket, &mut buffer)?;
-        Seen::from_packet(&buffer[..count], files).ok_or_else(|| io::Error::from_raw_os_error(libc::EPROTO))
+        Response::from_packet(&buffer[..count], files).ok_or_else(|| io::Error::from_raw_os_error(libc::EPROTO))
     }
 
     fn wait(&self, until: Instant) -> io::Result<()> {
@@ -198,7 +205,7 @@ impl Line {
                     self.silent.set(true);
                     return Err(io::Error::from_raw_os_error(SILENT));
                 }
-                // What it has answered before it died counts.
+                // A response that the proxy sent before it died is valid.
                 Ok(_) if !polled[0].revents().is_empty() => return Ok(()),
                 Ok(_) => return Err(io::Error::from_raw_os_error(DEAD)),
                 Err(rustix::io::Errno::INTR) => {}
@@ -208,7 +215,7 @@ impl Line {
     }
 }
 
-/// The first words of `/proc/TID/syscall`, all but the first in hexadecimal. `None` of a thread that runs.
+/// Reads `/proc/TID/syscall`: the number of the call, then its arguments in hexadecimal. `None` for a thread that runs.
 fn parse_call(line: &str) -> Option<(i64, [u64; 6])> {
     let mut words = line.split_ascii_whitespace();
     let number = words.next()?.parse().ok()?;

@@ -1,4 +1,4 @@
-//! A line with a deputy played by the test, and with one that is late, dead, or talks nonsense.
+//! A link to a proxy that the test serves, and to a proxy that is late, dead, or sends invalid packets.
 
 use std::io::Read;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -7,51 +7,51 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 
-/// How long those have who do answer: longer than any machine lets them wait.
+/// Limit for proxies that respond: longer than a busy machine delays them.
 const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(300);
 
 static MARK: [u8; 16] = *b"is this readable";
 
-/// The process of a deputy, which does nothing: the signal that wakes it is lost on it.
-struct Stand {
+/// A process in the place of the proxy's. It sleeps and ignores the signal that wakes a proxy.
+struct ProxyProcess {
     child: Child,
 }
 
-impl Stand {
-    fn new() -> Stand {
-        let text = format!("trap '' {}; echo up; exec sleep 60", ASKED as i32);
+impl ProxyProcess {
+    fn new() -> ProxyProcess {
+        let text = format!("trap '' {}; echo up; exec sleep 60", REQUESTED as i32);
         let mut child = Command::new("sh").args(["-c", &text]).stdout(Stdio::piped()).spawn().unwrap();
         child.stdout.take().unwrap().read_exact(&mut [0; 3]).unwrap();
-        let stand = Stand { child };
-        // The shell becomes another program, which goes to sleep.
-        let name = format!("/proc/{}/comm", stand.pid());
+        let process = ProxyProcess { child };
+        // The shell executes another program, which sleeps.
+        let name = format!("/proc/{}/comm", process.pid());
         let is_sleep = || fs::read_to_string(&name).is_ok_and(|name| name == "sleep\n");
         let start = std::time::Instant::now();
-        while !is_sleep() || proc::stat(stand.pid()).is_none_or(|stat| stat.state != 'S') {
+        while !is_sleep() || proc::stat(process.pid()).is_none_or(|stat| stat.state != 'S') {
             assert!(start.elapsed() < Duration::from_secs(50), "the program never went to sleep");
             std::thread::sleep(Duration::from_millis(1));
         }
-        stand
+        process
     }
 
     fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).unwrap()
     }
 
-    /// A tracer that never looks by itself, and its deputy.
-    fn tracer(&self) -> (Tracer, Deputy) {
+    /// A tracer that uses only the proxy, and the proxy.
+    fn tracer(&self) -> (Tracer, TraceProxy) {
         self.tracer_with(LONG)
     }
 
-    fn tracer_with(&self, patience: Duration) -> (Tracer, Deputy) {
-        let (socket, deputy) = pair().unwrap();
-        let tracer = Tracer::with_patience(patience, socket, pidfd::open(self.pid()).unwrap());
-        (Tracer { ourselves: false, ..tracer }, deputy)
+    fn tracer_with(&self, limit: Duration) -> (Tracer, TraceProxy) {
+        let (socket, proxy) = pair().unwrap();
+        let tracer = Tracer::with_limit(limit, socket, pidfd::open(self.pid()).unwrap());
+        (Tracer { directly: false, ..tracer }, proxy)
     }
 }
 
-impl Drop for Stand {
+impl Drop for ProxyProcess {
     fn drop(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -62,22 +62,22 @@ fn own_pid() -> i32 {
     identity::pid()
 }
 
-/// Looks while this one answers whatever is asked.
-fn answered<T: Send>(deputy: &Deputy, look: impl FnOnce() -> T) -> T {
-    // SAFETY: borrowed for one call at a time, and the deputy has it open.
-    let socket = unsafe { BorrowedFd::borrow_raw(deputy.as_raw_fd()) };
+/// Calls `trace` while the proxy answers all requests.
+fn answered<T: Send>(proxy: &TraceProxy, trace: impl FnOnce() -> T) -> T {
+    // SAFETY: borrowed for one call at a time; the proxy has it open.
+    let socket = unsafe { BorrowedFd::borrow_raw(proxy.as_raw_fd()) };
     let over = AtomicBool::new(false);
     let pause = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 poll(&mut [PollFd::from_borrowed_fd(socket, PollFlags::IN)], Some(&pause)).unwrap();
-                deputy.answer();
+                proxy.answer();
             }
         });
-        let seen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(look));
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(trace));
         over.store(true, Ordering::Relaxed);
-        seen.unwrap()
+        result.unwrap()
     })
 }
 
@@ -90,51 +90,51 @@ fn errno_of<T>(result: &io::Result<T>) -> Option<i32> {
 }
 
 #[test]
-fn a_deputy_sees_what_we_would() {
-    let stand = Stand::new();
-    let (tracer, deputy) = stand.tracer();
+fn a_proxy_yields_the_same_as_a_direct_trace() {
+    let process = ProxyProcess::new();
+    let (tracer, proxy) = process.tracer();
     let (mut read, write) = io::pipe().unwrap();
     let number = write.as_raw_fd();
-    let (file, bytes, call) = answered(&deputy, || {
+    let (file, bytes, call) = answered(&proxy, || {
         let file = tracer.take_fd(own_pid(), number).unwrap();
         let bytes = tracer.read_memory(own_pid(), MARK.as_ptr() as u64, 16).unwrap();
-        (file, bytes, tracer.system_call(stand.pid()))
+        (file, bytes, tracer.system_call(process.pid()))
     });
     drop(write);
     assert!(rustix::io::fcntl_getfd(&file).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
     io::Write::write_all(&mut fs::File::from(file), b"through it").unwrap();
     let mut text = String::new();
-    // It ends: the deputy kept no copy.
+    // The pipe ends: the proxy kept no copy of its file.
     read.read_to_string(&mut text).unwrap();
     assert_eq!((text.as_str(), bytes.as_slice()), ("through it", &MARK[..]));
-    assert_eq!(call, Tracer::alone().system_call(stand.pid()), "it sleeps in the same call whoever looks");
+    assert_eq!(call, Tracer::direct().system_call(process.pid()), "both find the same call");
 }
 
 #[test]
-fn its_errors_are_ours() {
-    let stand = Stand::new();
-    let (tracer, deputy) = stand.tracer();
-    let (no_file, no_memory, nobody) = answered(&deputy, || {
+fn errors_of_the_proxy_are_returned_to_the_tracer() {
+    let process = ProxyProcess::new();
+    let (tracer, proxy) = process.tracer();
+    let (no_file, no_memory, no_process) = answered(&proxy, || {
         (tracer.take_fd(own_pid(), 1_000_000), tracer.read_memory(own_pid(), 1, 16), tracer.take_fd(i32::MAX, 0))
     });
     assert_eq!((errno(no_file), errno(no_memory)), (Some(libc::EBADF), Some(libc::EFAULT)));
-    assert!([libc::ESRCH, libc::EINVAL].map(Some).contains(&errno(nobody)));
+    assert!([libc::ESRCH, libc::EINVAL].map(Some).contains(&errno(no_process)));
 }
 
 #[test]
-fn nobody_is_asked_for_what_we_may_see_ourselves() {
-    let stand = Stand::new();
-    let (tracer, _deputy) = stand.tracer();
-    let tracer = Tracer { ourselves: true, ..tracer };
-    // The deputy answers nothing.
+fn the_proxy_gets_no_request_if_the_kernel_allows_a_direct_trace() {
+    let process = ProxyProcess::new();
+    let (tracer, _proxy) = process.tracer();
+    let tracer = Tracer { directly: true, ..tracer };
+    // The proxy does not run.
     assert_eq!(tracer.read_memory(own_pid(), MARK.as_ptr() as u64, 16).unwrap(), MARK);
     assert_eq!(errno(tracer.take_fd(own_pid(), 1_000_000)), Some(libc::EBADF));
 }
 
 #[test]
-fn one_that_is_late_holds_nobody_up_twice_and_its_answer_is_not_taken_for_another() {
-    let stand = Stand::new();
-    let (tracer, deputy) = stand.tracer_with(SHORT);
+fn a_late_proxy_delays_one_request_and_its_late_response_is_dropped() {
+    let process = ProxyProcess::new();
+    let (tracer, proxy) = process.tracer_with(SHORT);
     let (mut read, write) = io::pipe().unwrap();
     let begun = Instant::now();
     assert_eq!(errno(tracer.take_fd(own_pid(), write.as_raw_fd())), Some(SILENT));
@@ -144,81 +144,81 @@ fn one_that_is_late_holds_nobody_up_twice_and_its_answer_is_not_taken_for_anothe
         assert_eq!(errno(tracer.read_memory(own_pid(), 0, 16)), Some(SILENT));
     }
     assert!(again.elapsed() < SHORT * 1000 / 2, "{:?}", again.elapsed());
-    deputy.answer();
-    // It has little time for that, too, on a machine with much else to do.
-    let look = || tracer.read_memory(own_pid(), MARK.as_ptr() as u64, 16);
-    let bytes = answered(&deputy, || std::iter::repeat_with(look).find(|seen| errno_of(seen) != Some(SILENT)));
+    proxy.answer();
+    // On a busy machine the proxy may be late again.
+    let read_mark = || tracer.read_memory(own_pid(), MARK.as_ptr() as u64, 16);
+    let bytes = answered(&proxy, || std::iter::repeat_with(read_mark).find(|result| errno_of(result) != Some(SILENT)));
     assert_eq!(bytes.unwrap().unwrap(), MARK);
     drop(write);
-    // It ends: the file that came too late was closed.
+    // The pipe ends: the file of the late response was closed.
     assert_eq!(read.read(&mut [0]).unwrap(), 0);
 }
 
 #[test]
-fn what_was_for_one_who_died_is_closed_with_the_line() {
-    let stand = Stand::new();
-    let (socket, deputy) = pair().unwrap();
+fn a_file_for_a_dead_tracer_is_closed_with_the_link() {
+    let process = ProxyProcess::new();
+    let (socket, proxy) = pair().unwrap();
     let (mut read, write) = io::pipe().unwrap();
-    let wish = Wish::File { thread: own_pid(), number: write.as_raw_fd() };
-    packets::send(&socket, &wish.to_bytes(1), &[]).unwrap();
-    deputy.answer();
+    let request = Request::File { thread: own_pid(), number: write.as_raw_fd() };
+    packets::send(&socket, &request.to_bytes(1), &[]).unwrap();
+    proxy.answer();
     drop((socket, write));
     assert_eq!(read.read(&mut [0]).unwrap(), 0);
-    drop(stand);
+    drop(process);
 }
 
 #[test]
-fn a_dead_one_is_not_waited_for() {
-    let mut stand = Stand::new();
-    let (tracer, _deputy) = stand.tracer();
-    stand.child.kill().unwrap();
-    // Who waits for it to the end has another error.
+fn the_tracer_does_not_wait_for_a_dead_proxy() {
+    let mut process = ProxyProcess::new();
+    let (tracer, _proxy) = process.tracer();
+    process.child.kill().unwrap();
+    // Waiting until the limit would yield another error.
     assert_eq!(errno(tracer.read_memory(own_pid(), 0, 16)), Some(DEAD));
     assert!(is_unanswered(DEAD) && is_unanswered(SILENT) && !is_unanswered(libc::EPERM));
 }
 
 #[test]
-fn stale_answers_are_passed_over_and_nonsense_is_an_error() {
-    let stand = Stand::new();
+fn a_response_to_an_earlier_request_is_dropped_and_an_invalid_one_is_an_error() {
+    let process = ProxyProcess::new();
     let (socket, theirs) = packets::pair().unwrap();
-    let tracer = Tracer::with_patience(LONG, socket, pidfd::open(stand.pid()).unwrap());
-    let tracer = Tracer { ourselves: false, ..tracer };
-    let say = |question: u64, errno: u64, bytes: &[u8]| {
-        let packet = [&question.to_ne_bytes()[..], &errno.to_ne_bytes(), bytes].concat();
+    let tracer = Tracer::with_limit(LONG, socket, pidfd::open(process.pid()).unwrap());
+    let tracer = Tracer { directly: false, ..tracer };
+    let respond = |sequence: u64, errno: u64, bytes: &[u8]| {
+        let packet = [&sequence.to_ne_bytes()[..], &errno.to_ne_bytes(), bytes].concat();
         packets::send(&theirs, &packet, &[]).unwrap();
     };
-    say(0, 0, b"stale");
-    say(1, 0, b"fresh");
+    respond(0, 0, b"stale");
+    respond(1, 0, b"fresh");
     assert_eq!(tracer.read_memory(1, 0, 5).unwrap(), b"fresh");
-    // A file there was no room for.
-    say(2, 0, b"");
+    // A response whose file had no room.
+    respond(2, 0, b"");
     assert_eq!(errno(tracer.take_fd(1, 0)), Some(libc::EMFILE));
     packets::send(&theirs, b"short", &[]).unwrap();
     assert_eq!(errno(tracer.take_fd(1, 0)), Some(libc::EPROTO));
-    say(4, u64::MAX, b"");
+    respond(4, u64::MAX, b"");
     assert_eq!(errno(tracer.take_fd(1, 0)), Some(libc::EPROTO));
 }
 
 #[test]
-fn a_deputy_passes_over_what_it_does_not_understand() {
-    let stand = Stand::new();
-    let (tracer, deputy) = stand.tracer();
-    let line = tracer.line.as_ref().unwrap();
-    packets::send(&line.socket, b"what?", &[]).unwrap();
-    packets::send(&line.socket, &[7; 40], &[]).unwrap();
-    let bytes = answered(&deputy, || tracer.read_memory(own_pid(), MARK.as_ptr() as u64, 16));
+fn a_proxy_ignores_invalid_requests() {
+    let process = ProxyProcess::new();
+    let (tracer, proxy) = process.tracer();
+    let link = tracer.link.as_ref().unwrap();
+    packets::send(&link.socket, b"what?", &[]).unwrap();
+    packets::send(&link.socket, &[7; 40], &[]).unwrap();
+    let bytes = answered(&proxy, || tracer.read_memory(own_pid(), MARK.as_ptr() as u64, 16));
     assert_eq!(bytes.unwrap(), MARK);
 }
 
 #[test]
-fn questions_arrive_as_they_were_asked() {
-    let wishes = [
-        Wish::File { thread: i32::MAX, number: -1 },
-        Wish::Memory { thread: 7, from: u64::MAX, length: u32::MAX },
-        Wish::Call { thread: 1 },
+fn every_request_is_decoded_as_it_was_encoded() {
+    let requests = [
+        Request::File { thread: i32::MAX, number: -1 },
+        Request::Memory { thread: 7, from: u64::MAX, length: u32::MAX },
+        Request::Call { thread: 1 },
     ];
-    for wish in wishes {
-        assert_eq!(Wish::from_bytes(&wish.to_bytes(9)), Some((9, wish)));
+    for request in requests {
+        assert_eq!(Request::from_bytes(&request.to_bytes(9)), Some((9, request)));
     }
     assert_eq!(parse_call("49 0x3 0x7ffe 0x10 0x0 0x0 0x0 0x7ffd 0x7f01\n"), Some((49, [3, 0x7ffe, 16, 0, 0, 0])));
     assert_eq!((parse_call("running\n"), parse_call("49 0x3")), (None, None));

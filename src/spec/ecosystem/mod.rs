@@ -1,11 +1,11 @@
-//! An ecosystem file's value → drafts of apps.
+//! Parses the value of an ecosystem file into drafts of apps.
 //!
 //! ```text
 //! { apps: [ {…}, {…} ] }   { apps: {…} }   { pm2: … } (package.json)   [ {…}, {…} ]   {…}
 //! ```
 //!
-//! Everything that is wrong with a file is told at once, each with its path; a file with one mistake yields nothing,
-//! so that nothing is started from a half-understood file.
+//! All mistakes in a file are reported at once, each with its path. A file with a mistake yields no drafts, so that
+//! nothing is started from it.
 
 pub mod text;
 
@@ -17,16 +17,16 @@ use serde_json::{Map, Value};
 use super::keys::{self, Draft, Lookup, Mistake};
 use super::{DEFAULT_NAMESPACE, target};
 
-/// What the command line says about a file as a whole.
+/// Options of the command line about a file as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Names of the apps that are meant, each perhaps several parted by commas or spaces; empty means all.
+    /// Names of the selected apps; an item may have several, separated by commas or spaces. Empty means all.
     pub only: Vec<String>,
     /// NAME of the `env_NAME` to merge over `env`.
     pub env_name: Option<String>,
 }
 
-/// All that is wrong with a file; never empty.
+/// All mistakes in a file; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     /// Each mistake, in the order of the file's apps.
@@ -36,7 +36,7 @@ pub struct ConfigError {
 /// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Where: `apps[0].instances`; empty for the file as a whole.
+    /// Path of the value, such as `apps[0].instances`; empty for the file as a whole.
     pub path: String,
     /// What was expected and what was found.
     pub what: String,
@@ -59,7 +59,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Reads the drafts of the apps a file declares, in its order; with `only`, those of them.
+/// Parses the apps of a file, in its order; with `only`, the selected ones.
 pub fn parse(value: Value, options: &Options) -> Result<Vec<Draft>, ConfigError> {
     let mut reader = Reader { options, problems: Vec::new(), env_names: BTreeSet::new() };
     let apps = reader.apps(value);
@@ -85,7 +85,7 @@ impl Reader<'_> {
         self.problems.push(Problem { path: path.into(), what: what.into() });
     }
 
-    /// The apps' values, each with its path.
+    /// The values of the apps, each with its path.
     fn apps(&mut self, value: Value) -> Vec<(String, Value)> {
         match value {
             Value::Array(items) => self.numbered("", items),
@@ -114,8 +114,8 @@ impl Reader<'_> {
         items.into_iter().enumerate().map(|(index, item)| (format!("{path}[{index}]"), item)).collect()
     }
 
-    /// What stands beside the apps. Beside `pm2` (a package.json) that is anything; else what PM2 knows, and `x-…`,
-    /// the usual place of what YAML anchors refer to.
+    /// Checks the keys beside the apps. Beside `pm2` (in a package.json) any key is allowed; else the keys that PM2
+    /// has, and `x-…`, which by convention holds the values of YAML anchors.
     fn check_top(&mut self, section: &str, rest: &Map<String, Value>) {
         if section == "pm2" {
             return;
@@ -124,7 +124,7 @@ impl Reader<'_> {
             match name.as_str() {
                 "deploy" | "$schema" => {}
                 _ if name.starts_with("x-") => {}
-                "static" if says_off(value) => {}
+                "static" if is_off(value) => {}
                 "static" => self.problem(name, keys::unsupported(name)),
                 _ => {
                     let near = target::similar(name, &["apps", "deploy", "static"]).into_iter().next();
@@ -156,29 +156,29 @@ impl Reader<'_> {
         }
         self.merge_env(&mut draft, &settings);
         if draft.script.is_none() && self.problems.len() == known_before {
-            self.problem(path, "`script` is missing: what shall be started?");
+            self.problem(path, "`script` is missing");
         }
         draft
     }
 
     fn setting(&mut self, draft: &mut Draft, path: &str, name: &str, value: &Value) {
         let mut path_of_it = join(path, name);
-        let mut told = |mistake: Mistake| {
+        let mut describe = |mistake: Mistake| {
             if !mistake.member.is_empty() {
                 path_of_it = join(&path_of_it, &mistake.member);
             }
             mistake.what
         };
         let what = match keys::look_up(name) {
-            Lookup::Known(key) => key.set(draft, value).err().map(&mut told),
+            Lookup::Known(key) => key.set(draft, value).err().map(&mut describe),
             Lookup::Ignored => None,
-            Lookup::Unsupported => (!says_off(value)).then(|| keys::unsupported(name)),
+            Lookup::Unsupported => (!is_off(value)).then(|| keys::unsupported(name)),
             Lookup::Unknown { nearest } => match env_name(name) {
                 Some(env_name) => {
                     self.env_names.insert(env_name.to_owned());
-                    set_env(&mut Draft::default(), value).err().map(&mut told)
+                    set_env(&mut Draft::default(), value).err().map(&mut describe)
                 }
-                // A file that is one bare app may also be one whose `apps` is misspelt.
+                // The file may also be one with a misspelt `apps`, and not one bare app.
                 None if path.is_empty() => Some(unknown(keys::nearest(name, &["apps", "pm2"]).as_deref())),
                 None => Some(unknown(nearest.as_deref())),
             },
@@ -188,7 +188,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Merges the chosen `env_NAME`, checked already, over `env`.
+    /// Merges the chosen `env_NAME`, which is checked already, over `env`.
     fn merge_env(&self, draft: &mut Draft, settings: &Map<String, Value>) {
         let chosen = self.options.env_name.as_ref().and_then(|name| settings.get(&format!("env_{name}")));
         if let Some(value) = chosen {
@@ -219,7 +219,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The drafts `only` names.
+    /// The drafts that `only` selects.
     fn chosen(&mut self, drafts: Vec<Draft>) -> Vec<Draft> {
         if self.options.only.is_empty() {
             return drafts;
@@ -227,18 +227,18 @@ impl Reader<'_> {
         let names: Vec<Vec<String>> = drafts.iter().map(Draft::names).collect();
         let all: Vec<&str> = names.iter().filter_map(|names| names.first()).map(String::as_str).collect();
         let is_name = |word: &str| names.iter().flatten().any(|name| name == word);
-        let wanted = self.options.only.iter().flat_map(|list| list.split(',')).map(str::trim);
-        // A name may hold spaces, so a piece is taken whole if it is one.
-        let wanted: Vec<&str> = wanted
+        let selected = self.options.only.iter().flat_map(|list| list.split(',')).map(str::trim);
+        // A name may contain spaces, so a piece that is a name is not split.
+        let selected: Vec<&str> = selected
             .flat_map(|piece| if is_name(piece) { vec![piece] } else { piece.split_whitespace().collect() })
             .collect();
-        for stranger in wanted.iter().filter(|word| !is_name(word)) {
+        for missing in selected.iter().filter(|word| !is_name(word)) {
             let there =
                 if all.is_empty() { "there is none".to_owned() } else { format!("there is {}", all.join(", ")) };
-            self.problem("", format!("no app is called `{stranger}`, {there}"));
+            self.problem("", format!("no app is called `{missing}`, {there}"));
         }
-        let meant = |names: &Vec<String>| names.iter().any(|name| wanted.contains(&name.as_str()));
-        drafts.into_iter().zip(&names).filter(|(_, names)| meant(names)).map(|(draft, _)| draft).collect()
+        let is_selected = |names: &Vec<String>| names.iter().any(|name| selected.contains(&name.as_str()));
+        drafts.into_iter().zip(&names).filter(|(_, names)| is_selected(names)).map(|(draft, _)| draft).collect()
     }
 }
 
@@ -253,8 +253,8 @@ fn set_env(draft: &mut Draft, value: &Value) -> Result<(), Mistake> {
     }
 }
 
-/// Whether a value leaves switched off what its key would switch on.
-fn says_off(value: &Value) -> bool {
+/// True if a value leaves the feature of its key switched off.
+fn is_off(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Bool(on) => !on,

@@ -1,4 +1,4 @@
-//! The shapes of a file, its languages, and the words for what is wrong with it.
+//! The forms of a file, its languages, and the messages about mistakes.
 
 use serde_json::json;
 
@@ -22,7 +22,7 @@ fn env_of(value: Value, env_name: Option<&str>) -> Env {
 }
 
 #[test]
-fn shapes() {
+fn all_forms_of_a_file_are_parsed() {
     let app = json!({"script": "a.js"});
     for value in [
         json!({"apps": [app]}),
@@ -38,7 +38,7 @@ fn shapes() {
 }
 
 #[test]
-fn languages_say_the_same() {
+fn json_yaml_and_toml_give_the_same_apps() {
     let json5 = r#"
         // an app
         {apps: [{name: 'api', script: "./a.js", instances: 'max', maxMemoryRestart: '300M', args: ['--x', 'y z'],
@@ -85,7 +85,7 @@ PORT = 80
 }
 
 #[test]
-fn yaml_anchors_and_toml_dates() {
+fn yaml_anchors_and_toml_dates_are_parsed() {
     let yaml = "
 x-common: &common
   instances: 2
@@ -103,7 +103,7 @@ apps:
 }
 
 #[test]
-fn syntax_errors_say_where() {
+fn syntax_errors_name_their_place() {
     for (format, text, place) in [
         (Format::Json, "{\n  apps: [\n    {script: 'a.js' name: 1}\n]}", "expected comma at line 3 column 21"),
         (Format::Json, "", "it is empty"),
@@ -134,7 +134,7 @@ fn the_place_of_a_syntax_error_is_shown() {
 }
 
 #[test]
-fn hostile_texts_are_errors() {
+fn deeply_nested_and_exponential_texts_are_errors() {
     let deep = "[".repeat(100_000);
     let laughs = "a: &a [x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e]\ng: &g [*f,*f,*f,*f,*f,*f,*f,*f]\nh: [*g,*g,*g,*g,*g,*g,*g,*g]";
     for text in [deep.as_str(), laughs, "\0", "{{{{", "\u{1b}[31m"] {
@@ -153,13 +153,13 @@ fn profiles_are_merged_over_env() {
     let env = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<Env>();
     assert_eq!(env_of(file.clone(), None), env(&[("A", "1"), ("B", "1")]));
     assert_eq!(env_of(file, Some("production")), env(&[("A", "1"), ("B", "2"), ("C", r#"{"x":1}"#)]));
-    // One app has it: enough. The other keeps its `env`.
+    // It is enough that one app has it. The other keeps its `env`.
     let two = json!([{"script": "a.js", "env": {"A": 1}}, {"script": "b.js", "env_dev": {"A": 2}}]);
     assert_eq!(env_of(two, Some("dev")), env(&[("A", "1")]));
 }
 
 #[test]
-fn only() {
+fn only_selects_apps_by_name() {
     let file =
         || json!({"apps": [{"script": "api.js"}, {"name": "my worker", "script": "w.js"}, {"script": "/d d/cron.js"}]});
     for (only, chosen) in [
@@ -178,7 +178,7 @@ fn only() {
 }
 
 #[test]
-fn mistakes_are_told_as_a_user_wants_them() {
+fn messages_name_the_path_the_expected_and_the_found_value() {
     let app = |extra: Value| {
         let mut app = json!({"script": "a.js"});
         app.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
@@ -210,7 +210,7 @@ fn mistakes_are_told_as_a_user_wants_them() {
         (app(json!({"env_dev": 5})), "apps[1].env_dev: expected an object of environment variables, found 5"),
         (app(json!({"exec": "b.js"})), "apps[1].script: it is the same key as `exec`, and they differ: keep one"),
         (app(json!({"name": "ok"})), "apps[1]: the app is called `ok`, as is apps[0]: give each its own `name`"),
-        (json!({"apps": [{"name": "x"}]}), "apps[0]: `script` is missing: what shall be started?"),
+        (json!({"apps": [{"name": "x"}]}), "apps[0]: `script` is missing"),
         (json!({"apps": []}), "apps: the list of apps is empty"),
         (json!({"apps": ["a.js"]}), r#"apps[0]: expected an object that describes an app, found "a.js""#),
         (json!({"apps": "a.js"}), r#"apps: expected an object that describes an app, found "a.js""#),
@@ -222,24 +222,24 @@ fn mistakes_are_told_as_a_user_wants_them() {
             r#"[0].kill_timeout: expected a time: milliseconds, or a text such as "500ms", "10s" or "5m", found "long""#,
         ),
         (json!("a.js"), r#"expected an object that describes an app, found "a.js""#),
-        (json!({}), "`script` is missing: what shall be started?"),
+        (json!({}), "`script` is missing"),
     ] {
         assert_eq!(names(value, &[]), Err(message.to_owned()));
     }
 }
 
 #[test]
-fn all_mistakes_are_told_at_once() {
+fn all_mistakes_are_reported_at_once() {
     let file = json!({"apps": [{"script": "a.js", "instances": "x", "nmae": "y"}, {"script": 5}], "deplyo": 1});
-    let told = "deplyo: unknown key, did you mean `deploy`?\n\
+    let expected = "deplyo: unknown key, did you mean `deploy`?\n\
         apps[0].instances: expected a whole number of at most 10000, or \"max\", found \"x\"\n\
         apps[0].nmae: unknown key, did you mean `name`?\n\
         apps[1].script: expected the path of a script, a program or a command line, found 5";
-    assert_eq!(names(file, &[]), Err(told.to_owned()));
+    assert_eq!(names(file, &[]), Err(expected.to_owned()));
 }
 
 #[test]
-fn names_that_are_not_there() {
+fn unknown_app_and_env_names_are_errors() {
     let file = || json!([{"script": "api.js", "env_production": {}}, {"script": "web.js"}]);
     assert_eq!(names(file(), &["ap"]), Err("no app is called `ap`, there is api, web".to_owned()));
     let error = parse(file(), &options(&[], Some("prod"))).unwrap_err().to_string();
@@ -249,7 +249,7 @@ fn names_that_are_not_there() {
 }
 
 #[test]
-fn what_is_off_or_harmless_passes() {
+fn keys_that_are_off_or_ignored_are_accepted() {
     let file = json!({"script": "a.js", "watch": false, "ignore_watch": ["x"], "time": false, "cron": "", "log_file": null,
         "vizion": true, "windowsHide": true, "pmx": false, "exec_mode": null});
     assert_eq!(

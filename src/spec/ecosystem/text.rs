@@ -1,19 +1,19 @@
-//! The text of a data file → its value.
+//! Parses the text of a data file.
 
 use serde_json::Value;
 
-/// How a file is written.
+/// The language of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// JSON, with JSON5's comments, trailing commas and bare keys.
     Json,
-    /// YAML 1.2: `on` and `no` are words.
+    /// YAML 1.2: `on` and `no` are strings.
     Yaml,
     /// TOML.
     Toml,
 }
 
-/// Reads a text. The error says what is wrong, at which line and column, and shows the place.
+/// Parses a text. The error has the reason, line and column, and shows the line.
 pub fn read_text(format: Format, text: &str) -> Result<Value, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.trim().is_empty() {
@@ -43,11 +43,11 @@ struct Mistake {
 }
 
 impl Mistake {
-    /// Says it, and shows the line it is in with a mark beneath.
+    /// The message, with the line and a mark below it.
     fn show(&self, text: &str) -> String {
         let Some((line, column)) = self.place else { return self.what.clone() };
         let shown = text.lines().nth(line.saturating_sub(1)).unwrap_or_default().replace('\t', " ");
-        // A line of which a terminal would show no end is left out.
+        // A line that does not fit on a terminal is not shown.
         if shown.chars().count() > 160 || shown.chars().any(char::is_control) {
             return format!("{} at line {line} column {column}", self.what);
         }
@@ -88,10 +88,11 @@ fn of_toml(error: &toml::de::Error, text: &str) -> Mistake {
     Mistake { what: error.message().to_owned(), place }
 }
 
-/// More levels of brackets than any config has, and few enough for a recursive parser's stack.
+/// Limit of nested brackets: more than any config has, and few enough for a recursive parser's stack.
 const DEEPEST: usize = 200;
 
-/// Counts open brackets without regard to quotes: a text must hold hundreds of them unclosed to be misjudged.
+/// Counts open brackets without regard to quotes: only a text with hundreds of unclosed brackets in strings is
+/// misjudged.
 fn is_too_deep(text: &str) -> bool {
     let mut depth = 0_usize;
     text.bytes().any(|byte| {
@@ -104,7 +105,7 @@ fn is_too_deep(text: &str) -> bool {
     })
 }
 
-/// Dates become text, which is all an app's environment could make of them.
+/// Dates become text, because they can only be used in an app's environment.
 fn from_toml(value: toml::Value) -> Value {
     match value {
         toml::Value::String(text) => Value::String(text),

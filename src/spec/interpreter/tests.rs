@@ -1,11 +1,11 @@
-//! Interpreters, modes and names, case by case.
+//! Tables of interpreters, modes and names.
 
 use std::path::{Path, PathBuf};
 
 use super::*;
 
 #[test]
-fn extensions() {
+fn extensions_choose_the_interpreter() {
     for (name, runner) in [
         ("/a/app.js", Some(Runner::OneOf(&["node"]))),
         ("app.config.mjs", Some(Runner::OneOf(&["node"]))),
@@ -23,7 +23,7 @@ fn extensions() {
 }
 
 #[test]
-fn first_bytes() {
+fn the_first_bytes_show_the_kind_of_a_file() {
     let shebang = |interpreter: &str, args: &[&str]| Head::Shebang {
         interpreter: interpreter.to_owned(),
         args: args.iter().map(ToString::to_string).collect(),
@@ -54,7 +54,7 @@ fn first_bytes() {
 }
 
 #[test]
-fn versions_that_run_typescript() {
+fn node_versions_that_run_typescript_are_known() {
     for (printed, args) in [
         ("v20.20.2\n", None),
         ("v22.5.1", None),
@@ -78,7 +78,7 @@ fn script(script: &str, interpreter: &str) -> Program {
 }
 
 #[test]
-fn modes() {
+fn the_mode_follows_from_the_settings() {
     use ExecMode::{Cluster, Fork};
     for (said, instances, mode) in [
         (None, None, Fork),
@@ -94,7 +94,7 @@ fn modes() {
 }
 
 #[test]
-fn node_takes_part_in_its_own_protocol_and_others_do_not() {
+fn only_apps_of_node_use_its_cluster_protocol() {
     for (program, is_node) in [
         (script("/a/app.js", "node"), true),
         (script("/a/app.js", "/opt/node-22/bin/node"), true),
@@ -113,7 +113,7 @@ fn node_takes_part_in_its_own_protocol_and_others_do_not() {
 }
 
 #[test]
-fn names() {
+fn default_names_come_from_files_and_programs() {
     for (path, name) in
         [("app.js", "app"), ("/a/b/my app.test.js", "my app.test"), ("server", "server"), (".env", ".env")]
     {

@@ -1,4 +1,4 @@
-//! What was said about one app, before anything is looked up.
+//! The settings of one app before they are resolved.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use crate::spec::{
     Program, QueueRule, Readiness, RestartRule, Sharing, StopRule, interpreter, log_paths,
 };
 
-/// What was said about one app so far: by its config file, then by the command line, which overrides.
+/// The settings of one app: from its config file, overridden by the command line.
 ///
-/// Nothing is looked up yet: paths are as written and may not exist. Settings that need no looking up have their
-/// defaults from the beginning, so a draft says all there is to say about them.
+/// Nothing is resolved yet: paths are as written and may not exist. Settings that need no resolving have their defaults
+/// from the beginning.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Draft {
     /// The script, program or command line.
     pub script: Option<String>,
-    /// The name, unless it is to be derived from the script.
+    /// The name; without it, it is derived from the script.
     pub name: Option<String>,
     /// The group of apps.
     pub namespace: Option<String>,
@@ -29,7 +29,7 @@ pub struct Draft {
     pub interpreter: Option<String>,
     /// Arguments of the interpreter.
     pub interpreter_args: Option<Vec<String>>,
-    /// How many processes.
+    /// Number of processes.
     pub instances: Option<Instances>,
     /// Fork or cluster.
     pub mode: Option<ExecMode>,
@@ -37,31 +37,31 @@ pub struct Draft {
     pub balance: Balance,
     /// Which ports the workers share.
     pub sharing: Sharing,
-    /// What becomes of connections no worker is ready for.
+    /// Rules for connections that wait for a worker.
     pub queue: QueueRule,
     /// Declared variables, `env_NAME` already merged over `env`.
     pub env: Env,
-    /// Files of more variables, of which the later win; `env` wins over all.
+    /// Files of further variables; later files win over earlier ones, and `env` over all.
     pub env_files: Vec<String>,
     /// Name of the variable that holds the instance number.
     pub instance_var: String,
-    /// When to start again.
+    /// When a process is restarted.
     pub restart: RestartRule,
-    /// How to stop.
+    /// How a process is stopped.
     pub stop: StopRule,
     /// What makes a process ready.
     pub readiness: Readiness,
-    /// How long a process may keep silent.
+    /// Time without `WATCHDOG=1` after which a process counts as hung.
     pub watchdog: Option<Duration>,
-    /// The sockets opened for it, and when none of its processes need run.
+    /// The sockets that pmr opens for the app, and when its processes are stopped as idle.
     pub activation: Activation,
-    /// How health is checked.
+    /// The health check.
     pub health: Option<Health>,
-    /// The apps it needs.
+    /// The apps it depends on.
     pub depends_on: Dependencies,
-    /// What becomes of a reload whose successors fail.
+    /// What a reload does if successors fail.
     pub on_reload_failure: OnReloadFailure,
-    /// What a process may use and touch, and who it is.
+    /// Limits, user and sandbox of a process.
     pub confinement: Confinement,
     /// Where standard output goes.
     pub out: LogTarget,
@@ -69,12 +69,12 @@ pub struct Draft {
     pub err: LogTarget,
     /// One log file for all instances.
     pub merge_logs: Option<bool>,
-    /// False: registered as stopped.
+    /// False: the app is added to the list as stopped.
     pub autostart: bool,
 }
 
 impl Default for Draft {
-    /// What has a default in an app has the same one here.
+    /// Settings with a default in [`AppSpec::new`] have the same default here.
     fn default() -> Draft {
         let app = AppSpec::new("", Program::Binary { path: PathBuf::new() }, PathBuf::new());
         Draft {
@@ -111,8 +111,8 @@ impl Default for Draft {
 }
 
 impl Draft {
-    /// The names the app may come to have, the likeliest first: the one given, or else those its script can give it
-    /// (whether `my app.js` is a file or a command line is only known once it is looked up).
+    /// The names that the app may get, the most likely first: the one that is set, or those that can be derived from
+    /// its script (whether `my app.js` is a file or a command line is known only after it is resolved).
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         match (&self.name, &self.script) {
@@ -125,7 +125,7 @@ impl Draft {
         }
     }
 
-    /// What can still be changed in an app that exists.
+    /// A draft with the settings of an existing app that can be changed.
     pub(super) fn of(spec: &AppSpec) -> Draft {
         Draft {
             env: spec.env.clone(),
@@ -146,7 +146,7 @@ impl Draft {
         }
     }
 
-    /// The counterpart of [`Draft::of`].
+    /// Writes these settings into an existing app; the counterpart of [`Draft::of`].
     pub(super) fn put_into(self, spec: &mut AppSpec) {
         let home = spec.base_env.get("HOME").map(PathBuf::from);
         let place = |target| log_paths::place(target, &spec.cwd, home.as_deref());

@@ -1,18 +1,18 @@
-//! What is said about a key beside how it is read: its topic, the sort of its values, its default, an example and a
-//! sentence. The guide's page of keys, the JSON Schema of config files and the defaults in `--help` are made from it.
+//! The documentation of a key: its topic, the form of its values, its default, an example and a sentence. The guide's
+//! page of keys, the JSON Schema of config files and the defaults in `--help` are generated from it.
 
-use super::members::Member;
+use serde_json::Value;
 
-/// What a reader is told about a key. Never left out of a row.
+/// The documentation of a key. Required in each row.
 #[derive(Debug)]
 pub struct About {
     /// The topic it belongs to.
     pub group: Group,
-    /// The sort of its values.
+    /// The form of its values.
     pub form: Form,
-    /// What holds without the key.
+    /// The default.
     pub fallback: Fallback,
-    /// A value as it stands in a config file: JSON, which is JavaScript as well.
+    /// A value for a config file: JSON, which is JavaScript as well.
     pub example: &'static str,
     /// What the key does: whole sentences in Markdown.
     pub does: &'static str,
@@ -23,28 +23,28 @@ pub struct About {
 pub enum Group {
     /// What is executed, and where.
     Program,
-    /// Variables.
+    /// The variables that processes are started with.
     Environment,
     /// Instances and the ports they share.
     Cluster,
     /// Sockets that are opened for the app.
     Sockets,
-    /// When a process counts as ready or healthy, and which apps come first.
+    /// When a process counts as ready or healthy, and the order of apps.
     Health,
     /// What follows an exit.
     Restarts,
-    /// How a process is ended, and what a failed reload comes to.
+    /// How a process is stopped, and what a failed reload does.
     Stop,
-    /// What a process may use.
+    /// Limits of a process.
     Limits,
-    /// Who a process is and what it may touch.
+    /// User and sandbox of a process.
     Security,
     /// Where its output goes.
     Logs,
 }
 
 impl Group {
-    /// All, in reading order.
+    /// All topics, in the order of the page.
     pub const ALL: [Group; 10] = [
         Group::Program,
         Group::Environment,
@@ -92,7 +92,7 @@ impl Group {
     }
 }
 
-/// The sort of values that a key or a member takes. A number may always be given as a text of digits, too.
+/// The form of values that a key or a member takes. A number may always be written as a text of digits, too.
 #[derive(Clone, Copy, Debug)]
 pub enum Form {
     /// Text that is not blank.
@@ -107,24 +107,24 @@ pub enum Form {
     Variable,
     /// `true` or `false`.
     Boolean,
-    /// A whole number of at least `least`. Where 0 means something else, such as no limit, it is taken as well.
+    /// A whole number of at least `least`. If 0 has another meaning, such as no limit, it is accepted as well.
     Count {
-        /// The least, 0 apart if `zero` says so.
+        /// The minimum, except 0 if `zero` is set.
         least: u32,
-        /// True if 0 is taken, whatever `least` says.
+        /// True if 0 is accepted in any case.
         zero: bool,
     },
-    /// A time of at least so many milliseconds.
+    /// A time with a minimum.
     Time {
-        /// In milliseconds.
+        /// The minimum in milliseconds.
         least: u32,
     },
-    /// A size of at least so many bytes, or 0.
+    /// A size with a minimum, or 0.
     Size {
-        /// In bytes.
+        /// The minimum in bytes.
         least: u32,
     },
-    /// Time of processors.
+    /// Processor time.
     Processors,
     /// A number of processes.
     Instances,
@@ -132,9 +132,9 @@ pub enum Form {
     Choice(&'static [&'static str]),
     /// Whole numbers in a range: one, a list, or a text with commas in between.
     Numbers {
-        /// The least.
+        /// The minimum.
         from: u16,
-        /// The greatest.
+        /// The maximum.
         to: u16,
     },
     /// A list of words, or one text that is split as a shell would.
@@ -145,11 +145,11 @@ pub enum Form {
     Variables,
     /// Addresses of sockets: one or a list.
     Endpoints,
-    /// Apps and how far each has to be.
+    /// Apps, and the condition on each.
     Dependencies,
     /// An object with these members.
     Object(&'static [Member]),
-    /// The same, or a text that says the check in short.
+    /// An object with these members, or the short form of a health check.
     Check(&'static [Member]),
     /// A port, or `host:port`.
     Port,
@@ -158,7 +158,7 @@ pub enum Form {
 }
 
 impl Form {
-    /// The sort in a few words, without its unit.
+    /// The form in a few words, without its unit.
     #[must_use]
     pub fn words(self) -> String {
         match self {
@@ -192,7 +192,7 @@ impl Form {
         }
     }
 
-    /// What a plain number counts, where that needs saying.
+    /// The unit of a plain number, if it has one.
     #[must_use]
     pub fn unit(self) -> Option<&'static str> {
         match self {
@@ -213,6 +213,23 @@ impl Form {
     }
 }
 
+/// A member of an object.
+#[derive(Debug)]
+pub struct Member {
+    /// How it is written.
+    pub name: &'static str,
+    /// The sort of its values.
+    pub form: Form,
+    /// What holds without it.
+    pub fallback: Fallback,
+    /// What it does: a phrase in Markdown.
+    pub does: &'static str,
+    /// What values it takes, for the sentence `expected …`.
+    pub(super) expects: &'static str,
+    /// True if a value is such a one.
+    pub(super) fits: fn(&Value) -> bool,
+}
+
 fn choice(words: &[&str]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("`\"{word}\"`")).collect();
     match quoted.split_last() {
@@ -221,19 +238,19 @@ fn choice(words: &[&str]) -> String {
     }
 }
 
-/// What holds where a key or a member is left out.
+/// The default of a key or a member.
 #[derive(Clone, Copy, Debug)]
 pub enum Fallback {
-    /// The same as if it had this value, which is JSON.
+    /// This value, which is JSON.
     Value(&'static str),
-    /// The same as if it were 0, which means this.
+    /// 0, which has this meaning.
     Zero(&'static str),
-    /// What these words say: it depends on other things, or no value says it.
+    /// A description: the default depends on other settings, or is no value.
     Words(&'static str),
 }
 
 impl Fallback {
-    /// The value, as JSON, that says the same as leaving it out.
+    /// The default as JSON, if it is a value.
     #[must_use]
     pub fn json(self) -> Option<&'static str> {
         match self {
@@ -243,7 +260,7 @@ impl Fallback {
         }
     }
 
-    /// As it stands behind a flag in `--help`; none for what is empty.
+    /// The default after a flag in `--help`; `None` for an empty value.
     #[must_use]
     pub fn short(self) -> Option<&'static str> {
         match self {
@@ -253,7 +270,7 @@ impl Fallback {
         }
     }
 
-    /// As it stands on a page, in Markdown.
+    /// The default on the page, in Markdown.
     #[must_use]
     pub fn words(self) -> String {
         match self {

@@ -1,4 +1,4 @@
-//! One key: a row of the table, and the flag it has on the command line.
+//! A key: a row of the table, and its flag on the command line.
 
 use serde_json::Value;
 
@@ -10,39 +10,39 @@ use super::read::Unfit;
 /// One row of the table.
 #[derive(Debug)]
 pub struct Key {
-    /// How we write it, in snake_case.
+    /// The canonical spelling, in snake_case.
     pub name: &'static str,
     /// Other spellings, in snake_case. The camelCase of each is accepted as well.
     pub aliases: &'static [&'static str],
-    /// What values it takes, for the sentence `expected …`.
+    /// The valid values, for the sentence `expected …`.
     pub expects: &'static str,
-    /// What a reader is told about it.
+    /// Its documentation.
     pub about: About,
-    /// How it is given on the command line, if it can be.
+    /// Its flag on the command line, if it has one.
     pub flag: Option<Flag>,
-    /// Why it cannot be changed by a restart, if so.
+    /// Why it cannot be changed by a restart, if it cannot.
     pub fixed: Option<&'static str>,
     pub(super) set: fn(&mut Draft, &Value) -> Result<(), Unfit>,
-    /// What is wrong inside a value that does not fit, if that can be said.
+    /// Finds the mistake inside a value that is not valid, if the value is an object.
     pub(super) inside: fn(&Value) -> Option<Mistake>,
 }
 
-/// How a key is given on the command line.
+/// The flag of a key.
 #[derive(Clone, Copy, Debug)]
 pub struct Flag {
-    /// Without the dashes.
+    /// The long form, without the dashes.
     pub long: &'static str,
     /// The one-letter form.
     pub short: Option<char>,
     /// More long forms.
     pub aliases: &'static [&'static str],
-    /// What follows it.
+    /// The value after the flag.
     pub takes: Takes,
     /// The line in `--help`.
     pub help: &'static str,
 }
 
-/// What follows a flag. The text is the name of the value in `--help`.
+/// The value after a flag. The text is the name of the value in `--help`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Takes {
     /// One value.
@@ -51,14 +51,14 @@ pub enum Takes {
     Dashed(&'static str),
     /// One value; the flag may be repeated.
     Repeated(&'static str),
-    /// One or more values, parted by spaces or commas.
+    /// One or more values, separated by spaces or commas.
     Several(&'static str),
     /// None: the presence of the flag sets the key to this.
     Nothing(bool),
 }
 
 impl Key {
-    /// Every spelling that config files may use: the name, its camelCase, and both of each alias.
+    /// All spellings in config files: the name, its camelCase, and both of each alias.
     #[must_use]
     pub fn spellings(&self) -> Vec<String> {
         let mut all = Vec::new();
@@ -72,7 +72,7 @@ impl Key {
         all
     }
 
-    /// Sets the key in `draft`, or tells what was expected and what was found. `null` leaves it as it is.
+    /// Sets the key in `draft`. The error has the expected and the found value. `null` changes nothing.
     pub fn set(&self, draft: &mut Draft, value: &Value) -> Result<(), Mistake> {
         let whole = || Mistake::whole(members::expected(self.expects, value));
         match value {
@@ -81,7 +81,7 @@ impl Key {
         }
     }
 
-    /// Checks one word of the command line; what was typed is shown by the caller.
+    /// Checks a value of the command line. The caller adds the found value to the error.
     pub fn check_word(&self, word: &str) -> Result<Value, String> {
         let value = Value::String(word.to_owned());
         (self.set)(&mut Draft::default(), &value).map(|()| value).map_err(|Unfit| format!("expected {}", self.expects))

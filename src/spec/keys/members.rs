@@ -1,27 +1,28 @@
-//! What is wrong inside the value of a key that is an object: which member, and what it takes.
+//! Finds the mistake inside the value of a key that is an object: the member, and what it takes.
 //!
-//! Asked only when a value was found not to fit; the sentence of the key as a whole would be long and say nothing.
+//! Used only for a value that is not valid: the sentence about the key as a whole would be long and would not name the
+//! mistake.
 
 use serde_json::Value;
 
 use super::form::Fallback::{Value as Json, Words, Zero};
-use super::form::{Fallback, Form};
+use super::form::{Fallback, Form, Member};
 use super::objects::{is_check, not_zero, on_fail, probe, retries, share};
 use super::read::{count_or_none, cpu, duration, found, memory_limit, nofile, ports, text};
 use crate::spec::dependency::Condition;
 use crate::spec::target;
 
-/// What is wrong with a value, and where in it.
+/// A mistake in a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
-    /// The member that is wrong; empty if it is the value as a whole.
+    /// The member with the mistake; empty for the value as a whole.
     pub member: String,
-    /// What was expected and what was found.
+    /// The expected and the found value.
     pub what: String,
 }
 
 impl Mistake {
-    /// The value as a whole.
+    /// A mistake of the value as a whole.
     pub(super) fn whole(what: String) -> Mistake {
         Mistake { member: String::new(), what }
     }
@@ -31,22 +32,6 @@ impl std::fmt::Display for Mistake {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.member.is_empty() { f.write_str(&self.what) } else { write!(f, "{}: {}", self.member, self.what) }
     }
-}
-
-/// A member of an object.
-#[derive(Debug)]
-pub struct Member {
-    /// How it is written.
-    pub name: &'static str,
-    /// The sort of its values.
-    pub form: Form,
-    /// What holds without it.
-    pub fallback: Fallback,
-    /// What it does: a phrase in Markdown.
-    pub does: &'static str,
-    /// What values it takes, for the sentence `expected …`.
-    expects: &'static str,
-    fits: fn(&Value) -> bool,
 }
 
 const fn member(
@@ -87,7 +72,7 @@ pub(super) const HEALTH: &[Member] = &[
         "log",
         Form::Text,
         Words("none"),
-        "a line of its output has this text, or fits `/this expression/`; it is awaited once",
+        "a line of its output has this text, or matches `/this expression/`; one match is enough",
         "a line of text, or \"/a regular expression/\"",
         |v| is_probe("log", v),
     ),
@@ -101,7 +86,7 @@ pub(super) const HEALTH: &[Member] = &[
         "start_period",
         Form::Time { least: 0 },
         Json("0"),
-        "a process has at least so long for its first pass",
+        "least time that a process has for its first pass",
         "a time: milliseconds, or a text such as \"30s\"",
         |v| duration(v).is_ok(),
     ),
@@ -109,7 +94,7 @@ pub(super) const HEALTH: &[Member] = &[
         "retries",
         Form::Count { least: 1, zero: false },
         Json("3"),
-        "so many failures in a row make a process unhealthy",
+        "number of failures in a row that make a process unhealthy",
         "a whole number of at least 1",
         |v| retries(v).is_ok(),
     ),
@@ -173,15 +158,15 @@ fn is_probe(name: &str, value: &Value) -> bool {
 
 pub(super) fn of_health(value: &Value) -> Option<Mistake> {
     of_members(value, HEALTH).or_else(|| {
-        let asked: Vec<String> = value
+        let probes: Vec<String> = value
             .as_object()?
             .iter()
             .filter(|(name, value)| !value.is_null() && is_check(name))
             .map(|(name, _)| format!("`{name}`"))
             .collect();
-        let what = match asked.len() {
-            0 => "one of `http`, `tcp`, `exec` and `log` is missing: what shall be asked?".to_owned(),
-            _ => format!("{} exclude each other: keep one", asked.join(" and ")),
+        let what = match probes.len() {
+            0 => "one of `http`, `tcp`, `exec` and `log` is missing".to_owned(),
+            _ => format!("{} exclude each other: keep one", probes.join(" and ")),
         };
         Some(Mistake::whole(what))
     })
@@ -195,7 +180,7 @@ pub(super) fn of_cluster(value: &Value) -> Option<Mistake> {
     of_members(value, CLUSTER)
 }
 
-/// The names of apps are anybody's choice.
+/// The members are names of apps, so only their values are checked.
 pub(super) fn of_dependencies(value: &Value) -> Option<Mistake> {
     value.as_object()?.iter().find_map(|(app, value)| {
         let fits = text(value).is_ok_and(|word| Condition::of_word(&word).is_some());
@@ -204,7 +189,7 @@ pub(super) fn of_dependencies(value: &Value) -> Option<Mistake> {
     })
 }
 
-/// The first member that is unknown or does not fit.
+/// The first member that is unknown or not valid.
 fn of_members(value: &Value, members: &[Member]) -> Option<Mistake> {
     value.as_object()?.iter().find_map(|(name, value)| {
         let what = match members.iter().find(|member| member.name == name) {
@@ -224,7 +209,7 @@ fn unknown(name: &str, members: &[Member]) -> String {
     }
 }
 
-/// What a value was to be, and what it is.
+/// The sentence with the expected and the found value.
 pub(super) fn expected(what: &str, value: &Value) -> String {
     format!("expected {what}, found {}", found(value))
 }
@@ -235,12 +220,12 @@ mod tests {
 
     use super::*;
 
-    fn told(mistake: Option<Mistake>) -> String {
+    fn shown(mistake: Option<Mistake>) -> String {
         mistake.map(|mistake| mistake.to_string()).unwrap_or_default()
     }
 
     #[test]
-    fn the_member_that_is_wrong_is_named() {
+    fn the_mistake_names_its_member() {
         for (value, mistake) in [
             (json!({"http": "/x", "intervall": "5s"}), "intervall: unknown key, did you mean `interval`?"),
             (json!({"http": "/x", "zzz": 1}), "zzz: unknown key; there is `http`, `tcp`, `exec`"),
@@ -251,12 +236,12 @@ mod tests {
             (json!({"interval": 5}), "one of `http`, `tcp`, `exec` and `log` is missing"),
             (json!({"http": "/a", "tcp": 1, "log": null}), "`http` and `tcp` exclude each other: keep one"),
         ] {
-            assert!(told(of_health(&value)).starts_with(mistake), "{value}: {}", told(of_health(&value)));
+            assert!(shown(of_health(&value)).starts_with(mistake), "{value}: {}", shown(of_health(&value)));
         }
-        assert_eq!(told(of_health(&json!("up"))), "");
-        assert_eq!(told(of_limits(&json!({"memory": "300M", "pid": 5}))), "pid: unknown key, did you mean `pids`?");
-        assert_eq!(told(of_cluster(&json!({"share": 1}))), "share: expected \"own\" or \"queue\", found 1");
-        let needs = told(of_dependencies(&json!({"db": "ready", "mq": "helthy"})));
+        assert_eq!(shown(of_health(&json!("up"))), "");
+        assert_eq!(shown(of_limits(&json!({"memory": "300M", "pid": 5}))), "pid: unknown key, did you mean `pids`?");
+        assert_eq!(shown(of_cluster(&json!({"share": 1}))), "share: expected \"own\" or \"queue\", found 1");
+        let needs = shown(of_dependencies(&json!({"db": "ready", "mq": "helthy"})));
         assert_eq!(needs, "mq: expected \"started\", \"ready\", \"healthy\" or \"completed\", found \"helthy\"");
     }
 }

@@ -1,6 +1,6 @@
-//! App keys: how each is spelled, what values it takes, and what it sets. All of it stands in one table ([`table`]);
-//! config files, the command line and a restart with changed options go through it alike, so a key is added in one
-//! row (and the field it sets).
+//! The keys of an app: spelling, valid values, and the field that each sets. They stand in one table ([`table`]), which
+//! is used by config files, the command line and a restart with changed options, so a key is added in one row (and with
+//! the field it sets).
 
 mod draft;
 pub mod form;
@@ -14,30 +14,31 @@ pub mod table;
 use serde_json::Value;
 
 pub use draft::Draft;
+pub use form::Member;
 pub use key::{Flag, Key, Takes};
-pub use members::{Member, Mistake};
+pub use members::Mistake;
 pub use objects::PROBES;
 pub use read::Instances;
 
 use super::{AppSpec, Program, target};
 
-/// What a spelling comes to.
+/// The result of looking up a spelling.
 #[derive(Clone, Debug)]
 pub enum Lookup {
-    /// A key.
+    /// A key that pmr reads.
     Known(&'static Key),
-    /// A key of PM2's that changes nothing here: accepted, without effect.
+    /// A key of PM2 that has no effect in pmr and is accepted.
     Ignored,
-    /// A key of PM2's that is not supported yet. Harmless if its value says `off`.
+    /// A key of PM2 that is not supported yet. Accepted if its value switches the feature off.
     Unsupported,
-    /// No key; and the known spelling nearest to it, if any is near.
+    /// The spelling of no key, of pmr or PM2.
     Unknown {
-        /// Nearest known spelling.
+        /// The nearest known spelling, if one is similar.
         nearest: Option<String>,
     },
 }
 
-/// Finds what a spelling, snake_case or camelCase, stands for.
+/// Looks up a spelling in snake_case or camelCase.
 #[must_use]
 pub fn look_up(spelling: &str) -> Lookup {
     let name = snake_case(spelling);
@@ -52,7 +53,7 @@ pub fn look_up(spelling: &str) -> Lookup {
     }
 }
 
-/// Sentence for a key that is not supported yet.
+/// The error for a key that is not supported yet.
 #[must_use]
 pub fn unsupported(spelling: &str) -> String {
     format!("`{spelling}` is a PM2 key that pmr does not support yet")
@@ -63,7 +64,7 @@ pub(super) fn nearest(name: &str, others: &[&str]) -> Option<String> {
     let spelled = name.replace('-', "_").to_lowercase();
     let keys = table::KEYS.iter().flat_map(|key| std::iter::once(key.name).chain(key.aliases.iter().copied()));
     let all: Vec<&str> = keys.chain(table::UNSUPPORTED.iter().copied()).chain(others.iter().copied()).collect();
-    // A letter more or less, or two swapped, counts as near also in a short word, where likeness is low.
+    // One letter more or less, or two swapped ones, count as near also in a short word, which `similar` would miss.
     let slip = |known: &&str| spelled.len() > 2 && strsim::osa_distance(known, &spelled) == 1;
     let slipped = all.iter().copied().find(|known| *known == spelled).or_else(|| all.iter().copied().find(slip));
     slipped.map(str::to_owned).or_else(|| target::similar(&spelled, &all).into_iter().next())
@@ -84,8 +85,8 @@ fn snake_case(name: &str) -> String {
     snake
 }
 
-/// Changes an existing app as `restart` and `reload` do. All settings are checked before the first is applied: an
-/// error, the key and what is wrong with it, leaves the app as it was.
+/// Changes an existing app for `restart` and `reload`. All settings are checked before the first is applied. An error
+/// has the key and the mistake, and leaves the app unchanged.
 pub fn apply_changes(spec: &mut AppSpec, settings: &[(String, Value)]) -> Result<(), (String, String)> {
     let mut draft = Draft::of(spec);
     for (name, value) in settings {
@@ -94,7 +95,7 @@ pub fn apply_changes(spec: &mut AppSpec, settings: &[(String, Value)]) -> Result
     let mut changed = spec.clone();
     draft.put_into(&mut changed);
     match changed.contradiction() {
-        // What was there before is nobody's fault now.
+        // A contradiction that existed before is not an error of this change.
         Some((key, why)) if !settings.is_empty() => return Err((key.to_owned(), why)),
         Some(_) | None => *spec = changed,
     }

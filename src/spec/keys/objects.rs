@@ -1,4 +1,4 @@
-//! Reads the values of keys that are objects of their own: `health`, `cluster`, `depends_on`.
+//! Parses the values of keys that are objects: `health`, `cluster`, `depends_on`.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ pub(super) fn health(value: &Value) -> Result<Health, Unfit> {
     let Value::Object(object) = value else {
         return Probe::short(&text(value)?).map(Health::new).ok_or(Unfit);
     };
-    let said = || object.iter().filter(|(_, value)| !value.is_null());
-    let mut probes = said().filter_map(|(name, value)| probe(name, value));
+    let set_members = || object.iter().filter(|(_, value)| !value.is_null());
+    let mut probes = set_members().filter_map(|(name, value)| probe(name, value));
     let (Some(probe), None) = (probes.next(), probes.next()) else { return Err(Unfit) };
     let mut health = Health::new(probe?);
-    for (name, value) in said() {
+    for (name, value) in set_members() {
         match name.as_str() {
             _ if is_check(name) => {}
             "interval" => put(&mut health.interval, duration(value).and_then(not_zero))?,
@@ -31,15 +31,15 @@ pub(super) fn health(value: &Value) -> Result<Health, Unfit> {
     Ok(health)
 }
 
-/// The members of `health` that say what is asked: a check has one of them.
+/// The members of `health` that are probes: a check has exactly one of them.
 pub const PROBES: [&str; 4] = ["http", "tcp", "exec", "log"];
 
-/// True for the keys that say what is asked.
+/// True for the members that are probes.
 pub(super) fn is_check(name: &str) -> bool {
     PROBES.contains(&name)
 }
 
-/// What is asked, if this key says it.
+/// Parses a probe; `None` if `name` is no probe.
 pub(super) fn probe(name: &str, value: &Value) -> Option<Result<Probe, Unfit>> {
     let read = match name {
         "http" => text(value).map(|text| Probe::http(&text)),
@@ -76,7 +76,7 @@ pub(super) fn on_fail(value: &Value) -> Result<OnFail, Unfit> {
     }
 }
 
-/// What a cluster shares, in one object.
+/// Parses the object `cluster`.
 pub(super) fn cluster(sharing: &mut Sharing, value: &Value) -> Result<(), Unfit> {
     let Value::Object(object) = value else { return Err(Unfit) };
     for (name, value) in object {
@@ -98,7 +98,7 @@ pub(super) fn share(value: &Value) -> Result<Share, Unfit> {
     }
 }
 
-/// `{db: "healthy"}`, or words such as `db` and `db:healthy`, one or several, parted by commas or in a list.
+/// Parses `{db: "healthy"}`, or texts such as `db` and `db:healthy`, separated by commas or in a list.
 pub(super) fn dependencies(value: &Value) -> Result<Dependencies, Unfit> {
     let words = match value {
         Value::Object(object) => {
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn health_is_a_word_or_an_object() {
+    fn health_is_a_short_form_or_an_object() {
         assert_eq!(health(&json!("/up")), Ok(Health::new(Probe::http("/up").unwrap())));
         assert_eq!(health(&json!("exec:pg_isready -q")), Ok(Health::new(Probe::exec("pg_isready -q").unwrap())));
         let tcp = health(&json!({ "tcp": 5432, "interval": "2s", "retries": 1, "on_fail": "alert" }));

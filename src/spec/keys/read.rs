@@ -1,7 +1,7 @@
-//! JSON values → Rust values, with PM2's leniency: `"4000"` is a number, `"a b"` a list of words, `true` in an
-//! environment the text `true`.
+//! Parses JSON values with PM2's leniency: `"4000"` is a number, `"a b"` a list of words, `true` in an environment the
+//! text `true`.
 //!
-//! A reader says only that a value does not fit; what would have fitted stands in the key's row.
+//! The parsers only report that a value is not valid; the row of the key has the valid values.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,21 +12,21 @@ use crate::spec::activation::Endpoint;
 use crate::spec::value::{parse_bytes, parse_duration, split_words};
 use crate::spec::{Balance, Confinement, Env, ExecMode, LogTarget, OnReloadFailure, Shed};
 
-/// The value does not fit the key.
+/// The value is not valid for the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unfit;
 
-/// Most processes one app may have: beyond this a number is a slip (a port, say) and would take the machine down.
+/// Limit of an app's processes: a larger number is a mistake (a port, for example) and would overload the machine.
 pub const MAX_INSTANCES: u32 = 10_000;
 
-/// How many processes are wanted, before the number of processors is known.
+/// Number of processes, before the number of processors is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Instances {
-    /// As many as there are processors: `max` or 0.
+    /// One for each processor: `max` or 0.
     Max,
     /// This many, at least 1.
     Count(u32),
-    /// As many as there are processors, less this many: `-1`.
+    /// One for each processor, less this number: `-1`.
     AllBut(u32),
 }
 
@@ -42,13 +42,13 @@ impl Instances {
     }
 }
 
-/// Puts what was read in its place.
+/// Assigns a parsed value.
 pub(super) fn put<T>(place: &mut T, read: Result<T, Unfit>) -> Result<(), Unfit> {
     *place = read?;
     Ok(())
 }
 
-/// Any string that can be handed to a program: without a NUL character.
+/// Any string that can be passed to a program: without a NUL character.
 pub(super) fn text(value: &Value) -> Result<String, Unfit> {
     match value {
         Value::String(text) if !text.contains('\0') => Ok(text.clone()),
@@ -56,12 +56,12 @@ pub(super) fn text(value: &Value) -> Result<String, Unfit> {
     }
 }
 
-/// A string that says something.
+/// A string that is not blank.
 pub(super) fn word(value: &Value) -> Result<String, Unfit> {
     text(value).and_then(|text| if text.trim().is_empty() { Err(Unfit) } else { Ok(text) })
 }
 
-/// What stands in lists and messages: one line, not empty, and not the selector that means everything.
+/// A name for lists and messages: one line, not empty, and not `all`.
 pub(super) fn name(value: &Value) -> Result<String, Unfit> {
     let name = match value {
         Value::Number(number) => number_text(number),
@@ -88,7 +88,7 @@ fn whole(value: &Value) -> Result<i64, Unfit> {
     match value {
         Value::Number(number) => match (number.as_i64(), number.as_f64()) {
             (Some(whole), _) => Ok(whole),
-            // 1e3 is a whole number too. Beyond 2^53 a float no longer tells which.
+            // 1e3 is a whole number too. Beyond 2^53 a float does not represent every whole number.
             (None, Some(float)) if float.fract() == 0.0 && float.abs() < 53_f64.exp2() => Ok(float as i64),
             _ => Err(Unfit),
         },
@@ -101,15 +101,16 @@ pub(super) fn count(value: &Value) -> Result<u32, Unfit> {
     whole(value).and_then(|number| u32::try_from(number).map_err(|_| Unfit))
 }
 
-/// A count of which zero means: no limit.
+/// A count; 0 means no limit.
 pub(super) fn count_or_none(value: &Value) -> Result<Option<u32>, Unfit> {
     count(value).map(|count| (count > 0).then_some(count))
 }
 
-/// With fewer files than this no program can start.
+/// Minimum of `nofile`: with fewer open files no program can start.
 const FEWEST_FILES: u32 = 16;
 
-/// With less memory than this no program can start; a smaller number was meant as megabytes.
+/// Minimum of a memory limit in bytes: with less memory no program can start; a smaller number was probably meant as
+/// megabytes.
 const LEAST_MEMORY: u64 = 1 << 20;
 
 pub(super) fn memory_limit(value: &Value) -> Result<Option<u64>, Unfit> {
@@ -120,7 +121,7 @@ pub(super) fn nofile(value: &Value) -> Result<Option<u32>, Unfit> {
     count_or_none(value).and_then(|limit| if limit.is_some_and(|n| n < FEWEST_FILES) { Err(Unfit) } else { Ok(limit) })
 }
 
-/// Processor time in thousandths of one processor, of which zero means: no limit.
+/// Processor time in thousandths of one processor; 0 means no limit.
 pub(super) fn cpu(value: &Value) -> Result<Option<u32>, Unfit> {
     let (number, unit) = match value {
         Value::Number(number) => (number.as_f64().ok_or(Unfit)?, 1000.0),
@@ -131,12 +132,12 @@ pub(super) fn cpu(value: &Value) -> Result<Option<u32>, Unfit> {
         _ => return Err(Unfit),
     };
     let thousandths = (number * unit).round();
-    // More processors than this no machine has; below a hundredth of one the kernel takes no limit.
+    // No machine has more processors than this, and the kernel accepts no limit below a hundredth of one.
     let fits = number == 0.0 || (10.0..=10_000_000.0).contains(&thousandths);
     if fits { Ok((number > 0.0).then_some(thousandths as u32)) } else { Err(Unfit) }
 }
 
-/// All limits in one object.
+/// Parses the object `limits`.
 pub(super) fn limits(confinement: &mut Confinement, value: &Value) -> Result<(), Unfit> {
     let Value::Object(object) = value else { return Err(Unfit) };
     for (name, value) in object {
@@ -152,7 +153,7 @@ pub(super) fn limits(confinement: &mut Confinement, value: &Value) -> Result<(),
     Ok(())
 }
 
-/// Of a user or a group.
+/// A user or a group.
 pub(super) fn name_or_number(value: &Value) -> Result<String, Unfit> {
     match value {
         Value::Number(_) => count(value).map(|number| number.to_string()),
@@ -171,12 +172,12 @@ pub(super) fn duration(value: &Value) -> Result<Duration, Unfit> {
     }
 }
 
-/// A duration of which zero means: not set.
+/// A duration; 0 means not set.
 pub(super) fn duration_or_none(value: &Value) -> Result<Option<Duration>, Unfit> {
     duration(value).map(|duration| (!duration.is_zero()).then_some(duration))
 }
 
-/// A size of which zero means: no limit.
+/// A size; 0 means no limit.
 pub(super) fn bytes_or_none(value: &Value) -> Result<Option<u64>, Unfit> {
     let bytes = match value {
         Value::String(text) => parse_bytes(text).ok_or(Unfit)?,
@@ -257,7 +258,7 @@ pub(super) fn list(value: &Value) -> Result<Vec<String>, Unfit> {
     }
 }
 
-/// A list, or its only item: an address, `NAME=ADDRESS`, or an object of `url`, `name` and `mode`.
+/// One endpoint or a list: an address, `NAME=ADDRESS`, or an object of `url`, `name` and `mode`.
 pub(super) fn endpoints(value: &Value) -> Result<Vec<Endpoint>, Unfit> {
     let one = |value: &Value| match value {
         Value::Object(_) => serde_json::from_value(value.clone()).map_err(|_| Unfit),
@@ -273,7 +274,7 @@ pub(super) fn exit_codes(value: &Value) -> Result<Vec<i32>, Unfit> {
     several(value, exit_code)
 }
 
-/// One, or a list of them, or a string with commas in between.
+/// One value, a list, or a string with commas in between.
 fn several<T>(value: &Value, one: fn(&Value) -> Result<T, Unfit>) -> Result<Vec<T>, Unfit> {
     match value {
         Value::Array(items) => items.iter().map(one).collect(),
@@ -292,7 +293,7 @@ pub(super) fn log_target(value: &Value) -> Result<LogTarget, Unfit> {
     Ok(if path == "/dev/null" || path == "NULL" { LogTarget::Discard } else { LogTarget::File(path.into()) })
 }
 
-/// Environment variables. Lists and objects become JSON text and null the word, as in PM2.
+/// Environment variables. Lists and objects become JSON text, and null the text `null`, as in PM2.
 pub(super) fn variables(value: &Value) -> Result<Env, Unfit> {
     let Value::Object(object) = value else { return Err(Unfit) };
     let one = |(name, value): (&String, &Value)| {
@@ -313,7 +314,7 @@ fn scalar(value: &Value) -> Result<String, Unfit> {
     }
 }
 
-/// As JavaScript would print it: `7`, not `7.0`.
+/// The number as JavaScript prints it: `7`, not `7.0`.
 fn number_text(number: &serde_json::Number) -> String {
     match number.as_f64() {
         Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 1e15 => format!("{float:.0}"),
@@ -321,7 +322,7 @@ fn number_text(number: &serde_json::Number) -> String {
     }
 }
 
-/// What was found instead, in words.
+/// Describes a value for an error.
 pub fn found(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),

@@ -1,4 +1,4 @@
-//! How a row of the table is written.
+//! Constructors of the rows of the table.
 
 use serde_json::Value;
 
@@ -13,8 +13,8 @@ pub(super) const fn key(
     expects: &'static str,
     set: fn(&mut Draft, &Value) -> Result<(), Unfit>,
 ) -> Key {
-    const UNSAID: About = about(Group::Program, Form::Text, Fallback::Words(""), "", "");
-    Key { name, aliases: &[], expects, about: UNSAID, flag: None, fixed: None, set, inside: |_| None }
+    const UNSET: About = about(Group::Program, Form::Text, Fallback::Words(""), "", "");
+    Key { name, aliases: &[], expects, about: UNSET, flag: None, fixed: None, set, inside: |_| None }
 }
 
 pub(super) const fn about(

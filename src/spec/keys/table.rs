@@ -1,7 +1,7 @@
 //! Data table: every key of an app.
 //!
 //! To add a key: give it a field in [`super::Draft`] (or in one of the rules a draft holds) and a row in
-//! [`KEYS`]; take it out of [`UNSUPPORTED`].
+//! [`KEYS`]; remove it from [`UNSUPPORTED`].
 
 use super::form::Fallback::{Value, Words, Zero};
 use super::form::{Form, Group};
@@ -26,10 +26,10 @@ pub static KEYS: &[Key] = &[
             Words("none: it is required"),
             "\"app.js\"",
             "What is run: the path of a script or a program, or a command line. A file is run by \
-             the interpreter that fits it; text with spaces that is no file is run by the shell.",
+             the interpreter for its type; text with spaces that is no file is run by the shell.",
         ))
         .aliases(&["exec", "cmd", "command"])
-        .fixed(ANEW),
+        .fixed(FIXED),
     key("name", "a name: one line of text, not `all`", |d, v| put(&mut d.name, name(v).map(Some)))
         .about(about(
             Group::Program,
@@ -40,7 +40,7 @@ pub static KEYS: &[Key] = &[
              namespace have different names.",
         ))
         .flag(takes("name", "NAME", "Name of the app").short('n'))
-        .fixed(ANEW),
+        .fixed(FIXED),
     key("namespace", "a name: one line of text, not `all`", |d, v| put(&mut d.namespace, name(v).map(Some)))
         .about(about(
             Group::Program,
@@ -51,7 +51,7 @@ pub static KEYS: &[Key] = &[
              its apps.",
         ))
         .flag(takes("namespace", "NAME", "Group the app belongs to"))
-        .fixed(ANEW),
+        .fixed(FIXED),
     key("instances", "a whole number of at most 10000, or \"max\"", |d, v| {
         put(&mut d.instances, instances(v).map(Some))
     })
@@ -60,11 +60,11 @@ pub static KEYS: &[Key] = &[
         Form::Instances,
         Words("1"),
         "\"max\"",
-        "How many processes. `\"max\"` or 0 is one for each processor, -1 one fewer. With \
+        "Number of processes. `\"max\"` or 0 is one for each processor, -1 one fewer. With \
              this key the app is a cluster, unless `exec_mode` says otherwise.",
     ))
     .flag(
-        dashed("instances", "N", "How many processes: a number, `max` (or 0) for one per CPU, -1 for one fewer")
+        dashed("instances", "N", "Number of processes: a number, `max` (or 0) for one per CPU, -1 for one fewer")
             .short('i'),
     )
     .fixed("the number of processes is changed by `pmr scale`"),
@@ -77,7 +77,7 @@ pub static KEYS: &[Key] = &[
             "`cluster`: the processes share their ports. `fork`: they do not.",
         ))
         .flag(takes("exec-mode", "MODE", "`cluster`: the processes share their ports; `fork`: they do not"))
-        .fixed(ANEW),
+        .fixed(FIXED),
     key("execute_command", BOOL, |d, v| {
         if boolean(v)? {
             d.mode = Some(ExecMode::Fork);
@@ -86,50 +86,50 @@ pub static KEYS: &[Key] = &[
     })
     .about(about(Group::Cluster, Form::Boolean, Value("false"), "true", "`true` is the same as `exec_mode: \"fork\"`."))
     .flag(sets(true, "execute-command", "The same as --exec-mode fork").short('x'))
-    .fixed(ANEW),
+    .fixed(FIXED),
     key("balance", "\"round_robin\", \"sticky\", \"least\" or \"shared\"", |d, v| put(&mut d.balance, balance(v)))
         .about(about(
             Group::Cluster,
             Form::Choice(&["round_robin", "sticky", "least", "shared"]),
             Value("\"round_robin\""),
             "\"least\"",
-            "How a cluster's connections are dealt out: in turn, by the address of the client \
+            "How connections are distributed to the workers: in turn, by the address of the client \
              (`sticky`), to the worker with the fewest open connections (`least`: in Node and on \
              pmr's own channel), or not at all (`shared`: the workers accept them themselves).",
         ))
         .flag(takes(
             "balance",
             "HOW",
-            "How a cluster's connections are dealt out: `round_robin`, `sticky` by client \
+            "How connections are distributed to the workers: `round_robin`, `sticky` by client \
              address, `least` open connections first (in Node and on pmr's own channel), or \
              `shared`: workers accept them themselves",
         ))
-        .fixed(ANEW),
+        .fixed(FIXED),
     key("backlog", "a whole number", |d, v| put(&mut d.queue.backlog, count_or_none(v)))
         .about(about(
             Group::Cluster,
             Form::Count { least: 0, zero: true },
             Words("511 where pmr accepts, else 1024, or what the app asks for"),
             "4096",
-            "Shortest accept queue of a cluster's ports, in connections.",
+            "Minimum length of the accept queue of a cluster's ports, in connections.",
         ))
-        .flag(takes("backlog", "N", "Shortest accept queue of a cluster's ports"))
-        .fixed(ANEW),
+        .flag(takes("backlog", "N", "Minimum length of the accept queue of a cluster's ports"))
+        .fixed(FIXED),
     key("max_connections", "a whole number", |d, v| put(&mut d.queue.max_connections, count_or_none(v)))
         .about(about(
             Group::Cluster,
             Form::Count { least: 0, zero: true },
             Zero("no limit"),
             "1000",
-            "Most open connections of one worker, in Node or on pmr's own channel. More \
+            "Limit of open connections of one worker, in Node or on pmr's own channel. More \
              connections wait.",
         ))
         .flag(takes(
             "max-connections",
             "N",
-            "Most open connections of a worker, in Node or on pmr's own channel; more wait",
+            "Limit of open connections of a worker, in Node or on pmr's own channel; more wait",
         ))
-        .fixed(ANEW),
+        .fixed(FIXED),
     key("queue_timeout", TIME, |d, v| put(&mut d.queue.timeout, duration_or_none(v)))
         .about(about(
             Group::Cluster,
@@ -139,18 +139,18 @@ pub static KEYS: &[Key] = &[
             "How long a connection waits for a worker of a cluster, or at an address of `listen`.",
         ))
         .flag(takes("queue-timeout", "TIME", "How long a connection waits for a worker of a cluster, or at --listen"))
-        .fixed(ANEW),
+        .fixed(FIXED),
     key("on_queue_timeout", "\"503\" or \"close\"", |d, v| put(&mut d.queue.shed, shed(v)))
         .about(about(
             Group::Cluster,
             Form::Choice(&["503", "close"]),
             Value("\"503\""),
             "\"close\"",
-            "What a connection gets whose `queue_timeout` is over: `503`, a plain HTTP response, \
-             or `close`.",
+            "What happens to a connection after the `queue_timeout`: `503` sends a plain HTTP \
+                 response, `close` closes it.",
         ))
-        .flag(takes("on-queue-timeout", "WHAT", "What it gets then: `503`, a plain HTTP response, or `close`"))
-        .fixed(ANEW),
+        .flag(takes("on-queue-timeout", "WHAT", "After that time: `503`, a plain HTTP response, or `close`"))
+        .fixed(FIXED),
     key("cluster", "an object of `ports` (numbers from 1 to 65535) and `share` (\"own\" or \"queue\")", |d, v| {
         cluster(&mut d.sharing, v)
     })
@@ -188,12 +188,12 @@ pub static KEYS: &[Key] = &[
         .about(about(
             Group::Program,
             Form::Path,
-            Words("where you are"),
+            Words("the current directory"),
             "\"/srv/api\"",
-            "Working directory of the app. Relative paths of other keys begin here.",
+            "Working directory of the app. Relative paths of other keys start here.",
         ))
         .flag(takes("cwd", "DIR", "Working directory of the app"))
-        .fixed(ANEW),
+        .fixed(FIXED),
     key("args", "a list of strings, or one string with balanced quotes", |d, v| put(&mut d.args, words(v).map(Some)))
         .about(about(Group::Program, Form::Words, Value("[]"), "[\"--port\", \"3000\"]", "Arguments of the app.")),
     key("interpreter", "the name or path of an interpreter, or \"none\"", |d, v| {
@@ -208,7 +208,7 @@ pub static KEYS: &[Key] = &[
     ))
     .aliases(&["exec_interpreter"])
     .flag(takes("interpreter", "PROGRAM", "What runs the script; `none` executes it directly"))
-    .fixed(ANEW),
+    .fixed(FIXED),
     key("interpreter_args", "a list of strings, or one string with balanced quotes", |d, v| {
         put(&mut d.interpreter_args, words(v).map(Some))
     })
@@ -217,7 +217,7 @@ pub static KEYS: &[Key] = &[
         Form::Words,
         Value("[]"),
         "\"--max-old-space-size=512\"",
-        "Arguments of the interpreter, which stand before the script.",
+        "Arguments of the interpreter, before the script.",
     ))
     .aliases(&["node_args"])
     .flag(dashed("interpreter-args", "ARGS", "Arguments of the interpreter, in quotes").aliases(&["node-args"])),
@@ -239,7 +239,7 @@ pub static KEYS: &[Key] = &[
             Form::Paths,
             Value("[]"),
             "\".env\"",
-            "Files of environment variables. Of several files the later one wins.",
+            "Files of environment variables. Later files win over earlier ones.",
         ))
         .flag(repeated("env-file", "FILE", "Read environment variables from FILE (may be repeated)"))
         .fixed("files of variables are read by `pmr start` only"),
@@ -249,10 +249,10 @@ pub static KEYS: &[Key] = &[
             Form::Variable,
             Value("\"NODE_APP_INSTANCE\""),
             "\"WORKER\"",
-            "Variable in which a process finds its number among the instances, counted from 0.",
+            "Variable with the number of the process among the instances, counted from 0.",
         ))
-        .flag(takes("instance-var", "VAR", "Variable that holds the instance's number"))
-        .fixed(ANEW),
+        .flag(takes("instance-var", "VAR", "Variable with the number of the instance"))
+        .fixed(FIXED),
     key("autostart", BOOL, |d, v| put(&mut d.autostart, boolean(v)))
         .about(about(
             Group::Restarts,
@@ -268,17 +268,17 @@ pub static KEYS: &[Key] = &[
             Form::Boolean,
             Value("true"),
             "false",
-            "`false` leaves a process stopped that has ended.",
+            "`false`: a process that has ended stays stopped.",
         ))
-        .flag(sets(false, "no-autorestart", "Do not start the app again when it exits")),
+        .flag(sets(false, "no-autorestart", "Do not restart the app when it exits")),
     key("max_restarts", "a whole number", |d, v| put(&mut d.restart.max_restarts, count(v)))
         .about(about(
             Group::Restarts,
             Form::Count { least: 0, zero: true },
             Value("16"),
             "5",
-            "So many unstable restarts in a row end in the state `errored`: the process is \
-             started no more.",
+            "Limit of unstable restarts in a row. After that the process has the state `errored` \
+                 and is not restarted.",
         ))
         .flag(takes("max-restarts", "N", "Give up after N unstable restarts")),
     key("min_uptime", "a time of at least 100 (milliseconds), such as 5000 or \"5s\"", |d, v| {
@@ -314,9 +314,9 @@ pub static KEYS: &[Key] = &[
         Form::Numbers { from: 0, to: 255 },
         Value("[]"),
         "[0, 143]",
-        "Exit codes after which a process is not started again.",
+        "Exit codes after which a process is not restarted.",
     ))
-    .flag(several("stop-exit-codes", "CODE", "Exit codes after which the app is not started again")),
+    .flag(several("stop-exit-codes", "CODE", "Exit codes after which the app is not restarted")),
     key("max_memory_restart", "a size such as \"300M\", \"1G\" or a number of bytes", |d, v| {
         put(&mut d.restart.max_memory, bytes_or_none(v))
     })
@@ -375,18 +375,18 @@ pub static KEYS: &[Key] = &[
             Form::Count { least: 0, zero: true },
             Zero("no limit"),
             "100",
-            "How many processes and threads a process may become, itself included.",
+            "Limit of processes and threads of a process, itself included.",
         ))
-        .flag(takes("pids", "N", "How many processes and threads a process may become, itself included")),
+        .flag(takes("pids", "N", "Limit of processes and threads of a process, itself included")),
     key("nofile", "a whole number of at least 16", |d, v| put(&mut d.confinement.nofile, nofile(v)))
         .about(about(
             Group::Limits,
             Form::Count { least: 16, zero: true },
             Zero("no limit of its own"),
             "65536",
-            "How many files a process may have open.",
+            "Limit of open files of a process.",
         ))
-        .flag(takes("nofile", "N", "How many files a process may have open")),
+        .flag(takes("nofile", "N", "Limit of open files of a process")),
     key("uid", "the name or number of a user", |d, v| put(&mut d.confinement.user, name_or_number(v).map(Some)))
         .about(about(
             Group::Security,
@@ -413,16 +413,16 @@ pub static KEYS: &[Key] = &[
             Form::Boolean,
             Value("false"),
             "true",
-            "`true`: nothing that the app executes gains privileges.",
+            "`true`: no program that the app executes gains privileges.",
         ))
-        .flag(sets(true, "no-new-privs", "Nothing the app executes gains privileges")),
+        .flag(sets(true, "no-new-privs", "No program that the app executes gains privileges")),
     key("read_only_paths", "a path, or a list of paths", |d, v| put(&mut d.confinement.read_only_paths, paths(v)))
         .about(about(
             Group::Security,
             Form::Paths,
             Value("[]"),
             "[\"/srv/api\", \"/etc\"]",
-            "Paths that the app cannot change, and all that is in them.",
+            "Paths that the app cannot change, including everything in them.",
         ))
         .flag(repeated("read-only-path", "PATH", "The app cannot change PATH or anything in it (may be repeated)")),
     key("private_tmp", BOOL, |d, v| put(&mut d.confinement.private_tmp, boolean(v)))
@@ -431,9 +431,9 @@ pub static KEYS: &[Key] = &[
             Form::Boolean,
             Value("false"),
             "true",
-            "`true`: the app has `/tmp` and `/var/tmp` for itself.",
+            "`true`: the app has its own `/tmp` and `/var/tmp`.",
         ))
-        .flag(sets(true, "private-tmp", "The app has /tmp and /var/tmp for itself")),
+        .flag(sets(true, "private-tmp", "The app has its own /tmp and /var/tmp")),
     key("kill_timeout", TIME, |d, v| put(&mut d.stop.kill_timeout, duration(v)))
         .about(about(
             Group::Stop,
@@ -478,7 +478,7 @@ pub static KEYS: &[Key] = &[
             Form::Boolean,
             Value("false"),
             "true",
-            "`true`: a process is ready when it says so, by the message `ready` on its IPC \
+            "`true`: a process is ready when it reports so, by the message `ready` on its IPC \
              channel or by `READY=1` to `NOTIFY_SOCKET`.",
         ))
         .flag(sets(true, "wait-ready", "A process is ready when it sends the message `ready`")),
@@ -497,13 +497,13 @@ pub static KEYS: &[Key] = &[
             Form::Time { least: 0 },
             Zero("off"),
             "\"30s\"",
-            "A process that has not sent `WATCHDOG=1` to `NOTIFY_SOCKET` for so long is started \
-             again.",
+            "A process that has not sent `WATCHDOG=1` to `NOTIFY_SOCKET` for this time is \
+                 restarted.",
         ))
         .flag(takes(
             "watchdog",
             "TIME",
-            "Start a process again that has not sent WATCHDOG=1 to NOTIFY_SOCKET for so long",
+            "Restart a process that has not sent WATCHDOG=1 to NOTIFY_SOCKET for this time",
         )),
     key(
         "listen",
@@ -516,31 +516,31 @@ pub static KEYS: &[Key] = &[
         Form::Endpoints,
         Value("[]"),
         "[\"tcp://0.0.0.0:8080\", \"unix:///run/api.sock\"]",
-        "Sockets that pmr opens for the app, which finds them from descriptor 3 on: \
+        "Sockets that pmr opens for the app, which inherits them from descriptor 3 on: \
              `tcp://HOST:PORT`, `udp://HOST:PORT` or `unix:///PATH`, or an object of `url`, \
              `name` and `mode` (octal permissions of a Unix path).",
     ))
     .flag(repeated(
         "listen",
         "ADDRESS",
-        "Open tcp://HOST:PORT, udp://HOST:PORT or unix:///PATH for the app, which finds it \
-             at fd 3 (may be repeated)",
+        "Open tcp://HOST:PORT, udp://HOST:PORT or unix:///PATH for the app, which inherits it \
+             as fd 3 (may be repeated)",
     ))
-    .fixed(ANEW),
+    .fixed(FIXED),
     key("idle_timeout", TIME, |d, v| put(&mut d.activation.idle_timeout, duration_or_none(v)))
         .about(about(
             Group::Sockets,
             Form::Time { least: 0 },
             Zero("off"),
             "\"10m\"",
-            "After so long without a connection to an address of `listen` the processes are \
-             stopped. The next connection starts them.",
+            "Time without a connection to an address of `listen` after which the processes are \
+                 stopped. The next connection starts them.",
         ))
         .flag(takes(
             "idle-timeout",
             "TIME",
-            "Stop processes after so long without a connection to a --listen address; the next \
-             one starts them",
+            "Stop processes after this time without a connection to a --listen address; the next \
+                 one starts them",
         )),
     key("min_instances", "a whole number", |d, v| put(&mut d.activation.min_instances, count(v).map(Some)))
         .about(about(
@@ -548,9 +548,9 @@ pub static KEYS: &[Key] = &[
             Form::Count { least: 0, zero: true },
             Words("0"),
             "1",
-            "How many processes stay after the `idle_timeout`.",
+            "Number of processes that stay after the `idle_timeout`.",
         ))
-        .flag(takes("min-instances", "N", "How many processes stay after the idle timeout")),
+        .flag(takes("min-instances", "N", "Number of processes that stay after the idle timeout")),
     key(
         "health",
         "a path or URL (\"/healthz\"), \"tcp:PORT\", \"exec:COMMAND\" or \"log:TEXT\", or an \
@@ -565,20 +565,20 @@ pub static KEYS: &[Key] = &[
         Form::Check(HEALTH),
         Words("no check"),
         "{ \"http\": \"/healthz\", \"interval\": \"5s\" }",
-        "A process is ready, and healthy, when it passes this check. In short: a path or \
-             URL, `\"tcp:PORT\"`, `\"exec:COMMAND\"`, `\"log:TEXT\"` or `\"log:/REGEX/\"`. In \
-             full: an object of one of `http`, `tcp`, `exec` and `log`, with settings.",
+        "A process is ready and healthy when it passes this check. Short form: a path or \
+             URL, `\"tcp:PORT\"`, `\"exec:COMMAND\"`, `\"log:TEXT\"` or `\"log:/REGEX/\"`. Full \
+             form: an object of one of `http`, `tcp`, `exec` and `log`, with settings.",
     ))
     .inside(of_health)
     .flag(takes(
         "health",
         "CHECK",
-        "Ready, and healthy, is only who passes: a GET of PATH or URL, tcp:PORT, \
+        "A process is ready and healthy when it passes: a GET of PATH or URL, tcp:PORT, \
              exec:COMMAND, log:TEXT, log:/REGEX/",
     )),
     key(
         "depends_on",
-        "names of apps, such as \"db\" (it is to be ready) or \"db:healthy\", or an object \
+        "names of apps, such as \"db\" (it must be ready) or \"db:healthy\", or an object \
              such as {db: \"healthy\"}, of \"started\", \"ready\", \"healthy\" and \"completed\"",
         |d, v| put(&mut d.depends_on, dependencies(v)),
     )
@@ -588,8 +588,8 @@ pub static KEYS: &[Key] = &[
         Value("{}"),
         "{ \"db\": \"healthy\" }",
         "Apps that are started before this one and stopped after it. It waits until each of \
-             them is `started`, `ready` (if nothing is said), `healthy` or `completed`. In \
-             short: `\"db\"`, `\"db:healthy\"`, or a list of those.",
+             them is `started`, `ready` (the default), `healthy` or `completed`. Short \
+             form: `\"db\"`, `\"db:healthy\"`, or a list of those.",
     ))
     .inside(of_dependencies)
     .flag(repeated(
@@ -606,13 +606,13 @@ pub static KEYS: &[Key] = &[
         Form::Choice(&["rollback", "pause", "continue"]),
         Value("\"rollback\""),
         "\"pause\"",
-        "What a reload comes to whose new processes fail: `rollback` to the release before, \
-             `pause` as it is, or `continue` with the others.",
+        "What a reload does when new processes fail: `rollback` to the previous release, \
+             `pause` and leave the processes as they are, or `continue` with the others.",
     ))
     .flag(takes(
         "on-reload-failure",
         "WHAT",
-        "When a new release fails: `rollback` to the one before, `pause` or `continue`",
+        "When a new release fails: `rollback` to the previous one, `pause` or `continue`",
     )),
     key("out_file", "the path of a file", |d, v| put(&mut d.out, log_target(v)))
         .about(about(
@@ -620,20 +620,20 @@ pub static KEYS: &[Key] = &[
             Form::Path,
             Words("`logs/NAME-out.log` in pmr's home"),
             "\"/var/log/api/out.log\"",
-            "Where standard output goes. `/dev/null` discards it.",
+            "File for standard output. `/dev/null` discards it.",
         ))
         .aliases(&["out", "output", "out_log"])
-        .flag(takes("output", "FILE", "Where standard output goes; /dev/null discards it").short('o')),
+        .flag(takes("output", "FILE", "File for standard output; /dev/null discards it").short('o')),
     key("error_file", "the path of a file", |d, v| put(&mut d.err, log_target(v)))
         .about(about(
             Group::Logs,
             Form::Path,
             Words("`logs/NAME-error.log` in pmr's home"),
             "\"/var/log/api/error.log\"",
-            "Where standard error goes. `/dev/null` discards it.",
+            "File for standard error. `/dev/null` discards it.",
         ))
         .aliases(&["error", "err", "err_file", "err_log"])
-        .flag(takes("error", "FILE", "Where standard error goes; /dev/null discards it").short('e')),
+        .flag(takes("error", "FILE", "File for standard error; /dev/null discards it").short('e')),
     key("merge_logs", BOOL, |d, v| put(&mut d.merge_logs, boolean(v).map(Some)))
         .about(about(
             Group::Logs,
@@ -647,8 +647,8 @@ pub static KEYS: &[Key] = &[
         .flag(sets(true, "merge-logs", "One log file for all processes of the app")),
 ];
 
-/// Keys of PM2's that change nothing here: informational, internal, about its monitoring service, or (the last row)
-/// without effect unless `watch` is on, which is refused itself.
+/// Keys of PM2 without effect in pmr: informational, internal, about its monitoring service, or (the last row) without
+/// effect unless `watch` is on, which is refused itself.
 pub static IGNORED: &[&str] = &[
     "vizion",
     "pmx",
@@ -677,7 +677,7 @@ pub static IGNORED: &[&str] = &[
     "watch_delay",
 ];
 
-/// Flags of PM2's that change nothing here.
+/// Flags of PM2 without effect in pmr.
 pub static IGNORED_FLAGS: &[&str] = &[
     "no-vizion",
     "no-pmx",
@@ -691,7 +691,7 @@ pub static IGNORED_FLAGS: &[&str] = &[
     "deep-monitoring",
 ];
 
-/// Keys of PM2's that mean something and have no counterpart here yet.
+/// Keys of PM2 with an effect that pmr does not have yet.
 pub static UNSUPPORTED: &[&str] = &[
     "name_prefix",
     "filter_env",
@@ -711,7 +711,7 @@ pub static UNSUPPORTED: &[&str] = &[
     "watch",
 ];
 
-const ANEW: &str = "it is fixed while the app exists: delete the app and start it anew, or start it \
+const FIXED: &str = "it is fixed while the app exists: delete the app and start it again, or start it \
              from a config file";
 const BOOL: &str = "true or false";
 const TIME: &str = "a time: milliseconds, or a text such as \"500ms\", \"10s\" or \"5m\"";

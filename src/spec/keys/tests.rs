@@ -1,4 +1,4 @@
-//! The table is sound, every row reads what it should, and changes to an app are all or nothing.
+//! The table is consistent, every row parses its values, and changes to an app are all or nothing.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -33,7 +33,7 @@ fn shares(ports: &[u16]) -> Sharing {
 }
 
 #[test]
-fn no_spelling_and_no_flag_means_two_things() {
+fn spellings_and_flags_are_unique() {
     let mut spellings = BTreeSet::new();
     let mut flags = BTreeSet::new();
     for key in KEYS {
@@ -100,7 +100,7 @@ fn the_nearest_key_is_suggested() {
 }
 
 #[test]
-fn values_are_read() {
+fn values_are_parsed_into_the_draft() {
     let env = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<Env>();
     let texts = |words: &[&str]| Some(words.iter().map(ToString::to_string).collect::<Vec<_>>());
     let millis = Duration::from_millis;
@@ -201,7 +201,7 @@ fn values_are_read() {
 }
 
 #[test]
-fn what_does_not_fit_is_told() {
+fn errors_name_the_expected_and_the_found_value() {
     for (name, value, why) in [
         ("instances", json!("many"), r#"expected a whole number of at most 10000, or "max", found "many""#),
         ("instances", json!(1.5), r#"expected a whole number of at most 10000, or "max", found 1.5"#),
@@ -291,7 +291,7 @@ fn no_value_makes_any_key_panic() {
 }
 
 #[test]
-fn changes_are_applied_together() {
+fn all_changes_are_applied_together() {
     let mut spec = sample();
     spec.env.insert("KEPT".into(), "1".into());
     std::sync::Arc::make_mut(&mut spec.base_env).insert("HOME".into(), "/home/u".into());
@@ -323,7 +323,7 @@ fn changes_are_applied_together() {
 }
 
 #[test]
-fn one_bad_change_changes_nothing() {
+fn a_change_with_a_mistake_leaves_the_app_unchanged() {
     let line = Program::CommandLine { line: "sleep 1".into(), shell: "/bin/sh".into() };
     let binary = Program::Binary { path: "/bin/sleep".into() };
     for (program, key, value, why) in [
@@ -338,7 +338,7 @@ fn one_bad_change_changes_nothing() {
             None,
             "cwd",
             json!("/x"),
-            "it is fixed while the app exists: delete the app and start it anew, or start it from a config file",
+            "it is fixed while the app exists: delete the app and start it again, or start it from a config file",
         ),
         (None, "env_file", json!("x"), "files of variables are read by `pmr start` only"),
         (None, "watch", json!(true), "`watch` is a PM2 key that pmr does not support yet"),
@@ -355,7 +355,7 @@ fn one_bad_change_changes_nothing() {
 }
 
 #[test]
-fn instances_on_a_machine() {
+fn the_number_of_instances_depends_on_the_processors() {
     for (instances, cpus, count) in [
         (Instances::Max, 8, 8),
         (Instances::Max, 0, 1),

@@ -1,11 +1,11 @@
-//! Values: what is read, what is refused, and that nothing people type makes a reader panic.
+//! Values that are parsed, values that are refused, and texts that must not make a parser panic.
 
 use std::time::Duration;
 
 use super::{LONGEST, parse_bytes, parse_duration, split_words};
 
 #[test]
-fn times_are_read_and_refused() {
+fn times_are_parsed_or_refused() {
     for (text, millis) in [
         ("0", 0),
         ("1600", 1600),
@@ -24,7 +24,7 @@ fn times_are_read_and_refused() {
 }
 
 #[test]
-fn sizes_are_read_and_refused() {
+fn sizes_are_parsed_or_refused() {
     for (text, bytes) in [
         ("0", 0),
         ("1048576", 1 << 20),
@@ -44,7 +44,7 @@ fn sizes_are_read_and_refused() {
 }
 
 #[test]
-fn what_is_written_is_read_back() {
+fn numbers_and_times_are_parsed_back() {
     let mut number: u64 = 1;
     for _ in 0..5_000 {
         number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -82,7 +82,7 @@ fn words_are_split_as_a_shell_would() {
     }
 }
 
-/// A fixed sequence of strings made of what such values are made of, and of what they are not.
+/// A fixed sequence of strings of characters that occur in such values, and of others.
 fn garbage() -> impl Iterator<Item = String> {
     let letters: Vec<char> = "0123456789.-+eEkKmMgGsShH \"'\\\t\u{0}é٣🦀x".chars().collect();
     let mut state: u64 = 42;

@@ -3,10 +3,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{Kind, Operation};
+use super::kind::Kind;
+use super::state::Operation;
 use crate::protocol::{EventKind, ReportLine, Stage, UnderWay, Verdict};
+use crate::supervisor::id::{AppId, ProcessId, Ticket};
+use crate::supervisor::input::Effect;
+use crate::supervisor::moment::Moment;
 use crate::supervisor::persist::RecordKey;
-use crate::supervisor::{AppId, Effect, Moment, Process, ProcessId, Supervisor, Ticket};
+use crate::supervisor::process::Process;
+use crate::supervisor::state::Supervisor;
 
 impl Supervisor {
     /// Puts an operation into its app's queue and lets it begin if it may.
@@ -31,7 +36,7 @@ impl Supervisor {
             last.kind == Kind::Reload && !last.begun && all && newer.ticket.is_some()
         };
         let name = entry.spec.name.clone();
-        // An event says at once why nothing happens; the first process stands for all.
+        // An event reports at once why nothing happens; it names the first process for all.
         let first = newer.pending.front().copied().filter(|_| newer.ticket.is_some());
         let tell = |effects: &mut Vec<Effect>, why| {
             effects.extend(first.map(|process| Effect::Publish { process, kind: EventKind::Held { why } }));
@@ -62,9 +67,9 @@ impl Supervisor {
         }
     }
 
-    /// Takes the processes of a `newer` stop or delete out of every operation of the app, before it is enqueued. What has
-    /// not begun and has nothing left to do never begins, and neither does a scale that waits while the whole app is taken
-    /// down.
+    /// Takes the processes of a `newer` stop or delete out of every operation of the app, before it is enqueued. What
+    /// has not begun and has nothing left to do never begins, and neither does a scale that waits while the whole app
+    /// is taken down.
     pub(crate) fn supersede(&mut self, app: AppId, newer: &Operation) {
         let whole = self.staying(app).iter().all(|id| newer.concerns(*id));
         let Some(entry) = self.apps.get_mut(&app) else { return };
@@ -173,7 +178,7 @@ impl Supervisor {
         let same = wait.report.lines.iter_mut().find(|old| old.id == line.id && old.verb == line.verb);
         match same.map(|old| &mut old.verdict) {
             Some(Verdict::Failed { reason, .. }) if line.verdict == Verdict::RolledBack => {
-                reason.push_str("; the release before was started again");
+                reason.push_str("; the previous release was started again");
             }
             Some(old) if *old == Verdict::Done => *old = line.verdict,
             Some(_) | None => wait.report.lines.push(line),

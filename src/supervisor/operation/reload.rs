@@ -2,180 +2,25 @@
 //!
 //! What tells the releases apart is the number of the run: runs begun after the operation began are of the new one.
 //! A canary's predecessor serves on beside it until the watch is over, so that taking it back costs nothing, also where
-//! only the files of the app have changed and nobody could start the release before once more.
+//! only the files of the app have changed and the previous release could not be started again.
 
 mod stderr_counts;
 #[cfg(test)]
 mod tests;
+pub(super) mod transaction;
 
-use std::time::Duration;
-
-use serde::{Deserialize, Serialize};
-
-use super::{Kind, Operation, outcome};
-use crate::protocol::{Canary, EventKind, Rollout, Run, Verdict};
-use crate::spec::{OnReloadFailure, value};
+use super::kind::Kind;
+use super::outcome::outcome;
+use super::state::Operation;
+use crate::protocol::{EventKind, Run, Verdict};
+use crate::spec::OnReloadFailure;
+use crate::supervisor::id::{AppId, ProcessId};
+use crate::supervisor::input::Effect;
+use crate::supervisor::moment::Moment;
 use crate::supervisor::persist::RecordKey;
-use crate::supervisor::process::Promotion;
-use crate::supervisor::{AppId, Effect, Goal, Moment, Process, ProcessId, State, Supervisor};
-use stderr_counts::StderrCounts;
-
-/// How a reload is to go, and how far it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Transaction {
-    /// Goes on whatever fails.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    force: bool,
-    /// How many processes are replaced first, and how long their successors are watched.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    canary: Option<Canary>,
-    /// How long the first has to run before the others follow, where a process has nothing to prove readiness with.
-    #[serde(default, with = "value::millis_option", skip_serializing_if = "Option::is_none")]
-    settling: Option<Duration>,
-    /// The last run given before it began.
-    #[serde(default)]
-    last_run: u64,
-    /// When it began.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    since: Option<Moment>,
-    #[serde(default)]
-    phase: Phase,
-}
-
-/// How far a reload is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Phase {
-    /// Replacing one after another.
-    #[default]
-    Rolling,
-    /// Replacing the first few and watching them.
-    Canary {
-        /// How many are not replaced yet.
-        left: u32,
-        /// Those that are ready.
-        watched: Vec<(ProcessId, Run)>,
-        /// When the watch is over, once all of them are ready.
-        until: Option<Moment>,
-        /// What is written to standard error in that time.
-        #[serde(default, skip_serializing_if = "StderrCounts::is_empty")]
-        errors: StderrCounts,
-    },
-    /// A successor failed: what has been replaced is brought back.
-    RollingBack {
-        /// False if the two releases cannot serve side by side.
-        same_mode: bool,
-        /// False if only the files of the app are others: there is no spec to go back to.
-        changed: bool,
-    },
-}
-
-impl Transaction {
-    pub(super) fn new(rollout: &Rollout) -> Transaction {
-        Transaction { force: rollout.force, canary: rollout.canary, ..Transaction::default() }
-    }
-
-    pub(super) fn is_default(&self) -> bool {
-        *self == Transaction::default()
-    }
-
-    /// `settling`: how long a process of this app has to run to be trusted, if it cannot prove anything.
-    pub(super) fn begin(&mut self, now: Moment, last_run: u64, members: usize, settling: Option<Duration>) {
-        (self.since, self.last_run) = (Some(now), last_run);
-        self.settling = settling.filter(|_| !self.force);
-        let left = match self.canary {
-            Some(canary) => canary.share.of(u32::try_from(members).unwrap_or(u32::MAX)),
-            None if self.settling.is_some() => 1,
-            None => return,
-        };
-        self.phase = Phase::Canary { left, watched: vec![], until: None, errors: StderrCounts::default() };
-    }
-
-    /// How long the canaries are watched.
-    fn watch(&self) -> Duration {
-        self.canary.map(|canary| canary.duration).or(self.settling).unwrap_or_default()
-    }
-
-    /// True while canaries are watched that somebody asked for.
-    fn judges(&self) -> bool {
-        self.canary.is_some() && self.deadline().is_some()
-    }
-
-    pub(super) fn watches(&self, id: ProcessId) -> bool {
-        self.watched().iter().any(|(watched, _)| *watched == id)
-    }
-
-    pub(super) fn is_watching(&self) -> bool {
-        !self.watched().is_empty()
-    }
-
-    fn watched(&self) -> &[(ProcessId, Run)] {
-        match &self.phase {
-            Phase::Canary { watched, .. } => watched,
-            Phase::Rolling | Phase::RollingBack { .. } => &[],
-        }
-    }
-
-    /// Keeps watching only these.
-    pub(super) fn retain(&mut self, mut keep: impl FnMut(&ProcessId) -> bool) {
-        if let Phase::Canary { watched, .. } = &mut self.phase {
-            watched.retain(|(id, _)| keep(id));
-        }
-    }
-
-    pub(super) fn deadline(&self) -> Option<Moment> {
-        match self.phase {
-            Phase::Canary { until, .. } => until,
-            Phase::Rolling | Phase::RollingBack { .. } => None,
-        }
-    }
-
-    /// True if one more may be replaced, which is then counted.
-    pub(super) fn may_go_on(&mut self) -> bool {
-        match &mut self.phase {
-            Phase::Canary { left: 0, .. } => false,
-            Phase::Canary { left, .. } => {
-                *left -= 1;
-                true
-            }
-            Phase::Rolling | Phase::RollingBack { .. } => true,
-        }
-    }
-
-    /// When the next successor takes over.
-    pub(super) fn promotion(&self) -> Promotion {
-        match self.phase {
-            Phase::Canary { .. } => Promotion::AfterCanary,
-            Phase::Rolling if self.force => Promotion::Unconditional,
-            Phase::Rolling | Phase::RollingBack { .. } => Promotion::WhenReady,
-        }
-    }
-
-    /// False if it goes back from a cluster to none, or the reverse.
-    pub(super) fn returns_to_its_mode(&self) -> bool {
-        !matches!(self.phase, Phase::RollingBack { same_mode: false, .. })
-    }
-
-    /// True while it brings processes back to another spec.
-    fn restores(&self) -> bool {
-        matches!(self.phase, Phase::RollingBack { changed: true, .. })
-    }
-
-    /// True if it goes on whatever fails.
-    pub(crate) fn is_forced(&self) -> bool {
-        self.force
-    }
-
-    /// True while canaries are set off or watched.
-    pub(crate) fn tries(&self) -> bool {
-        matches!(self.phase, Phase::Canary { .. })
-    }
-
-    /// True if the run is of the release this brings in.
-    fn is_new(&self, run: Run) -> bool {
-        run.0 > self.last_run
-    }
-}
+use crate::supervisor::process::{Goal, Process, State};
+use crate::supervisor::state::Supervisor;
+use transaction::Phase;
 
 impl Supervisor {
     /// Takes note of the processes that were replaced, or could not be. True if one could not.
@@ -315,7 +160,7 @@ impl Supervisor {
         }
     }
 
-    /// Brings the app back to the release before: successors that have not taken over leave, and where the spec was
+    /// Brings the app back to the previous release: successors that have not taken over leave, and where the spec was
     /// another, those that have are replaced once more.
     fn roll_back(
         &mut self,
@@ -376,12 +221,31 @@ impl Supervisor {
         let verdict = match verdict {
             Verdict::Done if operation.transaction.restores() => Verdict::RolledBack,
             Verdict::Failed { reason, old_serves } if operation.transaction.restores() => {
-                Verdict::Failed { reason: format!("not back on the release before: {reason}"), old_serves }
+                Verdict::Failed { reason: format!("not back on the previous release: {reason}"), old_serves }
             }
             verdict => verdict,
         };
         effects.extend(event_of(&verdict).map(|kind| Effect::Publish { process: id, kind }));
         self.report(operation.ticket, app, id, Kind::Reload, verdict);
+    }
+
+    /// The runs whose lines on standard error count at present: canaries that are watched, and the workers beside them.
+    pub fn judged_by_errors(&self) -> impl Iterator<Item = Run> + '_ {
+        let watches = |operation: &Operation| operation.transaction.judges();
+        let apps = self.apps.values().filter(move |app| app.operations.iter().any(watches));
+        apps.flat_map(|app| self.members(app.id)).flat_map(Process::staying)
+    }
+
+    /// A run wrote so many more lines to standard error.
+    pub(crate) fn stderr_lines(&mut self, now: Moment, run: Run, lines: u32, effects: &mut Vec<Effect>) {
+        let Some(app) = self.process_of(run).map(|process| process.app) else { return };
+        let Some(entry) = self.apps.get_mut(&app) else { return };
+        for operation in &mut entry.operations {
+            if let Phase::Canary { until: Some(_), errors, .. } = &mut operation.transaction.phase {
+                errors.add(run, lines);
+            }
+        }
+        self.advance(now, app, effects);
     }
 }
 

@@ -38,7 +38,7 @@ fn scale_up_fills_the_free_instance_numbers() {
 }
 
 #[test]
-fn a_count_that_makes_no_sense_is_refused() {
+fn an_impossible_count_is_refused() {
     let mut harness = Harness::with(fork(2));
     let nothing = Refusal::NothingToDo { name: "api".into(), instances: 2 };
     for scale in [Scale::To(2), Scale::Up(0), Scale::Down(0)] {
@@ -77,14 +77,14 @@ fn a_launch_queues_behind_the_delete_that_runs() {
 }
 
 #[test]
-fn what_runs_is_not_launched_twice() {
+fn a_running_app_is_not_launched_twice() {
     let mut harness = Harness::with(fork(1));
     harness.launch(fork(1), Launch::New);
     assert_eq!(harness.answers.pop(), Some(Err(Refusal::AlreadyRunning { name: "api".into(), id: 0 })));
 }
 
 #[test]
-fn a_stop_overtakes_what_waits() {
+fn a_stop_overtakes_waiting_operations() {
     let mut harness = Harness::with(cluster(2));
     harness.act(reload(), "api");
     harness.act(Action::Scale(Scale::To(4)), "api");
@@ -99,7 +99,7 @@ fn a_stop_overtakes_what_waits() {
 }
 
 #[test]
-fn a_reload_goes_one_by_one_and_stops_at_the_first_failure() {
+fn a_reload_replaces_one_by_one_and_stops_at_the_first_failure() {
     let mut harness = Harness::with(cluster(3));
     assert_eq!(harness.act(reload(), "api"), [spawn(4, 0)]);
     harness.ready(4);
@@ -132,7 +132,7 @@ fn a_reload_that_makes_a_cluster_of_a_fork_restarts_it() {
 }
 
 #[test]
-fn the_last_word_on_the_count_holds_though_scales_wait() {
+fn the_last_requested_count_holds_while_scales_wait() {
     let mut harness = Harness::with(fork(1));
     harness.act(Action::Restart(Changes::default()), "api");
     harness.act(Action::Scale(Scale::To(3)), "api");
@@ -167,7 +167,7 @@ fn a_worker_that_waits_for_its_reload_is_not_reloaded_for_its_memory_too() {
 }
 
 #[test]
-fn one_tick_does_all_that_is_due_and_all_that_follows() {
+fn one_tick_handles_everything_due_and_its_consequences() {
     let rule = RestartRule { delay: Duration::from_secs(3), ..cluster(2).restart };
     let mut harness = Harness::with(AppSpec { restart: rule, ..cluster(2) });
     harness.pass(2000);
@@ -180,7 +180,7 @@ fn one_tick_does_all_that_is_due_and_all_that_follows() {
 }
 
 #[test]
-fn a_shutdown_stops_all_at_once_and_takes_no_more_orders() {
+fn a_shutdown_stops_all_apps_at_once_and_refuses_later_requests() {
     let mut harness = Harness::with(fork(2));
     assert_eq!(harness.ask(Request::ShutDown), [terminate(1), terminate(2)]);
     harness.act(start(), "api");
@@ -192,7 +192,7 @@ fn a_shutdown_stops_all_at_once_and_takes_no_more_orders() {
 }
 
 #[test]
-fn a_shutdown_waits_for_what_is_being_removed() {
+fn a_shutdown_waits_for_processes_being_deleted() {
     let mut harness = Harness::with(fork(2));
     harness.act(Action::Delete, "1");
     assert_eq!(harness.ask(Request::ShutDown), [terminate(1)]);
@@ -204,7 +204,7 @@ fn a_shutdown_waits_for_what_is_being_removed() {
 }
 
 #[test]
-fn what_sigkill_does_not_end_is_not_waited_for_for_ever() {
+fn a_stop_fails_when_sigkill_does_not_end_the_process() {
     let mut harness = Harness::with(fork(2));
     harness.act(Action::Delete, "0");
     assert_eq!(harness.pass(1600), [kill(1)]);
@@ -223,7 +223,7 @@ fn what_sigkill_does_not_end_is_not_waited_for_for_ever() {
 }
 
 #[test]
-fn what_was_saved_comes_back_with_its_numbers() {
+fn saved_processes_are_restored_with_their_numbers() {
     let mut harness = Harness::with(fork(3));
     harness.act(Action::Delete, "0");
     harness.exit(1, 0);
@@ -239,7 +239,7 @@ fn what_was_saved_comes_back_with_its_numbers() {
 }
 
 #[test]
-fn a_signal_needs_somebody_to_receive_it() {
+fn a_signal_to_a_process_without_a_run_fails() {
     let mut harness = Harness::with(fork(1));
     assert_eq!(harness.act(Action::Signal(12), "0").len(), 1);
     harness.abandon(1);

@@ -1,19 +1,20 @@
-//! What is brought back is what was running, and nothing besides: what a person had stopped stays so, though others depend
-//! on it, and these did without it before.
+//! A restore starts the apps that were running and nothing else. An app that was stopped stays stopped even if others
+//! depend on it; these ran without it before.
 //!
-//! A job that another app needs to be completed is the exception. To be down is how it is when it has done its work, which
-//! is to be done again: this is another boot. That holds unless it needs something itself that does not come back.
+//! The exception is a job that another app needs to be completed. A job is down because it has done its work, and after
+//! a boot the work has to be done again. So it is started, unless one of its own dependencies stays down.
 
 use std::collections::BTreeSet;
 
-use super::App;
 use crate::spec::AppSpec;
 use crate::spec::dependency::Condition;
+use crate::supervisor::app::App;
+use crate::supervisor::id::AppId;
 use crate::supervisor::requests::Plan;
-use crate::supervisor::{AppId, Supervisor};
+use crate::supervisor::state::Supervisor;
 
 impl Supervisor {
-    /// Lets each of these starts do without what does not come back.
+    /// Removes from each of these starts the dependencies that stay down.
     pub(crate) fn do_without(&self, plan: &mut Plan) {
         let started: BTreeSet<AppId> = plan.iter().map(|(app, _)| *app).collect();
         for (app, operation) in plan {
@@ -22,7 +23,8 @@ impl Supervisor {
         }
     }
 
-    /// The names of what it depends on and will not have. `way` are the jobs that led here: none needs itself.
+    /// The names of the dependencies that stay down. `way` holds the jobs between the first app and this one, so that a
+    /// circle of jobs ends.
     fn missing(&self, spec: &AppSpec, started: &BTreeSet<AppId>, way: &mut BTreeSet<AppId>) -> BTreeSet<String> {
         let mut comes_back = |name: &str, condition| {
             let Some(app) = self.named(&spec.namespace, name) else { return false };

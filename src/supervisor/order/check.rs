@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::protocol::Refusal;
 use crate::spec::{AppSpec, target};
-use crate::supervisor::{Operation, Supervisor};
+use crate::supervisor::operation::Operation;
+use crate::supervisor::state::Supervisor;
 
 /// What each app is going to be, by namespace and name.
 type Future<'a> = BTreeMap<(&'a str, &'a str), &'a AppSpec>;

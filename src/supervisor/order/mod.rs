@@ -1,23 +1,23 @@
 //! The order of start and stop: an app is brought up after those it depends on, and taken down before them.
 //!
-//! A start, restart, reload or scale up that was asked for begins when the dependencies of its app are as it wants them.
-//! Until then it stands at the head of its app's queue and is *held*. What is down and not on its way is started by the
-//! same request. A dependency that ends badly ends what waits for it: processes that run are left as they are, others are
-//! errored, so that the next boot tries them again. One that is in trouble, but may still come, is waited for; the
-//! client is told at once.
+//! A requested start, restart, reload or scale up begins when the dependencies of its app meet their conditions. Until
+//! then it stands at the head of its app's queue and is *held*. What is down and not on its way is started by the same
+//! request. A dependency that ends badly ends what waits for it: processes that run are left as they are, others are
+//! errored, so that the next boot tries them again. A dependency that has a problem, but may still come up, is waited
+//! for; the client gets its answer at once.
 //!
-//! An app whose reload fails serves on as it was; what depends on it and was to be reloaded with it is left as it is, too
-//! (`spare`). What is brought back at a boot does without what had been stopped before (`boot`).
+//! An app whose reload fails serves on as it was; what depends on it and was to be reloaded with it is left as it is,
+//! too (`skipped`). What is brought back at a boot does without what had been stopped before (`boot`).
 //!
-//! A stop or delete waits until the stops of the apps that depend on its own are over, as far as they were asked for
-//! before. Until then it leaves alone what serves; what does not serve goes at once, so that it is not started either. A
-//! process that crashes meanwhile is started again: those that are finishing may need it. A successor that is not in charge
-//! yet is taken back.
+//! A stop or delete waits until the stops of the apps that depend on its own are over, as far as they were requested
+//! before. Until then it leaves alone what serves; what does not serve goes at once, so that it is not started either.
+//! A process that crashes meanwhile is started again: those that are finishing may need it. A successor that is not in
+//! charge yet is taken back.
 //!
 //! *No two operations wait for each other*: each has a place in the order of requests, within one request after its
-//! dependencies, and waits for none of a later place. Whatever the specs come to say, by a rollback for example, there is
-//! always one that can go on. What the supervisor does of its own accord (restarts after a crash, replacements for memory
-//! or health) has no place and waits for nobody.
+//! dependencies, and waits for none of a later place. Whatever the specs become, by a rollback for example, there is
+//! always an operation that can go on. What the supervisor does of its own accord (restarts after a crash, replacements
+//! for memory or health) has no place and waits for no other app.
 
 mod boot;
 mod check;
@@ -26,8 +26,14 @@ mod skipped;
 #[cfg(test)]
 mod tests;
 
+use super::app::App;
+use super::id::{AppId, ProcessId};
+use super::input::Effect;
+use super::moment::Moment;
+use super::operation::{Kind, Operation};
 use super::persist::RecordKey;
-use super::{App, AppId, Effect, Goal, Kind, Moment, Operation, Process, ProcessId, State, Supervisor};
+use super::process::{Goal, Process, State};
+use super::state::Supervisor;
 use crate::protocol::{EventKind, Scale, Verdict};
 use crate::spec::dependency::Condition;
 use crate::spec::{AppSpec, Dependencies};
@@ -184,7 +190,8 @@ impl Supervisor {
         self.apps.values().find(|app| app.spec.name == name && app.spec.namespace == namespace)
     }
 
-    /// How a dependency is, for an operation of this place. One that `renews` waits for whatever else is being done to it.
+    /// How a dependency is, for an operation of this place. One that `renews` waits for whatever else is being done to
+    /// it.
     fn dependency_state(
         &self,
         app: Option<&App>,
@@ -206,8 +213,8 @@ impl Supervisor {
             None if met => DependencyState::Met,
             None => match self.outlook(app, condition) {
                 Ok(trouble) => {
-                    let told = |trouble| format!("`{name}`, on which it depends, {trouble}");
-                    DependencyState::Pending { why: awaited, trouble: trouble.map(told) }
+                    let in_words = |trouble| format!("`{name}`, on which it depends, {trouble}");
+                    DependencyState::Pending { why: awaited, trouble: trouble.map(in_words) }
                 }
                 Err(how) => DependencyState::Failed(how),
             },
@@ -269,7 +276,7 @@ impl Supervisor {
         process.goal == Goal::Up && !operations.iter().any(|operation| operation.wish(process.id) == Some(false))
     }
 
-    /// Notes what an operation waits for, and tells it, once.
+    /// Records what an operation waits for and publishes it, once.
     fn hold(&mut self, app: AppId, operation: &mut Operation, why: String, effects: &mut Vec<Effect>) {
         if operation.held.as_ref() == Some(&why) {
             return;
@@ -279,7 +286,8 @@ impl Supervisor {
         operation.held = Some(why);
     }
 
-    /// A job was reported as started; now that somebody waits for its end in vain, its end is what it came to.
+    /// A job was reported as started. If an operation waited for its completion and the job failed, its line in the
+    /// report becomes the failure.
     fn report_ended_jobs(&mut self, app: AppId, operation: &Operation) {
         let Some(mut wait) = operation.ticket.and_then(|ticket| self.waits.remove(&ticket)) else { return };
         let spec = operation.spec.as_ref().unwrap_or(&self.apps[&app].spec);

@@ -5,8 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use super::{DependencyState, needs};
 use crate::spec::AppSpec;
 use crate::spec::dependency::Condition;
+use crate::supervisor::app::App;
+use crate::supervisor::id::{ProcessId, Ticket};
+use crate::supervisor::operation::{Kind, Operation};
+use crate::supervisor::process::{Goal, Process, State};
 use crate::supervisor::requests::Plan;
-use crate::supervisor::{App, Goal, Kind, Operation, Process, ProcessId, State, Supervisor, Ticket};
+use crate::supervisor::state::Supervisor;
 
 impl Supervisor {
     /// The plan with what it needs besides, in the order in which it is to be carried out.
@@ -83,7 +87,7 @@ impl Supervisor {
         members().filter(is_down).map(|process| process.id).collect()
     }
 
-    /// Tells which apps run on without one that they depend on.
+    /// Adds a note for each app that runs on without an app that it depends on.
     fn note_dependents(&mut self, ticket: Ticket, plan: &Plan) {
         if self.closing {
             return;

@@ -1,17 +1,20 @@
-//! A reload that failed leaves alone the apps that depend on its own, as far as they were to be reloaded by the same
-//! request: what they were to become was meant for what their dependency did not become.
+//! When a reload fails, the apps that depend on its app are not reloaded by the same request: their new release was
+//! made for the new release of the dependency.
 //!
-//! A start or restart needs no such rule. What it fails to bring up does not serve, so nothing that waits for it is let
-//! through, while an app whose reload failed serves on as it was.
+//! A start or restart needs no such rule. An app that it fails to bring up does not serve, so operations that wait for
+//! it do not begin. An app whose reload failed serves on as it was.
 
 use std::sync::Arc;
 
 use super::needs;
+use crate::supervisor::id::AppId;
+use crate::supervisor::operation::{Kind, Operation};
 use crate::supervisor::persist::RecordKey;
-use crate::supervisor::{AppId, Kind, Operation, Supervisor};
+use crate::supervisor::state::Supervisor;
 
 impl Supervisor {
-    /// An operation is over. Had it a reload to do that failed, the dependents' reloads do not begin, unless forced.
+    /// An operation is over. If it was a reload that failed, the dependents' reloads of the same request do not begin,
+    /// unless they are forced.
     pub(crate) fn skip_dependents(&mut self, app: AppId, over: &Operation) {
         if !over.failed || over.kind != Kind::Reload || over.request.is_none() {
             return;

@@ -80,7 +80,7 @@ fn waits_for(harness: &Harness, id: u32) -> Option<String> {
 }
 
 #[test]
-fn each_is_started_after_what_it_needs_however_they_are_written() {
+fn apps_start_after_their_dependencies_in_any_order_of_the_file() {
     let (mut harness, effects) = stage(vec![app("web", &["api"]), app("api", &["db"]), app("db", &[])]);
     assert_eq!(effects, [spawn(2, 3)]);
     assert_eq!(waits_for(&harness, 2).as_deref(), Some("waits for `db` to be ready"));
@@ -96,7 +96,7 @@ fn each_is_started_after_what_it_needs_however_they_are_written() {
 }
 
 #[test]
-fn what_is_not_asked_for_by_both_waits_for_nobody() {
+fn a_restart_after_a_crash_does_not_wait_for_dependencies() {
     let mut harness = pair();
     assert_eq!(harness.exit(3, 1), [spawn(4, 2)], "a crash");
     harness.act(Action::Stop, "db");
@@ -105,14 +105,14 @@ fn what_is_not_asked_for_by_both_waits_for_nobody() {
 }
 
 #[test]
-fn to_be_started_takes_less_than_to_be_ready() {
+fn the_condition_started_is_met_before_ready() {
     let (harness, effects) = stage(vec![app("db", &[]), app("api", &["db:started"])]);
     assert_eq!(effects, [spawn(2, 1), spawn(3, 2)]);
     assert_eq!(harness.answers.len(), 1);
 }
 
 #[test]
-fn to_be_healthy_takes_a_pass() {
+fn the_condition_healthy_is_met_by_a_passed_check() {
     let db = healthy(AppSpec { readiness: Readiness::default(), ..app("db", &[]) });
     let (mut harness, effects) = stage(vec![app("api", &["db:healthy"]), db]);
     assert_eq!(effects, [spawn(2, 2)]);
@@ -129,7 +129,7 @@ fn to_be_healthy_takes_a_pass() {
 }
 
 #[test]
-fn a_job_is_waited_for_until_it_is_done_and_not_done_twice() {
+fn an_app_waits_for_its_job_which_runs_once() {
     let (mut harness, effects) = stage(vec![app("api", &["migrate:completed", "db"]), app("db", &[]), job("migrate")]);
     assert_eq!(effects, [spawn(2, 2), spawn(3, 3)]);
     harness.input(Input::Spawned { run: Run(3) });
@@ -151,7 +151,7 @@ fn a_job_is_waited_for_until_it_is_done_and_not_done_twice() {
 }
 
 #[test]
-fn a_job_that_fails_fails_who_waits_for_it() {
+fn a_failed_job_fails_the_apps_that_wait_for_it() {
     let (mut harness, _) = stage(vec![app("api", &["migrate:completed"]), job("migrate")]);
     harness.input(Input::Spawned { run: Run(2) });
     assert_eq!(harness.exit(2, 3), []);
@@ -168,7 +168,7 @@ fn a_job_that_fails_fails_who_waits_for_it() {
 }
 
 #[test]
-fn one_in_trouble_is_waited_for_and_the_asker_told() {
+fn a_dependency_with_a_problem_is_waited_for_and_the_client_is_answered() {
     let delayed = RestartRule { delay: Duration::from_secs(5), ..RestartRule::default() };
     let db = AppSpec { restart: delayed, ..app("db", &[]) };
     let (mut harness, _) = stage(vec![db, app("api", &["db"]), app("web", &["api"])]);
@@ -181,7 +181,7 @@ fn one_in_trouble_is_waited_for_and_the_asker_told() {
 }
 
 #[test]
-fn one_that_is_given_up_ends_what_waits_for_it() {
+fn an_errored_dependency_ends_the_waiting_start() {
     let once = RestartRule { max_restarts: 1, ..RestartRule::default() };
     let db = AppSpec { restart: once, ..app("db", &[]) };
     let (mut harness, _) = stage(vec![db, app("api", &["db"]), app("web", &["api"])]);
@@ -197,7 +197,7 @@ fn one_that_is_given_up_ends_what_waits_for_it() {
 }
 
 #[test]
-fn one_that_is_stopped_meanwhile_ends_what_waits_for_it() {
+fn a_dependency_stopped_meanwhile_ends_the_waiting_start() {
     let (mut harness, _) = stage(vec![app("db", &[]), app("api", &["db"])]);
     harness.act(Action::Stop, "db");
     assert_eq!(failure(&harness, 2), "`db`, on which it depends, is being stopped");
@@ -206,7 +206,7 @@ fn one_that_is_stopped_meanwhile_ends_what_waits_for_it() {
 }
 
 #[test]
-fn all_are_stopped_in_reverse() {
+fn all_apps_are_stopped_in_reverse_order() {
     let mut harness = pair();
     assert_eq!(harness.act(Action::Stop, "all"), [terminate(1), terminate(3)]);
     assert_eq!(harness.process(1).goal, Goal::Up, "it serves until its clients have gone");
@@ -218,7 +218,7 @@ fn all_are_stopped_in_reverse() {
 }
 
 #[test]
-fn one_that_hangs_at_its_end_holds_nobody_up_for_longer_than_its_kill_timeout() {
+fn an_app_that_hangs_delays_other_stops_by_its_kill_timeout_at_most() {
     let mut harness = pair();
     harness.act(Action::Delete, "all");
     harness.exit(1, 0);
@@ -229,7 +229,7 @@ fn one_that_hangs_at_its_end_holds_nobody_up_for_longer_than_its_kill_timeout() 
 }
 
 #[test]
-fn while_a_stop_waits_nothing_new_comes_up() {
+fn no_process_starts_while_a_stop_waits() {
     let (mut harness, _) = stage(vec![app("db", &[]), app("api", &["db:started"])]);
     harness.ready(3);
     assert_eq!(harness.act(Action::Stop, "all"), [terminate(1), terminate(3), terminate(2)], "the database was not up");
@@ -244,7 +244,7 @@ fn while_a_stop_waits_nothing_new_comes_up() {
 }
 
 #[test]
-fn a_stop_of_one_says_who_runs_on() {
+fn the_answer_to_a_stop_names_the_dependents_that_run_on() {
     let mut harness = pair();
     assert_eq!(harness.act(Action::Stop, "db"), [terminate(2)]);
     harness.exit(2, 0);
@@ -257,7 +257,7 @@ fn a_stop_of_one_says_who_runs_on() {
 }
 
 #[test]
-fn all_are_restarted_and_reloaded_in_order() {
+fn all_apps_are_restarted_and_reloaded_in_order() {
     for action in [restart(), reload()] {
         let mut harness = pair();
         assert_eq!(harness.act(action, "all"), [terminate(1), terminate(2)]);
@@ -273,7 +273,7 @@ fn all_are_restarted_and_reloaded_in_order() {
 }
 
 #[test]
-fn an_operation_that_overlaps_with_another_request_waits_for_it_and_not_the_reverse() {
+fn a_later_request_waits_for_an_earlier_one_and_not_the_reverse() {
     let mut harness = pair();
     harness.act(restart(), "db");
     assert_eq!(harness.act(restart(), "api"), []);
@@ -318,7 +318,7 @@ fn a_circle_is_refused_before_anything_changes() {
 }
 
 #[test]
-fn what_cannot_be_is_refused() {
+fn an_impossible_dependency_is_refused() {
     let mut harness = pair();
     harness.launch(app("web", &["dv"]), Launch::New);
     let why = "`web` depends on `dv`, which is not known: start both from one config file, or `dv` first";
@@ -335,7 +335,7 @@ fn what_cannot_be_is_refused() {
 }
 
 #[test]
-fn a_boot_brings_all_back_in_order() {
+fn a_restore_starts_all_apps_in_order() {
     let mut harness = pair();
     harness.ask(launch(vec![app("web", &["api", "job:completed"]), job("job")]));
     harness.input(Input::Spawned { run: Run(4) });
@@ -355,7 +355,7 @@ fn a_boot_brings_all_back_in_order() {
 }
 
 #[test]
-fn a_new_daemon_holds_what_was_held() {
+fn a_held_operation_is_still_held_by_the_next_daemon() {
     let (mut harness, _) = stage(vec![app("db", &[]), app("api", &["db"])]);
     let records: Vec<_> = harness.supervisor.all_records().collect();
     harness.supervisor =
@@ -371,7 +371,7 @@ fn a_new_daemon_holds_what_was_held() {
 }
 
 #[test]
-fn a_hold_is_told_once() {
+fn a_hold_is_published_once() {
     let mut supervisor = Supervisor::default();
     let apps = vec![app("db", &[]), app("cache", &[]), app("api", &["cache", "db"])];
     let mut now = crate::supervisor::Moment(1000);
@@ -393,7 +393,7 @@ fn a_hold_is_told_once() {
 }
 
 #[test]
-fn rest_counts_as_ready() {
+fn an_idle_dependency_counts_as_ready() {
     let rests = Process { goal: Goal::Up, state: State::Idle, ..pair().process(1).clone() };
     let mut harness = pair();
     harness.supervisor.processes.insert(ProcessId(1), rests);

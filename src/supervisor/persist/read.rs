@@ -5,9 +5,13 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{MetaRecord, OperationSpecs, RecordKey, SpecRecord, Unreadable, VERSION, Version, WorkRecord};
+use super::key::{RecordKey, Unreadable};
+use super::records::{MetaRecord, OperationSpecs, SpecRecord, VERSION, Version, WorkRecord};
 use crate::spec::{AppSpec, Env};
-use crate::supervisor::{App, AppId, Process, ProcessId, Supervisor};
+use crate::supervisor::app::App;
+use crate::supervisor::id::{AppId, ProcessId};
+use crate::supervisor::process::Process;
+use crate::supervisor::state::Supervisor;
 
 /// A supervisor in the making.
 #[derive(Default)]

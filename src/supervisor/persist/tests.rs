@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::*;
-use crate::protocol::{Action, Changes, Exit, Launch, Scale};
+use super::{RecordKey, UnknownKey, Unreadable};
+use crate::protocol::{Action, Changes, Exit, Launch, Run, Scale};
 use crate::spec::AppSpec;
 use crate::supervisor::harness::{Harness, cluster, drain, fork, kill, reload, spawn, terminate};
-use crate::supervisor::{Goal, Input, Kind, Process};
+use crate::supervisor::{AppId, Effect, Goal, Input, Kind, Process, ProcessId, State, Supervisor};
 
 /// What a store has of them.
 type Store = BTreeMap<RecordKey, String>;
@@ -57,7 +57,7 @@ fn keys_are_short_words() {
 }
 
 #[test]
-fn what_changed_is_handed_out_once_and_nothing_else_is() {
+fn each_changed_record_is_returned_once() {
     let mut harness = Harness::with(cluster(2));
     harness.launch(named("web", fork(1)), Launch::New);
     let all = ["mind", "spec/0", "spec/1", "work/0", "work/1", "process/0", "process/1", "process/2"];
@@ -79,7 +79,7 @@ fn what_changed_is_handed_out_once_and_nothing_else_is() {
 }
 
 #[test]
-fn what_is_no_more_is_handed_out_as_none() {
+fn a_removed_record_is_returned_as_none() {
     let mut harness = Harness::with(cluster(1));
     harness.supervisor.changes();
     harness.act(Action::Delete, "api");
@@ -91,14 +91,14 @@ fn what_is_no_more_is_handed_out_as_none() {
 }
 
 #[test]
-fn no_records_are_a_fresh_start_and_a_fresh_start_has_none() {
+fn a_fresh_supervisor_has_no_records_and_none_make_a_fresh_one() {
     assert!(Supervisor::default().changes().is_empty());
     let fresh = recover(&Store::new()).unwrap();
     assert_eq!(store(&fresh), store(&Supervisor::default()));
 }
 
 #[test]
-fn a_reload_goes_on_and_keeps_what_it_may_have_to_return_to() {
+fn a_recovered_reload_goes_on_and_can_still_roll_back() {
     let mut harness = Harness::with(cluster(3));
     let newer = AppSpec { args: vec!["--new".to_owned()], ..cluster(3) };
     harness.launch(newer, Launch::OrReload(crate::protocol::Rollout::waves(1)));
@@ -117,7 +117,7 @@ fn a_reload_goes_on_and_keeps_what_it_may_have_to_return_to() {
 }
 
 #[test]
-fn operations_that_wait_keep_their_order_and_their_specs() {
+fn waiting_operations_keep_their_order_and_specs() {
     let mut harness = Harness::with(cluster(2));
     harness.act(reload(), "api");
     let changes = Changes { settings: vec![], base_env: Some([("A".to_owned(), "1".to_owned())].into()) };
@@ -140,7 +140,7 @@ fn operations_that_wait_keep_their_order_and_their_specs() {
 }
 
 #[test]
-fn departures_are_told_what_their_stage_is() {
+fn a_recovered_stop_repeats_the_effect_of_its_stage() {
     let mut harness = Harness::with(fork(3));
     harness.act(Action::Stop, "1");
     harness.act(Action::Stop, "2");
@@ -155,7 +155,7 @@ fn departures_are_told_what_their_stage_is() {
 }
 
 #[test]
-fn what_is_done_late_has_its_whole_time() {
+fn a_delayed_start_or_stop_has_its_whole_timeout() {
     let mut harness = Harness::with(fork(1));
     harness.act(Action::Stop, "api");
     die(&mut harness);
@@ -172,7 +172,7 @@ fn what_is_done_late_has_its_whole_time() {
 }
 
 #[test]
-fn an_end_that_was_told_stands() {
+fn a_reported_exit_is_not_replaced_by_a_second_report() {
     let mut harness = Harness::with(AppSpec { name: "job".to_owned(), ..fork(1) });
     harness.abandon(1);
     die(&mut harness);
@@ -183,7 +183,7 @@ fn an_end_that_was_told_stands() {
 }
 
 #[test]
-fn a_start_that_waits_is_saved_as_up() {
+fn a_process_whose_start_waits_is_saved_as_up() {
     let mut harness = Harness::with(cluster(2));
     harness.act(Action::Stop, "1");
     harness.exit(2, 0);
@@ -199,7 +199,7 @@ fn a_start_that_waits_is_saved_as_up() {
 }
 
 #[test]
-fn numbers_go_on_and_lost_ones_are_skipped() {
+fn run_numbers_continue_and_lost_numbers_are_skipped() {
     let mut harness = Harness::with(fork(1));
     harness.supervisor.changes();
     die(&mut harness);
@@ -214,7 +214,7 @@ fn numbers_go_on_and_lost_ones_are_skipped() {
 }
 
 #[test]
-fn a_shutdown_stays_one() {
+fn a_recovered_shutdown_is_still_a_shutdown() {
     let mut harness = Harness::with(fork(1));
     harness.ask(crate::supervisor::Request::ShutDown);
     die(&mut harness);
@@ -227,7 +227,7 @@ fn a_shutdown_stays_one() {
 }
 
 #[test]
-fn apps_of_one_shell_share_their_environment_again() {
+fn recovered_apps_of_one_shell_share_their_environment() {
     let env = Arc::new([("PATH".to_owned(), "/bin".to_owned())].into());
     let mut harness = Harness::with(AppSpec { base_env: env, ..cluster(1) });
     let env = Arc::clone(&harness.supervisor.apps[&AppId(0)].spec.base_env);
@@ -238,7 +238,7 @@ fn apps_of_one_shell_share_their_environment_again() {
 }
 
 #[test]
-fn what_a_later_build_adds_is_ignored_but_not_another_version() {
+fn unknown_fields_are_ignored_and_a_later_version_is_refused() {
     let mut harness = Harness::with(cluster(1));
     harness.act(reload(), "api");
     let mut store = store(&harness.supervisor);
@@ -251,7 +251,7 @@ fn what_a_later_build_adds_is_ignored_but_not_another_version() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_by_name() {
+fn an_inconsistent_record_is_refused_by_name() {
     let harness = Harness::with(cluster(2));
     let one = RecordKey::Process(ProcessId(1));
     let zero = &store(&harness.supervisor)[&RecordKey::Process(ProcessId(0))];

@@ -1,11 +1,16 @@
 //! What happens to a process, and what follows from it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Process, Promotion, Serving, State, StopStage, StoppingRun, Transition};
+use super::promotion::Promotion;
+use super::state::{Process, Serving, State};
+use super::stopping_run::{StopStage, StoppingRun};
+use super::transition::Transition;
 use crate::protocol::{EventKind, Exit, Run};
-use crate::spec::ExecMode;
-use crate::supervisor::input::{Effect, Moment, Proof};
+use crate::spec::{ExecMode, Mechanism};
+use crate::supervisor::input::{Effect, Proof};
+use crate::supervisor::moment::Moment;
 use crate::supervisor::restart::{End, in_words};
 
 /// How long a start waits for readiness unless the spec says otherwise.
@@ -31,7 +36,7 @@ impl Process {
         }
         let old = match &mut self.state {
             State::Launching { run: current, old, .. } if *current == run => *old,
-            // The news came so late that it was taken for ready.
+            // The report came so late that the run was taken for ready.
             State::Online(serving) if serving.run == run => None,
             State::Canary { new, old } if new.run == run => Some(*old),
             State::Canary { new, old } if old.run == run => return self.state = State::Online(*new),
@@ -52,7 +57,7 @@ impl Process {
         }
     }
 
-    /// `run` says or shows that it is ready.
+    /// `run` is ready, as shown by `proof`.
     pub fn ready(&mut self, transition: &mut Transition<'_>, run: Run, proof: Proof) {
         let counts = proof != Proof::Listening || !transition.spec.readiness.wait_ready;
         if counts && transition.spec.health.is_none() {
@@ -60,7 +65,19 @@ impl Process {
         }
     }
 
-    /// `run` could not have what it wanted.
+    /// `run` listens on a shared address. One that was ready but for that may be so now.
+    pub fn listens(&mut self, transition: &mut Transition<'_>, run: Run, address: String) {
+        // Addresses that are given are no wish of the program's, and those of Unix sockets may hold a pid.
+        if transition.spec.mechanism() == Mechanism::Activation || address.starts_with('/') {
+            return;
+        }
+        let alive: BTreeSet<Run> = self.runs().collect();
+        if self.listen_addresses.add(run, address, &alive) {
+            self.become_ready(transition, run, true);
+        }
+    }
+
+    /// A bind or listen of `run` failed, for the reason of a later exit.
     pub fn listen_failed(&mut self, run: Run, why: String) {
         if self.current_run() == Some(run) {
             self.obstacle = Some(why);
@@ -76,7 +93,7 @@ impl Process {
         }
     }
 
-    /// What was to be done for `run` was done only now.
+    /// The start or the stop signal of `run` was carried out only now, by a new daemon.
     pub fn delayed(&mut self, transition: &mut Transition<'_>, run: Run) {
         if let Some(stopping) = self.stopping_mut(run) {
             stopping.delayed(transition);
@@ -89,7 +106,7 @@ impl Process {
         }
     }
 
-    /// The main process of `run` ended. Told again, it can only be news of what it left behind.
+    /// The main process of `run` ended. A second report only tells whether other processes of its tree are left.
     pub fn exited(&mut self, transition: &mut Transition<'_>, run: Run, exit: Exit, survivors: bool) {
         if self.stopping_mut(run).is_some_and(|stopping| stopping.exit.is_some()) {
             if !survivors {
@@ -291,7 +308,7 @@ impl Process {
             return self.ended_unasked(transition, stopping, survivors);
         };
         let when =
-            if matches!(self.state, State::Canary { .. }) { "while it was watched" } else { "before it was ready" };
+            if matches!(self.state, State::Canary { .. }) { "while it was observed" } else { "before it was ready" };
         self.reason = stopping.exit.map(|exit| self.because(format!("{} {when}", in_words(exit))));
         self.keep_predecessor(transition, old);
         self.retire_leftovers(transition, stopping, survivors);
@@ -357,7 +374,7 @@ impl Process {
         }
     }
 
-    /// Ends every drain: somebody wants it gone sooner.
+    /// Ends every drain: a later request does not wait for it.
     pub(super) fn end_drains(&mut self, transition: &mut Transition<'_>) {
         for stopping in &mut self.retiring {
             stopping.end_drain(transition);
@@ -367,7 +384,7 @@ impl Process {
         }
     }
 
-    /// A person started it anew: the past is forgotten.
+    /// A client started it again: earlier failures no longer count.
     pub(super) fn forget_failures(&mut self) {
         self.history.clear();
         self.launch_failed = false;

@@ -1,14 +1,17 @@
-//! What comes after a run: another, now or later, or none.
+//! What follows the end of a run: a restart now or later, a stop, or `errored`.
 
 use std::time::Duration;
 
-use super::{Goal, Process, Promotion, State, StoppingRun, Transition};
+use super::promotion::Promotion;
+use super::state::{Goal, Process, State};
+use super::stopping_run::StoppingRun;
+use super::transition::Transition;
 use crate::protocol::{EventKind, Exit};
 use crate::supervisor::input::Effect;
 use crate::supervisor::restart::{Decision, End, in_words};
 
 impl Process {
-    /// The run that the state is about is gone.
+    /// The last process of the current run is gone: the goal and the way it ended decide what follows.
     pub(crate) fn run_gone(&mut self, transition: &mut Transition<'_>, stopping: &StoppingRun) {
         match (self.goal, stopping.exit, stopping.unasked) {
             (Goal::Down | Goal::Gone, ..) => self.become_stopped(transition),
@@ -60,7 +63,8 @@ impl Process {
         }
     }
 
-    /// It was to be started, and what it depends on will not come: if nothing of it runs, it is given up.
+    /// A dependency failed, so the process is not started. A stopped process becomes `errored`; the next boot tries
+    /// again.
     pub fn fail_unstarted(&mut self, transition: &mut Transition<'_>, reason: &str) {
         if self.state != State::Stopped {
             return;
@@ -70,14 +74,14 @@ impl Process {
         transition.publish(self.id, EventKind::Errored { reason: reason.to_owned() });
     }
 
-    /// It is stopped when nothing of it runs: until then it is about what is still on its way out.
+    /// The process is stopped once no run of it is left; until then it is stopping.
     pub(crate) fn become_stopped(&mut self, transition: &mut Transition<'_>) {
         if let Some(stopping) = self.retiring.pop() {
             self.state = State::Stopping(stopping);
             return;
         }
         self.state = State::Stopped;
-        // Stands only if the whole app is down when the input has been handled.
+        // Kept only if the whole app is down when the input has been handled.
         transition.effects.push(Effect::CloseListeners { app: self.app });
         transition.publish(self.id, if self.completed { EventKind::Completed } else { EventKind::Stopped });
     }

@@ -1,14 +1,18 @@
-//! Whether a process is needed, and whether it is alive: what follows from silence, of its clients and its own.
+//! Two timeouts of a ready process: no client connects (idle), or the worker sends no watchdog ping (hung).
 
 use std::time::Duration;
 
 use super::events::seconds;
-use super::{Goal, Process, Promotion, Serving, State, StoppingRun, Transition};
+use super::promotion::Promotion;
+use super::state::{Goal, Process, Serving, State};
+use super::stopping_run::StoppingRun;
+use super::transition::Transition;
 use crate::protocol::{EventKind, Run};
-use crate::supervisor::input::{Effect, Moment};
+use crate::supervisor::input::Effect;
+use crate::supervisor::moment::Moment;
 
 impl Process {
-    /// Nobody needs it: it finishes what it has, goes, and rests.
+    /// No client is connected: the run is drained and stopped, and the process becomes idle.
     pub fn go_idle(&mut self, transition: &mut Transition<'_>) {
         let State::Online(Serving { run, since, .. }) = self.state else { return };
         transition.publish(self.id, EventKind::Stopping);
@@ -16,8 +20,8 @@ impl Process {
         self.state = State::Stopping(StoppingRun { rests: true, ..stopping });
     }
 
-    /// Somebody needs it. One that is on its way out does not come back, so another is started beside it. That is no
-    /// restart, and no counter knows of it.
+    /// A client connects: an idle process starts. If its last run is still stopping, a new run starts beside it. This
+    /// is no restart and is not counted.
     pub fn wake(&mut self, transition: &mut Transition<'_>) {
         if self.goal != Goal::Up || !self.rests() {
             return;
@@ -28,20 +32,20 @@ impl Process {
         self.launch(transition, None, Promotion::WhenReady);
     }
 
-    /// One that was just added was at rest when it was written down.
+    /// Restores a process that was idle when the snapshot was saved.
     pub fn restore_idle(&mut self, transition: &mut Transition<'_>) {
         self.goal = Goal::Up;
         self.become_idle(transition);
     }
 
-    /// It is at rest.
+    /// The process becomes idle: the addresses of its app are watched for the next client.
     pub(crate) fn become_idle(&mut self, transition: &mut Transition<'_>) {
         self.state = State::Idle;
         transition.effects.push(Effect::WatchForDemand { app: self.app });
         transition.publish(self.id, EventKind::Idle);
     }
 
-    /// `run` says that it is alive.
+    /// `run` sent a watchdog ping: its timeout starts again.
     pub fn watchdog_pinged(&mut self, transition: &Transition<'_>, run: Run) {
         let serving = match &mut self.state {
             State::Online(serving) => [Some(serving), None],
@@ -60,14 +64,14 @@ impl Process {
             .for_each(|serving| serving.watch(transition));
     }
 
-    /// `run` says that it hangs.
+    /// `run` reported that it hangs.
     pub fn watchdog_triggered(&mut self, transition: &mut Transition<'_>, run: Run) {
         if let Some(serving) = self.ready_runs().find(|serving| serving.run == run) {
             self.fail(transition, serving, None);
         }
     }
 
-    /// When the first of those that are ready has kept silent for too long, and which.
+    /// The ready run whose watchdog timeout ends first, and when.
     pub(crate) fn silent(&self) -> Option<(Moment, Serving)> {
         self.ready_runs().filter_map(|serving| Some((serving.silent_until?, serving))).min_by_key(|(until, _)| *until)
     }
@@ -86,15 +90,15 @@ impl Process {
         one.into_iter().chain(other)
     }
 
-    /// A run that is ready has hung: it is brought to its end, and started again as after any other failure. Of two that
-    /// are ready the other serves on. `silent` for how long, unless it said so itself.
+    /// A ready run has hung: it is terminated, and the process restarts as after any other failure. During a canary the
+    /// other run serves on. `silent` is the watchdog timeout; `None` if the run itself reported that it hangs.
     pub(crate) fn fail(&mut self, transition: &mut Transition<'_>, failed: Serving, silent: Option<Duration>) {
         let Serving { run, since, .. } = failed;
         let timeout_ms = silent.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
         transition.publish(self.id, EventKind::Hung { timeout_ms });
         self.reason = Some(match silent {
             Some(time) => format!("it hung: no WATCHDOG=1 within {}", seconds(time)),
-            None => "it said that it hung".to_owned(),
+            None => "it reported that it hung".to_owned(),
         });
         let stopping = StoppingRun { hung: true, ..StoppingRun::begin(run, since, transition, false) };
         let State::Canary { new, old } = self.state else {
@@ -113,7 +117,7 @@ impl Process {
 }
 
 impl Serving {
-    /// From now on its silence counts, where the app has a watchdog.
+    /// Starts the watchdog timeout, if the app has one.
     pub(crate) fn watch(&mut self, transition: &Transition<'_>) {
         self.silent_until = transition.spec.watchdog.map(|time| transition.now.after(time));
     }

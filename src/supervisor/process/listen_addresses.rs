@@ -1,15 +1,14 @@
 //! Where the runs of a process listen. A successor that listens, but nowhere its predecessor does, would leave the
-//! clients of the predecessor's address without a listener: a variable is missing, say, and it fell back to another port.
+//! clients of the predecessor's address without a listener: a variable is missing, say, and it fell back to another
+//! port.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Process, Transition};
 use crate::protocol::Run;
-use crate::spec::Mechanism;
 
-/// Where each run listens, as far as it was told.
+/// Where each run listens, as far as it was reported.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListenAddresses {
     /// Shared addresses with a port. A path may be each run's own.
@@ -23,6 +22,14 @@ pub struct ListenAddresses {
 impl ListenAddresses {
     pub(crate) fn is_default(&self) -> bool {
         *self == ListenAddresses::default()
+    }
+
+    /// `run` listens on `address`. Of runs that are no longer alive the addresses are forgotten. True if the run would
+    /// have been ready before, had it listened there.
+    pub(crate) fn add(&mut self, run: Run, address: String, alive: &BTreeSet<Run>) -> bool {
+        self.addresses.retain(|run, _| alive.contains(run));
+        self.addresses.entry(run).or_default().insert(address);
+        self.elsewhere == Some(run)
     }
 
     /// Where each of the two listens, if they share no address, though each has some.
@@ -43,24 +50,7 @@ impl ListenAddresses {
         let (new, old) = self.elsewhere.and_then(|_| self.apart(new, old))?;
         let words = |addresses: &BTreeSet<String>| addresses.iter().cloned().collect::<Vec<_>>().join(", ");
         let (new, old) = (words(new), words(old));
-        Some(format!("it listens on {new}, and nobody would on {old}; if that is meant, `--force` does it"))
-    }
-}
-
-impl Process {
-    /// `run` listens on a shared address. One that was ready but for that may be so now.
-    pub fn listens(&mut self, transition: &mut Transition<'_>, run: Run, address: String) {
-        // Addresses that are given are no wish of the program's, and those of Unix sockets may hold a pid.
-        if transition.spec.mechanism() == Mechanism::Activation || address.starts_with('/') {
-            return;
-        }
-        let alive: BTreeSet<Run> = self.runs().collect();
-        let known = &mut self.listen_addresses.addresses;
-        known.retain(|run, _| alive.contains(run));
-        known.entry(run).or_default().insert(address);
-        if self.listen_addresses.elsewhere == Some(run) {
-            self.become_ready(transition, run, true);
-        }
+        Some(format!("it listens on {new}, and nothing would listen on {old}; if that is meant, `--force` does it"))
     }
 }
 
@@ -94,7 +84,7 @@ mod tests {
         let mut harness = stage(cluster(1));
         assert_eq!(listen(&mut harness, 2, "[::]:80"), []);
         harness.pass(30_000);
-        let reason = "not ready after 30 s: it listens on [::]:80, and nobody would on [::]:3000; if that is meant, \
+        let reason = "not ready after 30 s: it listens on [::]:80, and nothing would listen on [::]:3000; if that is meant, \
                       `--force` does it";
         assert_eq!(harness.verdicts(), [(0, Verdict::Failed { reason: reason.to_owned(), old_serves: true })]);
         assert_eq!(harness.process(0).current_run(), Some(Run(1)));

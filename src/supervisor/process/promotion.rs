@@ -2,9 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Process, State, StoppingRun, Transition};
-use crate::protocol::Run;
-
 /// When a successor takes over from its predecessor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -23,66 +20,5 @@ pub enum Promotion {
 impl Promotion {
     pub(crate) fn is_default(&self) -> bool {
         *self == Promotion::default()
-    }
-}
-
-impl Process {
-    /// The successor on trial is good: its predecessor leaves.
-    pub fn promote(&mut self, transition: &mut Transition<'_>) {
-        if let State::Canary { new, old } = self.state {
-            self.state = State::Online(new);
-            let stopping = StoppingRun::begin(old.run, old.since, transition, true);
-            self.retiring.push(stopping);
-        }
-    }
-
-    /// The runs that were not told to go.
-    pub fn staying(&self) -> impl Iterator<Item = Run> + use<> {
-        let (current, old) = match self.state {
-            State::Launching { run, old, .. } => (Some(run), old.map(|old| old.run)),
-            State::Canary { new, old } => (Some(new.run), Some(old.run)),
-            State::Online(serving) => (Some(serving.run), None),
-            State::Stopped | State::Stopping(_) | State::Waiting { .. } | State::Idle | State::Errored => (None, None),
-        };
-        current.into_iter().chain(old)
-    }
-
-    /// What is the matter with a run that was ready and is being watched.
-    #[must_use]
-    pub fn fault_of(&self, run: Run) -> Option<String> {
-        match self.state {
-            State::Canary { new: serving, .. } | State::Online(serving) if serving.run == run => {
-                let fault = self.health.fault().filter(|_| self.health.is_unhealthy());
-                fault.map(|fault| format!("unhealthy while it was watched: {fault}"))
-            }
-            _ if self.rests() || self.is_completed() => None,
-            State::Stopped
-            | State::Launching { .. }
-            | State::Canary { .. }
-            | State::Online(_)
-            | State::Stopping(_)
-            | State::Waiting { .. }
-            | State::Idle
-            | State::Errored => Some(self.reason.clone().unwrap_or_else(|| "it ended".to_owned())),
-        }
-    }
-
-    /// The successor leaves, on trial or not ready yet; its predecessor serves on.
-    pub fn roll_back_run(&mut self, transition: &mut Transition<'_>) {
-        let (run, since, drain, old) = match self.state {
-            // It may have clients.
-            State::Canary { new, old } => (new.run, new.since, true, old),
-            State::Launching { run, since, old: Some(old), .. } => (run, since, false, old),
-            State::Stopped
-            | State::Launching { old: None, .. }
-            | State::Online(_)
-            | State::Stopping(_)
-            | State::Waiting { .. }
-            | State::Idle
-            | State::Errored => return,
-        };
-        let stopping = StoppingRun::begin(run, since, transition, drain);
-        self.retiring.push(stopping);
-        self.keep_predecessor(transition, old);
     }
 }

@@ -1,20 +1,20 @@
-//! How long the supervisor leaves a process alone that it tried to replace of its own accord, in vain.
+//! The backoff between replacements of one process that the supervisor decides itself, because of health or memory.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::supervisor::input::Moment;
+use crate::supervisor::moment::Moment;
 
-/// The first wait; it doubles with every failure.
+/// The wait after the first failure; it doubles with every further one.
 const FIRST: Duration = Duration::from_secs(30);
-/// The longest.
+/// The longest wait.
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// When a replacement that failed may be tried again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplaceBackoff {
-    /// Not before.
+    /// When the next replacement may begin; `None` after a success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     until: Option<Moment>,
     /// Failures in a row.
@@ -27,13 +27,13 @@ impl ReplaceBackoff {
         *self == ReplaceBackoff::default()
     }
 
-    /// True if it may be tried.
+    /// True if a replacement may begin.
     #[must_use]
     pub fn is_over(&self, now: Moment) -> bool {
         self.until.is_none_or(|until| until <= now)
     }
 
-    /// It was replaced, or could not be.
+    /// A replacement ended: it succeeded, or the wait grows.
     pub fn note(&mut self, replaced: bool, now: Moment) {
         if replaced {
             return *self = ReplaceBackoff::default();
@@ -48,17 +48,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_doubles_to_an_hour_and_is_forgotten_after_a_success() {
-        let mut patience = ReplaceBackoff::default();
-        assert!(patience.is_over(Moment(0)));
+    fn the_wait_doubles_up_to_an_hour_and_ends_with_a_success() {
+        let mut backoff = ReplaceBackoff::default();
+        assert!(backoff.is_over(Moment(0)));
         let mut waits = Vec::new();
         for _ in 0..9 {
-            patience.note(false, Moment(0));
-            waits.push(patience.until.expect("a failure waits").0 / 1000);
+            backoff.note(false, Moment(0));
+            waits.push(backoff.until.expect("a failure waits").0 / 1000);
         }
         assert_eq!(waits, [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]);
-        assert!(!patience.is_over(Moment(3_599_999)) && patience.is_over(Moment(3_600_000)));
-        patience.note(true, Moment(0));
-        assert!(patience.is_over(Moment(0)) && patience.is_default());
+        assert!(!backoff.is_over(Moment(3_599_999)) && backoff.is_over(Moment(3_600_000)));
+        backoff.note(true, Moment(0));
+        assert!(backoff.is_over(Moment(0)) && backoff.is_default());
     }
 }

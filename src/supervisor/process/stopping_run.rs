@@ -1,20 +1,22 @@
-//! A run on its way out: drain, stop signal, SIGKILL, each with its time.
+//! A run that stops: drain, stop signal, SIGKILL, each with its deadline.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Transition;
+use super::transition::Transition;
 use crate::protocol::{Exit, Run};
 use crate::spec::{ExecMode, value};
-use crate::supervisor::input::{Effect, Moment};
+use crate::supervisor::input::Effect;
+use crate::supervisor::moment::Moment;
 
 /// How often SIGKILL is repeated while something of the tree lives: a program may fork as we kill.
 const KILL_AGAIN: Duration = Duration::from_secs(1);
-/// After so many in vain nobody waits for it any more: the kernel holds it, and lets it end when it can.
+/// After so many without effect the stop is reported as failed: the kernel holds the process in an uninterruptible
+/// wait.
 const KILLS_IN_VAIN: u32 = 10;
 
-/// A run on its way out.
+/// A run that stops.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoppingRun {
     /// The run, which no longer takes new connections.
@@ -29,10 +31,10 @@ pub struct StoppingRun {
     /// How long its main process lived, if it ended by itself and what is left of its tree is being removed.
     #[serde(with = "value::millis_option", default, skip_serializing_if = "Option::is_none")]
     pub unasked: Option<Duration>,
-    /// It hung: why it is ended though nobody asked for it.
+    /// True if the run is stopped because it hung.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hung: bool,
-    /// Nobody needs it: nothing follows until somebody does.
+    /// True if the process becomes idle afterwards, until a client connects.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rests: bool,
 }
@@ -43,26 +45,26 @@ pub struct StoppingRun {
 pub enum StopStage {
     /// Out of rotation, finishing what it has.
     Draining {
-        /// At the latest then.
+        /// When the stop signal follows at the latest.
         until: Moment,
     },
-    /// Asked to stop.
+    /// The stop signal was sent.
     Terminating {
-        /// SIGKILL comes then.
+        /// When SIGKILL follows.
         kill_at: Moment,
     },
-    /// Sent SIGKILL.
+    /// SIGKILL was sent, and something of the run still lives.
     Killing {
-        /// Again then.
+        /// When SIGKILL is repeated.
         again_at: Moment,
-        /// How often before.
+        /// How often it was repeated so far.
         #[serde(default)]
         times: u32,
     },
 }
 
 impl StoppingRun {
-    /// Tells a run to go, at once or after a drain.
+    /// Begins the stop of a run, at once or after a drain.
     pub(crate) fn begin(run: Run, since: Moment, transition: &mut Transition<'_>, drain: bool) -> StoppingRun {
         let mut stopping = StoppingRun {
             run,
@@ -81,7 +83,7 @@ impl StoppingRun {
         stopping
     }
 
-    /// A run that ended by itself and may have left processes behind, which are told to go.
+    /// A run that ended by itself; processes that it left behind are terminated.
     pub(crate) fn unasked(run: Run, since: Moment, exit: Exit, transition: &Transition<'_>) -> StoppingRun {
         let stage = StopStage::Terminating { kill_at: transition.now.after(transition.spec.stop.kill_timeout) };
         StoppingRun {

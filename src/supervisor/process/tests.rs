@@ -39,7 +39,7 @@ fn a_worker_that_never_listens_counts_as_ready_after_three_seconds() {
 }
 
 #[test]
-fn wait_ready_wants_the_message_and_says_so_when_it_does_not_come() {
+fn a_missing_ready_message_is_the_reason_of_a_wait_ready_failure() {
     let readiness = Readiness { wait_ready: true, listen_timeout: Some(Duration::from_secs(2)) };
     let mut harness = Harness::with(cluster(1));
     harness.act(Action::Delete, "all");
@@ -54,7 +54,7 @@ fn wait_ready_wants_the_message_and_says_so_when_it_does_not_come() {
 }
 
 #[test]
-fn stop_signals_waits_kills_and_kills_again() {
+fn a_stop_sends_its_signal_then_sigkill_and_repeats_sigkill() {
     let mut harness = Harness::with(fork(1));
     assert_eq!(harness.act(Action::Stop, "api"), [terminate(1)]);
     assert_eq!(harness.pass(1599), []);
@@ -66,7 +66,7 @@ fn stop_signals_waits_kills_and_kills_again() {
 }
 
 #[test]
-fn a_second_stop_hastens_a_drain() {
+fn a_second_stop_ends_a_drain() {
     let mut harness = Harness::with(cluster(2));
     assert_eq!(harness.act(Action::Stop, "0"), [drain(1)]);
     assert_eq!(harness.act(Action::Stop, "0"), [terminate(1)]);
@@ -74,13 +74,13 @@ fn a_second_stop_hastens_a_drain() {
 }
 
 #[test]
-fn the_last_worker_is_not_drained_for_there_is_nobody_to_take_over() {
+fn the_last_worker_is_stopped_without_a_drain() {
     let mut harness = Harness::with(cluster(2));
     assert_eq!(harness.act(Action::Stop, "all"), [terminate(1), terminate(2)]);
 }
 
 #[test]
-fn a_drain_ends_with_the_work_or_with_its_time() {
+fn a_drain_ends_with_the_last_request_or_its_timeout() {
     let mut harness = Harness::with(cluster(3));
     harness.act(Action::Stop, "0");
     harness.act(Action::Stop, "1");
@@ -90,7 +90,7 @@ fn a_drain_ends_with_the_work_or_with_its_time() {
 }
 
 #[test]
-fn a_crash_with_leftovers_waits_for_them_before_it_starts_again() {
+fn a_restart_after_a_crash_waits_for_the_leftover_processes() {
     let mut harness = Harness::with(fork(1));
     assert_eq!(harness.abandon(1), [terminate(1)]);
     assert_eq!(harness.process(0).current_run(), None, "there is no main process to speak of");
@@ -99,7 +99,7 @@ fn a_crash_with_leftovers_waits_for_them_before_it_starts_again() {
 }
 
 #[test]
-fn a_crash_counts_by_the_life_of_the_program_not_of_its_leftovers() {
+fn the_lifetime_of_a_crashed_run_excludes_its_leftovers() {
     let restart = RestartRule { max_restarts: 2, ..fork(1).restart };
     let mut harness = Harness::with(crate::spec::AppSpec { restart, ..fork(1) });
     for run in 1..=2 {
@@ -114,7 +114,7 @@ fn a_crash_counts_by_the_life_of_the_program_not_of_its_leftovers() {
 }
 
 #[test]
-fn a_restart_during_the_clearing_up_starts_it_whatever_the_exit_said() {
+fn a_restart_during_the_cleanup_starts_the_process_after_any_exit_code() {
     let restart_rule = RestartRule { autorestart: false, ..fork(1).restart };
     let mut harness = Harness::with(crate::spec::AppSpec { restart: restart_rule, ..fork(1) });
     harness.abandon(1);
@@ -123,7 +123,7 @@ fn a_restart_during_the_clearing_up_starts_it_whatever_the_exit_said() {
 }
 
 #[test]
-fn a_reload_brings_the_successor_up_before_the_old_one_goes() {
+fn a_reload_starts_the_successor_before_it_stops_the_old_worker() {
     let mut harness = Harness::with(cluster(1));
     assert_eq!(harness.act(reload(), "api"), [spawn(2, 0)]);
     assert_eq!(harness.process(0).current_run(), Some(Run(1)), "the old one answers for it");
@@ -135,7 +135,7 @@ fn a_reload_brings_the_successor_up_before_the_old_one_goes() {
 }
 
 #[test]
-fn a_reload_whose_successor_crashes_keeps_the_old_and_says_why() {
+fn a_reload_whose_successor_crashes_keeps_the_old_worker_and_reports_why() {
     let mut harness = Harness::with(cluster(1));
     harness.act(reload(), "api");
     assert_eq!(harness.exit(2, 1), []);
@@ -144,7 +144,7 @@ fn a_reload_whose_successor_crashes_keeps_the_old_and_says_why() {
 }
 
 #[test]
-fn a_reload_whose_successor_is_not_ready_in_time_keeps_the_old() {
+fn a_reload_whose_successor_is_not_ready_in_time_keeps_the_old_worker() {
     let mut harness = Harness::with(cluster(1));
     harness.act(reload(), "api");
     assert_eq!(harness.pass(29_999), []);
@@ -156,7 +156,7 @@ fn a_reload_whose_successor_is_not_ready_in_time_keeps_the_old() {
 }
 
 #[test]
-fn the_old_one_may_die_while_its_successor_launches() {
+fn the_old_worker_may_die_while_its_successor_launches() {
     let mut harness = Harness::with(cluster(1));
     harness.act(reload(), "api");
     assert_eq!(harness.exit(1, 1), []);
@@ -165,7 +165,7 @@ fn the_old_one_may_die_while_its_successor_launches() {
 }
 
 #[test]
-fn a_stop_in_the_middle_of_a_reload_takes_both_and_is_over_with_both() {
+fn a_stop_during_a_reload_stops_both_workers() {
     let mut harness = Harness::with(cluster(1));
     harness.act(reload(), "api");
     let effects = harness.act(Action::Stop, "api");
@@ -188,7 +188,7 @@ fn a_spawn_that_fails_after_the_stop_leaves_nothing_to_wait_for() {
 }
 
 #[test]
-fn a_spawn_that_fails_after_the_wait_for_readiness_is_noticed() {
+fn a_spawn_failure_after_the_readiness_timeout_is_handled() {
     let mut harness = Harness::with(cluster(1));
     harness.exit(1, 1);
     harness.pass(3000);
@@ -252,7 +252,7 @@ const UNNEEDED: Input = Input::Idle { app: AppId(0) };
 const WANTED: Input = Input::Demand { app: AppId(0) };
 
 #[test]
-fn an_app_that_nobody_needs_rests_and_wakes_one_by_one_and_no_restart_is_counted() {
+fn an_idle_app_wakes_one_by_one_and_no_restart_is_counted() {
     let mut harness = Harness::with(on_demand(2, 0));
     assert_eq!(harness.input(UNNEEDED), [drain(1), drain(2)]);
     harness.input(Input::Drained { run: Run(1) });
@@ -260,7 +260,7 @@ fn an_app_that_nobody_needs_rests_and_wakes_one_by_one_and_no_restart_is_counted
     assert_eq!(harness.process(0).state, State::Idle);
     // The second is still on its way out, and the first wakes.
     assert_eq!(harness.input(WANTED), [spawn(3, 0)]);
-    // Then somebody is started beside the second's old run.
+    // Then a successor is started beside the old run of the second process.
     assert_eq!(harness.input(WANTED), [spawn(4, 1)]);
     assert_eq!(harness.input(WANTED), [], "all are awake");
     harness.up();
@@ -272,7 +272,7 @@ fn an_app_that_nobody_needs_rests_and_wakes_one_by_one_and_no_restart_is_counted
 }
 
 #[test]
-fn as_many_stay_awake_as_are_to() {
+fn min_instances_workers_stay_awake() {
     let mut harness = Harness::with(on_demand(3, 1));
     assert_eq!(harness.input(UNNEEDED), [drain(2), drain(3)]);
     assert_eq!(harness.input(UNNEEDED), []);
@@ -281,7 +281,7 @@ fn as_many_stay_awake_as_are_to() {
 }
 
 #[test]
-fn a_stop_beats_a_connection_and_a_person_wakes_what_rests() {
+fn a_connection_starts_no_stopped_process_and_a_start_wakes_an_idle_one() {
     let mut harness = Harness::with(on_demand(1, 0));
     harness.input(UNNEEDED);
     harness.exit(1, 0);
@@ -298,7 +298,7 @@ fn a_stop_beats_a_connection_and_a_person_wakes_what_rests() {
 }
 
 #[test]
-fn a_reload_lets_rest_what_rests_and_a_saved_list_brings_it_back_at_rest() {
+fn an_idle_process_stays_idle_through_a_reload_and_a_restore() {
     let mut harness = Harness::with(on_demand(1, 0));
     harness.input(UNNEEDED);
     harness.exit(1, 0);
@@ -332,7 +332,7 @@ fn a_run_that_misses_its_watchdog_is_restarted() {
 }
 
 #[test]
-fn a_program_that_hangs_again_and_again_is_given_up_whatever_code_it_ends_with() {
+fn a_program_that_hangs_repeatedly_is_given_up_with_any_exit_code() {
     let restart = RestartRule { max_restarts: 2, stop_exit_codes: vec![0], ..RestartRule::default() };
     let mut harness = Harness::with(AppSpec { restart, ..fork(1) });
     harness.input(Input::WatchdogTrigger { run: Run(1) });
@@ -341,11 +341,14 @@ fn a_program_that_hangs_again_and_again_is_given_up_whatever_code_it_ends_with()
     harness.input(Input::WatchdogTrigger { run: Run(2) });
     harness.exit(2, 0);
     assert_eq!(harness.process(0).state, State::Errored);
-    assert_eq!(harness.process(0).reason.as_deref(), Some("it said that it hung; given up after 2 unstable restarts"));
+    assert_eq!(
+        harness.process(0).reason.as_deref(),
+        Some("it reported that it hung; given up after 2 unstable restarts")
+    );
 }
 
 #[test]
-fn ready_by_the_notify_socket_counts_as_the_message_does() {
+fn a_notify_socket_message_counts_as_the_ready_message() {
     let readiness = Readiness { wait_ready: true, listen_timeout: None };
     let mut harness = Harness::with(AppSpec { readiness, ..cluster(1) });
     harness.exit(1, 1);

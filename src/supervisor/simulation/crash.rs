@@ -141,7 +141,7 @@ impl History {
         self.recover(backlog);
     }
 
-    /// What happens with nobody there: news that wait for the next daemon, in order.
+    /// What happens while there is no daemon: inputs that wait for the next one, in order.
     fn gap(&mut self) -> Vec<Input> {
         let longest = match self.rng.below(10) {
             _ if self.rolling => 1,
@@ -157,13 +157,17 @@ impl History {
         while self.os.next().is_some_and(|at| at <= end) && !self.rolling {
             let Some((at, run, news)) = self.os.take() else { continue };
             self.now = self.now.max(at);
-            match (self.os.happen(&mut self.rng, self.now, run, news), news) {
-                (_, OsEvent::Spawned) => {}
-                (_, OsEvent::Ready(_)) if forgotten => {}
-                (Input::Exited { run, survivors, .. }, _) if forgotten => {
-                    backlog.push(Input::Exited { run, exit: Exit::Unknown, survivors });
-                }
-                (input, _) => backlog.push(input),
+            let input = self.os.happen(&mut self.rng, self.now, run, news);
+            let is_lost = matches!(news, OsEvent::Spawned) || (forgotten && matches!(news, OsEvent::Ready(_)));
+            if is_lost {
+                continue;
+            }
+            if let Input::Exited { run, survivors, .. } = input
+                && forgotten
+            {
+                backlog.push(Input::Exited { run, exit: Exit::Unknown, survivors });
+            } else {
+                backlog.push(input);
             }
         }
         self.now = self.now.max(end);
@@ -190,7 +194,13 @@ impl History {
         self.os.recovering = false;
         let serving = |process: &Process| match process.state {
             State::Online(serving) => Some(serving.run),
-            _ => None,
+            State::Stopped
+            | State::Launching { .. }
+            | State::Canary { .. }
+            | State::Stopping(_)
+            | State::Waiting { .. }
+            | State::Idle
+            | State::Errored => None,
         };
         let serving: Vec<Run> = self.supervisor.processes().filter_map(serving).collect();
         for run in serving {
@@ -255,7 +265,7 @@ impl History {
         }
     }
 
-    /// Tells of every run whose end nobody told of.
+    /// Reports the end of every run whose end no daemon reported.
     fn report_unseen_ends(&mut self) {
         let runs: Vec<Run> = self.supervisor.runs.keys().copied().collect();
         for run in runs {

@@ -183,7 +183,13 @@ impl History {
         process.is_some_and(|process| match process.state {
             State::Launching { run: current, old: Some(_), .. } => current == run,
             State::Canary { new, .. } => new.run == run,
-            _ => false,
+            State::Stopped
+            | State::Launching { old: None, .. }
+            | State::Online(_)
+            | State::Stopping(_)
+            | State::Waiting { .. }
+            | State::Idle
+            | State::Errored => false,
         })
     }
 
@@ -224,7 +230,7 @@ impl History {
         assert!(effects.is_empty(), "a stale input had effects: {effects:?}");
     }
 
-    /// A client comes to some app, or none has for long; somebody says that it is alive, or hangs.
+    /// A client connects to an app, or none has for long; a run sends a watchdog ping, or reports that it hangs.
     fn demand(&mut self) {
         let apps: Vec<AppId> = self.supervisor.apps().map(|app| app.id).collect();
         let runs: Vec<Run> = self.os.bodies.keys().copied().collect();

@@ -47,7 +47,7 @@ impl History {
         }
     }
 
-    /// Numbers are given again when nobody has them.
+    /// Numbers are given again when no process has them.
     pub fn forget_removed(&mut self) {
         let processes = &self.supervisor.processes;
         self.expectations.expected_up.retain(|id, _| processes.contains_key(id));

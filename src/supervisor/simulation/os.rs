@@ -212,13 +212,13 @@ impl Os {
         self.plan(told_at, run, OsEvent::Spawned);
     }
 
-    /// The run did not come to be, and nobody was told.
+    /// The run was not started, and no daemon was told so.
     pub fn forget_spawn(&mut self, run: Run) {
         self.started.remove(&run);
         self.agenda.retain(|_, (other, _)| *other != run);
     }
 
-    /// Ends at once all that nobody answers for.
+    /// Ends at once every run that no process of the list has.
     pub fn kill_strays(&mut self, is_known: impl Fn(Run) -> bool) {
         self.bodies.retain(|run, _| is_known(*run));
     }
@@ -232,7 +232,7 @@ impl Os {
         self.started.contains(&run)
     }
 
-    /// True if a stop signal for the run were one too many, or for nobody.
+    /// True if a stop signal for the run would be the second one, or would go to no process.
     pub fn was_told_to_stop(&self, run: Run) -> bool {
         self.bodies.get(&run).is_none_or(|body| body.terminated.is_some())
     }
@@ -265,7 +265,7 @@ impl Os {
             killed: false,
             serves: false,
             // Others may serve.
-            rotates: !spec.may_be_withheld(),
+            rotates: !spec.may_be_held_back(),
             release: Arc::clone(&spec.base_env),
         };
         if body.fails_to_spawn {

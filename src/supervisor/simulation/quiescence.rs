@@ -47,7 +47,7 @@ impl History {
         awaited.into_iter().for_each(|run| self.os.finish(self.now, run));
     }
 
-    /// True if nothing falls due but that somebody should say that it is alive.
+    /// True if nothing falls due except watchdog pings.
     fn only_watches(&self) -> bool {
         let rests = |process: &Process| matches!(process.state, State::Online(_)) && process.retiring.is_empty();
         let at_work = self.supervisor.apps().any(|app| !app.operations.is_empty());
@@ -59,7 +59,12 @@ impl History {
         let serving = |process: &Process| match process.state {
             State::Online(serving) => vec![serving],
             State::Canary { new, old } => vec![new, old],
-            _ => vec![],
+            State::Stopped
+            | State::Launching { .. }
+            | State::Stopping(_)
+            | State::Waiting { .. }
+            | State::Idle
+            | State::Errored => vec![],
         };
         let due = |serving: &Serving| serving.silent_until <= Some(self.now);
         let due: Vec<Run> =

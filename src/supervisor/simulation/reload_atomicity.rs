@@ -13,7 +13,8 @@ pub struct ReloadCheck {
     ticket: Ticket,
     /// The releases that served.
     before: BTreeMap<ProcessId, Arc<Env>>,
-    /// Apps whose reload rolls back if it fails, and the release that is theirs. Single processes may have an older one.
+    /// Apps whose reload rolls back if it fails, and the release that is theirs. Single processes may have an older
+    /// one.
     bound: Vec<(AppId, Arc<Env>)>,
     /// It goes on whatever fails.
     forced: bool,
@@ -24,12 +25,14 @@ impl ReloadCheck {
         let (forced, dry) = match ask {
             Request::Act { action: Action::Reload { rollout, .. }, .. }
             | Request::Launch { how: Launch::OrReload(rollout), .. } => (rollout.force, rollout.dry_run),
-            other => panic!("not a reload: {other:?}"),
+            Request::Act { .. } | Request::Launch { .. } | Request::Restore(_) | Request::ShutDown => {
+                panic!("not a reload: {ask:?}")
+            }
         };
         let rolls_back = |spec: &crate::spec::AppSpec| spec.on_reload_failure == OnReloadFailure::Rollback;
         let apps = history.supervisor.apps.values().filter(|app| match ask {
             Request::Launch { apps, .. } => apps.iter().any(|spec| spec.name == app.spec.name && rolls_back(spec)),
-            _ => rolls_back(&app.spec),
+            Request::Act { .. } | Request::Restore(_) | Request::ShutDown => rolls_back(&app.spec),
         });
         let bound = apps.filter(|_| !forced && !dry).map(|app| (app.id, Arc::clone(&app.spec.base_env))).collect();
         let before =

@@ -137,7 +137,13 @@ pub fn awaited(supervisor: &Supervisor) -> Vec<Run> {
         .collect();
     let serving = |process: &Process| match process.state {
         State::Online(serving) => Some(serving.run),
-        _ => None,
+        State::Stopped
+        | State::Launching { .. }
+        | State::Canary { .. }
+        | State::Stopping(_)
+        | State::Waiting { .. }
+        | State::Idle
+        | State::Errored => None,
     };
     // A rollback may have made something else of it.
     let is_job = |spec: &AppSpec| names.contains(&*spec.name) && spec.never(Condition::Completed).is_none();

@@ -1,18 +1,18 @@
-//! Connections that are open in the app: how many there are, and how many have not sent anything yet.
+//! The count of connections that are open in the app, and of those whose clients have sent nothing yet.
 
 use std::sync::Arc;
 
 use super::Channel;
 
-/// How many connections the app has.
+/// Numbers of open connections.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Connections {
     pub(super) open: usize,
-    /// Those of them from which nothing was read yet.
+    /// Open connections from which nothing was read yet.
     pub(super) silent: usize,
 }
 
-/// A connection in the app; counted until it is dropped.
+/// Counts a connection as open until it is dropped.
 #[derive(Debug)]
 pub(crate) struct OpenConnection {
     channel: Arc<Channel>,
@@ -21,7 +21,7 @@ pub(crate) struct OpenConnection {
 }
 
 impl OpenConnection {
-    /// For a connection that was counted in the status when it was taken.
+    /// Counts a connection that STATUS has already reported as open and taken.
     pub(super) fn count(channel: &Arc<Channel>) -> OpenConnection {
         channel.connections.send_modify(|connections| {
             connections.open += 1;
@@ -30,7 +30,7 @@ impl OpenConnection {
         OpenConnection { channel: Arc::clone(channel), silent: true }
     }
 
-    /// Something was read from it.
+    /// To be called when bytes were read from the connection.
     pub(crate) fn has_sent(&mut self) {
         if std::mem::replace(&mut self.silent, false) {
             self.channel.connections.send_modify(|connections| connections.silent -= 1);

@@ -1,4 +1,4 @@
-//! One listener of the channel, as the app has it.
+//! The app's handle of one listener of the channel.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,18 +12,19 @@ use crate::os::packets;
 use crate::protocol::FromWorker;
 use crate::stream::Stream;
 
-/// See the module. Dropped, it gives back what was not accepted.
+/// Accepts connections that arrive on the channel. When it is dropped, connections that were not accepted go back to
+/// the daemon.
 #[derive(Debug)]
 pub(crate) struct ChannelListener {
     pub(super) channel: Arc<Channel>,
-    /// Its number in the protocol.
+    /// Number of the listener in the protocol.
     pub(super) index: usize,
     /// Notified when a connection has arrived.
     pub(super) arrival: Arc<Notify>,
 }
 
 impl ChannelListener {
-    /// The next connection. May be dropped while it waits.
+    /// Waits for the next connection. Cancel safe.
     pub(crate) async fn accept(&mut self) -> io::Result<Stream> {
         loop {
             match self.channel.when_writable(|| self.take()).await {
@@ -35,7 +36,7 @@ impl ChannelListener {
         }
     }
 
-    /// Takes a connection, after the daemon was told so: from now on no other worker gets it.
+    /// Takes a connection from the queue, after STATUS has reported it as taken: from then on no other worker gets it.
     fn take(&self) -> io::Result<Option<OwnedFd>> {
         let mut state = self.channel.lock();
         let Some((number, _)) = state.queues[self.index].waiting.front() else { return Ok(None) };
@@ -57,7 +58,7 @@ impl Drop for ChannelListener {
         let queue = &mut state.queues[self.index];
         queue.closed = true;
         let waiting = std::mem::take(&mut queue.waiting);
-        // If the socket is full, the end of this process says the same.
+        // Fails if the socket is full. Then the daemon takes these connections back when this process ends.
         let send = |message: FromWorker<'_>| drop(packets::send(&self.channel.socket, &message.encode(), &[]));
         send(FromWorker::Close { index: number(self.index) });
         waiting.iter().filter(|(number, _)| *number > taken).for_each(|(number, _)| {

@@ -1,5 +1,5 @@
-//! Sockets that carry open files: safe, small wrappers around system calls, for both ends of a channel. Beside pmr's own
-//! `os` the only place with `unsafe`.
+//! Sockets that carry open files: safe, small wrappers around system calls, for both ends of a channel. Besides `os` of
+//! pmr this is the only place with `unsafe`.
 #![allow(unsafe_code)]
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Packets with open files over Unix `SOCK_SEQPACKET` sockets: each arrives whole, with all its files, or not at all.
+//! Packets with open files over Unix `SOCK_SEQPACKET` sockets: a packet arrives whole, with all its files, or not at
+//! all.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -17,7 +18,7 @@ use super::rights;
 /// The most files with one packet.
 pub const FILES: usize = 16;
 
-/// A connected pair, both close-on-exec. The first one is non-blocking: it is ours.
+/// A connected pair, both close-on-exec. The first one, for this process, is non-blocking.
 ///
 /// # Errors
 /// Those of `socketpair(2)`: `EMFILE`, `ENFILE`.
@@ -27,15 +28,15 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((ours, theirs))
 }
 
-/// Takes over a packet socket this process was started with, by its number, and makes it close-on-exec. Only the first
-/// call in a process can get it, so that it has one owner.
+/// Takes over the packet socket that this process was started with, by its number, and makes it close-on-exec. Only the
+/// first call in a process succeeds, so that the socket has one owner.
 ///
 /// # Errors
-/// `EBADF` if there is none of this number, `ENOTSOCK` and `EPROTOTYPE` if it is something else, `EBUSY` if something
-/// was taken over before.
+/// `EBADF` if no file is open under the number, `ENOTSOCK` and `EPROTOTYPE` if it is no packet socket, `EBUSY` if a
+/// socket was taken over before.
 pub fn claim(number: u16) -> io::Result<OwnedFd> {
     static CLAIMED: AtomicBool = AtomicBool::new(false);
-    // SAFETY: borrowed for calls that find out by themselves what it is, if anything.
+    // SAFETY: borrowed for calls that return an error if no file is open under the number.
     let original = unsafe { BorrowedFd::borrow_raw(i32::from(number)) };
     if number < 3 {
         return Err(Errno::BADF.into());
@@ -47,7 +48,7 @@ pub fn claim(number: u16) -> io::Result<OwnedFd> {
         return Err(Errno::BUSY.into());
     }
     rustix::io::fcntl_setfd(original, FdFlags::CLOEXEC)?;
-    // SAFETY: it is open, it was given to this process by its parent for this very purpose, and the flag above keeps a
+    // SAFETY: the file is open, the parent of this process passed it for this very purpose, and the flag above keeps a
     // second call from owning it, too.
     Ok(unsafe { OwnedFd::from_raw_fd(i32::from(number)) })
 }
@@ -56,7 +57,7 @@ pub fn claim(number: u16) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// `WouldBlock` when the socket is full; `ETOOMANYREFS` when too many files of this user are on their way; `EPIPE` when
-/// the peer is gone. Nothing was sent in each case. Never raises SIGPIPE.
+/// the peer is gone. Nothing was sent in these cases. Never raises SIGPIPE.
 pub fn send(socket: impl AsFd, bytes: &[u8], files: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(FILES))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -67,17 +68,19 @@ pub fn send(socket: impl AsFd, bytes: &[u8], files: &[BorrowedFd<'_>]) -> io::Re
     Ok(())
 }
 
-/// Receives one packet, and its files, which are close-on-exec. 0 bytes is the end. Of a longer packet the rest is lost.
+/// Receives one packet, and its files, which are close-on-exec. 0 bytes is the end. The rest of a packet that is longer
+/// than the buffer is lost.
 ///
 /// # Errors
-/// `WouldBlock` when there is none.
+/// `WouldBlock` when there is no packet.
 pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(FILES))];
     past_reset(|| rights::receive(&socket, buffer, &mut space))
 }
 
-/// Calls again if the peer died with packets unread. The kernel says so first, and once: what the peer had sent before that
-/// is still there (`sock_error` in `__skb_try_recv_datagram`; stream sockets give what is there first).
+/// Repeats a call that fails because the peer died with packets unread. The kernel reports that error first, and once;
+/// the packets that the peer sent before are still in the queue (`sock_error` in `__skb_try_recv_datagram`; stream
+/// sockets return queued bytes first).
 fn past_reset<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     match call() {
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => call(),
@@ -85,18 +88,18 @@ fn past_reset<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
-/// A packet that was looked at and is still there.
+/// What [`peek`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// So many bytes.
+    /// A packet of this many bytes, which are in the buffer.
     Whole(usize),
-    /// More than fit.
+    /// A packet that is longer than the buffer.
     TooLong,
-    /// The peer's end is closed, or it sent an empty packet, which cannot be told from that.
+    /// The end: the peer has closed the socket. An empty packet is indistinguishable from that.
     End,
 }
 
-/// Looks at the next packet, which stays where it is.
+/// Copies the next packet and leaves it in the queue.
 ///
 /// # Errors
 /// Those of [`receive`].
@@ -112,7 +115,7 @@ pub fn peek(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Seen> {
     })
 }
 
-/// Takes the next packet away, whatever its length. Files that are with it are closed.
+/// Removes the next packet from the queue, whatever its length. Files that are attached to it are closed.
 ///
 /// # Errors
 /// Those of [`receive`].
@@ -130,7 +133,7 @@ mod tests {
     use crate::os::eventually::eventually;
 
     #[test]
-    fn a_packet_comes_whole_with_all_its_files() {
+    fn a_packet_arrives_whole_with_all_its_files() {
         let (ours, theirs) = pair().unwrap();
         let files: Vec<_> = (0..FILES).map(|_| ours.as_fd()).collect();
         send(&ours, b"first", &files).unwrap();
@@ -143,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_looked_at_stays_until_it_is_taken() {
+    fn a_packet_that_was_peeked_at_stays_until_it_is_taken() {
         let (ours, theirs) = pair().unwrap();
         send(&theirs, b"with a file", &[theirs.as_fd()]).unwrap();
         send(&theirs, &[7; 100], &[]).unwrap();
@@ -156,27 +159,27 @@ mod tests {
         take(&ours).unwrap();
         assert_eq!(peek(&ours, &mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(theirs);
-        eventually("its end", || peek(&ours, &mut buffer).is_ok_and(|seen| seen == Seen::End));
+        eventually("the end of the peer", || peek(&ours, &mut buffer).is_ok_and(|seen| seen == Seen::End));
     }
 
     #[test]
-    fn what_one_said_who_died_with_packets_unread_is_heard() {
+    fn packets_of_a_peer_that_died_with_packets_unread_are_received() {
         let mut buffer = [0; 64];
-        for looked_before in [false, true] {
+        for peeked_before in [false, true] {
             let (ours, theirs) = pair().unwrap();
             send(&theirs, b"last but one", &[]).unwrap();
             send(&theirs, b"last", &[]).unwrap();
             send(&ours, b"unread", &[]).unwrap();
-            if looked_before {
+            if peeked_before {
                 assert_eq!(peek(&ours, &mut buffer).unwrap(), Seen::Whole(12));
             }
             drop(theirs);
-            if !looked_before {
+            if !peeked_before {
                 assert_eq!(peek(&ours, &mut buffer).unwrap(), Seen::Whole(12));
             }
             take(&ours).unwrap();
             assert_eq!(receive(&ours, &mut buffer).unwrap().0, 4);
-            eventually("its end", || peek(&ours, &mut buffer).is_ok_and(|seen| seen == Seen::End));
+            eventually("the end of the peer", || peek(&ours, &mut buffer).is_ok_and(|seen| seen == Seen::End));
         }
     }
 

@@ -1,4 +1,4 @@
-//! What stream and packet sockets have in common when open files come with their bytes (`SCM_RIGHTS`).
+//! What stream and packet sockets have in common when open files are attached to their bytes (`SCM_RIGHTS`).
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -9,21 +9,21 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// A channel's end for awaiting in both directions. Makes it non-blocking.
+/// Registers one end of a channel with the runtime, for reading and writing. Makes it non-blocking.
 ///
 /// # Errors
-/// If the runtime cannot watch it.
+/// If the runtime cannot watch the socket.
 pub fn watch(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     rustix::io::ioctl_fionbio(&socket, true)?;
-    // SAFETY: an OwnedFd is one and the same file, open until the AsyncFd drops it.
+    // SAFETY: the number of an OwnedFd never changes, and it is open until the AsyncFd drops it.
     Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE | Interest::WRITABLE) }?)
 }
 
-/// Receives bytes and the files that came with them, which are close-on-exec: as many as fit into `space`, the kernel
-/// closes the others. 0 bytes is the end of a stream.
+/// Receives bytes and the files that are attached to them, which are close-on-exec. The kernel closes files that do not
+/// fit into `space`. 0 bytes is the end of a stream.
 ///
 /// # Errors
-/// `WouldBlock` when there is nothing; `ECONNRESET` when the peer died with unread bytes.
+/// `WouldBlock` when nothing has arrived; `ECONNRESET` when the peer died with unread bytes.
 pub fn receive(
     socket: impl AsFd,
     buffer: &mut [u8],
@@ -40,7 +40,8 @@ pub fn receive(
     Ok((got.bytes, files))
 }
 
-/// True if a file could not be sent because too many are on their way, or we have no room for one more: later it may be.
+/// True if a file could not be sent or received because too many are on their way, or this process has too many open. A
+/// later attempt may succeed.
 #[must_use]
 pub fn is_shortage(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);

@@ -1,11 +1,11 @@
-//! The layout, byte by byte, and what is not of it.
+//! The layout of each message, and packets that are no messages.
 
 use super::*;
 
 const STATUS: Status = Status { open: 2, credit: 16, taken: 0x0102_0304_0506_0708, token: 9 };
 
 #[test]
-fn packets_are_as_the_tables_say() {
+fn packets_are_as_the_tables_define_them() {
     assert_eq!(FromWorker::Hello { version: 1 }.encode(), b"\x01\0\x01\0PMR1");
     let listen = FromWorker::Listen { index: 3, backlog: 128, address: "[::]:80" };
     assert_eq!(listen.encode(), b"\x02\0\x80\0\x03\0\0\0[::]:80");
@@ -16,7 +16,7 @@ fn packets_are_as_the_tables_say() {
 }
 
 #[test]
-fn all_that_is_said_is_understood() {
+fn every_message_is_decoded_as_it_was_encoded() {
     let worker = [
         FromWorker::Hello { version: 7 },
         FromWorker::Listen { index: 1, backlog: 2, address: "/run/x.sock" },
@@ -26,13 +26,13 @@ fn all_that_is_said_is_understood() {
         FromWorker::Ready,
         FromWorker::Drained,
     ];
-    for said in worker {
-        let mut packet = said.encode();
-        assert_eq!(FromWorker::decode(&packet), Ok(said));
-        assert_eq!(FromDaemon::decode(&packet), Err(Unread::Unknown), "each side has its own kinds");
-        if !matches!(said, FromWorker::Listen { .. }) {
+    for message in worker {
+        let mut packet = message.encode();
+        assert_eq!(FromWorker::decode(&packet), Ok(message));
+        assert_eq!(FromDaemon::decode(&packet), Err(DecodeError::Unknown), "each side has its own kinds");
+        if !matches!(message, FromWorker::Listen { .. }) {
             packet.extend_from_slice(b"of a later version");
-            assert_eq!(FromWorker::decode(&packet), Ok(said));
+            assert_eq!(FromWorker::decode(&packet), Ok(message));
         }
     }
     let daemon = [
@@ -43,22 +43,22 @@ fn all_that_is_said_is_understood() {
         FromDaemon::Sync { token: 5 },
         FromDaemon::Drain,
     ];
-    for said in daemon {
-        let packet = said.encode();
+    for message in daemon {
+        let packet = message.encode();
         assert!(packet.len() <= PACKET);
-        assert_eq!(FromDaemon::decode(&packet), Ok(said));
+        assert_eq!(FromDaemon::decode(&packet), Ok(message));
     }
 }
 
 #[test]
-fn what_is_cut_off_or_strange_is_told_from_what_is_new() {
+fn a_damaged_packet_is_garbage_and_one_of_a_new_kind_is_unknown() {
     let whole = FromWorker::Status(STATUS).encode();
     for length in 0..whole.len() {
-        assert_eq!(FromWorker::decode(&whole[..length]), Err(Unread::Garbage), "{length} bytes");
+        assert_eq!(FromWorker::decode(&whole[..length]), Err(DecodeError::Garbage), "{length} bytes");
     }
     let whole = FromDaemon::Connections { index: 0, numbers: vec![1, 2] }.encode();
-    assert_eq!(FromDaemon::decode(&whole[..whole.len() - 1]), Err(Unread::Garbage));
-    assert_eq!(FromWorker::decode(b"\x01\0\x01\0HTTP"), Err(Unread::Garbage));
-    assert_eq!(FromWorker::decode(b"\x02\0\0\0\0\0\0\0\xff"), Err(Unread::Garbage));
-    assert_eq!(FromWorker::decode(b"GET / HTTP/1.1"), Err(Unread::Unknown));
+    assert_eq!(FromDaemon::decode(&whole[..whole.len() - 1]), Err(DecodeError::Garbage));
+    assert_eq!(FromWorker::decode(b"\x01\0\x01\0HTTP"), Err(DecodeError::Garbage));
+    assert_eq!(FromWorker::decode(b"\x02\0\0\0\0\0\0\0\xff"), Err(DecodeError::Garbage));
+    assert_eq!(FromWorker::decode(b"GET / HTTP/1.1"), Err(DecodeError::Unknown));
 }

@@ -104,6 +104,6 @@ export const start = async (contestant, app, ways) => {
   const clients = load({ kind, port, loads, think: THINK, ...(ways.brief ? { silence: 20_000 } : {}) })
   contestant.underLoad(clients)
   const busy = ({ modes }) => Object.keys(loads).every((mode) => modes[mode] > 0)
-  await until('load of all kinds', async () => busy(await clients.tally()), 100)
+  await until('load of all kinds', async () => busy(await clients.stats()), 100)
   return { ...clients, brief: ways.brief, contestant, release, online, left, are, launch, once }
 }

@@ -20,7 +20,7 @@ const scale = async (app) => {
   await done(app, 'scale', 'app', '4')
   const pids = await app.are(4)
   await until('all four answer', async () => {
-    const { by } = await app.tally()
+    const { by } = await app.stats()
     return pids.every((pid) => by[pid])
   }, 100)
   await done(app, 'scale', 'app', '2')

@@ -12,12 +12,12 @@ const LIMIT = 480_000
 // after our question and may be long before we read the answer.
 const settled = async (app) => {
   await app.left()
-  await app.tally()
+  await app.stats()
   const end = performance.now()
   return until('requests under way have ended', async () => {
     const asked = performance.now()
-    const tally = await app.tally()
-    return tally.oldest + 1 < asked - end && tally
+    const stats = await app.stats()
+    return stats.oldest + 1 < asked - end && stats
   }, 100)
 }
 
@@ -31,7 +31,7 @@ const recover = async (app, before) => {
   return true
 }
 
-// The cell, and the tally after it, which is the tally before the next cell.
+// The cell, and the stats after it, which is the stats before the next cell.
 const cell = async (app, event, before) => {
   const workers = await app.are(WORKERS)
   const start = performance.now()
@@ -60,7 +60,7 @@ export const endAll = () => Promise.all([...open].map((one) => one.end()))
 // checks, a release that fails its check is like any other.
 const live = async (one, name, { graceful, brief, events }, cells) => {
   const app = await start(one, name, { graceful, brief, checked: one.checksHealth && events.includes(SICK) })
-  let before = await app.tally()
+  let before = await app.stats()
   for (const event of events) {
     const { cell: done, after } = await cell(app, event, before)
     cells.push(done)

@@ -1,5 +1,5 @@
-// A protocol of its own on plain TCP: each line is answered by one, and `bye` means: ask no more here. Who asks for its
-// health speaks HTTP.
+// A protocol of its own over plain TCP: each line is answered by one line, and `bye` means: send no further request on
+// this connection. Health checks use HTTP.
 const net = require('node:net')
 const readline = require('node:readline')
 const { setTimeout: pause } = require('node:timers/promises')
@@ -28,7 +28,7 @@ const server = net.createServer((socket) => {
   lines.on('error', () => {}) // the client has gone
 })
 
-// Nobody but the protocol itself can tell clients to ask no more here. They are served until they hang up.
+// Only the protocol itself can tell clients to reconnect. They are served until they close.
 work.run(
   () => server.listen(work.port),
   () => {

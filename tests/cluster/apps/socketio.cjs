@@ -1,4 +1,4 @@
-// Socket.IO: each question is acknowledged with its answer.
+// Socket.IO: each request is acknowledged with its answer.
 const http = require('node:http')
 const { setTimeout: pause } = require('node:timers/promises')
 const work = require('./work.cjs')

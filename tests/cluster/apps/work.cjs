@@ -1,4 +1,4 @@
-// What every app of the proof does, whatever framework it is made with, and what may be wrong with its release.
+// What every app of the proof does, whatever its framework, and how its release may be broken.
 //
 // The file `release` in the working directory names the release: `good`; `crash` ends before it listens; `mute` never
 // listens; `sick` listens and answers 503 to everything; `dying` is good for five seconds and then ends.
@@ -14,7 +14,7 @@ const graceful = process.env.GRACEFUL !== 'no'
 const pid = `${process.pid}\n`
 const kept = []
 
-// Where the frameworks are installed.
+// The folder in which the frameworks are installed.
 exports.require = createRequire(path.join(__dirname, '../../../examples/node/package.json'))
 exports.port = process.env.PORT
 exports.sick = release === 'sick'
@@ -42,7 +42,7 @@ exports.grow = () => {
   return pid
 }
 
-// Says so, if it is true.
+// Prints that the app serves, unless this release is broken.
 exports.serves = () => {
   if (!exports.sick) console.log('ready to serve')
 }

@@ -1,4 +1,4 @@
-// WebSockets, with `ws`: each message is answered by one, and `bye` means: ask no more here.
+// WebSockets, with `ws`: each message is answered by one, and `bye` means: send no further request on this connection.
 const http = require('node:http')
 const { setTimeout: pause } = require('node:timers/promises')
 const work = require('./work.cjs')
@@ -29,7 +29,7 @@ web.on('upgrade', (request, socket, head) => {
   })
 })
 
-// Nobody but the app itself can tell clients to ask no more here. They are served until they hang up.
+// Only the app itself can tell clients to reconnect. They are served until they close.
 work.run(
   () => web.listen(work.port),
   () => {

@@ -1,4 +1,4 @@
-// An answer as it comes in: its first characters, and how much there was of it.
+// An answer as it arrives: its first characters, and its length in bytes.
 
 const HEAD = 8192
 
@@ -12,8 +12,8 @@ export class Answer {
   }
 }
 
-// A reader that takes so many bytes and then so many ms of rest, or none: `source` has `pause` and `resume`. By bytes and
-// not by pieces, which TLS makes small, so that an answer takes as long over every protocol.
+// A reader that pauses its `source` for `pace` ms after each 256 KB, or never. It counts bytes and not chunks, which
+// are small over TLS, so that an answer takes equally long over every protocol.
 const PORTION = 1 << 18
 
 export const reader = (pace) => {

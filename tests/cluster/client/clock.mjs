@@ -1,5 +1,5 @@
-// The client's own time, which stands still while its event loop does: a client that was not let run must not say of a
-// server that it was silent. What was lost that way is told with the tally.
+// The client's own time, which stops while its event loop is blocked: a client that was descheduled must not report
+// that the server was silent. The lost time is reported with the stats.
 
 const TICK = 50
 const BOUND = 2 * TICK
@@ -8,10 +8,10 @@ const watches = new Set()
 let own = 0
 let last = performance.now()
 
-// In ms: by how much the event loop was late at worst, and how much of the time did not count for that.
+// In ms: the largest delay of the event loop, and the total time that did not count because of delays.
 export const late = { worst: 0, lost: 0 }
 
-// In ms of own time.
+// The own time, in ms since the start.
 export const now = () => own
 
 setInterval(() => {
@@ -24,7 +24,7 @@ setInterval(() => {
   for (const watch of watches) watch()
 }, TICK).unref()
 
-// Calls this again and again, until what it returns is called.
+// Calls `watch` at each tick, until the returned function is called.
 export const watching = (watch) => {
   watches.add(watch)
   return () => watches.delete(watch)

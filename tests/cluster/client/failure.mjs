@@ -1,9 +1,9 @@
-// What may become of a request that has no whole answer.
+// The results of a request without a complete answer.
 import { now, watching } from './clock.mjs'
 
-// `how` is `refused`, `reset`, `truncated`, `hung` or `wrong`; or `again`, which is no failure: by the words of its
-// protocol the server had not begun with the request, and wants it asked on another connection; or `stale`: the
-// connection ended without a byte of an answer, having served before.
+// `how` is `refused`, `reset`, `truncated`, `hung` or `wrong`; or `again`, which is no failure: by the rules of the protocol
+// the server has not begun the request, and the client must send it on another connection; or `stale`: the connection
+// had served before and ended without a byte of an answer.
 export class Failure extends Error {
   constructor(how, what) {
     super(what)
@@ -18,8 +18,8 @@ export const named = (error, begun) => {
   return new Failure(how, `${error.code ?? ''} ${error.message}`)
 }
 
-// The promise, or a `hung` when nothing was heard for so many ms, and then `abandon` gets rid of what hangs. `heard`: when
-// there was a sign of life, in the client's own time.
+// The result of the promise, or `hung` if no byte came for `limit` ms; then `abandon` is called. `heard` returns when
+// the last byte came, in the client's own time.
 export const unlessSilent = (promise, limit, heard, what, abandon) => {
   let ended
   const silent = new Promise((_, reject) => {

@@ -1,5 +1,5 @@
-// HTTP/1 as Node's own client speaks it. The agent has one connection at a time, and opens another when the server has
-// ended it; `pid` is who answers on the present one, if that is known.
+// HTTP/1 by Node's own client. The agent has one connection at a time, and opens another when the server has ended it.
+// `pid` is the worker of the current connection, once that has answered.
 import http from 'node:http'
 import https from 'node:https'
 import { Answer, reader } from './answer.mjs'

@@ -1,7 +1,8 @@
-// HTTP/1.1 with requests sent before the answers to earlier ones have come, which Node's own client never does: uploads.
+// Pipelined uploads over HTTP/1.1: requests are sent before earlier ones are answered, which Node's own client never
+// does.
 //
-// RFC 9112, 9.3.2 and 9.6: answers come in the order of the requests; after one with `Connection: close` the server
-// begins with nothing more, and the client asks what is left on another connection.
+// RFC 9112, 9.3.2 and 9.6: answers come in the order of the requests. After one with `Connection: close` the server
+// begins no further request, and the client sends the remaining ones on another connection.
 import net from 'node:net'
 import tls from 'node:tls'
 import { Answer } from './answer.mjs'
@@ -11,7 +12,7 @@ const BODY = Buffer.alloc(1 << 20, 'x')
 
 const HEADS_END = '\r\n\r\n'
 
-// The first answer in these bytes, if it is there as a whole.
+// The first answer in these bytes; undefined if it is not complete.
 const parse = (bytes) => {
   const end = bytes.indexOf(HEADS_END)
   if (end < 0) return undefined

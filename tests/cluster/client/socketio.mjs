@@ -1,6 +1,7 @@
-// Socket.IO as its own client speaks it, over a WebSocket: long polling takes a balance by client address, which not every
-// process manager has. `retries` is its own way to ask again, on the next connection, what was not acknowledged when one
-// ended; it asks one thing at a time then. `repeated` is told of those. A large answer comes as pieces before it.
+// Socket.IO by its own client, over a WebSocket: long polling needs a balance by client address, which not every
+// process manager has. With `retries` the client repeats, on the next connection, what was not acknowledged when a
+// connection ended, and has one request in flight at a time. `repeated` gets their number. A large answer is preceded
+// by its pieces.
 import { createRequire } from 'node:module'
 import { Answer, reader } from './answer.mjs'
 import { Failure } from './failure.mjs'

@@ -1,5 +1,5 @@
-// The protocols of the examples, lines over TCP and WebSocket messages: the next answer is that to the oldest question
-// without one. `bye` means: ask no more here.
+// The protocols of the examples, lines over TCP and WebSocket messages: answers come in the order of the requests.
+// `bye` means: send no further request on this connection.
 import net from 'node:net'
 import { createRequire } from 'node:module'
 import { Answer, reader } from './answer.mjs'
@@ -52,7 +52,7 @@ export const openNet = ({ port, pace, heard }) =>
     socket.on('close', () => cut('closed'))
   })
 
-// A large answer comes as binary messages with a text behind them.
+// A large answer comes as binary messages with a text message after them.
 export const openWs = ({ port, pace, heard }) =>
   new Promise((resolve, reject) => {
     const { WebSocket } = require('ws')

@@ -1,4 +1,4 @@
-// Listens in every way there is and reports what came of each.
+// Listens in all forms that Node has and reports the result of each.
 const http = require('http')
 const net = require('net')
 

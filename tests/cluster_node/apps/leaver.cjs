@@ -1,4 +1,4 @@
-// Leaves the cluster by itself when told to, in one way or the other.
+// Disconnects from the cluster when a message requests it, in the way that the message names.
 const cluster = require('cluster')
 const server = require('http').createServer((_, response) => response.end('here')).listen(0, '127.0.0.1')
 process.on('message', (how) => {

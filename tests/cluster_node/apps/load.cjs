@@ -1,5 +1,5 @@
-// Clients that ask without a pause until standard input ends: load.cjs KIND PORT. KIND is keep, new or h2.
-// Prints how many requests went well, how many failed and why, and who answered.
+// Clients that send requests without a pause until standard input ends: load.cjs KIND PORT. KIND is keep, new or h2.
+// Prints how many requests succeeded, how many failed and why, and which workers answered.
 const http = require('http')
 const http2 = require('http2')
 const [, , kind, port] = process.argv
@@ -18,7 +18,7 @@ const overHttp = () =>
     request.on('timeout', () => request.destroy(new Error('hung'))).on('error', reject)
   })
 
-// One session for each client, replaced when the server says GOAWAY.
+// One session for each client, replaced when the server sends GOAWAY.
 const overHttp2 = () => {
   let session
   return () =>

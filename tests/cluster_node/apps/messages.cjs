@@ -1,4 +1,4 @@
-// Sends back what it gets; on 'handle' sends a server along, and something behind it.
+// Sends each message back; on 'handle' it sends a message with a server handle, and another message after it.
 const net = require('net')
 process.on('message', (message) => {
   if (message !== 'handle') return process.send(message)

@@ -1,4 +1,5 @@
-// Connects again and again with the session of the first time: how often was it resumed, by how many workers?
+// Connects several times with the TLS session of the first connection. Prints how often it was resumed, by how many
+// workers.
 const https = require('https')
 const port = Number(process.argv[2])
 

@@ -1,4 +1,4 @@
-// An https server that says whether the session was resumed.
+// An HTTPS server that answers whether the TLS session was resumed.
 const fs = require('fs')
 const pem = fs.readFileSync(`${__dirname}/localhost.pem`)
 require('https')

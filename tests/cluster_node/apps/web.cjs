@@ -1,5 +1,5 @@
-// An http server that says who served. `/block` stops its event loop, `/slow` answers late, `/held` when it was told to
-// drain.
+// An HTTP server that answers with its pid. `/block` stops its event loop, `/slow` is answered late, `/held` when the
+// worker drains.
 const http = require('http')
 
 const server = http.createServer((request, response) => {

@@ -38,7 +38,7 @@ fn an_unused_app_goes_idle_and_the_next_client_starts_it() {
 #[test]
 fn a_connected_client_keeps_an_app_running() {
     let (home, port) = serving("--idle-timeout 400ms");
-    // A client that arrives while the app is told to stop is served, and the app goes idle afterwards.
+    // A client that arrives while the app is being stopped is served, and the app goes idle afterwards.
     home.status("a", "idle");
     let (client, before) = staying(port);
     let start = Instant::now();
@@ -139,6 +139,6 @@ fn a_check_that_looks_like_a_client_causes_a_warning() {
     let port = http::free_port();
     let line = format!("start {} -n a --listen tcp://127.0.0.1:{port} --idle-timeout 1m", example("activated.py"));
     home.run(&format!("{line} --health exec:true")).ok().complains("its check is a command");
-    home.ok("describe a").says("may not hold");
+    home.ok("describe a").says("warning");
     home.ok("explain a").says("its check is a command");
 }

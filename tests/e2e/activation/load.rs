@@ -16,16 +16,16 @@ const CLIENTS: usize = 6;
 fn reloads_lose_no_request() {
     let (home, port) = serving("-i 2 --wait-ready");
     let mut load = Load::start(Kind::Http, Mode::New, port, CLIENTS);
-    load.until("it serves", |tally| tally.by.len() == 2);
+    load.until("it serves", |stats| stats.by.len() == 2);
     for _ in 0..3 {
         let before = pids(&home.of("a"));
         home.ok("reload a");
         let after = pids(&home.of("a"));
         assert!(after.iter().all(|pid| !before.contains(pid)));
-        load.until("the new ones serve", |tally| after.iter().all(|pid| tally.by.contains_key(pid)));
+        load.until("the new ones serve", |stats| after.iter().all(|pid| stats.by.contains_key(pid)));
     }
-    let tally = load.stop();
-    assert!(tally.failed.is_empty(), "{tally:?}");
+    let stats = load.stop();
+    assert!(stats.failed.is_empty(), "{stats:?}");
 }
 
 #[test]
@@ -47,14 +47,14 @@ fn a_request_in_progress_is_answered_by_the_old_worker() {
 fn a_killed_worker_loses_only_its_own_requests() {
     let (home, port) = serving("-i 2");
     let mut load = Load::start(Kind::Http, Mode::New, port, CLIENTS);
-    load.until("it serves", |tally| tally.by.len() == 2);
+    load.until("it serves", |stats| stats.by.len() == 2);
     let before = pids(&home.of("a"));
     processes::signal(before[0], Signal::SIGKILL);
     let rows = home.replaced("a", &before[..1]);
-    load.until("the new one serves", |tally| tally.by.contains_key(&rows[0].pid));
-    let tally = load.stop();
-    assert!(tally.failed.len() <= CLIENTS && tally.failed.iter().all(|failed| failed.how != "hung"), "{tally:?}");
-    assert!(tally.failed.iter().all(|failed| failed.how != "refused"), "{tally:?}");
+    load.until("the new one serves", |stats| stats.by.contains_key(&rows[0].pid));
+    let stats = load.stop();
+    assert!(stats.failed.len() <= CLIENTS && stats.failed.iter().all(|failed| failed.how != "hung"), "{stats:?}");
+    assert!(stats.failed.iter().all(|failed| failed.how != "refused"), "{stats:?}");
 }
 
 #[test]
@@ -63,14 +63,14 @@ fn a_killed_god_loses_no_request_and_its_successor_goes_on() {
     let mut load = Load::start(Kind::Http, Mode::New, port, CLIENTS);
     let before = pids(&home.of("a"));
     for _ in 0..3 {
-        load.until("it serves", |tally| tally.by.len() == 2);
+        load.until("it serves", |stats| stats.by.len() == 2);
         kill_god(&home);
-        let answered = load.tally().answered;
-        load.until("it serves on", |tally| tally.answered > answered + 20);
+        let answered = load.stats().answered;
+        load.until("it serves on", |stats| stats.answered > answered + 20);
     }
     assert_eq!(pids(&home.of("a")), before);
     home.ok("describe 0").says("serving as");
     home.ok("reload a");
-    let tally = load.stop();
-    assert!(tally.failed.is_empty(), "{tally:?}");
+    let stats = load.stop();
+    assert!(stats.failed.is_empty(), "{stats:?}");
 }

@@ -43,7 +43,9 @@ fn a_notification_of_a_foreign_process_is_refused() {
     let stranger = UnixDatagram::unbound().unwrap();
     stranger.connect(socket(&home)).unwrap();
     stranger.send(b"READY=1\nSTATUS=never mind").unwrap();
-    until("it is refused", || std::fs::read_to_string(home.root().join("pmr.log")).unwrap().contains("is not of it"));
+    until("it is refused", || {
+        std::fs::read_to_string(home.root().join("pmr.log")).unwrap().contains("does not belong to it")
+    });
     assert_eq!(home.one("a").status, "launching");
 }
 
@@ -54,7 +56,7 @@ fn a_process_that_misses_its_watchdog_is_restarted_with_the_reason() {
     processes::signal(before, Signal::SIGSTOP);
     let rows = home.when("a", "another runs", |rows| rows[0].online() && rows[0].pid != before);
     assert_eq!(rows[0].restarts, 1);
-    home.daemon_logged("has not said for 8000 ms that it is alive");
+    home.daemon_logged("has not reported for 8000 ms that it is alive");
     assert_eq!(http::get(port, "/").unwrap(), rows[0].pid.to_string());
 }
 

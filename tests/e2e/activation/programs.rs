@@ -103,7 +103,7 @@ fn a_socket_that_cannot_be_opened_is_an_error() {
     let address = taken.local_addr().unwrap();
     let script = example("activated.py");
     let ran = home.run(&format!("start {script} -n a --listen tcp://{address} --max-restarts 1"));
-    ran.code(1).complains(&format!("tcp://{address}: somebody else listens there"));
+    ran.code(1).complains(&format!("tcp://{address}: another process listens there"));
     home.run(&format!("start {script} --listen http://x")).complains("tcp://HOST:PORT");
     home.run(&format!("start {script} --idle-timeout 5s")).refuses("`idle_timeout`: needs `listen`");
 }

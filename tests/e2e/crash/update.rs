@@ -116,7 +116,7 @@ fn a_new_program_that_dies_as_keeper_is_rolled_back() {
     let home = &update_test.fixture.home;
     let wrapper = compile(home, "return 3;");
     home.pmr(["update".as_ref(), "--check".as_ref(), wrapper.as_os_str()]).run().ok();
-    update(home, &wrapper).code(1).complains("goes on, and no app was touched");
+    update(home, &wrapper).code(1).complains("continues, and no app was touched");
     assert_eq!(program_of(home.daemon_pid()), pmr::binary());
     update_test.nothing_changed();
     let home = &update_test.fixture.home;

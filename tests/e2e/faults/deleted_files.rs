@@ -25,7 +25,7 @@ fn deleted_sockets_are_created_again() {
     fs::remove_file(home.root().join("rpc.sock")).unwrap();
     home.pmr(["start", "sleep 1000", "-n", "two"]).run().ok();
     assert_eq!(home.list().len(), 2, "no second daemon was started");
-    home.daemon_logged("rpc.sock was deleted, and is there again");
+    home.daemon_logged("rpc.sock was deleted and has been made again");
 }
 
 /// Deletes a folder as a user would: again, if an app has written to its log meanwhile and the folder was not empty at

@@ -80,8 +80,8 @@ fn idle_connections_take_no_files_from_apps_or_the_next_god() {
     let home = Home::new();
     let count = start_counter(&home);
     let connections = IdleConnections::new(&home);
-    until("some are turned down or wait", || daemon_log(&home).contains("as many as are served at once"));
-    home.run("list").refuses("takes calls but did not answer");
+    until("some are turned down or wait", || daemon_log(&home).contains("the most that are served at once"));
+    home.run("list").refuses("accepts connections but did not answer");
     counter_goes_on(&home);
     kill_god(&home);
     counter_goes_on(&home);

@@ -232,10 +232,10 @@ impl Web {
         self.home.ok("reload web.json");
         let better = self.home.of("web");
         assert!(better.iter().all(|row| row.online() && !before.contains(&row.pid)), "{better:?}");
-        let answered = load.tally().answered;
-        load.until("they are served", |tally| tally.answered > answered + 20);
-        let tally = load.stop();
-        assert!(tally.failed.is_empty(), "of {} requests failed {:?}", tally.answered, tally.failed);
+        let answered = load.stats().answered;
+        load.until("they are served", |stats| stats.answered > answered + 20);
+        let stats = load.stop();
+        assert!(stats.failed.is_empty(), "of {} requests failed {:?}", stats.answered, stats.failed);
         self.write("sick");
         self.home
             .run("reload web.json")
@@ -244,14 +244,14 @@ impl Web {
         let after = self.home.of("web");
         assert_eq!(pids(&after), pids(&better));
         assert!(after.iter().all(|row| row.online() && row.text("RELEASE") == "better"), "{after:?}");
-        let tally = self.load(kind).stop();
-        assert!(tally.by.keys().all(|pid| pids(&better).contains(pid)), "they serve on: {tally:?}");
+        let stats = self.load(kind).stop();
+        assert!(stats.by.keys().all(|pid| pids(&better).contains(pid)), "they serve on: {stats:?}");
     }
 
     /// Starts the load and waits for the first answers.
     fn load(&self, kind: Mode) -> Load {
         let mut load = Load::start(Kind::Http, kind, self.port, 4);
-        load.until("it answers", |tally| tally.answered > 20);
+        load.until("it answers", |stats| stats.answered > 20);
         load
     }
 }

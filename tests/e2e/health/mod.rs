@@ -81,7 +81,7 @@ fn a_canary_that_becomes_unhealthy_is_rolled_back() {
         .env("PORT", port.to_string())
         .run()
         .code(1)
-        .complains("unhealthy while it was watched: GET /healthz: status 500");
+        .complains("unhealthy while it was observed: GET /healthz: status 500");
     assert_eq!(pids(&home.of("web")), before);
 }
 

@@ -77,7 +77,9 @@ impl Pair<'_> {
         assert!(answers.contains(&one) && answers.contains(&other), "open requests are answered: {answers:?}");
         self.only_answers(other);
         self.home.ok("describe it").says("unhealthy, out of rotation");
-        self.home.ok("explain it").says("next: out of rotation: others get its connections until it passes again");
+        self.home
+            .ok("explain it")
+            .says("next: out of rotation: the other workers get its connections until it passes again");
         self.home.ok("list").complains(&format!("`it` ({}) is unhealthy and out of rotation", before[0].id));
 
         kill_god(self.home);
@@ -93,7 +95,7 @@ impl Pair<'_> {
         self.when_out(&[], 2);
         self.also_answers(one);
         self.also_answers(other);
-        self.home.ok("explain it").says("no other is healthy");
+        self.home.ok("explain it").says("no other worker is healthy");
         self.pass_check(other);
         self.when_out(&[one], 1);
         self.only_answers(other);

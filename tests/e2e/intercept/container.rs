@@ -87,7 +87,7 @@ fn programs_with_reuseport_share_their_port_under_dockers_default_profile() {
         container.read("described")
     );
     let log = container.home.daemon_logged(why);
-    assert_eq!(log.matches(&format!("cannot be taken over here ({why}")).count(), 1, "{log}");
+    assert_eq!(log.matches(&format!("cannot be intercepted here ({why}")).count(), 1, "{log}");
     container.end();
 }
 

@@ -104,5 +104,5 @@ fn a_worker_that_binds_without_a_god_shares_the_port() {
     kill_god(&fixture.home);
     fixture.home.replaced("it", &[victim]);
     assert_eq!(fixture.spread(40).len(), 2);
-    assert!(loads.stop().iter().all(|tally| tally.failed.iter().all(|failed| failed.how != "hung")));
+    assert!(loads.stop().iter().all(|stats| stats.failed.iter().all(|failed| failed.how != "hung")));
 }

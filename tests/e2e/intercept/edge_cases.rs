@@ -111,7 +111,7 @@ fn a_placeholder_socket_waits_for_workers_of_another_user() {
     let loads = fixture.loads();
     fixture.home.ok("restart it");
     fixture.home.ok("reload it");
-    let hows: Vec<String> = loads.stop().into_iter().flat_map(|tally| tally.failed).map(|failed| failed.how).collect();
+    let hows: Vec<String> = loads.stop().into_iter().flat_map(|stats| stats.failed).map(|failed| failed.how).collect();
     assert!(!hows.iter().any(|how| how == "refused" || how == "hung"), "{hows:?}");
 }
 
@@ -135,9 +135,9 @@ fn programs_with_reuseport_share_their_port_without_interception() {
     start.env("FAILPOINTS", "no-takeover=return").run().ok();
     let fixture = Fixture { home, port };
     fixture.shared_by(2);
-    fixture.home.ok("describe it").says("not possible here: told so by a test");
-    let log = fixture.home.daemon_logged("cannot be taken over here");
-    assert_eq!(log.matches("cannot be taken over here").count(), 1, "{log}");
+    fixture.home.ok("describe it").says("not possible here: disabled by a test");
+    let log = fixture.home.daemon_logged("cannot be intercepted here");
+    assert_eq!(log.matches("cannot be intercepted here").count(), 1, "{log}");
 }
 
 /// Interception without privileges: another balancer, and programs that cannot gain privileges.

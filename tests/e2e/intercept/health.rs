@@ -5,7 +5,7 @@ use super::socket::{NOBODY, Socket};
 use super::{Fixture, Loads, PYTHON};
 use crate::crash::kill_god;
 use crate::health::rotation::Pair;
-use crate::load::Tally;
+use crate::load::LoadStats;
 use crate::support::eventually::{WAIT_LIMIT, until};
 use crate::support::inventory::processes_match_list;
 use crate::support::listing::pids;
@@ -52,10 +52,10 @@ fn config(fixture: &Fixture, socket: Socket, release: &str, health: &str) {
 
 /// Asserts that each request was answered by one of these processes.
 #[track_caller]
-fn only(tallies: &[Tally], pids: &[i32]) {
-    for tally in tallies {
-        assert!(tally.failed.is_empty(), "of {} requests failed {:?}", tally.answered, tally.failed);
-        assert!(tally.by.keys().all(|pid| pids.contains(pid)), "{:?} besides {pids:?}", tally.by);
+fn only(all_stats: &[LoadStats], pids: &[i32]) {
+    for stats in all_stats {
+        assert!(stats.failed.is_empty(), "of {} requests failed {:?}", stats.answered, stats.failed);
+        assert!(stats.by.keys().all(|pid| pids.contains(pid)), "{:?} besides {pids:?}", stats.by);
     }
 }
 

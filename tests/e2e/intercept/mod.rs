@@ -40,7 +40,7 @@ fn is_possible(home: &Home, points: &str) -> bool {
     home.ok("delete first");
     // The reason is above this line in the log, which a thread writes with a delay.
     let log = home.daemon_logged("first (0) was deleted");
-    let missing = log.lines().find(|line| line.contains("cannot be taken over here"));
+    let missing = log.lines().find(|line| line.contains("cannot be intercepted here"));
     missing.is_none_or(skip)
 }
 

@@ -102,7 +102,7 @@ fn a_pmr_inside_a_cluster_worker_shares_what_it_can() {
     nest.ask("reload given");
     nest.two_share(nest.ports.node);
     nest.two_share(nest.ports.given);
-    let why = "cannot be taken over here (another supervisor above this one watches binds already";
+    let why = "cannot be intercepted here (another supervisor above this one watches binds already";
     eventually("it is said once", || match nest.log() {
         log if log.matches(why).count() == 1 => Ok(()),
         log => Err(log),

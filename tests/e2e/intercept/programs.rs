@@ -88,7 +88,7 @@ fn the_http_server_of_python_shares_its_port() {
     fixture.home.write("index.html", "1\n");
     let loads = fixture.loads();
     fixture.home.ok("reload it");
-    assert!(loads.stop().iter().all(|tally| tally.failed.iter().all(|failed| failed.how == "wrong")), "no /work");
+    assert!(loads.stop().iter().all(|stats| stats.failed.iter().all(|failed| failed.how == "wrong")), "no /work");
 }
 
 /// The path of the Go server, which is built once. `None` without Go.

@@ -195,10 +195,10 @@ fn a_balance_that_the_kernel_lacks_causes_a_warning() {
         .ok()
         .complains("it: `balance: least` is for Node and for pmr's own channel")
         .complains("it: `max_connections`");
-    fixture.home.ok("describe it").says("`balance: least` holds on pmr's own channel only");
-    fixture.home.ok("explain it").says("What may not hold").says("any other program has as many as it accepts");
+    fixture.home.ok("describe it").says("`balance: least` works on pmr's own channel only");
+    fixture.home.ok("explain it").says("Warnings").says("any other program has as many as it accepts");
     let one = format!("start {} -n one -i 2 --balance sticky --share queue", app("share/threads.py"));
-    fixture.home.run(&one).refuses("`sticky` gives each client a worker of its own");
+    fixture.home.run(&one).refuses("`sticky` gives each client one worker");
     let given =
         format!("start {} -n given -i 2 --balance least --listen tcp://:{}", app("share/sticky.py"), fixture.port);
     fixture.home.run(&given).refuses("`least` is for Node");

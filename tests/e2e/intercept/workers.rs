@@ -35,9 +35,9 @@ fn a_killed_worker_loses_only_its_own_requests() {
         fixture.home.replaced("it", &[before[0].pid]);
         loads.are_served();
     }
-    for tally in loads.stop() {
-        let hows: Vec<&str> = tally.failed.iter().map(|failed| failed.how.as_str()).collect();
-        assert!(hows.len() <= 3 * CLIENTS && !hows.contains(&"refused") && !hows.contains(&"hung"), "{tally:?}");
+    for stats in loads.stop() {
+        let hows: Vec<&str> = stats.failed.iter().map(|failed| failed.how.as_str()).collect();
+        assert!(hows.len() <= 3 * CLIENTS && !hows.contains(&"refused") && !hows.contains(&"hung"), "{stats:?}");
     }
 }
 
@@ -50,8 +50,8 @@ fn clients_wait_for_the_restart_of_the_only_worker() {
         loads.are_served();
     }
     let [new, few] = loads.stop();
-    for tally in [&new, &few] {
-        assert!(tally.failed.iter().all(|failed| failed.how != "refused" && failed.how != "hung"), "{tally:?}");
+    for stats in [&new, &few] {
+        assert!(stats.failed.iter().all(|failed| failed.how != "refused" && failed.how != "hung"), "{stats:?}");
     }
 }
 
@@ -85,12 +85,12 @@ fn workers_can_share_one_queue() {
     fixture.home.ok("describe it").says("one queue for all");
     let mut loads = fixture.loads();
     for load in &mut loads.0 {
-        load.until("several serve", |tally| tally.by.len() > 1);
+        load.until("several serve", |stats| stats.by.len() > 1);
     }
     fixture.home.ok("scale it 1");
     loads.are_served();
-    for tally in loads.stop() {
-        assert!(tally.failed.iter().all(|failed| failed.how != "refused" && failed.how != "hung"), "{tally:?}");
+    for stats in loads.stop() {
+        assert!(stats.failed.iter().all(|failed| failed.how != "refused" && failed.how != "hung"), "{stats:?}");
     }
 }
 
@@ -101,7 +101,7 @@ fn event_loops_with_one_queue_survive_a_reload() {
     let mut loads = fixture.loads();
     fixture.home.ok("reload it");
     loads.are_served();
-    for tally in loads.stop() {
-        assert!(tally.failed.iter().all(|failed| failed.how != "refused" && failed.how != "hung"), "{tally:?}");
+    for stats in loads.stop() {
+        assert!(stats.failed.iter().all(|failed| failed.how != "refused" && failed.how != "hung"), "{stats:?}");
     }
 }

@@ -63,7 +63,7 @@ fn the_http_server_of_python_shares_its_port() {
     fixture.home.ok("describe it").says("a queue each");
     let loads = fixture.loads();
     fixture.home.ok("reload it");
-    assert!(loads.stop().iter().all(|tally| tally.failed.iter().all(|failed| failed.how == "wrong")), "no /work");
+    assert!(loads.stop().iter().all(|stats| stats.failed.iter().all(|failed| failed.how == "wrong")), "no /work");
 }
 
 macro_rules! points {

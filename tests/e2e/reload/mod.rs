@@ -99,17 +99,19 @@ fn a_release_that_falls_back_to_another_port_is_refused_and_the_old_one_serves_o
         format!("[{{ name: 'gate', script: '{script}', instances: 2, merge_logs: true, listen_timeout: '15s' }}]");
     home.write("g.config.js", &format!("module.exports = {line}"));
     home.run("reload g.config.js --dry-run").code(0).says("changes the environment of the shell (").says("PORT");
-    home.run("reload g.config.js").code(1).complains(&format!(", and nobody would on [::]:{port}; if that is meant"));
+    home.run("reload g.config.js")
+        .code(1)
+        .complains(&format!(", and nothing would listen on [::]:{port}; if that is meant"));
     assert_eq!(pids(&before), pids(&home.of("gate")));
     assert!(http::get(port, "/").is_ok());
     let history = home.ok("history gate").out;
     assert_eq!(
-        history.matches("`reload` was asked").count(),
+        history.matches("`reload` was requested").count(),
         2,
         "once for each process, and not for the dry run: {history}"
     );
     assert!(
-        history.contains("could not be replaced: not ready after") && history.contains("is taken back"),
+        history.contains("could not be replaced: not ready after") && history.contains("is rolled back"),
         "{history}"
     );
 }

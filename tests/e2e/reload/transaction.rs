@@ -39,7 +39,7 @@ fn replaced_workers_are_rolled_back_when_a_later_one_fails() {
     home.run("reload g.config.js --parallel 1")
         .code(1)
         .complains("[gate](1) ✗ reload: exited with code 7 before it was ready; the old process goes on serving")
-        .complains("[gate](0) ✗ reload: taken back, the release before serves")
+        .complains("[gate](0) ✗ reload: rolled back, the previous release serves")
         .complains("this release is broken");
     let rows = home.of("gate");
     assert!(rows.iter().all(Row::online), "{rows:?}");
@@ -59,7 +59,7 @@ fn a_canary_that_dies_rolls_the_release_back() {
     reload
         .wait(WAIT_LIMIT)
         .code(1)
-        .complains("exited with code 9 while it was watched; the old process goes on serving")
+        .complains("exited with code 9 while it was observed; the old process goes on serving")
         .complains("died of old age")
         .says("1 other process was not touched");
     assert_eq!(pids(&home.of("gate")), before, "the file on the disk was another, and still the old ones serve");
@@ -73,7 +73,7 @@ fn a_canary_that_floods_standard_error_is_rolled_back() {
     home.write("release", "noisy");
     home.run("reload gate --canary 1 --canary-for 100s")
         .code(1)
-        .complains("lines to standard error while it was watched; the release before wrote 0 in the same time")
+        .complains("lines to standard error while it was observed; the previous release wrote 0 in the same time")
         .complains("something is wrong here");
     assert_eq!(pids(&home.of("gate")), before);
     assert!(http::get(port, "/").is_ok());
@@ -101,7 +101,7 @@ fn a_dry_run_prints_the_plan() {
         .says("would be replaced in wave 2");
     config(&home, "good", "");
     home.ok("reload g.config.js --dry-run --canary 1")
-        .says("[gate](0) would be replaced first and watched")
+        .says("[gate](0) would be replaced first, as a canary")
         .says("env");
     assert_eq!(pids(&home.of("gate")), before);
     home.run("reload gate --canary-for 5s").refuses("--canary");
@@ -140,7 +140,7 @@ fn a_process_that_is_alone_gets_its_release_back_when_the_next_ends_at_once() {
     config("bad");
     home.run("reload a.config.js")
         .code(1)
-        .complains("[alone](0) ✗ reload: exited with code 7; the release before was started again")
+        .complains("[alone](0) ✗ reload: exited with code 7; the previous release was started again")
         .complains("this release is broken");
     let rows = home.of("alone");
     assert!(rows[0].online() && rows[0].text("RELEASE") == "good", "{rows:?}");

@@ -1,16 +1,16 @@
-//! The arguments of `pmr logs`, and what they say of files and lines.
+//! The arguments of `pmr logs`, and the files and the format that they select.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use crate::logs::format::{Format, Layout, Speaker, Stream};
+use crate::logs::format::{Format, Layout, LineSource, Stream};
 use crate::logs::time_format::{self, TimeFormat};
 
 /// Lines shown of each file without `--lines`.
 const DEFAULT_LINES: usize = 15;
 /// Narrowest label, so that the lines of most apps stand below each other.
 const LABEL_WIDTH: usize = 10;
-/// Show the last lines of log files, then what comes
+/// Show the last lines of log files, then new ones
 #[derive(clap::Args, Clone, Debug, Default)]
 #[command(after_help = "\
 Examples:
@@ -31,7 +31,7 @@ pub struct Args {
     /// Only standard output
     #[arg(long)]
     pub out: bool,
-    /// The lines alone, without labels and headings; those of standard error go to standard error
+    /// Only the lines, without labels and headings; those of standard error go to standard error
     #[arg(long)]
     pub raw: bool,
     /// One JSON object for each line
@@ -40,22 +40,22 @@ pub struct Args {
     /// Put the time before each new line
     #[arg(long, value_name = "FORMAT", num_args = 0..=1, default_missing_value = time_format::DEFAULT)]
     pub timestamp: Option<String>,
-    /// Show what is there and end
+    /// Show the last lines and exit
     #[arg(long)]
     pub nostream: bool,
-    /// Make TEXT stand out
+    /// Highlight TEXT
     #[arg(long, value_name = "TEXT")]
     pub highlight: Option<String>,
 }
 
 /// A file to read, and the process that writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogSource {
+pub struct ProcessLog {
     /// Id of the process; `None` for the daemon.
     pub process_id: Option<u32>,
     /// Name of the app, `PMR` for the daemon.
     pub name: String,
-    /// Which output.
+    /// The stream that is in the file.
     pub stream: Stream,
     /// The file. It need not exist yet.
     pub path: PathBuf,
@@ -64,7 +64,7 @@ pub struct LogSource {
 /// A file and the label of its lines.
 pub(super) struct Tail {
     pub(super) path: PathBuf,
-    pub(super) speaker: Speaker,
+    pub(super) source: LineSource,
 }
 
 impl Args {
@@ -76,7 +76,7 @@ impl Args {
         }
     }
 
-    /// PM2's JSON has no lines from before, since their time is not known.
+    /// Number of last lines to show. PM2's JSON has none of them, because their time is not known.
     pub(super) fn history(&self) -> usize {
         let default = if self.json && !self.nostream { 0 } else { DEFAULT_LINES };
         self.lines.unwrap_or(default)
@@ -92,23 +92,23 @@ impl Args {
         Format { layout, colour, timestamp, highlight: self.highlight.clone() }
     }
 
-    /// One tail for each file that is wanted. A file that several processes share loses their ids: which of them wrote
-    /// a line, nobody knows.
-    pub(super) fn tails(&self, sources: Vec<LogSource>) -> Vec<Tail> {
+    /// One tail for each selected file. A file that several processes share has no process id, because which of them
+    /// wrote a line is not known.
+    pub(super) fn tails(&self, sources: Vec<ProcessLog>) -> Vec<Tail> {
         let mut tails: Vec<Tail> = Vec::new();
         let mut numbers: HashMap<PathBuf, usize> = HashMap::new();
-        for LogSource { process_id, name, stream, path } in sources {
+        for ProcessLog { process_id, name, stream, path } in sources {
             if !self.wants(stream) {
                 continue;
             }
             match numbers.get(&path) {
                 Some(number) => {
-                    let known = &mut tails[*number].speaker.process_id;
+                    let known = &mut tails[*number].source.process_id;
                     *known = known.filter(|id| Some(*id) == process_id);
                 }
                 None => {
                     numbers.insert(path.clone(), tails.len());
-                    tails.push(Tail { path, speaker: Speaker { process_id, name, stream } });
+                    tails.push(Tail { path, source: LineSource { process_id, name, stream } });
                 }
             }
         }

@@ -1,5 +1,6 @@
-//! Processes that start while logs are followed. The daemon's event stream says so; it is read without blocking, so that
-//! one wait covers the files and the stream. The daemon may end and be started again meanwhile.
+//! Finds processes that start while logs are followed. They are reported in the daemon's event stream, which is read
+//! without blocking, so that one wait covers the files and the stream. The daemon may end and be started again
+//! meanwhile.
 
 use std::collections::HashSet;
 use std::io::{self, Read};
@@ -13,12 +14,12 @@ use crate::cli::failure::{Doing, Failure};
 use crate::protocol::event::EventProcess;
 use crate::protocol::{Event, EventKind, ProcessInfo};
 
-/// Watches the daemon for processes that are not known yet.
+/// Reads the daemon's events for processes that are not known yet.
 pub struct NewProcesses<'a> {
     cx: &'a Context,
     selection: &'a Selection,
     link: Option<Link>,
-    /// Ids and names in the last answer.
+    /// Ids and names in the last list.
     known: HashSet<(u32, String)>,
 }
 
@@ -27,7 +28,7 @@ struct Link {
     events: Events<UnixStream>,
 }
 
-/// The lines of an event stream that does not block.
+/// Reads the lines of a non-blocking event stream.
 struct Events<S> {
     stream: S,
     /// The beginning of a line.
@@ -35,34 +36,33 @@ struct Events<S> {
 }
 
 impl<'a> NewProcesses<'a> {
-    /// Connects to the daemon. Returns also the processes it has; `None` if no daemon runs.
+    /// Connects to the daemon. Also returns the processes it has; `None` if no daemon runs.
     pub async fn open(
         selection: &'a Selection,
         cx: &'a Context,
     ) -> Result<(NewProcesses<'a>, Option<Vec<ProcessInfo>>), Failure> {
         let mut new = NewProcesses { cx, selection, link: Link::open(cx).await?, known: HashSet::new() };
-        let processes = new.ask().await?;
+        let processes = new.request_list().await?;
         Ok((new, processes))
     }
 
-    /// Can be read when there is something to learn. `None` while no daemon is known to run.
+    /// The descriptor of the event stream. `None` while no daemon is known to run.
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.link.as_ref().map(|link| link.events.stream.as_fd())
     }
 
-    /// All processes, if some may be there that were not before. A daemon that does not answer is left alone until the
-    /// next call.
+    /// All processes, if some of them may be new. If the daemon does not answer, the next call connects again.
     pub async fn processes(&mut self) -> Option<Vec<ProcessInfo>> {
         let NewProcesses { selection, known, .. } = self;
         let is_new = |process: &EventProcess| {
-            selection.may_mean(process) && !known.contains(&(process.id, process.name.clone()))
+            selection.may_match(process) && !known.contains(&(process.id, process.name.clone()))
         };
         match self.link.as_mut().map(|link| link.events.read_new(is_new)) {
             Some(Ok(false)) => return None,
             Some(Ok(true)) => {}
             Some(Err(_)) | None => self.link = Link::open(self.cx).await.ok().flatten(),
         }
-        match self.ask().await {
+        match self.request_list().await {
             Ok(processes) => processes,
             Err(_) => {
                 self.link = None;
@@ -71,7 +71,7 @@ impl<'a> NewProcesses<'a> {
         }
     }
 
-    async fn ask(&mut self) -> Result<Option<Vec<ProcessInfo>>, Failure> {
+    async fn request_list(&mut self) -> Result<Option<Vec<ProcessInfo>>, Failure> {
         let Some(link) = &self.link else { return Ok(None) };
         let processes = link.daemon.list().await?;
         self.known = processes.iter().map(|info| (info.id, info.name.clone())).collect();
@@ -91,7 +91,7 @@ impl Link {
 }
 
 impl<S: Read> Events<S> {
-    /// Reads the events that are there. True if one is about a new process, or says that events were lost. The end of the
+    /// Reads all present events. True if one is about a new process, or reports that events were lost. The end of the
     /// stream is an error.
     fn read_new(&mut self, is_new: impl Fn(&EventProcess) -> bool) -> io::Result<bool> {
         let mut block = [0; 8 << 10];
@@ -114,19 +114,19 @@ impl<S: Read> Events<S> {
 /// Events of a kind that this version does not know are ignored.
 fn is_about_new(line: &[u8], is_new: impl Fn(&EventProcess) -> bool) -> bool {
     let Ok(event) = serde_json::from_slice::<Event>(line) else { return false };
-    match event.kind {
-        // A restart can give a process another name, and with it other files.
-        EventKind::Created | EventKind::Started { .. } => event.process.as_ref().is_some_and(is_new),
-        EventKind::Lost { .. } => true,
-        _ => false,
+    if matches!(event.kind, EventKind::Lost { .. }) {
+        return true;
     }
+    // A restart can give a process another name, and with it other files.
+    let may_rename = matches!(event.kind, EventKind::Created | EventKind::Started { .. });
+    may_rename && event.process.as_ref().is_some_and(is_new)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Gives one chunk with each look, and ends after the last.
+    /// Returns one chunk for each call of `read_new`, and then the end of the stream.
     struct Chunks(Vec<&'static str>, bool);
 
     impl Read for Chunks {
@@ -154,10 +154,10 @@ mod tests {
             ",\"at\":0,\"event\":\"lost\",\"count\":2}\n",
             "{\"seq\":5,\"at\":0,\"event\":\"from the future\"}\nnonsense\n",
         ];
-        let looks = chunks.len();
+        let calls = chunks.len();
         let mut events = Events { stream: Chunks(chunks, false), unread: Vec::new() };
         let mut read_new = || events.read_new(|process| process.id == 7);
-        let found: Vec<bool> = (0..looks).map(|_| read_new().unwrap()).collect();
+        let found: Vec<bool> = (0..calls).map(|_| read_new().unwrap()).collect();
         assert_eq!(found, [false, false, false, true, true, false]);
         assert_eq!(read_new().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }

@@ -1,4 +1,4 @@
-//! Puts the lines of several files on the screen so that none runs into another.
+//! Prints the lines of several files so that none runs into another.
 
 use std::io::{self, Write};
 
@@ -16,13 +16,13 @@ const BATCH: usize = 64 << 10;
 pub struct Printer<'a> {
     pub format: Format,
     pub tails: Vec<Tail>,
-    out: Side<'a>,
-    err: Side<'a>,
+    out: OutputStream<'a>,
+    err: OutputStream<'a>,
 }
 
-/// One stream of ours.
-struct Side<'a> {
-    to: Box<dyn Write + 'a>,
+/// Standard output or standard error.
+struct OutputStream<'a> {
+    target: Box<dyn Write + 'a>,
     batch: Vec<u8>,
     /// The file whose unfinished line the cursor stands behind.
     open: Option<usize>,
@@ -30,42 +30,42 @@ struct Side<'a> {
 
 impl<'a> Printer<'a> {
     pub fn new(format: Format, screen: Screen<'a>) -> Printer<'a> {
-        let side = |to| Side { to, batch: Vec::new(), open: None };
-        Printer { format, tails: Vec::new(), out: side(screen.out), err: side(screen.err) }
+        let stream = |target| OutputStream { target, batch: Vec::new(), open: None };
+        Printer { format, tails: Vec::new(), out: stream(screen.out), err: stream(screen.err) }
     }
 
-    /// A line of its own, and an empty one where `text` is empty.
+    /// Prints `text` and a newline.
     pub fn line(&mut self, text: &str) {
         self.out.batch.extend_from_slice(text.as_bytes());
         self.out.batch.push(b'\n');
     }
 
-    /// A line of the file `number` or a part of one, seen `at`.
+    /// Prints a line of the file `number` or a part of one, which was read `at`.
     pub fn piece(&mut self, number: usize, piece: Piece<'_>, at: Option<&Zoned>) -> io::Result<()> {
-        let speaker = &self.tails[number].speaker;
-        // Without labels only the stream tells what was an error.
-        let side = match (self.format.layout, speaker.stream) {
+        let source = &self.tails[number].source;
+        // Without labels, only the stream shows which lines are errors.
+        let stream = match (self.format.layout, source.stream) {
             (Layout::Raw, Stream::Err) => &mut self.err,
             _ => &mut self.out,
         };
         if self.format.layout != Layout::Json {
-            let interrupted = side.open.is_some_and(|open| open != number);
-            if interrupted || (piece.starts && side.open.is_some()) {
-                side.batch.push(b'\n');
+            let interrupted = stream.open.is_some_and(|open| open != number);
+            if interrupted || (piece.starts && stream.open.is_some()) {
+                stream.batch.push(b'\n');
             }
-            let goes_on_elsewhere = !piece.starts && side.open != Some(number);
-            if goes_on_elsewhere && piece.text.is_empty() {
-                // The rest of an interrupted line is its newline, and that has been written.
-                side.open = None;
+            let continues_interrupted = !piece.starts && stream.open != Some(number);
+            if continues_interrupted && piece.text.is_empty() {
+                // The rest of the interrupted line is its newline, which has been written.
+                stream.open = None;
                 return Ok(());
             }
-            if goes_on_elsewhere {
-                self.format.begin(&mut side.batch, speaker, at);
+            if continues_interrupted {
+                self.format.begin(&mut stream.batch, source, at);
             }
-            side.open = (!piece.ends).then_some(number);
+            stream.open = (!piece.ends).then_some(number);
         }
-        self.format.piece(&mut side.batch, speaker, piece, at);
-        if side.batch.len() >= BATCH { side.flush() } else { Ok(()) }
+        self.format.piece(&mut stream.batch, source, piece, at);
+        if stream.batch.len() >= BATCH { stream.flush() } else { Ok(()) }
     }
 
     pub fn flush(&mut self) -> io::Result<()> {
@@ -74,10 +74,10 @@ impl<'a> Printer<'a> {
     }
 }
 
-impl Side<'_> {
+impl OutputStream<'_> {
     fn flush(&mut self) -> io::Result<()> {
-        self.to.write_all(&self.batch)?;
+        self.target.write_all(&self.batch)?;
         self.batch.clear();
-        self.to.flush()
+        self.target.flush()
     }
 }

@@ -1,6 +1,6 @@
-//! Whose logs `pmr logs` shows.
+//! Selects the processes whose logs `pmr logs` shows.
 
-use super::args::LogSource;
+use super::args::ProcessLog;
 use crate::cli::failure::Failure;
 use crate::cli::selectors::matching;
 use crate::logs::format::Stream;
@@ -24,17 +24,17 @@ impl Selection {
         if words.is_empty() {
             return Ok(Selection { daemon: true, selectors: vec![Selector::All] });
         }
-        let (own, others): (Vec<&String>, Vec<&String>) = words.iter().partition(|word| *word == DAEMON);
+        let (daemon_log, others): (Vec<&String>, Vec<&String>) = words.iter().partition(|word| *word == DAEMON);
         let selectors = others.into_iter().map(|word| Selector::parse(word)).collect::<Result<_, _>>()?;
-        Ok(Selection { daemon: !own.is_empty(), selectors })
+        Ok(Selection { daemon: !daemon_log.is_empty(), selectors })
     }
 
-    /// True if no selector names a process that might not exist.
-    pub fn is_anybody(&self) -> bool {
+    /// True if each selector is `all` or `PMR`, so that no selected process may be missing.
+    pub fn is_all(&self) -> bool {
         self.selectors.iter().all(|selector| *selector == Selector::All)
     }
 
-    /// Refuses a selector that names no process: a typing mistake would wait for ever.
+    /// Refuses a selector that matches no process: after a typing mistake the command would wait for ever.
     pub fn check(&self, processes: &[ProcessInfo]) -> Result<(), Refusal> {
         for selector in self.selectors.iter().filter(|selector| **selector != Selector::All) {
             if matching(processes, std::slice::from_ref(selector)).is_empty() {
@@ -46,28 +46,28 @@ impl Selection {
         Ok(())
     }
 
-    /// Whether this process may be one of those named. Whether others have the same name cannot be seen from one alone.
-    pub fn may_mean(&self, process: &EventProcess) -> bool {
+    /// True if this process may match a selector. Ambiguous names need the whole list.
+    pub fn may_match(&self, process: &EventProcess) -> bool {
         let EventProcess { id, name, namespace } = process;
         let candidate = Candidate { id: *id, name, namespace, script: None };
         self.selectors.iter().any(|selector| !selector.matches(&[candidate]).is_empty())
     }
 
-    pub fn files(&self, processes: &[ProcessInfo], home: &Home) -> Vec<LogSource> {
-        let own = self.daemon.then(|| LogSource {
+    pub fn files(&self, processes: &[ProcessInfo], home: &Home) -> Vec<ProcessLog> {
+        let daemon_log = self.daemon.then(|| ProcessLog {
             process_id: None,
             name: DAEMON.to_owned(),
             stream: Stream::Daemon,
             path: home.daemon_log(),
         });
-        let named = matching(processes, &self.selectors);
-        own.into_iter().chain(named.into_iter().flat_map(of_process)).collect()
+        let selected = matching(processes, &self.selectors);
+        daemon_log.into_iter().chain(selected.into_iter().flat_map(of_process)).collect()
     }
 }
 
-fn of_process(info: &ProcessInfo) -> impl Iterator<Item = LogSource> {
+fn of_process(info: &ProcessInfo) -> impl Iterator<Item = ProcessLog> {
     let source = |stream, path: &Option<std::path::PathBuf>| {
-        path.clone().map(|path| LogSource { process_id: Some(info.id), name: info.name.clone(), stream, path })
+        path.clone().map(|path| ProcessLog { process_id: Some(info.id), name: info.name.clone(), stream, path })
     };
     [source(Stream::Out, &info.out_log), source(Stream::Err, &info.err_log)].into_iter().flatten()
 }
@@ -95,24 +95,25 @@ mod tests {
     }
 
     #[test]
-    fn a_name_must_exist_but_all_may_be_nobody_yet() {
+    fn a_named_process_must_exist_and_all_may_be_empty() {
         let processes = [sample::info()];
         let refusal = selection(&["all", "apj"]).check(&processes).unwrap_err();
         assert_eq!(refusal.hint().as_deref(), Some("did you mean api?"));
         assert!(selection(&["api", "/^a/", "PMR"]).check(&processes).is_ok());
-        for (words, anybody) in [(&[][..], true), (&["all"], true), (&["PMR"], true), (&["PMR", "api"], false)] {
-            assert_eq!(selection(words).is_anybody(), anybody);
-            assert_eq!(selection(words).check(&[]).is_ok(), anybody);
+        for (words, all) in [(&[][..], true), (&["all"], true), (&["PMR"], true), (&["PMR", "api"], false)] {
+            assert_eq!(selection(words).is_all(), all);
+            assert_eq!(selection(words).check(&[]).is_ok(), all);
         }
     }
 
     #[test]
-    fn newcomers_are_recognised_by_each_kind_of_selector() {
+    fn a_new_process_is_matched_by_each_kind_of_selector() {
         let process = EventProcess { id: 5, name: "api".into(), namespace: "web".into() };
-        for (word, meant) in [("api", true), ("web", true), ("5", true), ("/^a/", true), ("all", true), ("ap", false)] {
-            assert_eq!(selection(&[word]).may_mean(&process), meant, "{word}");
+        for (word, matched) in [("api", true), ("web", true), ("5", true), ("/^a/", true), ("all", true), ("ap", false)]
+        {
+            assert_eq!(selection(&[word]).may_match(&process), matched, "{word}");
         }
-        assert!(selection(&[]).may_mean(&process));
-        assert!(!selection(&["PMR"]).may_mean(&process));
+        assert!(selection(&[]).may_match(&process));
+        assert!(!selection(&["PMR"]).may_match(&process));
     }
 }

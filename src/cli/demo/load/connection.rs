@@ -1,4 +1,4 @@
-//! One connection of a client, and what can become of a request on it.
+//! One connection of a client, and the outcome of a request on it.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::report::Loss;
 
-/// Finds in the body of an answer the name of the worker that sent it; `None` where it is not named.
+/// Finds the name of the worker in the body of its response; `None` if it is not there.
 pub type WorkerOf = fn(&[u8]) -> Option<String>;
 
 /// An open connection.
@@ -26,48 +26,48 @@ pub(super) struct Connection {
     pub(super) worker: Option<String>,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 pub(super) enum Outcome {
-    /// A complete response with status 200 came.
+    /// A complete response with status 200.
     Answered(Connection, State),
-    /// None came.
+    /// No such response.
     Lost(Loss),
 }
 
-/// Whether a connection takes another request.
+/// Whether a connection can be used for another request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// It does, as far as is known.
+    /// It can, unless the server has closed it meanwhile.
     Open,
-    /// The server announced that it closes it.
+    /// The server announced `Connection: close`.
     Closing,
 }
 
 impl Connection {
-    /// Connects. Waiting for it must be limited by the caller.
+    /// Connects. The caller must limit the time.
     pub(super) async fn open(at: SocketAddr) -> Result<Connection, Loss> {
         let stream = TcpStream::connect(at).await.map_err(|error| match error.kind() {
             ErrorKind::ConnectionReset => Loss::Reset,
             ErrorKind::TimedOut => Loss::Hung,
             _ => Loss::Refused,
         })?;
-        // Only makes it slower if it fails.
+        // A failure only makes the connection slower.
         let _ = stream.set_nodelay(true);
         let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|_| Loss::Reset)?;
-        // Errors reach the request they belong to.
+        // Errors are reported to the request they belong to.
         let driver = AbortOnDropHandle::new(tokio::spawn(async move { drop(connection.await) }));
         Ok(Connection { sender, _driver: driver, worker: None })
     }
 
-    /// True if the server has closed it while nothing was asked.
+    /// True if the server has closed the connection while no request was under way.
     pub(super) async fn is_closed(&mut self) -> bool {
-        // What came while this thread was not let run is read before that is asked.
+        // Lets the driver read what came while this thread did not run.
         tokio::task::yield_now().await;
         self.sender.ready().await.is_err()
     }
 
     /// Sends a request and reads the whole response.
-    pub(super) async fn ask(mut self, at: SocketAddr, keep: bool, worker_of: WorkerOf) -> Outcome {
+    pub(super) async fn request(mut self, at: SocketAddr, keep: bool, worker_of: WorkerOf) -> Outcome {
         let mut request = Request::builder().uri("/").header(HOST, at.to_string());
         if !keep {
             request = request.header(CONNECTION, "close");
@@ -83,12 +83,12 @@ impl Connection {
             return Outcome::Lost(Loss::Bad);
         }
         self.worker = worker_of(&body.to_bytes());
-        let ends = head.version == Version::HTTP_10 || says_close(&head.headers);
+        let ends = head.version == Version::HTTP_10 || announces_close(&head.headers);
         Outcome::Answered(self, if ends { State::Closing } else { State::Open })
     }
 }
 
-fn says_close(headers: &HeaderMap) -> bool {
+fn announces_close(headers: &HeaderMap) -> bool {
     let words = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
     words.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case("close"))
 }

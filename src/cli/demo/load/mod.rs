@@ -1,11 +1,12 @@
-//! Load on a web server from clients that hide nothing: each request is answered in full, or counted as lost.
+//! Load on a web server. Each request is answered in full, or counted as lost.
 //!
-//! Two kinds of clients, because reloads hurt them in different ways: those that keep a connection and send one request
-//! after the other on it, and those that open a connection for each request. None of them tries a request again.
+//! There are two kinds of clients, because reloads affect them in different ways: those that keep a connection and send
+//! one request after the other on it, and those that open a connection for each request. No client repeats a request.
 //!
-//! A kept connection that the server closes without a word before the response to a request on it begins is a lost
-//! request. If the last response said `Connection: close`, the client opens another, as every client does. If the
-//! server closes it while no request is on its way, nothing is lost; that is counted apart ([`Counts::closed_idle`]).
+//! If the server closes a kept connection without notice before the response to a request on it begins, the request is
+//! lost. If the last response said `Connection: close`, the client opens another connection, as every client does. If
+//! the server closes the connection while no request is under way, nothing is lost; that is counted separately
+//! ([`Counts::closed_idle`]).
 
 mod connection;
 mod report;
@@ -25,10 +26,10 @@ pub use self::connection::WorkerOf;
 use self::connection::{Connection, Outcome, State};
 pub use self::report::{Counts, LoadReport, Loss, LostRequest};
 
-/// Pause of a client that lost a request, so that a dead server is not asked a million times a second.
+/// Pause of a client after a lost request, so that a dead server does not get a million requests a second.
 const LOSS_PAUSE: Duration = Duration::from_millis(5);
 
-/// How much load, of which kind.
+/// Amount and kind of the load.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     /// Clients that keep their connection.
@@ -39,7 +40,7 @@ pub struct Plan {
     pub think: Duration,
     /// A request that takes longer, connecting included, has hung.
     pub limit: Duration,
-    /// Tells the workers apart.
+    /// Finds the worker in a response.
     pub worker: WorkerOf,
 }
 
@@ -58,7 +59,7 @@ fn pid_in_body(body: &[u8]) -> Option<String> {
     serde_json::from_slice::<Body>(body).ok().map(|body| body.pid.to_string())
 }
 
-/// Load that is on until it is stopped or dropped.
+/// Load that runs until it is stopped or dropped.
 #[derive(Debug)]
 pub struct Load {
     report: Arc<Mutex<LoadReport>>,
@@ -67,7 +68,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts the clients on a thread of their own. They ask for `/`.
+    /// Starts the clients on a thread of their own. They request `/`.
     ///
     /// # Errors
     /// If the thread or its runtime cannot be made.
@@ -89,19 +90,19 @@ impl Load {
         Ok(Load { report, stop, thread: Some(thread) })
     }
 
-    /// What came of it so far. Requests on their way are in a later report.
+    /// The report so far. Requests under way are in a later report.
     #[must_use]
     pub fn report(&self) -> LoadReport {
         lock(&self.report).clone()
     }
 
-    /// Sends no more requests, waits for those on their way, and returns what came of all. Blocks for as long as
-    /// [`Plan::limit`] at most.
+    /// Stops the clients, waits for requests under way, and returns the final report. Blocks for [`Plan::limit`] at
+    /// most.
     #[must_use]
     pub fn stop(mut self) -> LoadReport {
         self.stop.send_replace(true);
         if let Some(thread) = self.thread.take() {
-            // A panic of the load must not hide behind a good report.
+            // A panic of a client must not be hidden by a good report.
             thread.join().expect("the clients do not panic");
         }
         self.report()
@@ -109,7 +110,7 @@ impl Load {
 }
 
 fn lock(report: &Mutex<LoadReport>) -> MutexGuard<'_, LoadReport> {
-    // Every change leaves it consistent.
+    // Every change leaves the report consistent, also if the thread panics afterwards.
     report.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -135,9 +136,9 @@ impl Client {
         }
     }
 
-    /// One request. True if it was lost.
+    /// Sends one request. Returns true if it was lost.
     async fn once(&self, kept: &mut Option<Connection>) -> bool {
-        // What the server does from here on the client learns only with the answer.
+        // From here on, the client sees an action of the server only in the response.
         let sent = Instant::now();
         let mut old = kept.take();
         if let Some(connection) = &mut old
@@ -146,9 +147,9 @@ impl Client {
             lock(&self.report).of(self.keeps).closed_idle += 1;
             old = None;
         }
-        // The worker that gets the request, if that is known before the answer.
+        // The worker that gets the request, if it is known before the response.
         let worker = old.as_ref().and_then(|connection| connection.worker.clone());
-        let outcome = match tokio::time::timeout(self.plan.limit, self.ask(old)).await {
+        let outcome = match tokio::time::timeout(self.plan.limit, self.request(old)).await {
             Ok(outcome) => outcome,
             Err(_) => Outcome::Lost(Loss::Hung),
         };
@@ -166,7 +167,7 @@ impl Client {
         }
     }
 
-    async fn ask(&self, old: Option<Connection>) -> Outcome {
+    async fn request(&self, old: Option<Connection>) -> Outcome {
         let connection = match old {
             Some(connection) => connection,
             None => match Connection::open(self.at).await {
@@ -174,6 +175,6 @@ impl Client {
                 Err(loss) => return Outcome::Lost(loss),
             },
         };
-        connection.ask(self.at, self.keeps, self.plan.worker).await
+        connection.request(self.at, self.keeps, self.plan.worker).await
     }
 }

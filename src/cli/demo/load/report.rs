@@ -1,10 +1,10 @@
-//! What came of a load, in numbers.
+//! The counters of a load.
 
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
 use std::time::Instant;
 
-/// How many lost requests are listed one by one; more are only counted.
+/// Number of lost requests that are listed; more are only counted.
 const LISTED: usize = 1000;
 
 /// How a request was lost.
@@ -29,18 +29,18 @@ pub struct LostRequest {
     pub loss: Loss,
     /// The worker that answered on the same connection before; `None` on a new one.
     pub worker: Option<String>,
-    /// When the client last looked whether the connection was still there, to send it then.
+    /// When the client last checked that the connection was open, before it sent the request.
     pub sent: Instant,
-    /// When the client knew.
+    /// When the client noticed the loss.
     pub noticed: Instant,
 }
 
-/// What came of the requests of one kind of clients. Each request is in exactly one of the first six numbers.
+/// Counters of one kind of clients. Each request is in exactly one of the first six.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// With a complete response, status 200.
+    /// Requests with a complete response, status 200.
     pub answered: u64,
-    /// See [`Loss::Refused`]; and so on.
+    /// See [`Loss::Refused`].
     pub refused: u64,
     /// See [`Loss::Reset`].
     pub reset: u64,
@@ -50,20 +50,20 @@ pub struct Counts {
     pub hung: u64,
     /// See [`Loss::Bad`].
     pub bad: u64,
-    /// Kept connections the server closed while no request was on its way. Nothing is lost by that.
+    /// Kept connections that the server closed while no request was under way. No request is lost by that.
     pub closed_idle: u64,
-    /// Answered requests by pid of the worker, where the answer named it.
+    /// Answered requests by pid of the worker, if the response named it.
     pub workers: BTreeMap<String, u64>,
 }
 
 impl Counts {
-    /// Lost requests.
+    /// Number of lost requests.
     #[must_use]
     pub fn failed(&self) -> u64 {
         self.refused + self.reset + self.truncated + self.hung + self.bad
     }
 
-    /// All requests.
+    /// Number of all requests.
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.answered + self.failed()
@@ -99,19 +99,19 @@ impl AddAssign<&Counts> for Counts {
     }
 }
 
-/// What came of a load.
+/// The report of a load.
 #[derive(Clone, Debug, Default)]
 pub struct LoadReport {
-    /// Of the clients that keep their connection.
+    /// Counters of the clients that keep their connection.
     pub keep_alive: Counts,
-    /// Of those that open one for each request.
+    /// Counters of the clients that open a connection for each request.
     pub fresh: Counts,
     /// The first lost requests, in order; 1000 at most.
     pub losses: Vec<LostRequest>,
 }
 
 impl LoadReport {
-    /// Both kinds together.
+    /// The sum of both kinds.
     #[must_use]
     pub fn all(&self) -> Counts {
         let mut all = self.keep_alive.clone();
@@ -119,7 +119,7 @@ impl LoadReport {
         all
     }
 
-    /// What came since an earlier report of the same load.
+    /// The difference to an earlier report of the same load.
     #[must_use]
     pub fn since(&self, earlier: &LoadReport) -> LoadReport {
         LoadReport {

@@ -8,19 +8,19 @@ use std::sync::mpsc;
 
 use super::*;
 
-/// Longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than any step of these tests takes.
+const LIMIT: Duration = Duration::from_secs(60);
 
 const WHOLE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{\"pid\":7}";
 const LAST: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 9\r\n\r\n{\"pid\":7}";
 
-/// A server that treats each connection with `treat`, one thread each.
-fn server(treat: fn(TcpStream)) -> SocketAddr {
+/// A server that handles each connection with `handle`, one thread each.
+fn server(handle: fn(TcpStream)) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            std::thread::spawn(move || treat(stream));
+            std::thread::spawn(move || handle(stream));
         }
     });
     at
@@ -53,7 +53,7 @@ fn until(at: SocketAddr, keep_alive: usize, fresh: usize, enough: fn(&LoadReport
     until_with(plan(keep_alive, fresh), at, enough)
 }
 
-/// The same with clients who do not wait long.
+/// As [`until`], with clients that time out soon.
 fn until_soon(at: SocketAddr, keep_alive: usize, fresh: usize, enough: fn(&LoadReport) -> bool) -> LoadReport {
     until_with(Plan { limit: Duration::from_millis(200), ..plan(keep_alive, fresh) }, at, enough)
 }
@@ -62,14 +62,14 @@ fn until_with(plan: Plan, at: SocketAddr, enough: fn(&LoadReport) -> bool) -> Lo
     let load = Load::start(at, plan).unwrap();
     let since = Instant::now();
     while !enough(&load.report()) {
-        assert!(since.elapsed() < PATIENCE, "not enough: {:?}", load.report());
+        assert!(since.elapsed() < LIMIT, "not enough: {:?}", load.report());
         std::thread::sleep(Duration::from_millis(1));
     }
     load.stop()
 }
 
 fn plan(keep_alive: usize, fresh: usize) -> Plan {
-    Plan { keep_alive, fresh, limit: PATIENCE, ..Plan::default() }
+    Plan { keep_alive, fresh, limit: LIMIT, ..Plan::default() }
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn kept_connections_are_kept_and_fresh_ones_are_not() {
 }
 
 #[test]
-fn nobody_at_the_port_is_refused() {
+fn connections_to_a_closed_port_are_refused() {
     let at = SocketAddr::from(([127, 0, 0, 1], crate::os::ports::free_port()));
     let report = until(at, 1, 1, |report| report.all().refused >= 4);
     assert!(report.keep_alive.refused > 0 && report.fresh.refused > 0);
@@ -142,7 +142,7 @@ fn a_connection_that_was_announced_to_close_is_replaced_without_loss() {
 fn a_connection_closed_between_requests_loses_nothing_and_is_counted() {
     let at = server(|mut stream| {
         if request(&mut stream) {
-            // The end comes in one packet with the answer: it is there before the client can ask again.
+            // The FIN comes in one packet with the response, before the client can send another request.
             rustix::net::sockopt::set_tcp_cork(&stream, true).unwrap();
             answer(&mut stream, WHOLE);
             let _ = stream.shutdown(Shutdown::Write);
@@ -152,7 +152,7 @@ fn a_connection_closed_between_requests_loses_nothing_and_is_counted() {
     let load = Load::start(at, Plan { think, ..plan(1, 0) }).unwrap();
     let since = Instant::now();
     while load.report().keep_alive.closed_idle < 3 {
-        assert!(since.elapsed() < PATIENCE, "{:?}", load.report());
+        assert!(since.elapsed() < LIMIT, "{:?}", load.report());
         std::thread::sleep(Duration::from_millis(1));
     }
     let report = load.stop();
@@ -160,7 +160,7 @@ fn a_connection_closed_between_requests_loses_nothing_and_is_counted() {
 }
 
 #[test]
-fn a_connection_closed_while_the_client_was_not_let_run_loses_nothing() {
+fn a_connection_closed_while_the_client_does_not_run_loses_nothing() {
     static CLOSED: AtomicUsize = AtomicUsize::new(0);
     static ANSWERS: AtomicUsize = AtomicUsize::new(0);
     let at = server(|mut stream| {
@@ -205,7 +205,7 @@ fn half_a_chunked_body_is_truncated() {
 }
 
 #[test]
-fn silence_is_hung() {
+fn a_request_without_a_response_is_hung() {
     let at = server(|mut stream| {
         request(&mut stream);
         // Until the client hangs up.
@@ -228,7 +228,7 @@ fn a_body_that_never_ends_is_hung() {
 }
 
 #[test]
-fn other_statuses_and_nonsense_are_bad() {
+fn other_statuses_and_invalid_http_are_bad() {
     let error = server(|mut stream| {
         while request(&mut stream) {
             answer(&mut stream, "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
@@ -247,12 +247,12 @@ fn other_statuses_and_nonsense_are_bad() {
 }
 
 #[test]
-fn a_later_report_less_an_earlier_one_is_what_came_between() {
+fn the_difference_of_two_reports_has_the_requests_between_them() {
     let load = Load::start(server(serve_for_ever), plan(1, 1)).unwrap();
     let since = Instant::now();
     let enough = |floor: u64| {
         while load.report().all().answered < floor {
-            assert!(since.elapsed() < PATIENCE);
+            assert!(since.elapsed() < LIMIT);
             std::thread::sleep(Duration::from_millis(1));
         }
         load.report()
@@ -278,14 +278,14 @@ fn stopping_waits_for_requests_on_their_way_and_not_for_thinking_clients() {
         stream
     });
     let think = Duration::from_secs(3600);
-    let load = Load::start(at, Plan { think, limit: PATIENCE, ..plan(1, 0) }).unwrap();
-    has_started.recv_timeout(PATIENCE).unwrap();
+    let load = Load::start(at, Plan { think, limit: LIMIT, ..plan(1, 0) }).unwrap();
+    has_started.recv_timeout(LIMIT).unwrap();
     assert_eq!(load.stop().keep_alive.answered, 1);
     drop(slow.join().unwrap());
 }
 
 #[test]
-fn the_worker_is_named_in_the_body() {
+fn the_worker_is_found_in_the_body() {
     assert_eq!(pid_in_body(b"{\"pid\":12,\"instance\":\"0\"}").as_deref(), Some("12"));
     assert_eq!(pid_in_body(b"hello"), None);
 }

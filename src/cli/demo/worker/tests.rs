@@ -8,12 +8,12 @@ use tokio::sync::oneshot;
 
 use super::*;
 
-/// Longer than anything here takes; what waits that long has hung.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than any test takes; a test that waits this long hangs.
+const LIMIT: Duration = Duration::from_secs(60);
 
 fn run_local<F: Future<Output = ()>>(test: F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let test = async { tokio::time::timeout(PATIENCE, test).await.expect("the test hung") };
+    let test = async { tokio::time::timeout(LIMIT, test).await.expect("the test hung") };
     tokio::task::LocalSet::new().block_on(&runtime, test);
 }
 
@@ -38,13 +38,13 @@ impl Served {
 
     fn connect(&self) -> Client {
         let client = Client::connect(&self.at).unwrap();
-        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.set_read_timeout(Some(LIMIT)).unwrap();
         client
     }
 }
 
-/// Asks on a connection, off this thread, since the server runs on it. The response's head and body.
-async fn ask(mut client: Client) -> (Client, String) {
+/// Sends a request from another thread, because the server runs on this one. Returns head and body of the response.
+async fn request(mut client: Client) -> (Client, String) {
     let asked = tokio::task::spawn_blocking(move || {
         client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         let (mut text, mut byte) = (Vec::new(), [0]);
@@ -63,26 +63,26 @@ async fn is_at_end(mut client: Client) -> bool {
 }
 
 #[test]
-fn it_serves_and_keeps_connections() {
+fn the_worker_serves_and_keeps_connections() {
     run_local(async {
         let served = Served::start().await;
-        let (client, first) = ask(served.connect()).await;
+        let (client, first) = request(served.connect()).await;
         assert!(first.starts_with("HTTP/1.1 200 OK\r\n"), "{first}");
         assert!(!first.contains("connection: close"), "{first}");
         let body: Value = serde_json::from_str(first.split_once("\r\n\r\n").unwrap().1).unwrap();
         assert_eq!(body, json!({"pid": std::process::id(), "instance": "5"}));
-        assert!(ask(client).await.1.starts_with("HTTP/1.1 200 OK"), "the connection is kept");
+        assert!(request(client).await.1.starts_with("HTTP/1.1 200 OK"), "the connection is kept");
     });
 }
 
 #[test]
-fn told_to_finish_it_ends_each_connection_with_its_next_response() {
+fn a_draining_worker_ends_each_connection_with_its_next_response() {
     run_local(async {
         let served = Served::start().await;
-        let (client, _) = ask(served.connect()).await;
+        let (client, _) = request(served.connect()).await;
         served.finish.send(()).unwrap();
         tokio::task::yield_now().await;
-        let (client, response) = ask(client).await;
+        let (client, response) = request(client).await;
         assert!(response.contains("connection: close"), "{response}");
         assert!(is_at_end(client).await);
         served.server.await.unwrap();
@@ -90,10 +90,10 @@ fn told_to_finish_it_ends_each_connection_with_its_next_response() {
 }
 
 #[test]
-fn an_idle_connection_is_not_cut_but_ends_in_time() {
+fn a_draining_worker_ends_an_idle_connection_at_its_time_limit() {
     run_local(async {
         let served = Served::start().await;
-        let (idle, _) = ask(served.connect()).await;
+        let (idle, _) = request(served.connect()).await;
         let since = tokio::time::Instant::now();
         served.finish.send(()).unwrap();
         served.server.await.unwrap();

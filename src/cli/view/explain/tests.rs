@@ -1,4 +1,4 @@
-//! Pages about an app that crashed, and about one that somebody stopped.
+//! Pages of apps in many states.
 
 use super::*;
 use crate::cli::view::sample;
@@ -7,14 +7,14 @@ use crate::spec::Health;
 use crate::spec::health::Probe;
 use jiff::tz::TimeZone;
 
-const LOOK: Look = Look { color: false, width: None };
+const TERMINAL: Terminal = Terminal { color: false, width: None };
 
 fn event(at: EpochMs, kind: EventKind) -> Event {
     let process = EventProcess { id: 3, name: "api".into(), namespace: "default".into() };
     Event { seq: at, at, process: Some(process), kind }
 }
 
-fn asked_for(at: EpochMs, verb: &str) -> Event {
+fn requested(at: EpochMs, verb: &str) -> Event {
     let by = Requester { uid: 1000, pid: 7, command: format!("/usr/bin/pmr {verb} api") };
     event(at, EventKind::Requested { verb: verb.into(), by })
 }
@@ -23,17 +23,17 @@ fn exited(at: EpochMs, exit: Exit, expected: bool) -> Event {
     event(at, EventKind::Exited { exit, expected })
 }
 
-fn page(change: impl FnOnce(&mut Description), events: &[Event], last_words: &[(String, Vec<String>)]) -> String {
+fn page(change: impl FnOnce(&mut Description), events: &[Event], last_output: &[(String, Vec<String>)]) -> String {
     let mut one = sample::description();
     change(&mut one);
     let names = Names { zone: TimeZone::UTC, user: &|uid| format!("u{uid}") };
-    text(&AppRecord { processes: &[one], events, last_words, now: 1_060_000 }, &names, LOOK)
+    text(&AppRecord { processes: &[one], events, last_output, now: 1_060_000 }, &names, TERMINAL)
 }
 
 #[test]
-fn a_crash_is_told_with_its_meaning_its_age_and_its_last_words() {
+fn the_page_of_a_crash_has_its_meaning_its_run_time_and_the_last_output() {
     let events = [
-        asked_for(1_000, "start"),
+        requested(1_000, "start"),
         event(1_010, EventKind::Started { pid: 9 }),
         exited(3_510, Exit::Code(127), false),
         event(3_520, EventKind::Errored { reason: "given up".into() }),
@@ -48,62 +48,62 @@ fn a_crash_is_told_with_its_meaning_its_age_and_its_last_words() {
         "api · cluster · 1 process
   process 3: errored, 2 restarts
     why: given up after 16
-    code 127 usually means: a command was not found: look at PATH
-    next: nothing: mend what is wrong, then `pmr restart api`
-Its last ends
-  1970-01-01 00:00:03  process 3, code 127 after 2500 ms: a command was not found: look at PATH
-Who asked for what
-  1970-01-01 00:00:01  `start` was asked by u1000: pmr start api
+    code 127 usually means: a command was not found: check PATH
+    next: nothing: fix the error, then `pmr restart api`
+Last exits
+  1970-01-01 00:00:03  process 3, code 127 after 2500 ms: a command was not found: check PATH
+Requests
+  1970-01-01 00:00:01  `start` was requested by u1000: pmr start api
 Listens on
   [::]:3000 (round robin, 4 workers)
 Connections
   process 3: 1042 handled so far
-The end of /h/e.log
+Last lines of /h/e.log
   no such  (2 times)
   the end
-`pmr history api` tells more, `pmr describe api` its rules"
+`pmr history api` shows more events, `pmr describe api` the settings"
     );
 }
 
 #[test]
-fn whoever_stopped_it_is_named() {
+fn the_page_of_a_stopped_app_names_the_requester() {
     let events =
-        [event(1, EventKind::Started { pid: 9 }), asked_for(2_000, "stop"), exited(2_100, Exit::Signal(2), true)];
+        [event(1, EventKind::Started { pid: 9 }), requested(2_000, "stop"), exited(2_100, Exit::Signal(2), true)];
     let stopped = |one: &mut Description| {
         (one.info.status, one.info.pid, one.info.last_exit) = (Status::Stopped, None, Some(Exit::Signal(2)));
     };
     let page = page(stopped, &events, &[]);
-    assert!(page.contains("why: `stop` was asked by u1000: pmr stop api (1970-01-01 00:00:02)"), "{page}");
+    assert!(page.contains("why: `stop` was requested by u1000: pmr stop api (1970-01-01 00:00:02)"), "{page}");
     assert!(page.contains("next: nothing, until `pmr start api`"), "{page}");
     assert!(!page.contains("usually means"), "a stop signal of ours has no other meaning: {page}");
 }
 
 #[test]
-fn an_end_that_rules_made_final_is_no_wish_of_anybody() {
-    let events = [asked_for(1, "start"), exited(2, Exit::Code(0), false)];
+fn an_exit_that_is_final_by_the_settings_names_no_requester() {
+    let events = [requested(1, "start"), exited(2, Exit::Code(0), false)];
     let page = page(|one| (one.info.status, one.info.pid) = (Status::Stopped, None), &events, &[]);
-    assert!(page.contains("why: its end (code 0) was final by its rules"), "{page}");
+    assert!(page.contains("why: its exit (code 0) was final by its settings"), "{page}");
 }
 
 #[test]
 fn a_limit_is_named_as_the_cause() {
     let limit = EventKind::OverMemory { bytes: 400 << 20, limit: 300 << 20 };
-    let events = [asked_for(1, "start"), event(2, limit), exited(3, Exit::Signal(2), true)];
+    let events = [requested(1, "start"), event(2, limit), exited(3, Exit::Signal(2), true)];
     let page = page(|_| {}, &events, &[]);
     assert!(page.contains("process 3, signal 2 (SIGINT): uses 400"), "{page}");
-    assert!(page.contains("next: it runs on; should it end by itself, it is started again at once"), "{page}");
+    assert!(page.contains("next: it runs on; if it ends by itself, it is restarted at once"), "{page}");
 }
 
 #[test]
-fn one_that_serves_is_not_what_failed() {
-    let failed = |one: &mut Description| one.info.reason = Some("was killed by SIGSEGV while it was watched".into());
+fn the_page_of_a_serving_process_says_that_its_successor_failed() {
+    let failed = |one: &mut Description| one.info.reason = Some("was killed by SIGSEGV before it was ready".into());
     let page = page(failed, &[], &[]);
-    assert!(page.contains("    what was to replace it failed: was killed by SIGSEGV while it was watched\n"), "{page}");
+    assert!(page.contains("    its successor failed: was killed by SIGSEGV before it was ready\n"), "{page}");
     assert!(!page.contains("why:"), "{page}");
 }
 
 #[test]
-fn what_a_check_found_is_told_and_what_follows_is_what_its_owner_chose() {
+fn the_page_of_an_unhealthy_process_has_the_fault_and_the_chosen_consequence() {
     let sick = |on_fail| {
         move |one: &mut Description| {
             (one.info.status, one.info.fault) = (Status::Unhealthy, Some("GET /up: status 500".into()));
@@ -114,56 +114,56 @@ fn what_a_check_found_is_told_and_what_follows_is_what_its_owner_chose() {
     let replaced = page(sick(OnFail::Restart), &[], &[]);
     assert!(replaced.contains("why: GET /up: status 500") && replaced.contains("; it is replaced,"), "{replaced}");
     let alone = page(sick(OnFail::Alert), &[], &[]);
-    assert!(alone.contains("; it is checked on and stays, by its `on_fail`"), "{alone}");
+    assert!(alone.contains("; it is not replaced, as its `on_fail` says"), "{alone}");
 }
 
 #[test]
-fn a_job_that_is_done_has_done_nothing_wrong() {
+fn the_page_of_a_completed_job_shows_no_error() {
     let events =
         [event(1, EventKind::Started { pid: 9 }), exited(900, Exit::Code(0), false), event(901, EventKind::Completed)];
     let page = page(|one| (one.info.status, one.info.pid) = (Status::Completed, None), &events, &[]);
-    assert!(page.contains("code 0 after 899 ms: it had done what it was for\n"), "{page}");
+    assert!(page.contains("code 0 after 899 ms: it was completed\n"), "{page}");
     assert!(!page.contains("did not listen"), "{page}");
 }
 
 #[test]
-fn who_rests_was_not_told_to_end_by_who_started_it() {
+fn an_idle_exit_is_not_attributed_to_the_start_request() {
     let started = || event(2, EventKind::Started { pid: 9 });
-    let rest = [asked_for(1, "start"), started(), exited(3, Exit::Signal(2), true), event(4, EventKind::Idle)];
+    let rest = [requested(1, "start"), started(), exited(3, Exit::Signal(2), true), event(4, EventKind::Idle)];
     let page = page(|_| {}, &rest, &[]);
-    assert!(page.contains("process 3, signal 2 (SIGINT): rests: nobody needs it\n"), "{page}");
-    let stopped = [started(), asked_for(5, "stop"), exited(6, Exit::Signal(2), true)];
+    assert!(page.contains("process 3, signal 2 (SIGINT): idle: stopped until the next connection\n"), "{page}");
+    let stopped = [started(), requested(5, "stop"), exited(6, Exit::Signal(2), true)];
     let page = self::page(|one| one.info.restarts = 1, &[&rest[..], &stopped].concat(), &[]);
-    assert!(page.contains("process 3, signal 2 (SIGINT): `stop` was asked"), "{page}");
+    assert!(page.contains("process 3, signal 2 (SIGINT): `stop` was requested"), "{page}");
     assert!(page.contains(", 1 restart\n"), "{page}");
 }
 
 #[test]
-fn what_is_under_way_is_told_and_why_a_successor_went() {
+fn the_page_names_the_operation_and_why_a_successor_failed() {
     let events = [
-        asked_for(1_000, "reload"),
+        requested(1_000, "reload"),
         event(1_500, EventKind::NotReplaced { reason: "status 500".into(), old_serves: true }),
         exited(1_600, Exit::Signal(2), true),
     ];
     let stage = Stage::Watched { left_ms: Some(2_400) };
     let tried = |one: &mut Description| one.under_way = Some(UnderWay { verb: "reload".into(), stage });
     let page = page(tried, &events, &[]);
-    let now = "now: a reload is under way: it is tried out, for 3 s more; then the rest follows, or it is taken back";
+    let now = "now: a reload is under way: the canary of api is observed for another 3 s; then the rest follows";
     assert!(page.contains(now), "{page}");
     let why = "signal 2 (SIGINT): could not be replaced: status 500; the old process goes on serving (1970-01-01";
     assert!(page.contains(why), "{page}");
 }
 
 #[test]
-fn what_ended_and_left_children_has_not_come_to_its_end() {
+fn the_page_of_a_stopping_process_names_its_remaining_children() {
     let events = [event(1, EventKind::Started { pid: 9 }), exited(2_100, Exit::Code(0), false)];
     let leaving = |one: &mut Description| (one.info.status, one.info.pid) = (Status::Stopping, None);
     let page = page(leaving, &events, &[]);
-    assert!(page.contains("why: it ended by itself (code 0), and what it left running is ended too"), "{page}");
+    assert!(page.contains("why: it ended by itself (code 0), and its remaining child processes are stopped"), "{page}");
 }
 
 #[test]
-fn what_waits_has_not_failed() {
+fn the_page_of_a_waiting_reload_shows_no_failure() {
     let waits = |one: &mut Description| {
         let held = "waits for `db` to be healthy".to_owned();
         one.info.reason = Some(held.clone());
@@ -174,7 +174,7 @@ fn what_waits_has_not_failed() {
 }
 
 #[test]
-fn who_has_had_its_time_to_be_ready_may_take_more() {
+fn a_launch_that_exceeded_its_limit_is_shown_without_one() {
     let launching = |age: EpochMs| {
         move |one: &mut Description| {
             one.info.status = Status::Launching;

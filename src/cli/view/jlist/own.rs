@@ -1,4 +1,4 @@
-//! What PM2's list has no words for, under one key of its own (`pm2_env.pmr`), so that it clashes with nothing.
+//! The data that PM2's list does not have, under one key (`pm2_env.pmr`), so that it collides with no other.
 
 use serde::Serialize;
 
@@ -7,9 +7,9 @@ use crate::spec::{Dependencies, Health, Mechanism, OnReloadFailure, QueueRule};
 
 #[derive(Serialize)]
 pub(super) struct Own<'a> {
-    /// How its workers share what they listen on.
+    /// How its workers share their listen addresses.
     mechanism: Mechanism,
-    /// Why that cannot be had here.
+    /// Why that mechanism does not work on this machine.
     obstacle: Option<&'a str>,
     listeners: &'a [ListenerInfo],
     connections: Connections,
@@ -18,13 +18,13 @@ pub(super) struct Own<'a> {
     on_reload_failure: OnReloadFailure,
     depends_on: &'a Dependencies,
     health: Option<&'a Health>,
-    /// What the last health check found wrong.
+    /// The failure of the last health check.
     fault: Option<&'a str>,
-    /// New connections go to others, which are healthy.
+    /// True if new connections go to other, healthy workers.
     out_of_rotation: bool,
 }
 
-/// Of this process alone; nothing where it cannot be told.
+/// Connections of this process alone; `None` if they cannot be counted.
 #[derive(Serialize)]
 struct Connections {
     waiting: Option<u32>,

@@ -1,8 +1,8 @@
 //! One worker's channel of pmr's own protocol: packets out, packets in.
 //!
 //! Connections wait here until [`Channel::flush`], so that those dealt out together are sent together. A packet is
-//! sent whole or not at all, by a call that never sleeps: a SIGKILL cannot cut it in two. Each connection in it is marked
-//! as handed over right before.
+//! sent whole or not at all, by a call that never sleeps: a SIGKILL cannot cut it in two. Each connection in it is
+//! marked as handed over right before.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -25,7 +25,7 @@ use crate::protocol::channel::{self, FromDaemon, MOST, PACKET};
 #[derive(Debug)]
 pub(crate) struct Channel {
     run: Run,
-    /// Dropped before the socket.
+    /// Its entry in the ledger. Dropped before the socket, so that the ledger never names a closed descriptor.
     kept: RefCell<Option<KeptFd>>,
     socket: AsyncFd<OwnedFd>,
     outgoing: RefCell<VecDeque<Packet>>,

@@ -11,7 +11,7 @@ use crate::cluster::dealt::member::Member;
 use crate::cluster::dealt::state::{ClusterState, READY, WeakClusterState};
 use crate::cluster::notice::Notice;
 use crate::protocol::Run;
-use crate::protocol::channel::{FromDaemon, FromWorker, MOST, Status, Unread, VERSION};
+use crate::protocol::channel::{DecodeError, FromDaemon, FromWorker, MOST, Status, VERSION};
 use crate::spec::Balance;
 
 /// One worker, while a message of it is handled.
@@ -63,13 +63,16 @@ impl PmrSession<'_> {
     fn handle(&mut self, packet: &[u8]) {
         let run = self.run;
         let welcomed = self.member().and_then(|member| member.transport.pmr()).is_some_and(|pmr| pmr.welcomed);
-        match FromWorker::decode(packet) {
+        let message = FromWorker::decode(packet);
+        if !welcomed && !matches!(message, Ok(FromWorker::Hello { .. })) {
+            return self.warn_unreadable(packet);
+        }
+        match message {
             Ok(FromWorker::Hello { version: VERSION }) => self.hello(),
             Ok(FromWorker::Hello { version }) => self.reject_version(version),
-            Err(Unread::Garbage) => self.warn_unreadable(packet),
-            _ if !welcomed => self.warn_unreadable(packet),
+            Err(DecodeError::Garbage) => self.warn_unreadable(packet),
             // A message of a later version that speaks this one, too.
-            Err(Unread::Unknown) => {}
+            Err(DecodeError::Unknown) => {}
             Ok(FromWorker::Listen { index, backlog, address }) => self.listen(index, backlog, address),
             Ok(FromWorker::Close { index }) => {
                 if let Some(id) = self.state.listener_of_request(run, index.into()) {
@@ -144,7 +147,8 @@ impl PmrSession<'_> {
             return Err(libc::EEXIST);
         }
         let id = known.map_or_else(|| self.state.open(&request, Balance::RoundRobin), Ok)?;
-        // It is not dealt if it was opened for workers that accept by themselves, before the app's program was replaced.
+        // It is not dealt if it was opened for workers that accept by themselves, before the app's program was
+        // replaced.
         let is_dealt = self.state.listeners.get(&id).is_some_and(|listener| listener.endpoint.is_dealt());
         if is_dealt { Ok(id) } else { Err(libc::EADDRINUSE) }
     }

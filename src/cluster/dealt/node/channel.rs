@@ -29,7 +29,7 @@ const READ: usize = 16 << 10;
 /// The daemon's end of a worker's IPC channel.
 #[derive(Debug)]
 pub(crate) struct Channel {
-    /// Dropped before the socket.
+    /// Its entry in the ledger. Dropped before the socket, so that the ledger never names a closed descriptor.
     kept: RefCell<Option<KeptFd>>,
     socket: AsyncFd<OwnedFd>,
     incoming: RefCell<Lines>,
@@ -79,8 +79,8 @@ impl Channel {
         drop(self.kept.borrow_mut().take());
     }
 
-    /// Sends a line, now or as soon as the worker reads on. What is sent to a dead worker is lost: the reader of the channel
-    /// finds its end.
+    /// Sends a line, now or as soon as the worker reads on. What is sent to a dead worker is lost: the reader of the
+    /// channel finds its end.
     pub(crate) fn send(self: &Rc<Self>, line: impl Into<String>, file: Option<Attachment>) {
         self.outgoing.borrow_mut().add(line.into(), file);
         write_or_schedule(self);
@@ -106,8 +106,8 @@ impl Channel {
         synced
     }
 
-    /// The worker read the oldest file in flight, or reported that it did not arrive. Returns the message number, if the
-    /// file is known to be a connection.
+    /// The worker read the oldest file in flight, or reported that it did not arrive. Returns the message number, if
+    /// the file is known to be a connection.
     pub(crate) fn acknowledged(self: &Rc<Self>) -> Option<u64> {
         let connection = self.outgoing.borrow_mut().acknowledged();
         write_or_schedule(self);

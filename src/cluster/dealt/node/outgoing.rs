@@ -1,19 +1,19 @@
 //! What goes to one worker on its IPC channel: lines in order, some with a file, and when a file may go.
 //!
-//! Node reads 64 KiB at a time and keeps one file, so a second file may be in flight only while all unread bytes fit well
-//! into one such read. What was read is known from the acknowledgements, which come in order, one for each file.
+//! Node reads 64 KiB at a time and keeps one file, so a second file may be in flight only while all unread bytes fit
+//! well into one such read. What was read is known from the acknowledgements, which come in order, one for each file.
 //!
-//! A connection is marked as handed over right before the system call that sends it, and as waiting again if the call did
-//! not take it. The call itself never sleeps, so a SIGKILL cannot interrupt it: it takes effect before the call or after
-//! it. That leaves one doubt for the next daemon: of the connections marked as handed over, the last may not have been
-//! sent. And the next daemon may read acknowledgements a second time that were handled but not taken out of the channel
-//! yet. So a recovered channel is not in sync, and the first file on it is the *sync message*: a connection for a listener
-//! that does not exist, which a worker refuses, in its turn. Nothing with a file follows before the sync message is
-//! answered. By then every connection before it has been answered for or was never sent, and all acknowledgements that
-//! come later are for later files.
+//! A connection is marked as handed over right before the system call that sends it, and as waiting again if the call
+//! did not take it. The call itself never sleeps, so a SIGKILL cannot interrupt it: it takes effect before the call or
+//! after it. That leaves one doubt for the next daemon: of the connections marked as handed over, the last may not have
+//! been sent. And the next daemon may read acknowledgements a second time that were handled but not taken out of the
+//! channel yet. So a recovered channel is not in sync, and the first file on it is the *sync message*: a connection for
+//! a listener that does not exist, which a worker refuses, in its turn. Nothing with a file follows before the sync
+//! message is answered. By then every connection before it has been answered for or was never sent, and all
+//! acknowledgements that come later are for later files.
 //!
-//! A line goes to the kernel whole (up to 32 KiB are taken at once or not at all), so the next daemon never finds half a
-//! line. Of a longer message, which only the app's owner could want to send, half may be lost with the daemon.
+//! A line goes to the kernel whole (up to 32 KiB are taken at once or not at all), so the next daemon never finds half
+//! a line. Of a longer message, which only the app's owner could want to send, half may be lost with the daemon.
 
 use std::collections::VecDeque;
 use std::io;
@@ -134,8 +134,8 @@ impl Outgoing {
         }
     }
 
-    /// The worker read the oldest file in flight, or reported that it did not arrive. Returns the message number, if the
-    /// file is a connection. Before the sync message is answered, acknowledgements are ignored.
+    /// The worker read the oldest file in flight, or reported that it did not arrive. Returns the message number, if
+    /// the file is a connection. Before the sync message is answered, acknowledgements are ignored.
     pub(crate) fn acknowledged(&mut self) -> Option<u64> {
         if self.sync != SyncState::Synced {
             return None;
@@ -216,7 +216,8 @@ impl Outgoing {
             None => None,
             Some(_) if line.sent > 0 => None,
             Some(Attachment::Sync) => {
-                // What the previous daemon wrote is not in `written`. The kernel tells how much is unread, or more than that.
+                // What the previous daemon wrote is not in `written`. The kernel's count of unread bytes is exact or
+                // too large.
                 let unread = fdpass::unread(socket).unwrap_or(0);
                 (unread > 0 && unread + length > ONE_READ).then_some(Progress::RetryLater)
             }

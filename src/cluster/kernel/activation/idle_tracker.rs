@@ -1,12 +1,12 @@
-//! Whether anybody is connected, and whether somebody waits: what an app on demand runs and rests by.
+//! Detects whether clients are connected or waiting, for apps that run on demand.
 //!
-//! Only apps with an idle timeout are looked after. While workers run, we look every second (more often for short
-//! timeouts): at open connections, those that ended just now included, and at how many the kernel has dealt out where a
-//! program of ours counts them (`CAP_BPF`). Without that, a connection that comes and goes between two looks, and that
-//! the client is the first to close, is not seen. Connections that we make by ourselves ([`crate::cluster::Call`]) do not
-//! count.
+//! Only apps with an idle timeout are tracked. While workers run, the daemon polls every second (more often for short
+//! timeouts): open connections, those in TIME_WAIT included, and the number that the kernel has distributed, if pmr's
+//! own BPF program counts them (`CAP_BPF`). Without that counter, a connection that comes and goes between two polls,
+//! and that the client closes first, is not noticed. The daemon's own connections
+//! ([`OwnConnections`](crate::cluster::own_connections::OwnConnections)) do not count.
 //!
-//! While none runs, nobody looks at anything: we sleep until a socket has a connection.
+//! While no worker runs, nothing is polled: the task sleeps until a connection arrives at a socket.
 
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
@@ -23,15 +23,16 @@ use crate::cluster::notice::Notice;
 use crate::os::net::reuseport::Key;
 use crate::os::net::{diag, socket};
 
-/// How often is looked.
+/// The longest time between two polls.
 const POLL: Duration = Duration::from_secs(1);
+/// The least number of polls within an idle timeout.
 const POLLS_PER_TIMEOUT: u32 = 8;
-/// Where a queue is never seen empty for so long, one more is called.
+/// When every poll for this long has seen connections wait, the daemon requests another worker.
 const BACKLOG_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long somebody who was called has to come before he is called again.
+/// How long a requested worker has to start before the request is repeated.
 const REPEAT_DEMAND: Duration = Duration::from_secs(1);
 
-/// Tracks the app's use as long as it has an idle timeout.
+/// Tracks the app's use from now on, with this idle timeout; `None` ends the tracking.
 pub(crate) fn track(shared: &Rc<RefCell<ActivationState>>, idle_timeout: Option<Duration>) {
     let mut state = shared.borrow_mut();
     if state.idle_timeout == idle_timeout && state.idle_task.is_some() == idle_timeout.is_some() {
@@ -45,46 +46,48 @@ pub(crate) fn track(shared: &Rc<RefCell<ActivationState>>, idle_timeout: Option<
     }
 }
 
-/// Ends with the state, which aborts it.
+/// Sends [`Notice::Idle`] and [`Notice::Demand`] until the state is dropped.
 async fn track_use(state: Weak<RefCell<ActivationState>>, workers_changed: Rc<Notify>, idle: Duration) {
-    let mut watch = IdleTracker { idle, quiet_since: Instant::now(), dealt: None, waiting_since: None };
+    let mut tracker = IdleTracker { idle, quiet_since: Instant::now(), dealt: None, waiting_since: None };
     loop {
-        let told = workers_changed.notified();
+        let changed = workers_changed.notified();
         let Some(has_workers) = state.upgrade().map(|state| state.borrow().has_workers()) else { return };
         if has_workers {
-            // Who comes or goes makes no difference to how long it has been quiet.
-            let _ = timeout(POLL.min(idle / POLLS_PER_TIMEOUT), told).await;
+            // A change of workers does not change since when the app has been idle.
+            let _ = timeout(POLL.min(idle / POLLS_PER_TIMEOUT), changed).await;
             let Some(state) = state.upgrade() else { return };
-            watch.observe(&state.borrow());
+            tracker.observe(&state.borrow());
         } else {
             tokio::select! {
                 () = connection_arrives(&state) => {
                     if let Some(state) = state.upgrade() {
                         state.borrow().notify_demand();
                     }
-                    let _ = timeout(REPEAT_DEMAND, told).await;
-                    watch.quiet_since = Instant::now();
+                    let _ = timeout(REPEAT_DEMAND, changed).await;
+                    tracker.quiet_since = Instant::now();
                 }
-                () = workers_changed.notified() => watch.quiet_since = Instant::now(),
+                () = workers_changed.notified() => tracker.quiet_since = Instant::now(),
             }
         }
     }
 }
 
-/// What was seen so far.
+/// What the polls have seen so far.
 struct IdleTracker {
+    /// The app's idle timeout.
     idle: Duration,
+    /// When a poll last saw a client.
     quiet_since: Instant,
-    /// Connections dealt out by the last look.
+    /// Connections that the kernel had distributed by the last poll; `None` where they are not counted.
     dealt: Option<u64>,
-    /// Since when some have waited by every look.
+    /// Since when every poll has seen connections wait.
     waiting_since: Option<Instant>,
 }
 
 impl IdleTracker {
     fn observe(&mut self, state: &ActivationState) {
         let seen = state.observe();
-        // What we had dealt out ourselves is nobody's use of it.
+        // The daemon's own connections are no use of the app.
         let ours = state.queues.own_connections().take_dealt();
         let is_more = match (self.dealt, seen.dealt) {
             (Some(before), Some(now)) => now.checked_sub(before).is_none_or(|new| new > ours),
@@ -95,7 +98,7 @@ impl IdleTracker {
             self.quiet_since = Instant::now();
         }
         self.dealt = seen.dealt;
-        // Who is about to serve will take them.
+        // A worker that is starting will take them.
         let since = self.waiting_since.filter(|_| waiting && !state.is_worker_starting());
         self.waiting_since = match since {
             Some(since) if since.elapsed() >= BACKLOG_TIMEOUT => {
@@ -111,13 +114,13 @@ impl IdleTracker {
     }
 }
 
-/// What there is of others than ourselves.
+/// What one poll saw.
 struct Observation {
-    /// Somebody is connected, or was just now.
+    /// A client is connected, or its connection is still in the kernel's table.
     connected: bool,
-    /// How many wait to be accepted.
+    /// How many connections of clients wait to be accepted.
     waiting: u32,
-    /// How many connections were dealt out, ours included; `None` where nobody counts them.
+    /// How many connections the kernel has distributed, the daemon's own included; `None` where they are not counted.
     dealt: Option<u64>,
 }
 
@@ -135,7 +138,7 @@ async fn connection_arrives(state: &Weak<RefCell<ActivationState>>) {
         if state.upgrade().is_none_or(|state| state.borrow().observe().waiting > 0) {
             return;
         }
-        // It left at once, or somebody on his way out took it.
+        // The client left at once, or a worker that is stopping took the connection.
         sleep(POLL / POLLS_PER_TIMEOUT).await;
     }
 }
@@ -145,24 +148,24 @@ impl ActivationState {
         self.notify(Notice::Demand { app: self.store.app });
     }
 
-    /// True if somebody serves, or is about to.
+    /// True if a worker serves or is starting.
     fn has_workers(&self) -> bool {
         self.workers.values().any(|worker| !worker.excluded)
     }
 
-    /// True if somebody is on his way to serve.
+    /// True if a worker is starting.
     fn is_worker_starting(&self) -> bool {
         self.workers.values().any(|worker| !worker.excluded && !worker.serves)
     }
 
-    /// The sockets at which connections wait while nobody is there.
+    /// Copies of all sockets at which connections wait while there is no worker.
     fn waiting_sockets(&self) -> Vec<std::os::fd::OwnedFd> {
         let unix_listeners = self.unix_listeners.iter().filter_map(|listener| listener.socket().ok());
         self.queues.sockets().into_iter().chain(unix_listeners).collect()
     }
 
-    /// Connections of ours are counted first: one that is accepted meanwhile is then missed in the queue, and not taken
-    /// for somebody else's.
+    /// What clients do at this moment. The daemon's own connections are counted before the queues: one that is accepted
+    /// in between makes the result too small by one, but is never taken for a client's.
     fn observe(&self) -> Observation {
         let at = |key: Key| {
             let mut here = diag::connections(key.address.port()).unwrap_or_default();

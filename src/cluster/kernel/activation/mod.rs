@@ -1,16 +1,17 @@
-//! Socket activation: the sockets an app's owner named are ours, and its workers find them open from descriptor 3 on.
+//! Socket activation: the daemon opens the sockets of the app's `listen` key, and its workers inherit them from
+//! descriptor 3 on, by systemd's protocol (sd_listen_fds(3)).
 //!
-//! | socket | whose | a worker that leaves |
+//! | socket | owner | a worker that drains |
 //! |---|---|---|
-//! | TCP, UDP | each worker has its own queue ([`super::queues`]) | gets nothing new, is seen to have emptied its queue and finished its connections; what waits for one that died is inherited |
-//! | a Unix path | one for all | accepts from it until its stop signal, and finishes what it has if it stops gracefully |
+//! | TCP, UDP | each worker has its own queue ([`super::queues`]) | leaves the rotation; drained when its queue is empty and its connections are closed; what waits for one that died is inherited |
+//! | Unix path | one socket for all | accepts until its stop signal, and finishes its connections if it stops gracefully |
 //!
-//! They are opened before the first worker starts and stay open as long as the app is wanted: connections wait for
-//! whoever comes. That also lets an app run on demand: [`idle_tracker`] tells when nobody has been connected for its idle
-//! timeout, and when somebody comes.
+//! The sockets are opened before the first worker starts and stay open until the app is deleted, so connections wait
+//! for the next worker. That also lets an app run on demand: [`idle_tracker`] reports when no client has been connected
+//! for the idle timeout, and when one arrives.
 //!
-//! A worker is ready when it says so (`READY=1`), or has passed its health check; else when it accepts. We make a
-//! connection of our own to its queue as it starts, and close it when it is accepted: see [`super::accept_probe`].
+//! A worker is ready when it reports so (`READY=1`) or has passed its health check; without either, when it accepts a
+//! connection that the daemon makes to its queue ([`super::accept_probe`]).
 
 mod idle_tracker;
 mod readiness;
@@ -37,14 +38,14 @@ use crate::protocol::{ListenerInfo, Run};
 use crate::spec::QueueRule;
 use crate::spec::activation as spec;
 
-/// The sockets of one app. Clones are the same. When the last is dropped, they close.
+/// The activation sockets of one app. Clones share them. When the last clone is dropped, they close.
 #[derive(Clone, Debug)]
 pub struct Activation {
     state: Rc<RefCell<ActivationState>>,
 }
 
 impl Activation {
-    /// Nothing is open yet. The queues are those of the app's cluster.
+    /// Without sockets. `queues` are those of the app's cluster.
     pub(crate) fn new(queues: Queues, store: StateStore, notices: UnboundedSender<Notice>) -> Activation {
         let state = Rc::new_cyclic(|me| {
             RefCell::new(ActivationState {
@@ -63,18 +64,19 @@ impl Activation {
         Activation { state }
     }
 
-    /// What becomes of connections that no worker is ready for. Those that wait go on waiting.
+    /// Sets how long connections may wait while no worker is ready, and how they are rejected. The time that they have
+    /// waited already counts.
     pub(crate) fn set_rule(&self, rule: QueueRule) {
         let mut state = self.state.borrow_mut();
         state.rule = Some(rule);
         state.update_shedders();
     }
 
-    /// Takes over what the God before wrote down. What belongs to it is taken out of `files`. Workers that are gone by now
-    /// are still to be told of by [`Activation::gone`].
+    /// Takes over the sockets and workers of the previous God's record. Takes their descriptors out of `files`. The
+    /// caller must report workers that have ended meanwhile by [`Activation::gone`].
     ///
     /// # Errors
-    /// A sentence, if the record makes no sense.
+    /// A sentence, if the record cannot be read.
     pub(crate) fn adopt(&self, record: &str, files: &mut HashMap<String, OwnedFd>) -> Result<(), String> {
         let Record { unix_listeners, workers } =
             serde_json::from_str(record).map_err(|error| format!("its record: {error}"))?;
@@ -90,10 +92,11 @@ impl Activation {
         Ok(())
     }
 
-    /// Opens what is to be open and is not, and looks after it. What is named no more closes when nobody holds it.
+    /// Opens the wanted sockets that are not open yet, and tracks the app's use by the idle timeout. Sockets that are
+    /// no longer wanted stay open while a worker holds them.
     ///
     /// # Errors
-    /// Names the address, and says why it cannot be had.
+    /// Names the address and the reason.
     pub fn open(&self, wanted: &spec::Activation) -> io::Result<()> {
         for endpoint in &wanted.listen {
             let opened = self.state.borrow_mut().open(endpoint);
@@ -104,14 +107,14 @@ impl Activation {
         Ok(())
     }
 
-    /// The sockets for a worker that is about to start, in the order of their descriptors.
+    /// The sockets for a worker that is about to start, in the order of their descriptors from 3 on.
     ///
     /// # Errors
     /// See [`Activation::open`].
     pub fn sockets(&self, run: Run, wanted: &spec::Activation) -> io::Result<Vec<OwnedFd>> {
         self.open(wanted)?;
         let mut state = self.state.borrow_mut();
-        // Whose queue is with somebody who may serve is in rotation; its processes are told later.
+        // The worker must be known before it gets queues, or they count as excluded. Its pid comes with `join`.
         state.queues.join(run, 0);
         state.workers.insert(run, Worker::default());
         let sockets = wanted.listen.iter().map(|endpoint| state.socket(run, endpoint)).collect();
@@ -120,23 +123,23 @@ impl Activation {
         sockets
     }
 
-    /// The worker was started. Unless it is to say by itself when it is ready, it is found out
-    /// ([`Notice::Listening`]).
+    /// The worker was started with the pid `root`. Unless it reports by itself when it is ready, its first accept is
+    /// detected and reported as [`Notice::Listening`].
     pub fn join(&self, run: Run, root: i32, says_ready: bool) {
         self.state.borrow().queues.join(run, root);
         if !says_ready {
-            readiness::find_out(&self.state, run);
+            readiness::detect(&self.state, run);
         }
         self.state.borrow().workers_changed.notify_waiters();
     }
 
-    /// True if the worker is known here.
+    /// True if the worker was started with activation sockets.
     #[must_use]
     pub fn knows(&self, run: Run) -> bool {
         self.state.borrow().workers.contains_key(&run)
     }
 
-    /// The worker is ready: connections may go to its queues.
+    /// The worker is ready: its queues enter the rotation.
     pub fn ready(&self, run: Run) {
         let mut state = self.state.borrow_mut();
         let Some(worker) = state.workers.get_mut(&run) else { return };
@@ -147,14 +150,14 @@ impl Activation {
         state.save();
     }
 
-    /// A worker that the God before started, and that was not ready when he died.
+    /// Detects the first accept of a worker that was starting when the previous God died.
     pub fn resume(&self, run: Run) {
         if self.knows(run) {
-            readiness::find_out(&self.state, run);
+            readiness::detect(&self.state, run);
         }
     }
 
-    /// Out of rotation at once.
+    /// Takes the worker out of rotation, for good.
     pub fn exclude(&self, run: Run) {
         let mut state = self.state.borrow_mut();
         if let Some(worker) = state.workers.get_mut(&run) {
@@ -166,15 +169,15 @@ impl Activation {
         state.queues.exclude(run);
     }
 
-    /// Out of rotation, and let it finish. Ends in one [`Notice::Drained`], after `grace` at the latest, unless
-    /// [`Activation::gone`] comes first.
+    /// Takes the worker out of rotation and waits until it has finished its connections. Ends in one
+    /// [`Notice::Drained`], after `grace` at the latest, unless [`Activation::gone`] comes first.
     pub fn drain(&self, run: Run, grace: Duration) {
         self.exclude(run);
         let queues = self.state.borrow().queues.clone();
         queues.drain(run, grace);
     }
 
-    /// The worker has ended. What waits for it is for others.
+    /// The worker has ended. What waits in its queues goes to other workers or to its successor.
     pub fn gone(&self, run: Run) {
         let mut state = self.state.borrow_mut();
         if state.workers.remove(&run).is_none() {
@@ -186,7 +189,7 @@ impl Activation {
         state.workers_changed.notify_waiters();
     }
 
-    /// All sockets close, and their files are removed.
+    /// Closes all sockets and removes the files of Unix paths.
     pub fn close(&self) {
         let mut state = self.state.borrow_mut();
         state.idle_task = None;
@@ -195,7 +198,7 @@ impl Activation {
         state.save();
     }
 
-    /// What the app listens on.
+    /// The addresses of the app's queues and Unix paths, with their mechanism and numbers.
     #[must_use]
     pub fn listeners(&self) -> Vec<ListenerInfo> {
         let state = self.state.borrow();

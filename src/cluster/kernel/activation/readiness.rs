@@ -12,7 +12,7 @@ use crate::cluster::notice::Notice;
 use crate::protocol::Run;
 
 /// Sends [`Notice::Listening`] when the worker has accepted at one of its addresses.
-pub(crate) fn find_out(state: &Rc<RefCell<ActivationState>>, run: Run) {
+pub(crate) fn detect(state: &Rc<RefCell<ActivationState>>, run: Run) {
     let weak = Rc::downgrade(state);
     let task = tokio::task::spawn_local(async move {
         let connect = || weak.upgrade().map(|state| state.borrow().queues.connect_to(run));

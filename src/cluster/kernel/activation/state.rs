@@ -1,8 +1,8 @@
-//! What is known of the sockets that an app is given, and of the workers that have them.
+//! The state of an app's activation sockets, and of the workers that have them.
 //!
-//! All workers accept from the one socket of a Unix path, those that are not ready yet, too. So while no worker serves, it
-//! is watched how many connections wait there, and only what no worker has taken for the whole timeout is rejected. What
-//! waits at other addresses is rejected by [`crate::cluster::kernel::queues`].
+//! All workers accept from the one socket of a Unix path, those that are not ready yet, too. So while no worker serves,
+//! it is watched how many connections wait there, and only what no worker has taken for the whole timeout is rejected.
+//! What waits at other addresses is rejected by [`crate::cluster::kernel::queues`].
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -28,7 +28,7 @@ use crate::protocol::Run;
 use crate::spec::QueueRule;
 use crate::spec::activation::{self as spec, Address, Endpoint};
 
-/// Under which key the record of an app's activation is.
+/// The key of the record of an app's activation in the ledger.
 #[must_use]
 pub fn activation_key(app: u32) -> String {
     format!("activation/{app}")
@@ -36,7 +36,7 @@ pub fn activation_key(app: u32) -> String {
 
 #[derive(Debug)]
 pub(crate) struct ActivationState {
-    /// Itself, for the tasks it starts.
+    /// The state itself, for the tasks it starts.
     pub(crate) me: Weak<RefCell<ActivationState>>,
     pub(crate) queues: Queues,
     pub(crate) unix_listeners: Vec<SharedUnixListener>,
@@ -44,21 +44,23 @@ pub(crate) struct ActivationState {
     pub(crate) workers: HashMap<Run, Worker>,
     pub(crate) store: StateStore,
     pub(crate) notices: UnboundedSender<Notice>,
-    /// Workers have come or gone.
+    /// Signalled when a worker starts, is excluded or ends.
     pub(crate) workers_changed: Rc<Notify>,
     pub(crate) idle_task: Option<AbortOnDropHandle<()>>,
-    /// What becomes of connections that no worker is ready for, once that is known.
+    /// Timeout and rejection of connections that wait; `None` in a new God that has not set it yet.
     pub(crate) rule: Option<QueueRule>,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Worker {
+    /// Out of rotation for good: it drains, stops or has ended.
     pub(crate) excluded: bool,
+    /// It is ready.
     pub(crate) serves: bool,
     pub(crate) accept_probe: Option<AbortOnDropHandle<()>>,
 }
 
-/// What is written down beside the queues.
+/// The record in the ledger. Queues have their own.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Record {
@@ -94,7 +96,7 @@ impl ActivationState {
         if self.queues.has(&key) {
             return Ok(());
         }
-        // The kernel lets one user's sockets share a port, those of different apps, too.
+        // `SO_REUSEPORT` would let sockets of different apps of one user share the port.
         let taken = |listener: &diag::Listener| listener.local == key.address;
         if key.tcp && diag::listeners(key.address.port()).is_ok_and(|all| all.iter().any(taken)) {
             return Err(io::ErrorKind::AddrInUse.into());
@@ -118,32 +120,32 @@ impl ActivationState {
             }
         };
         let socket = self.queues.open(run, &key)?;
-        // As systemd hands them over; one that the dead had may be as they left it.
+        // Blocking, as systemd passes them. An inherited one may be in the mode that its last worker set.
         rustix::io::ioctl_fionbio(&socket, false)?;
         Ok(socket)
     }
 
-    /// Writes down what is known now.
+    /// Writes the current state to the ledger.
     pub(crate) fn save(&self) {
         let workers = self.workers.iter().map(|(run, worker)| KnownWorker { run: *run, excluded: worker.excluded });
         let record = Record {
-            unix_listeners: self.unix_listeners.iter().map(SharedUnixListener::known).collect(),
+            unix_listeners: self.unix_listeners.iter().map(SharedUnixListener::record).collect(),
             workers: workers.collect(),
         };
         match serde_json::to_string(&record) {
             Ok(json) => self.store.persistence.ledger.put(&activation_key(self.store.app), &json),
-            Err(error) => tracing::error!(%error, "the sockets of an app cannot be written down"),
+            Err(error) => tracing::error!(%error, "the sockets of an app cannot be recorded"),
         }
         self.store.commit();
     }
 
-    /// Tells the owner. One that listens no more is about to drop us.
+    /// Sends a notice to the owner. If the owner has dropped the receiver, it is about to drop the sockets, too.
     pub(crate) fn notify(&self, notice: Notice) {
         let _ = self.notices.send(notice);
     }
 
-    /// Looks after the doors if nobody serves. To be called after each change. Until the rule is known, what another God
-    /// knew stays.
+    /// Starts the shedders of all Unix paths if no worker serves, or stops them. To be called after each change. Before
+    /// the rule is set it does nothing, so that arrival times from the previous God are kept.
     pub(crate) fn update_shedders(&mut self) {
         let Some(rule) = self.rule else { return };
         let served = self.workers.values().any(|worker| worker.serves && !worker.excluded);
@@ -153,7 +155,7 @@ impl ActivationState {
                 continue;
             }
             let (me, path) = (self.me.clone(), listener.path().to_owned());
-            listener.watch(rule, move |arrivals| keep(&me, &path, arrivals));
+            listener.watch(rule, move |arrivals| save_arrivals(&me, &path, arrivals));
         }
     }
 }
@@ -165,17 +167,18 @@ impl Drop for ActivationState {
     }
 }
 
+/// Why an address cannot be opened, for people.
 pub(crate) fn reason(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "somebody else listens there".to_owned(),
+        io::ErrorKind::AddrInUse => "another process listens there".to_owned(),
         io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         _ => error.to_string(),
     }
 }
 
-/// Writes down since when connections wait there.
-fn keep(state: &Weak<RefCell<ActivationState>>, path: &Path, arrivals: Arrivals) {
+/// Records since when connections wait at a path, so that their time goes on after the death of God.
+fn save_arrivals(state: &Weak<RefCell<ActivationState>>, path: &Path, arrivals: Arrivals) {
     let Some(state) = state.upgrade() else { return };
     let mut state = state.borrow_mut();
     if let Some(listener) = state.unix_listeners.iter_mut().find(|listener| listener.path() == path) {

@@ -1,4 +1,4 @@
-//! A Unix path that an app listens on: one socket for all its workers, since two cannot be at one path.
+//! The listening socket at a Unix path. All workers of the app share it, since a path can have only one.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,16 +18,16 @@ use crate::spec::QueueRule;
 #[derive(Debug)]
 pub(crate) struct SharedUnixListener {
     path: PathBuf,
-    /// Dropped before the socket.
+    /// Its entry in the ledger. Dropped before the socket, so that the ledger never names a closed descriptor.
     _kept: KeptFd,
     socket: OwnedFd,
-    /// Removed with the door.
+    /// The file at the path. Removed with the listener.
     file: Option<SocketFile>,
-    /// Turns away who waits too long while no worker serves.
+    /// Rejects connections that wait too long while no worker serves.
     pub(crate) shedder: Shedder,
 }
 
-/// What is written down of it.
+/// A listener in the ledger's record.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct UnixListenerRecord {
     path: PathBuf,
@@ -37,23 +37,24 @@ pub(crate) struct UnixListenerRecord {
     arrivals: Arrivals,
 }
 
-/// A name has no spaces and no line breaks, which a path may have.
+/// The name under which the socket is kept. Names have no spaces or line breaks, so those of the path are escaped.
 fn name(store: &StateStore, path: &Path) -> String {
     let path = path.display().to_string().replace('%', "%25").replace(' ', "%20").replace('\n', "%0A");
     format!("door/{}{path}", store.app)
 }
 
 impl SharedUnixListener {
-    /// Listens there, in the place of a file that somebody left who is gone.
+    /// Listens at the path with these permissions of the file. Replaces a socket file on which no process listens any
+    /// more.
     pub(crate) fn open(path: &Path, mode: u32, store: &StateStore) -> io::Result<SharedUnixListener> {
         let (socket, file) = Listening::open_path(path, mode, BACKLOG)?.into_parts();
-        // As systemd hands them over. A worker that changes that changes it for all.
+        // Blocking, as systemd passes them. A worker that changes this changes it for all workers.
         rustix::io::ioctl_fionbio(&socket, false)?;
         let kept = store.keep(name(store, path), &socket);
         Ok(SharedUnixListener { path: path.to_owned(), _kept: kept, socket, file, shedder: Shedder::default() })
     }
 
-    /// What another God opened, if it was kept.
+    /// The listener that the previous God opened; `None` if its socket is not in `files`.
     pub(crate) fn adopt(
         known: UnixListenerRecord,
         store: &StateStore,
@@ -71,7 +72,7 @@ impl SharedUnixListener {
         })
     }
 
-    pub(crate) fn known(&self) -> UnixListenerRecord {
+    pub(crate) fn record(&self) -> UnixListenerRecord {
         let file = self.file.as_ref().map(SocketFile::id).cloned();
         UnixListenerRecord { path: self.path.clone(), file, arrivals: self.shedder.arrivals().clone() }
     }
@@ -85,9 +86,9 @@ impl SharedUnixListener {
         self.socket.try_clone()
     }
 
-    /// Turns away who waits too long from now on, and tells `keep` what is to be written down.
-    pub(crate) fn watch(&mut self, rule: QueueRule, keep: impl Fn(Arrivals) + 'static) {
-        self.shedder.start(&self.socket, rule, keep);
+    /// Rejects connections that wait too long from now on. `save` gets the arrival times that must be recorded.
+    pub(crate) fn watch(&mut self, rule: QueueRule, save: impl Fn(Arrivals) + 'static) {
+        self.shedder.start(&self.socket, rule, save);
     }
 
     /// How many connections wait to be accepted.

@@ -16,15 +16,15 @@ use crate::protocol::Run;
 /// What is known of one worker. One address at which it accepts is enough: some programs open a port that no client uses.
 #[derive(Debug, Default)]
 pub(crate) struct Accepting {
-    /// True once it has accepted a connection, or cannot be asked.
+    /// True once it has accepted a connection, or cannot be reached alone.
     known: bool,
-    /// The task for each address that finds it out.
+    /// The task for each address that detects it.
     probes: BTreeMap<Key, AbortOnDropHandle<()>>,
 }
 
 impl InterceptState {
-    /// Finds out when the worker accepts at this address, unless that is known, and sends [`Notice::Accepting`] then.
-    pub(crate) fn find_out_accepting(&mut self, run: Run, key: Key) {
+    /// Detects when the worker accepts at this address, unless that is known, and sends [`Notice::Accepting`] then.
+    pub(crate) fn detect_accepting(&mut self, run: Run, key: Key) {
         let weak = self.me.clone();
         let Some(accepting) = self.workers.get_mut(&run).map(|worker| &mut worker.accepting) else { return };
         if accepting.known {

@@ -1,4 +1,5 @@
-//! Reads the calls of watched workers: each is saved, decided, saved again, and answered.
+//! Handles the intercepted calls of workers. Each is recorded, decided, recorded with its answer, and answered, in this
+//! order, so that the next God can go on after any of these steps. The kill points between them are for tests.
 
 use std::rc::Rc;
 
@@ -12,12 +13,13 @@ use crate::os::killpoint;
 use crate::os::seccomp::{BindWatch, Request};
 use crate::protocol::Run;
 
-/// Under which name the watch of a worker is kept.
+/// The name under which a worker's watch is kept.
 pub(crate) fn watch_name(run: Run) -> String {
     format!("watch/{}", run.0)
 }
 
 impl InterceptState {
+    /// Keeps the watch and starts a task that handles its calls.
     pub(crate) fn watch(&mut self, run: Run, root: i32, watch: BindWatch, journal: Journal) {
         let kept = self.store.keep(watch_name(run), &watch);
         let watch = match watch.seen_by(&self.store.persistence.tracer).watch() {
@@ -32,7 +34,7 @@ impl InterceptState {
         );
     }
 
-    /// A call came: it is written down, decided, written down, and answered.
+    /// Handles one call of a worker. No other call of the worker is received before it is answered.
     pub(crate) fn handle_call(&mut self, run: Run, request: &Request) {
         killpoint::pass("bind-received");
         let Some(worker) = self.workers.get_mut(&run) else { return };
@@ -53,7 +55,7 @@ impl InterceptState {
     }
 }
 
-/// Reads a watch until nobody is left under it.
+/// Handles the calls of one watch until no process is left under it, then removes the worker and its journal.
 async fn read(shared: WeakInterceptState, run: Run, watch: Rc<AsyncFd<BindWatch>>) {
     loop {
         let Ok(mut ready) = watch.readable().await else { break };
@@ -68,7 +70,7 @@ async fn read(shared: WeakInterceptState, run: Run, watch: Rc<AsyncFd<BindWatch>
             Err(_would_block) => {}
         }
         drop(state);
-        // A program that never pauses shall not keep us from others.
+        // A program that calls without a pause must not starve the others.
         tokio::task::coop::consume_budget().await;
     }
     if let Some(state) = shared.upgrade() {

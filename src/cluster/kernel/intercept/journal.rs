@@ -1,5 +1,5 @@
-//! What a worker asked for last, and what it was or is to be told: in the ledger, so that the next God answers what this
-//! one could not.
+//! The last intercepted call of a worker and its answer, recorded in the ledger, so that the next God answers a call
+//! that this one did not.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,22 +8,22 @@ use crate::keeper::{Ledger, Records};
 use crate::os::seccomp::{Answer, Request, RequestId};
 use crate::protocol::Run;
 
-/// What keys of these records begin with; the rest is the run.
+/// The prefix of the keys of these records. The rest is the run's number.
 const PREFIX: &str = "bind/";
 
-/// Those that were written down for workers of this app.
+/// The journals of this app's workers. An unreadable one is logged and left out.
 pub(crate) fn of_app<'a>(store: &'a StateStore, records: &'a Records) -> impl Iterator<Item = Journal> {
     let known = records.iter().filter_map(|(key, json)| Some((Run(key.strip_prefix(PREFIX)?.parse().ok()?), json)));
     known.filter_map(|(run, json)| match serde_json::from_str::<Record>(json) {
         Ok(record) => (record.app == store.app).then(|| Journal::with(store, run, record)),
         Err(error) => {
-            tracing::error!(run = run.0, %error, "what a worker asked for is not known");
+            tracing::error!(run = run.0, %error, "the last call of a worker cannot be read from the ledger");
             None
         }
     })
 }
 
-/// The last call of one worker. They come one after another: while one is handled, no other is received.
+/// The journal of one worker. One call is enough, since none is received while another is handled.
 #[derive(Debug)]
 pub(crate) struct Journal {
     run: Run,
@@ -38,12 +38,13 @@ struct Record {
     root: i32,
     #[serde(default)]
     last: Option<Request>,
-    /// Of that one, once it is decided.
+    /// The answer to `last`, once it is decided.
     #[serde(default)]
     answer: Option<Answer>,
 }
 
 impl Journal {
+    /// Records a worker that has made no call yet.
     pub(crate) fn new(store: &StateStore, run: Run, root: i32) -> Journal {
         let record = Record { app: store.app, root, last: None, answer: None };
         let journal = Journal::with(store, run, record);
@@ -59,12 +60,12 @@ impl Journal {
         self.run
     }
 
-    /// Its main process.
+    /// The pid of the worker's main process.
     pub(crate) fn root(&self) -> i32 {
         self.record.root
     }
 
-    /// The last call, and its answer if it was decided. It may have been answered.
+    /// The last call, and its answer if one was decided. The worker may have got that answer.
     pub(crate) fn last(&self) -> Option<(Request, Option<Answer>)> {
         self.record.last.clone().map(|request| (request, self.record.answer))
     }
@@ -86,12 +87,12 @@ impl Journal {
     fn write(&self) {
         match serde_json::to_string(&self.record) {
             Ok(json) => self.ledger.put(&self.key, &json),
-            Err(error) => tracing::error!(%error, "a worker's call cannot be written down"),
+            Err(error) => tracing::error!(%error, "a worker's call cannot be recorded"),
         }
         self.ledger.commit();
     }
 
-    /// The worker is no more.
+    /// Removes the record: no process of the worker is left.
     pub(crate) fn forget(&self) {
         self.ledger.remove(&self.key);
         self.ledger.commit();

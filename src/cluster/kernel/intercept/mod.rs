@@ -1,17 +1,18 @@
-//! BindInterceptor of binds: workers of any program share their ports, and know nothing of it.
+//! Interception of `bind` and `listen`: unmodified programs in any language share their ports among the workers.
 //!
-//! A worker runs under a filter ([`crate::os::seccomp`]) by which its `bind` and `listen` calls are told to us and wait
-//! for our answer. We do what it asked for on a duplicate of its socket, so that it shares the port with the other
-//! workers, and answer as the kernel would have; the socket becomes one of [`super::queues`]. When it accepts there,
-//! which is found out, it is ready. No other call of the program is touched, and none of its data.
+//! A worker runs under a seccomp filter ([`crate::os::seccomp`]) that reports its `bind` and `listen` calls to the
+//! daemon; the thread sleeps until the daemon answers. The daemon makes the call on a duplicate of the worker's socket,
+//! so that the worker shares the port with the others, and answers as the kernel would have. The socket becomes one of
+//! [`super::queues`]. A worker is ready when it accepts a connection there ([`accepting`]). No other call of the program
+//! is intercepted, and none of its data.
 //!
 //! ```text
-//!  worker: listen() ─► watch ─► written down ─► policy ─► queues ─► written down ─► answer ─► Notice::Listening
+//!  worker: listen() ─► watch ─► journal ─► policy ─► queues ─► journal ─► answer ─► Notice::Listening
 //! ```
 //!
-//! **Nobody waits for long, whoever dies.** The watch is kept where it outlives us, from before the worker exists. What
-//! it told us is written down before anything is done about it, and the decision before it is answered; each step can
-//! be done twice. See [`recovery`].
+//! **No worker waits for long when God dies.** The keeper has a copy of the watch from before the worker exists, so
+//! calls wait for the next God. Each call is recorded before anything is done about it, and its answer before it is
+//! sent; each step can be repeated without harm. See [`recovery`].
 
 mod accepting;
 mod calls;
@@ -40,13 +41,13 @@ use crate::os::seccomp::{BindWatch, Pending};
 use crate::protocol::Run;
 use crate::spec::Sharing;
 
-/// Under which name our end is kept by which a worker's watch is handed over.
+/// The name under which the daemon's end of the socket pair is kept that a worker's watch arrives on.
 #[must_use]
 pub fn handover_name(run: Run) -> String {
     format!("handover/{}", run.0)
 }
 
-/// The watched workers of one app. Clones are the same.
+/// Intercepts the calls of one app's workers. Clones share one state.
 #[derive(Clone, Debug)]
 pub(crate) struct BindInterceptor {
     state: Rc<RefCell<InterceptState>>,
@@ -65,12 +66,12 @@ impl BindInterceptor {
         BindInterceptor { state }
     }
 
-    /// From now on this is shared; what is open stays as it is.
+    /// Sets which ports are shared and how. Open sockets stay as they are.
     pub(crate) fn set_rules(&self, rules: Sharing) {
         self.state.borrow_mut().rules = rules;
     }
 
-    /// A worker was started under this watch; its processes descend from `root`.
+    /// A worker was started under this watch. All its processes descend from the pid `root`.
     pub(crate) fn watch(&self, run: Run, root: i32, watch: BindWatch) {
         let mut state = self.state.borrow_mut();
         state.queues.join(run, root);
@@ -78,7 +79,8 @@ impl BindInterceptor {
         state.watch(run, root, watch, journal);
     }
 
-    /// The same for one whose watch is still on its way to us.
+    /// The same for a worker whose watch the previous God had not received yet: waits for it, then answers what the
+    /// worker has called meanwhile.
     pub(crate) fn expect(&self, run: Run, root: i32, pending: Pending) {
         let me = Rc::downgrade(&self.state);
         self.state.borrow().queues.join(run, root);
@@ -92,7 +94,7 @@ impl BindInterceptor {
         });
     }
 
-    /// Those the God before watched, with what he had not answered.
+    /// Takes over the workers that the previous God watched, and answers the calls that it had not answered.
     pub(crate) fn adopt(&self, records: &Records, files: &mut HashMap<String, OwnedFd>) {
         let mut state = self.state.borrow_mut();
         let journals: Vec<Journal> = journal::of_app(&state.store, records).collect();
@@ -105,7 +107,7 @@ impl BindInterceptor {
         }
     }
 
-    /// The worker's main process has ended.
+    /// The worker's main process has ended. The kernel makes later calls of its descendants by itself.
     pub(crate) fn gone(&self, run: Run) {
         let mut state = self.state.borrow_mut();
         if let Some(worker) = state.workers.get_mut(&run) {

@@ -1,17 +1,17 @@
-//! What a worker that binds or listens is told, and what is done about it.
+//! Decides intercepted `bind` and `listen` calls and carries them out.
 //!
-//! | it binds | |
+//! | the worker binds | result |
 //! |---|---|
-//! | port 0, no IP address, a port that is not to be shared | the kernel does it, and it is the worker's own |
-//! | a port it may not bind | `EACCES`, though we may |
-//! | what somebody else has, another app of ours included | `EADDRINUSE`; people are told who |
-//! | what it has bound already, without `SO_REUSEPORT` | `EADDRINUSE`; what it has closed since does not count |
-//! | an address where connections wait for a worker | the socket they wait in, in place of its own |
-//! | where others serve or are about to, with one queue for all | their socket, in place of its own |
-//! | what the keeper is to look at for us, and does not | `ETIMEDOUT`, or `ECONNRESET` if he has died |
-//! | anything else | its own socket, shared with those of the other workers |
+//! | port 0, another family than IP, a port that is not shared | the kernel binds it, and only this worker has it |
+//! | a port that the worker may not bind | `EACCES`, even if the daemon may |
+//! | an address of another program, or of another app of this daemon | `EADDRINUSE`, and a notice that names the owner |
+//! | an address it has bound already, without `SO_REUSEPORT` | `EADDRINUSE`, unless it has closed that socket |
+//! | an address where connections wait for a worker | its socket is replaced by the one in which they wait |
+//! | an address where others serve or have bound, with `share: queue` | its socket is replaced by theirs |
+//! | anything for which the keeper must read the worker and does not reply | `ETIMEDOUT`; `ECONNRESET` if the keeper died |
+//! | anything else | its own socket, which shares the port with those of the other workers |
 //!
-//! A socket over several paths (MPTCP) becomes a plain one first, since no balancer works with the other kind.
+//! An MPTCP socket is replaced by a plain TCP socket first, since no balancer works with MPTCP.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -29,11 +29,11 @@ use crate::os::tracer;
 use crate::protocol::Run;
 use crate::spec::Share;
 
-/// What becomes of a call.
+/// The result of a call that was carried out.
 #[derive(Debug)]
 pub(crate) struct Decision {
     pub(crate) answer: Answer,
-    /// It serves there from now on.
+    /// The address that the worker listens on after this call.
     pub(crate) listening: Option<Key>,
 }
 
@@ -44,7 +44,7 @@ impl Decision {
 }
 
 impl InterceptState {
-    /// Does what the worker asked for. `None` if it does not wait for an answer any more.
+    /// Carries out a call. `None` if its thread does not wait for an answer any more.
     pub(crate) fn decide(&mut self, run: Run, request: &Request) -> Option<Decision> {
         match self.carry_out(run, request) {
             Ok(decision) => decision,
@@ -73,7 +73,7 @@ impl InterceptState {
                 if error.raw_os_error() != Some(libc::EBADF) {
                     tracing::warn!(run = run.0, %error, "a worker's socket cannot be taken: it binds for itself");
                 }
-                // What is none, the kernel says best.
+                // For a number that is no descriptor, the kernel itself fails with the right error.
                 return Ok(Some(Decision::just(Answer::Continue)));
             }
         };
@@ -89,7 +89,8 @@ impl InterceptState {
         }
     }
 
-    /// Whether a call is any business of ours, and to which address it binds.
+    /// `None` if the kernel should make the call by itself. Otherwise the address of a `bind`, and `Some(None)` for a
+    /// `listen`.
     fn intercepted_address<'a>(&self, run: Run, call: &'a Call) -> Option<Option<&'a Address>> {
         if self.workers.get(&run).is_none_or(|worker| worker.gone) {
             return None;
@@ -118,7 +119,7 @@ impl InterceptState {
         address: &Address,
     ) -> io::Result<Option<Decision>> {
         let Some(ip) = address.ip() else { return Ok(Some(Decision::just(Answer::Continue))) };
-        // Bound by a God who could not answer any more.
+        // The previous God bound it, recorded it, and died before it answered.
         let known = rustix::fs::fstat(&socket)?.st_ino;
         if self.queues.held_by(run).iter().any(|(_, inode)| *inode == known) {
             return Ok(Some(Decision::just(Answer::Success)));
@@ -153,13 +154,14 @@ impl InterceptState {
         self.share(run, socket, address, &key).map(Some)
     }
 
-    /// One that is there, for a worker to have in place of its own.
+    /// A socket at this address that replaces the worker's own: the common one with `share: queue`, else a vacant one.
     fn existing_socket(&self, run: Run, own: &OwnedFd, key: &Key) -> io::Result<Option<OwnedFd>> {
         let common = match self.rules.share {
             Share::Own => None,
             Share::Queue => self.queues.join_shared(run, key),
         };
-        // As those have made it who serve there: were it made to wait for connections, their loops would wait in it.
+        // The options of a common socket stay as the serving workers have set them. If it were made blocking, the event
+        // loops of those workers would block in it.
         if common.is_some() {
             return Ok(common);
         }
@@ -169,7 +171,7 @@ impl InterceptState {
     }
 
     fn share(&mut self, run: Run, socket: OwnedFd, address: &Address, key: &Key) -> io::Result<Decision> {
-        // What is shared is shared within the app, not with others that do so, too, as all apps of ours do.
+        // A port is shared only within the app. `SO_REUSEPORT` would also let in sockets of other apps of this user.
         if !reuseport::is_shared(&socket) && !self.queues.overlaps_any(key) && key.is_taken() {
             self.report_conflict(run, key);
             return Err(io::Error::from_raw_os_error(libc::EADDRINUSE));
@@ -177,9 +179,9 @@ impl InterceptState {
         reuseport::share(&socket)?;
         match address.bind(&socket) {
             Ok(()) => {}
-            // It may, and we may not: it has a capability that we have not.
+            // The worker has a capability that the daemon lacks, so the kernel binds for it.
             Err(error) if error.raw_os_error() == Some(libc::EACCES) => return Ok(Decision::just(Answer::Continue)),
-            // Bound by a God who could not note it any more.
+            // The previous God bound it and died before it recorded that.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) && Key::of(&socket)? == Some(*key) => {}
             Err(error) => {
                 if error.raw_os_error() == Some(libc::EADDRINUSE) {
@@ -201,7 +203,7 @@ impl InterceptState {
         self.notify(Notice::ListenFailed { run, why });
     }
 
-    /// True unless nobody waits for it any more.
+    /// Replaces the socket of a call by another in the worker. False if the thread does not wait any more.
     fn replace_socket(&self, run: Run, request: &Request, socket: impl AsFd) -> io::Result<bool> {
         let number = request.call.socket();
         let close_on_exec = pidfd::is_close_on_exec(request.thread, number).unwrap_or(true);
@@ -209,7 +211,7 @@ impl InterceptState {
         Ok(delivery == Delivery::Delivered)
     }
 
-    /// Nobody says when a socket for datagrams is set up.
+    /// Counts the worker as reading datagrams after [`DATAGRAM_SETUP`], since no call shows that the socket is set up.
     pub(crate) fn expect_reading(&self, run: Run, key: Key) {
         self.run_later(DATAGRAM_SETUP, move |state| {
             if state.workers.get(&run).is_some_and(|worker| !worker.gone) && state.queues.reads(run, &key) {
@@ -218,7 +220,8 @@ impl InterceptState {
         });
     }
 
-    /// Programs that look whether a socket listens already (gunicorn does) do not say that they do.
+    /// Counts the worker as listening after [`LISTEN_GRACE`] if it got a socket that listens. Programs that check
+    /// whether their socket listens already (gunicorn does) do not call `listen` then.
     fn expect_listen(&self, run: Run, socket: OwnedFd) {
         self.run_later(LISTEN_GRACE, move |state| {
             let silent = state.workers.get(&run).is_some_and(|worker| !worker.gone) && reuseport::listens(&socket);
@@ -232,8 +235,8 @@ impl InterceptState {
     }
 }
 
-/// The keeper, who is to look for us, does not: by itself the worker would have the port for itself, so it is told to
-/// try again, or fail and be started again.
+/// The keeper must read the worker's memory for the daemon and does not reply. If the kernel made the call, the worker
+/// would have the port alone. So the call fails: the program tries again, or ends and is restarted.
 fn tracer_unavailable(run: Run, errno: i32) -> io::Error {
     let error = io::Error::from_raw_os_error(errno);
     tracing::error!(run = run.0, "the keeper does not look into a worker that binds, which therefore fails: {error}");

@@ -1,4 +1,4 @@
-//! Who has the port that a worker wanted: for people who then look for it.
+//! Finds the owner of a port that a worker could not bind, for the message to the operator.
 
 use std::fs;
 
@@ -6,10 +6,10 @@ use crate::os::net::diag;
 use crate::os::net::reuseport::Key;
 use crate::os::process::{identity, proc};
 
-/// How much of a command line is shown.
+/// The longest part of a command line that is shown, in characters.
 const LONGEST: usize = 60;
 
-/// In words: that the address is in use, and by whom, if that can be found out.
+/// A sentence that names the port, and its owner if that can be found: `port 80 is in use by pid 17 (nginx)`.
 pub(crate) fn in_use(key: &Key) -> String {
     let (port, what) = (key.address.port(), if key.tcp { "port" } else { "UDP port" });
     match owner(key) {
@@ -24,7 +24,7 @@ fn owner(key: &Key) -> Option<String> {
     }
     let listeners = diag::listeners(key.address.port()).ok()?;
     let listener = listeners.first()?;
-    // We have copies of the sockets of other apps, which are what people look for.
+    // God and the keeper have copies of other apps' sockets, but the operator looks for the program.
     let ours = [identity::pid(), identity::parent()];
     let holds = |pid: &i32| diag::sockets_of(&[*pid]).contains(&listener.inode);
     match proc::sweep().into_keys().filter(|pid| !ours.contains(pid)).find(holds) {

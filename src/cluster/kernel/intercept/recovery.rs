@@ -1,10 +1,9 @@
-//! OwnConnections that the God before had received and not answered: nobody else will, and their threads hear no signal but the
-//! fatal one.
+//! Calls that the previous God had received and not answered. The kernel does not deliver them again, and their threads
+//! react to no signal but SIGKILL until the daemon answers them.
 //!
-//! What he had written down is decided again, or answered as he had decided. For what he had received and not even
-//! written down there are the numbers of calls, which follow each other, and the kernel's word on who waits in which
-//! call. Where that leaves a doubt, or nothing was ever written down, the worker is killed, and started again like any
-//! that dies.
+//! A recorded call is decided again, or gets its recorded answer. A call that was received but not recorded is found by
+//! two facts: the kernel numbers calls consecutively, and `/proc` shows which threads sleep in which call. If that is
+//! ambiguous, or there was no record at all, the worker is killed, and restarted like any that dies.
 
 use std::time::Duration;
 
@@ -14,16 +13,17 @@ use crate::os::seccomp::recovery::join;
 use crate::os::seccomp::{BindWatch, Call, Pending, Request, RequestId};
 use crate::protocol::Run;
 
-/// How often is looked for a watch that a child is about to leave, and for how long: that is a matter of microseconds.
+/// Time between two polls for a watch that a child is about to send. The child needs microseconds for it.
 const PAUSE: Duration = Duration::from_millis(5);
+/// Polls until the watch counts as lost: two seconds.
 const POLLS: u32 = 400;
-/// A thread is told of before it has gone to sleep in its call, and cannot be seen there before: a matter of microseconds,
-/// if the machine lets it run. How often is looked again for one whose call was received, and after how long; God does
-/// nothing else meanwhile.
+/// Time between two polls for a thread whose call was received: the kernel reports the call some microseconds before
+/// the thread sleeps, and `/proc` does not show the call before that. God's thread is blocked meanwhile.
 const SLEEP_PAUSE: Duration = Duration::from_millis(2);
+/// Polls until such a thread counts as not found: a tenth of a second.
 const SLEEP_POLLS: u32 = 50;
 
-/// The watch of a worker whose start was cut short on our side. `None` if the child ended before it left one.
+/// The watch of a worker that was starting when the previous God died. `None` if the child ended before it sent one.
 pub(crate) async fn await_watch(pending: Pending) -> Option<BindWatch> {
     for _ in 0..POLLS {
         match pending.take() {
@@ -37,7 +37,8 @@ pub(crate) async fn await_watch(pending: Pending) -> Option<BindWatch> {
 }
 
 impl InterceptState {
-    /// Answers what is unanswered, in the order it came, and takes in what came since.
+    /// Answers the calls of this worker that the previous God left unanswered, in the order in which they were made,
+    /// and those that were made since.
     pub(crate) fn recover(&mut self, run: Run) {
         let Some(worker) = self.workers.get(&run) else { return };
         let watch = std::rc::Rc::clone(&worker.watch);
@@ -61,7 +62,7 @@ impl InterceptState {
             Some((request, None)) => self.handle_call(run, &request),
             None => {}
         }
-        // Who was killed meanwhile waits no more.
+        // A thread that was killed meanwhile does not wait any more.
         let lost = lost.map(|ids| ids.into_iter().filter(is_waited_for).collect());
         match identify_lost_call(root, lost, waiting) {
             Ok(request) => request.into_iter().for_each(|request| self.handle_call(run, &request)),
@@ -72,18 +73,14 @@ impl InterceptState {
     }
 
     fn kill_worker(&self, run: Run, root: i32, thread: i32) {
-        tracing::error!(
-            run = run.0,
-            thread,
-            "a worker waits for an answer that nobody can give any more: it is killed"
-        );
+        tracing::error!(run = run.0, thread, "a worker waits in a call that cannot be answered any more: it is killed");
         for pid in tree::descendants(&[root]) {
             // It may have ended by itself.
             let _ = tree::signal(pid, libc::SIGKILL);
         }
     }
 
-    /// The God before may not have got round to saying so.
+    /// Sends the notices again that the previous God may not have sent.
     fn repeat_notices(&mut self, run: Run) {
         for key in self.queues.listening_keys(run) {
             self.notify_listening(run, &key);
@@ -94,7 +91,8 @@ impl InterceptState {
     }
 }
 
-/// Threads that wait, but not for anything we can receive, or know of. What can be received is.
+/// The threads that wait in a call which was neither recorded (`known`) nor can be received now. Receives every pending
+/// call of the watch into `received`.
 fn unreceived_calls(
     root: i32,
     known: Option<&Request>,
@@ -102,22 +100,25 @@ fn unreceived_calls(
     received: &mut Vec<Request>,
 ) -> Vec<(i32, Call)> {
     let mut calls = watch.waiting_calls(&tree::descendants(&[root]));
-    // Who waits by now has been told of, so this comes second.
+    // A thread that waits has its call reported already, so a call seen above is received here, unless it is lost.
     while let Ok(Some(request)) = watch.next() {
         received.push(request);
     }
-    // Other addresses the kernel is not asked for by way of us: it may take its time with a file.
-    let concerns_us = |call: &Call| match call {
+    // The filter does not report binds to other addresses. Such a thread sleeps in the kernel, at a file for example.
+    let is_filtered = |call: &Call| match call {
         Call::Bind { address, .. } => address.ip().is_some(),
         Call::BindUnreadable { .. } | Call::Listen { .. } => true,
     };
-    let heard = |thread: i32| received.iter().chain(known).any(|request| request.thread == thread);
-    calls.retain(|(thread, call)| concerns_us(call) && !heard(*thread));
+    let is_known = |thread: i32| received.iter().chain(known).any(|request| request.thread == thread);
+    calls.retain(|(thread, call)| is_filtered(call) && !is_known(*thread));
     calls
 }
 
-/// The call that was lost, if one was; a thread that waits in vain if it cannot be told which, or `root` if we may not
-/// look which thread that is.
+/// The call that was received but not recorded, if there is one. `lost` are the numbers of unanswered calls, `None` if
+/// the worker has no recorded call to count from.
+///
+/// # Errors
+/// A thread that waits in a call whose number is ambiguous, or `root` if `/proc` does not show the thread.
 fn identify_lost_call(
     root: i32,
     lost: Option<Vec<RequestId>>,

@@ -1,4 +1,4 @@
-//! The watched workers of one app, and what is shared by the decisions about their calls.
+//! The state of interception: the watched workers of one app, and what decisions about their calls depend on.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -19,15 +19,16 @@ use crate::os::seccomp::BindWatch;
 use crate::protocol::Run;
 use crate::spec::Sharing;
 
-/// When a program is looked at that listens: what it closed by then it only tried.
+/// How long after a worker begins to listen the daemon checks which sockets it has closed: it only tested those ports.
 const CLOSE_CHECK: Duration = Duration::from_secs(1);
-/// Who was given a socket that listens already may not call `listen` any more; then it is taken to listen after this.
+/// A worker that got a socket which listens already may not call `listen`. It counts as listening after this time.
 pub(crate) const LISTEN_GRACE: Duration = Duration::from_millis(400);
-/// Who has bound a socket for datagrams is taken to read them after this. Some go on setting it up, and would drop what
-/// came before: dnsmasq answers no question of which it is not told by which interface it came.
+/// A worker counts as reading datagrams this long after it has bound the socket. Some programs go on setting up the
+/// socket and drop what came before: dnsmasq answers no query that came before it had set `IP_PKTINFO`, which names the
+/// interface.
 pub(crate) const DATAGRAM_SETUP: Duration = Duration::from_millis(250);
 
-/// InterceptState as tasks hold it: they end when the cluster does.
+/// The state as its tasks hold it. They end when the cluster is dropped.
 pub(crate) type WeakInterceptState = Weak<RefCell<InterceptState>>;
 
 #[derive(Debug)]
@@ -40,36 +41,40 @@ pub(crate) struct InterceptState {
     pub(crate) workers: HashMap<Run, Worker>,
 }
 
-/// A program under a watch, as long as anything of it lives.
+/// A worker under a watch. It is removed when its last process has ended.
 #[derive(Debug)]
 pub(crate) struct Worker {
+    /// The pid of its main process.
     pub(crate) root: i32,
     pub(crate) journal: Journal,
-    /// Dropped before the watch.
+    /// The watch's entry in the ledger. Dropped before the watch, so that the ledger never names a closed descriptor.
     pub(crate) _kept: KeptFd,
     pub(crate) watch: Rc<AsyncFd<BindWatch>>,
     pub(crate) _reader: AbortOnDropHandle<()>,
-    /// Its main process has ended; what is left of it shares nothing any more.
+    /// Its main process has ended. Its other processes share no port any more.
     pub(crate) gone: bool,
     /// What is known of whether it accepts where it listens.
     pub(crate) accepting: Accepting,
 }
 
 impl InterceptState {
+    /// Sends a notice to the owner. If the owner has dropped the receiver, it is about to drop the cluster, too.
     pub(crate) fn notify(&self, notice: Notice) {
         let _ = self.notices.send(notice);
     }
 
-    /// The worker listens at this address, or reads datagrams there. Whether it accepts connections is found out.
+    /// Reports that the worker listens, or reads datagrams, at this address. Then detects whether it accepts connections
+    /// there, and checks after [`CLOSE_CHECK`] what it has closed.
     pub(crate) fn notify_listening(&mut self, run: Run, key: &Key) {
         let (prefix, accepts) = if key.tcp { ("", false) } else { ("udp ", true) };
         self.notify(Notice::Listening { run, address: format!("{prefix}{}", key.address), accepts });
         if key.tcp {
-            self.find_out_accepting(run, *key);
+            self.detect_accepting(run, *key);
         }
         self.run_later(CLOSE_CHECK, move |state| state.release_closed(run, None));
     }
 
+    /// Calls `then` after this time, unless the cluster is dropped before.
     pub(crate) fn run_later(&self, wait: Duration, then: impl FnOnce(&mut InterceptState) + 'static) {
         let me = self.me.clone();
         tokio::task::spawn_local(async move {
@@ -80,7 +85,7 @@ impl InterceptState {
         });
     }
 
-    /// Lets go of what the program has closed, if that can be told. `asking` is a thread of it.
+    /// See [`Queues::release_closed`].
     pub(crate) fn release_closed(&mut self, run: Run, asking: Option<i32>) {
         if self.workers.get(&run).is_some_and(|worker| !worker.gone) {
             self.queues.release_closed(run, asking);

@@ -1,8 +1,8 @@
-//! Letting a worker finish that knows nothing of us: out of rotation, then its queue is seen empty, then its
-//! connections are seen gone. A queue of datagrams is empty when all were read.
+//! Drains a worker whose program does not know pmr: takes it out of rotation, waits until its queues are empty, then
+//! until its connections are closed. A queue of datagrams is empty when all of them were read.
 //!
-//! A connection that is kept alive for a next request would never go; one on which nothing was said for a while is as
-//! good as gone. Nobody can tell an unknown program to close it without loss.
+//! A keep-alive connection may stay open for ever, so one without traffic for [`IDLE_AFTER`] counts as closed. There is
+//! no lossless way to make an unknown program close it.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -20,16 +20,18 @@ use crate::os::net::diag::Connection;
 use crate::os::process::tree;
 use crate::protocol::Run;
 
-/// How often is looked, at first and later.
+/// Time between two polls during the first [`FAST_PERIOD`] of a drain.
 const FAST_POLL: Duration = Duration::from_millis(50);
+/// Time between two polls later.
 const SLOW_POLL: Duration = Duration::from_millis(200);
 const FAST_PERIOD: Duration = Duration::from_secs(1);
-/// For so long a queue is empty when the handshakes that were under way are over; longer ones take some round trips.
+/// How long a queue must stay empty before the handshakes that were under way when the worker left the rotation count
+/// as finished. Where round trips are long, it is [`ROUND_TRIPS`] of the longest instead.
 const HANDSHAKES: Duration = Duration::from_secs(1);
-/// The same if all clients are on this machine. A datagram that was read is dealt with by then, too.
+/// The same if all clients are on this machine, and for datagrams: one that was read has been processed by then.
 const LOCAL_HANDSHAKES: Duration = Duration::from_millis(100);
 const ROUND_TRIPS: u32 = 3;
-/// A connection that was quiet for so long is idle.
+/// A connection without traffic for this long is idle.
 const IDLE_AFTER: Duration = Duration::from_secs(1);
 
 /// See [`super::Queues::drain`].
@@ -51,7 +53,7 @@ async fn drain(shared: WeakQueueTable, run: Run, until: Instant) {
     loop {
         let now = Instant::now();
         let Some(state) = shared.upgrade() else { return };
-        let workload = state.borrow().look(run);
+        let workload = state.borrow().workload(run);
         if workload.waiting > 0 {
             empty_since = now;
         }
@@ -68,19 +70,20 @@ async fn drain(shared: WeakQueueTable, run: Run, until: Instant) {
     }
 }
 
-/// What a worker has to do.
+/// What a draining worker still has to do.
 #[derive(Debug)]
 struct Workload {
-    /// Connections in queues of its own, or datagrams.
+    /// Connections or datagrams in queues that no other worker shares.
     waiting: u32,
-    /// Connections it is not done with.
+    /// Connections that are open and not idle.
     busy: usize,
-    /// How long one may be on its way to the queue.
+    /// How long a handshake may take: a queue must be empty for this long.
     handshakes: Duration,
 }
 
 impl QueueTable {
-    /// The owner may stop it now. Some programs shut their sockets down as they stop.
+    /// Reports the drain. The owner may stop the worker from now on. Its sockets leave their groups before, because
+    /// some programs shut their sockets down as they stop, which would reset what the kernel still put there.
     fn finish_drain(&mut self, run: Run) {
         let own = self.held_by(run).filter(|queue| queue.holders.len() == 1);
         let own: Vec<_> = own.filter_map(|queue| Some((queue.key, queue.member?))).collect();
@@ -93,7 +96,7 @@ impl QueueTable {
         self.notify(Notice::Drained { run });
     }
 
-    fn look(&self, run: Run) -> Workload {
+    fn workload(&self, run: Run) -> Workload {
         let own = self.held_by(run).filter(|queue| queue.holders.len() == 1 && queue.member.is_some());
         let waiting = own.map(Queue::waiting).sum();
         let connections = self.connections_of(run);
@@ -108,7 +111,7 @@ impl QueueTable {
         Workload { waiting, busy, handshakes }
     }
 
-    /// What its processes have open on the ports of its queues.
+    /// The TCP connections that the worker's processes have on the ports of its queues.
     pub(crate) fn connections_of(&self, run: Run) -> Vec<Connection> {
         let Some(worker) = self.workers.get(&run) else { return Vec::new() };
         let ports: HashSet<u16> =

@@ -1,5 +1,5 @@
-//! A connection of our own to one worker's queue, past the rotation: the port is shared, and would answer for somebody
-//! else. See [`crate::os::net::reuseport::Group::route`].
+//! A connection of the daemon to the queue of one worker, past the rotation. The port is shared, so an ordinary
+//! connection would reach any of the workers. See [`crate::os::net::reuseport::Group::route`].
 
 use std::cell::RefCell;
 use std::io;
@@ -12,15 +12,15 @@ use crate::cluster::own_connections::{Unreachable, bind_client};
 use crate::os::net::reuseport::{Key, MemberId, Order, Unroutable};
 use crate::protocol::Run;
 
-/// A connection to one worker alone.
+/// A connection that certainly is in the queue of one worker.
 #[derive(Debug)]
 pub(crate) struct DirectConnection {
     pub(crate) connection: OwnConnection,
-    /// Where the worker listens.
+    /// The address that the worker listens on.
     pub(crate) at: SocketAddr,
 }
 
-/// See [`super::Queues::connect_to`]. Ends when the worker's queue has room.
+/// See [`super::Queues::connect_to`]. Waits while the worker's queue is full.
 pub(crate) async fn connect_to(
     state: WeakQueueTable,
     run: Run,
@@ -34,7 +34,7 @@ pub(crate) async fn connect_to(
     }
 }
 
-/// `None` if it may have become somebody else's.
+/// `None` if the route ceased to hold while we connected, so that the connection may have reached another worker.
 async fn connect(state: &WeakQueueTable, key: Key, member: MemberId) -> Result<Option<OwnConnection>, Unreachable> {
     let mut missing = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for to in key.reachable() {
@@ -52,7 +52,7 @@ async fn connect(state: &WeakQueueTable, key: Key, member: MemberId) -> Result<O
     Err(missing.into())
 }
 
-/// A port's way to a member, as long as this lives.
+/// Directs connections from one client port to one member of a group, until it is dropped.
 struct Route {
     state: Weak<RefCell<QueueTable>>,
     key: Key,
@@ -72,7 +72,7 @@ impl Route {
         }
     }
 
-    /// True if what has come by it has surely come to the member.
+    /// True if a connection from the port since [`Route::open`] has certainly reached the member.
     fn held(&self) -> bool {
         let Some(state) = self.state.upgrade() else { return false };
         let mut state = state.borrow_mut();
@@ -91,7 +91,8 @@ impl Drop for Route {
 }
 
 impl QueueTable {
-    /// The worker's queue at this address, or the first of its queues, in the order it bound them.
+    /// The worker's TCP queue at this address, or the first of its TCP queues that listens, in the order in which they were
+    /// bound.
     fn own_queue(&self, run: Run, at: Option<Key>) -> Result<(Key, MemberId), Unreachable> {
         let mut all = self.held_by(run).filter(|queue| queue.key.tcp && at.is_none_or(|at| at == queue.key));
         let (queue, member) = all.find_map(|queue| Some((queue, queue.member?))).ok_or(Unreachable::Nowhere)?;

@@ -1,4 +1,4 @@
-//! One accept queue, and the group of those at the same address.
+//! One accept queue, and the group of all queues at the same address.
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -13,48 +13,49 @@ use crate::os::net::diag;
 use crate::os::net::reuseport::{Group, Key, MemberId};
 use crate::protocol::Run;
 
-/// Which queue it is among those of an app. Never used twice.
+/// Identifies a queue among those of an app. A number is never used twice, also after the death of God.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct QueueId(pub(crate) u64);
 
 impl QueueId {
+    /// The name of the queue's socket in the keeper.
     pub(crate) fn name(self, store: &StateStore) -> String {
         format!("queue/{}/{}", store.app, self.0)
     }
 }
 
-/// A bound socket, and what waits in it.
+/// A bound socket, and the workers that have it.
 #[derive(Debug)]
 pub(crate) struct Queue {
     pub(crate) id: QueueId,
     pub(crate) key: Key,
-    /// By which it is known again in the hands of programs.
+    /// Of the socket: by it the daemon recognizes the socket in a program's descriptors.
     pub(crate) inode: u64,
-    /// Dropped before the socket.
+    /// Its entry in the ledger. Dropped before the socket, so that the ledger never names a closed descriptor.
     pub(crate) _kept: KeptFd,
     pub(crate) socket: OwnedFd,
-    /// Once it listens, or is UDP: which it is in its group.
+    /// Its place in the group: set once it listens, and for UDP once it is bound.
     pub(crate) member: Option<MemberId>,
     pub(crate) holders: Vec<Holder>,
-    /// Since when nobody holds it, in ms of the monotonic clock.
+    /// Since when it has no holder, in milliseconds of the monotonic clock; `None` while it has one.
     pub(crate) vacant_since: Option<u64>,
-    /// Notices if its program closes it.
+    /// The task that notices when its program closes it.
     pub(crate) close_watch: Option<AbortOnDropHandle<()>>,
-    /// Turns away who waits too long while nobody serves.
+    /// Rejects connections that wait too long while no worker serves.
     pub(crate) shedder: Shedder,
 }
 
-/// A worker that has a queue.
+/// A worker that has a copy of a queue's socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Holder {
     pub(crate) run: Run,
-    /// It listens there, or reads datagrams: else it inherited a socket that did already, or binds one of datagrams just
-    /// now, and is still getting ready.
+    /// True once the worker listens on the socket or reads its datagrams. False while it starts with a socket that it
+    /// inherited or that it has just bound.
     pub(crate) listens: bool,
 }
 
 impl Queue {
-    /// One that nobody holds, and that does not listen. Its socket is kept from now on.
+    /// A queue without a holder that does not listen yet. From now on the keeper has a copy of its socket.
     pub(crate) fn new(id: QueueId, key: Key, inode: u64, socket: OwnedFd, store: &StateStore) -> Queue {
         let kept = store.keep(id.name(store), &socket);
         let (holders, vacant_since) = (Vec::new(), Some(clock::monotonic_ms()));
@@ -66,12 +67,12 @@ impl Queue {
         self.holders.iter().any(|holder| holder.run == run)
     }
 
-    /// True if a worker that comes can have it as its own.
+    /// True if it listens and has no holder: the next worker can inherit it.
     pub(crate) fn is_vacant(&self) -> bool {
         self.holders.is_empty() && self.member.is_some()
     }
 
-    /// How many connections wait to be accepted; 1 if any datagrams wait to be read, which nobody counts.
+    /// How many connections wait to be accepted. For UDP 1 if any datagram waits, since the kernel does not count them.
     pub(crate) fn waiting(&self) -> u32 {
         if self.key.tcp {
             diag::waiting(&self.socket).unwrap_or(0)
@@ -98,10 +99,10 @@ impl Queue {
 /// The queues at one address, as the kernel has them.
 #[derive(Debug)]
 pub(crate) struct QueueGroup {
-    /// For the names of its files.
+    /// Part of the names of its files in the keeper.
     pub(crate) id: u64,
     pub(crate) kernel: Group,
-    /// Files of the balancer that are kept, dropped before those.
+    /// The balancer's descriptors (BPF programs and maps) with their entries in the ledger, which go before the group.
     files: Vec<(RawFd, KeptFd)>,
 }
 
@@ -110,11 +111,12 @@ impl QueueGroup {
         QueueGroup { id, kernel: group, files: Vec::new() }
     }
 
+    /// The name of one file of the balancer in the keeper.
     pub(crate) fn file_name(store: &StateStore, group: u64, file: &str) -> String {
         format!("queue/{}/balancer/{group}/{file}", store.app)
     }
 
-    /// Brings one queue into rotation, or takes it out.
+    /// Brings one queue into rotation or takes it out. Nothing happens if it is there already, or is no member.
     pub(crate) fn set_included(&mut self, member: MemberId, included: bool) {
         let now = self.kernel.members().find(|(id, _)| *id == member).map(|(_, included)| included);
         match now {
@@ -124,7 +126,7 @@ impl QueueGroup {
         }
     }
 
-    /// Keeps the balancer's files as they are now. To be called after each change of the group.
+    /// Gives the keeper the balancer's current files. To be called after each change of the group.
     pub(crate) fn keep_files(&mut self, store: &StateStore) {
         let now: Vec<(&str, BorrowedFd<'_>)> = self.kernel.files();
         if now.iter().map(|(_, file)| file.as_raw_fd()).eq(self.files.iter().map(|(number, _)| *number)) {

@@ -1,5 +1,5 @@
-//! What of the queues is in the ledger: who has which, and what the groups know of their sockets. The sockets
-//! themselves, and the files of the balancers, are kept by name.
+//! The record of the queues in the ledger: which worker has which queue, and what each group knows of its sockets. The
+//! sockets and the balancers' files are in the keeper, under names that follow from the record.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -18,7 +18,7 @@ use crate::os::net::reuseport;
 use crate::os::net::reuseport::{Group, KernelBalancing, Key, MemberId};
 use crate::protocol::Run;
 
-/// Under which key the record of an app's queues is.
+/// The key of the record of an app's queues in the ledger.
 #[must_use]
 pub fn queues_key(app: u32) -> String {
     format!("queues/{app}")
@@ -27,6 +27,7 @@ pub fn queues_key(app: u32) -> String {
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Record {
+    /// The last number that was given to a queue or group.
     next: u64,
     queues: Vec<QueueRecord>,
     #[serde(rename = "places")]
@@ -41,13 +42,14 @@ struct Record {
 #[derive(Debug, Serialize, Deserialize)]
 struct QueueRecord {
     id: QueueId,
-    /// The group that the queue is a member of; see [`GroupRecord::id`].
+    /// The group of the queue; see [`GroupRecord::id`].
     #[serde(default, rename = "place")]
     group: Option<u64>,
     #[serde(default)]
     member: Option<MemberId>,
     #[serde(default)]
     holders: Vec<Holder>,
+    /// Milliseconds of the monotonic clock.
     #[serde(default)]
     vacant_since: Option<u64>,
     #[serde(default)]
@@ -73,7 +75,7 @@ struct KnownWorker {
 }
 
 impl QueueTable {
-    /// Writes down what is known now.
+    /// Writes the current state to the ledger.
     pub(crate) fn save(&self) {
         match serde_json::to_string(&self.record()) {
             Ok(json) => self.store.persistence.ledger.put(&queues_key(self.store.app), &json),
@@ -82,7 +84,7 @@ impl QueueTable {
         self.store.commit();
     }
 
-    /// There are none any more.
+    /// Removes the record: the app has no queues any more.
     pub(crate) fn remove_record(&self) {
         self.store.persistence.ledger.remove(&queues_key(self.store.app));
         self.store.commit();
@@ -115,6 +117,7 @@ impl QueueTable {
         }
     }
 
+    /// See [`super::Queues::adopt`].
     pub(crate) fn adopt(
         store: StateStore,
         best_balancing: KernelBalancing,
@@ -134,18 +137,19 @@ impl QueueTable {
                 state.workers.insert(run, Worker { root, excluded, draining: None, emptied });
             }
             let members = state.adopt_queues(record.queues, files);
-            state.adopt_places(record.groups, members, files);
+            state.adopt_groups(record.groups, members, files);
             let keys: Vec<Key> = state.groups.keys().copied().collect();
             keys.into_iter().for_each(|key| state.update_rotation(key));
             state.save();
             state.schedule_orphan_check();
-            let there: Vec<usize> = (0..state.queues.len()).filter(|at| state.queues[*at].member.is_some()).collect();
-            there.into_iter().for_each(|at| state.watch_for_close(at));
+            let listening = (0..state.queues.len()).filter(|at| state.queues[*at].member.is_some());
+            let listening: Vec<usize> = listening.collect();
+            listening.into_iter().for_each(|at| state.watch_for_close(at));
         }
         Ok(shared)
     }
 
-    /// Returns the sockets of each place.
+    /// Returns address and sockets of each group. A queue whose socket is not in `files` is dropped.
     fn adopt_queues(
         &mut self,
         known: Vec<QueueRecord>,
@@ -165,7 +169,7 @@ impl QueueTable {
         members
     }
 
-    fn adopt_places(
+    fn adopt_groups(
         &mut self,
         known: Vec<GroupRecord>,
         mut members: HashMap<u64, (Key, BTreeMap<MemberId, OwnedFd>)>,

@@ -1,9 +1,10 @@
 //! Which queues are in rotation at an address.
 //!
-//! Connections go to the queues of workers that accept and are not excluded. A worker that listens and is not ready gets
-//! none. Connections then go to the others; while there are none, they wait at a placeholder socket, which the worker does
-//! not inherit. When the worker is ready, the kernel moves them to it. Where the kernel moves none (no `CAP_BPF`, or before
-//! Linux 5.14), they would wait for ever, so there the first worker takes what comes as soon as it accepts.
+//! Connections go to the queues of workers that accept and are not excluded. A worker that listens and is not ready
+//! gets none. Connections then go to the others; while there are none, they wait at a placeholder socket, which the
+//! worker does not inherit. When the worker is ready, the kernel moves them to it. Where the kernel moves none (no
+//! `CAP_BPF`, or before Linux 5.14), they would wait for ever, so there the first worker takes what comes as soon as it
+//! accepts.
 //!
 //! An ejected worker gets none at addresses where a healthy one accepts. What waits in its queue stays there, since it
 //! accepts on. This works with every balancer but the kernel's hash.
@@ -11,7 +12,7 @@
 //! With `balance: sticky` each client belongs to the instance number of a worker (its *seat*), so that the worker's
 //! successor inherits the client.
 //!
-//! While no worker serves an address, connections that wait there too long are rejected.
+//! While no worker serves an address, connections that wait there longer than `queue_timeout` are rejected.
 
 use std::collections::BTreeSet;
 
@@ -24,6 +25,7 @@ use crate::protocol::Run;
 use crate::spec::QueueRule;
 
 impl QueueTable {
+    /// True if the worker is known and was not excluded. It may be unready or ejected.
     pub(crate) fn is_included(&self, run: Run) -> bool {
         self.workers.get(&run).is_some_and(|worker| !worker.excluded)
     }
@@ -32,21 +34,21 @@ impl QueueTable {
         self.queues.iter().any(|queue| queue.key == *key && self.is_served_queue(queue))
     }
 
-    /// Brings the group at this address in order: those of included workers are in rotation. Without any, it is one that
-    /// has nobody, or is with somebody who is only getting ready; and without that, one is opened.
+    /// Updates the rotation of the group at this address to [`QueueTable::rotation_at`], and opens a placeholder if
+    /// that is empty. To be called after each change of queues, holders or workers.
     pub(crate) fn update_rotation(&mut self, key: Key) {
         let rotation_at = self.rotation_at(&key);
         if rotation_at.is_empty() && self.queues.iter().any(|queue| queue.key == key && queue.member.is_some()) {
-            // What cannot be had is done without: connections then go to those who leave.
+            // Without a placeholder, connections go to workers that leave: better than to refuse them.
             match self.open_placeholder(key) {
                 Ok(()) => {}
-                Err(error) => tracing::debug!(address = %key.address, %error, "no door can be opened"),
+                Err(error) => tracing::debug!(address = %key.address, %error, "no placeholder socket can be opened"),
             }
         }
         self.assign_seats(&key);
         let rotation_at = self.rotation_at(&key);
         let Some(group) = self.groups.get_mut(&key) else { return };
-        // Those who come first, so that somebody is there at each moment.
+        // Inclusions come before exclusions, so that the rotation is never empty in between.
         for wanted in [true, false] {
             for queue in self.queues.iter().filter(|queue| queue.key == key) {
                 if let Some(member) = queue.member
@@ -60,7 +62,8 @@ impl QueueTable {
         self.update_shedders(&key);
     }
 
-    /// Who is to be in rotation.
+    /// The queues that should be in rotation at this address: those that are served best; without any, the one queue
+    /// that is vacant or belongs to a worker that is starting.
     pub(crate) fn rotation_at(&self, key: &Key) -> BTreeSet<QueueId> {
         let here = || self.queues.iter().filter(|queue| queue.key == *key && queue.member.is_some());
         let served = self.best_served(here());
@@ -68,12 +71,12 @@ impl QueueTable {
             return served;
         }
         let may_get = |run: Run| self.is_included(run) && !self.must_stay_empty(run, key);
-        let becomes = |queue: &Queue| queue.holders.iter().any(|holder| may_get(holder.run));
-        let waits = here().filter(|queue| queue.is_vacant() || becomes(queue));
-        let listens = waits.filter(|queue| !queue.key.tcp || reuseport::listens(&queue.socket));
-        // The one that is it stays it: what waits shall wait together.
-        let door = listens.max_by_key(|queue| (self.is_in_rotation(queue), queue.waiting()));
-        door.map(|queue| queue.id).into_iter().collect()
+        let will_be_served = |queue: &Queue| queue.holders.iter().any(|holder| may_get(holder.run));
+        let candidates = here().filter(|queue| queue.is_vacant() || will_be_served(queue));
+        let listening = candidates.filter(|queue| !queue.key.tcp || reuseport::listens(&queue.socket));
+        // The queue that is in rotation stays there, so that all connections wait in one.
+        let placeholder = listening.max_by_key(|queue| (self.is_in_rotation(queue), queue.waiting()));
+        placeholder.map(|queue| queue.id).into_iter().collect()
     }
 
     fn is_in_rotation(&self, queue: &Queue) -> bool {
@@ -113,8 +116,8 @@ impl QueueTable {
     }
 
     pub(crate) fn admit(&mut self, run: Run) {
-        let was_withheld = self.not_ready.remove(&run);
-        if !self.ejected.remove(&run) && !was_withheld {
+        let was_not_ready = self.not_ready.remove(&run);
+        if !self.ejected.remove(&run) && !was_not_ready {
             return;
         }
         for key in self.keys_of(run) {
@@ -125,11 +128,12 @@ impl QueueTable {
         self.schedule_orphan_check();
     }
 
+    /// True if a worker accepts there that is included and ready. It may be ejected.
     pub(crate) fn is_served_queue(&self, queue: &Queue) -> bool {
         self.is_accepted_by(queue, |run| !self.not_ready.contains(&run))
     }
 
-    /// True if somebody accepts there of whom this holds, and who is not on his way out.
+    /// True if an included worker accepts there for which `by` holds.
     pub(crate) fn is_accepted_by(&self, queue: &Queue, by: impl Fn(Run) -> bool) -> bool {
         let accepts = |holder: &Holder| holder.listens && self.is_included(holder.run) && by(holder.run);
         queue.member.is_some()
@@ -137,20 +141,21 @@ impl QueueTable {
             && (!queue.key.tcp || reuseport::listens(&queue.socket))
     }
 
-    /// The queues among these that somebody serves who is well; with none, those that anybody serves.
+    /// Those of these queues that a healthy worker serves; without any, those that any worker serves.
     pub(crate) fn best_served<'a>(&self, queues: impl Iterator<Item = &'a Queue>) -> BTreeSet<QueueId> {
         let served: Vec<&Queue> = queues.filter(|queue| self.is_served_queue(queue)).collect();
         let all = || served.iter().map(|queue| queue.id).collect();
         if self.ejected.is_empty() {
             return all();
         }
-        let is_good = |run: Run| !self.not_ready.contains(&run) && !self.ejected.contains(&run);
-        let good: BTreeSet<QueueId> =
-            served.iter().filter(|queue| self.is_accepted_by(queue, is_good)).map(|queue| queue.id).collect();
-        if good.is_empty() { all() } else { good }
+        let is_healthy = |run: Run| !self.not_ready.contains(&run) && !self.ejected.contains(&run);
+        let healthy: BTreeSet<QueueId> =
+            served.iter().filter(|queue| self.is_accepted_by(queue, is_healthy)).map(|queue| queue.id).collect();
+        if healthy.is_empty() { all() } else { healthy }
     }
 
-    /// True if this worker is to stay without what waits, too, since that can be moved to it.
+    /// True if an unready worker must not even inherit what waits at this address: the kernel can move it there once
+    /// the worker is ready.
     pub(crate) fn must_stay_empty(&self, run: Run, key: &Key) -> bool {
         let moves = || match self.groups.get(key) {
             Some(group) => group.kernel.migrates(),
@@ -159,18 +164,19 @@ impl QueueTable {
         self.not_ready.contains(&run) && moves()
     }
 
-    /// Before the first socket of an address listens: so that nothing gets to it even for a moment.
+    /// Opens a placeholder before the first socket of an address listens, so that no connection reaches an unready
+    /// worker between its `listen` and the update of the rotation.
     pub(crate) fn open_placeholder_before(&mut self, run: Run, key: Key) {
         let is_first = self.groups.get(&key).is_none_or(|group| group.kernel.members().next().is_none());
         if is_first
             && self.must_stay_empty(run, &key)
             && let Err(error) = self.open_placeholder(key)
         {
-            tracing::debug!(address = %key.address, %error, "no door can be opened");
+            tracing::debug!(address = %key.address, %error, "no placeholder socket can be opened");
         }
     }
 
-    /// From now on the kernel deals like this, as far as it can.
+    /// See [`super::Queues::set_deal`]. The kernel's hash cannot choose by client address.
     pub(crate) fn set_deal(&mut self, deal: Deal) {
         self.deal = deal;
         let mut changed = false;
@@ -184,7 +190,7 @@ impl QueueTable {
         }
     }
 
-    /// This is the worker's number among the app's processes.
+    /// See [`super::Queues::set_instance`].
     pub(crate) fn set_instance(&mut self, run: Run, instance: u32) {
         if self.instances.insert(run, instance) != Some(instance) && self.held_by(run).next().is_some() {
             self.update_rotation_of(run);
@@ -192,7 +198,7 @@ impl QueueTable {
         }
     }
 
-    /// Tells the group at this address whose clients each queue has.
+    /// Sets the seat of each queue in the group at this address.
     pub(crate) fn assign_seats(&mut self, key: &Key) {
         let here = self.queues.iter().filter(|queue| queue.key == *key);
         let seats: Vec<_> = here.filter_map(|queue| Some((queue.member?, self.seat(queue)))).collect();
@@ -201,13 +207,13 @@ impl QueueTable {
         }
     }
 
-    /// That of the worker that came last; none for a queue without a worker, in which clients only wait.
+    /// The seat of the queue's youngest holder. A vacant queue has none, since clients only wait in it.
     fn seat(&self, queue: &Queue) -> Option<Seat> {
         let run = queue.holders.iter().map(|holder| holder.run).max()?;
         Some(Seat { number: self.instances.get(&run).copied()?, rank: run.0 })
     }
 
-    /// What becomes of connections that no worker is ready for. Those that wait go on waiting.
+    /// See [`super::Queues::set_rule`]. The time that connections have waited already counts.
     pub(crate) fn set_rule(&mut self, rule: QueueRule) {
         self.rule = rule;
         if rule.timeout.is_none() {
@@ -217,8 +223,8 @@ impl QueueTable {
         keys.iter().for_each(|key| self.update_shedders(key));
     }
 
-    /// Looks after the queues at an address if nobody serves there. To be called after each change. Until the rule is
-    /// known, what another God knew stays.
+    /// Starts the shedders at an address where no worker serves, and stops them elsewhere. To be called after each
+    /// change. Before [`QueueTable::set_rule`] it does nothing, so that arrival times from the previous God are kept.
     pub(crate) fn update_shedders(&mut self, key: &Key) {
         if self.rule.timeout.is_none() || !key.tcp {
             return;
@@ -228,7 +234,7 @@ impl QueueTable {
         for queue in self.queues.iter_mut().filter(|queue| queue.key == *key) {
             if unserved && alone(queue) {
                 let (me, id) = (me.clone(), queue.id);
-                queue.shedder.start(&queue.socket, rule, move |arrivals| keep(&me, id, arrivals));
+                queue.shedder.start(&queue.socket, rule, move |arrivals| save_arrivals(&me, id, arrivals));
             } else {
                 queue.shedder.stop();
             }
@@ -236,8 +242,8 @@ impl QueueTable {
     }
 }
 
-/// Writes down since when connections wait there.
-fn keep(state: &WeakQueueTable, id: QueueId, arrivals: Arrivals) {
+/// Records since when connections wait in a queue, so that their time goes on after the death of God.
+fn save_arrivals(state: &WeakQueueTable, id: QueueId, arrivals: Arrivals) {
     let Some(state) = state.upgrade() else { return };
     let mut state = state.borrow_mut();
     if let Some(queue) = state.queues.iter_mut().find(|queue| queue.id == id) {

@@ -1,4 +1,4 @@
-//! What there is to tell about queues.
+//! What the lists of workers and listeners show about queues.
 
 use std::collections::HashSet;
 
@@ -7,12 +7,12 @@ use super::table::QueueTable;
 use crate::os::net::reuseport::{Deal, Group, KernelBalancing, Key, Reason};
 use crate::protocol::{ListenerInfo, Run};
 
-/// How much a worker has to do.
+/// The connections of a worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct QueueStats {
-    /// Connections that wait for it.
+    /// Connections that wait in its queues to be accepted.
     pub(crate) waiting: u32,
-    /// Connections it has open.
+    /// Connections that its processes have open.
     pub(crate) open: u32,
 }
 
@@ -23,19 +23,19 @@ impl QueueTable {
 
     fn info(&self, key: &Key, group: &Group) -> ListenerInfo {
         let here = || self.queues.iter().filter(|queue| queue.key == *key && queue.member.is_some());
-        // One may have several: with `SO_REUSEPORT` of its own, as many as it likes.
+        // A worker may have several sockets here, if it sets `SO_REUSEPORT` by itself.
         let listening = here().flat_map(|queue| &queue.holders).filter(|holder| holder.listens);
         let workers = listening.map(|holder| holder.run).collect::<HashSet<Run>>().len();
         let common = here().any(|queue| queue.holders.len() > 1);
         let prefix = if key.tcp { "" } else { "udp " };
-        let (mechanism, why) = words(key, group, common);
+        let (mechanism, why) = describe(key, group, common);
         ListenerInfo {
             address: format!("{prefix}{}", key.address),
             mechanism,
             workers: u32::try_from(workers).unwrap_or(u32::MAX),
             why,
             waiting: here().map(Queue::waiting).sum(),
-            // Datagrams are no connections, and nobody counts them.
+            // The kernel does not count datagrams.
             dealt: if key.tcp { group.dealt() } else { None },
         }
     }
@@ -49,8 +49,8 @@ impl QueueTable {
     }
 }
 
-/// How connections get to the workers, and why not in a better way.
-fn words(key: &Key, group: &Group, common: bool) -> (String, Option<String>) {
+/// How connections get to the workers, and why not by a better balancer.
+fn describe(key: &Key, group: &Group, common: bool) -> (String, Option<String>) {
     if common {
         return ("one queue for all".to_owned(), None);
     }
@@ -66,13 +66,13 @@ fn words(key: &Key, group: &Group, common: bool) -> (String, Option<String>) {
     };
     let why = match (reason, balancer, group.deal()) {
         (_, KernelBalancing::Hash, Deal::ByAddress) => Some(format!(
-            "no client keeps its worker (`sticky`), and no worker can be kept out of it, or asked alone, where the kernel \
+            "no client keeps its worker (`sticky`), and no worker can be kept out of it, or checked alone, where the kernel \
              refuses a program: {reason}"
         )),
         (_, KernelBalancing::Hash, Deal::Each) => Some(format!(
-            "no worker can be kept out of it, or asked alone, where the kernel refuses a program: {reason}"
+            "no worker can be kept out of it, or checked alone, where the kernel refuses a program: {reason}"
         )),
-        // Either program can.
+        // Both programs can choose by client address.
         (_, KernelBalancing::RoundRobin | KernelBalancing::Random, Deal::ByAddress) | (Reason::Wanted, ..) => None,
         _ if !key.tcp => None,
         (Reason::Refused(libc::EPERM), ..) => Some("dealing in turn takes CAP_BPF".to_owned()),

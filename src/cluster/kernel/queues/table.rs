@@ -1,4 +1,4 @@
-//! What is known of the queues, and who is in rotation.
+//! The state of an app's queues and workers, and the changes to it.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -18,7 +18,7 @@ use crate::os::net::reuseport::{Deal, Group, KernelBalancing, Key};
 use crate::protocol::Run;
 use crate::spec::QueueRule;
 
-/// QueueTable as tasks hold it: they end when the queues do.
+/// The queue table as its tasks hold it. They end when it is dropped.
 pub(crate) type WeakQueueTable = Weak<RefCell<QueueTable>>;
 
 #[derive(Debug)]
@@ -27,34 +27,36 @@ pub(crate) struct QueueTable {
     pub(crate) store: StateStore,
     pub(crate) best_balancing: KernelBalancing,
     notices: UnboundedSender<Notice>,
+    /// The last number that was given to a queue or group.
     pub(crate) next: u64,
-    /// Before the places: what is kept goes before what is closed.
+    /// In the order in which they were bound. Declared, and so dropped, before the groups.
     pub(crate) queues: Vec<Queue>,
     pub(crate) groups: BTreeMap<Key, QueueGroup>,
     pub(crate) workers: HashMap<Run, Worker>,
-    /// Those who are to get nothing yet. Some are not known as workers yet.
+    /// Workers that get no connection until they are ready. Some are not in `workers` yet.
     pub(crate) not_ready: BTreeSet<Run>,
-    /// Those who are to get nothing that another could have.
+    /// Unhealthy workers: they get no connection that a healthy one could take.
     pub(crate) ejected: BTreeSet<Run>,
-    /// Somebody will look after the vacant.
+    /// A task is sleeping that will remove orphaned queues.
     pub(crate) orphan_check_scheduled: bool,
-    /// What becomes of connections nobody is there for.
+    /// Timeout, backlog and rejection of connections that wait.
     pub(crate) rule: QueueRule,
-    /// Connections of our own.
+    /// The daemon's own connections to workers.
     pub(crate) own_connections: OwnConnections,
     pub(crate) deal: Deal,
-    /// The number of each worker among the app's processes.
+    /// The instance number of each worker.
     pub(crate) instances: HashMap<Run, u32>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Worker {
-    /// Its processes descend from this one.
+    /// All its processes descend from this pid; 0 while it is not known.
     pub(crate) root: i32,
+    /// Out of rotation for good: it drains, stops or has ended.
     pub(crate) excluded: bool,
-    /// Its way out, once it is on it.
+    /// The task that drains it, once that has begun.
     pub(crate) draining: Option<AbortOnDropHandle<()>>,
-    /// Its queues were empty for so long that nothing more is on its way to them.
+    /// While it drained, its queues stayed empty for so long that no handshake is under way any more.
     pub(crate) emptied: bool,
 }
 
@@ -91,7 +93,7 @@ impl QueueTable {
         })
     }
 
-    /// Tells the owner. One that listens no more is about to drop us.
+    /// Sends a notice to the owner. If the owner has dropped the receiver, it is about to drop the queues, too.
     pub(crate) fn notify(&self, notice: Notice) {
         let _ = self.notices.send(notice);
     }
@@ -106,12 +108,14 @@ impl QueueTable {
         self.queues.iter().filter(move |queue| queue.is_held_by(run))
     }
 
+    /// The queues on which the worker listens or reads.
     pub(crate) fn listening_keys(&self, run: Run) -> impl Iterator<Item = &Queue> {
         let is_listening_on =
             move |queue: &&Queue| queue.holders.iter().any(|holder| holder.run == run && holder.listens);
         self.queues.iter().filter(|queue| queue.member.is_some()).filter(is_listening_on)
     }
 
+    /// A new number for a queue or group, never used before.
     pub(crate) fn next(&mut self) -> u64 {
         self.next += 1;
         self.next
@@ -129,10 +133,11 @@ impl QueueTable {
         Ok(())
     }
 
-    /// A new queue without a worker, at the end of the list, and not written down yet.
+    /// Appends a queue without a worker, which is not recorded yet. Returns its position, or that of the queue that has
+    /// this socket already.
     pub(crate) fn insert(&mut self, key: Key, socket: OwnedFd) -> io::Result<usize> {
         let inode = inode(&socket)?;
-        // A call that was answered twice, by two Gods.
+        // The previous God died after it had bound the socket, and the call is handled again.
         if let Some(at) = self.queues.iter().position(|queue| queue.inode == inode) {
             return Ok(at);
         }
@@ -141,8 +146,8 @@ impl QueueTable {
         Ok(self.queues.len() - 1)
     }
 
-    /// Listens, and takes the queue into its group, out of rotation unless it is the first. If that fails, the queue is
-    /// forgotten.
+    /// Makes the socket listen and adds it to its group, out of rotation unless it is the first. If that fails, a queue
+    /// without member and holder is removed. `backlog` is ignored for UDP.
     pub(crate) fn enter(&mut self, at: usize, backlog: i32) -> io::Result<()> {
         let least = self.rule.backlog.map_or(0, |least| i32::try_from(least).unwrap_or(i32::MAX));
         let (key, backlog) = (self.queues[at].key, backlog.max(least));
@@ -193,7 +198,8 @@ impl QueueTable {
         Ok(Some(key))
     }
 
-    /// Somebody serves here: what waits in queues without a worker moves there, if the kernel does that.
+    /// Removes the vacant queues of an address that is served, if the kernel then moves what waits in them to the
+    /// others.
     pub(crate) fn migrate_waiting(&mut self, key: Key) {
         if self.is_served(&key) && self.groups.get(&key).is_some_and(|group| group.kernel.migrates()) {
             let vacant = self.queues.iter().filter(|queue| queue.key == key && queue.is_vacant());
@@ -230,7 +236,7 @@ impl QueueTable {
         self.schedule_orphan_check();
     }
 
-    /// Closes a queue. What waits in it moves to others if the kernel does that.
+    /// Closes a queue. The kernel moves what waits in it to the others of the group, if it can, or else resets it.
     pub(crate) fn remove(&mut self, id: QueueId) {
         let Some(at) = self.queues.iter().position(|queue| queue.id == id) else { return };
         let queue = self.queues.remove(at);
@@ -262,9 +268,9 @@ impl QueueTable {
 
     pub(crate) fn join_shared(&mut self, run: Run, key: &Key) -> Option<OwnedFd> {
         let is_accepted_by = |queue: &Queue| queue.key == *key && self.is_accepted_by(queue, |_| true);
-        // Of those that begin together each may have bound before any of them listens, or is known to read.
-        let is_begun = |queue: &Queue| queue.key == *key && queue.holders.iter().any(|one| self.is_included(one.run));
-        let at = self.queues.iter().position(is_accepted_by).or_else(|| self.queues.iter().position(is_begun))?;
+        // Workers that start together may all have bound before the first of them listens or reads.
+        let is_bound = |queue: &Queue| queue.key == *key && queue.holders.iter().any(|one| self.is_included(one.run));
+        let at = self.queues.iter().position(is_accepted_by).or_else(|| self.queues.iter().position(is_bound))?;
         let queue = &mut self.queues[at];
         let socket = queue.socket.try_clone().ok()?;
         queue.hold(run);
@@ -272,7 +278,7 @@ impl QueueTable {
         Some(socket)
     }
 
-    /// A socket for this worker that listens, out of rotation.
+    /// See [`super::Queues::open`].
     pub(crate) fn open_for(&mut self, run: Run, key: Key) -> io::Result<OwnedFd> {
         let socket = match self.inherit(run, &key) {
             Some(socket) => socket,
@@ -283,7 +289,7 @@ impl QueueTable {
         Ok(socket)
     }
 
-    /// The worker is through with setting up what it has bound here for datagrams. True if it has that still.
+    /// See [`super::Queues::reads`].
     pub(crate) fn reads(&mut self, run: Run, key: Key) -> bool {
         let reads = self.held_by(run).any(|queue| queue.key == key && queue.member.is_some());
         if reads {
@@ -302,14 +308,14 @@ impl QueueTable {
 
     fn open(&mut self, run: Run, key: Key) -> io::Result<OwnedFd> {
         let socket = key.socket()?;
-        let theirs = socket.try_clone()?;
+        let copy = socket.try_clone()?;
         let at = self.insert(key, socket)?;
         self.enter(at, reuseport::BACKLOG)?;
         self.queues[at].hold(run);
-        Ok(theirs)
+        Ok(copy)
     }
 
-    /// The worker accepts from all it holds.
+    /// See [`super::Queues::serve`].
     pub(crate) fn serve(&mut self, run: Run) {
         for key in self.keys_of(run) {
             self.set_listens(run, key);
@@ -320,7 +326,7 @@ impl QueueTable {
         self.schedule_orphan_check();
     }
 
-    /// How many connections wait in all queues.
+    /// How many TCP connections wait in all queues.
     pub(crate) fn waiting(&self) -> u32 {
         let listening = self.queues.iter().filter(|queue| queue.member.is_some() && queue.key.tcp);
         listening.map(Queue::waiting).sum()

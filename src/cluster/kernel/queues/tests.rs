@@ -1,4 +1,5 @@
-//! Queues as the kernel has them: who gets connections while workers come, leave, die, and while Gods do.
+//! Queues in the real kernel: which worker gets connections while workers start, drain and die, and after the death of
+//! God.
 
 mod queue_timeout;
 
@@ -31,7 +32,7 @@ struct Stage {
     address: SocketAddr,
 }
 
-/// What a program has: its end of the socket.
+/// A worker, with its copy of the socket.
 struct Program {
     run: Run,
     socket: OwnedFd,
@@ -42,7 +43,7 @@ impl Stage {
         let (sender, notices) = unbounded_channel();
         let persistence = persistence(1, &Records::new());
         let queues = Queues::new(StateStore { app: APP, persistence: persistence.clone() }, best_balancing, sender);
-        // One that the kernel chose for a socket, that socket loses when it is shut down.
+        // A socket loses a port that the kernel chose for it when it is shut down, so the test chooses one.
         let address = SocketAddr::from(([127, 0, 0, 1], crate::os::ports::free_port()));
         Stage { queues, notices, persistence, best_balancing, address }
     }
@@ -61,7 +62,7 @@ impl Stage {
         Program { run, socket }
     }
 
-    /// A worker that has bound a socket for datagrams at this address.
+    /// A worker that has bound a UDP socket at this address.
     fn bind_datagrams(&self, run: u64, address: SocketAddr) -> Program {
         let run = Run(run);
         self.queues.join(run, i32::try_from(std::process::id()).unwrap());
@@ -72,7 +73,7 @@ impl Stage {
         Program { run, socket }
     }
 
-    /// A worker that listens, on a socket of its own.
+    /// A worker that listens on a socket of its own.
     fn worker(&mut self, run: u64) -> Program {
         let program = self.bind(run);
         self.listen(&program);
@@ -84,8 +85,8 @@ impl Stage {
         assert_eq!(key.unwrap().address, self.address);
     }
 
-    /// A worker that is given what waits.
-    fn heir(&self, run: u64) -> Option<Program> {
+    /// A worker that inherits a vacant queue; `None` if there is none.
+    fn successor(&self, run: u64) -> Option<Program> {
         let run = Run(run);
         self.queues.join(run, i32::try_from(std::process::id()).unwrap());
         Some(Program { run, socket: self.queues.inherit(run, &self.key())? })
@@ -93,12 +94,13 @@ impl Stage {
 
     fn connect(&self, count: usize) -> Vec<TcpStream> {
         let clients: Vec<TcpStream> = (0..count).map(|_| TcpStream::connect(self.address).unwrap()).collect();
-        clients.iter().for_each(|client| self.arrives(client.local_addr().unwrap()));
+        clients.iter().for_each(|client| self.wait_for(client.local_addr().unwrap()));
         clients
     }
 
-    /// Waits until this client is in a queue. The last packet of its handshake may be on its way.
-    fn arrives(&self, client: SocketAddr) {
+    /// Waits until this client's connection is in a queue: `connect` returns before the last packet of the handshake
+    /// arrives.
+    fn wait_for(&self, client: SocketAddr) {
         let start = std::time::Instant::now();
         let there = || crate::os::net::diag::connections(self.address.port()).unwrap();
         while !there().iter().any(|connection| connection.peer == client) {
@@ -107,8 +109,8 @@ impl Stage {
         }
     }
 
-    /// God is killed, and another goes on.
-    async fn reborn(self) -> Stage {
+    /// Kills God and starts the next one.
+    async fn restart_god(self) -> Stage {
         let records = ledger::read(self.persistence.ledger.file().unwrap()).unwrap();
         let kept = ledger::kept(&records);
         let mut files = kept.map(|(name, id)| (name.to_owned(), copy(id.number))).collect();
@@ -123,20 +125,19 @@ impl Stage {
         Stage { queues, notices, persistence, best_balancing, address }
     }
 
-    fn read_to_end(&mut self) -> Option<Notice> {
+    fn next_notice(&mut self) -> Option<Notice> {
         self.notices.try_recv().ok()
     }
 
     async fn drained(&mut self) -> Run {
-        match self.notices.recv().await {
-            Some(Notice::Drained { run }) => run,
-            other => panic!("{other:?}"),
-        }
+        let notice = self.notices.recv().await;
+        let Some(Notice::Drained { run }) = notice else { panic!("{notice:?}") };
+        run
     }
 }
 
 impl Program {
-    /// Accepts all that wait.
+    /// Accepts all connections that wait.
     fn accept(&self) -> Vec<OwnedFd> {
         rustix::io::ioctl_fionbio(&self.socket, true).unwrap();
         std::iter::from_fn(|| accept_with(&self.socket, SocketFlags::CLOEXEC).ok()).collect()
@@ -144,7 +145,7 @@ impl Program {
 }
 
 #[test]
-fn connections_go_to_those_in_rotation() {
+fn connections_go_to_workers_in_rotation() {
     play(async {
         for balancer in BOTH {
             let mut stage = Stage::new(balancer);
@@ -164,7 +165,7 @@ fn connections_go_to_those_in_rotation() {
 }
 
 #[test]
-fn the_door_takes_what_comes_while_all_leave_and_the_next_inherits_it() {
+fn connections_wait_in_the_placeholder_while_all_workers_leave_and_the_next_worker_inherits_them() {
     play(async {
         for balancer in BOTH {
             let mut stage = Stage::new(balancer);
@@ -175,19 +176,19 @@ fn the_door_takes_what_comes_while_all_leave_and_the_next_inherits_it() {
             stage.queues.gone(old.run);
             drop(old);
             let more = stage.connect(10);
-            let next = stage.heir(2).expect("something waits");
+            let next = stage.successor(2).expect("connections wait");
             let most = stage.connect(10);
             stage.listen(&next);
             assert_eq!(next.accept().len(), 30);
             assert_eq!(stage.queues.stats(next.run), Some(QueueStats { waiting: 0, open: 0 }));
-            assert_eq!(stage.queues.state.borrow().queues.len(), 1, "{balancer:?}: nothing is left of the old one");
+            assert_eq!(stage.queues.state.borrow().queues.len(), 1, "{balancer:?}: the old queue is removed");
             drop((clients, more, most));
         }
     });
 }
 
 #[test]
-fn the_queue_of_the_dead_is_its_successors() {
+fn the_successor_inherits_the_queue_of_a_dead_worker() {
     play(async {
         for balancer in BOTH {
             let mut stage = Stage::new(balancer);
@@ -198,11 +199,11 @@ fn the_queue_of_the_dead_is_its_successors() {
             drop(dead);
             let _more = stage.connect(10);
             let served = other.accept().len();
-            match stage.heir(3) {
+            match stage.successor(3) {
                 Some(next) => {
                     stage.listen(&next);
                     assert_eq!(next.accept().len() + served, 50);
-                    assert_eq!(served, 50 - lost as usize, "nothing new went to the dead");
+                    assert_eq!(served, 50 - lost as usize, "no new connection went to the dead worker");
                 }
                 // The kernel moved them.
                 None => assert_eq!(served, 50),
@@ -212,37 +213,39 @@ fn the_queue_of_the_dead_is_its_successors() {
 }
 
 #[test]
-fn the_last_one_that_dies_leaves_its_queue_open() {
+fn the_queue_of_the_last_worker_stays_open_when_it_dies() {
     play(async {
         let mut stage = Stage::new(KernelBalancing::Random);
         let dead = stage.worker(1);
         let _waiting = stage.connect(3);
-        // Its program shut it down before it died, as some do.
+        // Some programs shut their socket down before they exit.
         rustix::net::shutdown(&dead.socket, rustix::net::Shutdown::Both).unwrap();
         stage.queues.gone(dead.run);
         drop(dead);
         let _clients = stage.connect(5);
-        let next = stage.heir(2).unwrap();
+        let next = stage.successor(2).unwrap();
         stage.listen(&next);
         assert_eq!(next.accept().len(), 5);
     });
 }
 
 #[test]
-fn what_a_program_closed_is_closed() {
+fn an_address_whose_program_closed_its_socket_refuses_connections() {
     play(async {
         let mut stage = Stage::new(KernelBalancing::RoundRobin);
-        let probe = stage.worker(1);
-        assert_eq!(stage.queues.held_by(probe.run).len(), 1);
-        stage.queues.state.borrow_mut().release_all_but(probe.run, &HashSet::new());
-        assert!(stage.queues.held_by(probe.run).is_empty());
-        drop(probe.socket);
-        eventually("it is refused, as if we had no copy", || TcpStream::connect(stage.address).is_err());
+        let worker = stage.worker(1);
+        assert_eq!(stage.queues.held_by(worker.run).len(), 1);
+        stage.queues.state.borrow_mut().release_all_but(worker.run, &HashSet::new());
+        assert!(stage.queues.held_by(worker.run).is_empty());
+        drop(worker.socket);
+        eventually("a connection is refused, as if the daemon had no copy", || {
+            TcpStream::connect(stage.address).is_err()
+        });
     });
 }
 
 #[test]
-fn what_waits_where_a_program_has_closed_is_for_others_or_for_the_next() {
+fn what_waits_in_a_socket_that_a_program_closed_goes_to_other_workers_or_the_next_one() {
     play(async {
         for balancer in BOTH {
             let mut stage = Stage::new(balancer);
@@ -254,7 +257,7 @@ fn what_waits_where_a_program_has_closed_is_for_others_or_for_the_next() {
             drop(closing.socket);
             let _more = stage.connect(10);
             let served = other.accept().len();
-            match stage.heir(1) {
+            match stage.successor(1) {
                 Some(again) => {
                     stage.listen(&again);
                     assert_eq!((again.accept().len(), served), (waited, 50 - waited));
@@ -267,7 +270,7 @@ fn what_waits_where_a_program_has_closed_is_for_others_or_for_the_next() {
 }
 
 #[test]
-fn one_queue_for_all() {
+fn workers_with_a_common_queue_accept_from_it_until_the_last_ends() {
     play(async {
         let mut stage = Stage::new(KernelBalancing::RoundRobin);
         let one = stage.worker(1);
@@ -282,12 +285,12 @@ fn one_queue_for_all() {
         assert_eq!(stage.queues.listeners()[0].workers, 1);
         stage.queues.gone(two.run);
         let _clients = stage.connect(2);
-        assert_eq!(stage.heir(3).unwrap().accept().len(), 2);
+        assert_eq!(stage.successor(3).unwrap().accept().len(), 2);
     });
 }
 
 #[test]
-fn who_binds_before_the_first_listens_has_the_same_queue() {
+fn a_worker_that_binds_before_the_first_listens_shares_its_queue() {
     play(async {
         let mut stage = Stage::new(KernelBalancing::RoundRobin);
         let one = stage.bind(1);
@@ -296,7 +299,7 @@ fn who_binds_before_the_first_listens_has_the_same_queue() {
         stage.listen(&two);
         stage.listen(&one);
         let _clients = stage.connect(4);
-        assert_eq!(one.accept().len(), 4, "all is in one");
+        assert_eq!(one.accept().len(), 4, "all connections are in one queue");
         stage.queues.gone(one.run);
         let _clients = stage.connect(2);
         assert_eq!(two.accept().len(), 2);
@@ -304,14 +307,14 @@ fn who_binds_before_the_first_listens_has_the_same_queue() {
 }
 
 #[test]
-fn a_drain_lasts_until_connections_end_or_are_idle_or_time_is_up() {
+fn a_drain_lasts_until_connections_are_closed_or_idle_or_the_grace_time_is_over() {
     play(async {
         let mut stage = Stage::new(KernelBalancing::Random);
         let (leaving, other) = (stage.worker(1), stage.worker(2));
         let mut clients = stage.connect(20);
         let mut served = leaving.accept();
         let began = std::time::Instant::now();
-        // A question without an answer keeps it there beyond the time after which the others count as idle.
+        // Unread bytes keep a connection busy. Without them it would be idle after a second.
         for client in &mut clients {
             std::io::Write::write_all(client, b"?").unwrap();
         }
@@ -320,7 +323,7 @@ fn a_drain_lasts_until_connections_end_or_are_idle_or_time_is_up() {
         let _more = stage.connect(5);
         assert!(leaving.accept().is_empty() && !other.accept().is_empty());
         tokio::time::sleep(Duration::from_millis(1300)).await;
-        assert_eq!(stage.read_to_end(), None);
+        assert_eq!(stage.next_notice(), None);
         served.clear();
         assert_eq!(stage.drained().await, leaving.run);
         assert!(began.elapsed() < Duration::from_secs(90));
@@ -328,18 +331,18 @@ fn a_drain_lasts_until_connections_end_or_are_idle_or_time_is_up() {
         stage.queues.drain(other.run, Duration::from_millis(300));
         assert_eq!(stage.drained().await, other.run);
         tokio::time::sleep(Duration::from_millis(300)).await;
-        assert_eq!(stage.read_to_end(), None, "told once");
+        assert_eq!(stage.next_notice(), None, "one notice for each drain");
     });
 }
 
 #[test]
-fn all_of_it_outlives_god() {
+fn queues_balancers_and_exclusions_outlive_god() {
     play(async {
         for balancer in BOTH {
             let mut stage = Stage::new(balancer);
             let (one, two) = (stage.worker(1), stage.worker(2));
             stage.queues.exclude(one.run);
-            let mut stage = stage.reborn().await;
+            let mut stage = stage.restart_god().await;
             let _clients = stage.connect(10);
             assert_eq!((one.accept().len(), two.accept().len()), (0, 10));
             let before = stage.queues.listeners()[0].mechanism.clone();
@@ -347,14 +350,14 @@ fn all_of_it_outlives_god() {
             assert_eq!(stage.queues.listeners()[0].mechanism, before, "the same balancer");
             stage.queues.exclude(two.run);
             stage.queues.exclude(three.run);
-            let stage = stage.reborn().await;
+            let stage = stage.restart_god().await;
             let _clients = stage.connect(10);
             for program in [&one, &two, &three] {
                 assert_eq!(program.accept().len(), 0);
                 stage.queues.gone(program.run);
             }
-            let stage = stage.reborn().await;
-            let next = stage.heir(4).unwrap();
+            let stage = stage.restart_god().await;
+            let next = stage.successor(4).unwrap();
             stage.listen(&next);
             assert_eq!(next.accept().len(), 10);
         }

@@ -1,4 +1,4 @@
-//! What is read from records, and when two states are the same.
+//! Tests: which desired state is read from records, and which states have the same fingerprint.
 
 use std::rc::Rc;
 
@@ -12,29 +12,29 @@ fn sample() -> Snapshot {
     serde_json::from_str(include_str!("../../../../tests/compat/dumps/1/dump.json")).unwrap()
 }
 
-struct Play {
+struct Harness {
     supervisor: Supervisor,
     ticket: u64,
 }
 
-impl Play {
-    fn new() -> Play {
-        let mut play = Play { supervisor: Supervisor::default(), ticket: 0 };
-        play.ask(Request::Restore(sample()));
+impl Harness {
+    fn new() -> Harness {
+        let mut harness = Harness { supervisor: Supervisor::default(), ticket: 0 };
+        harness.request(Request::Restore(sample()));
         for run in (1..=3).map(Run) {
-            play.supervisor.handle(Moment(1), Input::Spawned { run });
-            play.supervisor.handle(Moment(1), Input::Ready { run, proof: Proof::Message });
+            harness.supervisor.handle(Moment(1), Input::Spawned { run });
+            harness.supervisor.handle(Moment(1), Input::Ready { run, proof: Proof::Message });
         }
-        play
+        harness
     }
 
-    fn ask(&mut self, ask: Request) {
+    fn request(&mut self, request: Request) {
         self.ticket += 1;
-        self.supervisor.handle(Moment(1), Input::Request { ticket: Ticket(self.ticket), ask });
+        self.supervisor.handle(Moment(1), Input::Request { ticket: Ticket(self.ticket), ask: request });
     }
 
     fn act(&mut self, action: Action, target: &str) {
-        self.ask(Request::Act { action, target: vec![Selector::parse(target).unwrap()] });
+        self.request(Request::Act { action, target: vec![Selector::parse(target).unwrap()] });
     }
 
     fn records(&self) -> Records {
@@ -43,27 +43,27 @@ impl Play {
 }
 
 #[test]
-fn records_tell_what_should_run() {
-    let mut play = Play::new();
-    assert_eq!(of_records(&play.records()), (sample(), vec![]));
-    play.act(Action::Stop, "api");
-    play.act(Action::Delete, "job");
-    let (snapshot, notes) = of_records(&play.records());
-    assert_eq!((snapshot.clone(), notes), (play.supervisor.snapshot(), vec![]));
+fn the_desired_state_is_read_from_records() {
+    let mut harness = Harness::new();
+    assert_eq!(of_records(&harness.records()), (sample(), vec![]));
+    harness.act(Action::Stop, "api");
+    harness.act(Action::Delete, "job");
+    let (snapshot, notes) = of_records(&harness.records());
+    assert_eq!((snapshot.clone(), notes), (harness.supervisor.snapshot(), vec![]));
     assert!(snapshot.apps[0].processes.iter().all(|process| !process.up));
-    play.act(Action::Start(Changes::default()), "api");
-    let (snapshot, _) = of_records(&play.records());
-    assert!(snapshot.apps[0].processes.iter().all(|process| process.up), "a start that waits is a wish, too");
+    harness.act(Action::Start(Changes::default()), "api");
+    let (snapshot, _) = of_records(&harness.records());
+    assert!(snapshot.apps[0].processes.iter().all(|process| process.up), "a start that still waits counts, too");
 }
 
 #[test]
-fn what_the_end_stops_was_not_stopped_by_the_operator() {
-    let mut play = Play::new();
+fn processes_that_a_shutdown_stops_count_as_up() {
+    let mut harness = Harness::new();
     let ledger = Ledger::start(Rc::new(SharedMemory::new().unwrap()), &Records::new()).unwrap();
-    Ending::note(7, &play.supervisor, &ledger);
+    Ending::record(7, &harness.supervisor, &ledger);
     ledger.commit();
-    play.ask(Request::ShutDown);
-    let mut records = play.records();
+    harness.request(Request::ShutDown);
+    let mut records = harness.records();
     assert_ne!(of_records(&records).0, sample());
     records.extend(ledger::read(ledger.file().unwrap()).unwrap());
     assert_eq!(of_records(&records).0, sample());
@@ -71,10 +71,10 @@ fn what_the_end_stops_was_not_stopped_by_the_operator() {
 }
 
 #[test]
-fn one_record_that_cannot_be_read_costs_one_app() {
-    let mut records = Play::new().records();
+fn a_record_that_cannot_be_read_loses_only_its_app() {
+    let mut records = Harness::new().records();
     records.insert("spec/0".to_owned(), "{\"spec\":{}}".to_owned());
-    records.insert("live/9".to_owned(), "what is not looked at".to_owned());
+    records.insert("live/9".to_owned(), "ignored".to_owned());
     let (snapshot, notes) = of_records(&records);
     assert_eq!(snapshot.apps, sample().apps[1..]);
     assert!(
@@ -84,33 +84,33 @@ fn one_record_that_cannot_be_read_costs_one_app() {
 }
 
 #[test]
-fn fingerprints_tell_states_apart_and_nothing_else() {
-    let (mut play, mut prints) = (Play::new(), Fingerprints::default());
-    let mut now = |play: &Play| {
-        let print = prints.of(&play.supervisor);
-        assert_eq!(print, Fingerprint::of(&play.supervisor.snapshot()));
+fn fingerprints_differ_exactly_when_the_desired_state_differs() {
+    let (mut harness, mut prints) = (Harness::new(), Fingerprints::default());
+    let mut now = |harness: &Harness| {
+        let print = prints.of(&harness.supervisor);
+        assert_eq!(print, Fingerprint::of(&harness.supervisor.snapshot()));
         print
     };
     let saved = Fingerprint::of(&sample());
-    assert_eq!(now(&play), saved);
-    play.act(Action::Reset, "all");
-    play.act(Action::Restart(Changes::default()), "api");
-    assert_eq!(now(&play), saved, "a restart changes nothing");
+    assert_eq!(now(&harness), saved);
+    harness.act(Action::Reset, "all");
+    harness.act(Action::Restart(Changes::default()), "api");
+    assert_eq!(now(&harness), saved, "a restart changes nothing");
     let mut renumbered = sample();
     renumbered.apps.reverse();
     renumbered.apps[0].processes[0].id = 99;
-    assert_eq!(Fingerprint::of(&renumbered), saved, "neither do ids, nor the order");
-    play.act(Action::Stop, "job");
-    let stopped = now(&play);
+    assert_eq!(Fingerprint::of(&renumbered), saved, "ids and order do not count");
+    harness.act(Action::Stop, "job");
+    let stopped = now(&harness);
     assert_ne!(stopped, saved);
-    play.act(Action::Start(Changes::default()), "job");
-    assert_eq!(now(&play), saved);
-    let mut play = Play::new();
+    harness.act(Action::Start(Changes::default()), "job");
+    assert_eq!(now(&harness), saved);
+    let mut harness = Harness::new();
     let longer = vec![("kill_timeout".to_owned(), serde_json::json!(3000))];
-    play.act(Action::Start(Changes { settings: longer, base_env: None }), "job");
-    let changed = now(&play);
-    play.act(Action::Scale(Scale::Up(1)), "api");
-    assert!(changed != saved && now(&play) != changed);
-    play.act(Action::Delete, "all");
-    assert_ne!(now(&play), saved);
+    harness.act(Action::Start(Changes { settings: longer, base_env: None }), "job");
+    let changed = now(&harness);
+    harness.act(Action::Scale(Scale::Up(1)), "api");
+    assert!(changed != saved && now(&harness) != changed);
+    harness.act(Action::Delete, "all");
+    assert_ne!(now(&harness), saved);
 }

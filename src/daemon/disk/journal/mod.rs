@@ -1,21 +1,22 @@
-//! The daemon's state on disk, as it changes: for the next boot, and for the case that the keeper and God die both.
+//! The journal: the daemon's state on disk, written as it changes. It is read at the next boot, and when the keeper and God
+//! have both died.
 //!
 //! ```text
-//!  God ──commit──► ledger (memory) ──tap──► inbox ──► writer (a thread) ──► PMR_HOME/journal
-//!                        └────────── the whole, when the inbox is too small ──►┘
+//!  God ──commit──► ledger (memory) ──sink─► inbox ──► writer (a thread) ──► PMR_HOME/journal
+//!                        └──── all records, after an overflow or error ──►┘
 //! ```
 //!
-//! God never waits for the disk: the tap copies a payload into the `Inbox`, which is bounded. What does not fit is
-//! dropped, and so is what could not be written; then the writer replaces the whole file with what is in the ledger, which
-//! has everything. It does the same when the file has grown long. So there is one road out of every trouble, and no
-//! memory that grows with its length.
+//! God never waits for the disk: the sink copies a payload into the `Inbox`, which is bounded. When a payload does not fit,
+//! or the file cannot be written, payloads are dropped, and the writer later replaces the whole file with the records of
+//! the ledger, which has all of them. It also does so when the file has grown long. So all errors are repaired in the same
+//! way, and memory does not grow while the disk fails.
 //!
-//! A crash of ours loses nothing that was written, so nothing is synced on the way. What an operator asked for is synced
-//! within a second, since after a power cut it should be there.
+//! A crash of the daemon loses nothing that was passed to the kernel, so most changes are not synced. Changes that an
+//! operator requested are synced within a second, since they should survive a power cut.
 //!
-//! The file has the format of [`crate::keeper::frames`]; its first frame is the `Head`. A daemon with nothing to
-//! write down leaves the file of the one before untouched, so a boot that is cut short loses nothing either; when it has,
-//! the other's file is kept as `journal.before`.
+//! The file has the format of [`crate::keeper::frames`]; its first frame is the `Head`. A daemon of another lineage leaves
+//! the file alone until it has an app of its own, so a boot that is interrupted loses nothing. Then it keeps the earlier
+//! file as `journal.before`.
 
 mod read;
 #[cfg(test)]
@@ -33,89 +34,94 @@ use serde::{Deserialize, Serialize};
 
 pub use read::{Loaded, lineage, load, of_this_boot};
 
-use crate::keeper::ledger::Tap;
+use crate::keeper::ledger::RecordSink;
 use crate::keeper::{Ledger, frames};
 use crate::paths::Home;
 use crate::protocol::info::EpochMs;
 use writer::Writer;
 
-/// The version this build writes. It reads this one and those before.
+/// The version of the format that this build writes. It reads this version and those before.
 const FORMAT: u32 = 1;
 /// Key of the first record of the file.
 const HEAD: &str = "journal";
-/// Keys of what is not there any more when our processes are gone: open files, and who had which connection.
-const FLEETING: [&str; 2] = ["fd/", "cluster/"];
-/// Keys of what changes when an operator asks for something.
-const ASKED: [&str; 3] = ["spec/", "work/", super::desired::ENDING];
-/// Bytes that wait for the disk at most.
-const WAITING: usize = 256 << 10;
-/// How long the end of the daemon waits for a slow disk.
-const LAST_WORDS: Duration = Duration::from_secs(10);
+/// Prefixes of keys that are left out, since they mean nothing without the processes of the daemon: open files, and
+/// where each connection is.
+const TRANSIENT: [&str; 2] = ["fd/", "cluster/"];
+/// Prefixes of keys that change when an operator makes a request, so that these changes are synced.
+const SYNCED: [&str; 3] = ["spec/", "work/", super::desired::ENDING];
+/// Bytes that the inbox holds at most.
+const INBOX_BYTES: usize = 256 << 10;
+/// How long the end of the daemon waits until all is written: a disk may hang.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the file begins with.
+/// The first record of the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Head {
     format: u32,
-    /// Of the boot it was written in, from the kernel.
+    /// The kernel's `boot_id` when the file was written.
     boot: String,
-    /// The same in a daemon and those who went on with its processes.
+    /// The lineage of the daemon that wrote the file.
     lineage: String,
 }
 
-/// How the journal is.
+/// Whether the journal can be written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum JournalState {
-    /// It has everything, or soon.
+    /// All changes are written, or will be soon.
     #[default]
-    Whole,
-    /// It cannot be written.
-    Broken {
-        /// The system's words.
+    Working,
+    /// The last attempt to write failed; it is repeated.
+    Failing {
+        /// The error of the system, without its number.
         error: String,
-        /// From when on.
+        /// When the first of the failed attempts was.
         since: EpochMs,
     },
 }
 
-/// The way to the writer. Dropped, it waits for what is still to be written, but not for ever.
+/// The journal of this daemon. Dropping it waits until all changes are written, for `FLUSH_TIMEOUT` at most.
 pub struct Journal {
     shared: Arc<Shared>,
     writer: Thread,
+    /// Closed when the writer has ended.
     ended: mpsc::Receiver<()>,
 }
 
+/// What the journal, its tap and its writer share.
 struct Shared {
     path: PathBuf,
+    /// Where the file of a daemon of another lineage is kept.
     before: PathBuf,
     lineage: String,
     inbox: Mutex<Inbox>,
     state: Mutex<JournalState>,
 }
 
-/// What God has for the writer.
+/// What the tap has put in for the writer since the writer last took it.
 #[derive(Debug, Default)]
 struct Inbox {
-    /// Frames.
+    /// Frames to append to the file.
     bytes: Vec<u8>,
-    /// Something did not fit: the whole file is to be written.
-    overflown: bool,
-    /// Something among it was asked for by an operator.
-    asked: bool,
-    /// Where the ledger is now.
+    /// Frames were dropped, since they did not fit: the whole file must be written.
+    overflowed: bool,
+    /// The frames contain a change that must be synced.
+    needs_sync: bool,
+    /// The file of the ledger, if it is another than before.
     ledger: Option<OwnedFd>,
+    /// The daemon ends: the writer is to write all and then end.
     closed: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Whoever panicked while he held it left nothing half done: each change is one assignment or one append.
+    // A panic under the lock leaves no change half made: each is one assignment or one append.
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 impl Journal {
-    /// Writes down what is committed to the ledger, from now on. Goes on with the journal of this line, if that is what
-    /// lies there; `inherited` if the ledger has records of it already.
+    /// Writes what is committed to the ledger from now on. Continues the file if it is of this lineage. `inherited` is
+    /// true if the ledger has records already, which may not be in the file.
     pub fn start(home: &Home, ledger: &Ledger, lineage: &str, inherited: bool) -> io::Result<Journal> {
-        let inbox = Mutex::new(Inbox { overflown: inherited, ..Inbox::default() });
+        let inbox = Mutex::new(Inbox { overflowed: inherited, ..Inbox::default() });
         let lineage = lineage.to_owned();
         let (path, before, state) = (home.journal(), home.journal_before(), Mutex::default());
         let shared = Arc::new(Shared { path, before, lineage, inbox, state });
@@ -126,17 +132,17 @@ impl Journal {
             drop(ended_in);
         })?;
         let writer = thread.thread().clone();
-        ledger.set_tap(Box::new(Feed { shared: Arc::clone(&shared), writer: writer.clone() }))?;
+        ledger.set_sink(Box::new(JournalSink { shared: Arc::clone(&shared), writer: writer.clone() }))?;
         Ok(Journal { shared, writer, ended })
     }
 
-    /// How it is.
+    /// Whether the journal can be written at present.
     #[must_use]
     pub fn state(&self) -> JournalState {
         lock(&self.shared.state).clone()
     }
 
-    /// Where it lies.
+    /// The path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.shared.path
@@ -147,36 +153,33 @@ impl Drop for Journal {
     fn drop(&mut self) {
         lock(&self.shared.inbox).closed = true;
         self.writer.unpark();
-        if self.ended.recv_timeout(LAST_WORDS) == Err(mpsc::RecvTimeoutError::Timeout) {
-            tracing::error!(
-                "{}: the disk is too slow to wait for: the last changes may be lost",
-                self.path().display()
-            );
+        if self.ended.recv_timeout(FLUSH_TIMEOUT) == Err(mpsc::RecvTimeoutError::Timeout) {
+            tracing::error!("{}: not written in time: the last changes may be lost", self.path().display());
         }
     }
 }
 
-/// The ledger's tap.
-struct Feed {
+/// Copies what is written to the ledger into the inbox and wakes the writer.
+struct JournalSink {
     shared: Arc<Shared>,
     writer: Thread,
 }
 
-impl Tap for Feed {
+impl RecordSink for JournalSink {
     fn written(&self, payload: &[u8]) {
         let mut kept = Vec::with_capacity(payload.len());
-        let mut asked = false;
-        for line in payload.split_inclusive(|byte| *byte == b'\n').filter(|line| is_lasting(line)) {
-            asked |= ASKED.iter().any(|key| line.starts_with(key.as_bytes()));
+        let mut needs_sync = false;
+        for line in payload.split_inclusive(|byte| *byte == b'\n').filter(|line| is_persistent(line)) {
+            needs_sync |= SYNCED.iter().any(|key| line.starts_with(key.as_bytes()));
             kept.extend_from_slice(line);
         }
         if kept.is_empty() {
             return;
         }
         let mut inbox = lock(&self.shared.inbox);
-        inbox.asked |= asked;
-        if inbox.overflown || inbox.bytes.len() + kept.len() > WAITING {
-            inbox.overflown = true;
+        inbox.needs_sync |= needs_sync;
+        if inbox.overflowed || inbox.bytes.len() + kept.len() > INBOX_BYTES {
+            inbox.overflowed = true;
             inbox.bytes = Vec::new();
         } else {
             inbox.bytes.extend_from_slice(&frames::header(&kept));
@@ -192,11 +195,12 @@ impl Tap for Feed {
     }
 }
 
-fn is_lasting(line: &[u8]) -> bool {
-    !FLEETING.iter().any(|key| line.starts_with(key.as_bytes()))
+/// True if the record in this line, which begins with its key, is written to the journal.
+fn is_persistent(line: &[u8]) -> bool {
+    !TRANSIENT.iter().any(|key| line.starts_with(key.as_bytes()))
 }
 
-/// An id of the kernel's.
+/// An id from `/proc/sys/kernel/random`.
 fn kernel_random(name: &str) -> io::Result<String> {
     Ok(std::fs::read_to_string(format!("/proc/sys/kernel/random/{name}"))?.trim().to_owned())
 }

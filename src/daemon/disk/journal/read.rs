@@ -1,4 +1,4 @@
-//! Reading a journal: as far as it is good, and what is not is set aside, never deleted.
+//! Reads a journal up to the first damaged frame. A damaged file is set aside, never deleted.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -12,25 +12,26 @@ use crate::keeper::{Records, frames};
 use crate::os::fs::replace;
 use crate::protocol::info::EpochMs;
 
-/// More than a head is long.
+/// Bytes to read for the head, which is shorter.
 const HEAD_BYTES: u64 = 1 << 10;
 
-/// What a journal holds.
+/// The content of a journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
-    /// The records: what a ledger that goes on with it begins with.
+    /// The records, without the head.
     pub records: Records,
-    /// True if it was written in this boot: times of the monotonic clock hold, and pids with their start times.
+    /// True if it was written in this boot. Only then times of the monotonic clock mean anything, and pids with their
+    /// start times.
     pub same_boot: bool,
-    /// Which daemon's it is.
+    /// The lineage of the daemon that wrote it.
     pub lineage: String,
     /// When it was last written.
     pub at: EpochMs,
-    /// What could not be used, in sentences; they have been logged, too.
+    /// Sentences about parts that could not be used; they have been logged, too.
     pub notes: Vec<String>,
 }
 
-/// Reads a journal. `None` if there is none, or nothing of it can be used; notes tell which.
+/// Reads a journal. `None` without notes if there is none; `None` with notes if nothing of it can be used.
 pub fn load(path: &Path) -> io::Result<(Option<Loaded>, Vec<String>)> {
     let mut bytes = Vec::new();
     let at = match open(path) {
@@ -49,17 +50,17 @@ pub fn load(path: &Path) -> io::Result<(Option<Loaded>, Vec<String>)> {
     };
     let mut notes = Vec::new();
     if frames::any_in(&bytes[good..]) {
-        notes.push(part_aside(path, &bytes[..good])?);
+        notes.push(replace_by_good_part(path, &bytes[..good])?);
     } else if good < bytes.len() {
-        // The daemon or the machine went down in the middle of a write.
-        tracing::info!("{}: the last {} bytes were not whole", path.display(), bytes.len() - good);
+        // The daemon or the machine went down during a write.
+        tracing::info!("{}: the last {} bytes are an incomplete record", path.display(), bytes.len() - good);
     }
     let same_boot = is_this_boot(&head);
     Ok((Some(Loaded { records, same_boot, lineage: head.lineage, at, notes }), vec![]))
 }
 
-/// The records of a journal of this boot, as far as they are good; none otherwise. Changes nothing: what is damaged is
-/// [`load`]'s affair.
+/// The records of a journal that was written in this boot, up to the first damaged one; none of a journal of an earlier
+/// boot. The file stays as it is, also if it is damaged: [`load`] sets it aside.
 #[must_use]
 pub fn of_this_boot(path: &Path) -> Records {
     let mut records = Records::new();
@@ -75,13 +76,14 @@ fn is_this_boot(head: &Head) -> bool {
     kernel_random("boot_id").is_ok_and(|boot| boot == head.boot)
 }
 
-/// Which daemon's journal lies there, if it can be told.
+/// The lineage of the daemon that wrote the journal at `path`; `None` if there is none or its head cannot be read.
 #[must_use]
 pub fn lineage(path: &Path) -> Option<String> {
     Some(head(path).ok()??.lineage)
 }
 
-/// The head of a journal alone; `None` if there is no journal, [`io::ErrorKind::InvalidData`] if it is none of ours.
+/// Reads only the head of a journal. `None` if there is no file, [`io::ErrorKind::InvalidData`] if the file is no journal
+/// or of a later format.
 pub(crate) fn head(path: &Path) -> io::Result<Option<Head>> {
     let mut bytes = Vec::new();
     match open(path) {
@@ -106,7 +108,7 @@ fn parse(records: &mut Records) -> Result<Head, String> {
     }
 }
 
-/// What is no file is not waited for.
+/// Opens without blocking: a named pipe at this path would block until another process opens it.
 fn open(path: &Path) -> io::Result<File> {
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
     File::options().read(true).custom_flags(flags).open(path)
@@ -117,22 +119,22 @@ fn modified(known: &fs::Metadata) -> EpochMs {
     since.and_then(|since| u64::try_from(since.as_millis()).ok()).unwrap_or(0)
 }
 
-/// Moves it out of the way.
+/// Renames a file that cannot be used. Returns a note about it.
 pub(crate) fn set_aside(path: &Path, why: &str) -> io::Result<String> {
     let aside = replace::aside(path);
     fs::rename(path, &aside)?;
-    Ok(told(path, why, &aside, ""))
+    Ok(log_note(path, why, &aside, ""))
 }
 
-/// Keeps it under another name, with the good part in its place.
-fn part_aside(path: &Path, good: &[u8]) -> io::Result<String> {
+/// Keeps a damaged file under another name and puts its undamaged beginning in its place. Returns a note about it.
+fn replace_by_good_part(path: &Path, good: &[u8]) -> io::Result<String> {
     let aside = replace::aside(path);
     replace::keep_as(path, &aside)?;
     replace::replace(path, |file| file.write_all(good))?;
-    Ok(told(path, "a part of it is damaged", &aside, ", and what was written before that part is used"))
+    Ok(log_note(path, "a part of it is damaged", &aside, ", and what was written before that part is used"))
 }
 
-fn told(path: &Path, why: &str, aside: &Path, and: &str) -> String {
+fn log_note(path: &Path, why: &str, aside: &Path, and: &str) -> String {
     let note = format!("{} could not be used ({why}); it was set aside as {}{and}", path.display(), aside.display());
     tracing::error!("{note}");
     note

@@ -1,4 +1,4 @@
-//! The thread that writes the journal. Everything slow happens here.
+//! The thread that writes the journal. All work on its file is done here, so that a slow disk blocks only this thread.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
@@ -9,33 +9,35 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{FORMAT, HEAD, Head, Inbox, JournalState, Shared, is_lasting, lock, read};
+use super::{FORMAT, HEAD, Head, Inbox, JournalState, Shared, is_persistent, lock, read};
 use crate::keeper::{Records, frames, ledger};
 use crate::os::clock;
 use crate::os::fs::replace;
 
-/// Before this many bytes the file is not written anew.
-const SMALL: u64 = 256 << 10;
-/// A file this many times as long as when it was written anew is long.
-const SLACK: u64 = 4;
-/// Between two syncs.
-const SYNC_PAUSE: Duration = Duration::from_secs(1);
-/// The first wait before what failed is tried again; it doubles up to the last.
-const FIRST_RETRY: Duration = Duration::from_millis(500);
-const LAST_RETRY: Duration = Duration::from_secs(15);
+/// A file of at most this many bytes is not rewritten.
+const MIN_REWRITE_BYTES: u64 = 256 << 10;
+/// A file that has grown to this many times the length it had when it was last rewritten is rewritten.
+const REWRITE_FACTOR: u64 = 4;
+/// From one sync to the next at least.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+/// The wait after the first failure; each further failure doubles it up to [`MAX_RETRY_DELAY`].
+const MIN_RETRY_DELAY: Duration = Duration::from_millis(500);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(15);
 
-/// See the module.
+/// The state of the thread.
 pub(crate) struct Writer {
     shared: Arc<Shared>,
+    /// The kernel's `boot_id`.
     boot: String,
-    /// What all is read from.
+    /// The file of the ledger, from which all records are read for a rewrite.
     ledger: Option<OwnedFd>,
-    /// The file, once it is ours.
+    /// The file; `None` until this writer has written it once, and after an error.
     open: Option<Open>,
-    /// The file lacks something: all is to be written.
-    behind: bool,
+    /// Changes are missing in the file: it must be rewritten.
+    incomplete: bool,
+    /// Set after a failure: nothing is written before its time.
     retry: Option<Retry>,
-    /// Something that an operator asked for is written and not synced.
+    /// A change that an operator requested is written and not synced.
     unsynced: bool,
     last_sync: Option<Instant>,
 }
@@ -43,12 +45,12 @@ pub(crate) struct Writer {
 struct Open {
     file: File,
     length: u64,
-    /// The length it had when it was written anew.
-    first: u64,
+    /// The length after the last rewrite.
+    rewritten_length: u64,
 }
 
 impl Open {
-    /// False if somebody deleted it, or put another in its place.
+    /// False if the file was deleted, or another was put in its place.
     fn is_at(&self, path: &Path) -> bool {
         let id = |known: Metadata| (known.dev(), known.ino());
         fs::metadata(path).ok().map(id) == self.file.metadata().ok().map(id)
@@ -64,19 +66,19 @@ struct Retry {
 impl Writer {
     pub(crate) fn new(shared: Arc<Shared>, boot: String) -> Writer {
         let (ledger, open, retry, last_sync) = Default::default();
-        Writer { shared, boot, ledger, open, behind: false, retry, unsynced: false, last_sync }
+        Writer { shared, boot, ledger, open, incomplete: false, retry, unsynced: false, last_sync }
     }
 
-    /// Lives until the journal is closed.
+    /// Writes what comes into the inbox, until the inbox is closed.
     pub(crate) fn run(mut self) {
         loop {
             let inbox = std::mem::take(&mut *lock(&self.shared.inbox));
             let closed = inbox.closed;
             if closed {
-                // No time to wait any longer.
+                // This is the last attempt: it must not wait for the next retry or sync.
                 (self.retry, self.last_sync) = (None, None);
             }
-            self.serve(inbox);
+            self.write(inbox);
             if closed {
                 return;
             }
@@ -88,39 +90,40 @@ impl Writer {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        let sync = self.last_sync.filter(|_| self.unsynced).map(|last| last + SYNC_PAUSE);
+        let sync = self.last_sync.filter(|_| self.unsynced).map(|last| last + SYNC_INTERVAL);
         self.retry.map(|retry| retry.at).into_iter().chain(sync).min()
     }
 
-    fn serve(&mut self, inbox: Inbox) {
-        let Inbox { bytes, overflown, asked, ledger, closed: _ } = inbox;
+    fn write(&mut self, inbox: Inbox) {
+        let Inbox { bytes, overflowed, needs_sync, ledger, closed: _ } = inbox;
         self.ledger = ledger.or(self.ledger.take());
-        self.behind |= overflown || (self.open.is_none() && !bytes.is_empty());
+        self.incomplete |= overflowed || (self.open.is_none() && !bytes.is_empty());
         if self.retry.is_some_and(|retry| Instant::now() < retry.at) {
             return;
         }
-        let done = if self.behind { self.write_all() } else { self.append(&bytes, asked) };
+        let done = if self.incomplete { self.rewrite() } else { self.append(&bytes, needs_sync) };
         match done.and_then(|()| self.sync()) {
-            Ok(()) => self.well(),
-            Err(error) => self.broken(&error),
+            Ok(()) => self.mark_working(),
+            Err(error) => self.mark_failing(&error),
         }
     }
 
-    fn append(&mut self, bytes: &[u8], asked: bool) -> io::Result<()> {
+    fn append(&mut self, bytes: &[u8], needs_sync: bool) -> io::Result<()> {
         let Some(open) = self.open.as_mut().filter(|_| !bytes.is_empty()) else { return Ok(()) };
-        if open.length > (open.first * SLACK).max(SMALL) || !open.is_at(&self.shared.path) {
-            return self.write_all();
+        let longest = (open.rewritten_length * REWRITE_FACTOR).max(MIN_REWRITE_BYTES);
+        if open.length > longest || !open.is_at(&self.shared.path) {
+            return self.rewrite();
         }
         open.file.write_all(bytes)?;
         open.length += bytes.len() as u64;
-        self.unsynced |= asked;
+        self.unsynced |= needs_sync;
         Ok(())
     }
 
-    /// Brings to the disk what an operator asked for: at once, but not twice within the pause.
+    /// Syncs changes that an operator requested: at once, but not twice within [`SYNC_INTERVAL`].
     fn sync(&mut self) -> io::Result<()> {
         let now = Instant::now();
-        let due = self.unsynced && self.last_sync.is_none_or(|last| last + SYNC_PAUSE <= now);
+        let due = self.unsynced && self.last_sync.is_none_or(|last| last + SYNC_INTERVAL <= now);
         if let Some(open) = self.open.as_ref().filter(|_| due) {
             open.file.sync_data()?;
             (self.unsynced, self.last_sync) = (false, Some(now));
@@ -128,34 +131,36 @@ impl Writer {
         Ok(())
     }
 
-    /// Puts all that is in the ledger in the place of the file.
-    fn write_all(&mut self) -> io::Result<()> {
-        let Some(mut records) = self.all()? else { return Ok(()) };
-        records.retain(|key, _| is_lasting(key.as_bytes()));
-        let there = read::head(&self.shared.path);
-        let ours = self.open.is_some() || matches!(&there, Ok(Some(head)) if head.lineage == self.shared.lineage);
+    /// Replaces the file by one with all records of the ledger. The file of another lineage stays as long as there is no
+    /// app in the ledger.
+    fn rewrite(&mut self) -> io::Result<()> {
+        let Some(mut records) = self.read_ledger()? else { return Ok(()) };
+        records.retain(|key, _| is_persistent(key.as_bytes()));
+        let found = read::head(&self.shared.path);
+        let ours = self.open.is_some() || matches!(&found, Ok(Some(head)) if head.lineage == self.shared.lineage);
         if !ours {
             if !records.keys().any(|key| key.starts_with("spec/")) {
-                self.behind = false;
+                self.incomplete = false;
                 return Ok(());
             }
-            self.make_way(there)?;
+            self.keep_found(found)?;
         }
         let bytes = self.file_of(&records)?;
         let file = replace::replace(&self.shared.path, |file| file.write_all(&bytes))?;
         let length = bytes.len() as u64;
-        self.open = Some(Open { file, length, first: length });
-        (self.behind, self.unsynced, self.last_sync) = (false, false, Some(Instant::now()));
+        self.open = Some(Open { file, length, rewritten_length: length });
+        (self.incomplete, self.unsynced, self.last_sync) = (false, false, Some(Instant::now()));
         Ok(())
     }
 
-    /// All that was written so far; what waits in the inbox is among it.
-    fn all(&mut self) -> io::Result<Option<Records>> {
+    /// All records that were written to the ledger so far. They include what is in the inbox, which is emptied. `None` if
+    /// the ledger has no file yet.
+    fn read_ledger(&mut self) -> io::Result<Option<Records>> {
         let mut inbox = lock(&self.shared.inbox);
         self.ledger = inbox.ledger.take().or(self.ledger.take());
         let Some(ledger) = &self.ledger else { return Ok(None) };
         let length = ledger::length(ledger)?;
-        (inbox.bytes, inbox.overflown, inbox.asked) = (Vec::new(), false, false);
+        (inbox.bytes, inbox.overflowed, inbox.needs_sync) = (Vec::new(), false, false);
         drop(inbox);
         ledger::read_first(ledger, length).map(Some)
     }
@@ -168,9 +173,10 @@ impl Writer {
         Ok([frames::frame(&first), frames::frame(&rest)].concat())
     }
 
-    /// Keeps the file of another line.
-    fn make_way(&self, there: io::Result<Option<Head>>) -> io::Result<()> {
-        match there {
+    /// Keeps the file that was found in place of ours: a journal of another lineage as `journal.before`, any other file
+    /// set aside.
+    fn keep_found(&self, found: io::Result<Option<Head>>) -> io::Result<()> {
+        match found {
             Ok(Some(_)) => replace::keep_as(&self.shared.path, &self.shared.before),
             Ok(None) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
@@ -180,31 +186,33 @@ impl Writer {
         }
     }
 
-    fn well(&mut self) {
+    fn mark_working(&mut self) {
         self.retry = None;
         let mut state = lock(&self.shared.state);
-        if matches!(*state, JournalState::Broken { .. }) {
-            tracing::info!("{} can be written again, and has everything", self.shared.path.display());
+        if matches!(*state, JournalState::Failing { .. }) {
+            tracing::info!("{} can be written again and is complete", self.shared.path.display());
         }
-        *state = JournalState::Whole;
+        *state = JournalState::Working;
     }
 
-    fn broken(&mut self, error: &io::Error) {
-        // A part of a frame may stand at the end of the file.
-        (self.open, self.behind, self.unsynced) = (None, true, false);
-        let pause = self.retry.map_or(FIRST_RETRY, |retry| (retry.pause * 2).min(LAST_RETRY));
+    fn mark_failing(&mut self, error: &io::Error) {
+        // The file must be rewritten: it may end with a part of a frame.
+        (self.open, self.incomplete, self.unsynced) = (None, true, false);
+        let pause = self.retry.map_or(MIN_RETRY_DELAY, |retry| (retry.pause * 2).min(MAX_RETRY_DELAY));
         self.retry = Some(Retry { at: Instant::now() + pause, pause });
         let mut state = lock(&self.shared.state);
         let since = match &*state {
-            JournalState::Broken { since, .. } => *since,
-            JournalState::Whole => {
+            JournalState::Failing { since, .. } => *since,
+            JournalState::Working => {
                 let path = self.shared.path.display();
-                tracing::error!("the state cannot be written to {path}: {error}; apps run on, and it is tried again");
+                tracing::error!(
+                    "the state cannot be written to {path}: {error}; the apps run on, and it is tried again"
+                );
                 clock::epoch_ms()
             }
         };
         let words = error.to_string();
         let error = words.split(" (os error").next().unwrap_or(&words).to_owned();
-        *state = JournalState::Broken { error, since };
+        *state = JournalState::Failing { error, since };
     }
 }

@@ -1,4 +1,4 @@
-//! One check: a connection, and for HTTP one request; or a command. Of an HTTP answer only the status is read.
+//! A single health check: a connection, and for HTTP one request; or a command. Only the status of an HTTP answer counts.
 
 use std::time::Duration;
 
@@ -9,84 +9,84 @@ use crate::cluster::{Cluster, OwnConnection, Unreachable};
 use crate::protocol::Run;
 use crate::supervisor::Fault;
 
-/// A longer line is no status.
-const LONGEST_LINE: usize = 4 << 10;
-/// More behind it is not read, and not for longer.
-const LONGEST_REST: u64 = 64 << 10;
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Bytes of the first line that are read at most: a status line is shorter.
+const MAX_LINE: usize = 4 << 10;
+/// Bytes after the first line that are read at most.
+const MAX_REST: u64 = 64 << 10;
+/// How long the rest of an answer is read at most.
+const REST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a check came to, if not that all is well.
+/// Why a check was not passed.
 #[derive(Debug)]
-pub(crate) enum Trouble {
-    /// This is wrong, in a few words.
+pub(crate) enum CheckError {
+    /// The check failed with this fault.
     Fault(Fault),
-    /// It could not be asked, which says nothing about it.
-    Unasked,
+    /// The run could not be checked at this moment, which says nothing about its health.
+    NotChecked,
 }
 
-impl From<Unreachable> for Trouble {
-    fn from(why: Unreachable) -> Trouble {
+impl From<Unreachable> for CheckError {
+    fn from(why: Unreachable) -> CheckError {
         match why {
-            Unreachable::NotNow => Trouble::Unasked,
-            Unreachable::Nowhere => Trouble::Fault(Fault::Own(why.to_string())),
-            // It may well serve all the same.
+            Unreachable::NotNow => CheckError::NotChecked,
+            Unreachable::Nowhere => CheckError::Fault(Fault::Own(why.to_string())),
+            // The run may serve its clients all the same.
             Unreachable::Shared | Unreachable::Elsewhere | Unreachable::ByHash | Unreachable::Failed(_) => {
-                Trouble::Fault(Fault::Unattributed(why.to_string()))
+                CheckError::Fault(Fault::Unattributed(why.to_string()))
             }
         }
     }
 }
 
-/// What a run is asked again and again.
-pub(crate) enum Question {
-    /// Whether somebody listens there.
+/// A check of a run that is made repeatedly. The `cluster` is that of the run's app, if the app has one.
+pub(crate) enum HealthCheck {
+    /// A connection to this address is accepted.
     Tcp { cluster: Option<Cluster>, address: String },
-    /// A request to this address.
+    /// A GET request for this path at this address succeeds.
     Http { cluster: Option<Cluster>, address: String, path: String },
-    /// A request over a connection of its own.
+    /// A GET request over a connection that is passed to this run alone succeeds.
     Own { cluster: Option<Cluster>, run: Run, path: String },
-    /// A command.
+    /// A command exits with code 0.
     Exec(Box<Exec>),
 }
 
-impl Question {
-    /// Asks a run how it is, and waits so long for an answer.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub(crate) async fn ask(&mut self, limit: Duration) -> Result<(), Trouble> {
-        if let Ok(answer) = tokio::time::timeout(limit, self.answer()).await {
-            return answer;
+impl HealthCheck {
+    /// Makes the check once; it fails if it takes longer than `limit`.
+    pub(crate) async fn run(&mut self, limit: Duration) -> Result<(), CheckError> {
+        if let Ok(result) = tokio::time::timeout(limit, self.run_without_limit()).await {
+            return result;
         }
         let limit = limit.as_millis();
-        Err(Trouble::Fault(match self {
-            Question::Tcp { .. } | Question::Http { .. } => Fault::Unattributed(format!("no answer in {limit} ms")),
-            Question::Own { .. } => Fault::Own(format!("no answer in {limit} ms")),
-            Question::Exec(exec) => Fault::Unattributed(format!("`{}` did not end in {limit} ms", exec.name())),
+        Err(CheckError::Fault(match self {
+            HealthCheck::Tcp { .. } | HealthCheck::Http { .. } => {
+                Fault::Unattributed(format!("no answer in {limit} ms"))
+            }
+            HealthCheck::Own { .. } => Fault::Own(format!("no answer in {limit} ms")),
+            HealthCheck::Exec(exec) => Fault::Unattributed(format!("`{}` did not end in {limit} ms", exec.name())),
         }))
     }
 
-    async fn answer(&mut self) -> Result<(), Trouble> {
-        let of_somebody = |fault| Trouble::Fault(Fault::Unattributed(fault));
+    async fn run_without_limit(&mut self) -> Result<(), CheckError> {
+        let unattributed = |fault| CheckError::Fault(Fault::Unattributed(fault));
         match self {
-            Question::Tcp { cluster, address } => {
-                connect(cluster.as_ref(), address).await.map(drop).map_err(of_somebody)
+            HealthCheck::Tcp { cluster, address } => {
+                connect(cluster.as_ref(), address).await.map(drop).map_err(unattributed)
             }
-            Question::Http { cluster, address, path } => {
-                let call = connect(cluster.as_ref(), address).await.map_err(of_somebody)?;
-                get(call, address, path).await.map_err(of_somebody)
+            HealthCheck::Http { cluster, address, path } => {
+                let connection = connect(cluster.as_ref(), address).await.map_err(unattributed)?;
+                get(connection, address, path).await.map_err(unattributed)
             }
-            Question::Own { cluster, run, path } => {
+            HealthCheck::Own { cluster, run, path } => {
                 let cluster = cluster.as_ref().ok_or(Unreachable::Nowhere)?;
-                let call = cluster.probe(*run).await?;
-                get(call, "localhost", path).await.map_err(|fault| Trouble::Fault(Fault::Own(fault)))
+                let connection = cluster.probe(*run).await?;
+                get(connection, "localhost", path).await.map_err(|fault| CheckError::Fault(Fault::Own(fault)))
             }
-            Question::Exec(exec) => exec.ask().await.map_err(of_somebody),
+            HealthCheck::Exec(exec) => exec.run().await.map_err(unattributed),
         }
     }
 }
 
-/// The cluster of the app, if it has one, knows which connections are our own.
+/// Connects by way of the app's cluster, if it has one: the cluster then knows that the connection is a probe.
 async fn connect(cluster: Option<&Cluster>, address: &str) -> Result<OwnConnection, String> {
     let connected = match cluster {
         Some(cluster) => cluster.connect(address).await,
@@ -95,14 +95,14 @@ async fn connect(cluster: Option<&Cluster>, address: &str) -> Result<OwnConnecti
     connected.map_err(|error| format!("{address}: {error}"))
 }
 
-/// A status from 200 to 399 is good, as in Kubernetes. Its line is all there is to wait for: behind it there may be an
-/// answer without an end, or a server that keeps its connections open.
-async fn get(mut call: OwnConnection, host: &str, path: &str) -> Result<(), String> {
+/// Sends a GET request. A status from 200 to 399 passes, as in Kubernetes. Only the status line is waited for: the answer
+/// may have no end, or the server may keep the connection open.
+async fn get(mut connection: OwnConnection, host: &str, path: &str) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("GET {path}: {error}");
     let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: pmr\r\nConnection: close\r\n\r\n");
-    call.stream.write_all(request.as_bytes()).await.map_err(failed)?;
-    let head = first_line(&mut call).await;
-    tokio::task::spawn_local(tokio::time::timeout(PATIENCE, read_out(call)));
+    connection.stream.write_all(request.as_bytes()).await.map_err(failed)?;
+    let head = first_line(&mut connection).await;
+    tokio::task::spawn_local(tokio::time::timeout(REST_TIMEOUT, read_rest(connection)));
     match status(head.as_ref().map_or(&[], Vec::as_slice)) {
         Some(200..=399) => Ok(()),
         Some(status) => Err(format!("GET {path}: status {status}")),
@@ -110,28 +110,29 @@ async fn get(mut call: OwnConnection, host: &str, path: &str) -> Result<(), Stri
     }
 }
 
-/// What comes before the first line ends, or all that comes.
-async fn first_line(call: &mut OwnConnection) -> std::io::Result<Vec<u8>> {
+/// Reads until there is a whole line, or [`MAX_LINE`] bytes, or the end of the stream. May contain bytes of later lines.
+async fn first_line(connection: &mut OwnConnection) -> std::io::Result<Vec<u8>> {
     let mut line = Vec::new();
-    while !line.contains(&b'\n') && line.len() < LONGEST_LINE {
-        if call.stream.read_buf(&mut line).await? == 0 {
+    while !line.contains(&b'\n') && line.len() < MAX_LINE {
+        if connection.stream.read_buf(&mut line).await? == 0 {
             break;
         }
     }
     Ok(line)
 }
 
-/// Reads the rest of an answer that is not long, so that the server is not told that its client has gone.
-async fn read_out(mut call: OwnConnection) {
-    let mut rest = (&mut call.stream).take(LONGEST_REST);
-    // It says nothing about the server any more.
+/// Reads the rest of an answer, up to [`MAX_REST`] bytes: if the connection were closed before, the server might log that
+/// its client went away.
+async fn read_rest(mut connection: OwnConnection) {
+    let mut rest = (&mut connection.stream).take(MAX_REST);
+    // The result does not matter: the check has its status already.
     let _ = tokio::io::copy(&mut rest, &mut tokio::io::sink()).await;
 }
 
-/// The status of an answer that has begun with a whole first line.
+/// The status of an answer whose first line is complete; `None` if it is no HTTP answer.
 fn status(answer: &[u8]) -> Option<u16> {
     let mut response = httparse::Response::new(&mut []);
-    // It is known even if headers are missing or there is no room for them.
+    // An error does not matter: headers may be missing, and the parser has no room for them. The status is set before.
     let _ = response.parse(answer);
     response.code
 }
@@ -141,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_status_is_read() {
+    fn the_status_is_read_from_the_first_line() {
         assert_eq!(status(b"HTTP/1.1 204 No Content\r\n\r\n"), Some(204));
         assert_eq!(status(b"HTTP/1.0 503\r\n"), Some(503));
         assert_eq!(status(b"HTTP/1.0 204\nX: y\n"), Some(204));
@@ -150,33 +151,33 @@ mod tests {
         }
     }
 
-    /// What is made of a server that says these parts, one by one, and then keeps the connection open.
-    fn asked(parts: &'static [&'static str]) -> Result<(), Trouble> {
+    /// The result of a check of a server that sends these parts, one by one, and then keeps the connection open.
+    fn check(parts: &'static [&'static str]) -> Result<(), CheckError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         tokio::task::LocalSet::new().block_on(&runtime, async {
             let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = server.local_addr().unwrap().to_string();
-            let (over, done) = tokio::sync::oneshot::channel::<()>();
+            let (end, ended) = tokio::sync::oneshot::channel::<()>();
             tokio::task::spawn_local(async move {
                 let (mut client, _) = server.accept().await.unwrap();
                 for part in parts {
                     client.write_all(part.as_bytes()).await.unwrap();
                     tokio::task::yield_now().await;
                 }
-                let _ = done.await;
+                let _ = ended.await;
             });
-            let mut question = Question::Http { cluster: None, address, path: "/up".into() };
-            let answer = question.ask(Duration::from_secs(60)).await;
-            drop(over);
-            answer
+            let mut check = HealthCheck::Http { cluster: None, address, path: "/up".into() };
+            let result = check.run(Duration::from_secs(60)).await;
+            drop(end);
+            result
         })
     }
 
     #[test]
-    fn an_answer_without_an_end_is_an_answer() {
-        assert!(asked(&["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"]).is_ok());
-        assert!(asked(&["HTT", "P/1.1 20", "0 OK\r", "\n\r\n", "and so on"]).is_ok());
-        let Err(Trouble::Fault(fault)) = asked(&["HTTP/1.1 500 Oops\r\n\r\n", "and so on"]) else { panic!() };
+    fn a_check_does_not_wait_for_the_end_of_the_answer() {
+        assert!(check(&["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"]).is_ok());
+        assert!(check(&["HTT", "P/1.1 20", "0 OK\r", "\n\r\n", "and so on"]).is_ok());
+        let Err(CheckError::Fault(fault)) = check(&["HTTP/1.1 500 Oops\r\n\r\n", "and so on"]) else { panic!() };
         assert_eq!(fault, Fault::Unattributed("GET /up: status 500".into()));
     }
 }

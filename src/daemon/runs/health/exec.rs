@@ -1,13 +1,14 @@
-//! HealthChecks by command: one process each, judged by its exit code.
+//! Health checks by command: each check is one child process, judged by its exit code.
 //!
-//! It stands where the worker stands: its folder, environment, user, open-file limit, and view of files where that is
-//! its own. It has the limits of the app, but in a control group of its own (v2): what a check takes is none of the
-//! worker's, and cannot have the worker killed. It is our child and none of the worker's tree, so no stop waits for it,
-//! and while it is not reaped its process group is certainly its own.
+//! The command gets what the worker has: folder, environment, user, open-file limit, and mount namespace if the worker
+//! has its own. It has the limits of the app, but in a control group of its own (v2), so that a check takes nothing from
+//! the worker and cannot get the worker killed. The command is a child of God and does not belong to the worker's tree,
+//! so no stop of the worker waits for it. Until God reaps it, the id of its process group cannot be used by another.
 //!
-//! A check ends with its time, and when nobody wants to know any more: the task that attends to it is never aborted,
-//! it is let go of. Whatever the command left running goes too. Should we die, the kernel kills it and the keeper
-//! reaps it; what it had started itself is found by [`CHECK_VARIABLE`] and killed by the next God.
+//! The command ends when its time is over, and when the check is dropped. The task that watches the child is never
+//! aborted: dropping the check makes it kill the child, and wait for it. It also kills what the command left running. If
+//! God dies, the kernel kills the command and the keeper reaps it; the next God finds what the command had started by
+//! [`CHECK_VARIABLE`] and kills it.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -40,19 +41,19 @@ use table::CHECK_VARIABLE;
 
 /// The shell for command lines, as in Docker.
 const SHELL: &str = "/bin/sh";
-/// How often it is looked whether all that was killed in a group is gone, and how long it is waited for in between.
-const LOOKS: u32 = 50;
-const GLANCE: Duration = Duration::from_millis(10);
+/// How often to check whether a control group is empty after its processes were killed, and how long to wait in between.
+const EMPTY_CHECKS: u32 = 50;
+const EMPTY_CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A check by command: the command, and the child that runs it.
 pub(crate) struct Exec {
     check: CommandCheck,
     group: Option<Rc<Cgroup>>,
-    /// Attends to the child of the check before.
+    /// The task that watches the child of the last check.
     last: Option<JoinHandle<()>>,
 }
 
-/// What it takes to check one run by a command.
+/// Everything that is needed to check one run by a command.
 pub(crate) struct CommandCheck {
     /// The command.
     pub command: Command,
@@ -60,11 +61,11 @@ pub(crate) struct CommandCheck {
     pub spec: Arc<AppSpec>,
     /// The whole environment of the command, as `NAME=value`.
     pub env: Vec<String>,
-    /// The user it is run as, if it is another than the daemon's.
+    /// The user the command runs as, if it is another than the daemon's.
     pub account: Option<Account>,
-    /// Its limits.
+    /// Resource limits of the command.
     pub rlimits: [Rlimit; 1],
-    /// Its control group, if there is one for it.
+    /// The control group of the command, if the machine has such groups.
     pub group: Option<Cgroup>,
     /// Pid and start time (in clock ticks since boot) of the run's main process.
     pub worker: (i32, u64),
@@ -84,27 +85,28 @@ impl Exec {
         if name.chars().count() <= LONGEST { name } else { name.chars().take(LONGEST).chain("...".chars()).collect() }
     }
 
-    /// Runs the command. Dropped while it runs, it ends the command.
+    /// Runs the command once. If the future is dropped before the end, the command is killed.
     ///
     /// # Errors
-    /// How it ended, unless well, with its last words; or why it could not be started.
-    pub(crate) async fn ask(&mut self) -> Result<(), String> {
+    /// How the command ended if not with code 0, and the last line of its output; or why it could not be started.
+    pub(crate) async fn run(&mut self) -> Result<(), String> {
         let name = self.name();
         let failed = |why: &str| format!("`{name}` {why}");
         if self.last.as_ref().is_some_and(|task| !task.is_finished()) {
-            return Err(failed("does not end, though it was killed"));
+            return Err(failed("has not ended, though it was killed"));
         }
         let child = self.start().map_err(|why| failed(&why))?;
-        let (_hold, let_go) = oneshot::channel();
-        let (tell, told) = oneshot::channel();
-        self.last = Some(tokio::task::spawn_local(child.attend(let_go, tell)));
-        match told.await {
+        // Dropped with this future: `dropped` then completes.
+        let (_alive, dropped) = oneshot::channel();
+        let (result_in, result) = oneshot::channel();
+        self.last = Some(tokio::task::spawn_local(child.watch(dropped, result_in)));
+        match result.await {
             Ok((Some(Ended::Code(0)), _)) => Ok(()),
             Ok((ended, output)) => {
                 let how = in_words(table::exit(ended, None));
                 Err(output.last_line().map_or_else(|| failed(&how), |line| failed(&format!("{how}: {line}"))))
             }
-            Err(_) => Err(failed("was not seen to its end")),
+            Err(_) => Err(failed("could not be waited for")),
         }
     }
 
@@ -114,7 +116,7 @@ impl Exec {
         let rules = &self.check.spec.confinement;
         let isolated = rules.private_tmp || !rules.read_only_paths.is_empty();
         let worker =
-            isolated.then(|| pidfd::reopen(self.check.worker.0, self.check.worker.1).ok_or("has no worker any more"));
+            isolated.then(|| pidfd::reopen(self.check.worker.0, self.check.worker.1).ok_or("has no worker to check"));
         let worker = worker.transpose()?;
         let in_words = |error: std::io::Error| format!("cannot be run: {error}");
         let null = File::open("/dev/null").map_err(in_words)?;
@@ -148,10 +150,10 @@ impl Exec {
         let spawned = spawned.map_err(|failure| format!("cannot be run: {failure}"))?;
         killpoint::pass("checking");
         let child = Child::new(spawned.pid, spawned.pidfd, output, self.group.clone());
-        child.map_err(|error| format!("cannot be attended to: {error}"))
+        child.map_err(|error| format!("cannot be watched: {error}"))
     }
 
-    /// The file to execute, and what it sees as its name and arguments.
+    /// The file to execute and its `argv`.
     fn command_line(&self) -> Result<(PathBuf, Vec<String>), String> {
         match &self.check.command {
             Command::Line(line) => Ok((SHELL.into(), vec!["sh".to_owned(), "-c".to_owned(), line.clone()])),
@@ -165,20 +167,22 @@ impl Exec {
     }
 }
 
-/// A check under way.
+/// The process that runs the command.
 struct Child {
     pid: i32,
+    /// Its pidfd, readable once the process has ended.
     process: AsyncFd<OwnedFd>,
-    said: pipe::Receiver,
+    /// The read end of its standard output and standard error.
+    output: pipe::Receiver,
     group: Option<Rc<Cgroup>>,
 }
 
 impl Child {
-    /// One that cannot be attended to is killed.
+    /// Prepares to watch the process; if that fails, the process is killed and reaped.
     fn new(pid: i32, process: OwnedFd, output: OwnedFd, group: Option<Rc<Cgroup>>) -> std::io::Result<Child> {
-        let attended = pidfd::watch(process).and_then(|process| Ok((process, pipe::Receiver::from_owned_fd(output)?)));
-        match attended {
-            Ok((process, said)) => Ok(Child { pid, process, said, group }),
+        let watched = pidfd::watch(process).and_then(|process| Ok((process, pipe::Receiver::from_owned_fd(output)?)));
+        match watched {
+            Ok((process, output)) => Ok(Child { pid, process, output, group }),
             Err(error) => {
                 kill_tree(pid);
                 reap::reap(pid);
@@ -187,49 +191,51 @@ impl Child {
         }
     }
 
-    /// Sees it to its end, which comes when it is let go of at the latest, and tells of it.
-    async fn attend(mut self, let_go: oneshot::Receiver<()>, tell: oneshot::Sender<(Option<Ended>, Output)>) {
+    /// Waits for the end of the process, and kills it when the check is dropped. Then kills what it left running, reaps it,
+    /// and sends how it ended and its output.
+    async fn watch(mut self, dropped: oneshot::Receiver<()>, result: oneshot::Sender<(Option<Ended>, Output)>) {
         let mut output = Output::default();
         tokio::select! {
-            // An error means that nobody can wait for it: it is ended.
+            // After an error the end cannot be waited for: the process is killed below.
             _ = self.process.readable() => {}
-            _ = let_go => kill_tree(self.pid),
-            () = output.gather(&mut self.said) => {}
+            _ = dropped => kill_tree(self.pid),
+            () = output.read_all(&mut self.output) => {}
         }
-        self.end_group();
+        self.kill_group();
         let _ = self.process.readable().await;
-        output.finish(&self.said);
+        output.read_rest(&self.output);
         let ended = reap::reap_if_ended(self.pid);
-        self.group_is_empty().await;
-        // Who asked may have gone.
-        let _ = tell.send((ended, output));
+        self.wait_for_empty_group().await;
+        // Fails if the check was dropped.
+        let _ = result.send((ended, output));
     }
 
-    /// Ends what the command left running.
-    fn end_group(&self) {
-        // There may be nobody left.
+    /// Kills what the command left running.
+    fn kill_group(&self) {
+        // Fails if no process is left.
         let _ = tree::signal_group(self.pid, libc::SIGKILL);
         if let Some(group) = &self.group {
             group.kill_each();
         }
     }
 
-    /// Who was killed in a group may be in it for a moment: it could not be removed.
-    async fn group_is_empty(&self) {
+    /// Waits until the control group is empty, since it can be removed only then. A killed process stays in it for a
+    /// moment.
+    async fn wait_for_empty_group(&self) {
         let Some(group) = &self.group else { return };
-        for _ in 0..LOOKS {
+        for _ in 0..EMPTY_CHECKS {
             if group.procs().is_empty() {
                 return;
             }
-            tokio::time::sleep(GLANCE).await;
+            tokio::time::sleep(EMPTY_CHECK_INTERVAL).await;
         }
     }
 }
 
-/// Also what has left its process group, as far as it can be found.
+/// Kills the process, its descendants, also those that left its process group, and the rest of its group.
 fn kill_tree(pid: i32) {
     for pid in tree::descendants(&[pid]) {
-        // It may have ended in this very moment.
+        // Fails if the process has ended meanwhile.
         let _ = tree::signal(pid, libc::SIGKILL);
     }
     let _ = tree::signal_group(pid, libc::SIGKILL);

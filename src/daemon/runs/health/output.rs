@@ -1,5 +1,5 @@
-//! What a check by command says: its last words are kept, the rest is read and forgotten, so that it can neither block
-//! for want of a reader nor fill our memory.
+//! The output of a check by command. Its end is kept for messages. The rest is read and dropped, so that the command does
+//! not block on a full pipe and the daemon's memory does not grow.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -12,39 +12,42 @@ use tokio::net::unix::pipe;
 const KEPT: usize = 4096;
 /// Bytes read at a time.
 const CHUNK: usize = 8192;
-/// So much is read as it comes. Who says more waits for us now and then, and we stay free for others.
-const FREELY: usize = 64 << 10;
-/// The wait.
-const BREATH: Duration = Duration::from_millis(1);
-/// A line in a message has so many characters at most.
-const LONGEST_LINE: usize = 200;
+/// Bytes that are read without a pause. After them there is a [`PAUSE`] after each chunk, so that a command with endless
+/// output does not keep God's thread busy.
+const BYTES_WITHOUT_PAUSE: usize = 64 << 10;
+const PAUSE: Duration = Duration::from_millis(1);
+/// Characters of a line in a message at most.
+const MAX_LINE: usize = 200;
 
-/// The end of what was said.
+/// The end of the output.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
+    /// The last [`KEPT`] bytes.
     kept: Vec<u8>,
+    /// Bytes read so far.
     total: usize,
 }
 
 impl Output {
-    /// Reads and never comes to an end: who ends it knows when there is enough. May be dropped at any time.
-    pub(crate) async fn gather(&mut self, from: &mut pipe::Receiver) {
+    /// Reads the output. Never completes, also not at the end of the stream: the caller drops it when the command has
+    /// ended. May be dropped at any time.
+    pub(crate) async fn read_all(&mut self, from: &mut pipe::Receiver) {
         let mut chunk = vec![0; CHUNK];
         while let Ok(count @ 1..) = from.read(&mut chunk).await {
             self.keep(&chunk[..count]);
-            if self.total > FREELY {
-                tokio::time::sleep(BREATH).await;
+            if self.total > BYTES_WITHOUT_PAUSE {
+                tokio::time::sleep(PAUSE).await;
             }
         }
         std::future::pending::<()>().await;
     }
 
-    /// Reads what is there, of an output that nobody adds to any more. The runtime may not have seen yet that there is
-    /// something, so it is not asked.
-    pub(crate) fn finish(&mut self, from: impl AsFd) {
+    /// Reads what is left in the pipe after the command has ended. Reads directly, since the runtime may not have noticed
+    /// yet that the pipe is readable.
+    pub(crate) fn read_rest(&mut self, from: impl AsFd) {
         let mut chunk = vec![0; CHUNK];
-        // A pipe holds no more; somebody who escaped might go on for ever.
-        for _ in 0..=FREELY / CHUNK {
+        // Bounded by the size of a pipe, since a process that was not killed might write without an end.
+        for _ in 0..=BYTES_WITHOUT_PAUSE / CHUNK {
             match rustix::io::read(&from, &mut *chunk) {
                 Ok(count @ 1..) => self.keep(&chunk[..count]),
                 Err(Errno::INTR) => {}
@@ -60,11 +63,11 @@ impl Output {
         self.kept.drain(..surplus);
     }
 
-    /// The last line that says something, fit to be shown.
+    /// The last line that is not blank, without control characters, cut to [`MAX_LINE`] characters.
     pub(crate) fn last_line(&self) -> Option<String> {
         let text = String::from_utf8_lossy(&self.kept);
         let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
-        Some(line.chars().filter(|c| !c.is_control()).take(LONGEST_LINE).collect())
+        Some(line.chars().filter(|c| !c.is_control()).take(MAX_LINE).collect())
     }
 }
 
@@ -72,30 +75,30 @@ impl Output {
 mod tests {
     use super::*;
 
-    fn said(parts: &[&[u8]]) -> Output {
+    fn output_of(parts: &[&[u8]]) -> Output {
         let mut output = Output::default();
         parts.iter().for_each(|part| output.keep(part));
         output
     }
 
     #[test]
-    fn the_last_line_is_kept_of_however_much() {
-        assert_eq!(said(&[]).last_line(), None);
-        assert_eq!(said(&[b" \n\n"]).last_line(), None);
-        assert_eq!(said(&[b"first\nno resp", b"onse \r\n\n"]).last_line().as_deref(), Some("no response"));
-        assert_eq!(said(&[b"\x1b[31mred\x1b[0m \xff"]).last_line().as_deref(), Some("[31mred[0m \u{fffd}"));
+    fn the_last_line_is_kept_of_any_amount_of_output() {
+        assert_eq!(output_of(&[]).last_line(), None);
+        assert_eq!(output_of(&[b" \n\n"]).last_line(), None);
+        assert_eq!(output_of(&[b"first\nno resp", b"onse \r\n\n"]).last_line().as_deref(), Some("no response"));
+        assert_eq!(output_of(&[b"\x1b[31mred\x1b[0m \xff"]).last_line().as_deref(), Some("[31mred[0m \u{fffd}"));
         let much = vec![b'x'; 1 << 20];
-        let output = said(&[&much, b"\nthe end"]);
+        let output = output_of(&[&much, b"\nthe end"]);
         assert_eq!((output.kept.len(), output.last_line().as_deref()), (KEPT, Some("the end")));
-        assert_eq!(said(&[&much]).last_line().map(|line| line.len()), Some(LONGEST_LINE));
+        assert_eq!(output_of(&[&much]).last_line().map(|line| line.len()), Some(MAX_LINE));
     }
 
     #[test]
-    fn what_is_there_is_read_and_more_is_not_waited_for() {
+    fn the_rest_is_read_without_waiting_for_more() {
         let (reader, writer) = crate::os::process::spawn::output_pipe().unwrap();
         rustix::io::write(&writer, b"so far").unwrap();
         let mut output = Output::default();
-        output.finish(&reader);
+        output.read_rest(&reader);
         assert_eq!(output.last_line().as_deref(), Some("so far"));
     }
 }

@@ -1,5 +1,5 @@
-//! What a God must find out about runs that began before him: ends that nobody told of, children that are the keeper's
-//! no more, processes that were never written down.
+//! What a God must find out about runs that an earlier God started: ends that were not reported to any God, processes
+//! whose parent is no longer the keeper, and processes that are in no record.
 
 use super::{CHECK_VARIABLE, LiveRun, RUN_VARIABLE, RunTable};
 use crate::keeper::Records;
@@ -7,33 +7,35 @@ use crate::os::process::{pidfd, proc, tree};
 use crate::protocol::Run;
 use crate::supervisor::Input;
 
-/// Key of the record of who has children of ours beside the keeper.
+/// Key of the record with the pids in `RunTable::parents` other than the keeper's.
 const PARENTS: &str = "parents";
 
 impl RunTable {
-    /// Runs whose last process ended unseen.
-    pub fn emptied_unseen(&mut self) -> Vec<Input> {
-        self.adopt();
+    /// Runs whose last process ended without a report. The main process was reaped by an earlier God.
+    pub fn unreported_tree_exits(&mut self) -> Vec<Input> {
+        self.find_orphans();
         let exited: Vec<Run> = self.runs.iter().filter(|(_, live)| live.exited).map(|(run, _)| *run).collect();
-        exited.into_iter().filter_map(|run| self.emptied(run)).collect()
+        exited.into_iter().filter_map(|run| self.tree_exited(run)).collect()
     }
 
-    /// Main processes that are not there any more, though nobody told of their end.
+    /// Pids of main processes that do not exist any more, though no end was reported. A zombie of the keeper does not
+    /// count, since the keeper will report its end.
     #[must_use]
-    pub fn gone_unseen(&self) -> Vec<i32> {
-        let is_there = |live: &LiveRun| live.stat().is_some_and(|stat| !stat.is_zombie() || stat.parent == self.keeper);
-        let gone = self.runs.values().filter(|live| !live.exited && !is_there(live));
-        gone.map(|live| live.pid).collect()
+    pub fn unreported_exits(&self) -> Vec<i32> {
+        let exists = |live: &LiveRun| live.stat().is_some_and(|stat| !stat.is_zombie() || stat.parent == self.keeper);
+        let ended = self.runs.values().filter(|live| !live.exited && !exists(live));
+        ended.map(|live| live.pid).collect()
     }
 
-    /// Finds out whose the children of keepers that died are now: of whom they were known to be, of the parents of main
-    /// processes, and if the last keeper has died (`orphaned`), of the present one's parent, for he was the last one's
-    /// child, too. To be called before any end is looked into: what a main process left behind is found there.
-    pub fn find_parents(&mut self, records: &Records, orphaned: bool) {
+    /// Finds the processes that adopted the children of keepers that died: those in the record, the parents of main
+    /// processes, and if the last keeper has died (`keeper_died`) the parent of the present keeper, which was a child of
+    /// the last keeper, too. Must be called before any end is handled: survivors of a main process are found among the
+    /// children of these parents.
+    pub fn find_parents(&mut self, records: &Records, keeper_died: bool) {
         let known = records.get(PARENTS).and_then(|json| serde_json::from_str::<Vec<i32>>(json).ok());
         self.parents.extend(known.into_iter().flatten());
         let of_mains = self.mains.keys().filter_map(|pid| Some(proc::stat(*pid)?.parent));
-        let of_keeper = orphaned.then(|| proc::stat(self.keeper).map(|stat| stat.parent)).flatten();
+        let of_keeper = keeper_died.then(|| proc::stat(self.keeper).map(|stat| stat.parent)).flatten();
         let found: Vec<i32> = of_mains.chain(of_keeper).collect();
         self.parents.extend(found);
         let others: Vec<&i32> = self.parents.iter().filter(|parent| **parent != self.keeper).collect();
@@ -43,50 +45,50 @@ impl RunTable {
         }
     }
 
-    /// Watches main processes whose parent is not the keeper: nobody else will tell us of their ends.
-    pub fn watch_strangers(&self) {
+    /// Watches the main processes whose parent is not the keeper, since the keeper does not report their ends.
+    pub fn watch_foreign_children(&self) {
         let parent = |pid: &i32| proc::stat(*pid).map(|stat| stat.parent);
-        let strangers = self.mains.keys().filter(|pid| parent(pid).is_some_and(|parent| parent != self.keeper));
-        strangers.for_each(|pid| self.watch(*pid));
+        let foreign = self.mains.keys().filter(|pid| parent(pid).is_some_and(|parent| parent != self.keeper));
+        foreign.for_each(|pid| self.watch(*pid));
     }
 
-    /// The keeper died, and nobody takes his place: who looked after his children is found, and all ends are for us to
-    /// notice from now on.
-    pub fn go_alone(&mut self) {
-        self.alone = true;
+    /// The keeper died and could not be replaced. The process that adopted its children is found (it adopted God, too),
+    /// and all main processes are watched from now on.
+    pub fn continue_without_keeper(&mut self) {
+        self.without_keeper = true;
         self.parents.extend(proc::stat(self.god).map(|god| god.parent));
-        self.watch_strangers();
+        self.watch_foreign_children();
     }
 
-    /// Tells the end of a process that is no child of the keeper's.
+    /// Reports the end of a process that is no child of the keeper to God.
     pub(crate) fn watch(&self, pid: i32) {
         let ends = self.ends.clone();
         match pidfd::open(pid).and_then(pidfd::watch) {
             // Ends with the process.
             Ok(process) => drop(tokio::task::spawn_local(async move {
-                // Nobody hears it any more once God has ended.
+                // Fails once God has ended.
                 let _ = ends.send((pid, pidfd::ended(&process).await));
             })),
-            // It has ended this very moment.
+            // The process has ended already.
             Err(_) => drop(ends.send((pid, None))),
         }
     }
 
-    /// Children of the keeper, or of who has adopted them, that carry a mark of ours, and their runs, but for those that
-    /// are known.
+    /// Processes whose environment names a run of this lineage that is not in the table: pid and run.
     #[must_use]
-    pub fn marked(&self) -> Vec<(i32, Run)> {
-        self.bearers(RUN_VARIABLE).filter(|(_, run)| !self.runs.contains_key(run)).collect()
+    pub fn of_unknown_runs(&self) -> Vec<(i32, Run)> {
+        self.with_mark(RUN_VARIABLE).filter(|(_, run)| !self.runs.contains_key(run)).collect()
     }
 
-    /// What is left of checks of a God before: processes that outlived the command which started them, or God.
+    /// Pids of processes that health checks of an earlier God left: they outlived the command that started them, or God.
     #[must_use]
-    pub fn checks(&self) -> Vec<i32> {
-        self.bearers(CHECK_VARIABLE).map(|(pid, _)| pid).collect()
+    pub fn leftover_checks(&self) -> Vec<i32> {
+        self.with_mark(CHECK_VARIABLE).map(|(pid, _)| pid).collect()
     }
 
-    /// Children of the keeper, or of who has adopted them, that are no main process of ours and have this mark of ours.
-    fn bearers(&self, variable: &str) -> impl Iterator<Item = (i32, Run)> {
+    /// Children of `parents` that are no main process and in whose environment `variable` has a mark of this lineage: pid
+    /// and run.
+    fn with_mark(&self, variable: &str) -> impl Iterator<Item = (i32, Run)> {
         let children = self.parents.iter().flat_map(|parent| tree::children(*parent));
         let unknown = children.filter(|pid| !self.mains.contains_key(pid));
         let prefix = format!("{variable}={}.", self.lineage);

@@ -1,58 +1,61 @@
-//! Whose the processes are that come to the keeper as orphans: what a program starts may leave its tree, and no run.
+//! Finds the run of each orphan that the keeper has adopted. A process that a program started may leave the program's
+//! tree, but it still belongs to the run.
 
 use super::{RUN_VARIABLE, RunTable};
 use crate::os::cgroup::Membership;
 use crate::os::process::{proc, tree};
 use crate::protocol::Run;
 
-/// How often the keeper's children are looked at, at most, where they come and go all the time.
-const LOOKS: u32 = 16;
+/// How often the keeper's children are listed at most, in case they start and end all the time.
+const MAX_PASSES: u32 = 16;
 
 impl RunTable {
-    /// Finds out whose the children are that came to the keeper as orphans.
-    pub(crate) fn adopt(&mut self) {
+    /// Looks through the children of the keeper for orphans that are not known yet, and finds the run of each.
+    pub(crate) fn find_orphans(&mut self) {
         let mut before = Vec::new();
-        // While one ends, its own children come to the keeper: until a look finds no others than the one before.
-        for _ in 0..LOOKS {
+        // A process that ends during a pass leaves its own children to the keeper: repeat until nothing changes.
+        for _ in 0..MAX_PASSES {
             let now: Vec<(i32, i32)> = self.parents.iter().flat_map(children).collect();
             if now == before {
                 return;
             }
-            now.iter().for_each(|(pid, parent)| self.claim(*pid, *parent));
+            now.iter().for_each(|(pid, parent)| self.assign(*pid, *parent));
             before = now;
         }
     }
 
-    fn claim(&mut self, pid: i32, parent: i32) {
-        // What ended under another parent than the keeper is that one's to bury.
+    fn assign(&mut self, pid: i32, parent: i32) {
+        // A zombie under another parent than the keeper is left out: that parent reaps it, and no end would be reported.
         if pid != self.god
             && (parent == self.keeper || proc::stat(pid).is_some_and(|stat| !stat.is_zombie()))
             && !self.mains.contains_key(&pid)
-            && !self.strays.contains_key(&pid)
-            && let Some(run) = self.owner(pid).or_else(|| self.owner_of_parting(pid))
+            && !self.orphans.contains_key(&pid)
+            && let Some(run) = self.run_of(pid).or_else(|| self.run_of_exiting(pid))
         {
-            self.strays.insert(pid, run);
+            self.orphans.insert(pid, run);
             if parent != self.keeper {
                 self.watch(pid);
             }
         }
     }
 
-    /// One on its way out has lost its memory and files already, by which it could be told, and has its children still.
-    fn owner_of_parting(&self, pid: i32) -> Option<Run> {
-        let parting = proc::stat(pid).is_some_and(|stat| stat.parting);
-        let below = parting.then(|| tree::descendants(&[pid]))?;
-        below.into_iter().skip(1).find_map(|child| self.owner(child))
+    /// The run of a process that is exiting. It has released its memory and files already, so its environment and pipes
+    /// cannot be read, but it still has its children: their run is its run.
+    fn run_of_exiting(&self, pid: i32) -> Option<Run> {
+        let exiting = proc::stat(pid).is_some_and(|stat| stat.exiting);
+        let tree = exiting.then(|| tree::descendants(&[pid]))?;
+        tree.into_iter().skip(1).find_map(|child| self.run_of(child))
     }
 
-    /// By its group, and where there is none by what was seen of trees, by session (every run leads one), by the pipe
-    /// it writes to, or by the mark in its environment. One that shed all five cannot be told.
-    fn owner(&self, pid: i32) -> Option<Run> {
+    /// The run of a process: by its control group; else by the pids in the tree when it was last collected, by its session
+    /// (the main process of each run leads one), by the pipe it writes to, or by the mark in its environment. `None` if
+    /// none of the five leads to a run.
+    fn run_of(&self, pid: i32) -> Option<Run> {
         let groups = Membership::of(pid);
         if let Some((run, _)) = self.groups.iter().find(|(_, group)| group.holds(&groups)) {
             return Some(*run);
         }
-        if let Some((run, _)) = self.runs.iter().find(|(_, live)| live.seen.contains(&pid)) {
+        if let Some((run, _)) = self.runs.iter().find(|(_, live)| live.last_tree.contains(&pid)) {
             return Some(*run);
         }
         let session = proc::stat(pid)?.session;
@@ -66,6 +69,7 @@ impl RunTable {
     }
 }
 
+/// The children of a process: pid of each, and the parent's.
 fn children(parent: &i32) -> Vec<(i32, i32)> {
     tree::children(*parent).into_iter().map(|pid| (pid, *parent)).collect()
 }

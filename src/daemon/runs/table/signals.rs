@@ -5,13 +5,13 @@ use crate::os::process::{pidfd, tree};
 use crate::protocol::Run;
 use crate::spec::signal;
 
-/// A kill is repeated until it finds no new process, in case the tree grows meanwhile; this often at most.
+/// How often [`RunTable::kill`] looks for new processes of the tree at most, in case it grows meanwhile.
 const KILL_ROUNDS: usize = 10;
 
 impl RunTable {
-    /// Sends a signal to a process of a run; after `SIGINT` also `SIGCONT`, since a paused process can act on it only
-    /// then. A main process gets it by a descriptor, which never means another process. The pid of another process of the
-    /// tree must have been looked up just now.
+    /// Sends a signal to a process of a run; after `SIGINT` also `SIGCONT`, since a stopped process can handle the signal
+    /// only once it is continued. The signal to a main process is sent by its pidfd, so it cannot go to another process
+    /// with the same pid. The pid of any other process of the tree must have been looked up just before.
     pub fn signal(&self, run: Run, pid: i32, number: i32) {
         let deliver = |number| match self.pidfd(run, pid) {
             Some(process) => pidfd::signal(process, number),
@@ -29,15 +29,15 @@ impl RunTable {
         self.kill_group(run);
         let mut killed = Vec::new();
         for _ in 0..KILL_ROUNDS {
-            // The dead stay in the tree until they are reaped.
-            let fresh: Vec<i32> = self.tree(run).into_iter().filter(|pid| !killed.contains(pid)).collect();
-            if fresh.is_empty() {
+            // Processes that were killed stay in the tree until they are reaped.
+            let new: Vec<i32> = self.tree(run).into_iter().filter(|pid| !killed.contains(pid)).collect();
+            if new.is_empty() {
                 return;
             }
-            for pid in &fresh {
+            for pid in &new {
                 self.signal(run, *pid, signal::KILL);
             }
-            killed.extend(fresh);
+            killed.extend(new);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A connection as the kernel describes it, and whether it is at rest.
+//! A connection as the kernel describes it, and whether it is idle.
 
 use std::cmp::Ordering;
 use std::net::SocketAddr;
@@ -7,41 +7,42 @@ use std::time::Duration;
 use super::netlink::{attributes, word};
 use super::{INFO, MESSAGE, address};
 
-/// A TCP socket with a peer.
+/// A connected TCP socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connection {
-    /// Our side of it.
+    /// Its address on this machine.
     pub local: SocketAddr,
-    /// The other side.
+    /// The address of the peer.
     pub peer: SocketAddr,
-    /// Where it is in its life.
+    /// Its state.
     pub state: State,
-    /// By which the processes that have it open can be told; 0 while it waits to be accepted, and after it was closed.
+    /// Inode, by which the processes that have it open are found; 0 while it waits to be accepted, and after it was
+    /// closed.
     pub inode: u64,
     /// Bytes that the program has not read.
     pub unread: u32,
     /// Bytes that the peer has not acknowledged.
     pub unsent: u32,
-    /// Since when nothing was received; from the start of the connection, if nothing was.
+    /// Time since data was last received; since the start of the connection if none was.
     pub last_received: Duration,
-    /// Since when nothing was sent, likewise.
+    /// Time since data was last sent; since the start of the connection if none was.
     pub last_sent: Duration,
-    /// Since when the peer acknowledged nothing.
+    /// Time since the last acknowledgement of the peer.
     pub last_acknowledged: Duration,
-    /// Segments with data that were received, and sent.
+    /// Numbers of segments with data that were received, and that were sent.
     pub segments: (u32, u32),
-    /// How long a round trip to the peer takes.
+    /// Duration of a round trip to the peer.
     pub round_trip: Duration,
 }
 
 /// A connection's state, as in `net/tcp_states.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
-    /// Both sides may speak.
+    /// Both sides may send.
     Established,
-    /// The peer has said all; the program has not.
+    /// The peer has ended its side; the program has not.
     CloseWait,
-    /// The program has said all, or has closed: the kernel does the rest.
+    /// The program has ended its side, or has closed the socket; the kernel does the rest.
     Closing,
     /// The handshake is not over.
     Opening,
@@ -62,11 +63,11 @@ impl State {
 }
 
 impl Connection {
-    /// Of an answer to `connections`.
+    /// Reads a message of the answer to a query.
     pub(super) fn read(message: &[u8]) -> Option<Connection> {
         let info = attributes(message.get(MESSAGE..)?).find(|(kind, _)| *kind == INFO).map(|(_, content)| content);
-        let told = |at: usize| info.and_then(|info| word(info, at)).unwrap_or(0);
-        let since = |at: usize| millis(told(at));
+        let field = |at: usize| info.and_then(|info| word(info, at)).unwrap_or(0);
+        let since = |at: usize| millis(field(at));
         Some(Connection {
             local: address(message, 4, 8)?,
             peer: address(message, 6, 24)?,
@@ -77,24 +78,25 @@ impl Connection {
             last_received: since(LAST_RECEIVED),
             last_sent: since(LAST_SENT),
             last_acknowledged: since(LAST_ACKNOWLEDGED),
-            segments: (told(RECEIVED), told(SENT)),
-            round_trip: Duration::from_micros(told(ROUND_TRIP).into()),
+            segments: (field(RECEIVED), field(SENT)),
+            round_trip: Duration::from_micros(field(ROUND_TRIP).into()),
         })
     }
 
-    /// True if nothing is under way on it: all was read and sent, our side spoke last or nobody did, and it has been
-    /// quiet for so long. It is how a connection kept alive for a next request looks, and also one whose client has not
-    /// begun, and one whose answer takes longer than this to pause and go on.
+    /// True if no request is in progress: all data was read and sent, the peer was not the last to send, and the
+    /// connection has been quiet for this long. That holds for a connection that is kept alive for a next request. It
+    /// also holds for one whose client has sent nothing yet, and for one whose answer pauses for longer than this.
     #[must_use]
     pub fn is_idle(&self, quiet: Duration) -> bool {
         let still = self.last_sent >= quiet && self.last_received >= quiet;
-        self.state == State::Established && self.unread == 0 && self.unsent == 0 && still && !self.is_asked()
+        self.state == State::Established && self.unread == 0 && self.unsent == 0 && still && !self.awaits_answer()
     }
 
-    /// True if the peer spoke last. The kernel's clock ticks every few milliseconds: on one machine an answer comes in the
-    /// same tick as its question, and the next question in the same as the answer. Then it is told by what followed: a
-    /// peer that has nothing to say acknowledges the answer some ticks later, unless it was the first on its connection.
-    fn is_asked(&self) -> bool {
+    /// True if the peer was the last to send. The kernel's clock ticks every few milliseconds. Between processes of one
+    /// machine the answer can be in the same tick as its request, and the next request in the same tick as the answer.
+    /// Then the acknowledgement decides: a peer that sends no further request acknowledges the answer some ticks later,
+    /// except for the first answer on a connection.
+    fn awaits_answer(&self) -> bool {
         match self.last_sent.cmp(&self.last_received) {
             Ordering::Less => false,
             Ordering::Greater => true,
@@ -105,20 +107,20 @@ impl Connection {
         }
     }
 
-    /// True if the program still has something to do with it.
+    /// True if the program may still use the connection.
     #[must_use]
     pub fn is_open(&self) -> bool {
         matches!(self.state, State::Established | State::CloseWait)
     }
 }
 
-/// Where in `struct tcp_info` what is: milliseconds since data was sent and received.
+/// Offsets in `struct tcp_info`: milliseconds since data was sent, was received, and since the last acknowledgement.
 const LAST_SENT: usize = 44;
 const LAST_RECEIVED: usize = 52;
 const LAST_ACKNOWLEDGED: usize = 56;
-/// Microseconds.
+/// Offset of the round trip time, in microseconds.
 const ROUND_TRIP: usize = 68;
-/// Numbers of segments with data.
+/// Offsets of the numbers of segments with data.
 const RECEIVED: usize = 152;
 const SENT: usize = 156;
 
@@ -139,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_are_told_with_their_owner_and_when_somebody_spoke() {
+    fn connections_have_an_owner_and_the_times_of_their_last_data() {
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = server.local_addr().unwrap();
         let mut client = TcpStream::connect(address).unwrap();
@@ -150,7 +152,7 @@ mod tests {
             if !found.is_empty() {
                 break found;
             }
-            assert!(start.elapsed() < Duration::from_secs(60), "it never came");
+            assert!(start.elapsed() < Duration::from_secs(60), "the connection never arrived");
             std::thread::yield_now();
         };
         assert_eq!(not_accepted.len(), 1);
@@ -171,7 +173,7 @@ mod tests {
         until("unread", &|connection| connection.unread == 8 && !connection.is_idle(Duration::ZERO));
         let mut buffer = [0; 8];
         accepted.read_exact(&mut buffer).unwrap();
-        // Long after the question there is still an answer to come.
+        // The answer is still missing long after the question.
         until("being answered", &|connection| connection.last_received > quiet * 2);
         assert!(!now().is_idle(quiet), "{:?}", now());
         accepted.write_all(b"answer").unwrap();
@@ -184,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_at_once_is_waiting_for_an_answer() {
+    fn a_connection_with_a_request_right_after_an_answer_is_not_idle() {
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = server.local_addr().unwrap();
         let (quiet, mut buffer) = (Duration::from_millis(100), [0; 8]);
@@ -221,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn quick_answers_are_seen_as_answers() {
+    fn a_connection_is_idle_after_an_answer_in_the_same_tick() {
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = server.local_addr().unwrap();
         let (quiet, mut buffer) = (Duration::from_millis(100), [0; 8]);

@@ -1,7 +1,7 @@
 //! What the kernel knows of sockets (`sock_diag`): how many connections wait in a queue, which ones a process tree has
-//! on a port, and how long nothing was said on them. Layouts are those of `linux/inet_diag.h` and `linux/unix_diag.h`.
+//! on a port, and how long they have been quiet. Layouts are those of `linux/inet_diag.h` and `linux/unix_diag.h`.
 //!
-//! Only sockets of our own network name space are seen. Asking for connections walks the kernel's whole table of them.
+//! Only sockets of the own network name space are seen. A query for connections walks the kernel's whole table of them.
 
 mod connection;
 mod netlink;
@@ -20,13 +20,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 /// A listening TCP socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// Where.
+    /// Its address.
     pub local: SocketAddr,
     /// Connections that wait to be accepted.
     pub waiting: u32,
-    /// How many may.
+    /// Most connections that may wait.
     pub backlog: u32,
-    /// User it belongs to.
+    /// Id of the user that it belongs to.
     pub user: u32,
     /// Its inode.
     pub inode: u64,
@@ -40,45 +40,47 @@ const MESSAGE: usize = 72;
 /// `INET_DIAG_INFO`: a `struct tcp_info`.
 const INFO: u16 = 2;
 
-/// Who listens on a TCP port, in both IP versions: for telling who has a port that is taken, too.
+/// The sockets that listen on a TCP port, in both IP versions. Also used to find the owner of a port that is taken.
 ///
 /// # Errors
-/// Where netlink is forbidden.
+/// If netlink is forbidden, as some containers do.
 pub fn listeners(port: u16) -> io::Result<Vec<Listener>> {
     let mut found = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
-        netlink::ask(&request(family, LISTEN, port), true, |message| found.extend(listener(message)))?;
+        netlink::query(&request(family, LISTEN, port), true, |message| found.extend(listener(message)))?;
     }
     Ok(found)
 }
 
-/// All connections whose local port this is, in both IP versions, whoever has them.
+/// All connections with this local port, in both IP versions, of all processes.
 ///
 /// # Errors
-/// Where netlink is forbidden.
+/// If netlink is forbidden, as some containers do.
 pub fn connections(port: u16) -> io::Result<Vec<Connection>> {
     let mut found = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
-        netlink::ask(&request(family, CONNECTED, port), true, |message| found.extend(Connection::read(message)))?;
+        netlink::query(&request(family, CONNECTED, port), true, |message| found.extend(Connection::read(message)))?;
     }
     Ok(found)
 }
 
-/// Those of them that one of these processes has open. A whole tree: [`super::super::process::tree::descendants`].
+/// The connections with this local port that one of these processes has open. For a whole tree pass
+/// [`super::super::process::tree::descendants`].
 ///
 /// # Errors
-/// Where netlink is forbidden.
+/// If netlink is forbidden, as some containers do.
 pub fn connections_of(processes: &[i32], port: u16) -> io::Result<Vec<Connection>> {
     let mut found = connections(port)?;
     if !found.is_empty() {
-        // Looked at afterwards: one that was accepted in between is in nobody's hands by the list, and in theirs by this.
+        // Listed after the connections. One that is accepted in between has no owner in the first list, but has one in
+        // this.
         let theirs = sockets_of(processes);
         found.retain(|connection| theirs.contains(&connection.inode));
     }
     Ok(found)
 }
 
-/// The inodes of all sockets these processes have open.
+/// The inodes of all sockets that these processes have open.
 #[must_use]
 pub fn sockets_of(processes: &[i32]) -> HashSet<u64> {
     let folders = processes.iter().flat_map(|process| fs::read_dir(format!("/proc/{process}/fd")));
@@ -86,7 +88,8 @@ pub fn sockets_of(processes: &[i32]) -> HashSet<u64> {
     targets.filter_map(|target| target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()).collect()
 }
 
-/// The same, or `None` if one of them lives and cannot be looked into.
+/// The inodes of all sockets that these processes have open; `None` if the open files of a living one may not be
+/// listed.
 #[must_use]
 pub fn sockets_if_known(processes: &[i32]) -> Option<HashSet<u64>> {
     let is_hidden = |process: &&i32| {
@@ -99,7 +102,7 @@ pub fn sockets_if_known(processes: &[i32]) -> Option<HashSet<u64>> {
 /// How many connections wait to be accepted on this listening socket, of TCP or at a Unix path.
 ///
 /// # Errors
-/// `EOPNOTSUPP`, `ENOENT` and the like if it is neither.
+/// `EOPNOTSUPP`, `ENOENT` and similar for other files.
 pub fn waiting(listening: impl AsFd) -> io::Result<u32> {
     match waiting_tcp(&listening) {
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
@@ -113,10 +116,10 @@ fn waiting_tcp(listening: impl AsFd) -> io::Result<u32> {
     word(&tcp_info(listening)?, UNACKED).ok_or(io::ErrorKind::InvalidData.into())
 }
 
-/// How long nothing has been sent on a TCP connection: since it came, if it has never been answered.
+/// How long nothing has been sent on a TCP connection: since its start, if nothing was ever sent.
 ///
 /// # Errors
-/// `EOPNOTSUPP` and the like if it is no TCP socket.
+/// `EOPNOTSUPP` and similar if the file is no TCP socket.
 pub fn unanswered_for(connection: impl AsFd) -> io::Result<Duration> {
     let silence = word(&tcp_info(connection)?, LAST_SENT).ok_or(io::ErrorKind::InvalidData)?;
     Ok(Duration::from_millis(silence.into()))
@@ -127,7 +130,7 @@ fn tcp_info(socket: impl AsFd) -> io::Result<[u8; 256]> {
     let mut info = [0; 256];
     let mut length = libc::socklen_t::try_from(info.len()).unwrap_or(0);
     let number = socket.as_fd().as_raw_fd();
-    // SAFETY: the kernel writes at most as many bytes as it is told of.
+    // SAFETY: the kernel writes at most `length` bytes, which is the size of the buffer.
     match unsafe {
         libc::getsockopt(number, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &raw mut length)
     } {
@@ -136,13 +139,13 @@ fn tcp_info(socket: impl AsFd) -> io::Result<[u8; 256]> {
     }
 }
 
-/// True if a datagram waits to be read, be it empty.
+/// True if a datagram waits to be read. It may be empty.
 pub fn has_datagrams(socket: impl AsFd) -> bool {
     let mut polled = [PollFd::new(&socket, PollFlags::IN)];
     poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
-/// The same of the listening Unix socket with this inode.
+/// How many connections wait at the listening Unix socket with this inode.
 fn waiting_unix(inode: u64) -> io::Result<u32> {
     const SHOW_QUEUE: u32 = 0x10;
     const QUEUE: u16 = 4;
@@ -153,7 +156,7 @@ fn waiting_unix(inode: u64) -> io::Result<u32> {
         body.extend(word.to_ne_bytes());
     }
     let mut waiting = None;
-    netlink::ask(&body, false, |message| {
+    netlink::query(&body, false, |message| {
         let after = message.get(16..).unwrap_or_default();
         let found = attributes(after).find(|(kind, _)| *kind == QUEUE);
         waiting = found.and_then(|(_, content)| word(content, 0));
@@ -161,10 +164,11 @@ fn waiting_unix(inode: u64) -> io::Result<u32> {
     waiting.ok_or(io::ErrorKind::InvalidData.into())
 }
 
-/// How many sockets have a peer that connected to this Unix path.
+/// Number of open connections that were accepted at this Unix path.
 #[must_use]
 pub fn connected_unix(path: &std::path::Path) -> usize {
-    // `Num RefCount Protocol Flags Type St Inode Path`; 03 is connected, and an accepted socket bears its listener's path.
+    // `Num RefCount Protocol Flags Type St Inode Path`; 03 is connected. An accepted socket has the path of its
+    // listener.
     let Ok(table) = fs::read_to_string("/proc/net/unix") else { return 0 };
     let of = path.to_string_lossy();
     let is_one = |line: &&str| {
@@ -185,9 +189,9 @@ fn request(family: i32, states: u32, port: u16) -> Vec<u8> {
     body
 }
 
-/// Where in `struct tcp_info` the queue of one that listens is.
+/// Offset in `struct tcp_info` of the number of connections in the queue, for a listening socket.
 const UNACKED: usize = 24;
-/// Where it is told since when nothing was sent, in ms.
+/// Offset in `struct tcp_info` of the time since data was last sent, in ms.
 const LAST_SENT: usize = 44;
 
 fn listener(message: &[u8]) -> Option<Listener> {
@@ -221,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_is_counted_from_both_sides() {
+    fn waiting_connections_are_counted_by_socket_and_by_port() {
         for any in ["127.0.0.1:0", "[::1]:0"] {
             let Ok(server) = TcpListener::bind(any) else { continue };
             let address = server.local_addr().unwrap();
@@ -230,7 +234,7 @@ mod tests {
             // The last packet of a handshake may be on its way.
             let start = std::time::Instant::now();
             while waiting(&server).unwrap() < 3 {
-                assert!(start.elapsed() < std::time::Duration::from_secs(60), "they never came");
+                assert!(start.elapsed() < std::time::Duration::from_secs(60), "the connections never arrived");
                 std::thread::yield_now();
             }
             let seen = listeners(address.port()).unwrap();
@@ -243,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_known_how_long_a_connection_waits_for_its_answer() {
+    fn the_time_since_the_last_answer_is_known() {
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let start = std::time::Instant::now();
         let mut client = TcpStream::connect(server.local_addr().unwrap()).unwrap();
@@ -259,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unix_queue_is_counted() {
+    fn waiting_connections_at_a_unix_path_are_counted() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.sock");
         let server = std::os::unix::net::UnixListener::bind(&path).unwrap();

@@ -1,23 +1,23 @@
-//! Asking the kernel for sockets: one request over netlink, a list of messages as the answer. Layouts are those of
+//! Requests to the kernel for sockets: one request over netlink, a list of messages as the answer. Layouts are those of
 //! `linux/netlink.h`.
 
 use std::io;
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with};
 
-/// Kind of the request and of each message of its answer: `SOCK_DIAG_BY_FAMILY` of `linux/sock_diag.h`.
+/// Type of the request and of each message of its answer: `SOCK_DIAG_BY_FAMILY` of `linux/sock_diag.h`.
 const BY_FAMILY: u16 = 20;
 const REQUEST: u16 = 0x1;
-/// All that match, not the one that is named.
+/// Requests all sockets that match, not a single one.
 const DUMP: u16 = 0x300;
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
 const HEADER: usize = 16;
-/// The kernel fills at most this much at once.
+/// Size of the buffer, in bytes. The kernel fills at most this much at once.
 const BUFFER: usize = 32 << 10;
 
-/// Asks, and hands the body of each message of the answer to `take`.
-pub(super) fn ask(body: &[u8], all: bool, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+/// Sends a request, and calls `take` with the body of each message of the answer.
+pub(super) fn query(body: &[u8], all: bool, mut take: impl FnMut(&[u8])) -> io::Result<()> {
     let flags = SocketFlags::CLOEXEC;
     let socket = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(netlink::SOCK_DIAG))?;
     let length = u32::try_from(HEADER + body.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
@@ -66,7 +66,7 @@ fn failure(message: &[u8]) -> io::Result<()> {
     }
 }
 
-/// The attributes behind a message's fixed part: kind and content.
+/// The attributes after a message's fixed part: kind and content.
 pub(super) fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(number::<2>(rest, 0).map(u16::from_ne_bytes)?);
@@ -77,12 +77,12 @@ pub(super) fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> 
     })
 }
 
-/// So many bytes from there, if there are.
+/// The `N` bytes at this offset, if there are that many.
 pub(super) fn number<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at + N)?.try_into().ok()
 }
 
-/// Four bytes as a number.
+/// The four bytes at this offset as a number.
 pub(super) fn word(bytes: &[u8], at: usize) -> Option<u32> {
     number(bytes, at).map(u32::from_ne_bytes)
 }

@@ -1,4 +1,4 @@
-//! The bit of `bpf(2)` we need: instructions, maps, loading a program. Layouts are those of `linux/bpf.h`.
+//! The part of `bpf(2)` that pmr needs: instructions, maps, loading a program. Layouts are those of `linux/bpf.h`.
 
 use std::ffi::CStr;
 use std::io;
@@ -15,11 +15,11 @@ const PROG_LOAD: libc::c_int = 5;
 pub(super) const ARRAY: u32 = 2;
 pub(super) const REUSEPORT_SOCKARRAY: u32 = 20;
 
-/// The program's kind: it chooses one of the sockets that share a port.
+/// The type of the program: it chooses one of the sockets that share a port.
 const SK_REUSEPORT: u32 = 21;
-/// It is also asked where the connections of a socket that closes are to go.
+/// The kernel also runs the program for the connections of a socket that closes.
 pub(super) const SELECT_OR_MIGRATE: u32 = 40;
-/// It is not: before Linux 5.14.
+/// The kernel does not, which is the only way before Linux 5.14.
 pub(super) const SELECT: u32 = 39;
 
 /// One instruction.
@@ -34,7 +34,7 @@ pub(super) struct Instruction {
 }
 
 impl Instruction {
-    /// If it jumps to `placeholder`, lets it jump to `offset` instead.
+    /// Replaces the jump offset `placeholder` by `offset`.
     pub(super) fn aim(&mut self, placeholder: i16, offset: i16) {
         if self.offset == placeholder {
             self.offset = offset;
@@ -85,15 +85,15 @@ struct NewProgram {
 }
 
 /// # Safety
-/// What the structure points to is valid for what the command does with it.
+/// All that the structure points to must be valid for what the command does with it.
 unsafe fn bpf<T>(command: libc::c_int, argument: &mut T) -> io::Result<i32> {
-    // SAFETY: the kernel is told the structure's size; the rest is the caller's promise.
+    // SAFETY: the size of the structure is an argument; the caller promises the rest.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(argument), size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(i32::try_from(result).unwrap_or(0)) }
 }
 
 fn file(number: i32) -> OwnedFd {
-    // SAFETY: the kernel made it just now, close-on-exec as it makes all of these.
+    // SAFETY: the kernel has just opened it, close-on-exec as all files of this call.
     unsafe { OwnedFd::from_raw_fd(number) }
 }
 
@@ -115,7 +115,7 @@ pub(super) fn new_map(called: &str, kind: u32, value_size: usize, entries: usize
 /// Sets an element, whose value has the map's size.
 pub(super) fn update(map: impl AsFd, key: u32, value: &[u8]) -> io::Result<()> {
     let mut element = element(&map, &key, value.as_ptr() as u64);
-    // SAFETY: the kernel reads a key of 4 bytes, and a value as long as that of the map: the caller made both.
+    // SAFETY: the kernel reads a key of 4 bytes, and a value of the map's size, which the caller passes.
     unsafe { bpf(MAP_UPDATE_ELEM, &mut element) }.map(drop)
 }
 
@@ -140,7 +140,7 @@ fn element(map: &impl AsFd, key: &u32, value: u64) -> Element {
     Element { map, key: std::ptr::from_ref(key) as u64, value, flags: 0 }
 }
 
-/// Has the kernel check and take a program.
+/// Loads a program, which the kernel verifies.
 pub(super) fn load(called: &str, instructions: &[Instruction], attach_type: u32) -> io::Result<OwnedFd> {
     const LICENSE: &CStr = c"MIT";
     let mut program = NewProgram {

@@ -1,16 +1,17 @@
-//! The balancer in classic BPF, for which everybody has the right: any of the sockets in rotation, by chance, or by the
+//! The balancer in classic BPF, which needs no privileges: any of the sockets in rotation, at random, or by the
 //! client's address.
 //!
-//! It names a socket by its index in the kernel's own list, so we keep a copy of that list (see [`super::Group`]). An
-//! index beyond the list leaves the choice to the kernel's hash.
+//! It chooses a socket by its index in the kernel's list, so the daemon keeps a copy of that list (see
+//! [`super::group::Group`]). For an index beyond the list the kernel's hash chooses.
 
 use std::io;
 use std::os::fd::AsFd;
 
 use libc::sock_filter;
 
+use super::deal::{Deal, Spread};
 use super::rendezvous::{FOLD, MAPPED, MIX};
-use super::{Deal, Spread, set_option};
+use super::shared::set_option;
 
 /// `SO_ATTACH_REUSEPORT_CBPF` and `SO_DETACH_REUSEPORT_BPF` of `asm-generic/socket.h`.
 const ATTACH: libc::c_int = 51;
@@ -18,18 +19,18 @@ const DETACH: libc::c_int = 68;
 /// The longest program, `BPF_MAXINSNS`.
 const LONGEST: usize = 4096;
 
-/// What the program is to do.
+/// The input of the program.
 pub(super) struct Choice<'a> {
     pub(super) spread: Spread,
-    /// The sockets are of IPv6, and may take IPv4, too.
+    /// The sockets are of IPv6, and may accept IPv4, too.
     pub(super) ipv6: bool,
-    /// From which port of the address a connection goes to itself it goes to which index.
+    /// Routes: from a source port to an index, for connections whose source and destination address are the same.
     pub(super) routes: &'a [(u16, u32)],
-    /// Among which entries the others go.
+    /// The indices among which the other connections are dealt.
     pub(super) indices: &'a [u32],
 }
 
-/// Has the group that this socket belongs to choose like this.
+/// Attaches the program for this choice to the group of this socket.
 pub(super) fn attach(member: impl AsFd, choice: &Choice<'_>) -> io::Result<()> {
     let mut lines = program(choice);
     if lines.len() > LONGEST {
@@ -39,7 +40,7 @@ pub(super) fn attach(member: impl AsFd, choice: &Choice<'_>) -> io::Result<()> {
     set_option(member, ATTACH, &libc::sock_fprog { len: length, filter: lines.as_mut_ptr() })
 }
 
-/// Leaves the choice to the kernel's hash again.
+/// Detaches the program, so that the kernel's hash chooses again.
 pub(super) fn detach(member: impl AsFd) -> io::Result<()> {
     set_option(member, DETACH, &0)
 }
@@ -66,7 +67,7 @@ fn program(choice: &Choice<'_>) -> Vec<sock_filter> {
     lines
 }
 
-/// Where a header has what: source and destination address, how many words each is long, source port.
+/// Offsets in a header: source and destination address, source port; and the length of an address in words.
 struct Layout {
     source: i32,
     destination: i32,
@@ -74,13 +75,13 @@ struct Layout {
     port: i32,
 }
 
-/// Headers without options, as those of our own packets are.
+/// Headers without options, which the daemon's own packets have.
 const VERSION4: Layout = Layout { source: 12, destination: 16, words: 1, port: 20 };
 const VERSION6: Layout = Layout { source: 8, destination: 24, words: 4, port: 40 };
-/// Stands where a jump leads to the end of these lines, until it is known how far that is.
+/// Placeholder for the distance of a jump to the end of these lines, until that is known.
 const ONWARD: u8 = u8::MAX;
 
-/// Returns the index of a connection that comes by a route; goes on for all others.
+/// Returns the index for a connection that has a route; goes on for all others.
 fn follow(ipv6: bool, routes: &[(u16, u32)]) -> Vec<sock_filter> {
     if routes.is_empty() {
         return Vec::new();
@@ -104,7 +105,7 @@ fn follow(ipv6: bool, routes: &[(u16, u32)]) -> Vec<sock_filter> {
     lines
 }
 
-/// The one for packets of IPv6, the other for those of IPv4.
+/// Runs the first lines for packets of IPv6, and the second for those of IPv4.
 fn by_version(mut of_version6: Vec<sock_filter>, of_version4: Vec<sock_filter>) -> Vec<sock_filter> {
     of_version6.push(line(libc::BPF_JMP | libc::BPF_JA, 0, 0, length(&of_version4).into()));
     let mut lines = vec![
@@ -117,7 +118,7 @@ fn by_version(mut of_version6: Vec<sock_filter>, of_version4: Vec<sock_filter>) 
     lines
 }
 
-/// Loads the source port if both addresses are the same.
+/// Loads the source port if both addresses are the same; else jumps onward.
 fn own_port(layout: &Layout) -> Vec<sock_filter> {
     let word = |at: i32, number: i32| load(offset(libc::SKF_NET_OFF, at + 4 * number));
     let compare = |number: i32| {
@@ -137,8 +138,8 @@ fn length(lines: &[sock_filter]) -> u8 {
     u8::try_from(lines.len()).unwrap_or(u8::MAX)
 }
 
-/// A number that is the same for all packets of a client's socket: from the lower part of its address and the ports,
-/// which lie at fixed places in the headers unless those have options.
+/// A number that is the same for all packets of a client's socket. It is computed from the lower part of its address
+/// and the ports, which are at fixed offsets in headers without options.
 fn client(ipv6: bool) -> Vec<sock_filter> {
     let (address, ports) = if ipv6 { (20, 40) } else { (12, 20) };
     vec![
@@ -152,7 +153,7 @@ fn client(ipv6: bool) -> Vec<sock_filter> {
     ]
 }
 
-/// A number that is the same for all that comes from one address; see [`super::rendezvous`].
+/// A number that is the same for all packets from one address; see [`super::rendezvous`].
 fn address(ipv6: bool) -> Vec<sock_filter> {
     let of_version4 = fold(MAPPED, &VERSION4);
     let mut lines = if ipv6 { by_version(fold(0, &VERSION6), of_version4) } else { of_version4 };
@@ -167,7 +168,7 @@ fn address(ipv6: bool) -> Vec<sock_filter> {
     lines
 }
 
-/// Folds the words of the source address into one, beginning with this.
+/// Folds the words of the source address into one, beginning with the word `begin`.
 fn fold(begin: u32, layout: &Layout) -> Vec<sock_filter> {
     let add = |number: i32| {
         [

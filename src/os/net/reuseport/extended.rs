@@ -1,32 +1,31 @@
-//! The balancer in eBPF: exact round robin, or by client address. It takes `CAP_BPF`.
+//! The balancer in eBPF: exact round robin, or by client address. It needs `CAP_BPF`.
 //!
-//! Four maps: a counter, the table (how many entries, then the place each leads to), the sockets by place, and the
-//! routes past the rotation (by port, to which place). A socket's place is ours to give and never changes, so the kernel's
-//! own order does not matter here. Changing the table is one write; a connection that is being placed at this instant may
-//! still see the old one. The program itself is in [`super::program`].
+//! It has four maps: a counter; the table (the number of entries, then the place that each entry stands for); the
+//! sockets by place; and the routes that bypass the rotation (from a port to a place). The daemon assigns places, and
+//! they never change, so the order of the kernel's list does not matter here. The table is changed by one write; a
+//! connection that is dealt at this instant may still see the old one. The program itself is in [`super::program`].
 
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use super::bpf;
+use super::deal::Spread;
 use super::program;
-use super::program::Maps;
-use super::routes::ROUTES;
-use super::{Spread, bpf, set_option};
+use super::program::{Maps, PLACES, ROUTES};
+use super::shared::set_option;
 
-/// How many sockets there is room for.
-pub(super) const PLACES: usize = 1024;
 /// `SO_ATTACH_REUSEPORT_EBPF` of `asm-generic/socket.h`.
 const ATTACH: libc::c_int = 52;
 
-/// The maps, which a program in the kernel works with.
+/// The program in the kernel, and its maps.
 #[derive(Debug)]
 pub(super) struct Extended {
     program: OwnedFd,
     counter: OwnedFd,
     table: OwnedFd,
     sockets: OwnedFd,
-    /// None for UDP, where no conversation has a beginning.
+    /// `None` for UDP, which has no connections.
     routes: Option<OwnedFd>,
     migrates: bool,
 }
@@ -50,7 +49,7 @@ impl Extended {
             bpf::load("pmr_balancer", &program::code(&maps, deal, attach_type == bpf::SELECT_OR_MIGRATE), attach_type)
         };
         let (program, migrates) = match load(bpf::SELECT_OR_MIGRATE) {
-            // Before Linux 5.14: it knows neither this type nor what the program then reads.
+            // Kernels before 5.14 know neither this type nor the field that the program then reads.
             Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EACCES)) => {
                 (load(bpf::SELECT)?, false)
             }
@@ -59,7 +58,7 @@ impl Extended {
         Ok(Extended { program, counter, table, sockets, routes, migrates })
     }
 
-    /// From the files another process made, under the names of [`Extended::files`]; `None` if one is missing.
+    /// Uses the files that an earlier God made, under the names of [`Extended::files`]; `None` if one is missing.
     pub(super) fn adopt(files: &mut BTreeMap<String, OwnedFd>, migrates: bool) -> Option<Extended> {
         let routes = files.remove("routes");
         let mut file = |name: &str| files.remove(name);
@@ -67,18 +66,18 @@ impl Extended {
         Some(Extended { program, counter, table, sockets, routes, migrates })
     }
 
-    /// The same with a new program, to be attached, and no routes.
+    /// The same maps with a new program, which the caller must attach, and without routes.
     pub(super) fn renewed(&self, spread: Spread) -> io::Result<Extended> {
         let [counter, table, sockets] = [&self.counter, &self.table, &self.sockets].map(OwnedFd::try_clone);
         Extended::around(spread, counter?, table?, sockets?)
     }
 
-    /// True if it knows routes.
+    /// True if the program supports routes.
     pub(super) fn has_routes(&self) -> bool {
         self.routes.is_some()
     }
 
-    /// True if it is also asked where the connections of a socket that closes are to go.
+    /// True if the kernel also runs the program for the connections of a socket that closes.
     pub(super) fn migrates(&self) -> bool {
         self.migrates
     }
@@ -94,23 +93,23 @@ impl Extended {
         files
     }
 
-    /// Has the group that this socket belongs to ask the program.
+    /// Attaches the program to the group of this socket.
     pub(super) fn attach(&self, member: impl AsFd) -> io::Result<()> {
         set_option(member, ATTACH, &self.program.as_raw_fd())
     }
 
-    /// Gives a socket, which listens already, its place.
+    /// Puts a socket, which must listen already, at a place of the socket map.
     pub(super) fn place(&self, place: u32, socket: impl AsFd) -> io::Result<()> {
         let number = u64::from(socket.as_fd().as_raw_fd().cast_unsigned());
         bpf::update(&self.sockets, place, &number.to_ne_bytes())
     }
 
-    /// Empties a place. One whose socket is closed is empty already.
+    /// Empties a place. The kernel has done so already if the socket is closed.
     pub(super) fn clear(&self, place: u32) {
         let _ = bpf::delete(&self.sockets, place);
     }
 
-    /// From now on these are the entries of the table, at most [`PLACES`].
+    /// Writes the entries of the table, at most [`PLACES`].
     pub(super) fn set_table(&self, places: &[u32]) -> io::Result<()> {
         let mut value = vec![0_u32; 1 + PLACES];
         value[0] = u32::try_from(places.len()).unwrap_or(0);
@@ -119,8 +118,8 @@ impl Extended {
         bpf::update(&self.table, 0, &bytes)
     }
 
-    /// From now on connections from these ports go to these places. Each has a slot that it keeps, so that a change is
-    /// none for the others.
+    /// Writes the routes: connections from these ports go to these places. A route keeps its slot, so a change of one
+    /// route does not touch the others.
     pub(super) fn set_routes(&self, routes: &[Option<(u16, u32)>; ROUTES]) -> io::Result<()> {
         let Some(map) = &self.routes else { return Ok(()) };
         let count = u32::try_from(routes.iter().flatten().count()).unwrap_or(0);
@@ -134,7 +133,7 @@ impl Extended {
         bpf::update(map, 0, &value)
     }
 
-    /// How many connections it has placed. 0 where there are none.
+    /// How many connections the program has dealt; 0 for UDP.
     pub(super) fn placed(&self) -> io::Result<u64> {
         bpf::look_up(&self.counter, 0)
     }

@@ -1,17 +1,19 @@
-//! Which indices of the kernel's list may be named, as sockets leave it in an order that nobody knows.
+//! Which indices of the kernel's list are reliable, when sockets leave it in an unknown order.
 //!
-//! A program can take its socket out by `shutdown` long before we hear of it, and of several that did, we never hear who
-//! was first. So a member is *sure* only while its index is known; those that are not have some of the same indices, and
-//! may be named together, but not apart. They become sure again as others leave.
+//! A program can remove its socket by `shutdown` long before the daemon notices. If several programs did, the order in
+//! which they did stays unknown. So a member is *sure* only while its index is known. The members that are not sure
+//! share a set of indices: the program in the kernel may use all of these indices together, but none of them alone.
+//! They become sure again as others leave.
 //!
-//! While `k` programs that were told to stop may take their sockets out, of `n` members those at an index up to `n - k`
-//! are safe: only the last of the list is moved, and the one at `n - k` is the last when all `k` but one are gone. After
-//! the very last it may lie beyond the list, where the kernel takes any, and any is right by then.
+//! While `k` programs that got their stop signal may remove their sockets, the indices up to `n - k` of `n` members are
+//! safe: a removal moves only the last of the list, and index `n - k` is the last after all but one of the `k` have
+//! left. After the last of them it may be beyond the list. Then the kernel chooses any socket, and any is right by
+//! then.
 
-use super::{Group, Member};
+use super::group::{Group, Member};
 
 impl Group {
-    /// Takes out members, by ascending index, that have left the kernel's list.
+    /// Removes members that have left the kernel's list, given by ascending index, and returns them.
     pub(super) fn forget(&mut self, gone: &[usize]) -> Vec<Member> {
         let stay = self.members.len() - gone.len();
         self.departures += 1;
@@ -21,14 +23,15 @@ impl Group {
         }
         let gone = gone.iter().rev().map(|at| self.members.swap_remove(*at)).collect();
         let mut unsure = self.members.iter_mut().filter(|member| !member.sure);
-        // For one alone there is but one place.
+        // If only one member is not sure, only one index is left for it.
         if let (Some(alone), None) = (unsure.next(), unsure.next()) {
             alone.sure = true;
         }
         gone
     }
 
-    /// Indices of members that are in, as far as they can be named; without any, those of all that are in, or of all.
+    /// Indices of the members for which `is_in` holds, as far as they are reliable. If there are none, the indices of
+    /// all members for which it holds, or of all members.
     pub(super) fn indices(&self, is_in: impl Fn(&Member, usize) -> bool) -> Vec<usize> {
         let all = || 0..self.members.len();
         let is_in = |index: &usize| is_in(&self.members[*index], *index);

@@ -5,46 +5,50 @@
 //!  else                                                                        ─►  table[number % count]
 //! ```
 //!
-//! The number counts connections, or is the hash of addresses and ports for what has no connections, or that of the
-//! client's address alone ([`rendezvous`](super::rendezvous)). Where anything is missing nobody is chosen, and the kernel
-//! does by its hash. Without routes, which is nearly always, they cost one look at how many there are.
+//! The number counts connections. For UDP it is the hash of addresses and ports, and with dealing by address that of
+//! the client's address alone ([`rendezvous`](super::rendezvous)). If a map or an entry is missing, the program chooses
+//! no socket, and the kernel uses its hash. Without routes, which is nearly always, they cost one read of their number.
 //!
-//! As a queue closes, its connections come here without a packet, and tell their client's address themselves.
+//! When a queue closes, the kernel runs the program for its connections without a packet. Then the client's address is
+//! read from the connection.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use super::Deal;
 use super::bpf::{Instruction, instruction};
-use super::extended::PLACES;
+use super::deal::Deal;
 use super::rendezvous::{FOLD, MAPPED, MIX};
-use super::routes::ROUTES;
 
-/// What the program works with.
+/// Most sockets in the map of sockets, and most entries in the table.
+pub(super) const PLACES: usize = 1024;
+/// Most routes at the same time.
+pub(super) const ROUTES: usize = 16;
+
+/// The maps of the program.
 pub(super) struct Maps<'a> {
     pub(super) counter: &'a OwnedFd,
     pub(super) table: &'a OwnedFd,
     pub(super) sockets: &'a OwnedFd,
-    /// None for what has no connections.
+    /// `None` for UDP.
     pub(super) routes: Option<&'a OwnedFd>,
 }
 
-/// Where a jump leads, in place of the offset until that is known.
+/// The target of a jump. It stands in place of the offset until that is known.
 #[derive(Clone, Copy)]
 #[repr(i16)]
 enum Label {
-    /// On in turn.
+    /// Deal by the table.
     Deal = i16::MAX,
-    /// The place is known, and lies at the stack's [`PLACE`].
+    /// The place is known and is on the stack at [`PLACE`].
     Select = i16::MAX - 1,
-    /// It lies there, unless the addresses say otherwise.
+    /// The place is on the stack, and is valid if both addresses are the same.
     Compare = i16::MAX - 2,
     OfVersion4 = i16::MAX - 3,
     End = i16::MAX - 4,
     /// The client's address is in the packet.
     InPacket = i16::MAX - 5,
-    /// In one of IPv4.
+    /// The client's address is in a packet of IPv4.
     InPacket4 = i16::MAX - 6,
-    /// It is folded.
+    /// The address is folded into one word.
     Mix = i16::MAX - 7,
 }
 
@@ -53,7 +57,7 @@ const ELEMENT: i16 = -4;
 const PLACE: i16 = -8;
 const HEADER: i16 = -40;
 
-/// Functions of the kernel's: `bpf_map_lookup_elem`, `bpf_skb_load_bytes`, `bpf_skb_load_bytes_relative`,
+/// Functions of the kernel: `bpf_map_lookup_elem`, `bpf_skb_load_bytes`, `bpf_skb_load_bytes_relative`,
 /// `bpf_sk_select_reuseport`.
 const LOOK_UP: i32 = 1;
 const LOAD_BYTES: i32 = 26;
@@ -63,20 +67,21 @@ const SELECT_REUSEPORT: i32 = 82;
 const PROTOCOL: i16 = 20;
 const HASH: i16 = 32;
 const MIGRATING: i16 = 48;
-/// Offset in `struct bpf_sock`: `dst_ip6`, which holds an address of IPv4, too.
+/// Offset in `struct bpf_sock`: `dst_ip6`, which also holds addresses of IPv4.
 const REMOTE_ADDRESS: i16 = 56;
 /// `ETH_P_IPV6` as it is on the wire.
 const IPV6: i32 = 0x86dd_u16.to_be() as i32;
 /// `BPF_HDR_START_NET`.
 const NETWORK_HEADER: i32 = 1;
-/// Where the addresses begin in the headers of IPv4 and IPv6, and how long both are together.
+/// Offset of the addresses in the headers of IPv4 and IPv6, and the length of both together.
 const ADDRESSES4: (i32, i32) = (12, 8);
 const ADDRESSES6: (i32, i32) = (8, 32);
-/// The same of the source address alone.
+/// Offset and length of the source address alone.
 const SOURCE4: (i32, i32) = (12, 4);
 const SOURCE6: (i32, i32) = (8, 16);
 
-/// The program for what is dealt so. `migrates`: it can be asked about a connection whose queue closes.
+/// The program that deals in this way. `migrates` is true if the kernel also runs it for connections whose queue
+/// closes.
 pub(super) fn code(maps: &Maps<'_>, how: Deal, migrates: bool) -> Vec<Instruction> {
     let mut code = Code::default();
     code.add([mov(6, 1), store_immediate(ELEMENT, 0)]);
@@ -90,16 +95,16 @@ pub(super) fn code(maps: &Maps<'_>, how: Deal, migrates: bool) -> Vec<Instructio
     code.add(map(2, maps.sockets));
     code.add([mov(3, 10), add_immediate(3, PLACE.into()), set(4, 0), call(SELECT_REUSEPORT)]);
     code.here(Label::End);
-    // SK_PASS: with what was chosen, if anything was.
+    // SK_PASS: with the chosen socket, if there is one.
     code.add([set(0, 1), exit()]);
     code.finish()
 }
 
-/// Has the place of a connection that comes by a route at [`PLACE`]; goes on for all others.
+/// Puts the place of a connection that has a route at [`PLACE`]; goes on for all others.
 fn follow(code: &mut Code, routes: &OwnedFd) {
     code.element(routes);
     code.add([jump_if(0, 0, Label::Deal), mov(8, 0), load(1, 8, 0), jump_if(1, 0, Label::Deal)]);
-    // The source port is what the TCP header begins with.
+    // The TCP header begins with the source port.
     code.add([mov(1, 6), set(2, 0), mov(3, 10), add_immediate(3, HEADER.into()), set(4, 2), call(LOAD_BYTES)]);
     code.add([jump_unless(0, 0, Label::Deal), load_half(2, 10, HEADER)]);
     for slot in 0..ROUTES {
@@ -121,13 +126,13 @@ fn follow(code: &mut Code, routes: &OwnedFd) {
     code.add([load(1, 10, HEADER), load(2, 10, HEADER + 4), jump_unless_same(1, 2, Label::Deal), jump(Label::Select)]);
 }
 
-/// Has so many bytes from an offset of the network header at [`HEADER`].
+/// Copies bytes at an offset of the network header to [`HEADER`]. Jumps to `without` if the packet is too short.
 fn header(code: &mut Code, (offset, length): (i32, i32), without: Label) {
     code.add([mov(1, 6), set(2, offset), mov(3, 10), add_immediate(3, HEADER.into()), set(4, length)]);
     code.add([set(5, NETWORK_HEADER), call(LOAD_BYTES_RELATIVE), jump_unless(0, 0, without)]);
 }
 
-/// Has the place of whom it is for at [`PLACE`].
+/// Puts the place of the chosen member at [`PLACE`].
 fn deal(code: &mut Code, maps: &Maps<'_>, how: Deal, migrates: bool) {
     code.element(maps.counter);
     code.add([jump_if(0, 0, Label::End), mov(7, 0)]);
@@ -184,7 +189,7 @@ impl Code {
         self.lines.extend(lines);
     }
 
-    /// What comes next is where this leads.
+    /// Puts the label at the next instruction.
     fn here(&mut self, label: Label) {
         self.labels.push((label, self.lines.len()));
     }
@@ -211,7 +216,7 @@ fn map(to: u8, file: &OwnedFd) -> [Instruction; 2] {
     [instruction(0x18, to, 1, 0, file.as_raw_fd()), instruction(0, 0, 0, 0, 0)]
 }
 
-// Registers of 64 bits, where not said otherwise.
+// Registers of 64 bits, unless noted otherwise.
 fn mov(to: u8, from: u8) -> Instruction {
     instruction(0xbf, to, from, 0, 0)
 }

@@ -1,19 +1,24 @@
-//! What a group leaves behind for whoever comes after us: a record, the sockets, and the files that are its balancer.
+//! What a group leaves for the next God: a record, the sockets, and the files of its balancer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use serde::{Deserialize, Serialize};
 
+use super::balancing::{KernelBalancing, Reason};
+use super::deal::{Deal, Seat};
 use super::extended::Extended;
-use super::{Deal, Group, KernelBalancing, Member, MemberId, ROUTES, Reason, Seat};
+use super::group::{Group, Member, MemberId};
+use super::program::ROUTES;
 
-/// A group without its sockets, for whoever comes after us.
+/// A group without its sockets, for the next God.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
+    /// Number, place, and whether the member is in rotation.
     members: Vec<(MemberId, u32, bool)>,
-    /// Whose index is not known, and whose program was told to stop.
+    /// Members whose index in the kernel's list is not known.
     unsure: BTreeSet<MemberId>,
+    /// Members whose program got its stop signal.
     leaving: BTreeSet<MemberId>,
     next: u32,
     at_most: KernelBalancing,
@@ -28,14 +33,14 @@ pub struct Record {
 }
 
 impl Record {
-    /// The members it had, whose sockets belong to it.
+    /// The members of the group, whose sockets [`Group::adopt`] needs.
     pub fn members(&self) -> impl Iterator<Item = MemberId> + '_ {
         self.members.iter().map(|(id, ..)| *id)
     }
 }
 
 impl Group {
-    /// What to write down for whoever comes after us, who also needs [`Group::files`].
+    /// The record for the next God, which also needs [`Group::files`].
     #[must_use]
     pub fn record(&self) -> Record {
         let those = |which: fn(&Member) -> bool| {
@@ -55,14 +60,14 @@ impl Group {
         }
     }
 
-    /// The files that are the balancer, by name. There are none but with `RoundRobin`.
+    /// The files of the balancer, by name. Only `RoundRobin` has any.
     #[must_use]
     pub fn files(&self) -> Vec<(&'static str, BorrowedFd<'_>)> {
         self.extended.iter().flat_map(Extended::files).collect()
     }
 
-    /// The group of one who died: `sockets` by member, `files` by name. A member without its socket is forgotten;
-    /// without all of its files the balancer is the next best, since no socket can be under two of that kind.
+    /// The group of a God that died: `sockets` by member, `files` by name. A member without its socket is forgotten. If
+    /// a file is missing, the group gets the next best balancer, since a socket cannot be under two of that kind.
     #[must_use]
     pub fn adopt(
         record: Record,
@@ -88,10 +93,10 @@ impl Group {
             }
         }
         group.notice_leavers();
-        // Whatever the kernel has, it may be from before the last line that was written down.
+        // The state in the kernel may be older than the record.
         group.steer();
         if group.lacks_routes() {
-            // Without, all is as before.
+            // Without routes the group works as before.
             let _ = group.renew();
         }
         group

@@ -1,28 +1,30 @@
-//! Which of several a client belongs to, so that it is always the same, and few clients change when one comes or goes.
-//! PURE.
+//! Which of several members a client belongs to: always the same one, and few clients change their member when one
+//! joins or leaves. PURE.
 //!
-//! Rendezvous hashing: each is hashed together with the client, and the highest number wins. The clients of one that
-//! leaves spread over the others, one that comes takes a few from each, and nobody else's change.
+//! Rendezvous hashing: the client is hashed together with each member, and the highest number wins. The clients of a
+//! member that leaves are spread over the others, a member that joins takes a few clients from each, and no other
+//! client changes.
 //!
-//! The programs in the kernel cannot do that for each connection, so they only tell clients apart, by a hash of the
-//! address, into *buckets*, and are told who has which bucket. The hash is written down here, for both of them: the
-//! address' words are folded into one, which is then mixed so that each of its bits counts for every bucket. An address of
-//! IPv4 counts as what it is in IPv6 (`::ffff:127.0.0.1`), which is what some structures in the kernel hold of it.
+//! The programs in the kernel cannot do that for each connection. They only sort clients into *buckets*, by a hash of
+//! the address, and a table says which member has which bucket. The hash is defined here for both programs. The words
+//! of the address are folded into one, which is then mixed so that each of its bits affects the bucket. An address of
+//! IPv4 counts in its IPv6 form (`::ffff:127.0.0.1`), in which some structures of the kernel hold it.
 
-/// How many buckets there are where everything is in maps, and where the whole program grows with them: its size is
-/// limited by `net.core.optmem_max`, 20 KB in older kernels.
+/// Number of buckets for the balancer with maps, and for the one whose program grows with the number. The kernel limits
+/// the size of that program by `net.core.optmem_max`, 20 KB in older kernels.
 pub(super) const BUCKETS: u32 = 1024;
 pub(super) const FEW_BUCKETS: u32 = 256;
 
-/// What the words before are multiplied by as the next one is added.
+/// Factor for the folded words before the next one is added.
 pub(super) const FOLD: u32 = 0x9E37_79B1;
-/// What stands before the address of IPv4 in that of IPv6.
+/// The word before the IPv4 address in its IPv6 form.
 pub(super) const MAPPED: u32 = 0xffff;
-/// The mixing, step by step: a shift to the right of which the exclusive or is taken, then a multiplication (`lowbias32`
-/// by Chris Wellons).
+/// The mixing, step by step: a shift to the right of which the exclusive or is taken, then a multiplication
+/// (`lowbias32` by Chris Wellons).
 pub(super) const MIX: [(u32, u32); 3] = [(16, 0x7FEB_352D), (15, 0x846C_A68B), (16, 1)];
 
-/// How much a client, or a bucket of them, belongs to what has this number: all over the range, and always the same.
+/// The weight of a client, or of a bucket of clients, for the member with this number. The member with the highest
+/// weight gets it. Weights are spread over the whole range, and are always the same.
 #[must_use]
 pub fn affinity(client: u64, number: u32) -> u64 {
     scatter(client ^ scatter(u64::from(number) + 1))
@@ -37,7 +39,7 @@ pub fn scatter(number: u64) -> u64 {
     number ^ (number >> 31)
 }
 
-/// The bucket of a client as the kernel's programs find it.
+/// The bucket of a client, as the programs in the kernel compute it.
 #[cfg(test)]
 pub(super) fn bucket(client: std::net::IpAddr, buckets: u32) -> u32 {
     let bits = match client {

@@ -1,74 +1,53 @@
-//! Telling the kernel who gets what comes: those in rotation, or for each client address the one that it belongs to.
+//! Telling the kernel which members are in rotation, or with dealing by address, which member each client belongs to.
 //!
-//! By address, both programs work with a table as before. It just has an entry for each bucket of clients
-//! ([`rendezvous`](super::rendezvous)) instead of one for each member, and clients' addresses lead to the entries instead
-//! of a counter or chance. So the whole table is written as members come and go, and the programs stay as they are.
+//! Dealing by address uses the same programs and the same table. The table then has an entry for each bucket of clients
+//! ([`rendezvous`](super::rendezvous)) instead of one for each member, and the client's address leads to the entry
+//! instead of a counter or a random number. So when members come and go, the whole table is written again, and the
+//! programs stay.
 //!
-//! With `Random`, a member whose index is not sure (see `order`) may change places with another such one, and their
-//! clients with them; while the last of the list moves, its clients are the others' for some microseconds.
+//! With `Random`, a member that is not sure (see `order`) may change places with another such member, and their clients
+//! with them. While the last member of the list is moved, its clients go to other members for some microseconds.
 
 use std::io;
 use std::mem;
 use std::os::fd::AsFd;
 
 use rustix::net::{AddressFamily, getsockname};
-use serde::{Deserialize, Serialize};
 
+use super::balancing::{KernelBalancing, Reason};
+use super::classic;
+use super::deal::{Deal, Seat, Spread};
+use super::group::{Group, Member, MemberId};
+use super::program::PLACES;
 use super::rendezvous::{BUCKETS, FEW_BUCKETS, affinity};
-use super::{Group, KernelBalancing, Member, MemberId, Spread, classic, has_connections, refused};
+use super::shared::has_connections;
 
-/// What those who come are told apart by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Deal {
-    /// By nothing: each connection is dealt anew, in turn or by chance. Datagrams of one socket stay together.
-    #[default]
-    Each,
-    /// By the client's address: all it sends goes to one member.
-    ByAddress,
-}
-
-/// Whose clients a member has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seat {
-    /// Those that belong to this number.
-    pub number: u32,
-    /// Of several members with the same number, the one that is highest here has them.
-    pub rank: u64,
-}
-
-/// The table has room for all.
-const _: () = assert!(BUCKETS as usize <= super::PLACES);
+/// The table has room for all buckets.
+const _: () = assert!(BUCKETS as usize <= PLACES);
 
 impl Member {
-    /// Among members in rotation, a bucket of clients belongs to the one whose claim is highest: one without a seat has
-    /// none while another has.
+    /// Of the members in rotation, the one with the highest claim gets a bucket of clients. A member without a seat
+    /// gets none while another member has a seat.
     fn claim(&self, bucket: u32) -> (Option<(u64, u64)>, MemberId) {
         (self.seat.map(|seat| (affinity(bucket.into(), seat.number), seat.rank)), self.id)
     }
 }
 
 impl Group {
-    /// From now on it is dealt like this.
+    /// Changes what decides to which member a connection goes.
     pub fn set_deal(&mut self, deal: Deal) {
         if mem::replace(&mut self.deal, deal) == deal {
             return;
         }
         self.notice_leavers();
         if let Err(error) = self.renew() {
-            self.fall_back(KernelBalancing::Random, refused(&error));
+            self.fall_back(KernelBalancing::Random, Reason::refused(&error));
         }
         self.steer();
     }
 
-    /// How it is dealt, unless nobody but the kernel's hash decides.
-    #[must_use]
-    pub fn deal(&self) -> Deal {
-        self.deal
-    }
-
-    /// Whose clients a member has, where it goes by address. One without a seat gets clients only if it is alone in
-    /// rotation, or among such.
+    /// Sets which clients belong to a member, with [`Deal::ByAddress`]. A member without a seat gets clients only while
+    /// no member in rotation has a seat.
     pub fn set_seat(&mut self, id: MemberId, seat: Option<Seat>) {
         let member = self.members.iter_mut().find(|member| member.id == id);
         if member.is_some_and(|member| mem::replace(&mut member.seat, seat) != seat) && self.deal == Deal::ByAddress {
@@ -77,28 +56,29 @@ impl Group {
         }
     }
 
-    /// Tells the kernel who is in rotation.
+    /// Tells the kernel which members are in rotation.
     pub(super) fn steer(&mut self) {
         self.steer_among(|member, _| member.included);
     }
 
-    /// The same where only those may be named by their index of whom this holds.
+    /// Tells the kernel which members are in rotation. With [`KernelBalancing::Random`] only the members for which
+    /// `is_in` holds.
     pub(super) fn steer_among(&mut self, is_in: impl Fn(&Member, usize) -> bool) {
         if let Err(error) = self.steer_by_place() {
-            self.fall_back(KernelBalancing::Random, refused(&error));
+            self.fall_back(KernelBalancing::Random, Reason::refused(&error));
         }
         let Some(member) = self.members.first() else { return };
         let result = match self.balancer {
             KernelBalancing::RoundRobin => Ok(()),
             KernelBalancing::Random => self.steer_by_index(member, is_in),
-            // There may be none to detach.
+            // Fails if no program is attached.
             KernelBalancing::Hash => {
                 let _ = classic::detach(&member.socket);
                 Ok(())
             }
         };
         if let Err(error) = result {
-            self.fall_back(KernelBalancing::Hash, refused(&error));
+            self.fall_back(KernelBalancing::Hash, Reason::refused(&error));
         }
     }
 
@@ -123,7 +103,8 @@ impl Group {
         classic::attach(&first.socket, &choice)
     }
 
-    /// Who has which entry: each of these one, or each bucket of clients one of these.
+    /// The entries of the table: each of `among` once, or for each bucket of clients the member of `among` that it
+    /// belongs to.
     fn table(&self, among: Vec<usize>, buckets: u32) -> Vec<usize> {
         let owner = |bucket| among.iter().copied().max_by_key(|at| self.members[*at].claim(bucket));
         match self.deal {
@@ -132,12 +113,12 @@ impl Group {
         }
     }
 
-    /// What there is to deal.
+    /// What arrives at a socket of this kind, and how it is dealt.
     pub(super) fn spread(&self, socket: impl AsFd) -> Spread {
         if has_connections(socket) { Spread::Connections(self.deal) } else { Spread::Datagrams(self.deal) }
     }
 
-    /// In place of the program in the kernel, one that knows all it is to do now; the maps stay.
+    /// Replaces the program in the kernel by a new one for the present settings. The maps stay.
     pub(super) fn renew(&mut self) -> io::Result<()> {
         let (Some(old), Some(member)) = (&self.extended, self.members.first()) else { return Ok(()) };
         let new = old.renewed(self.spread(&member.socket))?;

@@ -1,40 +1,34 @@
-//! Connections that go past the rotation: those of our own to one member, whether it is in rotation or not.
+//! Connections that bypass the rotation: those of the daemon to one member, in rotation or not.
 //!
-//! We bind the socket that will connect to a port first, so that nobody else has it, and tell the program in the kernel
-//! which member that port is for. The port alone would not do: a client elsewhere may have the same one. So the
-//! connection must also come from the very address that it goes to, which only one of this machine does.
+//! The daemon first binds the connecting socket to a port, so that no other socket has the port, and tells the program
+//! in the kernel which member the port is for. The port alone is not enough: a client on another machine may have the
+//! same one. So the connection must also come from the same address that it goes to, which is possible only on this
+//! machine.
 //!
-//! The kernel chooses when the connection's first packet comes. Routes are there for that moment only; none is written
-//! down, and who comes after us begins without.
+//! The kernel chooses a socket when the first packet of the connection arrives. Routes are needed only for that moment.
+//! They are not recorded, and the next God begins without any.
 
-use super::{Group, KernelBalancing, MemberId, has_connections};
-
-/// How many there may be at once.
-pub(super) const ROUTES: usize = 16;
-
-/// From a port to a member.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Route {
-    port: u16,
-    to: MemberId,
-}
+use super::balancing::KernelBalancing;
+use super::group::{Group, MemberId, Route};
+use super::program::ROUTES;
+use super::shared::has_connections;
 
 /// Why a member cannot be reached past the rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unroutable {
-    /// Nobody but the kernel's hash decides here, or there are no connections.
+    /// The kernel's hash decides alone, or the sockets have no connections (UDP).
     Never,
-    /// Where it stands in the kernel's list is not known for the moment, or there are too many routes.
+    /// The member's index in the kernel's list is not known for the moment, or there are too many routes.
     NotNow,
 }
 
-/// The kernel's list of sockets as it is between two departures.
+/// A state of the kernel's list of sockets. It stays the same until a member leaves the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Order(pub(super) u64);
 
 impl Group {
-    /// From now on a connection from this port of the address that it goes to is for this member. It surely was if the
-    /// group is still in this order ([`Group::is_in`]) when the connection stands.
+    /// Sends connections that come from this port, and from the address that they go to, to this member. A connection
+    /// surely went there if the group is still in the returned order ([`Group::is_in`]) when it is established.
     ///
     /// # Errors
     /// See [`Unroutable`].
@@ -56,7 +50,7 @@ impl Group {
         Ok(self.order())
     }
 
-    /// Nothing special about this port any more.
+    /// Removes the route of this port.
     pub fn unroute(&mut self, port: u16) {
         self.routes
             .iter_mut()
@@ -65,7 +59,7 @@ impl Group {
         self.steer();
     }
 
-    /// True if nobody has left the kernel's list since.
+    /// True if no member has left the kernel's list since.
     pub fn is_in(&mut self, order: Order) -> bool {
         self.notice_leavers();
         self.order() == order
@@ -75,7 +69,7 @@ impl Group {
         Order(self.departures)
     }
 
-    /// The routes, each to what `named` calls its member.
+    /// The routes: port, and what `named` returns for the index of the member.
     pub(super) fn routes(&self, named: impl Fn(usize) -> Option<u32>) -> [Option<(u16, u32)>; ROUTES] {
         self.routes.map(|slot| {
             let Route { port, to } = slot?;
@@ -84,12 +78,12 @@ impl Group {
         })
     }
 
-    /// The members' indices in the kernel's list, where they are known.
+    /// The index of a member in the kernel's list, if it is known.
     pub(super) fn sure_index(&self, index: usize) -> Option<u32> {
         self.members[index].sure.then(|| u32::try_from(index).unwrap_or(u32::MAX))
     }
 
-    /// True if the balancer was made by a version that knew no routes.
+    /// True if the balancer was made by an older version, which had no routes.
     pub(super) fn lacks_routes(&self) -> bool {
         let (Some(extended), Some(member)) = (&self.extended, self.members.first()) else { return false };
         !extended.has_routes() && has_connections(&member.socket)

@@ -1,4 +1,4 @@
-//! Sockets that share a port: what the kernel wants of them, and which of them it takes together.
+//! Sockets that share a port: what the kernel requires of them, and which of them form a group.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,20 +11,20 @@ use rustix::net::sockopt::{
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with};
 
-/// What the kernel tells sockets that share a port by: those with the same key are one group.
+/// The properties by which the kernel groups sockets that share a port: those with the same key are one group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
-    /// Bound to.
+    /// The address that the socket is bound to.
     pub address: SocketAddr,
-    /// An IPv6 socket that takes no IPv4 traffic.
+    /// True for an IPv6 socket that accepts no IPv4 traffic.
     pub v6only: bool,
     /// False for UDP.
     pub tcp: bool,
-    /// User the socket was made by: users do not share with each other.
+    /// Id of the user that made the socket. Sockets of different users do not share a port.
     pub user: u32,
-    /// Number of the network device it is limited to, or 0.
+    /// Number of the network device that the socket is limited to, or 0.
     device: u32,
-    /// The network name space; 0 where the kernel does not tell (before 5.14).
+    /// The network name space; 0 where the kernel does not report it (before 5.14).
     namespace: u64,
 }
 
@@ -33,10 +33,10 @@ const DEVICE: libc::c_int = 62;
 const NAMESPACE: libc::c_int = 71;
 
 impl Key {
-    /// Of sockets of ours at this address that take what both IP versions bring, if it is one of IPv6.
+    /// The key of sockets that this process makes at this address. With an IPv6 address they accept IPv4, too.
     ///
     /// # Errors
-    /// Where the machine does not know that IP version.
+    /// If the machine does not support that IP version.
     pub fn new(address: SocketAddr, tcp: bool) -> io::Result<Key> {
         let kind = if tcp { SocketType::STREAM } else { SocketType::DGRAM };
         let socket = socket_with(family(address), kind, SocketFlags::CLOEXEC, None)?;
@@ -46,10 +46,10 @@ impl Key {
         Key::at(&socket, address)?.ok_or_else(|| io::ErrorKind::Unsupported.into())
     }
 
-    /// Of a bound socket; `None` if it is not TCP, MPTCP or UDP over IP.
+    /// The key of a bound socket; `None` if it is not TCP, MPTCP or UDP over IP.
     ///
     /// # Errors
-    /// If it is no socket.
+    /// If the file is no socket.
     pub fn of(socket: impl AsFd) -> io::Result<Option<Key>> {
         match SocketAddr::try_from(getsockname(&socket)?) {
             Ok(address) => Key::at(socket, address),
@@ -57,11 +57,11 @@ impl Key {
         }
     }
 
-    /// That a socket will have which is about to be bound to this address; `None` if it is of another kind than
-    /// [`Key::of`] knows, or of another family than the address.
+    /// The key that a socket will have after it is bound to this address; `None` for sockets without a key (see
+    /// [`Key::of`]), and for those of another family than the address.
     ///
     /// # Errors
-    /// If it is no socket.
+    /// If the file is no socket.
     pub fn at(socket: impl AsFd, address: SocketAddr) -> io::Result<Option<Key>> {
         let socket = socket.as_fd();
         if family(address) != socket_domain(socket)? {
@@ -83,7 +83,7 @@ impl Key {
         }))
     }
 
-    /// True if the kernel would not have both, if nothing is shared.
+    /// True if the kernel refuses sockets with both keys, unless they share the port.
     #[must_use]
     pub fn overlaps(&self, other: &Key) -> bool {
         let (one, two) = (self.address, other.address);
@@ -98,29 +98,29 @@ impl Key {
         place && devices && addresses
     }
 
-    /// A new socket with this key, bound and not listening: one more for its group. Non-blocking, close-on-exec.
+    /// A new socket with this key, bound and not listening, for its group. Non-blocking, close-on-exec.
     ///
     /// # Errors
-    /// `EXDEV` if the key is of another network name space, `EADDRINUSE` if others have the address, `EPERM` if it is
-    /// another user's.
+    /// `EXDEV` if the key is of another network name space, `EADDRINUSE` if other sockets have the address, `EPERM` if
+    /// the key is another user's.
     pub fn socket(&self) -> io::Result<OwnedFd> {
         self.bind_new(true)
     }
 
-    /// True if somebody has the address, also one who would share it.
+    /// True if a socket has the address, even one that shares its port.
     #[must_use]
     pub fn is_taken(&self) -> bool {
         self.bind_new(false).is_err_and(|error| error.raw_os_error() == Some(libc::EADDRINUSE))
     }
 
-    /// Where sockets with this key are reached from this machine, the likeliest address first. A connection from that
-    /// very address gets there.
+    /// The addresses at which sockets with this key are reached from this machine, the likeliest first. They are also
+    /// valid source addresses of such a connection.
     #[must_use]
     pub fn reachable(&self) -> Vec<SocketAddr> {
         let all: &[IpAddr] = match self.address.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => &[IpAddr::V4(Ipv4Addr::LOCALHOST)],
             IpAddr::V6(ip) if ip.is_unspecified() && self.v6only => &[IpAddr::V6(Ipv6Addr::LOCALHOST)],
-            // A machine may have no address of IPv6 at all, and sockets that would take it.
+            // A machine may support sockets of IPv6 without having an address of it.
             IpAddr::V6(ip) if ip.is_unspecified() => {
                 &[IpAddr::V6(Ipv6Addr::LOCALHOST), IpAddr::V4(Ipv4Addr::LOCALHOST)]
             }
@@ -129,7 +129,7 @@ impl Key {
         all.iter().map(|ip| SocketAddr::new(*ip, self.address.port())).collect()
     }
 
-    /// True if what comes to this address comes to a socket with this key.
+    /// True if connections to this address arrive at sockets with this key.
     #[must_use]
     pub fn includes(&self, to: SocketAddr) -> bool {
         let (own, ip) = (self.address.ip(), to.ip().to_canonical());
@@ -140,8 +140,8 @@ impl Key {
         self.address.port() == to.port() && (any || own.to_canonical() == ip)
     }
 
-    /// True if this socket is where sockets with this key can be reached from: in their network name space, none of them
-    /// being limited to a network device.
+    /// True if sockets with this key can be reached from this socket: it is in their network name space, and they are
+    /// not limited to a network device.
     #[must_use]
     pub fn is_reachable_from(&self, client: impl AsFd) -> bool {
         let namespace = get_option(client, libc::SOL_SOCKET, NAMESPACE).unwrap_or(0);
@@ -172,7 +172,7 @@ fn family(address: SocketAddr) -> AddressFamily {
     if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET }
 }
 
-/// Makes it a socket of this user.
+/// Gives the socket to this user.
 fn give(socket: impl AsFd, user: u32) -> io::Result<()> {
     if fstat(&socket)?.st_uid != user {
         rustix::fs::fchown(&socket, Some(rustix::fs::Uid::from_raw(user)), None)?;
@@ -180,7 +180,7 @@ fn give(socket: impl AsFd, user: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Allows others of the same user that say so, too, to bind to the same address. To be done before the bind.
+/// Allows other sockets of the same user that also allow it to bind to the same address. To be called before the bind.
 ///
 /// # Errors
 /// `EOPNOTSUPP` for sockets that cannot be shared.
@@ -188,19 +188,19 @@ pub fn share(socket: impl AsFd) -> io::Result<()> {
     Ok(set_socket_reuseport(socket, true)?)
 }
 
-/// True if the program itself allowed others to bind to its address, before we did.
+/// True if the socket allows others to bind to its address, because the program or [`share`] set that.
 #[must_use]
 pub fn is_shared(socket: impl AsFd) -> bool {
     rustix::net::sockopt::socket_reuseport(socket).unwrap_or(false)
 }
 
-/// True if the socket is TCP over several paths, whose port can be shared, but not by a balancer of ours.
+/// True for a socket of multipath TCP. Its port can be shared, but no program can balance it.
 #[must_use]
 pub fn is_multipath(socket: impl AsFd) -> bool {
     socket_protocol(socket).ok().flatten() == Some(rustix::net::ipproto::MPTCP)
 }
 
-/// Options that matter before a socket is bound, by level and name. What accepted connections inherit is among them.
+/// Options that matter before a socket is bound, by level and name, and those that accepted connections inherit.
 const CARRIED: &[(libc::c_int, libc::c_int)] = &[
     (libc::SOL_SOCKET, libc::SO_REUSEADDR),
     (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
@@ -213,11 +213,11 @@ const CARRIED: &[(libc::c_int, libc::c_int)] = &[
     (libc::IPPROTO_TCP, libc::TCP_KEEPCNT),
 ];
 
-/// A plain TCP socket in the place of one over several paths, with the same owner and options, neither bound nor
-/// connected. It is of our own network name space.
+/// A plain TCP socket in the place of one of multipath TCP, with the same owner and options, neither bound nor
+/// connected. It is in the network name space of this process.
 ///
 /// # Errors
-/// `EXDEV` if the other one is of another name space.
+/// `EXDEV` if the other socket is in another name space.
 pub fn single_path(multipath: impl AsFd) -> io::Result<OwnedFd> {
     let from = multipath.as_fd();
     let domain = if socket_domain(from)? == AddressFamily::INET6 { AddressFamily::INET6 } else { AddressFamily::INET };
@@ -234,8 +234,8 @@ pub fn single_path(multipath: impl AsFd) -> io::Result<OwnedFd> {
     Ok(to)
 }
 
-/// Sets the options of one socket as they are in another, but for whether its address is shared, and makes it wait, or
-/// not wait, like that one.
+/// Copies the options that matter before a bind, and whether calls wait, from one socket to another. Options that the
+/// other socket does not have are left out.
 ///
 /// # Errors
 /// None is known.
@@ -243,7 +243,7 @@ pub fn carry_options(from: impl AsFd, to: impl AsFd) -> io::Result<()> {
     let (from, to) = (from.as_fd(), to.as_fd());
     for (level, name) in CARRIED {
         if let Ok(value) = get_option::<libc::c_int>(from, *level, *name) {
-            // What the other kind of socket has no word for, or cannot change any more, it does without.
+            // Fails for options that the other type of socket does not have or cannot change any more.
             let _ = set_option_at(to, *level, *name, &value);
         }
     }
@@ -257,6 +257,11 @@ pub fn listens(socket: impl AsFd) -> bool {
     socket_acceptconn(socket).unwrap_or(false)
 }
 
+/// False for UDP.
+pub(super) fn has_connections(socket: impl AsFd) -> bool {
+    !socket_type(socket).is_ok_and(|kind| kind == SocketType::DGRAM)
+}
+
 pub(super) fn set_option<T>(socket: impl AsFd, name: libc::c_int, value: &T) -> io::Result<()> {
     set_option_at(socket, libc::SOL_SOCKET, name, value)
 }
@@ -264,15 +269,15 @@ pub(super) fn set_option<T>(socket: impl AsFd, name: libc::c_int, value: &T) -> 
 fn set_option_at<T>(socket: impl AsFd, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
     let length = libc::socklen_t::try_from(size_of::<T>()).unwrap_or(0);
     let number = socket.as_fd().as_raw_fd();
-    // SAFETY: the kernel reads a value of the size it is told. The one that holds a pointer, a filter, is valid with
-    // what it points to, and copied.
+    // SAFETY: the kernel reads a value of the given size. The only value with a pointer is a filter, whose program is
+    // valid during the call and is copied.
     match unsafe { libc::setsockopt(number, level, name, std::ptr::from_ref(value).cast(), length) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// Numbers only: any bytes are a value of them.
+/// Types for which all bytes are a valid value.
 trait Number: Default {}
 impl Number for libc::c_int {}
 impl Number for u32 {}

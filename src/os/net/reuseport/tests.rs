@@ -1,10 +1,14 @@
-//! Against the real kernel: who gets connections, with each balancer, as sockets come, are excluded and go.
+//! Which members get connections from the real kernel, with each balancer, when sockets join, are excluded and leave.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
-use rustix::net::{AddressFamily, SocketFlags, accept_with, bind, getsockname, ipproto, socket_with};
+use rustix::net::{
+    AddressFamily, Shutdown, SocketFlags, SocketType, accept_with, bind, getsockname, ipproto, shutdown, socket_with,
+};
 
 use super::*;
 use crate::os::eventually::eventually;
@@ -13,7 +17,7 @@ use crate::os::net::diag;
 mod routes;
 mod sticky;
 
-/// Says what a machine lacks, and that a test is worth less for it.
+/// Reports that a part of a test is skipped, and why.
 fn skip(what: &str) {
     let _ = writeln!(io::stderr(), "skipped in part: {what}");
 }
@@ -36,7 +40,7 @@ fn add(group: &mut Group) -> MemberId {
     group.add(bound(address), 0, true).unwrap()
 }
 
-/// A group of so many on a port that is free.
+/// A group of `count` members on a free port.
 fn group(any: &str, at_most: KernelBalancing, count: usize) -> (Group, Vec<MemberId>) {
     let mut group = Group::new(at_most);
     let mut ids = vec![group.add(bound(any.parse().unwrap()), 0, true).unwrap()];
@@ -44,11 +48,11 @@ fn group(any: &str, at_most: KernelBalancing, count: usize) -> (Group, Vec<Membe
     (group, ids)
 }
 
-/// Accepts until so many have come, and says to whom, in the order of the members. Who is connected has the word of the
-/// kernel; the last packet of the handshake may be on its way to the queue.
+/// Accepts `count` connections, and returns the member of each, in the order of the members. It waits for them: a
+/// client is connected before the last packet of the handshake has put its connection into the queue.
 fn accepted(group: &Group, count: usize) -> Vec<MemberId> {
     let mut got = Vec::new();
-    eventually("they are accepted", || {
+    eventually("all connections are accepted", || {
         for (id, _) in group.members() {
             while accept_with(group.socket(id).unwrap(), SocketFlags::CLOEXEC).is_ok() {
                 got.push(id);
@@ -59,12 +63,14 @@ fn accepted(group: &Group, count: usize) -> Vec<MemberId> {
     got
 }
 
-/// Waits until so many are in the queue.
+/// Waits until `count` connections are in the queue of a member.
 fn wait_in(group: &Group, id: MemberId, count: usize) {
-    eventually("they wait", || diag::waiting(group.socket(id).unwrap()).unwrap() as usize >= count);
+    eventually("the connections are in the queue", || {
+        diag::waiting(group.socket(id).unwrap()).unwrap() as usize >= count
+    });
 }
 
-/// Makes connections, and counts whom they went to. All queues are empty again afterwards.
+/// Makes `count` connections, and counts those of each member. All queues are empty afterwards.
 fn dealt(group: &Group, count: usize) -> HashMap<MemberId, usize> {
     let clients: Vec<_> = (0..count).map(|_| TcpStream::connect(address_of(group)).unwrap()).collect();
     let mut got = HashMap::new();
@@ -73,7 +79,7 @@ fn dealt(group: &Group, count: usize) -> HashMap<MemberId, usize> {
     got
 }
 
-/// Both balancers, where both are allowed.
+/// The balancers with a program: both, if the kernel allows both.
 fn balancers() -> Vec<KernelBalancing> {
     match group("127.0.0.1:0", KernelBalancing::RoundRobin, 1).0.balancer() {
         (KernelBalancing::RoundRobin, Reason::Wanted) => vec![KernelBalancing::RoundRobin, KernelBalancing::Random],
@@ -86,7 +92,7 @@ fn balancers() -> Vec<KernelBalancing> {
 }
 
 #[test]
-fn round_robin_is_exact_and_chance_is_fair() {
+fn round_robin_is_exact_and_random_is_fair() {
     for any in ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0", "[::]:0"] {
         for balancer in balancers() {
             let (group, ids) = group(any, balancer, 4);
@@ -102,7 +108,7 @@ fn round_robin_is_exact_and_chance_is_fair() {
 }
 
 #[test]
-fn who_is_excluded_gets_nothing_until_included() {
+fn an_excluded_member_gets_nothing_until_it_is_included() {
     for balancer in balancers() {
         let (mut group, ids) = group("127.0.0.1:0", balancer, 3);
         group.exclude(ids[1]);
@@ -114,8 +120,8 @@ fn who_is_excluded_gets_nothing_until_included() {
         group.exclude(ids[2]);
         assert_eq!(dealt(&group, 50), HashMap::from([(ids[1], 50)]));
         group.exclude(ids[1]);
-        assert_eq!(dealt(&group, 100).len(), 3, "with nobody in rotation, all are");
-        // One that comes in excluded waits for its turn.
+        assert_eq!(dealt(&group, 100).len(), 3, "without a member in rotation, all get connections");
+        // A member can be added excluded.
         let address = address_of(&group);
         group.include(ids[1]);
         let late = group.add(bound(address), 0, false).unwrap();
@@ -126,7 +132,7 @@ fn who_is_excluded_gets_nothing_until_included() {
 }
 
 #[test]
-fn every_order_of_leaving_keeps_the_indices_right() {
+fn the_indices_stay_right_in_whatever_order_members_are_removed() {
     for balancer in balancers() {
         for first in 0..4 {
             for second in 0..4 {
@@ -152,7 +158,7 @@ fn every_order_of_leaving_keeps_the_indices_right() {
 fn a_program_that_shuts_its_socket_down_and_listens_again_is_a_new_member() {
     for balancer in balancers() {
         let (mut group, ids) = group("127.0.0.1:0", balancer, 3);
-        // Not the first: the kernel chose its port, and gives it back with a shutdown.
+        // Not the first member: the kernel chose its port, and releases the port at a shutdown.
         let socket = group.socket(ids[1]).unwrap().try_clone_to_owned().unwrap();
         shutdown(&socket, Shutdown::Both).unwrap();
         let again = group.add(socket, 5, true).unwrap();
@@ -162,7 +168,7 @@ fn a_program_that_shuts_its_socket_down_and_listens_again_is_a_new_member() {
             group.include(alone);
             assert_eq!(dealt(&group, 8), HashMap::from([(alone, 8)]), "{balancer:?}");
         }
-        // A second `listen` on the same socket only changes the queue.
+        // A second `listen` on the same socket only changes the length of the queue.
         let same = group.socket(again).unwrap().try_clone_to_owned().unwrap();
         assert_eq!(group.add(same, 4000, true).unwrap(), again);
         assert_eq!(group.members().count(), 3);
@@ -170,7 +176,7 @@ fn a_program_that_shuts_its_socket_down_and_listens_again_is_a_new_member() {
 }
 
 #[test]
-fn those_who_left_in_an_unknown_order_leave_the_rest_in_rotation() {
+fn members_that_leave_in_an_unknown_order_leave_the_others_in_rotation() {
     for first in [0, 1] {
         let (mut group, ids) = group("127.0.0.1:0", KernelBalancing::Random, 4);
         for id in [ids[first], ids[1 - first]] {
@@ -178,17 +184,17 @@ fn those_who_left_in_an_unknown_order_leave_the_rest_in_rotation() {
         }
         let new = add(&mut group);
         assert_eq!(dealt(&group, 100).len(), 3);
-        // Those two may have changed places, and cannot be told apart: the new one alone is sure.
+        // The indices of those two may be swapped: only the new member is sure.
         group.exclude(ids[2]);
         assert_eq!(dealt(&group, 20), HashMap::from([(new, 20)]));
         group.include(ids[2]);
         assert_eq!(dealt(&group, 100).len(), 3);
-        // The last moves to where one of them was.
+        // The last member moves to the index of one of them.
         group.remove(ids[2]);
         assert_eq!(dealt(&group, 100).len(), 2);
         group.remove(new);
         assert_eq!(dealt(&group, 20), HashMap::from([(ids[3], 20)]));
-        // Alone, it is sure again.
+        // The only one that was not sure is sure again.
         let newest = add(&mut group);
         group.exclude(newest);
         assert_eq!(dealt(&group, 20), HashMap::from([(ids[3], 20)]));
@@ -196,7 +202,7 @@ fn those_who_left_in_an_unknown_order_leave_the_rest_in_rotation() {
 }
 
 #[test]
-fn nothing_goes_to_those_who_are_told_to_stop_in_whatever_order_they_leave() {
+fn leaving_members_get_nothing_in_whatever_order_they_shut_down() {
     for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [1, 2, 0]] {
         let (mut group, ids) = group("127.0.0.1:0", KernelBalancing::Random, 6);
         ids[..3].iter().for_each(|id| group.leave(*id));
@@ -212,7 +218,7 @@ fn nothing_goes_to_those_who_are_told_to_stop_in_whatever_order_they_leave() {
 }
 
 #[test]
-fn the_queue_of_one_that_is_removed_goes_to_the_others() {
+fn the_queue_of_a_removed_member_moves_to_the_others() {
     if !balancers().contains(&KernelBalancing::RoundRobin) {
         return;
     }
@@ -234,12 +240,12 @@ fn the_queue_of_one_that_is_removed_goes_to_the_others() {
 }
 
 #[test]
-fn the_next_owner_goes_on_where_the_last_one_died() {
+fn an_adopted_group_continues_with_the_members_in_rotation() {
     for balancer in balancers() {
         let (mut group, ids) = group("127.0.0.1:0", balancer, 3);
         group.exclude(ids[0]);
         let json = serde_json::to_string(&group.record()).unwrap();
-        // The table in the kernel is newer than what was written down.
+        // The table in the kernel is newer than the record.
         group.include(ids[0]);
         group.exclude(ids[1]);
         let copy = |file: BorrowedFd<'_>| file.try_clone_to_owned().unwrap();
@@ -259,7 +265,7 @@ fn the_next_owner_goes_on_where_the_last_one_died() {
 }
 
 #[test]
-fn without_its_files_a_group_falls_back() {
+fn an_adopted_group_without_its_files_falls_back() {
     if !balancers().contains(&KernelBalancing::RoundRobin) {
         return;
     }
@@ -273,7 +279,7 @@ fn without_its_files_a_group_falls_back() {
 }
 
 #[test]
-fn each_client_of_udp_has_its_own_server() {
+fn the_datagrams_of_a_client_go_to_one_server() {
     for any in ["127.0.0.1:0", "[::1]:0"] {
         for balancer in balancers() {
             let mut group = Group::new(balancer);
@@ -296,7 +302,7 @@ fn each_client_of_udp_has_its_own_server() {
     }
 }
 
-/// Sends from so many clients, three packets each; returns how many servers got something.
+/// Sends three packets from each of `clients` clients; returns how many servers got packets.
 fn served(group: &Group, ids: &[MemberId], address: SocketAddr, clients: usize) -> usize {
     let any = if address.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
     let clients: Vec<_> = (0..clients).map(|_| UdpSocket::bind(any).unwrap()).collect();
@@ -338,7 +344,7 @@ fn multipath_sockets_are_shared_by_hash_or_replaced() {
     group.add(second, 0, true).unwrap();
     assert_eq!(group.balancer(), (KernelBalancing::Hash, &Reason::Refused(libc::EOPNOTSUPP)));
     assert_eq!(dealt(&group, 60).len(), 2);
-    // A plain one takes its place, with its options and its owner.
+    // A plain socket takes its place, with its options and its owner.
     let wanted = multipath().unwrap();
     rustix::net::sockopt::set_socket_reuseaddr(&wanted, true).unwrap();
     let plain = single_path(&wanted).unwrap();
@@ -347,7 +353,7 @@ fn multipath_sockets_are_shared_by_hash_or_replaced() {
 }
 
 #[test]
-fn the_key_tells_groups_apart() {
+fn sockets_of_different_groups_have_different_keys() {
     let key = |socket: &OwnedFd| Key::of(socket).unwrap().unwrap();
     let first = bound("127.0.0.1:0".parse().unwrap());
     let again = bound(key(&first).address);
@@ -364,7 +370,7 @@ fn the_key_tells_groups_apart() {
 }
 
 #[test]
-fn a_port_that_somebody_has_for_himself_is_refused() {
+fn a_port_that_another_socket_does_not_share_is_refused() {
     let foreign = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
     share(&socket).unwrap();
@@ -373,7 +379,7 @@ fn a_port_that_somebody_has_for_himself_is_refused() {
 }
 
 #[test]
-fn a_key_includes_what_comes_to_its_sockets() {
+fn a_key_includes_the_addresses_that_reach_its_sockets() {
     let includes =
         |key: &str, to: &str| Key::new(key.parse().unwrap(), true).unwrap().includes(to.parse::<SocketAddr>().unwrap());
     for (key, to, wanted) in [

@@ -1,4 +1,4 @@
-//! Sockets as servers and their clients see them.
+//! Listening sockets and their files.
 
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
@@ -17,7 +17,7 @@ fn unix(path: &Path) -> Place {
 }
 
 #[test]
-fn any_address_takes_both_stacks_and_a_second_one_is_refused() {
+fn a_socket_on_all_addresses_accepts_both_ip_versions_and_a_second_one_is_refused() {
     let first = Listening::open(&Place::AnyAddress { port: 0 }, 0).unwrap();
     let port = port_of(&first);
     assert_ne!(port, 0);
@@ -34,14 +34,14 @@ fn any_address_takes_both_stacks_and_a_second_one_is_refused() {
 }
 
 #[test]
-fn v6only_leaves_the_other_stack_alone() {
+fn a_v6only_socket_accepts_no_ipv4() {
     let place = |port| Place::Tcp { address: format!("[::]:{port}").parse().unwrap(), v6only: true };
     let Ok(first) = Listening::open(&place(0), 0) else { return };
     assert!(TcpStream::connect(("127.0.0.1", port_of(&first))).is_err());
 }
 
 #[test]
-fn a_path_in_use_is_refused_a_stale_one_replaced_and_ours_removed() {
+fn a_path_in_use_is_refused_a_stale_file_is_replaced_and_the_own_one_is_removed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.sock");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
@@ -55,7 +55,7 @@ fn a_path_in_use_is_refused_a_stale_one_replaced_and_ours_removed() {
 }
 
 #[test]
-fn a_path_taken_over_by_another_socket_stays() {
+fn a_file_of_another_socket_at_the_same_path_stays() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.sock");
     let first = Listening::open(&unix(&path), 0).unwrap();
@@ -75,7 +75,7 @@ fn a_plain_file_in_the_way_is_never_removed() {
 }
 
 #[test]
-fn udp_tells_its_port() {
+fn a_udp_socket_has_the_port_that_the_kernel_chose() {
     let (_socket, address) = bind_udp("127.0.0.1:0".parse().unwrap(), false, false).unwrap();
     assert_ne!(address.port(), 0);
     assert!(bind_udp(address, false, false).is_err());

@@ -1,6 +1,7 @@
-//! What a child does between its birth and the program. It runs in our memory, on a stack of its own, while the thread
-//! that made it sleeps; other threads go on. So nothing here allocates, locks or panics, and the identity is set by
-//! plain system calls: the C library's functions would also set it for the threads it believes to be ours.
+//! What the child does from its start to the execution of the program. It runs in the daemon's memory, on a stack of
+//! its own, while the thread that made it sleeps and other threads go on. So nothing here allocates, locks or panics.
+//! User and groups are set by plain system calls: the C library's functions would also set them for the daemon's
+//! threads.
 
 use std::ffi::CString;
 use std::io;
@@ -8,33 +9,36 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::isolate;
 use super::isolate::Isolation;
-use super::{Credentials, Rlimit, Step};
+use super::launch::{Rlimit, Step};
+use super::syscall::{check, errno, failed};
+use crate::os::process::credentials::Credentials;
 use crate::os::seccomp;
 
-/// Everything the child needs, put together before it is born.
+/// All that the child needs, prepared by the parent.
 pub(super) struct Plan {
     pub(super) program: CString,
     pub(super) argv: Strings,
     pub(super) env: Strings,
-    /// The last variable holds the child's pid, from this byte on. There is room for any.
+    /// The last variable is to hold the child's pid, from this byte on. It has room for the longest pid.
     pub(super) pid_slot: Option<usize>,
     pub(super) cwd: CString,
-    /// What is to be descriptor 0, 1, 2 and so on.
+    /// The files that are to be descriptor 0, 1, 2 and so on.
     pub(super) fds: Vec<i32>,
-    /// Folder of a cgroup (v2) to join, where the child could not be born in it.
+    /// Folder of a cgroup (v2) to join, if the child could not be made in it.
     pub(super) cgroup: Option<i32>,
     pub(super) cgroup_procs: Vec<i32>,
-    /// Where the watch of its binds is to be left. Its number is none of the targets.
+    /// The socket into which the child sends its bind watch. Its number is higher than those of the program's
+    /// descriptors.
     pub(super) watch_binds: Option<OwnedFd>,
     pub(super) rlimits: Vec<Rlimit>,
     pub(super) credentials: Option<Credentials>,
     pub(super) no_new_privs: bool,
     pub(super) isolation: Option<Isolation>,
-    /// A process whose view of files it shares.
+    /// Pidfd of a process whose mount namespace it shares.
     pub(super) view_of: Option<i32>,
     /// Pid of the parent that it is not to outlive.
     pub(super) dies_with: Option<i32>,
-    /// Written by the child: the step that failed, and the number of the error.
+    /// Written by the child: the step that failed, and its `errno`.
     pub(super) failure: Option<(Step, i32)>,
 }
 
@@ -56,16 +60,17 @@ impl Strings {
     }
 }
 
-/// Becomes the program, or says in the plan why not and ends.
+/// Executes the program, or writes into the plan which step failed and ends.
 ///
 /// # Safety
-/// To be called in a new process, with a plan that nobody else touches until this process has gone its way.
+/// To be called in a new process, with a plan that no other thread touches until this process has executed the program
+/// or ended.
 pub(super) unsafe extern "C" fn enter(plan: *mut libc::c_void) -> i32 {
     // SAFETY: the caller's promise.
     let plan = unsafe { &mut *plan.cast::<Plan>() };
     let step = prepare(plan).err().unwrap_or_else(|| execute(plan));
     plan.failure = Some((step, errno()));
-    // SAFETY: ends this process at once; nothing of ours is run for it.
+    // SAFETY: ends this process at once, without running exit handlers.
     unsafe { libc::_exit(127) }
 }
 
@@ -81,7 +86,7 @@ fn prepare(plan: &mut Plan) -> Result<(), Step> {
         isolate::share_view(process)?;
     }
     place_descriptors(&mut plan.fds)?;
-    // With the privileges and the limits that we have, not with those it will have.
+    // Before limits and user change: this needs the daemon's privileges.
     if let Some(socket) = &plan.watch_binds {
         seccomp::install_and_leave(socket.as_fd()).map_err(|error| failed(&error, Step::WatchBinds))?;
     }
@@ -105,11 +110,11 @@ fn prepare(plan: &mut Plan) -> Result<(), Step> {
     Ok(())
 }
 
-/// After the change of user, which would undo it.
+/// Has the kernel kill this process when its parent ends. To be done after the change of user, which would undo it.
 fn die_with(parent: i32) -> Result<(), Step> {
     // SAFETY: the call takes numbers only.
     check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) }, Step::DeathSignal)?;
-    // SAFETY: no pointers. One that died before we asked will not have us killed.
+    // SAFETY: no pointers. The parent may have died before the request; then no signal comes.
     if unsafe { libc::getppid() } == parent { Ok(()) } else { Err(Step::DeathSignal) }
 }
 
@@ -119,36 +124,21 @@ fn execute(plan: &Plan) -> Step {
     Step::Execute
 }
 
-pub(super) fn errno() -> i32 {
-    // SAFETY: the variable belongs to the thread that sleeps until we are done.
-    unsafe { *libc::__errno_location() }
-}
-
-/// For calls that hand out their errors and may not leave them in `errno`.
-fn failed(error: &io::Error, step: Step) -> Step {
-    // SAFETY: as above.
-    unsafe { *libc::__errno_location() = error.raw_os_error().unwrap_or(libc::EIO) };
-    step
-}
-
-pub(super) fn check(result: impl Into<i64>, step: Step) -> Result<(), Step> {
-    if result.into() < 0 { Err(step) } else { Ok(()) }
-}
-
-/// An ignored signal would stay ignored in the program, which must not inherit our habits. As all signals are blocked
-/// here, no handler of ours can have run.
+/// A signal that the daemon ignores would stay ignored in the program. All signals are blocked here, so none of the
+/// daemon's handlers can have run.
 fn default_signals() {
     // The kernel's `struct sigaction` is four words at most, and SIG_DFL, no flags and an empty mask are all zero.
     let default = [0_u64; 8];
     for signal in 1..=64 {
-        // SAFETY: the kernel reads the structure, which is large enough. SIGKILL and SIGSTOP are refused, rightly.
+        // SAFETY: the kernel reads the structure, which is large enough. It refuses SIGKILL and SIGSTOP, which is
+        // right.
         unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null_mut::<u64>(), 8) };
     }
 }
 
 fn unblock_signals() {
     let none = 0_u64;
-    // SAFETY: the kernel reads the eight bytes it is told of.
+    // SAFETY: the kernel reads eight bytes, the size that is passed.
     unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const none, std::ptr::null::<u64>(), 8) };
 }
 
@@ -162,13 +152,13 @@ fn join_cgroups(plan: &Plan) -> Result<(), Step> {
     plan.cgroup_procs.iter().try_for_each(|procs| join(*procs))
 }
 
-/// 0 is whoever writes it.
+/// Writes `0`, which stands for the writing process.
 fn join(procs: i32) -> Result<(), Step> {
     // SAFETY: one byte is read from a constant.
     check(unsafe { libc::write(procs, c"0".as_ptr().cast(), 1) } as i64, Step::Cgroup)
 }
 
-/// A source may lie on the number of another's target: such are moved out of the way first.
+/// Puts the files under their numbers. A file whose present number is the target of another one is moved first.
 fn place_descriptors(fds: &mut [i32]) -> Result<(), Step> {
     let count = i32::try_from(fds.len()).unwrap_or(i32::MAX);
     for (number, fd) in (0..).zip(fds.iter_mut()) {
@@ -179,12 +169,13 @@ fn place_descriptors(fds: &mut [i32]) -> Result<(), Step> {
         }
     }
     for (number, fd) in (0..).zip(fds.iter()) {
-        // SAFETY: as above. `dup3` refuses equal numbers, where only close-on-exec is to go.
+        // SAFETY: as above. `dup3` refuses equal numbers; then only the close-on-exec flag is cleared.
         let result =
             unsafe { if *fd == number { libc::fcntl(*fd, libc::F_SETFD, 0) } else { libc::dup3(*fd, number, 0) } };
         check(result, Step::Descriptors)?;
     }
-    // Ours are close-on-exec anyway; this is for what libraries open. A kernel without the call has to trust them.
+    // pmr's own files are close-on-exec anyway; this is for files that libraries open. Kernels before 5.11 do not know
+    // the flag, and then these files stay open.
     // SAFETY: no pointers; nothing is closed yet.
     unsafe { libc::syscall(libc::SYS_close_range, count, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     Ok(())
@@ -205,7 +196,7 @@ use libc::{SYS_setgroups as SETGROUPS, SYS_setresgid as SETRESGID, SYS_setresuid
 #[cfg(any(target_arch = "x86", target_arch = "arm"))]
 use libc::{SYS_setgroups32 as SETGROUPS, SYS_setresgid32 as SETRESGID, SYS_setresuid32 as SETRESUID};
 
-/// The user last: after that, nothing else is allowed any more.
+/// The user last: without privileges the groups could not be changed any more.
 fn set_credentials(Credentials { uid, gid, groups }: &Credentials) -> Result<(), Step> {
     // SAFETY: the kernel reads as many groups as there are.
     check(unsafe { libc::syscall(SETGROUPS, groups.len(), groups.as_ptr()) } as i64, Step::Groups)?;
@@ -215,12 +206,15 @@ fn set_credentials(Credentials { uid, gid, groups }: &Credentials) -> Result<(),
     check(unsafe { libc::syscall(SETRESUID, *uid, *uid, *uid) } as i64, Step::User)
 }
 
-/// The same for a child that is no program's. To be called in a process with one thread.
+/// Changes user and groups of this process, which must have one thread.
+///
+/// # Errors
+/// `EPERM` without privileges.
 pub(crate) fn become_user(credentials: &Credentials) -> io::Result<()> {
     set_credentials(credentials).map_err(|_| io::Error::last_os_error())
 }
 
-/// Our pid in decimal, over the digits in the last variable.
+/// Writes the child's pid in decimal over the digits in the last variable.
 fn write_pid(plan: &mut Plan) {
     let (Some(at), Some(entry)) = (plan.pid_slot, plan.env.owned.last_mut()) else { return };
     // SAFETY: no pointers.

@@ -1,32 +1,33 @@
-//! Making a process that shares our memory and has a stack of its own, while this thread sleeps until it has executed
-//! its program or ended.
+//! Makes a process that shares this one's memory and has a stack of its own. The calling thread sleeps until the new
+//! process has executed its program or ended.
 
 use std::ffi::{c_int, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use super::Spawned;
 use super::child;
 use super::child::Plan;
+use super::launch::Spawned;
 
-/// The child's stack. It calls a few shallow functions; the kernel has stacks of its own.
+/// Size of the child's stack, in bytes. The child calls a few shallow functions; the kernel has stacks of its own.
 const STACK: usize = 64 * 1024;
-/// Below it, a stretch that cannot be touched.
+/// Bytes below the stack that cannot be accessed, so that an overflow is a fault.
 const GUARD: usize = 16 * 1024;
 
-/// The system call a process is made with.
+/// The system call that makes the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
-    /// The first choice. Containers may forbid it.
+    /// The first choice. Container profiles may forbid it.
     Clone3,
-    /// The older call: it cannot let a child be born in a cgroup.
+    /// The older call. It cannot make a child in a cgroup.
     Clone,
 }
 
-/// Makes the process and waits until it has gone its way. Whether it arrived is in the plan.
+/// Makes the process and waits until it has executed the program or failed. The plan then has the step that failed, if
+/// one did.
 pub(super) fn clone(way: Way, plan: &mut Plan, sibling: bool, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Spawned> {
     let stack = Stack::new()?;
-    // A handler of ours must not run in the child, nor in us while it is half made.
+    // No signal handler of the daemon may run in the child.
     let _blocked = Blocked::all();
     let birth = Birth { stack: &stack, sibling, plan };
     match way {
@@ -35,8 +36,8 @@ pub(super) fn clone(way: Way, plan: &mut Plan, sibling: bool, cgroup: Option<Bor
     }
 }
 
-/// True if the other way may still be open. Security profiles that do not know `clone3` answer with either of the first
-/// two; kernels before 5.7, which cannot let a child be born in a cgroup, with either of the last.
+/// True if [`Way::Clone`] may work after this error of `clone3`. Security profiles that do not know `clone3` answer
+/// with `ENOSYS` or `EPERM`; kernels before 5.7, which cannot make a child in a cgroup, with `E2BIG` or `EINVAL`.
 pub(super) fn is_forbidden(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM | libc::E2BIG | libc::EINVAL))
 }
@@ -48,7 +49,7 @@ struct Birth<'a> {
 }
 
 impl Birth<'_> {
-    /// Who is told of the child's end: with a sibling that is settled by whoever made us.
+    /// The signal to the parent at the child's end. For a sibling the kernel uses that of this process.
     fn exit_signal(&self) -> c_int {
         if self.sibling { 0 } else { libc::SIGCHLD }
     }
@@ -72,8 +73,8 @@ impl Birth<'_> {
             arguments.flags |= CLONE_INTO_CGROUP;
             arguments.cgroup = u64::try_from(folder.as_raw_fd()).expect("descriptors are not negative");
         }
-        // SAFETY: the stack is the child's alone and outlives it, or it has replaced its memory; so does the plan,
-        // which nobody else touches: this thread sleeps.
+        // SAFETY: stack and plan belong to the child until it has replaced its memory or ended: this thread, which owns
+        // them, sleeps until then.
         let result = unsafe { clone3(&arguments, child::enter, self.plan.cast()) };
         if result < 0 {
             return Err(io::Error::from_raw_os_error(i32::try_from(-result).unwrap_or(libc::EINVAL)));
@@ -84,9 +85,9 @@ impl Birth<'_> {
     fn clone(&self, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Spawned> {
         let mut pidfd: c_int = -1;
         let flags = self.flags() | self.exit_signal();
-        // SAFETY: the plan is ours; the child that uses it does not exist yet.
+        // SAFETY: the child that uses the plan does not exist yet.
         unsafe { (*self.plan).cgroup = cgroup.map(|folder| folder.as_raw_fd()) };
-        // SAFETY: as with `clone3`; with CLONE_PIDFD, the descriptor comes where the parent's copy of the pid would.
+        // SAFETY: as with `clone3`. With CLONE_PIDFD the kernel writes the descriptor to the place of the parent's pid.
         let pid = unsafe { libc::clone(enter, self.stack.top(), flags, self.plan.cast(), &raw mut pidfd) };
         if pid < 0 { Err(io::Error::last_os_error()) } else { made(pid, pidfd) }
     }
@@ -99,14 +100,14 @@ extern "C" fn enter(plan: *mut c_void) -> c_int {
 
 fn made(pid: i32, pidfd: c_int) -> io::Result<Spawned> {
     if pidfd < 0 {
-        // Before Linux 5.2 the flag meant nothing.
+        // Kernels before 5.2 ignore the flag.
         return Ok(Spawned { pid, pidfd: crate::os::process::pidfd::open(pid)? });
     }
-    // SAFETY: the kernel made it for us just now.
+    // SAFETY: the kernel has just opened it, and it has no other owner.
     Ok(Spawned { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
 }
 
-/// Memory for a stack.
+/// Memory for a stack, unmapped on drop.
 struct Stack(*mut c_void);
 
 impl Stack {
@@ -118,7 +119,7 @@ impl Stack {
             return Err(io::Error::last_os_error());
         }
         let stack = Stack(base);
-        // SAFETY: the part above the guard, all of it ours.
+        // SAFETY: the part of the new mapping above the guard.
         let opened = unsafe { libc::mprotect(stack.bottom(), STACK, libc::PROT_READ | libc::PROT_WRITE) };
         if opened == 0 { Ok(stack) } else { Err(io::Error::last_os_error()) }
     }
@@ -134,12 +135,13 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        // SAFETY: mapped by us with this size, and nobody stands on it any more.
+        // SAFETY: mapped in `new` with this size; the child that used it has replaced its memory or ended.
         unsafe { libc::munmap(self.0, GUARD + STACK) };
     }
 }
 
-/// While it lives, this thread gets no signal. By the plain system call, since the C library spares some signals.
+/// Blocks all signals of this thread until it is dropped. Uses the plain system call, since the C library leaves out
+/// some signals.
 struct Blocked {
     before: u64,
 }
@@ -147,7 +149,7 @@ struct Blocked {
 impl Blocked {
     fn all() -> Blocked {
         let (all, mut before) = (u64::MAX, 0_u64);
-        // SAFETY: the kernel reads and writes the eight bytes it is told of.
+        // SAFETY: the kernel reads and writes eight bytes, the size that is passed.
         unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const all, &raw mut before, 8) };
         Blocked { before }
     }
@@ -161,7 +163,7 @@ impl Drop for Blocked {
     }
 }
 
-/// From `linux/sched.h`, which the `libc` crate has as a number too small to hold it.
+/// From `linux/sched.h`. The constant of the `libc` crate has a type that is too small.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// `struct clone_args` of `linux/sched.h`.
@@ -183,11 +185,11 @@ struct Arguments {
 
 type Entry = unsafe extern "C" fn(*mut c_void) -> c_int;
 
-/// Returns what the kernel does: a pid, or an error's number below zero. The child calls `entry` on its own stack.
+/// Returns a pid, or a negative error number. The child calls `entry` on its own stack.
 ///
 /// # Safety
-/// The stack and whatever `data` points to belong to the child until it has executed a program or ended, and `entry`
-/// does not return.
+/// The stack and the value behind `data` belong to the child until it has executed a program or ended, and `entry` does
+/// not return.
 #[cfg(target_arch = "x86_64")]
 unsafe fn clone3(arguments: &Arguments, entry: Entry, data: *mut c_void) -> i64 {
     let result: i64;
@@ -215,10 +217,10 @@ unsafe fn clone3(arguments: &Arguments, entry: Entry, data: *mut c_void) -> i64 
     result
 }
 
-/// As above.
+/// The same on this architecture.
 ///
 /// # Safety
-/// As above.
+/// That of the function for x86-64.
 #[cfg(target_arch = "aarch64")]
 unsafe fn clone3(arguments: &Arguments, entry: Entry, data: *mut c_void) -> i64 {
     let result: i64;
@@ -243,7 +245,7 @@ unsafe fn clone3(arguments: &Arguments, entry: Entry, data: *mut c_void) -> i64 
     result
 }
 
-/// Elsewhere the older call has to do.
+/// On other processors only the older call is used.
 ///
 /// # Safety
 /// None is needed.

@@ -1,24 +1,25 @@
-//! Files as one process is to see them: paths it cannot change, a `/tmp` of its own. Done in the child, by its rules: see
-//! [`super::child`].
+//! Isolation of a process's files: paths that it cannot change, and a `/tmp` of its own. Runs in the child and keeps
+//! the rules of [`super::child`].
 
 use std::ffi::{CStr, CString};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::child::{check, errno};
-use super::{Step, c_string};
+use super::launch::Step;
+use super::syscall::{c_string, check, errno};
 
-/// What is to be mounted, put together before the child is born.
+/// What is to be mounted, prepared by the parent.
 pub(super) struct Isolation {
     read_only: Vec<CString>,
     private_tmp: bool,
-    /// What `uid_map` and `gid_map` are to hold if it takes a user namespace: we ourselves, under our own number.
+    /// Contents of `uid_map` and `gid_map` if a user namespace is needed: the own user and group, under their own
+    /// numbers.
     uid_map: String,
     gid_map: String,
 }
 
 impl Isolation {
-    /// `None` if there is nothing to do.
+    /// `None` if nothing is to be isolated.
     pub(super) fn new(read_only: &[PathBuf], private_tmp: bool) -> io::Result<Option<Isolation>> {
         if read_only.is_empty() && !private_tmp {
             return Ok(None);
@@ -35,9 +36,10 @@ impl Isolation {
         }))
     }
 
+    /// Mounts all of it in a mount namespace of this process's own.
     pub(super) fn enter(&self) -> Result<(), Step> {
         self.unshare()?;
-        // What is mounted here from now on is seen nowhere else, and the other way round.
+        // Later mounts in this namespace do not appear in others, nor theirs in this one.
         mount(None, c"/", None, libc::MS_REC | libc::MS_PRIVATE, None, Step::Namespace)?;
         for (number, path) in self.read_only.iter().enumerate() {
             let step = Step::ReadOnly(number);
@@ -58,7 +60,7 @@ impl Isolation {
         if unsafe { libc::unshare(libc::CLONE_NEWNS) } == 0 {
             return Ok(());
         }
-        // Without privileges: as root of a user namespace in which there is nobody but us.
+        // Without privileges this takes a user namespace, in which this process is root and there is no other user.
         // SAFETY: the call takes numbers only.
         check(unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) }, Step::Namespace)?;
         write(c"/proc/self/setgroups", "deny")?;
@@ -67,13 +69,13 @@ impl Isolation {
     }
 }
 
-/// From now on sees files as this process does, which the descriptor stands for.
+/// Enters the mount namespace of the process behind this pidfd.
 pub(super) fn share_view(process: i32) -> Result<(), Step> {
     // SAFETY: the call takes numbers only.
     if unsafe { libc::setns(process, libc::CLONE_NEWNS) } == 0 {
         return Ok(());
     }
-    // Without privileges it has made itself a user namespace, see above, and we have to become root of that first.
+    // Without privileges that process has a user namespace of its own, see above, which must be entered first.
     // SAFETY: the call takes numbers only.
     check(unsafe { libc::setns(process, libc::CLONE_NEWUSER | libc::CLONE_NEWNS) }, Step::Namespace)
 }
@@ -97,12 +99,13 @@ fn mount(
     check(result, step)
 }
 
-/// With all that is mounted beneath, and without touching other properties of it: `mount_setattr`, since Linux 5.12.
+/// Makes the mount and all mounts beneath it read-only, and leaves their other flags as they are. `mount_setattr`
+/// exists since Linux 5.12.
 fn make_read_only(path: &CStr, step: Step) -> Result<(), Step> {
     // SAFETY: a structure of numbers, for which zero is a value.
     let mut attributes: libc::mount_attr = unsafe { std::mem::zeroed() };
     attributes.attr_set = libc::MOUNT_ATTR_RDONLY;
-    // SAFETY: the kernel reads the path and the structure, of which it is told the size.
+    // SAFETY: the kernel reads the path and the structure, whose size is an argument.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
@@ -122,5 +125,5 @@ fn write(file: &CStr, text: &str) -> Result<(), Step> {
     check(file, Step::Namespace)?;
     // SAFETY: the kernel reads as many bytes as there are.
     check(unsafe { libc::write(file, text.as_ptr().cast(), text.len()) } as i64, Step::Namespace)
-    // The descriptor goes with the program's start.
+    // The descriptor is closed when the program is executed.
 }

@@ -1,14 +1,16 @@
-//! What a started program sees of the world, and what is left over in ours. Everything is tried with both system calls.
+//! What a started program finds, and what is left over in the process that started it. All tests use both system calls.
 
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::*;
+use crate::os::process::credentials::Credentials;
 use crate::os::tracer::Tracer;
 
 mod bound;
@@ -19,7 +21,7 @@ fn go(way: Way, launch: &Launch<'_>) -> Result<Spawned, Failure> {
     run(launch, &mut plan(launch).unwrap(), way)
 }
 
-/// A shell without arguments or descriptors, as free as we are.
+/// A shell without arguments, descriptors or confinement.
 fn shell() -> Launch<'static> {
     Launch {
         program: Path::new("/bin/sh"),
@@ -45,18 +47,18 @@ fn null() -> File {
     File::options().read(true).write(true).open("/dev/null").unwrap()
 }
 
-/// Starts it with its output in a pipe, waits for its good end, and returns its pid and what it said.
-fn said(way: Way, launch: &Launch<'_>, text: &str) -> (i32, String) {
+/// Starts the shell with this command, waits until it succeeds, and returns its pid and its output.
+fn output(way: Way, launch: &Launch<'_>, script: &str) -> (i32, String) {
     let (mut read, write) = std::io::pipe().unwrap();
     let null = null();
-    let (argv, fds) = (line(text), [null.as_fd(), write.as_fd(), write.as_fd()]);
+    let (argv, fds) = (line(script), [null.as_fd(), write.as_fd(), write.as_fd()]);
     let pid = go(way, &Launch { argv: &argv, fds: &fds, ..*launch }).unwrap().pid;
     drop(write);
-    let mut said = String::new();
-    read.read_to_string(&mut said).unwrap();
+    let mut text = String::new();
+    read.read_to_string(&mut text).unwrap();
     let status = waitpid(Pid::from_raw(pid), None).unwrap();
-    assert_eq!(status, WaitStatus::Exited(Pid::from_raw(pid), 0), "{said}");
-    (pid, said)
+    assert_eq!(status, WaitStatus::Exited(Pid::from_raw(pid), 0), "{text}");
+    (pid, text)
 }
 
 fn failure(way: Way, launch: &Launch<'_>) -> Failure {
@@ -65,60 +67,60 @@ fn failure(way: Way, launch: &Launch<'_>) -> Failure {
 }
 
 #[test]
-fn it_gets_its_folder_its_variables_a_session_and_no_descriptor_of_ours() {
-    // A descriptor that is not close-on-exec, as careless libraries open them.
+fn a_program_gets_its_folder_its_variables_a_session_and_no_other_descriptors() {
+    // A descriptor that is not close-on-exec, as some libraries open them.
     let careless = rustix::io::dup(null()).unwrap();
     let env = ["A=1".to_owned(), "B=two words".to_owned()];
     for way in WAYS {
-        let text = "pwd; env | sort; echo $$; ls /proc/self/fd | tr '\\n' ' '; cut -d' ' -f6 /proc/$$/stat";
-        let (pid, said) = said(way, &Launch { cwd: Path::new("/tmp"), env: &env, ..shell() }, text);
-        assert_eq!(said.lines().next(), Some("/tmp"));
-        assert!(said.contains("\nA=1\nB=two words\n"), "{said}");
-        // `ls` itself holds 3 for the folder it lists.
-        assert!(said.contains("\n0 1 2 3 "), "{said}");
-        assert_eq!(said.trim_end().rsplit([' ', '\n']).next(), Some(pid.to_string().as_str()), "leads its session");
+        let script = "pwd; env | sort; echo $$; ls /proc/self/fd | tr '\\n' ' '; cut -d' ' -f6 /proc/$$/stat";
+        let (pid, text) = output(way, &Launch { cwd: Path::new("/tmp"), env: &env, ..shell() }, script);
+        assert_eq!(text.lines().next(), Some("/tmp"));
+        assert!(text.contains("\nA=1\nB=two words\n"), "{text}");
+        // `ls` itself has descriptor 3 open, for the folder that it lists.
+        assert!(text.contains("\n0 1 2 3 "), "{text}");
+        assert_eq!(text.trim_end().rsplit([' ', '\n']).next(), Some(pid.to_string().as_str()), "leads its session");
     }
     drop(careless);
 }
 
 #[test]
-fn signals_are_neither_ignored_nor_blocked_nor_handled() {
-    // Rust ignores SIGPIPE; blocked is something here.
+fn a_program_starts_with_all_signals_at_their_default_and_unblocked() {
+    // Rust ignores SIGPIPE, and the test blocks a signal.
     use nix::sys::signal::{SigSet, Signal};
     let mut some = SigSet::empty();
     some.add(Signal::SIGUSR1);
     some.thread_block().unwrap();
     for way in WAYS {
-        let (_, status) = said(way, &shell(), "exec cat /proc/self/status");
+        let (_, status) = output(way, &shell(), "exec cat /proc/self/status");
         let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();
         assert_eq!(["SigBlk:", "SigIgn:", "SigCgt:"].map(field), ["0000000000000000"; 3], "{way:?}");
     }
-    assert_eq!(SigSet::thread_get_mask().unwrap(), some, "ours is as it was");
+    assert_eq!(SigSet::thread_get_mask().unwrap(), some, "the mask of this process is unchanged");
     some.thread_unblock().unwrap();
 }
 
 #[test]
-fn it_is_told_its_pid() {
+fn a_program_gets_its_pid_in_a_variable() {
     for way in WAYS {
-        let (pid, said) = said(way, &Launch { pid_slot: Some("LISTEN_PID"), ..shell() }, "echo $LISTEN_PID; env");
-        assert_eq!(said.lines().next(), Some(pid.to_string().as_str()));
-        assert!(said.contains(&format!("LISTEN_PID={pid}\n")), "{said}");
+        let (pid, text) = output(way, &Launch { pid_slot: Some("LISTEN_PID"), ..shell() }, "echo $LISTEN_PID; env");
+        assert_eq!(text.lines().next(), Some(pid.to_string().as_str()));
+        assert!(text.contains(&format!("LISTEN_PID={pid}\n")), "{text}");
     }
 }
 
 #[test]
-fn descriptors_may_lie_on_each_others_numbers() {
-    in_a_process_of_its_own("descriptors_may_lie_on_each_others_numbers", || {
+fn descriptors_may_have_each_others_numbers() {
+    in_a_process_of_its_own("descriptors_may_have_each_others_numbers", || {
         let mut pipes = Vec::new();
         for number in [3, 4, 5] {
             let (read, write) = std::io::pipe().unwrap();
-            // Out of the way of the low numbers.
+            // Above the low numbers.
             pipes.push(File::from(rustix::io::fcntl_dupfd_cloexec(read, 50).unwrap()));
             place(&rustix::io::fcntl_dupfd_cloexec(write, 50).unwrap(), number);
         }
-        // 4 and 5 trade places, 3 stays where it is, and 0 and 6 are the same as 3.
+        // 4 and 5 are swapped, 3 keeps its number, and 0 and 6 are copies of 3.
         let numbers = [3, 4, 5, 3, 5, 4, 3];
-        // SAFETY: opened above, and closed by nobody.
+        // SAFETY: opened above, and never closed.
         let fds: Vec<_> = numbers.iter().map(|number| unsafe { BorrowedFd::borrow_raw(*number) }).collect();
         for way in WAYS {
             let argv = line("for n in 0 1 2 3 4 5 6; do echo $n >&$n; done");
@@ -135,12 +137,12 @@ fn descriptors_may_lie_on_each_others_numbers() {
 }
 
 fn place(fd: &OwnedFd, number: i32) {
-    // SAFETY: the process runs this test only, and nothing of it has these numbers.
+    // SAFETY: the process runs only this test, which has no files under these numbers.
     assert_eq!(unsafe { libc::dup3(fd.as_raw_fd(), number, libc::O_CLOEXEC) }, number);
 }
 
 #[test]
-fn what_cannot_be_started_names_the_step() {
+fn a_failed_start_names_the_step() {
     for way in WAYS {
         let no_file = failure(way, &Launch { program: Path::new("/no/such/file"), ..shell() });
         assert_eq!((no_file.step, no_file.error.kind()), (Step::Execute, io::ErrorKind::NotFound));
@@ -168,22 +170,22 @@ fn a_zero_byte_is_refused_before_anything_happens() {
 }
 
 #[test]
-fn limits_hold_in_it_and_not_in_us() {
+fn limits_apply_to_the_program_and_not_to_its_parent() {
     let before = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
     let limits = [Rlimit { resource: Resource::Nofile, soft: 60, hard: 70 }];
     for way in WAYS {
-        let (_, said) = said(
+        let (_, text) = output(
             way,
             &confined(Confinement { rlimits: &limits, ..Confinement::default() }),
             "ulimit -S -n; ulimit -H -n",
         );
-        assert_eq!(said, "60\n70\n");
+        assert_eq!(text, "60\n70\n");
     }
     assert_eq!(nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap(), before);
 }
 
 #[test]
-fn it_is_who_it_shall_be_with_these_groups_only() {
+fn a_program_runs_as_the_given_user_with_the_given_groups_only() {
     let somebody = Credentials { uid: 4321, gid: 4322, groups: vec![4323, 4324] };
     for way in WAYS {
         let become_somebody = confined(Confinement { credentials: Some(&somebody), ..Confinement::default() });
@@ -192,10 +194,10 @@ fn it_is_who_it_shall_be_with_these_groups_only() {
             assert_eq!((refused.step, refused.error.kind()), (Step::Groups, io::ErrorKind::PermissionDenied));
             continue;
         }
-        let (_, said) = said(way, &become_somebody, "grep -E '^(Uid|Gid|Groups)' /proc/self/status; id -u");
-        assert!(said.contains("Uid:\t4321\t4321\t4321\t4321\n"), "{said}");
-        assert!(said.contains("Gid:\t4322\t4322\t4322\t4322\n"), "{said}");
-        assert!(said.contains("Groups:\t4323 4324 \n") && said.ends_with("\n4321\n"), "{said}");
+        let (_, text) = output(way, &become_somebody, "grep -E '^(Uid|Gid|Groups)' /proc/self/status; id -u");
+        assert!(text.contains("Uid:\t4321\t4321\t4321\t4321\n"), "{text}");
+        assert!(text.contains("Gid:\t4322\t4322\t4322\t4322\n"), "{text}");
+        assert!(text.contains("Groups:\t4323 4324 \n") && text.ends_with("\n4321\n"), "{text}");
         assert_eq!(crate::os::process::identity::uid(), 0, "we are who we were");
         // SAFETY: the call takes numbers only.
         assert_eq!(unsafe { libc::prctl(libc::PR_GET_DUMPABLE, 0, 0, 0, 0) }, 1, "we can be looked into as before");
@@ -203,21 +205,21 @@ fn it_is_who_it_shall_be_with_these_groups_only() {
 }
 
 #[test]
-fn new_privileges_can_be_given_up() {
+fn a_program_can_be_kept_from_new_privileges() {
     for way in WAYS {
-        let (_, said) = said(
+        let (_, text) = output(
             way,
             &confined(Confinement { no_new_privs: true, ..Confinement::default() }),
             "grep NoNewPrivs /proc/self/status",
         );
-        assert_eq!(said, "NoNewPrivs:\t1\n");
+        assert_eq!(text, "NoNewPrivs:\t1\n");
     }
 }
 
 #[test]
-fn its_binds_can_be_watched() {
+fn the_binds_of_a_program_can_be_intercepted() {
     use crate::os::seccomp;
-    let found = seccomp::ability::ability(None, &Tracer::alone()).unwrap();
+    let found = seccomp::ability::ability(None, &Tracer::direct()).unwrap();
     for way in WAYS {
         let (pending, theirs) = seccomp::handover().unwrap();
         let watched = confined(Confinement { watch_binds: Some(theirs.as_fd()), ..Confinement::default() });
@@ -227,10 +229,10 @@ fn its_binds_can_be_watched() {
             assert_eq!(refused.step, Step::WatchBinds, "{refused}");
             continue;
         }
-        let (_, said) = said(way, &watched, text);
+        let (_, text) = output(way, &watched, text);
         let limited = i32::from(!found.keeps_privileges);
-        // `ls` itself holds 3 for the folder it lists.
-        assert_eq!(said, format!("0 1 2 3 NoNewPrivs:\t{limited}\nSeccomp:\t2\n"), "{way:?}");
+        // `ls` itself has descriptor 3 open, for the folder that it lists.
+        assert_eq!(text, format!("0 1 2 3 NoNewPrivs:\t{limited}\nSeccomp:\t2\n"), "{way:?}");
         let watch = pending.take().unwrap();
         assert!(rustix::io::fcntl_getfd(&watch).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
         assert_eq!(watch.next().unwrap(), None, "nobody is left");
@@ -238,14 +240,14 @@ fn its_binds_can_be_watched() {
 }
 
 #[test]
-fn paths_can_be_protected_and_tmp_be_its_own() {
-    // Both as we are and, if we are root, as nobody in particular: that takes a user namespace.
-    in_a_process_of_its_own("paths_can_be_protected_and_tmp_be_its_own", || {
+fn paths_can_be_read_only_and_tmp_private() {
+    // As the present user and, if that is root, as `nobody`, which takes a user namespace.
+    in_a_process_of_its_own("paths_can_be_read_only_and_tmp_private", || {
         files_are_isolated();
         if crate::os::process::identity::uid() == 0 {
             let nobody = nix::unistd::Uid::from_raw(65534);
             nix::unistd::setresuid(nobody, nobody, nobody).unwrap();
-            // Who changes its user hides its files in /proc, even from itself.
+            // After a change of user a process cannot read its own files in /proc.
             // SAFETY: the call takes numbers only.
             assert_eq!(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) }, 0);
             files_are_isolated();
@@ -258,16 +260,16 @@ fn files_are_isolated() {
     fs::write(folder.path().join("kept"), "").unwrap();
     let seen_here = tempfile::NamedTempFile::new_in("/tmp").unwrap();
     let read_only = [folder.path().to_owned()];
-    let text = "touch new 2>/dev/null; ls; ls -A /tmp | wc -l; touch /tmp/mine; ls /tmp; id -u";
+    let script = "touch new 2>/dev/null; ls; ls -A /tmp | wc -l; touch /tmp/mine; ls /tmp; id -u";
     for way in WAYS {
         let protected = Confinement { read_only: &read_only, ..Confinement::default() };
-        let (_, said) = said(way, &Launch { cwd: folder.path(), ..confined(protected) }, "touch new 2>/dev/null; ls");
-        assert_eq!(said, "kept\n", "nothing new");
+        let (_, text) = output(way, &Launch { cwd: folder.path(), ..confined(protected) }, "touch new 2>/dev/null; ls");
+        assert_eq!(text, "kept\n", "nothing new");
         let both = Confinement { private_tmp: true, ..protected };
-        let (_, said) = self::said(way, &Launch { cwd: Path::new("/usr"), ..confined(both) }, text);
+        let (_, text) = output(way, &Launch { cwd: Path::new("/usr"), ..confined(both) }, script);
         let uid = crate::os::process::identity::uid();
-        assert!(said.ends_with(&format!("\n0\nmine\n{uid}\n")), "{said}");
-        assert!(seen_here.path().exists() && !Path::new("/tmp/mine").exists(), "ours is as it was");
+        assert!(text.ends_with(&format!("\n0\nmine\n{uid}\n")), "{text}");
+        assert!(seen_here.path().exists() && !Path::new("/tmp/mine").exists(), "/tmp of this process is unchanged");
         let missing = [PathBuf::from("/no/such/folder")];
         let refused = failure(way, &confined(Confinement { read_only: &missing, ..Confinement::default() }));
         assert_eq!(refused.to_string(), "making /no/such/folder read-only: No such file or directory (os error 2)");
@@ -275,8 +277,8 @@ fn files_are_isolated() {
 }
 
 #[test]
-fn a_container_that_forbids_clone3_is_no_obstacle() {
-    in_a_process_of_its_own("a_container_that_forbids_clone3_is_no_obstacle", || {
+fn a_program_is_started_in_a_container_that_forbids_clone3() {
+    in_a_process_of_its_own("a_program_is_started_in_a_container_that_forbids_clone3", || {
         for errno in [libc::ENOSYS, libc::EPERM] {
             forbid_clone3(errno);
             let null = null();
@@ -289,8 +291,8 @@ fn a_container_that_forbids_clone3_is_no_obstacle() {
     });
 }
 
-/// From now on, in this thread, the system call is answered with this error. The last of several filters wins if its
-/// answer is as severe.
+/// Has `clone3` fail with this error in this thread from now on. Of several filters with the same action the last one
+/// decides.
 fn forbid_clone3(errno: i32) {
     let line = |code: u32, jt, jf, k| libc::sock_filter { code: u16::try_from(code).unwrap(), jt, jf, k };
     let clone3 = u32::try_from(libc::SYS_clone3).unwrap();
@@ -302,7 +304,7 @@ fn forbid_clone3(errno: i32) {
         line(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];
     let program = libc::sock_fprog { len: 4, filter: filter.as_mut_ptr() };
-    // SAFETY: the kernel copies the filter, which is as long as it says.
+    // SAFETY: the kernel copies the filter, whose length is in `len`.
     unsafe {
         assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
         assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program), 0);
@@ -310,7 +312,7 @@ fn forbid_clone3(errno: i32) {
 }
 
 #[test]
-fn a_sibling_is_our_parents_child() {
+fn a_sibling_is_a_child_of_the_parent() {
     const OUT: &str = "PMR_SIBLING_OUT";
     if let Some(out) = std::env::var_os(OUT) {
         let null = null();
@@ -324,7 +326,7 @@ fn a_sibling_is_our_parents_child() {
         return fs::write(out, pids.join(" ")).unwrap();
     }
     let out = tempfile::NamedTempFile::new().unwrap();
-    let again = this_test("a_sibling_is_our_parents_child").env(OUT, out.path()).output().unwrap();
+    let again = this_test("a_sibling_is_a_child_of_the_parent").env(OUT, out.path()).output().unwrap();
     assert!(again.status.success(), "{again:?}");
     let pids = fs::read_to_string(out.path()).unwrap();
     assert_eq!(pids.split(' ').count(), 2);
@@ -334,8 +336,8 @@ fn a_sibling_is_our_parents_child() {
 }
 
 #[test]
-fn nothing_is_left_over() {
-    in_a_process_of_its_own("nothing_is_left_over", || {
+fn a_start_leaves_no_descriptor_and_no_mapping() {
+    in_a_process_of_its_own("a_start_leaves_no_descriptor_and_no_mapping", || {
         let count = || (fs::read_dir("/proc/self/fd").unwrap().count(), mappings());
         let null = null();
         let (argv, fds) = (line("exit 0"), [null.as_fd(); 3]);
@@ -346,7 +348,7 @@ fn nothing_is_left_over() {
             drop(pidfd);
             go(way, &missing).unwrap_err();
         };
-        // What the first ones allocate may stay.
+        // Memory that the first starts allocate may stay.
         WAYS.into_iter().for_each(round);
         let before = count();
         for way in WAYS {
@@ -361,7 +363,7 @@ fn mappings() -> usize {
     fs::read_to_string("/proc/self/maps").unwrap().lines().count()
 }
 
-/// This test in a process of its own.
+/// A command that runs this test in a process of its own.
 fn this_test(name: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     let (_, module) = module_path!().split_once("::").expect("the path begins with the crate");
@@ -369,13 +371,13 @@ fn this_test(name: &str) -> Command {
     command
 }
 
-/// For what looks at the whole process, in which other tests run otherwise.
+/// Runs a test in a process of its own: for tests of the state of the whole process, in which other tests run, too.
 fn in_a_process_of_its_own(name: &str, body: impl FnOnce()) {
     const ALONE: &str = "PMR_TEST_ALONE";
     if std::env::var_os(ALONE).is_some() {
         return body();
     }
     let output = this_test(name).env(ALONE, "1").output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }

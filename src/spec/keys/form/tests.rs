@@ -1,4 +1,4 @@
-//! What is said about the keys is true: examples are read, defaults change nothing, spellings are found.
+//! The documentation of the keys is correct: examples are valid, defaults change nothing, spellings are found.
 
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ fn parsed(json: &str) -> Value {
 }
 
 #[test]
-fn every_key_says_what_it_does_in_sentences() {
+fn every_key_is_described_in_sentences() {
     for key in KEYS {
         let about = &key.about;
         assert!(about.does.len() > 10 && about.does.ends_with('.'), "{}: {:?}", key.name, about.does);
@@ -36,7 +36,7 @@ fn every_key_says_what_it_does_in_sentences() {
 }
 
 #[test]
-fn every_example_is_read_and_says_something() {
+fn every_example_is_valid_and_changes_the_draft() {
     for key in KEYS {
         let example = parsed(key.about.example);
         let draft = read(&[(key.name, &example)]);
@@ -46,9 +46,9 @@ fn every_example_is_read_and_says_something() {
 
 #[test]
 fn a_default_in_a_draft_changes_nothing() {
-    // Their defaults are not in a draft, which holds only what was said: `cli::resolve` completes them.
-    let unsaid = ["namespace", "args", "interpreter_args"];
-    for key in KEYS.iter().filter(|key| !unsaid.contains(&key.name)) {
+    // A draft has no defaults for these keys: `cli::resolve` adds them.
+    let unset = ["namespace", "args", "interpreter_args"];
+    for key in KEYS.iter().filter(|key| !unset.contains(&key.name)) {
         let Some(default) = key.about.fallback.json() else { continue };
         assert_eq!(read(&[(key.name, &parsed(default))]), read(&[]), "{}: {default}", key.name);
     }
@@ -60,16 +60,16 @@ fn a_default_of_a_member_changes_nothing() {
         let whole = if key.name == "health" { json!({ "http": "/up" }) } else { json!({}) };
         for member in key.about.form.members() {
             let Some(default) = member.fallback.json() else { continue };
-            let mut said = whole.clone();
-            said[member.name] = parsed(default);
-            assert_eq!(read(&[(key.name, &said)]), read(&[(key.name, &whole)]), "{}.{}", key.name, member.name);
+            let mut object = whole.clone();
+            object[member.name] = parsed(default);
+            assert_eq!(read(&[(key.name, &object)]), read(&[(key.name, &whole)]), "{}.{}", key.name, member.name);
         }
     }
 }
 
-/// `null` counts as unsaid, so only what is there is tried.
+/// `null` counts as not set, so only the words are tried.
 #[test]
-fn every_word_of_a_choice_is_taken_and_no_other() {
+fn every_word_of_a_choice_is_accepted_and_no_other() {
     let fits = |key: &Key, word: &str| key.set(&mut Draft::default(), &json!(word)).is_ok();
     for key in KEYS {
         let Form::Choice(words) = key.about.form else { continue };
@@ -88,7 +88,7 @@ fn every_spelling_is_found() {
     assert_eq!(camel_case("max_memory_restart"), "maxMemoryRestart");
 }
 
-/// The default stands in the table once; `--help` takes it from there.
+/// The table has the default once; `--help` takes it from there.
 #[test]
 fn no_flag_repeats_the_default() {
     for flag in KEYS.iter().filter_map(|key| key.flag.as_ref()) {

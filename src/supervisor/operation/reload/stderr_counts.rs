@@ -1,13 +1,11 @@
-//! What canaries write to standard error while they are watched, held against what the release before writes.
+//! What canaries write to standard error while they are observed, held against what the previous release writes.
 //!
 //! Some programs log all they do to standard error, so lines there are no fault as such. A canary that writes a multiple
-//! of what the noisiest worker of the release before does in the same time is none to go on with.
+//! of what the noisiest worker of the previous release does in the same time is none to go on with.
 
 use serde::{Deserialize, Serialize};
 
-use super::Phase;
 use crate::protocol::Run;
-use crate::supervisor::{Effect, Moment, Operation, Process, Supervisor};
 
 /// So many lines are nothing.
 const FEW: u32 = 10;
@@ -17,14 +15,14 @@ const TOO_MUCH: u32 = 3;
 /// Lines written since the watch began.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(super) struct StderrCounts(Vec<(Run, u32)>);
+pub(crate) struct StderrCounts(Vec<(Run, u32)>);
 
 impl StderrCounts {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    fn add(&mut self, run: Run, lines: u32) {
+    pub(super) fn add(&mut self, run: Run, lines: u32) {
         match self.0.iter_mut().find(|(known, _)| *known == run) {
             Some((_, count)) => *count = count.saturating_add(lines),
             None => self.0.push((run, lines)),
@@ -37,30 +35,9 @@ impl StderrCounts {
         let usual = self.0.iter().filter(|(run, _)| !is_new(*run)).map(|(_, lines)| *lines).max().unwrap_or(0);
         (*lines > FEW && *lines > usual.saturating_mul(TOO_MUCH)).then(|| {
             format!(
-                "wrote {lines} lines to standard error while it was watched; \
-                 the release before wrote {usual} in the same time"
+                "wrote {lines} lines to standard error while it was observed; \
+                 the previous release wrote {usual} in the same time"
             )
         })
-    }
-}
-
-impl Supervisor {
-    /// The runs whose lines on standard error count at present: canaries that are watched, and the workers beside them.
-    pub fn judged_by_errors(&self) -> impl Iterator<Item = Run> + '_ {
-        let watches = |operation: &Operation| operation.transaction.judges();
-        let apps = self.apps.values().filter(move |app| app.operations.iter().any(watches));
-        apps.flat_map(|app| self.members(app.id)).flat_map(Process::staying)
-    }
-
-    /// A run wrote so many more lines to standard error.
-    pub(crate) fn stderr_lines(&mut self, now: Moment, run: Run, lines: u32, effects: &mut Vec<Effect>) {
-        let Some(app) = self.process_of(run).map(|process| process.app) else { return };
-        let Some(entry) = self.apps.get_mut(&app) else { return };
-        for operation in &mut entry.operations {
-            if let Phase::Canary { until: Some(_), errors, .. } = &mut operation.transaction.phase {
-                errors.add(run, lines);
-            }
-        }
-        self.advance(now, app, effects);
     }
 }

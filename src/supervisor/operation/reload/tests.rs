@@ -20,7 +20,7 @@ fn newer(instances: u32) -> AppSpec {
 }
 
 #[test]
-fn a_failure_brings_back_what_was_swapped_when_the_spec_is_another() {
+fn a_failed_reload_rolls_replaced_workers_back_to_the_old_spec() {
     let mut harness = Harness::with(cluster(2));
     assert_eq!(harness.launch(newer(2), Launch::OrReload(Rollout::waves(1))), [spawn(3, 0)]);
     harness.ready(3);
@@ -35,7 +35,7 @@ fn a_failure_brings_back_what_was_swapped_when_the_spec_is_another() {
 }
 
 #[test]
-fn what_is_under_way_when_another_fails_is_taken_back_at_once() {
+fn a_failure_rolls_back_the_other_workers_in_flight_at_once() {
     let mut harness = Harness::with(cluster(2));
     harness.launch(newer(2), Launch::OrReload(Rollout::waves(2)));
     assert_eq!(harness.exit(3, 1), [terminate(4)]);
@@ -44,7 +44,7 @@ fn what_is_under_way_when_another_fails_is_taken_back_at_once() {
 }
 
 #[test]
-fn an_app_that_is_no_cluster_goes_back_by_a_restart() {
+fn a_fork_is_rolled_back_by_a_restart() {
     let mut harness = Harness::with(fork(1));
     let broken = AppSpec { restart: RestartRule { max_restarts: 1, ..fork(1).restart }, ..newer(1) };
     harness.launch(AppSpec { mode: fork(1).mode, ..broken }, Launch::OrReload(Rollout::waves(1)));
@@ -52,12 +52,12 @@ fn an_app_that_is_no_cluster_goes_back_by_a_restart() {
     harness.input(Input::SpawnFailed { run: Run(2), error: "gone".into(), permanent: true });
     assert!(matches!(harness.process(0).state, State::Launching { run: Run(3), .. }));
     harness.up();
-    let reason = "gone; the release before was started again".to_owned();
+    let reason = "gone; the previous release was started again".to_owned();
     assert_eq!(harness.verdicts(), [(0, Verdict::Failed { reason, old_serves: false })]);
 }
 
 #[test]
-fn canaries_stand_beside_those_that_serve_until_their_time_is_over() {
+fn canaries_serve_beside_their_predecessors_until_the_watch_ends() {
     let mut harness = Harness::with(cluster(3));
     assert_eq!(harness.act(canary(1, 30), "api"), [spawn(4, 0)]);
     assert_eq!(harness.ready(4), [], "the old one serves on");
@@ -68,21 +68,21 @@ fn canaries_stand_beside_those_that_serve_until_their_time_is_over() {
 }
 
 #[test]
-fn a_canary_that_dies_is_taken_back_and_nothing_else_touched() {
+fn a_canary_that_dies_is_rolled_back_and_no_other_worker_is_touched() {
     let mut harness = Harness::with(cluster(3));
     harness.act(canary(2, 30), "api");
     harness.ready(4);
     harness.ready(5);
     harness.pass(5000);
     assert_eq!(harness.exit(4, 1), [drain(5)], "it may have clients");
-    let reason = "exited with code 1 while it was watched".to_owned();
+    let reason = "exited with code 1 while it was observed".to_owned();
     let failed = Verdict::Failed { reason, old_serves: true };
     assert_eq!(harness.verdicts(), [(0, failed), (1, Verdict::RolledBack)]);
     assert_eq!(harness.supervisor.processes().filter_map(Process::current_run).collect::<Vec<_>>(), [1, 2, 3].map(Run));
 }
 
 #[test]
-fn a_canary_that_writes_many_more_errors_than_the_release_before_is_no_good() {
+fn a_canary_that_writes_many_more_errors_is_rolled_back() {
     let errors = |run, lines| Input::StderrLines { run: Run(run), lines };
     let mut harness = Harness::with(cluster(2));
     harness.input(errors(1, 1000));
@@ -94,13 +94,14 @@ fn a_canary_that_writes_many_more_errors_than_the_release_before_is_no_good() {
         assert_eq!(harness.input(lines), [], "three times as many are not too many");
     }
     assert_eq!(harness.input(errors(3, 1)), [drain(3)]);
-    let reason = "wrote 25 lines to standard error while it was watched; the release before wrote 8 in the same time";
+    let reason =
+        "wrote 25 lines to standard error while it was observed; the previous release wrote 8 in the same time";
     assert_eq!(harness.verdicts(), [(0, Verdict::Failed { reason: reason.into(), old_serves: true })]);
     assert_eq!(harness.supervisor.judged_by_errors().count(), 0);
 }
 
 #[test]
-fn a_stop_ends_a_watch() {
+fn a_stop_ends_the_watch_of_a_canary() {
     let mut harness = Harness::with(cluster(1));
     harness.act(canary(1, 30), "api");
     harness.ready(2);
@@ -111,7 +112,7 @@ fn a_stop_ends_a_watch() {
 }
 
 #[test]
-fn force_goes_on_and_takes_what_does_not_prove_ready() {
+fn a_forced_reload_goes_on_with_workers_that_prove_nothing() {
     let mut harness = Harness::with(cluster(2));
     let rollout = Rollout { force: true, ..Rollout::waves(1) };
     assert_eq!(harness.act(Action::Reload { changes: Changes::default(), rollout }, "api"), [spawn(3, 0)]);
@@ -122,7 +123,7 @@ fn force_goes_on_and_takes_what_does_not_prove_ready() {
 }
 
 #[test]
-fn the_owner_may_choose_to_leave_a_failed_reload_as_it_is() {
+fn the_spec_can_leave_a_failed_reload_as_it_is() {
     let mut harness = Harness::with(cluster(3));
     let pausing = AppSpec { on_reload_failure: OnReloadFailure::Pause, ..newer(3) };
     harness.launch(pausing, Launch::OrReload(Rollout::waves(1)));
@@ -133,9 +134,9 @@ fn the_owner_may_choose_to_leave_a_failed_reload_as_it_is() {
 }
 
 #[test]
-fn a_reload_waits_for_one_under_way_and_replaces_one_that_waits() {
+fn a_reload_waits_for_a_begun_reload_and_replaces_a_waiting_one() {
     let mut harness = Harness::with(cluster(1));
-    let told = [1, 2, 3].map(|n| {
+    let held = [1, 2, 3].map(|n| {
         let ask = Request::Act { action: reload(), target: vec![Selector::All] };
         let effects = harness.supervisor.handle(harness.now, Input::Request { ticket: Ticket(n), ask });
         harness.answers.extend(effects.iter().filter_map(|effect| {
@@ -147,9 +148,9 @@ fn a_reload_waits_for_one_under_way_and_replaces_one_that_waits() {
             Some(why)
         })
     });
-    let told = told.each_ref().map(Option::as_deref);
+    let held = held.each_ref().map(Option::as_deref);
     let waits = "its reload waits for the reload before it";
-    assert_eq!(told, [None, Some(waits), Some("its reload takes the place of one that waited")]);
+    assert_eq!(held, [None, Some(waits), Some("its reload takes the place of one that waited")]);
     assert_eq!(harness.verdicts(), [(0, Verdict::Superseded { by: "reload".to_owned() })]);
     harness.ready(2);
     assert_eq!(harness.exit(1, 0), [spawn(3, 0)]);
@@ -161,7 +162,7 @@ fn a_reload_waits_for_one_under_way_and_replaces_one_that_waits() {
 }
 
 #[test]
-fn a_dry_run_tells_and_does_nothing() {
+fn a_dry_run_reports_its_plan_and_does_nothing() {
     let mut harness = Harness::with(cluster(3));
     let rollout = Rollout { dry_run: true, ..Rollout::waves(1) };
     assert_eq!(harness.launch(newer(2), Launch::OrReload(rollout)), []);
@@ -173,7 +174,7 @@ fn a_dry_run_tells_and_does_nothing() {
 }
 
 #[test]
-fn what_a_config_file_has_no_place_for_is_not_reloaded_first() {
+fn excess_processes_are_not_reloaded_before_they_are_removed() {
     let mut harness = Harness::with(cluster(3));
     harness.launch(cluster(1), Launch::OrReload(Rollout::waves(2)));
     harness.ready(4);
@@ -207,7 +208,7 @@ fn check(harness: &mut Harness, run: u64, fault: Option<&str>) -> Vec<Effect> {
 }
 
 #[test]
-fn with_a_check_who_listens_is_not_ready_before_it_passes() {
+fn a_worker_with_a_health_check_is_ready_only_after_a_pass() {
     let mut harness = Harness::with(cluster(1));
     harness.launch(checked(1), Launch::OrReload(Rollout::waves(1)));
     assert_eq!(harness.ready(2), []);
@@ -216,7 +217,7 @@ fn with_a_check_who_listens_is_not_ready_before_it_passes() {
 }
 
 #[test]
-fn a_canary_that_falls_ill_leaves_its_place_to_who_still_serves() {
+fn an_unhealthy_canary_is_rolled_back_to_its_predecessor() {
     let mut harness = Harness::with(cluster(2));
     let watch = Canary { share: Share::Count(1), duration: Duration::from_secs(9) };
     harness.launch(checked(2), Launch::OrReload(Rollout { canary: Some(watch), ..Rollout::waves(1) }));
@@ -224,12 +225,12 @@ fn a_canary_that_falls_ill_leaves_its_place_to_who_still_serves() {
     assert_eq!(check(&mut harness, 3, Some("status 500")), [drain(3)]);
     assert_eq!(harness.process(0).current_run(), Some(Run(1)));
     assert!(harness.supervisor.apps().next().unwrap().spec.health.is_none());
-    let reason = "unhealthy while it was watched: status 500".to_owned();
+    let reason = "unhealthy while it was observed: status 500".to_owned();
     assert_eq!(harness.verdicts(), [(0, Verdict::Failed { reason, old_serves: true })]);
 }
 
 #[test]
-fn an_unhealthy_worker_is_replaced_by_one_that_passes() {
+fn an_unhealthy_worker_is_replaced_by_a_healthy_successor() {
     let mut harness = Harness::with(cluster(1));
     harness.launch(checked(1), Launch::OrReload(Rollout::waves(1)));
     check(&mut harness, 2, None);
@@ -240,7 +241,7 @@ fn an_unhealthy_worker_is_replaced_by_one_that_passes() {
 }
 
 #[test]
-fn who_only_wants_it_shown_is_not_told() {
+fn on_fail_none_publishes_no_health_events() {
     let events = |on_fail| {
         let probe = Probe::Tcp { address: "127.0.0.1:1".to_owned() };
         let health = Health { retries: 1, on_fail, ..Health::new(probe) };
@@ -248,12 +249,12 @@ fn who_only_wants_it_shown_is_not_told() {
         harness.launch(AppSpec { health: Some(health), ..fork(1) }, Launch::OrRestart);
         harness.exit(1, 0);
         check(&mut harness, 2, None);
-        let told = [Some("refused"), None].map(|fault| {
+        let counts = [Some("refused"), None].map(|fault| {
             let input = Input::Checked { run: Run(2), fault: fault.map(|fault| Fault::Own(fault.to_owned())) };
             harness.supervisor.handle(harness.now, input).len()
         });
         assert!(harness.process(0).health.fault().is_none());
-        told
+        counts
     };
     assert_eq!(events(OnFail::Alert), [1, 1]);
     assert_eq!(events(OnFail::None), [0, 0]);
@@ -265,7 +266,7 @@ fn newer_fork(instances: u32) -> AppSpec {
 }
 
 #[test]
-fn what_cannot_prove_anything_is_trusted_when_it_has_run_for_a_while() {
+fn a_process_without_a_readiness_proof_is_trusted_after_a_while() {
     let mut harness = Harness::with(fork(2));
     assert_eq!(harness.act(reload(), "api"), [terminate(1)], "the other is not touched meanwhile");
     assert_eq!(harness.exit(1, 0), [spawn(3, 0)]);
@@ -279,7 +280,7 @@ fn what_cannot_prove_anything_is_trusted_when_it_has_run_for_a_while() {
 }
 
 #[test]
-fn a_release_that_ends_at_once_leaves_the_others_alone_and_gives_way_to_the_one_before() {
+fn a_release_that_exits_at_once_is_rolled_back() {
     let mut harness = Harness::with(fork(2));
     harness.launch(newer_fork(2), Launch::OrReload(Rollout::waves(2)));
     harness.exit(1, 0);
@@ -288,14 +289,14 @@ fn a_release_that_ends_at_once_leaves_the_others_alone_and_gives_way_to_the_one_
     harness.up();
     harness.exit(4, 0);
     harness.up();
-    let reason = "exited with code 7; the release before was started again".to_owned();
+    let reason = "exited with code 7; the previous release was started again".to_owned();
     assert_eq!(harness.verdicts(), [(0, Verdict::Failed { reason, old_serves: false })]);
     assert_eq!(harness.supervisor.apps().next().unwrap().spec.args, fork(2).args);
     assert_eq!(harness.process(1).current_run(), Some(Run(2)));
 }
 
 #[test]
-fn a_job_that_is_done_soon_has_not_failed() {
+fn a_job_that_completes_soon_has_not_failed() {
     let job = AppSpec { restart: RestartRule { autorestart: false, ..RestartRule::default() }, ..fork(1) };
     let mut harness = Harness::with(job);
     harness.act(reload(), "api");
@@ -320,7 +321,7 @@ fn outcome_events(effects: Vec<Effect>) -> Vec<(u32, EventKind)> {
 }
 
 #[test]
-fn the_history_says_why_a_release_does_not_serve() {
+fn an_event_reports_why_a_release_does_not_serve() {
     let mut harness = Harness::with(cluster(3));
     let action = Action::Reload { changes: Changes::default(), rollout: Rollout::waves(2) };
     let ask = Request::Act { action, target: vec![Selector::All] };

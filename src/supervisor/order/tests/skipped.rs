@@ -29,7 +29,7 @@ fn read_back(harness: &mut Harness) {
 }
 
 #[test]
-fn a_reload_that_failed_leaves_alone_who_depends_on_it() {
+fn a_failed_reload_leaves_the_dependents_alone() {
     let mut harness = three();
     reload_all(&mut harness, Rollout::waves(1));
     assert_eq!(harness.exit(5, 1), [], "nothing follows");
@@ -51,7 +51,7 @@ fn a_forced_reload_goes_on() {
 }
 
 #[test]
-fn what_was_stopped_is_left_as_it_is_too_and_a_new_daemon_knows() {
+fn a_stopped_app_stays_stopped_when_its_reload_is_skipped() {
     let mut harness = three();
     harness.act(Action::Stop, "web");
     harness.exit(4, 0);
@@ -71,7 +71,7 @@ fn booted(harness: &mut Harness) -> Vec<Effect> {
 }
 
 #[test]
-fn a_boot_starts_what_ran_and_not_what_that_needs_and_a_person_had_stopped() {
+fn a_restore_starts_running_apps_and_not_their_stopped_dependencies() {
     let mut harness = pair();
     harness.act(Action::Stop, "db");
     harness.exit(2, 0);
@@ -85,7 +85,7 @@ fn a_boot_starts_what_ran_and_not_what_that_needs_and_a_person_had_stopped() {
 }
 
 #[test]
-fn a_boot_does_without_a_job_that_cannot_be_done_again_and_without_what_is_gone() {
+fn a_restore_does_without_a_job_whose_dependency_was_deleted() {
     let mut harness = pair();
     let migrate = AppSpec { depends_on: app("", &["db"]).depends_on, ..job("migrate") };
     harness.ask(launch(vec![app("web", &["migrate:completed"]), migrate]));

@@ -1,4 +1,4 @@
-//! Who waits too long at a Unix path, and our own calls.
+//! `queue_timeout` at a Unix path.
 
 use std::os::unix::net::UnixStream;
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::cluster::waiting::read_to_end;
 use crate::spec::{QueueRule, Shed};
 
-/// An app that is given a Unix path, in a folder that is removed with it.
+/// An app that listens on a Unix path, in a folder that is removed when the guard is dropped.
 fn at_path() -> (Stage, std::path::PathBuf, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.sock");
@@ -20,7 +20,7 @@ fn after(timeout: Duration) -> QueueRule {
 }
 
 #[test]
-fn who_waits_too_long_at_a_path_is_turned_away_whatever_number_of_gods_die() {
+fn a_connection_that_waits_too_long_at_a_path_is_rejected_though_many_gods_die() {
     const TIMEOUT: Duration = Duration::from_secs(1);
     play(async {
         let (mut stage, path, _folder) = at_path();
@@ -30,7 +30,7 @@ fn who_waits_too_long_at_a_path_is_turned_away_whatever_number_of_gods_die() {
         let client = tokio::task::spawn_local(read_to_end(UnixStream::connect(&path).unwrap()));
         while !client.is_finished() {
             tokio::time::sleep(TIMEOUT / 10).await;
-            stage = stage.reborn().await;
+            stage = stage.restart_god().await;
             stage.activation.set_rule(after(TIMEOUT));
         }
         assert!(client.await.unwrap().starts_with("HTTP/1.1 503 ") && start.elapsed() >= TIMEOUT - TIMEOUT / 10);
@@ -38,16 +38,16 @@ fn who_waits_too_long_at_a_path_is_turned_away_whatever_number_of_gods_die() {
 }
 
 #[test]
-fn nobody_is_turned_away_from_a_path_where_a_worker_serves() {
-    const SOON: Duration = Duration::from_millis(50);
+fn no_connection_is_rejected_at_a_path_where_a_worker_serves() {
+    const SHORT: Duration = Duration::from_millis(50);
     play(async {
         let (stage, path, _folder) = at_path();
-        stage.activation.set_rule(after(SOON));
+        stage.activation.set_rule(after(SHORT));
         let _sockets = stage.activation.sockets(Run(1), &stage.wanted).unwrap();
         stage.activation.join(Run(1), crate::os::process::identity::pid(), true);
         stage.activation.ready(Run(1));
         let client = tokio::task::spawn_local(read_to_end(UnixStream::connect(&path).unwrap()));
-        tokio::time::sleep(SOON * 4).await;
+        tokio::time::sleep(SHORT * 4).await;
         assert!(!client.is_finished());
         stage.activation.exclude(Run(1));
         assert!(client.await.unwrap().starts_with("HTTP/1.1 503 "));

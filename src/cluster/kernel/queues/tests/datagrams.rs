@@ -1,4 +1,4 @@
-//! Datagrams, which nobody says that he reads.
+//! UDP sockets. No call shows when a worker begins to read, so the owner of the queues reports it.
 
 use std::net::UdpSocket;
 
@@ -6,7 +6,7 @@ use rustix::net::{RecvFlags, recv};
 
 use super::*;
 
-/// Sends so many, each from a port of its own.
+/// Sends `count` datagrams, each from another port, so that the kernel distributes them.
 fn send(address: SocketAddr, count: usize) {
     for _ in 0..count {
         UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"?", address).unwrap();
@@ -14,7 +14,7 @@ fn send(address: SocketAddr, count: usize) {
 }
 
 impl Program {
-    /// How many datagrams wait; on the loopback they are there when `send_to` returns.
+    /// Reads all datagrams and returns their number. On the loopback they have arrived when `send_to` returns.
     fn read(&self) -> usize {
         let mut buffer = [0; 8];
         std::iter::from_fn(|| recv(&self.socket, &mut buffer, RecvFlags::DONTWAIT).ok()).count()
@@ -22,14 +22,14 @@ impl Program {
 }
 
 #[test]
-fn datagrams_go_to_who_is_through_with_setting_up() {
+fn datagrams_go_to_workers_that_have_set_up_their_socket() {
     play(async {
         for balancer in BOTH {
             let stage = Stage::new(balancer);
             let address = SocketAddr::from(([127, 0, 0, 1], crate::os::ports::free_port()));
             let one = stage.bind_datagrams(1, address);
             send(address, 20);
-            assert_eq!(one.read(), 20, "nobody else could have them");
+            assert_eq!(one.read(), 20, "no other worker has a socket here");
             let key = stage.key();
             assert_eq!(stage.queues.unread_datagram_keys(one.run), [key]);
             assert!(stage.queues.reads(one.run, &key));
@@ -40,9 +40,9 @@ fn datagrams_go_to_who_is_through_with_setting_up() {
             let two = stage.bind_datagrams(2, address);
             send(address, 40);
             assert_eq!((one.read(), two.read()), (40, 0));
-            let stage = stage.reborn().await;
+            let stage = stage.restart_god().await;
             send(address, 40);
-            assert_eq!((one.read(), two.read()), (40, 0), "the next God knows it, too");
+            assert_eq!((one.read(), two.read()), (40, 0), "the next God keeps it out of rotation, too");
             assert!(stage.queues.reads(two.run, &key));
             send(address, 60);
             let (first, second) = (one.read(), two.read());

@@ -1,9 +1,10 @@
-//! Workers that listen and are not ready: who gets connections instead of them, and who can ask them all the same.
+//! Workers that listen and are not ready, and ejected ones: which workers get connections instead, and how the daemon
+//! still connects to them.
 
 use super::*;
 use crate::os::net::reuseport;
 
-/// One that serves, and one that listens and is not_ready.
+/// A worker that serves, and one that listens and is not ready.
 fn one_of_two(balancer: KernelBalancing) -> (Stage, Program, Program) {
     let mut stage = Stage::new(balancer);
     let serving = stage.worker(1);
@@ -16,20 +17,20 @@ impl Stage {
     async fn connect_to(&self, run: Run) -> tokio::net::TcpStream {
         let direct = self.queues.connect_to(run).await.unwrap();
         assert_eq!(direct.at, self.address);
-        self.arrives(direct.connection.stream.local_addr().unwrap());
+        self.wait_for(direct.connection.stream.local_addr().unwrap());
         direct.connection.stream
     }
 }
 
 #[test]
-fn while_others_serve_nothing_goes_to_one_that_is_not_ready() {
+fn a_worker_that_is_not_ready_gets_no_connection_while_others_serve() {
     play(async {
         for balancer in BOTH {
             let (mut stage, serving, not_ready) = one_of_two(balancer);
             let _clients = stage.connect(30);
             assert_eq!((serving.accept().len(), not_ready.accept().len()), (30, 0), "{balancer:?}");
-            // The next God knows it, too.
-            stage = stage.reborn().await;
+            // The next God keeps it out of rotation, too.
+            stage = stage.restart_god().await;
             let _clients = stage.connect(30);
             assert_eq!((serving.accept().len(), not_ready.accept().len()), (30, 0), "{balancer:?}");
             stage.queues.admit(not_ready.run);
@@ -42,20 +43,20 @@ fn while_others_serve_nothing_goes_to_one_that_is_not_ready() {
 }
 
 #[test]
-fn each_worker_is_reached_by_a_connection_of_its_own() {
+fn the_daemon_connects_to_each_worker_alone() {
     play(async {
         for balancer in BOTH {
             let (mut stage, serving, not_ready) = one_of_two(balancer);
             for _ in 0..2 {
-                let _visit = stage.connect_to(not_ready.run).await;
+                let _probe = stage.connect_to(not_ready.run).await;
                 assert_eq!((serving.accept().len(), not_ready.accept().len()), (0, 1), "{balancer:?}");
-                let visits = [stage.connect_to(serving.run).await, stage.connect_to(serving.run).await];
-                assert_eq!((serving.accept().len(), not_ready.accept().len()), (visits.len(), 0), "{balancer:?}");
-                stage = stage.reborn().await;
+                let probes = [stage.connect_to(serving.run).await, stage.connect_to(serving.run).await];
+                assert_eq!((serving.accept().len(), not_ready.accept().len()), (probes.len(), 0), "{balancer:?}");
+                stage = stage.restart_god().await;
             }
-            // Who drains is asked no more by God, but could be.
+            // God does not probe a worker that drains, but it could.
             stage.queues.exclude(serving.run);
-            let _visit = stage.connect_to(serving.run).await;
+            let _probe = stage.connect_to(serving.run).await;
             assert_eq!(serving.accept().len(), 1);
             assert!(matches!(stage.queues.connect_to(Run(9)).await, Err(Unreachable::Nowhere)));
         }
@@ -63,19 +64,22 @@ fn each_worker_is_reached_by_a_connection_of_its_own() {
 }
 
 #[test]
-fn one_of_several_with_a_common_queue_cannot_be_reached_alone() {
+fn a_worker_that_shares_its_queue_cannot_be_reached_alone() {
     play(async {
         let mut stage = Stage::new(KernelBalancing::RoundRobin);
         stage.queues.mark_not_ready(Run(1));
         let first = stage.worker(1);
         stage.queues.join(Run(2), 0);
-        assert!(stage.queues.join_shared(Run(2), &stage.queues.keys()[0]).is_some(), "it need not be ready for that");
+        assert!(
+            stage.queues.join_shared(Run(2), &stage.queues.keys()[0]).is_some(),
+            "an unready worker shares the queue, too"
+        );
         assert!(matches!(stage.queues.connect_to(first.run).await, Err(Unreachable::Shared)));
     });
 }
 
 #[test]
-fn where_the_hash_decides_nobody_is_reached() {
+fn no_worker_can_be_reached_alone_where_the_kernels_hash_distributes() {
     play(async {
         let mut stage = Stage::new(KernelBalancing::Hash);
         let worker = stage.worker(1);
@@ -84,7 +88,7 @@ fn where_the_hash_decides_nobody_is_reached() {
 }
 
 #[test]
-fn with_nobody_ready_connections_wait_and_go_to_the_first_who_is() {
+fn without_a_ready_worker_connections_wait_and_go_to_the_first_that_is_ready() {
     play(async {
         let mut stage = Stage::new(KernelBalancing::RoundRobin);
         if !reuseport::can_migrate() {
@@ -94,12 +98,12 @@ fn with_nobody_ready_connections_wait_and_go_to_the_first_who_is() {
         let (one, two) = (stage.worker(1), stage.worker(2));
         let clients = stage.connect(10);
         assert_eq!((one.accept().len(), two.accept().len()), (0, 0));
-        let _visit = stage.connect_to(two.run).await;
+        let _probe = stage.connect_to(two.run).await;
         assert_eq!((one.accept().len(), two.accept().len()), (0, 1));
-        stage = stage.reborn().await;
+        stage = stage.restart_god().await;
         stage.queues.admit(two.run);
         assert_eq!((one.accept().len(), two.accept().len()), (0, clients.len()));
-        // It dies, with some in its queue: they wait for who is ready next, not for who listens next.
+        // It dies with connections in its queue. They wait for the next ready worker, not for the next that listens.
         let _clients = stage.connect(7);
         stage.queues.gone(two.run);
         stage.queues.mark_not_ready(Run(3));
@@ -112,7 +116,7 @@ fn with_nobody_ready_connections_wait_and_go_to_the_first_who_is() {
 }
 
 #[test]
-fn where_none_can_be_moved_the_first_takes_what_comes() {
+fn where_the_kernel_cannot_move_connections_the_first_worker_gets_them_before_it_is_ready() {
     play(async {
         let mut stage = Stage::new(KernelBalancing::Random);
         [1, 2].iter().for_each(|run| stage.queues.mark_not_ready(Run(*run)));
@@ -122,17 +126,17 @@ fn where_none_can_be_moved_the_first_takes_what_comes() {
         stage.queues.admit(two.run);
         let _clients = stage.connect(10);
         assert_eq!((one.accept().len(), two.accept().len()), (0, 10));
-        // What waits for the dead is the next one's: nobody else could ever take it.
+        // The next worker inherits what waits in the dead one's queue, since no other could ever take it.
         stage.queues.exclude(one.run);
         let _clients = stage.connect(4);
         stage.queues.gone(two.run);
         stage.queues.mark_not_ready(Run(3));
-        assert_eq!(stage.heir(3).unwrap().accept().len(), 4);
+        assert_eq!(stage.successor(3).unwrap().accept().len(), 4);
     });
 }
 
 #[test]
-fn who_is_passed_over_gets_nothing_where_others_serve_and_all_where_none_does() {
+fn an_ejected_worker_gets_no_connection_where_others_serve_and_all_where_none_does() {
     play(async {
         for balancer in BOTH {
             let mut stage = Stage::new(balancer);
@@ -141,9 +145,9 @@ fn who_is_passed_over_gets_nothing_where_others_serve_and_all_where_none_does() 
             for _ in 0..2 {
                 let _clients = stage.connect(30);
                 assert_eq!((one.accept().len(), two.accept().len()), (0, 30), "{balancer:?}");
-                let _visit = stage.connect_to(one.run).await;
-                assert_eq!((one.accept().len(), two.accept().len()), (1, 0), "{balancer:?}: it can be asked");
-                stage = stage.reborn().await;
+                let _probe = stage.connect_to(one.run).await;
+                assert_eq!((one.accept().len(), two.accept().len()), (1, 0), "{balancer:?}: it can be probed");
+                stage = stage.restart_god().await;
             }
             stage.queues.exclude(two.run);
             let _clients = stage.connect(30);

@@ -1,9 +1,10 @@
-//! Queues that come to be and go: of those that are given, of those that programs bring, and of what is no queue.
+//! How queues are opened and closed: those that the daemon opens, those that programs bind, and sockets that are no
+//! queue.
 
 use super::*;
 
 #[test]
-fn a_door_can_be_opened_before_anybody_comes_and_all_close_together() {
+fn a_placeholder_can_be_opened_before_the_first_worker_and_all_queues_close_together() {
     play(async {
         let mut stage = Stage::new(KernelBalancing::RoundRobin);
         let free = std::net::TcpListener::bind(stage.address).unwrap();
@@ -19,19 +20,19 @@ fn a_door_can_be_opened_before_anybody_comes_and_all_close_together() {
         stage.queues.join(Run(2), 1);
         let second = Program { run: Run(2), socket: stage.queues.open(Run(2), &key).unwrap() };
         let _clients = stage.connect(2);
-        assert_eq!(first.accept().len(), 2, "the other has not begun");
+        assert_eq!(first.accept().len(), 2, "the other does not listen yet");
         stage.listen(&second);
         let _clients = stage.connect(2);
         assert_eq!(second.accept().len(), 1);
         stage.queues.close();
-        eventually("it is refused", || TcpStream::connect(stage.address).is_err());
+        eventually("a connection is refused", || TcpStream::connect(stage.address).is_err());
         let records = ledger::read(stage.persistence.ledger.file().unwrap()).unwrap();
         assert_eq!(ledger::kept(&records).count(), 0, "{records:?}");
     });
 }
 
 #[test]
-fn a_foreign_socket_is_none_of_ours() {
+fn a_socket_that_was_not_bound_through_the_queues_is_left_alone() {
     play(async {
         let stage = Stage::new(KernelBalancing::Random);
         stage.queues.join(Run(1), 1);
@@ -43,7 +44,7 @@ fn a_foreign_socket_is_none_of_ours() {
 }
 
 #[test]
-fn what_cannot_listen_leaves_nothing_behind() {
+fn a_socket_that_cannot_listen_leaves_no_queue_and_no_group() {
     play(async {
         let stage = Stage::new(KernelBalancing::RoundRobin);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -57,7 +58,7 @@ fn what_cannot_listen_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_queue_is_as_long_as_its_owner_wants() {
+fn the_configured_backlog_is_the_least_length_of_a_queue() {
     play(async {
         let mut stage = Stage::new(KernelBalancing::RoundRobin);
         stage.queues.set_rule(QueueRule { backlog: Some(1500), ..QueueRule::default() });

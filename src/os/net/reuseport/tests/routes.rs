@@ -1,10 +1,11 @@
-//! Connections past the rotation: a routed one goes to its member, whoever else is served meanwhile, and to no other.
+//! Connections that bypass the rotation: each goes to the member of its route, whatever other connections are dealt.
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use super::super::program::ROUTES;
 use super::*;
 
-/// A socket with a port that is its own.
+/// A socket that is bound to a port of its own.
 fn client(at: SocketAddr) -> (OwnedFd, u16) {
     let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
@@ -42,7 +43,7 @@ fn a_routed_connection_goes_to_its_member_in_rotation_or_not() {
 }
 
 #[test]
-fn several_routes_at_once_and_everybody_else_goes_in_turn() {
+fn several_routes_work_at_once_and_other_connections_are_dealt() {
     for any in ["127.0.0.1:0", "[::]:0"] {
         for balancer in balancers() {
             let (mut group, ids) = group(any, balancer, 3);
@@ -52,7 +53,7 @@ fn several_routes_at_once_and_everybody_else_goes_in_turn() {
             for (number, (_, port)) in clients.iter().enumerate() {
                 group.route(*port, ids[number % 3]).unwrap();
             }
-            assert_eq!(group.route(1, ids[0]), Err(Unroutable::NotNow), "no more than there is room for");
+            assert_eq!(group.route(1, ids[0]), Err(Unroutable::NotNow), "all routes are in use");
             let got = dealt(&group, 60);
             assert!(got.len() == 2 && !got.contains_key(&ids[2]), "{any} {balancer:?} {got:?}");
             for (number, (client, _)) in clients.iter().enumerate().rev() {
@@ -60,14 +61,14 @@ fn several_routes_at_once_and_everybody_else_goes_in_turn() {
                 assert_eq!(accepted(&group, 1), [ids[number % 3]], "{any} {balancer:?} {number}");
             }
             clients.iter().for_each(|(_, port)| group.unroute(*port));
-            assert!(group.dealt().is_none_or(|dealt| dealt == 60), "a connection of ours is none that was dealt");
+            assert!(group.dealt().is_none_or(|dealt| dealt == 60), "a routed connection does not count as dealt");
         }
     }
 }
 
-/// The same port at another address of this machine is another client's.
+/// A client with the same port at another address of this machine.
 #[test]
-fn the_port_of_a_route_elsewhere_is_nobodys_business() {
+fn a_route_does_not_apply_to_its_port_at_another_address() {
     for any in ["0.0.0.0:0", "[::]:0"] {
         for balancer in balancers() {
             let (mut group, ids) = group(any, balancer, 2);
@@ -84,17 +85,17 @@ fn the_port_of_a_route_elsewhere_is_nobodys_business() {
 }
 
 #[test]
-fn a_departure_shows_and_where_a_member_stands_must_be_known() {
+fn a_departure_changes_the_order_and_a_route_needs_a_known_index() {
     let (mut group, ids) = group("127.0.0.1:0", KernelBalancing::Random, 5);
     let order = group.route(1, ids[3]).unwrap();
     shutdown(group.socket(ids[1]).unwrap(), Shutdown::Both).unwrap();
-    assert!(!group.is_in(order), "the last has moved");
+    assert!(!group.is_in(order), "the last member has moved");
     let to = address_of(&group);
     let (own, port) = client(to);
     group.route(port, ids[3]).unwrap();
     rustix::net::connect(&own, &to).unwrap();
     assert_eq!(accepted(&group, 1), [ids[3]]);
-    // Two leave, and nobody knows who was first.
+    // Two members leave in an unknown order.
     let new = add(&mut group);
     [ids[0], ids[2]].iter().for_each(|id| shutdown(group.socket(*id).unwrap(), Shutdown::Both).unwrap());
     assert_eq!(group.route(port, new), Err(Unroutable::NotNow));
@@ -102,9 +103,9 @@ fn a_departure_shows_and_where_a_member_stands_must_be_known() {
 }
 
 #[test]
-fn nothing_is_left_of_routes_for_the_next_owner_who_has_his_own() {
+fn an_adopted_group_has_no_old_routes_and_takes_new_ones() {
     for balancer in balancers() {
-        // The balancer of a version that knew none, too.
+        // Also with the balancer of a version that had no routes.
         for old in [false, true] {
             let (mut group, ids) = group("127.0.0.1:0", balancer, 3);
             let to = address_of(&group);
@@ -131,13 +132,13 @@ fn nothing_is_left_of_routes_for_the_next_owner_who_has_his_own() {
 }
 
 #[test]
-fn by_the_hash_nobody_is_reached() {
+fn the_hash_allows_no_routes() {
     let (mut group, ids) = group("127.0.0.1:0", KernelBalancing::Hash, 2);
     assert_eq!(group.route(1, ids[0]), Err(Unroutable::Never));
 }
 
 #[test]
-fn addresses_to_reach_a_key_at() {
+fn a_key_is_reached_at_its_addresses() {
     let (group, _) = group("[::]:0", KernelBalancing::Hash, 1);
     let key = key_of(&group);
     let port = key.address.port();

@@ -1,4 +1,5 @@
-//! By address: all that comes from one address goes to one member, and few change theirs as members come and go.
+//! Dealing by address: all connections from an address go to one member, and few clients change their member when
+//! members join and leave.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::Command;
@@ -6,7 +7,7 @@ use std::process::Command;
 use super::super::rendezvous::{BUCKETS, FEW_BUCKETS, affinity, bucket};
 use super::*;
 
-/// Members of these numbers, each at the place of its number in the list.
+/// A group with `count` members that have the seats 0 to `count - 1`, in this order.
 fn sticky(any: &str, balancer: KernelBalancing, count: usize) -> (Group, Vec<MemberId>) {
     let (mut group, ids) = group(any, balancer, count);
     group.set_deal(Deal::ByAddress);
@@ -29,7 +30,7 @@ fn clients() -> Vec<IpAddr> {
         .collect()
 }
 
-/// Makes a connection from there, and says whom it went to.
+/// Makes a connection from this address, and returns the member that got it.
 fn reached(group: &Group, from: IpAddr, to: SocketAddr) -> MemberId {
     let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
@@ -40,16 +41,22 @@ fn reached(group: &Group, from: IpAddr, to: SocketAddr) -> MemberId {
     by[0]
 }
 
-/// Who of these a client belongs to, by its number.
+/// The number of the member, of these numbers, that a client belongs to.
 fn owner(group: &Group, client: IpAddr, numbers: impl IntoIterator<Item = usize>) -> usize {
     let buckets = if group.balancer().0 == KernelBalancing::RoundRobin { BUCKETS } else { FEW_BUCKETS };
     let bucket = u64::from(bucket(client, buckets));
     numbers.into_iter().max_by_key(|number| affinity(bucket, u32::try_from(*number).unwrap())).unwrap()
 }
 
-/// Every client of these reaches whom it belongs to among those with these numbers, each time.
+/// Asserts that each client reaches the member that it belongs to, of those with these numbers, each time.
 #[track_caller]
-fn all_reach_theirs(group: &Group, ids: &[MemberId], clients: &[IpAddr], to: SocketAddr, numbers: &[usize]) {
+fn assert_each_reaches_its_member(
+    group: &Group,
+    ids: &[MemberId],
+    clients: &[IpAddr],
+    to: SocketAddr,
+    numbers: &[usize],
+) {
     for client in clients {
         let theirs = ids[owner(group, *client, numbers.iter().copied())];
         for _ in 0..3 {
@@ -63,24 +70,24 @@ fn local(group: &Group) -> SocketAddr {
 }
 
 #[test]
-fn clients_keep_their_member_and_move_only_while_it_is_out() {
+fn clients_keep_their_member_and_move_only_while_it_is_excluded() {
     for any in ["127.0.0.1:0", "0.0.0.0:0", "[::]:0"] {
         for balancer in balancers() {
             let (mut group, ids) = sticky(any, balancer, 4);
             let (clients, to) = (clients(), local(&group));
-            all_reach_theirs(&group, &ids, &clients, to, &[0, 1, 2, 3]);
+            assert_each_reaches_its_member(&group, &ids, &clients, to, &[0, 1, 2, 3]);
             let mut by: HashMap<usize, usize> = HashMap::new();
             clients.iter().for_each(|client| *by.entry(owner(&group, *client, 0..4)).or_default() += 1);
             assert!(by.len() == 4 && by.values().all(|count| (8..=40).contains(count)), "{by:?}");
             group.exclude(ids[2]);
-            all_reach_theirs(&group, &ids, &clients, to, &[0, 1, 3]);
+            assert_each_reaches_its_member(&group, &ids, &clients, to, &[0, 1, 3]);
             group.include(ids[2]);
             group.remove(ids[0]);
-            all_reach_theirs(&group, &ids, &clients, to, &[1, 2, 3]);
+            assert_each_reaches_its_member(&group, &ids, &clients, to, &[1, 2, 3]);
             assert_eq!(
                 group.dealt().is_some(),
                 balancer == KernelBalancing::RoundRobin,
-                "they are counted all the same"
+                "connections by address are counted, too"
             );
         }
     }
@@ -94,23 +101,26 @@ fn a_successor_has_the_clients_of_its_number_as_soon_as_it_is_in_rotation() {
         let old = ids[1];
         let new = group.add(bound(to), 0, false).unwrap();
         seat(&mut group, new, 1, 1);
-        all_reach_theirs(&group, &ids, &clients, to, &[0, 1, 2]);
+        assert_each_reaches_its_member(&group, &ids, &clients, to, &[0, 1, 2]);
         group.include(new);
         ids[1] = new;
-        all_reach_theirs(&group, &ids, &clients, to, &[0, 1, 2]);
+        assert_each_reaches_its_member(&group, &ids, &clients, to, &[0, 1, 2]);
         group.exclude(old);
         group.remove(old);
-        all_reach_theirs(&group, &ids, &clients, to, &[0, 1, 2]);
+        assert_each_reaches_its_member(&group, &ids, &clients, to, &[0, 1, 2]);
     }
 }
 
 #[test]
-fn one_without_a_seat_has_all_clients_alone_and_none_beside_others() {
+fn a_member_without_a_seat_gets_clients_only_if_no_member_has_one() {
     for balancer in balancers() {
         let (mut group, ids) = group("127.0.0.1:0", balancer, 2);
         group.set_deal(Deal::ByAddress);
         let (clients, to) = (clients(), local(&group));
-        assert!(clients.iter().all(|client| reached(&group, *client, to) == ids[1]), "one of such");
+        assert!(
+            clients.iter().all(|client| reached(&group, *client, to) == ids[1]),
+            "one member without a seat has all clients"
+        );
         seat(&mut group, ids[0], 7, 0);
         assert!(clients.iter().all(|client| reached(&group, *client, to) == ids[0]));
         group.exclude(ids[0]);
@@ -119,23 +129,23 @@ fn one_without_a_seat_has_all_clients_alone_and_none_beside_others() {
 }
 
 #[test]
-fn both_versions_of_ip_on_one_socket() {
+fn clients_of_both_ip_versions_keep_their_member() {
     for balancer in balancers() {
         for any in ["[::]:0", "[::1]:0"] {
             let (group, ids) = sticky(any, balancer, 5);
             let to = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), address_of(&group).port());
-            all_reach_theirs(&group, &ids, &[Ipv6Addr::LOCALHOST.into()], to, &[0, 1, 2, 3, 4]);
+            assert_each_reaches_its_member(&group, &ids, &[Ipv6Addr::LOCALHOST.into()], to, &[0, 1, 2, 3, 4]);
         }
     }
 }
 
 #[test]
-fn many_addresses_of_ipv6() {
-    // In a thread of its own, which has a network of its own from then on.
+fn clients_with_many_ipv6_addresses_are_spread() {
+    // In a thread of its own, which gets a network name space of its own.
     std::thread::spawn(|| {
-        // SAFETY: it concerns this thread alone, and no memory.
+        // SAFETY: the call affects only this thread, and no memory.
         if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
-            return skip("no network name space of our own");
+            return skip("no network name space of its own");
         }
         let add =
             "ip link set lo up && for i in $(seq 1 40); do ip -6 addr add fd00::$i:$i/128 dev lo nodad || exit 1; done";
@@ -146,12 +156,12 @@ fn many_addresses_of_ipv6() {
         for balancer in balancers() {
             let (mut group, ids) = sticky("[::]:0", balancer, 4);
             let to = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), address_of(&group).port());
-            all_reach_theirs(&group, &ids, &clients, to, &[0, 1, 2, 3]);
+            assert_each_reaches_its_member(&group, &ids, &clients, to, &[0, 1, 2, 3]);
             let owners: std::collections::HashSet<usize> =
                 clients.iter().map(|client| owner(&group, *client, 0..4)).collect();
-            assert_eq!(owners.len(), 4, "they are spread");
+            assert_eq!(owners.len(), 4, "the clients are spread");
             group.exclude(ids[0]);
-            all_reach_theirs(&group, &ids, &clients, to, &[1, 2, 3]);
+            assert_each_reaches_its_member(&group, &ids, &clients, to, &[1, 2, 3]);
         }
     })
     .join()
@@ -159,7 +169,7 @@ fn many_addresses_of_ipv6() {
 }
 
 #[test]
-fn how_it_is_dealt_can_change() {
+fn the_deal_of_a_group_can_change() {
     for balancer in balancers() {
         let (mut group, ids) = group("127.0.0.1:0", balancer, 4);
         let (clients, to) = (clients(), local(&group));
@@ -167,7 +177,7 @@ fn how_it_is_dealt_can_change() {
         for _ in 0..2 {
             assert_eq!(dealt(&group, 80).len(), 4, "one client, all members");
             group.set_deal(Deal::ByAddress);
-            all_reach_theirs(&group, &ids, &clients, to, &[0, 1, 2, 3]);
+            assert_each_reaches_its_member(&group, &ids, &clients, to, &[0, 1, 2, 3]);
             assert_eq!(dealt(&group, 40).len(), 1);
             group.set_deal(Deal::Each);
         }
@@ -176,7 +186,7 @@ fn how_it_is_dealt_can_change() {
 }
 
 #[test]
-fn our_own_connections_still_go_past_it() {
+fn routes_bypass_the_dealing_by_address() {
     for balancer in balancers() {
         let (mut group, ids) = sticky("[::]:0", balancer, 4);
         group.exclude(ids[2]);
@@ -190,11 +200,11 @@ fn our_own_connections_still_go_past_it() {
             assert_eq!(accepted(&group, 1), [*id], "{balancer:?}");
             group.unroute(port);
         }
-        all_reach_theirs(&group, &ids, &clients(), to, &[0, 1, 3]);
+        assert_each_reaches_its_member(&group, &ids, &clients(), to, &[0, 1, 3]);
     }
 }
 
-/// As the next God does it, with a record of this version or one of before there was such a thing.
+/// Adopts a group as the next God does, with its record without these fields, as older versions wrote it.
 fn adopted(group: Group, without: &[&str]) -> Group {
     let copy = |file: BorrowedFd<'_>| file.try_clone_to_owned().unwrap();
     let mut record = serde_json::to_value(group.record()).unwrap();
@@ -206,19 +216,19 @@ fn adopted(group: Group, without: &[&str]) -> Group {
 }
 
 #[test]
-fn the_next_owner_sends_clients_where_the_last_one_did() {
+fn clients_of_an_adopted_group_keep_their_member() {
     for balancer in balancers() {
         let (group, ids) = sticky("127.0.0.1:0", balancer, 4);
         let (clients, to) = (clients(), local(&group));
         let mut group = adopted(group, &[]);
-        all_reach_theirs(&group, &ids, &clients, to, &[0, 1, 2, 3]);
+        assert_each_reaches_its_member(&group, &ids, &clients, to, &[0, 1, 2, 3]);
         group.exclude(ids[3]);
-        all_reach_theirs(&group, &ids, &clients, to, &[0, 1, 2]);
+        assert_each_reaches_its_member(&group, &ids, &clients, to, &[0, 1, 2]);
     }
 }
 
 #[test]
-fn a_group_of_a_version_that_could_not_can_be_dealt_so() {
+fn a_group_of_a_version_without_dealing_by_address_can_use_it() {
     for balancer in balancers() {
         let (old, ids) = group("127.0.0.1:0", balancer, 3);
         let (clients, to) = (clients(), local(&old));
@@ -226,13 +236,13 @@ fn a_group_of_a_version_that_could_not_can_be_dealt_so() {
         assert_eq!(dealt(&group, 60).len(), 3);
         ids.iter().enumerate().for_each(|(number, id)| seat(&mut group, *id, number, 0));
         group.set_deal(Deal::ByAddress);
-        all_reach_theirs(&group, &ids, &clients, to, &[0, 1, 2]);
+        assert_each_reaches_its_member(&group, &ids, &clients, to, &[0, 1, 2]);
     }
 }
 
-/// What waits in a queue that closes goes to whom each client then belongs to.
+/// Connections in a queue that closes move to the members that their clients then belong to.
 #[test]
-fn who_waits_in_a_queue_that_closes_goes_on_to_his_own() {
+fn connections_in_a_closing_queue_move_to_the_member_of_their_client() {
     if !balancers().contains(&KernelBalancing::RoundRobin) {
         return;
     }
@@ -249,7 +259,7 @@ fn who_waits_in_a_queue_that_closes_goes_on_to_his_own() {
             rustix::net::connect(&socket, &to).unwrap();
             socket
         };
-        // All of them wait in one queue.
+        // All connections wait in one queue.
         ids[1..].iter().for_each(|id| group.exclude(*id));
         let sockets: Vec<OwnedFd> = waiting.iter().map(connect).collect();
         wait_in(&group, ids[0], sockets.len());
@@ -269,7 +279,7 @@ fn who_waits_in_a_queue_that_closes_goes_on_to_his_own() {
 }
 
 #[test]
-fn datagrams_by_address() {
+fn datagrams_from_one_address_go_to_one_member() {
     for balancer in balancers() {
         let mut group = Group::new(balancer);
         group.set_deal(Deal::ByAddress);
@@ -296,14 +306,14 @@ fn datagrams_by_address() {
 }
 
 #[test]
-fn few_clients_move_when_one_comes_or_goes_and_none_to_where_they_need_not() {
+fn few_clients_move_when_a_member_joins_or_leaves_and_only_to_or_from_it() {
     for buckets in [BUCKETS, FEW_BUCKETS] {
         let owner = |bucket: u32, numbers: std::ops::Range<u32>| {
             numbers.max_by_key(|number| affinity(bucket.into(), *number)).unwrap()
         };
         for count in [1, 2, 4, 9] {
             let moved: Vec<u32> = (0..buckets).filter(|at| owner(*at, 0..count) != owner(*at, 0..count + 1)).collect();
-            assert!(moved.iter().all(|at| owner(*at, 0..count + 1) == count), "only to the one that came");
+            assert!(moved.iter().all(|at| owner(*at, 0..count + 1) == count), "only to the member that joined");
             let fair = f64::from(buckets) / f64::from(count + 1);
             let share = moved.len() as f64 / fair;
             assert!((0.6..1.4).contains(&share), "{count} {buckets}: {share}");
@@ -312,7 +322,7 @@ fn few_clients_move_when_one_comes_or_goes_and_none_to_where_they_need_not() {
 }
 
 #[test]
-fn addresses_that_are_alike_are_spread_over_the_buckets() {
+fn similar_addresses_are_spread_over_the_buckets() {
     let networks: [fn(u8) -> IpAddr; 5] = [
         |i| Ipv4Addr::new(10, 0, 0, i).into(),
         |i| Ipv4Addr::new(i, 0, 0, 1).into(),
@@ -322,7 +332,7 @@ fn addresses_that_are_alike_are_spread_over_the_buckets() {
     ];
     for address in networks {
         let found: std::collections::HashSet<u32> = (1..=200).map(|i| bucket(address(i), BUCKETS)).collect();
-        // By chance it would be 182.
+        // Random numbers would fill 182 buckets.
         assert!(found.len() > 155, "{} {}", address(1), found.len());
     }
 }

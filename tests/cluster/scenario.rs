@@ -1,4 +1,4 @@
-//! What every app lives through.
+//! The scenario that every app goes through.
 
 use std::fmt;
 use std::process::Command;
@@ -6,44 +6,47 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::load::{Failed, Kind, Load, Mode, Tally};
+use crate::load::{Failed, Kind, Load, LoadStats, Mode};
 use crate::packages;
 use crate::support::http::free_port;
 use crate::support::{Home, eventually, processes};
 
-/// Workers of each app.
+/// The number of workers of each app.
 const WORKERS: usize = 4;
-/// Clients of each mode.
+/// The number of clients of each mode.
 const CLIENTS: usize = 6;
 const RELOADS: usize = 5;
-/// Connections that are opened one after the other on idle workers.
+/// How many connections are opened one after the other on idle workers.
 const IDLE_CONNECTIONS: usize = 40;
-/// Where no protocol tells clients to go: they stay until then.
+/// The drain timeout where the protocol cannot tell clients to reconnect: they stay until it ends.
 const SHORT_DRAIN: &str = "1s";
-/// Nothing takes so long, however much else the machine does.
+/// A timeout that never ends, also on a busy machine.
 const LONG: &str = "100s";
 
-/// An app on a Node.
+/// An app on a version of Node.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
     /// A file of `examples/node`.
     pub file: &'static str,
     pub kind: Kind,
-    /// `None` for the installed one.
+    /// The major version; `None` for the installed Node.
     pub node: Option<u32>,
-    /// True if the app finishes what it has on SIGINT, false if SIGINT ends it.
+    /// True if the app finishes its requests on SIGINT, false if SIGINT ends it.
     pub graceful: bool,
 }
 
-/// What it came to.
+/// The results of the scenario. Arrays of two are by mode: keep-alive connections, new connections.
 #[derive(Debug)]
 pub struct Outcome {
     case: Case,
+    /// Connections of each worker.
     spread: Vec<u64>,
-    /// Of both modes.
+    /// Requests that the kill of a worker cost, in both modes.
     killed: Vec<Failed>,
+    /// Requests that all reloads together cost.
     reloaded: [Vec<Failed>; 2],
     answered: [u64; 2],
+    /// The mean time of a reload.
     reload: Duration,
 }
 
@@ -66,7 +69,7 @@ impl Case {
         Case { node: Some(node), ..self }
     }
 
-    /// True if the protocol has words for "ask no more here".
+    /// True if the protocol can tell clients to reconnect.
     fn says_goodbye(self) -> bool {
         match self.kind {
             Kind::Http | Kind::Https | Kind::Http2 => true,
@@ -78,7 +81,7 @@ impl Case {
     pub fn start(self) -> App {
         let script = packages::examples().join(self.file).display().to_string();
         let (home, port) = (Home::new(), free_port());
-        // The first of them may have to install a Node.
+        // The first case may have to install a version of Node.
         home.limit(Duration::from_secs(300));
         let interpreter = packages::node(self.node);
         let drain = if self.says_goodbye() { LONG } else { SHORT_DRAIN };
@@ -95,14 +98,14 @@ impl Case {
         app
     }
 
-    /// The story. Asserts all that must hold, and tells the rest.
-    pub fn tell(self) -> Outcome {
+    /// Runs the scenario. Asserts what must hold, and returns what was measured.
+    pub fn run(self) -> Outcome {
         let app = self.start();
         let spread = self.spread(&app);
         let mut loads = [Mode::Keep, Mode::New].map(|mode| Load::start(self.kind, mode, app.port, CLIENTS));
         let [keep, new] = &mut loads;
-        keep.until("load on connections kept alive", |tally| tally.answered > 100);
-        new.until("load on all workers", |tally| tally.by.len() == WORKERS && tally.answered > 100);
+        keep.until("load on connections kept alive", |stats| stats.answered > 100);
+        new.until("load on all workers", |stats| stats.by.len() == WORKERS && stats.answered > 100);
         let (killed, before) = self.kill(&app, &mut loads);
         let start = Instant::now();
         for _ in 0..RELOADS {
@@ -112,7 +115,7 @@ impl Case {
         app.settled();
         let after = loads.map(Load::stop);
         let reloaded = [0, 1].map(|mode| after[mode].since(&before[mode]));
-        let answered = after.map(|tally| tally.answered);
+        let answered = after.map(|stats| stats.answered);
         let outcome = Outcome { case: self, spread, killed, reloaded, answered, reload };
         outcome.check();
         outcome
@@ -120,23 +123,23 @@ impl Case {
 
     /// Idle workers get the same number of connections.
     fn spread(self, app: &App) -> Vec<u64> {
-        let tally = Load::count(self.kind, Mode::New, app.port, IDLE_CONNECTIONS);
-        assert!(tally.failed.is_empty(), "{self:?}: {:?}", tally.failed);
-        let spread: Vec<u64> = app.pids().iter().map(|pid| tally.by.get(pid).copied().unwrap_or(0)).collect();
+        let stats = Load::count(self.kind, Mode::New, app.port, IDLE_CONNECTIONS);
+        assert!(stats.failed.is_empty(), "{self:?}: {:?}", stats.failed);
+        let spread: Vec<u64> = app.pids().iter().map(|pid| stats.by.get(pid).copied().unwrap_or(0)).collect();
         let share = (IDLE_CONNECTIONS / WORKERS) as u64;
         assert_eq!(spread, [share; WORKERS], "{self:?}: connections per worker");
         spread
     }
 
-    /// A killed worker takes only what is inside it along, and its successor gets connections. What failed, and the tallies
-    /// behind all that.
-    fn kill(self, app: &App, loads: &mut [Load; 2]) -> (Vec<Failed>, [Tally; 2]) {
+    /// Kills a worker. Asserts that only requests inside it fail, and that its successor gets connections. Returns the
+    /// failed requests, and the statistics after them.
+    fn kill(self, app: &App, loads: &mut [Load; 2]) -> (Vec<Failed>, [LoadStats; 2]) {
         let victim = app.pids()[1];
-        let before = loads.each_mut().map(Load::tally);
+        let before = loads.each_mut().map(Load::stats);
         processes::signal(victim, Signal::SIGKILL);
         let successor = app.pids_when("replaced", |pids| !pids.contains(&victim))[1];
         let [keep, new] = loads;
-        let joined = |tally: &Tally| tally.by.contains_key(&successor);
+        let joined = |stats: &LoadStats| stats.by.contains_key(&successor);
         new.until("the successor gets connections", joined);
         let after = [keep.settled(), new.settled()];
         let failed = [0, 1].map(|mode| after[mode].since(&before[mode]));
@@ -151,7 +154,7 @@ impl Case {
 }
 
 impl App {
-    /// Pids of the workers, all of them ready, by instance.
+    /// The pids of the workers by instance, when all of them are ready.
     pub fn pids(&self) -> Vec<i32> {
         self.pids_when("all workers online", |_| true)
     }
@@ -164,14 +167,14 @@ impl App {
         pids(&rows)
     }
 
-    /// All workers are replaced.
+    /// Reloads the app and waits until all workers are replaced.
     pub fn reload(&self) {
         let before = self.pids();
         self.home.ok("reload app");
         self.pids_when("all replaced", |pids| pids.iter().all(|pid| !before.contains(pid)));
     }
 
-    /// Waits until those that were replaced are gone.
+    /// Waits until the workers that were replaced have ended.
     pub fn settled(&self) {
         eventually("only the new workers are left", || {
             let children = self.home.children();
@@ -181,11 +184,11 @@ impl App {
 }
 
 impl Outcome {
-    /// What no manager can prevent, in all reloads on connections that are kept open.
+    /// The most failures on kept connections, in all reloads, that no process manager can prevent.
     ///
-    /// Where the protocol has no word for "ask no more here", a client goes on asking until its connection ends. The
-    /// app can end it between two questions; if it has no handler, SIGINT ends it in the midst of one. So each client
-    /// may lose one request with each worker that goes.
+    /// Where the protocol cannot tell clients to reconnect, a client sends requests until its connection ends. The app
+    /// can end the connection between two requests. If it has no handler, SIGINT ends it during a request. So each
+    /// client may lose one request with each worker that ends.
     fn unpreventable(&self) -> usize {
         if self.case.graceful || self.case.says_goodbye() { 0 } else { CLIENTS * WORKERS * RELOADS }
     }
@@ -209,7 +212,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// A key and a certificate for `localhost`, made anew: no secret lies in the repository.
+/// A key and a certificate for `localhost`, made by each test, so that the repository has no secret.
 fn certificate(home: &Home) -> [String; 2] {
     let [key, cert] = ["key.pem", "cert.pem"].map(|name| home.work().join(name).display().to_string());
     let words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost";

@@ -12,11 +12,11 @@ fn ticks(pid: u32) -> u64 {
 }
 
 #[test]
-fn what_is_held_back_costs_no_cpu_and_comes_when_its_line_ends() {
+fn a_line_that_is_held_back_costs_no_cpu_and_is_written_when_it_ends() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.log");
     let (readers, mut pipes): (Vec<_>, Vec<_>) = (0..2).map(|_| io::pipe().unwrap()).unzip();
-    // In a process of its own, so that its time can be measured.
+    // A process of its own, so that its CPU time can be measured.
     let mut child = kill::start(&path, &readers);
     pipes[0].write_all(b"whole\nbegin").unwrap();
     eventually("the whole line", || content(&path) == b"whole\n");
@@ -35,38 +35,38 @@ fn what_is_held_back_costs_no_cpu_and_comes_when_its_line_ends() {
 }
 
 #[test]
-fn a_line_longer_than_its_pipe_stops_nobody() {
-    let scene = Scene::new();
-    let path = scene.path("x.log");
-    let (other, other_pump) = scene.pump(&path);
+fn a_line_longer_than_its_pipe_stops_no_app() {
+    let fixture = Fixture::new();
+    let path = fixture.path("x.log");
+    let (other, other_pump) = fixture.pump(&path);
     for size in [None, Some(4096), Some(8192), Some(1 << 20)] {
-        let (mut writer, pumping) = scene.pump(&path);
+        let (mut writer, pumping) = fixture.pump(&path);
         if let Some(size) = size {
             rustix::pipe::fcntl_setpipe_size(&writer, size).unwrap();
         }
         writer.write_all(&vec![b'x'; 3_000_000]).unwrap();
         drop(writer);
-        scene.finish(pumping);
+        fixture.finish(pumping);
         assert!(content(&path) == [vec![b'x'; 3_000_000], vec![b'\n']].concat(), "with a pipe of {size:?}");
-        scene.runtime.block_on(scene.logs.flush(std::slice::from_ref(&path))).unwrap();
+        fixture.runtime.block_on(fixture.logs.flush(std::slice::from_ref(&path))).unwrap();
     }
     drop(other);
-    scene.finish(other_pump);
+    fixture.finish(other_pump);
 }
 
 #[test]
-fn tiny_packets_that_fill_a_pipe_stop_nobody() {
-    let scene = Scene::new();
-    let path = scene.path("x.log");
-    let (other, other_pump) = scene.pump(&path);
-    let (mut writer, pumping) = scene.pump(&path);
+fn tiny_packets_that_fill_a_pipe_stop_no_app() {
+    let fixture = Fixture::new();
+    let path = fixture.path("x.log");
+    let (other, other_pump) = fixture.pump(&path);
+    let (mut writer, pumping) = fixture.pump(&path);
     rustix::fs::fcntl_setfl(&writer, OFlags::DIRECT).unwrap();
     for _ in 0..1_000 {
         assert_eq!(writer.write(b"xy").unwrap(), 2);
     }
     drop(writer);
-    scene.finish(pumping);
+    fixture.finish(pumping);
     assert_eq!(content(&path), [b"xy".repeat(1_000), vec![b'\n']].concat());
     drop(other);
-    scene.finish(other_pump);
+    fixture.finish(other_pump);
 }

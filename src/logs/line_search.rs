@@ -1,10 +1,10 @@
-//! A line that a health check (`log`) waits for in the output of a process.
+//! Search for the line that a health check (`log`) waits for in the output of a process.
 //!
-//! The search is in the pipe, before its bytes are moved, and in whole lines only. A find is noted on the pipe before it is
-//! reported and before the bytes are moved. So a daemon that is killed at any instruction leaves either a pipe that still has
-//! the line, or one that bears the note, and its successor finds out in both cases. Lines of more than half of what
-//! the pipe has room for (32 KB) are looked at in parts. Outputs in which nothing is awaited, or no longer, are not
-//! looked at.
+//! The search runs in the pipe, before its bytes are moved, and in whole lines only. A find is noted on the pipe before
+//! it is reported and before the bytes are moved. So a daemon that is killed at any instruction leaves either a pipe
+//! that still has the line, or one that has the note, and the next daemon finds the line in both cases. Lines of more
+//! than half of what the pipe has room for (32 KB) are searched in parts. Outputs without a search, or whose search is
+//! over, are not read line by line.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,10 +16,10 @@ use super::pipe::{Pipe, Ready};
 use crate::os::killpoint;
 use crate::spec::health::Pattern;
 
-/// A pattern that is searched for until it is found. All outputs of a process share one.
+/// A pattern that is searched for until it is found. All outputs of a process share one search.
 #[derive(Debug)]
-pub struct AwaitedLine {
-    /// True once the line is found or no longer awaited. Read without the lock, for each drain looks at it.
+pub struct LineSearch {
+    /// True once the line is found or the search was given up. Read without the lock, because each drain checks it.
     over: AtomicBool,
     waiting: Mutex<Option<Waiting>>,
 }
@@ -30,14 +30,14 @@ struct Waiting {
     found: oneshot::Sender<()>,
 }
 
-impl AwaitedLine {
-    /// A line that is not found yet, and the receiver that is signalled when it is.
+impl LineSearch {
+    /// A search for `pattern`, and the receiver that is signalled when a line matches.
     #[must_use]
-    pub fn new(pattern: &Pattern) -> (AwaitedLine, oneshot::Receiver<()>) {
+    pub fn new(pattern: &Pattern) -> (LineSearch, oneshot::Receiver<()>) {
         let expression = Regex::new(&pattern.expression()).expect("a pattern can be compiled");
         let (found, receiver) = oneshot::channel();
         let waiting = Mutex::new(Some(Waiting { expression, found }));
-        (AwaitedLine { over: AtomicBool::new(false), waiting }, receiver)
+        (LineSearch { over: AtomicBool::new(false), waiting }, receiver)
     }
 
     /// Ends the search: the line is no longer needed.
@@ -49,13 +49,13 @@ impl AwaitedLine {
         self.over.load(Ordering::Relaxed)
     }
 
-    /// Searches the whole lines in the pipe and returns how much may be moved. The caller must move those bytes before anything
-    /// else reads from the pipe.
-    pub(super) fn look(&self, pipe: &Pipe) -> rustix::io::Result<Ready> {
+    /// Searches the whole lines in the pipe and returns how much may be moved. The caller must move those bytes before
+    /// anything else reads from the pipe.
+    pub(super) fn search(&self, pipe: &Pipe) -> rustix::io::Result<Ready> {
         let ready = pipe.ready_lines()?;
-        // What cannot be looked at, for want of files, is not held back.
+        // Lines that cannot be read, because file descriptors are short, are not held back.
         if let Ready::Bytes(length) = ready
-            && pipe.look(|bytes| self.is_in(&bytes[..length.min(bytes.len())])) == Ok(true)
+            && pipe.peek(|bytes| self.is_in(&bytes[..length.min(bytes.len())])) == Ok(true)
         {
             pipe.note_found();
             killpoint::pass("line-found");
