@@ -19,6 +19,14 @@ pub enum Notice {
         run: Run,
         /// For people: `127.0.0.1:3000`, `[::]:3000`, `/run/x.sock`, `udp 0.0.0.0:53`.
         address: String,
+        /// True if the worker takes connections there; false if [`Notice::Accepting`] follows when it does.
+        accepts: bool,
+    },
+    /// The worker, which listens, has accepted a connection that the daemon made, or it cannot be found out whether it
+    /// accepts.
+    Accepting {
+        /// The worker's run.
+        run: Run,
     },
     /// The app called `process.send`.
     Message {
@@ -73,7 +81,8 @@ impl Notice {
             | Notice::Listening { run, .. }
             | Notice::Message { run, .. }
             | Notice::NodeVersion { run, .. } => Some(*run),
-            Notice::Drained { .. }
+            Notice::Accepting { .. }
+            | Notice::Drained { .. }
             | Notice::ListenFailed { .. }
             | Notice::Idle { .. }
             | Notice::Demand { .. }

@@ -242,11 +242,14 @@ impl God {
             cluster.notice_handled(run);
         }
         match notice {
-            Notice::Listening { run, address } => {
+            Notice::Listening { run, address, accepts } => {
                 self.publish_of(run, EventKind::Listening { address: address.clone() });
                 self.input(Input::Listening { run, address });
-                self.input(Input::Ready { run, proof: Proof::Listening });
+                if accepts {
+                    self.input(Input::Ready { run, proof: Proof::Listening });
+                }
             }
+            Notice::Accepting { run } => self.input(Input::Ready { run, proof: Proof::Listening }),
             Notice::Message { run, data } => {
                 if data.as_str() == Some("ready") {
                     self.input(Input::Ready { run, proof: Proof::Message });

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::activation::Activation;
 use super::confinement::Confinement;
 use super::dependency::Dependencies;
-use super::health::{Health, Probe};
+use super::health::Health;
 use super::on_reload_failure::OnReloadFailure;
 use super::queue::QueueRule;
 use super::rules::{Balance, Env, ExecMode, LogSpec, Program, Readiness, RestartRule, StopRule};
@@ -134,23 +134,6 @@ impl AppSpec {
             env.entry("PYTHONUNBUFFERED".to_owned()).or_insert_with(|| "1".to_owned());
         }
         self.base_env = Arc::new(env);
-    }
-
-    /// True if a worker that listens may not be ready yet: it gets no connections before it has reported `ready` or
-    /// passed its check. A worker that is probed over the shared port needs connections there before it is ready.
-    #[must_use]
-    pub fn listens_before_ready(&self) -> bool {
-        use Probe::{Http, Log};
-        let without_the_port = |health: &Health| matches!(health.probe, Http { address: None, .. } | Log(_));
-        self.mode == ExecMode::Cluster
-            && (self.readiness.wait_ready || self.health.as_ref().is_some_and(without_the_port))
-    }
-
-    /// True if a worker may be kept without connections before it is ready: always if it [listens before
-    /// that](AppSpec::listens_before_ready), and if it has a check, as long as other workers serve.
-    #[must_use]
-    pub fn may_be_held_back(&self) -> bool {
-        self.listens_before_ready() || (self.mode == ExecMode::Cluster && self.health.is_some())
     }
 }
 

@@ -36,6 +36,25 @@ impl AppSpec {
         }
     }
 
+    /// True if a worker that listens may not be ready: it gets no connection before it has reported readiness, passed its
+    /// check, or accepted a connection of the daemon's own. A worker that is probed over the shared port has to get
+    /// connections there before it is ready.
+    #[must_use]
+    pub fn listens_before_ready(&self) -> bool {
+        use Probe::{Http, Log};
+        let without_the_port = |health: &Health| matches!(health.probe, Http { address: None, .. } | Log(_));
+        let accepts_later = || self.mechanism() == Mechanism::BindInterception;
+        self.mode == ExecMode::Cluster
+            && (self.readiness.wait_ready || self.health.as_ref().map_or_else(accepts_later, without_the_port))
+    }
+
+    /// True if a worker may be kept without connections before it is ready: always if it [listens before
+    /// that](AppSpec::listens_before_ready), and if it has a check, as long as other workers serve.
+    #[must_use]
+    pub fn may_be_held_back(&self) -> bool {
+        self.listens_before_ready() || (self.mode == ExecMode::Cluster && self.health.is_some())
+    }
+
     /// True if each process can be probed over a connection of its own: it gets its connections from the daemon, or has
     /// its own accept queue.
     #[must_use]

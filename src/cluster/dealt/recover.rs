@@ -247,7 +247,7 @@ fn repeat_notices(state: &ClusterState) {
             state.notify(Notice::NodeVersion { run, version });
         }
         if let Some(address) = member.listening.clone() {
-            state.notify(Notice::Listening { run, address });
+            state.notify(Notice::Listening { run, address, accepts: true });
         }
         if member.ready {
             state.notify(Notice::Message { run, data: READY.into() });

@@ -144,7 +144,7 @@ impl ClusterState {
             member.listening = Some(address.clone());
             self.save();
         }
-        self.notify(Notice::Listening { run, address });
+        self.notify(Notice::Listening { run, address, accepts: true });
     }
 
     /// The worker's last connection has ended.

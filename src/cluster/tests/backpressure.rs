@@ -107,11 +107,13 @@ fn the_record_keeps_one_address_of_a_worker_that_listens_on_many() {
         let length = |stage: &Stage| stage.records()[&record_key(APP)].len();
         let mut before = 0;
         for port in 10_001..10_020 {
-            let address = json!({"act": "listening", "address": "127.0.0.1", "port": port, "addressType": 4, "fd": -1});
+            let listening =
+                json!({"act": "listening", "address": "127.0.0.1", "port": port, "addressType": 4, "fd": -1});
             let mut line = json!({"cmd": "NODE_CLUSTER"});
-            line.as_object_mut().unwrap().extend(address.as_object().unwrap().clone());
+            line.as_object_mut().unwrap().extend(listening.as_object().unwrap().clone());
             worker.send(&line);
-            assert_eq!(stage.notice().await, Notice::Listening { run: Run(1), address: format!("127.0.0.1:{port}") });
+            let address = format!("127.0.0.1:{port}");
+            assert_eq!(stage.notice().await, Notice::Listening { run: Run(1), address, accepts: true });
             before = if before == 0 { length(&stage) } else { before };
         }
         assert_eq!(length(&stage), before);

@@ -87,7 +87,7 @@ fn notices_that_may_be_unhandled_are_sent_again() {
         let mut stage = stage.restart_god().await;
         let received = [stage.notice().await, stage.notice().await, stage.notice().await];
         assert!(received.contains(&Notice::NodeVersion { run: Run(1), version: "v20.0.0".into() }));
-        assert!(received.contains(&Notice::Listening { run: Run(1), address: "[::1]:80".into() }));
+        assert!(received.contains(&Notice::Listening { run: Run(1), address: "[::1]:80".into(), accepts: true }));
         assert!(received.contains(&Notice::Message { run: Run(1), data: json!("ready") }));
         assert!(stage.has_no_notice().await);
     });

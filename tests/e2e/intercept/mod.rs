@@ -7,6 +7,7 @@ mod crash;
 mod edge_cases;
 mod health;
 mod listening;
+mod loading;
 mod nested;
 mod programs;
 mod socket;

@@ -11,10 +11,10 @@
 //! for the idle timeout, and when one arrives.
 //!
 //! A worker is ready when it reports so (`READY=1`) or has passed its health check; without either, when it accepts a
-//! connection that the daemon makes to its queue ([`accept_probe`]).
+//! connection that the daemon makes to its queue ([`super::accept_probe`]).
 
-mod accept_probe;
 mod idle_tracker;
+mod readiness;
 mod state;
 mod unix_listener;
 
@@ -128,7 +128,7 @@ impl Activation {
     pub fn join(&self, run: Run, root: i32, says_ready: bool) {
         self.state.borrow().queues.join(run, root);
         if !says_ready {
-            accept_probe::start(&self.state, run);
+            readiness::detect(&self.state, run);
         }
         self.state.borrow().workers_changed.notify_waiters();
     }
@@ -153,7 +153,7 @@ impl Activation {
     /// Detects the first accept of a worker that was starting when the previous God died.
     pub fn resume(&self, run: Run) {
         if self.knows(run) {
-            accept_probe::start(&self.state, run);
+            readiness::detect(&self.state, run);
         }
     }
 

@@ -103,7 +103,10 @@ fn a_worker_enters_the_rotation_when_it_has_accepted_the_probe() {
         probe_arrives(&first).await;
         first.accept().unwrap();
         let address = stage.address.to_string();
-        assert_eq!(stage.next_notice().await, Notice::Listening { run: Run(1), address: address.clone() });
+        assert_eq!(
+            stage.next_notice().await,
+            Notice::Listening { run: Run(1), address: address.clone(), accepts: true }
+        );
         stage.activation.ready(Run(1));
         let second = stage.worker(2);
         probe_arrives(&second).await;
@@ -111,7 +114,7 @@ fn a_worker_enters_the_rotation_when_it_has_accepted_the_probe() {
         // The second worker has the probe and nothing else.
         wait(&first, &second, (4, 1)).await;
         let _held = second.accept().unwrap();
-        assert_eq!(stage.next_notice().await, Notice::Listening { run: Run(2), address });
+        assert_eq!(stage.next_notice().await, Notice::Listening { run: Run(2), address, accepts: true });
         stage.activation.ready(Run(2));
         stage.activation.exclude(Run(1));
         let _more: Vec<TcpStream> = (0..3).map(|_| stage.connect()).collect();

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use tokio::io::unix::AsyncFd;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::accepting::Accepting;
 use super::journal::Journal;
 use super::state::{InterceptState, WeakInterceptState, Worker};
 use crate::os::killpoint;
@@ -27,7 +28,10 @@ impl InterceptState {
         };
         let reader = tokio::task::spawn_local(read(self.me.clone(), run, Rc::clone(&watch)));
         let reader = AbortOnDropHandle::new(reader);
-        self.workers.insert(run, Worker { root, journal, _kept: kept, watch, _reader: reader, gone: false });
+        self.workers.insert(
+            run,
+            Worker { root, journal, _kept: kept, watch, _reader: reader, gone: false, accepting: Accepting::default() },
+        );
     }
 
     /// Handles one call of a worker. No other call of the worker is received before it is answered.

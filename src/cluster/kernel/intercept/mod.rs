@@ -3,8 +3,8 @@
 //! A worker runs under a seccomp filter ([`crate::os::seccomp`]) that reports its `bind` and `listen` calls to the
 //! daemon; the thread sleeps until the daemon answers. The daemon makes the call on a duplicate of the worker's socket,
 //! so that the worker shares the port with the others, and answers as the kernel would have. The socket becomes one of
-//! [`super::queues`]. That a worker listens is also what makes it ready. No other call of the program is intercepted,
-//! and none of its data.
+//! [`super::queues`]. A worker is ready when it accepts a connection there ([`accepting`]). No other call of the program
+//! is intercepted, and none of its data.
 //!
 //! ```text
 //!  worker: listen() ─► watch ─► journal ─► policy ─► queues ─► journal ─► answer ─► Notice::Listening
@@ -14,6 +14,7 @@
 //! calls wait for the next God. Each call is recorded before anything is done about it, and its answer before it is
 //! sent; each step can be repeated without harm. See [`recovery`].
 
+mod accepting;
 mod calls;
 mod journal;
 mod policy;
@@ -28,6 +29,7 @@ use std::rc::Rc;
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use self::accepting::Accepting;
 use self::calls::watch_name;
 use self::journal::Journal;
 use self::state::InterceptState;
@@ -110,6 +112,7 @@ impl BindInterceptor {
         let mut state = self.state.borrow_mut();
         if let Some(worker) = state.workers.get_mut(&run) {
             worker.gone = true;
+            worker.accepting = Accepting::default();
         }
     }
 }

@@ -81,7 +81,7 @@ impl InterceptState {
     }
 
     /// Sends the notices again that the previous God may not have sent.
-    fn repeat_notices(&self, run: Run) {
+    fn repeat_notices(&mut self, run: Run) {
         for key in self.queues.listening_keys(run) {
             self.notify_listening(run, &key);
         }

@@ -9,6 +9,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::accepting::Accepting;
 use super::journal::Journal;
 use crate::cluster::kernel::queues::Queues;
 use crate::cluster::notice::Notice;
@@ -52,6 +53,8 @@ pub(crate) struct Worker {
     pub(crate) _reader: AbortOnDropHandle<()>,
     /// Its main process has ended. Its other processes share no port any more.
     pub(crate) gone: bool,
+    /// What is known of whether it accepts where it listens.
+    pub(crate) accepting: Accepting,
 }
 
 impl InterceptState {
@@ -60,10 +63,14 @@ impl InterceptState {
         let _ = self.notices.send(notice);
     }
 
-    /// Reports that the worker listens, and checks after [`CLOSE_CHECK`] what it has closed.
-    pub(crate) fn notify_listening(&self, run: Run, key: &Key) {
-        let prefix = if key.tcp { "" } else { "udp " };
-        self.notify(Notice::Listening { run, address: format!("{prefix}{}", key.address) });
+    /// Reports that the worker listens, or reads datagrams, at this address. Then detects whether it accepts connections
+    /// there, and checks after [`CLOSE_CHECK`] what it has closed.
+    pub(crate) fn notify_listening(&mut self, run: Run, key: &Key) {
+        let (prefix, accepts) = if key.tcp { ("", false) } else { ("udp ", true) };
+        self.notify(Notice::Listening { run, address: format!("{prefix}{}", key.address), accepts });
+        if key.tcp {
+            self.detect_accepting(run, *key);
+        }
         self.run_later(CLOSE_CHECK, move |state| state.release_closed(run, None));
     }
 

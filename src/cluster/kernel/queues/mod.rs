@@ -173,9 +173,18 @@ impl Queues {
         self.state.borrow_mut().admit(run);
     }
 
-    /// Connects to this worker, whether it is in rotation or not.
+    /// Connects to this worker, whether it is in rotation or not, at the first address that it bound.
     pub(crate) fn connect_to(&self, run: Run) -> impl Future<Output = Result<DirectConnection, Unreachable>> + use<> {
-        probe::connect_to(Rc::downgrade(&self.state), run)
+        probe::connect_to(Rc::downgrade(&self.state), run, None)
+    }
+
+    /// The same at this address.
+    pub(crate) fn connect_at(
+        &self,
+        run: Run,
+        key: Key,
+    ) -> impl Future<Output = Result<DirectConnection, Unreachable>> + use<> {
+        probe::connect_to(Rc::downgrade(&self.state), run, Some(key))
     }
 
     /// The daemon's own connections to workers, which do not count as use of the app.

@@ -21,9 +21,13 @@ pub(crate) struct DirectConnection {
 }
 
 /// See [`super::Queues::connect_to`]. Waits while the worker's queue is full.
-pub(crate) async fn connect_to(state: WeakQueueTable, run: Run) -> Result<DirectConnection, Unreachable> {
+pub(crate) async fn connect_to(
+    state: WeakQueueTable,
+    run: Run,
+    at: Option<Key>,
+) -> Result<DirectConnection, Unreachable> {
     loop {
-        let (key, member) = state.upgrade().ok_or(Unreachable::Nowhere)?.borrow().own_queue(run)?;
+        let (key, member) = state.upgrade().ok_or(Unreachable::Nowhere)?.borrow().own_queue(run, at)?;
         if let Some(connection) = connect(&state, key, member).await? {
             return Ok(DirectConnection { connection, at: key.address });
         }
@@ -87,9 +91,10 @@ impl Drop for Route {
 }
 
 impl QueueTable {
-    /// The worker's first TCP queue that listens, in the order in which they were bound.
-    fn own_queue(&self, run: Run) -> Result<(Key, MemberId), Unreachable> {
-        let mut all = self.held_by(run).filter(|queue| queue.key.tcp);
+    /// The worker's TCP queue at this address, or the first of its TCP queues that listens, in the order in which they were
+    /// bound.
+    fn own_queue(&self, run: Run, at: Option<Key>) -> Result<(Key, MemberId), Unreachable> {
+        let mut all = self.held_by(run).filter(|queue| queue.key.tcp && at.is_none_or(|at| at == queue.key));
         let (queue, member) = all.find_map(|queue| Some((queue, queue.member?))).ok_or(Unreachable::Nowhere)?;
         if queue.holders.len() > 1 { Err(Unreachable::Shared) } else { Ok((queue.key, member)) }
     }

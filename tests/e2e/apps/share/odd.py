@@ -27,7 +27,8 @@ sys.stdout.flush()
 while True:
     connection, _ = server.accept()
     asked = b""
-    while not asked.endswith(b"\r\n\r\n"):
-        asked += connection.recv(1000)
-    connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n%d\n" % os.getpid())
+    while not asked.endswith(b"\r\n\r\n") and (more := connection.recv(1000)):
+        asked += more
+    if asked:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n%d\n" % os.getpid())
     connection.close()

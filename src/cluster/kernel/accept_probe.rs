@@ -1,0 +1,55 @@
+//! Detects when a worker accepts connections. No program reports that by itself: one that listens may still be loading,
+//! or may never accept.
+//!
+//! While the worker's queue is out of rotation, the daemon makes a connection of its own to the queue; the kernel completes
+//! that at once. When the connection has an owner, the worker has accepted it, and the daemon closes it: the program sees
+//! a client that leaves without sending anything. Nothing can be found out where only the kernel's hash deals connections,
+//! where several workers accept from one queue, and of a socket with `TCP_DEFER_ACCEPT`, which counts as accepting.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::queues::DirectConnection;
+use crate::cluster::own_connections::Unreachable;
+use crate::os::net::diag;
+
+/// From one look at the connection to the next, at first; then it grows.
+const FAST_POLL: Duration = Duration::from_millis(5);
+const SLOW_POLL: Duration = Duration::from_millis(100);
+
+/// Waits until the worker has accepted a connection made by `connect`, and returns the address. `connect` is repeated
+/// while the worker cannot be reached at the moment; `None` from it, when there are no sockets any more, ends the wait.
+///
+/// # Errors
+/// Why this worker cannot be reached alone. It says nothing about whether the worker accepts.
+pub(crate) async fn accepted<F>(connect: impl Fn() -> Option<F>) -> Option<Result<SocketAddr, Unreachable>>
+where
+    F: Future<Output = Result<DirectConnection, Unreachable>>,
+{
+    let direct = loop {
+        match connect()?.await {
+            Ok(direct) => break direct,
+            Err(Unreachable::NotNow) => sleep(FAST_POLL).await,
+            Err(why) => return Some(Err(why)),
+        }
+    };
+    let from = match direct.connection.stream.local_addr() {
+        Ok(from) => from,
+        Err(error) => return Some(Err(error.into())),
+    };
+    let mut pause = FAST_POLL;
+    while !is_accepted(direct.at, from) {
+        sleep(pause).await;
+        pause = (pause * 5 / 4).min(SLOW_POLL);
+    }
+    Some(Ok(direct.at))
+}
+
+/// While the connection waits it is open and has no owner. It may be closed again by the time of the look.
+fn is_accepted(at: SocketAddr, from: SocketAddr) -> bool {
+    let Ok(all) = diag::connections(at.port()) else { return false };
+    let own = |connection: &&diag::Connection| connection.peer.port() == from.port();
+    !all.iter().filter(own).any(|connection| connection.inode == 0 && connection.is_open())
+}
