@@ -39,7 +39,7 @@ pub struct Ran {
 
 impl Pmr {
     pub fn new(program: &Path, home: &Path, cwd: &Path, words: Vec<OsString>) -> Pmr {
-        let mut command = Command::new(program);
+        let mut command = with_default_signals(program);
         command.args(&words).env("PMR_HOME", home).current_dir(cwd).env("PWD", cwd);
         for name in AMBIENT_VARIABLES {
             command.env_remove(name);
@@ -79,6 +79,22 @@ impl Pmr {
         let err = collect(child.stderr.take().expect("it was piped"));
         Running { words: self.words, start, child, out, err, said: String::new(), stderr: String::new() }
     }
+}
+
+/// A command that ends by Ctrl-C and a hang-up, also where the tests ignore these signals: a shell that runs them in the
+/// background, `trap '' INT` and `nohup` make all their descendants ignore them.
+fn with_default_signals(program: &Path) -> Command {
+    // Bit N - 1 stands for signal N.
+    const INT_AND_HUP: u64 = 1 << (libc::SIGINT - 1) | 1 << (libc::SIGHUP - 1);
+    let status = std::fs::read_to_string("/proc/self/status").expect("the status of this process");
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("the ignored signals");
+    let ignored = u64::from_str_radix(ignored.trim(), 16).expect("a mask in hexadecimal digits");
+    if ignored & INT_AND_HUP == 0 {
+        return Command::new(program);
+    }
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT,HUP").arg(program);
+    command
 }
 
 /// Executes a command. While another process has the program open for writing, execution fails and is tried again.
