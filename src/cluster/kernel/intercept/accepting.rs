@@ -6,21 +6,12 @@ use std::collections::BTreeMap;
 
 use tokio_util::task::AbortOnDropHandle;
 
-use super::state::InterceptState;
+use super::state::{Accepting, InterceptState};
 use crate::cluster::kernel::accept_probe;
 use crate::cluster::notice::Notice;
 use crate::cluster::own_connections::Unreachable;
 use crate::os::net::reuseport::Key;
 use crate::protocol::Run;
-
-/// What is known of one worker. One address at which it accepts is enough: some programs open a port that no client uses.
-#[derive(Debug, Default)]
-pub(crate) struct Accepting {
-    /// True once it has accepted a connection, or cannot be reached alone.
-    known: bool,
-    /// The task for each address that detects it.
-    probes: BTreeMap<Key, AbortOnDropHandle<()>>,
-}
 
 impl InterceptState {
     /// Detects when the worker accepts at this address, unless that is known, and sends [`Notice::Accepting`] then.

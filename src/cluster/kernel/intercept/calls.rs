@@ -6,9 +6,8 @@ use std::rc::Rc;
 use tokio::io::unix::AsyncFd;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::accepting::Accepting;
 use super::journal::Journal;
-use super::state::{InterceptState, WeakInterceptState, Worker};
+use super::state::{Accepting, InterceptState, WeakInterceptState, Worker};
 use crate::os::killpoint;
 use crate::os::seccomp::{BindWatch, Request};
 use crate::protocol::Run;

@@ -29,10 +29,9 @@ use std::rc::Rc;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use self::accepting::Accepting;
 use self::calls::watch_name;
 use self::journal::Journal;
-use self::state::InterceptState;
+use self::state::{Accepting, InterceptState};
 use super::queues::Queues;
 use crate::cluster::notice::Notice;
 use crate::cluster::persist::StateStore;

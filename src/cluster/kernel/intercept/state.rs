@@ -1,7 +1,7 @@
 //! The state of interception: the watched workers of one app, and what decisions about their calls depend on.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -9,7 +9,6 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::accepting::Accepting;
 use super::journal::Journal;
 use crate::cluster::kernel::queues::Queues;
 use crate::cluster::notice::Notice;
@@ -55,6 +54,15 @@ pub(crate) struct Worker {
     pub(crate) gone: bool,
     /// What is known of whether it accepts where it listens.
     pub(crate) accepting: Accepting,
+}
+
+/// Whether a worker accepts connections, as far as it is known. One address at which it accepts is enough: some programs open a port that no client uses.
+#[derive(Debug, Default)]
+pub(crate) struct Accepting {
+    /// True once it has accepted a connection, or cannot be reached alone.
+    pub(crate) known: bool,
+    /// The task for each address that detects it.
+    pub(crate) probes: BTreeMap<Key, AbortOnDropHandle<()>>,
 }
 
 impl InterceptState {
