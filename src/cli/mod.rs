@@ -25,6 +25,7 @@ pub mod selectors;
 pub mod shutdown;
 pub mod ui;
 pub mod view;
+pub mod whole_number;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -155,3 +155,19 @@ fn completion_scripts_contain_the_topics() {
         assert!(String::from_utf8(script).unwrap().contains("recovery"), "{shell}");
     }
 }
+
+#[test]
+fn the_error_of_a_number_says_what_is_expected() {
+    for (line, expected) in [
+        ("pmr logs --lines abc", "expected a whole number such as 20"),
+        ("pmr history --lines=-1x", "expected a whole number such as 20"),
+        ("pmr reload all --parallel 0", "expected a whole number of at least 1"),
+        ("pmr reload all --parallel many", "expected a whole number of at least 1"),
+        ("pmr start app.js --nofile 999999999999", "expected a whole number from 16 to 4294967295"),
+        ("pmr start app.js --cpu=-5%", "expected"),
+    ] {
+        let Err(error) = Cli::try_parse_from(line.split(' ')) else { panic!("{line} is parsed") };
+        let error = error.to_string();
+        assert!(error.contains(expected) && !error.contains("in string"), "{line}: {error}");
+    }
+}

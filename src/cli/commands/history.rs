@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::outcome::Outcome;
-use crate::cli::{events_on_disk, view};
+use crate::cli::{events_on_disk, view, whole_number};
 use crate::spec::target::Selector;
 use crate::spec::value;
 
@@ -26,7 +26,7 @@ pub struct Args {
     #[arg(long, value_name = "TIME", value_parser = parse_since)]
     since: Option<Duration>,
     /// At most this many events, the last ones; 0 for all
-    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = whole_number::count)]
     lines: usize,
     /// One JSON object a line, for programs
     #[arg(long)]

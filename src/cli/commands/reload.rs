@@ -6,6 +6,7 @@ use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::outcome::Outcome;
 use crate::cli::revision::{Revision, RevisionArgs};
+use crate::cli::whole_number;
 use crate::protocol::{Action, Canary, Launch, Rollout, Share};
 use crate::spec::value::parse_duration;
 
@@ -23,7 +24,7 @@ pub struct Args {
     #[command(flatten)]
     revision: RevisionArgs,
     /// Number of processes of one app that are replaced at a time
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = whole_number::at_least_one)]
     parallel: u32,
     /// Start this number or share of successors first, beside the old processes, and observe them before the rest
     #[arg(long, value_name = "N|N%", value_parser = share)]

@@ -133,7 +133,7 @@ pub(super) const LIMITS: &[Member] = &[
         Form::Count { least: 16, zero: true },
         Zero("no limit of its own"),
         "as `nofile`",
-        "a whole number of at least 16",
+        "a whole number from 16 to 4294967295",
         |v| nofile(v).is_ok(),
     ),
 ];

@@ -378,7 +378,7 @@ pub static KEYS: &[Key] = &[
             "Limit of processes and threads of a process, itself included.",
         ))
         .flag(takes("pids", "N", "Limit of processes and threads of a process, itself included")),
-    key("nofile", "a whole number of at least 16", |d, v| put(&mut d.confinement.nofile, nofile(v)))
+    key("nofile", "a whole number from 16 to 4294967295", |d, v| put(&mut d.confinement.nofile, nofile(v)))
         .about(about(
             Group::Limits,
             Form::Count { least: 16, zero: true },

@@ -234,7 +234,7 @@ fn errors_name_the_expected_and_the_found_value() {
             r#"expected processors, such as 0.5 or 2, or a percentage of one, such as "150%", found -1"#,
         ),
         ("max_memory", json!(300), r#"expected a size of at least 1M, such as "300M" or "1G", found 300"#),
-        ("nofile", json!(3), "expected a whole number of at least 16, found 3"),
+        ("nofile", json!(3), "expected a whole number from 16 to 4294967295, found 3"),
         ("uid", json!(-1), "expected the name or number of a user, found -1"),
         ("limits", json!({"mem": 1}), "mem: unknown key, did you mean `memory`?"),
         (

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use crate::cli::whole_number;
 use crate::logs::format::{Format, Layout, LineSource, Stream};
 use crate::logs::time_format::{self, TimeFormat};
 
@@ -23,7 +24,7 @@ pub struct Args {
     #[arg(value_name = "SELECTOR")]
     pub selectors: Vec<String>,
     /// Last lines to show of each file [default: 15; none with --json unless --nostream]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole_number::count)]
     pub lines: Option<usize>,
     /// Only standard error
     #[arg(long, conflicts_with = "out")]
