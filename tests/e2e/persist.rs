@@ -19,6 +19,7 @@ fn saved_apps_are_restored_as_they_were() {
     home.ok(&format!("start {} -n unsaved", app("tell.sh")));
     home.ok("kill").says("4 processes stopped; the daemon (pid");
     home.no_process_left();
+    home.ok("list").complains("no daemon is running: `pmr resurrect` starts the apps that ran before");
     home.ok("set autosave off").says("a reboot starts the list that `pmr save` wrote");
     home.ok("resurrect").says("[a](").says("this is the list in").says("dump.json");
     let rows = home.list();

@@ -4,6 +4,7 @@ use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::outcome::Outcome;
 use crate::cli::view::list::{Order, blocks, notes, table};
+use crate::paths::Home;
 
 /// Show the processes
 #[derive(clap::Args, Debug)]
@@ -19,9 +20,9 @@ pub struct Args {
 
 /// Runs the command. The outcome decides the exit code.
 pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
-    let (processes, unsaved) = match cx.daemon_if_any().await? {
+    let (processes, remark) = match cx.daemon_if_any().await? {
         Some(daemon) => (daemon.list().await?, daemon.unsaved()),
-        None => (Vec::new(), None),
+        None => (Vec::new(), can_resurrect(&cx.home)),
     };
     let text = if args.mini_list {
         blocks(&processes, args.sort, cx.now())
@@ -29,8 +30,14 @@ pub async fn run(args: Args, cx: &Context) -> Result<Outcome, Failure> {
         table(&processes, args.sort, cx.now(), cx.ui.terminal())
     };
     cx.ui.line(&text);
-    for note in notes(&processes).into_iter().chain(unsaved) {
+    for note in notes(&processes).into_iter().chain(remark) {
         cx.ui.progress(&note);
     }
     Ok(Outcome::Done)
+}
+
+/// What to do about a list that is empty because the daemon has ended; `None` where none has run yet.
+fn can_resurrect(home: &Home) -> Option<String> {
+    let has_state = home.dump_file().exists() || home.journal().exists();
+    has_state.then(|| "no daemon is running: `pmr resurrect` starts the apps that ran before".to_owned())
 }

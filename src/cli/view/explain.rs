@@ -205,7 +205,7 @@ fn next(info: &ProcessInfo, spec: &AppSpec, record: &AppRecord<'_>) -> String {
             };
             format!("{rotation}{follows}")
         }
-        Status::Online => format!("it runs on; if it ends by itself, {}", after_exit(&spec.restart)),
+        Status::Online => format!("it keeps running; if it exits, {}", after_exit(&spec.restart)),
         Status::Launching => match spec.readiness.listen_timeout {
             Some(timeout) if !is_older(info, timeout, record.now) => {
                 format!("pmr waits until it is ready, {} at most", span(timeout))

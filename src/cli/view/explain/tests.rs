@@ -91,7 +91,7 @@ fn a_limit_is_named_as_the_cause() {
     let events = [requested(1, "start"), event(2, limit), exited(3, Exit::Signal(2), true)];
     let page = page(|_| {}, &events, &[]);
     assert!(page.contains("process 3, signal 2 (SIGINT): uses 400"), "{page}");
-    assert!(page.contains("next: it runs on; if it ends by itself, it is restarted at once"), "{page}");
+    assert!(page.contains("next: it keeps running; if it exits, it is restarted at once"), "{page}");
 }
 
 #[test]
