@@ -9,22 +9,29 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::queues::DirectConnection;
 use crate::cluster::own_connections::Unreachable;
 use crate::os::net::diag;
 
-/// From one look at the connection to the next, at first; then it grows.
+/// From one look at the worker's queue to the next, at first; then it grows.
 const FAST_POLL: Duration = Duration::from_millis(5);
 const SLOW_POLL: Duration = Duration::from_millis(100);
+/// From one look at the connection itself to the next, while others wait with it: that costs a list of all connections of
+/// the port.
+const CONNECTION_POLL: Duration = Duration::from_secs(1);
 
 /// Waits until the worker has accepted a connection made by `connect`, and returns the address. `connect` is repeated
 /// while the worker cannot be reached at the moment; `None` from it, when there are no sockets any more, ends the wait.
+/// `waiting` is the number of connections that wait in the worker's queue: none of them is the daemon's own if it is 0.
 ///
 /// # Errors
 /// Why this worker cannot be reached alone. It says nothing about whether the worker accepts.
-pub(crate) async fn accepted<F>(connect: impl Fn() -> Option<F>) -> Option<Result<SocketAddr, Unreachable>>
+pub(crate) async fn accepted<F>(
+    connect: impl Fn() -> Option<F>,
+    waiting: impl Fn() -> Option<u32>,
+) -> Option<Result<SocketAddr, Unreachable>>
 where
     F: Future<Output = Result<DirectConnection, Unreachable>>,
 {
@@ -39,9 +46,19 @@ where
         Ok(from) => from,
         Err(error) => return Some(Err(error.into())),
     };
-    let mut pause = FAST_POLL;
-    while !is_accepted(direct.at, from) {
+    let (mut pause, mut look_at) = (FAST_POLL, Instant::now());
+    loop {
+        // First of all, so that the kernel has put the connection into the queue.
         sleep(pause).await;
+        if waiting() == Some(0) {
+            break;
+        }
+        if Instant::now() >= look_at {
+            if is_accepted(direct.at, from) {
+                break;
+            }
+            look_at = Instant::now() + CONNECTION_POLL;
+        }
         pause = (pause * 5 / 4).min(SLOW_POLL);
     }
     Some(Ok(direct.at))

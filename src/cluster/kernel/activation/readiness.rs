@@ -16,7 +16,8 @@ pub(crate) fn detect(state: &Rc<RefCell<ActivationState>>, run: Run) {
     let weak = Rc::downgrade(state);
     let task = tokio::task::spawn_local(async move {
         let connect = || weak.upgrade().map(|state| state.borrow().queues.connect_to(run));
-        if let Some(Ok(at)) = accept_probe::accepted(connect).await
+        let waiting = || weak.upgrade().and_then(|state| state.borrow().queues.waiting_at(run, None));
+        if let Some(Ok(at)) = accept_probe::accepted(connect, waiting).await
             && let Some(state) = weak.upgrade()
         {
             state.borrow().notify(Notice::Listening { run, address: at.to_string(), accepts: true });

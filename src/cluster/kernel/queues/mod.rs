@@ -187,6 +187,14 @@ impl Queues {
         probe::connect_to(Rc::downgrade(&self.state), run, Some(key))
     }
 
+    /// How many connections wait in the queue of this worker at this address, or at the first address that it bound. `None`
+    /// if it has no such queue any more.
+    pub(crate) fn waiting_at(&self, run: Run, key: Option<Key>) -> Option<u32> {
+        let state = self.state.borrow();
+        let at_key = |queue: &&Queue| queue.key.tcp && queue.member.is_some() && key.is_none_or(|key| key == queue.key);
+        state.held_by(run).find(at_key).map(Queue::waiting)
+    }
+
     /// The daemon's own connections to workers, which do not count as use of the app.
     pub(crate) fn own_connections(&self) -> OwnConnections {
         self.state.borrow().own_connections.clone()
