@@ -307,7 +307,7 @@ impl Cluster {
                 let stream = stream.await.map_err(|_| Unreachable::Nowhere)??;
                 Ok(TcpStream::from_std(stream)?.into())
             }
-            None => self.queues.connect_to(run).await.map(|direct| direct.connection),
+            None => self.queues.connect_to(run, None).await.map(|direct| direct.connection),
         }
     }
 

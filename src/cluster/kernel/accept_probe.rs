@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::queues::DirectConnection;
+use super::queues::Queues;
 use crate::cluster::own_connections::Unreachable;
 use crate::os::net::diag;
+use crate::os::net::reuseport::Key;
+use crate::protocol::Run;
 
 /// From one look at the worker's queue to the next, at first; then it grows.
 const FAST_POLL: Duration = Duration::from_millis(5);
@@ -22,21 +24,20 @@ const SLOW_POLL: Duration = Duration::from_millis(100);
 /// the port.
 const CONNECTION_POLL: Duration = Duration::from_secs(1);
 
-/// Waits until the worker has accepted a connection made by `connect`, and returns the address. `connect` is repeated
-/// while the worker cannot be reached at the moment; `None` from it, when there are no sockets any more, ends the wait.
-/// `waiting` is the number of connections that wait in the worker's queue: none of them is the daemon's own if it is 0.
+/// Waits until the worker has accepted a connection of the daemon's own at this address, or at the first that it bound, and
+/// returns the address. `queues` are those of its app; `None` from it, when there are none any more, ends the wait.
 ///
 /// # Errors
 /// Why this worker cannot be reached alone. It says nothing about whether the worker accepts.
-pub(crate) async fn accepted<F>(
-    connect: impl Fn() -> Option<F>,
-    waiting: impl Fn() -> Option<u32>,
-) -> Option<Result<SocketAddr, Unreachable>>
-where
-    F: Future<Output = Result<DirectConnection, Unreachable>>,
-{
+pub(crate) async fn accepted(
+    queues: impl Fn() -> Option<Queues>,
+    run: Run,
+    at: Option<Key>,
+) -> Option<Result<SocketAddr, Unreachable>> {
     let direct = loop {
-        match connect()?.await {
+        // The future holds no queues, so they can close while it waits.
+        let connecting = queues()?.connect_to(run, at);
+        match connecting.await {
             Ok(direct) => break direct,
             Err(Unreachable::NotNow) => sleep(FAST_POLL).await,
             Err(why) => return Some(Err(why)),
@@ -50,7 +51,7 @@ where
     loop {
         // First of all, so that the kernel has put the connection into the queue.
         sleep(pause).await;
-        if waiting() == Some(0) {
+        if queues().and_then(|queues| queues.waiting_at(run, at)) == Some(0) {
             break;
         }
         if Instant::now() >= look_at {

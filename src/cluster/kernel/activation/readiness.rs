@@ -15,9 +15,8 @@ use crate::protocol::Run;
 pub(crate) fn detect(state: &Rc<RefCell<ActivationState>>, run: Run) {
     let weak = Rc::downgrade(state);
     let task = tokio::task::spawn_local(async move {
-        let connect = || weak.upgrade().map(|state| state.borrow().queues.connect_to(run));
-        let waiting = || weak.upgrade().and_then(|state| state.borrow().queues.waiting_at(run, None));
-        if let Some(Ok(at)) = accept_probe::accepted(connect, waiting).await
+        let queues = || weak.upgrade().map(|state| state.borrow().queues.clone());
+        if let Some(Ok(at)) = accept_probe::accepted(queues, run, None).await
             && let Some(state) = weak.upgrade()
         {
             state.borrow().notify(Notice::Listening { run, address: at.to_string(), accepts: true });

@@ -22,9 +22,8 @@ impl InterceptState {
             return self.notify(Notice::Accepting { run });
         }
         let task = tokio::task::spawn_local(async move {
-            let connect = || weak.upgrade().map(|state| state.borrow().queues.connect_at(run, key));
-            let waiting = || weak.upgrade().and_then(|state| state.borrow().queues.waiting_at(run, Some(key)));
-            match accept_probe::accepted(connect, waiting).await {
+            let queues = || weak.upgrade().map(|state| state.borrow().queues.clone());
+            match accept_probe::accepted(queues, run, Some(key)).await {
                 // It has closed the socket, or there is no cluster any more.
                 None | Some(Err(Unreachable::Nowhere)) => return,
                 Some(Ok(_)) => {}

@@ -173,26 +173,18 @@ impl Queues {
         self.state.borrow_mut().admit(run);
     }
 
-    /// Connects to this worker, whether it is in rotation or not, at the first address that it bound.
-    pub(crate) fn connect_to(&self, run: Run) -> impl Future<Output = Result<DirectConnection, Unreachable>> + use<> {
-        probe::connect_to(Rc::downgrade(&self.state), run, None)
-    }
-
-    /// The same at this address.
-    pub(crate) fn connect_at(
+    /// Connects to this worker, whether it is in rotation or not, at this address, or at the first that it bound.
+    pub(crate) fn connect_to(
         &self,
         run: Run,
-        key: Key,
+        at: Option<Key>,
     ) -> impl Future<Output = Result<DirectConnection, Unreachable>> + use<> {
-        probe::connect_to(Rc::downgrade(&self.state), run, Some(key))
+        probe::connect_to(Rc::downgrade(&self.state), run, at)
     }
 
-    /// How many connections wait in the queue of this worker at this address, or at the first address that it bound. `None`
-    /// if it has no such queue any more.
-    pub(crate) fn waiting_at(&self, run: Run, key: Option<Key>) -> Option<u32> {
-        let state = self.state.borrow();
-        let at_key = |queue: &&Queue| queue.key.tcp && queue.member.is_some() && key.is_none_or(|key| key == queue.key);
-        state.held_by(run).find(at_key).map(Queue::waiting)
+    /// How many connections wait in the queue that [`Queues::connect_to`] connects to. `None` if there is none any more.
+    pub(crate) fn waiting_at(&self, run: Run, at: Option<Key>) -> Option<u32> {
+        self.state.borrow().listening_queue(run, at).map(|(queue, _)| queue.waiting())
     }
 
     /// The daemon's own connections to workers, which do not count as use of the app.

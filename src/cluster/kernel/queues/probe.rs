@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Weak;
 
+use super::queue::Queue;
 use super::table::{QueueTable, WeakQueueTable};
 use crate::cluster::own_connections::{OwnConnection, Target};
 use crate::cluster::own_connections::{Unreachable, bind_client};
@@ -93,9 +94,14 @@ impl Drop for Route {
 impl QueueTable {
     /// The worker's TCP queue at this address, or the first of its TCP queues that listens, in the order in which they were
     /// bound.
-    fn own_queue(&self, run: Run, at: Option<Key>) -> Result<(Key, MemberId), Unreachable> {
+    pub(crate) fn listening_queue(&self, run: Run, at: Option<Key>) -> Option<(&Queue, MemberId)> {
         let mut all = self.held_by(run).filter(|queue| queue.key.tcp && at.is_none_or(|at| at == queue.key));
-        let (queue, member) = all.find_map(|queue| Some((queue, queue.member?))).ok_or(Unreachable::Nowhere)?;
+        all.find_map(|queue| Some((queue, queue.member?)))
+    }
+
+    /// The same, if no other worker accepts from it.
+    fn own_queue(&self, run: Run, at: Option<Key>) -> Result<(Key, MemberId), Unreachable> {
+        let (queue, member) = self.listening_queue(run, at).ok_or(Unreachable::Nowhere)?;
         if queue.holders.len() > 1 { Err(Unreachable::Shared) } else { Ok((queue.key, member)) }
     }
 }

@@ -15,7 +15,7 @@ fn one_of_two(balancer: KernelBalancing) -> (Stage, Program, Program) {
 
 impl Stage {
     async fn connect_to(&self, run: Run) -> tokio::net::TcpStream {
-        let direct = self.queues.connect_to(run).await.unwrap();
+        let direct = self.queues.connect_to(run, None).await.unwrap();
         assert_eq!(direct.at, self.address);
         self.wait_for(direct.connection.stream.local_addr().unwrap());
         direct.connection.stream
@@ -58,7 +58,7 @@ fn the_daemon_connects_to_each_worker_alone() {
             stage.queues.exclude(serving.run);
             let _probe = stage.connect_to(serving.run).await;
             assert_eq!(serving.accept().len(), 1);
-            assert!(matches!(stage.queues.connect_to(Run(9)).await, Err(Unreachable::Nowhere)));
+            assert!(matches!(stage.queues.connect_to(Run(9), None).await, Err(Unreachable::Nowhere)));
         }
     });
 }
@@ -74,7 +74,7 @@ fn a_worker_that_shares_its_queue_cannot_be_reached_alone() {
             stage.queues.join_shared(Run(2), &stage.queues.keys()[0]).is_some(),
             "an unready worker shares the queue, too"
         );
-        assert!(matches!(stage.queues.connect_to(first.run).await, Err(Unreachable::Shared)));
+        assert!(matches!(stage.queues.connect_to(first.run, None).await, Err(Unreachable::Shared)));
     });
 }
 
@@ -83,7 +83,7 @@ fn no_worker_can_be_reached_alone_where_the_kernels_hash_distributes() {
     play(async {
         let mut stage = Stage::new(KernelBalancing::Hash);
         let worker = stage.worker(1);
-        assert!(matches!(stage.queues.connect_to(worker.run).await, Err(Unreachable::ByHash)));
+        assert!(matches!(stage.queues.connect_to(worker.run, None).await, Err(Unreachable::ByHash)));
     });
 }
 
